@@ -1,0 +1,155 @@
+/**
+ * The memory of a plan as native/plan.h lays it out: written once here, then counted in by the lanes.
+ */
+import { type DType, DTYPES } from "../src/format/dtype.ts";
+
+/** A file as the lanes need to know it; all of it from `fst_file_open`. */
+export interface PlanFile {
+  /** Descriptor for reads through the page cache. */
+  readonly fd: number;
+  /** Descriptor for direct reads, or -1. */
+  readonly fdDirect: number;
+  /** Bytes. */
+  readonly size: number;
+  /** Modification time: whole seconds and the rest. */
+  readonly mtimeSeconds: bigint;
+  /** The rest of the modification time, in nanoseconds. */
+  readonly mtimeNanoseconds: bigint;
+}
+
+/** A segment as the lanes run it: see `fst_segment` in native/plan.h. */
+export interface PlanSegment {
+  /** Index into the plan's files. */
+  readonly file: number;
+  /** Where its first run begins in the file. */
+  readonly fileOffset: number;
+  /** Bytes of one run. */
+  readonly run: number;
+  /** Repetitions of the inner runs, and their distance in the file in bytes. */
+  readonly outerCount: number;
+  /** Distance between outer repetitions in the file, in bytes. */
+  readonly outerStride: number;
+  /** Runs of one outer repetition. */
+  readonly innerCount: number;
+  /** Distance between inner runs in the file, in bytes. */
+  readonly innerStride: number;
+  /** Element type in the file. */
+  readonly from: DType;
+  /** Element type at the destination. */
+  readonly to: DType;
+}
+
+/** Why the lanes stopped: `fst_failure` in native/plan.h. */
+export type PlanFailure = {
+  readonly kind: "system" | "truncated" | "changed" | "device";
+  readonly segment: number;
+  readonly errno: number;
+  readonly offset: number;
+  readonly expected: number;
+  readonly actual: number;
+};
+
+const HEADER_BYTES = 128;
+const FILE_BYTES = 64;
+const SEGMENT_BYTES = 64;
+const FAILURES = [null, "system", "truncated", "changed", "device"] as const;
+const DTYPE_CODE = new Map(DTYPES.map((dtype, code) => [dtype, code]));
+
+/** Word offsets of the counters. */
+const NEXT = 24 / 4, FAILURE = 32 / 4, WAKE = 36 / 4;
+
+/** The memory of one plan; pass `bytes` to the shim's plan functions. */
+export class PlanMemory {
+  /** The block that the shim works in. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** One byte a segment, 1 once it has landed. */
+  readonly done: Uint8Array;
+  readonly #view: DataView;
+  readonly #words: Int32Array;
+  #segments = 0;
+
+  constructor(files: readonly PlanFile[], segmentCount: number, stagingBytes: number) {
+    const segmentsAt = HEADER_BYTES + files.length * FILE_BYTES;
+    const doneAt = segmentsAt + segmentCount * SEGMENT_BYTES;
+    this.bytes = new Uint8Array(doneAt + segmentCount);
+    this.done = this.bytes.subarray(doneAt);
+    this.#view = new DataView(this.bytes.buffer);
+    this.#words = new Int32Array(this.bytes.buffer, 0, HEADER_BYTES / 4);
+    this.#view.setUint32(0, segmentCount, true);
+    this.#view.setUint32(4, files.length, true);
+    this.#view.setUint32(8, stagingBytes, true);
+    files.forEach((file, index) => {
+      const at = HEADER_BYTES + index * FILE_BYTES;
+      this.#view.setInt32(at, file.fd, true);
+      this.#view.setInt32(at + 4, file.fdDirect, true);
+      this.#setU64(at + 8, file.size);
+      this.#view.setBigInt64(at + 16, file.mtimeSeconds, true);
+      this.#view.setBigInt64(at + 24, file.mtimeNanoseconds, true);
+    });
+    this.#segments = segmentsAt;
+  }
+
+  /** Writes segment `index`; `destination` is an address. Only before the first lane starts. */
+  setSegment(index: number, segment: PlanSegment, destination: number): void {
+    const at = this.#segments + index * SEGMENT_BYTES;
+    this.#setU64(at, segment.fileOffset);
+    this.#setU64(at + 8, segment.run);
+    this.#setU64(at + 16, destination);
+    this.#view.setUint32(at + 24, segment.file, true);
+    this.#view.setUint16(at + 28, DTYPE_CODE.get(segment.from)!, true);
+    this.#view.setUint16(at + 30, DTYPE_CODE.get(segment.to)!, true);
+    this.#view.setUint32(at + 32, segment.outerCount, true);
+    this.#view.setUint32(at + 36, segment.innerCount, true);
+    this.#setU64(at + 40, segment.outerStride);
+    this.#setU64(at + 48, segment.innerStride);
+  }
+
+  /** The first segment that no lane has taken. */
+  get next(): number {
+    return Atomics.load(this.#words, NEXT) >>> 0;
+  }
+
+  /** Changes whenever something happened: what `fst_plan_wait` waits on. */
+  get wake(): number {
+    return Atomics.load(this.#words, WAKE) >>> 0;
+  }
+
+  /** File bytes that have landed. */
+  get landedBytes(): number {
+    return Number(this.#view.getBigUint64(72, true));
+  }
+
+  /** File bytes read through the page cache. */
+  get bufferedBytes(): number {
+    return Number(this.#view.getBigUint64(80, true));
+  }
+
+  /** File bytes read past the page cache. */
+  get directBytes(): number {
+    return Number(this.#view.getBigUint64(88, true));
+  }
+
+  /** Reads that a file system would not do directly. */
+  get directRefused(): number {
+    return this.#view.getUint32(96, true);
+  }
+
+  /** The first failure, if there was one. */
+  get failure(): PlanFailure | null {
+    const kind = FAILURES[Atomics.load(this.#words, FAILURE)] ?? null;
+    if (kind === null) return null;
+    return {
+      kind,
+      segment: this.#view.getUint32(40, true),
+      errno: this.#view.getInt32(44, true),
+      offset: Number(this.#view.getBigUint64(48, true)),
+      expected: Number(this.#view.getBigUint64(56, true)),
+      actual: Number(this.#view.getBigUint64(64, true)),
+    };
+  }
+
+  #setU64(at: number, value: number): void {
+    this.#view.setUint32(at, value >>> 0, true);
+    this.#view.setUint32(at + 4, Math.floor(value / 0x1_0000_0000), true);
+  }
+}

@@ -1,0 +1,10 @@
+/**
+ * System error numbers as words.
+ */
+import { getSystemErrorMap } from "node:util";
+
+/** "no such file or directory (ENOENT)" for 2. */
+export function systemErrorText(errno: number): string {
+  const [name, text] = getSystemErrorMap().get(-errno) ?? [];
+  return name ? `${text} (${name})` : `system error ${errno}`;
+}

@@ -1,0 +1,130 @@
+/**
+ * The symbols of the shim, each parameter with its C declaration (native/fst.h).
+ *
+ * Whatever may wait for storage or for other lanes is `nonblocking`; the rest returns within microseconds.
+ */
+
+/** A buffer that a call only keeps alive: see `fst_lane_run` in native/fst.h. */
+const KEEP = "buffer" as const;
+
+/** What `Deno.dlopen` is told about the shim. */
+export const SYMBOLS = {
+  fst_abi_version: { parameters: [], result: "u32" },
+  fst_address: {
+    parameters: [
+      "buffer", // const void *buffer
+    ],
+    result: "usize",
+  },
+  fst_file_open: {
+    parameters: [
+      "buffer", // const char *path
+      "buffer", // fst_file_info *info
+      "buffer", // void *head
+      "u64", // uint64_t head_length
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_file_open_direct: {
+    parameters: [
+      "i32", // int32_t fd
+    ],
+    result: "i32",
+  },
+  fst_file_close: {
+    parameters: [
+      "i32", // int32_t fd
+    ],
+    result: "i32",
+  },
+  fst_file_read: {
+    parameters: [
+      "i32", // int32_t fd
+      "buffer", // void *buffer
+      "u64", // uint64_t length
+      "u64", // uint64_t offset
+    ],
+    result: "i64",
+    nonblocking: true,
+  },
+  fst_file_cached: {
+    parameters: [
+      "i32", // int32_t fd
+      "u64", // uint64_t offset
+      "u64", // uint64_t length
+    ],
+    result: "i64",
+  },
+  fst_memory_advise: {
+    parameters: [
+      "buffer", // void *buffer
+      "u64", // uint64_t offset
+      "u64", // uint64_t length
+    ],
+    result: "i32",
+  },
+  fst_memory_available: { parameters: [], result: "i64" },
+  fst_lane_run: {
+    parameters: [
+      "buffer", // fst_plan *plan
+      "u32", // uint32_t limit
+      KEEP, // const void *keep0
+      KEEP, // const void *keep1
+      KEEP, // const void *keep2
+      KEEP, // const void *keep3
+      KEEP, // const void *keep4
+      KEEP, // const void *keep5
+      KEEP, // const void *keep6
+      KEEP, // const void *keep7
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_plan_populate: {
+    parameters: [
+      "buffer", // fst_plan *plan
+      "u32", // uint32_t limit
+      "u64", // uint64_t ahead
+      KEEP, // const void *keep0
+      KEEP, // const void *keep1
+      KEEP, // const void *keep2
+      KEEP, // const void *keep3
+      KEEP, // const void *keep4
+      KEEP, // const void *keep5
+      KEEP, // const void *keep6
+      KEEP, // const void *keep7
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_plan_wait: {
+    parameters: [
+      "buffer", // fst_plan *plan
+      "u32", // uint32_t seen
+      "u32", // uint32_t timeout_us
+      "u32", // uint32_t gather_us
+    ],
+    result: "u32",
+    nonblocking: true,
+  },
+  fst_plan_cancel: {
+    parameters: [
+      "buffer", // fst_plan *plan
+    ],
+    result: "void",
+  },
+  fst_fault_set: {
+    parameters: [
+      "buffer", // const char *spec
+    ],
+    result: "i32",
+    optional: true, // test builds only
+  },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** The shim's functions, ready to call. */
+export type Shim = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
+
+/** `FST_ABI_VERSION` of native/plan.h, which these symbols and ffi/plan_memory.ts are written for. */
+export const ABI_VERSION = 1;

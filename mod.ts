@@ -1,0 +1,47 @@
+/**
+ * Tensors from safetensors files to where they are used, at the speed of the machine.
+ *
+ * @example Use
+ * ```ts
+ * import { fastsafeOpen, serialize } from "@x/fastsafetensors";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const path = await Deno.makeTempFile({ suffix: ".safetensors" });
+ * await Deno.writeFile(path, serialize({ x: { dtype: "BF16", shape: [2], data: new Uint16Array([0x3f80, 0x4000]) } }));
+ *
+ * await using model = await fastsafeOpen(path, { dtype: "F32" });
+ * for await (const [name, tensor] of model) {
+ *   assertEquals([name, tensor.shape, tensor.data], ["x", [2], new Float32Array([1, 2])]);
+ * }
+ * ```
+ *
+ * @module
+ */
+export { deserialize, readHeader } from "./src/deserialize.ts";
+export { doctor, type DoctorReport } from "./src/doctor.ts";
+export {
+  DeviceError,
+  type DeviceErrorDetails,
+  OutOfMemoryError,
+  ReadError,
+  type ReadErrorDetails,
+  SafeTensorsError,
+  type SafeTensorsErrorCode,
+  type SafeTensorsErrorDetails,
+  UseAfterCloseError,
+} from "./src/errors.ts";
+export { FilesBuffer } from "./src/files_buffer.ts";
+export { type DType, dtypeBits, DTYPES, isDType } from "./src/format/dtype.ts";
+export type { Header, TensorInfo } from "./src/format/header.ts";
+export type { SliceIndex } from "./src/format/slices.ts";
+export { type ProcessGroup, SingleGroup } from "./src/group/process_group.ts";
+export type { Files, PathLike } from "./src/inputs.ts";
+export { type LoaderOptions, SafeTensorsFileLoader } from "./src/loader.ts";
+export { SafeTensorsModel, type TensorSummary } from "./src/model.ts";
+export { fastsafeOpen } from "./src/open.ts";
+export type { OpenOptions, Progress } from "./src/options.ts";
+export { ParallelLoader, type ParallelLoaderOptions } from "./src/parallel_loader.ts";
+export { serialize, type TensorInput, type TensorInputs } from "./src/save.ts";
+export type { LoadStats } from "./src/session.ts";
+export { HostTensor, type TensorData } from "./src/tensor/host_tensor.ts";
+export type { Tensor } from "./src/tensor/tensor.ts";

@@ -1,0 +1,57 @@
+/*
+ * The system calls that the shim makes on files, behind names that a test build (-DFST_FAULTS) can make fail.
+ * In an ordinary build they are the system calls themselves.
+ */
+#ifndef FST_FAULTS_H
+#define FST_FAULTS_H
+
+#include <fcntl.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct fst_cachestat_range {
+  uint64_t offset, length;
+};
+struct fst_cachestat {
+  uint64_t cached, dirty, writeback, evicted, recently_evicted;
+};
+
+#ifdef FST_FAULTS
+
+/*
+ * fst_fault_set("CALL:NTH:EFFECT,…") makes the NTH call (1 is the next one, "*" every one) of `open`, `opendirect`,
+ * `pread`, `preaddirect`, `fstat` or `cachestat` behave differently:
+ *   a number   fail with that errno                short=N  read at most N bytes
+ *   eof        read nothing, as at the end         delay=N  wait N microseconds, then go on
+ *   cached / uncached (cachestat)                  changed (fstat): another modification time
+ * An empty string takes all of them away.
+ */
+int fst_sys_open(const char *path, int flags);
+ssize_t fst_sys_pread(int fd, void *buffer, size_t length, off_t offset, int direct);
+int fst_sys_fstat(int fd, struct stat *status);
+int fst_sys_cachestat(int fd, const struct fst_cachestat_range *range, struct fst_cachestat *result);
+
+#else
+
+#include <sys/syscall.h>
+
+#define FST_SYS_cachestat 451 /* the same number on every architecture; libc has no name for it yet */
+
+static inline int fst_sys_open(const char *path, int flags) {
+  return open(path, flags);
+}
+static inline ssize_t fst_sys_pread(int fd, void *buffer, size_t length, off_t offset, int direct) {
+  (void)direct;
+  return pread(fd, buffer, length, offset);
+}
+static inline int fst_sys_fstat(int fd, struct stat *status) {
+  return fstat(fd, status);
+}
+static inline int fst_sys_cachestat(int fd, const struct fst_cachestat_range *range,
+                                    struct fst_cachestat *result) {
+  return (int)syscall(FST_SYS_cachestat, fd, range, result, 0);
+}
+
+#endif
+#endif

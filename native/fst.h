@@ -1,0 +1,87 @@
+/*
+ * libfastsafetensors: moves bytes from files to memory. TypeScript decides what is read and in which order.
+ *
+ * Every function may be called from any thread. "0 or -errno" is the status unless said otherwise; errno itself
+ * would not survive the hop between threads. Nothing here keeps a pointer after it has returned, and there is no
+ * global state but what is set for tests by fst_fault_set.
+ */
+#ifndef FST_H
+#define FST_H
+
+#include <stdint.h>
+
+#include "plan.h"
+
+#define FST_EXPORT __attribute__((visibility("default")))
+
+/* FST_ABI_VERSION of the sources this was built from. */
+FST_EXPORT uint32_t fst_abi_version(void);
+
+/* The address of a buffer, for a caller that has no other way to learn it. */
+FST_EXPORT uint64_t fst_address(const void *buffer);
+
+/* ---- files (file.c) ---- */
+
+typedef struct fst_file_info {
+  int32_t fd; /* owned by the caller: fst_file_close */
+  int32_t head_errno;
+  uint64_t size;
+  int64_t mtime_seconds;
+  int64_t mtime_nanoseconds;
+  uint64_t head_bytes; /* how many bytes of `head` were filled */
+} fst_file_info;
+static_assert(sizeof(fst_file_info) == 40, "ffi/files.ts knows this layout");
+
+/* Opens a regular file for reading and reads its first bytes (fewer when the file is shorter). */
+FST_EXPORT int32_t fst_file_open(const char *path, fst_file_info *info, void *head, uint64_t head_length);
+
+/* Opens the file behind `fd` again for direct reads; a descriptor, or -errno where that is refused. */
+FST_EXPORT int32_t fst_file_open_direct(int32_t fd);
+
+FST_EXPORT int32_t fst_file_close(int32_t fd);
+
+/* Reads up to `length` bytes; fewer only at the end of the file. The count, or -errno. */
+FST_EXPORT int64_t fst_file_read(int32_t fd, void *buffer, uint64_t length, uint64_t offset);
+
+/* How many of the bytes are in the page cache; -ENOSYS where the system cannot tell (Linux < 6.5). */
+FST_EXPORT int64_t fst_file_cached(int32_t fd, uint64_t offset, uint64_t length);
+
+/* ---- memory (memory.c) ---- */
+
+/* Asks for huge pages for the 2 MiB-aligned inside of a range that has not been touched yet. */
+FST_EXPORT int32_t fst_memory_advise(void *buffer, uint64_t offset, uint64_t length);
+
+/* Bytes that this process may still allocate: what the machine and the control group have available; -errno. */
+FST_EXPORT int64_t fst_memory_available(void);
+
+/* ---- plans (plan.c, lane.c) ---- */
+
+/*
+ * Runs segments of the plan on the calling thread until none below `limit` is left, the plan is cancelled, or one
+ * failed. The buffers behind keep0 … keep7 are not used: naming them in the call keeps their memory alive for as
+ * long as this lane may write there. 0: nothing left below limit; 1: cancelled or failed.
+ */
+FST_EXPORT int32_t fst_lane_run(fst_plan *plan, uint32_t limit, const void *keep0, const void *keep1,
+                                const void *keep2, const void *keep3, const void *keep4, const void *keep5,
+                                const void *keep6, const void *keep7);
+
+/* Touches the destinations of the segments below `limit` at most `ahead` bytes before the lanes get there. */
+FST_EXPORT int32_t fst_plan_populate(fst_plan *plan, uint32_t limit, uint64_t ahead, const void *keep0,
+                                     const void *keep1, const void *keep2, const void *keep3, const void *keep4,
+                                     const void *keep5, const void *keep6, const void *keep7);
+
+/*
+ * Waits until plan->wake differs from `seen` (at most `timeout_us`), then `gather_us` more so that one return
+ * tells of many segments. Returns the current value.
+ */
+FST_EXPORT uint32_t fst_plan_wait(fst_plan *plan, uint32_t seen, uint32_t timeout_us, uint32_t gather_us);
+
+/* Lets no lane take another segment. Lanes return as soon as the segment in their hands is done. */
+FST_EXPORT void fst_plan_cancel(fst_plan *plan);
+
+#ifdef FST_FAULTS
+/* Test builds only: see faults.h. */
+FST_EXPORT int32_t fst_fault_set(const char *spec);
+#endif
+
+#endif

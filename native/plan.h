@@ -1,0 +1,114 @@
+/*
+ * The memory of a plan: one block, owned by the caller (a JavaScript ArrayBuffer), that says which bytes of
+ * which files go where, and in which the lanes count what they have done.
+ *
+ *   fst_plan | file_count x fst_plan_file | segment_count x fst_segment | segment_count x done byte
+ *
+ * The caller writes everything before the first lane starts; from then on it only reads the counters and the
+ * done bytes. ffi/plan_memory.ts writes this layout: change the two together, and FST_ABI_VERSION with them.
+ */
+#ifndef FST_PLAN_H
+#define FST_PLAN_H
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FST_ABI_VERSION 1u
+
+/* fst_plan.failure */
+enum fst_failure {
+  FST_FAILURE_NONE = 0,
+  FST_FAILURE_SYSTEM = 1,    /* the system refused: see failed_errno */
+  FST_FAILURE_TRUNCATED = 2, /* the file ended before the segment did */
+  FST_FAILURE_CHANGED = 3,   /* size or modification time is not what it was when the header was read */
+  FST_FAILURE_DEVICE = 4,    /* a device library refused: see failed_errno for its code */
+};
+
+typedef struct fst_plan {
+  uint32_t segment_count;
+  uint32_t file_count;
+  uint32_t staging_bytes; /* what one lane may use for bytes that cannot go straight to their destination */
+  uint32_t lander;        /* enum fst_lander_kind */
+  uint64_t lander_context;
+  _Atomic uint32_t next;      /* first segment that no lane has taken */
+  _Atomic uint32_t cancelled; /* set by fst_plan_cancel */
+  _Atomic uint32_t failure;   /* enum fst_failure; the first failure wins */
+  _Atomic uint32_t wake;      /* changes whenever something happened; a futex */
+  uint32_t failed_segment;    /* these five are written once, before `failure` */
+  int32_t failed_errno;
+  uint64_t failed_offset;
+  uint64_t failed_expected;
+  uint64_t failed_actual;
+  _Atomic uint64_t landed_bytes;   /* file bytes that are where they belong */
+  _Atomic uint64_t buffered_bytes; /* file bytes read through the page cache */
+  _Atomic uint64_t direct_bytes;   /* file bytes read past it */
+  _Atomic uint32_t direct_refused; /* reads that had to fall back from direct to buffered */
+  uint32_t reserved[7];
+} fst_plan;
+static_assert(sizeof(fst_plan) == 128, "ffi/plan_memory.ts knows this layout");
+
+typedef struct fst_plan_file {
+  int32_t fd;        /* buffered descriptor */
+  int32_t fd_direct; /* O_DIRECT descriptor of the same file, or -1 */
+  uint64_t size;     /* as it was when the header was read */
+  int64_t mtime_seconds;
+  int64_t mtime_nanoseconds;
+  _Atomic uint32_t direct_off; /* set by a lane whose direct read was refused */
+  uint32_t reader;             /* enum fst_reader_kind */
+  uint64_t reader_handle;
+  uint64_t reserved[2];
+} fst_plan_file;
+static_assert(sizeof(fst_plan_file) == 64, "ffi/plan_memory.ts knows this layout");
+
+/*
+ * `outer_count` x `inner_count` runs of `run` bytes, `outer_stride` and `inner_stride` apart in the file, dense at
+ * the destination. A plain range has both counts 1. The bytes between inner runs are read and dropped.
+ */
+typedef struct fst_segment {
+  uint64_t file_offset;
+  uint64_t run;
+  uint64_t destination; /* address, or what the lander makes of it */
+  uint32_t file;
+  uint16_t from; /* enum fst_dtype; equal to `to`: no cast */
+  uint16_t to;
+  uint32_t outer_count;
+  uint32_t inner_count;
+  uint64_t outer_stride;
+  uint64_t inner_stride;
+  uint64_t reserved;
+} fst_segment;
+static_assert(sizeof(fst_segment) == 64, "ffi/plan_memory.ts knows this layout");
+
+enum fst_reader_kind { FST_READER_POSIX = 0 };
+enum fst_lander_kind { FST_LANDER_HOST = 0 };
+
+static inline fst_plan_file *fst_plan_files(fst_plan *plan) {
+  return (fst_plan_file *)(plan + 1);
+}
+
+static inline fst_segment *fst_plan_segments(fst_plan *plan) {
+  return (fst_segment *)(fst_plan_files(plan) + plan->file_count);
+}
+
+static inline _Atomic uint8_t *fst_plan_done(fst_plan *plan) {
+  return (_Atomic uint8_t *)(fst_plan_segments(plan) + plan->segment_count);
+}
+
+/* File bytes that a segment delivers. */
+static inline uint64_t fst_segment_bytes(const fst_segment *segment) {
+  return segment->run * segment->outer_count * segment->inner_count;
+}
+
+/* Takes the next segment below `limit`; returns 0 when there is none, or the plan is cancelled or has failed. */
+int fst_plan_take(fst_plan *plan, uint32_t limit, uint32_t *index);
+
+/* Marks a segment as landed, after every byte of it has been written. */
+void fst_plan_landed(fst_plan *plan, uint32_t index);
+
+/* Records the first failure and stops the other lanes. */
+void fst_plan_fail(fst_plan *plan, uint32_t index, enum fst_failure failure, int32_t error, uint64_t offset,
+                   uint64_t expected, uint64_t actual);
+
+#endif

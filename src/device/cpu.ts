@@ -1,0 +1,109 @@
+/**
+ * The CPU as a device: tensors in JavaScript-owned memory.
+ */
+import { OutOfMemoryError } from "../errors.ts";
+import { gatherSlice, type SliceLayout } from "../format/slices.ts";
+import type { Engine, HostBlock } from "../lanes/engine.ts";
+import { planLoad } from "../plan/plan.ts";
+import { Readiness } from "../plan/readiness.ts";
+import type { TensorRequest } from "../plan/request.ts";
+import type { SourceFile } from "../source/source.ts";
+import { HostTensor } from "../tensor/host_tensor.ts";
+import type { Device, DeviceLoad, LoadSettings } from "./device.ts";
+
+/** Tensors as typed arrays. */
+export class CpuDevice implements Device<HostTensor> {
+  readonly name = "cpu";
+  readonly #engine: Engine;
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  async start(
+    requests: readonly TensorRequest[],
+    files: readonly SourceFile[],
+    settings: LoadSettings,
+  ): Promise<DeviceLoad<HostTensor>> {
+    const plan = planLoad(requests, { blockBytes: settings.blockBytes });
+    const blocks = await this.#allocate(plan.allocations);
+    const readiness = new Readiness(plan);
+    const finished = this.#engine.run({ plan, files, blocks, readiness, ...settings });
+    finished.catch(() => {}); // whoever waits for a tensor is told; nobody has to wait for the whole
+    return {
+      plan,
+      readiness,
+      finished,
+      tensor(request) {
+        const { name, target, shape } = plan.requests[request]!;
+        const { allocation, offset, byteLength } = plan.placements[request]!;
+        const { buffer, base } = blocks[allocation]!;
+        if (buffer.detached) {
+          throw new TypeError(
+            `Cannot give out tensor "${name}": the buffer that it shares with its file was transferred`,
+          );
+        }
+        return new HostTensor(name, target, shape, new Uint8Array(buffer, base + offset, byteLength));
+      },
+      release() {}, // the garbage collector does
+    };
+  }
+
+  slice(tensor: HostTensor, layout: SliceLayout): Promise<HostTensor> {
+    return Promise.try(() => {
+      const target = new Uint8Array(layout.byteLength);
+      gatherSlice(tensor.bytes, layout, target);
+      return new HostTensor(tensor.name, tensor.dtype, layout.shape, target);
+    });
+  }
+
+  concatenate(name: string, tensors: readonly HostTensor[], dimension: number): Promise<HostTensor> {
+    return Promise.try(() => {
+      const first = tensors[0]!;
+      const shape = first.shape.with(
+        dimension,
+        tensors.reduce((sum, tensor) => sum + tensor.shape[dimension]!, 0),
+      );
+      const rows = first.shape.slice(0, dimension).reduce((product, size) => product * size, 1);
+      const target = new Uint8Array(tensors.reduce((sum, tensor) => sum + tensor.byteLength, 0));
+      let at = 0;
+      for (let row = 0; row < rows; row++) {
+        for (const { bytes } of tensors) {
+          const length = bytes.byteLength / rows;
+          target.set(bytes.subarray(row * length, (row + 1) * length), at);
+          at += length;
+        }
+      }
+      return new HostTensor(name, first.dtype, shape, target);
+    });
+  }
+
+  async #allocate(byteLengths: readonly number[]): Promise<HostBlock[]> {
+    const requested = byteLengths.reduce((sum, length) => sum + length, 0);
+    const free = this.#engine.availableMemory();
+    // Asked before, because the system promises memory that it does not have and ends the process later.
+    if (free >= 0 && requested > free) throw outOfMemory(requested, free);
+    try {
+      const blocks: HostBlock[] = [];
+      for (const length of byteLengths) {
+        // One block of a gigabyte takes milliseconds, as the garbage collector has its say: let others have a turn.
+        if (blocks.length > 0) await new Promise((resolve) => setTimeout(resolve, 0));
+        blocks.push(this.#engine.allocate(length));
+      }
+      return blocks;
+    } catch (error) {
+      if (error instanceof RangeError) throw outOfMemory(requested, free, error);
+      throw error;
+    }
+  }
+}
+
+function outOfMemory(requested: number, free: number, cause?: Error): OutOfMemoryError {
+  const available = free >= 0 ? `, ${free} are available` : "";
+  return new OutOfMemoryError(
+    `Cannot load: ${requested} bytes of memory are needed${available}: load fewer names, or open with lazy: true`,
+    requested,
+    free,
+    cause && { cause },
+  );
+}

@@ -1,0 +1,150 @@
+/**
+ * Every error class of the package.
+ *
+ * A wrong argument is a built-in `TypeError` or `RangeError`, an abort rejects with the signal's reason;
+ * these classes exist to carry data: what failed, where, and what to do about it.
+ */
+
+/** What a {@linkcode SafeTensorsError} is about. The first group are the reference implementation's variants. */
+export type SafeTensorsErrorCode =
+  // Header: as in the reference implementation (safetensors 0.8.0)
+  | "HeaderTooSmall"
+  | "HeaderTooLarge"
+  | "InvalidHeaderLength"
+  | "InvalidHeader"
+  | "InvalidHeaderDeserialization"
+  | "InvalidOffset"
+  | "ValidationOverflow"
+  | "MisalignedSlice"
+  | "TensorInvalidInfo"
+  | "MetadataIncompleteBuffer"
+  | "TensorNotFound"
+  | "SliceOutOfRange"
+  | "TooManySlices"
+  | "InvalidTensorView"
+  // Ours
+  | "DuplicateName"
+  | "TooManyTensors"
+  | "RankTooLarge"
+  | "InvalidIndex"
+  | "MissingShard"
+  | "NoTensorFiles"
+  | "WrongFormat"
+  | "UnsupportedCast"
+  | "InvalidPickle"
+  | "InvalidCheckpoint"
+  | "UnsupportedCheckpoint"
+  | "FileExists"
+  | "InvalidConfig";
+
+/** Where a {@linkcode SafeTensorsError} happened. */
+export interface SafeTensorsErrorDetails extends ErrorOptions {
+  /** The file concerned. */
+  path?: string | undefined;
+  /** The tensor concerned. */
+  tensor?: string | undefined;
+}
+
+/** Something about the content of a file, or the name of a tensor, is wrong. */
+export class SafeTensorsError extends Error {
+  override readonly name: string = "SafeTensorsError";
+  /** What kind of wrong; for headers, the reference implementation's variant. */
+  readonly code: SafeTensorsErrorCode;
+  /** The file concerned, where there is one. */
+  readonly path: string | undefined;
+  /** The tensor concerned, where there is one. */
+  readonly tensor: string | undefined;
+
+  constructor(code: SafeTensorsErrorCode, message: string, details: SafeTensorsErrorDetails = {}) {
+    super(message, details);
+    this.code = code;
+    this.path = details.path;
+    this.tensor = details.tensor;
+  }
+}
+
+/** What a {@linkcode ReadError} carries. */
+export interface ReadErrorDetails extends ErrorOptions {
+  /** The file. */
+  path: string;
+  /** Where in the file, in bytes. */
+  offset?: number;
+  /** How many bytes were expected there. */
+  expected?: number;
+  /** How many there were. */
+  actual?: number;
+  /** The system's error number; 0 where the system reported success but the bytes were not there. */
+  errno?: number;
+}
+
+/** A file could not be read as far as its header promised: truncated, replaced, removed, or the system refused. */
+export class ReadError extends Error {
+  override readonly name: string = "ReadError";
+  /** The file. */
+  readonly path: string;
+  /** Where in the file, in bytes. */
+  readonly offset: number;
+  /** How many bytes were expected there. */
+  readonly expected: number;
+  /** How many there were. */
+  readonly actual: number;
+  /** The system's error number; 0 where the bytes were simply not there. */
+  readonly errno: number;
+
+  constructor(message: string, details: ReadErrorDetails) {
+    super(message, details);
+    this.path = details.path;
+    this.offset = details.offset ?? 0;
+    this.expected = details.expected ?? 0;
+    this.actual = details.actual ?? 0;
+    this.errno = details.errno ?? 0;
+  }
+}
+
+/** What a {@linkcode DeviceError} carries. */
+export interface DeviceErrorDetails extends ErrorOptions {
+  /** The library that reported it, such as "cudart", "cufile", "webgpu", "mpi", "nccl", "hf3fs". */
+  library: string;
+  /** The library's error number; 0 where it has none. */
+  code?: number;
+  /** The library's name for it, such as "cudaErrorMemoryAllocation". */
+  codeName?: string;
+}
+
+/** A device or a library that drives one is absent, refused, or failed. */
+export class DeviceError extends Error {
+  override readonly name: string = "DeviceError";
+  /** The library that reported it. */
+  readonly library: string;
+  /** The library's error number; 0 where it has none. */
+  readonly code: number;
+  /** The library's name for the error; empty where it has none. */
+  readonly codeName: string;
+
+  constructor(message: string, details: DeviceErrorDetails) {
+    super(message, details);
+    this.library = details.library;
+    this.code = details.code ?? 0;
+    this.codeName = details.codeName ?? "";
+  }
+}
+
+/** Host or device memory does not suffice. */
+export class OutOfMemoryError extends Error {
+  override readonly name: string = "OutOfMemoryError";
+  /** Bytes asked for. */
+  readonly requested: number;
+  /** Bytes that were free when it was asked; -1 where that is not known. */
+  readonly free: number;
+
+  constructor(message: string, requested: number, free: number, options?: ErrorOptions) {
+    super(message, options);
+    this.requested = requested;
+    this.free = free;
+  }
+}
+
+/** Something was used after it had been closed, disposed or handed out for good. */
+export class UseAfterCloseError extends Error {
+  override readonly name: string = "UseAfterCloseError";
+}

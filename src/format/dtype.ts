@@ -1,0 +1,77 @@
+/**
+ * The element types of the safetensors format: their sizes, and how JavaScript sees them.
+ *
+ * Names and order are those of the reference implementation's `Dtype` enum (safetensors 0.8.0).
+ */
+
+/** Every dtype of the format, in the reference's enum order (the writer sorts by it, descending). */
+export const DTYPES = [
+  "BOOL",
+  "F4",
+  "F6_E2M3",
+  "F6_E3M2",
+  "U8",
+  "I8",
+  "F8_E5M2",
+  "F8_E4M3",
+  "F8_E8M0",
+  "F8_E4M3FNUZ",
+  "F8_E5M2FNUZ",
+  "I16",
+  "U16",
+  "F16",
+  "BF16",
+  "I32",
+  "U32",
+  "F32",
+  "C64",
+  "F64",
+  "I64",
+  "U64",
+] as const;
+
+/** The name of an element type, as it stands in a safetensors header (case-sensitive). */
+export type DType = typeof DTYPES[number];
+
+const BITS: Readonly<Record<DType, number>> = {
+  BOOL: 8,
+  F4: 4,
+  F6_E2M3: 6,
+  F6_E3M2: 6,
+  U8: 8,
+  I8: 8,
+  F8_E5M2: 8,
+  F8_E4M3: 8,
+  F8_E8M0: 8,
+  F8_E4M3FNUZ: 8,
+  F8_E5M2FNUZ: 8,
+  I16: 16,
+  U16: 16,
+  F16: 16,
+  BF16: 16,
+  I32: 32,
+  U32: 32,
+  F32: 32,
+  C64: 64,
+  F64: 64,
+  I64: 64,
+  U64: 64,
+};
+
+/** Bits of one element: 4 and 6 for the sub-byte floats, else a multiple of 8. */
+export function dtypeBits(dtype: DType): number {
+  return BITS[dtype];
+}
+
+/** Whether `name` is a dtype of the format; case-sensitive, as in the reference. */
+export function isDType(name: unknown): name is DType {
+  return typeof name === "string" && Object.hasOwn(BITS, name);
+}
+
+/**
+ * The alignment in bytes that a typed array over this dtype needs: the size of one JavaScript element.
+ * Sub-byte and 8-bit dtypes are seen as bytes, C64 as pairs of 32-bit floats.
+ */
+export function dtypeAlignment(dtype: DType): number {
+  return dtype === "C64" ? 4 : Math.max(1, BITS[dtype] / 8 | 0);
+}

@@ -1,0 +1,203 @@
+/** The header's JSON as entries: types and numbers checked one by one, but not yet against each other. */
+import type { SafeTensorsErrorCode } from "../errors.ts";
+import { type DType, DTYPES } from "./dtype.ts";
+import { type CheckedLimits, LENGTH_BYTES, METADATA_KEY, type TensorInfo } from "./header.ts";
+import {
+  compareRanges,
+  type ExactRange,
+  type HeaderFailure,
+  type Listing,
+  type TensorFault,
+  tensorFault,
+} from "./header_layout.ts";
+import { ascii, JsonScanner, NULL } from "./json_scanner.ts";
+import { quote } from "./text.ts";
+
+/** What a header says. */
+export interface Entries extends Listing {
+  /** The metadata; of two entries with one key, the last. */
+  readonly metadata: ReadonlyMap<string, string>;
+  /** The first metadata key that is listed twice. */
+  readonly duplicateKey: string | undefined;
+}
+
+const METADATA = ascii(METADATA_KEY);
+const DTYPE = ascii("dtype");
+const SHAPE = ascii("shape");
+const DATA_OFFSETS = ascii("data_offsets");
+
+/** The most dimensions of all tensors together: as many as a million tensors have, but not what 99 MB could list. */
+const MAX_DIMENSIONS = 1 << 23;
+
+/** The most ranges kept exactly. No file has even one; a few let the error be the one that the reference gives. */
+const MAX_EXACT_RANGES = 4096;
+
+/** The one string object for each dtype: a header of a million tensors does not keep a million copies. */
+const DTYPE_NAMES: ReadonlyMap<string, DType> = new Map(DTYPES.map((dtype) => [dtype, dtype]));
+
+/** Reads the JSON of a header, which must be valid UTF-8. */
+export function readEntries(json: Uint8Array, limits: CheckedLimits, fail: HeaderFailure): Entries {
+  const reader = new EntryReader(json, limits, fail);
+  reader.read();
+  return reader;
+}
+
+class EntryReader implements Entries {
+  readonly tensors: TensorInfo[] = [];
+  readonly exact = new Map<TensorInfo, ExactRange>();
+  readonly metadata = new Map<string, string>();
+  ordered = true;
+  fault: (TensorFault & ExactRange & { tensor: TensorInfo }) | undefined;
+  duplicateKey: string | undefined;
+
+  readonly #scanner: JsonScanner;
+  readonly #limits: CheckedLimits;
+  readonly #fail: HeaderFailure;
+  /** The tensor being read, for messages. */
+  #tensor: string | undefined;
+  /** Dimensions on their way into a shape: an array filled by `push` keeps room for 17. */
+  readonly #dimensions: (number | bigint)[] = [];
+  #dimensionsInAll = 0;
+  /** Whether an integer of the tensor being read is above 2^53 - 1. */
+  #rounds = false;
+
+  constructor(json: Uint8Array, limits: CheckedLimits, fail: HeaderFailure) {
+    this.#limits = limits;
+    this.#fail = fail;
+    this.#scanner = new JsonScanner(json, (detail, position) => {
+      const hint = json[position] === 0 ? "; a header is padded with spaces, this one with NUL bytes" : "";
+      this.#refuse("InvalidHeaderDeserialization", detail + hint, position);
+    });
+  }
+
+  read(): void {
+    const scanner = this.#scanner;
+    const { maxTensors } = this.#limits;
+    let metadataSeen = false;
+    let last: TensorInfo | undefined;
+    for (let more = scanner.beginObject(); more; more = scanner.nextMember()) {
+      scanner.key();
+      if (scanner.textIs(METADATA)) {
+        if (metadataSeen) this.#invalid(`"${METADATA_KEY}" is there twice`);
+        metadataSeen = true;
+        this.#readMetadata();
+        continue;
+      }
+      if (this.tensors.length >= maxTensors) {
+        this.#refuse("TooManyTensors", `more than ${maxTensors} tensors`);
+      }
+      this.#tensor = scanner.text();
+      const info = this.#readTensor(this.#tensor);
+      this.#tensor = undefined;
+      this.tensors.push(info);
+      if (last !== undefined && (info.begin < last.begin || info.end < last.end)) this.ordered = false;
+      last = info;
+    }
+    scanner.end();
+  }
+
+  #readMetadata(): void {
+    const scanner = this.#scanner;
+    if (scanner.literal(NULL)) return;
+    const { maxTensors } = this.#limits;
+    let listed = 0;
+    for (let more = scanner.beginObject(); more; more = scanner.nextMember()) {
+      if (listed++ >= maxTensors) this.#refuse("TooManyTensors", `more than ${maxTensors} metadata entries`);
+      scanner.key();
+      const key = scanner.text();
+      scanner.string("a string as metadata");
+      const count = this.metadata.size;
+      this.metadata.set(key, scanner.text());
+      if (this.metadata.size === count) this.duplicateKey ??= key;
+    }
+  }
+
+  #readTensor(name: string): TensorInfo {
+    const scanner = this.#scanner;
+    let dtype: DType | undefined;
+    let shape: readonly (number | bigint)[] | undefined;
+    let begin: number | bigint | undefined;
+    let end: number | bigint = 0;
+    this.#rounds = false;
+    for (let more = scanner.beginObject(); more; more = scanner.nextMember()) {
+      scanner.key();
+      if (scanner.textIs(DTYPE)) {
+        if (dtype !== undefined) this.#invalid('"dtype" is there twice');
+        dtype = this.#readDType();
+      } else if (scanner.textIs(SHAPE)) {
+        if (shape !== undefined) this.#invalid('"shape" is there twice');
+        shape = this.#readShape();
+      } else if (scanner.textIs(DATA_OFFSETS)) {
+        if (begin !== undefined) this.#invalid('"data_offsets" is there twice');
+        if (!scanner.beginArray()) this.#invalid("two data offsets expected, none found");
+        begin = this.#integer();
+        if (!scanner.nextElement()) this.#invalid("two data offsets expected, one found");
+        end = this.#integer();
+        if (scanner.nextElement()) this.#invalid("two data offsets expected, more found");
+      } else {
+        scanner.skip();
+      }
+    }
+    if (dtype === undefined) return this.#invalid('"dtype" is missing');
+    if (shape === undefined) return this.#invalid('"shape" is missing');
+    if (begin === undefined) return this.#invalid('"data_offsets" is missing');
+    const fault = tensorFault(dtype, shape, begin, end);
+    const info = this.#rounds
+      ? { name, dtype, shape: shape.map(Number), begin: Number(begin), end: Number(end) }
+      // Every integer went through #integer(): they are numbers.
+      : { name, dtype, shape: shape as number[], begin: begin as number, end: end as number };
+    if (typeof begin === "bigint" || typeof end === "bigint") {
+      if (this.exact.size >= MAX_EXACT_RANGES) {
+        this.#refuse("InvalidOffset", `more than ${MAX_EXACT_RANGES} tensors lie beyond 2^53 bytes`);
+      }
+      this.exact.set(info, { begin, end });
+      this.ordered = false;
+    }
+    if (fault !== undefined) this.#noteFault({ ...fault, tensor: info, begin, end });
+    return info;
+  }
+
+  /** Keeps the fault that comes first in the file. */
+  #noteFault(fault: NonNullable<EntryReader["fault"]>): void {
+    if (this.fault === undefined || compareRanges(fault, this.fault) < 0) this.fault = fault;
+  }
+
+  #readDType(): DType {
+    const scanner = this.#scanner;
+    scanner.string("a dtype");
+    const text = scanner.text();
+    const dtype = DTYPE_NAMES.get(text);
+    return dtype ??
+      this.#invalid(`the dtype ${quote(text)} is none of the format's, or newer than this version`);
+  }
+
+  #readShape(): (number | bigint)[] {
+    const scanner = this.#scanner;
+    const { maxRank } = this.#limits;
+    const dimensions = this.#dimensions;
+    let rank = 0;
+    for (let more = scanner.beginArray(); more; more = scanner.nextElement()) {
+      if (rank >= maxRank) this.#refuse("RankTooLarge", `more than ${maxRank} dimensions`);
+      dimensions[rank++] = this.#integer();
+    }
+    this.#dimensionsInAll += rank;
+    if (this.#dimensionsInAll > MAX_DIMENSIONS) {
+      this.#refuse("RankTooLarge", `more than ${MAX_DIMENSIONS} dimensions in all`);
+    }
+    return dimensions.slice(0, rank);
+  }
+
+  #integer(): number | bigint {
+    const value = this.#scanner.u64();
+    if (typeof value === "bigint") this.#rounds = true;
+    return value;
+  }
+
+  #invalid(detail: string): never {
+    return this.#refuse("InvalidHeaderDeserialization", detail);
+  }
+
+  #refuse(code: SafeTensorsErrorCode, detail: string, position = this.#scanner.position): never {
+    return this.#fail(code, `at offset ${LENGTH_BYTES + position}, ${detail}`, this.#tensor);
+  }
+}

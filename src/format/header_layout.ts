@@ -1,0 +1,140 @@
+/** Where a header says its tensors lie, checked: each as long as its dtype and shape make it, and all end to end. */
+import type { SafeTensorsErrorCode } from "../errors.ts";
+import type { DType } from "./dtype.ts";
+import type { TensorInfo } from "./header.ts";
+import { byteSize, describeSizeError, describeTensor, type ExactShape } from "./tensor_size.ts";
+
+/** Refuses the header: throws the error, with the path that the caller knows. */
+export type HeaderFailure = (code: SafeTensorsErrorCode, detail: string, tensor?: string) => never;
+
+/** A range of the data as it is written. A bigint is above 2^53 - 1: no file holds it, but a header can claim it. */
+export interface ExactRange {
+  readonly begin: number | bigint;
+  readonly end: number | bigint;
+}
+
+/** What is wrong with a tensor, whatever the others are. */
+export interface TensorFault {
+  readonly code: SafeTensorsErrorCode;
+  readonly detail: string;
+}
+
+/** What a header lists. */
+export interface Listing {
+  /** The tensors as listed. */
+  readonly tensors: readonly TensorInfo[];
+  /** Whether that is the order of their bytes, as it mostly is. */
+  readonly ordered: boolean;
+  /** The ranges of the tensors whose {@linkcode TensorInfo} is rounded. */
+  readonly exact: ReadonlyMap<TensorInfo, ExactRange>;
+  /** Of the tensors that have a fault, the first in the order of their bytes. */
+  readonly fault: (TensorFault & { readonly tensor: TensorInfo }) | undefined;
+}
+
+/** Compares exactly, whatever the two are: `<` and `>` do not round a bigint. */
+function compare(a: number | bigint, b: number | bigint): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** Orders ranges by begin, then by end. */
+export function compareRanges(a: ExactRange, b: ExactRange): number {
+  return compare(a.begin, b.begin) || compare(a.end, b.end);
+}
+
+/** What is wrong with a tensor by itself, if anything is. */
+export function tensorFault(
+  dtype: DType,
+  shape: ExactShape,
+  begin: number | bigint,
+  end: number | bigint,
+): TensorFault | undefined {
+  if (end < begin) {
+    return { code: "InvalidOffset", detail: `it ends at data byte ${end}, before it begins at ${begin}` };
+  }
+  const size = byteSize(dtype, shape);
+  if (typeof size === "string") return { code: size, detail: describeSizeError(size, dtype, shape) };
+  const span = typeof begin === "number" && typeof end === "number"
+    ? end - begin
+    : BigInt(end) - BigInt(begin);
+  if (compare(size, span) === 0) return undefined;
+  const range = `data bytes ${begin} to ${end} are ${span}`;
+  return {
+    code: "TensorInvalidInfo",
+    detail: `${describeTensor(dtype, shape)} takes ${size} bytes, ${range}`,
+  };
+}
+
+/** Listed tensors by name. */
+export interface NamedTensors {
+  /** In the order of their bytes; of two with one name, the last that is listed. */
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+  /** The first name that is listed twice. */
+  readonly duplicate: string | undefined;
+}
+
+/** Orders the tensors by begin, then end; several without bytes at one place stay as listed. */
+export function inFileOrder(listing: Listing): NamedTensors {
+  const listed = listing.tensors;
+  const tensors = byName(listing.ordered ? listed : listed.toSorted(order(listing)));
+  if (tensors.size === listed.length) return { tensors, duplicate: undefined };
+  const last = new Map<string, TensorInfo>();
+  let duplicate: string | undefined;
+  for (const info of listed) {
+    if (last.has(info.name)) duplicate ??= info.name;
+    last.set(info.name, info);
+  }
+  return { tensors: byName([...last.values()].sort(order(listing))), duplicate };
+}
+
+function order({ exact }: Listing): (a: TensorInfo, b: TensorInfo) => number {
+  return exact.size === 0
+    ? (a, b) => a.begin - b.begin || a.end - b.end
+    : (a, b) => compareRanges(exact.get(a) ?? a, exact.get(b) ?? b);
+}
+
+function byName(tensors: readonly TensorInfo[]): Map<string, TensorInfo> {
+  const map = new Map<string, TensorInfo>();
+  for (const info of tensors) map.set(info.name, info);
+  return map;
+}
+
+/**
+ * Checks that tensors in file order have no fault and fill the data without hole or overlap. The checks come tensor by
+ * tensor, as in the reference implementation: of several faults it is the same that is reported.
+ */
+export function checkLayout(
+  tensors: ReadonlyMap<string, TensorInfo>,
+  { exact, fault }: Listing,
+  dataLength: number,
+  fail: HeaderFailure,
+): void {
+  let total: number | bigint = 0;
+  for (const info of tensors.values()) {
+    const { begin, end } = exact.size === 0 ? info : exact.get(info) ?? info;
+    if (begin > total) {
+      fail("InvalidOffset", `data bytes ${total} to ${begin} belong to no tensor`, info.name);
+    }
+    if (begin < total) {
+      fail(
+        "InvalidOffset",
+        `it begins at data byte ${begin}, the tensor before it ends at ${total}`,
+        info.name,
+      );
+    }
+    if (info === fault?.tensor) fail(fault.code, fault.detail, info.name);
+    total = end;
+  }
+  const missing = BigInt(total) - BigInt(dataLength);
+  if (missing > 0n) {
+    fail(
+      "MetadataIncompleteBuffer",
+      `${total} bytes of tensor data expected, ${dataLength} found: the file is truncated`,
+    );
+  }
+  if (missing < 0n) {
+    fail(
+      "MetadataIncompleteBuffer",
+      `${total} bytes of tensor data expected, ${dataLength} found: ${-missing} too many`,
+    );
+  }
+}

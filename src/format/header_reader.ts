@@ -1,0 +1,105 @@
+/**
+ * The header reader: bytes in, checked entries out.
+ *
+ * The checks and their order are the reference implementation's (safetensors 0.8.0), and so are the error codes. On
+ * purpose stricter: duplicate names, duplicate metadata keys, tensors written as arrays and dtypes written as objects
+ * are errors, which the reference lets pass. A header that this reader takes describes the file to the last byte: the
+ * tensors lie end to end, each as long as its dtype and shape say, and nothing is before, between or after them.
+ */
+import { SafeTensorsError, type SafeTensorsErrorCode } from "../errors.ts";
+import { fileHint } from "./file_hints.ts";
+import { checkLimits, type Header, type HeaderLimits, LENGTH_BYTES } from "./header.ts";
+import { readEntries } from "./header_entries.ts";
+import { checkLayout, type HeaderFailure, inFileOrder } from "./header_layout.ts";
+import { findInvalidUtf8, quote } from "./text.ts";
+
+/** Options of {@linkcode headerLength} and {@linkcode parseHeader}. */
+export interface HeaderOptions extends HeaderLimits {
+  /** The file, for the messages of errors. */
+  path?: string | undefined;
+}
+
+/**
+ * The length of the header's JSON in bytes, from the first bytes of a file.
+ *
+ * @param first The first bytes of the file: 8 or more, or all of a shorter file. With a few dozen the message of an
+ * error can tell what the file really is.
+ * @param fileSize The size of the file in bytes.
+ * @param options The limit on the length, and the file's name for messages.
+ * @returns The length `n`; the JSON is the bytes 8 to 8 + n, and the whole of it is in the file.
+ * @throws {SafeTensorsError} "HeaderTooSmall", "HeaderTooLarge" or "InvalidHeaderLength".
+ */
+export function headerLength(first: Uint8Array, fileSize: number, options: HeaderOptions = {}): number {
+  const { maxHeaderBytes } = checkLimits(options);
+  const refuse = (code: SafeTensorsErrorCode, detail: string): never => {
+    const hint = fileHint(first);
+    throw headerError(options.path, code, hint === "" ? detail : `${detail}; ${hint}`);
+  };
+  if (fileSize < LENGTH_BYTES) {
+    refuse("HeaderTooSmall", `${LENGTH_BYTES} bytes expected at offset 0, the file has ${fileSize}`);
+  }
+  if (first.length < LENGTH_BYTES) {
+    throw new RangeError(
+      `Cannot read the header length: ${LENGTH_BYTES} bytes expected, ${first.length} given`,
+    );
+  }
+  const length = new DataView(first.buffer, first.byteOffset).getBigUint64(0, true);
+  if (length > maxHeaderBytes) {
+    refuse("HeaderTooLarge", `its length at offset 0 is ${length} bytes, the limit is ${maxHeaderBytes}`);
+  }
+  const available = fileSize - LENGTH_BYTES;
+  if (length > available) {
+    refuse(
+      "InvalidHeaderLength",
+      `${length} bytes expected at offset ${LENGTH_BYTES}, ${available} found: it is truncated`,
+    );
+  }
+  return Number(length);
+}
+
+/**
+ * Reads and checks a header.
+ *
+ * @param json The header's JSON: exactly the bytes 8 to 8 + n of the file. They are not kept.
+ * @param fileSize The size of the file in bytes.
+ * @param options Limits, and the file's name for messages.
+ * @returns The tensors in the order of their bytes, and the metadata.
+ * @throws {SafeTensorsError} "InvalidHeader" (not UTF-8), "InvalidHeaderDeserialization" (not JSON, or not of the
+ * right form), "InvalidOffset", "ValidationOverflow", "MisalignedSlice", "TensorInvalidInfo" (a tensor's range or
+ * size is wrong), "MetadataIncompleteBuffer" (the tensors do not fill the file), "DuplicateName", "TooManyTensors",
+ * "RankTooLarge".
+ */
+export function parseHeader(json: Uint8Array, fileSize: number, options: HeaderOptions = {}): Header {
+  const limits = checkLimits(options);
+  const fail: HeaderFailure = (code, detail, tensor) => {
+    throw headerError(options.path, code, detail, tensor);
+  };
+  const invalid = findInvalidUtf8(json);
+  if (invalid >= 0) fail("InvalidHeader", `the byte at offset ${LENGTH_BYTES + invalid} is not UTF-8`);
+  if (json.length === 0) {
+    fail("InvalidHeaderDeserialization", "its length is 0: the file was reserved, but never written");
+  }
+  const entries = readEntries(json, limits, fail);
+  const { tensors, duplicate } = inFileOrder(entries);
+  const dataStart = LENGTH_BYTES + json.length;
+  const dataLength = fileSize - dataStart;
+  checkLayout(tensors, entries, dataLength, fail);
+  // Last, because the reference takes the last of two: a header with another fault keeps the code that it gives.
+  if (duplicate !== undefined) fail("DuplicateName", "the name is listed twice", duplicate);
+  const { metadata, duplicateKey } = entries;
+  if (duplicateKey !== undefined) {
+    fail("DuplicateName", `the metadata key ${quote(duplicateKey)} is listed twice`);
+  }
+  return { tensors, metadata, dataStart, dataLength };
+}
+
+function headerError(
+  path: string | undefined,
+  code: SafeTensorsErrorCode,
+  detail: string,
+  tensor?: string,
+): SafeTensorsError {
+  const subject = tensor === undefined ? "" : `tensor ${quote(tensor)} in `;
+  const file = path === undefined ? "the safetensors header" : `the header of "${path}"`;
+  return new SafeTensorsError(code, `Cannot read ${subject}${file}: ${detail}`, { path, tensor });
+}

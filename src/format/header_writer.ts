@@ -1,0 +1,139 @@
+/**
+ * The header writer: tensors in, their order, offsets and header bytes out.
+ *
+ * The bytes are those of the reference implementation (safetensors 0.8.0) wherever it is deterministic: with two
+ * metadata keys or more it writes them in the order of a hash map, this writer in the order of their UTF-8 bytes.
+ */
+import { SafeTensorsError, type SafeTensorsErrorCode } from "../errors.ts";
+import { type DType, DTYPES, isDType } from "./dtype.ts";
+import { type Header, LENGTH_BYTES, MAX_HEADER_BYTES, METADATA_KEY, type TensorInfo } from "./header.ts";
+import { byteSize, describeSizeError, describeTensor } from "./tensor_size.ts";
+import { compareUtf8, quote } from "./text.ts";
+
+/** A tensor to be written: all that a header needs to know of it. */
+export interface TensorSpec {
+  /** Its name: well-formed Unicode, unique, and not "__metadata__". */
+  readonly name: string;
+  /** The type of its elements. */
+  readonly dtype: DType;
+  /** Its dimensions, outermost first. */
+  readonly shape: readonly number[];
+}
+
+/** Metadata to be written. */
+export type MetadataInput = ReadonlyMap<string, string> | Readonly<Record<string, string>>;
+
+/** What to write, and where. */
+export interface HeaderLayout {
+  /** The beginning of the file: the length and the JSON. The tensors' data follows without a gap. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** What the bytes say; `header.tensors` are in the order in which their data must be written. */
+  readonly header: Header;
+}
+
+/** The header's JSON is padded with spaces to a multiple of this many bytes, which aligns the data. */
+const ALIGNMENT = 8;
+
+const SPACE = 0x20;
+
+/** The place of each dtype in the file: widest first, which keeps every tensor aligned to its elements. */
+const DTYPE_ORDER = new Map<DType, number>(DTYPES.toReversed().map((dtype, i) => [dtype, i]));
+
+/**
+ * Lays tensors out in a file: by dtype from U64 down to BOOL, then by the UTF-8 bytes of their names.
+ *
+ * @param tensors The tensors, in any order.
+ * @param metadata The `__metadata__` of the file; where it is left out the header has none, where it is empty the
+ * header has an empty one, as the reference writes it.
+ * @throws {SafeTensorsError} "DuplicateName", "InvalidTensorView" (a name that the format does not allow),
+ * "MisalignedSlice" (a shape that does not end with a whole byte), "ValidationOverflow" (more than 2^53 - 1 bytes),
+ * "InvalidHeader" (metadata that is not well-formed Unicode), "HeaderTooLarge".
+ * @throws {TypeError} Where a dtype is unknown, or a name or metadata is not a string.
+ * @throws {RangeError} Where a dimension is not an integer from 0 to 2^53 - 1.
+ */
+export function layoutHeader(tensors: Iterable<TensorSpec>, metadata?: MetadataInput): HeaderLayout {
+  const pairs = metadata === undefined ? [] : checkMetadata(metadata);
+  const members = metadata === undefined ? [] : [`"${METADATA_KEY}":{${pairs.map(writePair).join(",")}}`];
+  const specs = [...tensors];
+  const sizes = new Map(specs.map((spec) => [spec, checkSpec(spec)]));
+  specs.sort((a, b) => DTYPE_ORDER.get(a.dtype)! - DTYPE_ORDER.get(b.dtype)! || compareUtf8(a.name, b.name));
+  const placed = new Map<string, TensorInfo>();
+  let end = 0;
+  for (const spec of specs) {
+    const { name, dtype } = spec;
+    if (placed.has(name)) throw tensorError("DuplicateName", name, "the name is given twice");
+    const begin = end;
+    end += sizes.get(spec)!;
+    if (end > Number.MAX_SAFE_INTEGER) {
+      throw tensorError("ValidationOverflow", name, "it ends beyond 2^53 bytes");
+    }
+    const shape = [...spec.shape];
+    placed.set(name, { name, dtype, shape, begin, end });
+    members.push(
+      `${JSON.stringify(name)}:{"dtype":"${dtype}","shape":[${shape}],"data_offsets":[${begin},${end}]}`,
+    );
+  }
+  const bytes = encodeHeader(`{${members.join(",")}}`);
+  const header = { tensors: placed, metadata: new Map(pairs), dataStart: bytes.length, dataLength: end };
+  return { bytes, header };
+}
+
+/** The size of a tensor in bytes, once everything that the caller said of it has been checked. */
+function checkSpec({ name, dtype, shape }: TensorSpec): number {
+  if (typeof name !== "string") {
+    throw new TypeError(`Cannot write a tensor: its name is ${name}, not a string`);
+  }
+  if (name === METADATA_KEY) {
+    throw tensorError("InvalidTensorView", name, "the name is reserved for metadata");
+  }
+  if (!name.isWellFormed()) throw tensorError("InvalidTensorView", name, "the name has a lone surrogate");
+  if (!isDType(dtype)) {
+    throw new TypeError(`Cannot write tensor ${quote(name)}: the dtype "${dtype}" is none of the format's`);
+  }
+  for (const dimension of shape) {
+    if (!Number.isSafeInteger(dimension) || dimension < 0) {
+      const tensor = describeTensor(dtype, shape);
+      throw new RangeError(`Cannot write tensor ${quote(name)}: ${dimension} is no dimension in ${tensor}`);
+    }
+  }
+  const size = byteSize(dtype, shape);
+  if (typeof size === "string") throw tensorError(size, name, describeSizeError(size, dtype, shape));
+  return Number(size);
+}
+
+/** The metadata sorted by key. */
+function checkMetadata(metadata: MetadataInput): [key: string, value: string][] {
+  const pairs: [string, string][] = metadata instanceof Map ? [...metadata] : Object.entries(metadata);
+  for (const [key, value] of pairs) {
+    if (typeof key !== "string" || typeof value !== "string") {
+      throw new TypeError(`Cannot write metadata ${quote(String(key))}: its key and value must be strings`);
+    }
+    if (!key.isWellFormed() || !value.isWellFormed()) {
+      const detail = "its key or value has a lone surrogate";
+      throw new SafeTensorsError("InvalidHeader", `Cannot write metadata ${quote(key)}: ${detail}`);
+    }
+  }
+  return pairs.sort(([a], [b]) => compareUtf8(a, b));
+}
+
+function writePair([key, value]: readonly [string, string]): string {
+  return `${JSON.stringify(key)}:${JSON.stringify(value)}`;
+}
+
+/** The length, the JSON and its padding. */
+function encodeHeader(json: string): Uint8Array<ArrayBuffer> {
+  const text = new TextEncoder().encode(json);
+  const length = Math.ceil(text.length / ALIGNMENT) * ALIGNMENT;
+  if (length > MAX_HEADER_BYTES) {
+    const detail = `the header is ${length} bytes long, the limit is ${MAX_HEADER_BYTES}`;
+    throw new SafeTensorsError("HeaderTooLarge", `Cannot write the safetensors header: ${detail}`);
+  }
+  const bytes = new Uint8Array(LENGTH_BYTES + length).fill(SPACE, LENGTH_BYTES + text.length);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(length), true);
+  bytes.set(text, LENGTH_BYTES);
+  return bytes;
+}
+
+function tensorError(code: SafeTensorsErrorCode, name: string, detail: string): SafeTensorsError {
+  return new SafeTensorsError(code, `Cannot write tensor ${quote(name)}: ${detail}`, { tensor: name });
+}

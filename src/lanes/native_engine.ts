@@ -1,0 +1,50 @@
+/**
+ * The engine over the shim.
+ */
+import { availableMemory } from "../../ffi/files.ts";
+import type { Shim } from "../../ffi/symbols.ts";
+import { PAGE } from "../plan/layout.ts";
+import { type NativeFile, NativeFileSource } from "../source/native_file.ts";
+import type { Engine, HostBlock, Job, RunReport } from "./engine.ts";
+import { runNativeLanes } from "./native_lanes.ts";
+
+/** Below this a block has no room for a huge page. */
+const HUGE_PAGE = 2 * 1024 * 1024;
+
+/** Non-blocking calls into the shim. */
+export class NativeEngine implements Engine<NativeFile> {
+  readonly name = "native";
+  readonly notes: readonly string[] = [];
+  readonly source: NativeFileSource;
+  readonly #shim: Shim;
+
+  constructor(shim: Shim) {
+    this.#shim = shim;
+    this.source = new NativeFileSource(shim);
+  }
+
+  availableMemory(): number {
+    return availableMemory(this.#shim);
+  }
+
+  allocate(byteLength: number): HostBlock {
+    const buffer = new ArrayBuffer(byteLength + PAGE);
+    const address = this.#addressOf(buffer);
+    // Before the first touch, or the kernel has given out small pages already.
+    if (byteLength >= HUGE_PAGE) this.#shim.fst_memory_advise(buffer, 0n, BigInt(buffer.byteLength));
+    return { buffer, base: (PAGE - address % PAGE) % PAGE };
+  }
+
+  run(job: Job<NativeFile>): Promise<RunReport> {
+    const { blocks, ...rest } = job;
+    return runNativeLanes(this.#shim, {
+      ...rest,
+      addresses: blocks.map((block) => this.#addressOf(block.buffer) + block.base),
+      keep: blocks.map((block) => block.buffer),
+    });
+  }
+
+  #addressOf(buffer: ArrayBuffer): number {
+    return Number(this.#shim.fst_address(buffer));
+  }
+}

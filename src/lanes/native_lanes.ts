@@ -1,0 +1,287 @@
+/**
+ * Running a plan through the shim: a few long non-blocking calls, and one that waits for their news.
+ */
+import { PlanMemory } from "../../ffi/plan_memory.ts";
+import { systemErrorText } from "../../ffi/status.ts";
+import type { Shim } from "../../ffi/symbols.ts";
+import { ReadError } from "../errors.ts";
+import { PAGE } from "../plan/layout.ts";
+import { type LoadPlan, segmentBytes } from "../plan/plan.ts";
+import type { Readiness } from "../plan/readiness.ts";
+import type { NativeFile } from "../source/native_file.ts";
+import type { RunReport } from "./engine.ts";
+import { giveBack, take } from "./lane_budget.ts";
+
+/** A plan and the addresses that it runs into. */
+export interface NativeJob {
+  /** What to read and where to put it. */
+  readonly plan: LoadPlan;
+  /** The files that the plan's segments name by index. */
+  readonly files: readonly NativeFile[];
+  /** The address of each allocation's offset 0. */
+  readonly addresses: readonly number[];
+  /** The memory behind each address, if JavaScript owns it: kept alive while lanes may write there. */
+  readonly keep: readonly (ArrayBuffer | null)[];
+  /** Is told of every segment that has landed, and of the failure if there is one. */
+  readonly readiness: Readiness;
+  /** Lanes wanted; default by the machine and by what is cached. */
+  readonly maxThreads?: number | undefined;
+  /** Staging memory of all lanes together, in bytes. */
+  readonly stagingBytes: number;
+  /** Bytes of one read. */
+  readonly blockBytes: number;
+  /** Ends the job early. */
+  readonly signal: AbortSignal;
+  /** Called now and then with the file bytes that have landed. */
+  readonly onLanded?: (bytes: number) => void;
+}
+
+/** Buffers that one lane call can keep alive (native/fst.h). */
+const KEPT = 8;
+
+/** At most this much memory is touched ahead of direct reads. */
+const POPULATE_AHEAD = 128n * 1024n * 1024n;
+
+/** A file is read directly if less of it than this is in the page cache; the lanes decide anew for every block. */
+const MOSTLY_CACHED = 0.9;
+
+/** What a lane waits for news at most, and how long it lets news gather, in microseconds. */
+const WAIT = 1_000_000, GATHER = 300;
+
+/** Runs a job; see {@linkcode Engine.run}. */
+export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunReport> {
+  const { plan, signal } = job;
+  signal.throwIfAborted();
+  const notes: string[] = [];
+  const direct = openDirect(job, notes);
+  const wanted = Math.min(job.maxThreads ?? defaultThreads(direct), Math.max(1, plan.segments.length));
+  const extra = direct ? 2 : 1; // the call that waits for news, and the one that touches memory ahead
+  const calls = await take(1 + extra, wanted + extra);
+  try {
+    const lanes = calls - extra;
+    const memory = planMemory(job, lanes);
+    const windows = new Windows(plan, job.keep);
+    const stop = new Stop(() => shim.fst_plan_cancel(memory.bytes));
+    const abort = () => stop.because(signal.reason);
+    signal.addEventListener("abort", abort);
+    try {
+      if (signal.aborted) abort();
+      await Promise.all([
+        watch(shim, job, memory, stop),
+        ...direct ? [stop.onError(populate(shim, plan, memory, windows))] : [],
+        ...Array.from(
+          { length: lanes },
+          (_, lane) => stop.onError(runLane(shim, plan, memory, windows, lane)),
+        ),
+      ]);
+    } finally {
+      signal.removeEventListener("abort", abort);
+    }
+    const failure = stop.reason ?? failureOf(job, memory);
+    if (failure) {
+      job.readiness.fail(failure.error);
+      throw failure.error;
+    }
+    if (memory.directRefused > 0) {
+      notes.push("The file system refused direct reads: read through the page cache");
+    }
+    return { path: memory.directBytes > memory.bufferedBytes ? "direct" : "buffered", threads: lanes, notes };
+  } finally {
+    giveBack(calls);
+  }
+}
+
+/** Opens what is not cached for direct reads; whether there is any such file. */
+function openDirect(job: NativeJob, notes: string[]): boolean {
+  const ranges = fileRanges(job.plan);
+  const windows = Math.max(4, Math.floor(512 / ranges.size));
+  let direct = false;
+  for (const [index, { start, stop }] of ranges) {
+    const file = job.files[index]!;
+    const cached = file.cachedFraction(start, stop - start, windows);
+    if (cached === null) {
+      notes.push("The system cannot tell what is cached (Linux < 6.5): read through the page cache");
+      break;
+    }
+    if (cached >= MOSTLY_CACHED) continue;
+    if (file.openDirect()) direct = true;
+    else notes.push(`Direct reads of "${file.path}" were refused: read through the page cache`);
+  }
+  return direct;
+}
+
+/** File → from where to where the plan reads it. */
+function fileRanges(plan: LoadPlan): Map<number, { start: number; stop: number }> {
+  const ranges = new Map<number, { start: number; stop: number }>();
+  for (const segment of plan.segments) {
+    const { file, fileOffset } = segment;
+    const stop = fileOffset + (segment.outerCount - 1) * segment.outerStride + segment.run;
+    const range = ranges.get(file);
+    if (!range) ranges.set(file, { start: fileOffset, stop });
+    else {
+      range.start = Math.min(range.start, fileOffset);
+      range.stop = Math.max(range.stop, stop);
+    }
+  }
+  return ranges;
+}
+
+/** Cached files want the cores' number of lanes, storage wants about eight requests in flight. */
+function defaultThreads(direct: boolean): number {
+  const cores = navigator.hardwareConcurrency;
+  return Math.min(16, Math.max(direct ? 8 : 2, cores));
+}
+
+function planMemory(job: NativeJob, lanes: number): PlanMemory {
+  const { plan } = job;
+  // A block that is not aligned as its destination is needs the pages around it as well.
+  const staging = Math.min(
+    job.blockBytes + 2 * PAGE,
+    Math.max(4 * PAGE, Math.floor(job.stagingBytes / lanes)),
+  );
+  const memory = new PlanMemory(
+    job.files.map((file) => file.planFile),
+    plan.segments.length,
+    Math.floor(staging / PAGE) * PAGE,
+  );
+  plan.segments.forEach((segment, index) => {
+    memory.setSegment(index, segment, job.addresses[segment.allocation]! + segment.offset);
+  });
+  return memory;
+}
+
+/** Ends the lanes early, for the first reason that comes up on this side. */
+class Stop {
+  reason: { readonly error: unknown } | null = null;
+  readonly #cancel: () => void;
+
+  constructor(cancel: () => void) {
+    this.#cancel = cancel;
+  }
+
+  because(error: unknown): void {
+    this.reason ??= { error };
+    this.#cancel();
+  }
+
+  /** Waits for a call, so that none is in flight at the end whatever happens; an error stops the others. */
+  async onError(call: Promise<void>): Promise<void> {
+    try {
+      await call;
+    } catch (error) {
+      this.because(error);
+    }
+  }
+}
+
+/** Which segments a call may take, given the few buffers that it can keep alive. */
+class Windows {
+  readonly #plan: LoadPlan;
+  readonly #keep: readonly (ArrayBuffer | null)[];
+  /** Allocation → its first segment. */
+  readonly #starts: number[];
+
+  constructor(plan: LoadPlan, keep: readonly (ArrayBuffer | null)[]) {
+    this.#plan = plan;
+    this.#keep = keep;
+    this.#starts = new Array(plan.allocations.length + 1).fill(plan.segments.length);
+    for (let index = plan.segments.length - 1; index >= 0; index--) {
+      this.#starts[plan.segments[index]!.allocation] = index;
+    }
+    // An allocation without segments starts where the next one does.
+    for (let a = plan.allocations.length - 1; a >= 0; a--) {
+      this.#starts[a] = Math.min(this.#starts[a]!, this.#starts[a + 1]!);
+    }
+  }
+
+  /** The first segment that a call made now must leave, and the buffers behind those that it may take. */
+  from(segment: number, span: number): { limit: number; keep: (ArrayBuffer | null)[] } {
+    const first = this.#plan.segments[segment]!.allocation;
+    const stop = Math.min(first + span, this.#plan.allocations.length);
+    for (let allocation = first; allocation < stop; allocation++) {
+      // Nothing could keep such memory alive any more: writing on would corrupt whoever gets it next.
+      if (this.#keep[allocation]?.detached) {
+        throw new TypeError(
+          "Cannot go on loading: the buffer of a tensor was transferred while its file was loading",
+        );
+      }
+    }
+    return {
+      limit: this.#starts[stop]!,
+      keep: Array.from({ length: KEPT }, (_, k) => first + k < stop ? this.#keep[first + k] ?? null : null),
+    };
+  }
+}
+
+type Kept = [
+  ArrayBuffer | null,
+  ArrayBuffer | null,
+  ArrayBuffer | null,
+  ArrayBuffer | null,
+  ArrayBuffer | null,
+  ArrayBuffer | null,
+  ArrayBuffer | null,
+  ArrayBuffer | null,
+];
+
+async function runLane(
+  shim: Shim,
+  plan: LoadPlan,
+  memory: PlanMemory,
+  windows: Windows,
+  lane: number,
+): Promise<void> {
+  // Lanes have windows of different lengths, so that they do not all come back for the next one at once.
+  const span = KEPT - lane % (KEPT / 2);
+  for (let next = memory.next; next < plan.segments.length; next = memory.next) {
+    const { limit, keep } = windows.from(next, span);
+    if (await shim.fst_lane_run(memory.bytes, limit, ...keep as Kept) !== 0) return;
+  }
+}
+
+async function populate(shim: Shim, plan: LoadPlan, memory: PlanMemory, windows: Windows): Promise<void> {
+  for (let next = memory.next; next < plan.segments.length;) {
+    const { limit, keep } = windows.from(next, KEPT);
+    if (await shim.fst_plan_populate(memory.bytes, limit, POPULATE_AHEAD, ...keep as Kept) !== 0) return;
+    next = Math.max(memory.next, limit);
+  }
+}
+
+/** Passes on what has landed until all has, or the lanes stop. */
+async function watch(shim: Shim, job: NativeJob, memory: PlanMemory, stop: Stop): Promise<void> {
+  const { done } = memory;
+  let lowest = 0; // every segment below has been passed on
+  for (;;) {
+    const seen = memory.wake;
+    const taken = memory.next;
+    const failure = stop.reason ?? failureOf(job, memory);
+    for (let index = lowest; index < taken; index++) {
+      if (Atomics.load(done, index) !== 1) continue;
+      done[index] = 2;
+      job.readiness.segmentLanded(index);
+    }
+    while (lowest < done.length && done[lowest] === 2) lowest++;
+    job.onLanded?.(memory.landedBytes);
+    if (lowest === done.length) return;
+    if (failure) return job.readiness.fail(failure.error);
+    await shim.fst_plan_wait(memory.bytes, seen, WAIT, GATHER);
+  }
+}
+
+function failureOf(job: NativeJob, memory: PlanMemory): { readonly error: Error } | null {
+  const failure = memory.failure;
+  if (!failure) return null;
+  const segment = job.plan.segments[failure.segment]!;
+  const { path } = job.files[segment.file]!;
+  const { offset, expected, actual, errno } = failure;
+  const at = `${expected || segmentBytes(segment)} bytes expected at offset ${offset}`;
+  const reason = {
+    system: `${at}: ${systemErrorText(errno)}`,
+    truncated: `${at}, ${actual} found: was it truncated?`,
+    changed: `the file was changed after its header was read`,
+    device: `the device refused with status ${errno}`,
+  }[failure.kind];
+  const tensor = job.plan.requests[segment.firstRequest]!.name;
+  const message = `Cannot read "${path}" (tensor "${tensor}"): ${reason}`;
+  return { error: new ReadError(message, { path, offset, expected, actual, errno }) };
+}

@@ -1,0 +1,85 @@
+/**
+ * The engine over Deno's own file functions: slower, and everywhere the same.
+ */
+import { castBytes } from "../format/cast.ts";
+import { castLength } from "../plan/request.ts";
+import { type Segment, segmentBytes } from "../plan/plan.ts";
+import { type PortableFile, PortableFileSource } from "../source/portable_file.ts";
+import type { Engine, HostBlock, Job, RunReport } from "./engine.ts";
+
+/** Reads in flight: more gain nothing, as Deno copies on its own threads. */
+const READERS = 4;
+
+/** Deno's own positional reads. */
+export class PortableEngine implements Engine<PortableFile> {
+  readonly name = "portable";
+  readonly notes: readonly string[];
+  readonly source = new PortableFileSource();
+
+  /** @param reason why the native engine is not used */
+  constructor(reason: string) {
+    this.notes = [`Portable engine, slower than the native one: ${reason}`];
+  }
+
+  availableMemory(): number {
+    return -1;
+  }
+
+  allocate(byteLength: number): HostBlock {
+    return { buffer: new ArrayBuffer(byteLength), base: 0 };
+  }
+
+  async run(job: Job<PortableFile>): Promise<RunReport> {
+    const { plan, signal, readiness } = job;
+    const readers = Math.min(job.maxThreads ?? READERS, Math.max(1, plan.segments.length));
+    let next = 0, landed = 0;
+    let failure: { error: unknown } | undefined;
+    const read = async () => {
+      while (next < plan.segments.length && !failure) {
+        const index = next++;
+        const segment = plan.segments[index]!;
+        try {
+          signal.throwIfAborted();
+          await land(job, segment);
+          await job.files[segment.file]!.verify();
+        } catch (error) {
+          failure ??= { error };
+          readiness.fail(error);
+          return;
+        }
+        landed += segmentBytes(segment);
+        readiness.segmentLanded(index);
+        job.onLanded?.(landed);
+      }
+    };
+    await Promise.all(Array.from({ length: readers }, read));
+    if (failure) throw failure.error;
+    signal.throwIfAborted();
+    return { path: "portable", threads: readers, notes: [] };
+  }
+}
+
+async function land(job: Job<PortableFile>, segment: Segment): Promise<void> {
+  const { buffer, base } = job.blocks[segment.allocation]!;
+  const file = job.files[segment.file]!;
+  const length = castLength(segmentBytes(segment), segment.from, segment.to);
+  const target = new Uint8Array(buffer, base + segment.offset, length);
+  if (segment.outerCount === 1 && segment.innerCount === 1) {
+    if (segment.from === segment.to) return await file.read(segment.fileOffset, target);
+    const bytes = new Uint8Array(segment.run);
+    await file.read(segment.fileOffset, bytes);
+    return castBytes(bytes, segment.from, target, segment.to);
+  }
+  const row = new Uint8Array((segment.innerCount - 1) * segment.innerStride + segment.run);
+  const step = castLength(segment.run, segment.from, segment.to);
+  let at = 0;
+  for (let outer = 0; outer < segment.outerCount; outer++) {
+    await file.read(segment.fileOffset + outer * segment.outerStride, row);
+    for (let inner = 0; inner < segment.innerCount; inner++, at += step) {
+      const start = inner * segment.innerStride;
+      const run = row.subarray(start, start + segment.run);
+      if (segment.from === segment.to) target.set(run, at);
+      else castBytes(run, segment.from, target.subarray(at, at + step), segment.to);
+    }
+  }
+}

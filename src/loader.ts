@@ -1,0 +1,158 @@
+/**
+ * The low-level door, in the steps that fastsafetensors' users know: name files, copy them to a device, take tensors.
+ */
+import { type Catalog, type CatalogTensor, openCatalog } from "./catalog.ts";
+import { CpuDevice } from "./device/cpu.ts";
+import { SafeTensorsError, UseAfterCloseError } from "./errors.ts";
+import { FilesBuffer } from "./files_buffer.ts";
+import type { DType } from "./format/dtype.ts";
+import { type ProcessGroup, SingleGroup } from "./group/process_group.ts";
+import { type PathLike, resolveInputs } from "./inputs.ts";
+import { selectEngine } from "./lanes/select.ts";
+import { checkOptions, type OpenOptions } from "./options.ts";
+
+/** Options of {@linkcode SafeTensorsFileLoader}: those of a load, without what belongs to an opened model. */
+export type LoaderOptions = Omit<OpenOptions, "lazy" | "names" | "group" | "dtype">;
+
+/**
+ * Reads the headers of files, then brings all of their tensors to a device.
+ *
+ * @example Use
+ * ```ts
+ * import { SafeTensorsFileLoader, serialize } from "@x/fastsafetensors";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const path = await Deno.makeTempFile({ suffix: ".safetensors" });
+ * await Deno.writeFile(path, serialize({ x: { dtype: "I32", shape: [3], data: new Int32Array([1, 2, 3]) } }));
+ *
+ * const loader = new SafeTensorsFileLoader(null);
+ * await loader.addFilenames({ 0: [path] });
+ * const buffer = await loader.copyFilesToDevice();
+ * assertEquals((await buffer.getTensor("x")).data, new Int32Array([1, 2, 3]));
+ * await buffer.close();
+ * await loader.close();
+ * ```
+ */
+export class SafeTensorsFileLoader implements AsyncDisposable {
+  readonly #group: ProcessGroup;
+  readonly #options: LoaderOptions;
+  #catalogs: Catalog[] = [];
+  #closed = false;
+
+  /** @param group the ranks that load together; null is this process alone */
+  constructor(group: ProcessGroup | null = null, options: LoaderOptions = {}) {
+    this.#group = group ?? new SingleGroup();
+    checkOptions(options, this.#group);
+    this.#options = options;
+  }
+
+  /**
+   * Opens files and reads their headers. May be called several times before {@linkcode copyFilesToDevice}.
+   *
+   * @param files by the rank that reads them
+   * @throws {SafeTensorsError} if a header is bad, or a name occurs twice
+   * @throws {ReadError} if the system refuses
+   */
+  async addFilenames(files: Readonly<Record<number, PathLike | readonly PathLike[]>>): Promise<void> {
+    this.#checkOpen("add files");
+    const engine = await selectEngine();
+    const inputs = await resolveInputs(files, this.#group);
+    const catalog = await openCatalog(engine.source, inputs, this.#options.signal);
+    try {
+      for (const earlier of this.#catalogs) refuseDuplicates(earlier, catalog);
+    } catch (error) {
+      closeFiles(catalog);
+      throw error;
+    }
+    this.#catalogs.push(catalog);
+  }
+
+  /** The names of the tensors in the files added, in file order. */
+  getKeys(): string[] {
+    return this.#catalogs.flatMap((catalog) => [...catalog.tensors.keys()]);
+  }
+
+  /**
+   * The shape of a tensor in the files added.
+   *
+   * @throws {SafeTensorsError} "TensorNotFound"
+   */
+  getShape(name: string): readonly number[] {
+    for (const catalog of this.#catalogs) {
+      const tensor = catalog.tensors.get(name);
+      if (tensor) return tensor.shape;
+    }
+    throw new SafeTensorsError("TensorNotFound", `Cannot find tensor "${name}" in the files added`, {
+      tensor: name,
+    });
+  }
+
+  /**
+   * Allocates memory for all tensors of the files added and starts to read. The files go with the buffer: the loader
+   * is empty again and can take new ones.
+   *
+   * @param options.dtype casts floating tensors on the way
+   * @throws {OutOfMemoryError} if the tensors do not fit
+   */
+  async copyFilesToDevice(options: { dtype?: DType } = {}): Promise<FilesBuffer> {
+    this.#checkOpen("copy files");
+    const engine = await selectEngine();
+    const catalog = mergeCatalogs(this.#catalogs);
+    const checked = checkOptions({ ...this.#options, ...options }, this.#group);
+    const buffer = new FilesBuffer(catalog, new CpuDevice(engine), checked, engine.notes);
+    await buffer.start();
+    this.#catalogs = [];
+    return buffer;
+  }
+
+  /** Closes the files added that no buffer has taken, so that others can be added. */
+  reset(): void {
+    for (const catalog of this.#catalogs.splice(0)) closeFiles(catalog);
+  }
+
+  /** {@linkcode reset}, for good. Buffers live on until they are closed themselves. */
+  close(): Promise<void> {
+    this.#closed = true;
+    this.reset();
+    return Promise.resolve();
+  }
+
+  /** {@linkcode close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #checkOpen(action: string): void {
+    if (this.#closed) throw new UseAfterCloseError(`Cannot ${action}: the loader was closed`);
+  }
+}
+
+function refuseDuplicates(earlier: Catalog, later: Catalog): void {
+  for (const tensor of later.tensors.values()) {
+    const first = earlier.tensors.get(tensor.name);
+    if (!first) continue;
+    const path = later.files[tensor.file]!.path;
+    const message = `Cannot add "${path}": tensor "${tensor.name}" is also in "${
+      earlier.files[first.file]!.path
+    }"`;
+    throw new SafeTensorsError("DuplicateName", message, { path, tensor: tensor.name });
+  }
+}
+
+function closeFiles(catalog: Catalog): void {
+  for (const file of catalog.files) file.close();
+}
+
+function mergeCatalogs(catalogs: readonly Catalog[]): Catalog {
+  const files = catalogs.flatMap((catalog) => catalog.files);
+  const tensors = new Map<string, CatalogTensor>();
+  let before = 0;
+  for (const catalog of catalogs) {
+    for (const tensor of catalog.tensors.values()) {
+      tensors.set(tensor.name, { ...tensor, file: tensor.file + before });
+    }
+    before += catalog.files.length;
+  }
+  const metadata = new Map(catalogs.flatMap((catalog) => [...catalog.metadata]));
+  return { files, tensors, metadata, notes: catalogs.flatMap((catalog) => catalog.notes) };
+}

@@ -1,0 +1,122 @@
+/**
+ * The options of a load: their meaning, their defaults and their limits.
+ */
+import { castTarget } from "./format/cast.ts";
+import type { DType } from "./format/dtype.ts";
+import type { ProcessGroup } from "./group/process_group.ts";
+import { PAGE } from "./plan/layout.ts";
+
+/** How far a load has come. */
+export interface Progress {
+  /** File bytes that have landed. */
+  readonly bytes: number;
+  /** File bytes in all. */
+  readonly totalBytes: number;
+  /** Tensors that have landed. */
+  readonly tensors: number;
+  /** Tensors in all. */
+  readonly totalTensors: number;
+  /** Seconds since the load began. */
+  readonly seconds: number;
+}
+
+/** Options of {@linkcode fastsafeOpen}. */
+export interface OpenOptions {
+  /** Where the tensors go. Default "cpu". */
+  device?: "cpu";
+  /**
+   * Casts floating tensors while they land: to F32, F16, BF16, F64 or an F8 type, rounded to nearest even. Integers,
+   * booleans, complex and sub-byte types stay as they are. Default: nothing is cast.
+   */
+  dtype?: DType;
+  /** Loads only these tensors; nothing else is read. Default: all. */
+  names?: Iterable<string> | ((name: string) => boolean);
+  /** Reads a tensor's bytes when it is asked for, instead of streaming all from the start. Default false. */
+  lazy?: boolean;
+  /** Lanes that read at once, 1 to 16. Default: by the machine and by what the page cache holds. */
+  maxThreads?: number;
+  /** Bytes of one read: a multiple of 4096 up to 64 MiB. Default 4 MiB. */
+  blockBytes?: number;
+  /** Memory in bytes for what cannot be read straight to its place, all lanes together. Default 64 MiB. */
+  stagingBytes?: number;
+  /** The ranks that load together. Default: this process alone. */
+  group?: ProcessGroup;
+  /** Ends the load; whatever has not landed then rejects with the signal's reason. */
+  signal?: AbortSignal;
+  /** Called about 20 times a second while the load runs, and once at its end. */
+  onProgress?: (progress: Progress) => void;
+  /** Writes what the load decides, line by line: to stderr, or to this function. Default false. */
+  debugLog?: boolean | ((line: string) => void);
+}
+
+/** {@linkcode OpenOptions} with defaults filled in and everything checked. */
+export interface CheckedOptions {
+  readonly dtype: DType | undefined;
+  readonly names: ReadonlySet<string> | ((name: string) => boolean) | undefined;
+  readonly lazy: boolean;
+  readonly maxThreads: number | undefined;
+  readonly blockBytes: number;
+  readonly stagingBytes: number;
+  readonly group: ProcessGroup;
+  readonly signal: AbortSignal | undefined;
+  readonly onProgress: ((progress: Progress) => void) | undefined;
+  readonly log: (line: string) => void;
+  /** When the options were checked, which is when the work began: `performance.now()`, in milliseconds. */
+  readonly startedAt: number;
+}
+
+const MAX_THREADS = 16;
+const MAX_BLOCK = 64 * 2 ** 20;
+
+/**
+ * Checks options and fills in defaults.
+ *
+ * @throws {TypeError} if a value has the wrong type, or the dtype cannot be cast to
+ * @throws {RangeError} if a number is outside its limits
+ */
+export function checkOptions(options: OpenOptions, single: ProcessGroup): CheckedOptions {
+  if (options.dtype !== undefined) castTarget("F32", options.dtype);
+  const device: string = options.device ?? "cpu";
+  if (device !== "cpu") throw new TypeError(`Cannot load to device "${device}": there is "cpu"`);
+  const blockBytes = integer("blockBytes", options.blockBytes, 4 * 2 ** 20, PAGE, MAX_BLOCK);
+  if (blockBytes % PAGE !== 0) {
+    throw new RangeError(`blockBytes must be a multiple of ${PAGE}, got ${blockBytes}`);
+  }
+  return {
+    dtype: options.dtype,
+    names: typeof options.names === "function" || options.names === undefined
+      ? options.names
+      : new Set(options.names),
+    lazy: options.lazy ?? false,
+    maxThreads: options.maxThreads === undefined
+      ? undefined
+      : integer("maxThreads", options.maxThreads, 1, 1, MAX_THREADS),
+    blockBytes,
+    stagingBytes: integer("stagingBytes", options.stagingBytes, 64 * 2 ** 20, 64 * 2 ** 10, 4 * 2 ** 30),
+    group: options.group ?? single,
+    signal: options.signal,
+    onProgress: options.onProgress,
+    log: logger(options.debugLog),
+    startedAt: performance.now(),
+  };
+}
+
+function integer(
+  name: string,
+  value: number | undefined,
+  byDefault: number,
+  least: number,
+  most: number,
+): number {
+  if (value === undefined) return byDefault;
+  if (typeof value !== "number") throw new TypeError(`${name} must be a number, got ${typeof value}`);
+  if (!Number.isInteger(value) || value < least || value > most) {
+    throw new RangeError(`${name} must be a whole number from ${least} to ${most}, got ${value}`);
+  }
+  return value;
+}
+
+function logger(debugLog: OpenOptions["debugLog"]): (line: string) => void {
+  if (typeof debugLog === "function") return debugLog;
+  return debugLog ? (line) => console.error(`fastsafetensors: ${line}`) : () => {};
+}

@@ -1,0 +1,167 @@
+/**
+ * Where every tensor of a load goes: runs of tensors that lie side by side in a file stay side by side in memory,
+ * so that they can be read in large blocks, unless the alignment of an element type asks for a step.
+ *
+ * Offsets are relative to allocations whose first byte has an address that is a multiple of {@linkcode PAGE}.
+ */
+import { dtypeAlignment } from "../format/dtype.ts";
+import { castLength, requestBytes, type TensorRequest } from "./request.ts";
+
+/** Bytes of a page: what a direct read asks of file offsets and addresses. */
+export const PAGE = 4096;
+
+/** Where a request's bytes go. */
+export interface Placement {
+  /** Index of the allocation. */
+  readonly allocation: number;
+  /** Byte offset in it. */
+  readonly offset: number;
+  /** Bytes there, after the cast. */
+  readonly byteLength: number;
+}
+
+/** Requests that are one contiguous range of a file and of an allocation, or one strided request. */
+export interface Run {
+  /** First request, and the one after the last, in plan order. */
+  readonly first: number;
+  /** One after the last request. */
+  readonly stop: number;
+  /** Index of the allocation. */
+  readonly allocation: number;
+  /** Byte offset in it. */
+  readonly offset: number;
+}
+
+/** What the layout may do. */
+export interface LayoutOptions {
+  /** Allocations are closed at this size; a larger tensor gets one of its own. Default 8 GiB. */
+  maxAllocationBytes?: number;
+  /** Files smaller than this share an allocation. Default 64 MiB. */
+  shareBelowBytes?: number;
+  /** The alignment of every tensor in bytes, a power of two; default is that of its element type. */
+  alignment?: number;
+}
+
+/** The places of all requests. */
+export interface Layout {
+  /** One for each request, in the same order. */
+  readonly placements: readonly Placement[];
+  /** Contiguous runs, in order of allocation and offset. */
+  readonly runs: readonly Run[];
+  /** Bytes of each allocation. */
+  readonly allocations: readonly number[];
+}
+
+/** Runs at least this long are placed so that direct reads can go straight into them. */
+const DIRECT_RUN = 256 * 1024;
+
+/** Shorter runs, and whatever is cast, begin at a cache line. */
+const LINE = 64;
+
+/** A run that may still grow. */
+interface OpenRun {
+  readonly first: number;
+  stop: number;
+  /** Where in the file it ends. */
+  fileEnd: number;
+  /** Bytes at the destination. */
+  length: number;
+  /** Whether destination and file offset are to agree modulo a page. */
+  readonly congruent: boolean;
+}
+
+/** Lays out requests that are sorted by file and offset. */
+export function layOut(requests: readonly TensorRequest[], options: LayoutOptions = {}): Layout {
+  const maxAllocation = options.maxAllocationBytes ?? 8 * 2 ** 30;
+  const shareBelow = options.shareBelowBytes ?? 64 * 2 ** 20;
+  const alignment = options.alignment ?? 1;
+  const placements: Placement[] = new Array(requests.length);
+  const runs: Run[] = [];
+  const allocations: number[] = [];
+  const fileBytes = bytesByFile(requests);
+  let cursor = 0;
+  let lastFile = -1;
+  for (const open of findRuns(requests, maxAllocation, alignment)) {
+    const { file, fileOffset } = requests[open.first]!;
+    const ownAllocation = file !== lastFile && (cursor >= shareBelow || fileBytes.get(file)! >= shareBelow);
+    if (allocations.length === 0 || (cursor > 0 && (ownAllocation || cursor + open.length > maxAllocation))) {
+      allocations.push(0);
+      cursor = 0;
+    }
+    lastFile = file;
+    const allocation = allocations.length - 1;
+    const modulus = open.congruent && open.length >= DIRECT_RUN ? PAGE : Math.max(LINE, alignment);
+    const offset = nextCongruent(cursor, open.congruent ? fileOffset : 0, modulus);
+    runs.push({ first: open.first, stop: open.stop, allocation, offset });
+    cursor = offset;
+    for (let index = open.first; index < open.stop; index++) {
+      const byteLength = resultBytes(requests[index]!);
+      placements[index] = { allocation, offset: cursor, byteLength };
+      cursor += byteLength;
+    }
+    allocations[allocation] = cursor;
+  }
+  return { placements, runs, allocations };
+}
+
+/** The first number from `start` on that agrees with `value` modulo `modulus`. */
+function nextCongruent(start: number, value: number, modulus: number): number {
+  return start + (((value - start) % modulus) + modulus) % modulus;
+}
+
+/** Bytes of a request's result. */
+export function resultBytes(request: TensorRequest): number {
+  return castLength(requestBytes(request), request.dtype, request.target);
+}
+
+function bytesByFile(requests: readonly TensorRequest[]): Map<number, number> {
+  const bytes = new Map<number, number>();
+  for (const request of requests) {
+    bytes.set(request.file, (bytes.get(request.file) ?? 0) + resultBytes(request));
+  }
+  return bytes;
+}
+
+/** Cuts the requests where the file, the cast or the alignment asks for it. */
+function* findRuns(
+  requests: readonly TensorRequest[],
+  maxLength: number,
+  minAlignment: number,
+): Generator<OpenRun> {
+  let open: OpenRun | undefined;
+  for (const [index, request] of requests.entries()) {
+    const length = resultBytes(request);
+    const alignment = Math.max(dtypeAlignment(request.target), minAlignment);
+    const last = open && requests[open.stop - 1]!;
+    if (open && last && continues(open, last, request) && open.length + length <= maxLength) {
+      const lead = open.congruent ? requests[open.first]!.fileOffset : 0;
+      if (length === 0 || (lead + open.length) % alignment === 0) {
+        open.stop = index + 1;
+        open.fileEnd += requestBytes(request);
+        open.length += length;
+        continue;
+      }
+    }
+    if (open) yield open;
+    open = {
+      first: index,
+      stop: index + 1,
+      fileEnd: request.fileOffset + requestBytes(request),
+      length,
+      congruent: isPlain(request) && request.fileOffset % alignment === 0,
+    };
+  }
+  if (open) yield open;
+}
+
+/** Whether `next` follows `last` in the file without a gap and is read in the same way. */
+function continues(open: OpenRun, last: TensorRequest, next: TensorRequest): boolean {
+  if (next.file !== last.file || next.fileOffset !== open.fileEnd) return false;
+  if (last.levels.length > 0 || next.levels.length > 0) return false;
+  return (isPlain(last) && isPlain(next)) || (last.dtype === next.dtype && last.target === next.target);
+}
+
+/** A contiguous range that is not cast. */
+function isPlain(request: TensorRequest): boolean {
+  return request.levels.length === 0 && request.dtype === request.target;
+}

@@ -1,0 +1,88 @@
+/**
+ * Which tensors of a running load have landed, who waits for them, and in which order they came.
+ */
+import type { LoadPlan } from "./plan.ts";
+
+/** Bookkeeping of one load. Requests are named by their index in the plan. */
+export class Readiness {
+  readonly #plan: LoadPlan;
+  /** Segments that each request still waits for. */
+  readonly #missing: Uint32Array;
+  readonly #waiting = new Map<number, PromiseWithResolvers<void>>();
+  readonly #landed: number[] = [];
+  #change = Promise.withResolvers<void>();
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(plan: LoadPlan) {
+    this.#plan = plan;
+    this.#missing = new Uint32Array(plan.requests.length);
+    for (const segment of plan.segments) {
+      for (let request = segment.firstRequest; request < segment.stopRequest; request++) {
+        // Requests without bytes may stand between those that a segment serves; they wait for nothing.
+        if (plan.placements[request]!.byteLength > 0) this.#missing[request]!++;
+      }
+    }
+    for (const [request, missing] of this.#missing.entries()) if (missing === 0) this.#landed.push(request);
+  }
+
+  /** Requests that have landed, in the order in which they did. */
+  get landed(): readonly number[] {
+    return this.#landed;
+  }
+
+  /** Whether a request has landed. */
+  isReady(request: number): boolean {
+    return this.#missing[request] === 0;
+  }
+
+  /** Notes that every byte of a segment is where it belongs. */
+  segmentLanded(index: number): void {
+    const segment = this.#plan.segments[index]!;
+    const before = this.#landed.length;
+    for (let request = segment.firstRequest; request < segment.stopRequest; request++) {
+      if (this.#plan.placements[request]!.byteLength === 0) continue;
+      if (--this.#missing[request]! > 0) continue;
+      this.#landed.push(request);
+      this.#waiting.get(request)?.resolve();
+      this.#waiting.delete(request);
+    }
+    if (this.#landed.length > before) this.#announce();
+  }
+
+  /** Ends the load: whoever waits, now or later, for what has not landed gets this error. The first one counts. */
+  fail(error: unknown): void {
+    if (this.#failure) return;
+    this.#failure = { error };
+    for (const waiting of this.#waiting.values()) waiting.reject(error);
+    this.#waiting.clear();
+    this.#announce();
+  }
+
+  /** Resolves once a request has landed. */
+  async whenReady(request: number): Promise<void> {
+    if (this.isReady(request)) return;
+    if (this.#failure) throw this.#failure.error;
+    let waiting = this.#waiting.get(request);
+    if (!waiting) {
+      waiting = Promise.withResolvers<void>();
+      this.#waiting.set(request, waiting);
+    }
+    await waiting.promise;
+  }
+
+  /** Every request once, in the order in which they land. */
+  async *inLandingOrder(): AsyncGenerator<number, void, void> {
+    for (let index = 0; index < this.#plan.requests.length; index++) {
+      while (index >= this.#landed.length) {
+        if (this.#failure) throw this.#failure.error;
+        await this.#change.promise;
+      }
+      yield this.#landed[index]!;
+    }
+  }
+
+  #announce(): void {
+    this.#change.resolve();
+    this.#change = Promise.withResolvers<void>();
+  }
+}

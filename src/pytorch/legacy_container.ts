@@ -1,0 +1,201 @@
+/**
+ * The container before PyTorch 1.6: five pickles in a row (magic number, protocol version, system information, the
+ * object, the storage keys), then for each key a count of elements and their bytes.
+ */
+import { quote } from "../format/text.ts";
+import type { ByteReader } from "./byte_reader.ts";
+import { checkpointError } from "./checkpoint_error.ts";
+import type { Container } from "./container.ts";
+import type { CheckpointLimits } from "./limits.ts";
+import { isListedOpcode, Op, opcodeEnd } from "./opcodes.ts";
+import { describe, PickleDict, PickleList, type PickleValue } from "./pickle_value.ts";
+import { readScattered } from "./scattered_reads.ts";
+import { collectStorages, type StorageClaim, type StorageTable } from "./storages.ts";
+import { unpickle, type Unpickled } from "./unpickler.ts";
+
+const MAGIC = 0x1950a86a20f9469cfc6cn;
+const PROTOCOL = 1001;
+
+/** Bytes of the element count before each storage. */
+const COUNT_BYTES = 8;
+
+/** What is read of the file at first; it grows by doubling. */
+const FIRST_WINDOW_BYTES = 2 ** 16;
+
+/**
+ * Opens a checkpoint that is pickles in a row.
+ *
+ * The system information says whether the machine was little-endian; PyTorch writes this container's storages
+ * little-endian on every machine, so it changes nothing.
+ *
+ * @throws {SafeTensorsError} as `readCheckpoint()`
+ */
+export async function openLegacyContainer(
+  reader: ByteReader,
+  limits: Required<CheckpointLimits>,
+): Promise<Container> {
+  const { path } = reader;
+  const pickles = new PickleSequence(reader, limits);
+  if ((await pickles.next()).value !== MAGIC) {
+    throw checkpointError("WrongFormat", path, "it is a pickle without PyTorch's magic number");
+  }
+  const protocol = (await pickles.next()).value;
+  if (protocol !== PROTOCOL) {
+    throw checkpointError(
+      "UnsupportedCheckpoint",
+      path,
+      `its protocol is ${describe(protocol)}: ${PROTOCOL} expected`,
+    );
+  }
+  const system = (await pickles.next()).value;
+  if (!(system instanceof PickleDict)) {
+    throw checkpointError(
+      "InvalidCheckpoint",
+      path,
+      `its system information is ${describe(system)}: a dict expected`,
+    );
+  }
+  const { value, persistentIds } = await pickles.next();
+  const keys = await pickles.next();
+  const storages = collectStorages(persistentIds, path);
+  const order = orderStorages(keys.value, storages, path);
+  const starts = await placeStorages(reader, order, keys.end);
+  return { kind: "legacy", value, storages, starts, bigEndian: false };
+}
+
+/** The pickles at the start of a file, read as far as they turn out to go. */
+class PickleSequence {
+  readonly #reader: ByteReader;
+  readonly #limits: Required<CheckpointLimits>;
+  #bytes = new Uint8Array();
+  #at = 0;
+
+  constructor(reader: ByteReader, limits: Required<CheckpointLimits>) {
+    this.#reader = reader;
+    this.#limits = limits;
+  }
+
+  async next(): Promise<Unpickled> {
+    for (let scanned = this.#at; (scanned = skipToStop(this.#bytes, scanned)) >= 0;) {
+      if (!await this.#grow()) break;
+    }
+    // Where there is no whole pickle, this says what is wrong with it, and at which offset.
+    const unpickled = unpickle(this.#bytes, this.#reader.path, this.#limits, this.#at);
+    this.#at = unpickled.end;
+    return unpickled;
+  }
+
+  /** Reads as much again; false at the end of the file. */
+  async #grow(): Promise<boolean> {
+    const { path, size } = this.#reader;
+    const { length } = this.#bytes;
+    const { maxPickleBytes } = this.#limits;
+    if (length === size) return false;
+    if (length >= maxPickleBytes) {
+      throw checkpointError(
+        "UnsupportedCheckpoint",
+        path,
+        `its pickles take more than the ${maxPickleBytes} bytes allowed (maxPickleBytes)`,
+      );
+    }
+    const wanted = Math.min(Math.max(FIRST_WINDOW_BYTES, length * 2), maxPickleBytes, size);
+    const grown = new Uint8Array(wanted);
+    grown.set(this.#bytes);
+    grown.set(await this.#reader.read(length, wanted - length), length);
+    this.#bytes = grown;
+    return true;
+  }
+}
+
+/**
+ * Passes over opcodes from `at`. Returns -1 when it meets STOP, or an opcode at which a pickle ends badly; else the
+ * position of the first opcode that `bytes` do not hold whole, for more of them.
+ */
+function skipToStop(bytes: Uint8Array, at: number): number {
+  while (at < bytes.length) {
+    const code = bytes[at]!;
+    const end = isListedOpcode(code) ? opcodeEnd(bytes, at) : at;
+    if (end > bytes.length) return at;
+    if (end === at || code === Op.STOP) return -1;
+    at = end;
+  }
+  return at;
+}
+
+/** The storages in the order of the file: that of the list of keys, which must name each of them once. */
+function orderStorages(keys: PickleValue, { claims }: StorageTable, path: string): StorageClaim[] {
+  if (!(keys instanceof PickleList)) {
+    throw checkpointError(
+      "InvalidCheckpoint",
+      path,
+      `its storage keys are ${describe(keys)}: a list expected`,
+    );
+  }
+  const order = new Map<string, StorageClaim>();
+  for (const key of keys.items) {
+    const claim = typeof key === "string" ? claims.get(key) : undefined;
+    if (claim === undefined) {
+      throw checkpointError(
+        "InvalidCheckpoint",
+        path,
+        `no tensor refers to its storage key ${describe(key)}`,
+      );
+    }
+    if (order.has(claim.key)) {
+      throw checkpointError(
+        "InvalidCheckpoint",
+        path,
+        `storage ${quote(claim.key)} is twice in its storage keys`,
+      );
+    }
+    order.set(claim.key, claim);
+  }
+  for (const key of claims.keys()) {
+    if (!order.has(key)) {
+      throw checkpointError(
+        "InvalidCheckpoint",
+        path,
+        `storage ${quote(key)} is missing from its storage keys`,
+      );
+    }
+  }
+  return [...order.values()];
+}
+
+/** Places the storages one after another from `start`, and checks the count before each. */
+async function placeStorages(
+  reader: ByteReader,
+  order: readonly StorageClaim[],
+  start: number,
+): Promise<Map<string, number>> {
+  const { path, size } = reader;
+  const starts = new Map<string, number>();
+  let end = start;
+  for (const { key, bytes } of order) {
+    starts.set(key, end + COUNT_BYTES);
+    end += COUNT_BYTES + bytes;
+    if (end > size) {
+      throw checkpointError(
+        "InvalidCheckpoint",
+        path,
+        `it is cut short: storage ${quote(key)} ends at offset ${end}, the file at ${size}`,
+      );
+    }
+  }
+  if (end !== size) {
+    throw checkpointError("InvalidCheckpoint", path, `${size - end} bytes follow its last storage`);
+  }
+  const counts = order.map(({ key }) => ({ offset: starts.get(key)! - COUNT_BYTES, length: COUNT_BYTES }));
+  await readScattered(reader, counts, (bytes, i) => {
+    const { key, elements } = order[i]!;
+    const count = new DataView(bytes.buffer, bytes.byteOffset, COUNT_BYTES).getBigInt64(0, true);
+    if (count !== BigInt(elements)) {
+      throw checkpointError(
+        "InvalidCheckpoint",
+        path,
+        `storage ${quote(key)} has ${count} elements in the file, ${elements} expected`,
+      );
+    }
+  });
+  return starts;
+}

@@ -1,0 +1,298 @@
+/** From the record of a call that would make a tensor to what that tensor is, every claim checked. */
+import { type DType, dtypeBits } from "../format/dtype.ts";
+import { quote } from "../format/text.ts";
+import { checkpointError, type CheckpointErrorCode } from "./checkpoint_error.ts";
+import { type CheckpointTensor, elementCount } from "./checkpoint_tensor.ts";
+import type { Container } from "./container.ts";
+import { PickleGlobal } from "./globals.ts";
+import {
+  describe,
+  PersistentId,
+  PickleCall,
+  PickleDict,
+  PickleTuple,
+  type PickleValue,
+} from "./pickle_value.ts";
+import { isCount, type StorageView } from "./storages.ts";
+
+/** The most dimensions of a tensor; PyTorch itself has this limit. */
+const MAX_RANK = 64;
+
+/** How many wrappers a tensor may have around it: a parameter of a subclass has two. */
+const MAX_WRAPPERS = 8;
+
+/** A tensor may be this many times as large as its storage, however large that is. */
+const MAX_EXPANSION = 64;
+
+/** The most bytes that a tensor, or all of them, may take when its storage, or the file, has `bytes`. */
+export function expansionLimit(bytes: number, maxExpandedBytes: number): number {
+  return Math.max(MAX_EXPANSION * bytes, maxExpandedBytes);
+}
+
+/** The dtypes whose sign is one bit, so that their negative is theirs with that bit turned. */
+const NEGATABLE: ReadonlySet<DType> = new Set<DType>(["F16", "BF16", "F32", "F64", "C64"]);
+
+/** What tensors are rebuilt from. */
+export interface RebuildContext {
+  /** The file, for messages. */
+  readonly path: string;
+  /** The file's content. */
+  readonly container: Container;
+  /** See {@linkcode CheckpointLimits.maxExpandedBytes}. */
+  readonly maxExpandedBytes: number;
+}
+
+/**
+ * The tensor that `call` would make.
+ *
+ * @throws {SafeTensorsError} "InvalidPickle" where the call's arguments are not those of its function,
+ * "InvalidCheckpoint" where the tensor does not fit its storage, "UnsupportedCheckpoint" for what no safetensors
+ * file can hold
+ */
+export function rebuildTensor(call: PickleCall, name: string, context: RebuildContext): CheckpointTensor {
+  return new Rebuild(name, context).tensor(call);
+}
+
+/** The arguments of the three functions that make a tensor out of a storage. */
+interface TensorArguments {
+  readonly storage: PickleValue;
+  readonly offset: PickleValue;
+  readonly size: PickleValue;
+  readonly stride: PickleValue;
+  /** Only where the storage is bytes. */
+  readonly dtype: PickleValue | undefined;
+  readonly metadata: PickleValue;
+}
+
+class Rebuild {
+  readonly #name: string;
+  readonly #context: RebuildContext;
+
+  constructor(name: string, context: RebuildContext) {
+    this.#name = name;
+    this.#context = context;
+  }
+
+  tensor(call: PickleCall): CheckpointTensor {
+    const args = this.#arguments(this.#unwrap(call));
+    const view = this.#view(args.storage);
+    const dtype = this.#dtype(args.dtype, view);
+    const shape = this.#counts(args.size, "size");
+    const strides = this.#counts(args.stride, "stride");
+    if (shape.length !== strides.length) {
+      throw this.#invalid(`it has ${shape.length} dimensions but ${strides.length} strides`);
+    }
+    if (!isCount(args.offset)) throw this.#invalid(`its storage offset is ${describe(args.offset)}`);
+    this.#checkBounds(shape, strides, args.offset, dtype, view);
+
+    const { container } = this.#context;
+    const { key } = view.storage;
+    const storageStart = container.starts.get(key)!;
+    const contiguous = isContiguous(shape, strides);
+    return {
+      name: this.#name,
+      dtype,
+      ...(dtype === "F4" ? this.#unpackedShape(shape, contiguous) : { shape, strides }),
+      fileOffset: storageStart + view.offset + args.offset * unitBytes(dtype),
+      storage: key,
+      storageStart,
+      storageBytes: view.storage.bytes,
+      contiguous,
+      byteSwap: container.bigEndian ? componentSwap(dtype) : 0,
+      ...this.#pending(args.metadata, dtype),
+    };
+  }
+
+  /** The call inside what wraps a tensor as a parameter, or as one of a Python type. */
+  #unwrap(call: PickleCall): PickleCall {
+    for (let depth = 0; depth <= MAX_WRAPPERS; depth++) {
+      if (call.state !== undefined) throw this.#unsupported("its Python object has a state of its own");
+      if (call.callee.role === "tensor") return call;
+      const [first, , args] = call.args;
+      if (call.callee.path === "torch._tensor._rebuild_from_type_v2") {
+        if (!(first instanceof PickleGlobal) || !(args instanceof PickleTuple)) throw this.#misused(call);
+        call = new PickleCall(first, args.items);
+      } else if (first instanceof PickleCall) {
+        call = first;
+      } else {
+        throw this.#misused(call);
+      }
+      if (call.callee.role !== "tensor" && call.callee.role !== "wrapper") throw this.#misused(call);
+    }
+    throw this.#pickle("its parameter is wrapped too often");
+  }
+
+  #arguments(call: PickleCall): TensorArguments {
+    const { args, callee } = call;
+    const [storage = null, offset = null, size = null, stride = null] = args;
+    const common = { storage, offset, size, stride };
+    // requires_grad and the backward hooks, which come in between, say nothing of the data.
+    switch (callee.path) {
+      case "torch._utils._rebuild_tensor":
+        if (args.length !== 4) break;
+        return { ...common, dtype: undefined, metadata: null };
+      case "torch._utils._rebuild_tensor_v2":
+        if (args.length !== 6 && args.length !== 7) break;
+        return { ...common, dtype: undefined, metadata: args[6] ?? null };
+      case "torch._utils._rebuild_tensor_v3":
+        if (args.length !== 7 && args.length !== 8) break;
+        return { ...common, dtype: args[6]!, metadata: args[7] ?? null };
+    }
+    throw this.#misused(call);
+  }
+
+  #view(storage: PickleValue): StorageView {
+    const view = storage instanceof PersistentId
+      ? this.#context.container.storages.views.get(storage)
+      : undefined;
+    if (view === undefined) throw this.#pickle(`it is made of ${describe(storage)}: a storage expected`);
+    return view;
+  }
+
+  /** The dtype of the storage, or, of bytes alone, that of the call. */
+  #dtype(given: PickleValue | undefined, view: StorageView): DType {
+    const { path } = view.storage.type;
+    if (given === undefined) {
+      if (view.dtype === undefined) throw this.#pickle(`its storage is ${path}, and nothing says its dtype`);
+      return view.dtype;
+    }
+    if (!(given instanceof PickleGlobal) || given.role !== "dtype") {
+      throw this.#pickle(`its dtype is ${describe(given)}`);
+    }
+    if (view.dtype !== undefined) throw this.#pickle(`it is ${given.path}, but its storage is ${path}`);
+    if (given.dtype === undefined) throw this.#unsupported(`no safetensors file can hold ${given.path}`);
+    return given.dtype;
+  }
+
+  #counts(tuple: PickleValue, what: "size" | "stride"): readonly number[] {
+    if (!(tuple instanceof PickleTuple)) {
+      throw this.#pickle(`its ${what} is ${describe(tuple)}: a tuple expected`);
+    }
+    if (tuple.items.length > MAX_RANK) {
+      throw this.#invalid(`it has ${tuple.items.length} dimensions: ${MAX_RANK} are allowed`);
+    }
+    for (const count of tuple.items) {
+      if (!isCount(count)) {
+        throw this.#invalid(`its ${what} holds ${describe(count)}: an int from 0 expected`);
+      }
+    }
+    return tuple.items as readonly number[];
+  }
+
+  /** All elements must lie in the storage view, and be no more than its bytes can reasonably make. */
+  #checkBounds(
+    shape: readonly number[],
+    strides: readonly number[],
+    offset: number,
+    dtype: DType,
+    view: StorageView,
+  ): void {
+    const unit = unitBytes(dtype);
+    const capacity = Math.floor(view.bytes / unit);
+    const storage = `storage ${quote(view.storage.key)}`;
+    if (shape.includes(0)) {
+      if (offset > capacity) {
+        throw this.#invalid(`it starts at element ${offset}: ${storage} has ${capacity}`);
+      }
+      return;
+    }
+    // A term that a number does not hold exactly is beyond any capacity, and so is a sum.
+    const last = shape.reduce((sum, size, i) => sum + (size - 1) * strides[i]!, offset);
+    if (last >= capacity) throw this.#invalid(`it reaches to element ${last}: ${storage} has ${capacity}`);
+    const bytes = elementCount(shape) * unit;
+    const limit = expansionLimit(view.storage.bytes, this.#context.maxExpandedBytes);
+    if (bytes > limit || !Number.isSafeInteger(bytes)) {
+      throw this.#unsupported(
+        `it takes ${bytes} bytes out of a storage of ${view.storage.bytes}: ${limit} are allowed (maxExpandedBytes)`,
+      );
+    }
+  }
+
+  /** PyTorch counts pairs of F4 elements, safetensors the elements. */
+  #unpackedShape(
+    shape: readonly number[],
+    contiguous: boolean,
+  ): { shape: readonly number[]; strides: readonly number[] } {
+    const last = shape.at(-1);
+    if (last === undefined || !contiguous) {
+      throw this.#unsupported(
+        "an F4 tensor must be contiguous and have a dimension, since it packs two to a byte",
+      );
+    }
+    const unpacked = shape.with(-1, last * 2);
+    return { shape: unpacked, strides: contiguousStrides(unpacked) };
+  }
+
+  /** The transformations that PyTorch put off, which metadata `{"conj": True, "neg": True}` records. */
+  #pending(metadata: PickleValue, dtype: DType): { conjugate: boolean; negative: boolean } {
+    const pending = { conj: false, neg: false };
+    if (metadata !== null && !(metadata instanceof PickleDict)) {
+      throw this.#pickle(`its metadata is ${describe(metadata)}: a dict expected`);
+    }
+    const entries = metadata?.entries ?? [];
+    if (entries.length > 4 || (metadata !== null && metadata.initial !== null)) {
+      throw this.#unsupported("its metadata has more than conj and neg");
+    }
+    for (let i = 0; i < entries.length; i += 2) {
+      const [key, value] = [entries[i]!, entries[i + 1]!];
+      if ((key !== "conj" && key !== "neg") || typeof value !== "boolean") {
+        throw this.#unsupported(`its metadata has ${describe(key)} as ${describe(value)}`);
+      }
+      pending[key] = value;
+    }
+    if (pending.neg && !NEGATABLE.has(dtype)) {
+      throw this.#unsupported(`it is to be negated, which ${dtype} cannot`);
+    }
+    // A real number is its own conjugate.
+    return { conjugate: pending.conj && dtype === "C64", negative: pending.neg };
+  }
+
+  #misused(call: PickleCall): Error {
+    return this.#pickle(`${call.callee.path} is called with arguments that it does not take`);
+  }
+
+  #pickle(detail: string): Error {
+    return this.#error("InvalidPickle", detail);
+  }
+
+  #invalid(detail: string): Error {
+    return this.#error("InvalidCheckpoint", detail);
+  }
+
+  #unsupported(detail: string): Error {
+    return this.#error("UnsupportedCheckpoint", detail);
+  }
+
+  #error(code: CheckpointErrorCode, detail: string): Error {
+    return checkpointError(code, this.#context.path, detail, this.#name);
+  }
+}
+
+/** The bytes that PyTorch counts as one element: of F4, a pair. */
+function unitBytes(dtype: DType): number {
+  return Math.max(1, dtypeBits(dtype) / 8);
+}
+
+/** The bytes to reverse in each element of a big-endian file; a complex number is two components. */
+function componentSwap(dtype: DType): 0 | 2 | 4 | 8 {
+  const bytes = dtype === "C64" ? 4 : unitBytes(dtype);
+  return bytes === 1 ? 0 : bytes as 2 | 4 | 8;
+}
+
+/** The strides of a contiguous tensor of this shape, in elements. */
+export function contiguousStrides(shape: readonly number[]): number[] {
+  const strides = new Array<number>(shape.length);
+  let stride = 1;
+  for (let i = shape.length - 1; i >= 0; i--) {
+    strides[i] = stride;
+    stride *= Math.max(1, shape[i]!);
+  }
+  return strides;
+}
+
+/** Whether the elements lie one after another; the stride of a dimension of size 1 has no meaning. */
+function isContiguous(shape: readonly number[], strides: readonly number[]): boolean {
+  if (shape.includes(0)) return true;
+  const expected = contiguousStrides(shape);
+  return shape.every((size, i) => size === 1 || strides[i] === expected[i]);
+}

@@ -1,0 +1,68 @@
+/** Many small ranges of a file with few reads and little memory. */
+import type { ByteReader } from "./byte_reader.ts";
+
+/** A range of a file, in bytes. */
+export interface FileRange {
+  /** Where it starts. */
+  readonly offset: number;
+  /** How long it is. */
+  readonly length: number;
+}
+
+/** The longest read that brings several ranges. */
+const WINDOW_BYTES = 2 ** 20;
+
+/** Bytes between two ranges that are read along rather than skipped: a read of its own costs more than these. */
+const GAP_BYTES = 2 ** 16;
+
+/** How many reads are under way at once. */
+const CONCURRENT_READS = 8;
+
+/**
+ * Reads `ranges`, given in ascending order without overlaps, and hands each one's bytes to `visit` with its index.
+ * The bytes are lent: they are a view of a larger read. At most about 8 MiB is held at a time.
+ */
+export async function readScattered(
+  reader: ByteReader,
+  ranges: readonly FileRange[],
+  visit: (bytes: Uint8Array, index: number) => void,
+): Promise<void> {
+  for (let next = 0; next < ranges.length;) {
+    const reads: Promise<void>[] = [];
+    while (reads.length < CONCURRENT_READS && next < ranges.length) {
+      const first = next;
+      next = windowEnd(ranges, first);
+      reads.push(readWindow(reader, ranges, first, next, visit));
+    }
+    await Promise.all(reads);
+  }
+}
+
+/** The index after the last range that shares a read with the range at `first`. */
+function windowEnd(ranges: readonly FileRange[], first: number): number {
+  const start = ranges[first]!.offset;
+  let end = start + ranges[first]!.length;
+  let next = first + 1;
+  for (; next < ranges.length; next++) {
+    const { offset, length } = ranges[next]!;
+    if (offset - end > GAP_BYTES || offset + length - start > WINDOW_BYTES) break;
+    end = offset + length;
+  }
+  return next;
+}
+
+async function readWindow(
+  reader: ByteReader,
+  ranges: readonly FileRange[],
+  first: number,
+  last: number,
+  visit: (bytes: Uint8Array, index: number) => void,
+): Promise<void> {
+  const start = ranges[first]!.offset;
+  const end = ranges[last - 1]!.offset + ranges[last - 1]!.length;
+  const window = await reader.read(start, end - start);
+  for (let i = first; i < last; i++) {
+    const { offset, length } = ranges[i]!;
+    visit(window.subarray(offset - start, offset - start + length), i);
+  }
+}

@@ -1,0 +1,150 @@
+/**
+ * Opened files and the loads that run over them: what the easy and the low-level door share.
+ */
+import type { Catalog, CatalogTensor } from "./catalog.ts";
+import type { Device } from "./device/device.ts";
+import { SafeTensorsError, UseAfterCloseError } from "./errors.ts";
+import { shardSlice, type SliceIndex } from "./format/slices.ts";
+import { Load, type LoadContext, Tally } from "./load.ts";
+import type { CheckedOptions } from "./options.ts";
+import type { TensorRequest } from "./plan/request.ts";
+import type { Tensor } from "./tensor/tensor.ts";
+
+/** How a load went. */
+export interface LoadStats {
+  /** Files opened. */
+  readonly files: number;
+  /** Tensors that have landed. */
+  readonly tensors: number;
+  /** File bytes that have landed. */
+  readonly bytes: number;
+  /** Seconds from opening to the landing of the last byte; to now while loading. */
+  readonly seconds: number;
+  /** `bytes / seconds / 1e9`. */
+  readonly gigabytesPerSecond: number;
+  /** Where the tensors are. */
+  readonly device: string;
+  /** Which way most bytes went: through the page cache, past it, or by the portable engine; null before any has. */
+  readonly path: "buffered" | "direct" | "portable" | null;
+  /** Lanes that ran. */
+  readonly threads: number;
+  /** Bytes of one read. */
+  readonly blockBytes: number;
+  /** What is worth knowing, such as why a faster way was not taken. */
+  readonly notes: readonly string[];
+}
+
+/** Opened files, a device, and the loads between them. */
+export class Session<T extends Tensor> {
+  /** The files and what is in them. */
+  readonly catalog: Catalog;
+  /** What every load of this session is started with. */
+  readonly context: LoadContext<T>;
+  readonly #abort = new AbortController();
+  readonly #running = new Set<Load<T>>();
+  readonly #starting = new Set<Promise<unknown>>();
+  #filesClosed = false;
+  #closed = false;
+
+  constructor(catalog: Catalog, device: Device<T>, options: CheckedOptions, notes: readonly string[]) {
+    this.catalog = catalog;
+    this.context = {
+      files: catalog.files,
+      device,
+      options,
+      signal: options.signal ? AbortSignal.any([options.signal, this.#abort.signal]) : this.#abort.signal,
+      tally: new Tally([...notes, ...catalog.notes]),
+    };
+    for (const note of this.context.tally.notes) options.log(note);
+  }
+
+  /**
+   * Starts to load.
+   *
+   * @throws {OutOfMemoryError} if the tensors do not fit
+   */
+  async load(requests: readonly TensorRequest[]): Promise<Load<T>> {
+    const starting = Load.start(this.context, requests);
+    this.#starting.add(starting);
+    try {
+      const load = await starting;
+      this.#running.add(load);
+      load.finished().catch(() => {}).finally(() => this.#running.delete(load));
+      return load;
+    } finally {
+      this.#starting.delete(starting);
+    }
+  }
+
+  /**
+   * A tensor of the files.
+   *
+   * @throws {SafeTensorsError} "TensorNotFound"
+   */
+  find(name: string): CatalogTensor {
+    const tensor = this.catalog.tensors.get(name);
+    if (tensor) return tensor;
+    const message = `Cannot find tensor "${name}": none of the ${this.catalog.tensors.size} has this name`;
+    throw new SafeTensorsError("TensorNotFound", message, { tensor: name });
+  }
+
+  /** How the loads went, or go. */
+  stats(): LoadStats {
+    const { tally, device, options } = this.context;
+    const seconds = ((tally.endedAt ?? performance.now()) - options.startedAt) / 1000;
+    return {
+      files: this.catalog.files.length,
+      tensors: tally.tensors,
+      bytes: tally.bytes,
+      seconds,
+      gigabytesPerSecond: tally.bytes / seconds / 1e9,
+      device: device.name,
+      path: tally.path,
+      threads: tally.threads,
+      blockBytes: options.blockBytes,
+      notes: [...tally.notes],
+    };
+  }
+
+  /** @throws {UseAfterCloseError} once the session is closed */
+  checkOpen(action: string): void {
+    if (this.#closed) throw new UseAfterCloseError(`Cannot ${action}: it was closed`);
+  }
+
+  /** Closes the files; nothing may be reading from them any more, or will. */
+  closeFiles(): void {
+    if (this.#filesClosed) return;
+    this.#filesClosed = true;
+    for (const file of this.catalog.files) file.close();
+  }
+
+  /** Ends what is still being read, and closes the files. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    const reason = new UseAfterCloseError("Cannot go on loading: it was closed");
+    this.#abort.abort(reason);
+    await Promise.allSettled(this.#starting);
+    for (const load of this.#running) await load.close(reason);
+    this.closeFiles();
+  }
+}
+
+/**
+ * The slices that cut out one rank's part of a tensor along a dimension.
+ *
+ * @throws {RangeError} if the tensor has no such dimension
+ */
+export function rankSlices(
+  tensor: CatalogTensor,
+  dimension: number,
+  rank: number,
+  size: number,
+): SliceIndex[] {
+  const { name, shape } = tensor;
+  if (!Number.isInteger(dimension) || dimension < 0 || dimension >= shape.length) {
+    throw new RangeError(`Cannot shard tensor "${name}" of shape [${shape}] along dimension ${dimension}`);
+  }
+  const { start, stop } = shardSlice(shape, dimension, rank, size);
+  return [...shape.slice(0, dimension).map(() => null), [start, stop]];
+}

@@ -1,0 +1,138 @@
+/**
+ * Tensors in ordinary JavaScript memory.
+ */
+import { castBytes, castSupported } from "../format/cast.ts";
+import type { DType } from "../format/dtype.ts";
+import { SafeTensorsError } from "../errors.ts";
+import type { Tensor } from "./tensor.ts";
+
+/** What {@linkcode HostTensor.data} gives: the typed array that fits the dtype. */
+export type TensorData =
+  | Uint8Array<ArrayBuffer>
+  | Int8Array<ArrayBuffer>
+  | Int16Array<ArrayBuffer>
+  | Uint16Array<ArrayBuffer>
+  | Float16Array<ArrayBuffer>
+  | Int32Array<ArrayBuffer>
+  | Uint32Array<ArrayBuffer>
+  | Float32Array<ArrayBuffer>
+  | Float64Array<ArrayBuffer>
+  | BigInt64Array<ArrayBuffer>
+  | BigUint64Array<ArrayBuffer>;
+
+type TypedArrayClass = {
+  new (buffer: ArrayBuffer, byteOffset: number, length: number): TensorData;
+  readonly BYTES_PER_ELEMENT: number;
+};
+
+const ARRAYS: Readonly<Record<DType, TypedArrayClass>> = {
+  BOOL: Uint8Array,
+  F4: Uint8Array,
+  F6_E2M3: Uint8Array,
+  F6_E3M2: Uint8Array,
+  U8: Uint8Array,
+  I8: Int8Array,
+  F8_E5M2: Uint8Array,
+  F8_E4M3: Uint8Array,
+  F8_E8M0: Uint8Array,
+  F8_E4M3FNUZ: Uint8Array,
+  F8_E5M2FNUZ: Uint8Array,
+  I16: Int16Array,
+  U16: Uint16Array,
+  F16: Float16Array,
+  BF16: Uint16Array,
+  I32: Int32Array,
+  U32: Uint32Array,
+  F32: Float32Array,
+  C64: Float32Array,
+  F64: Float64Array,
+  I64: BigInt64Array,
+  U64: BigUint64Array,
+};
+
+/**
+ * A tensor in JavaScript memory.
+ *
+ * Its bytes are an ordinary part of an ArrayBuffer, usually one that it shares with the other tensors of its file:
+ * they stay valid after the file is closed and are freed by the garbage collector once no tensor of that buffer is
+ * in use. Writing to them changes nothing but this memory.
+ *
+ * @example Use
+ * ```ts
+ * import { deserialize, serialize } from "@x/fastsafetensors";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const file = serialize({ x: { dtype: "F32", shape: [2], data: new Float32Array([1, 2]) } });
+ * const x = deserialize(file).get("x")!;
+ * assertEquals(x.shape, [2]);
+ * assertEquals(x.data, new Float32Array([1, 2]));
+ * ```
+ */
+export class HostTensor implements Tensor {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  /** The elements as bytes, little-endian; sub-byte elements packed as in the file. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+
+  /**
+   * @param bytes the elements, little-endian; their offset in the buffer must be a multiple of the element size
+   */
+  constructor(name: string, dtype: DType, shape: readonly number[], bytes: Uint8Array<ArrayBuffer>) {
+    this.name = name;
+    this.dtype = dtype;
+    this.shape = shape;
+    this.bytes = bytes;
+  }
+
+  /** Bytes of the elements. */
+  get byteLength(): number {
+    return this.bytes.byteLength;
+  }
+
+  /**
+   * The elements as the typed array of their dtype, over the same memory: Float16Array for F16, BigInt64Array for
+   * I64 and so on; BF16 as Uint16Array, all 8-bit and smaller floats as Uint8Array, C64 as Float32Array of pairs.
+   */
+  get data(): TensorData {
+    const type = ARRAYS[this.dtype];
+    const { buffer, byteOffset, byteLength } = this.bytes;
+    if (byteLength === 0) return new type(new ArrayBuffer(0), 0, 0); // its offset need not be aligned
+    return new type(buffer, byteOffset, byteLength / type.BYTES_PER_ELEMENT);
+  }
+
+  /**
+   * The elements as 32-bit floats: a view where they are F32 already, else a copy.
+   *
+   * @throws {SafeTensorsError} "UnsupportedCast" if the dtype is not a floating type of 8 bits or more
+   */
+  toFloat32(): Float32Array<ArrayBuffer> {
+    if (this.dtype === "F32") return this.data as Float32Array<ArrayBuffer>;
+    return this.#cast("F32").data as Float32Array<ArrayBuffer>;
+  }
+
+  /**
+   * The tensor with another floating element type, rounded to nearest even; itself if nothing changes.
+   *
+   * @throws {SafeTensorsError} "UnsupportedCast" if there is no such cast
+   */
+  to(options: { dtype: DType }): Promise<HostTensor> {
+    return Promise.try(() => options.dtype === this.dtype ? this : this.#cast(options.dtype));
+  }
+
+  #cast(dtype: DType): HostTensor {
+    if (!castSupported(this.dtype, dtype)) {
+      throw new SafeTensorsError(
+        "UnsupportedCast",
+        `Cannot cast tensor "${this.name}" from ${this.dtype} to ${dtype}`,
+        {
+          tensor: this.name,
+        },
+      );
+    }
+    const elements = this.byteLength / ARRAYS[this.dtype].BYTES_PER_ELEMENT;
+    const target = new Uint8Array(elements * ARRAYS[dtype].BYTES_PER_ELEMENT);
+    castBytes(this.bytes, this.dtype, target, dtype);
+    return new HostTensor(this.name, dtype, this.shape, target);
+  }
+}

@@ -1,0 +1,186 @@
+/* Configuration, handles, and what happens at the entrance of every runtime call. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "internal.h"
+
+sim_state sim = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+__thread int sim_current;
+__thread int sim_bound = -1;
+static __thread int last_error;
+
+void sim_lock(void) {
+  pthread_mutex_lock(&sim.lock);
+}
+
+void sim_unlock(void) {
+  pthread_mutex_unlock(&sim.lock);
+}
+
+void sim_die(const char *what) {
+  fprintf(stderr, "fastsafetensors CUDA stand-in: %s\n", what);
+  abort();
+}
+
+void *sim_zeroed(size_t bytes) {
+  void *memory = calloc(1, bytes);
+  if (!memory) sim_die("no host memory for its own tables");
+  return memory;
+}
+
+void *sim_grown(void *array, size_t count, size_t *capacity, size_t item) {
+  if (count < *capacity) return array;
+  *capacity = *capacity ? *capacity * 2 : 64;
+  array = realloc(array, *capacity * item);
+  if (!array) sim_die("no host memory for its own tables");
+  return array;
+}
+
+/* Configuration */
+
+static double number_of(const char *name, double otherwise, double least, double most) {
+  const char *text = getenv(name);
+  if (!text || !*text) return otherwise;
+  char *end;
+  errno = 0;
+  double value = strtod(text, &end);
+  if (errno == 0 && *end == '\0' && value >= least && value <= most) return value;
+  char message[256];
+  snprintf(message, sizeof message, "cannot use %s=%s: a number from %g to %g expected", name, text, least, most);
+  sim_die(message);
+}
+
+/* Which of the words the variable holds; the first one if it is not set. */
+static int word_of(const char *name, const char *const words[], int count) {
+  const char *text = getenv(name);
+  if (!text || !*text) return 0;
+  for (int i = 0; i < count; i++) {
+    if (strcmp(text, words[i]) == 0) return i;
+  }
+  char message[256];
+  snprintf(message, sizeof message, "cannot use %s=%s: it is none of the words in sim.h", name, text);
+  sim_die(message);
+}
+
+static void path_of(const char *name, char *path, size_t size) {
+  const char *text = getenv(name);
+  snprintf(path, size, "%s", text ? text : "");
+}
+
+void sim_configure(void) {
+  sim_configuration *config = &sim.config;
+  config->devices = (int)number_of("FST_SIM_DEVICES", 2, 0, SIM_DEVICES);
+  config->old_driver = word_of("FST_SIM_DRIVER", (const char *[]){"new", "old"}, 2) == 1;
+  config->version = (int)number_of("FST_SIM_VERSION", 12040, 10000, 99990);
+  config->capability = (int)number_of("FST_SIM_CAPABILITY", 80, 30, 200);
+  config->device_bytes = (size_t)number_of("FST_SIM_DEVICE_BYTES", 2147483648.0, 0, 68719476736.0);
+  config->pools = number_of("FST_SIM_POOLS", 1, 0, 1) != 0;
+  config->peer = number_of("FST_SIM_PEER", 1, 0, 1) != 0;
+  config->delay_us = (unsigned)number_of("FST_SIM_DELAY_US", 50, 0, 10e6);
+  config->copy_gbps = number_of("FST_SIM_COPY_GBPS", 0, 0, 1e6);
+  config->seed = (uint64_t)number_of("FST_SIM_SEED", 1, 0, 1e15);
+  config->checks = number_of("FST_SIM_CHECKS", 1, 0, 1) != 0;
+  config->gds = (sim_gds)word_of("FST_SIM_GDS", (const char *[]){"real", "compat", "absent"}, 3);
+  config->cufile_strict = number_of("FST_SIM_CUFILE_STRICT", 0, 0, 1) != 0;
+  config->cufile_errno = number_of("FST_SIM_CUFILE_ERRNO", 0, 0, 1) != 0;
+  config->cufile_window_bytes = (size_t)number_of("FST_SIM_CUFILE_WINDOW_BYTES", 16777216, 0, 1e12);
+  config->cufile_pinned_bytes = (size_t)number_of("FST_SIM_CUFILE_PINNED_BYTES", 1073741824, 0, 1e12);
+  config->verbose = number_of("FST_SIM_VERBOSE", 0, 0, 1) != 0;
+  path_of("FST_SIM_KERNELS", config->kernels, sizeof config->kernels);
+  path_of("FST_SIM_REPORT", config->report, sizeof config->report);
+  if (fst_sim_fail(getenv("FST_SIM_FAIL")) != 0) sim_die("cannot use FST_SIM_FAIL: see fst_sim_fail() in sim.h");
+}
+
+__attribute__((constructor)) static void start(void) {
+  sim_lock();
+  sim_configure();
+  sim_unlock();
+}
+
+/*
+ * Handles are addresses in a range that no access is allowed to, one for every object there ever was: an object that
+ * is gone is told from one that never was, and a program that looks inside a handle faults.
+ */
+
+enum { HANDLE_STEP = 16, HANDLE_MOST = 1 << 24 };
+static char *handle_base;
+static struct {
+  sim_kind kind;
+  void *object;
+} *handles;
+static size_t handle_count, handle_capacity;
+
+void *sim_handle_new(sim_kind kind, void *object) {
+  if (!handle_base) {
+    handle_base = mmap(NULL, (size_t)HANDLE_MOST * HANDLE_STEP, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (handle_base == MAP_FAILED) sim_die("no addresses for handles");
+  }
+  if (handle_count + 1 >= HANDLE_MOST) sim_die("out of handles");
+  handles = sim_grown(handles, handle_count, &handle_capacity, sizeof *handles);
+  handles[handle_count].kind = kind;
+  handles[handle_count].object = object;
+  return handle_base + ++handle_count * HANDLE_STEP;
+}
+
+static void **slot_of(const void *handle, sim_kind kind) {
+  uintptr_t offset = (uintptr_t)handle - (uintptr_t)handle_base;
+  if (!handle_base || offset % HANDLE_STEP || offset == 0 || offset / HANDLE_STEP > handle_count) return NULL;
+  size_t index = offset / HANDLE_STEP - 1;
+  return handles[index].kind == kind ? &handles[index].object : NULL;
+}
+
+void *sim_handle_find(const void *handle, sim_kind kind) {
+  void **slot = slot_of(handle, kind);
+  return slot ? *slot : NULL;
+}
+
+void *sim_handle_close(const void *handle, sim_kind kind) {
+  void **slot = slot_of(handle, kind);
+  void *object = slot ? *slot : NULL;
+  if (object) *slot = NULL;
+  return object;
+}
+
+/* Entrance and exit of runtime calls */
+
+int sim_missing(void) {
+  if (sim.config.old_driver) return SIM_DRIVER_TOO_OLD;
+  return sim.config.devices == 0 ? SIM_NO_DEVICE : 0;
+}
+
+int sim_runtime_enter(const char *function) {
+  int code;
+  if (sim_injected(function, &code) || (code = sim_missing()) != 0) return code;
+  sim_lock();
+  code = sim.devices[sim_current].lost;
+  sim_bound = sim_current;
+  sim.initialized = true;
+  sim_unlock();
+  return code;
+}
+
+bool sim_lost(int code) {
+  sim_lock();
+  bool lost = code != 0 && sim.devices[sim_current].lost == code;
+  sim_unlock();
+  return lost;
+}
+
+int sim_runtime_result(int code) {
+  if (code != 0 && code != SIM_NOT_READY) last_error = code;
+  return code;
+}
+
+SIM_EXPORT int cudaPeekAtLastError(void) {
+  return last_error;
+}
+
+SIM_EXPORT int cudaGetLastError(void) {
+  int code = last_error;
+  last_error = 0;
+  return code;
+}
