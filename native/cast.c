@@ -1,9 +1,9 @@
 /*
  * Casts: which kernel runs, and the portable one that defines what all of them give.
  *
- * The portable way is two passes over a piece that stays in the first-level cache: widen to pivots, narrow from
- * them (kernels/convert.h), so that nine dtypes need eighteen loops and not seventy-two. The pairs that loads ask
- * for have single-pass kernels in cast_x86.h.
+ * The portable way is two passes over a piece that stays in the first-level cache: widen to pivots, narrow
+ * from them (kernels/convert.h), so that nine dtypes need eighteen loops and not seventy-two. The pairs that
+ * loads ask for have single-pass kernels in cast_x86.h.
  */
 #include "cast.h"
 
@@ -137,7 +137,8 @@ static void f64_to_f32(uint8_t *destination, const uint8_t *source, size_t count
   }
 }
 
-static void cast_plain(uint8_t *destination, const uint8_t *source, size_t count, uint32_t to, uint32_t from) {
+static void cast_plain(uint8_t *destination, const uint8_t *source, size_t count, uint32_t to,
+                       uint32_t from) {
   if (to == FST_F32 && from == FST_F64) {
     f64_to_f32(destination, source, count);
     return;

@@ -1,9 +1,10 @@
 /*
- * The AVX2 and AVX-512 kernels of cast.c, and only of it: the pairs between F32, F16 and BF16, and from the F8s.
+ * The AVX2 and AVX-512 kernels of cast.c, and only of it: the pairs between F32, F16 and BF16, and from the
+ * F8s.
  *
- * Lanes hold pivots (kernels/convert.h): load_<from> makes them, canonical NaNs included; store_<to> writes them.
- * F16C converts F16 exactly, subnormals included, and rounds to nearest even as its immediate says, whatever the
- * flags of the thread. AVX512_BF16 is not used: it flushes subnormals.
+ * Lanes hold pivots (kernels/convert.h): load_<from> makes them, canonical NaNs included; store_<to> writes
+ * them. F16C converts F16 exactly, subnormals included, and rounds to nearest even as its immediate says,
+ * whatever the flags of the thread. AVX512_BF16 is not used: it flushes subnormals.
  */
 #ifndef FST_CAST_X86_H
 #define FST_CAST_X86_H
@@ -95,7 +96,8 @@ AVX2 static inline void store16_bf16(uint8_t *destination, __m256i low, __m256i 
 }
 
 #define AVX2_KERNEL(from, from_bytes, to, to_bytes)                                                          \
-  AVX2 static size_t avx2_##from##_##to(uint8_t *destination, const uint8_t *source, size_t count, int stream) { \
+  AVX2 static size_t avx2_##from##_##to(uint8_t *destination, const uint8_t *source, size_t count,           \
+                                        int stream) {                                                        \
     size_t i = 0;                                                                                            \
     for (; i + 16 <= count; i += 16) {                                                                       \
       const __m256i low = load8_##from(source + i * from_bytes);                                             \
@@ -261,7 +263,8 @@ AVX512_F8(f16, 2)
 AVX512_F8(bf16, 2)
 
 #define AVX512_F8_KERNEL(from, dtype, to)                                                                    \
-  static size_t avx512_##from##_##to(uint8_t *destination, const uint8_t *source, size_t count, int stream) { \
+  static size_t avx512_##from##_##to(uint8_t *destination, const uint8_t *source, size_t count,              \
+                                     int stream) {                                                           \
     return avx512_f8_##to(f8_pivots[dtype - F8_FIRST], destination, source, count, stream);                  \
   }
 #define AVX512_F8_KERNELS(from, dtype)                                                                       \

@@ -34,14 +34,31 @@ enum fst_dtype {
 
 /* Bits of one element; 0 for a number that is no dtype. */
 static inline unsigned fst_dtype_bits(uint32_t dtype) {
-  static const uint8_t bits[FST_DTYPE_COUNT] = {
-    [FST_BOOL] = 8,     [FST_F4] = 4,           [FST_F6_E2M3] = 6,      [FST_F6_E3M2] = 6, [FST_U8] = 8,
-    [FST_I8] = 8,       [FST_F8_E5M2] = 8,      [FST_F8_E4M3] = 8,      [FST_F8_E8M0] = 8,
-    [FST_F8_E4M3FNUZ] = 8, [FST_F8_E5M2FNUZ] = 8, [FST_I16] = 16,       [FST_U16] = 16,    [FST_F16] = 16,
-    [FST_BF16] = 16,    [FST_I32] = 32,         [FST_U32] = 32,         [FST_F32] = 32,    [FST_C64] = 64,
-    [FST_F64] = 64,     [FST_I64] = 64,         [FST_U64] = 64,
-  };
-  return dtype < FST_DTYPE_COUNT ? bits[dtype] : 0;
+  switch (dtype) {
+    case FST_F4: return 4;
+    case FST_F6_E2M3:
+    case FST_F6_E3M2: return 6;
+    case FST_BOOL:
+    case FST_U8:
+    case FST_I8:
+    case FST_F8_E5M2:
+    case FST_F8_E4M3:
+    case FST_F8_E8M0:
+    case FST_F8_E4M3FNUZ:
+    case FST_F8_E5M2FNUZ: return 8;
+    case FST_I16:
+    case FST_U16:
+    case FST_F16:
+    case FST_BF16: return 16;
+    case FST_I32:
+    case FST_U32:
+    case FST_F32: return 32;
+    case FST_C64:
+    case FST_F64:
+    case FST_I64:
+    case FST_U64: return 64;
+    default: return 0;
+  }
 }
 
 #endif

@@ -17,12 +17,6 @@ static void put(const fst_segment *segment, char *destination, const char *bytes
   else fst_cast(destination, bytes, length / element_bytes(segment->from), segment->to, segment->from);
 }
 
-/* What `length` bytes of the file become at the destination. */
-static uint64_t landed_length(const fst_segment *segment, uint64_t length) {
-  if (segment->from == segment->to) return length;
-  return length / element_bytes(segment->from) * element_bytes(segment->to);
-}
-
 static int land_range(fst_lane *lane, uint64_t offset, uint64_t length, char *destination) {
   const fst_segment *segment = lane->segment;
   if (segment->from == segment->to) return fst_read_range(lane, offset, length, destination);
@@ -31,7 +25,7 @@ static int land_range(fst_lane *lane, uint64_t offset, uint64_t length, char *de
     const char *bytes;
     if (fst_read_staged(lane, offset, part, &bytes) != 0) return -1;
     put(segment, destination, bytes, part);
-    destination += landed_length(segment, part);
+    destination += fst_segment_landing(segment, part);
     offset += part;
     length -= part;
   }
@@ -44,7 +38,7 @@ static int land_span(fst_lane *lane, uint64_t offset, uint64_t outer, uint64_t i
   uint64_t span = (outer - 1) * segment->outer_stride + (inner - 1) * segment->inner_stride + segment->run;
   const char *bytes;
   if (fst_read_staged(lane, offset, span, &bytes) != 0) return -1;
-  uint64_t step = landed_length(segment, segment->run);
+  uint64_t step = fst_segment_landing(segment, segment->run);
   for (uint64_t o = 0; o < outer; o++) {
     for (uint64_t i = 0; i < inner; i++) {
       put(segment, destination, bytes + o * segment->outer_stride + i * segment->inner_stride, segment->run);
@@ -58,14 +52,16 @@ static int land_span(fst_lane *lane, uint64_t offset, uint64_t outer, uint64_t i
 static int land_row(fst_lane *lane, uint64_t offset, char *destination) {
   const fst_segment *segment = lane->segment;
   uint64_t capacity = fst_stage_capacity(lane), at_once = 1;
-  if (segment->run <= capacity) at_once = (capacity - segment->run) / segment->inner_stride + 1;
+  if (segment->inner_count > 1 && segment->run <= capacity) {
+    at_once = (capacity - segment->run) / segment->inner_stride + 1;
+  }
   for (uint64_t i = 0; i < segment->inner_count;) {
     uint64_t inner = segment->inner_count - i < at_once ? segment->inner_count - i : at_once;
     uint64_t from = offset + i * segment->inner_stride;
     int status = inner > 1 ? land_span(lane, from, 1, inner, destination)
                            : land_range(lane, from, segment->run, destination);
     if (status != 0) return -1;
-    destination += inner * landed_length(segment, segment->run);
+    destination += inner * fst_segment_landing(segment, segment->run);
     i += inner;
   }
   return 0;
@@ -90,7 +86,7 @@ static int land_rows(fst_lane *lane, char *destination) {
       status = land_row(lane, from, destination);
     }
     if (status != 0) return -1;
-    destination += outer * landed_length(segment, segment->run * segment->inner_count);
+    destination += outer * fst_segment_landing(segment, segment->run * segment->inner_count);
     o += outer;
   }
   return 0;

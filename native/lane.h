@@ -2,6 +2,7 @@
 #ifndef FST_LANE_H
 #define FST_LANE_H
 
+#include "dtype.h"
 #include "fst.h"
 
 typedef struct fst_lane {
@@ -11,6 +12,12 @@ typedef struct fst_lane {
   fst_plan_file *file;
   char *staging; /* mapped on first use, plan->staging_bytes long */
 } fst_lane;
+
+/* What `length` bytes of a segment's file become at the destination. */
+static inline uint64_t fst_segment_landing(const fst_segment *segment, uint64_t length) {
+  if (segment->from == segment->to) return length;
+  return length / (fst_dtype_bits(segment->from) / 8) * (fst_dtype_bits(segment->to) / 8);
+}
 
 /*
  * Where bytes come from (read.c). Both give 0, or -1 after the plan has been told of the failure.

@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "fst.h"
+#include "lane.h"
 #include "memory.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -56,13 +56,14 @@ int32_t fst_plan_populate(fst_plan *plan, uint32_t limit, uint64_t ahead, const 
       continue;
     }
     uint64_t length = fst_segment_bytes(&segments[index]);
+    uint64_t landing = fst_segment_landing(&segments[index], length);
     if (touched > reached && touched + length > reached + ahead) {
       struct timespec pause = {0, 100000};
       nanosleep(&pause, NULL);
       continue;
     }
     uintptr_t start = (uintptr_t)segments[index].destination & ~(uintptr_t)4095;
-    uintptr_t stop = ((uintptr_t)segments[index].destination + length) & ~(uintptr_t)4095;
+    uintptr_t stop = ((uintptr_t)segments[index].destination + landing) & ~(uintptr_t)4095;
     if (stop > start && madvise((void *)start, stop - start, MADV_POPULATE_WRITE) != 0) return -errno;
     touched += length;
     index++;

@@ -1,7 +1,7 @@
 /**
  * What is in a set of opened files: every tensor with its place.
  */
-import { SafeTensorsError } from "./errors.ts";
+import { ReadError, SafeTensorsError } from "./errors.ts";
 import type { DType } from "./format/dtype.ts";
 import type { Header } from "./format/header.ts";
 import { headerLength, parseHeader } from "./format/header_reader.ts";
@@ -82,6 +82,12 @@ export async function openCatalog<F extends SourceFile>(
 /** Reads and checks the header of an opened file. */
 export async function readFileHeader(file: SourceFile): Promise<Header> {
   const { path, size, head } = file;
+  if (head.byteLength < Math.min(8, size)) {
+    const details = { path, offset: 0, expected: size, actual: head.byteLength };
+    const message =
+      `Cannot read "${path}": ${size} bytes expected, ${head.byteLength} found: was it truncated?`;
+    throw new ReadError(message, details);
+  }
   const length = headerLength(head, size, { path });
   let json = head.subarray(8, 8 + length);
   if (json.byteLength < length) {

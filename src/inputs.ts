@@ -81,8 +81,12 @@ async function resolveOne(path: string): Promise<Inputs> {
 
 async function resolveFolder(path: string): Promise<Inputs> {
   const names: string[] = [];
-  for await (const entry of Deno.readDir(path)) {
-    if (!entry.isDirectory) names.push(entry.name); // links are followed: the Hugging Face cache consists of them
+  try {
+    for await (const entry of Deno.readDir(path)) {
+      if (!entry.isDirectory) names.push(entry.name); // links are followed: the Hugging Face cache consists of them
+    }
+  } catch (error) {
+    throw readError(error, "open", path);
   }
   const indexes = names.filter((name) => name.endsWith(".safetensors.index.json"));
   const index = indexes.find((name) => name === "model.safetensors.index.json") ?? indexes.at(0);

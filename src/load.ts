@@ -28,11 +28,11 @@ export interface LoadContext<T extends Tensor> {
 
 /** What the loads of one model have done so far, for its statistics. */
 export class Tally {
-  /** When the last load ended, in milliseconds; null before the first one has. */
+  /** When the last load ended, in milliseconds; null before the first one has, and while one runs. */
   endedAt: number | null = null;
-  /** Tensors that have landed in loads that ended. */
+  /** Tensors that have landed. */
   tensors = 0;
-  /** File bytes that have landed in loads that ended. */
+  /** File bytes that have landed. */
   bytes = 0;
   /** Lanes of the last load. */
   threads = 0;
@@ -45,11 +45,8 @@ export class Tally {
     this.notes = new Set(notes);
   }
 
-  /** Adds a load that has ended well. */
-  add(tensors: number, bytes: number, report: RunReport): void {
-    this.endedAt = performance.now();
-    this.tensors += tensors;
-    this.bytes += bytes;
+  /** Notes how a load went that has ended well. */
+  add(report: RunReport): void {
     this.threads = report.threads;
     this.path = report.path;
     for (const note of report.notes) this.notes.add(note);
@@ -93,10 +90,12 @@ export class Load<T extends Tensor> {
   readonly #load: DeviceLoad<T>;
   readonly #index = new Map<TensorRequest, number>();
   readonly #stop: AbortController;
+  readonly #finished: Promise<void>;
 
-  private constructor(load: DeviceLoad<T>, stop: AbortController) {
+  private constructor(load: DeviceLoad<T>, stop: AbortController, finished: Promise<void>) {
     this.#load = load;
     this.#stop = stop;
+    this.#finished = finished;
     for (const [index, request] of load.plan.requests.entries()) this.#index.set(request, index);
   }
 
@@ -113,7 +112,15 @@ export class Load<T extends Tensor> {
     const { startedAt } = options;
     const stop = new AbortController();
     let toldAt = performance.now();
-    let started: DeviceLoad<T> | undefined;
+    let started: DeviceLoad<T> | undefined = undefined;
+    const counted = { tensors: 0, bytes: 0 };
+    const count = (bytes: number) => {
+      if (!started) return;
+      const tensors = started.readiness.landed.length;
+      tally.tensors += tensors - counted.tensors;
+      tally.bytes += bytes - counted.bytes;
+      Object.assign(counted, { tensors, bytes });
+    };
     const tell = (bytes: number) => {
       if (!started) return;
       const { plan, readiness } = started;
@@ -131,23 +138,30 @@ export class Load<T extends Tensor> {
       stagingBytes: options.stagingBytes,
       signal: AbortSignal.any([context.signal, stop.signal]),
       onLanded(bytes) {
+        count(bytes);
         const now = performance.now();
         if (now - toldAt < PROGRESS_INTERVAL) return;
         toldAt = now;
         tell(bytes);
       },
     });
+    tally.endedAt = null;
     const { plan, finished } = started;
     options.log(
       `${plan.requests.length} tensors, ${plan.bytes} bytes in ${plan.segments.length} segments to ${device.name}`,
     );
-    finished.then((report) => {
-      tally.add(plan.requests.length, plan.bytes, report);
+    const told = finished.finally(() => tally.endedAt = performance.now()).then((report) => {
+      count(plan.bytes);
+      tally.add(report);
       options.log(`${plan.bytes} bytes landed, ${report.path}, ${report.threads} lanes`);
       for (const note of report.notes) options.log(note);
       tell(plan.bytes);
-    }, (error) => options.log(`Load ended early: ${error}`));
-    return new Load(started, stop);
+    }, (error) => {
+      options.log(`Load ended early: ${error}`);
+      throw error;
+    });
+    told.catch(() => {}); // nobody has to wait for it
+    return new Load(started, stop, told);
   }
 
   /** The tensor of one of the requests that this load was started with, once it has landed. */
@@ -167,13 +181,13 @@ export class Load<T extends Tensor> {
 
   /** Resolves once all has landed; rejects if the load failed. By then nothing of it runs any more. */
   async finished(): Promise<void> {
-    await this.#load.finished;
+    await this.#finished;
   }
 
   /** Ends the load if it still runs, for this reason, and drops its hold on the memory. Never rejects. */
   async close(reason: unknown): Promise<void> {
     this.#stop.abort(reason);
-    await this.#load.finished.catch(() => {});
+    await this.#finished.catch(() => {});
     this.#load.readiness.fail(reason);
     this.#load.release();
   }

@@ -36,7 +36,7 @@ export type LoaderOptions = Omit<OpenOptions, "lazy" | "names" | "group" | "dtyp
 export class SafeTensorsFileLoader implements AsyncDisposable {
   readonly #group: ProcessGroup;
   readonly #options: LoaderOptions;
-  #catalogs: Catalog[] = [];
+  readonly #catalogs: Catalog[] = [];
   #closed = false;
 
   /** @param group the ranks that load together; null is this process alone */
@@ -59,6 +59,7 @@ export class SafeTensorsFileLoader implements AsyncDisposable {
     const inputs = await resolveInputs(files, this.#group);
     const catalog = await openCatalog(engine.source, inputs, this.#options.signal);
     try {
+      this.#checkOpen("add files");
       for (const earlier of this.#catalogs) refuseDuplicates(earlier, catalog);
     } catch (error) {
       closeFiles(catalog);
@@ -96,13 +97,19 @@ export class SafeTensorsFileLoader implements AsyncDisposable {
    */
   async copyFilesToDevice(options: { dtype?: DType } = {}): Promise<FilesBuffer> {
     this.#checkOpen("copy files");
-    const engine = await selectEngine();
-    const catalog = mergeCatalogs(this.#catalogs);
     const checked = checkOptions({ ...this.#options, ...options }, this.#group);
-    const buffer = new FilesBuffer(catalog, new CpuDevice(engine), checked, engine.notes);
-    await buffer.start();
-    this.#catalogs = [];
-    return buffer;
+    const engine = await selectEngine();
+    const catalogs = this.#catalogs.splice(0); // the buffer's from now on, whatever is added meanwhile
+    try {
+      const catalog = mergeCatalogs(catalogs);
+      const buffer = new FilesBuffer(catalog, new CpuDevice(engine), checked, engine.notes);
+      await buffer.start();
+      return buffer;
+    } catch (error) {
+      if (this.#closed) catalogs.forEach(closeFiles);
+      else this.#catalogs.unshift(...catalogs);
+      throw error;
+    }
   }
 
   /** Closes the files added that no buffer has taken, so that others can be added. */

@@ -93,7 +93,11 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   async getTensor(name: string, options: { dtype?: DType } = {}): Promise<T> {
     this.#session.checkOpen(`get tensor "${name}"`);
     const tensor = this.#find(name);
-    if (!this.#load) return await this.#lazy.get(wholeTensor(tensor, options.dtype ?? this.#dtype));
+    if (!this.#load) {
+      const request = wholeTensor(tensor, options.dtype ?? this.#dtype);
+      if (options.dtype && request.target !== options.dtype) throw unsupportedCast(tensor, options.dtype);
+      return await this.#lazy.get(request);
+    }
     const landed = await this.#load.get(this.#wanted.get(name)!);
     return options.dtype ? await landed.to({ dtype: options.dtype }) as T : landed;
   }
@@ -176,6 +180,11 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     const message = `Cannot find tensor "${name}": the option names leaves it out`;
     throw new SafeTensorsError("TensorNotFound", message, { tensor: name });
   }
+}
+
+function unsupportedCast({ name, dtype }: CatalogTensor, target: DType): SafeTensorsError {
+  const message = `Cannot cast tensor "${name}" from ${dtype} to ${target}`;
+  return new SafeTensorsError("UnsupportedCast", message, { tensor: name });
 }
 
 /** A request for every tensor that the option `names` leaves. */

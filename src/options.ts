@@ -82,6 +82,9 @@ export function checkOptions(options: OpenOptions, single: ProcessGroup): Checke
   if (blockBytes % PAGE !== 0) {
     throw new RangeError(`blockBytes must be a multiple of ${PAGE}, got ${blockBytes}`);
   }
+  if (typeof options.names === "string") { // an iterable of its letters
+    throw new TypeError(`names must be a list of names or a function, got ${JSON.stringify(options.names)}`);
+  }
   return {
     dtype: options.dtype,
     names: typeof options.names === "function" || options.names === undefined

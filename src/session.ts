@@ -44,7 +44,7 @@ export class Session<T extends Tensor> {
   readonly #running = new Set<Load<T>>();
   readonly #starting = new Set<Promise<unknown>>();
   #filesClosed = false;
-  #closed = false;
+  #closing: Promise<void> | undefined;
 
   constructor(catalog: Catalog, device: Device<T>, options: CheckedOptions, notes: readonly string[]) {
     this.catalog = catalog;
@@ -108,7 +108,7 @@ export class Session<T extends Tensor> {
 
   /** @throws {UseAfterCloseError} once the session is closed */
   checkOpen(action: string): void {
-    if (this.#closed) throw new UseAfterCloseError(`Cannot ${action}: it was closed`);
+    if (this.#closing) throw new UseAfterCloseError(`Cannot ${action}: it was closed`);
   }
 
   /** Closes the files; nothing may be reading from them any more, or will. */
@@ -119,9 +119,12 @@ export class Session<T extends Tensor> {
   }
 
   /** Ends what is still being read, and closes the files. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     const reason = new UseAfterCloseError("Cannot go on loading: it was closed");
     this.#abort.abort(reason);
     await Promise.allSettled(this.#starting);

@@ -2,21 +2,21 @@
  * The arithmetic of every cast between float formats, one element at a time: C11, C++ and CUDA device code.
  *
  * A cast goes through a pivot, the bits of an F32: narrow_<to>(widen_<from>(x)). Widening is exact, except
- * that an F64 is rounded to odd: cut off, with the last bit set if anything was lost. A pivot so rounded keeps
- * which side of every halfway point the value lay on, so narrowing it rounds once, to nearest even. The one
- * pair that has no room for this is F64 to F32: fst_f64_to_f32.
+ * that an F64 is rounded to odd: cut off, with the last bit set if anything was lost. A pivot so rounded
+ * keeps which side of every halfway point the value lay on, so narrowing it rounds once, to nearest even. The
+ * one pair that has no room for this is F64 to F32: fst_f64_to_f32.
  *
  * Rules, the same in cast.c, in src/format/cast.ts and on the device:
  * - Rounding is to nearest, ties to even, subnormals included, whatever the floating point flags say: all is
  *   integer arithmetic, apart from exact conversions of small integers to float.
  * - Every NaN becomes the one quiet NaN of F32 (7fc00000), F16 (7e00), BF16 (7fc0) or F64 (7ff8000000000000):
- *   payloads and the sign are lost, because what hardware and libraries do with them differs (PyTorch 2.13
- *   alone has four answers, by instruction set and length of the tensor).
+ *   payload and sign are lost, because hardware and libraries do not agree on them (what PyTorch 2.13 makes
+ *   of them depends on the instruction set and on the length of the tensor).
  * - Narrowing to an F8 is PyTorch 2.13's `.to(dtype)`:
  *   F8_E5M2      beyond 57344 infinity; NaN 7f, with its sign
  *   F8_E4M3      beyond 448 and infinity saturate to 448; NaN 7f, with its sign
  *   F8_*FNUZ     beyond the largest, infinity and NaN: 80, the only NaN; -0 becomes 0
- *   F8_E8M0      the sign is dropped; nearest power of two, a tie goes up; zero 00 (2^-127); infinity and NaN ff
+ *   F8_E8M0      no sign; the nearest power of two, a tie upward; zero 00, that is 2^-127; infinity, NaN ff
  */
 #ifndef FST_KERNELS_CONVERT_H
 #define FST_KERNELS_CONVERT_H
@@ -34,7 +34,7 @@
 #define FST_F32_INFINITY 0x7f800000u
 #define FST_F32_NAN 0x7fc00000u
 
-/* The bits of an integer below 2^24 as F32. The conversion is exact: no rounding mode or flush can touch it. */
+/* The bits of an integer below 2^24 as F32: exact, so that no rounding mode or flush can touch it. */
 FST_FN uint32_t fst_small_integer(uint32_t n) {
   float value = (float)(int32_t)n;
   uint32_t bits;
@@ -50,8 +50,9 @@ FST_FN uint32_t fst_expand(uint32_t magnitude, int mantissa, int bias) {
 }
 
 /*
- * The nearest code, ties to even, of an F32 magnitude up to infinity in a format whose exponents go on without
- * end: the caller decides what lies beyond its largest number. For formats that lose every F32 subnormal.
+ * The nearest code, ties to even, of an F32 magnitude up to infinity in a format whose exponents go on
+ * without end: the caller decides what lies beyond its largest number. For formats that lose every F32
+ * subnormal.
  */
 FST_FN uint32_t fst_round(uint32_t magnitude, int mantissa, int bias) {
   const int drop = 23 - mantissa;
@@ -191,7 +192,7 @@ FST_FN uint8_t fst_narrow_f8_e4m3fnuz(uint32_t pivot) { return fst_narrow_fnuz(p
 
 FST_FN uint8_t fst_narrow_f8_e5m2fnuz(uint32_t pivot) { return fst_narrow_fnuz(pivot, 2, 16); }
 
-/* From half way up the next power of two is taken; below 2^-126, where 2^-127 is itself half way, beyond it. */
+/* The next power of two from half way up; below 2^-126, where 2^-127 is itself half way, from beyond it. */
 FST_FN uint8_t fst_narrow_f8_e8m0(uint32_t pivot) {
   const uint32_t exponent = (pivot >> 23) & 0xffu, fraction = pivot & 0x7fffffu;
   if (exponent == 0xffu) return 0xffu;

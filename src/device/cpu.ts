@@ -1,7 +1,7 @@
 /**
  * The CPU as a device: tensors in JavaScript-owned memory.
  */
-import { OutOfMemoryError } from "../errors.ts";
+import { OutOfMemoryError, SafeTensorsError } from "../errors.ts";
 import { gatherSlice, type SliceLayout } from "../format/slices.ts";
 import type { Engine, HostBlock } from "../lanes/engine.ts";
 import { planLoad } from "../plan/plan.ts";
@@ -10,6 +10,9 @@ import type { TensorRequest } from "../plan/request.ts";
 import type { SourceFile } from "../source/source.ts";
 import { HostTensor } from "../tensor/host_tensor.ts";
 import type { Device, DeviceLoad, LoadSettings } from "./device.ts";
+
+/** How long the event loop is held while memory is allocated, in milliseconds. */
+const LONGEST_TURN = 8;
 
 /** Tensors as typed arrays. */
 export class CpuDevice implements Device<HostTensor> {
@@ -29,7 +32,8 @@ export class CpuDevice implements Device<HostTensor> {
     const blocks = await this.#allocate(plan.allocations);
     const readiness = new Readiness(plan);
     const finished = this.#engine.run({ plan, files, blocks, readiness, ...settings });
-    finished.catch(() => {}); // whoever waits for a tensor is told; nobody has to wait for the whole
+    // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
+    finished.catch((error) => readiness.fail(error));
     return {
       plan,
       readiness,
@@ -65,6 +69,12 @@ export class CpuDevice implements Device<HostTensor> {
         tensors.reduce((sum, tensor) => sum + tensor.shape[dimension]!, 0),
       );
       const rows = first.shape.slice(0, dimension).reduce((product, size) => product * size, 1);
+      for (const tensor of tensors) {
+        if (rows === 0 || tensor.byteLength % rows === 0) continue;
+        const message =
+          `Cannot join tensor "${tensor.name}" along dimension ${dimension}: it would cut a byte`;
+        throw new SafeTensorsError("MisalignedSlice", message, { tensor: tensor.name });
+      }
       const target = new Uint8Array(tensors.reduce((sum, tensor) => sum + tensor.byteLength, 0));
       let at = 0;
       for (let row = 0; row < rows; row++) {
@@ -85,10 +95,13 @@ export class CpuDevice implements Device<HostTensor> {
     if (free >= 0 && requested > free) throw outOfMemory(requested, free);
     try {
       const blocks: HostBlock[] = [];
+      let turnBegan = performance.now();
       for (const length of byteLengths) {
-        // One block of a gigabyte takes milliseconds, as the garbage collector has its say: let others have a turn.
-        if (blocks.length > 0) await new Promise((resolve) => setTimeout(resolve, 0));
         blocks.push(this.#engine.allocate(length));
+        // A block of a gigabyte takes milliseconds, as the garbage collector has its say: let others have a turn.
+        if (performance.now() - turnBegan < LONGEST_TURN) continue;
+        await new Promise((resolve) => setTimeout(resolve, 0));
+        turnBegan = performance.now();
       }
       return blocks;
     } catch (error) {

@@ -57,8 +57,11 @@ export const MAX_HEADER_BYTES = 100_000_000;
 
 /** {@linkcode HeaderLimits} with nothing left open. */
 export interface CheckedLimits {
+  /** The longest JSON in bytes. */
   readonly maxHeaderBytes: number;
+  /** The most tensors, and the most metadata entries. */
   readonly maxTensors: number;
+  /** The most dimensions of one tensor. */
   readonly maxRank: number;
 }
 

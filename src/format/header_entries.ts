@@ -5,12 +5,13 @@ import { type CheckedLimits, LENGTH_BYTES, METADATA_KEY, type TensorInfo } from 
 import {
   compareRanges,
   type ExactRange,
+  findFault,
   type HeaderFailure,
   type Listing,
   type TensorFault,
-  tensorFault,
 } from "./header_layout.ts";
 import { ascii, JsonScanner, NULL } from "./json_scanner.ts";
+import type { ExactShape } from "./tensor_size.ts";
 import { quote } from "./text.ts";
 
 /** What a header says. */
@@ -47,12 +48,13 @@ class EntryReader implements Entries {
   readonly exact = new Map<TensorInfo, ExactRange>();
   readonly metadata = new Map<string, string>();
   ordered = true;
-  fault: (TensorFault & ExactRange & { tensor: TensorInfo }) | undefined;
+  fault: TensorFault | undefined;
   duplicateKey: string | undefined;
 
   readonly #scanner: JsonScanner;
   readonly #limits: CheckedLimits;
   readonly #fail: HeaderFailure;
+  #faultRange: ExactRange = { begin: 0, end: 0 };
   /** The tensor being read, for messages. */
   #tensor: string | undefined;
   /** Dimensions on their way into a shape: an array filled by `push` keeps room for 17. */
@@ -141,8 +143,7 @@ class EntryReader implements Entries {
     if (dtype === undefined) return this.#invalid('"dtype" is missing');
     if (shape === undefined) return this.#invalid('"shape" is missing');
     if (begin === undefined) return this.#invalid('"data_offsets" is missing');
-    const fault = tensorFault(dtype, shape, begin, end);
-    const info = this.#rounds
+    const info: TensorInfo = this.#rounds
       ? { name, dtype, shape: shape.map(Number), begin: Number(begin), end: Number(end) }
       // Every integer went through #integer(): they are numbers.
       : { name, dtype, shape: shape as number[], begin: begin as number, end: end as number };
@@ -153,13 +154,17 @@ class EntryReader implements Entries {
       this.exact.set(info, { begin, end });
       this.ordered = false;
     }
-    if (fault !== undefined) this.#noteFault({ ...fault, tensor: info, begin, end });
+    this.#check(info, shape, begin, end);
     return info;
   }
 
   /** Keeps the fault that comes first in the file. */
-  #noteFault(fault: NonNullable<EntryReader["fault"]>): void {
-    if (this.fault === undefined || compareRanges(fault, this.fault) < 0) this.fault = fault;
+  #check(info: TensorInfo, shape: ExactShape, begin: number | bigint, end: number | bigint): void {
+    const fault = findFault(info, shape, begin, end);
+    if (fault === undefined) return;
+    if (this.fault !== undefined && compareRanges({ begin, end }, this.#faultRange) >= 0) return;
+    this.fault = fault;
+    this.#faultRange = { begin, end };
   }
 
   #readDType(): DType {

@@ -1,6 +1,5 @@
 /** Where a header says its tensors lie, checked: each as long as its dtype and shape make it, and all end to end. */
 import type { SafeTensorsErrorCode } from "../errors.ts";
-import type { DType } from "./dtype.ts";
 import type { TensorInfo } from "./header.ts";
 import { byteSize, describeSizeError, describeTensor, type ExactShape } from "./tensor_size.ts";
 
@@ -9,14 +8,20 @@ export type HeaderFailure = (code: SafeTensorsErrorCode, detail: string, tensor?
 
 /** A range of the data as it is written. A bigint is above 2^53 - 1: no file holds it, but a header can claim it. */
 export interface ExactRange {
+  /** The first data byte. */
   readonly begin: number | bigint;
+  /** The data byte after the last. */
   readonly end: number | bigint;
 }
 
-/** What is wrong with a tensor, whatever the others are. */
+/** What is wrong with a tensor by itself, whatever the others are. */
 export interface TensorFault {
+  /** The code of the error. */
   readonly code: SafeTensorsErrorCode;
+  /** What is wrong, for the message. */
   readonly detail: string;
+  /** The tensor that has the fault. */
+  readonly tensor: TensorInfo;
 }
 
 /** What a header lists. */
@@ -27,8 +32,18 @@ export interface Listing {
   readonly ordered: boolean;
   /** The ranges of the tensors whose {@linkcode TensorInfo} is rounded. */
   readonly exact: ReadonlyMap<TensorInfo, ExactRange>;
-  /** Of the tensors that have a fault, the first in the order of their bytes. */
-  readonly fault: (TensorFault & { readonly tensor: TensorInfo }) | undefined;
+  /** The first fault in the order of the bytes. */
+  readonly fault: TensorFault | undefined;
+}
+
+/** What a header lists, by name. */
+export interface NamedTensors {
+  /** In the order of their bytes; of two with one name, the last that is listed. */
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+  /** The first fault in that order. */
+  readonly fault: TensorFault | undefined;
+  /** The first name that is listed twice. */
+  readonly duplicate: string | undefined;
 }
 
 /** Compares exactly, whatever the two are: `<` and `>` do not round a bigint. */
@@ -41,49 +56,55 @@ export function compareRanges(a: ExactRange, b: ExactRange): number {
   return compare(a.begin, b.begin) || compare(a.end, b.end);
 }
 
-/** What is wrong with a tensor by itself, if anything is. */
-export function tensorFault(
-  dtype: DType,
+/** What is wrong with a tensor by itself, if anything is; shape and range are given exactly. */
+export function findFault(
+  tensor: TensorInfo,
   shape: ExactShape,
   begin: number | bigint,
   end: number | bigint,
 ): TensorFault | undefined {
+  const { dtype } = tensor;
   if (end < begin) {
-    return { code: "InvalidOffset", detail: `it ends at data byte ${end}, before it begins at ${begin}` };
+    return {
+      code: "InvalidOffset",
+      detail: `it ends at data byte ${end}, before it begins at ${begin}`,
+      tensor,
+    };
   }
   const size = byteSize(dtype, shape);
-  if (typeof size === "string") return { code: size, detail: describeSizeError(size, dtype, shape) };
+  if (typeof size === "string") return { code: size, detail: describeSizeError(size, dtype, shape), tensor };
   const span = typeof begin === "number" && typeof end === "number"
     ? end - begin
     : BigInt(end) - BigInt(begin);
   if (compare(size, span) === 0) return undefined;
-  const range = `data bytes ${begin} to ${end} are ${span}`;
-  return {
-    code: "TensorInvalidInfo",
-    detail: `${describeTensor(dtype, shape)} takes ${size} bytes, ${range}`,
-  };
-}
-
-/** Listed tensors by name. */
-export interface NamedTensors {
-  /** In the order of their bytes; of two with one name, the last that is listed. */
-  readonly tensors: ReadonlyMap<string, TensorInfo>;
-  /** The first name that is listed twice. */
-  readonly duplicate: string | undefined;
+  const taken = `${describeTensor(dtype, shape)} takes ${size} bytes`;
+  return { code: "TensorInvalidInfo", detail: `${taken}, data bytes ${begin} to ${end} are ${span}`, tensor };
 }
 
 /** Orders the tensors by begin, then end; several without bytes at one place stay as listed. */
 export function inFileOrder(listing: Listing): NamedTensors {
   const listed = listing.tensors;
   const tensors = byName(listing.ordered ? listed : listed.toSorted(order(listing)));
-  if (tensors.size === listed.length) return { tensors, duplicate: undefined };
+  if (tensors.size === listed.length) return { tensors, fault: listing.fault, duplicate: undefined };
+  return lastOfEachName(listing);
+}
+
+/** The rare case: the header will be refused, and until then is treated as the reference treats it. */
+function lastOfEachName(listing: Listing): NamedTensors {
   const last = new Map<string, TensorInfo>();
   let duplicate: string | undefined;
-  for (const info of listed) {
+  for (const info of listing.tensors) {
     if (last.has(info.name)) duplicate ??= info.name;
     last.set(info.name, info);
   }
-  return { tensors: byName([...last.values()].sort(order(listing))), duplicate };
+  const sorted = [...last.values()].sort(order(listing));
+  for (const info of sorted) {
+    const { begin, end } = listing.exact.get(info) ?? info;
+    // A shape may be rounded here, so the fault is not always the reference's; the header is refused in any case.
+    const fault = findFault(info, info.shape, begin, end);
+    if (fault !== undefined) return { tensors: byName(sorted), fault, duplicate };
+  }
+  return { tensors: byName(sorted), fault: undefined, duplicate };
 }
 
 function order({ exact }: Listing): (a: TensorInfo, b: TensorInfo) => number {
@@ -103,8 +124,8 @@ function byName(tensors: readonly TensorInfo[]): Map<string, TensorInfo> {
  * tensor, as in the reference implementation: of several faults it is the same that is reported.
  */
 export function checkLayout(
-  tensors: ReadonlyMap<string, TensorInfo>,
-  { exact, fault }: Listing,
+  { tensors, fault }: NamedTensors,
+  exact: ReadonlyMap<TensorInfo, ExactRange>,
   dataLength: number,
   fail: HeaderFailure,
 ): void {
@@ -124,17 +145,8 @@ export function checkLayout(
     if (info === fault?.tensor) fail(fault.code, fault.detail, info.name);
     total = end;
   }
-  const missing = BigInt(total) - BigInt(dataLength);
-  if (missing > 0n) {
-    fail(
-      "MetadataIncompleteBuffer",
-      `${total} bytes of tensor data expected, ${dataLength} found: the file is truncated`,
-    );
-  }
-  if (missing < 0n) {
-    fail(
-      "MetadataIncompleteBuffer",
-      `${total} bytes of tensor data expected, ${dataLength} found: ${-missing} too many`,
-    );
-  }
+  const surplus = BigInt(dataLength) - BigInt(total);
+  if (surplus === 0n) return;
+  const what = surplus < 0n ? "the file is truncated" : `${surplus} too many`;
+  fail("MetadataIncompleteBuffer", `${total} bytes of tensor data expected, ${dataLength} found: ${what}`);
 }

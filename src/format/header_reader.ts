@@ -80,11 +80,12 @@ export function parseHeader(json: Uint8Array, fileSize: number, options: HeaderO
     fail("InvalidHeaderDeserialization", "its length is 0: the file was reserved, but never written");
   }
   const entries = readEntries(json, limits, fail);
-  const { tensors, duplicate } = inFileOrder(entries);
+  const named = inFileOrder(entries);
   const dataStart = LENGTH_BYTES + json.length;
   const dataLength = fileSize - dataStart;
-  checkLayout(tensors, entries, dataLength, fail);
+  checkLayout(named, entries.exact, dataLength, fail);
   // Last, because the reference takes the last of two: a header with another fault keeps the code that it gives.
+  const { tensors, duplicate } = named;
   if (duplicate !== undefined) fail("DuplicateName", "the name is listed twice", duplicate);
   const { metadata, duplicateKey } = entries;
   if (duplicateKey !== undefined) {

@@ -6,6 +6,8 @@
  * What is skipped is held to the same grammar (RFC 8259) as what is read.
  */
 
+import { TextWindow } from "./text_window.ts";
+
 /** What {@linkcode JsonScanner} calls when the text is not what it should be: `position` is in bytes. It throws. */
 export type JsonFailure = (detail: string, position: number) => never;
 
@@ -18,17 +20,14 @@ const ZERO = 0x30;
 const NINE = 0x39;
 const COLON = 0x3a;
 const OPEN_BRACKET = 0x5b;
-const LOWER_U = 0x75;
 const BACKSLASH = 0x5c;
 const CLOSE_BRACKET = 0x5d;
+const LOWER_U = 0x75;
 const OPEN_BRACE = 0x7b;
 const CLOSE_BRACE = 0x7d;
 
-/** Containers within containers: what the reference implementation takes (serde_json's limit of 128 is not reached). */
+/** The deepest nesting of objects and arrays: the reference implementation refuses the 128th level. */
 const MAX_DEPTH = 127;
-
-/** Bytes decoded at a time. Names are cut from such a window: one native call for hundreds of names, not one each. */
-const WINDOW_BYTES = 1 << 16;
 
 /** Digits that always make an integer below 2^53. */
 const SAFE_DIGITS = 15;
@@ -41,11 +40,10 @@ const U64_LIMIT = 1n << 64n;
 /** Letters that may follow a backslash, `u` apart. */
 const ESCAPES = new Set([...'"\\/bfnrt'].map((letter) => letter.charCodeAt(0)));
 
-/** The JSON literals. */
+/** The bytes of `null`. */
 export const NULL: Uint8Array = ascii("null");
-const LITERALS = [NULL, ascii("true"), ascii("false")];
 
-const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+const LITERALS = [NULL, ascii("true"), ascii("false")];
 
 /** The bytes of a text for {@linkcode JsonScanner.textIs} to compare with. */
 export function ascii(text: string): Uint8Array {
@@ -58,20 +56,22 @@ export class JsonScanner {
   position = 0;
 
   readonly #bytes: Uint8Array;
+  readonly #window: TextWindow;
   readonly #fail: JsonFailure;
   #depth = 0;
   #stringStart = 0;
   #stringEnd = 0;
   #stringEscaped = false;
-  #window = "";
-  #windowStart = 0;
-  #windowEnd = 0;
-  /** A position in the window and its index in the text, from which to count on where characters are not bytes. */
-  #cursor = 0;
-  #cursorIndex = 0;
 
+  /**
+   * Starts at the beginning of a document.
+   *
+   * @param bytes The document, in valid UTF-8; not copied.
+   * @param fail What to call when it is not what was asked for.
+   */
   constructor(bytes: Uint8Array, fail: JsonFailure) {
     this.#bytes = bytes;
+    this.#window = new TextWindow(bytes);
     this.#fail = fail;
   }
 
@@ -159,8 +159,8 @@ export class JsonScanner {
   text(): string {
     const start = this.#stringStart;
     const end = this.#stringEnd;
-    if (this.#stringEscaped) return JSON.parse(this.#decode(start - 1, end + 1));
-    return this.#decode(start, end);
+    if (this.#stringEscaped) return JSON.parse(this.#window.text(start - 1, end + 1));
+    return this.#window.text(start, end);
   }
 
   /** Whether the last string is `expected`, an ASCII text of at most 16 characters. */
@@ -169,7 +169,7 @@ export class JsonScanner {
     if (this.#stringEscaped) {
       // An escape takes at most six bytes a character.
       if (this.textLength > expected.length * 6) return false;
-      return this.text() === decoder.decode(expected);
+      return this.text() === String.fromCharCode(...expected);
     }
     if (this.textLength !== expected.length) return false;
     const bytes = this.#bytes;
@@ -204,7 +204,7 @@ export class JsonScanner {
   }
 
   #longU64(start: number, end: number): number | bigint {
-    const value = end - start > U64_DIGITS ? U64_LIMIT : BigInt(this.#decode(start, end));
+    const value = end - start > U64_DIGITS ? U64_LIMIT : BigInt(this.#window.text(start, end));
     if (value >= U64_LIMIT) this.#fail("an integer below 2^64 expected", start);
     return value <= Number.MAX_SAFE_INTEGER ? Number(value) : value;
   }
@@ -251,7 +251,7 @@ export class JsonScanner {
     const start = this.position;
     this.skip();
     if (this.position - start > maxBytes) this.#fail(`the value is longer than ${maxBytes} bytes`, start);
-    return JSON.parse(this.#decode(start, this.position));
+    return JSON.parse(this.#window.text(start, this.position));
   }
 
   /** Makes sure that nothing but white space is left. */
@@ -328,7 +328,7 @@ export class JsonScanner {
       }
     }
     // The value is below 10^(whole + exponent), and a double reaches above 10^308.
-    if (whole + exponent > 308 && !Number.isFinite(Number(this.#decode(start, this.position)))) {
+    if (whole + exponent > 308 && !Number.isFinite(Number(this.#window.text(start, this.position)))) {
       this.#fail("the number is out of range", start);
     }
   }
@@ -342,39 +342,6 @@ export class JsonScanner {
     if (digits === 0) this.#fail("the number lacks a digit", start);
     this.position = i;
     return digits;
-  }
-
-  /** The bytes from `start` to `end` as text, cut from the window. */
-  #decode(start: number, end: number): string {
-    if (end - start > WINDOW_BYTES) return decoder.decode(this.#bytes.subarray(start, end));
-    if (start < this.#windowStart || end > this.#windowEnd) this.#moveWindow(start);
-    const from = this.#textIndex(start);
-    return this.#window.substring(from, this.#textIndex(end));
-  }
-
-  #moveWindow(start: number): void {
-    const bytes = this.#bytes.subarray(start, start + WINDOW_BYTES);
-    this.#window = decoder.decode(bytes);
-    this.#windowStart = start;
-    this.#windowEnd = start + bytes.length;
-    this.#cursor = start;
-    this.#cursorIndex = 0;
-  }
-
-  /** Where in the window's text the character begins whose first byte is at `position`. */
-  #textIndex(position: number): number {
-    // As many characters as bytes: each is ASCII (or the last one, cut by the window's end and so in no string).
-    if (this.#window.length === this.#windowEnd - this.#windowStart) return position - this.#windowStart;
-    const bytes = this.#bytes;
-    const back = position < this.#cursor;
-    let index = back ? 0 : this.#cursorIndex;
-    for (let i = back ? this.#windowStart : this.#cursor; i < position; i++) {
-      const byte = bytes[i]!;
-      if ((byte & 0xc0) !== 0x80) index += byte < 0xf0 ? 1 : 2;
-    }
-    this.#cursor = position;
-    this.#cursorIndex = index;
-    return index;
   }
 }
 

@@ -99,9 +99,8 @@ export function sliceLayout(source: SliceSource, slices: readonly SliceIndex[]):
     else levels.unshift({ count, stride });
   }
   if ([offset, run, ...levels.map((level) => level.stride)].some((bits) => bits % 8 !== 0)) {
-    const detail = `it would cut a byte, as an element of ${source.dtype} takes ${
-      dtypeBits(source.dtype)
-    } bits`;
+    const bits = dtypeBits(source.dtype);
+    const detail = `it would cut a byte, as an element of ${source.dtype} takes ${bits} bits`;
     throw sliceError("MisalignedSlice", source, detail);
   }
   const repetitions = levels.reduce((product, level) => product * level.count, 1);

@@ -68,3 +68,10 @@ export interface Engine<F extends SourceFile = SourceFile> {
    */
   run(job: Job<F>): Promise<RunReport>;
 }
+
+/** What ends a run whose destination the user has taken away. */
+export function bufferTransferred(): TypeError {
+  return new TypeError(
+    "Cannot go on loading: the buffer of a tensor was transferred while its file was loading",
+  );
+}

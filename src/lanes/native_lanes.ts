@@ -9,7 +9,7 @@ import { PAGE } from "../plan/layout.ts";
 import { type LoadPlan, segmentBytes } from "../plan/plan.ts";
 import type { Readiness } from "../plan/readiness.ts";
 import type { NativeFile } from "../source/native_file.ts";
-import type { RunReport } from "./engine.ts";
+import { bufferTransferred, type RunReport } from "./engine.ts";
 import { giveBack, take } from "./lane_budget.ts";
 
 /** A plan and the addresses that it runs into. */
@@ -45,8 +45,8 @@ const POPULATE_AHEAD = 128n * 1024n * 1024n;
 /** A file is read directly if less of it than this is in the page cache; the lanes decide anew for every block. */
 const MOSTLY_CACHED = 0.9;
 
-/** What a lane waits for news at most, and how long it lets news gather, in microseconds. */
-const WAIT = 1_000_000, GATHER = 300;
+/** How long to wait for news at most, and how long to let more gather once there is some, in microseconds. */
+const WAIT = 1_000_000, GATHER = 2_000;
 
 /** Runs a job; see {@linkcode Engine.run}. */
 export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunReport> {
@@ -67,7 +67,7 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
     try {
       if (signal.aborted) abort();
       await Promise.all([
-        watch(shim, job, memory, stop),
+        stop.onError(watch(shim, job, memory, stop)),
         ...direct ? [stop.onError(populate(shim, plan, memory, windows))] : [],
         ...Array.from(
           { length: lanes },
@@ -126,10 +126,9 @@ function fileRanges(plan: LoadPlan): Map<number, { start: number; stop: number }
   return ranges;
 }
 
-/** Cached files want the cores' number of lanes, storage wants about eight requests in flight. */
+/** Storage wants about eight requests in flight; cached files want the cores, and not to lose them to other threads. */
 function defaultThreads(direct: boolean): number {
-  const cores = navigator.hardwareConcurrency;
-  return Math.min(16, Math.max(direct ? 8 : 2, cores));
+  return Math.min(16, Math.max(direct ? 8 : 4, navigator.hardwareConcurrency));
 }
 
 function planMemory(job: NativeJob, lanes: number): PlanMemory {
@@ -201,9 +200,7 @@ class Windows {
     for (let allocation = first; allocation < stop; allocation++) {
       // Nothing could keep such memory alive any more: writing on would corrupt whoever gets it next.
       if (this.#keep[allocation]?.detached) {
-        throw new TypeError(
-          "Cannot go on loading: the buffer of a tensor was transferred while its file was loading",
-        );
+        throw bufferTransferred();
       }
     }
     return {
@@ -251,7 +248,7 @@ async function populate(shim: Shim, plan: LoadPlan, memory: PlanMemory, windows:
 async function watch(shim: Shim, job: NativeJob, memory: PlanMemory, stop: Stop): Promise<void> {
   const { done } = memory;
   let lowest = 0; // every segment below has been passed on
-  for (;;) {
+  for (let gather = 0;; gather = GATHER) { // the first news at once
     const seen = memory.wake;
     const taken = memory.next;
     const failure = stop.reason ?? failureOf(job, memory);
@@ -264,7 +261,7 @@ async function watch(shim: Shim, job: NativeJob, memory: PlanMemory, stop: Stop)
     job.onLanded?.(memory.landedBytes);
     if (lowest === done.length) return;
     if (failure) return job.readiness.fail(failure.error);
-    await shim.fst_plan_wait(memory.bytes, seen, WAIT, GATHER);
+    await shim.fst_plan_wait(memory.bytes, seen, WAIT, gather);
   }
 }
 

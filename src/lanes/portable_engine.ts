@@ -5,7 +5,7 @@ import { castBytes } from "../format/cast.ts";
 import { castLength } from "../plan/request.ts";
 import { type Segment, segmentBytes } from "../plan/plan.ts";
 import { type PortableFile, PortableFileSource } from "../source/portable_file.ts";
-import type { Engine, HostBlock, Job, RunReport } from "./engine.ts";
+import { bufferTransferred, type Engine, type HostBlock, type Job, type RunReport } from "./engine.ts";
 
 /** Reads in flight: more gain nothing, as Deno copies on its own threads. */
 const READERS = 4;
@@ -22,7 +22,12 @@ export class PortableEngine implements Engine<PortableFile> {
   }
 
   availableMemory(): number {
-    return -1;
+    try {
+      return Deno.systemMemoryInfo().available;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotCapable) return -1;
+      throw error;
+    }
   }
 
   allocate(byteLength: number): HostBlock {
@@ -42,14 +47,15 @@ export class PortableEngine implements Engine<PortableFile> {
           signal.throwIfAborted();
           await land(job, segment);
           await job.files[segment.file]!.verify();
+          landed += segmentBytes(segment);
+          readiness.segmentLanded(index);
+          job.onLanded?.(landed);
         } catch (error) {
-          failure ??= { error };
-          readiness.fail(error);
-          return;
+          failure ??= {
+            error: job.blocks[segment.allocation]!.buffer.detached ? bufferTransferred() : error,
+          };
+          readiness.fail(failure.error);
         }
-        landed += segmentBytes(segment);
-        readiness.segmentLanded(index);
-        job.onLanded?.(landed);
       }
     };
     await Promise.all(Array.from({ length: readers }, read));

@@ -2,7 +2,7 @@
  * The plan of a load: segments, each a piece of a file with its place in memory, in the order in which the lanes
  * take them. Pure: no file is touched here.
  */
-import { type DType } from "../format/dtype.ts";
+import type { DType } from "../format/dtype.ts";
 import { type Layout, layOut, type LayoutOptions, PAGE, type Placement, type Run } from "./layout.ts";
 import { castLength, type Level, requestBytes, type TensorRequest } from "./request.ts";
 
@@ -139,17 +139,15 @@ function ends(placement: Placement): number {
   return placement.offset + placement.byteLength;
 }
 
-/** Cuts one strided request into segments of two levels whose span or bytes are about a block. */
+/** Cuts one strided request into segments of two levels that read about a block. */
 function cutStrided(segments: Segment[], request: TensorRequest, run: Run, blockBytes: number): void {
   if (requestBytes(request) === 0) return;
-  const { inner, outer, rest } = splitLevels(request);
+  if (request.run > blockBytes) return cutLongRuns(segments, request, run, blockBytes);
+  const { inner, outer, rest } = splitLevels(request, blockBytes);
   const rowBytes = request.run * inner.count;
   const rowSpan = inner.count > 1 ? (inner.count - 1) * inner.stride + request.run : request.run;
   const throughGaps = outer.stride - rowSpan <= READ_THROUGH_GAP;
-  const rowsAtOnce = Math.max(
-    1,
-    Math.floor(blockBytes / (throughGaps ? Math.max(outer.stride, 1) : rowBytes)),
-  );
+  const rowsAtOnce = Math.max(1, Math.floor(blockBytes / (throughGaps ? outer.stride : rowSpan)));
   const base = {
     file: request.file,
     from: request.dtype,
@@ -177,13 +175,43 @@ function cutStrided(segments: Segment[], request: TensorRequest, run: Run, block
   }
 }
 
+/** Cuts each run of a strided request by itself. */
+function cutLongRuns(segments: Segment[], request: TensorRequest, run: Run, blockBytes: number): void {
+  const length = castLength(request.run, request.dtype, request.target);
+  let offset = run.offset;
+  for (const start of starts(request.fileOffset, request.levels)) {
+    for (let at = 0; at < request.run; at += blockBytes) {
+      segments.push({
+        file: request.file,
+        fileOffset: start + at,
+        run: Math.min(blockBytes, request.run - at),
+        outerCount: 1,
+        outerStride: 0,
+        innerCount: 1,
+        innerStride: 0,
+        from: request.dtype,
+        to: request.target,
+        allocation: run.allocation,
+        offset: offset + castLength(at, request.dtype, request.target),
+        firstRequest: run.first,
+        stopRequest: run.stop,
+      });
+    }
+    offset += length;
+  }
+}
+
 const ONCE: Level = { count: 1, stride: 0 };
 
 /** The two innermost levels as a segment has them, and the ones that become segments of their own. */
-function splitLevels(request: TensorRequest): { inner: Level; outer: Level; rest: readonly Level[] } {
+function splitLevels(
+  request: TensorRequest,
+  blockBytes: number,
+): { inner: Level; outer: Level; rest: readonly Level[] } {
   const { levels, run } = request;
   const last = levels.at(-1)!;
-  if (last.stride - run > READ_THROUGH_GAP || levels.length === 1) {
+  const span = (last.count - 1) * last.stride + run;
+  if (last.stride - run > READ_THROUGH_GAP || levels.length === 1 || span > blockBytes) {
     return { inner: ONCE, outer: last, rest: levels.slice(0, -1) };
   }
   return { inner: last, outer: levels.at(-2)!, rest: levels.slice(0, -2) };

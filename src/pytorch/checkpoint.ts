@@ -99,30 +99,25 @@ function startOf(latin1: string): string {
 }
 
 function findAliases(tensors: ReadonlyMap<string, CheckpointTensor>): Map<string, string> {
-  const groups = new Map<string, string[]>();
-  for (const tensor of tensors.values()) {
-    // Empty tensors share no memory.
-    if (tensor.shape.includes(0)) continue;
-    const view = viewKey(tensor);
-    const group = groups.get(view);
-    if (group === undefined) groups.set(view, [tensor.name]);
-    else group.push(tensor.name);
-  }
+  // Empty tensors share no memory.
+  const filled = tensors.values().filter(({ shape }) => !shape.includes(0));
   const aliases = new Map<string, string>();
-  for (const names of groups.values()) {
-    if (names.length === 1) continue;
-    const [kept, ...others] = names.sort(compareUtf8);
-    for (const name of others) aliases.set(name, kept!);
+  for (const neighbours of Map.groupBy(filled, ({ storage }) => storage).values()) {
+    if (neighbours.length === 1) continue;
+    for (const same of Map.groupBy(neighbours, viewKey).values()) {
+      const [kept, ...others] = same.map(({ name }) => name).sort(compareUtf8);
+      for (const name of others) aliases.set(name, kept!);
+    }
   }
   return aliases;
 }
 
-/** The same for tensors that are the same view of the same storage, and only for these. */
+/** The same for tensors of one storage that are the same view of it, and only for these. */
 function viewKey(tensor: CheckpointTensor): string {
-  const { storage, fileOffset, dtype, shape, strides, conjugate, negative } = tensor;
+  const { fileOffset, dtype, shape, strides, conjugate, negative } = tensor;
   // The stride of a dimension of size 1 is never taken.
   const taken = strides.map((stride, i) => shape[i] === 1 ? 0 : stride);
-  return [fileOffset, dtype, shape.join(), taken.join(), conjugate, negative, storage].join(" ");
+  return [fileOffset, dtype, shape.join(), taken.join(), conjugate, negative].join(" ");
 }
 
 function checkTotal(

@@ -55,7 +55,7 @@ interface Frame {
  * list without tensors, as one value.
  *
  * @throws {SafeTensorsError} "UnsupportedCheckpoint" for bare storages, for keys without a name, and beyond the
- * limits; "InvalidCheckpoint" for cycles and for leaves of the same name
+ * limits; "InvalidCheckpoint" for cycles and for tensors of the same name
  */
 export function flattenStateDict(
   root: PickleValue,
@@ -70,7 +70,6 @@ class Flattener {
   readonly #limits: Required<CheckpointLimits>;
   readonly #tensors = new Map<string, PickleCall>();
   readonly #skipped: SkippedValue[] = [];
-  readonly #names = new Set<string>();
   readonly #frames: Frame[] = [];
   /** The containers of the frames, to notice one that holds itself. */
   readonly #open = new Set<Container>();
@@ -109,14 +108,14 @@ class Flattener {
     if (!(root instanceof PickleDict)) return root;
     const entries = Array.from({ length: dictSize(root) }, (_, i) => this.#pair(root, i));
     const found = entries.filter(([key]) => key === "state_dict");
-    if (found.length > 1) throw this.#error("InvalidCheckpoint", `two of its values are named "state_dict"`);
+    if (found.length > 1) throw this.#error("InvalidCheckpoint", `it has two values named "state_dict"`);
     const inner = found[0]?.[1];
     if (!(inner instanceof PickleDict)) return root;
     for (const [key, value] of entries) {
       if (key === "state_dict") continue;
       const name = this.#keyName(key, undefined);
       this.#count(name);
-      this.#skipped.push({ name, kind: describe(value) });
+      this.#skip(name, value);
     }
     return inner;
   }
@@ -157,20 +156,14 @@ class Flattener {
       );
     }
     if (!isTensor(value)) return this.#skip(name, value);
-    this.#claim(name);
+    if (this.#tensors.has(name)) {
+      throw this.#error("InvalidCheckpoint", `two of its tensors are named ${quote(name)}`);
+    }
     this.#tensors.set(name, value);
   }
 
   #skip(name: string, value: PickleValue): void {
-    this.#claim(name);
     this.#skipped.push({ name, kind: describe(value) });
-  }
-
-  #claim(name: string): void {
-    if (this.#names.has(name)) {
-      throw this.#error("InvalidCheckpoint", `two of its values are named ${quote(name)}`);
-    }
-    this.#names.add(name);
   }
 
   #count(name: string): void {

@@ -42,10 +42,10 @@ export class PickleDict {
 
   /**
    * @param type the Python type: "dict", "collections.OrderedDict", "collections.Counter"
-   * @param initial what its constructor was given: for an OrderedDict of Python 2, a list of pairs. Kept as it is,
-   * since one list can be given to a million constructors.
+   * @param initial what its constructor was given: for an OrderedDict of Python 2 a list of pairs, for a Counter a
+   * dict. Kept as it is, since one list can be given to a million constructors.
    */
-  constructor(readonly type: string, readonly initial: PickleValue = null) {}
+  constructor(readonly type: string, readonly initial: PickleList | PickleDict | null = null) {}
 }
 
 /** The record of a call, or of a new object, that was not made. */
@@ -61,6 +61,9 @@ export class PersistentId {
   constructor(readonly id: PickleValue) {}
 }
 
+/** Longer strings and ints are not shown, only measured. */
+const MAX_SHOWN = 40;
+
 /** A few words on `value` for a person: its Python type, and for short scalars what it is. */
 export function describe(value: PickleValue): string {
   if (value === null) return "None";
@@ -70,26 +73,32 @@ export function describe(value: PickleValue): string {
     case "number":
       return `int ${value}`;
     case "bigint":
-      // A LONG1 has up to 255 bytes, 614 digits.
-      return value >= -(2n ** 64n) && value <= 2n ** 64n ? `int ${value}` : "int of many digits";
+      return String(value).length <= MAX_SHOWN ? `int ${value}` : "int of many digits";
     case "string":
-      return value.length <= 40 ? `str ${quote(value)}` : `str of ${value.length} characters`;
+      return value.length <= MAX_SHOWN ? `str ${quote(value)}` : `str of ${value.length} characters`;
   }
   if (value instanceof PickleFloat) return `float ${value.value}`;
   if (value instanceof PickleTuple) return `tuple of ${count(value.items.length, "value")}`;
   if (value instanceof PickleList) return `list of ${count(value.items.length, "value")}`;
   if (value instanceof PickleDict) {
-    return `${value.type.replace("collections.", "")} of ${count(dictSize(value), "entry", "entries")}`;
+    return `${pythonName(value.type)} of ${count(dictSize(value), "entry", "entries")}`;
   }
-  if (value instanceof PickleCall) return value.callee.path;
+  if (value instanceof PickleCall) return pythonName(value.callee.path);
   if (value instanceof PersistentId) return "storage";
   return `${value.role} ${value.path}`;
 }
 
 /** How many entries a dict was given; a key given twice counts twice. */
 export function dictSize(dict: PickleDict): number {
-  const initial = dict.initial instanceof PickleList ? dict.initial.items.length : 0;
-  return initial + dict.entries.length / 2;
+  const { initial, entries } = dict;
+  const given = initial instanceof PickleList ? initial.items.length : (initial?.entries.length ?? 0) / 2;
+  return given + entries.length / 2;
+}
+
+/** What a person calls a type or function of this path. */
+function pythonName(path: string): string {
+  // Protocol 2 has no opcode for bytes, and makes them out of a string.
+  return path === "_codecs.encode" ? "bytes" : path.replace(/^(builtins|collections)\./, "");
 }
 
 function count(number: number, one: string, many = `${one}s`): string {

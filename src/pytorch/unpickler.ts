@@ -10,6 +10,7 @@ import { checkpointError } from "./checkpoint_error.ts";
 import { findGlobal, PickleGlobal, SET } from "./globals.ts";
 import { type CheckpointLimits, checkpointLimits } from "./limits.ts";
 import { isListedOpcode, lineEnd, Op, opcodeEnd, opcodeName, readU32 } from "./opcodes.ts";
+import { PickleMemo, PickleStack } from "./pickle_stack.ts";
 import {
   describe,
   PersistentId,
@@ -62,11 +63,8 @@ class Unpickler {
   readonly #limits: Required<CheckpointLimits>;
   // Fatal, since a name that is not text cannot be kept; a byte order mark is a character like any other.
   readonly #utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-  readonly #stack: PickleValue[] = [];
-  /** Heights of the stack at which marks stand. */
-  readonly #marks: number[] = [];
-  readonly #memo: PickleValue[] = [];
-  #memoized = 0;
+  readonly #stack: PickleStack;
+  readonly #memo: PickleMemo;
   readonly #persistentIds: PersistentId[] = [];
   /** The opcode at work, for messages. */
   #at: number;
@@ -77,6 +75,9 @@ class Unpickler {
     this.#path = path;
     this.#limits = limits;
     this.#at = start;
+    const refuse = (detail: string) => this.#refused(detail);
+    this.#stack = new PickleStack(limits, refuse);
+    this.#memo = new PickleMemo(limits, refuse);
   }
 
   run(): Unpickled {
@@ -97,82 +98,84 @@ class Unpickler {
   }
 
   #stop(end: number): Unpickled {
-    const value = this.#pop();
-    if (this.#stack.length > 0 || this.#marks.length > 0) throw this.#refused("leaves values on the stack");
+    const value = this.#stack.pop();
+    if (!this.#stack.isEmpty) throw this.#refused("leaves values on the stack");
     return { value, persistentIds: this.#persistentIds, end };
   }
 
   /** Executes the opcode `code`, whose argument is the bytes from `from` to `end`. */
   #step(code: number, from: number, end: number): void {
+    const stack = this.#stack;
+    const memo = this.#memo;
     switch (code) {
       case Op.BINGET:
-        return this.#push(this.#remembered(this.#bytes[from]!));
+        return stack.push(memo.get(this.#bytes[from]!));
       case Op.LONG_BINGET:
-        return this.#push(this.#remembered(readU32(this.#bytes, from)));
+        return stack.push(memo.get(readU32(this.#bytes, from)));
       case Op.BINPUT:
-        return this.#remember(this.#bytes[from]!);
+        return memo.put(this.#bytes[from]!, stack.top());
       case Op.LONG_BINPUT:
-        return this.#remember(readU32(this.#bytes, from));
+        return memo.put(readU32(this.#bytes, from), stack.top());
       case Op.MEMOIZE:
-        return this.#remember(this.#memoized);
+        return memo.put(memo.size, stack.top());
       case Op.BININT1:
-        return this.#push(this.#bytes[from]!);
+        return stack.push(this.#bytes[from]!);
       case Op.BININT2:
-        return this.#push(this.#view.getUint16(from, true));
+        return stack.push(this.#view.getUint16(from, true));
       case Op.BININT:
-        return this.#push(this.#view.getInt32(from, true));
+        return stack.push(this.#view.getInt32(from, true));
       case Op.LONG1:
-        return this.#push(this.#long(from + 1, end));
+        return stack.push(this.#long(from + 1, end));
       case Op.BINFLOAT:
-        return this.#push(new PickleFloat(this.#view.getFloat64(from)));
+        return stack.push(new PickleFloat(this.#view.getFloat64(from)));
       case Op.BINUNICODE:
-        return this.#push(this.#text(from + 4, end));
+        return stack.push(this.#text(from + 4, end));
       case Op.SHORT_BINUNICODE:
       case Op.SHORT_BINSTRING:
-        return this.#push(this.#text(from + 1, end));
+        return stack.push(this.#text(from + 1, end));
       case Op.NONE:
-        return this.#push(null);
+        return stack.push(null);
       case Op.NEWTRUE:
-        return this.#push(true);
+        return stack.push(true);
       case Op.NEWFALSE:
-        return this.#push(false);
+        return stack.push(false);
       case Op.MARK:
-        return this.#mark();
+        return stack.mark();
       case Op.EMPTY_TUPLE:
-        return this.#push(EMPTY_TUPLE);
+        return stack.push(EMPTY_TUPLE);
       case Op.TUPLE1:
-        return this.#push(new PickleTuple([this.#pop()]));
+        return stack.push(new PickleTuple([stack.pop()]));
       case Op.TUPLE2:
-        return this.#push(this.#shortTuple(2));
+        return stack.push(new PickleTuple(stack.popLast(2)));
       case Op.TUPLE3:
-        return this.#push(this.#shortTuple(3));
+        return stack.push(new PickleTuple(stack.popLast(3)));
       case Op.TUPLE:
-        return this.#push(new PickleTuple(this.#popToMark()));
+        return stack.push(new PickleTuple(stack.popToMark()));
       case Op.EMPTY_LIST:
-        return this.#push(new PickleList());
+        return stack.push(new PickleList());
       case Op.APPEND:
-        return this.#append([this.#pop()]);
+        return this.#append([stack.pop()]);
       case Op.APPENDS:
-        return this.#append(this.#popToMark());
+        return this.#append(stack.popToMark());
       case Op.EMPTY_DICT:
-        return this.#push(new PickleDict("dict"));
+        return stack.push(new PickleDict("dict"));
       case Op.SETITEM:
-        return this.#setItems(this.#shortTuple(2).items);
+        return this.#setItems(stack.popLast(2));
       case Op.SETITEMS:
-        return this.#setItems(this.#popToMark());
+        return this.#setItems(stack.popToMark());
       case Op.EMPTY_SET:
-        return this.#push(new PickleCall(SET, []));
+        return stack.push(new PickleCall(SET, []));
       case Op.GLOBAL:
-        return this.#push(this.#readGlobal(from, end));
+        return stack.push(this.#readGlobal(from, end));
       case Op.STACK_GLOBAL:
-        return this.#push(this.#stackGlobal());
+        return stack.push(this.#stackGlobal());
       case Op.REDUCE:
       case Op.NEWOBJ:
-        return this.#push(this.#call());
+        return stack.push(this.#call());
       case Op.BUILD:
-        return this.#build(this.#pop());
+        return this.#build(stack.pop());
       case Op.BINPERSID:
-        return this.#push(this.#persistent(this.#pop()));
+        return stack.push(this.#persistent(stack.pop()));
       case Op.PROTO:
         if (this.#bytes[from]! <= MAX_PROTOCOL) return;
         throw this.#refused(`asks for protocol ${this.#bytes[from]}: at most ${MAX_PROTOCOL} expected`);
@@ -183,63 +186,7 @@ class Unpickler {
     }
   }
 
-  // Stack and memo
-
-  #push(value: PickleValue): void {
-    this.#stack.push(value);
-  }
-
-  /** The height below which values belong to what came before the last mark. */
-  get #floor(): number {
-    return this.#marks.at(-1) ?? 0;
-  }
-
-  #top(): PickleValue {
-    if (this.#stack.length <= this.#floor) throw this.#refused("finds the stack empty");
-    return this.#stack.at(-1)!;
-  }
-
-  #pop(): PickleValue {
-    const top = this.#top();
-    this.#stack.pop();
-    return top;
-  }
-
-  #mark(): void {
-    if (this.#marks.length >= this.#limits.maxNesting) {
-      throw this.#refused(`nests too deep: ${this.#limits.maxNesting} levels are allowed (maxNesting)`);
-    }
-    this.#marks.push(this.#stack.length);
-  }
-
-  #popToMark(): PickleValue[] {
-    const mark = this.#marks.pop();
-    if (mark === undefined) throw this.#refused("finds no MARK");
-    return this.#stack.splice(mark);
-  }
-
-  #remember(index: number): void {
-    const value = this.#top();
-    // No pickle needs an index that its opcodes could not have counted up to.
-    if (index >= this.#limits.maxOpcodes) {
-      throw this.#refused(`puts to ${index}, beyond the largest memo allowed`);
-    }
-    if (this.#memo[index] === undefined) this.#memoized++;
-    this.#memo[index] = value;
-  }
-
-  #remembered(index: number): PickleValue {
-    const value = this.#memo[index];
-    if (value === undefined) throw this.#refused(`asks for memo ${index}, which was never put`);
-    return value;
-  }
-
   // Values
-
-  #shortTuple(length: 2 | 3): PickleTuple {
-    if (this.#stack.length - this.#floor < length) throw this.#refused("finds too few values on the stack");
-    return new PickleTuple(this.#stack.splice(-length));
-  }
 
   #text(from: number, end: number): string {
     if (end - from > this.#limits.maxStringBytes) {
@@ -256,21 +203,20 @@ class Unpickler {
 
   /** A two's complement integer of up to 255 bytes, least significant first. */
   #long(from: number, end: number): number | bigint {
-    let value = 0n;
-    for (let i = end - 1; i >= from; i--) value = value << 8n | BigInt(this.#bytes[i]!);
-    value = BigInt.asIntN((end - from) * 8, value);
+    const hex = this.#bytes.slice(from, end).reverse().toHex();
+    const value = BigInt.asIntN(hex.length * 4, BigInt(`0x0${hex}`));
     const number = Number(value);
     return Number.isSafeInteger(number) ? number : value;
   }
 
   #append(items: readonly PickleValue[]): void {
-    const list = this.#top();
+    const list = this.#stack.top();
     if (!(list instanceof PickleList)) throw this.#refused(`adds to ${describe(list)}: a list expected`);
     for (const item of items) list.items.push(item);
   }
 
   #setItems(items: readonly PickleValue[]): void {
-    const dict = this.#top();
+    const dict = this.#stack.top();
     if (!(dict instanceof PickleDict)) {
       throw this.#refused(`sets items of ${describe(dict)}: a dict expected`);
     }
@@ -287,7 +233,7 @@ class Unpickler {
   }
 
   #stackGlobal(): PickleGlobal {
-    const [module, name] = this.#shortTuple(2).items;
+    const [module, name] = this.#stack.popLast(2);
     if (typeof module !== "string" || typeof name !== "string") {
       throw this.#refused("names a global with something other than two strings");
     }
@@ -315,12 +261,12 @@ class Unpickler {
 
   /** Records a call, or the making of an object, where the callee is something that can be called. */
   #call(): PickleValue {
-    const [callee, args] = this.#shortTuple(2).items as [PickleValue, PickleValue];
+    const [callee, args] = this.#stack.popLast(2) as [PickleValue, PickleValue];
     if (!(args instanceof PickleTuple)) throw this.#refused(`is given ${describe(args)}: a tuple expected`);
     if (callee instanceof PickleGlobal) {
       switch (callee.role) {
         case "dict":
-          return new PickleDict(callee.path, args.items[0]);
+          return new PickleDict(callee.path, this.#initial(callee, args));
         case "tensor":
         case "wrapper":
         case "value":
@@ -330,8 +276,17 @@ class Unpickler {
     throw this.#refused(`calls ${describe(callee)}, which is not for calling`);
   }
 
+  /** What a dict is made of: an OrderedDict of nothing or a list of pairs, a Counter of nothing or a dict. */
+  #initial(callee: PickleGlobal, { items }: PickleTuple): PickleList | PickleDict | null {
+    const [first = null] = items;
+    const counter = callee.path === "collections.Counter";
+    if (items.length === 0) return null;
+    if (items.length === 1 && first instanceof (counter ? PickleDict : PickleList)) return first;
+    throw this.#refused(`makes ${callee.path} of ${describe(first)}`);
+  }
+
   #build(state: PickleValue): void {
-    const target = this.#top();
+    const target = this.#stack.top();
     // What Python would keep as attributes of a dict, such as `_metadata`, is not part of its content.
     if (target instanceof PickleDict) return;
     if (!(target instanceof PickleCall)) throw this.#refused(`gives a state to ${describe(target)}`);

@@ -54,11 +54,12 @@ class Records {
     this.#entries = entries;
     this.#root = rootFolder(entries.keys());
     this.#checked = entries.values().some((entry) => entry.crc32 !== 0);
-    if (this.find("data.pkl") === undefined) {
+    if (this.#root === "" || this.find("data.pkl") === undefined) {
+      const wanted = quote(`${this.#root || "archive/"}data.pkl`);
       throw checkpointError(
         "WrongFormat",
         reader.path,
-        `it is a zip archive without ${quote(`${this.#root}data.pkl`)}, so not one of torch.save()`,
+        `it is a zip archive, but has no ${wanted} as torch.save() makes`,
       );
     }
   }

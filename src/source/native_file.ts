@@ -109,12 +109,18 @@ export class NativeFileSource implements Source<NativeFile> {
   async open(path: string): Promise<NativeFile> {
     try {
       // The shim does not ask Deno; this asks for the read permission in Deno's own way.
-      await Deno.lstat(path);
+      refuseSpecial(path, await Deno.stat(path));
       return new NativeFile(this.#shim, path, await openFile(this.#shim, path, HEAD_BYTES));
     } catch (error) {
       throw readError(error, "open", path);
     }
   }
+}
+
+/** Throws if a path names a folder, or what is no file at all: a pipe could be waited for without end. */
+export function refuseSpecial(path: string, info: Deno.FileInfo): void {
+  if (info.isDirectory) throw new Deno.errors.IsADirectory(`Is a directory: "${path}"`);
+  if (!info.isFile) throw new ReadError(`Cannot open "${path}": it is not a regular file`, { path });
 }
 
 /** A refusal of the system, or of Deno, as a {@linkcode ReadError} that says what was tried. */
@@ -124,7 +130,8 @@ export function readError(
   path: string,
   range: { offset?: number; expected?: number } = {},
 ): Error {
-  if (error instanceof Deno.errors.NotCapable || !(error instanceof Error)) return error as Error;
+  if (error instanceof Deno.errors.NotCapable || error instanceof ReadError) return error;
+  if (!(error instanceof Error)) return error as Error;
   const errno = error instanceof SystemError ? error.errno : errnoOf(error);
   const reason = errno > 0 ? systemErrorText(errno) : error.message;
   return new ReadError(`Cannot ${action} "${path}": ${reason}`, { path, errno, ...range, cause: error });

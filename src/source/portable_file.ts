@@ -2,14 +2,14 @@
  * Local files through Deno alone, for machines without a C compiler and runs without FFI permission.
  */
 import { ReadError } from "../errors.ts";
-import { readError } from "./native_file.ts";
+import { readError, refuseSpecial } from "./native_file.ts";
 import { HEAD_BYTES, type Source, type SourceFile } from "./source.ts";
 
 /** A local file that is opened once for each reader: a Deno file has one position, which two readers would mix up. */
 export class PortableFile implements SourceFile {
   readonly path: string;
   readonly size: number;
-  readonly #modified: number;
+  readonly #info: Deno.FileInfo;
   readonly #idle: Deno.FsFile[];
   #head: Uint8Array;
   #closed = false;
@@ -17,7 +17,7 @@ export class PortableFile implements SourceFile {
   constructor(path: string, file: Deno.FsFile, info: Deno.FileInfo, head: Uint8Array) {
     this.path = path;
     this.size = info.size;
-    this.#modified = info.mtime?.getTime() ?? 0;
+    this.#info = info;
     this.#idle = [file];
     this.#head = head;
   }
@@ -52,12 +52,11 @@ export class PortableFile implements SourceFile {
 
   /** Throws a {@linkcode ReadError} if the file is no longer what it was when its header was read. */
   async verify(): Promise<void> {
-    const file = this.#idle.at(-1);
-    if (!file) return;
-    const info = await file.stat();
-    if (info.size !== this.size || (info.mtime?.getTime() ?? 0) !== this.#modified) {
-      const message = `Cannot read "${this.path}": the file was changed after its header was read`;
-      throw new ReadError(message, { path: this.path, expected: this.size, actual: info.size });
+    const file = this.#idle.pop() ?? await this.#openAgain();
+    try {
+      await this.#check(file);
+    } finally {
+      this.#giveBack(file);
     }
   }
 
@@ -68,11 +67,22 @@ export class PortableFile implements SourceFile {
 
   async #openAgain(): Promise<Deno.FsFile> {
     const file = await Deno.open(this.path);
-    const info = await file.stat();
-    if (info.size === this.size && (info.mtime?.getTime() ?? 0) === this.#modified) return file;
-    file.close();
-    const message = `Cannot read "${this.path}": the file was replaced after its header was read`;
-    throw new ReadError(message, { path: this.path, expected: this.size, actual: info.size });
+    try {
+      await this.#check(file);
+      return file;
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+  }
+
+  async #check(file: Deno.FsFile): Promise<void> {
+    const { size, mtime, dev, ino } = await file.stat();
+    const was = this.#info;
+    const same = size === was.size && mtime?.getTime() === was.mtime?.getTime();
+    if (same && dev === was.dev && ino === was.ino) return;
+    const message = `Cannot read "${this.path}": the file was changed after its header was read`;
+    throw new ReadError(message, { path: this.path, expected: this.size, actual: size });
   }
 
   #giveBack(file: Deno.FsFile): void {
@@ -99,7 +109,7 @@ export class PortableFileSource implements Source<PortableFile> {
     let file: Deno.FsFile | undefined;
     try {
       const info = await Deno.stat(path);
-      if (info.isDirectory) throw new Deno.errors.IsADirectory(`Is a directory: "${path}"`);
+      refuseSpecial(path, info);
       file = await Deno.open(path);
       const head = new Uint8Array(Math.min(HEAD_BYTES, info.size));
       const got = await fill(file, head);

@@ -1,8 +1,8 @@
 """Makes casts.json, the casts that other implementations agree on. Needs PyTorch 2.13 and NumPy.
 
 F32 to the F8 dtypes, and F64 to F32, are what PyTorch's `.to(dtype)` gives; F64 to F16 is NumPy's `astype`.
-PyTorch takes F64 to the other dtypes by way of F32 and so rounds twice: for those, the nearest of all values of
-the dtype is searched with exact fractions.
+PyTorch takes F64 to the other dtypes by way of F32 and so rounds twice: for those, the nearest of all values
+of the dtype is searched with exact fractions.
 """
 
 import json
@@ -25,18 +25,30 @@ F8 = {
 random.seed(7)
 
 
+def bits_of(value):
+    return struct.unpack("<Q", struct.pack("<d", value))[0]
+
+
+def fraction_of(bits):
+    return Fraction(struct.unpack("<d", struct.pack("<Q", bits))[0])
+
+
 def decode(codes, dtype):
     values = torch.tensor(codes, dtype=torch.uint8 if dtype in F8.values() else torch.uint16).view(dtype)
     return values.to(torch.float32).tolist()
 
 
-def from_bits(bits, numpy_dtype, torch_dtype):
-    return torch.from_numpy(np.array(bits, dtype=numpy_dtype).view(torch_dtype))
+def from_bits(bits, integer, floating):
+    return torch.from_numpy(np.array(bits, dtype=integer).view(floating))
 
 
 def f32_list():
-    """Every value of every F8, every point half way between two, each with its neighbours, both signs."""
-    bits = {0x00000000, 0x00000001, 0x00400000, 0x007FFFFF, 0x7F7FFFFF, 0x7F800000, 0x7F800001, 0x7FC00000, 0x7FFFFFFF}
+    """Values of every F8 and points half way between two of them, each with its neighbours, both signs.
+
+    All of the twelve smallest, every fifth of the others, and what lies beyond the largest.
+    """
+    bits = {0x00000000, 0x00000001, 0x00400000, 0x007FFFFF, 0x7F7FFFFF}
+    bits |= {0x7F800000, 0x7F800001, 0x7FC00000, 0x7FFFFFFF}
     for name, dtype in F8.items():
         codes = range(0, 255, 9) if name == "F8_E8M0" else range(0x80)
         values = [v for v in decode(list(codes), dtype) if np.isfinite(v)]
@@ -57,22 +69,26 @@ def f64_list():
     values = [0.0, 5e-324, 2.0**-1022, 1.7976931348623157e308, float("inf"), 2.0**-150, 2.0**-149, 2.0**-126]
     values += [3.4028234663852886e38, 2.0**128 - 2.0**103, 2.0**128]
     values += [65504.0, 65520.0, 2.0**-24, 2.0**-25, 2.0**-14, 1 + 2.0**-11, 1 + 3 * 2.0**-11, 1 + 2.0**-24]
-    values += [1 + 2.0**-8, 1 + 3 * 2.0**-8, 3.3895313892515355e38, 3.3961775292304601e38, 2.0**-133, 2.0**-134]
-    values += [57344.0, 61440.0, 448.0, 464.0, 480.0, 240.0, 248.0, 1.0625, 1.1875, 1.125, 1.375, 2.0**-17, 2.0**-18]
-    values += [2.0**-9, 2.0**-10, 2.0**-11, 2.0**-127, 1.5 * 2.0**-127, 1.5, 1.5 * 2.0**127, 2.0**127]
+    values += [1 + 2.0**-8, 1 + 3 * 2.0**-8, 3.3895313892515355e38, 3.3961775292304601e38]
+    values += [57344.0, 61440.0, 448.0, 464.0, 480.0, 240.0, 248.0, 1.0625, 1.1875, 1.125, 1.375, 1.5]
+    values += [2.0**-k for k in (9, 10, 11, 17, 18, 127, 133, 134)]
+    values += [1.5 * 2.0**-127, 1.5 * 2.0**127, 2.0**127]
     around = []
     for value in values:
-        center = struct.unpack("<Q", struct.pack("<d", value))[0]
+        center = bits_of(value)
         around += [center, center + 1] + ([center - 1] if center else [])
     around += [0x7FF0000000000001, 0x7FF8000000000000, 0x7FFFFFFFFFFFFFFF]
     for low, high in ((-1074, 1023), (-152, -120), (-30, 20)):
-        around += [struct.unpack("<Q", struct.pack("<d", random.uniform(1, 2) * 2.0 ** random.randint(low, high)))[0] for _ in range(40)]
-    around = list(dict.fromkeys(b for b in around))
+        around += [bits_of(random.uniform(1, 2) * 2.0 ** random.randint(low, high)) for _ in range(40)]
+    around = list(dict.fromkeys(around))
     return around + [b | 1 << 63 for b in around]
 
 
-def fractions_of(name, dtype, top, largest, overflow, nan):
-    """A function from the bits of an F64 to the code in a format whose magnitudes are codes 0 … largest."""
+def nearest(name, dtype, largest, overflow, nan):
+    """A function from the bits of an F64 to the code of a format whose finite magnitudes are 0 … largest.
+
+    `overflow` and `nan` are given the sign and return the code for what is too large, and for NaN.
+    """
     codes = list(range(largest + 1))
     values = [Fraction(v) for v in decode(codes, dtype)]
     successor = values[-1] + (values[-1] - values[-2])
@@ -81,7 +97,7 @@ def fractions_of(name, dtype, top, largest, overflow, nan):
         sign, magnitude = bits >> 63, bits & ~(1 << 63)
         if magnitude > 0x7FF0000000000000:
             return nan(sign)
-        x = None if magnitude == 0x7FF0000000000000 else Fraction(struct.unpack("<d", struct.pack("<Q", magnitude))[0])
+        x = None if magnitude == 0x7FF0000000000000 else fraction_of(magnitude)
         middle = (values[-1] + successor) / 2
         if x is None or x > middle or (x == middle and largest % 2 == 1):
             return overflow(sign)
@@ -92,7 +108,7 @@ def fractions_of(name, dtype, top, largest, overflow, nan):
                 i -= 1
         if i == 0 and name.endswith("FNUZ"):
             return 0
-        return i | sign << top
+        return i | sign << (15 if name == "BF16" else 7)
 
     return convert
 
@@ -102,7 +118,7 @@ def e8m0(bits):
     magnitude = bits & ~(1 << 63)
     if magnitude >= 0x7FF0000000000000:
         return 255
-    x = Fraction(struct.unpack("<d", struct.pack("<Q", magnitude))[0])
+    x = fraction_of(magnitude)
     if x <= Fraction(2) ** -127:
         return 0
     code = 1
@@ -118,14 +134,15 @@ def main():
     with np.errstate(over="ignore"):
         halves = doubles.numpy().astype(np.float16).view(np.uint16)
     to_f32 = doubles.to(torch.float32).numpy().view(np.uint32)
-    exact = {
-        "BF16": fractions_of("BF16", torch.bfloat16, 15, 0x7F7F, lambda s: 0x7F80 | s << 15, lambda s: 0x7FC0),
-        "F8_E5M2": fractions_of("F8_E5M2", F8["F8_E5M2"], 7, 0x7B, lambda s: 0x7C | s << 7, lambda s: 0x7F | s << 7),
-        "F8_E4M3": fractions_of("F8_E4M3", F8["F8_E4M3"], 7, 0x7E, lambda s: 0x7E | s << 7, lambda s: 0x7F | s << 7),
-        "F8_E8M0": e8m0,
-        "F8_E4M3FNUZ": fractions_of("F8_E4M3FNUZ", F8["F8_E4M3FNUZ"], 7, 0x7F, lambda s: 0x80, lambda s: 0x80),
-        "F8_E5M2FNUZ": fractions_of("F8_E5M2FNUZ", F8["F8_E5M2FNUZ"], 7, 0x7F, lambda s: 0x80, lambda s: 0x80),
+    top_codes = {
+        "BF16": (torch.bfloat16, 0x7F7F, lambda s: 0x7F80 | s << 15, lambda s: 0x7FC0),
+        "F8_E5M2": (F8["F8_E5M2"], 0x7B, lambda s: 0x7C | s << 7, lambda s: 0x7F | s << 7),
+        "F8_E4M3": (F8["F8_E4M3"], 0x7E, lambda s: 0x7E | s << 7, lambda s: 0x7F | s << 7),
+        "F8_E4M3FNUZ": (F8["F8_E4M3FNUZ"], 0x7F, lambda s: 0x80, lambda s: 0x80),
+        "F8_E5M2FNUZ": (F8["F8_E5M2FNUZ"], 0x7F, lambda s: 0x80, lambda s: 0x80),
     }
+    exact = {name: nearest(name, *codes) for name, codes in top_codes.items()}
+    exact["F8_E8M0"] = e8m0
     nans = np.isnan(doubles.numpy())
     casts = {
         "f32": f32,

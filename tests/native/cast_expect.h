@@ -1,6 +1,6 @@
 /*
- * What casts must give, for cast_test.c and kernels_test.cpp: convert.h one element at a time, and the numbers of
- * the JSON files in tests/data, which neither of them made.
+ * What casts must give, for cast_test.c and kernels_test.cpp: convert.h one element at a time, and the
+ * numbers of the JSON files in tests/data, which neither of them made.
  */
 #ifndef FST_CAST_EXPECT_H
 #define FST_CAST_EXPECT_H
@@ -85,8 +85,8 @@ static inline char *read_text(const char *folder, const char *name) {
 }
 
 /*
- * The numbers behind `"key":` in JSON text: plain decimal, or strings of hexadecimal; "nan" is the NaN of F32. Searches
- * from `text` on. Returns how many; the caller frees *numbers.
+ * The numbers behind `"key":` in JSON text: plain decimal, or strings of hexadecimal; "nan" is the NaN of
+ * F32. Searches from `text` on. Returns how many; the caller frees *numbers.
  */
 static inline size_t read_numbers(const char *text, const char *key, uint64_t **numbers) {
   char quoted[64];
@@ -125,8 +125,8 @@ static inline uint64_t next_random(uint64_t *state) {
 }
 
 /*
- * Codes to try for a source dtype: all of them where there are at most 65536; else every sign and exponent with the
- * mantissas around what narrower formats keep, and pseudo-random ones. The caller frees.
+ * Codes to try for a source dtype: all of them where there are at most 65536; else every sign and exponent
+ * with the mantissas around what narrower formats keep, and pseudo-random ones. The caller frees.
  */
 static inline uint8_t *codes_to_try(uint32_t dtype, size_t *count) {
   const size_t size = dtype_bytes(dtype);

@@ -231,7 +231,8 @@ export function zip(entries: readonly EntryOptions[], options: ArchiveOptions = 
     const localOffset = entry.localOffset ?? offset;
     const full = 0xffffffff;
     const fields = concat(little(size, 8), little(packed, 8), little(localOffset, 8));
-    const central = entry.extra ?? (entry.zip64 ? concat(little(1, 2), little(24, 2), fields) : new Uint8Array());
+    const central = entry.extra ??
+      (entry.zip64 ? concat(little(1, 2), little(24, 2), fields) : new Uint8Array());
     directory.push(concat(
       little(0x02014b50, 4),
       little(0, 4),

@@ -2,7 +2,11 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { SafeTensorsError, type SafeTensorsErrorCode } from "../../src/errors.ts";
 import type { ByteReader } from "../../src/pytorch/byte_reader.ts";
-import { type CheckpointOptions, type CheckpointTensor, readCheckpoint } from "../../src/pytorch/checkpoint.ts";
+import {
+  type CheckpointOptions,
+  type CheckpointTensor,
+  readCheckpoint,
+} from "../../src/pytorch/checkpoint.ts";
 import { stridedBlocks } from "../../src/pytorch/strided.ts";
 import { applyTransforms, copyPiece } from "../../src/pytorch/strided_copy.ts";
 
@@ -21,7 +25,8 @@ export function memoryReader(bytes: Uint8Array, path = "memory.pt"): MemoryReade
     reads,
     read(offset, length) {
       reads.push([offset, length]);
-      const inside = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0 &&
+      const inside = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 &&
+        length >= 0 &&
         offset + length <= bytes.length;
       if (!inside) throw new Error(`Read of ${length} bytes at ${offset} of a file of ${bytes.length}`);
       return Promise.resolve(bytes.slice(offset, offset + length));

@@ -25,7 +25,7 @@ typedef struct function {
 static int enter(const char *name, bool bound) {
   int code;
   if (sim_injected(name, &code)) return code;
-  if (sim_missing() != 0) return SIM_NO_DEVICE;
+  if (sim.config.devices == 0) return SIM_NO_DEVICE;
   sim_lock();
   if (!sim.initialized) {
     sim_violation("no-init", "%s: neither cuInit nor a runtime call came before", name);
@@ -45,7 +45,7 @@ SIM_EXPORT int cuInit(unsigned flags) {
   int code;
   if (sim_injected(__func__, &code)) return code;
   if (flags != 0) return SIM_INVALID_VALUE;
-  if (sim_missing() != 0) return SIM_NO_DEVICE;
+  if (sim.config.devices == 0) return SIM_NO_DEVICE;
   sim_lock();
   sim.initialized = true;
   sim_unlock();

@@ -39,14 +39,14 @@ static const struct {
     {999, "cudaErrorUnknown", "CUDA_ERROR_UNKNOWN", "unknown error" STAND_IN},
 };
 
-const char *sim_error_text(int code) {
+static const char *text_of(int code) {
   for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
     if (errors[i].code == code) return errors[i].text;
   }
   return NULL;
 }
 
-const char *sim_error_name(int code, bool driver) {
+static const char *name_of(int code, bool driver) {
   for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
     const char *name = driver ? errors[i].driver : errors[i].runtime;
     if (errors[i].code == code && *name) return name;
@@ -59,21 +59,21 @@ bool sim_costs_context(int code) {
 }
 
 SIM_EXPORT const char *cudaGetErrorString(int code) {
-  const char *text = sim_error_text(code);
+  const char *text = text_of(code);
   return text ? text : "unrecognized error code" STAND_IN;
 }
 
 SIM_EXPORT const char *cudaGetErrorName(int code) {
-  const char *name = sim_error_name(code, false);
+  const char *name = name_of(code, false);
   return name ? name : "unrecognized error code";
 }
 
 SIM_EXPORT int cuGetErrorString(int code, const char **text) {
-  *text = sim_error_text(code);
+  *text = text_of(code);
   return *text ? 0 : SIM_INVALID_VALUE;
 }
 
 SIM_EXPORT int cuGetErrorName(int code, const char **name) {
-  *name = sim_error_name(code, true);
+  *name = name_of(code, true);
   return *name ? 0 : SIM_INVALID_VALUE;
 }

@@ -228,7 +228,6 @@ uint64_t sim_stream_submit(sim_stream *stream, sim_operation *operation);       
 int sim_stream_wait(sim_stream *stream, uint64_t ticket);                        /* locked */
 int sim_stream_state(sim_stream *stream, uint64_t ticket);                       /* locked; SIM_NOT_READY or as wait */
 int sim_device_wait(int device);                                                 /* locked; -1: all devices */
-bool sim_costs_context(int code);
 
 /* operation.c: what a stream's thread does */
 int sim_operation_run(sim_stream *stream, sim_operation *operation);
@@ -236,8 +235,7 @@ uint64_t sim_sum(const char *bytes, size_t pitch, size_t width, size_t height);
 void sim_link_wait(int device, sim_direction direction, size_t bytes);
 
 /* errors.c */
-const char *sim_error_text(int code);
-const char *sim_error_name(int code, bool driver);
+bool sim_costs_context(int code);
 
 /* ptx.c */
 typedef struct sim_entry {

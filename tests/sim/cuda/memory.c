@@ -1,5 +1,4 @@
 /* Device memory, pinned host memory, and where a pointer of the program leads. */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

@@ -60,6 +60,16 @@ void configure(const char *name, const char *value) {
   start_over();
 }
 
+bool use_kernels(const char *file) {
+  char path[4096];
+  ssize_t length = readlink("/proc/self/exe", path, sizeof path - 64);
+  while (length > 0 && path[length - 1] != '/') length--;
+  snprintf(path + (length > 0 ? length : 0), 64, "%s", file);
+  if (access(path, R_OK) != 0) return false;
+  configure("FST_SIM_KERNELS", path);
+  return true;
+}
+
 void skipped(const char *what) {
   skips++;
   printf("%s: skipped: %s\n", case_name, what);
@@ -170,21 +180,11 @@ static void run_case(const test_case *test) {
   start_over();
 }
 
-/* The kernels' library lies beside this program. */
-static void find_kernels(void) {
-  char path[4096];
-  ssize_t length = readlink("/proc/self/exe", path, sizeof path - 64);
-  while (length > 0 && path[length - 1] != '/') length--;
-  strcpy(path + (length > 0 ? length : 0), "libfst_sim_self_test_kernels.so");
-  setenv("FST_SIM_KERNELS", path, 1);
-  fst_sim_reset();
-}
-
 int main(int count, char **arguments) {
   if (count > 1) return child_main(arguments[1]);
-  const test_case *const lists[] = {memory_cases, stream_cases, order_cases, driver_cases, cufile_cases, process_cases};
+  const test_case *const lists[] = {memory_cases, stream_cases, order_cases, driver_cases,
+                                    kernel_cases, cufile_cases, process_cases};
   int cases = 0;
-  find_kernels();
   for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
     for (const test_case *test = lists[i]; test->name; test++, cases++) run_case(test);
   }

@@ -29,6 +29,9 @@ void start_over(void);
 /* Sets a variable of the stand-in for the rest of the case and starts over. */
 void configure(const char *name, const char *value);
 
+/* Has kernels run from a library that lies beside this program; false if it is not there. */
+bool use_kernels(const char *file);
+
 /* A message about something that could not be tested here. */
 void skipped(const char *what);
 
@@ -62,7 +65,8 @@ typedef struct test_case {
 } test_case;
 
 /* Ended by an empty one. */
-extern const test_case memory_cases[], stream_cases[], order_cases[], driver_cases[], cufile_cases[], process_cases[];
+extern const test_case memory_cases[], stream_cases[], order_cases[], driver_cases[], kernel_cases[],
+    cufile_cases[], process_cases[];
 
 /* What the child process does for each argument, see self_test_process_cases.c. */
 int child_main(const char *argument);

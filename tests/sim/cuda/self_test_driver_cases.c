@@ -1,6 +1,8 @@
 /* Modules and launches. */
 #include "self_test.h"
 
+#define KERNELS "libfst_sim_self_test_kernels.so"
+
 static const char ptx[] =
     "//\n// Generated /* by hand\n//\n"
     ".version 6.4\n.target sm_60 // any\n.address_size 64\n\n"
@@ -11,10 +13,12 @@ static const char ptx[] =
     "{\n\t.reg .pred %p<2>;\n\tret;\n}\n"
     ".entry hidden()\n{\n\tret;\n}\n"
     ".visible .entry changed(.param .u64 a, .param .u32 b){ ret; }\n"
+    ".visible .entry clear_before(.param .u64 a){ ret; }\n"
     ".visible .entry only_on_a_gpu(.param .u64 a){ { ret; } }\n";
 
 static void kernels_run_on_the_hidden_memory(void) {
   enum { COUNT = 1000 };
+  use_kernels(KERNELS);
   unsigned char *in = device_new(COUNT), *out = device_new(COUNT), *host = pinned_new(COUNT);
   void *stream = stream_new(), *module = NULL, *function = NULL;
   OK(cuModuleLoadData(&module, ptx));
@@ -50,6 +54,7 @@ static void kernels_run_on_the_hidden_memory(void) {
 }
 
 static void overruns_of_kernels_are_noticed(void) {
+  use_kernels(KERNELS);
   unsigned char *in = device_new(1000), *out = device_new(1000);
   void *module = NULL, *function = NULL;
   OK(cuModuleLoadData(&module, ptx));
@@ -58,10 +63,12 @@ static void overruns_of_kernels_are_noticed(void) {
   uint32_t add = 1;
   void *parameters[] = {&out, &in, &count, &add};
   OK(cuLaunchKernel(function, 2, 1, 1, 1024, 1, 1, 0, NULL, parameters, NULL));
+  OK(cuModuleGetFunction(&function, module, "clear_before"));
+  OK(cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, NULL, (void *[]){&in}, NULL));
   OK(cudaFree(out));
   OK(cudaFree(in));
   OK(cuModuleUnload(module));
-  expect_violations("overrun", 1);
+  expect_violations("overrun", 2);
 }
 
 static int launch_with(void *function, void *out, void *in) {
@@ -73,6 +80,7 @@ static int launch_with(void *function, void *out, void *in) {
 }
 
 static void kernels_with_wrong_memory_fail(void) {
+  use_kernels(KERNELS);
   void *module = NULL, *function = NULL;
   unsigned char *out = device_new(10), *pinned = pinned_new(10), pageable[10];
   OK(cudaSetDevice(1));
@@ -123,6 +131,7 @@ static void contexts_are_per_thread_and_device(void) {
 }
 
 static void ptx_is_checked(void) {
+  use_kernels(KERNELS);
   void *module = NULL, *function = NULL;
   OK(cudaFree(NULL));
   CHECK_EQUAL(cuModuleLoadData(&module, "\177ELF"), 200);

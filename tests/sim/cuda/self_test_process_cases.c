@@ -31,7 +31,7 @@ int child_main(const char *argument) {
            cudaSetDevice(0) != 100 || cudaDriverGetVersion(&version) != 0 || version != 12040;
   }
   if (strcmp(argument, "old-driver") == 0) {
-    return cudaGetDeviceCount(&count) != 35 || count != 0 || cudaMalloc(&pointer, 1) != 35 ||
+    return cudaGetDeviceCount(&count) != 35 || count != 0 || cudaMalloc(&pointer, 1) != 35 || cuInit(0) != 0 ||
            cudaDriverGetVersion(&version) != 0 || version != 10010;
   }
   if (strcmp(argument, "injected") == 0) return cudaMalloc(&pointer, 1) != 2;

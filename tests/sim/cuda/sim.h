@@ -43,6 +43,7 @@
  *     const char fst_sig_NAME[]     one letter a parameter: P device pointer, Q 64-bit integer, I 32-bit integer
  *     void fst_host_NAME(void **parameters, unsigned grid_x, unsigned block_x)
  *   `parameters` is as for cuLaunchKernel, with every P replaced by the address of the device memory's bytes.
+ *   libfst_sim_kernels.so, from kernels.cc, has those of native/kernels/cast.cu.
  *   The letters are checked against the parameters in the PTX. Only one-dimensional launches are known.
  */
 #ifndef FST_SIM_H
@@ -60,7 +61,15 @@ const char *fst_sim_name(void);
  */
 int fst_sim_report(char *buffer, size_t size);
 
-/* How many violations there were since the start or fst_sim_reset(); of one kind, such as "double-free". */
+/*
+ * How many violations there were since the start or fst_sim_reset(); of one kind. The kinds are
+ *   bad-cufile-buffer, bad-cufile-handle, bad-event, bad-free, bad-function, bad-launch, bad-module, bad-ptx,
+ *   bad-register, bad-stream, bad-unpin, cufile-close-live, cufile-fd-closed, cufile-not-open, cufile-parameter-late,
+ *   double-free, double-register, free-registered, freed-in-use, kernel-signature, no-context, no-host-build,
+ *   no-init, not-a-device-pointer, not-a-host-pointer, out-of-bounds, outside-cufile-window, overlap, overrun,
+ *   pageable-async, partly-pinned, source-changed, unmapped-while-registered, unpin-in-flight, use-after-free,
+ *   used-before-allocated, wrong-device.
+ */
 uint64_t fst_sim_violations(void);
 uint64_t fst_sim_violations_of(const char *kind);
 
@@ -80,8 +89,9 @@ uint64_t fst_sim_live_total(void);         /* objects of every sort together: 0 
 /*
  * Replaces the injected failures by "FUNCTION:NTH:CODE,..." and counts calls from 1 again; NULL or "" takes them away.
  * NTH is a number, a number and "+" for that call and all later ones, or "*". The call does nothing and gives CODE.
- *   FUNCTION   any CUDA or cuFile function, or "stream-copy", "stream-fill", "stream-kernel": the operation fails when
- *              it runs, and the stream with it; the next synchronise or query of the stream or of an event says so.
+ *   FUNCTION   any function that gives an error code, or "stream-copy", "stream-fill", "stream-kernel": the operation
+ *              fails when it runs, and the stream with it; the next synchronise or query of the stream or of an event
+ *              says so.
  *   CODE       as the function would give it. For cuFileRead: negative is given as it is (-1 with errno EIO), 0 and
  *              above is a read that stops after so many bytes.
  * Gives 0, or -1 for an unreadable text, which changes nothing.

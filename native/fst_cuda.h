@@ -1,0 +1,156 @@
+/*
+ * CUDA in the shim: devices, memory, loads to a device, and what is done with tensors there. The libraries are
+ * opened at run time, by the first call that needs them.
+ *
+ * A function that gives int32_t gives, unless it says otherwise, a status:
+ *   0           done
+ *   1 … 4999    an error of libcudart
+ *   5000 …      an error of libcufile
+ *   100000 …    FST_CUDA_DRIVER and an error of libcuda
+ *   negative    -errno; -ENOSYS where a library is not to be had
+ *
+ * Any thread may call. A call makes its device the current one of the calling thread, and leaves it so: to go back
+ * would wake a device that nobody uses.
+ */
+#ifndef FST_CUDA_H
+#define FST_CUDA_H
+
+#include "fst.h"
+
+#define FST_CUDA_DRIVER 100000
+
+/* ---- Libraries and devices (cuda.c) ---- */
+
+typedef struct fst_cuda_info {
+  int32_t count_status; /* of counting devices: 35 and 100 mean that there is none */
+  int32_t devices;
+  int32_t runtime_version; /* 12040 is 12.4; 0: not known */
+  int32_t driver_version;
+} fst_cuda_info;
+static_assert(sizeof(fst_cuda_info) == 16, "ffi/cuda.ts knows this layout");
+
+/*
+ * Opens libcudart and counts devices; -ENOSYS without the library. `message` gets the path of the library, or what was
+ * looked for.
+ */
+FST_EXPORT int32_t fst_cuda_find(fst_cuda_info *info, char *message, uint64_t size);
+
+typedef struct fst_cuda_device_info {
+  uint64_t free_bytes, total_bytes;
+  int32_t capability_major, capability_minor;
+  int32_t numa_node; /* -1: not known */
+  char pci_bus[20];  /* "0000:01:00.0" */
+  char name[64];     /* empty: not known */
+} fst_cuda_device_info;
+static_assert(sizeof(fst_cuda_device_info) == 112, "ffi/cuda.ts knows this layout");
+
+FST_EXPORT int32_t fst_cuda_device(int32_t device, fst_cuda_device_info *info);
+
+/* What a status is called and what it means, both cut at `size` bytes; empty where the library does not say. */
+FST_EXPORT void fst_cuda_error(int32_t status, char *name, char *text, uint64_t size);
+
+/* ---- Memory (cuda_memory.c) ---- */
+
+/* Device memory with a count of those who hold it. The last release frees it, once the device has done with it. */
+typedef struct fst_cuda_block fst_cuda_block;
+
+/* What allocating tells, `blocks` entries of it. */
+typedef struct fst_cuda_allocation {
+  uint64_t bytes;       /* asked for; 0 gives no memory, and address 0 */
+  uint64_t address;     /* on the device */
+  fst_cuda_block *block; /* held once, by the caller */
+} fst_cuda_allocation;
+static_assert(sizeof(fst_cuda_allocation) == 24, "ffi/cuda.ts knows this layout");
+
+/*
+ * Allocates all, or nothing. `reserve` more bytes must be free when it is done. `free_bytes` gets what was free before.
+ * FST_CUDA_OUT_OF_MEMORY where they do not fit.
+ */
+FST_EXPORT int32_t fst_cuda_allocate(int32_t device, fst_cuda_allocation *allocations, uint32_t count,
+                                     uint64_t reserve, uint64_t *free_bytes);
+
+FST_EXPORT void fst_cuda_retain(fst_cuda_block *block);
+
+FST_EXPORT int32_t fst_cuda_release(fst_cuda_block *block);
+
+/* Host memory that devices can reach, on huge pages, near to `device`. */
+FST_EXPORT int32_t fst_cuda_pin(int32_t device, uint64_t bytes, uint64_t *address);
+
+FST_EXPORT int32_t fst_cuda_unpin(int32_t device, uint64_t address, uint64_t bytes);
+
+/* ---- Loads (cuda_load.c) ---- */
+
+/* What the lanes of one load to a device share: fst_plan.lander_context of FST_LANDER_CUDA. */
+typedef struct fst_cuda_load fst_cuda_load;
+
+/* How cuFile reads. */
+enum fst_gds { FST_GDS_OFF = 0, FST_GDS_REAL = 1, FST_GDS_COMPAT = 2 };
+
+/* Which way is wanted. */
+enum fst_gds_wish { FST_GDS_NEVER = 0, FST_GDS_AUTO = 1, FST_GDS_REQUIRE = 2 };
+
+typedef struct fst_cuda_load_options {
+  int32_t device;
+  uint32_t files;        /* of the plan */
+  uint64_t pinned;       /* staging memory of all lanes, from fst_cuda_pin; the caller's */
+  uint64_t pinned_bytes;
+  uint32_t gds;          /* enum fst_gds_wish */
+  uint32_t casts;        /* whether the plan has any */
+} fst_cuda_load_options;
+static_assert(sizeof(fst_cuda_load_options) == 32, "ffi/cuda.ts knows this layout");
+
+/*
+ * Prepares a load: kernels if something is cast, cuFile if it is wanted and there, a ring of device memory as large as
+ * the staging memory for either. `message` gets why cuFile is not used; with FST_GDS_REQUIRE that is a failure.
+ */
+FST_EXPORT int32_t fst_cuda_load_open(const fst_cuda_load_options *options, fst_cuda_load **load, char *message,
+                                      uint64_t size);
+
+typedef struct fst_cuda_load_report {
+  uint64_t gds_bytes;  /* file bytes that cuFile read */
+  uint32_t gds;        /* enum fst_gds */
+  int32_t gds_failure; /* the status that ended its use in the middle of the load, or 0 */
+} fst_cuda_load_report;
+static_assert(sizeof(fst_cuda_load_report) == 16, "ffi/cuda.ts knows this layout");
+
+/* How it went. No lane may be running. */
+FST_EXPORT void fst_cuda_load_report_of(const fst_cuda_load *load, fst_cuda_load_report *report);
+
+/* Gives back what fst_cuda_load_open took. No lane may be running. */
+FST_EXPORT int32_t fst_cuda_load_close(fst_cuda_load *load);
+
+/* Whether cuFile would be used without being required (0 or 1), and what there is of it: nothing is opened. */
+FST_EXPORT int32_t fst_gds_probe(char *message, uint64_t size);
+
+/* ---- Tensors (cuda_tensor.c): each waits until it is done ---- */
+
+/* Copies to host memory. */
+FST_EXPORT int32_t fst_cuda_read(int32_t device, void *destination, uint64_t source, uint64_t bytes);
+
+/* Copies to another device, or within one. */
+FST_EXPORT int32_t fst_cuda_copy(int32_t to_device, uint64_t destination, int32_t from_device, uint64_t source,
+                                 uint64_t bytes);
+
+/* Casts elements; dtypes as in dtype.h. -ENOTSUP unless fst_cuda_can_cast. */
+FST_EXPORT int32_t fst_cuda_cast(int32_t device, uint64_t destination, uint64_t source, uint64_t count, uint32_t to,
+                                 uint32_t from);
+
+/* One repetition: `count` times, `stride` bytes apart. */
+typedef struct fst_cuda_level {
+  uint64_t count, stride;
+} fst_cuda_level;
+
+/* Gathers runs of `run` bytes, repeated by `levels`, outer to inner, to where they lie one after another. */
+FST_EXPORT int32_t fst_cuda_gather(int32_t device, uint64_t destination, uint64_t source, uint64_t run,
+                                   const fst_cuda_level *levels, uint32_t level_count);
+
+/* Copies `rows` rows of `width` bytes from where they lie one after another to `pitch` bytes apart. */
+FST_EXPORT int32_t fst_cuda_scatter(int32_t device, uint64_t destination, uint64_t pitch, uint64_t source,
+                                    uint64_t width, uint64_t rows);
+
+#ifdef FST_FAULTS
+/* Test builds only: gives back what is kept between loads, which is kernels and the cuFile driver. */
+FST_EXPORT int32_t fst_cuda_shutdown(void);
+#endif
+
+#endif

@@ -1,0 +1,102 @@
+/**
+ * SHA-256 of tensors: computing them in parallel, and reading a list of known ones.
+ */
+
+/** Bytes that are hashed at once: hashing off the main thread takes a copy. */
+const IN_FLIGHT = 256 * 2 ** 20;
+
+/** Options of {@linkcode computeChecksums}. */
+export interface ChecksumOptions {
+  /** Ends the computing. */
+  readonly signal?: AbortSignal;
+  /** Called with the bytes hashed so far. */
+  readonly onProgress?: (bytes: number) => void;
+}
+
+/**
+ * The checksum of every tensor.
+ *
+ * @returns name → SHA-256 in hexadecimal, in no particular order
+ */
+export async function computeChecksums(
+  tensors: AsyncIterable<readonly [string, { readonly bytes: Uint8Array<ArrayBuffer> }]>,
+  options: ChecksumOptions = {},
+): Promise<Map<string, string>> {
+  const checksums = new Map<string, string>();
+  const running = new Set<Promise<void>>();
+  let inFlight = 0, hashed = 0;
+  for await (const [name, { bytes }] of tensors) {
+    options.signal?.throwIfAborted();
+    while (inFlight > 0 && inFlight + bytes.byteLength > IN_FLIGHT) await Promise.race(running);
+    inFlight += bytes.byteLength;
+    const hash = sha256(bytes).then((checksum) => {
+      checksums.set(name, checksum);
+      running.delete(hash);
+      inFlight -= bytes.byteLength;
+      options.onProgress?.(hashed += bytes.byteLength);
+    });
+    running.add(hash);
+  }
+  await Promise.all(running);
+  return checksums;
+}
+
+/** SHA-256 in hexadecimal. The bytes may be changed once this has returned. */
+export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+}
+
+/** A checksum that differs from the one that is known. */
+export interface Mismatch {
+  /** The tensor. */
+  readonly tensor: string;
+  /** The known checksum. */
+  readonly expected: string;
+  /** That of the bytes read; null if there is no such tensor. */
+  readonly actual: string | null;
+}
+
+/** Where checksums and known ones differ, in the order of the known ones. */
+export function compareChecksums(
+  actual: ReadonlyMap<string, string>,
+  known: ReadonlyMap<string, string>,
+): Mismatch[] {
+  return known.entries()
+    .map(([tensor, expected]) => ({ tensor, expected, actual: actual.get(tensor) ?? null }))
+    .filter((pair) => pair.actual !== pair.expected)
+    .toArray();
+}
+
+/**
+ * Known checksums from a JSON file: an object of tensor name → SHA-256 in hexadecimal, or → an object with that as
+ * its `sha256`; or what `verify --json` printed, which has such an object as its `checksums`.
+ *
+ * @throws {Error} if the file cannot be read or is not of this form
+ */
+export async function readChecksums(path: string): Promise<Map<string, string>> {
+  let json: unknown;
+  try {
+    json = JSON.parse(await Deno.readTextFile(path));
+  } catch (error) {
+    throw new Error(`Cannot read checksums from "${path}": ${(error as Error).message}`, { cause: error });
+  }
+  if (!isRecord(json)) {
+    throw new Error(`Cannot read checksums from "${path}": an object of tensor names is expected`);
+  }
+  const printed = isRecord(json.checksums) && typeof json.ok === "boolean" ? json.checksums : json;
+  const checksums = new Map<string, string>();
+  for (const [tensor, entry] of Object.entries(printed)) {
+    const checksum = isRecord(entry) ? entry.sha256 : entry;
+    if (typeof checksum !== "string" || !/^[0-9a-f]{64}$/i.test(checksum)) {
+      throw new Error(
+        `Cannot read checksums from "${path}": "${tensor}" has no SHA-256 of 64 hexadecimal digits`,
+      );
+    }
+    checksums.set(tensor, checksum.toLowerCase());
+  }
+  return checksums;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

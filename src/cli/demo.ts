@@ -1,0 +1,92 @@
+/**
+ * `demo`: makes a model, loads it, proves every byte, cleans up.
+ */
+import { doctor, fastsafeOpen } from "../../mod.ts";
+import { type Arguments, UsageError } from "./arguments.ts";
+import { compareChecksums, computeChecksums } from "./checksums.ts";
+import type { Command } from "./command.ts";
+import { summarize } from "./load.ts";
+import { ProgressBar } from "./progress_bar.ts";
+import { writeSyntheticModel } from "./synthetic_model.ts";
+import { formatBytes, formatCount } from "./text.ts";
+
+const DEFAULT_BYTES = 2 ** 30;
+
+/** The command. */
+export const demo: Command = {
+  summary: "Make a sharded model of 1 GiB, load it, prove every byte, clean up",
+  usage: `Usage: deno task demo [options]
+
+Writes a made-up model of 4 shards and an index into a temporary folder, taking the SHA-256 of every tensor on the way,
+loads it, compares the SHA-256 of every tensor loaded, and removes the folder.
+
+  --bytes N   size of the model, such as 500MB or 2GiB (default 1GiB)
+  --json      print statistics as JSON
+  --help      print this
+
+The files were just written, so they are most likely in the page cache: this is the speed of memory, not of storage.`,
+  options: { bytes: "text" },
+
+  async run(args) {
+    if (args.inputs.length > 0) throw new UsageError(`demo takes no files, got "${args.inputs[0]}"`);
+    const bytes = args.bytes("bytes") ?? DEFAULT_BYTES;
+    const interrupt = new AbortController();
+    const stop = () => interrupt.abort(new Error("Interrupted, the temporary folder was removed"));
+    Deno.addSignalListener("SIGINT", stop);
+    Deno.addSignalListener("SIGTERM", stop);
+    const folder = await Deno.makeTempDir({ prefix: "fastsafetensors-demo-" });
+    try {
+      await demonstrate(args, folder, bytes, interrupt.signal);
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+      Deno.removeSignalListener("SIGINT", stop);
+      Deno.removeSignalListener("SIGTERM", stop);
+    }
+  },
+};
+
+async function demonstrate(
+  args: Arguments,
+  folder: string,
+  bytes: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const quiet = args.flag("json");
+  const say = (line: string) => quiet || console.log(line);
+  await doctor(); // finds or builds the native library, once
+
+  say(`Writing ${formatBytes(bytes)} of tensors in 4 shards to ${folder}`);
+  const written = await withBar("Writing", (update) => {
+    return writeSyntheticModel(folder, { bytes, signal, onProgress: update });
+  });
+
+  await using model = await withBar("Loading", async (update) => {
+    const model = await fastsafeOpen(written.indexPath, {
+      signal,
+      onProgress: (progress) => update(progress.bytes),
+    });
+    await model.whenLoaded();
+    return model;
+  });
+  const stats = model.stats();
+  say(summarize(stats));
+
+  const checksums = await withBar("Proving", (update) => {
+    return computeChecksums(model, { signal, onProgress: update });
+  });
+  const mismatches = compareChecksums(checksums, written.checksums);
+  if (mismatches.length > 0 || checksums.size !== written.checksums.size) {
+    const wrong = mismatches.map(({ tensor }) => `"${tensor}"`).join(", ");
+    throw new Error(`The demo failed: what was loaded is not what was written: ${wrong}`);
+  }
+  say(`Proved ${formatCount(checksums.size, "tensor")} by SHA-256: every byte is what was written`);
+  if (quiet) console.log(JSON.stringify({ ...stats, proved: checksums.size }, null, 2));
+
+  async function withBar<T>(
+    label: string,
+    work: (update: (bytes: number) => void) => Promise<T>,
+  ): Promise<T> {
+    using bar = new ProgressBar(label, { quiet });
+    return await work((done) => bar.update(done, bytes));
+  }
+}

@@ -1,0 +1,48 @@
+/**
+ * `doctor`: what this machine offers for loading.
+ */
+import { doctor, type DoctorReport } from "../../mod.ts";
+import { UsageError } from "./arguments.ts";
+import type { Command } from "./command.ts";
+import { formatBytes, formatTable, printable } from "./text.ts";
+
+/** The command. */
+export const doctorCommand: Command = {
+  summary: "Tell what this machine offers for loading",
+  usage: `Usage: deno task doctor [options]
+
+Tells which engine loads on this machine, and what would make loading faster.
+
+  --json   print the report as JSON
+  --help   print this`,
+  options: {},
+
+  async run(args) {
+    if (args.inputs.length > 0) throw new UsageError(`doctor takes no files, got "${args.inputs[0]}"`);
+    const report = await doctor();
+    console.log(args.flag("json") ? JSON.stringify(report, null, 2) : describe(report));
+  },
+};
+
+function describe(report: DoctorReport): string {
+  const engine = report.engine === "native"
+    ? "native: the C library reads in parallel lanes"
+    : "portable: Deno's own file functions, slower";
+  const rows = [
+    ["System", `${report.system}, ${report.cores} cores`],
+    ["Deno", report.deno],
+    ["Engine", engine],
+    ["Library", report.library ?? "none"],
+    ["Available memory", report.availableMemory === null ? "unknown" : formatBytes(report.availableMemory)],
+    ["Page cache", report.cachestat ? "known: files that are not cached are read directly" : "not known"],
+  ];
+  const advice = report.remedies.length === 0
+    ? ["Nothing to mend."]
+    : ["What could be better:", ...report.remedies.map((remedy) => `- ${remedy}`)];
+  return [formatTable(rows), "", ...advice].map((line) => printableLines(line)).join("\n");
+}
+
+/** The compiler's output is lines. */
+function printableLines(text: string): string {
+  return text.split("\n").map(printable).join("\n");
+}

@@ -1,0 +1,56 @@
+/**
+ * Numbers and tables for people to read.
+ */
+
+/** Bytes in decimal units, as GB/s are: `1.07 GB`. */
+export function formatBytes(bytes: number): string {
+  if (bytes === 1) return "1 byte";
+  const units = ["bytes", "kB", "MB", "GB", "TB", "PB"];
+  let value = bytes, unit = 0;
+  while (value >= 999.5 && unit < units.length - 1) {
+    value /= 1000;
+    unit++;
+  }
+  return `${unit === 0 ? value : value.toPrecision(3)} ${units[unit]}`;
+}
+
+/** A number of things: `1 file`, `12,345 tensors`. */
+export function formatCount(count: number, thing: string): string {
+  return `${count.toLocaleString("en")} ${thing}${count === 1 ? "" : "s"}`;
+}
+
+/** A rate in GB/s, 1e9 bytes per second. */
+export function formatRate(gigabytesPerSecond: number): string {
+  if (gigabytesPerSecond > 0 && gigabytesPerSecond < 0.01) return "<0.01 GB/s";
+  return `${gigabytesPerSecond.toFixed(gigabytesPerSecond < 10 ? 2 : 1)} GB/s`;
+}
+
+/** A duration: `0.084 s`. */
+export function formatSeconds(seconds: number): string {
+  return `${seconds.toFixed(3)} s`;
+}
+
+/**
+ * Text from a file, made safe for a terminal: what would steer it, or turn the direction of writing, is shown as an
+ * escape.
+ */
+export function printable(text: string): string {
+  return text.replace(
+    // deno-lint-ignore no-control-regex
+    /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ud800-\udfff]/gu,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+/** Rows in columns, as wide as their widest cell; the columns in `right` are flush right. */
+export function formatTable(rows: readonly (readonly string[])[], right: readonly number[] = []): string {
+  const widths: number[] = [];
+  for (const row of rows) {
+    row.forEach((cell, column) => widths[column] = Math.max(widths[column] ?? 0, cell.length));
+  }
+  const line = (row: readonly string[]) =>
+    row.map((cell, column) =>
+      right.includes(column) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)
+    ).join("  ").trimEnd();
+  return rows.map(line).join("\n");
+}

@@ -1,0 +1,106 @@
+/**
+ * `verify`: reads every byte of files, and compares with known checksums.
+ */
+import type { SafeTensorsModel } from "../../mod.ts";
+import { type Command, openModel } from "./command.ts";
+import { compareChecksums, computeChecksums, type Mismatch, readChecksums } from "./checksums.ts";
+import { ProgressBar } from "./progress_bar.ts";
+import { formatBytes, formatCount, printable } from "./text.ts";
+
+/** The command. */
+export const verify: Command = {
+  summary: "Read every byte and check it against its header, or known checksums",
+  usage: `Usage: deno task verify <file|dir|index.json>… [options]
+
+Checks headers and the index, reads every byte, and compares tensors with known checksums.
+
+  --checksums FILE   JSON: tensor name → SHA-256 in hexadecimal, or → an object with it as "sha256"
+  --json             print what was checked, and the checksum of every tensor, as JSON
+  --help             print this
+
+The output of --json, saved to a file, can be given to --checksums later.`,
+  options: { checksums: "text" },
+
+  async run(args) {
+    const list = args.text("checksums");
+    const known = list === undefined ? null : await readChecksums(list);
+    const json = args.flag("json");
+    await using model = await openModel(args.inputs, { lazy: true });
+    const checksums = known || json ? await hashAll(model, json) : await readAll(model);
+    const mismatches = known ? compareChecksums(checksums, known) : [];
+    const report: Report = {
+      ok: mismatches.length === 0,
+      files: model.metadata().size,
+      index: args.inputs.length === 1 && await hasIndex(args.inputs[0]!),
+      tensors: model.keys().length,
+      bytes: model.stats().bytes,
+      compared: known ? known.size - mismatches.length : 0,
+      mismatches,
+      checksums: Object.fromEntries(checksums),
+    };
+    console.log(json ? JSON.stringify(report, null, 2) : describe(report, known !== null));
+    if (!report.ok) throw new Error(complain(mismatches, known!.size));
+  },
+};
+
+interface Report {
+  /** Whether all is well. */
+  ok: boolean;
+  files: number;
+  /** Whether an index was checked against the files. */
+  index: boolean;
+  tensors: number;
+  bytes: number;
+  /** Known checksums that agree. */
+  compared: number;
+  mismatches: readonly Mismatch[];
+  checksums: Record<string, string>;
+}
+
+async function readAll(model: SafeTensorsModel): Promise<Map<string, string>> {
+  using bar = new ProgressBar("Reading");
+  const totalBytes = sizeOf(model);
+  let bytes = 0;
+  for await (const [, tensor] of model) bar.update(bytes += tensor.byteLength, totalBytes);
+  return new Map();
+}
+
+async function hashAll(model: SafeTensorsModel, quiet: boolean): Promise<Map<string, string>> {
+  using bar = new ProgressBar("Verifying", { quiet });
+  const totalBytes = sizeOf(model);
+  const checksums = await computeChecksums(model, { onProgress: (bytes) => bar.update(bytes, totalBytes) });
+  return new Map(model.keys().map((name) => [name, checksums.get(name)!]));
+}
+
+function sizeOf(model: SafeTensorsModel): number {
+  return model.keys().reduce((sum, name) => sum + model.info(name).byteLength, 0);
+}
+
+/** Whether opening this goes by an index: the library then has checked that index and files agree. */
+async function hasIndex(input: string): Promise<boolean> {
+  if (!(await Deno.stat(input)).isDirectory) return input.endsWith(".json");
+  const entries = await Array.fromAsync(Deno.readDir(input));
+  return entries.some((entry) => entry.name.endsWith(".safetensors.index.json"));
+}
+
+function describe(report: Report, compared: boolean): string {
+  const { files, tensors, bytes, mismatches } = report;
+  const lines = [
+    `Headers:   ${formatCount(files, "file")}, each described by its header to the last byte`,
+    `Index:     ${report.index ? "every tensor is in the file that the index names" : "none"}`,
+    `Tensors:   ${formatCount(tensors, "tensor")} of ${formatBytes(bytes)}, every byte was read`,
+  ];
+  if (!compared) return [...lines, "Checksums: none to compare with (--checksums FILE)"].join("\n");
+  const others = tensors - report.compared - mismatches.filter(({ actual }) => actual !== null).length;
+  const unknown = others > 0 ? `, ${formatCount(others, "tensor")} without a known checksum` : "";
+  lines.push(`Checksums: ${report.compared} agree, ${mismatches.length} do not${unknown}`);
+  for (const { tensor, expected, actual } of mismatches) {
+    lines.push(`  ${printable(tensor)}: ${expected} expected, ${actual ?? "no such tensor"} found`);
+  }
+  return lines.join("\n");
+}
+
+function complain(mismatches: readonly Mismatch[], known: number): string {
+  const { tensor } = mismatches[0]!;
+  return `Verification failed: ${mismatches.length} of ${known} checksums do not agree, the first is that of "${tensor}"`;
+}

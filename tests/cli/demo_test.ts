@@ -1,0 +1,55 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { tempFolder } from "../support/models.ts";
+import { runCli, startCli } from "./support.ts";
+
+/** The demo's folder, for the time of a test, is made below this one. */
+async function withTemp<T>(run: (folder: string) => Promise<T>): Promise<T> {
+  await using folder = await tempFolder();
+  const before = Deno.env.get("TMPDIR");
+  Deno.env.set("TMPDIR", folder.path);
+  try {
+    return await run(folder.path);
+  } finally {
+    if (before === undefined) Deno.env.delete("TMPDIR");
+    else Deno.env.set("TMPDIR", before);
+  }
+}
+
+const listed = (folder: string) => [...Deno.readDirSync(folder)].map(({ name }) => name);
+
+Deno.test("demo makes a model, loads it, proves it and cleans up", async () => {
+  await withTemp(async (folder) => {
+    const { code, stdout, stderr } = await runCli("demo", "--bytes", "40MB");
+    assertEquals([code, stderr], [0, ""]);
+    assertMatch(stdout, /^Writing 40\.0 MB of tensors in 4 shards to /);
+    assertMatch(stdout, /\nLoaded 12 tensors of 40\.0 MB from 4 files in \d+\.\d{3} s: \S+ GB\/s\n/);
+    assertMatch(stdout, /\nProved 12 tensors by SHA-256: every byte is what was written\n$/);
+    assertEquals(listed(folder), []);
+  });
+});
+
+Deno.test("demo --json prints statistics, for a model of any size", async () => {
+  const { code, stdout } = await runCli("demo", "--bytes", "7", "--json");
+  assertEquals(code, 0);
+  const { files, tensors, bytes, proved } = JSON.parse(stdout);
+  assertEquals({ files, tensors, bytes, proved }, { files: 4, tensors: 4, bytes: 7, proved: 4 });
+});
+
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  Deno.test(`demo cleans up when ${signal} interrupts it`, async () => {
+    await withTemp(async (folder) => {
+      const child = startCli("demo", "--bytes", "4GB");
+      const deadline = performance.now() + 30_000;
+      // Once it writes, it listens.
+      while (listed(folder).length === 0 || listed(`${folder}/${listed(folder)[0]!}`).length === 0) {
+        assert(performance.now() < deadline, "The demo did not begin to write");
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+      child.kill(signal);
+      const { code, stderr } = await child.output();
+      assertEquals(code, 1);
+      assertStringIncludes(new TextDecoder().decode(stderr), "error: Interrupted");
+      assertEquals(listed(folder), []);
+    });
+  });
+}

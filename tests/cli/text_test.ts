@@ -1,0 +1,44 @@
+import { assertEquals } from "@std/assert";
+import { nameFilter } from "../../src/cli/command.ts";
+import { formatBytes, formatCount, formatRate, formatTable, printable } from "../../src/cli/text.ts";
+
+Deno.test("formatBytes() uses decimal units and three digits", () => {
+  assertEquals(
+    [0, 1, 999, 1000, 999_499, 999_500, 2 ** 30, 123_456_789_012].map(formatBytes),
+    ["0 bytes", "1 byte", "999 bytes", "1.00 kB", "999 kB", "1.00 MB", "1.07 GB", "123 GB"],
+  );
+});
+
+Deno.test("formatCount() and formatRate() read well", () => {
+  assertEquals([formatCount(1, "file"), formatCount(91_991, "tensor")], ["1 file", "91,991 tensors"]);
+  assertEquals([0, 0.001, 0.25, 12.34].map(formatRate), [
+    "0.00 GB/s",
+    "<0.01 GB/s",
+    "0.25 GB/s",
+    "12.3 GB/s",
+  ]);
+});
+
+Deno.test("printable() shows what would steer a terminal", () => {
+  assertEquals(printable("a\x1b[31m\n\u009b\u202eb é 層"), "a\\u001b[31m\\u000a\\u009b\\u202eb é 層");
+});
+
+Deno.test("formatTable() aligns columns", () => {
+  assertEquals(
+    formatTable([["name", "n"], ["a", "12"], ["long one", "3"]], [1]),
+    "name       n\na         12\nlong one   3",
+  );
+});
+
+Deno.test("nameFilter() knows * and ? and takes everything else literally", () => {
+  const matches = (pattern: string, name: string) => nameFilter([pattern])!(name);
+  assertEquals(matches("*.weight", "model.layers.0.weight"), true);
+  assertEquals(matches("*.weight", "model.weights"), false);
+  assertEquals(matches("layer?", "layer1"), true);
+  assertEquals(matches("layer?", "layer12"), false);
+  assertEquals(matches("a.b", "axb"), false);
+  assertEquals(matches("[ab](c)", "[ab](c)"), true);
+  assertEquals(matches("層?", "層𝔘"), true);
+  assertEquals(nameFilter(["a", "b"])!("b"), true);
+  assertEquals(nameFilter([]), undefined);
+});

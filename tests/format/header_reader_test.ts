@@ -1,0 +1,306 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { SafeTensorsError } from "../../src/errors.ts";
+import type { Header, HeaderLimits, TensorInfo } from "../../src/format/header.ts";
+import { headerLength, parseHeader } from "../../src/format/header_reader.ts";
+
+/** Reads a whole file, as a caller does. */
+function read(file: Uint8Array, options: HeaderLimits & { path?: string } = {}): Header {
+  const length = headerLength(file.subarray(0, 64), file.length, options);
+  return parseHeader(file.subarray(8, 8 + length), file.length, options);
+}
+
+/** Reads a header that stands before `dataLength` bytes. */
+function parse(json: string, dataLength = 0, options: HeaderLimits & { path?: string } = {}): Header {
+  const bytes = new TextEncoder().encode(json);
+  return parseHeader(bytes, 8 + bytes.length + dataLength, options);
+}
+
+/** The error of a header that must be refused. */
+function refusal(
+  json: string,
+  dataLength = 0,
+  options: HeaderLimits & { path?: string } = {},
+): SafeTensorsError {
+  return assertThrows(() => parse(json, dataLength, options), SafeTensorsError);
+}
+
+function tensor(
+  name: string,
+  dtype: string,
+  shape: string,
+  begin: number | string,
+  end: number | string,
+): string {
+  return `${JSON.stringify(name)}:{"dtype":"${dtype}","shape":${shape},"data_offsets":[${begin},${end}]}`;
+}
+
+interface ConformanceCase {
+  name: string;
+  base64: string;
+  reference: string;
+  ours: "accept" | "reject";
+}
+
+const cases: ConformanceCase[] = JSON.parse(
+  Deno.readTextFileSync(new URL("../data/reader-cases.json", import.meta.url)),
+);
+
+for (const { name, base64, reference, ours } of cases) {
+  Deno.test(`parseHeader() ${ours}s "${name}", the reference says ${reference}`, () => {
+    const file = Uint8Array.fromBase64(base64);
+    if (ours === "accept") {
+      read(file);
+      return;
+    }
+    const error = assertThrows(
+      () => read(file, { path: "x.safetensors" }),
+      SafeTensorsError,
+      "x.safetensors",
+    );
+    assertEquals(error.path, "x.safetensors");
+    if (reference !== "accept") assertEquals(error.code, reference);
+  });
+}
+
+Deno.test("parseHeader() reads what the reference wrote, in the order of the bytes", () => {
+  const file = Deno.readFileSync(new URL("../data/reference/all_dtypes.safetensors", import.meta.url));
+  const expected: Record<string, { dtype: string; shape: number[] }> = JSON.parse(
+    Deno.readTextFileSync(new URL("../data/reference/all_dtypes.expected.json", import.meta.url)),
+  );
+  const header = read(file);
+  assertEquals(header.dataStart, 6128);
+  assertEquals(header.dataLength, file.length - 6128);
+  assertEquals(header.metadata, new Map([["format", "pt"]]));
+  assertEquals(header.tensors.size, Object.keys(expected).length);
+  let end = 0;
+  for (const info of header.tensors.values()) {
+    assertEquals(info.begin, end);
+    end = info.end;
+    assertEquals({ dtype: info.dtype, shape: info.shape }, {
+      dtype: expected[info.name]!.dtype as TensorInfo["dtype"],
+      shape: expected[info.name]!.shape,
+    });
+  }
+  assertEquals(end, header.dataLength);
+});
+
+Deno.test("parseHeader() gives every field, whatever order and spelling they have", () => {
+  const header = parse(
+    String
+      .raw` { "b" : {"data_offsets":[4 , 10],"extra":{"x":[1,{}]},"shape":[3,1],"\u0064type":"\u0046\u0031\u0036"},
+      "__metadata__": {"k":"v","":"\u00e9"}, "\u0061": {"dtype":"F32","shape":[],"data_offsets":[0,4]} } ` +
+      "\n\t\r ",
+    10,
+  );
+  assertEquals([...header.tensors.values()], [
+    { name: "a", dtype: "F32", shape: [], begin: 0, end: 4 },
+    { name: "b", dtype: "F16", shape: [3, 1], begin: 4, end: 10 },
+  ]);
+  assertEquals(header.metadata, new Map([["k", "v"], ["", "é"]]));
+  assertEquals(header.dataLength, 10);
+});
+
+Deno.test("parseHeader() gives empty metadata where there is none", () => {
+  for (const json of ["{}", '{"__metadata__":{}}', '{"__metadata__":null}', "  {}  "]) {
+    const header = parse(json);
+    assertEquals(header.metadata, new Map());
+    assertEquals(header.tensors, new Map());
+    assertEquals(header.dataStart, 8 + json.length);
+    assertEquals(header.dataLength, 0);
+  }
+});
+
+Deno.test("parseHeader() orders tensors by their bytes and keeps empty ones at one place as listed", () => {
+  const members = [
+    tensor("last", "U8", "[2]", 3, 5),
+    tensor("z", "U8", "[0]", 3, 3),
+    tensor("y", "F64", "[4,0]", 3, 3),
+    tensor("first", "U8", "[3]", 0, 3),
+    tensor("end", "I8", "[0]", 5, 5),
+    tensor("start", "I8", "[0]", 0, 0),
+  ];
+  const header = parse(`{${members}}`, 5);
+  assertEquals([...header.tensors.keys()], ["start", "first", "z", "y", "last", "end"]);
+});
+
+Deno.test("parseHeader() takes names that trip up objects", () => {
+  const names = [
+    "__proto__",
+    "constructor",
+    "toString",
+    "",
+    "0",
+    "10",
+    "9",
+    "\0",
+    "\x7f",
+    "\u2028",
+    "😀",
+    "é",
+  ];
+  const members = names.map((name, i) => tensor(name, "U8", "[1]", i, i + 1));
+  const header = parse(`{${members}}`, names.length);
+  assertEquals([...header.tensors.keys()], names);
+  assertEquals(header.tensors.get("__proto__")!.begin, 0);
+  assertEquals(parse('{"__metadata__":{"__proto__":"x"}}').metadata, new Map([["__proto__", "x"]]));
+});
+
+Deno.test("parseHeader() does not round: sizes and offsets above 2^53 are compared exactly", () => {
+  const beyond = (shape: string, end: string, dtype = "U8") =>
+    refusal(`{${tensor("a", dtype, shape, 0, end)}}`).code;
+  assertEquals(beyond("[9007199254740993]", "9007199254740993"), "MetadataIncompleteBuffer");
+  assertEquals(beyond("[9007199254740993]", "9007199254740992"), "TensorInvalidInfo");
+  assertEquals(beyond("[9007199254740992]", "9007199254740993"), "TensorInvalidInfo");
+  assertEquals(beyond("[3,3002399751580331]", "9007199254740993"), "MetadataIncompleteBuffer");
+  assertEquals(beyond("[3,3002399751580331]", "9007199254740992"), "TensorInvalidInfo");
+  assertEquals(beyond("[2305843009213693951]", "2305843009213693951"), "MetadataIncompleteBuffer");
+  assertEquals(beyond("[2305843009213693952]", "2305843009213693952"), "ValidationOverflow");
+  assertEquals(beyond("[36028797018963969]", "18014398509481984", "F4"), "MisalignedSlice");
+  assertEquals(beyond("[36028797018963970]", "18014398509481985", "F4"), "MetadataIncompleteBuffer");
+});
+
+Deno.test("parseHeader() compares neighbours above 2^53 exactly", () => {
+  const a = tensor("a", "U8", "[9007199254740992]", 0, "9007199254740992");
+  const touching = tensor("b", "U8", "[3]", "9007199254740992", "9007199254740995");
+  const apart = tensor("b", "U8", "[2]", "9007199254740993", "9007199254740995");
+  assertEquals(refusal(`{${a},${touching}}`).code, "MetadataIncompleteBuffer");
+  assertEquals(refusal(`{${a},${apart}}`).code, "InvalidOffset");
+  assertEquals(refusal(`{${apart},${a}}`).code, "InvalidOffset");
+});
+
+Deno.test("parseHeader() multiplies dimensions from left to right", () => {
+  const huge = "9223372036854775808";
+  const shape = (text: string) => parse(`{${tensor("a", "I32", text, 0, 0)}}`).tensors.get("a")!.shape;
+  assertEquals(shape(`[${huge},0]`), [2 ** 63, 0]);
+  assertEquals(shape(`[0,${huge},4]`), [0, 2 ** 63, 4]);
+  assertEquals(shape("[0,18446744073709551615]"), [0, 2 ** 64]);
+  assertEquals(refusal(`{${tensor("a", "I32", `[${huge},4,0]`, 0, 0)}}`).code, "ValidationOverflow");
+  assertEquals(
+    refusal(`{${tensor("a", "I32", "[4294967296,4294967296,0]", 0, 0)}}`).code,
+    "ValidationOverflow",
+  );
+});
+
+Deno.test("parseHeader() reports the fault that comes first in the file", () => {
+  const members = [
+    tensor("late", "F4", "[3]", 8, 10),
+    tensor("early", "U8", "[3]", 4, 8),
+    tensor("good", "U8", "[4]", 0, 4),
+  ];
+  const error = refusal(`{${members}}`, 10);
+  assertEquals([error.code, error.tensor], ["TensorInvalidInfo", "early"]);
+});
+
+Deno.test("parseHeader() refuses duplicate names, and reports other faults first", () => {
+  const a = tensor("a", "U8", "[4]", 0, 4);
+  const again = String.raw`"\u0061":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}`;
+  for (const [json, length] of [[`{${a},${a}}`, 4], [`{${a},${a},${a}}`, 4]] as const) {
+    const error = refusal(json, length, { path: "m" });
+    assertEquals([error.code, error.tensor, error.path], ["DuplicateName", "a", "m"]);
+  }
+  assertEquals(refusal(`{${a},${again}}`, 8).code, "InvalidOffset");
+  assertEquals(refusal(`{${a},${a}}`, 5).code, "MetadataIncompleteBuffer");
+  assertEquals(refusal('{"__metadata__":{"k":"v","\\u006b":"v"}}').code, "DuplicateName");
+  assertEquals(refusal('{"__metadata__":{},"__metadata__":{}}').code, "InvalidHeaderDeserialization");
+  assertEquals(refusal('{"__metadata__":null,"__metadata__":null}').code, "InvalidHeaderDeserialization");
+  const twice = '{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"x":1,"x":{"y":1,"y":2}}}';
+  assertEquals(parse(twice).tensors.size, 1);
+});
+
+Deno.test("parseHeader() keeps to its limits", () => {
+  const members = ["a", "b", "c"].map((name) => tensor(name, "U8", "[0,1,1]", 0, 0));
+  const json = `{"__metadata__":{"x":"1","y":"2"},${members}}`;
+  parse(json, 0, { maxTensors: 3, maxRank: 3 });
+  const error = refusal(json, 0, { maxTensors: 2 });
+  assertEquals([error.code, error.tensor], ["TooManyTensors", undefined]);
+  assertEquals(refusal(json, 0, { maxTensors: 1 }).message.includes("metadata"), true);
+  assertEquals(refusal(json, 0, { maxRank: 2 }).code, "RankTooLarge");
+  assertEquals(refusal(`{${tensor("a", "U8", `[0${",1".repeat(4096)}]`, 0, 0)}}`).code, "RankTooLarge");
+  parse(`{${tensor("a", "U8", `[0${",1".repeat(4095)}]`, 0, 0)}}`);
+  assertThrows(() => parse("{}", 0, { maxRank: -1 }), RangeError, "maxRank");
+  assertThrows(() => parse("{}", 0, { maxTensors: NaN }), RangeError, "maxTensors");
+});
+
+Deno.test("parseHeader() bounds the dimensions of all tensors together", () => {
+  const shape = `[0${",1".repeat(4095)}]`;
+  const members = Array.from({ length: 2049 }, (_, i) => tensor(`${i}`, "U8", shape, 0, 0));
+  assertEquals(refusal(`{${members}}`).code, "RankTooLarge");
+});
+
+Deno.test("parseHeader() names the file, the tensor and the offset", () => {
+  const error = refusal('{"w":{"dtype":"F32","shape":[-1]}}', 0, { path: "dir/m.safetensors" });
+  assertEquals(
+    error.message,
+    'Cannot read tensor "w" in the header of "dir/m.safetensors": at offset 37, an unsigned integer expected, "-" found',
+  );
+  assertEquals([error.path, error.tensor], ["dir/m.safetensors", "w"]);
+  assertEquals(
+    refusal(`{${tensor("w", "Q4_K", "[]", 0, 0)}}`).message.includes('"Q4_K" is none of the format\'s'),
+    true,
+  );
+  assertEquals(
+    refusal(`{${tensor("w", "F32", "[2,3]", 0, 23)}}`, 23).message,
+    'Cannot read tensor "w" in the safetensors header: F32 [2, 3] takes 24 bytes, data bytes 0 to 23 are 23',
+  );
+});
+
+Deno.test("parseHeader() keeps messages short where names are long", () => {
+  const error = refusal(`{"${"n".repeat(100_000)}":1}`);
+  assert(error.message.length < 400);
+  assertEquals(error.tensor!.length, 100_000);
+});
+
+Deno.test("parseHeader() tells NUL padding and a header that was never written", () => {
+  assertEquals(refusal("{}\0\0").message.includes("padded with spaces"), true);
+  assertEquals(refusal("").message.includes("never written"), true);
+});
+
+Deno.test("headerLength() gives the length of the JSON", () => {
+  const first = Uint8Array.of(0x10, 0x27, 0, 0, 0, 0, 0, 0, 0x7b);
+  assertEquals(headerLength(first, 10_008), 10_000);
+  assertEquals(headerLength(first.subarray(0, 8), 2 ** 40), 10_000);
+  assertEquals(headerLength(new Uint8Array(8), 8), 0);
+});
+
+Deno.test("headerLength() holds to the limit before the size of the file", () => {
+  const first = new Uint8Array(8);
+  new DataView(first.buffer).setBigUint64(0, 1000n, true);
+  const code = (size: number, maxHeaderBytes?: number) =>
+    assertThrows(() => headerLength(first, size, { maxHeaderBytes }), SafeTensorsError).code;
+  assertEquals(code(7), "HeaderTooSmall");
+  assertEquals(code(1007), "InvalidHeaderLength");
+  assertEquals(code(1007, 999), "HeaderTooLarge");
+  assertEquals(headerLength(first, 1008, { maxHeaderBytes: 1000 }), 1000);
+  assertThrows(() => headerLength(first.subarray(0, 7), 1008), RangeError);
+});
+
+Deno.test("headerLength() tells what a file is that is not safetensors", () => {
+  const text = (content: string) => new TextEncoder().encode(content);
+  const files: [content: Uint8Array, hint: string][] = [
+    [text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"), "git-lfs pointer"],
+    [text("<!DOCTYPE html><html>"), "web page"],
+    [text("\n <html lang=en>"), "web page"],
+    [text('{"metadata": {"total_size": 1}}'), "JSON"],
+    [text("PK\x03\x04\0\0\x08\x08\0\0\0\0"), "zip archive"],
+    [Uint8Array.of(0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9), "pickle"],
+    [text("GGUF\x03\0\0\0\x01\0\0\0"), "GGUF"],
+  ];
+  for (const [content, hint] of files) {
+    const error = assertThrows(
+      () => headerLength(content, content.length, { path: "m" }),
+      SafeTensorsError,
+      hint,
+    );
+    assertEquals([error.code, error.path], ["HeaderTooLarge", "m"]);
+  }
+});
+
+Deno.test("headerLength() gives no such hint for a truncated safetensors file", () => {
+  for (const start of [0x7b, 0x227b, 0x0280, 0x088b1f]) {
+    const first = new Uint8Array(64).fill(0x22, 8);
+    new DataView(first.buffer).setUint32(0, start, true);
+    const error = assertThrows(() => headerLength(first, 64), SafeTensorsError);
+    assertEquals(error.code, "InvalidHeaderLength");
+    assertEquals(error.message.includes(";"), false);
+  }
+});

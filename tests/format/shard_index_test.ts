@@ -1,0 +1,173 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { SafeTensorsError } from "../../src/errors.ts";
+import { parseShardIndex, type ShardIndex, writeShardIndex } from "../../src/format/shard_index.ts";
+
+function parse(json: string, options?: { path?: string; maxBytes?: number }): ShardIndex {
+  return parseShardIndex(new TextEncoder().encode(json), options);
+}
+
+function refusal(json: string, part = ""): SafeTensorsError {
+  const error = assertThrows(() => parse(json, { path: "dir/x.index.json" }), SafeTensorsError, part);
+  assertEquals([error.code, error.path], ["InvalidIndex", "dir/x.index.json"]);
+  return error;
+}
+
+Deno.test("parseShardIndex() reads an index", () => {
+  const index = parse(`{
+    "metadata": {"total_size": 1234, "note": {"a": [1, null]}},
+    "weight_map": {"b": "model-2-of-2.safetensors", "a": "model-1-of-2.safetensors", "\\u0063": "model-2-of-2.safetensors"},
+    "other": [1.5, {"x": true}]
+  }\n`);
+  assertEquals([...index.weightMap], [
+    ["b", "model-2-of-2.safetensors"],
+    ["a", "model-1-of-2.safetensors"],
+    ["c", "model-2-of-2.safetensors"],
+  ]);
+  assertEquals(index.files, ["model-2-of-2.safetensors", "model-1-of-2.safetensors"]);
+  assertEquals([...index.metadata], [["total_size", 1234], ["note", { a: [1, null] }]]);
+});
+
+Deno.test("parseShardIndex() needs no metadata and takes any plain file name", () => {
+  for (
+    const json of [
+      '{"weight_map":{}}',
+      '{"weight_map":{},"metadata":null}',
+      '{"weight_map":{},"metadata":{}}',
+    ]
+  ) {
+    assertEquals(parse(json), { weightMap: new Map(), files: [], metadata: new Map() });
+  }
+  for (
+    const file of [
+      "model-00001-of-00004.safetensors",
+      "model-1-of-61",
+      "a b.safetensors",
+      "..a",
+      "a..b",
+      "é😀",
+      "__proto__",
+    ]
+  ) {
+    assertEquals(parse(JSON.stringify({ weight_map: { t: file } })).files, [file]);
+  }
+  assertEquals(parse('{"weight_map":{"__proto__":"f","constructor":"f"}}').weightMap.get("__proto__"), "f");
+});
+
+Deno.test("parseShardIndex() refuses file names that could reach out of the directory", () => {
+  const names = [
+    "../x",
+    "a/b",
+    "/etc/passwd",
+    "..",
+    ".",
+    "",
+    "a\\b",
+    "..\\x",
+    "C:x",
+    "c:\\x",
+    "\\\\host\\x",
+    "a\0",
+    "a\nb",
+  ];
+  for (const name of names) {
+    const error = refusal(JSON.stringify({ weight_map: { good: "f", t: name } }));
+    assertEquals(error.tensor, "t");
+  }
+  refusal(String.raw`{"weight_map":{"t":"\u002e\u002e\u002fx"}}`, "path");
+});
+
+Deno.test("parseShardIndex() refuses duplicates, wrong types and whatever is not JSON", () => {
+  refusal('{"weight_map":{"a":"f","a":"f"}}', "twice");
+  refusal(String.raw`{"weight_map":{"a":"f","\u0061":"g"}}`, "twice");
+  refusal('{"weight_map":{},"weight_map":{}}', "twice");
+  refusal('{"metadata":{},"metadata":{},"weight_map":{}}', "twice");
+  refusal('{"metadata":{"a":1,"a":2},"weight_map":{}}', "twice");
+  refusal('{"metadata":{}}', "missing");
+  for (const value of ["1", "null", "true", "[]", "{}", '["f"]']) refusal(`{"weight_map":{"a":${value}}}`);
+  for (
+    const json of [
+      "",
+      "[]",
+      "null",
+      '"x"',
+      '{"weight_map":[]}',
+      '{"weight_map":null}',
+      '{"weight_map":{},"metadata":1}',
+    ]
+  ) {
+    refusal(json);
+  }
+  for (
+    const json of [
+      '{"weight_map":{}',
+      '{"weight_map":{},}',
+      '{"weight_map":{}}x',
+      '\ufeff{"weight_map":{}}',
+      "{'weight_map':{}}",
+    ]
+  ) {
+    refusal(json, "offset");
+  }
+  refusal(String.raw`{"weight_map":{"\ud800":"f"}}`, "surrogate");
+  refusal(`{"weight_map":{},"x":${"[".repeat(200)}`, "deep");
+  assertThrows(() => parseShardIndex(Uint8Array.of(0x7b, 0xff)), SafeTensorsError, "UTF-8");
+});
+
+Deno.test("parseShardIndex() keeps to its limits", () => {
+  const json = '{"weight_map":{}}';
+  parse(json, { maxBytes: json.length });
+  assertThrows(() => parse(json, { maxBytes: json.length - 1 }), SafeTensorsError, "limit");
+  refusal(`{"metadata":{"a":"${"x".repeat(1 << 20)}"},"weight_map":{}}`, "longer");
+});
+
+Deno.test("writeShardIndex() writes what json.dumps(indent=2, sort_keys=True) and a newline give", () => {
+  // Made by Python 3.11 from the same map.
+  const expected = String.raw`{
+  "metadata": {
+    "total_size": 9007199254740991
+  },
+  "weight_map": {
+    "": "a.safetensors",
+    "a.10": "b c.safetensors",
+    "a.9": "a.safetensors",
+    "\u007f\"\\/\n\u001f": "a.safetensors",
+    "\uffff": "\u00e9.safetensors",
+    "\ud83d\ude00": "a.safetensors"
+  }
+}
+`;
+  const map = new Map([
+    ["\uffff", "é.safetensors"],
+    ["😀", "a.safetensors"],
+    ["a.9", "a.safetensors"],
+    ["", "a.safetensors"],
+    ['\x7f"\\/\n\x1f', "a.safetensors"],
+    ["a.10", "b c.safetensors"],
+  ]);
+  assertEquals(new TextDecoder().decode(writeShardIndex(map, 2 ** 53 - 1)), expected);
+  assertEquals(
+    new TextDecoder().decode(writeShardIndex(new Map(), 0)),
+    '{\n  "metadata": {\n    "total_size": 0\n  },\n  "weight_map": {}\n}\n',
+  );
+});
+
+Deno.test("writeShardIndex() writes what parseShardIndex() reads", () => {
+  const map = new Map(
+    Array.from({ length: 500 }, (_, i) => [`t.${i}.é\n`, `model-${i % 7}.safetensors`] as const),
+  );
+  const index = parseShardIndex(writeShardIndex(map, 77));
+  assertEquals(index.weightMap.size, map.size);
+  for (const [tensor, file] of map) assertEquals(index.weightMap.get(tensor), file);
+  assertEquals(index.files.length, 7);
+  assertEquals(index.metadata, new Map([["total_size", 77]]));
+});
+
+Deno.test("writeShardIndex() refuses what parseShardIndex() would refuse", () => {
+  for (const [tensor, file] of [["a", "../x"], ["a", ""], ["a\ud800", "f"], ["a", "f\udc00"]] as const) {
+    const error = assertThrows(() => writeShardIndex(new Map([[tensor, file]]), 0), SafeTensorsError);
+    assertEquals([error.code, error.tensor], ["InvalidIndex", tensor]);
+  }
+  for (const size of [-1, 1.5, NaN, 2 ** 53]) {
+    assertThrows(() => writeShardIndex(new Map(), size), RangeError);
+  }
+});

@@ -1,0 +1,204 @@
+/**
+ * What can be opened, and what is known of it before any byte of a tensor is read.
+ */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { fastsafeOpen, type Files, ReadError, SafeTensorsError } from "../../mod.ts";
+import { assertTensor, type TensorSpec, writeFile, writeShards, type Written } from "../support/models.ts";
+import type { DefineTest } from "./context.ts";
+
+const FIRST: TensorSpec[] = [
+  { name: "embed.weight", dtype: "BF16", shape: [16, 8] },
+  { name: "bias", dtype: "F32", shape: [8] },
+];
+const SECOND: TensorSpec[] = [
+  { name: "head.weight", dtype: "F16", shape: [8, 16] },
+  { name: "ids", dtype: "I64", shape: [3] },
+];
+
+/** Opens, and compares every tensor with what was written. */
+async function assertOpens(files: Files, expected: readonly Written[]): Promise<void> {
+  await using model = await fastsafeOpen(files);
+  assertEquals(model.keys(), expected.map(({ name }) => name));
+  for (const tensor of expected) assertTensor(await model.getTensor(tensor.name), tensor);
+}
+
+export function openingTests(test: DefineTest): void {
+  test("fastsafeOpen() opens a file, a list of one and a file: URL", async (folder) => {
+    const path = `${folder}/a model, 100%.safetensors`;
+    const tensors = await writeFile(path, FIRST);
+    const url = new URL(`file://${folder}/`);
+    url.pathname += encodeURIComponent("a model, 100%.safetensors");
+    for (const files of [path, [path], url, url.href, [url]]) await assertOpens(files, tensors);
+  });
+
+  test("fastsafeOpen() opens a path relative to the working folder", async (folder) => {
+    const tensors = await writeFile(`${folder}/model.safetensors`, FIRST);
+    const up = Deno.cwd().split("/").filter((part) => part !== "").map(() => "..").join("/");
+    await assertOpens(`${up || "."}${folder}/model.safetensors`, tensors);
+  });
+
+  test("fastsafeOpen() opens a list in the order given", async (folder) => {
+    const first = await writeFile(`${folder}/a.safetensors`, FIRST);
+    const second = await writeFile(`${folder}/b.safetensors`, SECOND);
+    await assertOpens([`${folder}/b.safetensors`, `${folder}/a.safetensors`], [...second, ...first]);
+  });
+
+  test("fastsafeOpen() opens files by rank, and refuses a rank that the group has not", async (folder) => {
+    const first = await writeFile(`${folder}/a.safetensors`, FIRST);
+    const second = await writeFile(`${folder}/b.safetensors`, SECOND);
+    await assertOpens({ 0: [`${folder}/a.safetensors`, `${folder}/b.safetensors`] }, [...first, ...second]);
+    await assertOpens({ 0: `${folder}/a.safetensors` }, first);
+    for (const files of [{ 1: [`${folder}/a.safetensors`] }, { 0: [], 7: [] }, { "-1": [] }, { x: [] }]) {
+      await assertRejects(() => fastsafeOpen(files as Files), RangeError, "the group has 1");
+    }
+  });
+
+  test("fastsafeOpen() opens the .safetensors files of a folder, sorted", async (folder) => {
+    const second = await writeFile(`${folder}/b.safetensors`, SECOND);
+    const first = await writeFile(`${folder}/a.safetensors`, FIRST);
+    await Deno.writeTextFile(`${folder}/config.json`, "{}");
+    await Deno.mkdir(`${folder}/c.safetensors`);
+    await assertOpens(folder, [...first, ...second]);
+    await assertOpens(`${folder}/`, [...first, ...second]);
+    await assertOpens(new URL(`file://${folder}/`), [...first, ...second]);
+  });
+
+  test("fastsafeOpen() opens an index, by itself and in its folder", async (folder) => {
+    const { indexPath, tensors } = await writeShards(folder, [FIRST, SECOND]);
+    await writeFile(`${folder}/unrelated.safetensors`, [{ name: "other", dtype: "U8", shape: [1] }]);
+    await assertOpens(indexPath, tensors);
+    await assertOpens(folder, tensors);
+  });
+
+  test("fastsafeOpen() takes an index of another name if it is the only one", async (folder) => {
+    const { indexPath, tensors } = await writeShards(folder, [FIRST, SECOND]);
+    await Deno.rename(indexPath, `${folder}/x.safetensors.index.json`);
+    await assertOpens(folder, tensors);
+    await Deno.copyFile(`${folder}/x.safetensors.index.json`, `${folder}/y.safetensors.index.json`);
+    await assertRejects(() => fastsafeOpen(folder), SafeTensorsError, "open one of them");
+    await Deno.rename(`${folder}/x.safetensors.index.json`, indexPath);
+    await assertOpens(folder, tensors);
+  });
+
+  test("fastsafeOpen() follows the symbolic links of a Hugging Face cache", async (folder) => {
+    const snapshot = `${folder}/models--x--y/snapshots/0123abcd`;
+    const blobs = `${folder}/models--x--y/blobs`;
+    await Deno.mkdir(snapshot, { recursive: true });
+    await Deno.mkdir(blobs);
+    const { paths, indexPath, tensors } = await writeShards(snapshot, [FIRST, SECOND]);
+    for (const [index, path] of [...paths, indexPath].entries()) {
+      await Deno.rename(path, `${blobs}/${index}`);
+      await Deno.symlink(`../../blobs/${index}`, path);
+    }
+    await assertOpens(snapshot, tensors);
+    await assertOpens(indexPath, tensors);
+    await assertOpens([...paths], tensors);
+    await Deno.symlink(`${folder}/models--x--y`, `${folder}/link`);
+    await assertOpens(`${folder}/link/snapshots/0123abcd`, tensors);
+  });
+
+  test("fastsafeOpen() notes tensors that the index does not list", async (folder) => {
+    const { indexPath, tensors } = await writeShards(folder, [FIRST, SECOND]);
+    const index = JSON.parse(await Deno.readTextFile(indexPath));
+    delete index.weight_map.bias;
+    await Deno.writeTextFile(indexPath, JSON.stringify(index));
+    await using model = await fastsafeOpen(indexPath);
+    assertTensor(await model.getTensor("bias"), tensors[1]!);
+    assert(model.stats().notes.some((note) => note.includes("not in the index") && note.includes('"bias"')));
+  });
+
+  test("fastsafeOpen() refuses what is no path", async () => {
+    const cases: [Files, string][] = [
+      ["", "no path"],
+      ["a\0b", "no path"],
+      [[], "empty"],
+      [{}, "empty"],
+      [new URL("https://example.com/model.safetensors"), "only file: URLs"],
+      [[5] as unknown as Files, "must be a string"],
+      [5 as unknown as Files, "must be a path"],
+      [null as unknown as Files, "must be a path"],
+    ];
+    for (const [files, part] of cases) await assertRejects(() => fastsafeOpen(files), TypeError, part);
+  });
+
+  test("fastsafeOpen() says which file is not there", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    for (const files of [path, [path], { 0: path }]) {
+      const error = await assertRejects(() => fastsafeOpen(files), ReadError, "ENOENT");
+      assertEquals([error.path, error.errno], [path, 2]);
+    }
+    await Deno.symlink(`${folder}/nowhere`, path);
+    await assertRejects(() => fastsafeOpen(path), ReadError, "ENOENT");
+  });
+
+  test("fastsafeOpen() loads only the names of a set, and reads nothing else", async (folder) => {
+    const { tensors } = await writeShards(folder, [FIRST, SECOND]);
+    const [bias, head] = [tensors[1]!, tensors[2]!];
+    await using model = await fastsafeOpen(folder, { names: new Set(["head.weight", "bias"]) });
+    assertEquals(model.keys(), ["bias", "head.weight"]);
+    assertEquals([model.has("bias"), model.has("ids"), model.has("x")], [true, false, false]);
+    assertTensor(await model.getTensor("bias"), bias);
+    assertTensor(await model.getTensor("head.weight"), head);
+    await model.whenLoaded();
+    assertEquals(model.stats().bytes, bias.bytes.byteLength + head.bytes.byteLength);
+    for (
+      const act of [
+        () => model.getTensor("ids"),
+        () => model.getSlice("ids", 0),
+        () => model.getSharded("ids", 0),
+      ]
+    ) {
+      const error = await assertRejects(act, SafeTensorsError, 'tensor "ids"');
+      assertEquals([error.code, error.tensor], ["TensorNotFound", "ids"]);
+    }
+    await assertRejects(() => model.getTensor("x"), SafeTensorsError, 'tensor "x"');
+  });
+
+  test("fastsafeOpen() takes names as a list, as a function, and none at all", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, [...FIRST, ...SECOND]);
+    const asked: string[] = [];
+    const byFunction = (name: string) => asked.push(name) > 0 && name.endsWith(".weight");
+    for (
+      const [names, expected] of [
+        [["ids", "bias", "ids"], ["bias", "ids"]],
+        [byFunction, ["embed.weight", "head.weight"]],
+        [[], []],
+        [() => false, []],
+      ] as const
+    ) {
+      await using model = await fastsafeOpen(path, { names });
+      assertEquals<readonly string[]>(model.keys(), expected);
+      const seen: string[] = [];
+      for await (const [name] of model) seen.push(name);
+      assertEquals(seen.sort(), [...expected].sort());
+    }
+    assertEquals(asked, ["embed.weight", "bias", "head.weight", "ids"]);
+  });
+
+  test("fastsafeOpen() refuses a name that no file has", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, FIRST);
+    const error = await assertRejects(
+      () => fastsafeOpen(path, { names: ["bias", "missing"] }),
+      SafeTensorsError,
+      '"missing"',
+    );
+    assertEquals(error.code, "TensorNotFound");
+  });
+
+  test("SafeTensorsModel tells names, summaries and metadata without reading tensors", async (folder) => {
+    const first = `${folder}/a.safetensors`, second = `${folder}/b.safetensors`;
+    await writeFile(first, FIRST, { metadata: { format: "pt", __proto__x: "é" } });
+    await writeFile(second, SECOND);
+    await using model = await fastsafeOpen([first, second], { lazy: true });
+    assertEquals(model.info("ids"), { name: "ids", dtype: "I64", shape: [3], byteLength: 24, path: second });
+    assertEquals([...model.metadata()].map(([path, entries]) => [path, [...entries]]), [
+      [first, [["format", "pt"], ["__proto__x", "é"]]],
+      [second, []],
+    ]);
+    assertEquals(model.stats().bytes, 0);
+    const error = await assertRejects(async () => await model.info("x"), SafeTensorsError);
+    assertEquals([error.code, error.tensor], ["TensorNotFound", "x"]);
+  });
+}

@@ -1,0 +1,33 @@
+/**
+ * What this process holds, as the kernel counts it.
+ */
+
+/** Resident memory in bytes. */
+export function residentBytes(): number {
+  return Deno.memoryUsage().rss;
+}
+
+/** Open descriptors: all of them, or those of files below a folder. */
+export function openDescriptors(folder?: string): number {
+  let count = 0;
+  for (const { name } of Deno.readDirSync("/proc/self/fd")) {
+    try {
+      if (folder === undefined || Deno.readLinkSync(`/proc/self/fd/${name}`).startsWith(`${folder}/`)) {
+        count++;
+      }
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error; // the descriptor of this very listing
+    }
+  }
+  return count;
+}
+
+/** Threads. */
+export function threadCount(): number {
+  return [...Deno.readDirSync("/proc/self/task")].length;
+}
+
+/** Bytes that this process has asked files for since it began, whether they were cached or not. */
+export function bytesRead(): number {
+  return Number(/^rchar: (\d+)$/m.exec(Deno.readTextFileSync("/proc/self/io"))![1]);
+}
