@@ -29,6 +29,8 @@ export {
   type SafeTensorsErrorCode,
   type SafeTensorsErrorDetails,
   UseAfterCloseError,
+  WriteError,
+  type WriteErrorDetails,
 } from "./src/errors.ts";
 export { FilesBuffer } from "./src/files_buffer.ts";
 export { type DType, dtypeBits, DTYPES, isDType } from "./src/format/dtype.ts";
@@ -41,7 +43,9 @@ export { SafeTensorsModel, type TensorSummary } from "./src/model.ts";
 export { fastsafeOpen } from "./src/open.ts";
 export type { OpenOptions, Progress } from "./src/options.ts";
 export { ParallelLoader, type ParallelLoaderOptions } from "./src/parallel_loader.ts";
-export { serialize, type TensorInput, type TensorInputs } from "./src/save.ts";
+export { saveFile, type SaveOptions, type SaveReport } from "./src/save.ts";
+export type { SavableModel, SavableTensor, SaveInput, TensorShape } from "./src/save/source.ts";
+export { serialize, type TensorInput, type TensorInputs } from "./src/save/serialize.ts";
 export type { LoadStats } from "./src/session.ts";
 export { HostTensor, type TensorData } from "./src/tensor/host_tensor.ts";
 export type { Tensor } from "./src/tensor/tensor.ts";

@@ -24,7 +24,7 @@ try {
   // The same under a bound on memory, for what is larger than memory or is only passed on.
   let count = 0;
   const loader = new ParallelLoader(null, files, { maxBytesInFlight: 256 * 2 ** 20 });
-  for await (const [_name, _tensor] of loader.iterateWeights()) count++;
+  for await (const [_name] of loader.iterateWeights()) count++;
   console.log(`${count} tensors with at most 256 MiB in memory`);
 } finally {
   if (made) await Deno.remove(made, { recursive: true });

@@ -3,39 +3,95 @@
  */
 import castC from "../native/cast.c" with { type: "text" };
 import castH from "../native/cast.h" with { type: "text" };
+import castPtxH from "../native/kernels/cast_ptx.h" with { type: "text" };
 import castX86H from "../native/cast_x86.h" with { type: "text" };
 import convertH from "../native/kernels/convert.h" with { type: "text" };
+import cudaC from "../native/cuda.c" with { type: "text" };
+import cudaH from "../native/cuda.h" with { type: "text" };
+import cudaDriverC from "../native/cuda_driver.c" with { type: "text" };
+import cudaDriverH from "../native/cuda_driver.h" with { type: "text" };
+import cudaKernelsC from "../native/cuda_kernels.c" with { type: "text" };
+import cudaLoadC from "../native/cuda_load.c" with { type: "text" };
+import cudaLoadH from "../native/cuda_load.h" with { type: "text" };
+import cudaMemoryC from "../native/cuda_memory.c" with { type: "text" };
+import cudaTensorC from "../native/cuda_tensor.c" with { type: "text" };
+import cudartC from "../native/cudart.c" with { type: "text" };
+import cudartH from "../native/cudart.h" with { type: "text" };
+import cufileC from "../native/cufile.c" with { type: "text" };
+import cufileH from "../native/cufile.h" with { type: "text" };
+import dlpackC from "../native/dlpack.c" with { type: "text" };
+import dlpackH from "../native/dlpack.h" with { type: "text" };
 import dtypeH from "../native/dtype.h" with { type: "text" };
+import exportH from "../native/export.h" with { type: "text" };
 import faultsC from "../native/faults.c" with { type: "text" };
 import faultsH from "../native/faults.h" with { type: "text" };
 import fileC from "../native/file.c" with { type: "text" };
 import fstH from "../native/fst.h" with { type: "text" };
+import fstCudaH from "../native/fst_cuda.h" with { type: "text" };
+import fstWriteH from "../native/fst_write.h" with { type: "text" };
+import gdsC from "../native/gds.c" with { type: "text" };
+import gdsH from "../native/gds.h" with { type: "text" };
+import landCudaC from "../native/land_cuda.c" with { type: "text" };
+import landCudaH from "../native/land_cuda.h" with { type: "text" };
 import laneC from "../native/lane.c" with { type: "text" };
 import laneH from "../native/lane.h" with { type: "text" };
+import landC from "../native/land.c" with { type: "text" };
+import landH from "../native/land.h" with { type: "text" };
 import landHostC from "../native/land_host.c" with { type: "text" };
+import libraryC from "../native/library.c" with { type: "text" };
+import libraryH from "../native/library.h" with { type: "text" };
 import memoryC from "../native/memory.c" with { type: "text" };
 import memoryH from "../native/memory.h" with { type: "text" };
 import planC from "../native/plan.c" with { type: "text" };
 import planH from "../native/plan.h" with { type: "text" };
 import readC from "../native/read.c" with { type: "text" };
+import writeC from "../native/write.c" with { type: "text" };
 
 /** File name below native/ → text. */
 export const SOURCES: Readonly<Record<string, string>> = {
   "cast.c": castC,
   "cast.h": castH,
+  "kernels/cast_ptx.h": castPtxH,
   "cast_x86.h": castX86H,
   "kernels/convert.h": convertH,
+  "cuda.c": cudaC,
+  "cuda.h": cudaH,
+  "cuda_driver.c": cudaDriverC,
+  "cuda_driver.h": cudaDriverH,
+  "cuda_kernels.c": cudaKernelsC,
+  "cuda_load.c": cudaLoadC,
+  "cuda_load.h": cudaLoadH,
+  "cuda_memory.c": cudaMemoryC,
+  "cuda_tensor.c": cudaTensorC,
+  "cudart.c": cudartC,
+  "cudart.h": cudartH,
+  "cufile.c": cufileC,
+  "cufile.h": cufileH,
+  "dlpack.c": dlpackC,
+  "dlpack.h": dlpackH,
   "dtype.h": dtypeH,
+  "export.h": exportH,
   "faults.c": faultsC,
   "faults.h": faultsH,
   "file.c": fileC,
   "fst.h": fstH,
+  "fst_cuda.h": fstCudaH,
+  "fst_write.h": fstWriteH,
+  "gds.c": gdsC,
+  "gds.h": gdsH,
+  "land_cuda.c": landCudaC,
+  "land_cuda.h": landCudaH,
   "lane.c": laneC,
   "lane.h": laneH,
+  "land.c": landC,
+  "land.h": landH,
   "land_host.c": landHostC,
+  "library.c": libraryC,
+  "library.h": libraryH,
   "memory.c": memoryC,
   "memory.h": memoryH,
   "plan.c": planC,
   "plan.h": planH,
   "read.c": readC,
+  "write.c": writeC,
 };

@@ -32,7 +32,7 @@ static int allocate(const fst_cudart *runtime, int device, fst_cuda_allocation *
   return 0;
 }
 
-int32_t fst_cuda_allocate(int32_t device, fst_cuda_allocation *allocations, uint32_t count, uint64_t reserve,
+int32_t fst_cuda_allocate(int32_t device, fst_cuda_allocation *allocations, uint32_t count,
                           uint64_t *free_bytes) {
   const fst_cudart *runtime;
   *free_bytes = 0;
@@ -42,7 +42,7 @@ int32_t fst_cuda_allocate(int32_t device, fst_cuda_allocation *allocations, uint
   status = runtime->cudaMemGetInfo(&available, &total);
   if (status != 0) return fst_cuda_done(runtime, status);
   *free_bytes = available;
-  uint64_t wanted = reserve;
+  uint64_t wanted = 0;
   for (uint32_t i = 0; i < count; i++) {
     wanted += allocations[i].bytes;
     allocations[i].address = 0;

@@ -12,7 +12,7 @@
 #define FST_CUFILE_FIRST 5000
 
 typedef struct fst_cufile_error {
-  int err, cu_err;
+  int err, cu_err; /* err is the status; cu_err says more where that is 5011 */
 } fst_cufile_error;
 
 typedef struct fst_cufile_description {
@@ -40,7 +40,7 @@ typedef struct fst_cufile {
 /* The driver, once it is open. */
 typedef struct fst_cufile_driver {
   const fst_cufile *cufile;
-  enum fst_gds mode; /* FST_GDS_REAL only where cuFile has agreed never to read in compatibility mode */
+  enum fst_gds_mode mode; /* FST_GDS_REAL only where cuFile has agreed never to read in compatibility mode */
 } fst_cufile_driver;
 
 /*
@@ -51,9 +51,6 @@ int fst_cufile_open(enum fst_gds_wish wish, fst_cufile_driver *driver, char *mes
 
 /* What cuFile calls an error; NULL where it is not known. */
 const char *fst_cufile_error_name(int status);
-
-/* The status of what a function gave. */
-int fst_cufile_status(fst_cufile_error error);
 
 #ifdef FST_FAULTS
 int fst_cufile_shutdown(void);

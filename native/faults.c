@@ -147,6 +147,41 @@ int fst_sys_cachestat(int fd, const struct fst_cachestat_range *range, struct fs
   return status;
 }
 
+/* For calls that either go through or fail: whether this one fails, with errno set. */
+static int fails(const char *call) {
+  long value = 0;
+  if (strike(call, &value) != EFFECT_ERRNO) return 0;
+  errno = (int)value;
+  return 1;
+}
+
+int fst_sys_create(const char *path) {
+  return fails("create") ? -1 : open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+}
+
+int fst_sys_allocate(int fd, off_t size) {
+  return fails("allocate") ? -1 : (int)syscall(SYS_fallocate, fd, 0, (off_t)0, size);
+}
+
+ssize_t fst_sys_pwrite(int fd, const void *buffer, size_t length, off_t offset) {
+  long value = 0;
+  enum effect effect = strike("pwrite", &value);
+  if (effect == EFFECT_ERRNO) {
+    errno = (int)value;
+    return -1;
+  }
+  if (effect == EFFECT_SHORT && (size_t)value < length) length = (size_t)value;
+  return pwrite(fd, buffer, length, offset);
+}
+
+int fst_sys_fsync(int fd) {
+  return fails("fsync") ? -1 : fsync(fd);
+}
+
+int fst_sys_rename(const char *from, const char *to, unsigned flags) {
+  return fails("rename") ? -1 : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags);
+}
+
 #else
 typedef int fst_faults_are_off; /* ISO C wants something in every file */
 #endif

@@ -21,7 +21,7 @@ struct fst_cachestat {
 
 /*
  * fst_fault_set("CALL:NTH:EFFECT,…") makes the NTH call (1 is the next one, "*" every one) of `open`, `opendirect`,
- * `pread`, `preaddirect`, `fstat` or `cachestat` behave differently:
+ * `pread`, `preaddirect`, `fstat`, `cachestat`, `create`, `allocate`, `pwrite`, `fsync` or `rename` behave differently:
  *   a number   fail with that errno                short=N  read at most N bytes
  *   eof        read nothing, as at the end         delay=N  wait N microseconds, then go on
  *   cached / uncached (cachestat)                  changed (fstat): another modification time
@@ -31,6 +31,11 @@ int fst_sys_open(const char *path, int flags);
 ssize_t fst_sys_pread(int fd, void *buffer, size_t length, off_t offset, int direct);
 int fst_sys_fstat(int fd, struct stat *status);
 int fst_sys_cachestat(int fd, const struct fst_cachestat_range *range, struct fst_cachestat *result);
+int fst_sys_create(const char *path);
+int fst_sys_allocate(int fd, off_t size);
+ssize_t fst_sys_pwrite(int fd, const void *buffer, size_t length, off_t offset);
+int fst_sys_fsync(int fd);
+int fst_sys_rename(const char *from, const char *to, unsigned flags);
 
 #else
 
@@ -51,6 +56,22 @@ static inline int fst_sys_fstat(int fd, struct stat *status) {
 static inline int fst_sys_cachestat(int fd, const struct fst_cachestat_range *range,
                                     struct fst_cachestat *result) {
   return (int)syscall(FST_SYS_cachestat, fd, range, result, 0);
+}
+
+static inline int fst_sys_create(const char *path) {
+  return open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+}
+static inline int fst_sys_allocate(int fd, off_t size) {
+  return (int)syscall(SYS_fallocate, fd, 0, (off_t)0, size);
+}
+static inline ssize_t fst_sys_pwrite(int fd, const void *buffer, size_t length, off_t offset) {
+  return pwrite(fd, buffer, length, offset);
+}
+static inline int fst_sys_fsync(int fd) {
+  return fsync(fd);
+}
+static inline int fst_sys_rename(const char *from, const char *to, unsigned flags) {
+  return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags);
 }
 
 #endif

@@ -10,9 +10,8 @@
 
 #include <stdint.h>
 
+#include "export.h"
 #include "plan.h"
-
-#define FST_EXPORT __attribute__((visibility("default")))
 
 /* FST_ABI_VERSION of the sources this was built from. */
 FST_EXPORT uint32_t fst_abi_version(void);

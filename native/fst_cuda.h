@@ -56,18 +56,15 @@ typedef struct fst_cuda_block fst_cuda_block;
 
 /* What allocating tells, `blocks` entries of it. */
 typedef struct fst_cuda_allocation {
-  uint64_t bytes;       /* asked for; 0 gives no memory, and address 0 */
-  uint64_t address;     /* on the device */
+  uint64_t bytes;        /* asked for; 0 gives no memory, and address 0 */
+  uint64_t address;      /* on the device */
   fst_cuda_block *block; /* held once, by the caller */
 } fst_cuda_allocation;
 static_assert(sizeof(fst_cuda_allocation) == 24, "ffi/cuda.ts knows this layout");
 
-/*
- * Allocates all, or nothing. `reserve` more bytes must be free when it is done. `free_bytes` gets what was free before.
- * FST_CUDA_OUT_OF_MEMORY where they do not fit.
- */
+/* Allocates all, or nothing. `free_bytes` gets what was free before; 2 (out of memory) where they do not fit. */
 FST_EXPORT int32_t fst_cuda_allocate(int32_t device, fst_cuda_allocation *allocations, uint32_t count,
-                                     uint64_t reserve, uint64_t *free_bytes);
+                                     uint64_t *free_bytes);
 
 FST_EXPORT void fst_cuda_retain(fst_cuda_block *block);
 
@@ -84,7 +81,7 @@ FST_EXPORT int32_t fst_cuda_unpin(int32_t device, uint64_t address, uint64_t byt
 typedef struct fst_cuda_load fst_cuda_load;
 
 /* How cuFile reads. */
-enum fst_gds { FST_GDS_OFF = 0, FST_GDS_REAL = 1, FST_GDS_COMPAT = 2 };
+enum fst_gds_mode { FST_GDS_OFF = 0, FST_GDS_REAL = 1, FST_GDS_COMPAT = 2 };
 
 /* Which way is wanted. */
 enum fst_gds_wish { FST_GDS_NEVER = 0, FST_GDS_AUTO = 1, FST_GDS_REQUIRE = 2 };
@@ -108,7 +105,7 @@ FST_EXPORT int32_t fst_cuda_load_open(const fst_cuda_load_options *options, fst_
 
 typedef struct fst_cuda_load_report {
   uint64_t gds_bytes;  /* file bytes that cuFile read */
-  uint32_t gds;        /* enum fst_gds */
+  uint32_t gds;        /* enum fst_gds_mode */
   int32_t gds_failure; /* the status that ended its use in the middle of the load, or 0 */
 } fst_cuda_load_report;
 static_assert(sizeof(fst_cuda_load_report) == 16, "ffi/cuda.ts knows this layout");

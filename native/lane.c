@@ -1,12 +1,15 @@
 /* The loop of a lane: take a segment, land it, take the next. */
 #include "lane.h"
 
+#include "land_cuda.h"
 #include "memory.h"
 
 static int land(fst_lane *lane) {
   switch ((enum fst_lander_kind)lane->plan->lander) {
     case FST_LANDER_HOST:
       return fst_land_host(lane);
+    case FST_LANDER_CUDA:
+      return fst_land_cuda(lane);
   }
   fst_plan_fail(lane->plan, lane->index, FST_FAILURE_DEVICE, -1, 0, 0, 0);
   return -1;
@@ -23,6 +26,7 @@ int32_t fst_lane_run(fst_plan *plan, uint32_t limit, const void *keep0, const vo
     lane.file = &fst_plan_files(plan)[lane.segment->file];
     status = land(&lane);
   }
+  fst_land_cuda_end(&lane);
   fst_staging_unmap(lane.staging, plan->staging_bytes);
   return atomic_load(&plan->cancelled) ? 1 : 0;
 }

@@ -11,6 +11,7 @@ typedef struct fst_lane {
   const fst_segment *segment;
   fst_plan_file *file;
   char *staging; /* mapped on first use, plan->staging_bytes long */
+  struct fst_cuda_lane *cuda; /* of a lane to a CUDA device: land_cuda.c */
 } fst_lane;
 
 /* What `length` bytes of a segment's file become at the destination. */

@@ -88,8 +88,9 @@ static void tell_tried(const fst_library_place *place, const char *trouble, char
   for (const char *const *name = place->names; *name; name++) {
     add(message, size, "%s \"%s\"", name == place->names ? "" : ",", *name);
   }
-  add(message, size, " among the system's libraries, below CUDA_HOME and in \"/usr/local/cuda/lib64\"");
-  for (const char *const *wheel = place->wheels; *wheel; wheel++) {
+  add(message, size, " among the system's libraries");
+  if (place->wheels) add(message, size, ", below CUDA_HOME and in \"/usr/local/cuda/lib64\"");
+  for (const char *const *wheel = place->wheels; wheel && *wheel; wheel++) {
     add(message, size, "%s \"%s\"", wheel == place->wheels ? ", in Python's packages below" : " and", *wheel);
   }
   add(message, size, "; %s can name it", place->variable);
@@ -114,7 +115,7 @@ void *fst_library_open(const fst_library_place *place, char *message, size_t siz
   for (const char *const *name = place->names; *name && !library; name++) {
     library = try_path(*name, trouble, sizeof trouble);
   }
-  for (const char *const *name = place->names; *name && !library; name++) {
+  for (const char *const *name = place->names; place->wheels && *name && !library; name++) {
     library = try_folders(place, *name, trouble, sizeof trouble);
   }
   if (library) return opened(library, message, size);

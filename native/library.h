@@ -8,7 +8,7 @@
 typedef struct fst_library_place {
   const char *variable;       /* environment variable that names the library to use instead of all others */
   const char *const *names;   /* file names, best first */
-  const char *const *wheels;  /* folders below a Python site-packages, where wheels put it */
+  const char *const *wheels;  /* folders below a Python site-packages, where wheels put it; NULL: no part of CUDA */
 } fst_library_place;
 
 /* A function of a library: its name, and where its address goes in a struct. */

@@ -82,7 +82,7 @@ typedef struct fst_segment {
 static_assert(sizeof(fst_segment) == 64, "ffi/plan_memory.ts knows this layout");
 
 enum fst_reader_kind { FST_READER_POSIX = 0 };
-enum fst_lander_kind { FST_LANDER_HOST = 0 };
+enum fst_lander_kind { FST_LANDER_HOST = 0, FST_LANDER_CUDA = 1 };
 
 static inline fst_plan_file *fst_plan_files(fst_plan *plan) {
   return (fst_plan_file *)(plan + 1);

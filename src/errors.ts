@@ -101,6 +101,30 @@ export class ReadError extends Error {
   }
 }
 
+/** What a {@linkcode WriteError} carries. */
+export interface WriteErrorDetails extends ErrorOptions {
+  /** The file. */
+  path: string;
+  /** The system's error number; 0 where it has none. */
+  errno?: number;
+}
+
+/** A file could not be written: no space, no permission, or the system refused. Nothing has been replaced. */
+export class WriteError extends Error {
+  override readonly name: string = "WriteError";
+  /** The file. */
+  readonly path: string;
+  /** The system's error number; 0 where it has none. */
+  readonly errno: number;
+
+  /** @param message what happened, where, and what to do */
+  constructor(message: string, details: WriteErrorDetails) {
+    super(message, details);
+    this.path = details.path;
+    this.errno = details.errno ?? 0;
+  }
+}
+
 /** What a {@linkcode DeviceError} carries. */
 export interface DeviceErrorDetails extends ErrorOptions {
   /** The library that reported it, such as "cudart", "cufile", "webgpu", "mpi", "nccl", "hf3fs". */

@@ -51,7 +51,8 @@ function ownFiles(files: RankFiles, group: ProcessGroup): readonly PathLike[] {
   return typeof own === "string" || own instanceof URL ? [own] : own;
 }
 
-function toPath(file: PathLike): string {
+/** A path or a `file:` URL as a path. */
+export function toPath(file: PathLike): string {
   if (file instanceof URL) {
     if (file.protocol !== "file:") {
       throw new TypeError(`Cannot open "${file.href}": only file: URLs can be opened`);

@@ -4,6 +4,7 @@
 import type { Catalog, CatalogTensor } from "./catalog.ts";
 import type { Device } from "./device/device.ts";
 import { SafeTensorsError } from "./errors.ts";
+import { castSupported } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
 import { type SliceIndex, sliceLayout } from "./format/slices.ts";
 import { type Load, tensorSlice, wholeTensor } from "./load.ts";
@@ -93,13 +94,15 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   async getTensor(name: string, options: { dtype?: DType } = {}): Promise<T> {
     this.#session.checkOpen(`get tensor "${name}"`);
     const tensor = this.#find(name);
+    const { dtype } = options;
+    if (dtype && !castSupported(tensor.dtype, dtype)) throw unsupportedCast(tensor, dtype);
     if (!this.#load) {
-      const request = wholeTensor(tensor, options.dtype ?? this.#dtype);
-      if (options.dtype && request.target !== options.dtype) throw unsupportedCast(tensor, options.dtype);
-      return await this.#lazy.get(request);
+      return await this.#lazy.get(
+        wholeTensor(tensor, dtype === tensor.dtype ? undefined : dtype ?? this.#dtype),
+      );
     }
     const landed = await this.#load.get(this.#wanted.get(name)!);
-    return options.dtype ? await landed.to({ dtype: options.dtype }) as T : landed;
+    return dtype ? await landed.to({ dtype }) as T : landed;
   }
 
   /**

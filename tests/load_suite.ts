@@ -2,8 +2,13 @@
  * The load path from files to typed arrays, the same for both engines: run by load_native_test.ts and
  * load_portable_test.ts.
  */
+import { castTests } from "./load/casts.ts";
 import { type EngineName, testsOf } from "./load/context.ts";
+import { doorTests } from "./load/doors.ts";
+import { lifecycleTests } from "./load/lifecycle.ts";
 import { openingTests } from "./load/opening.ts";
+import { optionTests } from "./load/options.ts";
+import { sliceTests } from "./load/slices.ts";
 import { tensorTests } from "./load/tensors.ts";
 
 /** Defines every test of the suite; the engine has been selected before. */
@@ -11,4 +16,9 @@ export function loadSuite(engine: EngineName): void {
   const test = testsOf(engine);
   openingTests(test);
   tensorTests(test, engine);
+  castTests(test);
+  sliceTests(test);
+  lifecycleTests(test, engine);
+  doorTests(test);
+  optionTests(test);
 }

@@ -4,6 +4,7 @@
 import { OutOfMemoryError, SafeTensorsError } from "../errors.ts";
 import { gatherSlice, type SliceLayout } from "../format/slices.ts";
 import type { Engine, HostBlock } from "../lanes/engine.ts";
+import { resultBytes } from "../plan/layout.ts";
 import { planLoad } from "../plan/plan.ts";
 import { Readiness } from "../plan/readiness.ts";
 import type { TensorRequest } from "../plan/request.ts";
@@ -28,8 +29,12 @@ export class CpuDevice implements Device<HostTensor> {
     files: readonly SourceFile[],
     settings: LoadSettings,
   ): Promise<DeviceLoad<HostTensor>> {
+    const requested = requests.reduce((sum, request) => sum + resultBytes(request), 0);
+    const free = this.#engine.availableMemory();
+    // Asked before, because the system promises memory that it does not have and ends the process later.
+    if (free >= 0 && requested > free) throw outOfMemory(requested, free);
     const plan = planLoad(requests, { blockBytes: settings.blockBytes });
-    const blocks = await this.#allocate(plan.allocations);
+    const blocks = await this.#allocate(plan.allocations, free);
     const readiness = new Readiness(plan);
     const finished = this.#engine.run({ plan, files, blocks, readiness, ...settings });
     // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
@@ -88,11 +93,7 @@ export class CpuDevice implements Device<HostTensor> {
     });
   }
 
-  async #allocate(byteLengths: readonly number[]): Promise<HostBlock[]> {
-    const requested = byteLengths.reduce((sum, length) => sum + length, 0);
-    const free = this.#engine.availableMemory();
-    // Asked before, because the system promises memory that it does not have and ends the process later.
-    if (free >= 0 && requested > free) throw outOfMemory(requested, free);
+  async #allocate(byteLengths: readonly number[], free: number): Promise<HostBlock[]> {
     try {
       const blocks: HostBlock[] = [];
       let turnBegan = performance.now();
@@ -105,7 +106,8 @@ export class CpuDevice implements Device<HostTensor> {
       }
       return blocks;
     } catch (error) {
-      if (error instanceof RangeError) throw outOfMemory(requested, free, error);
+      if (!(error instanceof RangeError)) throw error;
+      throw outOfMemory(byteLengths.reduce((sum, length) => sum + length, 0), free, error);
       throw error;
     }
   }

@@ -2,8 +2,9 @@
  * The engine over Deno's own file functions: slower, and everywhere the same.
  */
 import { castBytes } from "../format/cast.ts";
+import { gatherSlice } from "../format/slices.ts";
+import { READ_THROUGH_GAP, type Segment, segmentBytes } from "../plan/plan.ts";
 import { castLength } from "../plan/request.ts";
-import { type Segment, segmentBytes } from "../plan/plan.ts";
 import { type PortableFile, PortableFileSource } from "../source/portable_file.ts";
 import { bufferTransferred, type Engine, type HostBlock, type Job, type RunReport } from "./engine.ts";
 
@@ -76,16 +77,16 @@ async function land(job: Job<PortableFile>, segment: Segment): Promise<void> {
     await file.read(segment.fileOffset, bytes);
     return castBytes(bytes, segment.from, target, segment.to);
   }
-  const row = new Uint8Array((segment.innerCount - 1) * segment.innerStride + segment.run);
-  const step = castLength(segment.run, segment.from, segment.to);
-  let at = 0;
-  for (let outer = 0; outer < segment.outerCount; outer++) {
-    await file.read(segment.fileOffset + outer * segment.outerStride, row);
-    for (let inner = 0; inner < segment.innerCount; inner++, at += step) {
-      const start = inner * segment.innerStride;
-      const run = row.subarray(start, start + segment.run);
-      if (segment.from === segment.to) target.set(run, at);
-      else castBytes(run, segment.from, target.subarray(at, at + step), segment.to);
-    }
+  const { run, outerCount, outerStride, innerCount, innerStride } = segment;
+  const row = (innerCount - 1) * innerStride + run;
+  const rows = outerStride - row <= READ_THROUGH_GAP ? outerCount : 1;
+  const bytes = new Uint8Array((rows - 1) * outerStride + row);
+  const levels = [{ count: rows, stride: outerStride }, { count: innerCount, stride: innerStride }];
+  const layout = { shape: [], byteLength: rows * innerCount * run, offset: 0, run, levels };
+  const dense = segment.from === segment.to ? target : new Uint8Array(segmentBytes(segment));
+  for (let outer = 0, at = 0; outer < outerCount; outer += rows, at += layout.byteLength) {
+    await file.read(segment.fileOffset + outer * outerStride, bytes);
+    gatherSlice(bytes, layout, dense.subarray(at, at + layout.byteLength));
   }
+  if (dense !== target) castBytes(dense, segment.from, target, segment.to);
 }

@@ -56,8 +56,8 @@ export interface LoadPlan {
   readonly bytes: number;
 }
 
-/** Runs closer together than this are read with what lies between them (native/land_host.c uses the same figure). */
-const READ_THROUGH_GAP = 4096;
+/** Runs closer together than this are read with what lies between them (native/land.c uses the same figure). */
+export const READ_THROUGH_GAP = 4096;
 
 /**
  * Plans a load.

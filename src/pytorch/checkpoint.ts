@@ -1,6 +1,7 @@
 /**
- * PyTorch checkpoints (.pt, .pth, .bin) as tensors at known places of a file, without running any of the pickle
- * inside. Nothing but names and places is read; the tensors' own bytes are the business of whoever loads them.
+ * PyTorch checkpoints (.pt, .pth, .bin) as tensors at known places of a file, without running any of the
+ * pickle inside. Nothing but names and places is read; the tensors' own bytes are the business of whoever
+ * loads them.
  */
 import { dtypeBits } from "../format/dtype.ts";
 import { compareUtf8, quote } from "../format/text.ts";
@@ -28,9 +29,10 @@ export interface Checkpoint {
   /** The values that are not tensors and are left out. */
   readonly skipped: readonly SkippedValue[];
   /**
-   * Of tensors that are the same view of the same storage, all but one: its name → the name that is kept, which is
-   * the first in the order of UTF-8 bytes, as in the reference's `save_model`. A file that is written needs only the
-   * kept ones, and this as metadata. Tensors that merely overlap are none of these: each is written.
+   * Of tensors that are the same view of the same storage, all but one: its name → the name that is kept,
+   * which is the first in the order of UTF-8 bytes, as in the reference's `save_model`. A file that is
+   * written needs only the kept ones, and this as metadata. Tensors that merely overlap are none of these:
+   * each is written.
    */
   readonly aliases: ReadonlyMap<string, string>;
 }
@@ -45,15 +47,15 @@ const TAR_MAGIC = "ustar";
 const TAR_MAGIC_AT = 257;
 
 /**
- * Reads what a checkpoint holds. An outer `{"state_dict": …}` is unwrapped; the names of nested dicts and lists are
- * joined with dots.
+ * Reads what a checkpoint holds. An outer `{"state_dict": …}` is unwrapped; the names of nested dicts and
+ * lists are joined with dots.
  *
  * @param reader the file
  * @param options bounds on what it may cost
  * @returns the tensors; every range given lies in the file
- * @throws {SafeTensorsError} "WrongFormat" for other files; "InvalidPickle" for a pickle with opcodes, globals or
- * calls that tensors do not need; "InvalidCheckpoint" for a file that contradicts itself; "UnsupportedCheckpoint"
- * for what no safetensors file can hold, and beyond the limits
+ * @throws {SafeTensorsError} "WrongFormat" for other files; "InvalidPickle" for a pickle with opcodes,
+ * globals or calls that tensors do not need; "InvalidCheckpoint" for a file that contradicts itself;
+ * "UnsupportedCheckpoint" for what no safetensors file can hold, and beyond the limits
  * @throws {ReadError} where the file cannot be read
  */
 export async function readCheckpoint(

@@ -3,8 +3,8 @@ import { SafeTensorsError } from "../errors.ts";
 import { quote } from "../format/text.ts";
 
 /**
- * What may be wrong with a checkpoint: its pickle, its container, something in it that no safetensors file can
- * hold, or that it is another kind of file altogether.
+ * What may be wrong with a checkpoint: its pickle, its container, something in it that no safetensors file
+ * can hold, or that it is another kind of file altogether.
  */
 export type CheckpointErrorCode =
   | "InvalidPickle"

@@ -9,9 +9,14 @@ export interface CheckpointTensor {
   readonly dtype: DType;
   /** Its dimensions, outermost first; the last one of an F4 tensor counts elements, two to a byte. */
   readonly shape: readonly number[];
-  /** How many elements lie between neighbours in each dimension; 0 repeats one. An F4 tensor is contiguous. */
+  /**
+   * How many elements lie between neighbours in each dimension; 0 repeats one. An F4 tensor is contiguous.
+   */
   readonly strides: readonly number[];
-  /** The file offset of its first element; its storage offset is applied. */
+  /**
+   * The file offset of its first element; its storage offset is applied. An empty tensor starts with its
+   * storage.
+   */
   readonly fileOffset: number;
   /** Which storage it is part of; tensors that share memory share this. */
   readonly storage: string;

@@ -1,6 +1,6 @@
 /** From the saved object to named leaves: which of them are tensors, and what the others are. */
 import { quote } from "../format/text.ts";
-import { checkpointError } from "./checkpoint_error.ts";
+import { checkpointError, type CheckpointErrorCode } from "./checkpoint_error.ts";
 import type { CheckpointLimits } from "./limits.ts";
 import {
   describe,
@@ -30,8 +30,8 @@ export interface FlatStateDict {
 }
 
 /**
- * The characters that all names together may have; the header they go into is no longer than 100 MB. Without this,
- * one long key shared by a million leaves would be a million long names.
+ * The characters that all names together may have; the header they go into is no longer than 100 MB. Without
+ * this, one long key shared by a million leaves would be a million long names.
  */
 const MAX_NAME_CHARACTERS = 2 ** 26;
 
@@ -43,19 +43,20 @@ interface Frame {
   readonly name: string | undefined;
   readonly size: number;
   next: number;
-  /** How many leaves had been found before it was entered. */
+  /** How many tensors had been found before it was entered. */
   readonly tensorsBefore: number;
+  /** How many values had been left out before it was entered. */
   readonly skippedBefore: number;
 }
 
 /**
  * Names the leaves of `root`: keys and indices on the way, joined with dots.
  *
- * Of a checkpoint `{"state_dict": …}` only that dict is taken; what stands beside it is listed as left out. So is a
- * list without tensors, as one value.
+ * Of a checkpoint `{"state_dict": …}` only that dict is taken; what stands beside it is listed as left out.
+ * So is a list without tensors, as one value.
  *
- * @throws {SafeTensorsError} "UnsupportedCheckpoint" for bare storages, for keys without a name, and beyond the
- * limits; "InvalidCheckpoint" for cycles and for tensors of the same name
+ * @throws {SafeTensorsError} "UnsupportedCheckpoint" for bare storages, for keys without a name, and beyond
+ * the limits; "InvalidCheckpoint" for cycles and for tensors of the same name
  */
 export function flattenStateDict(
   root: PickleValue,
@@ -219,7 +220,7 @@ class Flattener {
     );
   }
 
-  #error(code: Parameters<typeof checkpointError>[0], detail: string): Error {
+  #error(code: CheckpointErrorCode, detail: string): Error {
     return checkpointError(code, this.#path, detail);
   }
 }

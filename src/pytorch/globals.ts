@@ -1,6 +1,6 @@
 /**
- * The globals that a checkpoint of tensors may name. Each is an inert tag out of this table: a name that is not
- * in it is an error, and nothing is ever imported, looked up elsewhere, or called.
+ * The globals that a checkpoint of tensors may name. Each is an inert tag out of this table: a name that is
+ * not in it is an error, and nothing is ever imported, looked up elsewhere, or called.
  */
 import type { DType } from "../format/dtype.ts";
 
@@ -26,9 +26,12 @@ export type GlobalRole =
 /** A global: a name with a role, and nothing behind it. */
 export class PickleGlobal {
   /**
+   * Makes a tag.
+   *
    * @param path module and name, such as "torch._utils._rebuild_tensor_v2"
    * @param role what it stands for
-   * @param dtype of a storage or dtype: the safetensors dtype; none for UntypedStorage and where there is no such
+   * @param dtype of a storage or dtype: the safetensors dtype; none for UntypedStorage and where there is no
+   * such
    * @param what of something unsupported: what it is
    */
   constructor(

@@ -1,6 +1,6 @@
 /**
- * The container before PyTorch 1.6: five pickles in a row (magic number, protocol version, system information, the
- * object, the storage keys), then for each key a count of elements and their bytes.
+ * The container before PyTorch 1.6: five pickles in a row (magic number, protocol version, system
+ * information, the object, the storage keys), then for each key a count of elements and their bytes.
  */
 import { quote } from "../format/text.ts";
 import type { ByteReader } from "./byte_reader.ts";
@@ -76,9 +76,8 @@ class PickleSequence {
   }
 
   async next(): Promise<Unpickled> {
-    for (let scanned = this.#at; (scanned = skipToStop(this.#bytes, scanned)) >= 0;) {
-      if (!await this.#grow()) break;
-    }
+    let scanned = skipToStop(this.#bytes, this.#at);
+    while (scanned >= 0 && await this.#grow()) scanned = skipToStop(this.#bytes, scanned);
     // Where there is no whole pickle, this says what is wrong with it, and at which offset.
     const unpickled = unpickle(this.#bytes, this.#reader.path, this.#limits, this.#at);
     this.#at = unpickled.end;
@@ -108,8 +107,8 @@ class PickleSequence {
 }
 
 /**
- * Passes over opcodes from `at`. Returns -1 when it meets STOP, or an opcode at which a pickle ends badly; else the
- * position of the first opcode that `bytes` do not hold whole, for more of them.
+ * Passes over opcodes from `at`. Returns -1 when it meets STOP, or an opcode at which a pickle ends badly;
+ * else the position of the first opcode that `bytes` do not hold whole, for more of them.
  */
 function skipToStop(bytes: Uint8Array, at: number): number {
   while (at < bytes.length) {

@@ -1,12 +1,15 @@
 /** What reading a checkpoint may cost before it is refused as hostile. */
 
-/** Bounds on the work and memory that a checkpoint may ask for; all of them can be raised for a file one trusts. */
+/**
+ * Bounds on the work and memory that a checkpoint may ask for; all of them can be raised for a file one
+ * trusts.
+ */
 export interface CheckpointLimits {
   /** The longest pickle in bytes, the one that describes the tensors; default 64 MiB. */
   maxPickleBytes?: number;
   /**
    * The most opcodes of that pickle; default 4,194,304, about 140,000 tensors. An opcode makes at most one
-   * small object, so this bounds the memory too: to some 300 MB where a file is made to waste it.
+   * small object, so this bounds the memory too: to some 700 MB where a file is made to waste it.
    */
   maxOpcodes?: number;
   /** The longest string in bytes; default 16 MiB. */
@@ -22,8 +25,8 @@ export interface CheckpointLimits {
   maxEntries?: number;
   /**
    * A tensor may be larger than its storage, by dimensions of stride 0 and other overlaps: up to 64 times the
-   * storage's bytes, or up to this many bytes where that is more; default 1 GiB. The same holds for all tensors
-   * together against the size of the file.
+   * storage's bytes, or up to this many bytes where that is more; default 1 GiB. The same holds for all
+   * tensors together against the size of the file.
    */
   maxExpandedBytes?: number;
 }

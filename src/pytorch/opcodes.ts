@@ -112,8 +112,8 @@ export function isListedOpcode(code: number): boolean {
 }
 
 /**
- * The position after the listed opcode at `at` and its argument. Beyond the end of `bytes` (by how much, is not
- * said) where these do not hold all of it.
+ * The position after the listed opcode at `at` and its argument. Beyond the end of `bytes` (by how much, is
+ * not said) where these do not hold all of it.
  */
 export function opcodeEnd(bytes: Uint8Array, at: number): number {
   const argument = ARGUMENT[bytes[at]!]!;

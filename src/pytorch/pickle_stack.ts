@@ -13,6 +13,7 @@ export class PickleStack {
   /** The heights at which marks stand. */
   readonly #marks: number[] = [];
 
+  /** Makes an empty stack; `limits.maxNesting` bounds its marks. */
   constructor(limits: Required<CheckpointLimits>, refuse: Refuse) {
     this.#maxMarks = limits.maxNesting;
     this.#refuse = refuse;
@@ -23,6 +24,7 @@ export class PickleStack {
     return this.#values.length === 0 && this.#marks.length === 0;
   }
 
+  /** Puts a value on top. */
   push(value: PickleValue): void {
     this.#values.push(value);
   }
@@ -33,6 +35,7 @@ export class PickleStack {
     return this.#values.at(-1)!;
   }
 
+  /** Takes the value on top. */
   pop(): PickleValue {
     const top = this.top();
     this.#values.pop();
@@ -46,6 +49,7 @@ export class PickleStack {
     return this.#take(from);
   }
 
+  /** Sets a mark on top. */
   mark(): void {
     if (this.#marks.length >= this.#maxMarks) {
       throw this.#refuse(`nests too deep: ${this.#maxMarks} levels are allowed (maxNesting)`);
@@ -78,6 +82,7 @@ export class PickleMemo {
   readonly #values: PickleValue[] = [];
   #size = 0;
 
+  /** Makes an empty memo; `limits.maxOpcodes` bounds its indices. */
   constructor(limits: Required<CheckpointLimits>, refuse: Refuse) {
     // No pickle needs an index that its opcodes could not have counted up to.
     this.#maxIndex = limits.maxOpcodes;
@@ -89,12 +94,14 @@ export class PickleMemo {
     return this.#size;
   }
 
+  /** Keeps `value` as `index`. */
   put(index: number, value: PickleValue): void {
     if (index >= this.#maxIndex) throw this.#refuse(`puts to ${index}, beyond the largest memo allowed`);
     if (this.#values[index] === undefined) this.#size++;
     this.#values[index] = value;
   }
 
+  /** The value kept as `index`. */
   get(index: number): PickleValue {
     const value = this.#values[index];
     if (value === undefined) throw this.#refuse(`asks for memo ${index}, which was never put`);

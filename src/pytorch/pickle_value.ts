@@ -1,6 +1,6 @@
 /**
- * What a pickle holds, as plain data. Nothing here does anything: a call is the record of a call, a global is a
- * tag from our own table, and neither is ever looked up or run.
+ * What a pickle holds, as plain data. Nothing here does anything: a call is the record of a call, a global is
+ * a tag from our own table, and neither is ever looked up or run.
  */
 import { quote } from "../format/text.ts";
 import type { PickleGlobal } from "./globals.ts";
@@ -22,16 +22,19 @@ export type PickleValue =
 
 /** A float; apart from ints, since 2.0 is no size and no index. */
 export class PickleFloat {
+  /** Holds `value`. */
   constructor(readonly value: number) {}
 }
 
 /** A tuple. */
 export class PickleTuple {
+  /** Holds `items`. */
   constructor(readonly items: readonly PickleValue[]) {}
 }
 
 /** A list. */
 export class PickleList {
+  /** Its items. */
   readonly items: PickleValue[] = [];
 }
 
@@ -41,9 +44,11 @@ export class PickleDict {
   readonly entries: PickleValue[] = [];
 
   /**
+   * Makes a dict without entries of its own.
+   *
    * @param type the Python type: "dict", "collections.OrderedDict", "collections.Counter"
-   * @param initial what its constructor was given: for an OrderedDict of Python 2 a list of pairs, for a Counter a
-   * dict. Kept as it is, since one list can be given to a million constructors.
+   * @param initial what its constructor was given: for an OrderedDict of Python 2 a list of pairs, for a
+   * Counter a dict. Kept as it is, since one list can be given to a million constructors.
    */
   constructor(readonly type: string, readonly initial: PickleList | PickleDict | null = null) {}
 }
@@ -53,11 +58,13 @@ export class PickleCall {
   /** What BUILD would have handed to the object. */
   state: PickleValue | undefined = undefined;
 
+  /** Records that `callee` would be called with `args`. */
   constructor(readonly callee: PickleGlobal, readonly args: readonly PickleValue[]) {}
 }
 
 /** Something kept outside the pickle; in a checkpoint, a storage. */
 export class PersistentId {
+  /** Holds what names it. */
   constructor(readonly id: PickleValue) {}
 }
 

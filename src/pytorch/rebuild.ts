@@ -38,7 +38,7 @@ export interface RebuildContext {
   readonly path: string;
   /** The file's content. */
   readonly container: Container;
-  /** See {@linkcode CheckpointLimits.maxExpandedBytes}. */
+  /** What a tensor may take beyond 64 times its storage, in bytes. */
   readonly maxExpandedBytes: number;
 }
 
@@ -46,8 +46,8 @@ export interface RebuildContext {
  * The tensor that `call` would make.
  *
  * @throws {SafeTensorsError} "InvalidPickle" where the call's arguments are not those of its function,
- * "InvalidCheckpoint" where the tensor does not fit its storage, "UnsupportedCheckpoint" for what no safetensors
- * file can hold
+ * "InvalidCheckpoint" where the tensor does not fit its storage, "UnsupportedCheckpoint" for what no
+ * safetensors file can hold
  */
 export function rebuildTensor(call: PickleCall, name: string, context: RebuildContext): CheckpointTensor {
   return new Rebuild(name, context).tensor(call);
@@ -83,7 +83,9 @@ class Rebuild {
       throw this.#invalid(`it has ${shape.length} dimensions but ${strides.length} strides`);
     }
     if (!isCount(args.offset)) throw this.#invalid(`its storage offset is ${describe(args.offset)}`);
-    this.#checkBounds(shape, strides, args.offset, dtype, view);
+    // PyTorch slices empty tensors to any offset; they start nowhere.
+    const offset = shape.includes(0) ? 0 : args.offset;
+    this.#checkBounds(shape, strides, offset, dtype, view);
 
     const { container } = this.#context;
     const { key } = view.storage;
@@ -93,7 +95,7 @@ class Rebuild {
       name: this.#name,
       dtype,
       ...(dtype === "F4" ? this.#unpackedShape(shape, contiguous) : { shape, strides }),
-      fileOffset: storageStart + view.offset + args.offset * unitBytes(dtype),
+      fileOffset: storageStart + view.offset + offset * unitBytes(dtype),
       storage: key,
       storageStart,
       storageBytes: view.storage.bytes,
@@ -187,15 +189,10 @@ class Rebuild {
     dtype: DType,
     view: StorageView,
   ): void {
+    if (shape.includes(0)) return;
     const unit = unitBytes(dtype);
     const capacity = Math.floor(view.bytes / unit);
     const storage = `storage ${quote(view.storage.key)}`;
-    if (shape.includes(0)) {
-      if (offset > capacity) {
-        throw this.#invalid(`it starts at element ${offset}: ${storage} has ${capacity}`);
-      }
-      return;
-    }
     // A term that a number does not hold exactly is beyond any capacity, and so is a sum.
     const last = shape.reduce((sum, size, i) => sum + (size - 1) * strides[i]!, offset);
     if (last >= capacity) throw this.#invalid(`it reaches to element ${last}: ${storage} has ${capacity}`);

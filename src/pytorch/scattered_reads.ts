@@ -12,15 +12,17 @@ export interface FileRange {
 /** The longest read that brings several ranges. */
 const WINDOW_BYTES = 2 ** 20;
 
-/** Bytes between two ranges that are read along rather than skipped: a read of its own costs more than these. */
+/**
+ * Bytes between two ranges that are read along rather than skipped: a read of its own costs more than these.
+ */
 const GAP_BYTES = 2 ** 16;
 
 /** How many reads are under way at once. */
 const CONCURRENT_READS = 8;
 
 /**
- * Reads `ranges`, given in ascending order without overlaps, and hands each one's bytes to `visit` with its index.
- * The bytes are lent: they are a view of a larger read. At most about 8 MiB is held at a time.
+ * Reads `ranges`, given in ascending order without overlaps, and hands each one's bytes to `visit` with its
+ * index. The bytes are lent: they are a view of a larger read. At most about 8 MiB is held at a time.
  */
 export async function readScattered(
   reader: ByteReader,
@@ -34,7 +36,10 @@ export async function readScattered(
       next = windowEnd(ranges, first);
       reads.push(readWindow(reader, ranges, first, next, visit));
     }
-    await Promise.all(reads);
+    // All of them end before one's failure is told: whoever closes the file then, closes it under none.
+    const outcomes = await Promise.allSettled(reads);
+    const failed = outcomes.find((outcome) => outcome.status === "rejected");
+    if (failed !== undefined) throw failed.reason;
   }
 }
 

@@ -38,8 +38,8 @@ export interface StorageTable {
 }
 
 /**
- * Reads the persistent ids of a pickle, `("storage", type, key, location, numel)`; in a legacy file with a sixth
- * item, None or `(view key, offset, size)`, for storages that are part of another.
+ * Reads the persistent ids of a pickle, `("storage", type, key, location, numel)`; in a legacy file with a
+ * sixth item, None or `(view key, offset, size)`, for storages that are part of another.
  *
  * @throws {SafeTensorsError} "InvalidPickle" for an id of another form, "InvalidCheckpoint" where two of them
  * contradict each other, "UnsupportedCheckpoint" for modules and meta storages

@@ -1,10 +1,10 @@
 /**
  * How a view with any strides becomes contiguous, with little memory and few reads.
  *
- * The contiguous tensor is made block by block, in its own order. A block is made of pieces: each reads one range
- * of the file, its span, and scatters what it needs of it over the block. Within a block, pieces follow the order of
- * the file, whatever the order of the dimensions: a transposed matrix whose block is the whole tensor is read once,
- * from front to back. Gaps up to {@linkcode GAP_BYTES} are read along, larger ones are skipped.
+ * The contiguous tensor is made block by block, in its own order. A block is made of pieces: each reads one
+ * range of the file, its span, and scatters what it needs of it over the block. Within a block, pieces follow
+ * the order of the file, whatever the order of the dimensions: a transposed matrix whose block is the whole
+ * tensor is read once, from front to back. Gaps up to 64 KiB are read along, larger ones are skipped.
  */
 import { dtypeBits } from "../format/dtype.ts";
 import type { CheckpointTensor } from "./checkpoint_tensor.ts";
@@ -54,8 +54,8 @@ const MIN_BLOCK_BYTES = 16;
  *
  * @param tensor any tensor; a contiguous one too
  * @param spanBytes the longest read, from 16
- * @param blockBytes the longest block, from 16; `Infinity` for one block, which reads least where the whole tensor
- * is in memory anyway
+ * @param blockBytes the longest block, from 16; `Infinity` for one block, which reads least where the whole
+ * tensor is in memory anyway
  */
 export function* stridedBlocks(
   tensor: CheckpointTensor,
@@ -78,7 +78,10 @@ export function* stridedBlocks(
   }
 }
 
-/** The dimensions of `tensor` as levels over the whole of it: those of size 1 dropped, those that continue merged. */
+/**
+ * The dimensions of `tensor` as levels over the whole of it: those of size 1 dropped, those that continue
+ * merged.
+ */
 function dimensionsOf(
   { shape, strides, dtype }: CheckpointTensor,
 ): { element: number; dims: StridedLevel[] } {

@@ -1,4 +1,6 @@
-/** The bytes of strided views: scattering a span over its block, and the transformations that PyTorch put off. */
+/**
+ * The bytes of strided views: scattering a span over its block, and the transformations that PyTorch put off.
+ */
 import { type DType, dtypeBits } from "../format/dtype.ts";
 import type { CheckpointTensor } from "./checkpoint_tensor.ts";
 import type { StridedLevel, StridedPiece } from "./strided.ts";
@@ -8,7 +10,10 @@ type Units = Uint8Array | Uint16Array | Uint32Array;
 /** From this length on a run is copied by the engine rather than in a loop. */
 const LONG_RUN_BYTES = 64;
 
-/** Steps of the innermost level taken together, so that a transposition meets each cache line while it is warm. */
+/**
+ * Steps of the innermost level taken together, so that a transposition meets each cache line while it is
+ * warm.
+ */
 const TILE = 32;
 
 /** Stands in for a second level where there is only one. */
@@ -112,8 +117,8 @@ function inUnits({ buffer, byteOffset, byteLength }: Uint8Array, unit: 1 | 2 | 4
 export type PendingTransforms = Pick<CheckpointTensor, "byteSwap" | "conjugate" | "negative">;
 
 /**
- * Does in place what the file left to its reader: reverses the bytes of each component, then turns the signs of
- * conjugates and negatives.
+ * Does in place what the file left to its reader: reverses the bytes of each component, then turns the signs
+ * of conjugates and negatives.
  *
  * @param bytes whole elements
  * @param dtype their type: to be negated, F16, BF16, F32, F64 or C64

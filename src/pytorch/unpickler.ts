@@ -1,5 +1,6 @@
 /**
- * A pickle machine that only builds data: the listed opcodes, tags instead of globals, records instead of calls.
+ * A pickle machine that only builds data: the listed opcodes, tags instead of globals, records instead of
+ * calls.
  *
  * Work and memory are bounded by the number of opcodes: each makes at most one object, and copies nothing but
  * what earlier opcodes put on the stack.

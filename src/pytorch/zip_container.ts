@@ -1,4 +1,6 @@
-/** The container of PyTorch 1.6 and later: a zip archive with a pickle and one stored entry for each storage. */
+/**
+ * The container of PyTorch 1.6 and later: a zip archive with a pickle and one stored entry for each storage.
+ */
 import { quote } from "../format/text.ts";
 import type { ByteReader } from "./byte_reader.ts";
 import { checkpointError } from "./checkpoint_error.ts";
@@ -46,7 +48,9 @@ class Records {
   readonly #reader: ByteReader;
   readonly #entries: ZipDirectory["entries"];
   readonly #root: string;
-  /** Whether the archive has checksums: `torch.serialization.set_crc32_options(False)` leaves 0 everywhere. */
+  /**
+   * Whether the archive has checksums: `torch.serialization.set_crc32_options(False)` leaves 0 everywhere.
+   */
   readonly #checked: boolean;
 
   constructor(reader: ByteReader, entries: ZipDirectory["entries"]) {
@@ -104,10 +108,8 @@ function refuseTorchScript(names: ReadonlySet<string>, path: string): void {
   throw checkpointError(
     "UnsupportedCheckpoint",
     path,
-    `it is a TorchScript archive (it has ${
-      quote(constants)
-    }), a program rather than a checkpoint: load it in ` +
-      `PyTorch and save its state_dict() with torch.save()`,
+    `it is a TorchScript archive, a program rather than a checkpoint (it has ${quote(constants)}): ` +
+      `load it in PyTorch and save its state_dict() with torch.save()`,
   );
 }
 
@@ -135,7 +137,9 @@ async function readByteOrder(records: Records, path: string): Promise<boolean> {
   );
 }
 
-/** Finds the entry of each storage, whose name ends in digits and nothing else, and whose size must be right. */
+/**
+ * Finds the entry of each storage, whose name ends in digits and nothing else, and whose size must be right.
+ */
 function findStorages({ claims }: StorageTable, records: Records, path: string): Map<string, number> {
   const starts = new Map<string, number>();
   for (const { key, bytes } of claims.values()) {

@@ -2,9 +2,9 @@
  * Where the entries of a zip archive lie, for archives whose entries are stored as they are.
  *
  * Zip says most things twice: in the central directory at the end, and in a header before each entry. Readers
- * that look at one place only can be told different things about one file, so both are read and must agree, and
- * anything a checkpoint does not need is refused. Sizes and checksums come from the central directory, since
- * PyTorch leaves them out of the headers.
+ * that look at one place only can be told different things about one file, so both are read and must agree,
+ * and anything a checkpoint does not need is refused. Sizes and checksums come from the central directory,
+ * since PyTorch leaves them out of the headers.
  */
 import { quote } from "../format/text.ts";
 import type { ByteReader } from "./byte_reader.ts";
@@ -73,8 +73,8 @@ interface CentralEntry {
  * @param reader the archive
  * @param options see {@linkcode ZipDirectoryOptions}
  * @returns the entries; their ranges lie in the file and do not overlap
- * @throws {SafeTensorsError} "UnsupportedCheckpoint" for entries that are compressed or encrypted and archives in
- * several parts, "InvalidCheckpoint" for everything that does not hold together
+ * @throws {SafeTensorsError} "UnsupportedCheckpoint" for entries that are compressed or encrypted and
+ * archives in several parts, "InvalidCheckpoint" for everything that does not hold together
  */
 export async function readZipDirectory(
   reader: ByteReader,
@@ -208,7 +208,9 @@ async function readLocalHeaders(
     const { localOffset, nameBytes } = central[i]!;
     return { offset: localOffset, length: LOCAL_BYTES + nameBytes.length };
   });
-  /** Where the room of the entry that is k-th in the file ends: at the next one, the last at the directory. */
+  /**
+   * Where the room of the entry that is k-th in the file ends: at the next one, the last at the directory.
+   */
   const limit = (k: number) => ranges[k + 1]?.offset ?? directoryStart;
   ranges.forEach(({ offset, length }, k) => {
     if (offset + length <= limit(k)) return;

@@ -20,17 +20,19 @@ const LOCATOR_BYTES = 20;
 const END64_SIGNATURE = 0x06064b50;
 const END64_BYTES = 56;
 
-/** The most that an entry of the directory takes on average, so that few entries cannot make a long directory. */
+/**
+ * The most that an entry of the directory takes on average, so that few entries cannot make a long directory.
+ */
 const MAX_MEAN_ENTRY_BYTES = 512;
 
 /**
  * Finds the central directory.
  *
- * The directory must end where the end records begin: this leaves no room for bytes that readers could take for
- * different directories.
+ * The directory must end where the end records begin: this leaves no room for bytes that readers could take
+ * for different directories.
  *
- * @throws {SafeTensorsError} "InvalidCheckpoint" where the end of an archive is missing or does not fit the file,
- * "UnsupportedCheckpoint" for archives in several parts, and with more entries than `maxEntries`
+ * @throws {SafeTensorsError} "InvalidCheckpoint" where the end of an archive is missing or does not fit the
+ * file, "UnsupportedCheckpoint" for archives in several parts, and with more entries than `maxEntries`
  */
 export async function findDirectory(reader: ByteReader, maxEntries: number): Promise<DirectoryLocation> {
   const { path, size } = reader;
@@ -97,7 +99,9 @@ export async function findDirectory(reader: ByteReader, maxEntries: number): Pro
   return location;
 }
 
-/** The last position of an end record whose comment reaches exactly to the end of the file; -1 without one. */
+/**
+ * The last position of an end record whose comment reaches exactly to the end of the file; -1 without one.
+ */
 function findEnd(view: DataView): number {
   for (let at = view.byteLength - END_BYTES; at >= 0; at--) {
     if (view.getUint32(at, true) !== END_SIGNATURE) continue;

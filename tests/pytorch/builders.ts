@@ -289,7 +289,8 @@ export interface CheckpointParts {
   storages?: Record<string, Uint8Array>;
   /** The record `version`; null for none. */
   version?: string | null;
-  byteorder?: string;
+  /** The record `byteorder`; null for none. */
+  byteorder?: string | null;
   more?: EntryOptions[];
   /** Overrides of data.pkl's entry. */
   pickleEntry?: Partial<EntryOptions>;
@@ -304,10 +305,10 @@ export function zipCheckpoint(value: Part, parts: CheckpointParts = {}): Uint8Ar
   const { storages = { 0: FLOATS }, version = "3\n", byteorder = "little" } = parts;
   const entries: EntryOptions[] = [
     { name: "model/data.pkl", data: pickle(value), ...parts.pickleEntry },
-    { name: "model/byteorder", data: utf8(byteorder) },
     ...Object.entries(storages).map(([key, data]) => ({ name: `model/data/${key}`, data })),
     ...(parts.more ?? []),
   ];
+  if (byteorder !== null) entries.push({ name: "model/byteorder", data: utf8(byteorder) });
   if (version !== null) entries.push({ name: "model/version", data: utf8(version) });
   return zip(entries, parts.archive);
 }

@@ -30,7 +30,8 @@ async function readSeed(url: URL): Promise<Seed> {
   }
   const { entries } = await readZipDirectory(memoryReader(bytes));
   const { dataStart, size } = entries.values().find(({ name }) => name.endsWith("/data.pkl"))!;
-  // PyTorch writes the pickle first, so its central header is where the end record says that the directory is.
+  // PyTorch writes the pickle first, so its central header is where the end record says that the directory
+  // is.
   const directory = new DataView(bytes.buffer).getUint32(bytes.length - 6, true);
   return { bytes, pickle: [dataStart, dataStart + size], directory, crcAt: directory + 16 };
 }

@@ -159,6 +159,8 @@ Deno.test({
 Deno.test("readCheckpoint() rejects zip archives that are no checkpoints", async () => {
   await assertRefused(zip([{ name: "a/b.npy", data: FLOATS }]), "WrongFormat", '"a/data.pkl"');
   await assertRefused(zip([{ name: "data.pkl", data: FLOATS }]), "WrongFormat", '"archive/data.pkl"');
+  const nothing = concat(utf8("PK\x03\x04"), zip([], { directoryOffset: 4 }));
+  await assertRefused(nothing, "WrongFormat", '"archive/data.pkl"');
   // An archive without entries starts with its end record.
   await assertRefused(zip([]), "WrongFormat", "no PyTorch checkpoint");
 });
@@ -294,7 +296,6 @@ Deno.test("readCheckpoint() rejects tensors that reach out of their storage", as
     [[2], [4], 0],
     [[2, 2], [3, 1], 0],
     [[], [], 4],
-    [[0], [1], 5],
     [[2 ** 52, 2], [2 ** 52, 1], 0],
     [[2 ** 40, 2 ** 40], [1, 1], 0],
     [[1], [1], 2 ** 53 - 1],

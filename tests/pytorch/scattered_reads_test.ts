@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import type { ByteReader } from "../../src/pytorch/byte_reader.ts";
 import { type FileRange, readScattered } from "../../src/pytorch/scattered_reads.ts";
 import { memoryReader } from "./support.ts";
@@ -30,6 +30,24 @@ Deno.test("readScattered() skips what lies far between ranges", async () => {
   assertEquals(await offsetsSeen(reader, ranges), ranges.map(({ offset }) => offset));
   assertEquals(reader.reads.length, 40);
   assert(reader.reads.every(([, length]) => length === 16));
+});
+
+Deno.test("readScattered() has nothing under way once it has failed", async () => {
+  const ranges = Array.from({ length: 5 }, (_, i) => ({ offset: i * 80_000, length: 16 }));
+  let pending = 0;
+  const reader: ByteReader = {
+    path: "broken.pt",
+    size: 400_000,
+    async read(offset, length) {
+      pending++;
+      for (let turns = offset / 80_000; turns >= 0; turns--) await Promise.resolve();
+      pending--;
+      if (offset === 0) throw new Error("no such luck");
+      return new Uint8Array(length);
+    },
+  };
+  await assertRejects(() => readScattered(reader, ranges, () => {}), Error, "no such luck");
+  assertEquals(pending, 0);
 });
 
 Deno.test("readScattered() reads at most 1 MiB at a time, and eight such at once", async () => {

@@ -170,6 +170,15 @@ Deno.test("copyPiece() copies from and to any position in memory", () => {
   }
 });
 
+Deno.test("copyPiece() copies long runs at any depth", async () => {
+  const file = storageBytes(20_000);
+  const tensor = view("F32", [3, 4, 2, 20], [50, 300, 0, 1], 5);
+  const [block] = stridedBlocks(tensor, 2 ** 20, Infinity);
+  const [piece] = block!.pieces;
+  assertEquals([piece!.run, piece!.levels.length], [80, 3]);
+  assertEquals(await contiguousBytes(memoryReader(file), tensor), byIndices(file, tensor));
+});
+
 const NOTHING = { byteSwap: 0, conjugate: false, negative: false } as const;
 
 Deno.test("applyTransforms() reverses the bytes of each component", () => {

@@ -34,7 +34,9 @@ export function memoryReader(bytes: Uint8Array, path = "memory.pt"): MemoryReade
   };
 }
 
-/** The contiguous bytes of `tensor`, through blocks of at most `blockBytes` and spans of at most `spanBytes`. */
+/**
+ * The contiguous bytes of `tensor`, through blocks of at most `blockBytes` and spans of at most `spanBytes`.
+ */
 export async function contiguousBytes(
   reader: ByteReader,
   tensor: CheckpointTensor,

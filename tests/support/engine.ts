@@ -11,9 +11,15 @@ import { selectEngine } from "../../src/lanes/select.ts";
 /** Compiler flags of the build that can be made to fail (native/faults.h). */
 export const FAULT_FLAGS: readonly string[] = ["-DFST_FAULTS"];
 
-/** Selects the native engine; why there is none, or null. */
+/**
+ * Selects the native engine; why there is none, or null.
+ *
+ * @throws {Error} if there is a compiler and it refuses the sources: that is no reason to skip anything
+ */
 export async function useNativeEngine(): Promise<string | null> {
-  return await select("native");
+  const missing = await select("native");
+  if (missing?.includes("ended with status")) throw new Error(missing);
+  return missing;
 }
 
 /** Selects the portable engine. */
@@ -38,8 +44,9 @@ export async function useFaultEngine(): Promise<Faults> {
     useLibrary(await buildShim({ flags: FAULT_FLAGS }));
     shim = (await openLibrary()).shim;
   } catch (error) {
-    useLibrary(null);
     missing = (error as Error).message;
+    if (missing.includes("ended with status")) throw error;
+    useLibrary(null);
   }
   await select(missing === null ? "native" : "portable");
   const set = (spec: string) => {

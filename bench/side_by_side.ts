@@ -1,0 +1,134 @@
+/**
+ * Side by side: the machine's limit, this loader, `Deno.readFile` and the peers in Python where they are installed, on
+ * the same files, in one go and in turns.
+ *
+ * In every turn each contender runs once, in a process of its own and into a fresh destination; each turn begins with
+ * another one. Hot: all files are in the page cache. Cold: none of their bytes is, which is checked.
+ */
+import { parseArguments, UsageError } from "../src/cli/arguments.ts";
+import { formatBytes } from "../src/cli/text.ts";
+import { type CacheKind, type Contender, contenders } from "./side_by_side/contenders.ts";
+import { prepareData } from "./side_by_side/data.ts";
+import { describeMachine, evaluate, formatResults, type Report } from "./side_by_side/report.ts";
+import type { Sample } from "./side_by_side/sample.ts";
+import { Tools } from "./side_by_side/tools.ts";
+
+const USAGE = `Usage: deno task bench:side-by-side [options]
+
+Loads the same files with the limit probe, this loader, Deno.readFile and the peers in Python where they are installed,
+in turns; prints a table and writes JSON. Makes a model of 4 shards and the same size in one file in a temporary folder.
+
+  --bytes N     size of the model (default 4GiB; with --quick 512MB)
+  --turns N     turns (default 5; with --quick 2)
+  --quick       small and short: to see that it works, not to measure
+  --state S     hot or cold (default both)
+  --dir D       use the model in this folder, or make one there; it is kept
+  --out FILE    write the results as JSON
+  --save        write them to bench/results/side_by_side.json
+  --help        print this`;
+
+const SAVED = new URL("./results/side_by_side.json", import.meta.url).pathname;
+
+async function main(argv: readonly string[]): Promise<void> {
+  const args = parseArguments(argv, {
+    bytes: "text",
+    turns: "text",
+    quick: "flag",
+    state: "text",
+    dir: "text",
+    out: "text",
+    save: "flag",
+  });
+  if (args.flag("help")) return console.log(USAGE);
+  if (args.inputs.length > 0) throw new UsageError(`Files are named with --dir, got "${args.inputs[0]}"`);
+  const quick = args.flag("quick");
+  const turns = args.count("turns") ?? (quick ? 2 : 5);
+  const kinds = args.text("state")?.split(",") ?? ["hot", "cold"];
+  if (!kinds.every((kind): kind is CacheKind => kind === "hot" || kind === "cold")) {
+    throw new UsageError(`--state must be hot or cold, got "${args.text("state")}"`);
+  }
+
+  const work = await Deno.makeTempDir({ prefix: "fastsafetensors-bench-" });
+  const remove = () => Deno.removeSync(work, { recursive: true });
+  const interrupt = () => {
+    remove();
+    Deno.exit(1);
+  };
+  Deno.addSignalListener("SIGINT", interrupt);
+  Deno.addSignalListener("SIGTERM", interrupt);
+  try {
+    const tools = await Tools.build(work);
+    const data = await prepareData(
+      args.text("dir") ?? work,
+      args.bytes("bytes") ?? (quick ? 512e6 : 2 ** 32),
+    );
+    const all = await contenders(tools, data);
+    const results: Report["results"] = {};
+    console.log(`${formatBytes(data.bytes)} in ${data.shards.length} files, medians of ${turns} turns`);
+    for (const kind of kinds) {
+      const samples = await takeTurns(tools, all.filter((one) => one.kinds.includes(kind)), kind, turns);
+      results[kind] = evaluate(samples, data.bytes);
+      console.log(`\n${kind.toUpperCase()}\n${formatResults(results[kind])}`);
+    }
+    const report: Report = {
+      made: new Date().toISOString(),
+      machine: await describeMachine(),
+      data: { files: data.shards.length, bytes: data.bytes },
+      turns,
+      results,
+    };
+    const out = args.text("out") ?? (args.flag("save") ? SAVED : undefined);
+    if (out !== undefined) {
+      await Deno.mkdir(out.includes("/") ? out.slice(0, out.lastIndexOf("/") + 1) : ".", { recursive: true });
+      await Deno.writeTextFile(out, `${JSON.stringify(report, null, 2)}\n`);
+    }
+  } finally {
+    Deno.removeSignalListener("SIGINT", interrupt);
+    Deno.removeSignalListener("SIGTERM", interrupt);
+    remove();
+  }
+}
+
+/** Runs every contender once a turn, beginning with another one in each. */
+async function takeTurns(
+  tools: Tools,
+  all: readonly Contender[],
+  kind: CacheKind,
+  turns: number,
+): Promise<Map<Contender, Sample[]>> {
+  const samples = new Map(all.map((contender) => [contender, [] as Sample[]]));
+  for (let turn = 0; turn < turns; turn++) {
+    for (let index = 0; index < all.length; index++) {
+      const contender = all[(index + turn) % all.length]!;
+      await setCache(tools, contender.files, kind);
+      samples.get(contender)!.push(await contender.run());
+    }
+  }
+  return samples;
+}
+
+/**
+ * Brings the files into the page cache, or out of it.
+ *
+ * @throws {Error} if that does not work
+ */
+async function setCache(tools: Tools, files: readonly string[], kind: CacheKind): Promise<void> {
+  if (kind === "hot") {
+    const { cached, total } = await tools.pageCache("state", files);
+    if (cached === total) return;
+    const warmed = await tools.pageCache("warm", files);
+    if (warmed.cached === null || warmed.cached === total) return;
+    throw new Error(`Cannot measure hot: of ${total} bytes only ${warmed.cached} stay in the page cache`);
+  }
+  const { cached } = await tools.pageCache("drop", files);
+  if (cached === null) console.error("warning: this system cannot tell whether the files are really cold");
+  else if (cached > 0) throw new Error(`Cannot measure cold: the page cache still holds ${cached} bytes`);
+}
+
+try {
+  await main(Deno.args);
+} catch (error) {
+  const wrongUsage = error instanceof UsageError;
+  console.error(`error: ${(error as Error).message}${wrongUsage ? `\n\n${USAGE}` : ""}`);
+  Deno.exitCode = wrongUsage ? 2 : 1;
+}

@@ -1,0 +1,98 @@
+/**
+ * Who takes part, and how each is run: every run is a process of its own, with a fresh destination.
+ */
+import type { OpenOptions } from "../../mod.ts";
+import type { Data } from "./data.ts";
+import type { Sample } from "./sample.ts";
+import { output, type Tools } from "./tools.ts";
+
+/** Whether the page cache holds the files. */
+export type CacheKind = "hot" | "cold";
+
+/** Who takes part. */
+export interface Contender {
+  /** Its name in the table. */
+  readonly name: string;
+  /** Whether it is a variant of the limit probe: the best of them is the limit. */
+  readonly isLimit: boolean;
+  /** In which states of the page cache it makes sense. */
+  readonly kinds: readonly CacheKind[];
+  /** The files that it reads. */
+  readonly files: readonly string[];
+  /** Runs it once. */
+  run(): Promise<Sample>;
+}
+
+const BOTH: readonly CacheKind[] = ["hot", "cold"];
+
+/** All that can take part on this machine. */
+export async function contenders(tools: Tools, { shards, oneFile }: Data): Promise<Contender[]> {
+  const peers: Record<string, string> = await probePython();
+  const names: Record<string, string> = {
+    safetensors: "safetensors load_file + clone",
+    fastsafetensors: "fastsafetensors, nogds",
+  };
+  return [
+    ...[1, 2, 4, 8].flatMap((threads) => [
+      limit(tools, shards, ["hot"], [], threads),
+      limit(tools, shards, ["cold"], ["-d"], threads),
+      limit(tools, shards, ["cold"], ["-d", "-p"], threads),
+    ]),
+    thisLoader("this loader", shards),
+    thisLoader("this loader, BF16 cast to F32", shards, { dtype: "F32" }),
+    ...oneFile ? [thisLoader("this loader, one file of that size", [oneFile])] : [],
+    {
+      name: "Deno.readFile + views",
+      isLimit: false,
+      kinds: BOTH,
+      files: shards,
+      run: () => sample(Deno.execPath(), ["run", "-A", pathOf("read_file.ts"), ...shards]),
+    },
+    ...Object.entries(peers).map(([peer, version]): Contender => ({
+      name: `${names[peer]} (${version})`,
+      isLimit: false,
+      kinds: BOTH,
+      files: shards,
+      run: () => sample("python3", [pathOf("peers.py"), peer, ...shards]),
+    })),
+  ];
+}
+
+function limit(
+  tools: Tools,
+  files: readonly string[],
+  kinds: readonly CacheKind[],
+  flags: readonly string[],
+  threads: number,
+): Contender {
+  const way = flags.includes("-p") ? "O_DIRECT, populate" : flags.includes("-d") ? "O_DIRECT" : "buffered";
+  return {
+    name: `limit: ${way}, ${threads} thread${threads === 1 ? "" : "s"}`,
+    isLimit: true,
+    kinds,
+    files,
+    run: async () => ({ seconds: await tools.limit([...flags, "-t", String(threads)], files) }),
+  };
+}
+
+function thisLoader(name: string, files: readonly string[], options: OpenOptions = {}): Contender {
+  const args = ["run", "-A", pathOf("this_loader.ts"), JSON.stringify(options), ...files];
+  return { name, isLimit: false, kinds: BOTH, files, run: () => sample(Deno.execPath(), args) };
+}
+
+async function sample(command: string, args: readonly string[]): Promise<Sample> {
+  return JSON.parse(await output(command, args));
+}
+
+async function probePython(): Promise<Record<string, string>> {
+  try {
+    return JSON.parse(await output("python3", [pathOf("peers.py"), "probe"]));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return {};
+    throw error;
+  }
+}
+
+function pathOf(file: string): string {
+  return new URL(`./${file}`, import.meta.url).pathname;
+}

@@ -1,0 +1,42 @@
+/**
+ * What one run of a contender gives, and what the contenders in Deno share in measuring it.
+ */
+
+/** One run in a process of its own, with a fresh destination. */
+export interface Sample {
+  /** Seconds from naming the files to the last byte. */
+  readonly seconds: number;
+  /** The most resident memory that the process ever had, in bytes, without the destination. */
+  readonly beyondDestination?: number;
+  /** The longest time that the event loop was not served, in milliseconds. */
+  readonly stall?: number;
+  /** Which way the loader took. */
+  readonly path?: string | null;
+  /** Lanes of the loader. */
+  readonly threads?: number;
+}
+
+/** The most resident memory that this process ever had, in bytes. */
+export function peakMemory(): number {
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(Deno.readTextFileSync("/proc/self/status"))![1]) * 1024;
+}
+
+/** Watches how long the event loop is not served, from now until it is asked. */
+export class StallWatch {
+  #longest = 0;
+  #last = performance.now();
+  readonly #timer = setInterval(() => this.#tick(), 1);
+
+  /** The longest time between two turns, in milliseconds, less the millisecond that lies between them anyway. */
+  stop(): number {
+    this.#tick();
+    clearInterval(this.#timer);
+    return Math.max(0, this.#longest - 1);
+  }
+
+  #tick(): void {
+    const now = performance.now();
+    this.#longest = Math.max(this.#longest, now - this.#last);
+    this.#last = now;
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * The C programs of the measurements: built when they are needed, into a folder of the run.
+ */
+
+const SOURCES = {
+  limit: new URL("../limit/limit.c", import.meta.url).pathname,
+  pageCache: new URL("./page_cache.c", import.meta.url).pathname,
+};
+
+/** What the page cache holds of some files. */
+export interface CacheState {
+  /** Bytes that are cached; null where the system cannot tell (Linux before 6.5). */
+  readonly cached: number | null;
+  /** Bytes in all. */
+  readonly total: number;
+}
+
+/** The built programs. */
+export class Tools {
+  readonly #folder: string;
+
+  private constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  /**
+   * Builds them.
+   *
+   * @throws {Error} if there is no C compiler
+   */
+  static async build(folder: string): Promise<Tools> {
+    for (const [name, source] of Object.entries(SOURCES)) {
+      const flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"];
+      await output("cc", [...flags, "-o", `${folder}/${name}`, source, "-lpthread"]);
+    }
+    return new Tools(folder);
+  }
+
+  /** Seconds that plain reads of the files into a fresh destination take. */
+  async limit(args: readonly string[], files: readonly string[]): Promise<number> {
+    return Number(await output(`${this.#folder}/limit`, [...args, ...files]));
+  }
+
+  /** Looks at what is cached of the files, after dropping it or reading all of it. */
+  async pageCache(action: "state" | "drop" | "warm", files: readonly string[]): Promise<CacheState> {
+    const printed = await output(`${this.#folder}/pageCache`, [action, ...files]);
+    const [cached, total] = printed.split(" ").map(Number) as [number, number];
+    return { cached: cached < 0 ? null : cached, total };
+  }
+}
+
+/**
+ * What a program prints.
+ *
+ * @throws {Error} if it fails, with what it complained about
+ */
+export async function output(command: string, args: readonly string[]): Promise<string> {
+  const { success, code, stdout, stderr } = await new Deno.Command(command, {
+    args: [...args],
+    stdout: "piped",
+    stderr: "piped",
+    env: { NO_COLOR: "1" },
+  }).output();
+  const decoder = new TextDecoder();
+  if (success) return decoder.decode(stdout).trim();
+  const lines = decoder.decode(stderr).trim().split("\n");
+  const complaint = lines.find((line) => /error/i.test(line)) ?? lines.at(-1);
+  throw new Error(`Cannot run "${command} ${args[0]}": status ${code}: ${complaint}`);
+}

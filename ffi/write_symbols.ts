@@ -1,0 +1,71 @@
+/**
+ * The symbols of native/fst_write.h, each parameter with its C declaration.
+ */
+
+/** Creating, filling, syncing and renaming files. What may wait for storage is `nonblocking`. */
+export const WRITE_SYMBOLS = {
+  fst_write_create: {
+    parameters: [
+      "buffer", // const char *path
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_write_open_direct: {
+    parameters: [
+      "i32", // int32_t fd
+    ],
+    result: "i32",
+  },
+  fst_write_allocate: {
+    parameters: [
+      "i32", // int32_t fd
+      "u64", // uint64_t size
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_write_range: {
+    parameters: [
+      "i32", // int32_t fd
+      "i32", // int32_t fd_direct
+      "buffer", // const void *source
+      "u64", // uint64_t count
+      "u64", // uint64_t offset
+      "u32", // uint32_t from
+      "u32", // uint32_t to
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_write_sync: {
+    parameters: [
+      "i32", // int32_t fd
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_path_rename: {
+    parameters: [
+      "buffer", // const char *from
+      "buffer", // const char *to
+      "i32", // int32_t replace
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_folder_sync: {
+    parameters: [
+      "buffer", // const char *path
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_write_abandoned: {
+    parameters: [
+      "buffer", // const char *path
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+} as const satisfies Deno.ForeignLibraryInterface;

@@ -1,0 +1,149 @@
+/*
+ * Process groups in the shim: MPI and NCCL, opened at run time by the first call that needs them.
+ *
+ * A call runs on the thread that makes it until it is done, has failed, or its time is up; no thread holds a lock while
+ * it waits. The caller lets the calls of one group follow one another. Whatever a rank waits for, it learns within
+ * milliseconds when another rank fails or leaves.
+ */
+#ifndef FST_GROUP_H
+#define FST_GROUP_H
+
+#include "fst.h"
+
+/* What a rank can call. */
+enum fst_group_kind {
+  FST_GROUP_BROADCAST = 1,
+  FST_GROUP_SCATTER = 2,
+  FST_GROUP_SEND = 3,
+  FST_GROUP_RECEIVE = 4,
+  FST_GROUP_BARRIER = 5,
+  FST_GROUP_AGREE = 6,
+  FST_GROUP_GATHER = 7, /* how many bytes each rank has for all the others */
+  FST_GROUP_SPREAD = 8, /* those bytes: follows FST_GROUP_GATHER at once, and is not compared again */
+  FST_GROUP_SPLIT = 9,
+};
+
+/* How a call ended. */
+enum fst_group_status {
+  FST_GROUP_DONE = 0,
+  FST_GROUP_REFUSED = 1,   /* a rank has said that it failed: `other` */
+  FST_GROUP_DIFFERENT = 2, /* two ranks called different things: `reference` and `other` */
+  FST_GROUP_GONE = 3,      /* a rank has failed or left: failed_rank, and in `message` why, if it has said so */
+  FST_GROUP_TIMED_OUT = 4, /* nothing moved: failed_rank, or -1; in `message` the ranks that did not take part */
+  FST_GROUP_CANCELLED = 5, /* by `cancelled`, or because the process ends */
+  FST_GROUP_LIBRARY = 6,   /* MPI or NCCL failed: `code` and its text in `message` */
+  FST_GROUP_CUDA = 7,      /* libcudart failed: `code` and its text in `message` */
+  FST_GROUP_MEMORY = 8,    /* no memory for what the call itself needs */
+};
+
+/* What a rank says of its call, to be compared with what the others say. */
+typedef struct fst_group_record {
+  uint32_t kind;
+  int32_t root; /* of SEND and RECEIVE: the rank that sends */
+  uint32_t tag;
+  uint32_t reserved;
+  uint64_t sequence; /* calls of all ranks before this one */
+  uint64_t bytes;
+  uint64_t label; /* hash of what the call is about */
+  /* Up to here all ranks must say the same. */
+  uint64_t own_bytes; /* SCATTER: what this rank expects; GATHER: what it has */
+  int32_t rank;
+  uint32_t failed;
+  uint32_t text_bytes;
+  char text[452]; /* the label, or why it failed */
+} fst_group_record;
+static_assert(sizeof(fst_group_record) == 512, "src/group/call_record.ts knows this layout");
+#define FST_GROUP_COMPARED offsetof(fst_group_record, own_bytes)
+
+typedef struct fst_group_call {
+  uint64_t send_address; /* on a device; 0: the host buffer that the call names */
+  uint64_t send_bytes;
+  uint64_t receive_address;
+  uint64_t receive_bytes;
+  int32_t send_device; /* -1: host */
+  int32_t receive_device;
+  uint64_t timeout_us;  /* without any movement */
+  uint64_t piece_bytes; /* of one message, at most 1 GiB; the same on every rank */
+  _Atomic uint32_t cancelled;
+  int32_t status; /* enum fst_group_status; this and all below is written by the shim, but for `own` */
+  int32_t failed_rank;
+  int32_t code;
+  char message[512];
+  fst_group_record own;
+  fst_group_record reference;
+  fst_group_record other;
+} fst_group_call;
+static_assert(sizeof(fst_group_call) == 2120, "ffi/group_call.ts knows this layout");
+
+/* ---- MPI (mpi_*.c) ---- */
+
+typedef struct fst_mpi_info {
+  int32_t rank, size; /* in the world */
+  int32_t cuda_aware; /* whether the library takes device pointers */
+  char family[28];    /* "Open MPI", "MPICH", "MPI ABI" */
+} fst_mpi_info;
+static_assert(sizeof(fst_mpi_info) == 40, "ffi/mpi.ts knows this layout");
+
+/*
+ * Opens and initialises MPI, once; 0, or -1 with what is wrong in `message`, which otherwise gets the library's path.
+ * The end of the process finalises it.
+ */
+FST_EXPORT int32_t fst_mpi_open(fst_mpi_info *info, uint64_t timeout_us, char *message, uint64_t size);
+
+typedef struct fst_mpi_group fst_mpi_group;
+
+typedef struct fst_mpi_group_info {
+  fst_mpi_group *group;
+  int32_t rank, size;
+} fst_mpi_group_info;
+static_assert(sizeof(fst_mpi_group_info) == 16, "ffi/mpi.ts knows this layout");
+
+/*
+ * Makes a group of all ranks of the world (parent NULL), or of those of `parent` that give the same color, in the order
+ * of their keys. Every rank calls it. In `call` only timeout_us and cancelled are read.
+ */
+FST_EXPORT int32_t fst_mpi_group_make(fst_mpi_group *parent, int32_t color, int32_t key, fst_group_call *call,
+                                      fst_mpi_group_info *info);
+
+/*
+ * Makes one call. `lengths` has an entry a rank: of SCATTER the bytes for each, at the root; of GATHER and SPREAD the
+ * bytes of each, filled in by GATHER. `staged` 1: device memory goes through host memory even if MPI takes it.
+ */
+FST_EXPORT int32_t fst_mpi_run(fst_mpi_group *group, fst_group_call *call, const void *send, void *receive,
+                               uint64_t *lengths, int32_t staged);
+
+/* Tells the other ranks that the group is at its end, and whose fault that is. */
+FST_EXPORT int32_t fst_mpi_fail(fst_mpi_group *group, int32_t rank, const char *text);
+
+/* Whether another rank has failed or left: 1, with failed_rank and `message` filled in; else 0. Does not wait. */
+FST_EXPORT int32_t fst_mpi_watch(fst_mpi_group *group, fst_group_call *call);
+
+/* Leaves the group. The other ranks are told, and no call may be under way or follow. */
+FST_EXPORT int32_t fst_mpi_leave(fst_mpi_group *group);
+
+/* What the other ranks are told should the process end with an error status. */
+FST_EXPORT void fst_mpi_last_words(const char *text);
+
+/* ---- NCCL (nccl.c) ---- */
+
+#define FST_NCCL_ID_BYTES 128
+
+/* Opens libnccl and libcudart; 0, or -1 with what is wrong in `message`, which otherwise gets the library's path. */
+FST_EXPORT int32_t fst_nccl_open(int32_t *version, char *message, uint64_t size);
+
+/* Makes the id that all ranks of a new communicator share. Statuses here and below: enum fst_group_status. */
+FST_EXPORT int32_t fst_nccl_make_id(uint8_t *id, fst_group_call *call);
+
+typedef struct fst_nccl_group fst_nccl_group;
+
+/* Makes a communicator on the device call->send_device, together with the other ranks; *group is 0 if it failed. */
+FST_EXPORT int32_t fst_nccl_make(const uint8_t *id, int32_t rank, int32_t size, fst_group_call *call,
+                                 fst_nccl_group **group);
+
+/* BROADCAST, SCATTER, SEND or RECEIVE of device memory; `lengths` as for fst_mpi_run. Nothing is compared here. */
+FST_EXPORT int32_t fst_nccl_run(fst_nccl_group *group, fst_group_call *call, const uint64_t *lengths);
+
+/* Frees the group, after its work is done (abort 0) or in the midst of it (abort 1). */
+FST_EXPORT int32_t fst_nccl_free(fst_nccl_group *group, int32_t abort);
+
+#endif

@@ -1,0 +1,95 @@
+/* libmpi without mpi.h: which family it is decides what handles and constants look like. */
+#define _GNU_SOURCE /* dlinfo */
+#include <dlfcn.h>
+#include <link.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "library.h"
+#include "mpi.h"
+
+#define OPEN_MPI "libmpi.so.40"
+#define MPICH "libmpi.so.12", "libmpich.so.12"
+#define OTHERS "libmpi.so", "libmpi_abi.so.0"
+
+/* Both families may be installed: the one whose launcher started this process goes first. */
+static fst_library_place place(void) {
+  static const char *const open_mpi_first[] = {OPEN_MPI, MPICH, OTHERS, NULL};
+  static const char *const mpich_first[] = {MPICH, OPEN_MPI, OTHERS, NULL};
+  const int by_mpich = !getenv("OMPI_COMM_WORLD_SIZE") && getenv("PMI_SIZE");
+  return (fst_library_place){"FASTSAFETENSORS_MPI_LIB", by_mpich ? mpich_first : open_mpi_first, NULL};
+}
+
+/* Its file is called libmpi_abi: the functions alone do not tell, other libraries have them as well. */
+static int has_standard_abi(void *library) {
+  struct link_map *map = NULL;
+  if (dlinfo(library, RTLD_DI_LINKMAP, &map) != 0 || !map) return 0;
+  char *path = realpath(map->l_name, NULL);
+  if (!path) return 0;
+  const char *slash = strrchr(path, '/');
+  int standard = strncmp(slash ? slash + 1 : path, "libmpi_abi.", 11) == 0;
+  free(path);
+  return standard;
+}
+
+static void define(fst_mpi_library *mpi, void *library) {
+  void *world = dlsym(library, "ompi_mpi_comm_world");
+  mpi->thread_serialized = 2;
+  mpi->thread_multiple = 3;
+  if (has_standard_abi(library)) {
+    mpi->family = "MPI ABI";
+    mpi->world = 0x101;
+    mpi->byte = 0x247;
+    mpi->any_source = -1;
+    mpi->thread_serialized = 2048;
+    mpi->thread_multiple = 4096;
+  } else if (world) {
+    mpi->family = "Open MPI";
+    mpi->world = (uintptr_t)world;
+    mpi->byte = (uintptr_t)dlsym(library, "ompi_mpi_byte");
+    mpi->any_source = -1;
+  } else {
+    mpi->family = "MPICH";
+    mpi->world = 0x44000000;
+    mpi->byte = 0x4c00010d;
+    mpi->any_source = -2;
+  }
+}
+
+#define FUNCTION(name) {#name, offsetof(fst_mpi_library, name), 0}
+static const fst_library_symbol SYMBOLS[] = {
+  FUNCTION(MPI_Initialized),
+  FUNCTION(MPI_Init_thread),
+  FUNCTION(MPI_Query_thread),
+  FUNCTION(MPI_Finalized),
+  FUNCTION(MPI_Finalize),
+  FUNCTION(MPI_Abort),
+  FUNCTION(MPI_Error_string),
+  FUNCTION(MPI_Comm_rank),
+  FUNCTION(MPI_Comm_size),
+  FUNCTION(MPI_Comm_create_errhandler),
+  FUNCTION(MPI_Comm_set_errhandler),
+  FUNCTION(MPI_Comm_idup),
+  FUNCTION(MPI_Comm_split),
+  FUNCTION(MPI_Comm_free),
+  FUNCTION(MPI_Isend),
+  FUNCTION(MPI_Irecv),
+  FUNCTION(MPI_Ibcast),
+  FUNCTION(MPI_Iallgather),
+  FUNCTION(MPI_Iprobe),
+  FUNCTION(MPI_Test),
+  FUNCTION(MPI_Cancel),
+  {"MPIX_Query_cuda_support", offsetof(fst_mpi_library, MPIX_Query_cuda_support), 1},
+};
+#undef FUNCTION
+
+const fst_mpi_library *fst_mpi_library_open(char *message, size_t size) {
+  static fst_mpi_library mpi; /* its only caller holds the process's lock */
+  const fst_library_place where = place();
+  void *library = fst_library_open(&where, message, size);
+  if (!library) return NULL;
+  if (fst_library_bind(library, SYMBOLS, sizeof SYMBOLS / sizeof *SYMBOLS, &mpi, message, size) != 0) return NULL;
+  define(&mpi, library);
+  return &mpi;
+}

@@ -1,0 +1,342 @@
+/*
+ * MPI in this process: its start, its end, and what the ranks tell one another outside of calls.
+ *
+ * A rank that fails or leaves says so in a short message to every other rank ("notice"). Whoever waits in a call reads
+ * notices meanwhile, so nobody waits for a rank that will not come. At the end of the process MPI is finalised; if
+ * that cannot work, because the bytes of an abandoned call are still under way, it is aborted, after a time in which
+ * the others can end by themselves.
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "mpi.h"
+
+enum {
+  GRACE_MS = 5000, /* for the others to end by themselves, before they are aborted */
+  SENDING_MS = 1000,
+  ORPHANS = 8,
+};
+
+typedef struct notice {
+  uint64_t group;
+  uint64_t sequence; /* calls of the group that the sender has done */
+  int32_t from;      /* rank in the world */
+  int32_t blamed;    /* rank in the group */
+  uint32_t kind;
+  uint32_t reserved;
+  char text[480];
+} notice;
+static_assert(sizeof(notice) == 512, "short enough for every library to send it at once");
+
+fst_mpi_process fst_mpi;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static fst_mpi_group everyone; /* all ranks of the world, for notices only */
+static notice arriving;
+static fst_mpi_handle arrival; /* the request that receives it; 0: none */
+static notice orphans[ORPHANS]; /* of groups that are not made here yet */
+static int orphan_count;
+static char last_words[sizeof arriving.text];
+
+void fst_mpi_lock(void) {
+  pthread_mutex_lock(&mutex);
+}
+
+void fst_mpi_unlock(void) {
+  pthread_mutex_unlock(&mutex);
+}
+
+static void pause_ms(long ms) {
+  struct timespec time = {ms / 1000, ms % 1000 * 1000000};
+  nanosleep(&time, NULL);
+}
+
+/* ---- Notices ---- */
+
+static int rank_of(const fst_mpi_group *group, int member) {
+  for (int rank = 0; rank < group->size; rank++) {
+    if (group->members[rank] == member) return rank;
+  }
+  return -1;
+}
+
+static void take(fst_mpi_group *group, const notice *said) {
+  int rank = rank_of(group, said->from);
+  if (rank < 0) return;
+  if (said->kind == FST_MPI_HURRY) {
+    group->hurried = said->sequence + 1;
+    return;
+  }
+  if (group->left[rank] == UINT64_MAX) group->left[rank] = said->sequence;
+  if (said->kind != FST_MPI_FAILED || group->failed) return;
+  group->failed = 1;
+  group->failed_rank = said->blamed;
+  snprintf(group->failure, sizeof group->failure, "%.*s", (int)sizeof said->text - 1, said->text);
+}
+
+static void heed(const notice *said) {
+  if (said->kind == FST_MPI_EXIT) {
+    take(&everyone, said);
+    return;
+  }
+  for (fst_mpi_group *group = fst_mpi.groups; group; group = group->next) {
+    if (group->id == said->group) {
+      take(group, said);
+      return;
+    }
+  }
+  if (orphan_count < ORPHANS) orphans[orphan_count++] = *said;
+}
+
+void fst_mpi_listen(void) {
+  const fst_mpi_library *mpi = fst_mpi.library;
+  char status[64];
+  for (int arrived = 1; arrived;) {
+    if (arrival == 0 && mpi->MPI_Irecv(&arriving, sizeof arriving, mpi->byte, mpi->any_source, FST_MPI_TAG_NOTICE,
+                                       everyone.comm, &arrival) != 0) {
+      arrival = 0;
+      return;
+    }
+    if (mpi->MPI_Test(&arrival, &arrived, status) != 0) return;
+    if (!arrived) return;
+    arrival = 0;
+    heed(&arriving);
+  }
+}
+
+void fst_mpi_tell(const fst_mpi_group *group, enum fst_mpi_notice_kind kind, int only, int32_t blamed,
+                  const char *text) {
+  const fst_mpi_library *mpi = fst_mpi.library;
+  notice *said = calloc(1, sizeof *said);
+  fst_mpi_handle *requests = calloc((size_t)group->size, sizeof *requests);
+  if (!said || !requests) {
+    free(said);
+    free(requests);
+    return;
+  }
+  *said = (notice){group->id, group->completed, fst_mpi.rank, blamed, kind, 0, ""};
+  snprintf(said->text, sizeof said->text, "%s", text);
+  for (int rank = 0; rank < group->size; rank++) {
+    if (rank == group->rank || (only >= 0 && rank != only)) continue;
+    if (mpi->MPI_Isend(said, sizeof *said, mpi->byte, group->members[rank], FST_MPI_TAG_NOTICE, everyone.comm,
+                       &requests[rank]) != 0) {
+      requests[rank] = 0;
+    }
+  }
+  int pending = 1;
+  for (int waited = 0; pending && waited < SENDING_MS; waited++) {
+    pending = fst_mpi_take_back(requests, group->size, 0);
+    if (pending) pause_ms(1);
+  }
+  if (pending) {
+    fst_mpi.stuck = 1; /* its memory stays */
+    return;
+  }
+  free(said);
+  free(requests);
+}
+
+int fst_mpi_gone(const fst_mpi_group *group, int only, fst_group_call *call) {
+  for (int rank = 0; rank < group->size; rank++) {
+    if ((only >= 0 && rank != only) || group->left[rank] > group->completed) continue;
+    call->failed_rank = group->failed ? group->failed_rank : rank;
+    snprintf(call->message, sizeof call->message, "%s", group->failed ? group->failure : "");
+    return 1;
+  }
+  return 0;
+}
+
+void fst_mpi_enlist(fst_mpi_group *group) {
+  group->next = fst_mpi.groups;
+  fst_mpi.groups = group;
+  int kept = 0;
+  for (int i = 0; i < orphan_count; i++) {
+    if (orphans[i].group == group->id) take(group, &orphans[i]);
+    else orphans[kept++] = orphans[i];
+  }
+  orphan_count = kept;
+}
+
+void fst_mpi_delist(fst_mpi_group *group) {
+  fst_mpi_group **link = &fst_mpi.groups;
+  while (*link && *link != group) link = &(*link)->next;
+  if (*link) *link = group->next;
+}
+
+/* ---- The end ---- */
+
+void fst_mpi_last_words(const char *text) {
+  fst_mpi_lock();
+  snprintf(last_words, sizeof last_words, "%s", text);
+  fst_mpi_unlock();
+}
+
+static int all_have_ended(void) {
+  for (int rank = 0; rank < everyone.size; rank++) {
+    if (rank != everyone.rank && everyone.left[rank] == UINT64_MAX) return 0;
+  }
+  return 1;
+}
+
+static void finalize(void) {
+  const fst_mpi_library *mpi = fst_mpi.library;
+  if (arrival != 0) fst_mpi_take_back(&arrival, 1, 1);
+  int finalized = 0;
+  mpi->MPI_Finalized(&finalized);
+  if (!finalized) mpi->MPI_Finalize();
+}
+
+static void end(int status, void *unused) {
+  (void)unused;
+  fst_mpi_set_ending();
+  struct timespec until;
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_sec += 2;
+  const int locked = pthread_mutex_timedlock(&mutex, &until) == 0;
+  const fst_mpi_library *mpi = fst_mpi.library;
+  if (!locked) { /* a thread hangs within the library */
+    mpi->MPI_Abort(mpi->world, status ? status : 1);
+    _exit(status ? status : 1);
+  }
+  char why[sizeof last_words];
+  snprintf(why, sizeof why, "%s", last_words);
+  if (!*why) snprintf(why, sizeof why, "it ended with exit status %d", status);
+  for (fst_mpi_group *group = fst_mpi.groups; group; group = group->next) {
+    fst_mpi_tell(group, status ? FST_MPI_FAILED : FST_MPI_LEFT, -1, group->rank, why);
+  }
+  fst_mpi_tell(&everyone, FST_MPI_EXIT, -1, everyone.rank, "");
+  if (status != 0 || fst_mpi.stuck) {
+    for (int waited = 0; !all_have_ended() && waited < GRACE_MS; waited++) {
+      fst_mpi_listen();
+      pause_ms(1);
+    }
+    if (fst_mpi.stuck || !all_have_ended()) {
+      mpi->MPI_Abort(mpi->world, status ? status : 1);
+      _exit(status ? status : 1);
+    }
+  }
+  finalize();
+  fst_mpi_unlock();
+}
+
+/* ---- The start ---- */
+
+static void ignore(fst_mpi_handle *comm, int *code, ...) {
+  (void)comm, (void)code; /* installed so that functions give their code instead of ending the process */
+}
+
+/* A library under another family's launcher does not see the other ranks: every rank would be alone in a world. */
+static int fits_launcher(const fst_mpi_library *mpi, const char *path, int size, char *message, size_t bytes) {
+  const char *variable = getenv("OMPI_COMM_WORLD_SIZE") ? "OMPI_COMM_WORLD_SIZE" : "PMI_SIZE";
+  const char *text = getenv(variable);
+  if (!text || atoi(text) == size) return 1;
+  snprintf(message, bytes,
+           "the launcher started %s ranks (%s), and \"%.300s\" (%s) sees %d: use the launcher that belongs to the "
+           "library, or name the launcher's library in FASTSAFETENSORS_MPI_LIB",
+           text, variable, path, mpi->family, size);
+  return 0;
+}
+
+static int start(const fst_mpi_library *mpi, const char *path, char *message, size_t bytes) {
+  int initialized = 0, level = 0, code = mpi->MPI_Initialized(&initialized);
+  if (code == 0 && initialized) {
+    code = mpi->MPI_Query_thread(&level);
+  } else if (code == 0) {
+    /* A world of one needs no daemon; where the launcher's program is missing Open MPI would end the process. */
+    if (!getenv("OMPI_COMM_WORLD_SIZE") && !getenv("PMIX_RANK")) setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+    code = mpi->MPI_Init_thread(NULL, NULL, mpi->thread_multiple, &level);
+    if (code == 0) on_exit(end, NULL);
+  }
+  fst_mpi_handle errhandler = 0;
+  if (code == 0) code = mpi->MPI_Comm_create_errhandler(ignore, &errhandler);
+  if (code == 0) code = mpi->MPI_Comm_set_errhandler(mpi->world, errhandler);
+  if (code == 0) code = mpi->MPI_Comm_rank(mpi->world, &fst_mpi.rank);
+  if (code == 0) code = mpi->MPI_Comm_size(mpi->world, &fst_mpi.size);
+  if (code != 0) {
+    snprintf(message, bytes, "\"%.300s\" (%s) gives error %d when it starts", path, mpi->family, code);
+    return -1;
+  }
+  if (level < mpi->thread_serialized) {
+    snprintf(message, bytes, "\"%.300s\" (%s) allows calls from one thread only", path, mpi->family);
+    return -1;
+  }
+  return fits_launcher(mpi, path, fst_mpi.size, message, bytes) ? 0 : -1;
+}
+
+static int copied(void *state, fst_group_call *call) {
+  int done = fst_mpi_test(state, call);
+  return done < 0 ? FST_MPI_FAILURE : done ? FST_MPI_FINISHED : FST_MPI_IDLE;
+}
+
+/* A communicator for notices, so that they meet no other messages. */
+static int make_everyone(const fst_mpi_library *mpi, uint64_t timeout_us, char *message, size_t bytes) {
+  fst_group_call call = {.timeout_us = timeout_us};
+  fst_mpi_handle request = 0;
+  everyone.rank = fst_mpi.rank;
+  everyone.size = fst_mpi.size;
+  everyone.members = malloc((size_t)fst_mpi.size * sizeof *everyone.members);
+  everyone.left = malloc((size_t)fst_mpi.size * sizeof *everyone.left);
+  if (!everyone.members || !everyone.left) {
+    snprintf(message, bytes, "there is no memory for a list of %d ranks", fst_mpi.size);
+    return -1;
+  }
+  for (int rank = 0; rank < fst_mpi.size; rank++) {
+    everyone.members[rank] = rank;
+    everyone.left[rank] = UINT64_MAX;
+  }
+  static fst_mpi_handle copy; /* written when the request is done, which may be after this function */
+  int code = mpi->MPI_Comm_idup(mpi->world, &copy, &request);
+  if (code != 0) {
+    fst_mpi_trouble(&call, "MPI_Comm_idup", code);
+  } else {
+    fst_mpi_unlock();
+    fst_mpi_wait(NULL, &call, -1, FST_MPI_MEETING, copied, &request);
+    fst_mpi_lock();
+    if (call.status == FST_GROUP_DONE) {
+      everyone.comm = copy;
+      return 0;
+    }
+    fst_mpi.stuck = 1;
+  }
+  snprintf(message, bytes, "%s", *call.message ? call.message : "not every rank of the launcher made a group in time");
+  return -1;
+}
+
+static int open_locked(uint64_t timeout_us, char *message, size_t size) {
+  static char path[1024], refusal[1024];
+  if (everyone.comm != 0) {
+    snprintf(message, size, "%s", path);
+    return 0;
+  }
+  if (!*refusal) { /* once refused, always refused: MPI cannot be started twice */
+    const fst_mpi_library *mpi = fst_mpi_library_open(message, size);
+    if (!mpi) return -1;
+    snprintf(path, sizeof path, "%s", message);
+    fst_mpi.library = mpi;
+    if (start(mpi, path, refusal, sizeof refusal) == 0 && make_everyone(mpi, timeout_us, refusal, sizeof refusal) == 0) {
+      fst_mpi_listen();
+      return 0;
+    }
+  }
+  snprintf(message, size, "%s", refusal);
+  return -1;
+}
+
+int32_t fst_mpi_open(fst_mpi_info *info, uint64_t timeout_us, char *message, uint64_t size) {
+  static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;
+  pthread_mutex_lock(&opening);
+  fst_mpi_lock();
+  int status = open_locked(timeout_us, message, size);
+  const fst_mpi_library *mpi = fst_mpi.library;
+  if (status == 0) {
+    *info = (fst_mpi_info){fst_mpi.rank, fst_mpi.size, 0, ""};
+    info->cuda_aware = mpi->MPIX_Query_cuda_support && mpi->MPIX_Query_cuda_support() == 1;
+    snprintf(info->family, sizeof info->family, "%s", mpi->family);
+  }
+  fst_mpi_unlock();
+  pthread_mutex_unlock(&opening);
+  return status;
+}

@@ -1,0 +1,59 @@
+/**
+ * Tensors to the bytes of a safetensors file.
+ */
+import { SafeTensorsError } from "../errors.ts";
+import type { DType } from "../format/dtype.ts";
+import { layoutHeader } from "../format/header_writer.ts";
+
+/** What is needed to write a tensor; a {@linkcode HostTensor} has it. */
+export interface TensorInput {
+  /** Element type. */
+  readonly dtype: DType;
+  /** Elements along each dimension. */
+  readonly shape: readonly number[];
+  /** The elements in row-major order, little-endian: any view of exactly their bytes. */
+  readonly data: ArrayBufferView;
+}
+
+/** Tensors by name. */
+export type TensorInputs = Readonly<Record<string, TensorInput>> | Iterable<readonly [string, TensorInput]>;
+
+/**
+ * The bytes of a safetensors file with these tensors, as the reference implementation would write them.
+ *
+ * @throws {SafeTensorsError} "InvalidTensorView" if data and shape do not fit; what else the format refuses
+ *
+ * @example Use
+ * ```ts
+ * import { deserialize, serialize } from "@x/fastsafetensors";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const file = serialize({ x: { dtype: "U8", shape: [2], data: new Uint8Array([1, 2]) } }, { format: "pt" });
+ * assertEquals(deserialize(file).get("x")!.data, new Uint8Array([1, 2]));
+ * ```
+ */
+export function serialize(
+  tensors: TensorInputs,
+  metadata?: Readonly<Record<string, string>> | ReadonlyMap<string, string>,
+): Uint8Array<ArrayBuffer> {
+  const inputs = new Map(isIterable(tensors) ? tensors : Object.entries(tensors));
+  const infos = inputs.entries().map(([name, { dtype, shape }]) => ({ name, dtype, shape }));
+  const { bytes, header } = layoutHeader(infos.toArray(), metadata);
+  const file = new Uint8Array(header.dataStart + header.dataLength);
+  file.set(bytes);
+  for (const { name, shape, dtype, begin, end } of header.tensors.values()) {
+    const { buffer, byteOffset, byteLength } = inputs.get(name)!.data;
+    if (byteLength !== end - begin) {
+      const message =
+        `Cannot write tensor "${name}": ${dtype} of shape [${shape}] is ${end - begin} bytes, ` +
+        `its data has ${byteLength}`;
+      throw new SafeTensorsError("InvalidTensorView", message, { tensor: name });
+    }
+    file.set(new Uint8Array(buffer, byteOffset, byteLength), header.dataStart + begin);
+  }
+  return file;
+}
+
+function isIterable(tensors: TensorInputs): tensors is Iterable<readonly [string, TensorInput]> {
+  return Symbol.iterator in tensors;
+}

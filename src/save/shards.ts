@@ -1,0 +1,82 @@
+/**
+ * Which tensor goes into which file, and what each file begins with.
+ */
+import { type Header } from "../format/header.ts";
+import { layoutHeader } from "../format/header_writer.ts";
+import { writeShardIndex } from "../format/shard_index.ts";
+import type { Item } from "./source.ts";
+
+/** A file to be written. */
+export interface Shard {
+  /** Its path, at the end. */
+  readonly path: string;
+  /** Its first bytes. */
+  readonly head: Uint8Array<ArrayBuffer>;
+  /** Where each tensor goes. */
+  readonly header: Header;
+  /** Bytes in all. */
+  readonly size: number;
+}
+
+/** The files of a save. */
+export interface ShardPlan {
+  readonly shards: readonly Shard[];
+  /** The index, if there is more than one shard. */
+  readonly index: { readonly path: string; readonly bytes: Uint8Array<ArrayBuffer> } | null;
+}
+
+const SUFFIX = ".safetensors";
+
+/** The path of the index that a sharded save to `path` writes. */
+export function indexPathOf(path: string): string {
+  return `${path}.index.json`;
+}
+
+/**
+ * Cuts tensors into shards in the order given, as the Hub's tools do: a shard is full when the next tensor would not
+ * fit; a tensor larger than that has a shard of its own. One shard has the path itself, several have
+ * `-00001-of-00003` before the suffix, and an index.
+ */
+export function planShards(
+  items: Iterable<Item>,
+  path: string,
+  maxShardBytes: number,
+  metadata: ReadonlyMap<string, string> | undefined,
+): ShardPlan {
+  const groups = cut(items, maxShardBytes);
+  const shards = groups.map((group, number) => {
+    const specs = group.map((item) => ({ name: item.name, dtype: item.to, shape: item.shape }));
+    const { bytes, header } = layoutHeader(specs, metadata);
+    const size = header.dataStart + header.dataLength;
+    return { path: shardPath(path, number, groups.length), head: bytes, header, size };
+  });
+  if (shards.length === 1) return { shards, index: null };
+  const weightMap = new Map<string, string>();
+  for (const shard of shards) {
+    const file = shard.path.slice(shard.path.lastIndexOf("/") + 1);
+    for (const name of shard.header.tensors.keys()) weightMap.set(name, file);
+  }
+  const total = shards.reduce((bytes, shard) => bytes + shard.header.dataLength, 0);
+  return { shards, index: { path: indexPathOf(path), bytes: writeShardIndex(weightMap, total) } };
+}
+
+function cut(items: Iterable<Item>, maxShardBytes: number): Item[][] {
+  const groups: Item[][] = [[]];
+  let size = 0;
+  for (const item of items) {
+    if (size > 0 && size + item.fileBytes > maxShardBytes) {
+      groups.push([]);
+      size = 0;
+    }
+    groups.at(-1)!.push(item);
+    size += item.fileBytes;
+  }
+  return groups;
+}
+
+function shardPath(path: string, number: number, count: number): string {
+  if (count === 1) return path;
+  const stem = path.endsWith(SUFFIX) ? path.slice(0, -SUFFIX.length) : path;
+  const digits = (value: number) => String(value).padStart(5, "0");
+  return `${stem}-${digits(number + 1)}-of-${digits(count)}${SUFFIX}`;
+}

@@ -1,0 +1,72 @@
+import { assertEquals, assertMatch } from "@std/assert";
+import { tempFolder, writeFile } from "../support/models.ts";
+
+const EXAMPLES = new URL("../../examples/", import.meta.url).pathname;
+
+/** Runs an example in a process of its own; its lines. What it makes for itself it makes in a folder that must be empty again. */
+async function run(example: string, ...args: string[]): Promise<string[]> {
+  await using folder = await tempFolder();
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", EXAMPLES + example, ...args],
+    env: { NO_COLOR: "1", TMPDIR: folder.path, HF_HOME: `${folder.path}/none` },
+  }).output();
+  const decoder = new TextDecoder();
+  if (!success) throw new Error(`${example} failed: ${decoder.decode(stderr)}`);
+  assertEquals([...Deno.readDirSync(folder.path)], []);
+  return decoder.decode(stdout).trimEnd().split("\n");
+}
+
+Deno.test("every example is tested", () => {
+  const names = [...Deno.readDirSync(EXAMPLES)].map(({ name }) => name).sort();
+  assertEquals(names, ["hugging_face_cache.ts", "run_single.ts", "slices.ts", "streaming.ts"]);
+});
+
+Deno.test("run_single.ts prints the tensors of its files", async () => {
+  const lines = await run("run_single.ts");
+  assertMatch(lines[0]!, /^a0: F16 \[16,8\] from .*\/a\.safetensors: 0, 1, 2, 3, …$/);
+  assertMatch(lines[1]!, /^b0: F16 \[16,8\] from .*\/b\.safetensors: 0, 1, 2, 3, …$/);
+  assertEquals(lines[2], "a0+b0: F16 [16,16]");
+  assertMatch(lines[3]!, /^2 tensors, 512 bytes in /);
+});
+
+Deno.test("run_single.ts takes files", async () => {
+  await using folder = await tempFolder();
+  const bytes = new Uint8Array(Int32Array.of(1, -2).buffer);
+  await writeFile(`${folder.path}/x`, [{ name: "x", dtype: "I32", shape: [2], bytes }]);
+  const lines = await run("run_single.ts", `${folder.path}/x`);
+  assertEquals(lines[0], `x: I32 [2] from ${folder.path}/x: 1, -2, …`);
+});
+
+Deno.test("slices.ts reads parts of a tensor", async () => {
+  const lines = await run("slices.ts");
+  assertEquals(lines.slice(0, -1), [
+    "table: F32 [1000,64], 256000 bytes",
+    "[3]        one row      [64], 256 bytes: 192, 193, 194, …",
+    "[-1]       the last     [64], 256 bytes: 63936, 63937, 63938, …",
+    "[10:12]    two rows     [2,64], 512 bytes: 640, 641, 642, …",
+    "[0:100:25] every 25th   [4,64], 1024 bytes: 0, 1, 2, …",
+    "[:, 0]     one column   [1000], 4000 bytes: 0, 64, 128, …",
+    "[..., 0:2] two columns  [1000,2], 8000 bytes: 0, 1, 64, …",
+  ]);
+  assertMatch(lines.at(-1)!, /^\d+ bytes were read$/);
+});
+
+Deno.test("streaming.ts gives out every tensor once, cast, and tells progress", async () => {
+  const lines = await run("streaming.ts");
+  const tensors = lines.filter((line) => line.startsWith("layers.")).sort();
+  assertEquals(
+    tensors,
+    Array.from({ length: 8 }, (_, n) => `layers.${n}.weight: F32 [256,256], largest ${n}`),
+  );
+  assertEquals(lines.includes("  100 %, 8 of 8 tensors"), true);
+  assertEquals(lines.at(-1), "8 tensors with at most 256 MiB in memory");
+});
+
+Deno.test("hugging_face_cache.ts loads through symbolic links", async () => {
+  const lines = await run("hugging_face_cache.ts");
+  assertMatch(lines[0]!, /^No model with safetensors in .*\/none\/hub: making a stand-in$/);
+  assertMatch(
+    lines[1]!,
+    /\/models--someone--tiny\/snapshots\/0123abcd: 2 tensors of 8192 bytes from 2 files$/,
+  );
+});

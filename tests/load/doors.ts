@@ -1,0 +1,452 @@
+/**
+ * The low-level door, batches under a bound on memory, and bytes that are in memory already.
+ */
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  deserialize,
+  fastsafeOpen,
+  type FilesBuffer,
+  OutOfMemoryError,
+  ParallelLoader,
+  ReadError,
+  readHeader,
+  SafeTensorsError,
+  SafeTensorsFileLoader,
+  serialize,
+  UseAfterCloseError,
+} from "../../mod.ts";
+import { decode, encode } from "../support/floats.ts";
+import {
+  assertBytes,
+  assertTensor,
+  fileOf,
+  noise,
+  type TensorSpec,
+  writeFile,
+  writeShards,
+} from "../support/models.ts";
+import { bytesRead, openDescriptors } from "../support/process.ts";
+import type { DefineTest } from "./context.ts";
+
+const FIRST: TensorSpec[] = [
+  { name: "q", dtype: "F16", shape: [4, 6] },
+  { name: "k", dtype: "F16", shape: [2, 6] },
+  { name: "ids", dtype: "I32", shape: [5] },
+];
+const SECOND: TensorSpec[] = [
+  { name: "v", dtype: "F16", shape: [4, 3] },
+  { name: "none", dtype: "F16", shape: [4, 0] },
+];
+
+/** Opens both files in one buffer. */
+async function openBuffer(folder: string, options: { dtype?: "F32" } = {}): Promise<FilesBuffer> {
+  await using loader = new SafeTensorsFileLoader();
+  await loader.addFilenames({ 0: [`${folder}/a.safetensors`] });
+  await loader.addFilenames({ 0: `${folder}/b.safetensors` });
+  return await loader.copyFilesToDevice(options);
+}
+
+export function doorTests(test: DefineTest): void {
+  test("SafeTensorsFileLoader brings files to a FilesBuffer", async (folder) => {
+    const a = await writeFile(`${folder}/a.safetensors`, FIRST);
+    const b = await writeFile(`${folder}/b.safetensors`, SECOND);
+    await using loader = new SafeTensorsFileLoader(null, { maxThreads: 2 });
+    await loader.addFilenames({ 0: [`${folder}/a.safetensors`] });
+    await loader.addFilenames({ 0: [`${folder}/b.safetensors`] });
+    assertEquals(loader.getKeys(), ["q", "k", "ids", "v", "none"]);
+    assertEquals(loader.getShape("v"), [4, 3]);
+    const error = assertThrows(() => loader.getShape("x"), SafeTensorsError);
+    assertEquals([error.code, error.tensor], ["TensorNotFound", "x"]);
+    await using buffer = await loader.copyFilesToDevice();
+    assertEquals(loader.getKeys(), []);
+    assertEquals(buffer.getKeys(), ["q", "k", "ids", "v", "none"]);
+    assertEquals(buffer.getShape("q"), [4, 6]);
+    assertEquals([buffer.getFilename("q"), buffer.getFilename("v")], [
+      `${folder}/a.safetensors`,
+      `${folder}/b.safetensors`,
+    ]);
+    for (const tensor of [...a, ...b]) {
+      assertTensor(await buffer.getTensor(tensor.name), tensor);
+      assertTensor(await buffer.getSharded(tensor.name, 0), tensor);
+      assertTensor((await buffer.pushTensor(tensor.name, 0))!, tensor);
+    }
+    const all = await buffer.asDict();
+    assertEquals([...all.keys()], ["q", "k", "ids", "v", "none"]);
+    for (const tensor of [...a, ...b]) assertTensor(all.get(tensor.name)!, tensor);
+    const { files, tensors, bytes } = buffer.stats();
+    assertEquals([files, tensors, bytes], [2, 5, 48 + 24 + 20 + 24]);
+  });
+
+  test("FilesBuffer joins tensors along a dimension", async (folder) => {
+    const [q, k] = await writeFile(`${folder}/a.safetensors`, FIRST);
+    const [v, none] = await writeFile(`${folder}/b.safetensors`, SECOND);
+    await using buffer = await openBuffer(folder);
+    const rows = await buffer.getMultiCols(["k", "q", "k"], 0);
+    assertEquals([rows.dtype, rows.shape], ["F16", [8, 6]]);
+    assertBytes(rows.bytes, new Uint8Array([...k!.bytes, ...q!.bytes, ...k!.bytes]), "rows");
+    const columns = await buffer.getMultiCols(["v", "none", "q"], 1);
+    assertEquals(columns.shape, [4, 9]);
+    const expected = [0, 1, 2, 3].flatMap((row) => [
+      ...v!.bytes.subarray(row * 6, row * 6 + 6),
+      ...none!.bytes,
+      ...q!.bytes.subarray(row * 12, row * 12 + 12),
+    ]);
+    assertBytes(columns.bytes, new Uint8Array(expected), "columns");
+    assertEquals((await buffer.getMultiCols(["q"], 0)).shape, [4, 6]);
+    for (
+      const [names, dimension] of [[["q", "v"], 0], [["q", "k"], 1], [["q", "ids"], 0], [[], 0]] as const
+    ) {
+      await assertRejects(() => buffer.getMultiCols(names, dimension), TypeError);
+    }
+    await assertRejects(() => buffer.getMultiCols(["q", "q"], 2), RangeError);
+    const error = await assertRejects(() => buffer.getMultiCols(["q", "x"], 0), SafeTensorsError);
+    assertEquals(error.code, "TensorNotFound");
+  });
+
+  test("FilesBuffer does not cut a byte of a sub-byte dtype", async (folder) => {
+    await writeFile(`${folder}/a.safetensors`, [
+      { name: "thin", dtype: "F4", shape: [2, 1] },
+      { name: "wide", dtype: "F4", shape: [2, 3] },
+    ]);
+    await writeFile(`${folder}/b.safetensors`, [{ name: "even", dtype: "F4", shape: [2, 4] }]);
+    await using buffer = await openBuffer(folder);
+    const error = await assertRejects(() => buffer.getMultiCols(["thin", "wide"], 1), SafeTensorsError);
+    assertEquals(error.code, "MisalignedSlice");
+    assertEquals((await buffer.getMultiCols(["thin", "thin"], 0)).shape, [4, 1]);
+    assertEquals((await buffer.getMultiCols(["even", "even"], 1)).byteLength, 8);
+  });
+
+  test("FilesBuffer gives several tensors at once, whole or this rank's part", async (folder) => {
+    await writeFile(`${folder}/a.safetensors`, FIRST);
+    await writeFile(`${folder}/b.safetensors`, SECOND);
+    await using buffer = await openBuffer(folder);
+    const some = await buffer.asDict({ q: 1, k: -1, ids: null });
+    assertEquals([...some].map(([name, { shape }]) => [name, shape]), [["q", [4, 6]], ["k", [2, 6]], ["ids", [
+      5,
+    ]]]);
+    await assertRejects(() => buffer.asDict({ q: 2 }), RangeError);
+    await assertRejects(() => buffer.asDict({ x: 0 }), SafeTensorsError);
+    for (const rank of [1, -1, 0.5, NaN]) await assertRejects(() => buffer.pushTensor("q", rank), RangeError);
+    for (const dimension of [2, -1, 0.5]) {
+      await assertRejects(() => buffer.getSharded("q", dimension), RangeError);
+    }
+  });
+
+  test("FilesBuffer casts", async (folder) => {
+    const [q] = await writeFile(`${folder}/a.safetensors`, [
+      { name: "q", dtype: "F16", shape: [2], bytes: encode([1.5, -2], "F16") },
+      { name: "n", dtype: "I64", shape: [2] },
+    ]);
+    await writeFile(`${folder}/b.safetensors`, SECOND);
+    await using buffer = await openBuffer(folder, { dtype: "F32" });
+    assertEquals((await buffer.getTensor("q")).data, new Float32Array(decode(q!.bytes, "F16")));
+    assertEquals((await buffer.getTensor("n")).dtype, "I64");
+  });
+
+  test("FilesBuffer gives nothing out after it is closed", async (folder) => {
+    const [q] = await writeFile(`${folder}/a.safetensors`, FIRST);
+    await writeFile(`${folder}/b.safetensors`, SECOND);
+    const buffer = await openBuffer(folder);
+    const kept = await buffer.getTensor("q");
+    await buffer.close();
+    await buffer.close();
+    const acts: (() => Promise<unknown>)[] = [
+      () => buffer.getTensor("q"),
+      () => buffer.getSharded("q", 0),
+      () => buffer.pushTensor("q", 0),
+      () => buffer.getMultiCols(["q"], 0),
+      () => buffer.asDict(),
+    ];
+    for (const act of acts) await assertRejects(act, UseAfterCloseError, "closed");
+    assertTensor(kept, q!);
+  });
+
+  test("SafeTensorsFileLoader closes what no buffer has taken", async (folder) => {
+    await writeFile(`${folder}/a.safetensors`, FIRST);
+    await writeFile(`${folder}/b.safetensors`, SECOND);
+    const loader = new SafeTensorsFileLoader();
+    await loader.addFilenames({ 0: [`${folder}/a.safetensors`] });
+    assert(openDescriptors(folder) > 0);
+    loader.reset();
+    assertEquals([openDescriptors(folder), loader.getKeys()], [0, []]);
+    await loader.addFilenames({ 0: [`${folder}/b.safetensors`] });
+    await using buffer = await loader.copyFilesToDevice();
+    const adding = loader.addFilenames({ 0: [`${folder}/a.safetensors`] });
+    await loader.close();
+    await assertRejects(() => adding, UseAfterCloseError); // closed while it was opening files
+    assertEquals((await buffer.getTensor("v")).shape, [4, 3]);
+    await buffer.close();
+    assertEquals(openDescriptors(folder), 0);
+    await assertRejects(() => loader.addFilenames({ 0: [`${folder}/a.safetensors`] }), UseAfterCloseError);
+    await assertRejects(() => loader.copyFilesToDevice(), UseAfterCloseError);
+  });
+
+  test("SafeTensorsFileLoader refuses a name twice and keeps what it had", async (folder) => {
+    const a = await writeFile(`${folder}/a.safetensors`, FIRST);
+    await writeFile(`${folder}/b.safetensors`, [...SECOND, FIRST[1]!]);
+    await using loader = new SafeTensorsFileLoader();
+    await loader.addFilenames({ 0: [`${folder}/a.safetensors`] });
+    const error = await assertRejects(
+      () => loader.addFilenames({ 0: [`${folder}/b.safetensors`] }),
+      SafeTensorsError,
+    );
+    assertEquals([error.code, error.tensor], ["DuplicateName", "k"]);
+    await assertRejects(() => loader.addFilenames({ 0: [`${folder}/missing`] }), ReadError);
+    await using buffer = await loader.copyFilesToDevice();
+    for (const tensor of a) assertTensor(await buffer.getTensor(tensor.name), tensor);
+  });
+
+  test("SafeTensorsFileLoader gives files to two buffers that are made at once", async (folder) => {
+    const a = await writeFile(`${folder}/a.safetensors`, FIRST);
+    const b = await writeFile(`${folder}/b.safetensors`, SECOND);
+    await using loader = new SafeTensorsFileLoader();
+    await loader.addFilenames({ 0: [`${folder}/a.safetensors`] });
+    const first = loader.copyFilesToDevice();
+    const adding = loader.addFilenames({ 0: [`${folder}/b.safetensors`] });
+    await using bufferA = await first;
+    await adding;
+    await using bufferB = await loader.copyFilesToDevice();
+    for (const tensor of a) assertTensor(await bufferA.getTensor(tensor.name), tensor);
+    for (const tensor of b) assertTensor(await bufferB.getTensor(tensor.name), tensor);
+  });
+
+  test("SafeTensorsFileLoader makes an empty buffer of no files", async () => {
+    await using loader = new SafeTensorsFileLoader();
+    await using buffer = await loader.copyFilesToDevice();
+    assertEquals([buffer.getKeys(), (await buffer.asDict()).size], [[], 0]);
+  });
+
+  test("ParallelLoader gives every tensor once, in file order", async (folder) => {
+    const specs = (shard: number) =>
+      Array.from({ length: 10 }, (_, index): TensorSpec => {
+        return { name: `${shard}.${index}`, dtype: "BF16", shape: [index * 100, 3] };
+      });
+    const { indexPath, paths, tensors } = await writeShards(folder, [specs(0), specs(1), specs(2)]);
+    for (const maxBytesInFlight of [1, 3000, 2 ** 30]) {
+      for (const files of [indexPath, [...paths]]) {
+        const loader = new ParallelLoader(null, files, { maxBytesInFlight });
+        for (let round = 0; round < 2; round++) {
+          const seen = [];
+          for await (const [name, tensor] of loader.iterateWeights()) {
+            seen.push(name);
+            assertTensor(tensor, tensors.find((written) => written.name === name)!);
+          }
+          assertEquals(seen.toSorted(), tensors.map(({ name }) => name).toSorted());
+        }
+      }
+    }
+    assertEquals(openDescriptors(folder), 0);
+  });
+
+  test("ParallelLoader casts", async (folder) => {
+    const path = `${folder}/a.safetensors`;
+    await writeFile(path, [{ name: "x", dtype: "BF16", shape: [2], bytes: encode([1, -3], "BF16") }]);
+    for await (const [, tensor] of new ParallelLoader(null, path, { dtype: "F32" }).iterateWeights()) {
+      assertEquals(tensor.data, new Float32Array([1, -3]));
+    }
+  });
+
+  test("ParallelLoader keeps its bound on bytes in flight", async (folder) => {
+    const MEGABYTE = 2 ** 20;
+    const path = `${folder}/a.safetensors`;
+    await writeFile(
+      path,
+      Array.from({ length: 24 }, (_, index) => {
+        return { name: `t${index}`, dtype: "U8", shape: [MEGABYTE] } as const;
+      }),
+    );
+    const before = bytesRead();
+    let given = 0;
+    for await (
+      const [, tensor] of new ParallelLoader(null, path, { maxBytesInFlight: 4 * MEGABYTE }).iterateWeights()
+    ) {
+      given += tensor.byteLength;
+      if (given % (6 * MEGABYTE) !== 0) continue;
+      await new Promise((resolve) => setTimeout(resolve, 30)); // it reads ahead as far as it may
+      const ahead = bytesRead() - before - given;
+      assert(ahead < 4.5 * MEGABYTE, `${ahead} bytes were read ahead`);
+    }
+    assertEquals(given, 24 * MEGABYTE);
+  });
+
+  test("ParallelLoader ends its reading with the iteration", async (folder) => {
+    const specs = Array.from({ length: 40 }, (_, index): TensorSpec => {
+      return { name: `t${index}`, dtype: "U8", shape: [200_000] };
+    });
+    await writeFile(`${folder}/a.safetensors`, specs);
+    const loader = new ParallelLoader(null, [`${folder}/a.safetensors`], {
+      maxBytesInFlight: 800_000,
+      blockBytes: 4096,
+    });
+    let count = 0;
+    for await (const _ of loader.iterateWeights()) if (++count === 3) break;
+    assertEquals(openDescriptors(folder), 0);
+    const iteration = loader.iterateWeights();
+    await iteration.next();
+    await iteration.return();
+    assertEquals([(await iteration.next()).done, openDescriptors(folder)], [true, 0]);
+    await assertRejects(
+      async () => {
+        for await (const _ of loader.iterateWeights()) throw new Error("of the user");
+      },
+      Error,
+      "of the user",
+    );
+    assertEquals(openDescriptors(folder), 0);
+  });
+
+  test("ParallelLoader passes errors on, and can be used again", async (folder) => {
+    const path = `${folder}/a.safetensors`;
+    const specs = Array.from({ length: 10 }, (_, index): TensorSpec => {
+      return { name: `t${index}`, dtype: "U8", shape: [100_000] };
+    });
+    const tensors = await writeFile(path, specs);
+    const loader = new ParallelLoader(null, path, { maxBytesInFlight: 200_000 });
+    const seen: string[] = [];
+    const error = await assertRejects(async () => {
+      for await (const [name, tensor] of loader.iterateWeights()) {
+        assertTensor(tensor, tensors.find((written) => written.name === name)!);
+        seen.push(name);
+        await Deno.truncate(path, 300_000);
+      }
+    }, ReadError);
+    assertEquals(error.path, path);
+    assert(seen.length >= 1 && seen.length < 10);
+    await assertRejects(() => Array.fromAsync(loader.iterateWeights()), SafeTensorsError);
+    await Deno.remove(path);
+    await assertRejects(() => Array.fromAsync(loader.iterateWeights()), ReadError, "ENOENT");
+    await writeFile(path, specs);
+    assertEquals((await Array.fromAsync(loader.iterateWeights())).length, 10);
+  });
+
+  test("ParallelLoader obeys a signal and refuses senseless options", async (folder) => {
+    const path = `${folder}/a.safetensors`;
+    await writeFile(path, FIRST);
+    const controller = new AbortController();
+    const loader = new ParallelLoader(null, path, { signal: controller.signal, maxBytesInFlight: 1 });
+    const reason = new Error("stop");
+    const error = await assertRejects(async () => {
+      for await (const _ of loader.iterateWeights()) controller.abort(reason);
+    });
+    assertEquals(error, reason);
+    for (const maxBytesInFlight of [0, -1, 1.5, NaN, Infinity]) {
+      assertThrows(
+        () => new ParallelLoader(null, path, { maxBytesInFlight }),
+        RangeError,
+        "maxBytesInFlight",
+      );
+    }
+    assertThrows(() => new ParallelLoader(null, path, { maxThreads: 0 }), RangeError, "maxThreads");
+  });
+
+  test("deserialize() gives views, and copies where a view cannot be", async (folder) => {
+    for (const misalignment of [0, 1, 4]) {
+      const { bytes, tensors } = fileOf([...FIRST, { name: "d", dtype: "F64", shape: [3] }, ...SECOND], {
+        misalignment,
+      });
+      const read = deserialize(bytes);
+      assertEquals([...read.keys()], ["q", "k", "ids", "d", "v", "none"]);
+      for (const tensor of tensors) {
+        assertTensor(read.get(tensor.name)!, tensor);
+        assertEquals(read.get(tensor.name)!.data.byteLength, tensor.bytes.byteLength);
+      }
+      assertEquals(read.get("q")!.bytes.buffer === bytes.buffer, misalignment % 2 === 0);
+      const path = `${folder}/${misalignment}.safetensors`;
+      await Deno.writeFile(path, bytes);
+      await using model = await fastsafeOpen(path);
+      assertEquals(model.keys(), [...read.keys()]);
+    }
+    const inside = new Uint8Array(1000);
+    const { bytes, tensors } = fileOf(FIRST);
+    inside.set(bytes, 3);
+    const read = deserialize(inside.subarray(3, 3 + bytes.byteLength));
+    for (const tensor of tensors) assertTensor(read.get(tensor.name)!, tensor);
+  });
+
+  test("deserialize() refuses what is cut short or too long", () => {
+    const { bytes } = fileOf(FIRST);
+    const cases: [Uint8Array<ArrayBuffer>, string][] = [
+      [new Uint8Array(), "HeaderTooSmall"],
+      [bytes.slice(0, 7), "HeaderTooSmall"],
+      [bytes.slice(0, 20), "InvalidHeaderLength"],
+      [bytes.slice(0, -1), "MetadataIncompleteBuffer"],
+      [new Uint8Array([...bytes, 0]), "MetadataIncompleteBuffer"],
+      [new Uint8Array(100).fill(255), "HeaderTooLarge"],
+    ];
+    for (const [file, code] of cases) {
+      assertEquals(assertThrows(() => deserialize(file), SafeTensorsError).code, code);
+    }
+  });
+
+  test("serialize() writes what fastsafeOpen() and deserialize() read", async (folder) => {
+    const data = noise(64, 9);
+    const file = serialize(
+      new Map(
+        [
+          ["b", { dtype: "F32", shape: [4, 4], data: new Float32Array(data.buffer) }],
+          ["a", { dtype: "U8", shape: [], data: data.subarray(3, 4) }],
+          ["none", { dtype: "I64", shape: [0, 2], data: new BigInt64Array() }],
+        ] as const,
+      ),
+      { format: "pt" },
+    );
+    assertBytes(deserialize(file).get("b")!.bytes, data, "b");
+    const path = `${folder}/a.safetensors`;
+    await Deno.writeFile(path, file);
+    await using model = await fastsafeOpen(path);
+    assertEquals(model.keys(), ["none", "b", "a"]);
+    assertEquals([...model.metadata().get(path)!], [["format", "pt"]]);
+    assertBytes((await model.getTensor("b")).bytes, data, "b");
+    assertBytes((await model.getTensor("a")).bytes, data.subarray(3, 4), "a");
+    const again = serialize(deserialize(file), { format: "pt" });
+    assertBytes(again, file, "a file written again");
+    const error = assertThrows(
+      () => serialize({ x: { dtype: "F32", shape: [3], data: new Float32Array(2) } }),
+      SafeTensorsError,
+      "12 bytes",
+    );
+    assertEquals([error.code, error.tensor], ["InvalidTensorView", "x"]);
+  });
+
+  test("readHeader() reads a header and nothing else", async (folder) => {
+    const path = `${folder}/a.safetensors`;
+    await writeFile(path, FIRST, { metadata: { a: "b" }, padding: 200_000 });
+    const { tensors, metadata, dataStart, dataLength } = await readHeader(path);
+    assertEquals([...tensors.keys()], ["q", "k", "ids"]);
+    assertEquals([[...metadata], dataLength], [[["a", "b"]], 92]);
+    assert(dataStart > 200_000);
+    await Deno.truncate(path, 1000);
+    const error = await assertRejects(() => readHeader(path), SafeTensorsError);
+    assertEquals([error.code, error.path], ["InvalidHeaderLength", path]);
+    await assertRejects(() => readHeader(`${folder}/missing`), ReadError, "ENOENT");
+    assertEquals(openDescriptors(folder), 0);
+  });
+
+  test("a tensor that no memory has room for is refused before anything is read", async (folder) => {
+    const path = `${folder}/a.safetensors`;
+    const TERABYTES = 10 * 2 ** 40;
+    const specs: TensorSpec[] = [
+      { name: "huge", dtype: "U8", shape: [TERABYTES], bytes: new Uint8Array() },
+      { name: "small", dtype: "U8", shape: [4], bytes: new Uint8Array() },
+    ];
+    const json = JSON.stringify(Object.fromEntries(specs.map(({ name, dtype, shape }, index) => {
+      return [name, { dtype, shape, data_offsets: index ? [TERABYTES, TERABYTES + 4] : [0, TERABYTES] }];
+    })));
+    const head = new Uint8Array(8 + json.length);
+    new DataView(head.buffer).setBigUint64(0, BigInt(json.length), true);
+    new TextEncoder().encodeInto(json, head.subarray(8));
+    await Deno.writeFile(path, head);
+    await Deno.truncate(path, head.byteLength + TERABYTES + 4); // sparse: it takes no room
+    const error = await assertRejects(() => fastsafeOpen(path), OutOfMemoryError, "lazy: true");
+    assert(error.requested >= TERABYTES && error.free > 0 && error.free < TERABYTES);
+    assertEquals(openDescriptors(folder), 0);
+    await using model = await fastsafeOpen(path, { lazy: true });
+    await assertRejects(() => model.getTensor("huge"), OutOfMemoryError);
+    assertEquals((await model.getTensor("small")).bytes, new Uint8Array(4));
+    assertEquals((await model.getSlice("huge", [TERABYTES - 5, null])).bytes, new Uint8Array(5));
+    await using loader = new SafeTensorsFileLoader();
+    await loader.addFilenames({ 0: path });
+    await assertRejects(() => loader.copyFilesToDevice(), OutOfMemoryError);
+    assertEquals(loader.getKeys(), ["huge", "small"]);
+  });
+}
