@@ -201,6 +201,11 @@ static void end(int status, void *unused) {
     mpi->MPI_Abort(mpi->world, status ? status : 1);
     _exit(status ? status : 1);
   }
+  if (everyone.comm == 0) { /* refused at the start */
+    finalize();
+    fst_mpi_unlock();
+    return;
+  }
   char why[sizeof last_words];
   snprintf(why, sizeof why, "%s", last_words);
   if (!*why) snprintf(why, sizeof why, "it ended with exit status %d", status);

@@ -53,13 +53,17 @@ export class Tally {
   }
 }
 
-/** The request for a whole tensor, cast to `dtype` if that applies to it. */
-export function wholeTensor(tensor: CatalogTensor, dtype: DType | undefined): TensorRequest {
+/** The request for a whole tensor, cast to `dtype` if that applies to it on the device. */
+export function wholeTensor(
+  tensor: CatalogTensor,
+  dtype: DType | undefined,
+  device: Device<Tensor>,
+): TensorRequest {
   return {
     name: tensor.name,
     shape: tensor.shape,
     dtype: tensor.dtype,
-    target: castTarget(tensor.dtype, dtype),
+    target: castTarget(tensor.dtype, dtype, device.castsSubByte),
     file: tensor.file,
     fileOffset: tensor.fileOffset,
     run: tensor.byteLength,
@@ -71,10 +75,11 @@ export function wholeTensor(tensor: CatalogTensor, dtype: DType | undefined): Te
 export function tensorSlice(
   tensor: CatalogTensor,
   dtype: DType | undefined,
+  device: Device<Tensor>,
   layout: SliceLayout,
 ): TensorRequest {
   return {
-    ...wholeTensor(tensor, dtype),
+    ...wholeTensor(tensor, dtype, device),
     shape: layout.shape,
     fileOffset: tensor.fileOffset + layout.offset,
     run: layout.byteLength === 0 ? 0 : layout.run,

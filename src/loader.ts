@@ -2,7 +2,7 @@
  * The low-level door, in the steps that fastsafetensors' users know: name files, copy them to a device, take tensors.
  */
 import { type Catalog, type CatalogTensor, openCatalog } from "./catalog.ts";
-import { CpuDevice } from "./device/cpu.ts";
+import { type DeviceOption, selectDevice, type TensorOn } from "./device/select.ts";
 import { SafeTensorsError, UseAfterCloseError } from "./errors.ts";
 import { FilesBuffer } from "./files_buffer.ts";
 import type { DType } from "./format/dtype.ts";
@@ -12,7 +12,10 @@ import { selectEngine } from "./lanes/select.ts";
 import { checkOptions, type OpenOptions } from "./options.ts";
 
 /** Options of {@linkcode SafeTensorsFileLoader}: those of a load, without what belongs to an opened model. */
-export type LoaderOptions = Omit<OpenOptions, "lazy" | "names" | "group" | "dtype">;
+export type LoaderOptions<D extends DeviceOption = "cpu"> = Omit<
+  OpenOptions<D>,
+  "lazy" | "names" | "group" | "dtype"
+>;
 
 /**
  * Reads the headers of files, then brings all of their tensors to a device.
@@ -33,14 +36,14 @@ export type LoaderOptions = Omit<OpenOptions, "lazy" | "names" | "group" | "dtyp
  * await loader.close();
  * ```
  */
-export class SafeTensorsFileLoader implements AsyncDisposable {
+export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements AsyncDisposable {
   readonly #group: ProcessGroup;
-  readonly #options: LoaderOptions;
+  readonly #options: LoaderOptions<D>;
   readonly #catalogs: Catalog[] = [];
   #closed = false;
 
   /** @param group the ranks that load together; null is this process alone */
-  constructor(group: ProcessGroup | null = null, options: LoaderOptions = {}) {
+  constructor(group: ProcessGroup | null = null, options: LoaderOptions<D> = {}) {
     this.#group = group ?? new SingleGroup();
     checkOptions(options, this.#group);
     this.#options = options;
@@ -95,14 +98,15 @@ export class SafeTensorsFileLoader implements AsyncDisposable {
    * @param options.dtype casts floating tensors on the way
    * @throws {OutOfMemoryError} if the tensors do not fit
    */
-  async copyFilesToDevice(options: { dtype?: DType } = {}): Promise<FilesBuffer> {
+  async copyFilesToDevice(options: { dtype?: DType } = {}): Promise<FilesBuffer<TensorOn<D>>> {
     this.#checkOpen("copy files");
     const checked = checkOptions({ ...this.#options, ...options }, this.#group);
     const engine = await selectEngine();
+    const device = await selectDevice(checked.device as D, engine);
     const catalogs = this.#catalogs.splice(0); // the buffer's from now on, whatever is added meanwhile
     try {
       const catalog = mergeCatalogs(catalogs);
-      const buffer = new FilesBuffer(catalog, new CpuDevice(engine), checked, engine.notes);
+      const buffer = new FilesBuffer(catalog, device, checked, engine.notes);
       await buffer.start();
       return buffer;
     } catch (error) {

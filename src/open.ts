@@ -2,7 +2,7 @@
  * The easy door: open files, get a model.
  */
 import { openCatalog } from "./catalog.ts";
-import { CpuDevice } from "./device/cpu.ts";
+import { type DeviceOption, selectDevice, type TensorOn } from "./device/select.ts";
 import { SingleGroup } from "./group/process_group.ts";
 import { type Files, resolveInputs } from "./inputs.ts";
 import { selectEngine } from "./lanes/select.ts";
@@ -34,14 +34,18 @@ import { checkOptions, type OpenOptions } from "./options.ts";
  * assertEquals(x.data, new Float32Array([1, 2]));
  * ```
  */
-export async function fastsafeOpen(files: Files, options: OpenOptions = {}): Promise<SafeTensorsModel> {
+export async function fastsafeOpen<D extends DeviceOption = "cpu">(
+  files: Files,
+  options: OpenOptions<D> = {},
+): Promise<SafeTensorsModel<TensorOn<D>>> {
   const checked = checkOptions(options, new SingleGroup());
   checked.signal?.throwIfAborted();
   const engine = await selectEngine();
+  const device = await selectDevice(checked.device as D, engine);
   const inputs = await resolveInputs(files, checked.group);
   const catalog = await openCatalog(engine.source, inputs, checked.signal);
   try {
-    const model = new SafeTensorsModel(catalog, new CpuDevice(engine), checked, engine.notes);
+    const model = new SafeTensorsModel(catalog, device, checked, engine.notes);
     await model.start();
     return model;
   } catch (error) {

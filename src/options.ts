@@ -1,6 +1,7 @@
 /**
  * The options of a load: their meaning, their defaults and their limits.
  */
+import { checkDevice, type DeviceOption } from "./device/select.ts";
 import { castTarget } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
 import type { ProcessGroup } from "./group/process_group.ts";
@@ -20,10 +21,10 @@ export interface Progress {
   readonly seconds: number;
 }
 
-/** Options of {@linkcode fastsafeOpen}. */
-export interface OpenOptions {
+/** Options of {@linkcode fastsafeOpen}, for the device `D`. */
+export interface OpenOptions<D extends DeviceOption = "cpu"> {
   /** Where the tensors go. Default "cpu". */
-  device?: "cpu";
+  device?: D;
   /**
    * Casts floating tensors while they land: to F32, F16, BF16, F64 or an F8 type, rounded to nearest even. Integers,
    * booleans, complex and sub-byte types stay as they are. Default: nothing is cast.
@@ -51,6 +52,7 @@ export interface OpenOptions {
 
 /** {@linkcode OpenOptions} with defaults filled in and everything checked. */
 export interface CheckedOptions {
+  readonly device: DeviceOption;
   readonly dtype: DType | undefined;
   readonly names: ReadonlySet<string> | ((name: string) => boolean) | undefined;
   readonly lazy: boolean;
@@ -74,10 +76,9 @@ const MAX_BLOCK = 64 * 2 ** 20;
  * @throws {TypeError} if a value has the wrong type, or the dtype cannot be cast to
  * @throws {RangeError} if a number is outside its limits
  */
-export function checkOptions(options: OpenOptions, single: ProcessGroup): CheckedOptions {
+export function checkOptions(options: OpenOptions<DeviceOption>, single: ProcessGroup): CheckedOptions {
   if (options.dtype !== undefined) castTarget("F32", options.dtype);
-  const device: string = options.device ?? "cpu";
-  if (device !== "cpu") throw new TypeError(`Cannot load to device "${device}": there is "cpu"`);
+  const device = checkDevice(options.device);
   const blockBytes = integer("blockBytes", options.blockBytes, 4 * 2 ** 20, PAGE, MAX_BLOCK);
   if (blockBytes % PAGE !== 0) {
     throw new RangeError(`blockBytes must be a multiple of ${PAGE}, got ${blockBytes}`);
@@ -86,6 +87,7 @@ export function checkOptions(options: OpenOptions, single: ProcessGroup): Checke
     throw new TypeError(`names must be a list of names or a function, got ${JSON.stringify(options.names)}`);
   }
   return {
+    device,
     dtype: options.dtype,
     names: typeof options.names === "function" || options.names === undefined
       ? options.names

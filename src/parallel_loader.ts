@@ -2,7 +2,7 @@
  * Going through the tensors of many files once, with a bound on memory.
  */
 import { openCatalog } from "./catalog.ts";
-import { CpuDevice } from "./device/cpu.ts";
+import { type DeviceOption, selectDevice, type TensorOn } from "./device/select.ts";
 import { type ProcessGroup, SingleGroup } from "./group/process_group.ts";
 import { type Files, resolveInputs } from "./inputs.ts";
 import { selectEngine } from "./lanes/select.ts";
@@ -10,10 +10,10 @@ import { wholeTensor } from "./load.ts";
 import { checkOptions, type OpenOptions } from "./options.ts";
 import { Session } from "./session.ts";
 import { streamBatches } from "./stream.ts";
-import type { HostTensor } from "./tensor/host_tensor.ts";
 
 /** Options of {@linkcode ParallelLoader}. */
-export interface ParallelLoaderOptions extends Omit<OpenOptions, "lazy" | "names" | "group"> {
+export interface ParallelLoaderOptions<D extends DeviceOption = "cpu">
+  extends Omit<OpenOptions<D>, "lazy" | "names" | "group"> {
   /** File bytes in memory at once: the batch that is given out and the one being read meanwhile. Default 1 GiB. */
   maxBytesInFlight?: number;
 }
@@ -35,17 +35,17 @@ export interface ParallelLoaderOptions extends Omit<OpenOptions, "lazy" | "names
  * assertEquals(seen, ["x"]);
  * ```
  */
-export class ParallelLoader {
+export class ParallelLoader<D extends DeviceOption = "cpu"> {
   readonly #group: ProcessGroup;
   readonly #files: Files;
-  readonly #options: ParallelLoaderOptions;
+  readonly #options: ParallelLoaderOptions<D>;
   readonly #bytesInFlight: number;
 
   /**
    * @param group the ranks that load together; null is this process alone
    * @param files what to read, as for {@linkcode fastsafeOpen}
    */
-  constructor(group: ProcessGroup | null, files: Files, options: ParallelLoaderOptions = {}) {
+  constructor(group: ProcessGroup | null, files: Files, options: ParallelLoaderOptions<D> = {}) {
     this.#group = group ?? new SingleGroup();
     this.#files = files;
     this.#options = options;
@@ -63,12 +63,13 @@ export class ParallelLoader {
    * @throws {SafeTensorsError} if a header is bad, or a name occurs twice
    * @throws {ReadError} if a file cannot be read as far as its header promised
    */
-  async *iterateWeights(): AsyncGenerator<[string, HostTensor], void, void> {
+  async *iterateWeights(): AsyncGenerator<[string, TensorOn<D>], void, void> {
     const options = checkOptions(this.#options, this.#group);
     const engine = await selectEngine();
+    const device = await selectDevice(options.device as D, engine);
     const inputs = await resolveInputs(this.#files, this.#group);
     const catalog = await openCatalog(engine.source, inputs, options.signal);
-    const session = new Session(catalog, new CpuDevice(engine), options, engine.notes);
+    const session = new Session(catalog, device, options, engine.notes);
     try {
       const requests = catalog.tensors.values().map((tensor) => wholeTensor(tensor, options.dtype)).toArray();
       yield* streamBatches(session, requests, this.#bytesInFlight);

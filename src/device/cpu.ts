@@ -108,7 +108,6 @@ export class CpuDevice implements Device<HostTensor> {
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
       throw outOfMemory(byteLengths.reduce((sum, length) => sum + length, 0), free, error);
-      throw error;
     }
   }
 }

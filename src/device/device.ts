@@ -41,6 +41,8 @@ export interface DeviceLoad<T extends Tensor = Tensor> {
 export interface Device<T extends Tensor = Tensor, F extends SourceFile = SourceFile> {
   /** Its name in options and statistics. */
   readonly name: string;
+  /** Whether F4 and F6 can be cast here, besides the floats that are cast everywhere. Default false. */
+  readonly castsSubByte?: boolean;
   /**
    * Allocates memory for these requests and starts to bring them.
    *

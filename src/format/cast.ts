@@ -222,23 +222,33 @@ export function isFloatDType(dtype: DType): boolean {
   return Object.hasOwn(FORMATS, dtype);
 }
 
-/** Whether {@linkcode castBytes} knows the pair: floats to one another, and every dtype to itself. */
-export function castSupported(from: DType, to: DType): boolean {
-  return from === to || (isFloatDType(from) && isFloatDType(to));
+/** Whether `dtype` is a float of less than a byte: some devices cast these too, to what {@linkcode isFloatDType} names. */
+export function isSubByteFloat(dtype: DType): boolean {
+  return dtype === "F4" || dtype === "F6_E2M3" || dtype === "F6_E3M2";
+}
+
+/**
+ * Whether the pair can be cast: floats to one another, and every dtype to itself. {@linkcode castBytes} knows these.
+ *
+ * @param subByte whether F4 and F6 can be cast as well, as they can on some devices
+ */
+export function castSupported(from: DType, to: DType, subByte = false): boolean {
+  return from === to || (castTarget(from, "F32", subByte) === "F32" && isFloatDType(to));
 }
 
 /**
  * The dtype that a tensor of dtype `from` gets where `wanted` was asked for: floats become `wanted`; integers, bools,
  * C64, F4 and F6 stay what they are.
  *
+ * @param subByte whether F4 and F6 are cast as well, as they can be on some devices
  * @throws {TypeError} if `wanted` is none of the floats that can be cast
  */
-export function castTarget(from: DType, wanted: DType | undefined): DType {
+export function castTarget(from: DType, wanted: DType | undefined, subByte = false): DType {
   if (wanted === undefined) return from;
   if (!isFloatDType(wanted)) {
     throw new TypeError(`Cannot cast to "${wanted}": dtype must be one of ${FLOATS}`);
   }
-  return isFloatDType(from) ? wanted : from;
+  return isFloatDType(from) || (subByte && isSubByteFloat(from)) ? wanted : from;
 }
 
 /**

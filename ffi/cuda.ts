@@ -1,0 +1,304 @@
+/**
+ * CUDA through the shim: its structs become objects, its statuses errors.
+ */
+import { DeviceError, OutOfMemoryError } from "../src/errors.ts";
+import { systemErrorText } from "./status.ts";
+import type { Shim } from "./symbols.ts";
+
+/** What there is of CUDA on this machine. */
+export type CudaState = {
+  /** Devices; 0 where there is no GPU to use, for this reason. */
+  readonly devices: number;
+  /** Why there are none; empty where there are. */
+  readonly reason: string;
+  /** The runtime's error number of counting them; 0 where there are, or no library was found. */
+  readonly code: number;
+  /** Its name. */
+  readonly codeName: string;
+  /** Path of libcudart; null where it was not found. */
+  readonly library: string | null;
+  /** Version of the runtime, "12.4"; null where it is not known. */
+  readonly runtimeVersion: string | null;
+  /** Version of CUDA that the driver is made for; null where it is not known. */
+  readonly driverVersion: string | null;
+};
+
+/** A device. */
+export interface CudaDeviceInfo {
+  /** What its maker calls it; empty where that is not known. */
+  readonly name: string;
+  /** Compute capability, "8.0". */
+  readonly capability: string;
+  /** Bytes that may be allocated there now. */
+  readonly freeBytes: number;
+  /** Bytes of its memory. */
+  readonly totalBytes: number;
+  /** Where it is on the PCI bus. */
+  readonly pciBus: string;
+  /** The memory node of the machine that it is near to; -1 where that is not known. */
+  readonly numaNode: number;
+}
+
+/** Device memory, held once by whoever has this. */
+export interface CudaBlock {
+  /** On the device; 0 for no bytes. */
+  readonly address: bigint;
+  /** The shim's own name for it; 0 for no bytes. */
+  readonly block: bigint;
+}
+
+/** Which way is wanted: `fst_gds_wish` in native/fst_cuda.h. */
+export const GDS_WISHES = ["off", "auto", "require"] as const;
+
+/** What to prepare a load for. */
+export interface CudaLoadOptions {
+  /** Index of the device. */
+  readonly device: number;
+  /** Files of the plan. */
+  readonly files: number;
+  /** Address of the staging memory. */
+  readonly pinned: bigint;
+  /** Its bytes. */
+  readonly pinnedBytes: number;
+  /** Whether cuFile is to read. */
+  readonly gds: typeof GDS_WISHES[number];
+  /** Whether anything is cast. */
+  readonly casts: boolean;
+}
+
+/** How cuFile did. */
+export interface GdsReport {
+  /** File bytes that it read. */
+  readonly bytes: number;
+  /** How it read; "off" where it was not used at all. */
+  readonly mode: "off" | "gds" | "gds-compat";
+  /** The status that ended its use in the middle of the load, or 0. */
+  readonly failure: number;
+}
+
+const GDS_MODES = ["off", "gds", "gds-compat"] as const;
+const OUT_OF_MEMORY = 2;
+const INVALID_DEVICE = 101;
+const ENOSYS = 38;
+const FIRST_OF_CUFILE = 5000, FIRST_OF_DRIVER = 100_000;
+
+const MESSAGE_BYTES = 2048n;
+const newMessage = () => new Uint8Array(Number(MESSAGE_BYTES));
+const decoder = new TextDecoder();
+
+/** The text up to the first NUL. */
+function textOf(bytes: Uint8Array): string {
+  const end = bytes.indexOf(0);
+  return decoder.decode(end < 0 ? bytes : bytes.subarray(0, end));
+}
+
+/** What a status is: the library, its own number, and what it calls it. */
+export function describeStatus(
+  shim: Shim,
+  status: number,
+): { library: string; code: number; codeName: string; text: string } {
+  if (status < 0) {
+    return {
+      library: "cudart",
+      code: 0,
+      codeName: "",
+      text: status === -ENOSYS ? "a CUDA library is not to be had" : systemErrorText(-status),
+    };
+  }
+  const name = newMessage(), text = newMessage();
+  shim.fst_cuda_error(status, name, text, MESSAGE_BYTES);
+  const [library, code] = status >= FIRST_OF_DRIVER
+    ? ["cuda", status - FIRST_OF_DRIVER]
+    : [status >= FIRST_OF_CUFILE ? "cufile" : "cudart", status];
+  return { library, code, codeName: textOf(name), text: textOf(text) };
+}
+
+/** A failed status as words: `cudaErrorIllegalAddress (700): an illegal memory access was encountered`. */
+export function statusText(shim: Shim, status: number): string {
+  const { library, code, codeName, text } = describeStatus(shim, status);
+  if (status < 0) return text;
+  return `${codeName || `lib${library} failed`} (${code})${text && `: ${text}`}`;
+}
+
+/** The error for a failed status. */
+export function cudaError(shim: Shim, action: string, status: number): DeviceError | OutOfMemoryError {
+  const message = `Cannot ${action}: ${statusText(shim, status)}`;
+  if (status === OUT_OF_MEMORY) return new OutOfMemoryError(message, 0, -1);
+  const { library, code, codeName } = describeStatus(shim, status);
+  return new DeviceError(message, { library, code, codeName });
+}
+
+/** Throws for a failed status. */
+function check(shim: Shim, action: string, status: number): void {
+  if (status !== 0) throw cudaError(shim, action, status);
+}
+
+/** Looks for CUDA and its devices. That there are none is no error. */
+export async function findCuda(shim: Shim): Promise<CudaState> {
+  const info = new DataView(new ArrayBuffer(16));
+  const message = newMessage();
+  const status = await shim.fst_cuda_find(info.buffer, message, MESSAGE_BYTES);
+  const none = {
+    devices: 0,
+    code: 0,
+    codeName: "",
+    library: null,
+    runtimeVersion: null,
+    driverVersion: null,
+  };
+  if (status !== 0) return { ...none, reason: `there is no libcudart: ${textOf(message)}` };
+  const library = textOf(message);
+  const found = {
+    ...none,
+    library,
+    runtimeVersion: version(info.getInt32(8, true)),
+    driverVersion: version(info.getInt32(12, true)),
+  };
+  const counted = info.getInt32(0, true);
+  const devices = info.getInt32(4, true);
+  if (devices > 0) return { ...found, devices, reason: "" };
+  if (counted === 0) return { ...found, reason: `"${library}" counts no GPU` };
+  const { code, codeName } = describeStatus(shim, counted);
+  return { ...found, code, codeName, reason: `"${library}" finds no GPU: ${statusText(shim, counted)}` };
+}
+
+function version(number: number): string | null {
+  return number > 0 ? `${Math.floor(number / 1000)}.${Math.floor(number % 1000 / 10)}` : null;
+}
+
+/**
+ * Looks at a device.
+ *
+ * @throws {DeviceError} if there is no such device, or it fails
+ */
+export async function cudaDevice(shim: Shim, device: number): Promise<CudaDeviceInfo> {
+  const info = new DataView(new ArrayBuffer(112));
+  check(shim, `look at device "cuda:${device}"`, await shim.fst_cuda_device(device, info.buffer));
+  return {
+    freeBytes: Number(info.getBigUint64(0, true)),
+    totalBytes: Number(info.getBigUint64(8, true)),
+    capability: `${info.getInt32(16, true)}.${info.getInt32(20, true)}`,
+    numaNode: info.getInt32(24, true),
+    pciBus: textOf(new Uint8Array(info.buffer, 28, 20)),
+    name: textOf(new Uint8Array(info.buffer, 48, 64)),
+  };
+}
+
+/** The error for a device that this machine does not have. */
+export function noSuchDevice(device: number, devices: number): DeviceError {
+  return new DeviceError(
+    `Cannot use device "cuda:${device}": this machine has ${devices}, from "cuda:0" on`,
+    { library: "cudart", code: INVALID_DEVICE, codeName: "cudaErrorInvalidDevice" },
+  );
+}
+
+/**
+ * Allocates device memory: all of it, or none.
+ *
+ * @throws {OutOfMemoryError} if it does not fit
+ * @throws {DeviceError} if the device fails
+ */
+export async function allocateBlocks(
+  shim: Shim,
+  device: number,
+  byteLengths: readonly number[],
+): Promise<CudaBlock[]> {
+  const list = new DataView(new ArrayBuffer(24 * byteLengths.length));
+  byteLengths.forEach((bytes, index) => list.setBigUint64(24 * index, BigInt(bytes), true));
+  const free = new BigUint64Array(1);
+  const status = await shim.fst_cuda_allocate(device, list.buffer, byteLengths.length, free);
+  if (status === OUT_OF_MEMORY) {
+    const requested = byteLengths.reduce((sum, bytes) => sum + bytes, 0);
+    const message = `Cannot load to device "cuda:${device}": ${requested} bytes are needed there, ` +
+      `${free[0]} are free: load fewer names, dispose tensors, or open with lazy: true`;
+    throw new OutOfMemoryError(message, requested, Number(free[0]));
+  }
+  check(shim, `allocate memory of device "cuda:${device}"`, status);
+  return byteLengths.map((_, index) => ({
+    address: list.getBigUint64(24 * index + 8, true),
+    block: list.getBigUint64(24 * index + 16, true),
+  }));
+}
+
+/** Gives up one hold on device memory; the last one frees it. */
+export function releaseBlock(shim: Shim, block: bigint): void {
+  check(shim, "free device memory", shim.fst_cuda_release(block));
+}
+
+/**
+ * Allocates host memory that devices reach, near to one of them.
+ *
+ * @throws {DeviceError} if there is none
+ */
+export async function pinMemory(shim: Shim, device: number, byteLength: number): Promise<bigint> {
+  const address = new BigUint64Array(1);
+  const status = await shim.fst_cuda_pin(device, BigInt(byteLength), address);
+  check(shim, `pin ${byteLength} bytes of memory`, status);
+  return address[0]!;
+}
+
+/** Frees what {@linkcode pinMemory} gave. */
+export async function unpinMemory(
+  shim: Shim,
+  device: number,
+  address: bigint,
+  byteLength: number,
+): Promise<void> {
+  check(shim, "free pinned memory", await shim.fst_cuda_unpin(device, address, BigInt(byteLength)));
+}
+
+/**
+ * Prepares a load.
+ *
+ * @returns the shim's name for it, and why cuFile is not used, or empty
+ * @throws {DeviceError} if the device fails, or cuFile is required and not to be had
+ */
+export async function openLoad(
+  shim: Shim,
+  options: CudaLoadOptions,
+): Promise<{ load: bigint; gdsReason: string }> {
+  const bytes = new DataView(new ArrayBuffer(32));
+  bytes.setInt32(0, options.device, true);
+  bytes.setUint32(4, options.files, true);
+  bytes.setBigUint64(8, options.pinned, true);
+  bytes.setBigUint64(16, BigInt(options.pinnedBytes), true);
+  bytes.setUint32(24, GDS_WISHES.indexOf(options.gds), true);
+  bytes.setUint32(28, options.casts ? 1 : 0, true);
+  const load = new BigUint64Array(1);
+  const message = newMessage();
+  const status = await shim.fst_cuda_load_open(bytes.buffer, load, message, MESSAGE_BYTES);
+  const gdsReason = textOf(message);
+  if (status !== 0 && gdsReason !== "") {
+    const { code, codeName } = describeStatus(shim, status);
+    throw new DeviceError(`Cannot load by GPUDirect Storage: ${gdsReason}`, {
+      library: "cufile",
+      code,
+      codeName,
+    });
+  }
+  check(shim, `prepare device "cuda:${options.device}" for a load`, status);
+  return { load: load[0]!, gdsReason };
+}
+
+/** How cuFile did in a load whose lanes have ended. */
+export function gdsReport(shim: Shim, load: bigint): GdsReport {
+  const report = new DataView(new ArrayBuffer(16));
+  shim.fst_cuda_load_report_of(load, report.buffer);
+  return {
+    bytes: Number(report.getBigUint64(0, true)),
+    mode: GDS_MODES[report.getUint32(8, true)]!,
+    failure: report.getInt32(12, true),
+  };
+}
+
+/** Gives back what {@linkcode openLoad} took. */
+export async function closeLoad(shim: Shim, load: bigint): Promise<void> {
+  check(shim, "end a load", await shim.fst_cuda_load_close(load));
+}
+
+/** Whether loads use GPUDirect Storage without being told to, and what there is of it. */
+export async function probeGds(shim: Shim): Promise<{ usable: boolean; state: string }> {
+  const message = newMessage();
+  const usable = await shim.fst_gds_probe(message, MESSAGE_BYTES) === 1;
+  return { usable, state: textOf(message) };
+}

@@ -1,0 +1,184 @@
+/**
+ * The symbols of native/fst_cuda.h and native/dlpack.h, each parameter with its C declaration.
+ *
+ * Device addresses, and the shim's own pointers that go with them, are numbers here: nothing on this side reads there.
+ */
+
+/** CUDA: whatever waits for a device or a library is `nonblocking`, but for giving memory back. */
+export const CUDA_SYMBOLS = {
+  fst_cuda_find: {
+    parameters: [
+      "buffer", // fst_cuda_info *info
+      "buffer", // char *message
+      "u64", // uint64_t size
+    ],
+    result: "i32",
+    nonblocking: true, // the first call may wake the driver
+  },
+  fst_cuda_device: {
+    parameters: [
+      "i32", // int32_t device
+      "buffer", // fst_cuda_device_info *info
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_cuda_error: {
+    parameters: [
+      "i32", // int32_t status
+      "buffer", // char *name
+      "buffer", // char *text
+      "u64", // uint64_t size
+    ],
+    result: "void",
+  },
+  fst_cuda_allocate: {
+    parameters: [
+      "i32", // int32_t device
+      "buffer", // fst_cuda_allocation *allocations
+      "u32", // uint32_t count
+      "buffer", // uint64_t *free_bytes
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_cuda_retain: {
+    parameters: [
+      "u64", // fst_cuda_block *block
+    ],
+    result: "void",
+  },
+  fst_cuda_release: {
+    parameters: [
+      "u64", // fst_cuda_block *block
+    ],
+    result: "i32",
+  },
+  fst_cuda_pin: {
+    parameters: [
+      "i32", // int32_t device
+      "u64", // uint64_t bytes
+      "buffer", // uint64_t *address
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_cuda_unpin: {
+    parameters: [
+      "i32", // int32_t device
+      "u64", // uint64_t address
+      "u64", // uint64_t bytes
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_cuda_load_open: {
+    parameters: [
+      "buffer", // const fst_cuda_load_options *options
+      "buffer", // fst_cuda_load **load
+      "buffer", // char *message
+      "u64", // uint64_t size
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_cuda_load_report_of: {
+    parameters: [
+      "u64", // const fst_cuda_load *load
+      "buffer", // fst_cuda_load_report *report
+    ],
+    result: "void",
+  },
+  fst_cuda_load_close: {
+    parameters: [
+      "u64", // fst_cuda_load *load
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_gds_probe: {
+    parameters: [
+      "buffer", // char *message
+      "u64", // uint64_t size
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_cuda_read: {
+    parameters: [
+      "i32", // int32_t device
+      "buffer", // void *destination
+      "u64", // uint64_t source
+      "u64", // uint64_t bytes
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_cuda_copy: {
+    parameters: [
+      "i32", // int32_t to_device
+      "u64", // uint64_t destination
+      "i32", // int32_t from_device
+      "u64", // uint64_t source
+      "u64", // uint64_t bytes
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_cuda_cast: {
+    parameters: [
+      "i32", // int32_t device
+      "u64", // uint64_t destination
+      "u64", // uint64_t source
+      "u64", // uint64_t count
+      "u32", // uint32_t to
+      "u32", // uint32_t from
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_cuda_gather: {
+    parameters: [
+      "i32", // int32_t device
+      "u64", // uint64_t destination
+      "u64", // uint64_t source
+      "u64", // uint64_t run
+      "buffer", // const fst_cuda_level *levels
+      "u32", // uint32_t level_count
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_cuda_scatter: {
+    parameters: [
+      "i32", // int32_t device
+      "u64", // uint64_t destination
+      "u64", // uint64_t pitch
+      "u64", // uint64_t source
+      "u64", // uint64_t width
+      "u64", // uint64_t rows
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_cuda_shutdown: {
+    parameters: [],
+    result: "i32",
+    optional: true, // test builds only
+  },
+  fst_dlpack_new: {
+    parameters: [
+      "buffer", // const fst_dlpack_source *source
+      "buffer", // const int64_t *shape
+      "i32", // int32_t versioned
+      "buffer", // fst_dlpack_lease **lease
+    ],
+    result: "usize",
+  },
+  fst_dlpack_is_over: {
+    parameters: [
+      "u64", // fst_dlpack_lease *lease
+    ],
+    result: "i32",
+  },
+} as const satisfies Deno.ForeignLibraryInterface;
