@@ -18,6 +18,12 @@
  * @module
  */
 export { deserialize, readHeader } from "./src/deserialize.ts";
+export type { CudaDeviceInfo } from "./ffi/cuda.ts";
+export type { GdsOption } from "./src/device/cuda.ts";
+export type { CudaName } from "./src/device/cuda_name.ts";
+export type { CudaDeviceReport, CudaReport } from "./src/device/cuda_report.ts";
+export { PinnedPool, type PinnedPoolOptions } from "./src/device/pinned_pool.ts";
+export type { DeviceOption, TensorOn } from "./src/device/select.ts";
 export { doctor, type DoctorReport } from "./src/doctor.ts";
 export {
   DeviceError,
@@ -43,9 +49,13 @@ export { SafeTensorsModel, type TensorSummary } from "./src/model.ts";
 export { fastsafeOpen } from "./src/open.ts";
 export type { OpenOptions, Progress } from "./src/options.ts";
 export { ParallelLoader, type ParallelLoaderOptions } from "./src/parallel_loader.ts";
+export { type ConvertOptions, convertPyTorch, type ConvertReport } from "./src/pytorch/convert.ts";
+export { openPyTorch } from "./src/pytorch/open.ts";
 export { saveFile, type SaveOptions, type SaveReport } from "./src/save.ts";
 export type { SavableModel, SavableTensor, SaveInput, TensorShape } from "./src/save/source.ts";
 export { serialize, type TensorInput, type TensorInputs } from "./src/save/serialize.ts";
 export type { LoadStats } from "./src/session.ts";
+export { CudaTensor } from "./src/tensor/cuda_tensor.ts";
+export type { DLPackOptions } from "./src/tensor/dlpack.ts";
 export { HostTensor, type TensorData } from "./src/tensor/host_tensor.ts";
 export type { Tensor } from "./src/tensor/tensor.ts";

@@ -6,7 +6,7 @@
  * another one. Hot: all files are in the page cache. Cold: none of their bytes is, which is checked.
  */
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
-import { formatBytes } from "../src/cli/text.ts";
+import { formatBytes, formatCount } from "../src/cli/text.ts";
 import { type CacheKind, type Contender, contenders } from "./side_by_side/contenders.ts";
 import { prepareData } from "./side_by_side/data.ts";
 import { describeMachine, evaluate, formatResults, type Report } from "./side_by_side/report.ts";
@@ -64,7 +64,9 @@ async function main(argv: readonly string[]): Promise<void> {
     );
     const all = await contenders(tools, data);
     const results: Report["results"] = {};
-    console.log(`${formatBytes(data.bytes)} in ${data.shards.length} files, medians of ${turns} turns`);
+    console.log(
+      `${formatBytes(data.bytes)} in ${data.shards.length} files, medians of ${formatCount(turns, "turn")}`,
+    );
     for (const kind of kinds) {
       const samples = await takeTurns(tools, all.filter((one) => one.kinds.includes(kind)), kind, turns);
       results[kind] = evaluate(samples, data.bytes);

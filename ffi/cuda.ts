@@ -47,47 +47,23 @@ export interface CudaBlock {
   readonly block: bigint;
 }
 
-/** Which way is wanted: `fst_gds_wish` in native/fst_cuda.h. */
-export const GDS_WISHES = ["off", "auto", "require"] as const;
-
-/** What to prepare a load for. */
-export interface CudaLoadOptions {
-  /** Index of the device. */
-  readonly device: number;
-  /** Files of the plan. */
-  readonly files: number;
-  /** Address of the staging memory. */
-  readonly pinned: bigint;
-  /** Its bytes. */
-  readonly pinnedBytes: number;
-  /** Whether cuFile is to read. */
-  readonly gds: typeof GDS_WISHES[number];
-  /** Whether anything is cast. */
-  readonly casts: boolean;
-}
-
-/** How cuFile did. */
-export interface GdsReport {
-  /** File bytes that it read. */
-  readonly bytes: number;
-  /** How it read; "off" where it was not used at all. */
-  readonly mode: "off" | "gds" | "gds-compat";
-  /** The status that ended its use in the middle of the load, or 0. */
-  readonly failure: number;
-}
-
-const GDS_MODES = ["off", "gds", "gds-compat"] as const;
 const OUT_OF_MEMORY = 2;
 const INVALID_DEVICE = 101;
 const ENOSYS = 38;
 const FIRST_OF_CUFILE = 5000, FIRST_OF_DRIVER = 100_000;
 
-const MESSAGE_BYTES = 2048n;
-const newMessage = () => new Uint8Array(Number(MESSAGE_BYTES));
+/** Room for a message of the shim. */
+export const MESSAGE_BYTES = 2048n;
+
+/** A buffer for a message of the shim. */
+export function newMessage(): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(Number(MESSAGE_BYTES));
+}
+
 const decoder = new TextDecoder();
 
 /** The text up to the first NUL. */
-function textOf(bytes: Uint8Array): string {
+export function textOf(bytes: Uint8Array): string {
   const end = bytes.indexOf(0);
   return decoder.decode(end < 0 ? bytes : bytes.subarray(0, end));
 }
@@ -97,15 +73,11 @@ export function describeStatus(
   shim: Shim,
   status: number,
 ): { library: string; code: number; codeName: string; text: string } {
-  if (status < 0) {
-    return {
-      library: "cudart",
-      code: 0,
-      codeName: "",
-      text: status === -ENOSYS ? "a CUDA library is not to be had" : systemErrorText(-status),
-    };
-  }
   const name = newMessage(), text = newMessage();
+  if (status === -ENOSYS) shim.fst_cuda_missing(text, MESSAGE_BYTES);
+  if (status < 0) {
+    return { library: "cudart", code: 0, codeName: "", text: textOf(text) || systemErrorText(-status) };
+  }
   shim.fst_cuda_error(status, name, text, MESSAGE_BYTES);
   const [library, code] = status >= FIRST_OF_DRIVER
     ? ["cuda", status - FIRST_OF_DRIVER]
@@ -128,8 +100,8 @@ export function cudaError(shim: Shim, action: string, status: number): DeviceErr
   return new DeviceError(message, { library, code, codeName });
 }
 
-/** Throws for a failed status. */
-function check(shim: Shim, action: string, status: number): void {
+/** Throws {@linkcode cudaError} for a failed status. */
+export function check(shim: Shim, action: string, status: number): void {
   if (status !== 0) throw cudaError(shim, action, status);
 }
 
@@ -195,6 +167,7 @@ export function noSuchDevice(device: number, devices: number): DeviceError {
 /**
  * Allocates device memory: all of it, or none.
  *
+ * @param action what it is for, for messages: "Cannot …"
  * @throws {OutOfMemoryError} if it does not fit
  * @throws {DeviceError} if the device fails
  */
@@ -202,6 +175,7 @@ export async function allocateBlocks(
   shim: Shim,
   device: number,
   byteLengths: readonly number[],
+  action: string,
 ): Promise<CudaBlock[]> {
   const list = new DataView(new ArrayBuffer(24 * byteLengths.length));
   byteLengths.forEach((bytes, index) => list.setBigUint64(24 * index, BigInt(bytes), true));
@@ -209,11 +183,11 @@ export async function allocateBlocks(
   const status = await shim.fst_cuda_allocate(device, list.buffer, byteLengths.length, free);
   if (status === OUT_OF_MEMORY) {
     const requested = byteLengths.reduce((sum, bytes) => sum + bytes, 0);
-    const message = `Cannot load to device "cuda:${device}": ${requested} bytes are needed there, ` +
-      `${free[0]} are free: load fewer names, dispose tensors, or open with lazy: true`;
+    const message = `Cannot ${action}: ${requested} bytes are needed on device "cuda:${device}", ` +
+      `${free[0]} are free: dispose tensors, load fewer names, or open with lazy: true`;
     throw new OutOfMemoryError(message, requested, Number(free[0]));
   }
-  check(shim, `allocate memory of device "cuda:${device}"`, status);
+  check(shim, action, status);
   return byteLengths.map((_, index) => ({
     address: list.getBigUint64(24 * index + 8, true),
     block: list.getBigUint64(24 * index + 16, true),
@@ -245,60 +219,4 @@ export async function unpinMemory(
   byteLength: number,
 ): Promise<void> {
   check(shim, "free pinned memory", await shim.fst_cuda_unpin(device, address, BigInt(byteLength)));
-}
-
-/**
- * Prepares a load.
- *
- * @returns the shim's name for it, and why cuFile is not used, or empty
- * @throws {DeviceError} if the device fails, or cuFile is required and not to be had
- */
-export async function openLoad(
-  shim: Shim,
-  options: CudaLoadOptions,
-): Promise<{ load: bigint; gdsReason: string }> {
-  const bytes = new DataView(new ArrayBuffer(32));
-  bytes.setInt32(0, options.device, true);
-  bytes.setUint32(4, options.files, true);
-  bytes.setBigUint64(8, options.pinned, true);
-  bytes.setBigUint64(16, BigInt(options.pinnedBytes), true);
-  bytes.setUint32(24, GDS_WISHES.indexOf(options.gds), true);
-  bytes.setUint32(28, options.casts ? 1 : 0, true);
-  const load = new BigUint64Array(1);
-  const message = newMessage();
-  const status = await shim.fst_cuda_load_open(bytes.buffer, load, message, MESSAGE_BYTES);
-  const gdsReason = textOf(message);
-  if (status !== 0 && gdsReason !== "") {
-    const { code, codeName } = describeStatus(shim, status);
-    throw new DeviceError(`Cannot load by GPUDirect Storage: ${gdsReason}`, {
-      library: "cufile",
-      code,
-      codeName,
-    });
-  }
-  check(shim, `prepare device "cuda:${options.device}" for a load`, status);
-  return { load: load[0]!, gdsReason };
-}
-
-/** How cuFile did in a load whose lanes have ended. */
-export function gdsReport(shim: Shim, load: bigint): GdsReport {
-  const report = new DataView(new ArrayBuffer(16));
-  shim.fst_cuda_load_report_of(load, report.buffer);
-  return {
-    bytes: Number(report.getBigUint64(0, true)),
-    mode: GDS_MODES[report.getUint32(8, true)]!,
-    failure: report.getInt32(12, true),
-  };
-}
-
-/** Gives back what {@linkcode openLoad} took. */
-export async function closeLoad(shim: Shim, load: bigint): Promise<void> {
-  check(shim, "end a load", await shim.fst_cuda_load_close(load));
-}
-
-/** Whether loads use GPUDirect Storage without being told to, and what there is of it. */
-export async function probeGds(shim: Shim): Promise<{ usable: boolean; state: string }> {
-  const message = newMessage();
-  const usable = await shim.fst_gds_probe(message, MESSAGE_BYTES) === 1;
-  return { usable, state: textOf(message) };
 }

@@ -32,6 +32,13 @@ export const CUDA_SYMBOLS = {
     ],
     result: "void",
   },
+  fst_cuda_missing: {
+    parameters: [
+      "buffer", // char *message
+      "u64", // uint64_t size
+    ],
+    result: "void",
+  },
   fst_cuda_allocate: {
     parameters: [
       "i32", // int32_t device
@@ -100,6 +107,16 @@ export const CUDA_SYMBOLS = {
     parameters: [
       "buffer", // char *message
       "u64", // uint64_t size
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_cuda_write: {
+    parameters: [
+      "i32", // int32_t device
+      "u64", // uint64_t destination
+      "buffer", // const void *source
+      "u64", // uint64_t bytes
     ],
     result: "i32",
     nonblocking: true,

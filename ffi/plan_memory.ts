@@ -89,6 +89,12 @@ export class PlanMemory {
     this.#segments = segmentsAt;
   }
 
+  /** Has the lanes put what they read elsewhere than in host memory. Only before the first lane starts. */
+  setLander(kind: number, context: bigint): void {
+    this.#view.setUint32(12, kind, true);
+    this.#view.setBigUint64(16, context, true);
+  }
+
   /** Writes segment `index`; `destination` is an address. Only before the first lane starts. */
   setSegment(index: number, segment: PlanSegment, destination: number): void {
     const at = this.#segments + index * SEGMENT_BYTES;

@@ -42,6 +42,14 @@ import libraryC from "../native/library.c" with { type: "text" };
 import libraryH from "../native/library.h" with { type: "text" };
 import memoryC from "../native/memory.c" with { type: "text" };
 import memoryH from "../native/memory.h" with { type: "text" };
+import fstGroupH from "../native/fst_group.h" with { type: "text" };
+import mpiH from "../native/mpi.h" with { type: "text" };
+import mpiExchangeC from "../native/mpi_exchange.c" with { type: "text" };
+import mpiGroupC from "../native/mpi_group.c" with { type: "text" };
+import mpiLibraryC from "../native/mpi_library.c" with { type: "text" };
+import mpiProcessC from "../native/mpi_process.c" with { type: "text" };
+import mpiTransferC from "../native/mpi_transfer.c" with { type: "text" };
+import mpiWaitC from "../native/mpi_wait.c" with { type: "text" };
 import planC from "../native/plan.c" with { type: "text" };
 import planH from "../native/plan.h" with { type: "text" };
 import readC from "../native/read.c" with { type: "text" };
@@ -90,6 +98,14 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "library.h": libraryH,
   "memory.c": memoryC,
   "memory.h": memoryH,
+  "fst_group.h": fstGroupH,
+  "mpi.h": mpiH,
+  "mpi_exchange.c": mpiExchangeC,
+  "mpi_group.c": mpiGroupC,
+  "mpi_library.c": mpiLibraryC,
+  "mpi_process.c": mpiProcessC,
+  "mpi_transfer.c": mpiTransferC,
+  "mpi_wait.c": mpiWaitC,
   "plan.c": planC,
   "plan.h": planH,
   "read.c": readC,

@@ -4,6 +4,7 @@
  * Whatever may wait for storage or for other lanes is `nonblocking`; the rest returns within microseconds.
  */
 import { CUDA_SYMBOLS } from "./cuda_symbols.ts";
+import { GROUP_SYMBOLS } from "./group_symbols.ts";
 import { WRITE_SYMBOLS } from "./write_symbols.ts";
 
 /** A buffer that a call only keeps alive: see `fst_lane_run` in native/fst.h. */
@@ -12,6 +13,7 @@ const KEEP = "buffer" as const;
 /** What `Deno.dlopen` is told about the shim. */
 export const SYMBOLS = {
   ...CUDA_SYMBOLS,
+  ...GROUP_SYMBOLS,
   ...WRITE_SYMBOLS,
   fst_abi_version: { parameters: [], result: "u32" },
   fst_address: {

@@ -69,6 +69,10 @@ int32_t fst_cuda_device(int32_t device, fst_cuda_device_info *info) {
   return fst_cuda_done(runtime, status);
 }
 
+void fst_cuda_missing(char *message, uint64_t size) {
+  if (fst_cudart_open(message, size) && fst_cuda_driver_open(message, size)) snprintf(message, size, "%s", "");
+}
+
 void fst_cuda_error(int32_t status, char *name, char *text, uint64_t size) {
   const char *found_name = NULL, *found_text = NULL;
   if (status >= FST_CUDA_DRIVER) {

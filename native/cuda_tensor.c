@@ -36,12 +36,20 @@ static void *pointer(uint64_t address) {
   return (void *)(uintptr_t)address;
 }
 
+/* The driver stages memory that is not pinned. From there, the call may return before the device has the bytes. */
+int32_t fst_cuda_write(int32_t device, uint64_t destination, const void *source, uint64_t bytes) {
+  const fst_cudart *runtime;
+  int status = fst_cuda_enter(device, &runtime);
+  if (status == 0) status = runtime->cudaMemcpy(pointer(destination), source, bytes, FST_CUDA_TO_DEVICE);
+  if (status == 0) status = runtime->cudaStreamSynchronize(NULL);
+  return runtime ? fst_cuda_done(runtime, status) : status;
+}
+
 int32_t fst_cuda_read(int32_t device, void *destination, uint64_t source, uint64_t bytes) {
   const fst_cudart *runtime;
   int status = fst_cuda_enter(device, &runtime);
-  if (status != 0) return status;
-  /* The driver stages memory that is not pinned, and the call returns when the bytes are there. */
-  return fst_cuda_done(runtime, runtime->cudaMemcpy(destination, pointer(source), bytes, FST_CUDA_TO_HOST));
+  if (status == 0) status = runtime->cudaMemcpy(destination, pointer(source), bytes, FST_CUDA_TO_HOST);
+  return runtime ? fst_cuda_done(runtime, status) : status;
 }
 
 int32_t fst_cuda_copy(int32_t to_device, uint64_t destination, int32_t from_device, uint64_t source, uint64_t bytes) {

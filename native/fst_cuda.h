@@ -49,6 +49,9 @@ FST_EXPORT int32_t fst_cuda_device(int32_t device, fst_cuda_device_info *info);
 /* What a status is called and what it means, both cut at `size` bytes; empty where the library does not say. */
 FST_EXPORT void fst_cuda_error(int32_t status, char *name, char *text, uint64_t size);
 
+/* Which library a status of -ENOSYS means, and where it was looked for; empty if none is missing. */
+FST_EXPORT void fst_cuda_missing(char *message, uint64_t size);
+
 /* ---- Memory (cuda_memory.c) ---- */
 
 /* Device memory with a count of those who hold it. The last release frees it, once the device has done with it. */
@@ -120,6 +123,9 @@ FST_EXPORT int32_t fst_cuda_load_close(fst_cuda_load *load);
 FST_EXPORT int32_t fst_gds_probe(char *message, uint64_t size);
 
 /* ---- Tensors (cuda_tensor.c): each waits until it is done ---- */
+
+/* Copies from host memory. */
+FST_EXPORT int32_t fst_cuda_write(int32_t device, uint64_t destination, const void *source, uint64_t bytes);
 
 /* Copies to host memory. */
 FST_EXPORT int32_t fst_cuda_read(int32_t device, void *destination, uint64_t source, uint64_t bytes);

@@ -63,7 +63,8 @@ typedef struct fst_group_call {
   int32_t send_device; /* -1: host */
   int32_t receive_device;
   uint64_t timeout_us;  /* without any movement */
-  uint64_t piece_bytes; /* of one message, at most 1 GiB; the same on every rank */
+  uint32_t piece_bytes; /* of one message, at most 1 GiB; the same on every rank */
+  int32_t peer;         /* SEND and RECEIVE */
   _Atomic uint32_t cancelled;
   int32_t status; /* enum fst_group_status; this and all below is written by the shim, but for `own` */
   int32_t failed_rank;

@@ -19,7 +19,6 @@ typedef struct verdict {
   uint64_t lengths[]; /* GATHER: a rank */
 } verdict;
 
-/* Only what the receiver will look at is sent: lengths come last, after records that are skipped by none. */
 typedef struct exchange {
   const fst_mpi_group *group;
   int answering; /* rank 0: the verdict is on its way to the others */
@@ -163,7 +162,9 @@ int fst_mpi_exchange(fst_mpi_group *group, fst_group_call *call, uint64_t *lengt
       if (call->own.kind == FST_GROUP_GATHER) memcpy(lengths, exchange.verdict->lengths, size * sizeof *lengths);
     } else {
       fst_mpi_lock();
-      pending = fst_mpi_take_back(exchange.requests, exchange.count, 1);
+      const int receives = group->rank != 0 ? 1 : exchange.answering ? 0 : exchange.count;
+      pending = fst_mpi_take_back(exchange.requests, receives, 1) |
+                fst_mpi_take_back(exchange.requests + receives, exchange.count - receives, 0);
       if (pending) fst_mpi.stuck = 1;
       fst_mpi_unlock();
     }
@@ -212,7 +213,7 @@ int fst_mpi_pair(fst_mpi_group *group, fst_group_call *call, int peer) {
   }
   if (call->status != FST_GROUP_DONE) {
     fst_mpi_lock();
-    const int pending = fst_mpi_take_back(pair->requests, 2, 1);
+    const int pending = fst_mpi_take_back(pair->requests, 1, 1) | fst_mpi_take_back(pair->requests + 1, 1, 0);
     if (pending) fst_mpi.stuck = 1;
     fst_mpi_unlock();
     if (!pending) free(pair);

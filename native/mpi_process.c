@@ -6,6 +6,8 @@
  * that cannot work, because the bytes of an abandoned call are still under way, it is aborted, after a time in which
  * the others can end by themselves.
  */
+#define _GNU_SOURCE /* dladdr */
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,7 +73,7 @@ static void take(fst_mpi_group *group, const notice *said) {
     return;
   }
   if (group->left[rank] == UINT64_MAX) group->left[rank] = said->sequence;
-  if (said->kind != FST_MPI_FAILED || group->failed) return;
+  if (said->kind == FST_MPI_LEFT || group->failed || !*said->text) return;
   group->failed = 1;
   group->failed_rank = said->blamed;
   snprintf(group->failure, sizeof group->failure, "%.*s", (int)sizeof said->text - 1, said->text);
@@ -140,13 +142,16 @@ void fst_mpi_tell(const fst_mpi_group *group, enum fst_mpi_notice_kind kind, int
 }
 
 int fst_mpi_gone(const fst_mpi_group *group, int only, fst_group_call *call) {
-  for (int rank = 0; rank < group->size; rank++) {
-    if ((only >= 0 && rank != only) || group->left[rank] > group->completed) continue;
-    call->failed_rank = group->failed ? group->failed_rank : rank;
-    snprintf(call->message, sizeof call->message, "%s", group->failed ? group->failure : "");
-    return 1;
+  int gone = only >= 0 && group->failed ? only : -1;
+  for (int rank = 0; rank < group->size && gone < 0; rank++) {
+    if ((only < 0 || rank == only) && group->left[rank] <= group->completed) gone = rank;
   }
-  return 0;
+  if (gone < 0) return 0;
+  /* Who closes a group because of an error says why when its process ends. */
+  const int ended = !group->failed && everyone.failed && everyone.failed_rank == group->members[gone];
+  call->failed_rank = group->failed ? group->failed_rank : gone;
+  snprintf(call->message, sizeof call->message, "%s", group->failed ? group->failure : ended ? everyone.failure : "");
+  return 1;
 }
 
 void fst_mpi_enlist(fst_mpi_group *group) {
@@ -212,7 +217,7 @@ static void end(int status, void *unused) {
   for (fst_mpi_group *group = fst_mpi.groups; group; group = group->next) {
     fst_mpi_tell(group, status ? FST_MPI_FAILED : FST_MPI_LEFT, -1, group->rank, why);
   }
-  fst_mpi_tell(&everyone, FST_MPI_EXIT, -1, everyone.rank, "");
+  fst_mpi_tell(&everyone, FST_MPI_EXIT, -1, everyone.rank, status ? why : "");
   if (status != 0 || fst_mpi.stuck) {
     for (int waited = 0; !all_have_ended() && waited < GRACE_MS; waited++) {
       fst_mpi_listen();
@@ -225,6 +230,12 @@ static void end(int status, void *unused) {
   }
   finalize();
   fst_mpi_unlock();
+}
+
+/* The runtime closes the shim before the process ends: it must stay where `end` is. */
+static void stay_loaded(void) {
+  Dl_info self;
+  if (dladdr(&fst_mpi, &self) != 0) dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
 }
 
 /* ---- The start ---- */
@@ -253,7 +264,10 @@ static int start(const fst_mpi_library *mpi, const char *path, char *message, si
     /* A world of one needs no daemon; where the launcher's program is missing Open MPI would end the process. */
     if (!getenv("OMPI_COMM_WORLD_SIZE") && !getenv("PMIX_RANK")) setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
     code = mpi->MPI_Init_thread(NULL, NULL, mpi->thread_multiple, &level);
-    if (code == 0) on_exit(end, NULL);
+    if (code == 0) {
+      stay_loaded();
+      on_exit(end, NULL);
+    }
   }
   fst_mpi_handle errhandler = 0;
   if (code == 0) code = mpi->MPI_Comm_create_errhandler(ignore, &errhandler);

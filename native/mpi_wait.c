@@ -16,6 +16,7 @@ enum {
   MOVING_YIELD_US = 20000,  /* a library moves large messages only while it is called */
   LONGEST_SLEEP_US = 1000,
   DEPARTURE_US = 1000000,   /* how long what a rank sent before it left may take to arrive */
+  REASON_US = 250000,       /* how long after a rank has left the reason may take to arrive */
   HURRY_US = 2000000,       /* how long rank 0 may take to say for whom it waits */
   PROBE_US = 2000,          /* between looks for a rank that called something else */
 };
@@ -112,7 +113,7 @@ typedef struct wait {
   fst_group_call *call;
   int peer;
   enum fst_mpi_phase phase;
-  uint64_t moved_at, hurried_at, probed_at;
+  uint64_t moved_at, probed_at, hurried_at, gone_at; /* microseconds; 0: not yet */
 } wait;
 
 /* Whether there is no sense in waiting on; fills in the call. Locked. */
@@ -127,6 +128,8 @@ static int is_hopeless(wait *wait, uint64_t now) {
   if (group) {
     fst_mpi_listen();
     if ((wait->peer < 0 || idle > DEPARTURE_US) && fst_mpi_gone(group, wait->peer, call)) {
+      if (wait->gone_at == 0) wait->gone_at = now;
+      if (!*call->message && now - wait->gone_at < REASON_US) return 0;
       call->status = FST_GROUP_GONE;
       return 1;
     }
@@ -153,7 +156,7 @@ static int is_hopeless(wait *wait, uint64_t now) {
 int fst_mpi_wait(fst_mpi_group *group, fst_group_call *call, int peer, enum fst_mpi_phase phase, fst_mpi_step step,
                  void *state) {
   const uint64_t start = now_us();
-  wait wait = {group, call, peer, phase, start, 0, start};
+  wait wait = {group, call, peer, phase, start, start, 0, 0};
   for (;;) {
     fst_mpi_lock();
     const int outcome = step(state, call);

@@ -1,6 +1,7 @@
 /**
  * What is in a set of opened files: every tensor with its place.
  */
+import type { Assemble } from "./assembly.ts";
 import { ReadError, SafeTensorsError } from "./errors.ts";
 import type { DType } from "./format/dtype.ts";
 import type { Header } from "./format/header.ts";
@@ -20,8 +21,12 @@ export interface CatalogTensor {
   readonly file: number;
   /** Where its first byte stands in the file. */
   readonly fileOffset: number;
-  /** Its bytes in the file. */
+  /** Its bytes in the file; what they make, where it has to be assembled. */
   readonly byteLength: number;
+  /** Another tensor that it is the same as. */
+  readonly aliasOf?: string;
+  /** How it is put together, where it does not lie in the file as it is wanted. */
+  readonly assemble?: Assemble;
 }
 
 /** Opened files and what is in them. */
@@ -36,11 +41,22 @@ export interface Catalog<F extends SourceFile = SourceFile> {
   readonly notes: readonly string[];
 }
 
+/** What is in one file. */
+export interface FileContents {
+  /** Its tensors, in file order. */
+  readonly tensors: Iterable<Omit<CatalogTensor, "file">>;
+  /** Its `__metadata__`. */
+  readonly metadata: ReadonlyMap<string, string>;
+  /** What a user should know about it. */
+  readonly notes: readonly string[];
+}
+
 /** Files that are being opened at once. */
 const OPENING = 8;
 
 /**
- * Opens files and reads their headers. After an error none of them is open.
+ * Opens files and lists what is in them, by their headers unless `list` does it otherwise. After an error none of
+ * them is open.
  *
  * @throws {SafeTensorsError} if a header is bad, a name occurs twice, or files and index disagree
  * @throws {ReadError} if the system refuses
@@ -49,10 +65,11 @@ export async function openCatalog<F extends SourceFile>(
   source: Source<F>,
   inputs: Inputs,
   signal?: AbortSignal,
+  list: (file: F) => Promise<FileContents> = listHeader,
 ): Promise<Catalog<F>> {
   const { paths } = inputs;
   const files: F[] = new Array(paths.length);
-  const headers: Header[] = new Array(paths.length);
+  const contents: FileContents[] = new Array(paths.length);
   let next = 0;
   let failed = false;
   const openNext = async () => {
@@ -62,7 +79,7 @@ export async function openCatalog<F extends SourceFile>(
         signal?.throwIfAborted();
         const file = await source.open(paths[index]!);
         files[index] = file;
-        headers[index] = await readFileHeader(file);
+        contents[index] = await list(file);
       } catch (error) {
         failed = true;
         throw missingShard(error, inputs.indexPath);
@@ -72,7 +89,7 @@ export async function openCatalog<F extends SourceFile>(
   try {
     const results = await Promise.allSettled(Array.from({ length: OPENING }, openNext));
     for (const result of results) if (result.status === "rejected") throw result.reason;
-    return assemble(files, headers, inputs);
+    return merge(files, contents, inputs);
   } catch (error) {
     for (const file of files) file?.close();
     throw error;
@@ -100,23 +117,40 @@ export async function readFileHeader(file: SourceFile): Promise<Header> {
   return parseHeader(json, size, { path });
 }
 
-function assemble<F extends SourceFile>(files: F[], headers: readonly Header[], inputs: Inputs): Catalog<F> {
+async function listHeader(file: SourceFile): Promise<FileContents> {
+  const { tensors, metadata, dataStart } = await readFileHeader(file);
+  return {
+    metadata,
+    notes: [],
+    tensors: tensors.values().map(({ name, dtype, shape, begin, end }) => {
+      return { name, dtype, shape, fileOffset: dataStart + begin, byteLength: end - begin };
+    }),
+  };
+}
+
+function merge<F extends SourceFile>(
+  files: F[],
+  contents: readonly FileContents[],
+  inputs: Inputs,
+): Catalog<F> {
   const tensors = new Map<string, CatalogTensor>();
   const metadata = new Map<string, ReadonlyMap<string, string>>();
-  for (const [file, header] of headers.entries()) {
+  for (const [file, content] of contents.entries()) {
     const { path } = files[file]!;
-    metadata.set(path, header.metadata);
-    for (const { name, dtype, shape, begin, end } of header.tensors.values()) {
-      const first = tensors.get(name);
+    metadata.set(path, content.metadata);
+    for (const tensor of content.tensors) {
+      const first = tensors.get(tensor.name);
       if (first) {
-        const message = `Cannot open "${path}": tensor "${name}" is also in "${files[first.file]!.path}"`;
-        throw new SafeTensorsError("DuplicateName", message, { path, tensor: name });
+        const message = `Cannot open "${path}": tensor "${tensor.name}" is also in "${
+          files[first.file]!.path
+        }"`;
+        throw new SafeTensorsError("DuplicateName", message, { path, tensor: tensor.name });
       }
-      const fileOffset = header.dataStart + begin;
-      tensors.set(name, { name, dtype, shape, file, fileOffset, byteLength: end - begin });
+      tensors.set(tensor.name, { ...tensor, file });
     }
   }
-  return { files, tensors, metadata, notes: compareIndex(files, tensors, inputs) };
+  const notes = [...contents.flatMap((content) => content.notes), ...compareIndex(files, tensors, inputs)];
+  return { files, tensors, metadata, notes };
 }
 
 /** Every tensor of the index must be in the shard that it names; what the index does not know is worth a note. */
@@ -137,4 +171,19 @@ function compareIndex(
   const unlisted = tensors.keys().filter((name) => !weightMap.has(name)).take(3).toArray();
   const count = tensors.size - weightMap.size;
   return [`${count} tensors are in the shards but not in the index, such as "${unlisted.join('", "')}"`];
+}
+
+/**
+ * The same files with the names that a save left out as aliases: `name → kept name` in a file's metadata, where the
+ * kept name is a tensor and the name is none.
+ */
+export function restoreAliases(catalog: Catalog): Catalog {
+  const tensors = new Map(catalog.tensors);
+  for (const metadata of catalog.metadata.values()) {
+    for (const [name, kept] of metadata) {
+      const tensor = catalog.tensors.get(kept);
+      if (tensor && !tensors.has(name)) tensors.set(name, { ...tensor, name, aliasOf: kept });
+    }
+  }
+  return { ...catalog, tensors };
 }

@@ -3,6 +3,7 @@
  */
 import { openLibrary } from "../ffi/library.ts";
 import { availableMemory } from "../ffi/files.ts";
+import { type CudaReport, reportCuda } from "./device/cuda_report.ts";
 
 /** What {@linkcode doctor} finds. */
 export interface DoctorReport {
@@ -20,6 +21,8 @@ export interface DoctorReport {
   readonly availableMemory: number | null;
   /** Whether the system tells what the page cache holds, which decides between buffered and direct reads. */
   readonly cachestat: boolean;
+  /** The GPUs that tensors can be loaded to, and how. */
+  readonly cuda: CudaReport;
   /** What could be better, and what to do about it. */
   readonly remedies: readonly string[];
 }
@@ -51,6 +54,7 @@ export async function doctor(): Promise<DoctorReport> {
     library: library.shim ? library.path : null,
     availableMemory: memory < 0 ? null : memory,
     cachestat,
+    cuda: await reportCuda(library.shim, library.shim ? "" : library.reason),
     remedies,
   };
 }

@@ -172,3 +172,18 @@ export class OutOfMemoryError extends Error {
 export class UseAfterCloseError extends Error {
   override readonly name: string = "UseAfterCloseError";
 }
+
+/** Ranks of a process group do not get any further together: one has failed, is missing, or calls something else. */
+export class GroupError extends Error {
+  override readonly name: string = "GroupError";
+  /** The rank at fault, in the numbers of the group; -1 where that is not known. */
+  readonly rank: number;
+  /** What happened there, in its own words where it had any; empty where that is not known. */
+  readonly reason: string;
+
+  constructor(message: string, rank: number, reason: string, options?: ErrorOptions) {
+    super(message, options);
+    this.rank = rank;
+    this.reason = reason;
+  }
+}

@@ -4,9 +4,8 @@
 import type { Catalog } from "./catalog.ts";
 import type { Device } from "./device/device.ts";
 import { sliceLayout } from "./format/slices.ts";
-import { type Load, wholeTensor } from "./load.ts";
+import { type Load, type LoadRequest, wholeTensor } from "./load.ts";
 import type { CheckedOptions } from "./options.ts";
-import type { TensorRequest } from "./plan/request.ts";
 import { type LoadStats, rankSlices, Session } from "./session.ts";
 import type { HostTensor } from "./tensor/host_tensor.ts";
 import type { Tensor } from "./tensor/tensor.ts";
@@ -17,14 +16,14 @@ import type { Tensor } from "./tensor/tensor.ts";
  */
 export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposable {
   readonly #session: Session<T>;
-  readonly #requests = new Map<string, TensorRequest>();
+  readonly #requests = new Map<string, LoadRequest>();
   #load: Load<T> | undefined;
 
   /** Use {@linkcode SafeTensorsFileLoader.copyFilesToDevice}. */
   constructor(catalog: Catalog, device: Device<T>, options: CheckedOptions, notes: readonly string[]) {
     this.#session = new Session(catalog, device, options, notes);
     for (const tensor of catalog.tensors.values()) {
-      this.#requests.set(tensor.name, wholeTensor(tensor, options.dtype));
+      this.#requests.set(tensor.name, wholeTensor(tensor, options.dtype, device));
     }
   }
 
@@ -82,7 +81,11 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
     const slices = rankSlices(this.#session.find(name), dimension, rank, size);
     const whole = await this.getTensor(name);
     if (size === 1) return whole;
-    return await this.#session.context.device.slice(whole, sliceLayout(whole, slices));
+    try {
+      return await this.#session.context.device.slice(whole, sliceLayout(whole, slices));
+    } finally {
+      whole[Symbol.dispose]?.();
+    }
   }
 
   /**
@@ -124,7 +127,11 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
       );
     }
     const parts = await Promise.all(names.map((name) => this.getSharded(name, dimension)));
-    return await this.#session.context.device.concatenate(names.join("+"), parts, dimension);
+    try {
+      return await this.#session.context.device.concatenate(names.join("+"), parts, dimension);
+    } finally {
+      for (const part of parts) part[Symbol.dispose]?.();
+    }
   }
 
   /**

@@ -25,9 +25,44 @@ export interface Inputs {
   readonly indexPath: string | null;
 }
 
+/** How a family of model files is named. */
+export interface Naming {
+  /** Suffixes of the files. */
+  readonly files: readonly string[];
+  /** Suffix of an index. */
+  readonly index: string;
+  /** The index that is taken where a folder has several. */
+  readonly usualIndex: string;
+  /** What to do about a folder that only has files of the other family. */
+  readonly hint: (names: readonly string[]) => string;
+}
+
+/** Safetensors files. */
+export const SAFETENSORS: Naming = {
+  files: [".safetensors"],
+  index: ".safetensors.index.json",
+  usualIndex: "model.safetensors.index.json",
+  hint(names) {
+    const checkpoint = names.find((name) => PYTORCH.files.some((suffix) => name.endsWith(suffix)));
+    return checkpoint ? `: "${checkpoint}" is a PyTorch checkpoint, for openPyTorch` : "";
+  },
+};
+
+/** PyTorch checkpoints. */
+export const PYTORCH: Naming = {
+  files: [".bin", ".pt", ".pth"],
+  index: ".bin.index.json",
+  usualIndex: "pytorch_model.bin.index.json",
+  hint: () => "",
+};
+
 /** Turns what the user named into paths; folders and indexes are read for it. */
-export async function resolveInputs(files: Files, group: ProcessGroup): Promise<Inputs> {
-  if (typeof files === "string" || files instanceof URL) return await resolveOne(toPath(files));
+export async function resolveInputs(
+  files: Files,
+  group: ProcessGroup,
+  naming: Naming = SAFETENSORS,
+): Promise<Inputs> {
+  if (typeof files === "string" || files instanceof URL) return await resolveOne(toPath(files), naming);
   const list = Array.isArray(files) ? files as readonly PathLike[] : ownFiles(files as RankFiles, group);
   if (list.length === 0) throw new TypeError("Cannot open a model: the list of files is empty");
   return { paths: list.map(toPath), weightMap: null, indexPath: null };
@@ -68,19 +103,19 @@ export function toPath(file: PathLike): string {
   return file.startsWith("file://") ? decodeURIComponent(new URL(file).pathname) : file;
 }
 
-async function resolveOne(path: string): Promise<Inputs> {
+async function resolveOne(path: string, naming: Naming): Promise<Inputs> {
   let info: Deno.FileInfo;
   try {
     info = await Deno.stat(path);
   } catch (error) {
     throw readError(error, "open", path);
   }
-  if (info.isDirectory) return await resolveFolder(path);
+  if (info.isDirectory) return await resolveFolder(path, naming);
   if (path.endsWith(".json")) return await resolveIndex(path, info.size);
   return { paths: [path], weightMap: null, indexPath: null };
 }
 
-async function resolveFolder(path: string): Promise<Inputs> {
+async function resolveFolder(path: string, naming: Naming): Promise<Inputs> {
   const names: string[] = [];
   try {
     for await (const entry of Deno.readDir(path)) {
@@ -89,9 +124,9 @@ async function resolveFolder(path: string): Promise<Inputs> {
   } catch (error) {
     throw readError(error, "open", path);
   }
-  const indexes = names.filter((name) => name.endsWith(".safetensors.index.json"));
-  const index = indexes.find((name) => name === "model.safetensors.index.json") ?? indexes.at(0);
-  if (indexes.length > 1 && index !== "model.safetensors.index.json") {
+  const indexes = names.filter((name) => name.endsWith(naming.index));
+  const index = indexes.find((name) => name === naming.usualIndex) ?? indexes.at(0);
+  if (indexes.length > 1 && index !== naming.usualIndex) {
     const message = `Cannot choose an index in "${path}": there are ${indexes.join(", ")}: open one of them`;
     throw new SafeTensorsError("NoTensorFiles", message, { path });
   }
@@ -99,21 +134,16 @@ async function resolveFolder(path: string): Promise<Inputs> {
     const indexPath = join(path, index);
     return await resolveIndex(indexPath, (await Deno.stat(indexPath)).size);
   }
-  const shards = names.filter((name) => name.endsWith(".safetensors")).sort();
-  if (shards.length === 0) throw noTensorFiles(path, names);
+  const shards = names.filter((name) => naming.files.some((suffix) => name.endsWith(suffix))).sort();
+  if (shards.length === 0) throw noTensorFiles(path, names, naming);
   return { paths: shards.map((name) => join(path, name)), weightMap: null, indexPath: null };
 }
 
-function noTensorFiles(path: string, names: readonly string[]): SafeTensorsError {
-  const pytorch = names.find((name) => /\.(bin|pt|pth)$/.test(name));
-  const hint = pytorch ? `: "${pytorch}" is a PyTorch checkpoint, convert it first` : "";
-  return new SafeTensorsError(
-    "NoTensorFiles",
-    `Cannot open "${path}": no .safetensors file is in this folder${hint}`,
-    {
-      path,
-    },
-  );
+function noTensorFiles(path: string, names: readonly string[], naming: Naming): SafeTensorsError {
+  const message = `Cannot open "${path}": no ${naming.files.join(" or ")} file is in this folder${
+    naming.hint(names)
+  }`;
+  return new SafeTensorsError("NoTensorFiles", message, { path });
 }
 
 /** Indexes reach 25 MB; this is far beyond any real one. */

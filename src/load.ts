@@ -1,14 +1,15 @@
 /**
  * One load: requests on their way to a device, and how far they are.
  */
+import { type Assemble, type AssembledRequest, Assembly } from "./assembly.ts";
 import type { CatalogTensor } from "./catalog.ts";
 import type { Device, DeviceLoad } from "./device/device.ts";
 import { castTarget } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
 import type { SliceLayout } from "./format/slices.ts";
-import type { RunReport } from "./lanes/engine.ts";
+import { LoadProgress, type Tally } from "./load_progress.ts";
 import type { CheckedOptions } from "./options.ts";
-import type { TensorRequest } from "./plan/request.ts";
+import { requestBytes, type TensorRequest } from "./plan/request.ts";
 import type { SourceFile } from "./source/source.ts";
 import type { Tensor } from "./tensor/tensor.ts";
 
@@ -26,31 +27,12 @@ export interface LoadContext<T extends Tensor> {
   readonly tally: Tally;
 }
 
-/** What the loads of one model have done so far, for its statistics. */
-export class Tally {
-  /** When the last load ended, in milliseconds; null before the first one has, and while one runs. */
-  endedAt: number | null = null;
-  /** Tensors that have landed. */
-  tensors = 0;
-  /** File bytes that have landed. */
-  bytes = 0;
-  /** Lanes of the last load. */
-  threads = 0;
-  /** The way of the last load's bytes. */
-  path: RunReport["path"] | null = null;
-  /** What was worth telling, each line once. */
-  readonly notes: Set<string>;
-
-  constructor(notes: Iterable<string>) {
-    this.notes = new Set(notes);
-  }
-
-  /** Notes how a load went that has ended well. */
-  add(report: RunReport): void {
-    this.threads = report.threads;
-    this.path = report.path;
-    for (const note of report.notes) this.notes.add(note);
-  }
+/** What a load is asked for: a range of a file, perhaps with more to do than to read it. */
+export interface LoadRequest extends TensorRequest {
+  /** The name of another tensor that it is the same as: if that is loaded too, they share memory. */
+  readonly aliasOf?: string;
+  /** How it is put together, where it does not lie in the file as it is wanted. */
+  readonly assemble?: Assemble;
 }
 
 /** The request for a whole tensor, cast to `dtype` if that applies to it on the device. */
@@ -58,8 +40,10 @@ export function wholeTensor(
   tensor: CatalogTensor,
   dtype: DType | undefined,
   device: Device<Tensor>,
-): TensorRequest {
+): LoadRequest {
   return {
+    ...tensor.aliasOf === undefined ? {} : { aliasOf: tensor.aliasOf },
+    ...tensor.assemble ? { assemble: tensor.assemble } : {},
     name: tensor.name,
     shape: tensor.shape,
     dtype: tensor.dtype,
@@ -77,9 +61,10 @@ export function tensorSlice(
   dtype: DType | undefined,
   device: Device<Tensor>,
   layout: SliceLayout,
-): TensorRequest {
+): LoadRequest {
+  const { aliasOf: _whole, ...request } = wholeTensor(tensor, dtype, device);
   return {
-    ...wholeTensor(tensor, dtype, device),
+    ...request,
     shape: layout.shape,
     fileOffset: tensor.fileOffset + layout.offset,
     run: layout.byteLength === 0 ? 0 : layout.run,
@@ -87,21 +72,28 @@ export function tensorSlice(
   };
 }
 
-/** How often progress is told, in milliseconds. */
-const PROGRESS_INTERVAL = 50;
-
 /** A running load. */
 export class Load<T extends Tensor> {
   readonly #load: DeviceLoad<T>;
-  readonly #index = new Map<TensorRequest, number>();
+  readonly #assembly: Assembly<T>;
+  readonly #requests: SortedRequests;
+  readonly #index: ReadonlyMap<TensorRequest, number>;
   readonly #stop: AbortController;
   readonly #finished: Promise<void>;
 
-  private constructor(load: DeviceLoad<T>, stop: AbortController, finished: Promise<void>) {
+  private constructor(
+    load: DeviceLoad<T>,
+    assembly: Assembly<T>,
+    requests: SortedRequests,
+    stop: AbortController,
+    finished: Promise<void>,
+  ) {
     this.#load = load;
+    this.#assembly = assembly;
+    this.#requests = requests;
     this.#stop = stop;
     this.#finished = finished;
-    for (const [index, request] of load.plan.requests.entries()) this.#index.set(request, index);
+    this.#index = new Map(load.plan.requests.map((request, index) => [request, index]));
   }
 
   /**
@@ -111,76 +103,64 @@ export class Load<T extends Tensor> {
    */
   static async start<T extends Tensor>(
     context: LoadContext<T>,
-    requests: readonly TensorRequest[],
+    requests: readonly LoadRequest[],
   ): Promise<Load<T>> {
     const { options, device, files, tally } = context;
-    const { startedAt } = options;
+    const sorted = sortRequests(requests);
+    const { plain, assembled } = sorted;
     const stop = new AbortController();
-    let toldAt = performance.now();
-    let started: DeviceLoad<T> | undefined = undefined;
+    const signal = AbortSignal.any([context.signal, stop.signal]);
+    const bytes = [...plain, ...assembled].reduce((sum, request) => sum + requestBytes(request), 0);
+    const progress = new LoadProgress(options, tally, { tensors: plain.length + assembled.length, bytes });
     const counted = { tensors: 0, bytes: 0 };
-    const count = (bytes: number) => {
+    let started: DeviceLoad<T> | undefined = undefined;
+    const onLanded = (bytes: number) => {
       if (!started) return;
       const tensors = started.readiness.landed.length;
-      tally.tensors += tensors - counted.tensors;
-      tally.bytes += bytes - counted.bytes;
+      progress.add(tensors - counted.tensors, bytes - counted.bytes);
       Object.assign(counted, { tensors, bytes });
     };
-    const tell = (bytes: number) => {
-      if (!started) return;
-      const { plan, readiness } = started;
-      options.onProgress?.({
-        bytes,
-        totalBytes: plan.bytes,
-        tensors: readiness.landed.length,
-        totalTensors: plan.requests.length,
-        seconds: (performance.now() - startedAt) / 1000,
-      });
-    };
-    started = await device.start(requests, files, {
-      maxThreads: options.maxThreads,
-      blockBytes: options.blockBytes,
-      stagingBytes: options.stagingBytes,
-      signal: AbortSignal.any([context.signal, stop.signal]),
-      onLanded(bytes) {
-        count(bytes);
-        const now = performance.now();
-        if (now - toldAt < PROGRESS_INTERVAL) return;
-        toldAt = now;
-        tell(bytes);
-      },
-    });
-    tally.endedAt = null;
-    const { plan, finished } = started;
+    const { maxThreads, blockBytes, stagingBytes } = options;
+    started = await device.start(plain, files, { maxThreads, blockBytes, stagingBytes, signal, onLanded });
+    const { plan } = started;
     options.log(
-      `${plan.requests.length} tensors, ${plan.bytes} bytes in ${plan.segments.length} segments to ${device.name}`,
+      `${plain.length} tensors, ${plan.bytes} bytes in ${plan.segments.length} segments to ${device.name}`,
     );
-    const told = finished.finally(() => tally.endedAt = performance.now()).then((report) => {
-      count(plan.bytes);
+    const assembly = new Assembly(assembled, files, device, signal, ({ run }) => progress.add(1, run));
+    const finished = Promise.all([started.finished, assembly.finished]).then(([report]) => {
+      onLanded(plan.bytes);
       tally.add(report);
-      options.log(`${plan.bytes} bytes landed, ${report.path}, ${report.threads} lanes`);
+      options.log(`${bytes} bytes landed, ${report.path}, ${report.threads} lanes`);
       for (const note of report.notes) options.log(note);
-      tell(plan.bytes);
-    }, (error) => {
+    }, async (error) => {
+      stop.abort(error);
+      await Promise.allSettled([started.finished, assembly.finished]);
       options.log(`Load ended early: ${error}`);
       throw error;
-    });
-    told.catch(() => {}); // nobody has to wait for it
-    return new Load(started, stop, told);
+    }).finally(() => progress.end());
+    finished.catch(() => {}); // nobody has to wait for it
+    return new Load(started, assembly, sorted, stop, finished);
   }
 
   /** The tensor of one of the requests that this load was started with, once it has landed. */
-  async get(request: TensorRequest): Promise<T> {
-    const index = this.#index.get(request)!;
+  async get(request: LoadRequest): Promise<T> {
+    const kept = this.#requests.kept.get(request) ?? request;
+    if (kept.assemble) return this.#named(await this.#assembly.get(kept), request.name);
+    const index = this.#index.get(kept)!;
     await this.#load.readiness.whenReady(index);
-    return this.#load.tensor(index);
+    return this.#named(this.#load.tensor(index), request.name);
   }
 
-  /** Every tensor, in the order in which they land. */
+  /** Every tensor, in the order in which they land; those that have to be put together come last. */
   async *[Symbol.asyncIterator](): AsyncGenerator<[string, T], void, void> {
+    const { aliases, assembled } = this.#requests;
     for await (const index of this.#load.readiness.inLandingOrder()) {
-      const tensor = this.#load.tensor(index);
-      yield [tensor.name, tensor];
+      const request = this.#load.plan.requests[index]!;
+      yield [request.name, this.#load.tensor(index)];
+      for (const alias of aliases.get(request) ?? []) yield [alias.name, await this.get(alias)];
+    }
+    for (const request of assembled) {
+      for (const each of [request, ...aliases.get(request) ?? []]) yield [each.name, await this.get(each)];
     }
   }
 
@@ -195,5 +175,49 @@ export class Load<T extends Tensor> {
     await this.#finished.catch(() => {});
     this.#load.readiness.fail(reason);
     this.#load.release();
+    this.#assembly.release();
   }
+
+  #named(tensor: T, name: string): T {
+    if (tensor.name === name) return tensor;
+    const named = tensor.named(name) as T;
+    tensor[Symbol.dispose]?.();
+    return named;
+  }
+}
+
+/** Requests by what has to be done for them. */
+interface SortedRequests {
+  /** To be read as they lie in the file. */
+  readonly plain: readonly LoadRequest[];
+  /** To be put together. */
+  readonly assembled: readonly AssembledRequest[];
+  /** Request → those that are the same tensor under another name. */
+  readonly aliases: ReadonlyMap<TensorRequest, readonly LoadRequest[]>;
+  /** The other way round. */
+  readonly kept: ReadonlyMap<TensorRequest, LoadRequest>;
+}
+
+function sortRequests(requests: readonly LoadRequest[]): SortedRequests {
+  const aliased = requests.filter(({ aliasOf }) => aliasOf !== undefined);
+  const byName = aliased.length === 0 ? null : new Map(requests.map((request) => [request.name, request]));
+  const kept = new Map<TensorRequest, LoadRequest>();
+  const aliases = new Map<TensorRequest, LoadRequest[]>();
+  for (const alias of aliased) {
+    const target = byName!.get(alias.aliasOf!);
+    if (!target || target.target !== alias.target) continue; // not wanted itself: the alias is read in its stead
+    kept.set(alias, target);
+    aliases.set(target, [...aliases.get(target) ?? [], alias]);
+  }
+  const own = requests.filter((request) => !kept.has(request));
+  return {
+    plain: own.filter(({ assemble }) => !assemble),
+    assembled: own.filter(isAssembled),
+    aliases,
+    kept,
+  };
+}
+
+function isAssembled(request: LoadRequest): request is AssembledRequest {
+  return request.assemble !== undefined;
 }

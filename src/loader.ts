@@ -102,7 +102,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
     this.#checkOpen("copy files");
     const checked = checkOptions({ ...this.#options, ...options }, this.#group);
     const engine = await selectEngine();
-    const device = await selectDevice(checked.device as D, engine);
+    const device = await selectDevice(checked.device as D, engine, checked);
     const catalogs = this.#catalogs.splice(0); // the buffer's from now on, whatever is added meanwhile
     try {
       const catalog = mergeCatalogs(catalogs);

@@ -7,9 +7,8 @@ import { SafeTensorsError } from "./errors.ts";
 import { castSupported } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
 import { type SliceIndex, sliceLayout } from "./format/slices.ts";
-import { type Load, tensorSlice, wholeTensor } from "./load.ts";
+import { type Load, type LoadRequest, tensorSlice, wholeTensor } from "./load.ts";
 import type { CheckedOptions } from "./options.ts";
-import type { TensorRequest } from "./plan/request.ts";
 import { type LoadStats, rankSlices, Session } from "./session.ts";
 import { streamBatches } from "./stream.ts";
 import type { HostTensor } from "./tensor/host_tensor.ts";
@@ -39,14 +38,14 @@ const LAZY_ITERATION_BYTES = 256 * 2 ** 20;
  */
 export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDisposable {
   readonly #session: Session<T>;
-  readonly #wanted: ReadonlyMap<string, TensorRequest>;
+  readonly #wanted: ReadonlyMap<string, LoadRequest>;
   readonly #lazy: LazyLoads<T>;
   /** The load of all wanted tensors; a lazy model has none. */
   #load: Load<T> | undefined;
 
   /** Use {@linkcode fastsafeOpen}. */
   constructor(catalog: Catalog, device: Device<T>, options: CheckedOptions, notes: readonly string[]) {
-    this.#wanted = wantedTensors(catalog, options);
+    this.#wanted = wantedTensors(catalog, device, options);
     this.#session = new Session(catalog, device, options, notes);
     this.#lazy = new LazyLoads(this.#session);
   }
@@ -95,14 +94,21 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     this.#session.checkOpen(`get tensor "${name}"`);
     const tensor = this.#find(name);
     const { dtype } = options;
-    if (dtype && !castSupported(tensor.dtype, dtype)) throw unsupportedCast(tensor, dtype);
+    const { device } = this.#session.context;
+    if (dtype && !castSupported(tensor.dtype, dtype, device.castsSubByte)) {
+      throw unsupportedCast(tensor, dtype);
+    }
     if (!this.#load) {
-      return await this.#lazy.get(
-        wholeTensor(tensor, dtype === tensor.dtype ? undefined : dtype ?? this.#dtype),
-      );
+      const wanted = dtype === tensor.dtype ? undefined : dtype ?? this.#dtype;
+      return await this.#lazy.get(wholeTensor(tensor, wanted, device));
     }
     const landed = await this.#load.get(this.#wanted.get(name)!);
-    return dtype ? await landed.to({ dtype }) as T : landed;
+    if (dtype === undefined || dtype === landed.dtype) return landed;
+    try {
+      return await landed.to({ dtype }) as T;
+    } finally {
+      landed[Symbol.dispose]?.();
+    }
   }
 
   /**
@@ -119,9 +125,17 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     this.#session.checkOpen(`get a slice of tensor "${name}"`);
     const tensor = this.#find(name);
     const layout = sliceLayout(tensor, slices);
-    if (!this.#load) return await this.#lazy.get(tensorSlice(tensor, this.#dtype, layout));
-    const whole = await this.#load.get(this.#wanted.get(name)!);
-    return await this.#session.context.device.slice(whole, sliceLayout(whole, slices));
+    const { device } = this.#session.context;
+    if (!this.#load && !tensor.assemble) {
+      return await this.#lazy.get(tensorSlice(tensor, this.#dtype, device, layout));
+    }
+    const request = this.#wanted.get(name)!;
+    const whole = await (this.#load ? this.#load.get(request) : this.#lazy.get(request));
+    try {
+      return await device.slice(whole, sliceLayout(whole, slices));
+    } finally {
+      whole[Symbol.dispose]?.();
+    }
   }
 
   /**
@@ -191,7 +205,11 @@ function unsupportedCast({ name, dtype }: CatalogTensor, target: DType): SafeTen
 }
 
 /** A request for every tensor that the option `names` leaves. */
-function wantedTensors(catalog: Catalog, { names, dtype }: CheckedOptions): Map<string, TensorRequest> {
+function wantedTensors(
+  catalog: Catalog,
+  device: Device<Tensor>,
+  { names, dtype }: CheckedOptions,
+): Map<string, LoadRequest> {
   if (names && typeof names !== "function") {
     for (const name of names) {
       if (catalog.tensors.has(name)) continue;
@@ -200,35 +218,53 @@ function wantedTensors(catalog: Catalog, { names, dtype }: CheckedOptions): Map<
     }
   }
   const isWanted = typeof names === "function" ? names : (name: string) => names?.has(name) ?? true;
-  const wanted = new Map<string, TensorRequest>();
+  const wanted = new Map<string, LoadRequest>();
   for (const tensor of catalog.tensors.values()) {
-    if (isWanted(tensor.name)) wanted.set(tensor.name, wholeTensor(tensor, dtype));
+    if (isWanted(tensor.name)) wanted.set(tensor.name, wholeTensor(tensor, dtype, device));
   }
   return wanted;
+}
+
+/** What is read together: the requests, the load, and how many of them are still to be given out. */
+interface LazyBatch<T extends Tensor> {
+  readonly requests: LoadRequest[];
+  readonly load: Promise<Load<T>>;
+  waiting: number;
 }
 
 /** Loads on demand: what is asked for in one turn of the event loop is read together. */
 class LazyLoads<T extends Tensor> {
   readonly #session: Session<T>;
-  #batch: { requests: TensorRequest[]; load: Promise<Load<T>> } | undefined;
+  #batch: LazyBatch<T> | undefined;
 
   constructor(session: Session<T>) {
     this.#session = session;
   }
 
-  async get(request: TensorRequest): Promise<T> {
-    this.#batch ??= this.#nextBatch();
-    this.#batch.requests.push(request);
-    const load = await this.#batch.load;
-    return await load.get(request);
+  async get(request: LoadRequest): Promise<T> {
+    const batch = this.#batch ??= this.#nextBatch();
+    batch.requests.push(request);
+    batch.waiting++;
+    const load = await batch.load;
+    try {
+      return await load.get(request);
+    } finally {
+      if (--batch.waiting === 0) this.#retire(load);
+    }
   }
 
-  #nextBatch(): { requests: TensorRequest[]; load: Promise<Load<T>> } {
-    const requests: TensorRequest[] = [];
+  /** Lets go of a load once it is through; its tensors keep their own hold on the memory. */
+  #retire(load: Load<T>): void {
+    const end = () => this.#session.end(load, new Error("This load has been given out"));
+    load.finished().then(end, end);
+  }
+
+  #nextBatch(): LazyBatch<T> {
+    const requests: LoadRequest[] = [];
     const load = Promise.resolve().then(() => {
       this.#batch = undefined;
       return this.#session.load(requests);
     });
-    return { requests, load };
+    return { requests, load, waiting: 0 };
   }
 }

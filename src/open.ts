@@ -1,7 +1,7 @@
 /**
  * The easy door: open files, get a model.
  */
-import { openCatalog } from "./catalog.ts";
+import { openCatalog, restoreAliases } from "./catalog.ts";
 import { type DeviceOption, selectDevice, type TensorOn } from "./device/select.ts";
 import { SingleGroup } from "./group/process_group.ts";
 import { type Files, resolveInputs } from "./inputs.ts";
@@ -41,9 +41,10 @@ export async function fastsafeOpen<D extends DeviceOption = "cpu">(
   const checked = checkOptions(options, new SingleGroup());
   checked.signal?.throwIfAborted();
   const engine = await selectEngine();
-  const device = await selectDevice(checked.device as D, engine);
+  const device = await selectDevice(checked.device as D, engine, checked);
   const inputs = await resolveInputs(files, checked.group);
-  const catalog = await openCatalog(engine.source, inputs, checked.signal);
+  const opened = await openCatalog(engine.source, inputs, checked.signal);
+  const catalog = options.restoreAliases ? restoreAliases(opened) : opened;
   try {
     const model = new SafeTensorsModel(catalog, device, checked, engine.notes);
     await model.start();

@@ -1,6 +1,8 @@
 /**
  * The options of a load: their meaning, their defaults and their limits.
  */
+import type { GdsOption } from "./device/cuda.ts";
+import { PinnedPool } from "./device/pinned_pool.ts";
 import { checkDevice, type DeviceOption } from "./device/select.ts";
 import { castTarget } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
@@ -34,12 +36,27 @@ export interface OpenOptions<D extends DeviceOption = "cpu"> {
   names?: Iterable<string> | ((name: string) => boolean);
   /** Reads a tensor's bytes when it is asked for, instead of streaming all from the start. Default false. */
   lazy?: boolean;
+  /**
+   * Gives back the names that a save left out because they were the same tensor as another (`name → kept name` in the
+   * metadata): they share the memory of the kept one. Default false.
+   */
+  restoreAliases?: boolean;
   /** Lanes that read at once, 1 to 16. Default: by the machine and by what the page cache holds. */
   maxThreads?: number;
   /** Bytes of one read: a multiple of 4096 up to 64 MiB. Default 4 MiB. */
   blockBytes?: number;
   /** Memory in bytes for what cannot be read straight to its place, all lanes together. Default 64 MiB. */
   stagingBytes?: number;
+  /**
+   * Whether a load to a GPU uses GPUDirect Storage, by which the device fetches from storage itself: "auto" where it is
+   * really there and the page cache has not got the bytes, "require" always, or an error that says why not, "off"
+   * never. `stats().path` tells which way the bytes went. Default "auto".
+   */
+  gds?: GdsOption;
+  /** `nogds: true` is `gds: "off"`. Default false. */
+  nogds?: boolean;
+  /** Keeps the pinned staging memory of loads to a GPU for the next load. Default: it is pinned for each load. */
+  pool?: PinnedPool;
   /** The ranks that load together. Default: this process alone. */
   group?: ProcessGroup;
   /** Ends the load; whatever has not landed then rejects with the signal's reason. */
@@ -59,6 +76,8 @@ export interface CheckedOptions {
   readonly maxThreads: number | undefined;
   readonly blockBytes: number;
   readonly stagingBytes: number;
+  readonly gds: GdsOption;
+  readonly pool: PinnedPool | undefined;
   readonly group: ProcessGroup;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: ((progress: Progress) => void) | undefined;
@@ -83,6 +102,9 @@ export function checkOptions(options: OpenOptions<DeviceOption>, single: Process
   if (blockBytes % PAGE !== 0) {
     throw new RangeError(`blockBytes must be a multiple of ${PAGE}, got ${blockBytes}`);
   }
+  if (options.pool !== undefined && !(options.pool instanceof PinnedPool)) {
+    throw new TypeError("pool must be a PinnedPool");
+  }
   if (typeof options.names === "string") { // an iterable of its letters
     throw new TypeError(`names must be a list of names or a function, got ${JSON.stringify(options.names)}`);
   }
@@ -98,12 +120,27 @@ export function checkOptions(options: OpenOptions<DeviceOption>, single: Process
       : integer("maxThreads", options.maxThreads, 1, 1, MAX_THREADS),
     blockBytes,
     stagingBytes: integer("stagingBytes", options.stagingBytes, 64 * 2 ** 20, 64 * 2 ** 10, 4 * 2 ** 30),
+    gds: gdsOption(options, device),
+    pool: options.pool,
     group: options.group ?? single,
     signal: options.signal,
     onProgress: options.onProgress,
     log: logger(options.debugLog),
     startedAt: performance.now(),
   };
+}
+
+function gdsOption({ gds, nogds }: OpenOptions<DeviceOption>, device: DeviceOption): GdsOption {
+  if (gds !== undefined && !["auto", "require", "off"].includes(gds)) {
+    throw new TypeError(`gds must be "auto", "require" or "off", got ${JSON.stringify(gds)}`);
+  }
+  if (gds === "require" && nogds) {
+    throw new TypeError('gds: "require" and nogds: true contradict one another');
+  }
+  if (gds === "require" && device === "cpu") {
+    throw new TypeError('gds: "require" needs a GPU: give a device such as "cuda"');
+  }
+  return nogds ? "off" : gds ?? "auto";
 }
 
 function integer(

@@ -66,12 +66,13 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
   async *iterateWeights(): AsyncGenerator<[string, TensorOn<D>], void, void> {
     const options = checkOptions(this.#options, this.#group);
     const engine = await selectEngine();
-    const device = await selectDevice(options.device as D, engine);
+    const device = await selectDevice(options.device as D, engine, options);
     const inputs = await resolveInputs(this.#files, this.#group);
     const catalog = await openCatalog(engine.source, inputs, options.signal);
     const session = new Session(catalog, device, options, engine.notes);
     try {
-      const requests = catalog.tensors.values().map((tensor) => wholeTensor(tensor, options.dtype)).toArray();
+      const requests = catalog.tensors.values().map((tensor) => wholeTensor(tensor, options.dtype, device))
+        .toArray();
       yield* streamBatches(session, requests, this.#bytesInFlight);
     } finally {
       await session.close();

@@ -11,7 +11,16 @@ import type { Progress } from "./options.ts";
 import { AtomicSet } from "./save/atomic_set.ts";
 import { OutputStream } from "./save/output_stream.ts";
 import { indexPathOf, planShards, type Shard, type ShardPlan } from "./save/shards.ts";
-import { checkLength, type SaveInput, type SaveSource, saveSource, type TensorShape } from "./save/source.ts";
+import { castLength } from "./plan/request.ts";
+import {
+  checkLength,
+  type Item,
+  type SavableTensor,
+  type SaveInput,
+  type SaveSource,
+  saveSource,
+  type TensorShape,
+} from "./save/source.ts";
 import { supersededBy } from "./save/superseded.ts";
 import { type OpenOutput, selectWriteEngine } from "./save/write_engine.ts";
 
@@ -148,12 +157,9 @@ async function writeTensors(
         `Cannot save tensor "${name}": it comes as ${tensor.dtype}, announced was ${item.from}: give saveFile the dtype`,
       );
     }
-    const { data } = "data" in tensor ? tensor : await tensor.copyToHost();
-    checkLength(item, data);
     const shard = shardOf.get(name)!;
     const offset = shard.header.dataStart + shard.header.tensors.get(name)!.begin;
-    const bytes = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
-    await stream.put(outputs.get(shard)!, bytes, offset, item.from, item.to);
+    await putTensor(stream, outputs.get(shard)!, offset, item, tensor, signal);
     progress.tensors++;
   }
   await stream.finish();
@@ -164,6 +170,34 @@ async function writeTensors(
     throw new SafeTensorsError("TensorNotFound", message, { tensor: first });
   }
   signal?.throwIfAborted();
+}
+
+async function putTensor(
+  stream: OutputStream,
+  output: OpenOutput,
+  offset: number,
+  item: Item,
+  tensor: SavableTensor,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  if (!("parts" in tensor)) {
+    const { data } = "data" in tensor ? tensor : await tensor.copyToHost();
+    checkLength(item, data);
+    const bytes = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+    return await stream.put(output, bytes, offset, item.from, item.to);
+  }
+  let written = 0;
+  for await (const part of tensor.parts()) {
+    signal?.throwIfAborted();
+    if (written + part.byteLength > item.sourceBytes) break; // told below
+    const at = offset + castLength(written, item.from, item.to);
+    await stream.put(output, part, at, item.from, item.to);
+    written += part.byteLength;
+  }
+  if (written === item.sourceBytes) return;
+  const message =
+    `Cannot save tensor "${item.name}": ${item.sourceBytes} bytes expected, its parts have others`;
+  throw new SafeTensorsError("InvalidTensorView", message, { tensor: item.name });
 }
 
 function unexpected(name: string, twice: boolean): SafeTensorsError {

@@ -5,9 +5,9 @@ import type { Catalog, CatalogTensor } from "./catalog.ts";
 import type { Device } from "./device/device.ts";
 import { SafeTensorsError, UseAfterCloseError } from "./errors.ts";
 import { shardSlice, type SliceIndex } from "./format/slices.ts";
-import { Load, type LoadContext, Tally } from "./load.ts";
+import { Load, type LoadContext, type LoadRequest } from "./load.ts";
+import { Tally } from "./load_progress.ts";
 import type { CheckedOptions } from "./options.ts";
-import type { TensorRequest } from "./plan/request.ts";
 import type { Tensor } from "./tensor/tensor.ts";
 
 /** How a load went. */
@@ -24,8 +24,11 @@ export interface LoadStats {
   readonly gigabytesPerSecond: number;
   /** Where the tensors are. */
   readonly device: string;
-  /** Which way most bytes went: through the page cache, past it, or by the portable engine; null before any has. */
-  readonly path: "buffered" | "direct" | "portable" | null;
+  /**
+   * Which way most bytes went: through the page cache, past it, by GPUDirect Storage, by cuFile in its compatibility
+   * mode, or by the portable engine; null before any has.
+   */
+  readonly path: "buffered" | "direct" | "gds" | "gds-compat" | "portable" | null;
   /** Lanes that ran. */
   readonly threads: number;
   /** Bytes of one read. */
@@ -41,7 +44,7 @@ export class Session<T extends Tensor> {
   /** What every load of this session is started with. */
   readonly context: LoadContext<T>;
   readonly #abort = new AbortController();
-  readonly #running = new Set<Load<T>>();
+  readonly #loads = new Set<Load<T>>();
   readonly #starting = new Set<Promise<unknown>>();
   #filesClosed = false;
   #closing: Promise<void> | undefined;
@@ -59,21 +62,26 @@ export class Session<T extends Tensor> {
   }
 
   /**
-   * Starts to load.
+   * Starts to load. The load holds its memory until {@linkcode end} or {@linkcode close}.
    *
    * @throws {OutOfMemoryError} if the tensors do not fit
    */
-  async load(requests: readonly TensorRequest[]): Promise<Load<T>> {
+  async load(requests: readonly LoadRequest[]): Promise<Load<T>> {
     const starting = Load.start(this.context, requests);
     this.#starting.add(starting);
     try {
       const load = await starting;
-      this.#running.add(load);
-      load.finished().catch(() => {}).finally(() => this.#running.delete(load));
+      this.#loads.add(load);
       return load;
     } finally {
       this.#starting.delete(starting);
     }
+  }
+
+  /** Ends a load of this session, if it still runs, and drops its hold on the memory. Never rejects. */
+  async end(load: Load<T>, reason: unknown): Promise<void> {
+    await load.close(reason);
+    this.#loads.delete(load);
   }
 
   /**
@@ -128,7 +136,7 @@ export class Session<T extends Tensor> {
     const reason = new UseAfterCloseError("Cannot go on loading: it was closed");
     this.#abort.abort(reason);
     await Promise.allSettled(this.#starting);
-    for (const load of this.#running) await load.close(reason);
+    for (const load of this.#loads) await this.end(load, reason);
     this.closeFiles();
   }
 }

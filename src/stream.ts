@@ -1,14 +1,14 @@
 /**
  * Loading in batches under a bound on memory: the next batch is read while the last one is used.
  */
-import type { Load } from "./load.ts";
-import { requestBytes, type TensorRequest } from "./plan/request.ts";
+import type { Load, LoadRequest } from "./load.ts";
+import { requestBytes } from "./plan/request.ts";
 import type { Session } from "./session.ts";
 import type { Tensor } from "./tensor/tensor.ts";
 
 /** Cuts requests into batches of at most `bytes` file bytes; a larger tensor is a batch of its own. */
-export function cutBatches(requests: readonly TensorRequest[], bytes: number): TensorRequest[][] {
-  const batches: TensorRequest[][] = [];
+export function cutBatches(requests: readonly LoadRequest[], bytes: number): LoadRequest[][] {
+  const batches: LoadRequest[][] = [];
   let size = 0;
   for (const request of requests) {
     const length = requestBytes(request);
@@ -30,7 +30,7 @@ export function cutBatches(requests: readonly TensorRequest[], bytes: number): T
  */
 export async function* streamBatches<T extends Tensor>(
   session: Session<T>,
-  requests: readonly TensorRequest[],
+  requests: readonly LoadRequest[],
   bytesInFlight: number,
 ): AsyncGenerator<[string, T], void, void> {
   const batches = cutBatches(requests, Math.floor(bytesInFlight / 2));
@@ -48,12 +48,12 @@ export async function* streamBatches<T extends Tensor>(
       current = await next;
       next = start(index + 1);
       yield* current;
-      await current.close(new Error("This batch has been given out"));
+      await session.end(current, new Error("This batch has been given out"));
       current = undefined;
     }
   } finally {
     const reason = new Error("The iteration has ended");
-    await current?.close(reason);
-    await next?.then((load) => load.close(reason), () => {});
+    if (current) await session.end(current, reason);
+    await next?.then((load) => session.end(load, reason), () => {});
   }
 }

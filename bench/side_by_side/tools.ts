@@ -52,15 +52,24 @@ export class Tools {
 /**
  * What a program prints.
  *
+ * @throws {Deno.errors.NotFound} if it is not installed
  * @throws {Error} if it fails, with what it complained about
  */
 export async function output(command: string, args: readonly string[]): Promise<string> {
-  const { success, code, stdout, stderr } = await new Deno.Command(command, {
+  const options: Deno.CommandOptions = {
     args: [...args],
+    env: { NO_COLOR: "1" },
     stdout: "piped",
     stderr: "piped",
-    env: { NO_COLOR: "1" },
-  }).output();
+  };
+  let outcome: Deno.CommandOutput;
+  try {
+    outcome = await new Deno.Command(command, options).output();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new Deno.errors.NotFound(`Cannot run "${command}": it is not installed`, { cause: error });
+  }
+  const { success, code, stdout, stderr } = outcome;
   const decoder = new TextDecoder();
   if (success) return decoder.decode(stdout).trim();
   const lines = decoder.decode(stderr).trim().split("\n");

@@ -11,6 +11,9 @@ export class UsageError extends Error {
 /** The options of a command: a flag has no value, a list may be given several times. */
 export type OptionKinds = Readonly<Record<string, "flag" | "text" | "list">>;
 
+/** Options that have a letter too. */
+const SHORT: Readonly<Record<string, string>> = { help: "h", input: "i", output: "o" };
+
 /** Parsed arguments. Asking for an option that the command does not declare is a mistake of the command. */
 export class Arguments {
   /** What is not an option, in the order given. */
@@ -72,7 +75,7 @@ export function parseArguments(args: readonly string[], kinds: OptionKinds): Arg
     boolean: ["help", "json", ...named("flag")],
     string: ["_", ...named("text", "list")], // "_": a file named 007 stays "007"
     collect: named("list"),
-    alias: { help: "h" },
+    alias: Object.fromEntries(Object.entries(SHORT).filter(([name]) => name === "help" || name in kinds)),
     unknown(argument, key) {
       if (key === undefined) return true; // not an option
       throw new UsageError(`There is no option ${argument.split("=")[0]}`);

@@ -1,7 +1,7 @@
 /**
  * `doctor`: what this machine offers for loading.
  */
-import { doctor, type DoctorReport } from "../../mod.ts";
+import { type CudaReport, doctor, type DoctorReport } from "../../mod.ts";
 import { UsageError } from "./arguments.ts";
 import type { Command } from "./command.ts";
 import { formatBytes, formatTable, printable } from "./text.ts";
@@ -11,7 +11,7 @@ export const doctorCommand: Command = {
   summary: "Tell what this machine offers for loading",
   usage: `Usage: deno task doctor [options]
 
-Tells which engine loads on this machine, and what would make loading faster.
+Tells which engine loads on this machine, which GPUs it can load to, and what would make loading faster.
 
   --json   print the report as JSON
   --help   print this`,
@@ -35,11 +35,28 @@ function describe(report: DoctorReport): string {
     ["Library", report.library ?? "none"],
     ["Available memory", report.availableMemory === null ? "unknown" : formatBytes(report.availableMemory)],
     ["Page cache", report.cachestat ? "known: files that are not cached are read directly" : "not known"],
+    ...describeCuda(report.cuda),
   ];
   const advice = report.remedies.length === 0
     ? ["Nothing to mend."]
     : ["What could be better:", ...report.remedies.map((remedy) => `- ${remedy}`)];
   return [formatTable(rows), "", ...advice].map((line) => printableLines(line)).join("\n");
+}
+
+function describeCuda(
+  { devices, reason, library, runtimeVersion, driverVersion, gds }: CudaReport,
+): string[][] {
+  if (devices.length === 0) return [["GPU", `none: ${reason}`]];
+  return [
+    ...devices.map(({ device, name, capability, freeBytes, totalBytes }) => [
+      `GPU ${device}`,
+      `${name || "unnamed"}, compute capability ${capability}, ${formatBytes(freeBytes)} of ${
+        formatBytes(totalBytes)
+      } free`,
+    ]),
+    ["CUDA", `runtime ${runtimeVersion ?? "unknown"}, driver for ${driverVersion ?? "unknown"}, ${library}`],
+    ["GPUDirect Storage", `${gds.usable ? "used" : "not used"}: ${gds.state}`],
+  ];
 }
 
 /** The compiler's output is lines. */

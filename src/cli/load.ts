@@ -14,16 +14,17 @@ export const load: Command = {
 
 Loads tensors into memory and shows how long it took. Names a folder, an index or any number of files.
 
-  --device D     where the tensors go (default cpu)
+  --device D     where the tensors go: cpu, cuda, cuda:1, … (default cpu)
   --dtype T      cast floating tensors while they land: F32, F16, BF16, F64, F8_E4M3, F8_E5M2, …
   --names GLOB   only these tensors; * and ? are wildcards; may be given several times
+  --gds M        GPUDirect Storage for a load to a GPU: auto, require or off (default auto)
   --threads N    lanes that read at once, 1 to 16 (default: what suits the machine)
   --repeat N     load N times and report the median
   --json         print statistics as JSON
   --help         print this
 
 The time counts from the opening of the files to the last byte; finding or building the native library is not in it.`,
-  options: { device: "text", dtype: "text", names: "list", threads: "text", repeat: "text" },
+  options: { device: "text", dtype: "text", names: "list", gds: "text", threads: "text", repeat: "text" },
 
   async run(args) {
     const repeat = args.count("repeat") ?? 1;
@@ -52,6 +53,8 @@ function loadOptions(args: Arguments): OpenOptions {
   }
   const names = nameFilter(args.list("names"));
   if (names) options.names = names;
+  const gds = args.text("gds");
+  if (gds !== undefined) options.gds = gds as NonNullable<OpenOptions["gds"]>; // the library checks it
   const threads = args.count("threads");
   if (threads !== undefined) options.maxThreads = threads;
   return options;
@@ -71,6 +74,8 @@ async function loadOnce(args: Arguments, options: OpenOptions): Promise<LoadStat
 const WAYS: Readonly<Record<string, string>> = {
   buffered: "through the page cache",
   direct: "past the page cache",
+  gds: "fetched by the GPU itself",
+  "gds-compat": "by cuFile in compatibility mode, not by the GPU itself",
   portable: "by Deno's own file functions",
 };
 

@@ -5,6 +5,7 @@
  */
 import { parseArguments, UsageError } from "./arguments.ts";
 import type { Command } from "./command.ts";
+import { convert } from "./convert.ts";
 import { demo } from "./demo.ts";
 import { doctorCommand } from "./doctor.ts";
 import { inspect } from "./inspect.ts";
@@ -12,7 +13,14 @@ import { load } from "./load.ts";
 import { printable } from "./text.ts";
 import { verify } from "./verify.ts";
 
-const COMMANDS: Readonly<Record<string, Command>> = { load, inspect, verify, demo, doctor: doctorCommand };
+const COMMANDS: Readonly<Record<string, Command>> = {
+  load,
+  inspect,
+  verify,
+  convert,
+  demo,
+  doctor: doctorCommand,
+};
 
 const USAGE = `Usage: deno task <command> [options]
 

@@ -58,6 +58,10 @@ export class CpuDevice implements Device<HostTensor> {
     };
   }
 
+  fromHost(tensor: HostTensor): Promise<HostTensor> {
+    return Promise.resolve(tensor);
+  }
+
   slice(tensor: HostTensor, layout: SliceLayout): Promise<HostTensor> {
     return Promise.try(() => {
       const target = new Uint8Array(layout.byteLength);

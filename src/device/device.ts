@@ -7,6 +7,7 @@ import type { Readiness } from "../plan/readiness.ts";
 import type { TensorRequest } from "../plan/request.ts";
 import type { SliceLayout } from "../format/slices.ts";
 import type { SourceFile } from "../source/source.ts";
+import type { HostTensor } from "../tensor/host_tensor.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
 /** How a load is to run. */
@@ -53,6 +54,12 @@ export interface Device<T extends Tensor = Tensor, F extends SourceFile = Source
     files: readonly F[],
     settings: LoadSettings,
   ): Promise<DeviceLoad<T>>;
+  /**
+   * Brings a tensor from host memory here; on the CPU it is the same.
+   *
+   * @throws {OutOfMemoryError} if it does not fit
+   */
+  fromHost(tensor: HostTensor): Promise<T>;
   /** Copies a slice out of a tensor of this device. */
   slice(tensor: T, layout: SliceLayout): Promise<T>;
   /** Joins tensors along a dimension, in the order given. All have the same dtype and agree in the other dimensions. */

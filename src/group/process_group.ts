@@ -1,19 +1,171 @@
 /**
- * The ranks that load together.
+ * The ranks that load together, and what passes between them.
  */
+import { DeviceError, GroupError, UseAfterCloseError } from "../errors.ts";
+import { checkBlock, checkPeer, checkRank, checkScatter, deviceMemory, stringifyJson } from "./arguments.ts";
 
-/** A group of processes that take part in a load, each with its own rank. */
-export interface ProcessGroup {
+/** A JSON value. */
+export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
+
+/** A piece of device memory. It must stay allocated, and its bytes be complete, for as long as a call uses it. */
+export interface DeviceMemory {
+  /** Where it begins on the device. */
+  readonly devicePointer: bigint;
+  /** Bytes. */
+  readonly byteLength: number;
+  /** Number of the CUDA device. */
+  readonly device: number;
+}
+
+/**
+ * What a call reads or writes: bytes on the host, or device memory. A host buffer is not to be read or written while
+ * the call is under way, and, if the call fails, not to be transferred afterwards: bytes may still arrive in it.
+ */
+export type GroupBuffer = Uint8Array<ArrayBuffer> | DeviceMemory;
+
+/** What the root of a scatter hands out. */
+export interface ScatterSource {
+  /** The bytes for rank 0, then those for rank 1, and so on, one after another. */
+  readonly block: GroupBuffer;
+  /** How many bytes each rank gets; some may be 0. */
+  readonly lengths: readonly number[];
+}
+
+/** How a rank is doing: see {@linkcode ProcessGroup.agree}. */
+export type RankStatus = { readonly ok: true } | { readonly ok: false; readonly message: string };
+
+/**
+ * A group of processes that take part in a load, each with its own rank.
+ *
+ * Every rank makes the same calls in the same order, but for {@linkcode ProcessGroup.send} and
+ * {@linkcode ProcessGroup.receive}, which two ranks make. The calls of one group run one after another, in the order
+ * in which they were made; none holds up the event loop.
+ *
+ * **Failures.** Before bytes move, the ranks compare what they call: if they differ (another call, another root or
+ * number of bytes, another `label`), all of them reject with a `GroupError` that says who called what. If a rank throws,
+ * aborts, closes the group or ends, the others reject with a `GroupError` that names it, as does a call in which nothing
+ * moves for the group's `timeoutSeconds`. After that the group is of no more use, and further calls reject with the same
+ * error; only a failure told by {@linkcode ProcessGroup.agree} leaves it in order.
+ *
+ * Wrong arguments are a `TypeError` or `RangeError`, at once and on this rank alone, memory that the group cannot move
+ * a `DeviceError`, and calls after `close()` a `UseAfterCloseError`.
+ *
+ * A `label` says what a call is about, such as the name of a tensor: ranks whose labels differ are told so.
+ */
+export interface ProcessGroup extends AsyncDisposable {
+  /** What the ranks talk over. */
+  readonly kind: "single" | "mpi" | "nccl";
   /** This process's number, from 0. */
   readonly rank: number;
   /** How many there are. */
   readonly size: number;
+  /** Copies the root's block to those of all other ranks, which have the same length. */
+  broadcast(block: GroupBuffer, root: number, label?: string): Promise<void>;
+  /** Hands each rank its part of the root's block. All but the root give `send` as null. */
+  scatter(send: ScatterSource | null, receive: GroupBuffer, root: number, label?: string): Promise<void>;
+  /**
+   * Sends a block to one other rank, and is done when that has received it. Two ranks that send each other something
+   * must not both send first. `tag`, default 0, must be the receiver's.
+   */
+  send(block: GroupBuffer, destination: number, tag?: number): Promise<void>;
+  /** Receives what another rank sends: as many bytes as the block has. */
+  receive(block: GroupBuffer, source: number, tag?: number): Promise<void>;
+  /** Waits until all ranks are here. */
+  barrier(label?: string): Promise<void>;
+  /**
+   * Says how this rank is doing, and learns about the others: rejects on every rank with the same `GroupError` if any
+   * has failed. Made before a batch of calls, it keeps the others from waiting for a rank that will not come.
+   */
+  agree(status: RankStatus, label?: string): Promise<void>;
+  /** Gathers one small value from each rank, in the order of their ranks. */
+  allGather(value: Json, label?: string): Promise<Json[]>;
+  /** Ends the group for all ranks, whose calls then reject with this reason. The last resort. */
+  abort(reason: string): Promise<void>;
+  /** Leaves the group when the calls made so far are done. It does not wait for other ranks. Idempotent. */
+  close(): Promise<void>;
 }
 
 /** This process alone: rank 0 of 1. The default; needs nothing. */
 export class SingleGroup implements ProcessGroup {
+  /** Always "single". */
+  readonly kind = "single";
   /** Always 0. */
   readonly rank = 0;
   /** Always 1. */
   readonly size = 1;
+  #failure: Error | undefined;
+
+  /** Nothing to do: the block is where it belongs. */
+  broadcast(block: GroupBuffer, root: number): Promise<void> {
+    return this.#run(() => {
+      checkBlock(block);
+      checkRank("root", root, 1);
+    });
+  }
+
+  /** Copies the block to `receive`; on a device the two must be the same memory. */
+  scatter(send: ScatterSource | null, receive: GroupBuffer, root: number): Promise<void> {
+    return this.#run(() => {
+      const { block, lengths } = checkScatter(send, receive, root, this);
+      if (lengths[0] !== receive.byteLength) {
+        throw new RangeError(`Cannot scatter: rank 0 gets ${lengths[0]} bytes and expects ${receive.byteLength}`);
+      }
+      if (block instanceof Uint8Array && receive instanceof Uint8Array) {
+        receive.set(block.subarray(0, receive.byteLength));
+      } else if (deviceMemory(block)?.devicePointer !== deviceMemory(receive)?.devicePointer) {
+        throw new DeviceError(
+          "Cannot scatter device memory in a group of one: there is nothing to move, use the block itself",
+          { library: "single" },
+        );
+      }
+    });
+  }
+
+  /** There is no other rank. */
+  send(_block: GroupBuffer, destination: number): Promise<void> {
+    return this.#run(() => checkPeer("destination", destination, this));
+  }
+
+  /** There is no other rank. */
+  receive(_block: GroupBuffer, source: number): Promise<void> {
+    return this.#run(() => checkPeer("source", source, this));
+  }
+
+  /** All ranks are here. */
+  barrier(): Promise<void> {
+    return this.#run(() => {});
+  }
+
+  /** Throws what this rank itself says. */
+  agree(status: RankStatus): Promise<void> {
+    return this.#run(() => {
+      if (!status.ok) throw new GroupError(`Rank 0 failed: ${status.message}`, 0, status.message);
+    });
+  }
+
+  /** This rank's value alone, as it would come from another. */
+  allGather(value: Json): Promise<Json[]> {
+    return this.#run(() => [JSON.parse(stringifyJson(value)) as Json]);
+  }
+
+  /** Ends the group. */
+  abort(reason: string): Promise<void> {
+    this.#failure ??= new GroupError(`Rank 0 ended the group: ${reason}`, 0, reason);
+    return Promise.resolve();
+  }
+
+  /** Ends the group. */
+  close(): Promise<void> {
+    this.#failure ??= new UseAfterCloseError("Cannot use the group: it has been closed");
+    return Promise.resolve();
+  }
+
+  /** As {@linkcode SingleGroup.close}. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #run<T>(call: () => T): Promise<T> {
+    return this.#failure ? Promise.reject(this.#failure) : Promise.try(call);
+  }
 }

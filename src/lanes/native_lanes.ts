@@ -12,6 +12,18 @@ import type { NativeFile } from "../source/native_file.ts";
 import { bufferTransferred, type RunReport } from "./engine.ts";
 import { giveBack, take } from "./lane_budget.ts";
 
+/** Where lanes put what they read, if that is not host memory. */
+export interface NativeLander {
+  /** `fst_lander_kind` in native/plan.h. */
+  readonly kind: number;
+  /** What its lanes share: `fst_plan.lander_context`. */
+  readonly context: bigint;
+  /** Pieces of staging memory that each lane uses at once. */
+  readonly slots: number;
+  /** The error for a status that the device gave. */
+  error(action: string, status: number): Error;
+}
+
 /** A plan and the addresses that it runs into. */
 export interface NativeJob {
   /** What to read and where to put it. */
@@ -20,8 +32,10 @@ export interface NativeJob {
   readonly files: readonly NativeFile[];
   /** The address of each allocation's offset 0. */
   readonly addresses: readonly number[];
-  /** The memory behind each address, if JavaScript owns it: kept alive while lanes may write there. */
+  /** The memory behind each address: kept alive while lanes may write there. Empty if JavaScript owns none of it. */
   readonly keep: readonly (ArrayBuffer | null)[];
+  /** Where the addresses are, if not in host memory. */
+  readonly lander?: NativeLander;
   /** Is told of every segment that has landed, and of the failure if there is one. */
   readonly readiness: Readiness;
   /** Lanes wanted; default by the machine and by what is cached. */
@@ -54,8 +68,13 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
   signal.throwIfAborted();
   const notes: string[] = [];
   const direct = openDirect(job, notes);
-  const wanted = Math.min(job.maxThreads ?? defaultThreads(direct), Math.max(1, plan.segments.length));
-  const extra = direct ? 2 : 1; // the call that waits for news, and the one that touches memory ahead
+  const wanted = Math.min(
+    job.maxThreads ?? defaultThreads(direct),
+    Math.max(1, plan.segments.length),
+    mostLanes(job),
+  );
+  const populates = direct && !job.lander;
+  const extra = populates ? 2 : 1; // the call that waits for news, and the one that touches memory ahead
   const calls = await take(1 + extra, wanted + extra);
   try {
     const lanes = calls - extra;
@@ -68,7 +87,7 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
       if (signal.aborted) abort();
       await Promise.all([
         stop.onError(watch(shim, job, memory, stop)),
-        ...direct ? [stop.onError(populate(shim, plan, memory, windows))] : [],
+        ...populates ? [stop.onError(populate(shim, plan, memory, windows))] : [],
         ...Array.from(
           { length: lanes },
           (_, lane) => stop.onError(runLane(shim, plan, memory, windows, lane)),
@@ -131,18 +150,27 @@ function defaultThreads(direct: boolean): number {
   return Math.min(16, Math.max(direct ? 8 : 4, navigator.hardwareConcurrency));
 }
 
+/** The least staging memory that lanes can work with. */
+const LEAST_STAGING = 4 * PAGE;
+
+/** Lanes that there is staging memory for, where it is a lander's: it cannot be exceeded. */
+function mostLanes({ lander, stagingBytes }: NativeJob): number {
+  return lander ? Math.max(1, Math.floor(stagingBytes / (lander.slots * LEAST_STAGING))) : Infinity;
+}
+
 function planMemory(job: NativeJob, lanes: number): PlanMemory {
-  const { plan } = job;
+  const { plan, lander } = job;
   // A block that is not aligned as its destination is needs the pages around it as well.
   const staging = Math.min(
     job.blockBytes + 2 * PAGE,
-    Math.max(4 * PAGE, Math.floor(job.stagingBytes / lanes)),
+    Math.max(LEAST_STAGING, Math.floor(job.stagingBytes / lanes / (lander?.slots ?? 1))),
   );
   const memory = new PlanMemory(
     job.files.map((file) => file.planFile),
     plan.segments.length,
     Math.floor(staging / PAGE) * PAGE,
   );
+  if (lander) memory.setLander(lander.kind, lander.context);
   plan.segments.forEach((segment, index) => {
     memory.setSegment(index, segment, job.addresses[segment.allocation]! + segment.offset);
   });
@@ -195,6 +223,9 @@ class Windows {
 
   /** The first segment that a call made now must leave, and the buffers behind those that it may take. */
   from(segment: number, span: number): { limit: number; keep: (ArrayBuffer | null)[] } {
+    if (this.#keep.length === 0) {
+      return { limit: this.#plan.segments.length, keep: new Array(KEPT).fill(null) };
+    }
     const first = this.#plan.segments[segment]!.allocation;
     const stop = Math.min(first + span, this.#plan.allocations.length);
     for (let allocation = first; allocation < stop; allocation++) {
@@ -271,14 +302,16 @@ function failureOf(job: NativeJob, memory: PlanMemory): { readonly error: Error 
   const segment = job.plan.segments[failure.segment]!;
   const { path } = job.files[segment.file]!;
   const { offset, expected, actual, errno } = failure;
+  const tensor = job.plan.requests[segment.firstRequest]!.name;
+  if (failure.kind === "device") {
+    return { error: job.lander!.error(`load tensor "${tensor}" of "${path}"`, errno) };
+  }
   const at = `${expected || segmentBytes(segment)} bytes expected at offset ${offset}`;
   const reason = {
     system: `${at}: ${systemErrorText(errno)}`,
     truncated: `${at}, ${actual} found: was it truncated?`,
     changed: `the file was changed after its header was read`,
-    device: `the device refused with status ${errno}`,
   }[failure.kind];
-  const tensor = job.plan.requests[segment.firstRequest]!.name;
   const message = `Cannot read "${path}" (tensor "${tensor}"): ${reason}`;
   return { error: new ReadError(message, { path, offset, expected, actual, errno }) };
 }

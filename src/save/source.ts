@@ -21,6 +21,9 @@ export type SavableTensor =
   } | {
     /** Copies the elements to host memory. */
     copyToHost(): Promise<{ readonly data: ArrayBufferView }>;
+  } | {
+    /** The elements' bytes part by part, for what should not be in memory as a whole; parts hold whole elements. */
+    parts(): AsyncIterable<Uint8Array<ArrayBuffer>>;
   });
 
 /** What is known of a tensor before its bytes come. */

@@ -4,6 +4,7 @@
 import { castBytes, castSupported } from "../format/cast.ts";
 import type { DType } from "../format/dtype.ts";
 import { SafeTensorsError } from "../errors.ts";
+import { type DLPackOptions, exportHost } from "./dlpack.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** What {@linkcode HostTensor.data} gives: the typed array that fits the dtype. */
@@ -118,6 +119,26 @@ export class HostTensor implements Tensor {
    */
   to(options: { dtype: DType }): Promise<HostTensor> {
     return Promise.try(() => options.dtype === this.dtype ? this : this.#cast(options.dtype));
+  }
+
+  /** Another handle of the same memory, under another name. */
+  named(name: string): HostTensor {
+    return new HostTensor(name, this.dtype, this.shape, this.bytes);
+  }
+
+  /**
+   * Gives the tensor to another library of this process that knows DLPack, without a copy.
+   *
+   * The memory is kept alive until the consumer calls the deleter, from whatever thread. Do not transfer the buffer
+   * meanwhile: it would be the consumer's no longer.
+   *
+   * @returns the address of a DLManagedTensor, or with `versioned` of a DLManagedTensorVersioned; whoever takes it must
+   *   call its deleter, once
+   * @throws {TypeError} if DLPack does not know the dtype (F4, F6)
+   * @throws {DeviceError} if the native library is not to be had
+   */
+  toDLPack(options: DLPackOptions = {}): Promise<bigint> {
+    return exportHost(this, options);
   }
 
   #cast(dtype: DType): HostTensor {

@@ -15,6 +15,8 @@ export interface Tensor {
   readonly byteLength: number;
   /** The tensor with another floating element type; itself if nothing changes. */
   to(options: { dtype: DType }): Promise<Tensor>;
+  /** Another handle of the same memory, under another name. */
+  named(name: string): Tensor;
   /** Gives up this handle, where handles are counted to know when memory can be freed: on a GPU, not on the CPU. */
   [Symbol.dispose]?(): void;
 }

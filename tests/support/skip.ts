@@ -1,6 +1,7 @@
 /**
  * Suites that need what a machine may not have: they are skipped with one visible line that says why, or fail where
- * `FASTSAFETENSORS_TEST_REQUIRE` (a list with commas, or "all") says that this machine must run them.
+ * `FASTSAFETENSORS_TEST_REQUIRE` (a list with commas, or "all", perhaps with exceptions such as "all,-real-data") says
+ * that this machine must run them.
  */
 
 /** What a suite may need. */
@@ -9,7 +10,7 @@ export type Requirement = "native" | "real-data" | "sanitizers" | "unprivileged"
 /** Whether the environment demands that suites with this need run. */
 export function isRequired(requirement: Requirement): boolean {
   const required = (Deno.env.get("FASTSAFETENSORS_TEST_REQUIRE") ?? "").split(",").map((name) => name.trim());
-  return required.includes(requirement) || required.includes("all");
+  return required.includes(requirement) || required.includes("all") && !required.includes(`-${requirement}`);
 }
 
 /**

@@ -1,0 +1,96 @@
+/**
+ * Loads to a CUDA device through the shim: what their lanes share.
+ */
+import { DeviceError } from "../src/errors.ts";
+import { check, describeStatus, MESSAGE_BYTES, newMessage, textOf } from "./cuda.ts";
+import type { Shim } from "./symbols.ts";
+
+/** `FST_LANDER_CUDA` of native/plan.h. */
+export const CUDA_LANDER = 1;
+
+/** Which way is wanted: `fst_gds_wish` in native/fst_cuda.h. */
+export const GDS_WISHES = ["off", "auto", "require"] as const;
+
+/** What to prepare a load for. */
+export interface CudaLoadOptions {
+  /** Index of the device. */
+  readonly device: number;
+  /** Files of the plan. */
+  readonly files: number;
+  /** Address of the staging memory. */
+  readonly pinned: bigint;
+  /** Its bytes. */
+  readonly pinnedBytes: number;
+  /** Whether cuFile is to read. */
+  readonly gds: typeof GDS_WISHES[number];
+  /** Whether anything is cast. */
+  readonly casts: boolean;
+}
+
+/** How cuFile did. */
+export interface GdsReport {
+  /** File bytes that it read. */
+  readonly bytes: number;
+  /** How it read; "off" where it was not used at all. */
+  readonly mode: "off" | "gds" | "gds-compat";
+  /** The status that ended its use in the middle of the load, or 0. */
+  readonly failure: number;
+}
+
+const GDS_MODES = ["off", "gds", "gds-compat"] as const;
+
+/**
+ * Prepares a load.
+ *
+ * @returns the shim's name for it, and why cuFile is not used, or empty
+ * @throws {DeviceError} if the device fails, or cuFile is required and not to be had
+ */
+export async function openLoad(
+  shim: Shim,
+  options: CudaLoadOptions,
+): Promise<{ load: bigint; gdsReason: string }> {
+  const bytes = new DataView(new ArrayBuffer(32));
+  bytes.setInt32(0, options.device, true);
+  bytes.setUint32(4, options.files, true);
+  bytes.setBigUint64(8, options.pinned, true);
+  bytes.setBigUint64(16, BigInt(options.pinnedBytes), true);
+  bytes.setUint32(24, GDS_WISHES.indexOf(options.gds), true);
+  bytes.setUint32(28, options.casts ? 1 : 0, true);
+  const load = new BigUint64Array(1);
+  const message = newMessage();
+  const status = await shim.fst_cuda_load_open(bytes.buffer, load, message, MESSAGE_BYTES);
+  const gdsReason = textOf(message);
+  if (status !== 0 && gdsReason !== "") {
+    const { code, codeName } = describeStatus(shim, status);
+    throw new DeviceError(`Cannot load by GPUDirect Storage: ${gdsReason}`, {
+      library: "cufile",
+      code,
+      codeName,
+    });
+  }
+  check(shim, `prepare device "cuda:${options.device}" for a load`, status);
+  return { load: load[0]!, gdsReason };
+}
+
+/** How cuFile did in a load whose lanes have ended. */
+export function gdsReport(shim: Shim, load: bigint): GdsReport {
+  const report = new DataView(new ArrayBuffer(16));
+  shim.fst_cuda_load_report_of(load, report.buffer);
+  return {
+    bytes: Number(report.getBigUint64(0, true)),
+    mode: GDS_MODES[report.getUint32(8, true)]!,
+    failure: report.getInt32(12, true),
+  };
+}
+
+/** Gives back what {@linkcode openLoad} took. */
+export async function closeLoad(shim: Shim, load: bigint): Promise<void> {
+  check(shim, "end a load", await shim.fst_cuda_load_close(load));
+}
+
+/** Whether loads use GPUDirect Storage without being told to, and what there is of it. */
+export async function probeGds(shim: Shim): Promise<{ usable: boolean; state: string }> {
+  const message = newMessage();
+  const usable = await shim.fst_gds_probe(message, MESSAGE_BYTES) === 1;
+  return { usable, state: textOf(message) };
+}

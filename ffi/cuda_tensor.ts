@@ -1,0 +1,114 @@
+/**
+ * What the shim does with tensors on a CUDA device. Each call resolves once it is done.
+ */
+import { type DType, DTYPES } from "../src/format/dtype.ts";
+import type { SliceLevel } from "../src/format/slices.ts";
+import { check } from "./cuda.ts";
+import type { Shim } from "./symbols.ts";
+
+/** Somewhere in a device's memory. */
+export interface CudaPlace {
+  /** Index of the device. */
+  readonly device: number;
+  /** Address there. */
+  readonly address: bigint;
+}
+
+/** Copies from host memory. */
+export async function writeDevice(
+  shim: Shim,
+  target: CudaPlace,
+  source: Uint8Array<ArrayBuffer>,
+  action: string,
+): Promise<void> {
+  const { device, address } = target;
+  check(shim, action, await shim.fst_cuda_write(device, address, source, BigInt(source.byteLength)));
+}
+
+/** Copies to host memory, as many bytes as fit there. */
+export async function readDevice(
+  shim: Shim,
+  target: Uint8Array<ArrayBuffer>,
+  source: CudaPlace,
+  action: string,
+): Promise<void> {
+  const { device, address } = source;
+  check(shim, action, await shim.fst_cuda_read(device, target, address, BigInt(target.byteLength)));
+}
+
+/** Copies within a device, or to another one. */
+export async function copyDevice(
+  shim: Shim,
+  target: CudaPlace,
+  source: CudaPlace,
+  byteLength: number,
+  action: string,
+): Promise<void> {
+  const bytes = BigInt(byteLength);
+  const status = await shim.fst_cuda_copy(
+    target.device,
+    target.address,
+    source.device,
+    source.address,
+    bytes,
+  );
+  check(shim, action, status);
+}
+
+/** Casts elements. */
+export async function castDevice(
+  shim: Shim,
+  target: CudaPlace,
+  to: DType,
+  source: CudaPlace,
+  from: DType,
+  elements: number,
+  action: string,
+): Promise<void> {
+  const [toCode, fromCode] = [DTYPES.indexOf(to), DTYPES.indexOf(from)];
+  const { device } = source;
+  const count = BigInt(elements);
+  check(
+    shim,
+    action,
+    await shim.fst_cuda_cast(device, target.address, source.address, count, toCode, fromCode),
+  );
+}
+
+/** Gathers the runs of a slice to where they lie one after another. */
+export async function gatherDevice(
+  shim: Shim,
+  target: CudaPlace,
+  source: CudaPlace,
+  run: number,
+  levels: readonly SliceLevel[],
+  action: string,
+): Promise<void> {
+  const list = new BigUint64Array(2 * levels.length);
+  levels.forEach(({ count, stride }, index) => list.set([BigInt(count), BigInt(stride)], 2 * index));
+  const { device, address } = source;
+  const status = await shim.fst_cuda_gather(
+    device,
+    target.address,
+    address,
+    BigInt(run),
+    list,
+    levels.length,
+  );
+  check(shim, action, status);
+}
+
+/** Copies rows that lie one after another to `pitch` bytes apart. */
+export async function scatterDevice(
+  shim: Shim,
+  target: CudaPlace,
+  pitch: number,
+  source: CudaPlace,
+  width: number,
+  rows: number,
+  action: string,
+): Promise<void> {
+  const { device, address } = source;
+  const [p, w, r] = [BigInt(pitch), BigInt(width), BigInt(rows)];
+  check(shim, action, await shim.fst_cuda_scatter(device, target.address, p, address, w, r));
+}

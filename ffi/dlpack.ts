@@ -1,0 +1,57 @@
+/**
+ * DLPack tensors through the shim.
+ */
+import type { Shim } from "./symbols.ts";
+
+/** A dense tensor to give to another library of this process. */
+export interface DLPackSource {
+  /** Address of its first element. */
+  readonly data: bigint;
+  /** DLDeviceType: 1 for the CPU, 2 for CUDA. */
+  readonly deviceType: number;
+  /** Index of the device. */
+  readonly device: number;
+  /** DLDataTypeCode. */
+  readonly code: number;
+  /** Bits of an element. */
+  readonly bits: number;
+  /** The shim's name for the device memory that the tensor then holds; 0 for other memory. */
+  readonly block: bigint;
+  /** Elements along each dimension. */
+  readonly shape: readonly number[];
+}
+
+/** What was made. */
+export interface DLPackTensor {
+  /** Address of the DLManagedTensor, or DLManagedTensorVersioned. */
+  readonly address: bigint;
+  /** Tells when its deleter has run ({@linkcode isOver}); 0 where it holds device memory itself. */
+  readonly lease: bigint;
+}
+
+/**
+ * Makes a DLPack tensor.
+ *
+ * @throws {Error} if there is no memory for it
+ */
+export function newDLPack(shim: Shim, source: DLPackSource, versioned: boolean): DLPackTensor {
+  const bytes = new DataView(new ArrayBuffer(32));
+  bytes.setBigUint64(0, source.data, true);
+  bytes.setInt32(8, source.deviceType, true);
+  bytes.setInt32(12, source.device, true);
+  bytes.setInt32(16, source.shape.length, true);
+  bytes.setUint8(20, source.code);
+  bytes.setUint8(21, source.bits);
+  bytes.setUint16(22, 1, true);
+  bytes.setBigUint64(24, source.block, true);
+  const shape = BigInt64Array.from(source.shape, BigInt);
+  const lease = new BigUint64Array(1);
+  const address = shim.fst_dlpack_new(bytes.buffer, shape, versioned ? 1 : 0, lease);
+  if (address === 0n) throw new Error("Cannot make a DLPack tensor: there is no memory for it");
+  return { address, lease: lease[0]! };
+}
+
+/** Whether the deleter has run; true only once for each lease, which is gone by then. */
+export function isOver(shim: Shim, lease: bigint): boolean {
+  return shim.fst_dlpack_is_over(lease) === 1;
+}

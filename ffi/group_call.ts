@@ -1,0 +1,125 @@
+/**
+ * The memory of a group's call as native/fst_group.h lays it out (`fst_group_call`).
+ */
+import { decodeText } from "../src/group/call_record.ts";
+
+/** How a call ended, as `fst_group_status` has it. */
+export const CALL_STATUS = {
+  done: 0,
+  refused: 1,
+  different: 2,
+  gone: 3,
+  timedOut: 4,
+  cancelled: 5,
+  library: 6,
+  cuda: 7,
+  memory: 8,
+} as const;
+
+/** Memory that the shim reads or writes: on the host, or on a device. */
+export interface CallMemory {
+  /** Bytes on the host; null where they are on a device. */
+  readonly host: Uint8Array<ArrayBuffer> | null;
+  /** Where on the device; 0 on the host. */
+  readonly address: bigint;
+  /** Bytes. */
+  readonly byteLength: number;
+  /** Number of the device; -1 for the host. */
+  readonly device: number;
+}
+
+/** No memory at all. */
+export const NO_MEMORY: CallMemory = { host: null, address: 0n, byteLength: 0, device: -1 };
+
+/** What a call is given. */
+export interface CallInput {
+  /** What this rank says of it, from `encodeRecord`. */
+  readonly record: Uint8Array<ArrayBuffer>;
+  /** How long nothing may move. */
+  readonly timeoutSeconds: number;
+  /** The other rank of a send or receive. */
+  readonly peer?: number;
+  readonly send?: CallMemory;
+  readonly receive?: CallMemory;
+}
+
+/**
+ * Bytes of one message between ranks, the same on all of them: MPI counts with 32 bits, and staging slots have this
+ * size. Larger pieces were no faster on any library tried. Tests make them small.
+ */
+export const PIECE: { bytes: number } = { bytes: 16 * 2 ** 20 };
+
+const BYTES = 2120;
+const CANCELLED = 56;
+const MESSAGE = { at: 72, bytes: 512 };
+const OWN = 584;
+const REFERENCE = 1096;
+const OTHER = 1608;
+const RECORD_BYTES = 512;
+
+/** One call, from what it is given to how it ended. */
+export class GroupCall {
+  /** For the shim. */
+  readonly memory: Uint8Array<ArrayBuffer> = new Uint8Array(BYTES);
+  /** What is sent. */
+  readonly send: CallMemory;
+  /** Where it is received. */
+  readonly receive: CallMemory;
+  readonly #view = new DataView(this.memory.buffer);
+
+  constructor({ record, timeoutSeconds, peer = 0, send, receive }: CallInput) {
+    this.send = send ?? NO_MEMORY;
+    this.receive = receive ?? NO_MEMORY;
+    const view = this.#view;
+    view.setBigUint64(0, this.send.address, true);
+    view.setBigUint64(8, BigInt(this.send.byteLength), true);
+    view.setBigUint64(16, this.receive.address, true);
+    view.setBigUint64(24, BigInt(this.receive.byteLength), true);
+    view.setInt32(32, this.send.device, true);
+    view.setInt32(36, this.receive.device, true);
+    view.setBigUint64(40, BigInt(Math.round(timeoutSeconds * 1e6)), true);
+    view.setUint32(48, PIECE.bytes, true);
+    view.setInt32(52, peer, true);
+    this.memory.set(record, OWN);
+  }
+
+  /** Makes the call end soon, wherever it is. */
+  cancel(): void {
+    Atomics.store(new Uint32Array(this.memory.buffer, CANCELLED, 1), 0, 1);
+  }
+
+  /** How it ended: one of {@linkcode CALL_STATUS}. */
+  get status(): number {
+    return this.#view.getInt32(60, true);
+  }
+
+  /** The rank that is at fault, or -1. */
+  get failedRank(): number {
+    return this.#view.getInt32(64, true);
+  }
+
+  /** The library's error number. */
+  get code(): number {
+    return this.#view.getInt32(68, true);
+  }
+
+  /** What the shim says about it. */
+  get message(): string {
+    return decodeText(this.memory.subarray(MESSAGE.at, MESSAGE.at + MESSAGE.bytes));
+  }
+
+  /** What this rank said of it. */
+  get own(): Uint8Array<ArrayBuffer> {
+    return this.memory.subarray(OWN, OWN + RECORD_BYTES);
+  }
+
+  /** What the others were compared with. */
+  get reference(): Uint8Array<ArrayBuffer> {
+    return this.memory.subarray(REFERENCE, REFERENCE + RECORD_BYTES);
+  }
+
+  /** What the rank at fault said. */
+  get other(): Uint8Array<ArrayBuffer> {
+    return this.memory.subarray(OTHER, OTHER + RECORD_BYTES);
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * The shim's functions for process groups (native/fst_group.h).
+ */
+
+/** What `Deno.dlopen` is told about them. Whatever may wait for other ranks is `nonblocking`. */
+export const GROUP_SYMBOLS = {
+  fst_mpi_open: {
+    parameters: [
+      "buffer", // fst_mpi_info *info
+      "u64", // uint64_t timeout_us
+      "buffer", // char *message
+      "u64", // uint64_t size
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_mpi_group_make: {
+    parameters: [
+      "u64", // fst_mpi_group *parent
+      "i32", // int32_t color
+      "i32", // int32_t key
+      "buffer", // fst_group_call *call
+      "buffer", // fst_mpi_group_info *info
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_mpi_run: {
+    parameters: [
+      "u64", // fst_mpi_group *group
+      "buffer", // fst_group_call *call
+      "buffer", // const void *send
+      "buffer", // void *receive
+      "buffer", // uint64_t *lengths
+      "i32", // int32_t staged
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_mpi_fail: {
+    parameters: [
+      "u64", // fst_mpi_group *group
+      "i32", // int32_t rank
+      "buffer", // const char *text
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_mpi_watch: {
+    parameters: [
+      "u64", // fst_mpi_group *group
+      "buffer", // fst_group_call *call
+    ],
+    result: "i32",
+  },
+  fst_mpi_leave: {
+    parameters: [
+      "u64", // fst_mpi_group *group
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_mpi_last_words: {
+    parameters: [
+      "buffer", // const char *text
+    ],
+    result: "void",
+  },
+} as const satisfies Deno.ForeignLibraryInterface;

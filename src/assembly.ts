@@ -1,0 +1,84 @@
+/**
+ * Tensors that do not lie in their file as they are wanted: transposed or strided views, bytes in another order. They
+ * are put together in host memory, one after another, and then brought to their device.
+ */
+import type { Device } from "./device/device.ts";
+import type { TensorRequest } from "./plan/request.ts";
+import type { SourceFile } from "./source/source.ts";
+import { HostTensor } from "./tensor/host_tensor.ts";
+import type { Tensor } from "./tensor/tensor.ts";
+
+/** Fills `target` with the elements of a tensor, contiguous and little-endian. */
+export type Assemble = (
+  file: SourceFile,
+  target: Uint8Array<ArrayBuffer>,
+  signal: AbortSignal,
+) => Promise<void>;
+
+/** A request for a tensor that has to be put together; its `run` is the length of the result before a cast. */
+export interface AssembledRequest extends TensorRequest {
+  /** How. */
+  readonly assemble: Assemble;
+}
+
+/** Puts tensors together. */
+export class Assembly<T extends Tensor> {
+  /** Settles when all are done, or one failed. */
+  readonly finished: Promise<void>;
+  readonly #tensors: ReadonlyMap<TensorRequest, PromiseWithResolvers<T>>;
+
+  /**
+   * Starts.
+   *
+   * @param onDone called for each request once its tensor is there
+   */
+  constructor(
+    requests: readonly AssembledRequest[],
+    files: readonly SourceFile[],
+    device: Device<T>,
+    signal: AbortSignal,
+    onDone: (request: AssembledRequest) => void,
+  ) {
+    this.#tensors = new Map(requests.map((request) => [request, Promise.withResolvers<T>()]));
+    for (const { promise } of this.#tensors.values()) promise.catch(() => {}); // told to whoever asks
+    this.finished = this.#run(requests, files, device, signal, onDone);
+    this.finished.catch(() => {});
+  }
+
+  /** The tensor of a request, once it is there. Each call gives a handle of its own. */
+  async get(request: TensorRequest): Promise<T> {
+    const tensor = await this.#tensors.get(request)!.promise;
+    return tensor.named(request.name) as T;
+  }
+
+  /** Drops this hold on the tensors; handles that were given out keep theirs. */
+  release(): void {
+    for (const { promise } of this.#tensors.values()) {
+      promise.then((tensor) => tensor[Symbol.dispose]?.(), () => {});
+    }
+  }
+
+  async #run(
+    requests: readonly AssembledRequest[],
+    files: readonly SourceFile[],
+    device: Device<T>,
+    signal: AbortSignal,
+    onDone: (request: AssembledRequest) => void,
+  ): Promise<void> {
+    try {
+      for (const request of requests) {
+        signal.throwIfAborted();
+        const bytes = new Uint8Array(request.run);
+        await request.assemble(files[request.file]!, bytes, signal);
+        const stored = new HostTensor(request.name, request.dtype, request.shape, bytes);
+        this.#tensors.get(request)!.resolve(
+          await device.fromHost(await stored.to({ dtype: request.target })),
+        );
+        onDone(request);
+      }
+    } catch (error) {
+      for (const { reject } of this.#tensors.values()) reject(error);
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,254 @@
+/**
+ * A CUDA GPU as a device: tensors as device pointers.
+ */
+import { cudaError, findCuda, noSuchDevice, statusText } from "../../ffi/cuda.ts";
+import { closeLoad, CUDA_LANDER, type GdsReport, gdsReport, openLoad } from "../../ffi/cuda_load.ts";
+import { gatherDevice, scatterDevice, writeDevice } from "../../ffi/cuda_tensor.ts";
+import { openLibrary } from "../../ffi/library.ts";
+import type { Shim } from "../../ffi/symbols.ts";
+import { DeviceError, UseAfterCloseError } from "../errors.ts";
+import { joinLayout } from "../format/join.ts";
+import type { SliceLayout } from "../format/slices.ts";
+import type { RunReport } from "../lanes/engine.ts";
+import { runNativeLanes } from "../lanes/native_lanes.ts";
+import { PAGE } from "../plan/layout.ts";
+import { type LoadPlan, planLoad, segmentBytes } from "../plan/plan.ts";
+import { Readiness } from "../plan/readiness.ts";
+import type { TensorRequest } from "../plan/request.ts";
+import type { NativeFile } from "../source/native_file.ts";
+import { type CudaTensor, fillTensor, newCudaTensor, useCudaTensor } from "../tensor/cuda_tensor.ts";
+import type { HostTensor } from "../tensor/host_tensor.ts";
+import { CudaMemory } from "./cuda_memory.ts";
+import type { Device, DeviceLoad, LoadSettings } from "./device.ts";
+import { giveBackTo, PinnedPool, type PinnedSlab, takeFrom } from "./pinned_pool.ts";
+
+/** Whether GPUDirect Storage is used: where it is there, or else an error, or never. */
+export type GdsOption = "auto" | "require" | "off";
+
+/** How a CUDA device loads. */
+export interface CudaSettings {
+  /** Whether GPUDirect Storage is used. */
+  readonly gds: GdsOption;
+  /** Where staging memory comes from; undefined: pinned for each load. */
+  readonly pool: PinnedPool | undefined;
+}
+
+/** The alignment of every tensor in bytes: what vector loads of any width ask for. */
+const ALIGNMENT = 16;
+
+/** Slots of staging memory that each lane has. */
+const SLOTS = 2;
+
+/** Lanes that a load is given staging memory for, where the user does not say. */
+const MOST_LANES = 16;
+
+/** Tensors as device pointers. */
+export class CudaDevice implements Device<CudaTensor, NativeFile> {
+  readonly name: `cuda:${number}`;
+  readonly #shim: Shim;
+  readonly #index: number;
+  readonly #settings: CudaSettings;
+
+  private constructor(shim: Shim, index: number, settings: CudaSettings) {
+    this.name = `cuda:${index}`;
+    this.#shim = shim;
+    this.#index = index;
+    this.#settings = settings;
+  }
+
+  /**
+   * Finds a device.
+   *
+   * @throws {DeviceError} if there is no such device, or no GPU at all, and says what was looked for
+   */
+  static async find(index: number, settings: CudaSettings): Promise<CudaDevice> {
+    const library = await openLibrary();
+    const action = `Cannot load to device "cuda:${index}"`;
+    if (!library.shim) {
+      throw new DeviceError(`${action}: that needs the native library: ${library.reason}`, {
+        library: "cudart",
+      });
+    }
+    const { devices, reason, code, codeName } = await findCuda(library.shim);
+    if (devices === 0) {
+      throw new DeviceError(`${action}: no GPU can be used: ${reason}`, {
+        library: "cudart",
+        code,
+        codeName,
+      });
+    }
+    if (index >= devices) throw noSuchDevice(index, devices);
+    return new CudaDevice(library.shim, index, settings);
+  }
+
+  async start(
+    requests: readonly TensorRequest[],
+    files: readonly NativeFile[],
+    settings: LoadSettings,
+  ): Promise<DeviceLoad<CudaTensor>> {
+    const plan = planLoad(requests, { blockBytes: settings.blockBytes, alignment: ALIGNMENT });
+    const memories = await CudaMemory.allocate(
+      this.#shim,
+      this.#index,
+      plan.allocations,
+      `load to device "${this.name}"`,
+    );
+    const readiness = new Readiness(plan);
+    let finished: Promise<RunReport>;
+    try {
+      const equipment = await this.#equip(plan, files.length, settings);
+      finished = this.#run(plan, files, memories, equipment, readiness, settings);
+    } catch (error) {
+      for (const memory of memories) memory.drop();
+      throw error;
+    }
+    // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
+    finished.catch((error) => readiness.fail(error));
+    let isReleased = false;
+    return {
+      plan,
+      readiness,
+      finished,
+      tensor(request) {
+        const { name, target: dtype, shape } = plan.requests[request]!;
+        if (isReleased) throw new UseAfterCloseError(`Cannot give out tensor "${name}": its load was closed`);
+        const { allocation, offset, byteLength } = plan.placements[request]!;
+        const memory = memories[allocation]!;
+        memory.hold();
+        return newCudaTensor(memory, { name, dtype, shape, byteLength, offset });
+      },
+      release() {
+        if (isReleased) return;
+        isReleased = true;
+        for (const memory of memories) memory.drop();
+      },
+    };
+  }
+
+  fromHost(tensor: HostTensor): Promise<CudaTensor> {
+    const { name, dtype, shape, byteLength } = tensor;
+    const action = `copy tensor "${name}" to device "${this.name}"`;
+    const fill = (target: CudaMemory) => writeDevice(this.#shim, target, tensor.bytes, action);
+    return fillTensor(this.#shim, this.#index, { name, dtype, shape, byteLength }, action, fill);
+  }
+
+  slice(tensor: CudaTensor, layout: SliceLayout): Promise<CudaTensor> {
+    return useCudaTensor(tensor, "slice", ({ device, address }) => {
+      const { name, dtype } = tensor;
+      const { shape, byteLength, run, levels } = layout;
+      const source = { device, address: address + BigInt(layout.offset) };
+      const action = `slice tensor "${name}"`;
+      const fill = (target: CudaMemory) => gatherDevice(this.#shim, target, source, run, levels, action);
+      return fillTensor(this.#shim, device, { name, dtype, shape, byteLength }, action, fill);
+    });
+  }
+
+  async concatenate(name: string, tensors: readonly CudaTensor[], dimension: number): Promise<CudaTensor> {
+    const { shape, byteLength, rows } = joinLayout(tensors, dimension);
+    const { dtype } = tensors[0]!;
+    const action = `join tensors to "${name}"`;
+    const fill = async ({ device, address }: CudaMemory) => {
+      let at = 0;
+      for (const tensor of tensors) {
+        const width = tensor.byteLength / rows;
+        const target = { device, address: address + BigInt(at) };
+        if (width > 0) {
+          await useCudaTensor(
+            tensor,
+            "join",
+            (source) => scatterDevice(this.#shim, target, byteLength / rows, source, width, rows, action),
+          );
+        }
+        at += width;
+      }
+    };
+    return await fillTensor(this.#shim, this.#index, { name, dtype, shape, byteLength }, action, fill);
+  }
+
+  /** Staging memory, and what the lanes share. */
+  async #equip(plan: LoadPlan, files: number, settings: LoadSettings): Promise<Equipment> {
+    const pool = this.#settings.pool ?? new PinnedPool({ maxBytes: 0 });
+    const stagingBytes = stagingFor(plan, settings);
+    const slab = await takeFrom(pool, this.#shim, this.#index, stagingBytes);
+    try {
+      const { load, gdsReason } = await openLoad(this.#shim, {
+        device: this.#index,
+        files,
+        pinned: slab.address,
+        pinnedBytes: stagingBytes,
+        gds: this.#settings.gds,
+        casts: plan.segments.some(({ from, to }) => from !== to),
+      });
+      return { pool, slab, stagingBytes, load, gdsReason };
+    } catch (error) {
+      await giveBackTo(pool, slab);
+      throw error;
+    }
+  }
+
+  /** Runs the lanes, and gives the equipment back when none of them is running any more. */
+  async #run(
+    plan: LoadPlan,
+    files: readonly NativeFile[],
+    memories: readonly CudaMemory[],
+    equipment: Equipment,
+    readiness: Readiness,
+    settings: LoadSettings,
+  ): Promise<RunReport> {
+    const { pool, slab, load, gdsReason } = equipment;
+    try {
+      const report = await runNativeLanes(this.#shim, {
+        ...settings,
+        plan,
+        files,
+        readiness,
+        stagingBytes: equipment.stagingBytes,
+        addresses: memories.map(({ address }) => Number(address)), // below 2^53 on every device
+        keep: [],
+        lander: {
+          kind: CUDA_LANDER,
+          context: load,
+          slots: SLOTS,
+          error: (action, status) => cudaError(this.#shim, action, status),
+        },
+      });
+      return this.#report(report, plan, gdsReport(this.#shim, load), gdsReason);
+    } finally {
+      await closeLoad(this.#shim, load).finally(() => giveBackTo(pool, slab));
+    }
+  }
+
+  /** What the lanes say, and what cuFile did. */
+  #report(report: RunReport, plan: LoadPlan, gds: GdsReport, reason: string): RunReport {
+    const notes = [...report.notes];
+    if (gds.mode === "off") {
+      if (this.#settings.gds !== "off") notes.push(`GPUDirect Storage is not used: ${reason}`);
+      return { ...report, notes };
+    }
+    if (reason) notes.push(reason);
+    if (gds.failure !== 0) {
+      const why = statusText(this.#shim, gds.failure);
+      notes.push(`GPUDirect Storage was given up after ${gds.bytes} bytes, the host read the rest: ${why}`);
+    } else if (gds.bytes === 0 && plan.bytes > 0) {
+      notes.push("GPUDirect Storage is not used: the page cache had the files");
+    }
+    return { ...report, path: gds.bytes * 2 > plan.bytes ? gds.mode : report.path, notes };
+  }
+}
+
+/** What a load has besides the memory of its tensors. */
+interface Equipment {
+  readonly pool: PinnedPool;
+  readonly slab: PinnedSlab;
+  readonly stagingBytes: number;
+  readonly load: bigint;
+  readonly gdsReason: string;
+}
+
+/** Bytes of staging memory that a load can make use of, at most what it may have. */
+function stagingFor(plan: LoadPlan, settings: LoadSettings): number {
+  const lanes = Math.max(1, Math.min(settings.maxThreads ?? MOST_LANES, plan.segments.length));
+  const largest = plan.segments.reduce((most, segment) => Math.max(most, segmentBytes(segment)), 0);
+  const slot = Math.min(settings.blockBytes, Math.ceil(largest / PAGE) * PAGE) + 2 * PAGE;
+  return Math.min(settings.stagingBytes, SLOTS * lanes * Math.max(slot, 4 * PAGE));
+}

@@ -1,0 +1,114 @@
+/**
+ * Checking what a group's calls are given, before any other rank is concerned.
+ */
+import type { DeviceMemory, GroupBuffer, Json, ProcessGroup, ScatterSource } from "./process_group.ts";
+
+/** A group as far as its ranks are concerned. */
+export type Ranks = Pick<ProcessGroup, "rank" | "size">;
+
+const MAX_TAG = 2 ** 31 - 1;
+
+/**
+ * Checks the number of a rank.
+ *
+ * @throws {RangeError} if there is no such rank
+ */
+export function checkRank(what: string, rank: number, size: number): void {
+  if (Number.isInteger(rank) && rank >= 0 && rank < size) return;
+  throw new RangeError(`The ${what} must be a rank from 0 to ${size - 1}, got ${rank}`);
+}
+
+/**
+ * Checks the number of another rank.
+ *
+ * @throws {RangeError} if there is no such rank, or it is this one
+ */
+export function checkPeer(what: string, peer: number, { rank, size }: Ranks): void {
+  checkRank(what, peer, size);
+  if (peer === rank) throw new RangeError(`The ${what} must be another rank than this one, got ${peer}`);
+}
+
+/**
+ * Checks a tag.
+ *
+ * @throws {RangeError} if it is not a whole number from 0 to 2^31 - 1
+ */
+export function checkTag(tag: number): void {
+  if (Number.isInteger(tag) && tag >= 0 && tag <= MAX_TAG) return;
+  throw new RangeError(`The tag must be a whole number from 0 to ${MAX_TAG}, got ${tag}`);
+}
+
+/**
+ * Checks a block.
+ *
+ * @throws {TypeError} if it is neither bytes on the host nor device memory
+ * @throws {RangeError} if device memory has an impossible length or place
+ */
+export function checkBlock(block: GroupBuffer): void {
+  if (block instanceof Uint8Array && block.buffer instanceof ArrayBuffer && !block.buffer.resizable) return;
+  const memory = block as Partial<DeviceMemory>;
+  if (
+    block instanceof Uint8Array || typeof memory?.devicePointer !== "bigint" || typeof memory.device !== "number"
+  ) {
+    throw new TypeError(
+      "A block must be a Uint8Array over an ArrayBuffer of fixed length, or { devicePointer, byteLength, device }",
+    );
+  }
+  const { devicePointer, byteLength, device } = memory as DeviceMemory;
+  if (
+    !Number.isSafeInteger(byteLength) || byteLength < 0 || !Number.isInteger(device) || device < 0 ||
+    devicePointer < 0n || devicePointer >= 1n << 64n || (devicePointer === 0n && byteLength > 0)
+  ) {
+    throw new RangeError(
+      `There is no device memory of ${byteLength} bytes at address ${devicePointer} of device ${device}`,
+    );
+  }
+}
+
+/**
+ * Checks what a scatter is given.
+ *
+ * @returns the source; with no bytes for anyone where this rank is not the root
+ * @throws {TypeError} if the root has no source, or another rank has one
+ * @throws {RangeError} if the lengths do not add up to the block
+ */
+export function checkScatter(
+  send: ScatterSource | null,
+  receive: GroupBuffer,
+  root: number,
+  { rank, size }: Ranks,
+): ScatterSource {
+  checkRank("root", root, size);
+  checkBlock(receive);
+  if (rank !== root) {
+    if (send !== null) throw new TypeError(`Only the root, rank ${root}, has something to scatter, not rank ${rank}`);
+    return { block: new Uint8Array(), lengths: [] };
+  }
+  if (send === null) throw new TypeError(`The root, rank ${root}, must have something to scatter`);
+  const { block, lengths } = send;
+  checkBlock(block);
+  if (lengths.length !== size || !lengths.every((length) => Number.isSafeInteger(length) && length >= 0)) {
+    throw new RangeError(`A scatter needs ${size} lengths in bytes, got ${JSON.stringify(lengths)}`);
+  }
+  const total = lengths.reduce((sum, length) => sum + length, 0);
+  if (total !== block.byteLength) {
+    throw new RangeError(`A scatter of ${block.byteLength} bytes cannot hand out ${total}`);
+  }
+  return send;
+}
+
+/**
+ * Turns a value into JSON.
+ *
+ * @throws {TypeError} if it has none
+ */
+export function stringifyJson(value: Json): string {
+  const text: string | undefined = JSON.stringify(value);
+  if (text === undefined) throw new TypeError(`A value to gather must have a JSON form, got ${typeof value}`);
+  return text;
+}
+
+/** Device memory, or undefined for bytes on the host. */
+export function deviceMemory(block: GroupBuffer): DeviceMemory | undefined {
+  return block instanceof Uint8Array ? undefined : block;
+}

@@ -1,0 +1,286 @@
+/**
+ * A process group over MPI: Open MPI, MPICH and their relatives, found and opened at run time.
+ */
+import { CALL_STATUS, type CallMemory, GroupCall } from "../../ffi/group_call.ts";
+import { openLibrary } from "../../ffi/library.ts";
+import {
+  failMpi,
+  lastWords,
+  leaveMpi,
+  makeMpiGroup,
+  type MpiHandle,
+  type MpiWorld,
+  openMpi,
+  runMpi,
+} from "../../ffi/mpi.ts";
+import type { Shim } from "../../ffi/symbols.ts";
+import { DeviceError } from "../errors.ts";
+import { checkBlock, checkPeer, checkRank, checkScatter, checkTag, stringifyJson } from "./arguments.ts";
+import { callFailure, rankFailure } from "./call_failure.ts";
+import { CallQueue } from "./call_queue.ts";
+import { type CallKind, type CallRecord, encodeRecord, recordOf } from "./call_record.ts";
+import type { GroupBuffer, Json, ProcessGroup, RankStatus, ScatterSource } from "./process_group.ts";
+
+/** Options of {@linkcode MpiGroup.create}. */
+export interface MpiGroupOptions {
+  /** How long, in seconds, a call may wait without anything moving before it rejects. Default 300. */
+  timeoutSeconds?: number;
+  /**
+   * How device memory is sent: "auto" gives it to MPI as it is where the library says that it takes it, and else sends
+   * it through pinned host memory (48 MiB a group); "host" always does the latter. Default "auto".
+   */
+  deviceMemory?: "auto" | "host";
+}
+
+/** What a call is besides its record. */
+interface CallParts {
+  readonly peer?: number;
+  readonly send?: GroupBuffer;
+  readonly receive?: GroupBuffer;
+  readonly lengths?: BigUint64Array<ArrayBuffer>;
+}
+
+/** Longest timeout: about three years, and exact in microseconds. */
+const MAX_TIMEOUT = 1e8;
+const encoder = new TextEncoder();
+
+/** Memory of calls that failed: the library may still write there. */
+const abandoned: CallMemory[] = [];
+let tellsLastWords = false;
+
+/**
+ * All processes that a launcher such as `mpirun` has started, or some of them.
+ *
+ * @example Every rank gets what rank 0 has read
+ * ```ts ignore
+ * // mpirun -n 4 deno run -A program.ts
+ * await using group = await MpiGroup.create();
+ * const block = new Uint8Array(1024);
+ * if (group.rank === 0) block.set(await Deno.readFile("table.bin"));
+ * await group.broadcast(block, 0);
+ * ```
+ */
+export class MpiGroup implements ProcessGroup {
+  /** Always "mpi". */
+  readonly kind = "mpi";
+  /** This process's number, from 0. */
+  readonly rank: number;
+  /** How many there are. */
+  readonly size: number;
+  /** The library in use: "Open MPI", "MPICH" or "MPI ABI". */
+  readonly family: string;
+  /** Where the library is. */
+  readonly library: string;
+  /** How long, in seconds, a call may wait without anything moving. */
+  readonly timeoutSeconds: number;
+  readonly #shim: Shim;
+  readonly #world: MpiWorld;
+  readonly #handle: MpiHandle;
+  readonly #staged: boolean;
+  readonly #queue = new CallQueue();
+  #current: GroupCall | undefined;
+
+  private constructor(shim: Shim, world: MpiWorld, handle: MpiHandle, timeoutSeconds: number, staged: boolean) {
+    this.#shim = shim;
+    this.#world = world;
+    this.#handle = handle;
+    this.#staged = staged;
+    this.rank = handle.rank;
+    this.size = handle.size;
+    this.family = world.family;
+    this.library = world.path;
+    this.timeoutSeconds = timeoutSeconds;
+  }
+
+  /**
+   * Makes a group of all ranks of the launcher; every one of them calls it. The library is the one that
+   * `FASTSAFETENSORS_MPI_LIB` names, else the system's, that of the launcher's family first. MPI is finalised when the
+   * process ends.
+   *
+   * @throws {DeviceError} if there is no MPI, or one that does not belong to the launcher
+   * @throws {GroupError} if another rank does not come, or fails
+   * @throws {RangeError} if `timeoutSeconds` is no positive number
+   */
+  static async create(options: MpiGroupOptions = {}): Promise<MpiGroup> {
+    const timeoutSeconds = options.timeoutSeconds ?? 300;
+    if (!(timeoutSeconds > 0 && timeoutSeconds <= MAX_TIMEOUT)) {
+      throw new RangeError(`timeoutSeconds must be more than 0 and at most ${MAX_TIMEOUT}, got ${timeoutSeconds}`);
+    }
+    const opened = await openLibrary();
+    if (!opened.shim) throw new DeviceError(`Cannot use MPI: ${opened.reason}`, { library: "mpi" });
+    const { shim } = opened;
+    const world = await openMpi(shim, timeoutSeconds);
+    if ("reason" in world) throw new DeviceError(`Cannot use MPI: ${world.reason}`, { library: "mpi" });
+    tellLastWords(shim);
+    const staged = options.deviceMemory === "host" || !world.cudaAware;
+    return await make(null, 0, 0, (handle) => new MpiGroup(shim, world, handle, timeoutSeconds, staged), {
+      shim,
+      rank: 0,
+      timeoutSeconds,
+    });
+  }
+
+  /**
+   * Makes groups of those ranks that give the same color, a whole number from 0, in the order of their keys (default:
+   * of their ranks here). Every rank of this group calls it.
+   */
+  split(color: number, key: number = this.rank): Promise<MpiGroup> {
+    for (const [name, value] of [["color", color], ["key", key]] as const) {
+      if (!Number.isInteger(value) || Math.abs(value) >= 2 ** 31 || (name === "color" && value < 0)) {
+        throw new RangeError(`The ${name} must be a whole number${name === "color" ? " from 0" : ""}, got ${value}`);
+      }
+    }
+    return this.#queue.run(async () => {
+      await this.#make(this.#record("split"), {});
+      const { timeoutSeconds } = this;
+      const create = (handle: MpiHandle) =>
+        new MpiGroup(this.#shim, this.#world, handle, timeoutSeconds, this.#staged);
+      return await make(this.#handle, color, key, create, { shim: this.#shim, rank: this.rank, timeoutSeconds });
+    });
+  }
+
+  /** Copies the root's block to those of all other ranks, which have the same length. */
+  async broadcast(block: GroupBuffer, root: number, label = ""): Promise<void> {
+    checkBlock(block);
+    checkRank("root", root, this.size);
+    await this.#call("broadcast", { root, label, bytes: block.byteLength }, { receive: block });
+  }
+
+  /** Hands each rank its part of the root's block. */
+  async scatter(send: ScatterSource | null, receive: GroupBuffer, root: number, label = ""): Promise<void> {
+    const source = checkScatter(send, receive, root, this);
+    await this.#call("scatter", { root, label, ownBytes: receive.byteLength }, {
+      send: source.block,
+      receive,
+      lengths: BigUint64Array.from(source.lengths, BigInt),
+    });
+  }
+
+  /** Sends a block to one other rank, and is done when that has received it. */
+  async send(block: GroupBuffer, destination: number, tag = 0): Promise<void> {
+    checkBlock(block);
+    checkPeer("destination", destination, this);
+    checkTag(tag);
+    const record = { root: this.rank, tag, bytes: block.byteLength };
+    await this.#call("send", record, { peer: destination, send: block });
+  }
+
+  /** Receives what another rank sends: as many bytes as the block has. */
+  async receive(block: GroupBuffer, source: number, tag = 0): Promise<void> {
+    checkBlock(block);
+    checkPeer("source", source, this);
+    checkTag(tag);
+    await this.#call("receive", { root: source, tag, bytes: block.byteLength }, { peer: source, receive: block });
+  }
+
+  /** Waits until all ranks are here. */
+  async barrier(label = ""): Promise<void> {
+    await this.#call("barrier", { label }, {});
+  }
+
+  /** Says how this rank is doing; rejects on every rank if any has failed. */
+  async agree(status: RankStatus, label = ""): Promise<void> {
+    await this.#call("agree", { label, failure: status.ok ? null : status.message }, {});
+  }
+
+  /** Gathers one small value from each rank, in the order of their ranks. */
+  async allGather(value: Json, label = ""): Promise<Json[]> {
+    const own = encoder.encode(stringifyJson(value));
+    return await this.#queue.run(async () => {
+      const lengths = new BigUint64Array(this.size);
+      await this.#make(this.#record("allGather", { label, ownBytes: own.byteLength }), { lengths });
+      const ends = Array.from(lengths, Number);
+      for (let rank = 1; rank < ends.length; rank++) ends[rank]! += ends[rank - 1]!;
+      const all = new Uint8Array(ends.at(-1)!);
+      all.set(own, ends[this.rank]! - own.byteLength);
+      await this.#make(this.#record("spread", { label }), { receive: all, lengths });
+      const decoder = new TextDecoder();
+      return ends.map((end, rank) => {
+        return JSON.parse(decoder.decode(all.subarray(end - Number(lengths[rank]!), end))) as Json;
+      });
+    });
+  }
+
+  /** Ends the group for all ranks, whose calls then reject with this reason. */
+  async abort(reason: string): Promise<void> {
+    if (this.#queue.failure) return;
+    this.#queue.fail(rankFailure(this.rank, reason));
+    this.#current?.cancel();
+    await failMpi(this.#shim, this.#handle, this.rank, reason);
+  }
+
+  /** Leaves the group when the calls made so far are done. */
+  async close(): Promise<void> {
+    await this.#queue.close(() => leaveMpi(this.#shim, this.#handle));
+  }
+
+  /** As {@linkcode MpiGroup.close}. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #record(kind: CallKind, rest: Partial<CallRecord> = {}): CallRecord {
+    return recordOf(kind, this.rank, rest);
+  }
+
+  #call(kind: CallKind, rest: Partial<CallRecord>, parts: CallParts): Promise<void> {
+    return this.#queue.run(() => this.#make(this.#record(kind, rest), parts));
+  }
+
+  async #make(record: CallRecord, { peer, send, receive, lengths }: CallParts): Promise<void> {
+    const { timeoutSeconds } = this;
+    const call = new GroupCall({
+      record: encodeRecord(record),
+      timeoutSeconds,
+      ...(peer === undefined ? {} : { peer }),
+      ...(send && { send: callMemory(send) }),
+      ...(receive && { receive: callMemory(receive) }),
+    });
+    this.#current = call;
+    await runMpi(this.#shim, this.#handle, call, lengths ?? new BigUint64Array(), this.#staged);
+    this.#current = undefined;
+    if (call.status !== CALL_STATUS.done) throw await this.#failed(call, record);
+  }
+
+  /** The error of a call, after the others have been told what they cannot see themselves. */
+  async #failed(call: GroupCall, record: CallRecord): Promise<Error> {
+    if (this.#queue.failure) return this.#queue.failure;
+    const { rank, timeoutSeconds } = this;
+    const failure = callFailure(call, { rank, library: "mpi", timeoutSeconds });
+    if (call.status === CALL_STATUS.refused && record.kind === "agree") return failure;
+    this.#queue.fail(failure);
+    abandoned.push(call.send, call.receive);
+    const known: number[] = [CALL_STATUS.refused, CALL_STATUS.gone, CALL_STATUS.cancelled];
+    if (!known.includes(call.status)) await failMpi(this.#shim, this.#handle, failure.rank, failure.reason);
+    return failure;
+  }
+}
+
+async function make(
+  parent: MpiHandle | null,
+  color: number,
+  key: number,
+  create: (handle: MpiHandle) => MpiGroup,
+  { shim, rank, timeoutSeconds }: { shim: Shim; rank: number; timeoutSeconds: number },
+): Promise<MpiGroup> {
+  const call = new GroupCall({ record: encodeRecord(recordOf("split", rank)), timeoutSeconds });
+  const handle = await makeMpiGroup(shim, parent, color, key, call);
+  if (handle) return create(handle);
+  throw callFailure(call, { rank, library: "mpi", timeoutSeconds });
+}
+
+/** Memory of a block, as a call needs it. */
+export function callMemory(block: GroupBuffer): CallMemory {
+  if (block instanceof Uint8Array) return { host: block, address: 0n, byteLength: block.byteLength, device: -1 };
+  const { devicePointer, byteLength, device } = block;
+  return { host: null, address: devicePointer, byteLength, device };
+}
+
+/** Should an error end the process, the other ranks are told which. */
+function tellLastWords(shim: Shim): void {
+  if (tellsLastWords) return;
+  tellsLastWords = true;
+  const tell = (error: unknown) => lastWords(shim, error instanceof Error ? error.message : String(error));
+  addEventListener("error", (event) => tell(event.error));
+  addEventListener("unhandledrejection", (event) => tell(event.reason));
+}

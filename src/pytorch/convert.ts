@@ -1,0 +1,258 @@
+/**
+ * PyTorch checkpoints into safetensors files, streaming.
+ */
+import { SafeTensorsError } from "../errors.ts";
+import { castBytes, castTarget } from "../format/cast.ts";
+import type { DType } from "../format/dtype.ts";
+import { readFileHeader } from "../catalog.ts";
+import { SingleGroup } from "../group/process_group.ts";
+import { missingShard, type PathLike, PYTORCH, resolveInputs, toPath } from "../inputs.ts";
+import { selectEngine } from "../lanes/select.ts";
+import { castLength } from "../plan/request.ts";
+import type { Progress } from "../options.ts";
+import { saveFile } from "../save.ts";
+import type { Source, SourceFile } from "../source/source.ts";
+import { type Checkpoint, type CheckpointTensor, readCheckpoint } from "./checkpoint.ts";
+import { byteReader, tensorBytes } from "./open.ts";
+import { tensorParts } from "./parts.ts";
+
+/** Options of {@linkcode convertPyTorch}. */
+export interface ConvertOptions {
+  /** Casts floating tensors on the way. Default: as they are. */
+  dtype?: DType;
+  /** Tensor bytes of one file at most; more go into shards with an index. Default: one file. */
+  maxShardBytes?: number;
+  /** Replaces what is there. Default false: an existing file is an error. */
+  overwrite?: boolean;
+  /** Reads and checks the checkpoint and writes nothing. Default false. */
+  dryRun?: boolean;
+  /** Reads the result back and compares the bytes of every tensor. Default false. */
+  validate?: boolean;
+  /** Ends the conversion; what was written is removed. */
+  signal?: AbortSignal;
+  /** Called about 20 times a second while writing, and once at its end. */
+  onProgress?: (progress: Progress) => void;
+}
+
+/** What a conversion did. */
+export interface ConvertReport {
+  /** The files written, the index last; those that would have been, without names of shards, for a dry run. */
+  readonly paths: readonly string[];
+  /** Tensors written. */
+  readonly tensors: number;
+  /** Bytes of these tensors in the checkpoint. */
+  readonly bytes: number;
+  /** Names left out because they are the same tensor as another: name → the one that was written. */
+  readonly aliases: ReadonlyMap<string, string>;
+  /** Values left out because they are no tensors. */
+  readonly skipped: readonly { readonly name: string; readonly kind: string }[];
+  /** Whether the result was read back and compared. */
+  readonly validated: boolean;
+  /** Seconds in all. */
+  readonly seconds: number;
+}
+
+/**
+ * Converts a PyTorch checkpoint to a safetensors file, or shards with an index. No pickle is run. The bytes stream
+ * through bounded memory, however large the checkpoint is.
+ *
+ * Names that share a tensor are written once; the others stand in the metadata as `name → kept name`, beside
+ * `format: "pt"`.
+ *
+ * @param input a checkpoint, a folder of one, or a `pytorch_model.bin.index.json`
+ * @param output the file to write; default is `input` with the suffix `.safetensors`
+ * @throws {SafeTensorsError} what {@linkcode openPyTorch} and {@linkcode saveFile} throw; "InvalidTensorView" if the
+ *   result, read back, has other bytes
+ * @throws {ReadError} if the checkpoint cannot be read
+ * @throws {WriteError} if the result cannot be written
+ */
+export async function convertPyTorch(
+  input: PathLike,
+  output?: PathLike,
+  options: ConvertOptions = {},
+): Promise<ConvertReport> {
+  const startedAt = performance.now();
+  const { dtype, dryRun = false, validate = false, signal } = options;
+  if (dtype !== undefined) castTarget("F32", dtype);
+  const path = output === undefined ? defaultOutput(toPath(input)) : toPath(output);
+  const { source } = await selectEngine();
+  const opened = await openCheckpoints(source, input, signal);
+  try {
+    const { written, aliases, skipped } = opened;
+    let paths: readonly string[] = [path];
+    if (!dryRun) {
+      const { maxShardBytes, overwrite = false, onProgress } = options;
+      const shapes = written.map(({ tensor }) => tensor);
+      paths = (await saveFile(streamOf(written), path, {
+        shapes,
+        metadata: new Map([["format", "pt"], ...aliases]),
+        overwrite,
+        ...dtype === undefined ? {} : { dtype },
+        ...maxShardBytes === undefined ? {} : { maxShardBytes },
+        ...signal ? { signal } : {},
+        ...onProgress ? { onProgress } : {},
+      })).paths;
+      if (validate) await compare(source, paths, written, dtype, signal);
+    }
+    return {
+      paths,
+      tensors: written.length,
+      bytes: written.reduce((bytes, { tensor }) => bytes + tensorBytes(tensor), 0),
+      aliases,
+      skipped,
+      validated: validate && !dryRun,
+      seconds: (performance.now() - startedAt) / 1000,
+    };
+  } finally {
+    for (const file of opened.files) file.close();
+  }
+}
+
+/** A tensor to be written, and the file that it comes from. */
+interface Written {
+  readonly tensor: CheckpointTensor;
+  readonly file: SourceFile;
+}
+
+interface OpenedCheckpoints {
+  readonly files: readonly SourceFile[];
+  /** Every tensor but the aliases, in the order of the files' bytes. */
+  readonly written: readonly Written[];
+  readonly aliases: ReadonlyMap<string, string>;
+  readonly skipped: Checkpoint["skipped"];
+}
+
+async function openCheckpoints(
+  source: Source,
+  input: PathLike,
+  signal: AbortSignal | undefined,
+): Promise<OpenedCheckpoints> {
+  const inputs = await resolveInputs(input, new SingleGroup(), PYTORCH);
+  const files: SourceFile[] = [];
+  const byName = new Map<string, Written>();
+  const aliases = new Map<string, string>();
+  const skipped: Checkpoint["skipped"][number][] = [];
+  try {
+    for (const path of inputs.paths) {
+      signal?.throwIfAborted();
+      const file = await source.open(path).catch((error) => {
+        throw missingShard(error, inputs.indexPath);
+      });
+      files.push(file);
+      const checkpoint = await readCheckpoint(byteReader(file));
+      for (const tensor of checkpoint.tensors.values()) {
+        const first = byName.get(tensor.name)?.file ?? (aliases.has(tensor.name) ? file : undefined);
+        if (first) throw duplicate(tensor.name, path, first.path);
+        const kept = checkpoint.aliases.get(tensor.name);
+        if (kept !== undefined) aliases.set(tensor.name, kept);
+        else byName.set(tensor.name, { tensor, file });
+      }
+      skipped.push(...checkpoint.skipped);
+    }
+    checkIndex(inputs.weightMap, byName, aliases);
+  } catch (error) {
+    for (const file of files) file.close();
+    throw error;
+  }
+  const written = byName.values().toArray().sort((a, b) =>
+    files.indexOf(a.file) - files.indexOf(b.file) || a.tensor.fileOffset - b.tensor.fileOffset
+  );
+  return { files, written, aliases, skipped };
+}
+
+function duplicate(name: string, path: string, first: string): SafeTensorsError {
+  const message = `Cannot convert "${path}": tensor "${name}" is also in "${first}"`;
+  return new SafeTensorsError("DuplicateName", message, { path, tensor: name });
+}
+
+function checkIndex(
+  weightMap: ReadonlyMap<string, string> | null,
+  tensors: ReadonlyMap<string, Written>,
+  aliases: ReadonlyMap<string, string>,
+): void {
+  for (const [name, path] of weightMap ?? []) {
+    if (aliases.has(name) || tensors.get(name)?.file.path === path) continue;
+    const message = `Cannot find tensor "${name}": the index says it is in "${path}"`;
+    throw new SafeTensorsError("TensorNotFound", message, { path, tensor: name });
+  }
+}
+
+async function* streamOf(written: readonly Written[]): AsyncGenerator<
+  readonly [
+    string,
+    { dtype: DType; shape: readonly number[]; parts(): AsyncGenerator<Uint8Array<ArrayBuffer>> },
+  ]
+> {
+  for (const { tensor, file } of written) {
+    const { name, dtype, shape } = tensor;
+    yield [name, { dtype, shape, parts: () => tensorParts(tensor, file) }];
+  }
+}
+
+/** Compares what was written with what the checkpoint has, byte by byte. */
+async function compare(
+  source: Source,
+  paths: readonly string[],
+  written: readonly Written[],
+  dtype: DType | undefined,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const places = new Map<string, { file: SourceFile; offset: number; dtype: DType }>();
+  const files: SourceFile[] = [];
+  try {
+    for (const path of paths) {
+      if (path.endsWith(".json")) continue;
+      const file = await source.open(path);
+      files.push(file);
+      const header = await readFileHeader(file);
+      for (const { name, dtype, begin } of header.tensors.values()) {
+        places.set(name, { file, offset: header.dataStart + begin, dtype });
+      }
+    }
+    for (const { tensor, file } of written) {
+      const place = places.get(tensor.name);
+      if (place?.dtype !== castTarget(tensor.dtype, dtype)) throw different(tensor.name);
+      let { offset } = place;
+      for await (const part of tensorParts(tensor, file)) {
+        signal?.throwIfAborted();
+        const expected = cast(part, tensor.dtype, place.dtype);
+        const found = new Uint8Array(expected.byteLength);
+        await place.file.read(offset, found);
+        if (!sameBytes(expected, found)) throw different(tensor.name);
+        offset += found.byteLength;
+      }
+    }
+  } finally {
+    for (const file of files) file.close();
+  }
+}
+
+function cast(bytes: Uint8Array<ArrayBuffer>, from: DType, to: DType): Uint8Array<ArrayBuffer> {
+  if (from === to) return bytes;
+  const target = new Uint8Array(castLength(bytes.byteLength, from, to));
+  castBytes(bytes, from, target, to);
+  return target;
+}
+
+function sameBytes(a: Uint8Array<ArrayBuffer>, b: Uint8Array<ArrayBuffer>): boolean {
+  // Eight bytes at a time: parts are fresh buffers, so both begin at a multiple of eight.
+  const words = Math.floor(a.byteLength / 8);
+  const left = new BigUint64Array(a.buffer, a.byteOffset, words);
+  const right = new BigUint64Array(b.buffer, b.byteOffset, words);
+  for (let index = 0; index < words; index++) if (left[index] !== right[index]) return false;
+  for (let index = words * 8; index < a.byteLength; index++) if (a[index] !== b[index]) return false;
+  return true;
+}
+
+function different(name: string): SafeTensorsError {
+  const message =
+    `Cannot trust the result: tensor "${name}" reads back with other bytes than the checkpoint has`;
+  return new SafeTensorsError("InvalidTensorView", message, { tensor: name });
+}
+
+function defaultOutput(input: string): string {
+  const trimmed = input.replace(/\/+$/, "");
+  if (trimmed.endsWith(PYTORCH.index)) return trimmed.replace(/[^/]*$/, "model.safetensors");
+  const suffix = PYTORCH.files.find((suffix) => trimmed.endsWith(suffix));
+  return suffix ? `${trimmed.slice(0, -suffix.length)}.safetensors` : `${trimmed}/model.safetensors`;
+}

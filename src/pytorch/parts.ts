@@ -1,0 +1,65 @@
+/**
+ * The bytes of a checkpoint's tensor part by part, so that a tensor of any size passes through little memory.
+ */
+import type { SourceFile } from "../source/source.ts";
+import type { CheckpointTensor } from "./checkpoint.ts";
+import { liesReady, tensorBytes } from "./open.ts";
+import { stridedBlocks } from "./strided.ts";
+import { applyTransforms, copyPiece } from "./strided_copy.ts";
+
+/** Bytes of one read of what lies ready, and how many are on their way at once. */
+const PART = 8 * 2 ** 20, AHEAD = 4;
+
+/** Bytes of one block of what has to be put together, and of one read for it. */
+const BLOCK = 64 * 2 ** 20, SPAN = 4 * 2 ** 20;
+
+/** The elements of a tensor in order, contiguous and little-endian, in parts of whole elements. */
+export function tensorParts(
+  tensor: CheckpointTensor,
+  file: SourceFile,
+): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
+  return liesReady(tensor) ? readyParts(tensor, file) : assembledParts(tensor, file);
+}
+
+async function* readyParts(
+  tensor: CheckpointTensor,
+  file: SourceFile,
+): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  const total = tensorBytes(tensor);
+  const reads: Promise<Uint8Array<ArrayBuffer>>[] = [];
+  const read = async (offset: number) => {
+    const bytes = new Uint8Array(Math.min(PART, total - offset));
+    await file.read(tensor.fileOffset + offset, bytes);
+    return bytes;
+  };
+  let next = 0;
+  try {
+    for (let at = 0; at < total; at += PART) {
+      for (; next < total && reads.length < AHEAD; next += PART) {
+        const started = read(next);
+        started.catch(() => {}); // told when its turn comes
+        reads.push(started);
+      }
+      yield await reads.shift()!;
+    }
+  } finally {
+    await Promise.allSettled(reads); // the file may be closed after this
+  }
+}
+
+async function* assembledParts(
+  tensor: CheckpointTensor,
+  file: SourceFile,
+): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  const span = new Uint8Array(SPAN);
+  for (const block of stridedBlocks(tensor, SPAN, BLOCK)) {
+    const target = new Uint8Array(block.byteLength);
+    for (const piece of block.pieces) {
+      const bytes = span.subarray(0, piece.byteLength);
+      await file.read(piece.fileOffset, bytes);
+      copyPiece(bytes, piece, target);
+    }
+    applyTransforms(target, tensor.dtype, tensor);
+    yield target;
+  }
+}

@@ -1,0 +1,91 @@
+import { assert, assertEquals, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { buildShim, builtPath, cacheFolder } from "../../ffi/build.ts";
+import { compiler } from "../support/compiler.ts";
+import { tempFolder } from "../support/models.ts";
+import { suite } from "../support/skip.ts";
+
+/** Quick to build; what is built does not matter here. */
+const FLAGS = ["-O0"];
+
+function names(folder: string): string[] {
+  return [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
+}
+
+Deno.test("builtPath() depends on the flags and the folder", async () => {
+  const path = await builtPath({ folder: "/x" });
+  assert(/^\/x\/libfastsafetensors-[0-9a-f]{24}\.so$/.test(path), path);
+  assertEquals(await builtPath({ folder: "/x", flags: [] }), path);
+  assertNotEquals(await builtPath({ folder: "/x", flags: ["-O0"] }), path);
+  assertEquals(await builtPath({ folder: "/y" }), path.replace("/x", "/y"));
+});
+
+Deno.test("cacheFolder() is the user's, and an error where there is none", () => {
+  const keep = { cache: Deno.env.get("XDG_CACHE_HOME"), home: Deno.env.get("HOME") };
+  const set = (name: string, value: string | undefined) => {
+    if (value === undefined) Deno.env.delete(name);
+    else Deno.env.set(name, value);
+  };
+  try {
+    set("HOME", "/home/x");
+    set("XDG_CACHE_HOME", "/cache");
+    assertEquals(cacheFolder(), "/cache/fastsafetensors");
+    set("XDG_CACHE_HOME", "relative"); // which the standard says to ignore
+    assertEquals(cacheFolder(), "/home/x/.cache/fastsafetensors");
+    set("XDG_CACHE_HOME", undefined);
+    assertEquals(cacheFolder(), "/home/x/.cache/fastsafetensors");
+    set("HOME", undefined);
+    try {
+      cacheFolder();
+      throw new Error("unreachable");
+    } catch (error) {
+      assertStringIncludes((error as Error).message, 'neither "XDG_CACHE_HOME" nor "HOME" is set');
+    }
+  } finally {
+    set("XDG_CACHE_HOME", keep.cache);
+    set("HOME", keep.home);
+  }
+});
+
+const { missing } = await compiler();
+
+suite("buildShim()", "native", missing, () => {
+  Deno.test("buildShim() builds once, and leaves nothing but the library and its lock", async () => {
+    await using folder = await tempFolder();
+    const options = { folder: `${folder.path}/deep/down`, flags: FLAGS };
+    const path = await buildShim(options);
+    assertEquals(path, await builtPath(options));
+    const name = path.slice(path.lastIndexOf("/") + 1);
+    assertEquals(names(options.folder), [name, `${name}.lock`]);
+    const { mtime, ino } = await Deno.stat(path);
+    assertEquals(await buildShim(options), path);
+    const again = await Deno.stat(path);
+    assertEquals([again.mtime, again.ino], [mtime, ino]);
+  });
+
+  Deno.test("buildShim() waits while another build holds the lock", async () => {
+    await using folder = await tempFolder();
+    const options = { folder: folder.path, flags: FLAGS };
+    const path = await builtPath(options);
+    const lock = await Deno.open(`${path}.lock`, { create: true, write: true });
+    await lock.lock(true);
+    const building = buildShim(options);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    assertEquals(names(folder.path).filter((name) => !name.endsWith(".lock")), []);
+    await Deno.writeTextFile(path, "built by another"); // as the holder of the lock would have
+    await lock.unlock();
+    lock.close();
+    assertEquals(await building, path);
+    assertEquals(await Deno.readTextFile(path), "built by another");
+  });
+
+  Deno.test("buildShim() tells what the compiler printed, and cleans up", async () => {
+    await using folder = await tempFolder();
+    const error = await assertRejects(
+      () => buildShim({ folder: folder.path, flags: ["-include", "no_such_file.h"] }),
+      Error,
+    );
+    assertStringIncludes(error.message, 'Cannot build the native library: "cc" ended with status 1:\n');
+    assertStringIncludes(error.message, "no_such_file.h");
+    assertEquals(names(folder.path).filter((name) => !name.endsWith(".lock")), []);
+  });
+});

@@ -1,0 +1,339 @@
+/*
+ * Plans: taking segments, waiting for news, cancelling, failing, touching memory ahead; and the files beneath.
+ */
+#include "plan_support.h"
+
+#include <sys/stat.h>
+#include <time.h>
+
+#define FILE_BYTES (1u << 20)
+#define BLOCK 4096u
+#define BLOCKS (FILE_BYTES / BLOCK)
+
+static noise_file file;
+
+static double seconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* The whole file in blocks. */
+static fst_plan *blocks_plan(const guarded *memory) {
+  fst_plan *plan = new_plan(&file, BLOCKS, 1 << 16);
+  for (uint32_t i = 0; i < BLOCKS; i++) {
+    fst_plan_segments(plan)[i] = plain(i * BLOCK, BLOCK, memory->bytes + i * BLOCK);
+  }
+  return plan;
+}
+
+/* Blocks that are marked as landed hold the file's bytes, the others what was there before. */
+static uint32_t check_blocks(fst_plan *plan, const guarded *memory) {
+  uint32_t landed = 0;
+  for (uint32_t i = 0; i < BLOCKS; i++) {
+    if (!fst_plan_done(plan)[i]) continue;
+    landed++;
+    CHECK(memcmp(memory->bytes + i * BLOCK, file.bytes + i * BLOCK, BLOCK) == 0, "block %u is wrong", i);
+  }
+  CHECK(plan->landed_bytes == (uint64_t)landed * BLOCK, "landed bytes do not agree with landed blocks");
+  return landed;
+}
+
+static void test_take(void) {
+  guarded memory = guarded_new(FILE_BYTES, 0);
+  fst_plan *plan = blocks_plan(&memory);
+  for (uint32_t limit = 0; limit <= BLOCKS + 50; limit += 37) {
+    CHECK(run_lanes(plan, limit, 8) == 0, "lanes were stopped");
+    uint32_t expected = limit < BLOCKS ? limit : BLOCKS;
+    CHECK(plan->next == expected, "lanes took %u segments, the limit was %u", plan->next, expected);
+    CHECK(check_blocks(plan, &memory) == expected, "some blocks below the limit have not landed");
+  }
+  CHECK(run_lanes(plan, ALL, 8) == 0, "lanes were stopped");
+  CHECK(check_blocks(plan, &memory) == BLOCKS, "some blocks have not landed");
+  uint32_t index;
+  CHECK(fst_plan_take(plan, ALL, &index) == 0, "a segment was taken that is not there");
+  free(plan);
+  guarded_free(memory);
+}
+
+typedef struct taker {
+  fst_plan *plan;
+  uint32_t limit;
+  unsigned char *taken;
+} taker;
+
+static void *take_all(void *argument) {
+  taker *self = argument;
+  uint32_t index;
+  while (fst_plan_take(self->plan, self->limit, &index)) {
+    __atomic_fetch_add(&self->taken[index], 1, __ATOMIC_RELAXED);
+  }
+  return NULL;
+}
+
+/* Callers with different limits: every segment is taken once, and none beyond the highest limit. */
+static void test_take_races(void) {
+  enum { SEGMENTS = 60000 };
+  fst_plan *plan = new_plan(&file, SEGMENTS, 0);
+  unsigned char *taken = calloc(SEGMENTS, 1);
+  pthread_t threads[8];
+  taker takers[8];
+  for (int i = 0; i < 8; i++) {
+    takers[i] = (taker){plan, 10000u + 5000u * (uint32_t)i, taken};
+    require(pthread_create(&threads[i], NULL, take_all, &takers[i]) == 0, "pthread_create");
+  }
+  for (int i = 0; i < 8; i++) pthread_join(threads[i], NULL);
+  CHECK(plan->next == 45000, "%u segments were taken", plan->next);
+  for (uint32_t i = 0; i < SEGMENTS; i++) CHECK(taken[i] == (i < 45000), "segment %u was taken %u times", i, taken[i]);
+  free(taken);
+  free(plan);
+}
+
+static void test_wait(void) {
+  guarded memory = guarded_new(FILE_BYTES, 0);
+  fst_plan *plan = blocks_plan(&memory);
+  double began = seconds();
+  CHECK(fst_plan_wait(plan, plan->wake, 20000, 0) == 0, "there was news where there is none");
+  CHECK(seconds() - began >= 0.015, "the wait ended before its time");
+  began = seconds();
+  CHECK(fst_plan_wait(plan, plan->wake + 1, 5000000, 0) == 0, "the counter changed by itself");
+  CHECK(seconds() - began < 1, "old news was waited for");
+
+  /* Nothing is missed: whoever saw everything before waiting is woken by what comes after. */
+  require(fst_fault_set("pread:*:delay=200") == 0, "faults");
+  pthread_t thread;
+  lane_call call = {plan, ALL, -1};
+  require(pthread_create(&thread, NULL, lane_thread, &call) == 0, "pthread_create");
+  began = seconds();
+  uint32_t seen = 0, landed = 0;
+  while (landed < BLOCKS && seconds() - began < 60) {
+    landed = 0;
+    for (uint32_t i = 0; i < BLOCKS; i++) landed += fst_plan_done(plan)[i];
+    if (landed < BLOCKS) seen = fst_plan_wait(plan, seen, 60000000, 500);
+  }
+  CHECK(landed == BLOCKS, "%u of %u blocks were told of", landed, BLOCKS);
+  pthread_join(thread, NULL);
+  fst_fault_set("");
+
+  /* A cancelled plan does not let news gather. */
+  fst_plan_cancel(plan);
+  began = seconds();
+  fst_plan_wait(plan, seen - 1, 5000000, 5000000);
+  CHECK(seconds() - began < 1, "a cancelled plan was waited for");
+  free(plan);
+  guarded_free(memory);
+}
+
+static void test_cancel(void) {
+  guarded memory = guarded_new(FILE_BYTES, 0);
+  fst_plan *plan = blocks_plan(&memory);
+  require(fst_fault_set("pread:*:delay=1000") == 0, "faults");
+  pthread_t threads[4];
+  lane_call calls[4];
+  for (int i = 0; i < 4; i++) {
+    calls[i] = (lane_call){plan, ALL, -1};
+    require(pthread_create(&threads[i], NULL, lane_thread, &calls[i]) == 0, "pthread_create");
+  }
+  while (plan->landed_bytes < 10 * BLOCK) usleep(100);
+  fst_plan_cancel(plan);
+  fst_plan_cancel(plan);
+  for (int i = 0; i < 4; i++) {
+    pthread_join(threads[i], NULL);
+    CHECK(calls[i].status == 1, "a lane ended with status %d", calls[i].status);
+  }
+  fst_fault_set("");
+  uint32_t landed = check_blocks(plan, &memory);
+  CHECK(landed >= 10 && landed < BLOCKS, "%u blocks landed", landed);
+  CHECK(landed == plan->next, "%u blocks were taken, %u landed: lanes end what they have begun", plan->next, landed);
+  CHECK(plan->failure == FST_FAILURE_NONE, "a cancelled plan has failed");
+  CHECK(run_lanes(plan, ALL, 2) == 2, "a cancelled plan was gone on with");
+  CHECK(fst_plan_populate(plan, ALL, 1 << 20, NO_KEEP) == 1, "a cancelled plan was populated");
+  fst_plan_fail(plan, 0, FST_FAILURE_SYSTEM, EIO, 1, 2, 3);
+  CHECK(plan->failure == FST_FAILURE_NONE, "a plan failed after it was cancelled");
+  free(plan);
+  guarded_free(memory);
+}
+
+/* A failure of one lane stops all, and says where it was. */
+static void test_failure(void) {
+  for (int nth = 1; nth < 40; nth += 6) {
+    guarded memory = guarded_new(FILE_BYTES, 0);
+    fst_plan *plan = blocks_plan(&memory);
+    char faults[64];
+    snprintf(faults, sizeof faults, "pread:%d:5", nth);
+    require(fst_fault_set(faults) == 0, "faults");
+    CHECK(run_lanes(plan, ALL, 4) == 4, "a lane does not know of the failure");
+    fst_fault_set("");
+    CHECK(plan->failure == FST_FAILURE_SYSTEM && plan->failed_errno == EIO, "failure %u, errno %d", plan->failure,
+          plan->failed_errno);
+    uint32_t failed = plan->failed_segment;
+    CHECK(plan->failed_offset == (uint64_t)failed * BLOCK && plan->failed_expected == BLOCK, "it says a wrong place");
+    CHECK(fst_plan_done(plan)[failed] == 0, "the failed block is marked as landed");
+    uint32_t landed = check_blocks(plan, &memory);
+    CHECK(landed == plan->next - 1, "%u blocks were taken, %u landed", plan->next, landed);
+    CHECK(plan->next <= (uint32_t)nth + 8, "lanes went on after the failure");
+    free(plan);
+    guarded_free(memory);
+  }
+}
+
+static uint32_t failure_of(const char *faults, int lanes, fst_plan **kept) {
+  guarded memory = guarded_new(FILE_BYTES, 0);
+  fst_plan *plan = blocks_plan(&memory);
+  require(fst_fault_set(faults) == 0, "faults");
+  CHECK(run_lanes(plan, ALL, lanes) == lanes, "a lane does not know of the failure (%s)", faults);
+  fst_fault_set("");
+  check_blocks(plan, &memory);
+  guarded_free(memory);
+  *kept = plan;
+  return plan->failure;
+}
+
+static void test_file_failures(void) {
+  fst_plan *plan;
+  CHECK(failure_of("pread:9:eof", 1, &plan) == FST_FAILURE_TRUNCATED, "the end of the file is no failure");
+  CHECK(plan->failed_offset == 8 * BLOCK && plan->failed_expected == BLOCK && plan->failed_actual == 0,
+        "the end of the file is said to be elsewhere");
+  free(plan);
+  CHECK(failure_of("pread:9:short=100,pread:10:eof", 1, &plan) == FST_FAILURE_TRUNCATED, "not truncated");
+  CHECK(plan->failed_actual == 100, "%llu bytes are said to be there", (unsigned long long)plan->failed_actual);
+  free(plan);
+  CHECK(failure_of("fstat:5:changed", 1, &plan) == FST_FAILURE_CHANGED, "a change goes unnoticed");
+  CHECK(plan->failed_segment == 4 && fst_plan_done(plan)[4] == 0 && fst_plan_done(plan)[3] == 1,
+        "the wrong block is blamed for a change");
+  free(plan);
+  CHECK(failure_of("fstat:*:5", 3, &plan) == FST_FAILURE_SYSTEM && plan->failed_errno == EIO, "no failure");
+  CHECK(plan->landed_bytes == 0, "blocks landed that could not be verified");
+  free(plan);
+  require(truncate(file.path, FILE_BYTES / 2) == 0, "truncate");
+  CHECK(failure_of("", 2, &plan) == FST_FAILURE_TRUNCATED, "a truncated file goes unnoticed");
+  CHECK(plan->landed_bytes == 0, "blocks of a truncated file landed");
+  free(plan);
+  write_noise(&file); /* of another time from now on */
+  CHECK(failure_of("", 2, &plan) == FST_FAILURE_CHANGED && plan->landed_bytes == 0, "a new file goes unnoticed");
+  free(plan);
+  noise_close(&file);
+  noise_open(&file, FILE_BYTES);
+}
+
+/* How many pages of a range are there. */
+static uint64_t resident(char *start, uint64_t length) {
+  unsigned char pages[1024];
+  uint64_t count = 0;
+  require(length / PAGE <= sizeof pages && mincore(start, length, pages) == 0, "mincore");
+  for (uint64_t i = 0; i < length / PAGE; i++) count += pages[i] & 1;
+  return count;
+}
+
+static void *populate_thread(void *argument) {
+  lane_call *call = argument;
+  call->status = fst_plan_populate(call->plan, call->limit, 64 * BLOCK, NO_KEEP);
+  return NULL;
+}
+
+static char *map_pages(uint64_t length) {
+  char *start = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  require(start != MAP_FAILED, "mmap");
+  madvise(start, length, MADV_NOHUGEPAGE);
+  return start;
+}
+
+/* Touches memory no further ahead of the lanes than told, keeps what is there, and stops with the plan. */
+static void test_populate(void) {
+  guarded memory = {.base = map_pages(FILE_BYTES), .length = FILE_BYTES};
+  memory.bytes = memory.base;
+  fst_plan *plan = blocks_plan(&memory);
+  pthread_t thread;
+  lane_call call = {plan, ALL, -1};
+  require(pthread_create(&thread, NULL, populate_thread, &call) == 0, "pthread_create");
+  double began = seconds();
+  while (resident(memory.base, FILE_BYTES) < 64 && seconds() - began < 10) usleep(1000);
+  usleep(20000);
+  uint64_t pages = resident(memory.base, FILE_BYTES);
+  CHECK(pages == 64, "%llu pages were touched", (unsigned long long)pages);
+  CHECK(run_lanes(plan, BLOCKS / 2, 1) == 0, "lanes were stopped");
+  began = seconds();
+  while (resident(memory.base, FILE_BYTES) < BLOCKS / 2 + 64 && seconds() - began < 10) usleep(1000);
+  usleep(20000);
+  pages = resident(memory.base, FILE_BYTES);
+  CHECK(pages == BLOCKS / 2 + 64, "%llu pages were touched", (unsigned long long)pages);
+  CHECK(run_lanes(plan, ALL, 2) == 0, "lanes were stopped");
+  pthread_join(thread, NULL);
+  CHECK(call.status == 0, "populating ended with status %d", call.status);
+  CHECK(check_blocks(plan, &memory) == BLOCKS, "some blocks have not landed");
+  free(plan);
+
+  plan = blocks_plan(&memory);
+  call = (lane_call){plan, ALL, -1};
+  require(pthread_create(&thread, NULL, populate_thread, &call) == 0, "pthread_create");
+  usleep(5000);
+  fst_plan_cancel(plan);
+  pthread_join(thread, NULL);
+  CHECK(call.status == 1, "populating a cancelled plan ended with status %d", call.status);
+  CHECK(memcmp(memory.bytes, file.bytes, FILE_BYTES) == 0, "populating changed what was there");
+  free(plan);
+  munmap(memory.base, FILE_BYTES);
+}
+
+/* A narrowing cast needs less memory than the file has bytes: what follows the destination is not touched. */
+static void test_populate_cast(void) {
+  const uint64_t wide = 64 * PAGE, narrow = wide / 4;
+  char *start = map_pages(wide);
+  fst_plan *plan = new_plan(&file, 1, 1 << 16);
+  fst_plan_segments(plan)[0] = plain(0, wide, start);
+  fst_plan_segments(plan)[0].from = FST_F32;
+  fst_plan_segments(plan)[0].to = FST_F8_E5M2;
+  CHECK(fst_plan_populate(plan, ALL, 1 << 30, NO_KEEP) == 0, "populating failed");
+  CHECK(resident(start, wide) == narrow / PAGE, "%llu pages were touched",
+        (unsigned long long)resident(start, wide));
+  munmap(start, wide);
+  free(plan);
+}
+
+static void test_files(void) {
+  fst_file_info info;
+  char head[64], path[200];
+  CHECK(fst_file_open(file.path, &info, head, sizeof head) == 0 && info.size == FILE_BYTES, "it does not open");
+  CHECK(info.head_bytes == sizeof head && memcmp(head, file.bytes, sizeof head) == 0, "the head is wrong");
+  CHECK(fst_file_read(info.fd, head, sizeof head, FILE_BYTES - 10) == 10, "more than the file has");
+  CHECK(fst_file_read(info.fd, head, sizeof head, FILE_BYTES) == 0, "something after the end");
+  CHECK(fst_file_close(info.fd) == 0 && fst_file_close(info.fd) == -EBADF, "closing is wrong");
+  CHECK(fst_file_read(-1, head, sizeof head, 0) == -EBADF, "a read from nothing");
+  CHECK(fst_file_open_direct(-1) < 0, "nothing can be opened directly");
+  CHECK(fst_file_cached(file.info.fd, 0, 0) == 0, "nothing is cached in part");
+  CHECK(fst_file_open("/nonexistent/x", &info, head, 1) == -ENOENT, "what is not there opens");
+  CHECK(fst_file_open("/tmp", &info, head, 1) == -EISDIR, "a folder opens");
+  CHECK(fst_file_open("/dev/zero", &info, head, 1) == -EINVAL, "a device opens");
+  snprintf(path, sizeof path, "%s.fifo", file.path);
+  require(mkfifo(path, 0600) == 0, "mkfifo");
+  double began = seconds();
+  CHECK(fst_file_open(path, &info, head, 1) == -EINVAL && seconds() - began < 1, "a pipe opens, or is waited for");
+  unlink(path);
+
+  require(fst_fault_set("open:1:4,open:2:4,pread:1:5") == 0, "faults");
+  CHECK(fst_file_open(file.path, &info, head, sizeof head) == 0, "an interruption is a failure");
+  CHECK(info.head_errno == EIO && info.head_bytes == 0, "a failure of the first read is not told");
+  fst_file_close(info.fd);
+  require(fst_fault_set("fstat:1:5") == 0, "faults");
+  CHECK(fst_file_open(file.path, &info, head, sizeof head) == -EIO, "a failure is not told");
+  fst_fault_set("");
+  CHECK(fst_fault_set("pread:1") == -EINVAL && fst_fault_set("pread:1:nonsense") == -EINVAL, "nonsense is taken");
+  CHECK(fst_memory_available() > 1 << 20, "there is no memory");
+  CHECK(fst_abi_version() == FST_ABI_VERSION && fst_address(head) == (uintptr_t)head, "odd answers");
+  CHECK(fst_memory_advise(head, 0, sizeof head) == 0, "advice on a little memory fails");
+}
+
+int main(void) {
+  noise_open(&file, FILE_BYTES);
+  test_take();
+  test_take_races();
+  test_wait();
+  test_cancel();
+  test_failure();
+  test_file_failures();
+  test_populate();
+  test_populate_cast();
+  test_files();
+  noise_close(&file);
+  return report("plan_test");
+}

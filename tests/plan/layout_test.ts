@@ -1,0 +1,80 @@
+import { assert, assertEquals } from "@std/assert";
+import { layOut, PAGE, resultBytes } from "../../src/plan/layout.ts";
+import type { TensorRequest } from "../../src/plan/request.ts";
+import { randomRequests, request } from "./random_requests.ts";
+
+function sorted(requests: TensorRequest[]): TensorRequest[] {
+  return requests.sort((a, b) => a.file - b.file || a.fileOffset - b.fileOffset);
+}
+
+Deno.test("layOut() overlaps nothing and leaves nothing out", () => {
+  for (let seed = 0; seed < 300; seed++) {
+    const requests = sorted(randomRequests(seed));
+    const { placements, runs, allocations } = layOut(requests, {
+      shareBelowBytes: 30_000,
+      maxAllocationBytes: 200_000,
+    });
+    assertEquals(placements.length, requests.length);
+    assertEquals(
+      runs.flatMap(({ first, stop }) => Array.from({ length: stop - first }, (_, k) => first + k)),
+      [
+        ...requests.keys(),
+      ],
+    );
+    let end = 0, allocation = 0;
+    for (const [index, place] of placements.entries()) {
+      if (place.allocation > allocation) [end, allocation] = [0, place.allocation];
+      assertEquals(place.allocation, allocation);
+      assert(place.offset >= end);
+      assertEquals(place.byteLength, resultBytes(requests[index]!));
+      end = place.offset + place.byteLength;
+      assert(end <= allocations[allocation]!);
+    }
+  }
+});
+
+Deno.test("layOut() places long plain runs where direct reads can go straight into them", () => {
+  for (const fileOffset of [8, 4096, 5001, 123_456]) {
+    const requests = [
+      request({ name: "small", fileOffset: fileOffset - 8, run: 7 }),
+      request({ name: "large", fileOffset, run: 300_000 }),
+      request({ name: "next", fileOffset: fileOffset + 300_000, run: 100 }),
+    ];
+    const { placements } = layOut(requests);
+    assertEquals(placements[1]!.offset % PAGE, fileOffset % PAGE);
+    assertEquals(placements[2]!.offset, placements[1]!.offset + 300_000);
+    assert(placements[1]!.offset - 7 < PAGE);
+  }
+});
+
+Deno.test("layOut() wastes no page on short runs", () => {
+  const requests = Array.from({ length: 100 }, (_, index) => request({ fileOffset: index * 5000, run: 100 }));
+  assert(layOut(requests).allocations[0]! <= 100 * (100 + 64));
+});
+
+Deno.test("layOut() begins a run anew where the alignment asks for it", () => {
+  const requests = [
+    request({ fileOffset: 1000, run: 3 }),
+    request({ fileOffset: 1003, run: 4, dtype: "F32" }),
+    request({ fileOffset: 1007, run: 8, dtype: "F64" }),
+    request({ fileOffset: 1015, run: 0, dtype: "I64" }),
+    request({ fileOffset: 1015, run: 1, dtype: "U8" }),
+  ];
+  const { placements, runs } = layOut(requests);
+  assertEquals(placements[1]!.offset % 4, 0);
+  assertEquals(placements[2]!.offset % 8, 0);
+  assertEquals(runs.map(({ first, stop }) => [first, stop]), [[0, 1], [1, 2], [2, 5]]);
+});
+
+Deno.test("layOut() gives large files an allocation of their own, and lets small ones share", () => {
+  const requests = [10, 20, 5000, 30, 40].map((run, file) => request({ file, run }));
+  const { placements, allocations } = layOut(requests, { shareBelowBytes: 1000 });
+  assertEquals(placements.map(({ allocation }) => allocation), [0, 0, 1, 2, 2]);
+  assertEquals(allocations.length, 3);
+});
+
+Deno.test("layOut() begins an allocation where the largest size is reached", () => {
+  const requests = Array.from({ length: 10 }, (_, index) => request({ fileOffset: index * 400, run: 400 }));
+  const { placements } = layOut(requests, { maxAllocationBytes: 1000 });
+  assertEquals(placements.map(({ allocation }) => allocation), [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]);
+});

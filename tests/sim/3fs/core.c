@@ -1,0 +1,140 @@
+/* Configuration, the mount, and what loading the library does. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+struct sim sim = {
+  .lock = PTHREAD_MUTEX_INITIALIZER,
+  .work = PTHREAD_COND_INITIALIZER,
+  .idle = PTHREAD_COND_INITIALIZER,
+};
+
+SIM_EXPORT const char *fst_sim_3fs_name(void) {
+  return "fastsafetensors 3FS stand-in";
+}
+
+void sim_die(const char *what) {
+  fprintf(stderr, "fastsafetensors 3FS stand-in: %s\n", what);
+  abort();
+}
+
+void *sim_zeroed(size_t bytes) {
+  void *memory = calloc(1, bytes);
+  if (!memory) sim_die("no memory for its own tables");
+  return memory;
+}
+
+uint64_t sim_random(void) {
+  sim.random ^= sim.random << 13;
+  sim.random ^= sim.random >> 7;
+  sim.random ^= sim.random << 17;
+  return sim.random;
+}
+
+static double number_of(const char *name, double otherwise, double least, double most) {
+  const char *text = getenv(name);
+  if (!text || !*text) return otherwise;
+  char *end;
+  errno = 0;
+  double value = strtod(text, &end);
+  if (errno == 0 && *end == '\0' && value >= least && value <= most) return value;
+  char message[256];
+  snprintf(message, sizeof message, "cannot use %s=%s: a number from %g to %g expected", name, text, least, most);
+  sim_die(message);
+}
+
+void sim_configure(void) {
+  sim_configuration *config = &sim.config;
+  config->workers = (unsigned)number_of("FST_SIM_3FS_WORKERS", 4, 1, SIM_WORKERS);
+  config->delay_us = (unsigned)number_of("FST_SIM_3FS_DELAY_US", 50, 0, 10e6);
+  config->latency_us = (unsigned)number_of("FST_SIM_3FS_LATENCY_US", 0, 0, 10e6);
+  config->gbps = number_of("FST_SIM_3FS_GBPS", 0, 0, 1e6);
+  config->early = (unsigned)number_of("FST_SIM_3FS_EARLY", 25, 0, 100);
+  config->seed = (uint64_t)number_of("FST_SIM_3FS_SEED", 1, 0, 1e15);
+  config->checks = number_of("FST_SIM_3FS_CHECKS", 1, 0, 1) != 0;
+  config->verbose = number_of("FST_SIM_3FS_VERBOSE", 0, 0, 1) != 0;
+  const char *report = getenv("FST_SIM_3FS_REPORT");
+  snprintf(config->report, sizeof config->report, "%s", report ? report : "");
+  if (fst_sim_3fs_fail(getenv("FST_SIM_3FS_FAIL")) != 0) {
+    sim_die("cannot use FST_SIM_3FS_FAIL: see fst_sim_3fs_fail() in sim.h");
+  }
+  sim.random = config->seed * 0x9E3779B97F4A7C15u + 1;
+}
+
+/* The real library's table of descriptors has as many entries as the hard limit allows, all of them written. */
+static void size_table(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) sim_die("cannot get the limit of open files");
+  if (limit.rlim_max > (rlim_t)1 << 26) sim_die("the table of descriptors does not fit: lower the hard limit");
+  sim.file_limit = limit.rlim_max;
+  sim.files = sim_zeroed((sim.file_limit ? sim.file_limit : 1) * sizeof *sim.files);
+}
+
+__attribute__((constructor)) static void start(void) {
+  size_table();
+  pthread_mutex_lock(&sim.lock);
+  sim_configure();
+  pthread_mutex_unlock(&sim.lock);
+}
+
+SIM_EXPORT void fst_sim_3fs_reset(void) {
+  pthread_mutex_lock(&sim.lock);
+  while (sim.running > 0) pthread_cond_wait(&sim.idle, &sim.lock);
+  memset(&sim.counts, 0, sizeof sim.counts);
+  sim.gone = false;
+  sim.link_free = 0;
+  sim_violations_clear();
+  sim_configure();
+  pthread_mutex_unlock(&sim.lock);
+}
+
+/* The mount */
+
+const char *sim_mount(char *path, size_t size) {
+  const char *named = getenv("FST_SIM_3FS_MOUNT");
+  char real[4096], inside[4200];
+  struct stat status;
+  if (!named || !*named || !realpath(named, real)) return NULL;
+  snprintf(inside, sizeof inside, "%s/3fs-virt", real);
+  if (stat(inside, &status) != 0 || !S_ISDIR(status.st_mode) || strlen(real) >= size) return NULL;
+  return strcpy(path, real);
+}
+
+static bool is_below(const char *path, const char *mount) {
+  size_t length = strlen(mount);
+  return strncmp(path, mount, length) == 0 && (path[length] == '/' || path[length] == '\0');
+}
+
+SIM_EXPORT bool hf3fs_is_hf3fs(int fd) {
+  int code;
+  if (sim_injected("is_hf3fs", &code)) return code != 0;
+  pthread_mutex_lock(&sim.lock);
+  bool gone = sim.gone;
+  pthread_mutex_unlock(&sim.lock);
+  char link[64], path[4096], mount[4096];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  ssize_t length = readlink(link, path, sizeof path - 1);
+  if (gone || length < 0 || !sim_mount(mount, sizeof mount)) return false;
+  path[length] = '\0';
+  return is_below(path, mount);
+}
+
+SIM_EXPORT int hf3fs_extract_mount_point(char *mount_point, int size, const char *path) {
+  char real[4096], mount[4096];
+  if (!realpath(path, real)) {
+    char message[4352];
+    snprintf(message, sizeof message, "extract_mount_point: no such path: \"%.4096s\"", path);
+    sim_die(message); /* as an exception that nobody catches */
+  }
+  if (!sim_mount(mount, sizeof mount) || !is_below(real, mount)) return -1;
+  int length = (int)strlen(mount);
+  if (length < size) strcpy(mount_point, mount);
+  return length + 1;
+}
