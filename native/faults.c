@@ -115,8 +115,10 @@ ssize_t fst_sys_pread(int fd, void *buffer, size_t length, off_t offset, int dir
     errno = (int)value;
     return -1;
   }
-  if (effect == EFFECT_SHORT && (size_t)value < length) length = (size_t)value;
-  return pread(fd, buffer, length, offset);
+  if (effect != EFFECT_SHORT || (size_t)value >= length) return pread(fd, buffer, length, offset);
+  /* A direct read is asked for whole pages, whatever it gives. */
+  ssize_t got = pread(fd, buffer, direct ? ((size_t)value + 4095) & ~(size_t)4095 : (size_t)value, offset);
+  return got < value ? got : value;
 }
 
 int fst_sys_fstat(int fd, struct stat *status) {

@@ -28,7 +28,7 @@ enum fst_group_status {
   FST_GROUP_DONE = 0,
   FST_GROUP_REFUSED = 1,   /* a rank has said that it failed: `other` */
   FST_GROUP_DIFFERENT = 2, /* two ranks called different things: `reference` and `other` */
-  FST_GROUP_GONE = 3,      /* a rank has failed or left: failed_rank, and in `message` why, if it has said so */
+  FST_GROUP_GONE = 3,      /* a rank has failed or left: failed_rank, and in `message` what is to be said of it, if known */
   FST_GROUP_TIMED_OUT = 4, /* nothing moved: failed_rank, or -1; in `message` the ranks that did not take part */
   FST_GROUP_CANCELLED = 5, /* by `cancelled`, or because the process ends */
   FST_GROUP_LIBRARY = 6,   /* MPI or NCCL failed: `code` and its text in `message` */
@@ -113,7 +113,7 @@ FST_EXPORT int32_t fst_mpi_group_make(fst_mpi_group *parent, int32_t color, int3
 FST_EXPORT int32_t fst_mpi_run(fst_mpi_group *group, fst_group_call *call, const void *send, void *receive,
                                uint64_t *lengths, int32_t staged);
 
-/* Tells the other ranks that the group is at its end, and whose fault that is. */
+/* Tells the other ranks that the group is at its end, whose fault that is, and what to say about it. */
 FST_EXPORT int32_t fst_mpi_fail(fst_mpi_group *group, int32_t rank, const char *text);
 
 /* Whether another rank has failed or left: 1, with failed_rank and `message` filled in; else 0. Does not wait. */

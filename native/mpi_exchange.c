@@ -163,9 +163,10 @@ int fst_mpi_exchange(fst_mpi_group *group, fst_group_call *call, uint64_t *lengt
     } else {
       fst_mpi_lock();
       const int receives = group->rank != 0 ? 1 : exchange.answering ? 0 : exchange.count;
-      pending = fst_mpi_take_back(exchange.requests, receives, 1) |
-                fst_mpi_take_back(exchange.requests + receives, exchange.count - receives, 0);
+      pending = fst_mpi_take_back(exchange.requests, receives, 1);
       if (pending) fst_mpi.stuck = 1;
+      /* A short message that its receiver has not looked at holds up nothing but its memory. */
+      pending |= fst_mpi_take_back(exchange.requests + receives, exchange.count - receives, 0);
       fst_mpi_unlock();
     }
   }
@@ -213,8 +214,9 @@ int fst_mpi_pair(fst_mpi_group *group, fst_group_call *call, int peer) {
   }
   if (call->status != FST_GROUP_DONE) {
     fst_mpi_lock();
-    const int pending = fst_mpi_take_back(pair->requests, 1, 1) | fst_mpi_take_back(pair->requests + 1, 1, 0);
+    int pending = fst_mpi_take_back(pair->requests, 1, 1);
     if (pending) fst_mpi.stuck = 1;
+    pending |= fst_mpi_take_back(pair->requests + 1, 1, 0);
     fst_mpi_unlock();
     if (!pending) free(pair);
     return call->status;

@@ -19,7 +19,7 @@
 
 enum {
   GRACE_MS = 5000, /* for the others to end by themselves, before they are aborted */
-  SENDING_MS = 1000,
+  SENDING_MS = 50,
   ORPHANS = 8,
 };
 
@@ -133,10 +133,7 @@ void fst_mpi_tell(const fst_mpi_group *group, enum fst_mpi_notice_kind kind, int
     pending = fst_mpi_take_back(requests, group->size, 0);
     if (pending) pause_ms(1);
   }
-  if (pending) {
-    fst_mpi.stuck = 1; /* its memory stays */
-    return;
-  }
+  if (pending) return; /* a rank does not look: the memory stays until it does */
   free(said);
   free(requests);
 }
@@ -150,7 +147,8 @@ int fst_mpi_gone(const fst_mpi_group *group, int only, fst_group_call *call) {
   /* Who closes a group because of an error says why when its process ends. */
   const int ended = !group->failed && everyone.failed && everyone.failed_rank == group->members[gone];
   call->failed_rank = group->failed ? group->failed_rank : gone;
-  snprintf(call->message, sizeof call->message, "%s", group->failed ? group->failure : ended ? everyone.failure : "");
+  if (ended) snprintf(call->message, sizeof call->message, "Rank %d failed: %s", gone, everyone.failure);
+  else snprintf(call->message, sizeof call->message, "%s", group->failed ? group->failure : "");
   return 1;
 }
 
@@ -215,7 +213,9 @@ static void end(int status, void *unused) {
   snprintf(why, sizeof why, "%s", last_words);
   if (!*why) snprintf(why, sizeof why, "it ended with exit status %d", status);
   for (fst_mpi_group *group = fst_mpi.groups; group; group = group->next) {
-    fst_mpi_tell(group, status ? FST_MPI_FAILED : FST_MPI_LEFT, -1, group->rank, why);
+    char failure[sizeof why];
+    snprintf(failure, sizeof failure, "Rank %d failed: %.400s", group->rank, why);
+    fst_mpi_tell(group, status ? FST_MPI_FAILED : FST_MPI_LEFT, -1, group->rank, failure);
   }
   fst_mpi_tell(&everyone, FST_MPI_EXIT, -1, everyone.rank, status ? why : "");
   if (status != 0 || fst_mpi.stuck) {

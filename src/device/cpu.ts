@@ -4,6 +4,7 @@
 import { OutOfMemoryError, SafeTensorsError } from "../errors.ts";
 import { gatherSlice, type SliceLayout } from "../format/slices.ts";
 import type { Engine, HostBlock } from "../lanes/engine.ts";
+import { Turn } from "../lanes/turn.ts";
 import { resultBytes } from "../plan/layout.ts";
 import { planLoad } from "../plan/plan.ts";
 import { Readiness } from "../plan/readiness.ts";
@@ -11,9 +12,6 @@ import type { TensorRequest } from "../plan/request.ts";
 import type { SourceFile } from "../source/source.ts";
 import { HostTensor } from "../tensor/host_tensor.ts";
 import type { Device, DeviceLoad, LoadSettings } from "./device.ts";
-
-/** How long the event loop is held while memory is allocated, in milliseconds. */
-const LONGEST_TURN = 8;
 
 /** Tensors as typed arrays. */
 export class CpuDevice implements Device<HostTensor> {
@@ -33,8 +31,9 @@ export class CpuDevice implements Device<HostTensor> {
     const free = this.#engine.availableMemory();
     // Asked before, because the system promises memory that it does not have and ends the process later.
     if (free >= 0 && requested > free) throw outOfMemory(requested, free);
+    const turn = new Turn();
     const plan = planLoad(requests, { blockBytes: settings.blockBytes });
-    const blocks = await this.#allocate(plan.allocations, free);
+    const blocks = await this.#allocate(plan.allocations, free, turn);
     const readiness = new Readiness(plan);
     const finished = this.#engine.run({ plan, files, blocks, readiness, ...settings });
     // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
@@ -97,17 +96,14 @@ export class CpuDevice implements Device<HostTensor> {
     });
   }
 
-  async #allocate(byteLengths: readonly number[], free: number): Promise<HostBlock[]> {
+  async #allocate(byteLengths: readonly number[], free: number, turn: Turn): Promise<HostBlock[]> {
     try {
       const blocks: HostBlock[] = [];
-      let turnBegan = performance.now();
       for (const length of byteLengths) {
+        await turn.pause(); // a block of a gigabyte takes milliseconds, as the garbage collector has its say
         blocks.push(this.#engine.allocate(length));
-        // A block of a gigabyte takes milliseconds, as the garbage collector has its say: let others have a turn.
-        if (performance.now() - turnBegan < LONGEST_TURN) continue;
-        await new Promise((resolve) => setTimeout(resolve, 0));
-        turnBegan = performance.now();
       }
+      await turn.pause();
       return blocks;
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;

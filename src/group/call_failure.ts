@@ -26,7 +26,7 @@ export function callFailure(call: GroupCall, context: FailureContext): GroupErro
     case CALL_STATUS.different:
       return differenceFailure(decodeRecord(call.reference), decodeRecord(call.other));
     case CALL_STATUS.gone:
-      return call.message === "" ? departure(call.failedRank, own) : rankFailure(call.failedRank, call.message);
+      return call.message === "" ? departure(call.failedRank, own) : toldFailure(call.failedRank, call.message);
     case CALL_STATUS.timedOut:
       return timeout(call.failedRank, call.message, own, context.timeoutSeconds);
     case CALL_STATUS.cancelled:
@@ -43,6 +43,12 @@ export function callFailure(call: GroupCall, context: FailureContext): GroupErro
 /** A rank has failed, and says why. */
 export function rankFailure(rank: number, reason: string, options?: ErrorOptions): GroupError {
   return new GroupError(`Rank ${rank} failed: ${reason}`, rank, reason, options);
+}
+
+/** What another rank has said to all, in whole sentences. */
+export function toldFailure(rank: number, message: string): GroupError {
+  const start = `Rank ${rank} failed: `;
+  return new GroupError(message, rank, message.startsWith(start) ? message.slice(start.length) : message);
 }
 
 /** Two ranks make different calls. */

@@ -204,9 +204,10 @@ export class MpiGroup implements ProcessGroup {
   /** Ends the group for all ranks, whose calls then reject with this reason. */
   async abort(reason: string): Promise<void> {
     if (this.#queue.failure) return;
-    this.#queue.fail(rankFailure(this.rank, reason));
+    const failure = rankFailure(this.rank, reason);
+    this.#queue.fail(failure);
     this.#current?.cancel();
-    await failMpi(this.#shim, this.#handle, this.rank, reason);
+    await failMpi(this.#shim, this.#handle, this.rank, failure.message);
   }
 
   /** Leaves the group when the calls made so far are done. */
@@ -251,7 +252,7 @@ export class MpiGroup implements ProcessGroup {
     this.#queue.fail(failure);
     abandoned.push(call.send, call.receive);
     const known: number[] = [CALL_STATUS.refused, CALL_STATUS.gone, CALL_STATUS.cancelled];
-    if (!known.includes(call.status)) await failMpi(this.#shim, this.#handle, failure.rank, failure.reason);
+    if (!known.includes(call.status)) await failMpi(this.#shim, this.#handle, failure.rank, failure.message);
     return failure;
   }
 }

@@ -11,6 +11,7 @@ import type { Readiness } from "../plan/readiness.ts";
 import type { NativeFile } from "../source/native_file.ts";
 import { bufferTransferred, type RunReport } from "./engine.ts";
 import { giveBack, take } from "./lane_budget.ts";
+import { Turn } from "./turn.ts";
 
 /** Where lanes put what they read, if that is not host memory. */
 export interface NativeLander {
@@ -78,7 +79,7 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
   const calls = await take(1 + extra, wanted + extra);
   try {
     const lanes = calls - extra;
-    const memory = planMemory(job, lanes);
+    const memory = await planMemory(job, lanes);
     const windows = new Windows(plan, job.keep);
     const stop = new Stop(() => shim.fst_plan_cancel(memory.bytes));
     const abort = () => stop.because(signal.reason);
@@ -158,7 +159,7 @@ function mostLanes({ lander, stagingBytes }: NativeJob): number {
   return lander ? Math.max(1, Math.floor(stagingBytes / (lander.slots * LEAST_STAGING))) : Infinity;
 }
 
-function planMemory(job: NativeJob, lanes: number): PlanMemory {
+async function planMemory(job: NativeJob, lanes: number): Promise<PlanMemory> {
   const { plan, lander } = job;
   // A block that is not aligned as its destination is needs the pages around it as well.
   const staging = Math.min(
@@ -171,9 +172,11 @@ function planMemory(job: NativeJob, lanes: number): PlanMemory {
     Math.floor(staging / PAGE) * PAGE,
   );
   if (lander) memory.setLander(lander.kind, lander.context);
-  plan.segments.forEach((segment, index) => {
+  const turn = new Turn();
+  for (const [index, segment] of plan.segments.entries()) {
+    if (index % 4096 === 4095) await turn.pause();
     memory.setSegment(index, segment, job.addresses[segment.allocation]! + segment.offset);
-  });
+  }
   return memory;
 }
 

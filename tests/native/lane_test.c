@@ -76,7 +76,7 @@ static void check_segments(fst_segment *segments, uint32_t count, uint32_t stagi
         mode->faults);
   CHECK(plan->next == count && plan->landed_bytes == bytes, "%llu of %llu bytes landed",
         (unsigned long long)plan->landed_bytes, (unsigned long long)bytes);
-  if (mode->direct && large && file.fd_direct >= 0) CHECK(plan->direct_bytes > 0, "nothing was read directly");
+  if (mode->direct && large && file.fd_direct >= 0) CHECK(plan->direct_bytes > 0, "nothing was read directly (%s, %u)", mode->faults, staging);
   if (!mode->direct) CHECK(plan->direct_bytes == 0, "something was read directly (%s)", mode->faults);
   for (uint32_t i = 0; i < count; i++) {
     const fst_segment *s = &segments[i];

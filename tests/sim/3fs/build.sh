@@ -19,4 +19,4 @@ c="${CC:-cc} -std=gnu11 -O2 -g -Wall -Wextra -Werror -Wmissing-prototypes -Wstri
 $c "$@" -fPIC -shared -Wl,-z,nodelete -Wl,-soname,libhf3fs_api_shared.so -o "$out/libhf3fs_api_shared.so" \
   core.c files.c iov.c ring.c worker.c faults.c report.c -lrt
 
-$c "$@" -o "$out/self_test" self_test.c "$out/libhf3fs_api_shared.so" '-Wl,-rpath,$ORIGIN'
+$c "$@" -o "$out/self_test" self_test.c self_test_*_cases.c "$out/libhf3fs_api_shared.so" '-Wl,-rpath,$ORIGIN'

@@ -72,7 +72,8 @@ void sim_configure(void) {
 static void size_table(void) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) sim_die("cannot get the limit of open files");
-  if (limit.rlim_max > (rlim_t)1 << 26) sim_die("the table of descriptors does not fit: lower the hard limit");
+  rlim_t most = (rlim_t)number_of("FST_SIM_3FS_TABLE", 67108864, 1, 1e12);
+  if (limit.rlim_max > most) sim_die("the table of descriptors does not fit: lower the hard limit");
   sim.file_limit = limit.rlim_max;
   sim.files = sim_zeroed((sim.file_limit ? sim.file_limit : 1) * sizeof *sim.files);
 }
@@ -88,7 +89,6 @@ SIM_EXPORT void fst_sim_3fs_reset(void) {
   pthread_mutex_lock(&sim.lock);
   while (sim.running > 0) pthread_cond_wait(&sim.idle, &sim.lock);
   memset(&sim.counts, 0, sizeof sim.counts);
-  sim.gone = false;
   sim.link_free = 0;
   sim_violations_clear();
   sim_configure();
@@ -115,13 +115,10 @@ static bool is_below(const char *path, const char *mount) {
 SIM_EXPORT bool hf3fs_is_hf3fs(int fd) {
   int code;
   if (sim_injected("is_hf3fs", &code)) return code != 0;
-  pthread_mutex_lock(&sim.lock);
-  bool gone = sim.gone;
-  pthread_mutex_unlock(&sim.lock);
   char link[64], path[4096], mount[4096];
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
   ssize_t length = readlink(link, path, sizeof path - 1);
-  if (gone || length < 0 || !sim_mount(mount, sizeof mount)) return false;
+  if (sim.gone || length < 0 || !sim_mount(mount, sizeof mount)) return false;
   path[length] = '\0';
   return is_below(path, mount);
 }

@@ -114,6 +114,7 @@ SIM_EXPORT int fst_sim_3fs_fail(const char *spec) {
   memcpy(rules, read, sizeof rules);
   rule_count = count;
   injected = 0;
+  sim.gone = false;
   pthread_mutex_unlock(&lock);
   return 0;
 }

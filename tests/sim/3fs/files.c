@@ -21,10 +21,7 @@ SIM_EXPORT int hf3fs_reg_fd(int fd, uint64_t flags) {
   (void)flags;
   int code;
   if (sim_injected("reg_fd", &code)) return code;
-  pthread_mutex_lock(&sim.lock);
-  bool gone = sim.gone;
-  pthread_mutex_unlock(&sim.lock);
-  if (gone) return ENOTCONN;
+  if (sim.gone) return ENOTCONN;
   if (fd < 0 || (size_t)fd >= sim.file_limit || !hf3fs_is_hf3fs(fd)) return EBADF;
   int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (copy < 0) return errno;

@@ -89,7 +89,7 @@ extern struct sim {
   unsigned workers, running;
   uint64_t random;
   int64_t link_free; /* nanoseconds, monotonic */
-  bool gone;
+  _Atomic bool gone; /* the mount */
 } sim;
 
 /* core.c */

@@ -146,11 +146,11 @@ static int prepare(sim_ring *ring, sim_iov *iov, bool read, char *pointer, int f
   if (!file) return -EBADF;
   *violation = "bad-direction";
   if (read && file->writes_only) return -EACCES;
-  *violation = NULL;
+  const bool changes_hands = ring->used > 0 && !pthread_equal(ring->owner, pthread_self());
+  *violation = changes_hands ? "ring-changed-hands" : NULL;
   if (ring->used == ring->entries) return -EAGAIN;
   size_t at = (size_t)(pointer - iov->program);
   if (overlaps(iov, at, length)) *violation = "overlap";
-  if (ring->used > 0 && !pthread_equal(ring->owner, pthread_self())) *violation = "ring-changed-hands";
   ring->owner = pthread_self();
   int index = 0;
   while (ring->reads[index].state != SIM_FREE) index++;

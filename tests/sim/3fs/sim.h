@@ -28,6 +28,7 @@
  *
  * Environment, read when the library is loaded and again by fst_sim_3fs_reset()
  *   FST_SIM_3FS_MOUNT=           the folder; read whenever it matters
+ *   FST_SIM_3FS_TABLE=67108864   the largest hard limit of open files that it can be loaded with
  *   FST_SIM_3FS_WORKERS=4        threads that read, at most 64
  *   FST_SIM_3FS_DELAY_US=50      longest random delay before a read, microseconds; 0: none
  *   FST_SIM_3FS_LATENCY_US=0     what every read takes in any case, microseconds; overlaps with that of other reads

@@ -1,0 +1,168 @@
+/**
+ * Casts between the float dtypes on the GPU, bit for bit as src/format/cast.ts does them.
+ *
+ * Everything is integers: a shader's float operations may flush subnormals and round as they like, and few GPUs have
+ * F64. As there, a cast goes through a pivot, the bits of an F32; an F64 becomes one rounded to odd.
+ *
+ * F4 and F6 are those of the OCP Microscaling Formats (MX) Specification 1.0: F4 is E2M1; none has an infinity or a
+ * NaN. Elements fill bytes from the lowest bit up: the first of two F4 is the low half of its byte, as in PyTorch's
+ * `float4_e2m1fn_x2` and in ONNX, and four F6 are three bytes, read as one little-endian number.
+ */
+import { type DType, dtypeBits } from "../../format/dtype.ts";
+import { type Dispatch, PREAMBLE, WORKGROUP } from "./dispatch.ts";
+import { floorTo, type Gpu } from "./gpu.ts";
+
+const HELPERS = `
+const INFINITY = 0x7f800000u;
+const NAN = 0x7fc00000u;
+const MAGNITUDE = 0x7fffffffu;
+
+// The bits of a finite magnitude of a float format as F32.
+fn expand(magnitude: u32, mantissa: u32, bias: u32) -> u32 {
+  if ((magnitude >> mantissa) != 0u) {
+    return (magnitude << (23u - mantissa)) + ((127u - bias) << 23u);
+  }
+  if (magnitude == 0u) {
+    return 0u;
+  }
+  let top = firstLeadingBit(magnitude);
+  return ((top + 128u - bias - mantissa) << 23u) + ((magnitude ^ (1u << top)) << (23u - top));
+}
+
+// The nearest code, ties to even, of an F32 magnitude in a format whose exponents go on without end.
+fn nearest(magnitude: u32, mantissa: u32, bias: u32) -> u32 {
+  let drop = 23u - mantissa;
+  let firstNormal = 128u - bias;
+  let exponent = magnitude >> 23u;
+  if (exponent >= firstNormal) {
+    let code = magnitude - ((127u - bias) << 23u);
+    return (code + (1u << (drop - 1u)) - 1u + ((code >> drop) & 1u)) >> drop;
+  }
+  // 24 significant bits shifted by 25 are below one half: further shifts cannot change the answer.
+  let shift = min(drop + firstNormal - exponent, 25u);
+  let significand = (magnitude & 0x7fffffu) | 0x800000u;
+  return (significand + (1u << (shift - 1u)) - 1u + ((significand >> shift) & 1u)) >> shift;
+}
+
+fn widenHalf(code: u32) -> u32 {
+  let sign = (code & 0x8000u) << 16u;
+  let magnitude = code & 0x7fffu;
+  if (magnitude < 0x7c00u) {
+    return sign | expand(magnitude, 10u, 15u);
+  }
+  return sign | select(NAN, INFINITY, magnitude == 0x7c00u);
+}
+
+fn narrowFnuz(pivot: u32, mantissa: u32, bias: u32) -> u32 {
+  let magnitude = pivot & MAGNITUDE;
+  if (magnitude >= INFINITY) {
+    return 0x80u;
+  }
+  let code = nearest(magnitude, mantissa, bias);
+  if (code > 0x7fu) {
+    return 0x80u;
+  }
+  return select(((pivot >> 24u) & 0x80u) | code, 0u, code == 0u);
+}
+
+// The F32 bits of an F64, cut off; the last bit is set if anything was lost.
+fn toOdd(low: u32, high: u32) -> u32 {
+  let sign = high & 0x80000000u;
+  let exponent = i32((high >> 20u) & 0x7ffu) - 1023;
+  let fraction = ((high & 0xfffffu) << 3u) | (low >> 29u);
+  let lost = low & 0x1fffffffu;
+  if (exponent == 1024) {
+    return sign | select(NAN, INFINITY, (fraction | lost) == 0u);
+  }
+  if (exponent > 127) {
+    return sign | 0x7f7fffffu;
+  }
+  if (exponent >= -126) {
+    return sign | (u32(exponent + 127) << 23u) | fraction | select(0u, 1u, lost != 0u);
+  }
+  let shift = u32(min(-126 - exponent, 25));
+  let significand = select(fraction | 0x800000u, fraction, exponent == -1023);
+  let rest = lost | (significand & ((1u << shift) - 1u));
+  return sign | (significand >> shift) | select(0u, 1u, rest != 0u);
+}
+
+// The F32 bits nearest to an F64, ties to even.
+fn toSingle(low: u32, high: u32) -> u32 {
+  let sign = high & 0x80000000u;
+  let exponent = i32((high >> 20u) & 0x7ffu) - 1023;
+  let fraction = ((high & 0xfffffu) << 3u) | (low >> 29u);
+  let lost = low & 0x1fffffffu;
+  if (exponent == 1024) {
+    return select(NAN, sign | INFINITY, (fraction | lost) == 0u);
+  }
+  if (exponent > 127) {
+    return sign | INFINITY;
+  }
+  if (exponent >= -126) {
+    let cut = (u32(exponent + 127) << 23u) | fraction;
+    return sign | (cut + select(0u, 1u, lost + (cut & 1u) > 0x10000000u));
+  }
+  if (exponent < -150) {
+    return sign;
+  }
+  let shift = u32(-126 - exponent);
+  let significand = fraction | 0x800000u;
+  let cut = significand >> shift;
+  // Twice what was cut off, compared to 2^shift; what was lost before can only break a tie.
+  let rest = ((significand & ((1u << shift) - 1u)) << 1u) | select(0u, 1u, lost != 0u);
+  return sign | (cut + select(0u, 1u, rest + (cut & 1u) > (1u << shift)));
+}
+`;
+
+/** A float dtype in a shader: what its code stands for as a pivot, and the code for a pivot. */
+interface ShaderFormat {
+  /** An expression for the pivot of \`code\`. */
+  readonly widen: string;
+  /** An expression for the code of \`pivot\`; null for what nothing is cast to. */
+  readonly narrow: string | null;
+}
+
+const SIGN_OF_BYTE = "((pivot >> 24u) & 0x80u)";
+const IS_NAN = "(pivot & MAGNITUDE) > INFINITY";
+
+function subByte(signBit: number, mantissa: number, bias: number): ShaderFormat {
+  const sign = 1 << signBit;
+  const widen = `((code & ${sign}u) << ${31 - signBit}u) | expand(code & ${sign - 1}u, ${mantissa}u, ${bias}u)`;
+  return { widen, narrow: null };
+}
+
+function fnuz(mantissa: number, bias: number): ShaderFormat {
+  return {
+    widen: `select(((code & 0x80u) << 24u) | expand(code & 0x7fu, ${mantissa}u, ${bias}u), NAN, code == 0x80u)`,
+    narrow: `narrowFnuz(pivot, ${mantissa}u, ${bias}u)`,
+  };
+}
+
+const FORMATS: Readonly<Partial<Record<DType, ShaderFormat>>> = {
+  F4: subByte(3, 1, 1),
+  F6_E2M3: subByte(5, 3, 1),
+  F6_E3M2: subByte(5, 2, 3),
+  F8_E5M2: {
+    widen: "widenHalf(code << 8u)",
+    narrow: `${SIGN_OF_BYTE} | select(min(nearest(pivot & MAGNITUDE, 2u, 15u), 0x7cu), 0x7fu, ${IS_NAN})`,
+  },
+  F8_E4M3: {
+    widen: "((code & 0x80u) << 24u) | select(expand(code & 0x7fu, 3u, 7u), NAN, (code & 0x7fu) == 0x7fu)",
+    narrow: `${SIGN_OF_BYTE} | select(min(nearest(pivot & MAGNITUDE, 3u, 7u), 0x7eu), 0x7fu, ${IS_NAN})`,
+  },
+  F8_E8M0: {
+    widen: "select(select(code << 23u, 0x00400000u, code == 0u), NAN, code == 0xffu)",
+    narrow: "narrowScale(pivot & MAGNITUDE)",
+  },
+  F8_E4M3FNUZ: fnuz(3, 8),
+  F8_E5M2FNUZ: fnuz(2, 16),
+  F16: {
+    widen: "widenHalf(code)",
+    narrow: `select(((pivot >> 16u) & 0x8000u) | min(nearest(pivot & MAGNITUDE, 10u, 15u), 0x7c00u), 0x7e00u, ${IS_NAN})`,
+  },
+  BF16: {
+    widen: "code << 16u",
+    narrow: `select((pivot + 0x7fffu + ((pivot >> 16u) & 1u)) >> 16u, 0x7fc0u, ${IS_NAN})`,
+  },
+  F32: { widen: "code", narrow: `select(pivot, NAN, ${IS_NAN})` },
+};

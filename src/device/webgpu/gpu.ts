@@ -1,0 +1,136 @@
+/**
+ * A GPUDevice with what all loads and tensors on it share: its limits, its kernels, and whether it is still there.
+ */
+import { DeviceError, OutOfMemoryError } from "../../errors.ts";
+import { requestGpuDevice } from "./adapter.ts";
+
+/** A device as loads and tensors use it. */
+export class Gpu {
+  /** The device itself. */
+  readonly device: GPUDevice;
+  /** What every tensor's offset is a multiple of, in bytes. */
+  readonly alignment: number;
+  /** Bytes of the largest buffer, a multiple of `alignment`. */
+  readonly maxBufferBytes: number;
+  /** Bytes of the largest storage binding, a multiple of `alignment`. */
+  readonly maxBindingBytes: number;
+  /** Workgroups of the largest dispatch. */
+  readonly maxWorkgroups: number;
+  readonly #lost = new AbortController();
+  readonly #pipelines = new Map<string, GPUComputePipeline>();
+
+  private constructor(device: GPUDevice) {
+    const { limits } = device;
+    this.device = device;
+    this.alignment = limits.minStorageBufferOffsetAlignment;
+    this.maxBufferBytes = floorTo(limits.maxBufferSize, this.alignment);
+    this.maxBindingBytes = floorTo(limits.maxStorageBufferBindingSize, this.alignment);
+    this.maxWorkgroups = limits.maxComputeWorkgroupsPerDimension;
+    device.lost.then(({ reason, message }) => this.#lost.abort(lostError(reason, message)));
+  }
+
+  /** A device of the user's own. It is used as it is, and never destroyed. */
+  static of(device: GPUDevice): Gpu {
+    let gpu = known.get(device);
+    if (!gpu) known.set(device, gpu = new Gpu(device));
+    return gpu;
+  }
+
+  /**
+   * The device of this isolate: requested at the first use, and again after it was lost. All that is loaded to
+   * "webgpu" is on it, so that tensors of different models can be bound together.
+   *
+   * @throws {DeviceError} if there is none
+   */
+  static async shared(): Promise<Gpu> {
+    const gpu = await (own ??= requestOwn());
+    if (!gpu.lost.aborted) return gpu;
+    own = undefined;
+    return await Gpu.shared();
+  }
+
+  /** Aborted when the device is lost, for a {@linkcode DeviceError}. */
+  get lost(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  /**
+   * Makes calls to the device and waits for its verdict on them, which comes before they are carried out.
+   *
+   * @param action what for, for messages: "Cannot …"
+   * @param requested bytes that the calls allocate
+   * @throws {OutOfMemoryError} if the device has not got the memory
+   * @throws {DeviceError} if it refuses, or is lost
+   */
+  async attempt<R>(action: string, requested: number, calls: () => R): Promise<R> {
+    this.lost.throwIfAborted();
+    const { device } = this;
+    // Scopes are a stack of the whole device: nothing else may come between push and pop.
+    device.pushErrorScope("internal");
+    device.pushErrorScope("validation");
+    device.pushErrorScope("out-of-memory");
+    let result: R;
+    let verdicts: Promise<GPUError | null | undefined>[];
+    try {
+      result = calls();
+    } finally {
+      verdicts = [device.popErrorScope(), device.popErrorScope(), device.popErrorScope()];
+    }
+    const errors = await Promise.allSettled(verdicts); // rejected where the device is lost
+    this.lost.throwIfAborted();
+    const [memory, refusal, internal] = errors.map((error) => error.status === "fulfilled" ? error.value : null);
+    if (memory) {
+      const message = `Cannot ${action}: the device has no memory for ${requested} bytes: load fewer names, or ` +
+        `dispose of tensors`;
+      throw new OutOfMemoryError(message, requested, -1, { cause: memory });
+    }
+    const error = refusal ?? internal;
+    if (error) {
+      const codeName = error.constructor.name;
+      throw new DeviceError(`Cannot ${action}: ${error.message}`, { library: "webgpu", codeName, cause: error });
+    }
+    return result;
+  }
+
+  /** The compute pipeline of a kernel, made at its first use. */
+  pipeline(name: string, code: () => string): GPUComputePipeline {
+    let pipeline = this.#pipelines.get(name);
+    if (!pipeline) {
+      const module = this.device.createShaderModule({ label: name, code: code() });
+      pipeline = this.device.createComputePipeline({ label: name, layout: "auto", compute: { module } });
+      this.#pipelines.set(name, pipeline);
+    }
+    return pipeline;
+  }
+}
+
+const known = new WeakMap<GPUDevice, Gpu>();
+
+let own: Promise<Gpu> | undefined;
+
+async function requestOwn(): Promise<Gpu> {
+  try {
+    return Gpu.of(await requestGpuDevice());
+  } catch (error) {
+    own = undefined; // there may be one the next time
+    throw error;
+  }
+}
+
+function lostError(reason: string, message: string): DeviceError {
+  const detail = reason === "destroyed" ? "it was destroyed" : message || "the driver gives no reason";
+  return new DeviceError(`Cannot use the GPU any more: the device was lost: ${detail}: open the files anew`, {
+    library: "webgpu",
+    codeName: "GPUDeviceLost",
+  });
+}
+
+/** The largest multiple of `step` up to `value`. */
+export function floorTo(value: number, step: number): number {
+  return value - value % step;
+}
+
+/** The smallest multiple of `step` from `value` on. */
+export function ceilTo(value: number, step: number): number {
+  return floorTo(value + step - 1, step);
+}

@@ -1,0 +1,552 @@
+/*
+ * Lanes to CUDA devices, on the stand-ins of tests/sim/cuda: what lands is right whichever way it goes, every failure
+ * ends the plan with its code, and nothing is left behind. Link with libfst_sim_cuda.so; FST_SIM_KERNELS names the
+ * kernels' host build.
+ */
+#define _GNU_SOURCE /* dladdr */
+#include <dlfcn.h>
+
+#include "../sim/cuda/sim.h"
+#include "cast.h"
+#include "cuda_load.h"
+#include "dlpack.h"
+#include "plan_support.h"
+
+#define FILE_BYTES (3u << 20)
+
+static noise_file file;
+
+static void set_faults(const char *faults) {
+  CHECK(fst_fault_set(faults) == 0, "faults \"%s\" are not understood", faults);
+}
+
+/* Sets FST_SIM_… and friends, and has the stand-ins read them again. */
+static void set_sim(const char *name, const char *value) {
+  if (value) setenv(name, value, 1);
+  else unsetenv(name);
+  fst_sim_reset();
+}
+
+/* Nothing is held but what is kept between loads on purpose, and nothing was done that CUDA would not have borne. */
+static void check_clean(const char *where) {
+  CHECK(fst_cuda_shutdown() == 0, "shutting down failed (%s)", where);
+  CHECK(fst_sim_live_total() == 0, "%llu objects are left (%s)", (unsigned long long)fst_sim_live_total(), where);
+  if (fst_sim_violations() == 0) return;
+  static char text[65536];
+  fst_sim_report(text, sizeof text);
+  CHECK(0, "%s: %s", where, text);
+  fst_sim_reset();
+}
+
+static unsigned element_bytes(uint32_t dtype) {
+  return fst_dtype_bits(dtype) / 8;
+}
+
+static uint64_t landing_bytes(const fst_segment *segment) {
+  return fst_segment_bytes(segment) / element_bytes(segment->from) * element_bytes(segment->to);
+}
+
+static char *expected_bytes(const fst_segment *segment) {
+  char *dense = malloc(fst_segment_bytes(segment) + 1), *result = malloc(landing_bytes(segment) + 1), *at = dense;
+  require(dense && result, "malloc");
+  for (uint32_t o = 0; o < segment->outer_count; o++) {
+    for (uint32_t i = 0; i < segment->inner_count; i++) {
+      uint64_t from = segment->file_offset + o * segment->outer_stride + i * segment->inner_stride;
+      require(from + segment->run <= file.size, "a test reads beyond its file");
+      memcpy(at, file.bytes + from, segment->run);
+      at += segment->run;
+    }
+  }
+  fst_cast(result, dense, fst_segment_bytes(segment) / element_bytes(segment->from), segment->to, segment->from);
+  free(dense);
+  return result;
+}
+
+/* ---- One load ---- */
+
+typedef struct load_test {
+  const char *name;
+  int32_t device;
+  uint32_t gds; /* enum fst_gds_wish */
+  uint32_t staging;
+  int lanes;
+  const char *file_faults; /* fst_fault_set */
+  const char *sim_faults;  /* fst_sim_fail */
+} load_test;
+
+typedef struct load_result {
+  int32_t open_status;
+  uint32_t failure;
+  int32_t error;
+  fst_cuda_load_report report;
+  uint64_t landed, buffered, direct;
+} load_result;
+
+static fst_cuda_allocation allocate(int32_t device, uint64_t bytes) {
+  fst_cuda_allocation memory = {.bytes = bytes};
+  uint64_t free_bytes;
+  require(fst_cuda_allocate(device, &memory, 1, &free_bytes) == 0, "fst_cuda_allocate");
+  return memory;
+}
+
+/* Whether what has landed is what is in the file; the destinations are dense, 16 bytes apart at least. */
+static void check_landed(const fst_plan *plan, const fst_segment *segments, uint32_t count, const char *name) {
+  for (uint32_t i = 0; i < count; i++) {
+    if (!fst_plan_done((fst_plan *)plan)[i]) continue;
+    uint64_t length = landing_bytes(&segments[i]);
+    char *expected = expected_bytes(&segments[i]), *actual = malloc(length + 1);
+    require(actual != NULL, "malloc");
+    CHECK(fst_sim_peek((const void *)(uintptr_t)segments[i].destination, actual, length) == 0, "not device memory");
+    CHECK(memcmp(actual, expected, length) == 0, "segment %u is wrong: offset %llu, run %llu, %u x %u, %u to %u (%s)", i,
+          (unsigned long long)segments[i].file_offset, (unsigned long long)segments[i].run, segments[i].outer_count,
+          segments[i].inner_count, segments[i].from, segments[i].to, name);
+    free(expected);
+    free(actual);
+  }
+}
+
+static load_result run_load(fst_segment *segments, uint32_t count, const load_test *test) {
+  load_result result = {0};
+  const uint64_t pinned_bytes = 2ull * (unsigned)test->lanes * test->staging;
+  uint64_t bytes = 0, pinned = 0;
+  uint32_t casts = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    bytes = (bytes + 15) & ~15ull;
+    bytes += landing_bytes(&segments[i]);
+    casts |= segments[i].from != segments[i].to;
+  }
+  fst_cuda_allocation memory = allocate(test->device, bytes);
+  fst_plan *plan = new_plan(&file, count, test->staging);
+  uint64_t at = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    at = (at + 15) & ~15ull;
+    segments[i].destination = memory.address + at;
+    fst_plan_segments(plan)[i] = segments[i];
+    at += landing_bytes(&segments[i]);
+  }
+  require(fst_cuda_pin(test->device, pinned_bytes, &pinned) == 0, "fst_cuda_pin");
+  fst_cuda_load_options options = {test->device, 1, pinned, pinned_bytes, test->gds, casts};
+  fst_cuda_load *load = NULL;
+  char message[512];
+  CHECK(fst_sim_fail(test->sim_faults) == 0, "failures \"%s\" are not understood", test->sim_faults);
+  result.open_status = fst_cuda_load_open(&options, &load, message, sizeof message);
+  if (result.open_status == 0) {
+    plan->lander = FST_LANDER_CUDA;
+    plan->lander_context = (uintptr_t)load;
+    set_faults(test->file_faults ? test->file_faults : "");
+    run_lanes(plan, ALL, test->lanes);
+    set_faults("");
+    fst_cuda_load_report_of(load, &result.report);
+    result.failure = plan->failure;
+    result.error = plan->failed_errno;
+    result.landed = plan->landed_bytes;
+    result.buffered = plan->buffered_bytes;
+    result.direct = plan->direct_bytes;
+    check_landed(plan, segments, count, test->name);
+    CHECK(atomic_load(&load->lanes) == 0, "lanes are still counted (%s)", test->name);
+    fst_cuda_load_close(load);
+  }
+  fst_sim_fail(NULL);
+  fst_cuda_unpin(test->device, pinned, pinned_bytes);
+  fst_cuda_release(memory.block);
+  free(plan);
+  return result;
+}
+
+/* Plain ranges at odd offsets and to the end, casts, rows and columns. */
+static uint32_t all_sorts(fst_segment *segments) {
+  static const uint64_t lengths[] = {1, 4095, 4096, 65535, 65536, 65537, 300001, 1048576};
+  uint32_t count = 0;
+  for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
+    segments[count++] = plain(777 * (l + 1), lengths[l], NULL);
+    segments[count++] = plain(file.size - lengths[l], lengths[l], NULL);
+  }
+  static const struct {
+    uint16_t from, to;
+  } pairs[] = {{FST_BF16, FST_F32}, {FST_F32, FST_BF16}, {FST_F64, FST_F8_E4M3}, {FST_F8_E5M2, FST_F16}};
+  for (size_t p = 0; p < sizeof pairs / sizeof *pairs; p++) {
+    for (uint64_t elements = 1; elements < 100000; elements *= 37) {
+      fst_segment segment = plain(1001 + p, elements * element_bytes(pairs[p].from), NULL);
+      segment.from = pairs[p].from;
+      segment.to = pairs[p].to;
+      segments[count++] = segment;
+    }
+  }
+  static const struct {
+    uint64_t run;
+    uint32_t outer;
+    uint64_t outer_stride;
+    uint32_t inner;
+    uint64_t inner_stride;
+  } rows[] = {
+    {7, 50, 10, 1, 0},      {4096, 30, 8192, 1, 0},   {100, 20, 5000, 1, 0},      {70000, 3, 200000, 1, 0},
+    {2, 40, 4000, 100, 6},  {4, 3, 900000, 9000, 90}, {2, 1, 0, 100000, 4},       {20000, 5, 300002, 2, 150000},
+  };
+  for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+    for (int cast = 0; cast < 2; cast++) {
+      fst_segment segment = plain(64 + r, rows[r].run, NULL);
+      segment.outer_count = rows[r].outer;
+      segment.outer_stride = rows[r].outer_stride;
+      segment.inner_count = rows[r].inner;
+      segment.inner_stride = rows[r].inner_stride;
+      if (rows[r].run % 2) cast = 1;
+      else segment.from = segment.to = FST_BF16;
+      if (cast && rows[r].run % 2 == 0) segment.to = FST_F32;
+      segments[count++] = segment;
+    }
+  }
+  return count;
+}
+
+#define MOST_SEGMENTS 128
+
+static void test_everything_lands(void) {
+  static const load_test tests[] = {
+    {"by the host", 0, FST_GDS_NEVER, 1 << 18, 3, NULL, NULL},
+    {"by the host, little staging", 1, FST_GDS_NEVER, 16384, 4, NULL, NULL},
+    {"one lane", 0, FST_GDS_NEVER, 1 << 20, 1, NULL, NULL},
+    {"directly", 0, FST_GDS_NEVER, 1 << 18, 2, "cachestat:*:uncached", NULL},
+    {"directly, short", 0, FST_GDS_NEVER, 1 << 17, 2, "cachestat:*:uncached,preaddirect:*:short=70001", NULL},
+    {"direct refused", 0, FST_GDS_NEVER, 1 << 17, 2, "cachestat:*:uncached,preaddirect:*:22", NULL},
+    {"GDS", 0, FST_GDS_REQUIRE, 1 << 18, 3, NULL, NULL},
+    {"GDS, little staging", 1, FST_GDS_REQUIRE, 16384, 2, NULL, NULL},
+    {"GDS, what is not cached", 0, FST_GDS_AUTO, 1 << 18, 2, "cachestat:*:uncached", NULL},
+    {"GDS, all cached", 0, FST_GDS_AUTO, 1 << 18, 2, "cachestat:*:cached", NULL},
+    {"GDS, O_DIRECT refused", 0, FST_GDS_REQUIRE, 1 << 18, 2, "opendirect:*:22", NULL},
+    {"GDS, short reads", 0, FST_GDS_REQUIRE, 1 << 18, 2, NULL, "cuFileRead:*:12345"},
+    {"GDS, reads of next to nothing", 0, FST_GDS_REQUIRE, 1 << 18, 2, NULL, "cuFileRead:*:100"},
+    {"GDS fails at the tenth block", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileRead:10+:-5027"},
+    {"GDS fails by errno", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileRead:3:-1"},
+    {"no window", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileBufRegister:*:5016"},
+    {"no second window", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileBufRegister:2:5016"},
+    {"file not taken", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileHandleRegister:*:5008"},
+    {"driver does not open", 0, FST_GDS_AUTO, 1 << 17, 2, NULL, "cuFileDriverOpen:*:5033"},
+    {"no device memory for the ring", 0, FST_GDS_AUTO, 1 << 17, 2, NULL, NULL},
+  };
+  fst_segment segments[MOST_SEGMENTS];
+  uint32_t count = all_sorts(segments);
+  for (size_t t = 0; t < sizeof tests / sizeof *tests; t++) {
+    load_result result = run_load(segments, count, &tests[t]);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < count; i++) bytes += fst_segment_bytes(&segments[i]);
+    CHECK(result.open_status == 0 && result.failure == 0, "status %d, failure %u, error %d (%s)", result.open_status,
+          result.failure, result.error, tests[t].name);
+    CHECK(result.landed == bytes, "%llu of %llu bytes landed (%s)", (unsigned long long)result.landed,
+          (unsigned long long)bytes, tests[t].name);
+    int wants_gds = strncmp(tests[t].name, "GDS", 3) == 0 && !strstr(tests[t].name, "cached") &&
+                    !strstr(tests[t].name, "nothing");
+    if (wants_gds) CHECK(result.report.gds_bytes > 0, "cuFile read nothing (%s)", tests[t].name);
+    if (tests[t].gds == FST_GDS_NEVER) CHECK(result.report.gds_bytes == 0, "cuFile read (%s)", tests[t].name);
+    int fails = tests[t].sim_faults != NULL && !strstr(tests[t].sim_faults, "Driver") && !strstr(tests[t].name, "reads");
+    CHECK((result.report.gds_failure != 0) == fails, "failure %d of cuFile (%s)", result.report.gds_failure, tests[t].name);
+    check_clean(tests[t].name);
+  }
+}
+
+/* Every call that can fail, at some turn: the plan ends with its code, or the call did not matter. */
+static void test_every_failure(void) {
+  static const struct {
+    const char *failure;
+    int32_t code; /* that the plan or the opening must end with; 0: either way */
+    uint32_t gds;
+  } cases[] = {
+    {"cudaStreamCreateWithFlags:1:2", 2, FST_GDS_NEVER},
+    {"cudaStreamCreateWithFlags:*:2", 2, FST_GDS_NEVER},
+    {"cudaEventCreateWithFlags:2:46", 46, FST_GDS_NEVER},
+    {"cudaMemcpyAsync:1:1", 1, FST_GDS_NEVER},
+    {"cudaMemcpyAsync:20:700", 700, FST_GDS_NEVER},
+    {"cudaEventRecord:3:400", 400, FST_GDS_NEVER},
+    {"cudaEventSynchronize:2:719", 719, FST_GDS_NEVER},
+    {"stream-copy:1:719", 719, FST_GDS_NEVER},
+    {"stream-copy:17:700", 700, FST_GDS_NEVER},
+    {"stream-kernel:2:700", 700, FST_GDS_NEVER},
+    {"cuLaunchKernel:2:701", FST_CUDA_DRIVER + 701, FST_GDS_NEVER},
+    {"cuModuleLoadData:*:222", FST_CUDA_DRIVER + 222, FST_GDS_NEVER},
+    {"cuModuleGetFunction:2:500", FST_CUDA_DRIVER + 500, FST_GDS_NEVER},
+    {"cudaMalloc:1:2", 2, FST_GDS_NEVER}, /* of the block ring */
+    {"cudaSetDevice:3:101", 101, FST_GDS_NEVER},
+    {"cuFileDriverOpen:*:5033", 5033, FST_GDS_REQUIRE},
+    {"cuFileHandleRegister:*:5008", 5008, FST_GDS_REQUIRE},
+    {"cuFileBufRegister:2:5016", 5016, FST_GDS_REQUIRE},
+    {"cuFileRead:10:-5027", 5027, FST_GDS_REQUIRE},
+    {"cuFileRead:4:-1", -EIO, FST_GDS_REQUIRE},
+  };
+  fst_segment segments[MOST_SEGMENTS];
+  uint32_t count = all_sorts(segments);
+  for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+    load_test test = {cases[c].failure, 0, cases[c].gds, 1 << 17, 3, NULL, cases[c].failure};
+    load_result result = run_load(segments, count, &test);
+    int32_t code = result.open_status != 0 ? result.open_status : result.failure == FST_FAILURE_DEVICE ? result.error : 0;
+    if (cases[c].code) CHECK(code == cases[c].code, "ended with %d (%s)", code, cases[c].failure);
+    fst_sim_reset(); /* a device whose context was lost would stay so */
+    check_clean(cases[c].failure);
+    load_test again = {"after a failure", 0, cases[c].gds, 1 << 17, 3, NULL, NULL};
+    result = run_load(segments, count, &again);
+    CHECK(result.open_status == 0 && result.failure == 0, "the next load failed too (after %s)", cases[c].failure);
+    check_clean("after a failure");
+  }
+}
+
+static void test_file_failures(void) {
+  static const struct {
+    const char *faults;
+    uint32_t failure;
+    int32_t error;
+  } cases[] = {
+    {"cachestat:*:cached,pread:5:5", FST_FAILURE_SYSTEM, EIO},
+    {"cachestat:*:cached,pread:9:eof", FST_FAILURE_TRUNCATED, 0},
+    {"fstat:4:changed", FST_FAILURE_CHANGED, 0},
+    {"cachestat:*:uncached,preaddirect:2:5", FST_FAILURE_SYSTEM, EIO},
+  };
+  fst_segment segments[MOST_SEGMENTS];
+  uint32_t count = all_sorts(segments);
+  for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+    load_test test = {cases[c].faults, 0, FST_GDS_NEVER, 1 << 17, 3, cases[c].faults, NULL};
+    load_result result = run_load(segments, count, &test);
+    if (file.fd_direct < 0 && strstr(cases[c].faults, "direct")) continue;
+    CHECK(result.failure == cases[c].failure && result.error == cases[c].error, "failure %u, error %d (%s)",
+          result.failure, result.error, cases[c].faults);
+    check_clean(cases[c].faults);
+  }
+}
+
+static void *cancel_soon(void *plan) {
+  usleep(3000);
+  fst_plan_cancel(plan);
+  return NULL;
+}
+
+static void test_cancel_with_copies_in_flight(void) {
+  set_sim("FST_SIM_DELAY_US", "2000");
+  for (int turn = 0; turn < 5; turn++) {
+    fst_segment segments[64];
+    for (uint32_t i = 0; i < 64; i++) segments[i] = plain(i * 1000, 40000, NULL);
+    fst_cuda_allocation memory = allocate(0, 64 * 40000);
+    uint64_t pinned;
+    require(fst_cuda_pin(0, 4 * 65536, &pinned) == 0, "fst_cuda_pin");
+    fst_cuda_load_options options = {0, 1, pinned, 4 * 65536, FST_GDS_NEVER, 0};
+    fst_cuda_load *load;
+    char message[64];
+    require(fst_cuda_load_open(&options, &load, message, sizeof message) == 0, "fst_cuda_load_open");
+    fst_plan *plan = new_plan(&file, 64, 65536);
+    plan->lander = FST_LANDER_CUDA;
+    plan->lander_context = (uintptr_t)load;
+    for (uint32_t i = 0; i < 64; i++) {
+      segments[i].destination = memory.address + i * 40000;
+      fst_plan_segments(plan)[i] = segments[i];
+    }
+    pthread_t thread;
+    require(pthread_create(&thread, NULL, cancel_soon, plan) == 0, "pthread_create");
+    run_lanes(plan, ALL, 2);
+    pthread_join(thread, NULL);
+    CHECK(plan->next < 64 || turn > 0, "the plan was through before it was cancelled");
+    check_landed(plan, segments, 64, "cancelled");
+    free(plan);
+    fst_cuda_load_close(load);
+    fst_cuda_unpin(0, pinned, 4 * 65536);
+    fst_cuda_release(memory.block);
+  }
+  set_sim("FST_SIM_DELAY_US", NULL);
+  check_clean("cancelled");
+}
+
+/* ---- Compatibility mode, and what there is ---- */
+
+static enum fst_gds_mode mode_of(uint32_t wish, int32_t *status) {
+  uint64_t pinned;
+  require(fst_cuda_pin(0, 65536, &pinned) == 0, "fst_cuda_pin");
+  fst_cuda_load_options options = {0, 1, pinned, 65536, wish, 0};
+  fst_cuda_load *load = NULL;
+  fst_cuda_load_report report = {0};
+  char message[512];
+  *status = fst_cuda_load_open(&options, &load, message, sizeof message);
+  if (load) {
+    fst_cuda_load_report_of(load, &report);
+    fst_cuda_load_close(load);
+  }
+  if (report.gds != FST_GDS_REAL) CHECK(*message, "no reason is given");
+  fst_cuda_unpin(0, pinned, 65536);
+  check_clean("modes of cuFile");
+  return (enum fst_gds_mode)report.gds;
+}
+
+static void test_modes_of_cufile(void) {
+  int32_t status;
+  CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_REAL && status == 0, "nvidia-fs is there");
+  set_sim("FST_SIM_GDS", "compat"); /* cuFile would copy, and is told not to */
+  CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_OFF && status == 0, "compatibility mode was taken");
+  CHECK(mode_of(FST_GDS_REQUIRE, &status) == FST_GDS_OFF && status == 5033, "status %d", status);
+  setenv("CUFILE_FORCE_COMPAT_MODE", "true", 1);
+  CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_COMPAT && status == 0, "compatibility mode was not called by its name");
+  CHECK(mode_of(FST_GDS_REQUIRE, &status) == FST_GDS_OFF && status == -ENOTSUP, "status %d", status);
+  unsetenv("CUFILE_FORCE_COMPAT_MODE");
+  set_sim("FST_SIM_GDS", "real");
+  setenv("FASTSAFETENSORS_NVFS_PROC", "/nowhere/version", 1);
+  uint64_t opened = 0;
+  CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_OFF && status == 0, "the driver was opened in vain");
+  CHECK(mode_of(FST_GDS_REQUIRE, &status) == FST_GDS_REAL && status == 0, "P2PDMA was not tried: status %d", status);
+  opened = fst_sim_live_cufile_driver();
+  CHECK(opened == 0, "the driver is still open");
+  setenv("FASTSAFETENSORS_NVFS_PROC", "/proc/self/stat", 1);
+  set_sim("FST_SIM_GDS", NULL);
+}
+
+static void test_no_device(void) {
+  fst_cuda_info info;
+  char message[512], name[64], text[256];
+  CHECK(fst_cuda_find(&info, message, sizeof message) == 0 && info.devices == 2 && info.driver_version == 12040,
+        "%d devices", info.devices);
+  CHECK(strstr(message, "libfst_sim_cuda.so") != NULL, "the library is \"%s\"", message);
+  set_sim("FST_SIM_DEVICES", "0");
+  CHECK(fst_cuda_find(&info, message, sizeof message) == 0 && info.devices == 0 && info.count_status == 100,
+        "status %d", info.count_status);
+  set_sim("FST_SIM_DEVICES", NULL);
+  set_sim("FST_SIM_DRIVER", "old");
+  CHECK(fst_cuda_find(&info, message, sizeof message) == 0 && info.count_status == 35, "status %d", info.count_status);
+  set_sim("FST_SIM_DRIVER", NULL);
+  fst_cuda_error(2, name, text, sizeof name);
+  CHECK(strcmp(name, "cudaErrorMemoryAllocation") == 0, "2 is called \"%s\"", name);
+  fst_cuda_error(FST_CUDA_DRIVER + 222, name, text, sizeof name);
+  CHECK(strcmp(name, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION") == 0, "222 is called \"%s\"", name);
+  fst_cuda_error(5027, name, text, sizeof name);
+  CHECK(strcmp(name, "CU_FILE_HANDLE_NOT_REGISTERED") == 0, "5027 is called \"%s\"", name);
+  fst_cuda_device_info device;
+  CHECK(fst_cuda_device(1, &device) == 0 && device.capability_major == 8 && strcmp(device.pci_bus, "0000:02:00.0") == 0,
+        "device 1 is at \"%s\"", device.pci_bus);
+  CHECK(fst_cuda_device(2, &device) == 101, "there is no device 2");
+}
+
+/* ---- Memory, tensors, DLPack ---- */
+
+static void test_memory(void) {
+  fst_cuda_allocation list[3] = {{.bytes = 1000}, {.bytes = 0}, {.bytes = 5000000}};
+  uint64_t free_bytes = 0;
+  CHECK(fst_cuda_allocate(1, list, 3, &free_bytes) == 0, "it does not fit");
+  CHECK(list[1].address == 0 && list[1].block == NULL && list[2].address % 16 == 0, "addresses are wrong");
+  fst_cuda_retain(list[0].block);
+  fst_cuda_release(list[0].block);
+  CHECK(fst_sim_live_allocations() == 2, "%llu allocations", (unsigned long long)fst_sim_live_allocations());
+  fst_cuda_release(list[0].block);
+  fst_cuda_release(list[2].block);
+  fst_cuda_allocation large[2] = {{.bytes = 1 << 20}, {.bytes = 1ull << 31}};
+  CHECK(fst_cuda_allocate(0, large, 2, &free_bytes) == 2 && free_bytes > 0, "more than there is was given");
+  CHECK(fst_sim_live_allocations() == 0, "part of what does not fit was kept");
+  fst_sim_fail("cudaMalloc:2:2");
+  large[1].bytes = 1 << 20;
+  CHECK(fst_cuda_allocate(0, large, 2, &free_bytes) == 2, "a failure was passed over");
+  fst_sim_fail(NULL);
+  check_clean("memory");
+}
+
+static void test_tensors(void) {
+  const uint64_t bytes = 400000;
+  fst_cuda_allocation source = allocate(0, bytes), target = allocate(0, 2 * bytes), other = allocate(1, bytes);
+  char *actual = malloc(2 * bytes), *expected = malloc(2 * bytes);
+  require(actual && expected, "malloc");
+  CHECK(fst_cuda_write(0, source.address, file.bytes, bytes) == 0, "write");
+  CHECK(fst_cuda_copy(1, other.address, 0, source.address, bytes) == 0, "copy to another device");
+  CHECK(fst_cuda_read(1, actual, other.address, bytes) == 0 && memcmp(actual, file.bytes, bytes) == 0, "read");
+  CHECK(fst_cuda_cast(0, target.address, source.address, bytes / 2, FST_F32, FST_BF16) == 0, "cast");
+  fst_cast(expected, file.bytes, bytes / 2, FST_F32, FST_BF16);
+  CHECK(fst_cuda_read(0, actual, target.address, 2 * bytes) == 0 && memcmp(actual, expected, 2 * bytes) == 0, "cast");
+  CHECK(fst_cuda_cast(0, target.address, source.address, 1, FST_I32, FST_F32) == -ENOTSUP, "cast to an integer");
+  const fst_cuda_level levels[] = {{3, 100000}, {4, 20000}, {5, 3001}};
+  CHECK(fst_cuda_gather(0, target.address, source.address + 11, 17, levels, 3) == 0, "gather");
+  char *at = expected;
+  for (uint64_t i = 0; i < 3 * 4 * 5; i++, at += 17) {
+    memcpy(at, file.bytes + 11 + i / 20 * 100000 + i / 5 % 4 * 20000 + i % 5 * 3001, 17);
+  }
+  CHECK(fst_cuda_read(0, actual, target.address, 1020) == 0 && memcmp(actual, expected, 1020) == 0, "gather");
+  CHECK(fst_cuda_gather(0, target.address, source.address + 1, 1000, NULL, 0) == 0, "gather of one run");
+  CHECK(fst_cuda_read(0, actual, target.address, 1000) == 0 && memcmp(actual, file.bytes + 1, 1000) == 0, "one run");
+  CHECK(fst_cuda_scatter(0, target.address + 7, 300, source.address, 100, 50) == 0, "scatter");
+  CHECK(fst_cuda_read(0, actual, target.address, 15000) == 0, "read");
+  for (uint64_t row = 0; row < 50; row++) {
+    CHECK(memcmp(actual + 7 + row * 300, file.bytes + row * 100, 100) == 0, "row %llu", (unsigned long long)row);
+  }
+  fst_sim_fail("stream-kernel:1:700");
+  CHECK(fst_cuda_cast(0, target.address, source.address, 1000, FST_F32, FST_BF16) == 700, "a failure was passed over");
+  fst_sim_reset();
+  fst_cuda_release(source.block);
+  fst_cuda_release(target.block);
+  fst_cuda_release(other.block);
+  free(actual);
+  free(expected);
+  check_clean("tensors");
+}
+
+/* As a consumer sees it: DLManagedTensor, and the versioned one. */
+typedef struct consumer_tensor {
+  void *data;
+  int32_t device_type, device, rank;
+  uint8_t code, bits;
+  uint16_t lanes;
+  int64_t *shape, *strides;
+  uint64_t byte_offset;
+} consumer_tensor;
+typedef struct managed {
+  consumer_tensor tensor;
+  void *context;
+  void (*deleter)(struct managed *);
+} managed;
+typedef struct versioned {
+  uint32_t major, minor;
+  void *context;
+  void (*deleter)(struct versioned *);
+  uint64_t flags;
+  consumer_tensor tensor;
+} versioned;
+
+static void *consume(void *given) {
+  versioned *tensor = given;
+  tensor->deleter(tensor);
+  return NULL;
+}
+
+static void test_dlpack(void) {
+  fst_cuda_allocation memory = allocate(1, 4096);
+  const int64_t shape[] = {2, 0, 5};
+  fst_dlpack_source source = {memory.address + 16, 2, 1, 3, 2, 32, 1, memory.block};
+  fst_dlpack_lease *lease;
+  managed *given = fst_dlpack_new(&source, shape, 0, &lease);
+  CHECK(given && !lease, "device memory needs no lease");
+  const consumer_tensor *tensor = &given->tensor;
+  CHECK((uint64_t)(uintptr_t)tensor->data == memory.address + 16 && tensor->device_type == 2 && tensor->device == 1, "where");
+  CHECK(tensor->rank == 3 && tensor->code == 2 && tensor->bits == 32 && tensor->lanes == 1 && tensor->byte_offset == 0, "what");
+  CHECK(memcmp(tensor->shape, shape, sizeof shape) == 0, "shape");
+  CHECK(tensor->strides[0] == 5 && tensor->strides[1] == 5 && tensor->strides[2] == 1, "strides");
+  fst_cuda_release(memory.block);
+  CHECK(fst_sim_live_allocations() == 1, "the tensor does not hold its memory");
+  given->deleter(given);
+  CHECK(fst_sim_live_allocations() == 0, "the deleter does not free the memory");
+  source = (fst_dlpack_source){(uintptr_t)file.bytes, 1, 0, 0, 1, 8, 1, NULL};
+  versioned *scalar = fst_dlpack_new(&source, shape, 1, &lease);
+  CHECK(scalar && lease && scalar->major == 1 && scalar->flags == 0 && scalar->tensor.rank == 0, "versioned");
+  CHECK(!fst_dlpack_is_over(lease), "nobody has called the deleter");
+  pthread_t thread;
+  require(pthread_create(&thread, NULL, consume, scalar) == 0, "pthread_create");
+  pthread_join(thread, NULL);
+  CHECK(fst_dlpack_is_over(lease), "the deleter has run");
+  check_clean("DLPack");
+}
+
+int main(void) {
+  Dl_info sim;
+  require(dladdr((void *)(uintptr_t)fst_sim_name, &sim) != 0, "dladdr");
+  setenv("FASTSAFETENSORS_CUDART_LIB", sim.dli_fname, 1);
+  setenv("FASTSAFETENSORS_CUDA_LIB", sim.dli_fname, 1);
+  setenv("FASTSAFETENSORS_CUFILE_LIB", sim.dli_fname, 1);
+  setenv("FASTSAFETENSORS_NVFS_PROC", "/proc/self/stat", 1); /* something that is there */
+  noise_open(&file, FILE_BYTES);
+  test_no_device();
+  test_memory();
+  test_tensors();
+  test_dlpack();
+  test_everything_lands();
+  test_every_failure();
+  test_file_failures();
+  test_cancel_with_copies_in_flight();
+  test_modes_of_cufile();
+  noise_close(&file);
+  return report("cuda_lane_test");
+}
