@@ -24,6 +24,7 @@ export type { CudaName } from "./src/device/cuda_name.ts";
 export type { CudaDeviceReport, CudaReport } from "./src/device/cuda_report.ts";
 export { PinnedPool, type PinnedPoolOptions } from "./src/device/pinned_pool.ts";
 export type { DeviceOption, TensorOn } from "./src/device/select.ts";
+export type { WebGpuAdapterReport, WebGpuReport } from "./src/device/webgpu/adapter.ts";
 export { doctor, type DoctorReport } from "./src/doctor.ts";
 export {
   DeviceError,
@@ -59,3 +60,4 @@ export { CudaTensor } from "./src/tensor/cuda_tensor.ts";
 export type { DLPackOptions } from "./src/tensor/dlpack.ts";
 export { HostTensor, type TensorData } from "./src/tensor/host_tensor.ts";
 export type { Tensor } from "./src/tensor/tensor.ts";
+export { WebGpuTensor, type WebGpuView } from "./src/tensor/webgpu_tensor.ts";

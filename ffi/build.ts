@@ -5,7 +5,8 @@ import { SOURCES } from "./sources.ts";
 
 /** Flags of every build; a bare C compiler is all they need. */
 const FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra"];
-const LIBRARIES = ["-lpthread", "-ldl"];
+/** Deno closes a library when its isolate ends: lanes that still run then must not lose the code under their feet. */
+const LIBRARIES = ["-lpthread", "-ldl", "-Wl,-z,nodelete"];
 
 /** What to build: the ordinary shim, or one for tests. */
 export interface BuildOptions {

@@ -32,7 +32,7 @@ export const GROUP_SYMBOLS = {
       "buffer", // const void *send
       "buffer", // void *receive
       "buffer", // uint64_t *lengths
-      "i32", // int32_t staged
+      "u32", // uint32_t flags
     ],
     result: "i32",
     nonblocking: true,
@@ -65,5 +65,50 @@ export const GROUP_SYMBOLS = {
       "buffer", // const char *text
     ],
     result: "void",
+  },
+  fst_nccl_open: {
+    parameters: [
+      "buffer", // int32_t *version
+      "buffer", // char *message
+      "u64", // uint64_t size
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_nccl_make_id: {
+    parameters: [
+      "buffer", // uint8_t *id
+      "buffer", // fst_group_call *call
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_nccl_make: {
+    parameters: [
+      "buffer", // const uint8_t *id
+      "i32", // int32_t rank
+      "i32", // int32_t size
+      "buffer", // fst_group_call *call
+      "buffer", // fst_nccl_group **group
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_nccl_run: {
+    parameters: [
+      "u64", // fst_nccl_group *group
+      "buffer", // fst_group_call *call
+      "buffer", // const uint64_t *lengths
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_nccl_free: {
+    parameters: [
+      "u64", // fst_nccl_group *group
+      "i32", // int32_t abort
+    ],
+    result: "i32",
+    nonblocking: true,
   },
 } as const satisfies Deno.ForeignLibraryInterface;

@@ -2,7 +2,7 @@
  * MPI through the shim.
  */
 import { decodeText } from "../src/group/call_record.ts";
-import { GroupCall } from "./group_call.ts";
+import type { GroupCall } from "./group_call.ts";
 import type { Shim } from "./symbols.ts";
 
 /** MPI in this process. */
@@ -57,15 +57,25 @@ export async function makeMpiGroup(
   return { group: info.getBigUint64(0, true), rank: info.getInt32(8, true), size: info.getInt32(12, true) };
 }
 
+/** How a call is made. */
+export interface MpiRunOptions {
+  /** An entry a rank: of scatter, at the root, the bytes for each; of allGather the bytes of each. */
+  readonly lengths: BigUint64Array<ArrayBuffer>;
+  /** Device memory goes through host memory. */
+  readonly staged: boolean;
+  /** The calls are compared, and nothing is moved. */
+  readonly compareOnly: boolean;
+}
+
 /** Makes one call; how it ended is in `call`. */
 export async function runMpi(
   shim: Shim,
   { group }: MpiHandle,
   call: GroupCall,
-  lengths: BigUint64Array<ArrayBuffer>,
-  staged: boolean,
+  { lengths, staged, compareOnly }: MpiRunOptions,
 ): Promise<void> {
-  await shim.fst_mpi_run(group, call.memory, call.send.host, call.receive.host, lengths, staged ? 1 : 0);
+  const flags = (staged ? 1 : 0) | (compareOnly ? 2 : 0);
+  await shim.fst_mpi_run(group, call.memory, call.send.host, call.receive.host, lengths, flags);
 }
 
 /** Tells the other ranks that the group is at its end. */

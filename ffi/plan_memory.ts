@@ -15,6 +15,8 @@ export interface PlanFile {
   readonly mtimeSeconds: bigint;
   /** The rest of the modification time, in nanoseconds. */
   readonly mtimeNanoseconds: bigint;
+  /** What reads it, if that is not the system: `fst_reader_kind` in native/plan.h, and its handle. */
+  readonly reader?: { readonly kind: number; readonly handle: bigint };
 }
 
 /** A segment as the lanes run it: see `fst_segment` in native/plan.h. */
@@ -85,6 +87,8 @@ export class PlanMemory {
       this.#setU64(at + 8, file.size);
       this.#view.setBigInt64(at + 16, file.mtimeSeconds, true);
       this.#view.setBigInt64(at + 24, file.mtimeNanoseconds, true);
+      this.#view.setUint32(at + 36, file.reader?.kind ?? 0, true);
+      this.#view.setBigUint64(at + 40, file.reader?.handle ?? 0n, true);
     });
     this.#segments = segmentsAt;
   }
@@ -138,6 +142,11 @@ export class PlanMemory {
   /** Reads that a file system would not do directly. */
   get directRefused(): number {
     return this.#view.getUint32(96, true);
+  }
+
+  /** File bytes read through 3FS' rings. */
+  get usrbioBytes(): number {
+    return Number(this.#view.getBigUint64(104, true));
   }
 
   /** The first failure, if there was one. */

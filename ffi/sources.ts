@@ -28,6 +28,7 @@ import faultsH from "../native/faults.h" with { type: "text" };
 import fileC from "../native/file.c" with { type: "text" };
 import fstH from "../native/fst.h" with { type: "text" };
 import fstCudaH from "../native/fst_cuda.h" with { type: "text" };
+import fstUsrbioH from "../native/fst_usrbio.h" with { type: "text" };
 import fstWriteH from "../native/fst_write.h" with { type: "text" };
 import gdsC from "../native/gds.c" with { type: "text" };
 import gdsH from "../native/gds.h" with { type: "text" };
@@ -50,9 +51,18 @@ import mpiLibraryC from "../native/mpi_library.c" with { type: "text" };
 import mpiProcessC from "../native/mpi_process.c" with { type: "text" };
 import mpiTransferC from "../native/mpi_transfer.c" with { type: "text" };
 import mpiWaitC from "../native/mpi_wait.c" with { type: "text" };
+import ncclC from "../native/nccl.c" with { type: "text" };
 import planC from "../native/plan.c" with { type: "text" };
 import planH from "../native/plan.h" with { type: "text" };
 import readC from "../native/read.c" with { type: "text" };
+import readUsrbioC from "../native/read_usrbio.c" with { type: "text" };
+import usrbioH from "../native/usrbio.h" with { type: "text" };
+import usrbioLeftoversC from "../native/usrbio_leftovers.c" with { type: "text" };
+import usrbioLibraryC from "../native/usrbio_library.c" with { type: "text" };
+import usrbioMountC from "../native/usrbio_mount.c" with { type: "text" };
+import usrbioPosixC from "../native/usrbio_posix.c" with { type: "text" };
+import usrbioReadC from "../native/usrbio_read.c" with { type: "text" };
+import usrbioRingC from "../native/usrbio_ring.c" with { type: "text" };
 import writeC from "../native/write.c" with { type: "text" };
 
 /** File name below native/ → text. */
@@ -84,6 +94,7 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "file.c": fileC,
   "fst.h": fstH,
   "fst_cuda.h": fstCudaH,
+  "fst_usrbio.h": fstUsrbioH,
   "fst_write.h": fstWriteH,
   "gds.c": gdsC,
   "gds.h": gdsH,
@@ -106,8 +117,17 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "mpi_process.c": mpiProcessC,
   "mpi_transfer.c": mpiTransferC,
   "mpi_wait.c": mpiWaitC,
+  "nccl.c": ncclC,
   "plan.c": planC,
   "plan.h": planH,
   "read.c": readC,
+  "read_usrbio.c": readUsrbioC,
+  "usrbio.h": usrbioH,
+  "usrbio_leftovers.c": usrbioLeftoversC,
+  "usrbio_library.c": usrbioLibraryC,
+  "usrbio_mount.c": usrbioMountC,
+  "usrbio_posix.c": usrbioPosixC,
+  "usrbio_read.c": usrbioReadC,
+  "usrbio_ring.c": usrbioRingC,
   "write.c": writeC,
 };

@@ -34,6 +34,8 @@ export const WRITE_SYMBOLS = {
       "u64", // uint64_t offset
       "u32", // uint32_t from
       "u32", // uint32_t to
+      "buffer", // void *staging
+      "u64", // uint64_t staging_length
     ],
     result: "i32",
     nonblocking: true,
@@ -55,13 +57,6 @@ export const WRITE_SYMBOLS = {
     nonblocking: true,
   },
   fst_folder_sync: {
-    parameters: [
-      "buffer", // const char *path
-    ],
-    result: "i32",
-    nonblocking: true,
-  },
-  fst_write_abandoned: {
     parameters: [
       "buffer", // const char *path
     ],

@@ -16,6 +16,16 @@ function check(status: number): number {
   return status;
 }
 
+const HUGE_PAGE = 2 * 2 ** 20;
+
+/** New memory at a multiple of 2 MiB, on huge pages where there are some. */
+export function alignedMemory(shim: Shim, byteLength: number): Uint8Array<ArrayBuffer> {
+  const memory = new Uint8Array(byteLength + HUGE_PAGE); // what is not touched costs nothing
+  const at = HUGE_PAGE - Number(shim.fst_address(memory)) % HUGE_PAGE;
+  shim.fst_memory_advise(memory, BigInt(at), BigInt(byteLength));
+  return memory.subarray(at, at + byteLength);
+}
+
 /** Creates a file that must not exist, locked until the descriptor is closed. Every function throws SystemError. */
 export async function createFile(shim: Shim, path: string): Promise<number> {
   return check(await shim.fst_write_create(cString(path)));
@@ -47,15 +57,23 @@ export interface WriteRange {
   readonly to: DType;
 }
 
-/** Writes `range.count` elements of `source`, cast on the way where `from` and `to` differ. */
+/**
+ * Writes `range.count` elements of `source`, cast on the way where `from` and `to` differ.
+ *
+ * @param staging page-aligned memory that nobody else uses meanwhile, for what cannot go straight from `source`
+ */
 export async function writeRange(
   shim: Shim,
   source: Uint8Array<ArrayBuffer>,
   range: WriteRange,
+  staging: Uint8Array<ArrayBuffer>,
 ): Promise<void> {
   const { fd, fdDirect, count, offset, from, to } = range;
   const codes = [DTYPES.indexOf(from), DTYPES.indexOf(to)] as const;
-  check(await shim.fst_write_range(fd, fdDirect, source, BigInt(count), BigInt(offset), ...codes));
+  const room = BigInt(staging.byteLength);
+  check(
+    await shim.fst_write_range(fd, fdDirect, source, BigInt(count), BigInt(offset), ...codes, staging, room),
+  );
 }
 
 /** Waits until a file is on storage. */
@@ -71,9 +89,4 @@ export async function renamePath(shim: Shim, from: string, to: string, replace: 
 /** Waits until the names in a folder are on storage. */
 export async function syncFolder(shim: Shim, path: string): Promise<void> {
   check(await shim.fst_folder_sync(cString(path)));
-}
-
-/** Whether the process that created this file is gone. */
-export async function isAbandoned(shim: Shim, path: string): Promise<boolean> {
-  return check(await shim.fst_write_abandoned(cString(path))) === 1;
 }

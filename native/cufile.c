@@ -114,8 +114,9 @@ static int start(const fst_cufile *cufile, enum fst_gds_wish wish, char *message
              nvidia_fs());
     return -ENOTSUP;
   }
-  const int is_real = !forced && set_parameter(cufile, ALLOW_COMPATIBILITY, false) &&
-                      set_parameter(cufile, FORCE_COMPATIBILITY, false);
+  const int is_told = set_parameter(cufile, ALLOW_COMPATIBILITY, forced) &&
+                      set_parameter(cufile, FORCE_COMPATIBILITY, forced);
+  const int is_real = is_told && !forced;
   if (!is_real && !forced && !has_driver) {
     snprintf(message, size, "nvidia-fs is not loaded, and this libcufile cannot be kept from compatibility mode");
     return -ENOTSUP;

@@ -106,12 +106,18 @@ static_assert(sizeof(fst_mpi_group_info) == 16, "ffi/mpi.ts knows this layout");
 FST_EXPORT int32_t fst_mpi_group_make(fst_mpi_group *parent, int32_t color, int32_t key, fst_group_call *call,
                                       fst_mpi_group_info *info);
 
+/* How fst_mpi_run goes about it. */
+enum {
+  FST_GROUP_STAGED = 1,  /* device memory goes through host memory, even if MPI would take it */
+  FST_GROUP_COMPARE = 2, /* the calls are compared, and nothing is moved: something else does that */
+};
+
 /*
  * Makes one call. `lengths` has an entry a rank: of SCATTER the bytes for each, at the root; of GATHER and SPREAD the
- * bytes of each, filled in by GATHER. `staged` 1: device memory goes through host memory even if MPI takes it.
+ * bytes of each, filled in by GATHER.
  */
 FST_EXPORT int32_t fst_mpi_run(fst_mpi_group *group, fst_group_call *call, const void *send, void *receive,
-                               uint64_t *lengths, int32_t staged);
+                               uint64_t *lengths, uint32_t flags);
 
 /* Tells the other ranks that the group is at its end, whose fault that is, and what to say about it. */
 FST_EXPORT int32_t fst_mpi_fail(fst_mpi_group *group, int32_t rank, const char *text);

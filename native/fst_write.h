@@ -11,8 +11,8 @@
 #include "export.h"
 
 /*
- * Creates a file that must not exist yet, locked by this process for as long as the descriptor is open: a temporary
- * file that nobody has locked was left behind by a process that is gone. The descriptor, or -errno.
+ * Creates a file that must not exist yet, locked (flock) for as long as the descriptor is open: a temporary file that
+ * nobody has locked was left behind by a process that is gone. The descriptor, or -errno.
  */
 FST_EXPORT int32_t fst_write_create(const char *path);
 
@@ -24,10 +24,12 @@ FST_EXPORT int32_t fst_write_allocate(int32_t fd, uint64_t size);
 
 /*
  * Writes `count` elements at `offset`, cast from dtype `from` to dtype `to` on the way (equal: as they are; `count`
- * is then bytes). `fd_direct` is a second, O_DIRECT descriptor of the file for whole pages, or -1.
+ * is then bytes). `fd_direct` is a second, O_DIRECT descriptor of the file for its whole pages, or -1.
+ *
+ * `staging` is for what cannot go straight from `source`: page-aligned, whole pages long, and nobody else's meanwhile.
  */
 FST_EXPORT int32_t fst_write_range(int32_t fd, int32_t fd_direct, const void *source, uint64_t count, uint64_t offset,
-                                   uint32_t from, uint32_t to);
+                                   uint32_t from, uint32_t to, void *staging, uint64_t staging_length);
 
 /* Waits until the file is on storage. */
 FST_EXPORT int32_t fst_write_sync(int32_t fd);
@@ -37,8 +39,5 @@ FST_EXPORT int32_t fst_path_rename(const char *from, const char *to, int32_t rep
 
 /* Waits until the names in a folder are on storage. */
 FST_EXPORT int32_t fst_folder_sync(const char *path);
-
-/* 1 if no process holds the lock of fst_write_create on this file, 0 if one does. */
-FST_EXPORT int32_t fst_write_abandoned(const char *path);
 
 #endif

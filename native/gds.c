@@ -113,7 +113,7 @@ static int find_handle(fst_gds *gds, fst_lane *lane, void **handle) {
 }
 
 int fst_gds_wants(fst_gds *gds, fst_lane *lane, uint64_t offset, uint64_t length) {
-  if (atomic_load(&gds->stopped)) return 0;
+  if (atomic_load(&gds->stopped) || lane->file->reader != FST_READER_POSIX) return 0;
   if (gds->required) return 1;
   if (length < MINIMUM) return 0;
   int64_t cached = fst_file_cached(lane->file->fd, offset, length);

@@ -92,8 +92,9 @@ static slot *next_slot(fst_lane *lane) {
   slot *slot = &cuda->slots[cuda->turn ^= 1];
   if (settle(lane, slot) != 0) return NULL;
   slot->segment = lane->index;
-  lane->staging = slot->pinned;
-  return slot;
+  const fst_reader *reader = fst_reader_of(lane);
+  lane->staging = reader->slot ? reader->slot(lane, cuda->turn) : slot->pinned;
+  return lane->staging ? slot : NULL;
 }
 
 void fst_land_cuda_end(fst_lane *lane) {
@@ -216,14 +217,14 @@ static int land_span(fst_lane *lane, uint64_t offset, uint64_t outer, uint64_t i
   slot *slot = next_slot(lane);
   const char *bytes;
   if (!slot || fst_read_staged(lane, offset, fst_span_bytes(segment, outer, inner), &bytes) != 0) return -1;
-  char *dense = slot->pinned;
+  char *dense = lane->staging;
   for (uint64_t o = 0; o < outer; o++) {
     for (uint64_t i = 0; i < inner; i++) {
       memmove(dense, bytes + o * segment->outer_stride + i * segment->inner_stride, segment->run);
       dense += segment->run;
     }
   }
-  return send_pinned(lane, slot, slot->pinned, (uint64_t)(dense - slot->pinned), destination);
+  return send_pinned(lane, slot, lane->staging, (uint64_t)(dense - lane->staging), destination);
 }
 
 int fst_land_cuda(fst_lane *lane) {

@@ -27,6 +27,7 @@ int32_t fst_lane_run(fst_plan *plan, uint32_t limit, const void *keep0, const vo
     status = land(&lane);
   }
   fst_land_cuda_end(&lane);
+  fst_usrbio_end(&lane);
   fst_staging_unmap(lane.staging, plan->staging_bytes);
   return atomic_load(&plan->cancelled) ? 1 : 0;
 }

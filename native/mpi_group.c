@@ -196,31 +196,32 @@ static int move(fst_mpi_group *group, fst_group_call *call, memory send, memory 
   return call->status;
 }
 
-static int between_two(fst_mpi_group *group, fst_group_call *call, int peer, memory block, int staged) {
+static int between_two(fst_mpi_group *group, fst_group_call *call, int peer, memory block, uint32_t flags) {
   const int sends = call->own.kind == FST_GROUP_SEND;
   const fst_mpi_block moved = {sends ? FST_MPI_SEND : FST_MPI_RECEIVE, peer, block.address,
                                sends ? call->send_bytes : call->receive_bytes, block.device};
-  if (fst_mpi_pair(group, call, peer) != FST_GROUP_DONE) return call->status;
-  return fst_mpi_move(group, call, peer, &moved, 1, staged);
+  if (fst_mpi_pair(group, call, peer) != FST_GROUP_DONE || flags & FST_GROUP_COMPARE) return call->status;
+  return fst_mpi_move(group, call, peer, &moved, 1, flags & FST_GROUP_STAGED);
 }
 
 int32_t fst_mpi_run(fst_mpi_group *group, fst_group_call *call, const void *send, void *receive, uint64_t *lengths,
-                    int32_t staged) {
+                    uint32_t flags) {
+  const int staged = flags & FST_GROUP_STAGED;
   const memory from = {call->send_device < 0 ? (char *)(uintptr_t)send : (char *)(uintptr_t)call->send_address,
                        call->send_device};
   const memory to = {call->receive_device < 0 ? receive : (char *)(uintptr_t)call->receive_address,
                      call->receive_device};
   switch (call->own.kind) {
     case FST_GROUP_SEND:
-      return between_two(group, call, call->peer, from, staged);
+      return between_two(group, call, call->peer, from, flags);
     case FST_GROUP_RECEIVE:
-      return between_two(group, call, call->peer, to, staged);
+      return between_two(group, call, call->peer, to, flags);
     case FST_GROUP_SPREAD:
       move(group, call, from, to, lengths, staged);
       break;
     default:
       call->own.sequence = group->completed;
-      if (fst_mpi_exchange(group, call, lengths) != FST_GROUP_DONE) break;
+      if (fst_mpi_exchange(group, call, lengths) != FST_GROUP_DONE || flags & FST_GROUP_COMPARE) break;
       move(group, call, from, to, lengths, staged);
   }
   /* Those that all ranks have met for are counted, also where a rank said that it failed; GATHER when it is SPREAD. */

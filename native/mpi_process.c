@@ -41,6 +41,7 @@ static notice arriving;
 static fst_mpi_handle arrival; /* the request that receives it; 0: none */
 static notice orphans[ORPHANS]; /* of groups that are not made here yet */
 static int orphan_count;
+static int is_ours; /* MPI was started here, and is finalised here */
 static char last_words[sizeof arriving.text];
 
 void fst_mpi_lock(void) {
@@ -185,11 +186,8 @@ static int all_have_ended(void) {
 }
 
 static void finalize(void) {
-  const fst_mpi_library *mpi = fst_mpi.library;
   if (arrival != 0) fst_mpi_take_back(&arrival, 1, 1);
-  int finalized = 0;
-  mpi->MPI_Finalized(&finalized);
-  if (!finalized) mpi->MPI_Finalize();
+  if (is_ours) fst_mpi.library->MPI_Finalize();
 }
 
 static void end(int status, void *unused) {
@@ -200,6 +198,9 @@ static void end(int status, void *unused) {
   until.tv_sec += 2;
   const int locked = pthread_mutex_timedlock(&mutex, &until) == 0;
   const fst_mpi_library *mpi = fst_mpi.library;
+  int finalized = 0;
+  mpi->MPI_Finalized(&finalized);
+  if (finalized) return; /* by another part of the process */
   if (!locked) { /* a thread hangs within the library */
     mpi->MPI_Abort(mpi->world, status ? status : 1);
     _exit(status ? status : 1);
@@ -218,15 +219,17 @@ static void end(int status, void *unused) {
     fst_mpi_tell(group, status ? FST_MPI_FAILED : FST_MPI_LEFT, -1, group->rank, failure);
   }
   fst_mpi_tell(&everyone, FST_MPI_EXIT, -1, everyone.rank, status ? why : "");
-  if (status != 0 || fst_mpi.stuck) {
-    for (int waited = 0; !all_have_ended() && waited < GRACE_MS; waited++) {
-      fst_mpi_listen();
-      pause_ms(1);
-    }
-    if (fst_mpi.stuck || !all_have_ended()) {
-      mpi->MPI_Abort(mpi->world, status ? status : 1);
-      _exit(status ? status : 1);
-    }
+  /* MPI_Finalize waits for everybody as well; here their notices are read, and it can be left. */
+  const int failed = status != 0 || fst_mpi.stuck;
+  for (long waited = 0; !all_have_ended() && !(failed && waited > GRACE_MS);) {
+    const long ms = waited < 100 ? 1 : 10;
+    fst_mpi_listen();
+    pause_ms(ms);
+    waited += ms;
+  }
+  if (fst_mpi.stuck || !all_have_ended()) {
+    mpi->MPI_Abort(mpi->world, status ? status : 1);
+    _exit(status ? status : 1);
   }
   finalize();
   fst_mpi_unlock();
@@ -264,10 +267,11 @@ static int start(const fst_mpi_library *mpi, const char *path, char *message, si
     /* A world of one needs no daemon; where the launcher's program is missing Open MPI would end the process. */
     if (!getenv("OMPI_COMM_WORLD_SIZE") && !getenv("PMIX_RANK")) setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
     code = mpi->MPI_Init_thread(NULL, NULL, mpi->thread_multiple, &level);
-    if (code == 0) {
-      stay_loaded();
-      on_exit(end, NULL);
-    }
+    is_ours = code == 0;
+  }
+  if (code == 0) {
+    stay_loaded();
+    on_exit(end, NULL);
   }
   fst_mpi_handle errhandler = 0;
   if (code == 0) code = mpi->MPI_Comm_create_errhandler(ignore, &errhandler);

@@ -45,7 +45,9 @@ typedef struct fst_plan {
   _Atomic uint64_t buffered_bytes; /* file bytes read through the page cache */
   _Atomic uint64_t direct_bytes;   /* file bytes read past it */
   _Atomic uint32_t direct_refused; /* reads that had to fall back from direct to buffered */
-  uint32_t reserved[7];
+  uint32_t reserved;
+  _Atomic uint64_t usrbio_bytes; /* file bytes read through 3FS' rings */
+  uint32_t more_reserved[4];
 } fst_plan;
 static_assert(sizeof(fst_plan) == 128, "ffi/plan_memory.ts knows this layout");
 
@@ -57,7 +59,7 @@ typedef struct fst_plan_file {
   int64_t mtime_nanoseconds;
   _Atomic uint32_t direct_off; /* set by a lane whose direct read was refused */
   uint32_t reader;             /* enum fst_reader_kind */
-  uint64_t reader_handle;
+  uint64_t reader_handle;      /* FST_READER_USRBIO: an fst_usrbio_mount */
   uint64_t reserved[2];
 } fst_plan_file;
 static_assert(sizeof(fst_plan_file) == 64, "ffi/plan_memory.ts knows this layout");
@@ -81,7 +83,7 @@ typedef struct fst_segment {
 } fst_segment;
 static_assert(sizeof(fst_segment) == 64, "ffi/plan_memory.ts knows this layout");
 
-enum fst_reader_kind { FST_READER_POSIX = 0 };
+enum fst_reader_kind { FST_READER_POSIX = 0, FST_READER_USRBIO = 1 };
 enum fst_lander_kind { FST_LANDER_HOST = 0, FST_LANDER_CUDA = 1 };
 
 static inline fst_plan_file *fst_plan_files(fst_plan *plan) {

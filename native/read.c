@@ -80,17 +80,17 @@ static int stage_direct(fst_lane *lane, uint64_t offset, uint64_t length, const 
   return read_direct(lane, start, stop - start, offset + length - start, stage);
 }
 
-uint64_t fst_stage_capacity(const fst_lane *lane) {
+static uint64_t stage_capacity(const fst_lane *lane) {
   return lane->plan->staging_bytes - 2 * PAGE;
 }
 
-uint64_t fst_stage_piece(const fst_lane *lane, uint64_t offset, uint64_t length) {
-  uint64_t piece = fst_stage_capacity(lane) & ~(uint64_t)63;
+static uint64_t stage_piece(const fst_lane *lane, uint64_t offset, uint64_t length) {
+  uint64_t piece = stage_capacity(lane) & ~(uint64_t)63;
   if (piece > CACHED_PIECE && !is_direct(lane, offset, length)) piece = CACHED_PIECE;
   return piece < length ? piece : length;
 }
 
-int fst_read_staged(fst_lane *lane, uint64_t offset, uint64_t length, const char **bytes) {
+static int read_staged(fst_lane *lane, uint64_t offset, uint64_t length, const char **bytes) {
   if (is_direct(lane, offset, length)) {
     int status = stage_direct(lane, offset, length, bytes);
     if (status <= 0) return status;
@@ -101,7 +101,7 @@ int fst_read_staged(fst_lane *lane, uint64_t offset, uint64_t length, const char
   return read_buffered(lane, offset, length, stage);
 }
 
-int fst_read_range(fst_lane *lane, uint64_t offset, uint64_t length, char *destination) {
+static int read_range(fst_lane *lane, uint64_t offset, uint64_t length, char *destination) {
   if (!is_direct(lane, offset, length)) return read_buffered(lane, offset, length, destination);
   if (((uintptr_t)destination - offset) % PAGE == 0) {
     /* Straight to the destination: whole pages only, for the bytes around them belong to somebody else. */
@@ -116,7 +116,7 @@ int fst_read_range(fst_lane *lane, uint64_t offset, uint64_t length, char *desti
     return read_buffered(lane, offset, length, destination);
   }
   while (length > 0) {
-    uint64_t part = fst_stage_capacity(lane) < length ? fst_stage_capacity(lane) : length;
+    uint64_t part = stage_capacity(lane) < length ? stage_capacity(lane) : length;
     const char *bytes;
     int status = stage_direct(lane, offset, part, &bytes);
     if (status < 0) return -1;
@@ -128,6 +128,8 @@ int fst_read_range(fst_lane *lane, uint64_t offset, uint64_t length, char *desti
   }
   return 0;
 }
+
+const fst_reader fst_reader_posix = {read_range, read_staged, stage_capacity, stage_piece, NULL};
 
 int fst_read_verify(fst_lane *lane) {
   const fst_plan_file *file = lane->file;

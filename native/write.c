@@ -1,5 +1,5 @@
 /* Creating, filling, syncing and renaming files: see fst_write.h. */
-#define _GNU_SOURCE /* O_DIRECT, renameat2 */
+#define _GNU_SOURCE /* O_DIRECT, renameat2, statx */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,17 +9,22 @@
 #include "dtype.h"
 #include "faults.h"
 #include "fst_write.h"
-#include "memory.h"
 
 #define PAGE ((uint64_t)4096)
 
-/* What passes through staging memory at once: for a cast, small enough to stay in the second-level cache. */
-#define DIRECT_PIECE ((uint64_t)2 << 20) /* one huge page */
+/* What is cast at once when it goes through the page cache: small enough to stay in the second-level cache. */
 #define CAST_PIECE ((uint64_t)256 << 10)
 
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE 1
 #endif
+
+/* Where bytes go, and by what means. */
+struct target {
+  int fd, fd_direct;
+  char *staging;
+  uint64_t staging_length;
+};
 
 int32_t fst_write_create(const char *path) {
   int fd = fst_sys_create(path);
@@ -46,10 +51,9 @@ int32_t fst_write_allocate(int32_t fd, uint64_t size) {
   return 0;
 }
 
-static int32_t write_all(int32_t fd, const char *source, uint64_t length, uint64_t offset) {
+static int32_t write_all(int fd, const char *source, uint64_t length, uint64_t offset) {
   for (uint64_t done = 0; done < length;) {
-    uint64_t want = length - done < 1u << 30 ? length - done : 1u << 30;
-    ssize_t put = fst_sys_pwrite(fd, source + done, want, (off_t)(offset + done));
+    ssize_t put = fst_sys_pwrite(fd, source + done, length - done, (off_t)(offset + done));
     if (put < 0 && errno == EINTR) continue;
     if (put < 0) return -errno;
     if (put == 0) return -EIO;
@@ -58,59 +62,67 @@ static int32_t write_all(int32_t fd, const char *source, uint64_t length, uint64
   return 0;
 }
 
-/* Whole pages past the page cache; where the file system refuses, through it. */
-static int32_t write_pages(int32_t fd, int32_t fd_direct, const char *source, uint64_t length, uint64_t offset) {
-  int32_t status = fd_direct < 0 ? -EINVAL : write_all(fd_direct, source, length, offset);
-  return status == -EINVAL ? write_all(fd, source, length, offset) : status;
+/* Whole pages from memory that is aligned as direct writes need it; through the page cache where they are refused. */
+static int32_t write_pages(const struct target *to, const char *source, uint64_t length, uint64_t offset) {
+  int32_t status = write_all(to->fd_direct, source, length, offset);
+  return status == -EINVAL ? write_all(to->fd, source, length, offset) : status;
 }
 
-/* Pages from memory that is not aligned as the file is, by way of staging memory. */
-static int32_t write_staged(int32_t fd, int32_t fd_direct, const char *source, uint64_t length, uint64_t offset) {
-  char *staging = fst_staging_map(DIRECT_PIECE);
-  if (!staging) return -ENOMEM;
-  int32_t status = 0;
-  for (uint64_t done = 0; done < length && status == 0;) {
-    uint64_t part = length - done < DIRECT_PIECE ? length - done : DIRECT_PIECE;
-    memcpy(staging, source + done, part);
-    status = write_pages(fd, fd_direct, staging, part, offset + done);
-    done += part;
+/* The alignment of memory that direct writes need: since Linux 6.1 a device may ask for less than a page. */
+static uint64_t memory_alignment(int fd_direct) {
+#ifdef STATX_DIOALIGN
+  struct statx status;
+  if (statx(fd_direct, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 && (status.stx_mask & STATX_DIOALIGN) &&
+      status.stx_dio_mem_align > 0) {
+    return status.stx_dio_mem_align;
   }
-  fst_staging_unmap(staging, DIRECT_PIECE);
-  return status;
+#else
+  (void)fd_direct;
+#endif
+  return PAGE;
 }
 
-static int32_t write_plain(int32_t fd, int32_t fd_direct, const char *source, uint64_t length, uint64_t offset) {
+/* Bytes as they are: whole pages directly, what shares its page with others through the page cache. */
+static int32_t write_plain(const struct target *to, const char *source, uint64_t length, uint64_t offset) {
   uint64_t start = (offset + PAGE - 1) & ~(PAGE - 1), stop = (offset + length) & ~(PAGE - 1);
-  if (fd_direct < 0 || start >= stop) return write_all(fd, source, length, offset);
-  /* The pages at both ends belong to others as well: those parts go through the page cache. */
-  int32_t status = write_all(fd, source, start - offset, offset);
-  if (status != 0) return status;
+  if (to->fd_direct < 0 || start >= stop) return write_all(to->fd, source, length, offset);
+  int32_t status = write_all(to->fd, source, start - offset, offset);
   const char *pages = source + (start - offset);
-  status = (uintptr_t)pages % PAGE == 0 ? write_pages(fd, fd_direct, pages, stop - start, start)
-                                        : write_staged(fd, fd_direct, pages, stop - start, start);
-  return status != 0 ? status : write_all(fd, source + (stop - offset), offset + length - stop, stop);
+  if ((uintptr_t)pages % memory_alignment(to->fd_direct) == 0) {
+    if (status == 0) status = write_pages(to, pages, stop - start, start);
+  } else {
+    for (uint64_t done = 0; done < stop - start && status == 0; done += to->staging_length) {
+      uint64_t part = stop - start - done < to->staging_length ? stop - start - done : to->staging_length;
+      memcpy(to->staging, pages + done, part);
+      status = write_pages(to, to->staging, part, start + done);
+    }
+  }
+  return status != 0 ? status : write_all(to->fd, source + (stop - offset), offset + length - stop, stop);
 }
 
-static int32_t write_cast(int32_t fd, const char *source, uint64_t count, uint64_t offset, uint32_t from, uint32_t to) {
+static int32_t write_cast(const struct target *target, const char *source, uint64_t count, uint64_t offset,
+                          uint32_t from, uint32_t to) {
   uint64_t from_bytes = fst_dtype_bits(from) / 8, to_bytes = fst_dtype_bits(to) / 8;
   if (!fst_cast_supported(to, from)) return -ENOTSUP;
-  char *staging = fst_staging_map(CAST_PIECE);
-  if (!staging) return -ENOMEM;
+  uint64_t room = target->staging_length;
+  if (target->fd_direct < 0 && room > CAST_PIECE) room = CAST_PIECE;
   int32_t status = 0;
   for (uint64_t done = 0; done < count && status == 0;) {
-    uint64_t part = CAST_PIECE / to_bytes < count - done ? CAST_PIECE / to_bytes : count - done;
-    fst_cast(staging, source + done * from_bytes, part, to, from);
-    status = write_all(fd, staging, part * to_bytes, offset + done * to_bytes);
+    /* At the same place in its page as in the file, up to the end of one: so that the next piece begins a page. */
+    uint64_t at = offset + done * to_bytes, skip = at % PAGE;
+    uint64_t part = (room - skip) / to_bytes < count - done ? (room - skip) / to_bytes : count - done;
+    fst_cast(target->staging + skip, source + done * from_bytes, part, to, from);
+    status = write_plain(target, target->staging + skip, part * to_bytes, at);
     done += part;
   }
-  fst_staging_unmap(staging, CAST_PIECE);
   return status;
 }
 
 int32_t fst_write_range(int32_t fd, int32_t fd_direct, const void *source, uint64_t count, uint64_t offset,
-                        uint32_t from, uint32_t to) {
-  if (from != to) return write_cast(fd, source, count, offset, from, to);
-  return write_plain(fd, fd_direct, source, count, offset);
+                        uint32_t from, uint32_t to, void *staging, uint64_t staging_length) {
+  if ((uintptr_t)staging % PAGE != 0 || staging_length % PAGE != 0 || staging_length < 2 * PAGE) return -EFAULT;
+  struct target target = {fd, fd_direct, staging, staging_length};
+  return from == to ? write_plain(&target, source, count, offset) : write_cast(&target, source, count, offset, from, to);
 }
 
 int32_t fst_write_sync(int32_t fd) {
@@ -118,9 +130,8 @@ int32_t fst_write_sync(int32_t fd) {
 }
 
 int32_t fst_path_rename(const char *from, const char *to, int32_t replace) {
-  if (replace) return fst_sys_rename(from, to, 0) == 0 ? 0 : -errno;
-  if (fst_sys_rename(from, to, RENAME_NOREPLACE) == 0) return 0;
-  if (errno != EINVAL && errno != ENOSYS) return -errno;
+  if (fst_sys_rename(from, to, replace ? 0 : RENAME_NOREPLACE) == 0) return 0;
+  if (replace || (errno != EINVAL && errno != ENOSYS)) return -errno;
   /* A file system without this kind of rename: a hard link never replaces anything either. */
   if (link(from, to) != 0) return -errno;
   return unlink(from) == 0 ? 0 : -errno;
@@ -132,12 +143,4 @@ int32_t fst_folder_sync(const char *path) {
   int32_t status = fst_sys_fsync(fd) == 0 ? 0 : -errno;
   close(fd);
   return status == -EINVAL ? 0 : status; /* some file systems have nothing to sync here */
-}
-
-int32_t fst_write_abandoned(const char *path) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return -errno;
-  int free = flock(fd, LOCK_EX | LOCK_NB) == 0;
-  close(fd);
-  return free;
 }

@@ -4,6 +4,7 @@
 import { openLibrary } from "../ffi/library.ts";
 import { availableMemory } from "../ffi/files.ts";
 import { type CudaReport, reportCuda } from "./device/cuda_report.ts";
+import { reportWebGpu, type WebGpuReport } from "./device/webgpu/adapter.ts";
 
 /** What {@linkcode doctor} finds. */
 export interface DoctorReport {
@@ -23,6 +24,8 @@ export interface DoctorReport {
   readonly cachestat: boolean;
   /** The GPUs that tensors can be loaded to, and how. */
   readonly cuda: CudaReport;
+  /** The GPU that tensors can be loaded to as GPUBuffers. */
+  readonly webgpu: WebGpuReport;
   /** What could be better, and what to do about it. */
   readonly remedies: readonly string[];
 }
@@ -55,6 +58,7 @@ export async function doctor(): Promise<DoctorReport> {
     availableMemory: memory < 0 ? null : memory,
     cachestat,
     cuda: await reportCuda(library.shim, library.shim ? "" : library.reason),
+    webgpu: await reportWebGpu(),
     remedies,
   };
 }

@@ -2,6 +2,7 @@
  * The options of a load: their meaning, their defaults and their limits.
  */
 import type { GdsOption } from "./device/cuda.ts";
+import { isCudaName } from "./device/cuda_name.ts";
 import { PinnedPool } from "./device/pinned_pool.ts";
 import { checkDevice, type DeviceOption } from "./device/select.ts";
 import { castTarget } from "./format/cast.ts";
@@ -57,6 +58,11 @@ export interface OpenOptions<D extends DeviceOption = "cpu"> {
   nogds?: boolean;
   /** Keeps the pinned staging memory of loads to a GPU for the next load. Default: it is pinned for each load. */
   pool?: PinnedPool;
+  /**
+   * `GPUBufferUsage` flags that the buffers of tensors in WebGPU have besides STORAGE, COPY_SRC and COPY_DST, such as
+   * VERTEX or INDIRECT. Default 0.
+   */
+  gpuBufferUsage?: number;
   /** The ranks that load together. Default: this process alone. */
   group?: ProcessGroup;
   /** Ends the load; whatever has not landed then rejects with the signal's reason. */
@@ -78,6 +84,7 @@ export interface CheckedOptions {
   readonly stagingBytes: number;
   readonly gds: GdsOption;
   readonly pool: PinnedPool | undefined;
+  readonly gpuBufferUsage: number;
   readonly group: ProcessGroup;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: ((progress: Progress) => void) | undefined;
@@ -122,6 +129,7 @@ export function checkOptions(options: OpenOptions<DeviceOption>, single: Process
     stagingBytes: integer("stagingBytes", options.stagingBytes, 64 * 2 ** 20, 64 * 2 ** 10, 4 * 2 ** 30),
     gds: gdsOption(options, device),
     pool: options.pool,
+    gpuBufferUsage: bufferUsage(options.gpuBufferUsage),
     group: options.group ?? single,
     signal: options.signal,
     onProgress: options.onProgress,
@@ -137,10 +145,17 @@ function gdsOption({ gds, nogds }: OpenOptions<DeviceOption>, device: DeviceOpti
   if (gds === "require" && nogds) {
     throw new TypeError('gds: "require" and nogds: true contradict one another');
   }
-  if (gds === "require" && device === "cpu") {
-    throw new TypeError('gds: "require" needs a GPU: give a device such as "cuda"');
+  if (gds === "require" && !isCudaName(device)) {
+    throw new TypeError('gds: "require" needs a CUDA GPU: give a device such as "cuda"');
   }
   return nogds ? "off" : gds ?? "auto";
+}
+
+/** Flags from COPY_SRC on: a buffer that can be mapped can be nothing else. */
+function bufferUsage(flags: number | undefined): number {
+  const usage = integer("gpuBufferUsage", flags, 0, 0, 0x3ff);
+  if (usage % 4 === 0) return usage;
+  throw new RangeError(`gpuBufferUsage cannot have MAP_READ or MAP_WRITE, got ${usage}`);
 }
 
 function integer(

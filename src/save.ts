@@ -191,7 +191,7 @@ async function putTensor(
     signal?.throwIfAborted();
     if (written + part.byteLength > item.sourceBytes) break; // told below
     const at = offset + castLength(written, item.from, item.to);
-    await stream.put(output, part, at, item.from, item.to);
+    await stream.put(output, part, at, item.from, item.to, () => tensor.written?.(part));
     written += part.byteLength;
   }
   if (written === item.sourceBytes) return;

@@ -2,7 +2,9 @@
  * The load path from files to typed arrays, the same for both engines: run by load_native_test.ts and
  * load_portable_test.ts.
  */
+import { badFileTests } from "./load/bad_files.ts";
 import { castTests } from "./load/casts.ts";
+import { changedFileTests } from "./load/changed_files.ts";
 import { type EngineName, testsOf } from "./load/context.ts";
 import { doorTests } from "./load/doors.ts";
 import { lifecycleTests } from "./load/lifecycle.ts";
@@ -21,4 +23,6 @@ export function loadSuite(engine: EngineName): void {
   lifecycleTests(test, engine);
   doorTests(test);
   optionTests(test);
+  badFileTests(test, engine);
+  changedFileTests(test);
 }

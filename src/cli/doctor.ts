@@ -1,7 +1,7 @@
 /**
  * `doctor`: what this machine offers for loading.
  */
-import { type CudaReport, doctor, type DoctorReport } from "../../mod.ts";
+import { type CudaReport, doctor, type DoctorReport, type WebGpuReport } from "../../mod.ts";
 import { UsageError } from "./arguments.ts";
 import type { Command } from "./command.ts";
 import { formatBytes, formatTable, printable } from "./text.ts";
@@ -36,6 +36,7 @@ function describe(report: DoctorReport): string {
     ["Available memory", report.availableMemory === null ? "unknown" : formatBytes(report.availableMemory)],
     ["Page cache", report.cachestat ? "known: files that are not cached are read directly" : "not known"],
     ...describeCuda(report.cuda),
+    ["WebGPU", describeWebGpu(report.webgpu)],
   ];
   const advice = report.remedies.length === 0
     ? ["Nothing to mend."]
@@ -57,6 +58,17 @@ function describeCuda(
     ["CUDA", `runtime ${runtimeVersion ?? "unknown"}, driver for ${driverVersion ?? "unknown"}, ${library}`],
     ["GPUDirect Storage", `${gds.usable ? "used" : "not used"}: ${gds.state}`],
   ];
+}
+
+function describeWebGpu({ adapter, reason }: WebGpuReport): string {
+  if (!adapter) return reason;
+  const { name, isSoftware, features, maxBufferSize, maxStorageBufferBindingSize } = adapter;
+  return [
+    `${name}${isSoftware ? " (software)" : ""}`,
+    `buffers up to ${formatBytes(maxBufferSize)}`,
+    `bindings up to ${formatBytes(maxStorageBufferBindingSize)}`,
+    features.includes("shader-f16") ? "shader-f16" : "no shader-f16",
+  ].join(", ");
 }
 
 /** The compiler's output is lines. */

@@ -2,21 +2,24 @@
  * The devices that the option `device` can name: the only place that lists them.
  */
 import type { Engine } from "../lanes/engine.ts";
+import type { NativeFile } from "../source/native_file.ts";
 import type { CudaTensor } from "../tensor/cuda_tensor.ts";
 import type { HostTensor } from "../tensor/host_tensor.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { WebGpuTensor } from "../tensor/webgpu_tensor.ts";
 import { CpuDevice } from "./cpu.ts";
 import { CudaDevice, type CudaSettings } from "./cuda.ts";
 import { cudaIndex, type CudaName, isCudaName } from "./cuda_name.ts";
 import type { Device } from "./device.ts";
+import { WebGpuDevice, type WebGpuSettings } from "./webgpu.ts";
 
 /** What the option `device` takes. */
-export type DeviceOption = "cpu" | CudaName;
+export type DeviceOption = "cpu" | CudaName | "webgpu" | GPUDevice;
 
 /** The tensor handles of a device. */
 export type TensorOn<D extends DeviceOption> = D extends "cpu" ? HostTensor
   : D extends CudaName ? CudaTensor
-  : never;
+  : WebGpuTensor;
 
 /**
  * Checks what was given as the option `device`; nothing is looked for yet.
@@ -25,9 +28,12 @@ export type TensorOn<D extends DeviceOption> = D extends "cpu" ? HostTensor
  */
 export function checkDevice(device: unknown): DeviceOption {
   if (device === undefined || device === "cpu") return "cpu";
-  if (isCudaName(device)) return device;
+  if (isCudaName(device) || device === "webgpu") return device;
+  if (typeof GPUDevice !== "undefined" && device instanceof GPUDevice) return device;
   const given = typeof device === "string" ? `device "${device}"` : `a device that is ${typeof device}`;
-  throw new TypeError(`Cannot load to ${given}: there are "cpu", "cuda" and "cuda:0", "cuda:1", …`);
+  throw new TypeError(
+    `Cannot load to ${given}: there are "cpu", "cuda", "cuda:0", "cuda:1", …, "webgpu" and any GPUDevice`,
+  );
 }
 
 /**
@@ -38,10 +44,17 @@ export function checkDevice(device: unknown): DeviceOption {
 export async function selectDevice<D extends DeviceOption>(
   device: D,
   engine: Engine,
-  settings: CudaSettings,
+  settings: CudaSettings & WebGpuSettings,
 ): Promise<Device<TensorOn<D>>> {
-  const selected: Device<Tensor> = device === "cpu"
-    ? new CpuDevice(engine)
-    : await CudaDevice.find(cudaIndex(device), settings);
-  return selected as Device<TensorOn<D>>;
+  return await find(device, engine, settings) as Device<Tensor> as Device<TensorOn<D>>;
+}
+
+async function find(
+  device: DeviceOption,
+  engine: Engine,
+  settings: CudaSettings & WebGpuSettings,
+): Promise<Device<HostTensor> | Device<CudaTensor, NativeFile> | Device<WebGpuTensor>> {
+  if (device === "cpu") return new CpuDevice(engine);
+  if (isCudaName(device)) return await CudaDevice.find(cudaIndex(device), settings);
+  return await WebGpuDevice.find(device, engine, settings);
 }

@@ -39,6 +39,14 @@ const SPACE = 0x20;
 /** The place of each dtype in the file: widest first, which keeps every tensor aligned to its elements. */
 const DTYPE_ORDER = new Map<DType, number>(DTYPES.toReversed().map((dtype, i) => [dtype, i]));
 
+/** The order of two tensors in a file: by dtype from U64 down to BOOL, then by the UTF-8 bytes of their names. */
+export function compareLayout(
+  a: Pick<TensorSpec, "name" | "dtype">,
+  b: Pick<TensorSpec, "name" | "dtype">,
+): number {
+  return DTYPE_ORDER.get(a.dtype)! - DTYPE_ORDER.get(b.dtype)! || compareUtf8(a.name, b.name);
+}
+
 /**
  * Lays tensors out in a file: by dtype from U64 down to BOOL, then by the UTF-8 bytes of their names.
  *
@@ -56,7 +64,7 @@ export function layoutHeader(tensors: Iterable<TensorSpec>, metadata?: MetadataI
   const members = metadata === undefined ? [] : [`"${METADATA_KEY}":{${pairs.map(writePair).join(",")}}`];
   const specs = [...tensors];
   const sizes = new Map(specs.map((spec) => [spec, checkSpec(spec)]));
-  specs.sort((a, b) => DTYPE_ORDER.get(a.dtype)! - DTYPE_ORDER.get(b.dtype)! || compareUtf8(a.name, b.name));
+  specs.sort(compareLayout);
   const placed = new Map<string, TensorInfo>();
   let end = 0;
   for (const spec of specs) {

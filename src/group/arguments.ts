@@ -7,6 +7,9 @@ import type { DeviceMemory, GroupBuffer, Json, ProcessGroup, ScatterSource } fro
 export type Ranks = Pick<ProcessGroup, "rank" | "size">;
 
 const MAX_TAG = 2 ** 31 - 1;
+/** Longest timeout, in seconds: about three years, and exact in microseconds. */
+const MAX_TIMEOUT = 1e8;
+const DEFAULT_TIMEOUT = 300;
 
 /**
  * Checks the number of a rank.
@@ -48,7 +51,8 @@ export function checkBlock(block: GroupBuffer): void {
   if (block instanceof Uint8Array && block.buffer instanceof ArrayBuffer && !block.buffer.resizable) return;
   const memory = block as Partial<DeviceMemory>;
   if (
-    block instanceof Uint8Array || typeof memory?.devicePointer !== "bigint" || typeof memory.device !== "number"
+    block instanceof Uint8Array || typeof memory?.devicePointer !== "bigint" ||
+    typeof memory.device !== "number"
   ) {
     throw new TypeError(
       "A block must be a Uint8Array over an ArrayBuffer of fixed length, or { devicePointer, byteLength, device }",
@@ -81,7 +85,9 @@ export function checkScatter(
   checkRank("root", root, size);
   checkBlock(receive);
   if (rank !== root) {
-    if (send !== null) throw new TypeError(`Only the root, rank ${root}, has something to scatter, not rank ${rank}`);
+    if (send !== null) {
+      throw new TypeError(`Only the root, rank ${root}, has something to scatter, not rank ${rank}`);
+    }
     return { block: new Uint8Array(), lengths: [] };
   }
   if (send === null) throw new TypeError(`The root, rank ${root}, must have something to scatter`);
@@ -111,4 +117,14 @@ export function stringifyJson(value: Json): string {
 /** Device memory, or undefined for bytes on the host. */
 export function deviceMemory(block: GroupBuffer): DeviceMemory | undefined {
   return block instanceof Uint8Array ? undefined : block;
+}
+
+/**
+ * Checks a timeout in seconds, and fills in the default.
+ *
+ * @throws {RangeError} if it is no positive number, or too large
+ */
+export function checkTimeout(seconds: number = DEFAULT_TIMEOUT): number {
+  if (seconds > 0 && seconds <= MAX_TIMEOUT) return seconds;
+  throw new RangeError(`timeoutSeconds must be more than 0 and at most ${MAX_TIMEOUT}, got ${seconds}`);
 }

@@ -26,7 +26,9 @@ export function callFailure(call: GroupCall, context: FailureContext): GroupErro
     case CALL_STATUS.different:
       return differenceFailure(decodeRecord(call.reference), decodeRecord(call.other));
     case CALL_STATUS.gone:
-      return call.message === "" ? departure(call.failedRank, own) : toldFailure(call.failedRank, call.message);
+      return call.message === ""
+        ? departure(call.failedRank, own)
+        : toldFailure(call.failedRank, call.message);
     case CALL_STATUS.timedOut:
       return timeout(call.failedRank, call.message, own, context.timeoutSeconds);
     case CALL_STATUS.cancelled:

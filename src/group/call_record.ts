@@ -50,7 +50,18 @@ const encoder = new TextEncoder();
 
 /** A record with defaults filled in. */
 export function recordOf(kind: CallKind, rank: number, rest: Partial<CallRecord> = {}): CallRecord {
-  return { kind, root: 0, tag: 0, sequence: 0, bytes: 0, ownBytes: 0, rank, label: "", failure: null, ...rest };
+  return {
+    kind,
+    root: 0,
+    tag: 0,
+    sequence: 0,
+    bytes: 0,
+    ownBytes: 0,
+    rank,
+    label: "",
+    failure: null,
+    ...rest,
+  };
 }
 
 /** Lays a record out. Of a long text the end is kept off. */

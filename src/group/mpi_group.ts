@@ -12,13 +12,23 @@ import {
   type MpiWorld,
   openMpi,
   runMpi,
+  watchMpi,
 } from "../../ffi/mpi.ts";
 import type { Shim } from "../../ffi/symbols.ts";
-import { DeviceError } from "../errors.ts";
-import { checkBlock, checkPeer, checkRank, checkScatter, checkTag, stringifyJson } from "./arguments.ts";
+import { DeviceError, type GroupError } from "../errors.ts";
+import {
+  checkBlock,
+  checkPeer,
+  checkRank,
+  checkScatter,
+  checkTag,
+  checkTimeout,
+  stringifyJson,
+} from "./arguments.ts";
 import { callFailure, rankFailure } from "./call_failure.ts";
 import { CallQueue } from "./call_queue.ts";
 import { type CallKind, type CallRecord, encodeRecord, recordOf } from "./call_record.ts";
+import type { GroupControl } from "./control.ts";
 import type { GroupBuffer, Json, ProcessGroup, RankStatus, ScatterSource } from "./process_group.ts";
 
 /** Options of {@linkcode MpiGroup.create}. */
@@ -38,11 +48,13 @@ interface CallParts {
   readonly send?: GroupBuffer;
   readonly receive?: GroupBuffer;
   readonly lengths?: BigUint64Array<ArrayBuffer>;
+  readonly compareOnly?: boolean;
 }
 
-/** Longest timeout: about three years, and exact in microseconds. */
-const MAX_TIMEOUT = 1e8;
 const encoder = new TextEncoder();
+
+/** The ranks of an MPI group as those of another one that moves the bytes itself. */
+export let mpiControl: (group: MpiGroup) => GroupControl;
 
 /** Memory of calls that failed: the library may still write there. */
 const abandoned: CallMemory[] = [];
@@ -80,7 +92,13 @@ export class MpiGroup implements ProcessGroup {
   readonly #queue = new CallQueue();
   #current: GroupCall | undefined;
 
-  private constructor(shim: Shim, world: MpiWorld, handle: MpiHandle, timeoutSeconds: number, staged: boolean) {
+  private constructor(
+    shim: Shim,
+    world: MpiWorld,
+    handle: MpiHandle,
+    timeoutSeconds: number,
+    staged: boolean,
+  ) {
     this.#shim = shim;
     this.#world = world;
     this.#handle = handle;
@@ -102,10 +120,7 @@ export class MpiGroup implements ProcessGroup {
    * @throws {RangeError} if `timeoutSeconds` is no positive number
    */
   static async create(options: MpiGroupOptions = {}): Promise<MpiGroup> {
-    const timeoutSeconds = options.timeoutSeconds ?? 300;
-    if (!(timeoutSeconds > 0 && timeoutSeconds <= MAX_TIMEOUT)) {
-      throw new RangeError(`timeoutSeconds must be more than 0 and at most ${MAX_TIMEOUT}, got ${timeoutSeconds}`);
-    }
+    const timeoutSeconds = checkTimeout(options.timeoutSeconds);
     const opened = await openLibrary();
     if (!opened.shim) throw new DeviceError(`Cannot use MPI: ${opened.reason}`, { library: "mpi" });
     const { shim } = opened;
@@ -127,7 +142,9 @@ export class MpiGroup implements ProcessGroup {
   split(color: number, key: number = this.rank): Promise<MpiGroup> {
     for (const [name, value] of [["color", color], ["key", key]] as const) {
       if (!Number.isInteger(value) || Math.abs(value) >= 2 ** 31 || (name === "color" && value < 0)) {
-        throw new RangeError(`The ${name} must be a whole number${name === "color" ? " from 0" : ""}, got ${value}`);
+        throw new RangeError(
+          `The ${name} must be a whole number${name === "color" ? " from 0" : ""}, got ${value}`,
+        );
       }
     }
     return this.#queue.run(async () => {
@@ -135,7 +152,11 @@ export class MpiGroup implements ProcessGroup {
       const { timeoutSeconds } = this;
       const create = (handle: MpiHandle) =>
         new MpiGroup(this.#shim, this.#world, handle, timeoutSeconds, this.#staged);
-      return await make(this.#handle, color, key, create, { shim: this.#shim, rank: this.rank, timeoutSeconds });
+      return await make(this.#handle, color, key, create, {
+        shim: this.#shim,
+        rank: this.rank,
+        timeoutSeconds,
+      });
     });
   }
 
@@ -170,7 +191,10 @@ export class MpiGroup implements ProcessGroup {
     checkBlock(block);
     checkPeer("source", source, this);
     checkTag(tag);
-    await this.#call("receive", { root: source, tag, bytes: block.byteLength }, { peer: source, receive: block });
+    await this.#call("receive", { root: source, tag, bytes: block.byteLength }, {
+      peer: source,
+      receive: block,
+    });
   }
 
   /** Waits until all ranks are here. */
@@ -220,6 +244,34 @@ export class MpiGroup implements ProcessGroup {
     return this.close();
   }
 
+  static {
+    mpiControl = (group) => ({
+      rank: group.rank,
+      size: group.size,
+      timeoutSeconds: group.timeoutSeconds,
+      meet: (record, peer, lengths = []) =>
+        group.#call(record.kind, record, {
+          ...(peer === undefined ? {} : { peer }),
+          lengths: BigUint64Array.from(lengths, BigInt),
+          compareOnly: true,
+        }),
+      allGather: (value, label) => group.allGather(value, label),
+      look: () => group.#look(),
+      fail: async (failure) => {
+        group.#queue.fail(failure);
+        await failMpi(group.#shim, group.#handle, failure.rank, failure.message);
+      },
+      close: () => group.close(),
+    });
+  }
+
+  #look(): GroupError | undefined {
+    const { rank, timeoutSeconds } = this;
+    const call = new GroupCall({ record: encodeRecord(this.#record("barrier")), timeoutSeconds });
+    if (!watchMpi(this.#shim, this.#handle, call)) return undefined;
+    return callFailure(call, { rank, library: "mpi", timeoutSeconds });
+  }
+
   #record(kind: CallKind, rest: Partial<CallRecord> = {}): CallRecord {
     return recordOf(kind, this.rank, rest);
   }
@@ -228,7 +280,8 @@ export class MpiGroup implements ProcessGroup {
     return this.#queue.run(() => this.#make(this.#record(kind, rest), parts));
   }
 
-  async #make(record: CallRecord, { peer, send, receive, lengths }: CallParts): Promise<void> {
+  async #make(record: CallRecord, parts: CallParts): Promise<void> {
+    const { peer, send, receive, lengths = new BigUint64Array(), compareOnly = false } = parts;
     const { timeoutSeconds } = this;
     const call = new GroupCall({
       record: encodeRecord(record),
@@ -238,7 +291,7 @@ export class MpiGroup implements ProcessGroup {
       ...(receive && { receive: callMemory(receive) }),
     });
     this.#current = call;
-    await runMpi(this.#shim, this.#handle, call, lengths ?? new BigUint64Array(), this.#staged);
+    await runMpi(this.#shim, this.#handle, call, { lengths, staged: this.#staged, compareOnly });
     this.#current = undefined;
     if (call.status !== CALL_STATUS.done) throw await this.#failed(call, record);
   }
@@ -272,7 +325,9 @@ async function make(
 
 /** Memory of a block, as a call needs it. */
 export function callMemory(block: GroupBuffer): CallMemory {
-  if (block instanceof Uint8Array) return { host: block, address: 0n, byteLength: block.byteLength, device: -1 };
+  if (block instanceof Uint8Array) {
+    return { host: block, address: 0n, byteLength: block.byteLength, device: -1 };
+  }
   const { devicePointer, byteLength, device } = block;
   return { host: null, address: devicePointer, byteLength, device };
 }

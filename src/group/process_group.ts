@@ -108,7 +108,9 @@ export class SingleGroup implements ProcessGroup {
     return this.#run(() => {
       const { block, lengths } = checkScatter(send, receive, root, this);
       if (lengths[0] !== receive.byteLength) {
-        throw new RangeError(`Cannot scatter: rank 0 gets ${lengths[0]} bytes and expects ${receive.byteLength}`);
+        throw new RangeError(
+          `Cannot scatter: rank 0 gets ${lengths[0]} bytes and expects ${receive.byteLength}`,
+        );
       }
       if (block instanceof Uint8Array && receive instanceof Uint8Array) {
         receive.set(block.subarray(0, receive.byteLength));

@@ -76,7 +76,7 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
   );
   const populates = direct && !job.lander;
   const extra = populates ? 2 : 1; // the call that waits for news, and the one that touches memory ahead
-  const calls = await take(1 + extra, wanted + extra);
+  const calls = await take(1 + extra, wanted + extra, signal);
   try {
     const lanes = calls - extra;
     const memory = await planMemory(job, lanes);

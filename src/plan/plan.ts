@@ -2,7 +2,7 @@
  * The plan of a load: segments, each a piece of a file with its place in memory, in the order in which the lanes
  * take them. Pure: no file is touched here.
  */
-import type { DType } from "../format/dtype.ts";
+import { type DType, dtypeBits } from "../format/dtype.ts";
 import { type Layout, layOut, type LayoutOptions, PAGE, type Placement, type Run } from "./layout.ts";
 import { castLength, type Level, requestBytes, type TensorRequest } from "./request.ts";
 
@@ -94,6 +94,11 @@ export function segmentBytes(segment: Segment): number {
   return segment.run * segment.outerCount * segment.innerCount;
 }
 
+/** Bytes of one cut of what is cast: whole elements, and whole words of what they become. */
+function castBlock(blockBytes: number, from: DType): number {
+  return dtypeBits(from) === 6 ? blockBytes - blockBytes % 12 : blockBytes;
+}
+
 /** Cuts a contiguous run at multiples of the block size in the file, so that inner blocks are whole pages. */
 function cutRange(
   segments: Segment[],
@@ -107,10 +112,11 @@ function cutRange(
   const cast = head.dtype !== head.target;
   const start = head.fileOffset;
   const stop = last.fileOffset + requestBytes(last);
+  const castStep = castBlock(blockBytes, head.dtype);
   let firstRequest = run.first;
   for (let at = start; at < stop;) {
     // A cast run is cut at multiples counted from its start: every cut then falls between elements.
-    const next = Math.min(stop, cast ? at + blockBytes : (Math.floor(at / blockBytes) + 1) * blockBytes);
+    const next = Math.min(stop, cast ? at + castStep : (Math.floor(at / blockBytes) + 1) * blockBytes);
     const offset = run.offset + castLength(at - start, head.dtype, head.target);
     const endOffset = run.offset + castLength(next - start, head.dtype, head.target);
     while (ends(placements[firstRequest]!) <= offset) firstRequest++;
@@ -178,13 +184,14 @@ function cutStrided(segments: Segment[], request: TensorRequest, run: Run, block
 /** Cuts each run of a strided request by itself. */
 function cutLongRuns(segments: Segment[], request: TensorRequest, run: Run, blockBytes: number): void {
   const length = castLength(request.run, request.dtype, request.target);
+  const step = request.dtype === request.target ? blockBytes : castBlock(blockBytes, request.dtype);
   let offset = run.offset;
   for (const start of starts(request.fileOffset, request.levels)) {
-    for (let at = 0; at < request.run; at += blockBytes) {
+    for (let at = 0; at < request.run; at += step) {
       segments.push({
         file: request.file,
         fileOffset: start + at,
-        run: Math.min(blockBytes, request.run - at),
+        run: Math.min(step, request.run - at),
         outerCount: 1,
         outerStride: 0,
         innerCount: 1,

@@ -4,6 +4,7 @@
 import { SafeTensorsError } from "../errors.ts";
 import { castBytes, castTarget } from "../format/cast.ts";
 import type { DType } from "../format/dtype.ts";
+import { compareLayout } from "../format/header_writer.ts";
 import { readFileHeader } from "../catalog.ts";
 import { SingleGroup } from "../group/process_group.ts";
 import { missingShard, type PathLike, PYTORCH, resolveInputs, toPath } from "../inputs.ts";
@@ -11,10 +12,11 @@ import { selectEngine } from "../lanes/select.ts";
 import { castLength } from "../plan/request.ts";
 import type { Progress } from "../options.ts";
 import { saveFile } from "../save.ts";
+import type { SavableTensor } from "../save/source.ts";
 import type { Source, SourceFile } from "../source/source.ts";
 import { type Checkpoint, type CheckpointTensor, readCheckpoint } from "./checkpoint.ts";
 import { byteReader, tensorBytes } from "./open.ts";
-import { tensorParts } from "./parts.ts";
+import { PartPool, tensorParts } from "./parts.ts";
 
 /** Options of {@linkcode convertPyTorch}. */
 export interface ConvertOptions {
@@ -75,7 +77,8 @@ export async function convertPyTorch(
   const { dtype, dryRun = false, validate = false, signal } = options;
   if (dtype !== undefined) castTarget("F32", dtype);
   const path = output === undefined ? defaultOutput(toPath(input)) : toPath(output);
-  const { source } = await selectEngine();
+  const engine = await selectEngine();
+  const { source } = engine;
   const opened = await openCheckpoints(source, input, signal);
   try {
     const { written, aliases, skipped } = opened;
@@ -83,7 +86,8 @@ export async function convertPyTorch(
     if (!dryRun) {
       const { maxShardBytes, overwrite = false, onProgress } = options;
       const shapes = written.map(({ tensor }) => tensor);
-      paths = (await saveFile(streamOf(written), path, {
+      const pool = new PartPool(engine);
+      paths = (await saveFile(streamOf(written, pool), path, {
         shapes,
         metadata: new Map([["format", "pt"], ...aliases]),
         overwrite,
@@ -92,7 +96,7 @@ export async function convertPyTorch(
         ...signal ? { signal } : {},
         ...onProgress ? { onProgress } : {},
       })).paths;
-      if (validate) await compare(source, paths, written, dtype, signal);
+      if (validate) await compare(source, paths, written, pool, dtype, signal);
     }
     return {
       paths,
@@ -116,7 +120,7 @@ interface Written {
 
 interface OpenedCheckpoints {
   readonly files: readonly SourceFile[];
-  /** Every tensor but the aliases, in the order of the files' bytes. */
+  /** Every tensor but the aliases, in the order of the state dict. */
   readonly written: readonly Written[];
   readonly aliases: ReadonlyMap<string, string>;
   readonly skipped: Checkpoint["skipped"];
@@ -154,10 +158,7 @@ async function openCheckpoints(
     for (const file of files) file.close();
     throw error;
   }
-  const written = byName.values().toArray().sort((a, b) =>
-    files.indexOf(a.file) - files.indexOf(b.file) || a.tensor.fileOffset - b.tensor.fileOffset
-  );
-  return { files, written, aliases, skipped };
+  return { files, written: [...byName.values()], aliases, skipped };
 }
 
 function duplicate(name: string, path: string, first: string): SafeTensorsError {
@@ -177,15 +178,19 @@ function checkIndex(
   }
 }
 
-async function* streamOf(written: readonly Written[]): AsyncGenerator<
-  readonly [
-    string,
-    { dtype: DType; shape: readonly number[]; parts(): AsyncGenerator<Uint8Array<ArrayBuffer>> },
-  ]
-> {
-  for (const { tensor, file } of written) {
+async function* streamOf(
+  written: readonly Written[],
+  pool: PartPool,
+): AsyncGenerator<readonly [string, SavableTensor], void, void> {
+  // In the order of the result, so that small tensors are gathered into large writes.
+  for (const { tensor, file } of written.toSorted((a, b) => compareLayout(a.tensor, b.tensor))) {
     const { name, dtype, shape } = tensor;
-    yield [name, { dtype, shape, parts: () => tensorParts(tensor, file) }];
+    yield [name, {
+      dtype,
+      shape,
+      parts: () => tensorParts(tensor, file, pool),
+      written: (part) => pool.giveBack(part),
+    }];
   }
 }
 
@@ -194,6 +199,7 @@ async function compare(
   source: Source,
   paths: readonly string[],
   written: readonly Written[],
+  pool: PartPool,
   dtype: DType | undefined,
   signal: AbortSignal | undefined,
 ): Promise<void> {
@@ -213,13 +219,14 @@ async function compare(
       const place = places.get(tensor.name);
       if (place?.dtype !== castTarget(tensor.dtype, dtype)) throw different(tensor.name);
       let { offset } = place;
-      for await (const part of tensorParts(tensor, file)) {
+      for await (const part of tensorParts(tensor, file, pool)) {
         signal?.throwIfAborted();
         const expected = cast(part, tensor.dtype, place.dtype);
-        const found = new Uint8Array(expected.byteLength);
+        const found = pool.take(expected.byteLength);
         await place.file.read(offset, found);
         if (!sameBytes(expected, found)) throw different(tensor.name);
         offset += found.byteLength;
+        for (const bytes of [part, found]) pool.giveBack(bytes);
       }
     }
   } finally {

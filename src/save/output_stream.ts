@@ -15,10 +15,12 @@ const SMALL = 2 ** 20;
 /** The bytes of one gathered block. */
 const GATHERED = 4 * 2 ** 20;
 
+/** Neighbours that will be one write. */
 interface Gathered {
   readonly output: OpenOutput;
   readonly offset: number;
-  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly parts: Uint8Array<ArrayBuffer>[];
+  readonly done: (() => void)[];
   length: number;
 }
 
@@ -41,7 +43,9 @@ export class OutputStream {
 
   /**
    * Takes bytes for a place in a file; resolves as soon as there is room for more. They must stay as they are until
-   * {@linkcode finish} or until the next place that does not follow has been taken.
+   * they are written.
+   *
+   * @param done called once they are written, or never will be
    */
   async put(
     output: OpenOutput,
@@ -49,15 +53,22 @@ export class OutputStream {
     offset: number,
     from: DType,
     to: DType,
+    done: () => void = () => {},
   ): Promise<void> {
-    if (from === to && bytes.byteLength < SMALL) return await this.#gather(output, bytes, offset);
+    if (from === to && bytes.byteLength < SMALL) return await this.#gather(output, bytes, offset, done);
     const scale = from === to ? 1 : dtypeBits(to) / dtypeBits(from);
+    let pieces = 1;
+    const pieceDone = () => {
+      if (--pieces === 0) done();
+    };
     for (let at = 0; at < bytes.byteLength;) {
       // Pieces that are not cast end at multiples of their size in the file: all but the first are whole pages.
       const stop = from === to ? at + PIECE - (offset + at) % PIECE : at + PIECE;
-      await this.#start(output, bytes.subarray(at, stop), offset + at * scale, from, to);
+      pieces++;
+      await this.#start(output, bytes.subarray(at, stop), offset + at * scale, from, to, pieceDone);
       at = stop;
     }
+    pieceDone();
   }
 
   /** Waits until everything is written; rejects with the first failure. */
@@ -72,12 +83,18 @@ export class OutputStream {
     await Promise.allSettled(this.#inFlight);
   }
 
-  async #gather(output: OpenOutput, bytes: Uint8Array<ArrayBuffer>, offset: number): Promise<void> {
+  async #gather(
+    output: OpenOutput,
+    bytes: Uint8Array<ArrayBuffer>,
+    offset: number,
+    done: () => void,
+  ): Promise<void> {
     const open = this.#gathered;
     const follows = open?.output === output && open.offset + open.length === offset;
-    if (!open || !follows || open.length + bytes.byteLength > GATHERED) await this.#flush();
-    this.#gathered ??= { output, offset, bytes: new Uint8Array(GATHERED), length: 0 };
-    this.#gathered.bytes.set(bytes, this.#gathered.length);
+    if (!follows || open.length + bytes.byteLength > GATHERED) await this.#flush();
+    this.#gathered ??= { output, offset, parts: [], done: [], length: 0 };
+    this.#gathered.parts.push(bytes);
+    this.#gathered.done.push(done);
     this.#gathered.length += bytes.byteLength;
   }
 
@@ -85,13 +102,9 @@ export class OutputStream {
     const gathered = this.#gathered;
     this.#gathered = undefined;
     if (!gathered) return;
-    await this.#start(
-      gathered.output,
-      gathered.bytes.subarray(0, gathered.length),
-      gathered.offset,
-      "U8",
-      "U8",
-    );
+    const { output, offset, parts, done } = gathered;
+    const bytes = parts.length === 1 ? parts[0]! : concatenate(parts, gathered.length);
+    await this.#start(output, bytes, offset, "U8", "U8", () => done.forEach((call) => call()));
   }
 
   async #start(
@@ -100,6 +113,7 @@ export class OutputStream {
     offset: number,
     from: DType,
     to: DType,
+    done: () => void,
   ): Promise<void> {
     while (this.#inFlight.size >= this.#limit) await Promise.race(this.#inFlight);
     if (this.#failure) throw this.#failure.error;
@@ -109,7 +123,20 @@ export class OutputStream {
       (error) => {
         this.#failure ??= { error };
       },
-    ).finally(() => this.#inFlight.delete(write));
+    ).finally(() => {
+      this.#inFlight.delete(write);
+      done();
+    });
     this.#inFlight.add(write);
   }
+}
+
+function concatenate(parts: readonly Uint8Array[], length: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.byteLength;
+  }
+  return bytes;
 }

@@ -24,6 +24,8 @@ export type SavableTensor =
   } | {
     /** The elements' bytes part by part, for what should not be in memory as a whole; parts hold whole elements. */
     parts(): AsyncIterable<Uint8Array<ArrayBuffer>>;
+    /** Called with a part once it is written: its memory can be used for the next one. */
+    written?(part: Uint8Array<ArrayBuffer>): void;
   });
 
 /** What is known of a tensor before its bytes come. */

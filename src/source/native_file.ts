@@ -11,6 +11,18 @@ import { HEAD_BYTES, type Source, type SourceFile } from "./source.ts";
 /** Bytes of one look at the page cache. */
 const WINDOW = 256 * 1024;
 
+/** What lanes read a file by, if not by the system's own calls. */
+export interface FileReader {
+  /** `fst_reader_kind` in native/plan.h. */
+  readonly kind: number;
+  /** Its handle there. */
+  readonly handle: bigint;
+  /** The lanes that it is made for; more than that cannot use it. */
+  readonly lanes: number;
+  /** Lets go of a file, before its descriptor is closed. */
+  release(fd: number): void;
+}
+
 /** A local file with a descriptor that lanes can read from. */
 export class NativeFile implements SourceFile {
   readonly path: string;
@@ -21,6 +33,7 @@ export class NativeFile implements SourceFile {
   #fd: number;
   #fdDirect = -1;
   #head: Uint8Array;
+  #reader: FileReader | null = null;
 
   /** Takes over the descriptor of an opened file. */
   constructor(shim: Shim, path: string, opened: Awaited<ReturnType<typeof openFile>>) {
@@ -39,6 +52,16 @@ export class NativeFile implements SourceFile {
 
   releaseHead(): void {
     this.#head = new Uint8Array();
+  }
+
+  /** What lanes read the file by; null: by the system's own calls. */
+  get reader(): FileReader | null {
+    return this.#reader;
+  }
+
+  /** Has lanes read the file by this from now on; it is let go of when the file is closed. */
+  readBy(reader: FileReader): void {
+    this.#reader = reader;
   }
 
   async read(offset: number, target: Uint8Array<ArrayBuffer>): Promise<void> {
@@ -61,6 +84,7 @@ export class NativeFile implements SourceFile {
    * page of a large file takes milliseconds); null where the system cannot tell.
    */
   cachedFraction(offset: number, length: number, windows: number): number | null {
+    if (this.#reader) return 1; // it does not read past the page cache, nor through it
     const step = Math.max(WINDOW, Math.floor(length / windows));
     let asked = 0, cached = 0;
     for (let at = 0; at < length; at += step) {
@@ -87,10 +111,13 @@ export class NativeFile implements SourceFile {
       size: this.size,
       mtimeSeconds: this.#mtimeSeconds,
       mtimeNanoseconds: this.#mtimeNanoseconds,
+      ...this.#reader && { reader: this.#reader },
     };
   }
 
   close(): void {
+    this.#reader?.release(this.#fd);
+    this.#reader = null;
     if (this.#fd >= 0) this.#shim.fst_file_close(this.#fd);
     if (this.#fdDirect >= 0) this.#shim.fst_file_close(this.#fdDirect);
     this.#fd = this.#fdDirect = -1;

@@ -2,7 +2,7 @@
  * Slices, against an element-by-element walk: eager and lazy must give the same, and lazy must read little.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type DType, fastsafeOpen, SafeTensorsError, type SliceIndex } from "../../mod.ts";
+import { type DType, fastsafeOpen, type ProcessGroup, SafeTensorsError, type SliceIndex } from "../../mod.ts";
 import { decode, encode } from "../support/floats.ts";
 import {
   assertBytes,
@@ -46,6 +46,11 @@ function walk(
   }
   const kept = picked.filter((_, dimension) => typeof all[dimension] !== "number");
   return { shape: kept.map((indices) => indices.length), bytes };
+}
+
+/** One rank of a group, as far as a model needs to know it. */
+function rankOf(rank: number, size: number): ProcessGroup {
+  return { rank, size } as ProcessGroup;
 }
 
 const CASES: readonly (readonly [shape: readonly number[], ...slices: SliceIndex[][]])[] = [
@@ -207,11 +212,11 @@ export function sliceTests(test: DefineTest): void {
     const [x] = await writeFile(path, [{ name: "x", dtype: "F16", shape: [7, 5] }]);
     for (const lazy of [false, true]) {
       for (const [rank, rows] of [[0, [0, 3]], [1, [3, 6]], [2, [6, 7]]] as const) {
-        await using model = await fastsafeOpen(path, { lazy, group: { rank, size: 3 } });
+        await using model = await fastsafeOpen(path, { lazy, group: rankOf(rank, 3) });
         const tensor = await model.getSharded("x", 0);
         assertBytes(tensor.bytes, walk(x!, [rows]).bytes, `rank ${rank}`);
       }
-      await using model = await fastsafeOpen(path, { lazy, group: { rank: 2, size: 4 } });
+      await using model = await fastsafeOpen(path, { lazy, group: rankOf(2, 4) });
       assertBytes((await model.getSharded("x", 1)).bytes, walk(x!, [null, [4, 5]]).bytes, "columns");
     }
   });

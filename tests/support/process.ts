@@ -2,11 +2,6 @@
  * What this process holds, as the kernel counts it.
  */
 
-/** Resident memory in bytes. */
-export function residentBytes(): number {
-  return Deno.memoryUsage().rss;
-}
-
 /** Open descriptors: all of them, or those of files below a folder. */
 export function openDescriptors(folder?: string): number {
   let count = 0;

@@ -5,7 +5,7 @@
  */
 
 /** What a suite may need. */
-export type Requirement = "native" | "real-data" | "sanitizers" | "unprivileged" | "direct";
+export type Requirement = "native" | "real-data" | "sanitizers" | "unprivileged" | "direct" | "webgpu";
 
 /** Whether the environment demands that suites with this need run. */
 export function isRequired(requirement: Requirement): boolean {

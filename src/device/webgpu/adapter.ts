@@ -3,8 +3,16 @@
  */
 import { DeviceError } from "../../errors.ts";
 
-/** A GPU that WebGPU offers, as {@linkcode doctor} reports it. */
-export interface GpuReport {
+/** What WebGPU offers, as {@linkcode doctor} reports it. */
+export interface WebGpuReport {
+  /** The GPU that the device "webgpu" is; null if there is none. */
+  readonly adapter: WebGpuAdapterReport | null;
+  /** Why there is none, and what to install; empty if there is one. */
+  readonly reason: string;
+}
+
+/** A GPU that WebGPU offers. */
+export interface WebGpuAdapterReport {
   /** What the driver calls it. */
   readonly name: string;
   /** Whether it is the processor that pretends to be a GPU. */
@@ -19,8 +27,7 @@ export interface GpuReport {
   readonly minStorageBufferOffsetAlignment: number;
 }
 
-/** What to do where there is no adapter. */
-export const NO_ADAPTER =
+const NO_ADAPTER =
   "no adapter was found: install the Vulkan driver of your GPU, or a software one (Debian: apt-get install " +
   "mesa-vulkan-drivers libvulkan1)";
 
@@ -30,11 +37,13 @@ async function findAdapter(): Promise<GPUAdapter | null> {
   return await gpu?.requestAdapter({ powerPreference: "high-performance" }) ?? null;
 }
 
-/** The GPU that {@linkcode requestGpuDevice} would take; null if there is none. */
-export async function describeGpu(): Promise<GpuReport | null> {
+/** Tells of the GPU that {@linkcode requestGpuDevice} would take. */
+export async function reportWebGpu(): Promise<WebGpuReport> {
   const adapter = await findAdapter();
-  if (!adapter) return null;
-  const { info, limits, features } = adapter;
+  return adapter ? { adapter: describe(adapter), reason: "" } : { adapter: null, reason: NO_ADAPTER };
+}
+
+function describe({ info, limits, features }: GPUAdapter): WebGpuAdapterReport {
   return {
     name: info.description || [info.vendor, info.architecture, info.device].join(" ").trim(),
     isSoftware: info.isFallbackAdapter,

@@ -65,6 +65,16 @@ fn narrowFnuz(pivot: u32, mantissa: u32, bias: u32) -> u32 {
   return select(((pivot >> 24u) & 0x80u) | code, 0u, code == 0u);
 }
 
+// From half way up the next power of two; below 2^-126, where 2^-127 is itself half way, from beyond it.
+fn narrowScale(magnitude: u32) -> u32 {
+  let exponent = magnitude >> 23u;
+  if (exponent == 0xffu) {
+    return 0xffu;
+  }
+  let part = (magnitude & 0x7fffffu) + select(0u, 1u, exponent > 0u);
+  return exponent + select(0u, 1u, part > 0x400000u);
+}
+
 // The F32 bits of an F64, cut off; the last bit is set if anything was lost.
 fn toOdd(low: u32, high: u32) -> u32 {
   let sign = high & 0x80000000u;
@@ -116,9 +126,9 @@ fn toSingle(low: u32, high: u32) -> u32 {
 
 /** A float dtype in a shader: what its code stands for as a pivot, and the code for a pivot. */
 interface ShaderFormat {
-  /** An expression for the pivot of \`code\`. */
+  /** An expression for the pivot of `code`. */
   readonly widen: string;
-  /** An expression for the code of \`pivot\`; null for what nothing is cast to. */
+  /** An expression for the code of `pivot`; null for what nothing is cast to. */
   readonly narrow: string | null;
 }
 
@@ -127,13 +137,16 @@ const IS_NAN = "(pivot & MAGNITUDE) > INFINITY";
 
 function subByte(signBit: number, mantissa: number, bias: number): ShaderFormat {
   const sign = 1 << signBit;
-  const widen = `((code & ${sign}u) << ${31 - signBit}u) | expand(code & ${sign - 1}u, ${mantissa}u, ${bias}u)`;
+  const widen = `((code & ${sign}u) << ${31 - signBit}u) | expand(code & ${
+    sign - 1
+  }u, ${mantissa}u, ${bias}u)`;
   return { widen, narrow: null };
 }
 
 function fnuz(mantissa: number, bias: number): ShaderFormat {
   return {
-    widen: `select(((code & 0x80u) << 24u) | expand(code & 0x7fu, ${mantissa}u, ${bias}u), NAN, code == 0x80u)`,
+    widen:
+      `select(((code & 0x80u) << 24u) | expand(code & 0x7fu, ${mantissa}u, ${bias}u), NAN, code == 0x80u)`,
     narrow: `narrowFnuz(pivot, ${mantissa}u, ${bias}u)`,
   };
 }
@@ -158,7 +171,8 @@ const FORMATS: Readonly<Partial<Record<DType, ShaderFormat>>> = {
   F8_E5M2FNUZ: fnuz(2, 16),
   F16: {
     widen: "widenHalf(code)",
-    narrow: `select(((pivot >> 16u) & 0x8000u) | min(nearest(pivot & MAGNITUDE, 10u, 15u), 0x7c00u), 0x7e00u, ${IS_NAN})`,
+    narrow:
+      `select(((pivot >> 16u) & 0x8000u) | min(nearest(pivot & MAGNITUDE, 10u, 15u), 0x7c00u), 0x7e00u, ${IS_NAN})`,
   },
   BF16: {
     widen: "code << 16u",
@@ -166,3 +180,128 @@ const FORMATS: Readonly<Partial<Record<DType, ShaderFormat>>> = {
   },
   F32: { widen: "code", narrow: `select(pivot, NAN, ${IS_NAN})` },
 };
+
+/** Statements that return the pivot of `element`, the one that F32 rounds to nearest where `exact`. */
+function readElement(from: DType, to: DType): string {
+  const bits = dtypeBits(from);
+  if (from === "F64") {
+    return `return ${to === "F32" ? "toSingle" : "toOdd"}(input[element * 2u], input[element * 2u + 1u]);`;
+  }
+  // Only an F6 can begin in one word and end in the next.
+  const rest = bits === 6 ? " | select(0u, input[bit / 32u + 1u] << (32u - bit % 32u), bit % 32u > 26u)" : "";
+  const mask = bits === 32 ? "" : ` & ${2 ** bits - 1}u`;
+  return `let bit = element * ${bits}u;
+  let code = ((input[bit / 32u] >> (bit % 32u))${rest})${mask};
+  return ${FORMATS[from]!.widen};`;
+}
+
+/** Statements that write a word of elements of 32 bits or less. */
+function writeElements(to: DType): string {
+  const bits = dtypeBits(to);
+  const bytes = bits / 8;
+  return `var value = 0u;
+  var mask = 0u;
+  for (var part = 0u; part < ${4 / bytes}u; part++) {
+    let element = (begin + i32(part * ${bytes}u)) / ${bytes};
+    if (begin + i32(part * ${bytes}u) >= 0 && element < count) {
+      value |= narrow(widen(u32(element))) << (part * ${bits}u);
+      mask |= ${bits === 32 ? "0xffffffffu" : `${2 ** bits - 1}u << (part * ${bits}u)`};
+    }
+  }
+  if (mask == 0xffffffffu) {
+    output[id.x] = value;
+  } else if (mask != 0u) {
+    output[id.x] = (output[id.x] & ~mask) | value;
+  }`;
+}
+
+/** Statements that write one half of an F64, which every pivot is a value of. */
+const WRITE_DOUBLE = `let element = begin / 8;
+  if (begin < 0 || element >= count) {
+    return;
+  }
+  let pivot = widen(u32(element));
+  let sign = pivot & 0x80000000u;
+  let magnitude = pivot & MAGNITUDE;
+  var low = 0u;
+  var high = sign;
+  if (magnitude > INFINITY) {
+    high = 0x7ff80000u;
+  } else if (magnitude == INFINITY) {
+    high = sign | 0x7ff00000u;
+  } else if (magnitude >= 0x800000u) {
+    low = magnitude << 29u;
+    high = sign | ((magnitude >> 3u) + (896u << 20u));
+  } else if (magnitude != 0u) {
+    let top = firstLeadingBit(magnitude);
+    let fraction = (magnitude << (23u - top)) & 0x7fffffu;
+    low = fraction << 29u;
+    high = sign | ((top + 874u) << 20u) | (fraction >> 3u);
+  }
+  output[id.x] = select(low, high, id.x % 2u == 1u);`;
+
+/** The text of the kernel for a pair. Its parameters: the byte of the first element in the target, and their count. */
+function castShader(from: DType, to: DType): string {
+  const narrow = to === "F64" ? "" : `fn narrow(pivot: u32) -> u32 {
+  return ${FORMATS[to]!.narrow};
+}
+`;
+  return `${PREAMBLE}${HELPERS}
+fn widen(element: u32) -> u32 {
+  ${readElement(from, to)}
+}
+${narrow}
+@compute @workgroup_size(${WORKGROUP})
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let begin = i32(id.x * 4u) - i32(parameter(0u));
+  let count = i32(parameter(1u));
+  ${to === "F64" ? WRITE_DOUBLE : writeElements(to)}
+}
+`;
+}
+
+/** Elements that are to be cast, and where they are to go. */
+export interface CastRange {
+  /** Element type of the source. */
+  readonly from: DType;
+  /** Element type of the target. */
+  readonly to: DType;
+  /** How many. */
+  readonly count: number;
+  /** Where they are; not the target. */
+  readonly source: GPUBuffer;
+  /** The byte of the first: a multiple of the device's alignment. */
+  readonly sourceOffset: number;
+  /** Where they go. */
+  readonly target: GPUBuffer;
+  /** The byte of the first there: a multiple of the element size. */
+  readonly targetOffset: number;
+}
+
+/** The dispatches that cast a range, each within the limits of the device. */
+export function* castDispatches(gpu: Gpu, range: CastRange): Generator<Dispatch> {
+  const { from, to, count, source, target } = range;
+  const { alignment, maxBindingBytes, maxWorkgroups } = gpu;
+  const [fromBits, toBits] = [dtypeBits(from), dtypeBits(to)];
+  const pipeline = gpu.pipeline(`cast ${from} to ${to}`, () => castShader(from, to));
+  const targetRoom = Math.min(maxBindingBytes, maxWorkgroups * WORKGROUP * 4) - alignment;
+  const most = Math.min(maxBindingBytes * 8 / fromBits, targetRoom * 8 / toBits);
+  const step = floorTo(most, alignment * 8); // so that each begins at a multiple of the alignment in the source
+  for (let start = 0; start < count; start += step) {
+    const elements = Math.min(step, count - start);
+    const at = range.targetOffset + start * toBits / 8;
+    const offset = floorTo(at, alignment);
+    const words = Math.ceil((at - offset + elements * toBits / 8) / 4);
+    yield {
+      pipeline,
+      source: {
+        buffer: source,
+        offset: range.sourceOffset + start * fromBits / 8,
+        size: Math.ceil(elements * fromBits / 32) * 4,
+      },
+      target: { buffer: target, offset, size: words * 4 },
+      parameters: [at - offset, elements],
+      words,
+    };
+  }
+}

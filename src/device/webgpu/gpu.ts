@@ -78,16 +78,23 @@ export class Gpu {
     }
     const errors = await Promise.allSettled(verdicts); // rejected where the device is lost
     this.lost.throwIfAborted();
-    const [memory, refusal, internal] = errors.map((error) => error.status === "fulfilled" ? error.value : null);
+    const [memory, refusal, internal] = errors.map((error) =>
+      error.status === "fulfilled" ? error.value : null
+    );
     if (memory) {
-      const message = `Cannot ${action}: the device has no memory for ${requested} bytes: load fewer names, or ` +
+      const message =
+        `Cannot ${action}: the device has no memory for ${requested} bytes: load fewer names, or ` +
         `dispose of tensors`;
       throw new OutOfMemoryError(message, requested, -1, { cause: memory });
     }
     const error = refusal ?? internal;
     if (error) {
       const codeName = error.constructor.name;
-      throw new DeviceError(`Cannot ${action}: ${error.message}`, { library: "webgpu", codeName, cause: error });
+      throw new DeviceError(`Cannot ${action}: ${error.message}`, {
+        library: "webgpu",
+        codeName,
+        cause: error,
+      });
     }
     return result;
   }

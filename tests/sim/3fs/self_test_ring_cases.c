@@ -220,14 +220,11 @@ static void goes_on_reading_what_was_destroyed(void) {
 
 static void sees_reads_that_overlap(void) {
   bench bench;
-  struct hf3fs_cqe results[2];
-  configure("FST_SIM_3FS_EARLY", "0");
+  configure("FST_SIM_3FS_EARLY", "0"); /* and they are never submitted: two workers would race */
   bench_open(&bench, 4, 0);
   prepare(&bench, 0, 0);
   CHECK(hf3fs_prep_io(&bench.ior, &bench.iov, true, bench.iov.base + PART - 1, bench.fd, 0, 2, NULL) >= 0);
   expect_violations("overlap", 1);
-  hf3fs_submit_ios(&bench.ior);
-  CHECK_EQUAL(wait_for(&bench, results, 2, 2, 5000), 2);
   bench_close(&bench);
 }
 

@@ -1,0 +1,87 @@
+/**
+ * The symbols of native/fst_usrbio.h, each parameter with its C declaration.
+ *
+ * Pointers to what the shim made are numbers here: nothing on this side reads there.
+ */
+
+/** 3FS: whatever waits for the library, the mount or a read is `nonblocking`. */
+export const USRBIO_SYMBOLS = {
+  fst_usrbio_find: {
+    parameters: [
+      "buffer", // fst_usrbio **library
+      "buffer", // char *message
+      "u64", // uint64_t size
+    ],
+    result: "i32",
+    nonblocking: true, // opening it starts threads and reads files
+  },
+  fst_usrbio_posix: { parameters: [], result: "u64" },
+  fst_usrbio_hints: {
+    parameters: [
+      "i32", // int32_t fd
+    ],
+    result: "i32",
+  },
+  fst_usrbio_is_3fs: {
+    parameters: [
+      "u64", // const fst_usrbio *library
+      "i32", // int32_t fd
+    ],
+    result: "i32",
+    nonblocking: true, // asks the file system
+  },
+  fst_usrbio_mount_point: {
+    parameters: [
+      "u64", // const fst_usrbio *library
+      "buffer", // const char *path
+      "buffer", // char *mount
+      "u64", // uint64_t size
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_usrbio_open: {
+    parameters: [
+      "u64", // const fst_usrbio *library
+      "buffer", // const char *mount_point
+      "buffer", // const fst_usrbio_options *options
+      "buffer", // fst_usrbio_mount **mount
+      "buffer", // char *message
+      "u64", // uint64_t size
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_usrbio_close: {
+    parameters: [
+      "u64", // fst_usrbio_mount *mount
+    ],
+    result: "void",
+  },
+  fst_usrbio_register: {
+    parameters: [
+      "u64", // const fst_usrbio *library
+      "i32", // int32_t fd
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_usrbio_deregister: {
+    parameters: [
+      "u64", // const fst_usrbio *library
+      "i32", // int32_t fd
+    ],
+    result: "void",
+  },
+  fst_usrbio_read: {
+    parameters: [
+      "u64", // fst_usrbio_mount *mount
+      "buffer", // const fst_usrbio_request *request
+      "buffer", // void *buffer
+      "buffer", // const uint32_t *stop
+      "buffer", // fst_usrbio_outcome *outcome
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+} as const satisfies Deno.ForeignLibraryInterface;

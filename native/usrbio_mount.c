@@ -1,0 +1,67 @@
+/* A mount and its rings: each is used by one thread at a time, and kept for the next. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "usrbio.h"
+
+int fst_usrbio_take(fst_usrbio_mount *mount, fst_usrbio_ring **ring) {
+  pthread_mutex_lock(&mount->mutex);
+  *ring = mount->idle;
+  if (*ring) mount->idle = (*ring)->next;
+  pthread_mutex_unlock(&mount->mutex);
+  if (*ring) return 0;
+  const char *failed;
+  return fst_usrbio_ring_new(mount->library, mount->mount_point, &mount->options, ring, &failed);
+}
+
+void fst_usrbio_give_back(fst_usrbio_mount *mount, fst_usrbio_ring *ring) {
+  if (ring->is_broken) {
+    fst_usrbio_ring_free(ring);
+    return;
+  }
+  pthread_mutex_lock(&mount->mutex);
+  ring->next = mount->idle;
+  mount->idle = ring;
+  pthread_mutex_unlock(&mount->mutex);
+}
+
+int32_t fst_usrbio_open(const fst_usrbio *library, const char *mount_point, const fst_usrbio_options *options,
+                        fst_usrbio_mount **result, char *message, uint64_t size) {
+  snprintf(message, size, "the options are not valid");
+  if (options->entries == 0 || options->entries > INT32_MAX || options->io_depth > 0) return -EINVAL;
+  if (options->ring_bytes == 0 || options->ring_bytes % 8192 != 0) return -EINVAL;
+  fst_usrbio_mount *mount = calloc(1, sizeof *mount);
+  if (!mount) return -ENOMEM;
+  if (strlen(mount_point) >= sizeof mount->mount_point) {
+    snprintf(message, size, "the mount point is longer than 255 bytes");
+    free(mount);
+    return -ENAMETOOLONG;
+  }
+  mount->library = library;
+  mount->options = *options;
+  strcpy(mount->mount_point, mount_point);
+  fst_usrbio_sweep();
+  const char *failed = NULL;
+  int status = fst_usrbio_ring_new(library, mount_point, options, &mount->idle, &failed);
+  if (status == 0) status = -pthread_mutex_init(&mount->mutex, NULL);
+  if (status == 0) {
+    *result = mount;
+    return 0;
+  }
+  snprintf(message, size, "%s failed", failed ? failed : "pthread_mutex_init");
+  if (mount->idle) fst_usrbio_ring_free(mount->idle);
+  free(mount);
+  return status;
+}
+
+void fst_usrbio_close(fst_usrbio_mount *mount) {
+  while (mount->idle) {
+    fst_usrbio_ring *ring = mount->idle;
+    mount->idle = ring->next;
+    fst_usrbio_ring_free(ring);
+  }
+  pthread_mutex_destroy(&mount->mutex);
+  free(mount);
+}

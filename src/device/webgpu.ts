@@ -1,0 +1,154 @@
+/**
+ * A GPU that WebGPU drives as a device: tensors in GPUBuffers.
+ *
+ * Bytes reach a GPUBuffer through the host only: WebGPU has no way to import memory, nor to let storage write into a
+ * buffer by itself.
+ */
+import { DeviceError, OutOfMemoryError, UseAfterCloseError } from "../errors.ts";
+import type { SliceLayout } from "../format/slices.ts";
+import type { Engine } from "../lanes/engine.ts";
+import { Turn } from "../lanes/turn.ts";
+import { planLoad } from "../plan/plan.ts";
+import { Readiness } from "../plan/readiness.ts";
+import type { TensorRequest } from "../plan/request.ts";
+import type { SourceFile } from "../source/source.ts";
+import type { HostTensor } from "../tensor/host_tensor.ts";
+import { holdWebGpuTensor, newWebGpuTensor, type WebGpuTensor } from "../tensor/webgpu_tensor.ts";
+import type { Device, DeviceLoad, LoadSettings } from "./device.ts";
+import { cutChunks } from "./webgpu/chunks.ts";
+import { Gpu } from "./webgpu/gpu.ts";
+import { GpuMemory } from "./webgpu/memory.ts";
+import { checkSize, joinTensors, sliceTensor, writeTensor } from "./webgpu/operations.ts";
+import { divideStaging, runUpload } from "./webgpu/upload.ts";
+
+/** How a WebGPU device loads. */
+export interface WebGpuSettings {
+  /** Flags of the tensors' buffers besides those that every one needs. */
+  readonly gpuBufferUsage: number;
+}
+
+/** Bytes of a buffer that tensors share at most; a larger tensor has one of its own. Smaller ones are freed sooner. */
+const SHARED_BUFFER = 2 * 2 ** 30;
+
+/** Tensors in GPUBuffers. */
+export class WebGpuDevice implements Device<WebGpuTensor> {
+  readonly name = "webgpu";
+  readonly castsSubByte = true;
+  readonly #engine: Engine;
+  readonly #gpu: Gpu;
+  readonly #usage: number;
+
+  private constructor(engine: Engine, gpu: Gpu, usage: number) {
+    this.#engine = engine;
+    this.#gpu = gpu;
+    this.#usage = usage;
+  }
+
+  /**
+   * Takes the user's device, or the one of this isolate.
+   *
+   * @throws {DeviceError} if there is none, or it was lost
+   */
+  static async find(
+    device: "webgpu" | GPUDevice,
+    engine: Engine,
+    settings: WebGpuSettings,
+  ): Promise<WebGpuDevice> {
+    const gpu = device === "webgpu" ? await Gpu.shared() : Gpu.of(device);
+    gpu.lost.throwIfAborted();
+    return new WebGpuDevice(engine, gpu, settings.gpuBufferUsage);
+  }
+
+  async start(
+    requests: readonly TensorRequest[],
+    files: readonly SourceFile[],
+    settings: LoadSettings,
+  ): Promise<DeviceLoad<WebGpuTensor>> {
+    const turn = new Turn();
+    const gpu = this.#gpu;
+    const staging = divideStaging(settings.stagingBytes);
+    const plan = planLoad(requests, {
+      blockBytes: Math.min(settings.blockBytes, staging.chunkBytes),
+      alignment: gpu.alignment,
+      maxAllocationBytes: Math.min(gpu.maxBufferBytes, SHARED_BUFFER),
+    });
+    for (const [index, { name }] of plan.requests.entries()) {
+      checkSize(
+        gpu,
+        { name, byteLength: plan.placements[index]!.byteLength },
+        `load tensor "${name}" to the GPU`,
+      );
+    }
+    await turn.pause();
+    const chunks = cutChunks(plan, staging.chunkBytes, gpu.alignment);
+    await turn.pause();
+    const memories = await GpuMemory.allocate(gpu, plan.allocations, "load", this.#usage);
+    const readiness = new Readiness(plan);
+    let holds = true;
+    const release = () => {
+      if (!holds) return;
+      holds = false;
+      for (const memory of memories) memory.drop();
+    };
+    const job = { gpu, engine: this.#engine, plan, chunks, files, memories, readiness, settings, staging };
+    const finished = runUpload(job);
+    // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
+    finished.catch((error) => {
+      readiness.fail(error);
+      // What the GPU has of it is worth nothing any more.
+      if (error instanceof DeviceError || error instanceof OutOfMemoryError) release();
+    });
+    return {
+      plan,
+      readiness,
+      finished,
+      tensor(request) {
+        const { name, target: dtype, shape } = plan.requests[request]!;
+        if (!holds) {
+          gpu.lost.throwIfAborted();
+          throw new UseAfterCloseError(`Cannot give out tensor "${name}": its load was closed`);
+        }
+        const { allocation, offset, byteLength } = plan.placements[request]!;
+        const memory = memories[allocation]!;
+        memory.hold();
+        // A tensor without bytes may stand at the very end, where nothing can be bound.
+        return newWebGpuTensor(memory, {
+          name,
+          dtype,
+          shape,
+          byteLength,
+          offset: byteLength === 0 ? 0 : offset,
+        });
+      },
+      release,
+    };
+  }
+
+  async fromHost(tensor: HostTensor): Promise<WebGpuTensor> {
+    return newWebGpuTensor(...await writeTensor(this.#gpu, tensor, this.#usage));
+  }
+
+  async slice(tensor: WebGpuTensor, layout: SliceLayout): Promise<WebGpuTensor> {
+    const memory = holdWebGpuTensor(tensor, "slice");
+    try {
+      return newWebGpuTensor(...await sliceTensor(memory, tensor, layout));
+    } finally {
+      memory.drop();
+    }
+  }
+
+  async concatenate(
+    name: string,
+    tensors: readonly WebGpuTensor[],
+    dimension: number,
+  ): Promise<WebGpuTensor> {
+    const memories: GpuMemory[] = [];
+    try {
+      for (const tensor of tensors) memories.push(holdWebGpuTensor(tensor, "join"));
+      const sources = tensors.map((tensor, index) => [memories[index]!, tensor] as const);
+      return newWebGpuTensor(...await joinTensors(name, sources, dimension));
+    } finally {
+      for (const memory of memories) memory.drop();
+    }
+  }
+}

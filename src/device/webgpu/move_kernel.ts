@@ -1,0 +1,179 @@
+/**
+ * Slices and joins on the GPU: by buffer copies where everything is whole words and there are few of them, else by a
+ * kernel that gathers bytes.
+ */
+import type { SliceLevel } from "../../format/slices.ts";
+import { type Dispatch, PARAMETER_WORDS, PREAMBLE, WORKGROUP } from "./dispatch.ts";
+import { floorTo, type Gpu } from "./gpu.ts";
+
+/** Bytes of one buffer that go to another: runs here, rows there. */
+export interface Move {
+  /** Where they come from; not the target. */
+  readonly source: GPUBuffer;
+  /** The first byte. */
+  readonly sourceOffset: number;
+  /** Bytes of one run. */
+  readonly run: number;
+  /** How the run repeats in the source, outermost first; none is one run. */
+  readonly levels: readonly SliceLevel[];
+  /** Where they go. */
+  readonly target: GPUBuffer;
+  /** The first byte of the first row. */
+  readonly targetOffset: number;
+  /** Bytes from one row of the target to the next, each of one run: the run's own length where they are dense. */
+  readonly pitch: number;
+}
+
+/** Words, or bytes, from many places of the source to the rows of the target; an invocation for each word there. */
+const SHADER = `${PREAMBLE}
+// Where a run begins in the source.
+fn start(index: u32) -> u32 {
+  var rest = index;
+  var at = parameter(4u);
+  for (var level = 0u; level < parameter(5u); level++) { // innermost first
+    let count = parameter(8u + level * 2u);
+    at += (rest % count) * parameter(9u + level * 2u);
+    rest /= count;
+  }
+  return at;
+}
+
+@compute @workgroup_size(${WORKGROUP})
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let first = parameter(0u);
+  let length = parameter(1u);
+  let pitch = parameter(2u);
+  let run = parameter(3u);
+  let isWords = parameter(6u) == 1u;
+  var value = 0u;
+  var mask = 0u;
+  for (var part = 0u; part < 4u; part++) {
+    let at = id.x * 4u + part;
+    if (at < first || at - first >= length) {
+      continue;
+    }
+    let column = (at - first) % pitch;
+    if (column >= run) {
+      continue;
+    }
+    let byte = start((at - first) / pitch) + column;
+    if (isWords) {
+      output[id.x] = input[byte / 4u];
+      return;
+    }
+    value |= ((input[byte / 4u] >> (byte % 4u * 8u)) & 0xffu) << (part * 8u);
+    mask |= 0xffu << (part * 8u);
+  }
+  if (mask == 0xffffffffu) {
+    output[id.x] = value;
+  } else if (mask != 0u) {
+    output[id.x] = (output[id.x] & ~mask) | value;
+  }
+}
+`;
+
+/** Levels that the parameters have room for. */
+const MAX_LEVELS = (PARAMETER_WORDS - 8) / 2;
+
+/** Copies up to this many cost less than the kernel. */
+const MAX_COPIES = 64;
+
+/** Bytes that a kernel counts in 32 bits with room to spare. */
+const MAX_SPAN = 2 ** 30;
+
+/** One copy between buffers. */
+export interface Copy {
+  /** The first byte in the source: a multiple of 4. */
+  readonly from: number;
+  /** The first byte in the target: a multiple of 4. */
+  readonly to: number;
+  /** How many: a multiple of 4. */
+  readonly byteLength: number;
+}
+
+/** The copies that make a move; null if a kernel should. */
+export function copiesOf(move: Move): Copy[] | null {
+  const { levels, run, pitch } = move;
+  const runs = levels.reduce((product, { count }) => product * count, 1);
+  if (!isWords(move) || runs > MAX_COPIES) return null;
+  return startsOf(levels, move.sourceOffset).map((from, row) => {
+    return { from, to: move.targetOffset + row * pitch, byteLength: run };
+  });
+}
+
+function isWords({ sourceOffset, run, levels, targetOffset, pitch }: Move): boolean {
+  return [sourceOffset, run, targetOffset, pitch, ...levels.map(({ stride }) => stride)].every((n) =>
+    n % 4 === 0
+  );
+}
+
+function startsOf(levels: readonly SliceLevel[], offset: number): number[] {
+  const [level, ...inner] = levels;
+  if (!level) return [offset];
+  return Array.from({ length: level.count }, (_, i) => startsOf(inner, offset + i * level.stride)).flat();
+}
+
+/** The dispatches that make a move, each within the limits of the device. */
+export function* moveDispatches(gpu: Gpu, move: Move): Generator<Dispatch> {
+  const { run, levels, pitch } = move;
+  const { alignment, maxBindingBytes } = gpu;
+  const rows = levels.reduce((product, { count }) => product * count, 1);
+  const sourceSpan = levels.reduce((span, { count, stride }) => span + (count - 1) * stride, run);
+  const targetSpan = (rows - 1) * pitch + run;
+  const room = Math.min(maxBindingBytes, MAX_SPAN) - alignment;
+  const targetRoom = Math.min(room, gpu.maxWorkgroups * WORKGROUP * 4 - alignment);
+  if (sourceSpan > room || targetSpan > targetRoom || levels.length > MAX_LEVELS) {
+    for (const half of halves(move)) yield* moveDispatches(gpu, half);
+    return;
+  }
+  const sourceBase = floorTo(move.sourceOffset, alignment);
+  const targetBase = floorTo(move.targetOffset, alignment);
+  const [sourceLead, targetLead] = [move.sourceOffset - sourceBase, move.targetOffset - targetBase];
+  const words = Math.ceil((targetLead + targetSpan) / 4);
+  yield {
+    pipeline: gpu.pipeline("move", () => SHADER),
+    source: { buffer: move.source, offset: sourceBase, size: Math.ceil((sourceLead + sourceSpan) / 4) * 4 },
+    target: { buffer: move.target, offset: targetBase, size: words * 4 },
+    parameters: [
+      targetLead,
+      targetSpan,
+      pitch,
+      run,
+      sourceLead,
+      levels.length,
+      isWords(move) ? 1 : 0,
+      0,
+      ...levels.toReversed().flatMap(({ count, stride }) => [count, stride]),
+    ],
+    words,
+  };
+}
+
+/** A move in two: by the outermost level, or through the middle of its one run. */
+function halves(move: Move): Move[] {
+  const { levels: [level, ...inner], run, pitch } = move;
+  if (!level) {
+    const half = floorTo(Math.ceil(run / 2), 4);
+    return [
+      { ...move, run: half, pitch: half },
+      {
+        ...move,
+        sourceOffset: move.sourceOffset + half,
+        targetOffset: move.targetOffset + half,
+        run: run - half,
+      },
+    ];
+  }
+  const half = level.count >> 1;
+  const rows = inner.reduce((product, { count }) => product * count, half);
+  const part = (count: number) => count > 1 ? [{ count, stride: level.stride }, ...inner] : inner;
+  return [
+    { ...move, levels: part(half) },
+    {
+      ...move,
+      levels: part(level.count - half),
+      sourceOffset: move.sourceOffset + half * level.stride,
+      targetOffset: move.targetOffset + rows * pitch,
+    },
+  ];
+}

@@ -1,0 +1,239 @@
+/**
+ * What is done with tensors that are on a GPU: each result is in a new buffer.
+ */
+import { DeviceError, SafeTensorsError } from "../../errors.ts";
+import { castSupported } from "../../format/cast.ts";
+import { type DType, dtypeBits } from "../../format/dtype.ts";
+import { joinLayout } from "../../format/join.ts";
+import type { SliceLayout } from "../../format/slices.ts";
+import { HostTensor } from "../../tensor/host_tensor.ts";
+import type { WebGpuTensorInit } from "../../tensor/webgpu_tensor.ts";
+import { castDispatches } from "./cast_kernel.ts";
+import { Dispatcher } from "./dispatch.ts";
+import type { Gpu } from "./gpu.ts";
+import { GpuMemory } from "./memory.ts";
+import { copiesOf, type Move, moveDispatches } from "./move_kernel.ts";
+import { PIECE, pieces } from "./pieces.ts";
+
+/** A tensor to work with: what it is, and where in its memory. */
+export interface GpuSource {
+  /** Its name. */
+  readonly name: string;
+  /** Element type. */
+  readonly dtype: DType;
+  /** Elements along each dimension. */
+  readonly shape: readonly number[];
+  /** Bytes of its elements. */
+  readonly byteLength: number;
+  /** Its first byte in the buffer. */
+  readonly byteOffset: number;
+}
+
+/** A tensor that was made: its memory, held once, and what it is. */
+export type GpuResult = [memory: GpuMemory, init: WebGpuTensorInit];
+
+/**
+ * Casts a tensor.
+ *
+ * @throws {SafeTensorsError} "UnsupportedCast" if there is no such cast
+ */
+export function castTensor(memory: GpuMemory, tensor: GpuSource, dtype: DType): Promise<GpuResult> {
+  const { name, shape } = tensor;
+  const action = `cast tensor "${name}" from ${tensor.dtype} to ${dtype}`;
+  if (!castSupported(tensor.dtype, dtype, true)) {
+    throw new SafeTensorsError("UnsupportedCast", `Cannot ${action}`, { tensor: name });
+  }
+  const { gpu } = memory;
+  const count = tensor.byteLength * 8 / dtypeBits(tensor.dtype);
+  const init = { name, dtype, shape, byteLength: count * dtypeBits(dtype) / 8 };
+  return fill(gpu, init, action, memory.buffer.usage, ({ buffer: target }) => {
+    using dispatcher = new Dispatcher(gpu);
+    dispatcher.run(castDispatches(gpu, {
+      from: tensor.dtype,
+      to: dtype,
+      count,
+      source: memory.buffer,
+      sourceOffset: tensor.byteOffset,
+      target,
+      targetOffset: 0,
+    }));
+  });
+}
+
+/** Copies a slice out of a tensor. */
+export function sliceTensor(memory: GpuMemory, tensor: GpuSource, layout: SliceLayout): Promise<GpuResult> {
+  const { name, dtype } = tensor;
+  const { shape, byteLength, run, levels } = layout;
+  return fill(
+    memory.gpu,
+    { name, dtype, shape, byteLength },
+    `slice tensor "${name}"`,
+    memory.buffer.usage,
+    ({ buffer: target }) => {
+      const sourceOffset = tensor.byteOffset + layout.offset;
+      runMoves(memory.gpu, [{
+        source: memory.buffer,
+        sourceOffset,
+        run,
+        levels,
+        target,
+        targetOffset: 0,
+        pitch: run,
+      }]);
+    },
+  );
+}
+
+/**
+ * Joins tensors along a dimension.
+ *
+ * @throws {SafeTensorsError} "MisalignedSlice" if it would cut a byte of a sub-byte dtype
+ */
+export function joinTensors(
+  name: string,
+  sources: readonly (readonly [GpuMemory, GpuSource])[],
+  dimension: number,
+): Promise<GpuResult> {
+  const { shape, byteLength, rows } = joinLayout(sources.map(([, tensor]) => tensor), dimension);
+  const [{ gpu, buffer }, { dtype }] = sources[0]!;
+  return fill(
+    gpu,
+    { name, dtype, shape, byteLength },
+    `join tensors to "${name}"`,
+    buffer.usage,
+    (target) => {
+      const pitch = byteLength / rows;
+      const moves: Move[] = [];
+      let column = 0;
+      for (const [memory, tensor] of sources) {
+        const run = tensor.byteLength / rows;
+        const move = { source: memory.buffer, sourceOffset: tensor.byteOffset, target: target.buffer, pitch };
+        const levels = rows > 1 ? [{ count: rows, stride: run }] : [];
+        if (run > 0) moves.push({ ...move, run, levels, targetOffset: column });
+        column += run;
+      }
+      runMoves(gpu, moves);
+    },
+  );
+}
+
+/** Brings a tensor from host memory, piece by piece. */
+export async function writeTensor(gpu: Gpu, tensor: HostTensor, usage: number): Promise<GpuResult> {
+  const { name, dtype, shape, byteLength, bytes } = tensor;
+  const action = `copy tensor "${name}" to the GPU`;
+  const [memory, init] = await fill(gpu, { name, dtype, shape, byteLength }, action, usage, () => {});
+  try {
+    for await (const [at, length] of pieces(byteLength)) {
+      const rest = length % 4;
+      await gpu.attempt(action, length, () => {
+        const { queue } = gpu.device;
+        queue.writeBuffer(memory.buffer, at, bytes, at, length - rest);
+        if (rest > 0) {
+          const word = new Uint8Array(4);
+          word.set(bytes.subarray(at + length - rest, at + length));
+          queue.writeBuffer(memory.buffer, at + length - rest, word);
+        }
+        queue.submit([]); // or the device would gather copies of all pieces
+      });
+    }
+    return [memory, init];
+  } catch (error) {
+    memory.drop();
+    throw error;
+  }
+}
+
+/** Copies a tensor to JavaScript memory, piece by piece. */
+export async function readTensor(memory: GpuMemory, tensor: GpuSource): Promise<HostTensor> {
+  const { name, dtype, shape, byteLength } = tensor;
+  const bytes = new Uint8Array(byteLength);
+  if (byteLength === 0) return new HostTensor(name, dtype, shape, bytes);
+  const { gpu } = memory;
+  const { device } = gpu;
+  const action = `copy tensor "${name}" to the host`;
+  const size = Math.min(PIECE, Math.ceil(byteLength / 4) * 4);
+  const staging = await gpu.attempt(action, size, () => {
+    return device.createBuffer({ size, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
+  });
+  try {
+    for await (const [at, length] of pieces(byteLength)) {
+      await gpu.attempt(action, 0, () => {
+        const encoder = device.createCommandEncoder();
+        encoder.copyBufferToBuffer(
+          memory.buffer,
+          tensor.byteOffset + at,
+          staging,
+          0,
+          Math.ceil(length / 4) * 4,
+        );
+        device.queue.submit([encoder.finish()]);
+      });
+      await staging.mapAsync(GPUMapMode.READ);
+      bytes.set(new Uint8Array(staging.getMappedRange(), 0, length), at);
+      staging.unmap();
+    }
+  } catch (error) {
+    gpu.lost.throwIfAborted();
+    throw error;
+  } finally {
+    staging.destroy();
+  }
+  return new HostTensor(name, dtype, shape, bytes);
+}
+
+/** What a tensor without an offset is: it has a buffer of its own. */
+type NewTensor = Omit<WebGpuTensorInit, "offset">;
+
+/**
+ * A tensor in a new buffer, once the work that fills it has been handed to the queue.
+ *
+ * @throws {OutOfMemoryError} if the device has no memory for it
+ * @throws {DeviceError} if the device refuses, or has no buffer that is large enough
+ */
+async function fill(
+  gpu: Gpu,
+  init: NewTensor,
+  action: string,
+  usage: number,
+  work: (target: GpuMemory) => void,
+): Promise<GpuResult> {
+  checkSize(gpu, init, action);
+  const [memory] = await GpuMemory.allocate(gpu, [init.byteLength], action, usage);
+  try {
+    if (init.byteLength > 0) await gpu.attempt(action, init.byteLength, () => work(memory!));
+  } catch (error) {
+    memory!.drop();
+    throw error;
+  }
+  return [memory!, { ...init, offset: 0 }];
+}
+
+/**
+ * Checks that a buffer of the device can hold a tensor.
+ *
+ * @throws {DeviceError} if not
+ */
+export function checkSize(gpu: Gpu, tensor: { name: string; byteLength: number }, action: string): void {
+  if (tensor.byteLength <= gpu.maxBufferBytes) return;
+  const message =
+    `Cannot ${action}: it has ${tensor.byteLength} bytes, and a buffer of this device at most ` +
+    `${gpu.maxBufferBytes} (maxBufferSize): load it with lazy: true and getSlice, part by part`;
+  throw new DeviceError(message, { library: "webgpu", codeName: "maxBufferSize" });
+}
+
+function runMoves(gpu: Gpu, moves: readonly Move[]): void {
+  const { device } = gpu;
+  const encoder = device.createCommandEncoder();
+  const gathered: Move[] = [];
+  for (const move of moves) {
+    const copies = copiesOf(move);
+    if (!copies) gathered.push(move);
+    for (const { from, to, byteLength } of copies ?? []) {
+      encoder.copyBufferToBuffer(move.source, from, move.target, to, byteLength);
+    }
+  }
+  device.queue.submit([encoder.finish()]);
+  if (gathered.length === 0) return;
+  using dispatcher = new Dispatcher(gpu);
+  dispatcher.run(gathered.flatMap((move) => [...moveDispatches(gpu, move)]));
+}

@@ -1,0 +1,25 @@
+/**
+ * Transfers in pieces: no call to the device holds the event loop, or the memory that it copies through, for longer.
+ */
+import { setImmediate } from "node:timers";
+
+/**
+ * Bytes of one piece. `writeBuffer` copies through memory of its own that the next submission frees: pieces of this
+ * size go at full speed, where one call for gigabytes is slow and needs as much memory again.
+ */
+export const PIECE = 16 * 2 ** 20;
+
+/** The pieces of so many bytes as `[offset, length]`, with a turn of the event loop after each. */
+export async function* pieces(
+  byteLength: number,
+): AsyncGenerator<[offset: number, length: number], void, void> {
+  for (let at = 0; at < byteLength; at += PIECE) {
+    yield [at, Math.min(PIECE, byteLength - at)];
+    await turn();
+  }
+}
+
+/** Lets everything else that waits have its turn; a timer of 0 would take a millisecond. */
+export function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

@@ -1,0 +1,290 @@
+/**
+ * A process group over NCCL: device memory between ranks, at the speed of their links.
+ */
+import { CALL_STATUS, GroupCall } from "../../ffi/group_call.ts";
+import { openLibrary } from "../../ffi/library.ts";
+import { freeNcclGroup, makeNcclGroup, makeNcclId, openNccl, runNccl } from "../../ffi/nccl.ts";
+import type { Shim } from "../../ffi/symbols.ts";
+import { DeviceError, type GroupError } from "../errors.ts";
+import {
+  checkBlock,
+  checkPeer,
+  checkRank,
+  checkScatter,
+  checkTag,
+  checkTimeout,
+  deviceMemory,
+  stringifyJson,
+} from "./arguments.ts";
+import { callFailure, rankFailure } from "./call_failure.ts";
+import { CallQueue } from "./call_queue.ts";
+import { type CallKind, type CallRecord, encodeRecord, recordOf } from "./call_record.ts";
+import type { GroupControl } from "./control.ts";
+import { launchPlace } from "./launcher.ts";
+import { callMemory, mpiControl, type MpiGroup } from "./mpi_group.ts";
+import type { GroupBuffer, Json, ProcessGroup, RankStatus, ScatterSource } from "./process_group.ts";
+import { meetOverTcp } from "./tcp_meeting.ts";
+
+/** Options of {@linkcode NcclGroup.create}. */
+export interface NcclGroupOptions {
+  /** The ranks, where MPI has started them. Default: as the launcher says, see {@linkcode NcclGroup.create}. */
+  group?: MpiGroup;
+  /** Number of this rank's CUDA device. Default: its number among the processes of this machine. */
+  device?: number;
+  /** This process's number, from 0. Default `RANK`. */
+  rank?: number;
+  /** How many there are. Default `WORLD_SIZE`. */
+  size?: number;
+  /** Where rank 0 can be met: a host name or address. Default `MASTER_ADDR`. */
+  address?: string;
+  /** The port there. Default `MASTER_PORT`, or the next one where torchrun itself uses that. */
+  port?: number;
+  /** How long, in seconds, a call may take before it rejects. Default 300. */
+  timeoutSeconds?: number;
+}
+
+/** Bytes on their way, and what to tell of them. */
+interface CallParts {
+  readonly peer?: number;
+  readonly send?: GroupBuffer;
+  readonly receive?: GroupBuffer;
+  readonly lengths?: readonly number[];
+}
+
+/** How often, in milliseconds, other ranks are looked at while bytes move. */
+const LOOK_MS = 20;
+
+/** Ranks that each have a CUDA device of their own. Only device memory is moved. */
+export class NcclGroup implements ProcessGroup {
+  /** Always "nccl". */
+  readonly kind = "nccl";
+  /** This process's number, from 0. */
+  readonly rank: number;
+  /** How many there are. */
+  readonly size: number;
+  /** Number of this rank's CUDA device. */
+  readonly device: number;
+  readonly #shim: Shim;
+  readonly #control: GroupControl;
+  readonly #comm: bigint;
+  readonly #queue = new CallQueue();
+  #current: GroupCall | undefined;
+
+  private constructor(shim: Shim, control: GroupControl, comm: bigint, device: number) {
+    this.#shim = shim;
+    this.#control = control;
+    this.#comm = comm;
+    this.rank = control.rank;
+    this.size = control.size;
+    this.device = device;
+  }
+
+  /**
+   * Makes a group of all ranks; every one of them calls it. They find each other through an {@linkcode MpiGroup}, or by
+   * TCP at rank 0's address, as torchrun gives it: `RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `MASTER_ADDR`, `MASTER_PORT`. The
+   * library is the one that `FASTSAFETENSORS_NCCL_LIB` names, else the system's or that of a Python package.
+   *
+   * @throws {DeviceError} if there is no NCCL or CUDA
+   * @throws {GroupError} if another rank does not come, or fails
+   * @throws {TypeError} if nothing says where the ranks meet
+   */
+  static async create(options: NcclGroupOptions = {}): Promise<NcclGroup> {
+    const timeoutSeconds = checkTimeout(options.timeoutSeconds);
+    const opened = await openLibrary();
+    if (!opened.shim) throw new DeviceError(`Cannot use NCCL: ${opened.reason}`, { library: "nccl" });
+    const { shim } = opened;
+    const library = await openNccl(shim);
+    const { control, localRank } = await meet(options, timeoutSeconds);
+    const device = options.device ?? localRank;
+    try {
+      const refusal = "reason" in library ? `Cannot use NCCL: ${library.reason}` : null;
+      const failure = refusal ??
+        (Number.isInteger(device) && device >= 0 ? null : `There is no device ${device}`);
+      await control.meet(recordOf("agree", control.rank, { label: "NcclGroup.create()", failure }));
+      return new NcclGroup(shim, control, await makeComm(shim, control, device), device);
+    } catch (error) {
+      await control.close();
+      if (!("reason" in library)) throw error;
+      throw new DeviceError(`Cannot use NCCL: ${library.reason}`, { library: "nccl", cause: error });
+    }
+  }
+
+  /** Copies the root's block to those of all other ranks, which have the same length. */
+  async broadcast(block: GroupBuffer, root: number, label = ""): Promise<void> {
+    this.#check("broadcast", block);
+    checkRank("root", root, this.size);
+    await this.#move("broadcast", { root, label, bytes: block.byteLength }, { receive: block });
+  }
+
+  /** Hands each rank its part of the root's block. */
+  async scatter(send: ScatterSource | null, receive: GroupBuffer, root: number, label = ""): Promise<void> {
+    const { block, lengths } = checkScatter(send, receive, root, this);
+    this.#check("scatter", receive);
+    if (send) this.#check("scatter", block);
+    await this.#move("scatter", { root, label, ownBytes: receive.byteLength }, {
+      receive,
+      lengths,
+      ...(send && { send: block }),
+    });
+  }
+
+  /** Sends a block to one other rank, and is done when that has received it. */
+  async send(block: GroupBuffer, destination: number, tag = 0): Promise<void> {
+    this.#check("send", block);
+    checkPeer("destination", destination, this);
+    checkTag(tag);
+    const record = { root: this.rank, tag, bytes: block.byteLength };
+    await this.#move("send", record, { peer: destination, send: block });
+  }
+
+  /** Receives what another rank sends: as many bytes as the block has. */
+  async receive(block: GroupBuffer, source: number, tag = 0): Promise<void> {
+    this.#check("receive", block);
+    checkPeer("source", source, this);
+    checkTag(tag);
+    await this.#move("receive", { root: source, tag, bytes: block.byteLength }, {
+      peer: source,
+      receive: block,
+    });
+  }
+
+  /** Waits until all ranks are here. */
+  async barrier(label = ""): Promise<void> {
+    await this.#queue.run(() => this.#guard(this.#control.meet(recordOf("barrier", this.rank, { label }))));
+  }
+
+  /** Says how this rank is doing; rejects on every rank if any has failed. */
+  async agree(status: RankStatus, label = ""): Promise<void> {
+    const record = recordOf("agree", this.rank, { label, failure: status.ok ? null : status.message });
+    await this.#queue.run(async () => {
+      try {
+        await this.#control.meet(record);
+      } catch (error) {
+        if (this.#control.look()) this.#end(error as Error);
+        throw error;
+      }
+    });
+  }
+
+  /** Gathers one small value from each rank, in the order of their ranks. */
+  async allGather(value: Json, label = ""): Promise<Json[]> {
+    stringifyJson(value);
+    return await this.#queue.run(() => this.#guard(this.#control.allGather(value, label)));
+  }
+
+  /** Ends the group for all ranks, whose calls then reject with this reason. */
+  async abort(reason: string): Promise<void> {
+    if (this.#queue.failure) return;
+    const failure = rankFailure(this.rank, reason);
+    this.#end(failure);
+    await this.#control.fail(failure);
+  }
+
+  /** Leaves the group when the calls made so far are done. */
+  async close(): Promise<void> {
+    await this.#queue.close(async () => {
+      await freeNcclGroup(this.#shim, this.#comm, this.#queue.failure !== undefined);
+      await this.#control.close();
+    });
+  }
+
+  /** As {@linkcode NcclGroup.close}. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** NCCL reaches the memory of the communicator's device only. */
+  #check(what: CallKind, block: GroupBuffer): void {
+    checkBlock(block);
+    const memory = deviceMemory(block);
+    if (memory && memory.device === this.device) return;
+    throw new DeviceError(
+      memory
+        ? `Cannot ${what} memory of cuda:${memory.device} over NCCL: this rank's group is on cuda:${this.device}`
+        : `Cannot ${what} host memory over NCCL: copy it to cuda:${this.device} first, or use an MpiGroup`,
+      { library: "nccl" },
+    );
+  }
+
+  #move(kind: CallKind, rest: Partial<CallRecord>, parts: CallParts): Promise<void> {
+    return this.#queue.run(async () => {
+      const { peer, send, receive, lengths = [] } = parts;
+      const record = recordOf(kind, this.rank, rest);
+      await this.#guard(this.#control.meet(record, peer, lengths));
+      const call = new GroupCall({
+        record: encodeRecord(record),
+        timeoutSeconds: this.#control.timeoutSeconds,
+        ...(peer === undefined ? {} : { peer }),
+        ...(send && { send: callMemory(send) }),
+        ...(receive && { receive: callMemory(receive) }),
+      });
+      await this.#run(call, BigUint64Array.from(lengths, BigInt));
+    });
+  }
+
+  async #run(call: GroupCall, lengths: BigUint64Array<ArrayBuffer>): Promise<void> {
+    let gone: GroupError | undefined;
+    const timer = setInterval(() => {
+      gone ??= this.#control.look();
+      if (gone) call.cancel();
+    }, LOOK_MS);
+    this.#current = call;
+    await runNccl(this.#shim, this.#comm, call, lengths);
+    this.#current = undefined;
+    clearInterval(timer);
+    if (call.status === CALL_STATUS.done) return;
+    if (this.#queue.failure) throw this.#queue.failure;
+    const { timeoutSeconds } = this.#control;
+    const failure = gone ?? callFailure(call, { rank: this.rank, library: "nccl", timeoutSeconds });
+    this.#end(failure);
+    if (!gone) await this.#control.fail(failure);
+    throw failure;
+  }
+
+  /** After a failure of the ranks there is no further call. */
+  async #guard<T>(call: Promise<T>): Promise<T> {
+    try {
+      return await call;
+    } catch (error) {
+      this.#end(error as Error);
+      throw error;
+    }
+  }
+
+  #end(failure: Error): void {
+    this.#queue.fail(failure);
+    this.#current?.cancel();
+  }
+}
+
+async function meet(
+  options: NcclGroupOptions,
+  timeoutSeconds: number,
+): Promise<{ control: GroupControl; localRank: number }> {
+  if (!options.group) {
+    const place = launchPlace(options);
+    return { control: await meetOverTcp(place, timeoutSeconds), localRank: place.localRank };
+  }
+  const group = await options.group.split(0);
+  const hosts = await group.allGather(Deno.hostname());
+  const localRank = hosts.slice(0, group.rank).filter((host) => host === hosts[group.rank]).length;
+  return { control: mpiControl(group), localRank };
+}
+
+async function makeComm(shim: Shim, control: GroupControl, device: number): Promise<bigint> {
+  const { rank, size, timeoutSeconds } = control;
+  const place = { host: null, address: 0n, byteLength: 0, device };
+  const call = new GroupCall({ record: encodeRecord(recordOf("split", rank)), timeoutSeconds, send: place });
+  const own = rank === 0 ? await makeNcclId(shim, call) : new Uint8Array();
+  const [id] = await control.allGather(own.toBase64(), "NCCL id");
+  if (call.status === CALL_STATUS.done) {
+    const watch = setInterval(() => control.look() && call.cancel(), LOOK_MS);
+    const comm = await makeNcclGroup(shim, Uint8Array.fromBase64(id as string), rank, size, call);
+    clearInterval(watch);
+    if (comm !== null) return comm;
+  }
+  const gone = control.look();
+  const failure = gone ?? callFailure(call, { rank, library: "nccl", timeoutSeconds });
+  if (!gone) await control.fail(failure);
+  throw failure;
+}

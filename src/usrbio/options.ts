@@ -1,0 +1,90 @@
+/**
+ * The options of reading through 3FS' rings: their meaning, their defaults and their limits.
+ */
+import type { RingOptions } from "../../ffi/usrbio.ts";
+
+/** How files on 3FS are read. */
+export interface UsrbioOptions {
+  /** Requests in one ring, 1 to 4096; each lane has a ring. Default 64. */
+  entries?: number;
+  /**
+   * 0: requests are worked off as they come; -n: at most n at a time. A positive depth would hold requests back until
+   * so many are queued, and the last ones for ever: it is refused. Default 0.
+   */
+  ioDepth?: number;
+  /** Memory in bytes that is read to, shared with 3FS, all lanes together: 1 MiB to 16 GiB. Default 64 MiB. */
+  bufferBytes?: number;
+  /** The memory node of that memory; -1: wherever. Default -1. */
+  numa?: number;
+  /** Seconds in which no request completes until a load gives up; 0: never. Default 30. */
+  timeoutSeconds?: number;
+  /** Only files on the 3FS that is mounted here are read through it. Default: on any. */
+  mountPoint?: string;
+}
+
+/** {@linkcode UsrbioOptions} with defaults filled in and everything checked. */
+export interface CheckedUsrbioOptions {
+  readonly entries: number;
+  readonly ioDepth: number;
+  readonly bufferBytes: number;
+  readonly numa: number;
+  readonly timeoutSeconds: number;
+  readonly mountPoint: string | undefined;
+}
+
+/** The least memory of a ring, in bytes: room for two halves of a few pages. */
+const LEAST_RING = 128 * 1024;
+
+/** The ring's memory is cut into two halves of whole pages. */
+const RING_STEP = 8192;
+
+/**
+ * Checks options and fills in defaults.
+ *
+ * @throws {TypeError} if a value is not of its type
+ * @throws {RangeError} if a number is outside its limits
+ */
+export function checkUsrbioOptions(options: UsrbioOptions = {}): CheckedUsrbioOptions {
+  const { mountPoint } = options;
+  if (mountPoint !== undefined && (typeof mountPoint !== "string" || !mountPoint.startsWith("/"))) {
+    throw new TypeError(`usrbio.mountPoint must be an absolute path, got ${JSON.stringify(mountPoint)}`);
+  }
+  return {
+    entries: whole("entries", options.entries, 64, 1, 4096),
+    ioDepth: whole("ioDepth", options.ioDepth, 0, -4096, 0),
+    bufferBytes: whole("bufferBytes", options.bufferBytes, 64 * 2 ** 20, 2 ** 20, 16 * 2 ** 30),
+    numa: whole("numa", options.numa, -1, -1, 1023),
+    timeoutSeconds: number("timeoutSeconds", options.timeoutSeconds, 30, 0, 86_400),
+    mountPoint: mountPoint?.replace(/(?<=.)\/+$/, ""),
+  };
+}
+
+/** The rings that these options make for so many lanes. */
+export function ringOptions(options: CheckedUsrbioOptions, lanes: number): RingOptions {
+  const share = Math.floor(options.bufferBytes / lanes / RING_STEP) * RING_STEP;
+  return {
+    entries: options.entries,
+    ioDepth: options.ioDepth,
+    ringBytes: Math.max(LEAST_RING, share),
+    numa: options.numa,
+    timeoutMilliseconds: Math.ceil(options.timeoutSeconds * 1000),
+  };
+}
+
+/** The most lanes that there is memory for. */
+export function mostRings(options: CheckedUsrbioOptions): number {
+  return Math.floor(options.bufferBytes / LEAST_RING);
+}
+
+function whole(name: string, value: unknown, byDefault: number, least: number, most: number): number {
+  const checked = number(name, value, byDefault, least, most);
+  if (Number.isInteger(checked)) return checked;
+  throw new RangeError(`usrbio.${name} must be a whole number from ${least} to ${most}, got ${checked}`);
+}
+
+function number(name: string, value: unknown, byDefault: number, least: number, most: number): number {
+  if (value === undefined) return byDefault;
+  if (typeof value !== "number") throw new TypeError(`usrbio.${name} must be a number, got ${typeof value}`);
+  if (value >= least && value <= most) return value;
+  throw new RangeError(`usrbio.${name} must be a number from ${least} to ${most}, got ${value}`);
+}

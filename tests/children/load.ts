@@ -1,0 +1,9 @@
+/**
+ * A program of its own, for process_test.ts: loads a file and prints which way it went, and the sum of its bytes.
+ */
+import { fastsafeOpen } from "../../mod.ts";
+
+await using model = await fastsafeOpen(Deno.args[0]!);
+let sum = 0;
+for await (const [, tensor] of model) for (const byte of tensor.bytes) sum += byte;
+console.log(JSON.stringify({ path: model.stats().path, sum }));

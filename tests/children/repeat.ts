@@ -1,0 +1,77 @@
+/**
+ * A program of its own, for leak_test.ts: loads again and again, well and badly, and prints what it holds after a
+ * warm-up and at the end. Arguments: the engine, a folder with a model, how often.
+ */
+import { useLibrary } from "../../ffi/library.ts";
+import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "../../mod.ts";
+import { openDescriptors, threadCount } from "../support/process.ts";
+
+declare const gc: () => void;
+
+const [engine, folder, rounds] = Deno.args as [string, string, string];
+if (engine === "portable") {
+  useLibrary(null);
+  console.warn = () => {};
+}
+
+async function expectError(act: () => Promise<unknown>): Promise<void> {
+  try {
+    await act();
+  } catch {
+    return;
+  }
+  throw new Error("This should have failed");
+}
+
+/** One load of each kind that there is, by turns. */
+const ACTS: readonly (() => Promise<unknown>)[] = [
+  async () => {
+    await using model = await fastsafeOpen(folder);
+    for await (const _ of model);
+  },
+  async () => {
+    await using model = await fastsafeOpen(folder, { lazy: true, dtype: "F32" });
+    await Promise.all(model.keys().map((name) => model.getTensor(name)));
+    await model.getSlice(model.keys()[0]!, [0, 5]);
+  },
+  async () => {
+    const model = await fastsafeOpen(folder, { blockBytes: 4096, maxThreads: 1 });
+    await model.close();
+  },
+  async () => {
+    const controller = new AbortController();
+    await using model = await fastsafeOpen(folder, { blockBytes: 4096, signal: controller.signal });
+    controller.abort();
+    await model.whenLoaded().catch(() => {});
+  },
+  async () => {
+    for await (const _ of new ParallelLoader(null, folder, { maxBytesInFlight: 50_000 }).iterateWeights()) {
+      break;
+    }
+  },
+  async () => {
+    await using loader = new SafeTensorsFileLoader();
+    await loader.addFilenames({ 0: `${folder}/model-00001-of-00002.safetensors` });
+    await using buffer = await loader.copyFilesToDevice();
+    await buffer.asDict();
+  },
+  () => expectError(() => fastsafeOpen([`${folder}/model-00001-of-00002.safetensors`, `${folder}/missing`])),
+  () => expectError(() => fastsafeOpen(`${folder}/truncated`)),
+];
+
+async function held(): Promise<Record<string, number>> {
+  for (let turn = 0; turn < 3; turn++) {
+    gc();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  const { rss, heapUsed, external } = Deno.memoryUsage();
+  // Deno opens its own caches when it feels like it.
+  const descriptors = openDescriptors() - openDescriptors(Deno.env.get("DENO_DIR"));
+  return { rss, heapUsed, external, descriptors, threads: threadCount() };
+}
+
+const total = Number(rounds);
+for (let round = 0; round < total / 4; round++) await ACTS[round % ACTS.length]!();
+const before = await held();
+for (let round = 0; round < total; round++) await ACTS[round % ACTS.length]!();
+console.log(JSON.stringify({ before, after: await held() }));

@@ -1,0 +1,140 @@
+/**
+ * What the WebGPU tests share: whether there is an adapter, devices that can be made to fail, and what is on them.
+ */
+import { assertEquals } from "@std/assert";
+import type { HostTensor, WebGpuTensor } from "../../mod.ts";
+import { requestGpuDevice } from "../../src/device/webgpu/adapter.ts";
+import { assertTensor, tempFolder, type Written } from "../support/models.ts";
+import { openDescriptors } from "../support/process.ts";
+import { suite } from "../support/skip.ts";
+
+/** Why the tests cannot run here; null where they can. */
+const missing = (await navigator.gpu?.requestAdapter()) ? null : "there is no WebGPU adapter";
+
+/** Defines tests that are given a folder of their own, and must leave no descriptor of a file in it open. */
+export function webgpuSuite(
+  name: string,
+  define: (test: (name: string, body: (folder: string) => Promise<void> | void) => void) => void,
+): void {
+  suite(name, "webgpu", missing, () =>
+    define((name, body) =>
+      Deno.test(`${name} [webgpu]`, async () => {
+        await using folder = await tempFolder();
+        await body(folder.path);
+        assertEquals(openDescriptors(folder.path), 0, "descriptors of the test's files that are still open");
+      })
+    ));
+}
+
+/** Fails unless a tensor on the GPU is as it was written; the handle is used up. */
+export async function assertOnGpu(tensor: WebGpuTensor, expected: Written): Promise<void> {
+  using held = tensor;
+  assertTensor(await held.copyToHost(), expected);
+}
+
+/** A tensor in host memory; the handle is used up. */
+export async function toHost(tensor: WebGpuTensor): Promise<HostTensor> {
+  using held = tensor;
+  return await held.copyToHost();
+}
+
+/** How a watched device differs from a real one. */
+export interface WatchOptions {
+  /** Smaller limits than it has. */
+  readonly limits?: Partial<Record<keyof GPUSupportedLimits, number>>;
+  /** Called before each call of a method of the device or of its queue. */
+  readonly onCall?: (method: string, device: GPUDevice) => void;
+  /** Gives the error that the out-of-memory scope around a call of `createBuffer` is to catch, or null. */
+  readonly refuse?: (descriptor: GPUBufferDescriptor) => GPUError | null;
+}
+
+/** A device that counts its buffers, and can be made to fail. It passes for a GPUDevice. */
+export class WatchedDevice implements Disposable {
+  /** To be given to a load. */
+  readonly device: GPUDevice;
+  /** Buffers that exist. */
+  readonly buffers = new Set<GPUBuffer>();
+  /** Bytes of each buffer that was ever made. */
+  readonly sizes: number[] = [];
+  /** Bytes of each `writeBuffer`. */
+  readonly writes: number[] = [];
+  readonly #real: GPUDevice;
+  readonly #options: WatchOptions;
+  #refusal: GPUError | null = null;
+
+  private constructor(real: GPUDevice, options: WatchOptions) {
+    this.#real = real;
+    this.#options = options;
+    const { limits } = real;
+    const least = withProperties(limits, { ...options.limits });
+    const queue = this.#watch(real.queue, {
+      writeBuffer: (buffer: GPUBuffer, offset: number, data: BufferSource, start?: number, size?: number) => {
+        this.writes.push(size ?? data.byteLength);
+        real.queue.writeBuffer(buffer, offset, data, start, size);
+      },
+    });
+    this.device = this.#watch(real, {
+      limits: least,
+      queue,
+      createBuffer: (descriptor: GPUBufferDescriptor) => this.#createBuffer(descriptor),
+      popErrorScope: async () => {
+        const refusal = this.#refusal;
+        this.#refusal = null;
+        return await real.popErrorScope() ?? refusal;
+      },
+    });
+  }
+
+  /** A device with all that the adapter can, less what the options take. */
+  static async create(options: WatchOptions = {}): Promise<WatchedDevice> {
+    return new WatchedDevice(await requestGpuDevice(), options);
+  }
+
+  /** Bytes of the buffers that exist. */
+  get bytes(): number {
+    return [...this.buffers].reduce((sum, { size }) => sum + size, 0);
+  }
+
+  [Symbol.dispose](): void {
+    this.#real.destroy();
+  }
+
+  #createBuffer(descriptor: GPUBufferDescriptor): GPUBuffer {
+    this.#refusal = this.#options.refuse?.(descriptor) ?? null;
+    const buffer = this.#real.createBuffer(descriptor);
+    this.sizes.push(descriptor.size);
+    this.buffers.add(buffer);
+    const { destroy } = buffer;
+    buffer.destroy = () => {
+      this.buffers.delete(buffer);
+      return destroy.call(buffer);
+    };
+    return buffer;
+  }
+
+  #watch<T extends object>(object: T, properties: Record<string, unknown>): T {
+    const { onCall } = this.#options;
+    const real = this.#real;
+    return withProperties(object, properties, (name) => onCall?.(name, real));
+  }
+}
+
+/** An object that passes for another one, with some properties of its own. */
+function withProperties<T extends object>(
+  object: T,
+  properties: Readonly<Record<string, unknown>>,
+  onCall: (name: string) => void = () => {},
+): T {
+  return new Proxy(object, {
+    get(target, name) {
+      const value: unknown = Object.hasOwn(properties, name)
+        ? properties[String(name)]
+        : Reflect.get(target, name, target);
+      if (typeof value !== "function") return value;
+      return (...args: unknown[]) => {
+        onCall(String(name));
+        return Reflect.apply(value, target, args);
+      };
+    },
+  });
+}
