@@ -29,6 +29,7 @@ export { doctor, type DoctorReport } from "./src/doctor.ts";
 export {
   DeviceError,
   type DeviceErrorDetails,
+  GroupError,
   OutOfMemoryError,
   ReadError,
   type ReadErrorDetails,
@@ -42,8 +43,19 @@ export {
 export { FilesBuffer } from "./src/files_buffer.ts";
 export { type DType, dtypeBits, DTYPES, isDType } from "./src/format/dtype.ts";
 export type { Header, TensorInfo } from "./src/format/header.ts";
+export type { MetadataInput } from "./src/format/header_writer.ts";
 export type { SliceIndex } from "./src/format/slices.ts";
-export { type ProcessGroup, SingleGroup } from "./src/group/process_group.ts";
+export {
+  type DeviceMemory,
+  type GroupBuffer,
+  type Json,
+  type ProcessGroup,
+  type RankStatus,
+  type ScatterSource,
+  SingleGroup,
+} from "./src/group/process_group.ts";
+export { MpiGroup, type MpiGroupOptions } from "./src/group/mpi_group.ts";
+export { NcclGroup, type NcclGroupOptions } from "./src/group/nccl_group.ts";
 export type { Files, PathLike } from "./src/inputs.ts";
 export { type LoaderOptions, SafeTensorsFileLoader } from "./src/loader.ts";
 export { SafeTensorsModel, type TensorSummary } from "./src/model.ts";

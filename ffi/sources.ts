@@ -48,6 +48,7 @@ import mpiH from "../native/mpi.h" with { type: "text" };
 import mpiExchangeC from "../native/mpi_exchange.c" with { type: "text" };
 import mpiGroupC from "../native/mpi_group.c" with { type: "text" };
 import mpiLibraryC from "../native/mpi_library.c" with { type: "text" };
+import mpiNoticeC from "../native/mpi_notice.c" with { type: "text" };
 import mpiProcessC from "../native/mpi_process.c" with { type: "text" };
 import mpiTransferC from "../native/mpi_transfer.c" with { type: "text" };
 import mpiWaitC from "../native/mpi_wait.c" with { type: "text" };
@@ -114,6 +115,7 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "mpi_exchange.c": mpiExchangeC,
   "mpi_group.c": mpiGroupC,
   "mpi_library.c": mpiLibraryC,
+  "mpi_notice.c": mpiNoticeC,
   "mpi_process.c": mpiProcessC,
   "mpi_transfer.c": mpiTransferC,
   "mpi_wait.c": mpiWaitC,

@@ -38,7 +38,8 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static fst_cufile functions;
 static int is_bound;
 static enum fst_gds_mode open_mode; /* FST_GDS_OFF: not open */
-static int failed;             /* what opening gave: it takes seconds, and is not tried again unless it is required */
+static int open_forced;            /* it is open in the mode that CUFILE_FORCE_COMPAT_MODE asks for */
+static int failed; /* what opening gave: it takes seconds, and is not tried again unless it is required */
 
 /* ---- What there is ---- */
 
@@ -101,10 +102,6 @@ static int open_driver(const fst_cufile *cufile) {
 /* Locked. As fst_cufile_open, for a driver that is not open. */
 static int start(const fst_cufile *cufile, enum fst_gds_wish wish, char *message, size_t size) {
   const int required = wish == FST_GDS_REQUIRE, forced = compatibility_is_forced(), has_driver = has_nvidia_fs();
-  if (required && forced) {
-    snprintf(message, size, "CUFILE_FORCE_COMPAT_MODE forces compatibility mode");
-    return -ENOTSUP;
-  }
   if (!has_driver && !required && !forced) {
     snprintf(message, size, "nvidia-fs is not loaded, there is no \"%s\"", nvidia_fs());
     return 0;
@@ -127,6 +124,7 @@ static int start(const fst_cufile *cufile, enum fst_gds_wish wish, char *message
     return required ? failed : 0;
   }
   open_mode = is_real ? FST_GDS_REAL : FST_GDS_COMPAT;
+  open_forced = forced;
   return 0;
 }
 
@@ -134,14 +132,20 @@ int fst_cufile_open(enum fst_gds_wish wish, fst_cufile_driver *driver, char *mes
   pthread_mutex_lock(&mutex);
   int status = 0;
   const fst_cufile *cufile = bound(message, size);
-  if (!cufile) status = wish == FST_GDS_REQUIRE ? -ENOSYS : 0;
-  else if (open_mode == FST_GDS_OFF) status = start(cufile, wish, message, size);
+  if (!cufile) {
+    status = wish == FST_GDS_REQUIRE ? -ENOSYS : 0;
+  } else if (wish == FST_GDS_REQUIRE && (open_mode == FST_GDS_OFF ? compatibility_is_forced() : open_forced)) {
+    snprintf(message, size, "CUFILE_FORCE_COMPAT_MODE forces compatibility mode");
+    status = -ENOTSUP;
+  } else if (open_mode == FST_GDS_OFF) {
+    status = start(cufile, wish, message, size);
+  }
   driver->cufile = cufile;
   driver->mode = open_mode;
   pthread_mutex_unlock(&mutex);
   if (status == 0 && driver->mode == FST_GDS_COMPAT) {
     snprintf(message, size, "cuFile may read in compatibility mode: %s",
-             compatibility_is_forced() ? "CUFILE_FORCE_COMPAT_MODE forces it" : "this version cannot be kept from it");
+             open_forced ? "CUFILE_FORCE_COMPAT_MODE forces it" : "this version cannot be kept from it");
   }
   return status;
 }

@@ -28,7 +28,7 @@ enum fst_group_status {
   FST_GROUP_DONE = 0,
   FST_GROUP_REFUSED = 1,   /* a rank has said that it failed: `other` */
   FST_GROUP_DIFFERENT = 2, /* two ranks called different things: `reference` and `other` */
-  FST_GROUP_GONE = 3,      /* a rank has failed or left: failed_rank, and in `message` what is to be said of it, if known */
+  FST_GROUP_GONE = 3,      /* a rank has failed or left: failed_rank; in `message` what to say of it, if known */
   FST_GROUP_TIMED_OUT = 4, /* nothing moved: failed_rank, or -1; in `message` the ranks that did not take part */
   FST_GROUP_CANCELLED = 5, /* by `cancelled`, or because the process ends */
   FST_GROUP_LIBRARY = 6,   /* MPI or NCCL failed: `code` and its text in `message` */

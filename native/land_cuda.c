@@ -184,10 +184,13 @@ static int read_gds(fst_lane *lane, slot *slot, uint64_t offset, uint64_t length
   return 0;
 }
 
-/* How much the host reads at once. The next piece then begins at a page, if no element is cut by that. */
+/* How much the host reads at once: as many pieces as it takes, of about the same length, the next of them at a page. */
 static uint64_t piece(const fst_lane *lane, uint64_t offset, uint64_t length) {
   uint64_t part = fst_stage_piece(lane, offset, length);
-  if (part < length && lane->segment->from == lane->segment->to) part -= (offset + part) % PAGE;
+  if (part == length) return length;
+  uint64_t pieces = (length + part - 1) / part, even = (length / pieces + PAGE) & ~(PAGE - 1);
+  if (even < part) part = even;
+  if (lane->segment->from == lane->segment->to) part -= (offset + part) % PAGE; /* a cast must not cut an element */
   return part;
 }
 

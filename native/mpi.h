@@ -55,9 +55,10 @@ struct fst_mpi_group {
   uint64_t completed;  /* calls of all ranks that are done */
   int32_t *members;    /* their ranks in the world */
   uint64_t *left;      /* by rank: how many calls it had done when it left or failed; UINT64_MAX: it is here */
-  int failed;          /* a rank has said who is at fault, and why */
-  int32_t failed_rank;
-  char failure[480];
+  char **reasons;      /* by rank: what it said of its failure; NULL: nothing */
+  int32_t *blamed;     /* by rank: whose fault that is, as it said */
+  int32_t *departures; /* ranks in the order in which they left or failed */
+  int departed;
   uint64_t hurried;    /* another rank's time is up in call number `hurried` - 1; 0: none */
   fst_mpi_staging *staging;
 };
@@ -75,6 +76,17 @@ extern fst_mpi_process fst_mpi;
 void fst_mpi_lock(void);
 void fst_mpi_unlock(void);
 
+/* ---- Notices (mpi_notice.c) ---- */
+
+extern fst_mpi_group fst_mpi_everyone; /* all ranks of the world, for notices only */
+
+/* Memory for what the group knows of its ranks, all of them here; 0, or -1 without memory. */
+int fst_mpi_know(fst_mpi_group *group);
+void fst_mpi_forget(fst_mpi_group *group);
+
+/* Notes that a rank has failed or left, once; `reason` NULL or empty: it does not say why. Locked. */
+void fst_mpi_note(fst_mpi_group *group, int rank, uint64_t completed, int blamed, const char *reason);
+
 /* Takes in a new group of which the others may already have said something. Locked. */
 void fst_mpi_enlist(fst_mpi_group *group);
 void fst_mpi_delist(fst_mpi_group *group);
@@ -87,6 +99,7 @@ void fst_mpi_tell(const fst_mpi_group *group, enum fst_mpi_notice_kind kind, int
 
 /* Takes in what others have told. Locked. */
 void fst_mpi_listen(void);
+void fst_mpi_stop_listening(void);
 
 /* Whether `rank` (-1: any rank) has left or failed before the call that is under way. Fills in the call. Locked. */
 int fst_mpi_gone(const fst_mpi_group *group, int rank, fst_group_call *call);
@@ -116,7 +129,13 @@ int fst_mpi_take_back(fst_mpi_handle *requests, int count, int receives);
 
 /* ---- Calls ---- */
 
-enum { FST_MPI_TAG_RECORD = 1, FST_MPI_TAG_VERDICT = 2, FST_MPI_TAG_PAIR = 3, FST_MPI_TAG_DATA = 4, FST_MPI_TAG_NOTICE = 5 };
+enum {
+  FST_MPI_TAG_RECORD = 1,
+  FST_MPI_TAG_VERDICT = 2,
+  FST_MPI_TAG_PAIR = 3,
+  FST_MPI_TAG_DATA = 4,
+  FST_MPI_TAG_NOTICE = 5,
+};
 
 /* Compares what all ranks call (mpi_exchange.c). */
 int fst_mpi_exchange(fst_mpi_group *group, fst_group_call *call, uint64_t *lengths);

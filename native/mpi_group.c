@@ -56,10 +56,8 @@ static int meet(making *making, fst_group_call *call) {
   int code = mpi->MPI_Comm_rank(group->comm, &group->rank);
   if (code == 0) code = mpi->MPI_Comm_size(group->comm, &group->size);
   const size_t size = (size_t)group->size;
-  group->members = calloc(size ? size : 1, sizeof *group->members);
-  group->left = calloc(size ? size : 1, sizeof *group->left);
   making->members = calloc(size ? size : 1, sizeof *making->members);
-  const int has_memory = group->members && group->left && making->members;
+  const int has_memory = fst_mpi_know(group) == 0 && making->members;
   if (code == 0 && has_memory) {
     making->own = (member){(uint64_t)fst_mpi.rank, ++fst_mpi.groups_made};
     code = mpi->MPI_Iallgather(&making->own, sizeof(member), mpi->byte, making->members, sizeof(member), mpi->byte,
@@ -86,10 +84,7 @@ int32_t fst_mpi_group_make(fst_mpi_group *parent, int32_t color, int32_t key, fs
     fst_mpi_unlock();
     return call->status;
   }
-  for (int rank = 0; rank < group->size; rank++) {
-    group->members[rank] = (int32_t)making->members[rank].rank;
-    group->left[rank] = UINT64_MAX;
-  }
+  for (int rank = 0; rank < group->size; rank++) group->members[rank] = (int32_t)making->members[rank].rank;
   group->id = making->members[0].rank << 32 | making->members[0].groups_made;
   fst_mpi_lock();
   fst_mpi_enlist(group);
@@ -108,14 +103,13 @@ int32_t fst_mpi_leave(fst_mpi_group *group) {
   if (!stuck) fst_mpi.library->MPI_Comm_free(&group->comm);
   fst_mpi_unlock();
   if (!stuck) fst_mpi_staging_free(group->staging);
-  free(group->members);
-  free(group->left);
-  free(group);
+  fst_mpi_forget(group);
   return 0;
 }
 
 int32_t fst_mpi_fail(fst_mpi_group *group, int32_t rank, const char *text) {
   fst_mpi_lock();
+  fst_mpi_note(group, group->rank, group->completed, rank, text);
   fst_mpi_tell(group, FST_MPI_FAILED, -1, rank, text);
   fst_mpi_unlock();
   return 0;

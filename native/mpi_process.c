@@ -1,10 +1,8 @@
 /*
- * MPI in this process: its start, its end, and what the ranks tell one another outside of calls.
+ * MPI in this process: its start and its end.
  *
- * A rank that fails or leaves says so in a short message to every other rank ("notice"). Whoever waits in a call reads
- * notices meanwhile, so nobody waits for a rank that will not come. At the end of the process MPI is finalised; if
- * that cannot work, because the bytes of an abandoned call are still under way, it is aborted, after a time in which
- * the others can end by themselves.
+ * At the end of the process MPI is finalised; if that cannot work, because the bytes of an abandoned call are still
+ * under way or a rank hangs, it is aborted, after a time in which the others can end by themselves.
  */
 #define _GNU_SOURCE /* dladdr */
 #include <dlfcn.h>
@@ -17,32 +15,12 @@
 
 #include "mpi.h"
 
-enum {
-  GRACE_MS = 5000, /* for the others to end by themselves, before they are aborted */
-  SENDING_MS = 50,
-  ORPHANS = 8,
-};
-
-typedef struct notice {
-  uint64_t group;
-  uint64_t sequence; /* calls of the group that the sender has done */
-  int32_t from;      /* rank in the world */
-  int32_t blamed;    /* rank in the group */
-  uint32_t kind;
-  uint32_t reserved;
-  char text[480];
-} notice;
-static_assert(sizeof(notice) == 512, "short enough for every library to send it at once");
+enum { GRACE_MS = 5000 }; /* for the others to end by themselves, before they are aborted */
 
 fst_mpi_process fst_mpi;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static fst_mpi_group everyone; /* all ranks of the world, for notices only */
-static notice arriving;
-static fst_mpi_handle arrival; /* the request that receives it; 0: none */
-static notice orphans[ORPHANS]; /* of groups that are not made here yet */
-static int orphan_count;
 static int is_ours; /* MPI was started here, and is finalised here */
-static char last_words[sizeof arriving.text];
+static char last_words[480];
 
 void fst_mpi_lock(void) {
   pthread_mutex_lock(&mutex);
@@ -57,119 +35,6 @@ static void pause_ms(long ms) {
   nanosleep(&time, NULL);
 }
 
-/* ---- Notices ---- */
-
-static int rank_of(const fst_mpi_group *group, int member) {
-  for (int rank = 0; rank < group->size; rank++) {
-    if (group->members[rank] == member) return rank;
-  }
-  return -1;
-}
-
-static void take(fst_mpi_group *group, const notice *said) {
-  int rank = rank_of(group, said->from);
-  if (rank < 0) return;
-  if (said->kind == FST_MPI_HURRY) {
-    group->hurried = said->sequence + 1;
-    return;
-  }
-  if (group->left[rank] == UINT64_MAX) group->left[rank] = said->sequence;
-  if (said->kind == FST_MPI_LEFT || group->failed || !*said->text) return;
-  group->failed = 1;
-  group->failed_rank = said->blamed;
-  snprintf(group->failure, sizeof group->failure, "%.*s", (int)sizeof said->text - 1, said->text);
-}
-
-static void heed(const notice *said) {
-  if (said->kind == FST_MPI_EXIT) {
-    take(&everyone, said);
-    return;
-  }
-  for (fst_mpi_group *group = fst_mpi.groups; group; group = group->next) {
-    if (group->id == said->group) {
-      take(group, said);
-      return;
-    }
-  }
-  if (orphan_count < ORPHANS) orphans[orphan_count++] = *said;
-}
-
-void fst_mpi_listen(void) {
-  const fst_mpi_library *mpi = fst_mpi.library;
-  char status[64];
-  for (int arrived = 1; arrived;) {
-    if (arrival == 0 && mpi->MPI_Irecv(&arriving, sizeof arriving, mpi->byte, mpi->any_source, FST_MPI_TAG_NOTICE,
-                                       everyone.comm, &arrival) != 0) {
-      arrival = 0;
-      return;
-    }
-    if (mpi->MPI_Test(&arrival, &arrived, status) != 0) return;
-    if (!arrived) return;
-    arrival = 0;
-    heed(&arriving);
-  }
-}
-
-void fst_mpi_tell(const fst_mpi_group *group, enum fst_mpi_notice_kind kind, int only, int32_t blamed,
-                  const char *text) {
-  const fst_mpi_library *mpi = fst_mpi.library;
-  notice *said = calloc(1, sizeof *said);
-  fst_mpi_handle *requests = calloc((size_t)group->size, sizeof *requests);
-  if (!said || !requests) {
-    free(said);
-    free(requests);
-    return;
-  }
-  *said = (notice){group->id, group->completed, fst_mpi.rank, blamed, kind, 0, ""};
-  snprintf(said->text, sizeof said->text, "%s", text);
-  for (int rank = 0; rank < group->size; rank++) {
-    if (rank == group->rank || (only >= 0 && rank != only)) continue;
-    if (mpi->MPI_Isend(said, sizeof *said, mpi->byte, group->members[rank], FST_MPI_TAG_NOTICE, everyone.comm,
-                       &requests[rank]) != 0) {
-      requests[rank] = 0;
-    }
-  }
-  int pending = 1;
-  for (int waited = 0; pending && waited < SENDING_MS; waited++) {
-    pending = fst_mpi_take_back(requests, group->size, 0);
-    if (pending) pause_ms(1);
-  }
-  if (pending) return; /* a rank does not look: the memory stays until it does */
-  free(said);
-  free(requests);
-}
-
-int fst_mpi_gone(const fst_mpi_group *group, int only, fst_group_call *call) {
-  int gone = only >= 0 && group->failed ? only : -1;
-  for (int rank = 0; rank < group->size && gone < 0; rank++) {
-    if ((only < 0 || rank == only) && group->left[rank] <= group->completed) gone = rank;
-  }
-  if (gone < 0) return 0;
-  /* Who closes a group because of an error says why when its process ends. */
-  const int ended = !group->failed && everyone.failed && everyone.failed_rank == group->members[gone];
-  call->failed_rank = group->failed ? group->failed_rank : gone;
-  if (ended) snprintf(call->message, sizeof call->message, "Rank %d failed: %s", gone, everyone.failure);
-  else snprintf(call->message, sizeof call->message, "%s", group->failed ? group->failure : "");
-  return 1;
-}
-
-void fst_mpi_enlist(fst_mpi_group *group) {
-  group->next = fst_mpi.groups;
-  fst_mpi.groups = group;
-  int kept = 0;
-  for (int i = 0; i < orphan_count; i++) {
-    if (orphans[i].group == group->id) take(group, &orphans[i]);
-    else orphans[kept++] = orphans[i];
-  }
-  orphan_count = kept;
-}
-
-void fst_mpi_delist(fst_mpi_group *group) {
-  fst_mpi_group **link = &fst_mpi.groups;
-  while (*link && *link != group) link = &(*link)->next;
-  if (*link) *link = group->next;
-}
-
 /* ---- The end ---- */
 
 void fst_mpi_last_words(const char *text) {
@@ -179,14 +44,14 @@ void fst_mpi_last_words(const char *text) {
 }
 
 static int all_have_ended(void) {
-  for (int rank = 0; rank < everyone.size; rank++) {
-    if (rank != everyone.rank && everyone.left[rank] == UINT64_MAX) return 0;
+  for (int rank = 0; rank < fst_mpi_everyone.size; rank++) {
+    if (rank != fst_mpi_everyone.rank && fst_mpi_everyone.left[rank] == UINT64_MAX) return 0;
   }
   return 1;
 }
 
 static void finalize(void) {
-  if (arrival != 0) fst_mpi_take_back(&arrival, 1, 1);
+  fst_mpi_stop_listening();
   if (is_ours) fst_mpi.library->MPI_Finalize();
 }
 
@@ -205,7 +70,7 @@ static void end(int status, void *unused) {
     mpi->MPI_Abort(mpi->world, status ? status : 1);
     _exit(status ? status : 1);
   }
-  if (everyone.comm == 0) { /* refused at the start */
+  if (fst_mpi_everyone.comm == 0) { /* refused at the start */
     finalize();
     fst_mpi_unlock();
     return;
@@ -214,11 +79,12 @@ static void end(int status, void *unused) {
   snprintf(why, sizeof why, "%s", last_words);
   if (!*why) snprintf(why, sizeof why, "it ended with exit status %d", status);
   for (fst_mpi_group *group = fst_mpi.groups; group; group = group->next) {
-    char failure[sizeof why];
-    snprintf(failure, sizeof failure, "Rank %d failed: %.400s", group->rank, why);
-    fst_mpi_tell(group, status ? FST_MPI_FAILED : FST_MPI_LEFT, -1, group->rank, failure);
+    char failure[sizeof why + 32];
+    snprintf(failure, sizeof failure, "Rank %d failed: %s", group->rank, why);
+    if (group->reasons[group->rank]) continue; /* it has told already */
+    fst_mpi_tell(group, status ? FST_MPI_FAILED : FST_MPI_LEFT, -1, group->rank, status ? failure : "");
   }
-  fst_mpi_tell(&everyone, FST_MPI_EXIT, -1, everyone.rank, status ? why : "");
+  fst_mpi_tell(&fst_mpi_everyone, FST_MPI_EXIT, -1, fst_mpi_everyone.rank, status ? why : "");
   /* MPI_Finalize waits for everybody as well; here their notices are read, and it can be left. */
   const int failed = status != 0 || fst_mpi.stuck;
   for (long waited = 0; !all_have_ended() && !(failed && waited > GRACE_MS);) {
@@ -298,18 +164,13 @@ static int copied(void *state, fst_group_call *call) {
 static int make_everyone(const fst_mpi_library *mpi, uint64_t timeout_us, char *message, size_t bytes) {
   fst_group_call call = {.timeout_us = timeout_us};
   fst_mpi_handle request = 0;
-  everyone.rank = fst_mpi.rank;
-  everyone.size = fst_mpi.size;
-  everyone.members = malloc((size_t)fst_mpi.size * sizeof *everyone.members);
-  everyone.left = malloc((size_t)fst_mpi.size * sizeof *everyone.left);
-  if (!everyone.members || !everyone.left) {
+  fst_mpi_everyone.rank = fst_mpi.rank;
+  fst_mpi_everyone.size = fst_mpi.size;
+  if (fst_mpi_know(&fst_mpi_everyone) != 0) {
     snprintf(message, bytes, "there is no memory for a list of %d ranks", fst_mpi.size);
     return -1;
   }
-  for (int rank = 0; rank < fst_mpi.size; rank++) {
-    everyone.members[rank] = rank;
-    everyone.left[rank] = UINT64_MAX;
-  }
+  for (int rank = 0; rank < fst_mpi.size; rank++) fst_mpi_everyone.members[rank] = rank;
   static fst_mpi_handle copy; /* written when the request is done, which may be after this function */
   int code = mpi->MPI_Comm_idup(mpi->world, &copy, &request);
   if (code != 0) {
@@ -319,7 +180,7 @@ static int make_everyone(const fst_mpi_library *mpi, uint64_t timeout_us, char *
     fst_mpi_wait(NULL, &call, -1, FST_MPI_MEETING, copied, &request);
     fst_mpi_lock();
     if (call.status == FST_GROUP_DONE) {
-      everyone.comm = copy;
+      fst_mpi_everyone.comm = copy;
       return 0;
     }
     fst_mpi.stuck = 1;
@@ -330,7 +191,7 @@ static int make_everyone(const fst_mpi_library *mpi, uint64_t timeout_us, char *
 
 static int open_locked(uint64_t timeout_us, char *message, size_t size) {
   static char path[1024], refusal[1024];
-  if (everyone.comm != 0) {
+  if (fst_mpi_everyone.comm != 0) {
     snprintf(message, size, "%s", path);
     return 0;
   }
@@ -339,7 +200,8 @@ static int open_locked(uint64_t timeout_us, char *message, size_t size) {
     if (!mpi) return -1;
     snprintf(path, sizeof path, "%s", message);
     fst_mpi.library = mpi;
-    if (start(mpi, path, refusal, sizeof refusal) == 0 && make_everyone(mpi, timeout_us, refusal, sizeof refusal) == 0) {
+    if (start(mpi, path, refusal, sizeof refusal) == 0 &&
+        make_everyone(mpi, timeout_us, refusal, sizeof refusal) == 0) {
       fst_mpi_listen();
       return 0;
     }

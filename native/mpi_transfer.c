@@ -241,12 +241,14 @@ int fst_mpi_move(fst_mpi_group *group, fst_group_call *call, int peer, const fst
     ready = prepare(group, call, &work.transfers[i], &blocks[i], staged) == 0;
   }
   if (ready) fst_mpi_wait(group, call, peer, FST_MPI_MOVING, step, &work);
-  if (call->status == FST_GROUP_TIMED_OUT) call->failed_rank = count == 1 && blocks->peer != group->rank ? blocks->peer : -1;
+  const int one_peer = count == 1 && blocks->peer != group->rank;
+  if (call->status == FST_GROUP_TIMED_OUT) call->failed_rank = one_peer ? blocks->peer : -1;
   int pending = 0;
   fst_mpi_lock();
   for (size_t i = 0; i < count && call->status != FST_GROUP_DONE; i++) {
     transfer *transfer = &work.transfers[i];
-    pending |= fst_mpi_take_back(transfer->requests, WINDOW, transfer->block && transfer->block->kind == FST_MPI_RECEIVE);
+    const int receives = transfer->block && transfer->block->kind == FST_MPI_RECEIVE;
+    pending |= fst_mpi_take_back(transfer->requests, WINDOW, receives);
   }
   if (pending) fst_mpi.stuck = 1;
   if (pending) group->staging = NULL; /* the library may still write there */

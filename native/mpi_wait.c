@@ -127,9 +127,11 @@ static int is_hopeless(wait *wait, uint64_t now) {
   const uint64_t idle = now - wait->moved_at;
   if (group) {
     fst_mpi_listen();
-    if ((wait->peer < 0 || group->failed || idle > DEPARTURE_US) && fst_mpi_gone(group, wait->peer, call)) {
+    if (fst_mpi_gone(group, wait->peer, call)) {
       if (wait->gone_at == 0) wait->gone_at = now;
-      if (!*call->message && now - wait->gone_at < REASON_US) return 0;
+      /* What a rank sent to this one before it left may still arrive. */
+      const uint64_t patience = wait->peer < 0 ? REASON_US : DEPARTURE_US;
+      if (!*call->message && (now - wait->gone_at < patience || idle < patience)) return 0;
       call->status = FST_GROUP_GONE;
       return 1;
     }

@@ -65,10 +65,20 @@ static const fst_library_place PLACE = {
 #define FUNCTION(name) {#name, offsetof(nccl_library, name), 0}
 #define OPTIONAL(name) {#name, offsetof(nccl_library, name), 1}
 static const fst_library_symbol SYMBOLS[] = {
-  FUNCTION(ncclGetVersion), FUNCTION(ncclGetUniqueId),       FUNCTION(ncclCommInitRank), OPTIONAL(ncclCommInitRankConfig),
-  FUNCTION(ncclCommDestroy), OPTIONAL(ncclCommFinalize),     FUNCTION(ncclCommAbort),    FUNCTION(ncclCommGetAsyncError),
-  FUNCTION(ncclBroadcast),  FUNCTION(ncclSend),              FUNCTION(ncclRecv),         FUNCTION(ncclGroupStart),
-  FUNCTION(ncclGroupEnd),   FUNCTION(ncclGetErrorString),
+  FUNCTION(ncclGetVersion),
+  FUNCTION(ncclGetUniqueId),
+  FUNCTION(ncclCommInitRank),
+  OPTIONAL(ncclCommInitRankConfig),
+  OPTIONAL(ncclCommFinalize),
+  FUNCTION(ncclCommDestroy),
+  FUNCTION(ncclCommAbort),
+  FUNCTION(ncclCommGetAsyncError),
+  FUNCTION(ncclBroadcast),
+  FUNCTION(ncclSend),
+  FUNCTION(ncclRecv),
+  FUNCTION(ncclGroupStart),
+  FUNCTION(ncclGroupEnd),
+  FUNCTION(ncclGetErrorString),
 };
 #undef FUNCTION
 #undef OPTIONAL
@@ -226,7 +236,7 @@ int32_t fst_nccl_run(fst_nccl_group *group, fst_group_call *call, const uint64_t
   if (code != 0) return nccl_trouble(call, "ncclGroupStart", code);
   const int enqueued = enqueue(group, call, lengths);
   code = nccl.ncclGroupEnd();
-  if (enqueued != 0 && enqueued != IN_PROGRESS) return nccl_trouble(call, "ncclSend, ncclRecv or ncclBroadcast", enqueued);
+  if (enqueued != 0 && enqueued != IN_PROGRESS) return nccl_trouble(call, "ncclSend or ncclBroadcast", enqueued);
   if (settle(group->comm, call, "ncclGroupEnd", code) != FST_GROUP_DONE) return call->status;
   if (keep_own(group, call, lengths) != FST_GROUP_DONE) return call->status;
   code = cuda->cudaEventRecord(group->done, group->stream);

@@ -11,6 +11,9 @@
 /* Through the page cache, small pieces that stay in the second-level cache are the quickest to pick up again. */
 #define CACHED_PIECE ((uint64_t)256 << 10)
 
+/* Where a device picks them up, each piece costs calls and a turn of its stream: larger ones, if less at home there. */
+#define DEVICE_PIECE ((uint64_t)1 << 20)
+
 /* Below this a direct read costs more than it saves. */
 #define DIRECT_MINIMUM ((uint64_t)64 << 10)
 
@@ -86,7 +89,8 @@ static uint64_t stage_capacity(const fst_lane *lane) {
 
 static uint64_t stage_piece(const fst_lane *lane, uint64_t offset, uint64_t length) {
   uint64_t piece = stage_capacity(lane) & ~(uint64_t)63;
-  if (piece > CACHED_PIECE && !is_direct(lane, offset, length)) piece = CACHED_PIECE;
+  const uint64_t most = lane->cuda ? DEVICE_PIECE : CACHED_PIECE;
+  if (piece > most && !is_direct(lane, offset, length)) piece = most;
   return piece < length ? piece : length;
 }
 

@@ -25,7 +25,7 @@ export interface AssembledRequest extends TensorRequest {
 export class Assembly<T extends Tensor> {
   /** Settles when all are done, or one failed. */
   readonly finished: Promise<void>;
-  readonly #tensors: ReadonlyMap<TensorRequest, PromiseWithResolvers<T>>;
+  readonly #tensors: Map<TensorRequest, PromiseWithResolvers<T>>;
 
   /**
    * Starts.
@@ -49,6 +49,14 @@ export class Assembly<T extends Tensor> {
   async get(request: TensorRequest): Promise<T> {
     const tensor = await this.#tensors.get(request)!.promise;
     return tensor.named(request.name) as T;
+  }
+
+  /** Drops the hold on these tensors, which nobody will ask for again. */
+  retire(requests: readonly TensorRequest[]): void {
+    for (const request of requests) {
+      this.#tensors.get(request)?.promise.then((tensor) => tensor[Symbol.dispose]?.(), () => {});
+      this.#tensors.delete(request);
+    }
   }
 
   /** Drops this hold on the tensors; handles that were given out keep theirs. */

@@ -5,6 +5,7 @@ import type { Assemble } from "./assembly.ts";
 import { ReadError, SafeTensorsError } from "./errors.ts";
 import type { DType } from "./format/dtype.ts";
 import type { Header } from "./format/header.ts";
+import type { ProcessGroup } from "./group/process_group.ts";
 import { headerLength, parseHeader } from "./format/header_reader.ts";
 import { type Inputs, missingShard } from "./inputs.ts";
 import type { Source, SourceFile } from "./source/source.ts";
@@ -17,8 +18,10 @@ export interface CatalogTensor {
   readonly dtype: DType;
   /** Elements along each dimension. */
   readonly shape: readonly number[];
-  /** Index into the catalog's files. */
+  /** Index into the catalog's files; -1 if another rank has its file. */
   readonly file: number;
+  /** Which rank has its file, where the ranks of a group have opened the files together. */
+  readonly home?: FileHome;
   /** Where its first byte stands in the file. */
   readonly fileOffset: number;
   /** Its bytes in the file; what they make, where it has to be assembled. */
@@ -27,6 +30,16 @@ export interface CatalogTensor {
   readonly aliasOf?: string;
   /** How it is put together, where it does not lie in the file as it is wanted. */
   readonly assemble?: Assemble;
+}
+
+/** A file that one rank of a group has opened for all. */
+export interface FileHome {
+  /** As it was named there. */
+  readonly path: string;
+  /** The rank. */
+  readonly rank: number;
+  /** Which one of that rank's files it is, from 0. */
+  readonly round: number;
 }
 
 /** Opened files and what is in them. */
@@ -39,6 +52,10 @@ export interface Catalog<F extends SourceFile = SourceFile> {
   readonly metadata: ReadonlyMap<string, ReadonlyMap<string, string>>;
   /** What a user should know about these files. */
   readonly notes: readonly string[];
+  /** The ranks that have opened the files together; undefined if this process has them all. */
+  readonly group?: ProcessGroup;
+  /** Opens a file of the same kind, by itself. */
+  reopen(path: string): Promise<Catalog<F>>;
 }
 
 /** What is in one file. */
@@ -89,11 +106,19 @@ export async function openCatalog<F extends SourceFile>(
   try {
     const results = await Promise.allSettled(Array.from({ length: OPENING }, openNext));
     for (const result of results) if (result.status === "rejected") throw result.reason;
-    return merge(files, contents, inputs);
+    const catalog = merge(files, contents, inputs);
+    const reopen = (path: string) =>
+      openCatalog(source, { paths: [path], weightMap: null, indexPath: null }, undefined, list);
+    return { ...catalog, notes: [...source.notes ?? [], ...catalog.notes], reopen };
   } catch (error) {
     for (const file of files) file?.close();
     throw error;
   }
+}
+
+/** The path of a tensor's file, on whichever rank that is. */
+export function pathOf({ files }: Pick<Catalog, "files">, { file, home }: CatalogTensor): string {
+  return home?.path ?? files[file]!.path;
 }
 
 /** Reads and checks the header of an opened file. */
@@ -132,7 +157,7 @@ function merge<F extends SourceFile>(
   files: F[],
   contents: readonly FileContents[],
   inputs: Inputs,
-): Catalog<F> {
+): Omit<Catalog<F>, "reopen"> {
   const tensors = new Map<string, CatalogTensor>();
   const metadata = new Map<string, ReadonlyMap<string, string>>();
   for (const [file, content] of contents.entries()) {
@@ -149,21 +174,24 @@ function merge<F extends SourceFile>(
       tensors.set(tensor.name, { ...tensor, file });
     }
   }
-  const notes = [...contents.flatMap((content) => content.notes), ...compareIndex(files, tensors, inputs)];
+  const notes = [
+    ...contents.flatMap((content) => content.notes),
+    ...compareIndex({ files, tensors }, inputs),
+  ];
   return { files, tensors, metadata, notes };
 }
 
 /** Every tensor of the index must be in the shard that it names; what the index does not know is worth a note. */
-function compareIndex(
-  files: readonly SourceFile[],
-  tensors: ReadonlyMap<string, CatalogTensor>,
-  { weightMap, indexPath }: Inputs,
+export function compareIndex(
+  { files, tensors }: Pick<Catalog, "files" | "tensors">,
+  { weightMap, indexPath }: Omit<Inputs, "paths">,
 ): string[] {
   if (!weightMap) return [];
   for (const [name, path] of weightMap) {
     const tensor = tensors.get(name);
-    if (tensor && files[tensor.file]!.path === path) continue;
-    const where = tensor ? `, it is in "${files[tensor.file]!.path}"` : "";
+    const found = tensor && pathOf({ files }, tensor);
+    if (found === path) continue;
+    const where = tensor ? `, it is in "${found}"` : "";
     const message = `Cannot find tensor "${name}": the index "${indexPath}" says it is in "${path}"${where}`;
     throw new SafeTensorsError("TensorNotFound", message, { path, tensor: name });
   }

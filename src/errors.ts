@@ -47,6 +47,7 @@ export interface SafeTensorsErrorDetails extends ErrorOptions {
 
 /** Something about the content of a file, or the name of a tensor, is wrong. */
 export class SafeTensorsError extends Error {
+  /** The name of this class. */
   override readonly name: string = "SafeTensorsError";
   /** What kind of wrong; for headers, the reference implementation's variant. */
   readonly code: SafeTensorsErrorCode;
@@ -55,6 +56,7 @@ export class SafeTensorsError extends Error {
   /** The tensor concerned, where there is one. */
   readonly tensor: string | undefined;
 
+  /** Describes a fault by its code. */
   constructor(code: SafeTensorsErrorCode, message: string, details: SafeTensorsErrorDetails = {}) {
     super(message, details);
     this.code = code;
@@ -79,6 +81,7 @@ export interface ReadErrorDetails extends ErrorOptions {
 
 /** A file could not be read as far as its header promised: truncated, replaced, removed, or the system refused. */
 export class ReadError extends Error {
+  /** The name of this class. */
   override readonly name: string = "ReadError";
   /** The file. */
   readonly path: string;
@@ -91,6 +94,7 @@ export class ReadError extends Error {
   /** The system's error number; 0 where the bytes were simply not there. */
   readonly errno: number;
 
+  /** Describes a failed read. */
   constructor(message: string, details: ReadErrorDetails) {
     super(message, details);
     this.path = details.path;
@@ -111,13 +115,14 @@ export interface WriteErrorDetails extends ErrorOptions {
 
 /** A file could not be written: no space, no permission, or the system refused. Nothing has been replaced. */
 export class WriteError extends Error {
+  /** The name of this class. */
   override readonly name: string = "WriteError";
   /** The file. */
   readonly path: string;
   /** The system's error number; 0 where it has none. */
   readonly errno: number;
 
-  /** @param message what happened, where, and what to do */
+  /** Describes a failed write. */
   constructor(message: string, details: WriteErrorDetails) {
     super(message, details);
     this.path = details.path;
@@ -137,6 +142,7 @@ export interface DeviceErrorDetails extends ErrorOptions {
 
 /** A device or a library that drives one is absent, refused, or failed. */
 export class DeviceError extends Error {
+  /** The name of this class. */
   override readonly name: string = "DeviceError";
   /** The library that reported it. */
   readonly library: string;
@@ -145,6 +151,7 @@ export class DeviceError extends Error {
   /** The library's name for the error; empty where it has none. */
   readonly codeName: string;
 
+  /** Describes what a library reported. */
   constructor(message: string, details: DeviceErrorDetails) {
     super(message, details);
     this.library = details.library;
@@ -155,12 +162,14 @@ export class DeviceError extends Error {
 
 /** Host or device memory does not suffice. */
 export class OutOfMemoryError extends Error {
+  /** The name of this class. */
   override readonly name: string = "OutOfMemoryError";
   /** Bytes asked for. */
   readonly requested: number;
   /** Bytes that were free when it was asked; -1 where that is not known. */
   readonly free: number;
 
+  /** Describes a lack of memory, in bytes. */
   constructor(message: string, requested: number, free: number, options?: ErrorOptions) {
     super(message, options);
     this.requested = requested;
@@ -170,17 +179,20 @@ export class OutOfMemoryError extends Error {
 
 /** Something was used after it had been closed, disposed or handed out for good. */
 export class UseAfterCloseError extends Error {
+  /** The name of this class. */
   override readonly name: string = "UseAfterCloseError";
 }
 
 /** Ranks of a process group do not get any further together: one has failed, is missing, or calls something else. */
 export class GroupError extends Error {
+  /** The name of this class. */
   override readonly name: string = "GroupError";
   /** The rank at fault, in the numbers of the group; -1 where that is not known. */
   readonly rank: number;
   /** What happened there, in its own words where it had any; empty where that is not known. */
   readonly reason: string;
 
+  /** Describes what came between the ranks. */
   constructor(message: string, rank: number, reason: string, options?: ErrorOptions) {
     super(message, options);
     this.rank = rank;

@@ -1,22 +1,40 @@
 /**
  * The tensors of a set of files on a device, by name.
  */
-import type { Catalog } from "./catalog.ts";
+import { type Catalog, pathOf } from "./catalog.ts";
 import type { Device } from "./device/device.ts";
-import { sliceLayout } from "./format/slices.ts";
+import { FileSlices } from "./file_slices.ts";
+import { rankSlices } from "./format/slices.ts";
 import { type Load, type LoadRequest, wholeTensor } from "./load.ts";
 import type { CheckedOptions } from "./options.ts";
-import { type LoadStats, rankSlices, Session } from "./session.ts";
+import { ownRequests, RankTensors } from "./ranks/rank_tensors.ts";
+import { type LoadStats, Session } from "./session.ts";
 import type { HostTensor } from "./tensor/host_tensor.ts";
 import type { Tensor } from "./tensor/tensor.ts";
+
+/** Where a rank's part of a tensor comes from. */
+export interface ShardOptions {
+  /**
+   * "group": the rank that has read the tensor hands out the parts, and all ranks make this call. "file": this rank
+   * reads its part by itself, and no more of the file than that; the file must be where this rank sees it too.
+   * Default "group".
+   */
+  from?: "group" | "file";
+}
 
 /**
  * All tensors of the files that a {@linkcode SafeTensorsFileLoader} copied to a device. They stream in: each method
  * waits for the bytes that it needs.
+ *
+ * Where several ranks load together, each has the tensors of its own files, and what one asks for all ask for, in the
+ * same order: the owner hands it out. If a rank fails, the others get a {@linkcode GroupError} that names it. Once every
+ * tensor of a file has been handed out, its owner's memory is released and none of them can be asked for again.
  */
 export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposable {
   readonly #session: Session<T>;
   readonly #requests = new Map<string, LoadRequest>();
+  readonly #ranks: RankTensors<T> | null;
+  readonly #slices: FileSlices<T>;
   #load: Load<T> | undefined;
 
   /** Use {@linkcode SafeTensorsFileLoader.copyFilesToDevice}. */
@@ -25,11 +43,18 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
     for (const tensor of catalog.tensors.values()) {
       this.#requests.set(tensor.name, wholeTensor(tensor, options.dtype, device));
     }
+    this.#slices = new FileSlices(this.#session);
+    this.#ranks = catalog.group
+      ? new RankTensors(this.#session, this.#requests, {
+        get: (request) => this.#load!.get(request),
+        retire: (requests) => this.#load!.retire(requests),
+      })
+      : null;
   }
 
   /** Starts to load. Called once, by the loader. */
   async start(): Promise<void> {
-    this.#load = await this.#session.load([...this.#requests.values()]);
+    this.#load = await this.#session.load(ownRequests(this.#requests));
     this.#load.finished().catch(() => {}).finally(() => this.#session.closeFiles());
   }
 
@@ -44,7 +69,7 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
    * @throws {SafeTensorsError} "TensorNotFound"
    */
   getFilename(name: string): string {
-    return this.#session.catalog.files[this.#session.find(name).file]!.path;
+    return pathOf(this.#session.catalog, this.#session.find(name));
   }
 
   /**
@@ -57,35 +82,38 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
   }
 
   /**
-   * A tensor, as soon as its own bytes have landed.
+   * A tensor, as soon as its own bytes have landed; where several ranks load together, on every one of them.
    *
    * @throws {SafeTensorsError} "TensorNotFound"
    * @throws {ReadError} if its file does not have the bytes that the header promised
-   * @throws {UseAfterCloseError} after {@linkcode close}
+   * @throws {GroupError} if a rank fails, with its own error as the `cause` there
+   * @throws {UseAfterCloseError} after {@linkcode close}, or if it was handed out with all others of its file
    */
   async getTensor(name: string): Promise<T> {
     this.#session.checkOpen(`get tensor "${name}"`);
     this.#session.find(name);
+    if (this.#ranks) return await this.#ranks.getTensor(name);
     return await this.#load!.get(this.#requests.get(name)!);
   }
 
   /**
-   * This rank's part of a tensor along a dimension; in a group of one the whole tensor.
+   * This rank's part of a tensor: the dimension is cut into `ceil(size / ranks)` rows for each rank, the last ranks
+   * may get fewer or none. In a group of one that is the whole tensor.
    *
    * @throws {RangeError} if the tensor has no such dimension
-   * @throws {SafeTensorsError} "TensorNotFound"
-   * @throws {UseAfterCloseError} after {@linkcode close}
+   * @throws {SafeTensorsError} "TensorNotFound"; "MisalignedSlice" if a part would begin or end within a byte
+   * @throws {ReadError} if its file does not have the bytes that the header promised
+   * @throws {GroupError} if a rank fails, with its own error as the `cause` there
+   * @throws {UseAfterCloseError} after {@linkcode close}, or if it was handed out with all others of its file
    */
-  async getSharded(name: string, dimension: number): Promise<T> {
+  async getSharded(name: string, dimension: number, options: ShardOptions = {}): Promise<T> {
+    this.#session.checkOpen(`get a part of tensor "${name}"`);
     const { rank, size } = this.#session.context.options.group;
-    const slices = rankSlices(this.#session.find(name), dimension, rank, size);
-    const whole = await this.getTensor(name);
-    if (size === 1) return whole;
-    try {
-      return await this.#session.context.device.slice(whole, sliceLayout(whole, slices));
-    } finally {
-      whole[Symbol.dispose]?.();
-    }
+    const tensor = this.#session.find(name);
+    const slices = rankSlices(tensor, dimension, rank, size);
+    if (isFromFile(options)) return await this.#slices.get(tensor, slices);
+    if (this.#ranks) return await this.#ranks.getSharded(name, dimension);
+    return await this.getTensor(name);
   }
 
   /**
@@ -93,16 +121,20 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
    *
    * @throws {RangeError} if there is no such rank
    * @throws {SafeTensorsError} "TensorNotFound"
-   * @throws {UseAfterCloseError} after {@linkcode close}
+   * @throws {GroupError} if a rank fails, with its own error as the `cause` there
+   * @throws {UseAfterCloseError} after {@linkcode close}, or if it was handed out with all others of its file
    */
   async pushTensor(name: string, destination: number): Promise<T | null> {
-    const { rank, size } = this.#session.context.options.group;
+    const { size } = this.#session.context.options.group;
     if (!Number.isInteger(destination) || destination < 0 || destination >= size) {
       throw new RangeError(
         `Cannot push tensor "${name}" to rank ${destination}: the group has ${size} (from 0)`,
       );
     }
-    return destination === rank ? await this.getTensor(name) : null;
+    if (!this.#ranks) return await this.getTensor(name);
+    this.#session.checkOpen(`push tensor "${name}"`);
+    this.#session.find(name);
+    return await this.#ranks.pushTensor(name, destination);
   }
 
   /**
@@ -110,10 +142,12 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
    *
    * @throws {TypeError} if there is none, or they differ in dtype or in another dimension
    * @throws {RangeError} if a tensor has no such dimension
-   * @throws {SafeTensorsError} "TensorNotFound"
-   * @throws {UseAfterCloseError} after {@linkcode close}
+   * @throws {SafeTensorsError} "TensorNotFound"; "MisalignedSlice" if a part would begin or end within a byte
+   * @throws {GroupError} if a rank fails, with its own error as the `cause` there
+   * @throws {UseAfterCloseError} after {@linkcode close}, or if one was handed out with all others of its file
    */
   async getMultiCols(names: readonly string[], dimension: number): Promise<T> {
+    this.#session.checkOpen("join tensors");
     if (names.length === 0) throw new TypeError("Cannot join tensors: no names were given");
     const first = this.#session.find(names[0]!);
     for (const name of names) {
@@ -126,9 +160,12 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
           `dimension ${dimension}: dtype and other dimensions must agree`,
       );
     }
-    const parts = await Promise.all(names.map((name) => this.getSharded(name, dimension)));
+    const joined = names.join("+");
+    const parts = this.#ranks
+      ? await this.#ranks.getAll(`getMultiCols("${joined}", ${dimension})`, names, dimension)
+      : await Promise.all(names.map((name) => this.getSharded(name, dimension)));
     try {
-      return await this.#session.context.device.concatenate(names.join("+"), parts, dimension);
+      return await this.#session.context.device.concatenate(joined, parts, dimension);
     } finally {
       for (const part of parts) part[Symbol.dispose]?.();
     }
@@ -140,14 +177,19 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
    * @param dimensions name → dimension; default is every tensor whole
    */
   async asDict(dimensions?: Readonly<Record<string, number | null>>): Promise<Map<string, T>> {
-    const wanted = dimensions
-      ? Object.entries(dimensions)
-      : this.getKeys().map((name) => [name, null] as const);
-    const tensors = await Promise.all(wanted.map(async ([name, dimension]) => {
-      const whole = dimension === null || dimension === -1;
-      return [name, whole ? await this.getTensor(name) : await this.getSharded(name, dimension)] as const;
-    }));
-    return new Map(tensors);
+    this.#session.checkOpen("get tensors");
+    const wanted =
+      (dimensions ? Object.entries(dimensions) : this.getKeys().map((name) => [name, null] as const))
+        .map(([name, dimension]) => {
+          this.#session.find(name);
+          return [name, dimension === -1 ? null : dimension] as const;
+        });
+    const tensors = this.#ranks
+      ? await this.#ranks.getMany("asDict()", wanted)
+      : await Promise.all(wanted.map(([name, dimension]) => {
+        return dimension === null ? this.getTensor(name) : this.getSharded(name, dimension);
+      }));
+    return new Map(wanted.map(([name], index) => [name, tensors[index]!]));
   }
 
   /** How the load went, or goes. */
@@ -155,13 +197,27 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
     return this.#session.stats();
   }
 
-  /** Ends what is still being read. Tensors that were given out stay valid. */
-  close(): Promise<void> {
-    return this.#session.close();
+  /**
+   * Ends what is still being read. Tensors that were given out stay valid. With several ranks each closes its own; one
+   * that still asks for something from a rank that has closed gets a GroupError.
+   */
+  async close(): Promise<void> {
+    await this.#session.close();
+    await this.#slices.close();
   }
 
   /** {@linkcode close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/**
+ * Checks where a part is to come from.
+ *
+ * @throws {TypeError} if it is neither "group" nor "file"
+ */
+export function isFromFile({ from }: ShardOptions): boolean {
+  if (from === undefined || from === "group" || from === "file") return from === "file";
+  throw new TypeError(`from must be "group" or "file", got ${JSON.stringify(from)}`);
 }

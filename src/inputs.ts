@@ -4,6 +4,8 @@
 import { ReadError, SafeTensorsError } from "./errors.ts";
 import { parseShardIndex } from "./format/shard_index.ts";
 import type { ProcessGroup } from "./group/process_group.ts";
+import { folderOf } from "./save/folder.ts";
+import { finishInterruptedSave, JOURNAL_NAME } from "./save/journal.ts";
 import { readError } from "./source/native_file.ts";
 
 /** A path or a `file:` URL. */
@@ -56,34 +58,92 @@ export const PYTORCH: Naming = {
   hint: () => "",
 };
 
-/** Turns what the user named into paths; folders and indexes are read for it. */
+/**
+ * Turns what the user named into paths, for all ranks together; folders and indexes are read for it.
+ *
+ * @throws {TypeError} if no file is named
+ */
 export async function resolveInputs(
   files: Files,
-  group: ProcessGroup,
+  group: Pick<ProcessGroup, "size">,
   naming: Naming = SAFETENSORS,
 ): Promise<Inputs> {
-  if (typeof files === "string" || files instanceof URL) return await resolveOne(toPath(files), naming);
-  const list = Array.isArray(files) ? files as readonly PathLike[] : ownFiles(files as RankFiles, group);
-  if (list.length === 0) throw new TypeError("Cannot open a model: the list of files is empty");
-  return { paths: list.map(toPath), weightMap: null, indexPath: null };
+  const inputs = await resolveAny(files, group, naming);
+  if (inputs.paths.length === 0) throw noFiles();
+  return inputs;
+}
+
+/** Nothing was named to be opened. */
+export function noFiles(): TypeError {
+  return new TypeError("Cannot open a model: the list of files is empty");
+}
+
+/**
+ * Checks what the user named, as far as that can be done without looking.
+ *
+ * @throws {TypeError} if it is neither a path nor a list of paths nor a record of them
+ * @throws {RangeError} if it names a rank that the group does not have
+ */
+export function checkFiles(files: Files, group: Pick<ProcessGroup, "size">): void {
+  const list = isByRank(files) ? [...ranksOf(files, group).values()].flat() : files;
+  if (typeof list === "string" || list instanceof URL) toPath(list);
+  else if (Array.isArray(list)) list.forEach(toPath);
+  else {
+    const message =
+      `Cannot open a model: files must be a path, a list or a record by rank, got ${typeof list}`;
+    throw new TypeError(message);
+  }
+}
+
+/** What the ranks of a group open, as one of them has been told. */
+export interface DealtInputs extends Omit<Inputs, "paths"> {
+  /** Whether the user said which rank reads what; else the files are dealt out one by one. */
+  readonly byRank: boolean;
+  /** Rank → its files, for every rank of which this one has been told. */
+  readonly lists: ReadonlyMap<number, readonly string[]>;
+}
+
+/** Turns what the user named into the paths of each rank: file `i` of a list is read by rank `i % size`. */
+export async function dealInputs(
+  files: Files,
+  group: Pick<ProcessGroup, "size">,
+  naming: Naming = SAFETENSORS,
+): Promise<DealtInputs> {
+  if (isByRank(files)) {
+    const lists = [...ranksOf(files, group)].map(([rank, list]) => [rank, list.map(toPath)] as const);
+    return { weightMap: null, indexPath: null, byRank: true, lists: new Map(lists) };
+  }
+  const { paths, ...index } = await resolveAny(files, group, naming);
+  const lists = Array.from(
+    { length: group.size },
+    (_, rank) => [rank, paths.filter((_, file) => file % group.size === rank)] as const,
+  );
+  return { ...index, byRank: false, lists: new Map(lists) };
 }
 
 type RankFiles = Readonly<Record<number, PathLike | readonly PathLike[]>>;
 
-/** The files of this rank; every rank named must exist. */
-function ownFiles(files: RankFiles, group: ProcessGroup): readonly PathLike[] {
-  if (typeof files !== "object" || files === null) {
-    throw new TypeError(
-      `Cannot open a model: files must be a path, a list or a record by rank, got ${typeof files}`,
-    );
-  }
-  for (const rank of Object.keys(files)) {
-    if (!/^\d+$/.test(rank) || Number(rank) >= group.size) {
-      throw new RangeError(`Cannot open files for rank "${rank}": the group has ${group.size} (from 0)`);
+function isByRank(files: Files): files is RankFiles {
+  return typeof files === "object" && files !== null && !Array.isArray(files) && !(files instanceof URL);
+}
+
+async function resolveAny(files: Files, group: Pick<ProcessGroup, "size">, naming: Naming): Promise<Inputs> {
+  checkFiles(files, group);
+  if (typeof files === "string" || files instanceof URL) return await resolveOne(toPath(files), naming);
+  const list = isByRank(files) ? [...ranksOf(files, group).values()].flat() : files as readonly PathLike[];
+  return { paths: list.map(toPath), weightMap: null, indexPath: null };
+}
+
+/** Rank → files; every rank named must exist. */
+function ranksOf(files: RankFiles, { size }: Pick<ProcessGroup, "size">): Map<number, readonly PathLike[]> {
+  const lists = new Map<number, readonly PathLike[]>();
+  for (const [rank, list] of Object.entries(files)) {
+    if (!/^\d+$/.test(rank) || Number(rank) >= size) {
+      throw new RangeError(`Cannot open files for rank "${rank}": the group has ${size} (from 0)`);
     }
+    lists.set(Number(rank), typeof list === "string" || list instanceof URL ? [list] : list);
   }
-  const own = files[group.rank] ?? [];
-  return typeof own === "string" || own instanceof URL ? [own] : own;
+  return lists;
 }
 
 /** A path or a `file:` URL as a path. */
@@ -106,7 +166,11 @@ export function toPath(file: PathLike): string {
 async function resolveOne(path: string, naming: Naming): Promise<Inputs> {
   let info: Deno.FileInfo;
   try {
-    info = await Deno.stat(path);
+    info = await Deno.stat(path).catch(async (error) => {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      await finishInterruptedSave(folderOf(path)); // it may be on its way to this name
+      return await Deno.stat(path);
+    });
   } catch (error) {
     throw readError(error, "open", path);
   }
@@ -116,10 +180,12 @@ async function resolveOne(path: string, naming: Naming): Promise<Inputs> {
 }
 
 async function resolveFolder(path: string, naming: Naming): Promise<Inputs> {
-  const names: string[] = [];
+  let names: string[];
   try {
-    for await (const entry of Deno.readDir(path)) {
-      if (!entry.isDirectory) names.push(entry.name); // links are followed: the Hugging Face cache consists of them
+    names = await fileNames(path);
+    if (names.includes(JOURNAL_NAME)) {
+      await finishInterruptedSave(path);
+      names = await fileNames(path);
     }
   } catch (error) {
     throw readError(error, "open", path);
@@ -136,7 +202,38 @@ async function resolveFolder(path: string, naming: Naming): Promise<Inputs> {
   }
   const shards = names.filter((name) => naming.files.some((suffix) => name.endsWith(suffix))).sort();
   if (shards.length === 0) throw noTensorFiles(path, names, naming);
+  checkComplete(path, shards);
   return { paths: shards.map((name) => join(path, name)), weightMap: null, indexPath: null };
+}
+
+/** The files in a folder, and links to files: the Hugging Face cache consists of them. */
+async function fileNames(folder: string): Promise<string[]> {
+  const entries = await Array.fromAsync(Deno.readDir(folder));
+  return entries.filter(({ isDirectory }) => !isDirectory).map(({ name }) => name);
+}
+
+/** Throws if files say of themselves that there are more, as `model-00001-of-00003.safetensors` does. */
+function checkComplete(folder: string, names: readonly string[]): void {
+  const sets = new Map<string, { numbers: Set<number>; nameOf: (number: number) => string }>();
+  for (const name of names) {
+    const [, stem, number, rest] = /^(.*-)(\d+)(-of-\d+\.\w+)$/.exec(name) ?? [];
+    if (stem === undefined) continue;
+    const nameOf = (other: number) => stem + String(other).padStart(number!.length, "0") + rest;
+    const set = sets.get(stem + rest) ?? { numbers: new Set(), nameOf };
+    set.numbers.add(Number(number));
+    sets.set(stem + rest, set);
+  }
+  for (const [key, { numbers, nameOf }] of sets) {
+    const count = Number(/(\d+)\.\w+$/.exec(key)![1]);
+    if (numbers.size >= count) continue;
+    let missing = 1;
+    while (numbers.has(missing)) missing++;
+    const path = join(folder, nameOf(missing));
+    const message =
+      `Cannot open "${folder}": ${numbers.size} of ${count} shards are there, "${path}" is not, and ` +
+      "there is no index: was a download interrupted?";
+    throw new SafeTensorsError("MissingShard", message, { path });
+  }
 }
 
 function noTensorFiles(path: string, names: readonly string[], naming: Naming): SafeTensorsError {

@@ -6,7 +6,7 @@ import type { CatalogTensor } from "./catalog.ts";
 import type { Device, DeviceLoad } from "./device/device.ts";
 import { castTarget } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
-import type { SliceLayout } from "./format/slices.ts";
+import { gatherSlice, type SliceLayout } from "./format/slices.ts";
 import { LoadProgress, type Tally } from "./load_progress.ts";
 import type { CheckedOptions } from "./options.ts";
 import { requestBytes, type TensorRequest } from "./plan/request.ts";
@@ -62,13 +62,47 @@ export function tensorSlice(
   device: Device<Tensor>,
   layout: SliceLayout,
 ): LoadRequest {
-  const { aliasOf: _whole, ...request } = wholeTensor(tensor, dtype, device);
+  const { aliasOf: _whole, assemble, ...request } = wholeTensor(tensor, dtype, device);
+  const { shape, byteLength } = layout;
+  if (assemble) {
+    return {
+      ...request,
+      shape,
+      run: byteLength,
+      assemble: assembleSlice(assemble, tensor.byteLength, layout),
+    };
+  }
   return {
     ...request,
-    shape: layout.shape,
+    shape,
     fileOffset: tensor.fileOffset + layout.offset,
-    run: layout.byteLength === 0 ? 0 : layout.run,
-    levels: layout.byteLength === 0 ? [] : layout.levels,
+    run: byteLength === 0 ? 0 : layout.run,
+    levels: byteLength === 0 ? [] : layout.levels,
+  };
+}
+
+/** The request for what this process loads of a tensor: all of it, or its part by the shard plan. */
+export function ownTensor(
+  tensor: CatalogTensor,
+  { dtype, shardPlan, group }: Pick<CheckedOptions, "dtype" | "shardPlan" | "group">,
+  device: Device<Tensor>,
+): LoadRequest {
+  if (!shardPlan) return wholeTensor(tensor, dtype, device);
+  const partOf = (name: string) => shardPlan.partOf({ ...tensor, name }, group.rank, group.size);
+  const part = partOf(tensor.name);
+  const { aliasOf, ...request } = part
+    ? { ...tensorSlice(tensor, dtype, device, part), aliasOf: tensor.aliasOf }
+    : wholeTensor(tensor, dtype, device);
+  // Memory is shared only with another name that is cut in the same way.
+  const shares = aliasOf !== undefined && JSON.stringify(partOf(aliasOf)) === JSON.stringify(part);
+  return shares ? { ...request, aliasOf } : request;
+}
+
+function assembleSlice(assemble: Assemble, byteLength: number, layout: SliceLayout): Assemble {
+  return async (file, target, signal) => {
+    const whole = new Uint8Array(byteLength);
+    await assemble(file, whole, signal);
+    gatherSlice(whole, layout, target);
   };
 }
 
@@ -162,6 +196,13 @@ export class Load<T extends Tensor> {
     for (const request of assembled) {
       for (const each of [request, ...aliases.get(request) ?? []]) yield [each.name, await this.get(each)];
     }
+  }
+
+  /** Says that these requests, which have landed, will not be asked for again: what only they need can be freed. */
+  retire(requests: readonly LoadRequest[]): void {
+    const own = requests.filter((request) => !this.#requests.kept.has(request));
+    this.#assembly.retire(own.filter(isAssembled));
+    this.#load.retire(own.filter(({ assemble }) => !assemble).map((request) => this.#index.get(request)!));
   }
 
   /** Resolves once all has landed; rejects if the load failed. By then nothing of it runs any more. */

@@ -1,20 +1,24 @@
 /**
  * The low-level door, in the steps that fastsafetensors' users know: name files, copy them to a device, take tensors.
  */
-import { type Catalog, type CatalogTensor, openCatalog } from "./catalog.ts";
-import { type DeviceOption, selectDevice, type TensorOn } from "./device/select.ts";
+import { type Catalog, type CatalogTensor, pathOf } from "./catalog.ts";
+import type { DeviceOption, TensorOn } from "./device/select.ts";
 import { SafeTensorsError, UseAfterCloseError } from "./errors.ts";
 import { FilesBuffer } from "./files_buffer.ts";
 import type { DType } from "./format/dtype.ts";
 import { type ProcessGroup, SingleGroup } from "./group/process_group.ts";
-import { type PathLike, resolveInputs } from "./inputs.ts";
+import type { PathLike } from "./inputs.ts";
 import { selectEngine } from "./lanes/select.ts";
+import { equip, openFiles } from "./open_files.ts";
 import { checkOptions, type OpenOptions } from "./options.ts";
+import { together } from "./ranks/queue.ts";
+import { closeFiles } from "./ranks/shared_catalog.ts";
+import { selectSource } from "./source/select.ts";
 
 /** Options of {@linkcode SafeTensorsFileLoader}: those of a load, without what belongs to an opened model. */
 export type LoaderOptions<D extends DeviceOption = "cpu"> = Omit<
   OpenOptions<D>,
-  "lazy" | "names" | "group" | "dtype"
+  "lazy" | "names" | "group" | "dtype" | "shardPlan"
 >;
 
 /**
@@ -42,7 +46,11 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
   readonly #catalogs: Catalog[] = [];
   #closed = false;
 
-  /** @param group the ranks that load together; null is this process alone */
+  /**
+   * A loader without files yet.
+   *
+   * @param group the ranks that load together; null is this process alone
+   */
   constructor(group: ProcessGroup | null = null, options: LoaderOptions<D> = {}) {
     this.#group = group ?? new SingleGroup();
     checkOptions(options, this.#group);
@@ -52,15 +60,19 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
   /**
    * Opens files and reads their headers. May be called several times before {@linkcode copyFilesToDevice}.
    *
+   * Every rank calls it and learns what is in all files, but opens only its own: a rank may have none. It need not be
+   * told of other ranks' files; what it is told must be what they are.
+   *
    * @param files by the rank that reads them
    * @throws {SafeTensorsError} if a header is bad, or a name occurs twice
    * @throws {ReadError} if the system refuses
+   * @throws {GroupError} on all of several ranks if one cannot open its files, or they were told different things
    */
   async addFilenames(files: Readonly<Record<number, PathLike | readonly PathLike[]>>): Promise<void> {
     this.#checkOpen("add files");
-    const engine = await selectEngine();
-    const inputs = await resolveInputs(files, this.#group);
-    const catalog = await openCatalog(engine.source, inputs, this.#options.signal);
+    const options = checkOptions(this.#options, this.#group);
+    const findSource = async () => await selectSource(await selectEngine(), options);
+    const catalog = await openFiles(files, options, findSource);
     try {
       this.#checkOpen("add files");
       for (const earlier of this.#catalogs) refuseDuplicates(earlier, catalog);
@@ -96,21 +108,25 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
    * is empty again and can take new ones.
    *
    * @param options.dtype casts floating tensors on the way
-   * @throws {OutOfMemoryError} if the tensors do not fit
+   * @throws {OutOfMemoryError} if the tensors do not fit: the files are still the loader's
+   * @throws {GroupError} on all of several ranks if that happens on one: the files are closed
    */
   async copyFilesToDevice(options: { dtype?: DType } = {}): Promise<FilesBuffer<TensorOn<D>>> {
     this.#checkOpen("copy files");
     const checked = checkOptions({ ...this.#options, ...options }, this.#group);
-    const engine = await selectEngine();
-    const device = await selectDevice(checked.device as D, engine, checked);
     const catalogs = this.#catalogs.splice(0); // the buffer's from now on, whatever is added meanwhile
-    try {
-      const catalog = mergeCatalogs(catalogs);
-      const buffer = new FilesBuffer(catalog, device, checked, engine.notes);
+    const catalog = mergeCatalogs(catalogs);
+    const start = async () => {
+      const { device, notes } = await equip<D>(checked);
+      const buffer = new FilesBuffer(catalog, device, checked, notes);
       await buffer.start();
       return buffer;
+    };
+    try {
+      const operation = { label: "copyFilesToDevice()", signal: checked.signal };
+      return await together(catalog.group, operation, start, (buffer) => buffer.close());
     } catch (error) {
-      if (this.#closed) catalogs.forEach(closeFiles);
+      if (this.#closed || catalog.group) closeFiles(catalog);
       else this.#catalogs.unshift(...catalogs);
       throw error;
     }
@@ -142,16 +158,10 @@ function refuseDuplicates(earlier: Catalog, later: Catalog): void {
   for (const tensor of later.tensors.values()) {
     const first = earlier.tensors.get(tensor.name);
     if (!first) continue;
-    const path = later.files[tensor.file]!.path;
-    const message = `Cannot add "${path}": tensor "${tensor.name}" is also in "${
-      earlier.files[first.file]!.path
-    }"`;
+    const path = pathOf(later, tensor);
+    const message = `Cannot add "${path}": tensor "${tensor.name}" is also in "${pathOf(earlier, first)}"`;
     throw new SafeTensorsError("DuplicateName", message, { path, tensor: tensor.name });
   }
-}
-
-function closeFiles(catalog: Catalog): void {
-  for (const file of catalog.files) file.close();
 }
 
 function mergeCatalogs(catalogs: readonly Catalog[]): Catalog {
@@ -160,10 +170,13 @@ function mergeCatalogs(catalogs: readonly Catalog[]): Catalog {
   let before = 0;
   for (const catalog of catalogs) {
     for (const tensor of catalog.tensors.values()) {
-      tensors.set(tensor.name, { ...tensor, file: tensor.file + before });
+      tensors.set(tensor.name, { ...tensor, file: tensor.file < 0 ? -1 : tensor.file + before });
     }
     before += catalog.files.length;
   }
   const metadata = new Map(catalogs.flatMap((catalog) => [...catalog.metadata]));
-  return { files, tensors, metadata, notes: catalogs.flatMap((catalog) => catalog.notes) };
+  const notes = catalogs.flatMap((catalog) => catalog.notes);
+  const group = catalogs[0]?.group;
+  const reopen = (path: string) => catalogs[0]!.reopen(path); // asked for the file of a tensor: there is one
+  return { files, tensors, metadata, notes, reopen, ...group ? { group } : {} };
 }

@@ -1,16 +1,21 @@
 /**
  * The model that {@linkcode fastsafeOpen} gives: names, tensors, slices, iteration.
  */
-import type { Catalog, CatalogTensor } from "./catalog.ts";
+import { type Catalog, type CatalogTensor, pathOf } from "./catalog.ts";
 import type { Device } from "./device/device.ts";
 import { SafeTensorsError } from "./errors.ts";
 import { castSupported } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
-import { type SliceIndex, sliceLayout } from "./format/slices.ts";
-import { type Load, type LoadRequest, tensorSlice, wholeTensor } from "./load.ts";
+import { FileSlices } from "./file_slices.ts";
+import { isFromFile, type ShardOptions } from "./files_buffer.ts";
+import { rankSlices, type SliceIndex, sliceLayout } from "./format/slices.ts";
+import { LazyLoads } from "./lazy_loads.ts";
+import { type Load, type LoadRequest, ownTensor, tensorSlice } from "./load.ts";
 import type { CheckedOptions } from "./options.ts";
-import { type LoadStats, rankSlices, Session } from "./session.ts";
-import { streamBatches } from "./stream.ts";
+import { RankIteration } from "./ranks/rank_iteration.ts";
+import { ownRequests, RankTensors } from "./ranks/rank_tensors.ts";
+import { type LoadStats, Session } from "./session.ts";
+import { streamBatches, streamShared } from "./stream.ts";
 import type { HostTensor } from "./tensor/host_tensor.ts";
 import type { Tensor } from "./tensor/tensor.ts";
 
@@ -20,7 +25,7 @@ export interface TensorSummary {
   readonly name: string;
   /** Element type in the file. */
   readonly dtype: DType;
-  /** Elements along each dimension. */
+  /** Elements along each dimension, in the file. */
   readonly shape: readonly number[];
   /** Bytes in the file. */
   readonly byteLength: number;
@@ -35,12 +40,19 @@ const LAZY_ITERATION_BYTES = 256 * 2 ** 20;
  * An opened model.
  *
  * Tensors that were given out stay valid after it is closed. Closing it ends what is still being read.
+ *
+ * Where several ranks have opened it together, each reads its own files, and what one asks for all ask for, in the same
+ * order: the tensor's owner hands it out to all. If a rank fails, the others get a {@linkcode GroupError} that names
+ * it. Unless the model is lazy, an owner's memory is released once every tensor of a file has been handed out, and none
+ * of them can be asked for again. Opened with a `shardPlan` each rank has parts of its own, and needs no other for them.
  */
 export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDisposable {
   readonly #session: Session<T>;
   readonly #wanted: ReadonlyMap<string, LoadRequest>;
   readonly #lazy: LazyLoads<T>;
-  /** The load of all wanted tensors; a lazy model has none. */
+  readonly #slices: FileSlices<T>;
+  readonly #ranks: RankTensors<T> | null;
+  /** The load of all wanted tensors that this process reads; a lazy model has none. */
   #load: Load<T> | undefined;
 
   /** Use {@linkcode fastsafeOpen}. */
@@ -48,12 +60,14 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     this.#wanted = wantedTensors(catalog, device, options);
     this.#session = new Session(catalog, device, options, notes);
     this.#lazy = new LazyLoads(this.#session);
+    this.#slices = new FileSlices(this.#session);
+    this.#ranks = catalog.group ? this.#shared(options.lazy) : null;
   }
 
   /** Starts to load: all wanted tensors, or with `lazy` none yet. Called once, by {@linkcode fastsafeOpen}. */
   async start(): Promise<void> {
     if (this.#session.context.options.lazy) return;
-    this.#load = await this.#session.load([...this.#wanted.values()]);
+    this.#load = await this.#session.load(ownRequests(this.#wanted));
     this.#load.finished().catch(() => {}).finally(() => this.#session.closeFiles());
   }
 
@@ -73,8 +87,9 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
    * @throws {SafeTensorsError} "TensorNotFound"
    */
   info(name: string): TensorSummary {
-    const { dtype, shape, byteLength, file } = this.#find(name);
-    return { name, dtype, shape, byteLength, path: this.#session.catalog.files[file]!.path };
+    const tensor = this.#find(name);
+    const { dtype, shape, byteLength } = tensor;
+    return { name, dtype, shape, byteLength, path: pathOf(this.#session.catalog, tensor) };
   }
 
   /** Path → the `__metadata__` of that file, empty where it has none. */
@@ -83,11 +98,12 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   }
 
   /**
-   * A tensor, as soon as its own bytes have landed.
+   * A tensor, as soon as its own bytes have landed; with a `shardPlan` this rank's part of it.
    *
    * @param options.dtype casts it; default is the dtype that the model was opened with
    * @throws {SafeTensorsError} "TensorNotFound"; "UnsupportedCast"
    * @throws {ReadError} if its file does not have the bytes that the header promised
+   * @throws {GroupError} if a rank fails, with its own error as the `cause` there
    * @throws {UseAfterCloseError} after {@linkcode close}
    */
   async getTensor(name: string, options: { dtype?: DType } = {}): Promise<T> {
@@ -99,10 +115,11 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
       throw unsupportedCast(tensor, dtype);
     }
     if (!this.#load) {
-      const wanted = dtype === tensor.dtype ? undefined : dtype ?? this.#dtype;
-      return await this.#lazy.get(wholeTensor(tensor, wanted, device));
+      const wanted = dtype === tensor.dtype ? undefined : dtype ?? this.#options.dtype;
+      const request = ownTensor(tensor, { ...this.#options, dtype: wanted }, device);
+      return this.#ranks ? await this.#ranks.getTensor(name, request) : await this.#lazy.get(request);
     }
-    const landed = await this.#load.get(this.#wanted.get(name)!);
+    const landed = await (this.#ranks?.getTensor(name) ?? this.#load.get(this.#wanted.get(name)!));
     if (dtype === undefined || dtype === landed.dtype) return landed;
     try {
       return await landed.to({ dtype }) as T;
@@ -114,7 +131,8 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   /**
    * A part of a tensor, with NumPy's rules: `[start, stop, step?]` for a range, a number for one index (the dimension
    * goes away), null for a whole dimension, "..." for as many whole ones as are left. Negative positions count from
-   * the end; ranges are clamped. A lazy model reads only the bytes of the slice.
+   * the end; ranges are clamped. A lazy model reads only the bytes of the slice. Of a model with a `shardPlan` it is a
+   * part of this rank's part.
    *
    * @throws {SafeTensorsError} "TensorNotFound"; "SliceOutOfRange"; "TooManySlices"; "MisalignedSlice" if it would
    *   cut a byte of a sub-byte type
@@ -124,13 +142,14 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   async getSlice(name: string, ...slices: SliceIndex[]): Promise<T> {
     this.#session.checkOpen(`get a slice of tensor "${name}"`);
     const tensor = this.#find(name);
-    const layout = sliceLayout(tensor, slices);
     const { device } = this.#session.context;
-    if (!this.#load && !tensor.assemble) {
-      return await this.#lazy.get(tensorSlice(tensor, this.#dtype, device, layout));
-    }
     const request = this.#wanted.get(name)!;
-    const whole = await (this.#load ? this.#load.get(request) : this.#lazy.get(request));
+    const { dtype, shape } = request;
+    const layout = sliceLayout({ name, dtype, shape }, slices);
+    if (!this.#load && !this.#ranks && !this.#options.shardPlan) {
+      return await this.#lazy.get(tensorSlice(tensor, this.#options.dtype, device, layout));
+    }
+    const whole = await (this.#ranks?.lendTensor(name) ?? (this.#load ?? this.#lazy).get(request));
     try {
       return await device.slice(whole, sliceLayout(whole, slices));
     } finally {
@@ -143,27 +162,50 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
    * may get fewer or none. In a group of one that is the whole tensor.
    *
    * @throws {RangeError} if the tensor has no such dimension
+   * @throws {TypeError} if the model was opened with a `shardPlan`, by which tensors are parts already; parts of the
+   *   tensors in the files can be had with `from: "file"`
+   * @throws {SafeTensorsError} "TensorNotFound"; "MisalignedSlice" if a part would begin or end within a byte
+   * @throws {ReadError} if its file does not have the bytes that the header promised
+   * @throws {GroupError} if a rank fails, with its own error as the `cause` there
    * @throws {UseAfterCloseError} after {@linkcode close}
    */
-  async getSharded(name: string, dimension: number): Promise<T> {
-    const { rank, size } = this.#session.context.options.group;
-    return await this.getSlice(name, ...rankSlices(this.#find(name), dimension, rank, size));
+  async getSharded(name: string, dimension: number, options: ShardOptions = {}): Promise<T> {
+    this.#session.checkOpen(`get a part of tensor "${name}"`);
+    const { group, shardPlan } = this.#options;
+    const tensor = this.#find(name);
+    const slices = rankSlices(tensor, dimension, group.rank, group.size);
+    if (isFromFile(options)) return await this.#slices.get(tensor, slices);
+    if (shardPlan && group.size > 1) {
+      const message = `Cannot shard tensor "${name}": by the shard plan it is this rank's part already; ` +
+        `with from: "file" a part is read from the file`;
+      throw new TypeError(message);
+    }
+    return this.#ranks ? await this.#ranks.getSharded(name, dimension) : await this.getTensor(name);
   }
 
   /**
    * Every tensor as `[name, tensor]`, in the order in which they land. A lazy model reads them as they are asked for,
-   * with at most 256 MiB in flight.
+   * with at most 256 MiB in flight. Several ranks iterate together: each gets every tensor, all in the same order, and
+   * if one ends the iteration early, the others get a GroupError.
    *
+   * @throws {GroupError} if a rank fails, with its own error as the `cause` there
    * @throws {UseAfterCloseError} after {@linkcode close}
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<[string, T], void, void> {
     this.#session.checkOpen("iterate");
-    if (this.#load) yield* this.#load;
-    else yield* streamBatches(this.#session, [...this.#wanted.values()], LAZY_ITERATION_BYTES);
+    const bounds = { bytesInFlight: LAZY_ITERATION_BYTES, queueSize: 0 };
+    if (this.#ranks) {
+      const iteration = new RankIteration(this.#session, this.#wanted);
+      const batches = this.#load
+        ? iteration.inOneBatch(this.#ranks.supply)
+        : streamShared(this.#session, iteration, bounds);
+      yield* iteration.run(batches);
+    } else if (this.#load) yield* this.#load;
+    else yield* streamBatches(this.#session, [...this.#wanted.values()], bounds);
   }
 
   /**
-   * Resolves once all tensors have landed; at once for a lazy model.
+   * Resolves once all tensors that this process reads have landed; at once for a lazy model.
    *
    * @throws {ReadError} if a file does not have the bytes that its header promised
    */
@@ -178,8 +220,9 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   }
 
   /** Ends what is still being read and closes the files. Tensors that were given out stay valid. */
-  close(): Promise<void> {
-    return this.#session.close();
+  async close(): Promise<void> {
+    await this.#session.close();
+    await this.#slices.close();
   }
 
   /** {@linkcode close}, for `await using`. */
@@ -187,8 +230,15 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     return this.close();
   }
 
-  get #dtype(): DType | undefined {
-    return this.#session.context.options.dtype;
+  get #options(): CheckedOptions {
+    return this.#session.context.options;
+  }
+
+  #shared(lazy: boolean): RankTensors<T> {
+    return new RankTensors(this.#session, this.#wanted, {
+      get: (request) => (this.#load ?? this.#lazy).get(request),
+      ...lazy ? {} : { retire: (requests) => this.#load!.retire(requests) },
+    });
   }
 
   #find(name: string): CatalogTensor {
@@ -208,8 +258,9 @@ function unsupportedCast({ name, dtype }: CatalogTensor, target: DType): SafeTen
 function wantedTensors(
   catalog: Catalog,
   device: Device<Tensor>,
-  { names, dtype }: CheckedOptions,
+  options: CheckedOptions,
 ): Map<string, LoadRequest> {
+  const { names } = options;
   if (names && typeof names !== "function") {
     for (const name of names) {
       if (catalog.tensors.has(name)) continue;
@@ -220,51 +271,7 @@ function wantedTensors(
   const isWanted = typeof names === "function" ? names : (name: string) => names?.has(name) ?? true;
   const wanted = new Map<string, LoadRequest>();
   for (const tensor of catalog.tensors.values()) {
-    if (isWanted(tensor.name)) wanted.set(tensor.name, wholeTensor(tensor, dtype, device));
+    if (isWanted(tensor.name)) wanted.set(tensor.name, ownTensor(tensor, options, device));
   }
   return wanted;
-}
-
-/** What is read together: the requests, the load, and how many of them are still to be given out. */
-interface LazyBatch<T extends Tensor> {
-  readonly requests: LoadRequest[];
-  readonly load: Promise<Load<T>>;
-  waiting: number;
-}
-
-/** Loads on demand: what is asked for in one turn of the event loop is read together. */
-class LazyLoads<T extends Tensor> {
-  readonly #session: Session<T>;
-  #batch: LazyBatch<T> | undefined;
-
-  constructor(session: Session<T>) {
-    this.#session = session;
-  }
-
-  async get(request: LoadRequest): Promise<T> {
-    const batch = this.#batch ??= this.#nextBatch();
-    batch.requests.push(request);
-    batch.waiting++;
-    const load = await batch.load;
-    try {
-      return await load.get(request);
-    } finally {
-      if (--batch.waiting === 0) this.#retire(load);
-    }
-  }
-
-  /** Lets go of a load once it is through; its tensors keep their own hold on the memory. */
-  #retire(load: Load<T>): void {
-    const end = () => this.#session.end(load, new Error("This load has been given out"));
-    load.finished().then(end, end);
-  }
-
-  #nextBatch(): LazyBatch<T> {
-    const requests: LoadRequest[] = [];
-    const load = Promise.resolve().then(() => {
-      this.#batch = undefined;
-      return this.#session.load(requests);
-    });
-    return { requests, load, waiting: 0 };
-  }
 }

@@ -1,13 +1,11 @@
 /**
  * The easy door: open files, get a model.
  */
-import { openCatalog, restoreAliases } from "./catalog.ts";
-import { type DeviceOption, selectDevice, type TensorOn } from "./device/select.ts";
-import { SingleGroup } from "./group/process_group.ts";
-import { type Files, resolveInputs } from "./inputs.ts";
-import { selectEngine } from "./lanes/select.ts";
-import { SafeTensorsModel } from "./model.ts";
-import { checkOptions, type OpenOptions } from "./options.ts";
+import type { DeviceOption, TensorOn } from "./device/select.ts";
+import type { Files } from "./inputs.ts";
+import type { SafeTensorsModel } from "./model.ts";
+import { openModel } from "./open_model.ts";
+import type { OpenOptions } from "./options.ts";
 
 /**
  * Opens safetensors files and starts to load them.
@@ -20,6 +18,7 @@ import { checkOptions, type OpenOptions } from "./options.ts";
  * @throws {SafeTensorsError} if a header or an index is bad, or files and index disagree
  * @throws {ReadError} if a file cannot be opened or read
  * @throws {OutOfMemoryError} if the tensors do not fit in memory
+ * @throws {GroupError} on all ranks of a `group` if any of that happens on one, or they open different files
  *
  * @example Use
  * ```ts
@@ -38,19 +37,5 @@ export async function fastsafeOpen<D extends DeviceOption = "cpu">(
   files: Files,
   options: OpenOptions<D> = {},
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
-  const checked = checkOptions(options, new SingleGroup());
-  checked.signal?.throwIfAborted();
-  const engine = await selectEngine();
-  const device = await selectDevice(checked.device as D, engine, checked);
-  const inputs = await resolveInputs(files, checked.group);
-  const opened = await openCatalog(engine.source, inputs, checked.signal);
-  const catalog = options.restoreAliases ? restoreAliases(opened) : opened;
-  try {
-    const model = new SafeTensorsModel(catalog, device, checked, engine.notes);
-    await model.start();
-    return model;
-  } catch (error) {
-    for (const file of catalog.files) file.close();
-    throw error;
-  }
+  return await openModel(files, options);
 }

@@ -7,8 +7,10 @@ import { PinnedPool } from "./device/pinned_pool.ts";
 import { checkDevice, type DeviceOption } from "./device/select.ts";
 import { castTarget } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
+import { type ShardPlan, ShardRules } from "./format/shard_plan.ts";
 import type { ProcessGroup } from "./group/process_group.ts";
 import { PAGE } from "./plan/layout.ts";
+import { type CheckedUsrbioOptions, checkUsrbioOptions, type UsrbioOptions } from "./usrbio/options.ts";
 
 /** How far a load has come. */
 export interface Progress {
@@ -59,12 +61,29 @@ export interface OpenOptions<D extends DeviceOption = "cpu"> {
   /** Keeps the pinned staging memory of loads to a GPU for the next load. Default: it is pinned for each load. */
   pool?: PinnedPool;
   /**
+   * Where files are read from: "3fs", through the rings of 3FS, or an error that says why not; "file", by ordinary
+   * reads. Default: files on a 3FS mount through its rings, if its library is there and the mount answers, else by
+   * ordinary reads, which `stats().notes` tells.
+   */
+  source?: "3fs" | "file";
+  /** How files on 3FS are read. */
+  usrbio?: UsrbioOptions;
+  /**
    * `GPUBufferUsage` flags that the buffers of tensors in WebGPU have besides STORAGE, COPY_SRC and COPY_DST, such as
    * VERTEX or INDIRECT. Default 0.
    */
   gpuBufferUsage?: number;
-  /** The ranks that load together. Default: this process alone. */
+  /**
+   * The ranks that load together. Each file is opened and read by one of them, file `i` by rank `i % size`; what a
+   * tensor is asked for is then asked for by all, in the same order. Default: this process alone.
+   */
   group?: ProcessGroup;
+  /**
+   * Loads this rank's part of every tensor, read by itself from files that all ranks can see: name patterns, and the
+   * dimension along which the tensors that match are cut into one block for each rank of `group`. Of the group only
+   * rank and size are used. Default: tensors are whole.
+   */
+  shardPlan?: ShardPlan;
   /** Ends the load; whatever has not landed then rejects with the signal's reason. */
   signal?: AbortSignal;
   /** Called about 20 times a second while the load runs, and once at its end. */
@@ -84,8 +103,11 @@ export interface CheckedOptions {
   readonly stagingBytes: number;
   readonly gds: GdsOption;
   readonly pool: PinnedPool | undefined;
+  readonly source: "3fs" | "file" | undefined;
+  readonly usrbio: CheckedUsrbioOptions;
   readonly gpuBufferUsage: number;
   readonly group: ProcessGroup;
+  readonly shardPlan: ShardRules | undefined;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: ((progress: Progress) => void) | undefined;
   readonly log: (line: string) => void;
@@ -129,13 +151,25 @@ export function checkOptions(options: OpenOptions<DeviceOption>, single: Process
     stagingBytes: integer("stagingBytes", options.stagingBytes, 64 * 2 ** 20, 64 * 2 ** 10, 4 * 2 ** 30),
     gds: gdsOption(options, device),
     pool: options.pool,
+    source: sourceOption(options),
+    usrbio: checkUsrbioOptions(options.usrbio),
     gpuBufferUsage: bufferUsage(options.gpuBufferUsage),
     group: options.group ?? single,
+    shardPlan: options.shardPlan === undefined ? undefined : new ShardRules(options.shardPlan),
     signal: options.signal,
     onProgress: options.onProgress,
     log: logger(options.debugLog),
     startedAt: performance.now(),
   };
+}
+
+function sourceOption({ source, gds }: OpenOptions<DeviceOption>): "3fs" | "file" | undefined {
+  if (source !== undefined && source !== "3fs" && source !== "file") {
+    throw new TypeError(`source must be "3fs" or "file", got ${JSON.stringify(source)}`);
+  }
+  if (gds !== "require") return source;
+  if (source === "3fs") throw new TypeError('gds: "require" and source: "3fs" contradict one another');
+  return "file";
 }
 
 function gdsOption({ gds, nogds }: OpenOptions<DeviceOption>, device: DeviceOption): GdsOption {

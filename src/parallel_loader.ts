@@ -1,26 +1,34 @@
 /**
  * Going through the tensors of many files once, with a bound on memory.
  */
-import { openCatalog } from "./catalog.ts";
-import { type DeviceOption, selectDevice, type TensorOn } from "./device/select.ts";
+import type { DeviceOption, TensorOn } from "./device/select.ts";
 import { type ProcessGroup, SingleGroup } from "./group/process_group.ts";
-import { type Files, resolveInputs } from "./inputs.ts";
-import { selectEngine } from "./lanes/select.ts";
-import { wholeTensor } from "./load.ts";
+import type { Files } from "./inputs.ts";
+import { ownTensor } from "./load.ts";
+import { equip, type Equipment, openFiles } from "./open_files.ts";
 import { checkOptions, type OpenOptions } from "./options.ts";
+import { RankIteration } from "./ranks/rank_iteration.ts";
 import { Session } from "./session.ts";
-import { streamBatches } from "./stream.ts";
+import { streamBatches, type StreamBounds, streamShared } from "./stream.ts";
 
 /** Options of {@linkcode ParallelLoader}. */
 export interface ParallelLoaderOptions<D extends DeviceOption = "cpu">
   extends Omit<OpenOptions<D>, "lazy" | "names" | "group"> {
-  /** File bytes in memory at once: the batch that is given out and the one being read meanwhile. Default 1 GiB. */
+  /** File bytes in memory at once, of all batches together; of several ranks each. Default 1 GiB. */
   maxBytesInFlight?: number;
+  /**
+   * How far reading goes ahead. -1: not at all, a batch is read when the one before has been given out. 0: one batch is
+   * read while another is given out. `n` from 1 on: `n` more are read ahead. The batches share `maxBytesInFlight`.
+   * Default 0.
+   */
+  queueSize?: number;
 }
 
 /**
  * Reads files in batches and gives out their tensors once, reading the next batch while the last one is used. For
  * models that are larger than memory, or that go on elsewhere tensor by tensor.
+ *
+ * Several ranks each read their own files, one of each rank in a batch, and every tensor is handed out to all of them.
  *
  * @example Use
  * ```ts
@@ -39,9 +47,11 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
   readonly #group: ProcessGroup;
   readonly #files: Files;
   readonly #options: ParallelLoaderOptions<D>;
-  readonly #bytesInFlight: number;
+  readonly #bounds: StreamBounds;
 
   /**
+   * Checks the options; nothing is opened yet.
+   *
    * @param group the ranks that load together; null is this process alone
    * @param files what to read, as for {@linkcode fastsafeOpen}
    */
@@ -49,10 +59,14 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
     this.#group = group ?? new SingleGroup();
     this.#files = files;
     this.#options = options;
-    this.#bytesInFlight = options.maxBytesInFlight ?? 2 ** 30;
-    if (!Number.isSafeInteger(this.#bytesInFlight) || this.#bytesInFlight < 1) {
-      throw new RangeError(`maxBytesInFlight must be a positive whole number, got ${this.#bytesInFlight}`);
+    const { maxBytesInFlight: bytesInFlight = 2 ** 30, queueSize = 0 } = options;
+    if (!Number.isSafeInteger(bytesInFlight) || bytesInFlight < 1) {
+      throw new RangeError(`maxBytesInFlight must be a positive whole number, got ${bytesInFlight}`);
     }
+    if (!Number.isSafeInteger(queueSize) || queueSize < -1) {
+      throw new RangeError(`queueSize must be a whole number from -1, got ${queueSize}`);
+    }
+    this.#bounds = { bytesInFlight, queueSize };
     checkOptions(options, this.#group);
   }
 
@@ -60,20 +74,30 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
    * Every tensor once, as `[name, tensor]`. Each iteration opens the files anew and closes them at its end, also
    * when it ends early.
    *
+   * Several ranks iterate together and get the tensors in the same order. If one fails or ends its iteration early, the
+   * others get a {@linkcode GroupError} that names it, unless they have got every tensor.
+   *
    * @throws {SafeTensorsError} if a header is bad, or a name occurs twice
    * @throws {ReadError} if a file cannot be read as far as its header promised
+   * @throws {GroupError} on all of several ranks if that happens on one, or they open different files
    */
   async *iterateWeights(): AsyncGenerator<[string, TensorOn<D>], void, void> {
     const options = checkOptions(this.#options, this.#group);
-    const engine = await selectEngine();
-    const device = await selectDevice(options.device as D, engine, options);
-    const inputs = await resolveInputs(this.#files, this.#group);
-    const catalog = await openCatalog(engine.source, inputs, options.signal);
-    const session = new Session(catalog, device, options, engine.notes);
+    let equipment: Equipment<D>;
+    const findSource = async () => (equipment = await equip<D>(options)).source;
+    const catalog = await openFiles(this.#files, options, findSource);
+    const { device, notes } = equipment!;
+    const session = new Session(catalog, device, options, notes);
     try {
-      const requests = catalog.tensors.values().map((tensor) => wholeTensor(tensor, options.dtype, device))
-        .toArray();
-      yield* streamBatches(session, requests, this.#bytesInFlight);
+      const tensors = [...catalog.tensors.values()];
+      const requests = tensors.map((tensor) => ownTensor(tensor, options, device));
+      if (catalog.group) {
+        const byName = new Map(requests.map((request) => [request.name, request]));
+        const iteration = new RankIteration(session, byName);
+        yield* iteration.run(streamShared(session, iteration, this.#bounds));
+      } else {
+        yield* streamBatches(session, requests, this.#bounds);
+      }
     } finally {
       await session.close();
     }

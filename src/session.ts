@@ -4,7 +4,6 @@
 import type { Catalog, CatalogTensor } from "./catalog.ts";
 import type { Device } from "./device/device.ts";
 import { SafeTensorsError, UseAfterCloseError } from "./errors.ts";
-import { shardSlice, type SliceIndex } from "./format/slices.ts";
 import { Load, type LoadContext, type LoadRequest } from "./load.ts";
 import { Tally } from "./load_progress.ts";
 import type { CheckedOptions } from "./options.ts";
@@ -26,9 +25,9 @@ export interface LoadStats {
   readonly device: string;
   /**
    * Which way most bytes went: through the page cache, past it, by GPUDirect Storage, by cuFile in its compatibility
-   * mode, or by the portable engine; null before any has.
+   * mode, through 3FS' rings, or by the portable engine; null before any has.
    */
-  readonly path: "buffered" | "direct" | "gds" | "gds-compat" | "portable" | null;
+  readonly path: "buffered" | "direct" | "gds" | "gds-compat" | "3fs" | "portable" | null;
   /** Lanes that ran. */
   readonly threads: number;
   /** Bytes of one read. */
@@ -64,10 +63,11 @@ export class Session<T extends Tensor> {
   /**
    * Starts to load. The load holds its memory until {@linkcode end} or {@linkcode close}.
    *
+   * @param files what the requests name by index; default is the catalog's
    * @throws {OutOfMemoryError} if the tensors do not fit
    */
-  async load(requests: readonly LoadRequest[]): Promise<Load<T>> {
-    const starting = Load.start(this.context, requests);
+  async load(requests: readonly LoadRequest[], files = this.context.files): Promise<Load<T>> {
+    const starting = Load.start({ ...this.context, files }, requests);
     this.#starting.add(starting);
     try {
       const load = await starting;
@@ -139,23 +139,4 @@ export class Session<T extends Tensor> {
     for (const load of this.#loads) await this.end(load, reason);
     this.closeFiles();
   }
-}
-
-/**
- * The slices that cut out one rank's part of a tensor along a dimension.
- *
- * @throws {RangeError} if the tensor has no such dimension
- */
-export function rankSlices(
-  tensor: CatalogTensor,
-  dimension: number,
-  rank: number,
-  size: number,
-): SliceIndex[] {
-  const { name, shape } = tensor;
-  if (!Number.isInteger(dimension) || dimension < 0 || dimension >= shape.length) {
-    throw new RangeError(`Cannot shard tensor "${name}" of shape [${shape}] along dimension ${dimension}`);
-  }
-  const { start, stop } = shardSlice(shape, dimension, rank, size);
-  return [...shape.slice(0, dimension).map(() => null), [start, stop]];
 }

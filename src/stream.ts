@@ -1,10 +1,27 @@
 /**
- * Loading in batches under a bound on memory: the next batch is read while the last one is used.
+ * Loading in batches under a bound on memory: the next batches are read while one is given out.
  */
 import type { Load, LoadRequest } from "./load.ts";
 import { requestBytes } from "./plan/request.ts";
+import type { RankIteration, SharedBatch } from "./ranks/rank_iteration.ts";
 import type { Session } from "./session.ts";
 import type { Tensor } from "./tensor/tensor.ts";
+
+/** How much is loaded at once. */
+export interface StreamBounds {
+  /** File bytes that are in memory at once, of all batches together. */
+  readonly bytesInFlight: number;
+  /**
+   * -1: a batch is read when the one before has been given out. 0: one is read while another is given out. From 1 on:
+   * as many more are read ahead.
+   */
+  readonly queueSize: number;
+}
+
+/** Batches that are in memory at once. */
+function liveBatches({ queueSize }: StreamBounds): number {
+  return queueSize + 2;
+}
 
 /** Cuts requests into batches of at most `bytes` file bytes; a larger tensor is a batch of its own. */
 export function cutBatches(requests: readonly LoadRequest[], bytes: number): LoadRequest[][] {
@@ -22,38 +39,64 @@ export function cutBatches(requests: readonly LoadRequest[], bytes: number): Loa
   return batches;
 }
 
-/**
- * Loads and yields tensors batch by batch. Two batches are in memory at once: the one that is given out, and the one
- * that is being read meanwhile. Ending the iteration early ends the reading.
- *
- * @param bytesInFlight bound on both batches together, in file bytes
- */
+/** Loads and yields tensors batch by batch. Ending the iteration early ends the reading. */
 export async function* streamBatches<T extends Tensor>(
   session: Session<T>,
   requests: readonly LoadRequest[],
-  bytesInFlight: number,
+  bounds: StreamBounds,
 ): AsyncGenerator<[string, T], void, void> {
-  const batches = cutBatches(requests, Math.floor(bytesInFlight / 2));
-  const start = (index: number): Promise<Load<T>> | undefined => {
-    const batch = batches[index];
-    if (!batch) return undefined;
-    const load = session.load(batch);
-    load.catch(() => {}); // told when its turn comes
-    return load;
+  const batches = cutBatches(requests, Math.floor(bounds.bytesInFlight / liveBatches(bounds)));
+  for await (const { load } of loadAhead(session, batches, liveBatches(bounds) - 1)) yield* await load;
+}
+
+/**
+ * Loads batch by batch what the ranks of a group hand out together. The bound on memory is each rank's for what it
+ * reads; besides there is what it is given.
+ */
+export async function* streamShared<T extends Tensor>(
+  session: Session<T>,
+  iteration: RankIteration<T>,
+  bounds: StreamBounds,
+): AsyncGenerator<SharedBatch<T>, void, void> {
+  const batches = iteration.inBatches(Math.floor(bounds.bytesInFlight / liveBatches(bounds)));
+  const { rank } = session.context.options.group;
+  const own = batches.map((batch) =>
+    batch.filter(({ owner }) => owner === rank).map(({ request }) => request)
+  );
+  let index = 0;
+  for await (const { load } of loadAhead(session, own, liveBatches(bounds) - 1)) {
+    yield { wanted: batches[index++]!, supply: { own: async (request) => await (await load).get(request) } };
+  }
+}
+
+/**
+ * Starts to load each batch, and up to `ahead` more of those after it. A load is ended when the next one is asked for.
+ */
+async function* loadAhead<T extends Tensor>(
+  session: Session<T>,
+  batches: readonly LoadRequest[][],
+  ahead: number,
+): AsyncGenerator<{ load: Promise<Load<T>> }, void, void> {
+  const started: Promise<Load<T>>[] = []; // the first is the one that is given out
+  let next = 0;
+  const start = (count: number) => {
+    while (started.length < count && next < batches.length) {
+      const load = session.load(batches[next++]!);
+      load.catch(() => {}); // told when its turn comes
+      started.push(load);
+    }
   };
-  let current: Load<T> | undefined;
-  let next = start(0);
+  const end = async (reason: string) => {
+    await started.shift()!.then((load) => session.end(load, new Error(reason)), () => {});
+  };
   try {
-    for (let index = 0; next; index++) {
-      current = await next;
-      next = start(index + 1);
-      yield* current;
-      await session.end(current, new Error("This batch has been given out"));
-      current = undefined;
+    for (start(1); started.length > 0; start(1)) {
+      const load = started[0]!;
+      await load.then(() => start(1 + ahead), () => {}); // its own memory comes first
+      yield { load };
+      await end("This batch has been given out");
     }
   } finally {
-    const reason = new Error("The iteration has ended");
-    if (current) await session.end(current, reason);
-    await next?.then((load) => session.end(load, reason), () => {});
+    while (started.length > 0) await end("The iteration has ended");
   }
 }

@@ -22,7 +22,7 @@ import {
   writeFile,
   type Written,
 } from "./support/models.ts";
-import { openDescriptors } from "./support/process.ts";
+import { bytesRead, openDescriptors } from "./support/process.ts";
 import { suite } from "./support/skip.ts";
 
 const faults = await useFaultEngine();
@@ -390,6 +390,36 @@ suite("Reads that fail", "native", faults.missing, () => {
     assert(early > 20, `${early} tensors were given out before the end`);
     assert(told.length >= 4 && told.length < 40, `told ${told.length} times`);
     assertEquals([told.toSorted((a, b) => a - b), told.at(-1)], [told, 40 * BLOCK]);
+  });
+
+  test("an onProgress that throws stops the lanes", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const tensors = await writeFile(
+      path,
+      Array.from(
+        { length: 100 },
+        (_, index): TensorSpec => ({ name: `t${index}`, dtype: "U8", shape: [BLOCK] }),
+      ),
+    );
+    using _ = faults.set("pread:*:delay=10000,preaddirect:*:delay=10000");
+    const thrown = new Error("of the user");
+    const onProgress = () => {
+      throw thrown;
+    };
+    await using model = await fastsafeOpen(path, {
+      lazy: true,
+      maxThreads: 4,
+      blockBytes: BLOCK,
+      onProgress,
+    });
+    const results = await Promise.allSettled(tensors.map(({ name }) => model.getTensor(name)));
+    const before = bytesRead();
+    const landed = results.filter((result) => result.status === "fulfilled");
+    assert(landed.length > 0 && landed.length < 50, `${landed.length} tensors landed`);
+    for (const { value } of landed) assertTensor(value, tensors.find(({ name }) => name === value.name)!);
+    for (const result of results) if (result.status === "rejected") assertEquals(result.reason, thrown);
+    await pause(100);
+    assert(bytesRead() - before < 8 * BLOCK, "lanes went on reading");
   });
 
   test("many loads at once leave room for Deno's own file functions", async (folder) => {

@@ -35,6 +35,7 @@ function leakTest(engine: "native" | "portable"): void {
       }));
     const { paths } = await writeShards(path, [specs(0), specs(1)]);
     await Deno.writeFile(`${path}/truncated`, (await Deno.readFile(paths[0]!)).slice(0, -1));
+    await Deno.copyFile(paths[0]!, `${path}/changing`);
     const { code, stdout, stderr } = await runChild("repeat.ts", {
       flags: ["-A", "--v8-flags=--expose-gc"],
       args: [engine, path, String(LOADS)],

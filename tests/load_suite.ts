@@ -23,6 +23,6 @@ export function loadSuite(engine: EngineName): void {
   lifecycleTests(test, engine);
   doorTests(test);
   optionTests(test);
-  badFileTests(test, engine);
+  badFileTests(test);
   changedFileTests(test);
 }

@@ -3,7 +3,7 @@
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { buildShim } from "../ffi/build.ts";
-import { type ChildResult, runChild } from "./support/child.ts";
+import { type ChildResult, privileged, runChild } from "./support/child.ts";
 import { compiler } from "./support/compiler.ts";
 import { FAULT_FLAGS } from "./support/engine.ts";
 import { type TempFolder, tempFolder, writeFile, type Written } from "./support/models.ts";
@@ -55,6 +55,8 @@ function assertNative(result: ChildResult, sum: number): void {
   assertEquals(printed.sum, sum);
   assert(printed.path === "buffered" || printed.path === "direct", printed.path);
 }
+
+const { missing } = await compiler();
 
 Deno.test("without permission for FFI the portable engine loads, with one notice", async () => {
   await using at = await place();
@@ -121,7 +123,36 @@ Deno.test("FASTSAFETENSORS_LIB that names no shim is an error that says so", asy
   }
 });
 
-const { missing } = await compiler();
+suite("Files without permission", "unprivileged", privileged(), () => {
+  Deno.test("what may not be read is named, with what the system said", async () => {
+    await using at = await place();
+    const { path, model, env } = at;
+    await Deno.mkdir(`${path}/closed`);
+    await Deno.copyFile(model, `${path}/closed/model.safetensors`);
+    await Deno.chmod(`${path}/closed`, 0);
+    await Deno.chmod(model, 0);
+    try {
+      for (const name of [model, `${path}/closed`, `${path}/closed/model.safetensors`]) {
+        for (
+          const engineEnv of missing === null
+            ? [{ PATH: "" }, { FASTSAFETENSORS_LIB: await buildShim() }]
+            : [{ PATH: "" }]
+        ) {
+          const { code, stderr } = await runChild("load.ts", {
+            flags: ["-A"],
+            args: [name],
+            env: { ...env, ...engineEnv },
+            unprivileged: true,
+          });
+          assertEquals(code, 1);
+          assertMatch(stderr, /ReadError: Cannot open ".*": permission denied \(EACCES\)/);
+        }
+      }
+    } finally {
+      await Deno.chmod(`${path}/closed`, 0o700);
+    }
+  });
+});
 
 suite("Processes with the native engine", "native", missing, () => {
   Deno.test("FFI permission for the library alone suffices", async () => {

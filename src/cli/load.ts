@@ -76,6 +76,7 @@ const WAYS: Readonly<Record<string, string>> = {
   direct: "past the page cache",
   gds: "fetched by the GPU itself",
   "gds-compat": "by cuFile in compatibility mode, not by the GPU itself",
+  "3fs": "through 3FS' rings",
   portable: "by Deno's own file functions",
 };
 

@@ -1,8 +1,9 @@
 /**
  * The CPU as a device: tensors in JavaScript-owned memory.
  */
-import { OutOfMemoryError, SafeTensorsError } from "../errors.ts";
-import { gatherSlice, type SliceLayout } from "../format/slices.ts";
+import { OutOfMemoryError, SafeTensorsError, UseAfterCloseError } from "../errors.ts";
+import { gatherSlice, type SliceLayout, type SliceSource } from "../format/slices.ts";
+import { tensorBytes } from "../format/tensor_size.ts";
 import type { Engine, HostBlock } from "../lanes/engine.ts";
 import { Turn } from "../lanes/turn.ts";
 import { resultBytes } from "../plan/layout.ts";
@@ -11,7 +12,12 @@ import { Readiness } from "../plan/readiness.ts";
 import type { TensorRequest } from "../plan/request.ts";
 import type { SourceFile } from "../source/source.ts";
 import { HostTensor } from "../tensor/host_tensor.ts";
-import type { Device, DeviceLoad, LoadSettings } from "./device.ts";
+import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "./device.ts";
+import { exposeHost } from "./host_exchange.ts";
+import { Retirement } from "./retirement.ts";
+
+/** Bytes from which a tensor is worth huge pages, and a look at what memory there is. */
+const LARGE = 2 * 2 ** 20;
 
 /** Tensors as typed arrays. */
 export class CpuDevice implements Device<HostTensor> {
@@ -34,7 +40,9 @@ export class CpuDevice implements Device<HostTensor> {
     const turn = new Turn();
     const plan = planLoad(requests, { blockBytes: settings.blockBytes });
     const blocks = await this.#allocate(plan.allocations, free, turn);
+    const kept: (HostBlock | null)[] = [...blocks];
     const readiness = new Readiness(plan);
+    const retirement = new Retirement(plan);
     const finished = this.#engine.run({ plan, files, blocks, readiness, ...settings });
     // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
     finished.catch((error) => readiness.fail(error));
@@ -45,13 +53,18 @@ export class CpuDevice implements Device<HostTensor> {
       tensor(request) {
         const { name, target, shape } = plan.requests[request]!;
         const { allocation, offset, byteLength } = plan.placements[request]!;
-        const { buffer, base } = blocks[allocation]!;
+        const block = kept[allocation];
+        if (!block) throw new UseAfterCloseError(`Cannot give out tensor "${name}": its memory was released`);
+        const { buffer, base } = block;
         if (buffer.detached) {
           throw new TypeError(
             `Cannot give out tensor "${name}": the buffer that it shares with its file was transferred`,
           );
         }
         return new HostTensor(name, target, shape, new Uint8Array(buffer, base + offset, byteLength));
+      },
+      retire(requests) {
+        for (const allocation of retirement.retire(requests)) kept[allocation] = null;
       },
       release() {}, // the garbage collector does
     };
@@ -66,6 +79,19 @@ export class CpuDevice implements Device<HostTensor> {
       const target = new Uint8Array(layout.byteLength);
       gatherSlice(tensor.bytes, layout, target);
       return new HostTensor(tensor.name, tensor.dtype, layout.shape, target);
+    });
+  }
+
+  expose({ bytes }: HostTensor): Promise<ExposedBytes> {
+    return Promise.resolve(exposeHost(bytes));
+  }
+
+  receive({ name, dtype, shape }: SliceSource): Promise<IncomingTensor<HostTensor>> {
+    return Promise.try(() => {
+      const byteLength = tensorBytes(dtype, shape);
+      const memory = this.#room(byteLength);
+      const finish = () => Promise.resolve(new HostTensor(name, dtype, shape, memory));
+      return { memory, finish, [Symbol.dispose]() {} };
     });
   }
 
@@ -94,6 +120,20 @@ export class CpuDevice implements Device<HostTensor> {
       }
       return new HostTensor(name, first.dtype, shape, target);
     });
+  }
+
+  /** Memory for one tensor. */
+  #room(byteLength: number): Uint8Array<ArrayBuffer> {
+    if (byteLength < LARGE) return new Uint8Array(byteLength);
+    const free = this.#engine.availableMemory();
+    if (free >= 0 && byteLength > free) throw outOfMemory(byteLength, free);
+    try {
+      const { buffer, base } = this.#engine.allocate(byteLength);
+      return new Uint8Array(buffer, base, byteLength);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      throw outOfMemory(byteLength, free, error);
+    }
   }
 
   async #allocate(byteLengths: readonly number[], free: number, turn: Turn): Promise<HostBlock[]> {

@@ -8,7 +8,8 @@ import { openLibrary } from "../../ffi/library.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import { DeviceError, UseAfterCloseError } from "../errors.ts";
 import { joinLayout } from "../format/join.ts";
-import type { SliceLayout } from "../format/slices.ts";
+import type { SliceLayout, SliceSource } from "../format/slices.ts";
+import { tensorBytes } from "../format/tensor_size.ts";
 import type { RunReport } from "../lanes/engine.ts";
 import { runNativeLanes } from "../lanes/native_lanes.ts";
 import { PAGE } from "../plan/layout.ts";
@@ -19,8 +20,9 @@ import type { NativeFile } from "../source/native_file.ts";
 import { type CudaTensor, fillTensor, newCudaTensor, useCudaTensor } from "../tensor/cuda_tensor.ts";
 import type { HostTensor } from "../tensor/host_tensor.ts";
 import { CudaMemory } from "./cuda_memory.ts";
-import type { Device, DeviceLoad, LoadSettings } from "./device.ts";
+import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "./device.ts";
 import { giveBackTo, PinnedPool, type PinnedSlab, takeFrom } from "./pinned_pool.ts";
+import { Retirement } from "./retirement.ts";
 
 /** Whether GPUDirect Storage is used: where it is there, or else an error, or never. */
 export type GdsOption = "auto" | "require" | "off";
@@ -104,23 +106,30 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
     }
     // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
     finished.catch((error) => readiness.fail(error));
-    let isReleased = false;
+    const retirement = new Retirement(plan);
+    const held = new Set(memories);
+    const drop = (memory: CudaMemory) => {
+      if (held.delete(memory)) memory.drop();
+    };
     return {
       plan,
       readiness,
       finished,
       tensor(request) {
         const { name, target: dtype, shape } = plan.requests[request]!;
-        if (isReleased) throw new UseAfterCloseError(`Cannot give out tensor "${name}": its load was closed`);
         const { allocation, offset, byteLength } = plan.placements[request]!;
         const memory = memories[allocation]!;
+        if (!held.has(memory)) {
+          throw new UseAfterCloseError(`Cannot give out tensor "${name}": its load was closed`);
+        }
         memory.hold();
         return newCudaTensor(memory, { name, dtype, shape, byteLength, offset });
       },
+      retire(requests) {
+        for (const allocation of retirement.retire(requests)) drop(memories[allocation]!);
+      },
       release() {
-        if (isReleased) return;
-        isReleased = true;
-        for (const memory of memories) memory.drop();
+        for (const memory of memories) drop(memory);
       },
     };
   }
@@ -140,6 +149,56 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
       const action = `slice tensor "${name}"`;
       const fill = (target: CudaMemory) => gatherDevice(this.#shim, target, source, run, levels, action);
       return fillTensor(this.#shim, device, { name, dtype, shape, byteLength }, action, fill);
+    });
+  }
+
+  expose(tensor: CudaTensor): Promise<ExposedBytes> {
+    return Promise.try(() => this.#expose(tensor.named(tensor.name)));
+  }
+
+  async receive({ name, dtype, shape }: SliceSource): Promise<IncomingTensor<CudaTensor>> {
+    const byteLength = tensorBytes(dtype, shape);
+    const action = `receive tensor "${name}" on device "${this.name}"`;
+    const room = await CudaMemory.allocateOne(this.#shim, this.#index, byteLength, action);
+    let isRoom = true;
+    return {
+      memory: { devicePointer: room.address, byteLength, device: this.#index },
+      finish: () => {
+        isRoom = false;
+        return Promise.resolve(newCudaTensor(room, { name, dtype, shape, byteLength, offset: 0 }));
+      },
+      [Symbol.dispose]() {
+        if (isRoom) room.drop();
+      },
+    };
+  }
+
+  /** Takes over the handle. */
+  #expose(tensor: CudaTensor): ExposedBytes {
+    const { devicePointer, byteLength } = tensor;
+    return {
+      memory: { devicePointer, byteLength, device: this.#index },
+      gather: async (slices) => this.#expose(await this.#gather(tensor, slices)),
+      [Symbol.dispose]: () => tensor[Symbol.dispose](),
+    };
+  }
+
+  /** Copies of slices of a tensor, one after another. */
+  #gather(tensor: CudaTensor, slices: readonly SliceLayout[]): Promise<CudaTensor> {
+    const byteLength = slices.reduce((sum, slice) => sum + slice.byteLength, 0);
+    const action = `gather parts of tensor "${tensor.name}"`;
+    return useCudaTensor(tensor, "share", ({ device, address }) => {
+      const fill = async (target: CudaMemory) => {
+        let at = 0;
+        for (const { offset, byteLength, run, levels } of slices) {
+          const to = { device, address: target.address + BigInt(at) };
+          const from = { device, address: address + BigInt(offset) };
+          await gatherDevice(this.#shim, to, from, run, levels, action);
+          at += byteLength;
+        }
+      };
+      const init = { name: tensor.name, dtype: "U8", shape: [byteLength], byteLength } as const;
+      return fillTensor(this.#shim, device, init, action, fill);
     });
   }
 
@@ -195,7 +254,8 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
     readiness: Readiness,
     settings: LoadSettings,
   ): Promise<RunReport> {
-    const { pool, slab, load, gdsReason } = equipment;
+    const { load, gdsReason } = equipment;
+    let result: RunReport;
     try {
       const report = await runNativeLanes(this.#shim, {
         ...settings,
@@ -212,10 +272,18 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
           error: (action, status) => cudaError(this.#shim, action, status),
         },
       });
-      return this.#report(report, plan, gdsReport(this.#shim, load), gdsReason);
-    } finally {
-      await closeLoad(this.#shim, load).finally(() => giveBackTo(pool, slab));
+      result = this.#report(report, plan, gdsReport(this.#shim, load), gdsReason);
+    } catch (error) {
+      await this.#unequip(equipment).catch(() => {}); // a device that has failed refuses this too
+      throw error;
     }
+    await this.#unequip(equipment);
+    return result;
+  }
+
+  /** Gives back what {@linkcode #equip} took; no lane may be running. */
+  async #unequip({ pool, slab, load }: Equipment): Promise<void> {
+    await closeLoad(this.#shim, load).finally(() => giveBackTo(pool, slab));
   }
 
   /** What the lanes say, and what cuFile did. */

@@ -1,11 +1,12 @@
 /**
  * Where tensors are brought to: what every kind of device gives.
  */
+import type { GroupBuffer } from "../group/process_group.ts";
 import type { RunReport } from "../lanes/engine.ts";
 import type { LoadPlan } from "../plan/plan.ts";
 import type { Readiness } from "../plan/readiness.ts";
 import type { TensorRequest } from "../plan/request.ts";
-import type { SliceLayout } from "../format/slices.ts";
+import type { SliceLayout, SliceSource } from "../format/slices.ts";
 import type { SourceFile } from "../source/source.ts";
 import type { HostTensor } from "../tensor/host_tensor.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -34,8 +35,38 @@ export interface DeviceLoad<T extends Tensor = Tensor> {
   tensor(request: number): T;
   /** Settles once nothing of this load reads or writes any more; rejects if it failed. */
   readonly finished: Promise<RunReport>;
+  /** Says that these requests, which have landed, will not be asked for again: what only they need can be freed. */
+  retire(requests: readonly number[]): void;
   /** Drops the load's own hold on the memory; handles that were given out keep theirs. */
   release(): void;
+}
+
+/** Bytes of a tensor where a process group can take them from. */
+export interface ExposedBytes {
+  /** Where they are, until they are given up. */
+  readonly memory: GroupBuffer;
+  /**
+   * Copies slices to where they lie one after another.
+   *
+   * @throws {OutOfMemoryError} if the copy does not fit
+   */
+  gather(slices: readonly SliceLayout[]): Promise<ExposedBytes>;
+  /** Gives them up; the tensor that they came from is not concerned. */
+  [Symbol.dispose](): void;
+}
+
+/** Room for a tensor that a process group is to fill. */
+export interface IncomingTensor<T extends Tensor = Tensor> {
+  /** Where its bytes go. */
+  readonly memory: GroupBuffer;
+  /**
+   * The tensor, once its bytes are there.
+   *
+   * @throws {OutOfMemoryError} if it does not fit on a device that no group can write to
+   */
+  finish(): Promise<T>;
+  /** Gives the room up, unless it has become a tensor. */
+  [Symbol.dispose](): void;
 }
 
 /** A place for tensors. */
@@ -62,6 +93,14 @@ export interface Device<T extends Tensor = Tensor, F extends SourceFile = Source
   fromHost(tensor: HostTensor): Promise<T>;
   /** Copies a slice out of a tensor of this device. */
   slice(tensor: T, layout: SliceLayout): Promise<T>;
+  /** Shows a process group the bytes of a tensor. */
+  expose(tensor: T): Promise<ExposedBytes>;
+  /**
+   * Makes room for a tensor that a process group is to fill.
+   *
+   * @throws {OutOfMemoryError} if it does not fit
+   */
+  receive(tensor: SliceSource): Promise<IncomingTensor<T>>;
   /** Joins tensors along a dimension, in the order given. All have the same dtype and agree in the other dimensions. */
   concatenate(name: string, tensors: readonly T[], dimension: number): Promise<T>;
 }

@@ -5,16 +5,19 @@
  * buffer by itself.
  */
 import { DeviceError, OutOfMemoryError, UseAfterCloseError } from "../errors.ts";
-import type { SliceLayout } from "../format/slices.ts";
+import type { SliceLayout, SliceSource } from "../format/slices.ts";
+import { tensorBytes } from "../format/tensor_size.ts";
 import type { Engine } from "../lanes/engine.ts";
 import { Turn } from "../lanes/turn.ts";
 import { planLoad } from "../plan/plan.ts";
 import { Readiness } from "../plan/readiness.ts";
 import type { TensorRequest } from "../plan/request.ts";
 import type { SourceFile } from "../source/source.ts";
-import type { HostTensor } from "../tensor/host_tensor.ts";
+import { HostTensor } from "../tensor/host_tensor.ts";
 import { holdWebGpuTensor, newWebGpuTensor, type WebGpuTensor } from "../tensor/webgpu_tensor.ts";
-import type { Device, DeviceLoad, LoadSettings } from "./device.ts";
+import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "./device.ts";
+import { exposeHost } from "./host_exchange.ts";
+import { Retirement } from "./retirement.ts";
 import { cutChunks } from "./webgpu/chunks.ts";
 import { Gpu } from "./webgpu/gpu.ts";
 import { GpuMemory } from "./webgpu/memory.ts";
@@ -66,9 +69,9 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
   ): Promise<DeviceLoad<WebGpuTensor>> {
     const turn = new Turn();
     const gpu = this.#gpu;
-    const staging = divideStaging(settings.stagingBytes);
+    const staging = divideStaging(settings);
     const plan = planLoad(requests, {
-      blockBytes: Math.min(settings.blockBytes, staging.chunkBytes),
+      blockBytes: staging.blockBytes,
       alignment: gpu.alignment,
       maxAllocationBytes: Math.min(gpu.maxBufferBytes, SHARED_BUFFER),
     });
@@ -84,12 +87,12 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
     await turn.pause();
     const memories = await GpuMemory.allocate(gpu, plan.allocations, "load", this.#usage);
     const readiness = new Readiness(plan);
-    let holds = true;
-    const release = () => {
-      if (!holds) return;
-      holds = false;
-      for (const memory of memories) memory.drop();
+    const retirement = new Retirement(plan);
+    const held = new Set(memories);
+    const drop = (memory: GpuMemory) => {
+      if (held.delete(memory)) memory.drop();
     };
+    const release = () => memories.forEach(drop);
     const job = { gpu, engine: this.#engine, plan, chunks, files, memories, readiness, settings, staging };
     const finished = runUpload(job);
     // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
@@ -104,12 +107,12 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
       finished,
       tensor(request) {
         const { name, target: dtype, shape } = plan.requests[request]!;
-        if (!holds) {
-          gpu.lost.throwIfAborted();
-          throw new UseAfterCloseError(`Cannot give out tensor "${name}": its load was closed`);
-        }
         const { allocation, offset, byteLength } = plan.placements[request]!;
         const memory = memories[allocation]!;
+        gpu.lost.throwIfAborted();
+        if (!held.has(memory)) {
+          throw new UseAfterCloseError(`Cannot give out tensor "${name}": its load was closed`);
+        }
         memory.hold();
         // A tensor without bytes may stand at the very end, where nothing can be bound.
         return newWebGpuTensor(memory, {
@@ -119,6 +122,9 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
           byteLength,
           offset: byteLength === 0 ? 0 : offset,
         });
+      },
+      retire(requests) {
+        for (const allocation of retirement.retire(requests)) drop(memories[allocation]!);
       },
       release,
     };
@@ -135,6 +141,18 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
     } finally {
       memory.drop();
     }
+  }
+
+  async expose(tensor: WebGpuTensor): Promise<ExposedBytes> {
+    return exposeHost((await tensor.copyToHost()).bytes);
+  }
+
+  receive({ name, dtype, shape }: SliceSource): Promise<IncomingTensor<WebGpuTensor>> {
+    return Promise.try(() => {
+      const memory = new Uint8Array(tensorBytes(dtype, shape)); // no process group can write to a GPUBuffer
+      const finish = () => this.fromHost(new HostTensor(name, dtype, shape, memory));
+      return { memory, finish, [Symbol.dispose]() {} };
+    });
   }
 
   async concatenate(

@@ -86,8 +86,8 @@ export function layoutHeader(tensors: Iterable<TensorSpec>, metadata?: MetadataI
   return { bytes, header };
 }
 
-/** The size of a tensor in bytes, once everything that the caller said of it has been checked. */
-function checkSpec({ name, dtype, shape }: TensorSpec): number {
+/** The size of a tensor in bytes, once everything that the caller said of it has been checked; throws like the layout. */
+export function checkSpec({ name, dtype, shape }: TensorSpec): number {
   if (typeof name !== "string") {
     throw new TypeError(`Cannot write a tensor: its name is ${name}, not a string`);
   }

@@ -281,3 +281,24 @@ export function shardSlice(
   const block = Math.ceil(length / size);
   return { start: Math.min(rank * block, length), stop: Math.min((rank + 1) * block, length) };
 }
+
+/**
+ * The slices that cut out one rank's part of a tensor: see {@linkcode shardSlice}.
+ *
+ * @throws {RangeError} if the tensor has no such dimension, or there is no such rank
+ */
+export function rankSlices(
+  { name, shape }: Pick<SliceSource, "name" | "shape">,
+  dimension: number,
+  rank: number,
+  size: number,
+): SliceIndex[] {
+  if (!Number.isInteger(dimension) || dimension < 0 || dimension >= shape.length) {
+    const range = shape.length === 0 ? "it has no dimensions" : `its dimensions are 0 to ${shape.length - 1}`;
+    throw new RangeError(
+      `Cannot shard tensor ${quote(name)} of shape [${shape}] along dimension ${dimension}: ${range}`,
+    );
+  }
+  const { start, stop } = shardSlice(shape, dimension, rank, size);
+  return [...shape.slice(0, dimension).map(() => null), [start, stop]];
+}

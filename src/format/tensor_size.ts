@@ -21,6 +21,11 @@ export function byteSize(dtype: DType, shape: ExactShape): number | bigint | Siz
   return bits % 8 === 0 ? bits / 8 : "MisalignedSlice";
 }
 
+/** The bytes of a tensor that is known to have a whole number of them. */
+export function tensorBytes(dtype: DType, shape: readonly number[]): number {
+  return shape.reduce((elements, length) => elements * length, 1) * dtypeBits(dtype) / 8;
+}
+
 /** The same in bigints; from left to right as in the reference, so that a 0 saves what follows it and nothing else. */
 function exactByteSize(dtype: DType, shape: ExactShape): bigint | SizeError {
   let bits = 1n;

@@ -1,6 +1,7 @@
 /**
  * Checking what a group's calls are given, before any other rank is concerned.
  */
+import type { CallMemory } from "../../ffi/group_call.ts";
 import type { DeviceMemory, GroupBuffer, Json, ProcessGroup, ScatterSource } from "./process_group.ts";
 
 /** A group as far as its ranks are concerned. */
@@ -127,4 +128,13 @@ export function deviceMemory(block: GroupBuffer): DeviceMemory | undefined {
 export function checkTimeout(seconds: number = DEFAULT_TIMEOUT): number {
   if (seconds > 0 && seconds <= MAX_TIMEOUT) return seconds;
   throw new RangeError(`timeoutSeconds must be more than 0 and at most ${MAX_TIMEOUT}, got ${seconds}`);
+}
+
+/** Memory of a block, as a call needs it. */
+export function callMemory(block: GroupBuffer): CallMemory {
+  if (block instanceof Uint8Array) {
+    return { host: block, address: 0n, byteLength: block.byteLength, device: -1 };
+  }
+  const { devicePointer, byteLength, device } = block;
+  return { host: null, address: devicePointer, byteLength, device };
 }

@@ -47,10 +47,9 @@ export function rankFailure(rank: number, reason: string, options?: ErrorOptions
   return new GroupError(`Rank ${rank} failed: ${reason}`, rank, reason, options);
 }
 
-/** What another rank has said to all, in whole sentences. */
+/** What another rank has said to all: a message as made here, whose reason is behind the first colon. */
 export function toldFailure(rank: number, message: string): GroupError {
-  const start = `Rank ${rank} failed: `;
-  return new GroupError(message, rank, message.startsWith(start) ? message.slice(start.length) : message);
+  return new GroupError(message, rank, message.slice(message.indexOf(": ") + 2));
 }
 
 /** Two ranks make different calls. */

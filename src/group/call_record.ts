@@ -144,7 +144,7 @@ export function describeDifference(reference: CallRecord, other: CallRecord): st
         `${reference.ownBytes} for it`;
     }
   }
-  if (describeCall(reference) === describeCall(other)) {
+  if (other.kind !== "send" && other.kind !== "receive" && describeCall(reference) === describeCall(other)) {
     return `Rank ${other.rank} is at its call ${other.sequence + 1}, rank ${reference.rank} at its call ` +
       `${reference.sequence + 1}: a ${describeCall(other)}`;
   }

@@ -1,6 +1,7 @@
 /**
  * A process group over MPI: Open MPI, MPICH and their relatives, found and opened at run time.
  */
+import { type CudaState, findCuda } from "../../ffi/cuda.ts";
 import { CALL_STATUS, type CallMemory, GroupCall } from "../../ffi/group_call.ts";
 import { openLibrary } from "../../ffi/library.ts";
 import {
@@ -17,12 +18,14 @@ import {
 import type { Shim } from "../../ffi/symbols.ts";
 import { DeviceError, type GroupError } from "../errors.ts";
 import {
+  callMemory,
   checkBlock,
   checkPeer,
   checkRank,
   checkScatter,
   checkTag,
   checkTimeout,
+  deviceMemory,
   stringifyJson,
 } from "./arguments.ts";
 import { callFailure, rankFailure } from "./call_failure.ts";
@@ -91,6 +94,7 @@ export class MpiGroup implements ProcessGroup {
   readonly #staged: boolean;
   readonly #queue = new CallQueue();
   #current: GroupCall | undefined;
+  #cuda: CudaState | undefined;
 
   private constructor(
     shim: Shim,
@@ -150,9 +154,10 @@ export class MpiGroup implements ProcessGroup {
     return this.#queue.run(async () => {
       await this.#make(this.#record("split"), {});
       const { timeoutSeconds } = this;
+      // FFI does not take -0 for an integer, hence the |.
       const create = (handle: MpiHandle) =>
         new MpiGroup(this.#shim, this.#world, handle, timeoutSeconds, this.#staged);
-      return await make(this.#handle, color, key, create, {
+      return await make(this.#handle, color | 0, key | 0, create, {
         shim: this.#shim,
         rank: this.rank,
         timeoutSeconds,
@@ -283,6 +288,8 @@ export class MpiGroup implements ProcessGroup {
   async #make(record: CallRecord, parts: CallParts): Promise<void> {
     const { peer, send, receive, lengths = new BigUint64Array(), compareOnly = false } = parts;
     const { timeoutSeconds } = this;
+    const memory = (send && deviceMemory(send)) ?? (receive && deviceMemory(receive));
+    if (memory) await this.#needCuda(memory.device);
     const call = new GroupCall({
       record: encodeRecord(record),
       timeoutSeconds,
@@ -296,6 +303,16 @@ export class MpiGroup implements ProcessGroup {
     if (call.status !== CALL_STATUS.done) throw await this.#failed(call, record);
   }
 
+  async #needCuda(device: number): Promise<void> {
+    this.#cuda ??= await findCuda(this.#shim);
+    if (device < this.#cuda.devices) return;
+    const reason = this.#cuda.devices === 0 ? this.#cuda.reason : `there are ${this.#cuda.devices} devices`;
+    throw new DeviceError(
+      `Cannot move memory of cuda:${device} over MPI: ${reason}; give the bytes from host memory instead`,
+      { library: "cudart", code: this.#cuda.code, codeName: this.#cuda.codeName },
+    );
+  }
+
   /** The error of a call, after the others have been told what they cannot see themselves. */
   async #failed(call: GroupCall, record: CallRecord): Promise<Error> {
     if (this.#queue.failure) return this.#queue.failure;
@@ -303,9 +320,12 @@ export class MpiGroup implements ProcessGroup {
     const failure = callFailure(call, { rank, library: "mpi", timeoutSeconds });
     if (call.status === CALL_STATUS.refused && record.kind === "agree") return failure;
     this.#queue.fail(failure);
-    abandoned.push(call.send, call.receive);
-    const known: number[] = [CALL_STATUS.refused, CALL_STATUS.gone, CALL_STATUS.cancelled];
-    if (!known.includes(call.status)) await failMpi(this.#shim, this.#handle, failure.rank, failure.message);
+    const met: number[] = [CALL_STATUS.refused, CALL_STATUS.different]; // no byte has been moved
+    if (!met.includes(call.status)) abandoned.push(call.send, call.receive);
+    // Also where another rank has told it: whoever has not heard of that one yet is not to blame this one.
+    if (call.status !== CALL_STATUS.cancelled) {
+      await failMpi(this.#shim, this.#handle, failure.rank, failure.message);
+    }
     return failure;
   }
 }
@@ -321,15 +341,6 @@ async function make(
   const handle = await makeMpiGroup(shim, parent, color, key, call);
   if (handle) return create(handle);
   throw callFailure(call, { rank, library: "mpi", timeoutSeconds });
-}
-
-/** Memory of a block, as a call needs it. */
-export function callMemory(block: GroupBuffer): CallMemory {
-  if (block instanceof Uint8Array) {
-    return { host: block, address: 0n, byteLength: block.byteLength, device: -1 };
-  }
-  const { devicePointer, byteLength, device } = block;
-  return { host: null, address: devicePointer, byteLength, device };
 }
 
 /** Should an error end the process, the other ranks are told which. */

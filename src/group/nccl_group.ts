@@ -7,6 +7,7 @@ import { freeNcclGroup, makeNcclGroup, makeNcclId, openNccl, runNccl } from "../
 import type { Shim } from "../../ffi/symbols.ts";
 import { DeviceError, type GroupError } from "../errors.ts";
 import {
+  callMemory,
   checkBlock,
   checkPeer,
   checkRank,
@@ -21,7 +22,7 @@ import { CallQueue } from "./call_queue.ts";
 import { type CallKind, type CallRecord, encodeRecord, recordOf } from "./call_record.ts";
 import type { GroupControl } from "./control.ts";
 import { launchPlace } from "./launcher.ts";
-import { callMemory, mpiControl, type MpiGroup } from "./mpi_group.ts";
+import { mpiControl, type MpiGroup } from "./mpi_group.ts";
 import type { GroupBuffer, Json, ProcessGroup, RankStatus, ScatterSource } from "./process_group.ts";
 import { meetOverTcp } from "./tcp_meeting.ts";
 

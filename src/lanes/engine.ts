@@ -38,7 +38,7 @@ export interface Job<F extends SourceFile = SourceFile> {
 /** Which way the bytes went. */
 export interface RunReport {
   /** The way of most of the bytes. */
-  readonly path: "buffered" | "direct" | "gds" | "gds-compat" | "portable";
+  readonly path: "buffered" | "direct" | "gds" | "gds-compat" | "3fs" | "portable";
   /** Lanes that ran. */
   readonly threads: number;
   /** What a user should know about how it went. */

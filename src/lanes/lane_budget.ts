@@ -15,13 +15,13 @@ const queue: (() => void)[] = [];
  * @param signal ends the wait: then this rejects with its reason, and nothing was taken
  * @returns how many were taken; give as many back with {@linkcode giveBack}
  */
-export async function take(least: number, wanted: number, signal: AbortSignal): Promise<number> {
+export async function take(least: number, wanted: number, signal?: AbortSignal): Promise<number> {
   while (LIMIT - taken < least) {
     await new Promise<void>((resolve) => {
       queue.push(resolve);
-      signal.addEventListener("abort", () => resolve(), { once: true });
+      signal?.addEventListener("abort", () => resolve(), { once: true });
     });
-    signal.throwIfAborted();
+    signal?.throwIfAborted();
   }
   const count = Math.min(wanted, LIMIT - taken);
   taken += count;

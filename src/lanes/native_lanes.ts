@@ -69,10 +69,12 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
   signal.throwIfAborted();
   const notes: string[] = [];
   const direct = openDirect(job, notes);
+  const rings = Math.min(...job.files.map((file) => file.reader?.lanes ?? Infinity));
   const wanted = Math.min(
-    job.maxThreads ?? defaultThreads(direct),
+    job.maxThreads ?? (rings < Infinity ? rings : defaultThreads(direct)),
     Math.max(1, plan.segments.length),
     mostLanes(job),
+    rings,
   );
   const populates = direct && !job.lander;
   const extra = populates ? 2 : 1; // the call that waits for news, and the one that touches memory ahead
@@ -105,10 +107,16 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
     if (memory.directRefused > 0) {
       notes.push("The file system refused direct reads: read through the page cache");
     }
-    return { path: memory.directBytes > memory.bufferedBytes ? "direct" : "buffered", threads: lanes, notes };
+    return { path: pathOf(memory), threads: lanes, notes };
   } finally {
     giveBack(calls);
   }
+}
+
+/** The way of most of the bytes. */
+function pathOf({ bufferedBytes, directBytes, usrbioBytes }: PlanMemory): RunReport["path"] {
+  if (usrbioBytes > bufferedBytes + directBytes) return "3fs";
+  return directBytes > bufferedBytes ? "direct" : "buffered";
 }
 
 /** Opens what is not cached for direct reads; whether there is any such file. */

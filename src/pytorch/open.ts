@@ -2,14 +2,13 @@
  * PyTorch checkpoints through the same door, lanes and devices as safetensors files.
  */
 import type { Assemble } from "../assembly.ts";
-import { type CatalogTensor, type FileContents, openCatalog } from "../catalog.ts";
-import { type DeviceOption, selectDevice, type TensorOn } from "../device/select.ts";
+import type { CatalogTensor, FileContents } from "../catalog.ts";
+import type { DeviceOption, TensorOn } from "../device/select.ts";
 import { dtypeBits } from "../format/dtype.ts";
-import { SingleGroup } from "../group/process_group.ts";
-import { type Files, PYTORCH, resolveInputs } from "../inputs.ts";
-import { selectEngine } from "../lanes/select.ts";
-import { SafeTensorsModel } from "../model.ts";
-import { checkOptions, type OpenOptions } from "../options.ts";
+import { type Files, PYTORCH } from "../inputs.ts";
+import type { SafeTensorsModel } from "../model.ts";
+import { openModel } from "../open_model.ts";
+import type { OpenOptions } from "../options.ts";
 import type { SourceFile } from "../source/source.ts";
 import type { ByteReader } from "./byte_reader.ts";
 import { type Checkpoint, type CheckpointTensor, readCheckpoint } from "./checkpoint.ts";
@@ -37,21 +36,8 @@ export async function openPyTorch<D extends DeviceOption = "cpu">(
   files: Files,
   options: OpenOptions<D> = {},
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
-  const checked = checkOptions(options, new SingleGroup());
-  checked.signal?.throwIfAborted();
-  const engine = await selectEngine();
-  const device = await selectDevice(checked.device as D, engine, checked);
-  const inputs = await resolveInputs(files, checked.group, PYTORCH);
   const list = async (file: SourceFile) => contentsOf(await readCheckpoint(byteReader(file)));
-  const catalog = await openCatalog(engine.source, inputs, checked.signal, list);
-  try {
-    const model = new SafeTensorsModel(catalog, device, checked, engine.notes);
-    await model.start();
-    return model;
-  } catch (error) {
-    for (const file of catalog.files) file.close();
-    throw error;
-  }
+  return await openModel(files, options, { naming: PYTORCH, list });
 }
 
 /** A file as the checkpoint reader wants it. */

@@ -1,12 +1,25 @@
 /**
  * A set of files that appears as a whole: everything is written under temporary names, and renamed at the end.
  *
- * A temporary name is `.NAME.fst-XXXXXXXXXXXX.tmp` beside its target, locked while its process lives; the next save
- * to that folder removes those that nobody has locked. Renaming several files is not one step: where files are
- * replaced, a journal `.NAME.fst-commit.json` names what is left to do, and the next save to that path does it.
+ * Temporary files are locked while their process lives; the next save to the folder removes those that nobody has
+ * locked. A single file is renamed over the old one. A set needs several renames: a journal (journal.ts) says first
+ * what they are, the old files are hidden, and then the new ones get their names, so that at no time some of the old
+ * ones stand beside some of the new ones. If a rename fails, all is put back.
  */
+import {
+  folderOf,
+  hasLongName,
+  isTemporaryName,
+  lockFolder,
+  lookAt,
+  nameOf,
+  removeAbandoned,
+  removeQuietly,
+  temporaryName,
+} from "./folder.ts";
+import { finishCommit, JOURNAL_NAME, type Rename, writeJournal } from "./journal.ts";
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
-import { fileExists } from "./write_error.ts";
+import { fileExists, isFolder, longName } from "./write_error.ts";
 
 /** How the files replace what is there. */
 export interface SetOptions {
@@ -14,164 +27,226 @@ export interface SetOptions {
   readonly overwrite: boolean;
   /** Whether to wait until everything is on storage. */
   readonly sync: boolean;
+  /** Whether pages should go past the page cache. */
+  readonly direct: boolean;
+  /** Ends the save as long as nothing has been renamed. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A file of a set. */
+export interface SetFile {
+  /** The path that it is to get. */
+  readonly path: string;
+  /** Bytes. */
+  readonly size: number;
 }
 
 /** Files on their way. */
 export class AtomicSet {
+  /** The files, in the order in which they were given. */
+  readonly outputs: readonly OpenOutput[];
   readonly #engine: WriteEngine;
-  readonly #path: string;
+  readonly #folder: string;
+  readonly #occupied: readonly string[];
   readonly #options: SetOptions;
-  readonly #files: { readonly target: string; readonly output: OpenOutput }[] = [];
+  #isLeftToOthers = false;
 
-  /** @param path what the user calls the whole */
-  constructor(engine: WriteEngine, path: string, options: SetOptions) {
+  private constructor(
+    engine: WriteEngine,
+    folder: string,
+    outputs: readonly OpenOutput[],
+    occupied: readonly string[],
+    options: SetOptions,
+  ) {
     this.#engine = engine;
-    this.#path = path;
+    this.#folder = folder;
+    this.outputs = outputs;
+    this.#occupied = occupied;
     this.#options = options;
   }
 
   /**
-   * Finishes or removes what processes that are gone have left in the folder.
+   * Creates the files under temporary names, with their space reserved. What processes that are gone have left in the
+   * folder is finished or removed.
    *
-   * @throws {SafeTensorsError} "FileExists" if one of the targets is there and may not be replaced
+   * @param files all in one folder
+   * @param occupied more paths at which there must be nothing, unless it may be replaced
+   * @throws {SafeTensorsError} "FileExists" if there is something and it may not be replaced
+   * @throws {WriteError} if the system refuses
    */
-  async prepare(targets: readonly string[]): Promise<void> {
-    await finishJournal(journalPath(this.#path));
-    await removeAbandoned(this.#engine, folderOf(this.#path));
-    if (this.#options.overwrite) return;
-    for (const target of targets) if (await exists(target)) throw fileExists(target);
-  }
-
-  /** Opens a file of the set under a temporary name, with its size reserved. */
-  async create(target: string, size: number, direct: boolean): Promise<OpenOutput> {
-    const random = crypto.getRandomValues(new Uint8Array(6)).toHex();
-    const temporary = `${folderOf(target)}/.${nameOf(target)}.fst-${random}.tmp`;
-    const output = await this.#engine.create(temporary, direct);
-    this.#files.push({ target, output });
-    await output.allocate(size);
-    return output;
+  static async create(
+    engine: WriteEngine,
+    files: readonly SetFile[],
+    occupied: readonly string[],
+    options: SetOptions,
+  ): Promise<AtomicSet> {
+    const folder = folderOf(files[0]!.path);
+    await requireWritePermission(folder);
+    for (const { path } of files) if (hasLongName(path)) throw longName(path);
+    const outputs: OpenOutput[] = [];
+    const all = [...new Set([...files.map(({ path }) => path), ...occupied])];
+    const set = new AtomicSet(engine, folder, outputs, all, options);
+    try {
+      {
+        using _lock = await lockFolder(folder, options.signal);
+        await finishCommit(folder);
+        await removeAbandoned(folder);
+        await set.#checkOccupied();
+        for (const { path } of files) {
+          outputs.push(await engine.create(`${folder}/${temporaryName()}`, path, options.direct));
+        }
+      }
+      for (const [index, { size }] of files.entries()) await outputs[index]!.allocate(size);
+      return set;
+    } catch (error) {
+      await set.discard();
+      throw error;
+    }
   }
 
   /**
-   * Lets the files appear under their names, in the order in which they were created.
+   * Lets the files appear under their names, in their order; everything must be written.
    *
-   * @param superseded files that the set replaces under other names: removed once it is there
+   * @param findSuperseded gives the files that the set replaces under other names
    * @throws {SafeTensorsError} "FileExists" if one has come into being meanwhile and may not be replaced
+   * @throws {WriteError} if the system refuses; what was there has been put back
    */
-  async commit(superseded: readonly string[]): Promise<void> {
-    const { overwrite, sync } = this.#options;
-    if (sync) await Promise.all(this.#files.map(({ output }) => output.sync()));
-    const folder = folderOf(this.#path);
-    const journal = overwrite && this.#files.length > 1 ? journalPath(this.#path) : null;
-    if (journal) await this.#writeJournal(journal, superseded);
-    const renamed: string[] = [];
+  async commit(findSuperseded: () => Promise<readonly string[]>): Promise<void> {
+    const { sync, overwrite, signal } = this.#options;
+    if (sync) await settleAll(this.outputs.map((output) => output.sync()));
+    using _lock = await lockFolder(this.#folder, signal);
+    await finishCommit(this.#folder);
+    await this.#checkOccupied();
+    const old = overwrite ? await this.#existing(await findSuperseded()) : [];
+    signal?.throwIfAborted();
+    const [output] = this.outputs;
+    if (this.outputs.length === 1 && old.every((path) => path === output!.target)) {
+      await this.#replace(output!, old.length === 0);
+    } else {
+      await this.#exchange(old);
+    }
+    this.#close();
+  }
+
+  /** Removes everything that was written. */
+  async discard(): Promise<void> {
+    this.#close();
+    if (this.#isLeftToOthers) return;
+    for (const { path } of this.outputs) await removeQuietly(path);
+  }
+
+  /** Renames the only file, over what has its name: at no time is there none. */
+  async #replace({ path, target }: OpenOutput, isNew: boolean): Promise<void> {
+    const { sync, overwrite } = this.#options;
+    if (!sync) return await this.#engine.rename(path, target, overwrite);
+    const kept = `${this.#folder}/${temporaryName()}`;
+    // A second name for the old file as long as the new one may yet fail, where the file system has such a thing.
+    const isKept = !isNew && await Deno.link(target, kept).then(() => true, () => false);
     try {
-      for (const { target, output } of this.#files) {
-        await this.#engine.rename(output.path, target, overwrite);
-        renamed.push(target);
+      await this.#engine.rename(path, target, overwrite);
+      await this.#engine.syncFolder(this.#folder).catch(async (error) => {
+        if (isKept) await this.#engine.rename(kept, target, true);
+        else if (isNew) await this.#engine.rename(target, path, true);
+        throw error;
+      });
+    } finally {
+      if (isKept) await removeQuietly(kept);
+    }
+  }
+
+  /** Hides the old files and gives the new ones their names; or puts everything back. */
+  async #exchange(old: readonly string[]): Promise<void> {
+    const hide = old.map((path): Rename => [nameOf(path), temporaryName()]);
+    const place = this.outputs.map(({ path, target }): Rename => [nameOf(path), nameOf(target)]);
+    await this.#writeJournal({ hide, place });
+    const done: Rename[] = [];
+    try {
+      for (const [from, to] of [...hide, ...place]) {
+        await this.#rename(from, to);
+        done.push([from, to]);
       }
+      if (this.#options.sync) await this.#engine.syncFolder(this.#folder);
     } catch (error) {
-      // Without overwrite every file renamed so far is new and ours: take it away again.
-      if (!overwrite) { for (const target of renamed) await removeQuietly(target); }
+      await this.#putBack(done);
       throw error;
     }
-    for (const path of superseded) await removeQuietly(path);
-    if (sync) await this.#engine.syncFolder(folder);
-    if (journal) await removeQuietly(journal);
-    this.#close();
+    await removeQuietly(this.#journalPath);
+    for (const [, hidden] of hide) await removeQuietly(`${this.#folder}/${hidden}`);
   }
 
-  /** Removes everything that was written; harmless after {@linkcode commit}. */
-  async discard(): Promise<void> {
-    const files = this.#files.map(({ output }) => output.path);
-    this.#close();
-    for (const path of files) await removeQuietly(path);
+  async #putBack(done: readonly Rename[]): Promise<void> {
+    this.#isLeftToOthers = true; // as long as the journal is there, for it counts on all these files
+    for (const [from, to] of done.toReversed()) await this.#rename(to, from);
+    await Deno.remove(this.#journalPath);
+    this.#isLeftToOthers = false;
   }
 
-  async #writeJournal(path: string, superseded: readonly string[]): Promise<void> {
-    const renames = this.#files.map(({ target, output }) => [nameOf(output.path), nameOf(target)]);
-    const remove = superseded.map(nameOf);
-    const bytes = new TextEncoder().encode(JSON.stringify({ renames, remove }));
-    const temporary = await this.#engine.create(`${path}.tmp`, false);
+  async #rename(from: string, to: string): Promise<void> {
+    const subject = isTemporaryName(to) ? from : to;
+    await this.#engine.rename(
+      `${this.#folder}/${from}`,
+      `${this.#folder}/${to}`,
+      false,
+      `${this.#folder}/${subject}`,
+    );
+  }
+
+  async #writeJournal(journal: Parameters<typeof writeJournal>[0]): Promise<void> {
+    const { sync } = this.#options;
+    const temporary = `${this.#folder}/${temporaryName()}`;
+    const output = await this.#engine.create(temporary, this.#journalPath, false);
     try {
-      await temporary.write(bytes, 0, "U8", "U8");
-      if (this.#options.sync) await temporary.sync();
-      await this.#engine.rename(temporary.path, path, true);
+      await output.write(writeJournal(journal), 0, "U8", "U8");
+      if (sync) await output.sync();
+      await this.#engine.rename(temporary, this.#journalPath, false);
+      if (sync) await this.#engine.syncFolder(this.#folder);
+    } catch (error) {
+      await removeQuietly(temporary);
+      await removeQuietly(this.#journalPath);
+      throw error;
     } finally {
-      temporary.close();
-      await removeQuietly(`${path}.tmp`);
+      output.close();
     }
+  }
+
+  get #journalPath(): string {
+    return `${this.#folder}/${JOURNAL_NAME}`;
+  }
+
+  /** Throws if there is something where it must not be. */
+  async #checkOccupied(): Promise<void> {
+    for (const path of this.#occupied) {
+      const info = await lookAt(path);
+      if (info?.isDirectory) throw isFolder(path);
+      if (info && !this.#options.overwrite) throw fileExists(path);
+    }
+  }
+
+  /** Everything that there is of the set's own paths and of others, the index first: without it the rest is no set. */
+  async #existing(superseded: readonly string[]): Promise<string[]> {
+    const own = this.outputs.map(({ target }) => target);
+    const paths = [...new Set([...own, ...superseded])];
+    const infos = await Promise.all(paths.map((path) => lookAt(path)));
+    const isIndex = (path: string) => path.endsWith(".json") ? 1 : 0;
+    return paths.filter((_, index) => infos[index]).sort((a, b) => isIndex(b) - isIndex(a));
   }
 
   #close(): void {
-    for (const { output } of this.#files.splice(0)) output.close();
+    for (const output of this.outputs) output.close();
   }
 }
 
-const TEMPORARY = /^\..+\.fst-[0-9a-f]{12}\.tmp$/;
-
-async function removeAbandoned(engine: WriteEngine, folder: string): Promise<void> {
-  for await (const { name, isFile } of Deno.readDir(folder)) {
-    const path = `${folder}/${name}`;
-    if (isFile && TEMPORARY.test(name) && await engine.isAbandoned(path)) await removeQuietly(path);
-  }
+/** Waits for all, so that nothing is under way any more when one has failed. */
+async function settleAll(calls: readonly Promise<void>[]): Promise<void> {
+  await Promise.allSettled(calls);
+  await Promise.all(calls);
 }
 
-/** Does what a killed process had begun: from here on the new files are complete and the old ones are not. */
-async function finishJournal(path: string): Promise<void> {
-  let text: string;
-  try {
-    text = await Deno.readTextFile(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return;
-    throw error;
-  }
-  const { renames, remove } = JSON.parse(text) as { renames: [string, string][]; remove: string[] };
-  const folder = folderOf(path);
-  for (const [from, to] of renames) {
-    try {
-      await Deno.rename(`${folder}/${plain(from)}`, `${folder}/${plain(to)}`);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error; // it was renamed before the process ended
-    }
-  }
-  for (const name of remove) await removeQuietly(`${folder}/${plain(name)}`);
-  await removeQuietly(path);
-}
-
-/** A journal may only name files of its own folder. */
-function plain(name: string): string {
-  if (name.includes("/") || name === "." || name === "..") throw new Error(`A save journal names "${name}"`);
-  return name;
-}
-
-function journalPath(path: string): string {
-  return `${folderOf(path)}/.${nameOf(path)}.fst-commit.json`;
-}
-
-function folderOf(path: string): string {
-  const slash = path.lastIndexOf("/");
-  return slash < 0 ? "." : slash === 0 ? "/" : path.slice(0, slash);
-}
-
-function nameOf(path: string): string {
-  return path.slice(path.lastIndexOf("/") + 1);
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await Deno.lstat(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
-}
-
-async function removeQuietly(path: string): Promise<void> {
-  try {
-    await Deno.remove(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
+/** The shim does not ask Deno whether it may write: this does, in Deno's own way. */
+async function requireWritePermission(folder: string): Promise<void> {
+  const { state } = await Deno.permissions.request({ name: "write", path: folder });
+  if (state === "granted") return;
+  throw new Deno.errors.NotCapable(
+    `Requires write access to "${folder}", run again with the --allow-write flag`,
+  );
 }

@@ -1,11 +1,12 @@
 /**
  * Writing through the shim: positional writes from several threads, past the page cache where that pays.
  */
+import { availableMemory } from "../../ffi/files.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import {
+  alignedMemory,
   allocateFile,
   createFile,
-  isAbandoned,
   openDirectWrite,
   renamePath,
   syncFile,
@@ -13,32 +14,49 @@ import {
   writeRange,
 } from "../../ffi/writes.ts";
 import { type DType, dtypeBits } from "../format/dtype.ts";
+import { giveBack, take } from "../lanes/lane_budget.ts";
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
 import { writeError } from "./write_error.ts";
 
+/** Bytes of one direct write of what cannot be written from where it lies: a huge page. */
+const STAGING = 2 * 2 ** 20;
+
+/** The part of free memory from which the kernel (vm.dirty_background_ratio) begins to write the page cache out. */
+const DIRTY = 0.1;
+
 /** Non-blocking calls into the shim. */
 export class NativeWriteEngine implements WriteEngine {
-  readonly writers = 4;
+  readonly writers = 6;
   readonly #shim: Shim;
+  readonly #staging: Uint8Array<ArrayBuffer>[] = [];
 
   constructor(shim: Shim) {
     this.#shim = shim;
   }
 
-  async create(path: string, direct: boolean): Promise<OpenOutput> {
+  memory(byteLength: number): Uint8Array<ArrayBuffer> {
+    return alignedMemory(this.#shim, byteLength);
+  }
+
+  prefersDirect(byteLength: number, sync: boolean): boolean {
+    return sync || byteLength > availableMemory(this.#shim) * DIRTY;
+  }
+
+  async create(path: string, target: string, direct: boolean): Promise<OpenOutput> {
     try {
       const fd = await createFile(this.#shim, path);
-      return new NativeOutput(this.#shim, path, fd, direct ? openDirectWrite(this.#shim, fd) : -1);
+      const fdDirect = direct ? openDirectWrite(this.#shim, fd) : -1;
+      return new NativeOutput(this.#shim, { path, target, fd, fdDirect, staging: this.#staging });
     } catch (error) {
-      throw writeError(error, "create", path);
+      throw writeError(error, "create", target);
     }
   }
 
-  async rename(from: string, to: string, replace: boolean): Promise<void> {
+  async rename(from: string, to: string, replace: boolean, subject = to): Promise<void> {
     try {
       await renamePath(this.#shim, from, to, replace);
     } catch (error) {
-      throw writeError(error, "save", to);
+      throw writeError(error, "save", subject);
     }
   }
 
@@ -49,38 +67,52 @@ export class NativeWriteEngine implements WriteEngine {
       throw writeError(error, "sync", path);
     }
   }
+}
 
-  async isAbandoned(path: string): Promise<boolean> {
-    return await isAbandoned(this.#shim, path).catch(() => false);
-  }
+interface NativeOutputInit {
+  readonly path: string;
+  readonly target: string;
+  readonly fd: number;
+  /** For direct writes, or -1. */
+  readonly fdDirect: number;
+  /** Pieces that no write uses just now, shared by all outputs. */
+  readonly staging: Uint8Array<ArrayBuffer>[];
 }
 
 class NativeOutput implements OpenOutput {
   readonly path: string;
+  readonly target: string;
   readonly #shim: Shim;
+  readonly #staging: Uint8Array<ArrayBuffer>[];
   #fd: number;
   #fdDirect: number;
 
-  constructor(shim: Shim, path: string, fd: number, fdDirect: number) {
-    this.#shim = shim;
+  constructor(shim: Shim, { path, target, fd, fdDirect, staging }: NativeOutputInit) {
     this.path = path;
+    this.target = target;
+    this.#shim = shim;
+    this.#staging = staging;
     this.#fd = fd;
     this.#fdDirect = fdDirect;
   }
 
-  async allocate(size: number): Promise<void> {
-    await this.#try("reserve space for", allocateFile(this.#shim, this.#fd, size));
+  allocate(size: number): Promise<void> {
+    return this.#call("reserve space for", () => allocateFile(this.#shim, this.#fd, size));
   }
 
   async write(bytes: Uint8Array<ArrayBuffer>, offset: number, from: DType, to: DType): Promise<void> {
     if (bytes.byteLength === 0) return;
     const count = from === to ? bytes.byteLength : bytes.byteLength / (dtypeBits(from) / 8);
-    const range = { fd: this.#fd, fdDirect: this.#fdDirect, count, offset, from, to };
-    await this.#try("write", writeRange(this.#shim, bytes, range));
+    await this.#call("write", async () => {
+      const staging = this.#staging.pop() ?? alignedMemory(this.#shim, STAGING);
+      const range = { fd: this.#fd, fdDirect: this.#fdDirect, count, offset, from, to };
+      await writeRange(this.#shim, bytes, range, staging);
+      this.#staging.push(staging);
+    });
   }
 
-  async sync(): Promise<void> {
-    await this.#try("sync", syncFile(this.#shim, this.#fd));
+  sync(): Promise<void> {
+    return this.#call("sync", () => syncFile(this.#shim, this.#fd));
   }
 
   close(): void {
@@ -89,11 +121,15 @@ class NativeOutput implements OpenOutput {
     this.#fd = this.#fdDirect = -1;
   }
 
-  async #try(action: string, call: Promise<void>): Promise<void> {
+  /** Deno runs few non-blocking calls at once: saves keep to what is left of them, like loads. */
+  async #call(action: string, call: () => Promise<void>): Promise<void> {
+    const calls = await take(1, 1);
     try {
-      await call;
+      await call();
     } catch (error) {
-      throw writeError(error, action, this.path);
+      throw writeError(error, action, this.target);
+    } finally {
+      giveBack(calls);
     }
   }
 }

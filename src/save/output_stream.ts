@@ -1,142 +1,188 @@
 /**
- * Bytes on their way into files: large ones as they are, small neighbours gathered into blocks, a bounded number of
- * writes in flight.
+ * Bytes on their way into files: a bounded number of writes in flight, each of them whole pages of a file as far as
+ * that can be had.
+ *
+ * Tensors lie end to end in a file, wherever pages begin. What is large is written from where it is, cut where pages
+ * of the file end; what is small, and what is left at both ends of the large, is gathered with its neighbours.
  */
 import type { DType } from "../format/dtype.ts";
-import { dtypeBits } from "../format/dtype.ts";
+import { castLength } from "../plan/request.ts";
 import type { OpenOutput } from "./write_engine.ts";
 
-/** Bytes of one write; a multiple of a page and of every element size. */
+const PAGE = 4096;
+
+/** Bytes of one write of what is large. */
 const PIECE = 8 * 2 ** 20;
 
-/** Smaller tensors are gathered. */
+/** What is smaller is gathered: to copy it costs less than a write of its own. */
 const SMALL = 2 ** 20;
 
-/** The bytes of one gathered block. */
-const GATHERED = 4 * 2 ** 20;
+/** Bytes of one gathered block. */
+const BLOCK = 4 * 2 ** 20;
 
-/** Neighbours that will be one write. */
-interface Gathered {
+/** Blocks that wait for more: tensors may come in another order than they have in the file. */
+const OPEN_BLOCKS = 8;
+
+/** A place in a file, and what becomes of the bytes on the way there. */
+export interface Place {
+  /** The file. */
   readonly output: OpenOutput;
+  /** Byte offset in it. */
   readonly offset: number;
-  readonly parts: Uint8Array<ArrayBuffer>[];
-  readonly done: (() => void)[];
-  length: number;
+  /** Element type of what is put there. */
+  readonly from: DType;
+  /** Element type in the file. */
+  readonly to: DType;
+}
+
+/** Neighbours in a file that become one write. */
+interface Block {
+  readonly place: Place;
+  readonly memory: Uint8Array<ArrayBuffer>;
+  /** Where in the memory it starts: as far from its beginning as the place is from that of a page. */
+  readonly start: number;
+  end: number;
+}
+
+/** How a stream writes. */
+export interface OutputStreamOptions {
+  /** Writes in flight. */
+  readonly writers: number;
+  /** Gives memory that is good to write from. */
+  readonly memory: (byteLength: number) => Uint8Array<ArrayBuffer>;
+  /** Called with the bytes of every write that is done, counted before a cast. */
+  readonly onWritten: (byteLength: number) => void;
+  /** Ends it. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Writes to several files at once. */
 export class OutputStream {
-  readonly #limit: number;
-  readonly #onWritten: (bytes: number) => void;
+  readonly #options: OutputStreamOptions;
   readonly #inFlight = new Set<Promise<void>>();
-  #gathered: Gathered | undefined;
+  readonly #blocks: Block[] = [];
+  readonly #unused: Uint8Array<ArrayBuffer>[] = [];
   #failure: { readonly error: unknown } | undefined;
 
-  /**
-   * @param limit writes in flight
-   * @param onWritten called with the source bytes of every write that is done
-   */
-  constructor(limit: number, onWritten: (bytes: number) => void) {
-    this.#limit = limit;
-    this.#onWritten = onWritten;
+  constructor(options: OutputStreamOptions) {
+    this.#options = options;
   }
 
   /**
    * Takes bytes for a place in a file; resolves as soon as there is room for more. They must stay as they are until
-   * they are written.
+   * they are written: if their buffer is transferred meanwhile, the rest of them is not.
    *
-   * @param done called once they are written, or never will be
+   * @param done called once none of them is needed any more
+   * @throws {WriteError} if a write failed, this one or one before; or the signal's reason
    */
-  async put(
-    output: OpenOutput,
-    bytes: Uint8Array<ArrayBuffer>,
-    offset: number,
-    from: DType,
-    to: DType,
-    done: () => void = () => {},
-  ): Promise<void> {
-    if (from === to && bytes.byteLength < SMALL) return await this.#gather(output, bytes, offset, done);
-    const scale = from === to ? 1 : dtypeBits(to) / dtypeBits(from);
+  async put(place: Place, bytes: Uint8Array<ArrayBuffer>, done: () => void = () => {}): Promise<void> {
+    const { byteLength } = bytes;
+    // Resizable memory cannot be lent to another thread.
+    if (byteLength < SMALL || bytes.buffer.resizable) {
+      await this.#gather(place, bytes);
+      return done();
+    }
+    const head = sourceLength(place, -place.offset & (PAGE - 1));
+    const tail = byteLength - sourceLength(place, after(place, byteLength).offset % PAGE);
+    const edge = await this.#gather(place, bytes.subarray(0, head));
+    if (edge) await this.#flush(edge); // nothing will follow it
     let pieces = 1;
     const pieceDone = () => {
       if (--pieces === 0) done();
     };
-    for (let at = 0; at < bytes.byteLength;) {
-      // Pieces that are not cast end at multiples of their size in the file: all but the first are whole pages.
-      const stop = from === to ? at + PIECE - (offset + at) % PIECE : at + PIECE;
+    for (let at = head; at < tail && bytes.byteLength === byteLength; at += PIECE) {
       pieces++;
-      await this.#start(output, bytes.subarray(at, stop), offset + at * scale, from, to, pieceDone);
-      at = stop;
+      await this.#start(after(place, at), bytes.subarray(at, Math.min(tail, at + PIECE)), pieceDone);
     }
+    await this.#gather(after(place, tail), bytes.subarray(tail));
     pieceDone();
   }
 
-  /** Waits until everything is written; rejects with the first failure. */
+  /**
+   * Waits until everything is written.
+   *
+   * @throws {WriteError} if a write failed; or the signal's reason
+   */
   async finish(): Promise<void> {
-    await this.#flush();
-    await Promise.all(this.#inFlight);
-    if (this.#failure) throw this.#failure.error;
+    for (const block of [...this.#blocks]) await this.#flush(block);
+    await this.settle();
+    this.#check();
   }
 
   /** Waits until nothing is being written any more. */
   async settle(): Promise<void> {
-    await Promise.allSettled(this.#inFlight);
+    await Promise.all(this.#inFlight);
   }
 
-  async #gather(
-    output: OpenOutput,
-    bytes: Uint8Array<ArrayBuffer>,
-    offset: number,
-    done: () => void,
-  ): Promise<void> {
-    const open = this.#gathered;
-    const follows = open?.output === output && open.offset + open.length === offset;
-    if (!follows || open.length + bytes.byteLength > GATHERED) await this.#flush();
-    this.#gathered ??= { output, offset, parts: [], done: [], length: 0 };
-    this.#gathered.parts.push(bytes);
-    this.#gathered.done.push(done);
-    this.#gathered.length += bytes.byteLength;
+  /** Copies bytes to where they meet their neighbours; the block that they end in, unless it was full. */
+  async #gather(place: Place, bytes: Uint8Array<ArrayBuffer>): Promise<Block | undefined> {
+    let block = this.#blocks.find((open) => isNext(open, place));
+    for (let at = 0; at < bytes.byteLength;) {
+      block ??= await this.#open(after(place, at));
+      const part = bytes.subarray(at, at + BLOCK - block.end);
+      block.memory.set(part, block.end);
+      block.end += part.byteLength;
+      at += part.byteLength;
+      if (block.end < BLOCK) break;
+      await this.#flush(block);
+      block = undefined;
+    }
+    return block;
   }
 
-  async #flush(): Promise<void> {
-    const gathered = this.#gathered;
-    this.#gathered = undefined;
-    if (!gathered) return;
-    const { output, offset, parts, done } = gathered;
-    const bytes = parts.length === 1 ? parts[0]! : concatenate(parts, gathered.length);
-    await this.#start(output, bytes, offset, "U8", "U8", () => done.forEach((call) => call()));
+  async #open(place: Place): Promise<Block> {
+    if (this.#blocks.length === OPEN_BLOCKS) await this.#flush(this.#blocks[0]!);
+    const memory = this.#unused.pop() ?? this.#options.memory(BLOCK);
+    const start = sourceLength(place, place.offset % PAGE);
+    const block = { place, memory, start, end: start };
+    this.#blocks.push(block);
+    return block;
   }
 
-  async #start(
-    output: OpenOutput,
-    bytes: Uint8Array<ArrayBuffer>,
-    offset: number,
-    from: DType,
-    to: DType,
-    done: () => void,
-  ): Promise<void> {
-    while (this.#inFlight.size >= this.#limit) await Promise.race(this.#inFlight);
-    if (this.#failure) throw this.#failure.error;
-    const { byteLength } = bytes;
-    const write = output.write(bytes, offset, from, to).then(
-      () => this.#onWritten(byteLength),
-      (error) => {
-        this.#failure ??= { error };
-      },
-    ).finally(() => {
-      this.#inFlight.delete(write);
-      done();
-    });
+  async #flush(block: Block): Promise<void> {
+    const { place, memory, start, end } = block;
+    this.#blocks.splice(this.#blocks.indexOf(block), 1);
+    await this.#start(place, memory.subarray(start, end), () => this.#unused.push(memory));
+  }
+
+  async #start(place: Place, bytes: Uint8Array<ArrayBuffer>, done: () => void): Promise<void> {
+    while (this.#inFlight.size >= this.#options.writers) await Promise.race(this.#inFlight);
+    this.#check();
+    const write = this.#write(place, bytes, done).catch((error) => {
+      this.#failure ??= { error };
+    }).finally(() => this.#inFlight.delete(write));
     this.#inFlight.add(write);
+  }
+
+  async #write({ output, offset, from, to }: Place, bytes: Uint8Array<ArrayBuffer>, done: () => void) {
+    const { byteLength } = bytes;
+    try {
+      await output.write(bytes, offset, from, to);
+    } finally {
+      done();
+    }
+    this.#options.onWritten(byteLength);
+  }
+
+  #check(): void {
+    if (this.#failure) throw this.#failure.error;
+    this.#options.signal?.throwIfAborted();
   }
 }
 
-function concatenate(parts: readonly Uint8Array[], length: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.byteLength;
-  }
-  return bytes;
+/** The place behind so many bytes that are put there. */
+function after(place: Place, byteLength: number): Place {
+  return { ...place, offset: place.offset + castLength(byteLength, place.from, place.to) };
+}
+
+/** How many bytes that are put there become so many in the file. */
+function sourceLength({ from, to }: Place, fileLength: number): number {
+  return castLength(fileLength, to, from);
+}
+
+/** Whether what is put at a place follows a block in the file and is treated alike. */
+function isNext({ place, start, end }: Block, next: Place): boolean {
+  const { output, offset, from, to } = after(place, end - start);
+  if (output !== next.output || offset !== next.offset) return false;
+  return from === to ? next.from === next.to : from === next.from && to === next.to;
 }

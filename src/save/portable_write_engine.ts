@@ -2,51 +2,65 @@
  * Writing through Deno alone.
  */
 import { castBytes } from "../format/cast.ts";
-import { type DType } from "../format/dtype.ts";
+import type { DType } from "../format/dtype.ts";
 import { castLength } from "../plan/request.ts";
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
 import { writeError } from "./write_error.ts";
 
-/** Deno's own file functions: one write at a time, for a Deno file has one position. */
+/** Deno's own file functions. */
 export class PortableWriteEngine implements WriteEngine {
-  readonly writers = 1;
+  /** One at work in a file, and one that is ready. */
+  readonly writers = 2;
 
-  async create(path: string): Promise<OpenOutput> {
+  memory(byteLength: number): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(byteLength);
+  }
+
+  prefersDirect(): boolean {
+    return false; // Deno has no direct writes
+  }
+
+  async create(path: string, target: string): Promise<OpenOutput> {
     try {
       const file = await Deno.open(path, { createNew: true, read: true, write: true });
-      await file.lock(true);
-      return new PortableOutput(path, file);
+      await file.tryLock(true).catch(() => {}); // where there are no locks, nobody asks for them either
+      return new PortableOutput(path, target, file);
     } catch (error) {
-      throw writeError(error, "create", path);
+      throw writeError(error, "create", target);
     }
   }
 
-  async rename(from: string, to: string, replace: boolean): Promise<void> {
+  async rename(from: string, to: string, replace: boolean, subject = to): Promise<void> {
     try {
       if (replace) return await Deno.rename(from, to);
       await Deno.link(from, to); // never replaces anything
       await Deno.remove(from);
     } catch (error) {
-      throw writeError(error, "save", to);
+      throw writeError(error, "save", subject);
     }
   }
 
-  async syncFolder(): Promise<void> {
-    // Deno has no way to do this; the files themselves are synced.
-  }
-
-  async isAbandoned(path: string): Promise<boolean> {
-    using file = await Deno.open(path, { read: true });
-    return await file.tryLock(true);
+  async syncFolder(path: string): Promise<void> {
+    try {
+      using folder = await Deno.open(path, { read: true });
+      await folder.sync();
+    } catch (error) {
+      if ((error as { code?: string }).code === "EINVAL") return; // some file systems have nothing to sync here
+      throw writeError(error, "sync", path);
+    }
   }
 }
 
 class PortableOutput implements OpenOutput {
   readonly path: string;
+  readonly target: string;
   readonly #file: Deno.FsFile;
+  /** A Deno file has one position: writes go one after another. */
+  #last: Promise<void> = Promise.resolve();
 
-  constructor(path: string, file: Deno.FsFile) {
+  constructor(path: string, target: string, file: Deno.FsFile) {
     this.path = path;
+    this.target = target;
     this.#file = file;
   }
 
@@ -59,7 +73,9 @@ class PortableOutput implements OpenOutput {
     if (from !== to) {
       castBytes(bytes, from, cast = new Uint8Array(castLength(bytes.byteLength, from, to)), to);
     }
-    await this.#try("write", this.#writeAll(cast, offset));
+    const write = this.#last.then(() => this.#writeAll(cast, offset));
+    this.#last = write.catch(() => {});
+    await this.#try("write", write);
   }
 
   async sync(): Promise<void> {
@@ -79,7 +95,7 @@ class PortableOutput implements OpenOutput {
     try {
       await call;
     } catch (error) {
-      throw writeError(error, action, this.path);
+      throw writeError(error, action, this.target);
     }
   }
 }

@@ -21,7 +21,8 @@ export type TensorInputs = Readonly<Record<string, TensorInput>> | Iterable<read
 /**
  * The bytes of a safetensors file with these tensors, as the reference implementation would write them.
  *
- * @throws {SafeTensorsError} "InvalidTensorView" if data and shape do not fit; what else the format refuses
+ * @throws {SafeTensorsError} "InvalidTensorView" if data and shape do not fit; "DuplicateName"; what else the
+ *   format refuses
  *
  * @example Use
  * ```ts
@@ -36,13 +37,14 @@ export function serialize(
   tensors: TensorInputs,
   metadata?: Readonly<Record<string, string>> | ReadonlyMap<string, string>,
 ): Uint8Array<ArrayBuffer> {
-  const inputs = new Map(isIterable(tensors) ? tensors : Object.entries(tensors));
-  const infos = inputs.entries().map(([name, { dtype, shape }]) => ({ name, dtype, shape }));
-  const { bytes, header } = layoutHeader(infos.toArray(), metadata);
+  const inputs = [...isIterable(tensors) ? tensors : Object.entries(tensors)];
+  const specs = inputs.map(([name, { dtype, shape }]) => ({ name, dtype, shape }));
+  const { bytes, header } = layoutHeader(specs, metadata);
+  const views = new Map(inputs.map(([name, { data }]) => [name, data]));
   const file = new Uint8Array(header.dataStart + header.dataLength);
   file.set(bytes);
   for (const { name, shape, dtype, begin, end } of header.tensors.values()) {
-    const { buffer, byteOffset, byteLength } = inputs.get(name)!.data;
+    const { buffer, byteOffset, byteLength } = views.get(name)!;
     if (byteLength !== end - begin) {
       const message =
         `Cannot write tensor "${name}": ${dtype} of shape [${shape}] is ${end - begin} bytes, ` +

@@ -1,9 +1,10 @@
 /**
  * Which tensor goes into which file, and what each file begins with.
  */
-import { type Header } from "../format/header.ts";
-import { layoutHeader } from "../format/header_writer.ts";
+import type { Header } from "../format/header.ts";
+import { layoutHeader, type MetadataInput } from "../format/header_writer.ts";
 import { writeShardIndex } from "../format/shard_index.ts";
+import { nameOf } from "./folder.ts";
 import type { Item } from "./source.ts";
 
 /** A file to be written. */
@@ -29,19 +30,19 @@ const SUFFIX = ".safetensors";
 
 /** The path of the index that a sharded save to `path` writes. */
 export function indexPathOf(path: string): string {
-  return `${path}.index.json`;
+  return `${stemOf(path)}${SUFFIX}.index.json`;
 }
 
 /**
  * Cuts tensors into shards in the order given, as the Hub's tools do: a shard is full when the next tensor would not
- * fit; a tensor larger than that has a shard of its own. One shard has the path itself, several have
- * `-00001-of-00003` before the suffix, and an index.
+ * fit; a tensor that is larger than a shard has one of its own, and the one before it is gone on with. One shard has
+ * the path itself, several have `-00001-of-00003` before the suffix, and an index.
  */
 export function planShards(
   items: Iterable<Item>,
   path: string,
   maxShardBytes: number,
-  metadata: ReadonlyMap<string, string> | undefined,
+  metadata: MetadataInput | undefined,
 ): ShardPlan {
   const groups = cut(items, maxShardBytes);
   const shards = groups.map((group, number) => {
@@ -53,7 +54,7 @@ export function planShards(
   if (shards.length === 1) return { shards, index: null };
   const weightMap = new Map<string, string>();
   for (const shard of shards) {
-    const file = shard.path.slice(shard.path.lastIndexOf("/") + 1);
+    const file = nameOf(shard.path);
     for (const name of shard.header.tensors.keys()) weightMap.set(name, file);
   }
   const total = shards.reduce((bytes, shard) => bytes + shard.header.dataLength, 0);
@@ -61,22 +62,32 @@ export function planShards(
 }
 
 function cut(items: Iterable<Item>, maxShardBytes: number): Item[][] {
-  const groups: Item[][] = [[]];
+  const groups: Item[][] = [];
+  let open: Item[] = [];
   let size = 0;
   for (const item of items) {
-    if (size > 0 && size + item.fileBytes > maxShardBytes) {
-      groups.push([]);
+    if (item.fileBytes > maxShardBytes) {
+      groups.push([item]);
+      continue;
+    }
+    if (size + item.fileBytes > maxShardBytes) {
+      groups.push(open);
+      open = [];
       size = 0;
     }
-    groups.at(-1)!.push(item);
+    open.push(item);
     size += item.fileBytes;
   }
+  if (open.length > 0 || groups.length === 0) groups.push(open);
   return groups;
 }
 
 function shardPath(path: string, number: number, count: number): string {
   if (count === 1) return path;
-  const stem = path.endsWith(SUFFIX) ? path.slice(0, -SUFFIX.length) : path;
   const digits = (value: number) => String(value).padStart(5, "0");
-  return `${stem}-${digits(number + 1)}-of-${digits(count)}${SUFFIX}`;
+  return `${stemOf(path)}-${digits(number + 1)}-of-${digits(count)}${SUFFIX}`;
+}
+
+function stemOf(path: string): string {
+  return path.endsWith(SUFFIX) ? path.slice(0, -SUFFIX.length) : path;
 }

@@ -3,11 +3,14 @@
  */
 import { SafeTensorsError } from "../errors.ts";
 import { castTarget } from "../format/cast.ts";
-import { type DType } from "../format/dtype.ts";
+import type { DType } from "../format/dtype.ts";
+import { checkSpec } from "../format/header_writer.ts";
 import { castLength } from "../plan/request.ts";
-import { byteSize } from "../format/tensor_size.ts";
 
-/** A tensor that can be saved: its elements in host memory, or a way to copy them there. */
+/**
+ * A tensor that can be saved: its elements in host memory, or a way to bring them there. What it gives must stay as it
+ * is until it is written, at the latest until the save is over.
+ */
 export type SavableTensor =
   & {
     /** Element type. */
@@ -73,14 +76,18 @@ export interface SaveSource {
   readonly items: ReadonlyMap<string, Item>;
   /** Left out because it is the same memory as another: name → the one that is kept. */
   readonly aliases: ReadonlyMap<string, string>;
-  /** The tensors; in the order given, if one is. */
+  /** Whether the tensors of the stream are handed over, so that who takes them has to dispose of them. */
+  readonly handsOver: boolean;
+  /** The tensors; in the order given, if they can be had in any order. */
   stream(order: readonly string[]): AsyncIterable<readonly [string, SavableTensor]>;
 }
 
 /**
  * Looks through what is to be saved.
  *
- * @throws {SafeTensorsError} "InvalidTensorView" if data and shape do not fit, "DuplicateName"
+ * @param shapes what will come, where that is a stream
+ * @throws {SafeTensorsError} "InvalidTensorView" if data and shape do not fit, "DuplicateName"; what else the format
+ *   refuses
  * @throws {TypeError} if it is nothing that can be saved
  */
 export function saveSource(
@@ -91,41 +98,65 @@ export function saveSource(
   if (typeof input !== "object" || input === null) {
     throw new TypeError(`Cannot save: tensors must be a record, a map or an iterable, got ${typeof input}`);
   }
-  if (Symbol.asyncIterator in input) {
-    const known = shapes ?? modelShapes(input);
-    const items = collect([...known].map((shape) => itemOf(shape, dtype)));
-    return { items, aliases: new Map(), stream: () => input };
-  }
-  const tensors = new Map<string, SavableTensor>();
-  for (const [name, tensor] of Symbol.iterator in input ? input : Object.entries(input)) {
-    if (tensors.has(name)) throw duplicate(name);
-    tensors.set(name, tensor);
-  }
-  const aliases = findAliases(tensors);
-  for (const name of aliases.keys()) tensors.delete(name);
-  const items = collect([...tensors].map(([name, tensor]) => {
+  if (shapes === undefined && !(Symbol.asyncIterator in input)) return listed(pairsOf(input), dtype);
+  const known = shapes ?? modelShapes(input as AsyncIterable<unknown>);
+  const items = collect([...known].map((shape) => itemOf(shape, dtype)));
+  const pairs = Symbol.asyncIterator in input ? input : pairsOf(input);
+  return {
+    items,
+    aliases: new Map(),
+    handsOver: shapes === undefined,
+    async *stream() {
+      yield* pairs;
+    },
+  };
+}
+
+type Pairs = Iterable<readonly [string, SavableTensor]>;
+
+function pairsOf(input: Pairs | Readonly<Record<string, SavableTensor>>): Pairs {
+  return Symbol.iterator in input ? input as Pairs : Object.entries(input);
+}
+
+/** Tensors that are all there: they can be had in any order, and aliases are found. */
+function listed(pairs: Pairs, dtype: DType | undefined): SaveSource {
+  const tensors = [...pairs];
+  const all = collect(tensors.map(([name, tensor]) => {
+    if (typeof tensor !== "object" || tensor === null) {
+      throw new TypeError(`Cannot save tensor "${name}": it is ${tensor === null ? "null" : typeof tensor}`);
+    }
     const item = itemOf({ name, dtype: tensor.dtype, shape: tensor.shape }, dtype);
     if ("data" in tensor) checkLength(item, tensor.data);
     return item;
   }));
+  const byName = new Map(tensors);
+  const aliases = findAliases(byName);
+  for (const name of aliases.keys()) all.delete(name);
   return {
-    items,
+    items: all,
     aliases,
+    handsOver: false,
     async *stream(order) {
-      for (const name of order) yield [name, tensors.get(name)!];
+      for (const name of order) yield [name, byName.get(name)!];
     },
   };
 }
 
 /** Throws unless a view has exactly the bytes of its item, and its memory is still there. */
 export function checkLength(item: Item, data: ArrayBufferView): void {
+  if (!ArrayBuffer.isView(data)) {
+    throw new TypeError(`Cannot save tensor "${item.name}": its data is no typed array or other view`);
+  }
   if (data.byteLength === item.sourceBytes) return;
   const gone = data.buffer instanceof ArrayBuffer && data.buffer.detached;
-  const found = gone ? "its buffer was transferred" : `its data has ${data.byteLength}`;
+  throw wrongLength(item, gone ? "its buffer was transferred" : `its data has ${data.byteLength}`);
+}
+
+/** The error about a tensor whose bytes are not as many as they should be. */
+export function wrongLength({ name, from, shape, sourceBytes }: Item, found: string): SafeTensorsError {
   const message =
-    `Cannot save tensor "${item.name}": ${item.from} of shape [${item.shape}] is ${item.sourceBytes} ` +
-    `bytes, ${found}`;
-  throw new SafeTensorsError("InvalidTensorView", message, { tensor: item.name });
+    `Cannot save tensor "${name}": ${from} of shape [${shape}] is ${sourceBytes} bytes, ${found}`;
+  return new SafeTensorsError("InvalidTensorView", message, { tensor: name });
 }
 
 function modelShapes(input: AsyncIterable<unknown>): TensorShape[] {
@@ -139,12 +170,7 @@ function modelShapes(input: AsyncIterable<unknown>): TensorShape[] {
 }
 
 function itemOf({ name, dtype, shape }: TensorShape, wanted: DType | undefined): Item {
-  const sourceBytes = byteSize(dtype, shape);
-  if (typeof sourceBytes !== "number") {
-    const message =
-      `Cannot save tensor "${name}": ${dtype} of shape [${shape}] is not a whole number of bytes`;
-    throw new SafeTensorsError("InvalidTensorView", message, { tensor: name });
-  }
+  const sourceBytes = checkSpec({ name, dtype, shape });
   const to = castTarget(dtype, wanted);
   return { name, shape, from: dtype, to, sourceBytes, fileBytes: castLength(sourceBytes, dtype, to) };
 }
@@ -152,31 +178,42 @@ function itemOf({ name, dtype, shape }: TensorShape, wanted: DType | undefined):
 function collect(items: readonly Item[]): Map<string, Item> {
   const byName = new Map<string, Item>();
   for (const item of items) {
-    if (byName.has(item.name)) throw duplicate(item.name);
-    byName.set(item.name, item);
+    const { name } = item;
+    if (byName.has(name)) {
+      const message = `Cannot save: tensor "${name}" is given twice`;
+      throw new SafeTensorsError("DuplicateName", message, { tensor: name });
+    }
+    byName.set(name, item);
   }
   return byName;
 }
 
-function duplicate(name: string): SafeTensorsError {
-  return new SafeTensorsError("DuplicateName", `Cannot save: tensor "${name}" is given twice`, {
-    tensor: name,
-  });
-}
-
 /** Tensors that are the same elements of the same memory: the first name is kept, the others point to it. */
 function findAliases(tensors: ReadonlyMap<string, SavableTensor>): Map<string, string> {
-  const kept = new Map<ArrayBufferLike, Map<string, string>>();
+  const kept = new Map<unknown, Map<string, string>>();
   const aliases = new Map<string, string>();
   for (const [name, tensor] of tensors) {
-    if (!("data" in tensor) || tensor.data.byteLength === 0) continue;
-    const { buffer, byteOffset, byteLength } = tensor.data;
-    const place = `${byteOffset}+${byteLength} ${tensor.dtype} [${tensor.shape}]`;
-    const places = kept.get(buffer) ?? new Map<string, string>();
-    kept.set(buffer, places);
+    const { memory, place } = placeOf(tensor);
+    const places = kept.get(memory) ?? new Map<string, string>();
+    kept.set(memory, places);
     const first = places.get(place);
     if (first === undefined) places.set(place, name);
     else aliases.set(name, first);
   }
   return aliases;
+}
+
+/** What makes two tensors the same: their memory, and what of it they are. */
+function placeOf(tensor: SavableTensor): { memory: unknown; place: string } {
+  const what = `${tensor.dtype} [${tensor.shape}]`;
+  if ("data" in tensor) {
+    const { buffer, byteOffset, byteLength } = tensor.data;
+    return byteLength === 0
+      ? { memory: tensor, place: what }
+      : { memory: buffer, place: `${byteOffset} ${what}` };
+  }
+  if ("devicePointer" in tensor && "device" in tensor) {
+    return { memory: tensor.device, place: `${tensor.devicePointer} ${what}` };
+  }
+  return { memory: tensor, place: what };
 }

@@ -10,6 +10,8 @@ import { PortableWriteEngine } from "./portable_write_engine.ts";
 export interface OpenOutput {
   /** Its temporary path. */
   readonly path: string;
+  /** The path that it is to get, for messages. */
+  readonly target: string;
   /**
    * Gives it its size and reserves the space.
    *
@@ -24,7 +26,7 @@ export interface OpenOutput {
   write(bytes: Uint8Array<ArrayBuffer>, offset: number, from: DType, to: DType): Promise<void>;
   /** Waits until all of it is on storage. */
   sync(): Promise<void>;
-  /** Gives the descriptor back; nothing may be writing. */
+  /** Gives the descriptor back, and with it the lock; nothing may be writing. */
   close(): void;
 }
 
@@ -32,24 +34,29 @@ export interface OpenOutput {
 export interface WriteEngine {
   /** How many writes are worth having in flight. */
   readonly writers: number;
+  /** Memory from which writes go straight to storage where that is possible. */
+  memory(byteLength: number): Uint8Array<ArrayBuffer>;
+  /** Whether files of so many bytes together should go past the page cache. */
+  prefersDirect(byteLength: number, sync: boolean): boolean;
   /**
    * Creates a file that must not exist, locked for as long as it is open.
    *
+   * @param path its temporary path
+   * @param target the path that it is to get
    * @param direct whether its pages should go past the page cache
    * @throws {WriteError} if the system refuses
    */
-  create(path: string, direct: boolean): Promise<OpenOutput>;
+  create(path: string, target: string, direct: boolean): Promise<OpenOutput>;
   /**
    * Renames a file.
    *
+   * @param subject the path that a refusal is about; default is the new one
    * @throws {SafeTensorsError} "FileExists" if the new path exists and is not to be replaced
    * @throws {WriteError} if the system refuses
    */
-  rename(from: string, to: string, replace: boolean): Promise<void>;
+  rename(from: string, to: string, replace: boolean, subject?: string): Promise<void>;
   /** Waits until the names in a folder are on storage. */
   syncFolder(path: string): Promise<void>;
-  /** Whether the process that created this temporary file is gone. */
-  isAbandoned(path: string): Promise<boolean>;
 }
 
 /** The engine over the shim where there is one, else over Deno. */

@@ -1,32 +1,46 @@
 /**
  * Refusals of the system while writing, as errors that say what was tried.
  */
+import { constants } from "node:os";
 import { SystemError } from "../../ffi/files.ts";
 import { systemErrorText } from "../../ffi/status.ts";
 import { SafeTensorsError, WriteError } from "../errors.ts";
 
-const EEXIST = 17, ENOSPC = 28;
+const { EEXIST, EISDIR, ENAMETOOLONG, ENOSPC } = constants.errno;
 
 /** The error of an action on a path; Deno's own permission errors are passed on as they are. */
 export function writeError(error: unknown, action: string, path: string): unknown {
   if (error instanceof Deno.errors.NotCapable || !(error instanceof Error)) return error;
   if (error instanceof WriteError || error instanceof SafeTensorsError) return error;
-  if (error instanceof Deno.errors.AlreadyExists) return fileExists(path, error);
-  if (!(error instanceof SystemError)) {
-    return new WriteError(`Cannot ${action} "${path}": ${error.message}`, { path, cause: error });
-  }
-  const { errno } = error;
+  const errno = errnoOf(error);
   if (errno === EEXIST) return fileExists(path, error);
+  const reason = errno > 0 ? systemErrorText(errno) : error.message;
   const remedy = errno === ENOSPC ? ": free some space, or save elsewhere" : "";
-  return new WriteError(`Cannot ${action} "${path}": ${systemErrorText(errno)}${remedy}`, {
-    path,
-    errno,
-    cause: error,
-  });
+  return new WriteError(`Cannot ${action} "${path}": ${reason}${remedy}`, { path, errno, cause: error });
+}
+
+/** Deno's errors carry the system's code as a name. */
+function errnoOf(error: Error): number {
+  if (error instanceof SystemError) return error.errno;
+  const { code } = error as { code?: unknown };
+  return Object.entries(constants.errno).find(([name]) => name === code)?.[1] ?? 0;
 }
 
 /** The refusal to replace a file without being asked to. */
 export function fileExists(path: string, cause?: Error): SafeTensorsError {
   const message = `Cannot save "${path}": it exists: pass overwrite: true to replace it`;
   return new SafeTensorsError("FileExists", message, { path, cause });
+}
+
+/** The refusal to put a file where a folder is. */
+export function isFolder(path: string): WriteError {
+  return new WriteError(`Cannot save "${path}": it is a folder`, { path, errno: EISDIR });
+}
+
+/** The refusal of a name that no file system takes. */
+export function longName(path: string): WriteError {
+  return new WriteError(`Cannot save "${path}": its name is longer than 255 bytes`, {
+    path,
+    errno: ENAMETOOLONG,
+  });
 }

@@ -26,6 +26,8 @@ export interface SourceFile {
 export interface Source<F extends SourceFile = SourceFile> {
   /** Its name in statistics. */
   readonly name: string;
+  /** What a user should know about how its files are read; of interest once they are open. */
+  readonly notes?: readonly string[];
   /**
    * Opens a file and reads its head.
    *

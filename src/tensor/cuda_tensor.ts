@@ -91,8 +91,8 @@ export class CudaTensor implements Tensor, Disposable {
   }
 
   /**
-   * The address of its first element on the device: a multiple of 16 and of the element's size. Valid until this
-   * handle is disposed.
+   * The address of its first element on the device: a multiple of 16 and of the element's size; 0 if it has no
+   * elements. Valid until this handle is disposed.
    *
    * @throws {UseAfterCloseError} if it was disposed
    */
@@ -163,7 +163,7 @@ export class CudaTensor implements Tensor, Disposable {
   }
 
   get #address(): bigint {
-    return this.#memory.address + BigInt(this.#offset);
+    return this.byteLength === 0 ? 0n : this.#memory.address + BigInt(this.#offset);
   }
 
   #check(action: string): void {

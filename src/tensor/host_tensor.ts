@@ -77,6 +77,8 @@ export class HostTensor implements Tensor {
   readonly bytes: Uint8Array<ArrayBuffer>;
 
   /**
+   * A tensor over memory of the caller's.
+   *
    * @param bytes the elements, little-endian; their offset in the buffer must be a multiple of the element size
    */
   constructor(name: string, dtype: DType, shape: readonly number[], bytes: Uint8Array<ArrayBuffer>) {

@@ -57,6 +57,13 @@ const ACTS: readonly (() => Promise<unknown>)[] = [
   },
   () => expectError(() => fastsafeOpen([`${folder}/model-00001-of-00002.safetensors`, `${folder}/missing`])),
   () => expectError(() => fastsafeOpen(`${folder}/truncated`)),
+  () =>
+    expectError(async () => {
+      await using model = await fastsafeOpen(`${folder}/changing`, { lazy: true });
+      const { mtime } = await Deno.stat(`${folder}/changing`);
+      await Deno.utime(`${folder}/changing`, mtime!, new Date(mtime!.getTime() + 1000));
+      await model.getTensor(model.keys()[0]!);
+    }),
 ];
 
 async function held(): Promise<Record<string, number>> {

@@ -2,16 +2,16 @@
  * Files, folders and indexes that are not what they should be: a clear error, and nothing left open.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { fastsafeOpen, ReadError, SafeTensorsError } from "../../mod.ts";
+import { ReadError, SafeTensorsError } from "../../mod.ts";
 import { fileOf, type TensorSpec, writeFile, writeShards } from "../support/models.ts";
 import { bytesRead, openDescriptors } from "../support/process.ts";
-import { suite } from "../support/skip.ts";
-import type { DefineTest, EngineName } from "./context.ts";
+import type { DefineTest } from "./context.ts";
+import { fastsafeOpen } from "./doors_in_use.ts";
 
 const FIRST: TensorSpec[] = [{ name: "a", dtype: "U8", shape: [4] }];
 const SECOND: TensorSpec[] = [{ name: "b", dtype: "F32", shape: [4] }];
 
-export function badFileTests(test: DefineTest, engine: EngineName): void {
+export function badFileTests(test: DefineTest): void {
   test("fastsafeOpen() tells what a file really is", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const cases: [content: string | Uint8Array<ArrayBuffer>, code: string, hint: string][] = [
@@ -28,7 +28,11 @@ export function badFileTests(test: DefineTest, engine: EngineName): void {
         "HeaderTooLarge",
         "zip archive",
       ],
-      [new Uint8Array([0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9]), "HeaderTooLarge", "PyTorch checkpoint"],
+      [
+        new Uint8Array([0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9]),
+        "HeaderTooLarge",
+        "PyTorch checkpoint",
+      ],
       ["", "HeaderTooSmall", "8 bytes expected"],
       ["1234567", "HeaderTooSmall", "8 bytes expected"],
       [new Uint8Array(1000), "InvalidHeaderDeserialization", "length is 0"],
@@ -164,19 +168,5 @@ export function badFileTests(test: DefineTest, engine: EngineName): void {
       "larger than the limit",
     );
     assertEquals(error.code, "InvalidIndex");
-  });
-
-  const root = Deno.uid() === 0 ? "this is root, whom no permission stops" : null;
-  suite(`fastsafeOpen() without permission [${engine}]`, "unprivileged", root, () => {
-    test("fastsafeOpen() says that there is no permission", async (folder) => {
-      const path = `${folder}/model.safetensors`;
-      await writeFile(path, FIRST);
-      await Deno.chmod(path, 0);
-      const error = await assertRejects(() => fastsafeOpen(path), ReadError, "EACCES");
-      assertEquals(error.errno, 13);
-      await Deno.mkdir(`${folder}/closed`, { mode: 0 });
-      await assertRejects(() => fastsafeOpen(`${folder}/closed`), ReadError, "EACCES");
-      await assertRejects(() => fastsafeOpen(`${folder}/closed/model.safetensors`), ReadError, "EACCES");
-    });
   });
 }

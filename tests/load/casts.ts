@@ -2,7 +2,7 @@
  * Casts on the way in, against values that were computed without the package.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type DType, DTYPES, fastsafeOpen, SafeTensorsError } from "../../mod.ts";
+import { type DType, DTYPES, SafeTensorsError } from "../../mod.ts";
 import {
   decode,
   encode,
@@ -14,6 +14,7 @@ import {
 } from "../support/floats.ts";
 import { assertBytes, assertTensor, noise, type TensorSpec, writeFile } from "../support/models.ts";
 import type { DefineTest } from "./context.ts";
+import { fastsafeOpen } from "./doors_in_use.ts";
 
 /** Numbers that every dtype but F8_E8M0 can come near to, of both signs, with both zeros. */
 function someNumbers(count: number): number[] {

@@ -2,9 +2,10 @@
  * Files that become others after their header was read: an error, or the bytes that the header was about; never others.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { fastsafeOpen, type OpenOptions, ReadError, SafeTensorsError } from "../../mod.ts";
+import { type OpenOptions, ReadError, SafeTensorsError } from "../../mod.ts";
 import { assertTensor, type TensorSpec, writeFile, type Written } from "../support/models.ts";
 import type { DefineTest } from "./context.ts";
+import { fastsafeOpen } from "./doors_in_use.ts";
 
 const SPECS: TensorSpec[] = [
   { name: "first", dtype: "U8", shape: [5000] },

@@ -4,14 +4,11 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   deserialize,
-  fastsafeOpen,
   type FilesBuffer,
   OutOfMemoryError,
-  ParallelLoader,
   ReadError,
   readHeader,
   SafeTensorsError,
-  SafeTensorsFileLoader,
   serialize,
   UseAfterCloseError,
 } from "../../mod.ts";
@@ -27,6 +24,7 @@ import {
 } from "../support/models.ts";
 import { bytesRead, openDescriptors } from "../support/process.ts";
 import type { DefineTest } from "./context.ts";
+import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "./doors_in_use.ts";
 
 const FIRST: TensorSpec[] = [
   { name: "q", dtype: "F16", shape: [4, 6] },
@@ -208,6 +206,16 @@ export function doorTests(test: DefineTest): void {
     await using bufferB = await loader.copyFilesToDevice();
     for (const tensor of a) assertTensor(await bufferA.getTensor(tensor.name), tensor);
     for (const tensor of b) assertTensor(await bufferB.getTensor(tensor.name), tensor);
+  });
+
+  test("SafeTensorsFileLoader may be closed as soon as it was told to copy", async (folder) => {
+    const a = await writeFile(`${folder}/a.safetensors`, FIRST);
+    const loader = new SafeTensorsFileLoader();
+    await loader.addFilenames({ 0: [`${folder}/a.safetensors`] });
+    const copying = loader.copyFilesToDevice();
+    await loader.close();
+    await using buffer = await copying;
+    for (const tensor of a) assertTensor(await buffer.getTensor(tensor.name), tensor);
   });
 
   test("SafeTensorsFileLoader makes an empty buffer of no files", async () => {

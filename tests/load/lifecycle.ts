@@ -2,10 +2,11 @@
  * How a load goes and ends: progress, signals, closing, and what users do to tensors meanwhile.
  */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { fastsafeOpen, type OpenOptions, type Progress, UseAfterCloseError } from "../../mod.ts";
+import { type OpenOptions, type Progress, UseAfterCloseError } from "../../mod.ts";
 import { assertTensor, type TensorSpec, writeFile, type Written } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 import type { DefineTest, EngineName } from "./context.ts";
+import { fastsafeOpen } from "./doors_in_use.ts";
 
 /** A file that takes a while: many small blocks, read one after another. */
 const SLOWLY: OpenOptions = { blockBytes: 4096, maxThreads: 1 };
@@ -253,32 +254,7 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     for (const [index, tensor] of kept.entries()) assertTensor(tensor, tensors[index % 3]!);
   });
 
-  test("a tensor whose buffer is transferred in mid-load fails the rest with a clear error", async (folder) => {
-    const [path, tensors] = await writeSlow(folder);
-    const ways: ((buffer: ArrayBuffer) => ArrayBuffer)[] = [
-      (buffer) => buffer.transfer(),
-      (buffer) => buffer.transfer(0),
-      (buffer) => buffer.transfer(buffer.byteLength * 2),
-      (buffer) => structuredClone(buffer, { transfer: [buffer] }),
-    ];
-    for (const way of ways) {
-      await using model = await fastsafeOpen(path, SLOWLY);
-      const first = await model.getTensor("first");
-      const { byteOffset } = first.bytes;
-      const moved = way(first.bytes.buffer);
-      if (moved.byteLength > 0) {
-        assertEquals(new Uint8Array(moved, byteOffset, 100), tensors[0]!.bytes);
-      }
-      for (const name of ["last", "large", "first"]) {
-        await assertRejects(() => model.getTensor(name), TypeError, "transferred");
-      }
-      await assertRejects(() => Array.fromAsync(model), TypeError, "transferred");
-      await model.whenLoaded().catch((error) => assert(error instanceof TypeError, String(error)));
-      new Uint8Array(moved).fill(7);
-    }
-    await using model = await fastsafeOpen(path);
-    for (const tensor of tensors) assertTensor(await model.getTensor(tensor.name), tensor);
-  });
+  if (engine !== "cuda") transferTest(test); // device memory is nobody's to transfer
 
   test("tensors can be cloned and sent in mid-load", async (folder) => {
     const [path, tensors] = await writeSlow(folder);
@@ -304,7 +280,7 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
         bytes,
         seconds: 0,
         gigabytesPerSecond: 0,
-        device: "cpu",
+        device: engine === "cuda" ? "cuda:0" : "cpu",
         path: null,
         threads: 2,
         blockBytes: 65_536,
@@ -369,6 +345,35 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     }
     assertEquals(printed.length, lines.length);
     assert(printed.every((line) => String(line).startsWith("fastsafetensors: ")));
+  });
+}
+
+function transferTest(test: DefineTest): void {
+  test("a tensor whose buffer is transferred in mid-load fails the rest with a clear error", async (folder) => {
+    const [path, tensors] = await writeSlow(folder);
+    const ways: ((buffer: ArrayBuffer) => ArrayBuffer)[] = [
+      (buffer) => buffer.transfer(),
+      (buffer) => buffer.transfer(0),
+      (buffer) => buffer.transfer(buffer.byteLength * 2),
+      (buffer) => structuredClone(buffer, { transfer: [buffer] }),
+    ];
+    for (const way of ways) {
+      await using model = await fastsafeOpen(path, SLOWLY);
+      const first = await model.getTensor("first");
+      const { byteOffset } = first.bytes;
+      const moved = way(first.bytes.buffer);
+      if (moved.byteLength > 0) {
+        assertEquals(new Uint8Array(moved, byteOffset, 100), tensors[0]!.bytes);
+      }
+      for (const name of ["last", "large", "first"]) {
+        await assertRejects(() => model.getTensor(name), TypeError, "transferred");
+      }
+      await assertRejects(() => Array.fromAsync(model), TypeError, "transferred");
+      await model.whenLoaded().catch((error) => assert(error instanceof TypeError, String(error)));
+      new Uint8Array(moved).fill(7);
+    }
+    await using model = await fastsafeOpen(path);
+    for (const tensor of tensors) assertTensor(await model.getTensor(tensor.name), tensor);
   });
 }
 

@@ -2,9 +2,10 @@
  * What can be opened, and what is known of it before any byte of a tensor is read.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { fastsafeOpen, type Files, ReadError, SafeTensorsError } from "../../mod.ts";
+import { type Files, ReadError, SafeTensorsError } from "../../mod.ts";
 import { assertTensor, type TensorSpec, writeFile, writeShards, type Written } from "../support/models.ts";
 import type { DefineTest } from "./context.ts";
+import { fastsafeOpen } from "./doors_in_use.ts";
 
 const FIRST: TensorSpec[] = [
   { name: "embed.weight", dtype: "BF16", shape: [16, 8] },

@@ -2,10 +2,11 @@
  * Options that make no sense are refused before anything is opened.
  */
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { fastsafeOpen, type OpenOptions, SafeTensorsFileLoader } from "../../mod.ts";
+import { type OpenOptions } from "../../mod.ts";
 import { assertTensor, writeFile } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 import type { DefineTest } from "./context.ts";
+import { fastsafeOpen, SafeTensorsFileLoader } from "./doors_in_use.ts";
 
 const SENSELESS: readonly [options: Record<string, unknown>, error: typeof Error, part: string][] = [
   [{ maxThreads: 0 }, RangeError, "maxThreads"],

@@ -2,7 +2,7 @@
  * Slices, against an element-by-element walk: eager and lazy must give the same, and lazy must read little.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type DType, fastsafeOpen, type ProcessGroup, SafeTensorsError, type SliceIndex } from "../../mod.ts";
+import { type DType, type ProcessGroup, SafeTensorsError, type SliceIndex } from "../../mod.ts";
 import { decode, encode } from "../support/floats.ts";
 import {
   assertBytes,
@@ -14,6 +14,7 @@ import {
 } from "../support/models.ts";
 import { bytesRead } from "../support/process.ts";
 import type { DefineTest } from "./context.ts";
+import { fastsafeOpen } from "./doors_in_use.ts";
 
 /** What NumPy would give, one element after another. */
 function walk(

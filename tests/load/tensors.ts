@@ -2,10 +2,11 @@
  * Whole tensors: every dtype, every odd shape and place, in every order.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type DType, DTYPES, fastsafeOpen, SafeTensorsError } from "../../mod.ts";
+import { type DType, DTYPES, SafeTensorsError } from "../../mod.ts";
 import { assertBytes, assertTensor, noise, type TensorSpec, writeFile } from "../support/models.ts";
 import { exists, suite } from "../support/skip.ts";
 import type { DefineTest, EngineName } from "./context.ts";
+import { fastsafeOpen } from "./doors_in_use.ts";
 
 interface Expected {
   dtype: DType;

@@ -86,7 +86,7 @@ const OPTIONS: readonly PlanOptions[] = [
 
 for (const [which, options] of OPTIONS.entries()) {
   Deno.test(`planLoad() brings every byte to its place once (options ${which})`, () => {
-    for (let seed = 0; seed < 20; seed++) assertComplete(planLoad(randomRequests(seed), options));
+    for (let seed = 0; seed < 12; seed++) assertComplete(planLoad(randomRequests(seed), options));
   });
 
   Deno.test(`planLoad() aligns every tensor, and keeps its limits (options ${which})`, () => {

@@ -1,6 +1,7 @@
 /**
  * Programs that tests run as processes of their own.
  */
+import { exists } from "./skip.ts";
 
 /** How a program ended. */
 export interface ChildResult {
@@ -20,18 +21,41 @@ export interface ChildOptions {
   readonly args: readonly string[];
   /** The whole environment. */
   readonly env: Readonly<Record<string, string>>;
+  /** Whether permissions of files are to stop it, also where this process is root's. */
+  readonly unprivileged?: boolean;
+}
+
+/** Takes the capabilities that let root read everything from a program; part of Debian's essential util-linux. */
+const SETPRIV = "/usr/bin/setpriv";
+const WITHOUT = "-dac_override,-dac_read_search";
+
+/** Why no program can be run that permissions of files stop, or null. */
+export function privileged(): string | null {
+  if (Deno.uid() !== 0 || exists(SETPRIV)) return null;
+  return `this is root, whom no permission stops, and there is no ${SETPRIV}`;
 }
 
 /** Runs tests/children/`name` with Deno, with nobody to answer a prompt. */
-export async function runChild(name: string, { flags, args, env }: ChildOptions): Promise<ChildResult> {
+export async function runChild(name: string, options: ChildOptions): Promise<ChildResult> {
   const program = new URL(`../children/${name}`, import.meta.url).pathname;
-  const command = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--no-prompt", "--quiet", ...flags, program, ...args],
-    env: { NO_COLOR: "1", ...env },
+  const command = [
+    Deno.execPath(),
+    "run",
+    "--no-prompt",
+    "--quiet",
+    ...options.flags,
+    program,
+    ...options.args,
+  ];
+  if (options.unprivileged && Deno.uid() === 0) {
+    command.unshift(SETPRIV, `--bounding-set=${WITHOUT}`, `--inh-caps=${WITHOUT}`);
+  }
+  const { code, stdout, stderr } = await new Deno.Command(command[0]!, {
+    args: command.slice(1),
+    env: { NO_COLOR: "1", ...options.env },
     clearEnv: true,
     stdin: "null",
-  });
-  const { code, stdout, stderr } = await command.output();
+  }).output();
   const decoder = new TextDecoder();
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
 }

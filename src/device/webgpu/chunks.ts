@@ -124,15 +124,16 @@ class ChunkBuilder {
   }
 
   finish(plan: LoadPlan, segments: readonly [number, number], staged: readonly number[]): Chunk {
+    const stagingBytes = this.#paddedEnd();
     for (const upload of this.#uploads) {
-      const stop = upload.staging + upload.byteLength;
-      upload.byteLength = ceilTo(upload.byteLength, 4);
-      if (upload.staging + upload.byteLength > stop) {
-        this.#gaps.push([stop, upload.staging + upload.byteLength]);
+      const { staging, byteLength } = upload;
+      upload.byteLength = ceilTo(byteLength, 4);
+      if (upload.byteLength > byteLength) {
+        this.#gaps.push([staging + byteLength, staging + upload.byteLength]);
       }
     }
     return {
-      plan: stagedPlan(plan, segments, staged, ceilTo(this.#end, 4)),
+      plan: stagedPlan(plan, segments, staged, stagingBytes),
       segments,
       uploads: this.#uploads,
       gaps: this.#gaps,
@@ -199,9 +200,15 @@ class ChunkBuilder {
     return staging;
   }
 
+  /** Where the last upload ends once it is padded to whole words; an upload need not begin at one in staging memory. */
+  #paddedEnd(): number {
+    const last = this.#uploads.at(-1);
+    return last ? last.staging + ceilTo(last.byteLength, 4) : 0;
+  }
+
   /** Where an upload can begin whose first `carried` bytes are there before the segment's. */
   #place({ fileOffset, run }: Segment, carried: number): number {
-    const start = ceilTo(this.#end, 4);
+    const start = this.#paddedEnd();
     if (run < DIRECT) return start;
     const page = floorTo(start, PAGE) + (fileOffset - carried) % PAGE;
     return page < start ? page + PAGE : page;

@@ -3,7 +3,7 @@
  */
 import type { Gpu } from "./gpu.ts";
 
-/** Invocations of one workgroup of every kernel; each writes one word of the target. */
+/** Invocations of one workgroup of every kernel. */
 export const WORKGROUP = 64;
 
 /** Words of parameters that a kernel can have. */
@@ -30,8 +30,8 @@ export interface Dispatch {
   readonly target: GPUBufferBinding;
   /** At most {@linkcode PARAMETER_WORDS} words. */
   readonly parameters: readonly number[];
-  /** Words of the target that it looks at, from the begin of the binding. */
-  readonly words: number;
+  /** How often it runs. */
+  readonly invocations: number;
 }
 
 /** Bytes from one set of parameters to the next: a multiple of every device's alignment. */
@@ -79,7 +79,7 @@ export class Dispatcher implements Disposable {
     device.queue.writeBuffer(this.#buffer, 0, this.#words, 0, batch.length * PARAMETER_WORDS);
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginComputePass();
-    for (const [set, { pipeline, source, target, words }] of batch.entries()) {
+    for (const [set, { pipeline, source, target, invocations }] of batch.entries()) {
       const parameters = { buffer: this.#buffer, offset: set * STRIDE, size: STRIDE };
       pass.setPipeline(pipeline);
       pass.setBindGroup(
@@ -89,7 +89,7 @@ export class Dispatcher implements Disposable {
           entries: [source, target, parameters].map((resource, binding) => ({ binding, resource })),
         }),
       );
-      pass.dispatchWorkgroups(Math.ceil(words / WORKGROUP));
+      pass.dispatchWorkgroups(Math.ceil(invocations / WORKGROUP));
     }
     pass.end();
     device.queue.submit([encoder.finish()]);

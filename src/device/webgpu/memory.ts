@@ -40,9 +40,9 @@ export class GpuMemory {
           size: Math.max(4, ceilTo(length, 4)), // a buffer of no bytes cannot be bound, nor one of odd length
           usage: STORAGE | COPY_SRC | COPY_DST | usage,
         };
-        memories.push(
-          await gpu.attempt(action, requested, () => new GpuMemory(gpu, gpu.device.createBuffer(descriptor))),
-        );
+        await gpu.attempt(action, requested, () => {
+          memories.push(new GpuMemory(gpu, gpu.device.createBuffer(descriptor)));
+        });
       }
       return memories;
     } catch (error) {

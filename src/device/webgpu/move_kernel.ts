@@ -145,7 +145,7 @@ export function* moveDispatches(gpu: Gpu, move: Move): Generator<Dispatch> {
       0,
       ...levels.toReversed().flatMap(({ count, stride }) => [count, stride]),
     ],
-    words,
+    invocations: words,
   };
 }
 

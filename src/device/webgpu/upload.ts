@@ -12,7 +12,7 @@ import type { LoadSettings } from "../device.ts";
 import { Backlog } from "./backlog.ts";
 import { castDispatches } from "./cast_kernel.ts";
 import { type Chunk, CHUNK_MARGIN, type ChunkCast, type Upload } from "./chunks.ts";
-import { Dispatcher } from "./dispatch.ts";
+import { type Dispatch, Dispatcher } from "./dispatch.ts";
 import { floorTo, type Gpu } from "./gpu.ts";
 import type { GpuMemory } from "./memory.ts";
 import { PIECE, turn } from "./pieces.ts";
@@ -20,22 +20,31 @@ import { PIECE, turn } from "./pieces.ts";
 /** Blocks of the ring: one is uploaded while two are read, so that lanes go on when one chunk comes to its end. */
 const BLOCKS = 3;
 
-/** Largest chunk: with more, the first tensors only come later. */
-const MAX_CHUNK = 64 * 2 ** 20;
+/** Largest chunk: enough for storage to be busy with two of them, and little enough to stay in a processor's cache. */
+const MAX_CHUNK = 8 * 2 ** 20;
+
+/** Segments of a chunk at least, for as many lanes. */
+const SEGMENTS = 4;
 
 /** How much staging memory there is for what. */
 export interface Staging {
   /** Data bytes of a chunk. */
   readonly chunkBytes: number;
+  /** Data bytes of a segment. */
+  readonly blockBytes: number;
   /** What each of the runs at once may use for itself. */
   readonly laneBytes: number;
 }
 
-/** Divides staging memory: a quarter for each block of the ring, and the last one for the lanes. */
-export function divideStaging(stagingBytes: number): Staging {
+/** Divides staging memory: at most a quarter for each block of the ring, and the rest for the lanes. */
+export function divideStaging({ stagingBytes, blockBytes }: LoadSettings): Staging {
   const chunkBytes = Math.min(MAX_CHUNK, floorTo(Math.floor(stagingBytes / (BLOCKS + 1)), PAGE));
   const rest = stagingBytes - BLOCKS * (chunkBytes + CHUNK_MARGIN);
-  return { chunkBytes, laneBytes: Math.max(4 * PAGE, Math.floor(rest / (BLOCKS - 1))) };
+  return {
+    chunkBytes,
+    blockBytes: Math.min(blockBytes, Math.max(PAGE, floorTo(Math.floor(chunkBytes / SEGMENTS), PAGE))),
+    laneBytes: Math.max(4 * PAGE, Math.floor(rest / (BLOCKS - 1))),
+  };
 }
 
 /** A load to a GPU with all that it needs to run. */
@@ -158,7 +167,7 @@ class ChunkReader {
         blocks: [block],
         readiness: new Readiness(plan),
         maxThreads: this.#threads,
-        blockBytes: settings.blockBytes,
+        blockBytes: staging.blockBytes,
         stagingBytes: staging.laneBytes,
         signal: this.#signal,
       });
@@ -195,6 +204,8 @@ class Uploader implements Disposable {
   /** What the GPU casts from, if it casts anything. */
   readonly #scratch: GPUBuffer | null;
   readonly #dispatcher: Dispatcher | null;
+  /** What of the two is to be freed in the end. */
+  readonly #owned: Disposable | null;
   /** The last word of the last upload. */
   readonly #tail = new Uint8Array(4);
   /** Path → bytes that went that way. */
@@ -203,21 +214,35 @@ class Uploader implements Disposable {
   #threads = 0;
   #landed = 0;
 
-  private constructor(job: UploadJob, scratch: GPUBuffer | null, dispatcher: Dispatcher | null) {
+  private constructor(
+    job: UploadJob,
+    scratch: GPUBuffer | null,
+    dispatcher: Dispatcher | null,
+    owned: Disposable | null,
+  ) {
     this.#job = job;
     this.#backlog = new Backlog(job.gpu.device.queue);
     this.#scratch = scratch;
     this.#dispatcher = dispatcher;
+    this.#owned = owned;
   }
 
   static async create(job: UploadJob): Promise<Uploader> {
     const { gpu, chunks } = job;
     const size = chunks.reduce((most, { scratchBytes }) => Math.max(most, scratchBytes), 0);
-    if (size === 0) return new Uploader(job, null, null);
-    return await gpu.attempt("load", size, () => {
-      const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST;
-      return new Uploader(job, gpu.device.createBuffer({ size, usage }), new Dispatcher(gpu));
-    });
+    if (size === 0) return new Uploader(job, null, null, null);
+    const stack = new DisposableStack();
+    try {
+      return await gpu.attempt("load", size, () => {
+        const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST;
+        const scratch = gpu.device.createBuffer({ size, usage });
+        stack.defer(() => scratch.destroy());
+        return new Uploader(job, scratch, stack.use(new Dispatcher(gpu)), stack);
+      });
+    } catch (error) {
+      stack.dispose();
+      throw error;
+    }
   }
 
   /** Hands a chunk to the queue. When this resolves its block is free again, and its tensors can be used. */
@@ -238,7 +263,7 @@ class Uploader implements Disposable {
       await turn();
       signal.throwIfAborted();
     }
-    await this.#cast(chunk.casts);
+    await this.#cast(chunk.casts, signal);
     for (let index = chunk.segments[0]; index < chunk.segments[1]; index++) readiness.segmentLanded(index);
     this.#landed += chunk.plan.bytes;
     settings.onLanded?.(this.#landed);
@@ -255,8 +280,7 @@ class Uploader implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#scratch?.destroy();
-    this.#dispatcher?.[Symbol.dispose]();
+    this.#owned?.[Symbol.dispose]();
   }
 
   /** Uploads as writes of together at most one piece. */
@@ -292,24 +316,39 @@ class Uploader implements Disposable {
     this.#backlog.add(total);
   }
 
-  async #cast(casts: readonly ChunkCast[]): Promise<void> {
-    if (casts.length === 0) return;
+  async #cast(casts: readonly ChunkCast[], signal: AbortSignal): Promise<void> {
+    const { gpu } = this.#job;
+    let batch: Dispatch[] = [];
+    let bytes = 0;
+    const submit = async () => {
+      await gpu.attempt("load", 0, () => this.#dispatcher!.run(batch));
+      this.#backlog.add(bytes);
+      batch = [];
+      bytes = 0;
+      await turn();
+      signal.throwIfAborted();
+    };
+    for (const dispatch of casts.flatMap((cast) => this.#dispatches(cast))) {
+      batch.push(dispatch);
+      bytes += dispatch.target.size!;
+      if (bytes >= PIECE) await submit();
+    }
+    if (batch.length > 0) await submit();
+  }
+
+  #dispatches({ from, to, count, scratch, allocation, offset }: ChunkCast): Dispatch[] {
     const { gpu, memories } = this.#job;
-    const dispatches = casts.flatMap(({ from, to, count, scratch, allocation, offset }) => {
-      const target = memories[allocation]!.buffer;
-      const range = {
-        from,
-        to,
-        count,
-        source: this.#scratch!,
-        sourceOffset: scratch,
-        target,
-        targetOffset: offset,
-      };
-      return [...castDispatches(gpu, range)];
-    });
-    await gpu.attempt("load", 0, () => this.#dispatcher!.run(dispatches));
-    this.#backlog.add(dispatches.reduce((bytes, { words }) => bytes + words * 4, 0));
+    const target = memories[allocation]!.buffer;
+    const range = {
+      from,
+      to,
+      count,
+      source: this.#scratch!,
+      sourceOffset: scratch,
+      target,
+      targetOffset: offset,
+    };
+    return [...castDispatches(gpu, range, PIECE)];
   }
 
   #note(report: RunReport, bytes: number): void {

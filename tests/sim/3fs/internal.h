@@ -109,7 +109,7 @@ void sim_iov_drop(sim_iov *iov);
 
 /* worker.c; locked */
 void sim_workers_start(void);
-void sim_wake_workers(void);
+void sim_wake_workers(int reads);
 
 /* ring.c; locked */
 void sim_ring_free(sim_ring *ring);

@@ -95,31 +95,23 @@ SIM_EXPORT void hf3fs_iordestroy(struct hf3fs_ior *ior) {
   ior->iorh = NULL;
 }
 
-/* Locked: a positive io_depth makes batches of just so many. */
-static void make_ready(sim_ring *ring) {
-  if (ring->io_depth <= 0) {
-    for (int i = 0; i < ring->entries; i++) {
-      if (ring->reads[i].state == SIM_PREPARED) ring->reads[i].state = SIM_READY;
-    }
-    return;
+/* Locked: how many reads may start now. A positive io_depth makes batches of just so many. */
+static int make_ready(sim_ring *ring) {
+  int queued = 0, made = 0;
+  for (int i = 0; i < ring->entries; i++) queued += ring->reads[i].state == SIM_PREPARED;
+  if (ring->io_depth > 0) queued -= queued % ring->io_depth;
+  for (int i = 0; i < ring->entries && made < queued; i++) {
+    if (ring->reads[i].state != SIM_PREPARED) continue;
+    ring->reads[i].state = SIM_READY;
+    made++;
   }
-  for (;;) {
-    int queued = 0;
-    for (int i = 0; i < ring->entries; i++) queued += ring->reads[i].state == SIM_PREPARED;
-    if (queued < ring->io_depth) return;
-    int batch = ring->io_depth;
-    for (int i = 0; i < ring->entries && batch > 0; i++) {
-      if (ring->reads[i].state != SIM_PREPARED) continue;
-      ring->reads[i].state = SIM_READY;
-      batch--;
-    }
-  }
+  return made;
 }
 
 /* Locked: whether another read that is not done goes to the same bytes of the iov. */
 static bool overlaps(const sim_iov *iov, size_t at, uint64_t bytes) {
   for (const sim_ring *ring = sim.rings; ring; ring = ring->next) {
-    for (int i = 0; i < ring->entries; i++) {
+    for (int i = 0; i < ring->entries && ring->used > 0; i++) {
       const sim_read *other = &ring->reads[i];
       if (other->state == SIM_FREE || other->state == SIM_DONE || other->iov != iov) continue;
       if (at < other->at + other->bytes && other->at < at + bytes) return true;
@@ -150,7 +142,7 @@ static int prepare(sim_ring *ring, sim_iov *iov, bool read, char *pointer, int f
   *violation = changes_hands ? "ring-changed-hands" : NULL;
   if (ring->used == ring->entries) return -EAGAIN;
   size_t at = (size_t)(pointer - iov->program);
-  if (overlaps(iov, at, length)) *violation = "overlap";
+  if (sim.config.checks && overlaps(iov, at, length)) *violation = "overlap";
   ring->owner = pthread_self();
   int index = 0;
   while (ring->reads[index].state != SIM_FREE) index++;
@@ -169,7 +161,7 @@ static int prepare(sim_ring *ring, sim_iov *iov, bool read, char *pointer, int f
   };
   if ((uint64_t)++ring->used > sim.counts.most_in_flight) sim.counts.most_in_flight = (uint64_t)ring->used;
   if (sim.config.checks) memset(iov->own + at, SIM_POISON, length);
-  if (early) sim_wake_workers();
+  if (early) sim_wake_workers(1);
   return index;
 }
 
@@ -201,8 +193,7 @@ SIM_EXPORT int hf3fs_submit_ios(const struct hf3fs_ior *ior) {
   pthread_mutex_lock(&sim.lock);
   sim_ring *ring = ring_of(ior);
   if (ring) {
-    make_ready(ring);
-    sim_wake_workers();
+    sim_wake_workers(make_ready(ring));
   }
   pthread_mutex_unlock(&sim.lock);
   if (ring) return 0;

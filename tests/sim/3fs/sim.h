@@ -35,7 +35,7 @@
  *   FST_SIM_3FS_GBPS=0           GB/s of the link, of all rings together; 0: as fast as it goes
  *   FST_SIM_3FS_EARLY=25         percent of the reads that may start before submit_ios
  *   FST_SIM_3FS_SEED=1           of all that is random
- *   FST_SIM_3FS_CHECKS=1         0: no 0xDB fills, for measuring
+ *   FST_SIM_3FS_CHECKS=1         0: no 0xDB fills and no search for overlaps, for measuring
  *   FST_SIM_3FS_FAIL=            injected failures, see fst_sim_3fs_fail()
  *   FST_SIM_3FS_REPORT=          file that gets one line of JSON when the process ends
  *   FST_SIM_3FS_VERBOSE=0        1: violations to stderr as they happen

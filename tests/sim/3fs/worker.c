@@ -1,4 +1,5 @@
 /* The threads that read. */
+#define _GNU_SOURCE /* pthread_setname_np */
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,7 +22,7 @@ static sim_read *pick(sim_ring **of) {
   sim_read *picked = NULL;
   uint64_t ready = 0;
   for (sim_ring *ring = sim.rings; ring; ring = ring->next) {
-    for (int i = 0; i < ring->entries; i++) {
+    for (int i = 0; i < ring->entries && ring->used > 0; i++) {
       if (ring->reads[i].state != SIM_READY || sim_random() % ++ready != 0) continue;
       picked = &ring->reads[i];
       *of = ring;
@@ -83,7 +84,7 @@ static void complete(sim_ring *ring, sim_read *read, int64_t result) {
   read->result = result;
   read->state = SIM_DONE;
   ring->done[(ring->done_first + ring->done_count++) % ring->entries] = (int)(read - ring->reads);
-  pthread_cond_broadcast(&ring->completed);
+  pthread_cond_signal(&ring->completed);
 }
 
 static void *work(void *unused) {
@@ -120,11 +121,13 @@ void sim_workers_start(void) {
   while (sim.workers < sim.config.workers) {
     pthread_t thread;
     if (pthread_create(&thread, NULL, work, NULL) != 0) sim_die("no thread for a worker");
+    pthread_setname_np(thread, "sim-3fs");
     pthread_detach(thread);
     sim.workers++;
   }
 }
 
-void sim_wake_workers(void) {
-  pthread_cond_broadcast(&sim.work);
+void sim_wake_workers(int reads) {
+  if (reads >= (int)sim.workers) pthread_cond_broadcast(&sim.work);
+  else while (reads-- > 0) pthread_cond_signal(&sim.work);
 }

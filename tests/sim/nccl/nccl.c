@@ -10,7 +10,15 @@
 
 #include "internal.h" /* of tests/sim/cuda */
 
-enum { SUCCESS = 0, CUDA_ERROR = 1, SYSTEM_ERROR = 2, INVALID_ARGUMENT = 4, INVALID_USAGE = 5, REMOTE_ERROR = 6, IN_PROGRESS = 7 };
+enum {
+  SUCCESS = 0,
+  CUDA_ERROR = 1,
+  SYSTEM_ERROR = 2,
+  INVALID_ARGUMENT = 4,
+  INVALID_USAGE = 5,
+  REMOTE_ERROR = 6,
+  IN_PROGRESS = 7,
+};
 enum { TRANSFERS = 4 * SIM_NCCL_RANKS };
 
 typedef struct config {
@@ -86,8 +94,8 @@ SIM_EXPORT int ncclGetUniqueId(sim_nccl_id *id) {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   memset(id, 0, sizeof *id);
-  snprintf(id->bytes, sizeof id->bytes, "fst-sim-nccl-%d-%lld-%ld-%d", (int)getpid(), (long long)now.tv_sec, now.tv_nsec,
-           atomic_fetch_add(&made, 1));
+  snprintf(id->bytes, sizeof id->bytes, "fst-sim-nccl-%d-%lld-%ld-%d", (int)getpid(), (long long)now.tv_sec,
+           now.tv_nsec, atomic_fetch_add(&made, 1));
   return SUCCESS;
 }
 

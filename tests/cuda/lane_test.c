@@ -548,5 +548,5 @@ int main(void) {
   test_cancel_with_copies_in_flight();
   test_modes_of_cufile();
   noise_close(&file);
-  return report("cuda_lane_test");
+  return report("cuda/lane_test");
 }

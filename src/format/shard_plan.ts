@@ -1,0 +1,128 @@
+/**
+ * Shard plans: which part of each tensor a rank of a tensor-parallel model holds, decided by the tensor's name.
+ */
+import { rankSlices, type SliceLayout, sliceLayout, type SliceSource } from "./slices.ts";
+
+/**
+ * How a tensor is cut for the ranks.
+ *
+ * - a number: along that dimension, from 0, into blocks of `ceil(n / size)`; the last ranks may get less, or nothing
+ * - `{ dimension, parts }`: the same for each of several equal parts that lie side by side in that dimension, such as
+ *   queries, keys and values in one matrix
+ * - null: every rank has it whole
+ */
+export type ShardRule = number | null | {
+  /** The dimension that is cut, from 0. */
+  readonly dimension: number;
+  /** How many parts it has. */
+  readonly parts: number;
+};
+
+/**
+ * Name patterns and how the tensors that match are cut. In a pattern `*` stands for any characters, and it must fit
+ * the whole name. The first pattern that fits counts; a tensor that none fits is loaded whole.
+ */
+export type ShardPlan = Readonly<Record<string, ShardRule>>;
+
+/** A shard plan, ready to be asked. */
+export class ShardRules {
+  readonly #rules: readonly (readonly [pattern: string, pieces: readonly string[], rule: ShardRule])[];
+
+  /**
+   * Checks a plan.
+   *
+   * @throws {TypeError} if it is no record of rules
+   * @throws {RangeError} if a rule has an impossible number
+   */
+  constructor(plan: ShardPlan) {
+    if (typeof plan !== "object" || plan === null) {
+      throw new TypeError(`shardPlan must be a record of pattern and dimension, got ${typeof plan}`);
+    }
+    this.#rules = Object.entries(plan).map(([pattern, rule]) => {
+      checkRule(pattern, rule);
+      return [pattern, pattern.split("*"), rule];
+    });
+  }
+
+  /** How a tensor is cut; null if it is not. */
+  ruleOf(name: string): ShardRule {
+    return this.#find(name)?.[2] ?? null;
+  }
+
+  /**
+   * Where a rank's part of a tensor lies in it; null if it has all of it.
+   *
+   * @throws {RangeError} if the tensor does not have the dimension, or does not fall into the parts
+   * @throws {SafeTensorsError} "MisalignedSlice" if it would cut a byte of a sub-byte dtype
+   */
+  partOf(tensor: SliceSource, rank: number, size: number): SliceLayout | null {
+    const [pattern, , rule] = this.#find(tensor.name) ?? [];
+    if (rule === null || rule === undefined || size === 1) return null;
+    try {
+      return cut(tensor, rule, rank, size);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      throw new RangeError(`Cannot follow pattern "${pattern}" of the shard plan: ${error.message}`, {
+        cause: error,
+      });
+    }
+  }
+
+  #find(name: string) {
+    return this.#rules.find(([, pieces]) => fits(name, pieces));
+  }
+}
+
+function checkRule(pattern: string, rule: ShardRule): void {
+  if (rule === null || isCount(rule)) return;
+  if (typeof rule === "object" && isCount(rule.dimension) && isCount(rule.parts) && rule.parts > 0) return;
+  const wanted = "a dimension from 0, { dimension, parts } or null";
+  const message = `shardPlan must give ${wanted} for "${pattern}", got ${Deno.inspect(rule)}`;
+  throw typeof rule === "number" || typeof rule === "object"
+    ? new RangeError(message)
+    : new TypeError(message);
+}
+
+function isCount(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+/** Whether a name is the pieces of a pattern with anything between them. Not by a RegExp: models have 100,000 names. */
+function fits(name: string, pieces: readonly string[]): boolean {
+  const first = pieces[0]!, last = pieces.at(-1)!;
+  if (pieces.length === 1) return name === first;
+  if (name.length < first.length + last.length || !name.startsWith(first) || !name.endsWith(last)) {
+    return false;
+  }
+  const end = name.length - last.length;
+  let at = first.length;
+  for (const piece of pieces.slice(1, -1)) {
+    const found = name.indexOf(piece, at);
+    if (found < 0 || found + piece.length > end) return false;
+    at = found + piece.length;
+  }
+  return true;
+}
+
+function cut(
+  tensor: SliceSource,
+  rule: number | Exclude<ShardRule, number | null>,
+  rank: number,
+  size: number,
+) {
+  const { dimension, parts } = typeof rule === "number" ? { dimension: rule, parts: 1 } : rule;
+  const whole = rankSlices(tensor, dimension, rank, size);
+  if (parts === 1) return sliceLayout(tensor, whole);
+  const { shape } = tensor;
+  const length = shape[dimension]!;
+  if (length % parts !== 0) {
+    throw new RangeError(
+      `Cannot shard tensor "${tensor.name}" of shape [${shape}]: dimension ${dimension} does not fall into ${parts} parts`,
+    );
+  }
+  // The parts as a dimension of their own.
+  const split = { ...tensor, shape: shape.toSpliced(dimension, 1, parts, length / parts) };
+  const layout = sliceLayout(split, rankSlices(split, dimension + 1, rank, size));
+  const [, block] = layout.shape.slice(dimension);
+  return { ...layout, shape: shape.with(dimension, parts * block!) };
+}

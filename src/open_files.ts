@@ -1,0 +1,66 @@
+/**
+ * Opening what the user named: by this process alone, or dealt out to the ranks of a group.
+ */
+import { type Catalog, type FileContents, openCatalog } from "./catalog.ts";
+import type { Device } from "./device/device.ts";
+import { type DeviceOption, selectDevice, type TensorOn } from "./device/select.ts";
+import { checkFiles, dealInputs, type Files, type Naming, resolveInputs, SAFETENSORS } from "./inputs.ts";
+import { selectEngine } from "./lanes/select.ts";
+import type { CheckedOptions } from "./options.ts";
+import { openShared } from "./ranks/shared_catalog.ts";
+import { selectSource } from "./source/select.ts";
+import type { Source, SourceFile } from "./source/source.ts";
+
+/** What files are loaded with. */
+export interface Equipment<D extends DeviceOption> {
+  /** Where they are read from. */
+  readonly source: Source;
+  /** Where their tensors go. */
+  readonly device: Device<TensorOn<D>>;
+  /** What a user should know about the choice of the engine. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * Finds what the options ask for.
+ *
+ * @throws {DeviceError} if this machine does not have it
+ */
+export async function equip<D extends DeviceOption>(options: CheckedOptions): Promise<Equipment<D>> {
+  const engine = await selectEngine();
+  const device = await selectDevice(options.device as D, engine, options);
+  return { source: await selectSource(engine, options), device, notes: engine.notes };
+}
+
+/** A kind of files. */
+export interface FileKind {
+  /** How they are named. */
+  readonly naming: Naming;
+  /** Lists what is in one. */
+  readonly list?: (file: SourceFile) => Promise<FileContents>;
+}
+
+/**
+ * Opens files. Several ranks open each file once, at one of them; with a shard plan every rank opens them all, as it
+ * reads its parts by itself.
+ *
+ * @param findSource what the files are opened from
+ * @throws as {@linkcode openCatalog}, or with several ranks as {@linkcode openShared}
+ */
+export async function openFiles(
+  files: Files,
+  { group, shardPlan, signal }: Pick<CheckedOptions, "group" | "shardPlan" | "signal">,
+  findSource: () => Promise<Source>,
+  { naming, list }: FileKind = { naming: SAFETENSORS },
+): Promise<Catalog> {
+  checkFiles(files, group);
+  if (group.size > 1 && !shardPlan) {
+    const prepare = async () => {
+      return { source: await findSource(), inputs: await dealInputs(files, group, naming) };
+    };
+    return await openShared(group, prepare, signal, list);
+  }
+  signal?.throwIfAborted();
+  const source = await findSource();
+  return await openCatalog(source, await resolveInputs(files, group, naming), signal, list);
+}

@@ -1,0 +1,42 @@
+/**
+ * From files to a model, whatever kind of files they are.
+ */
+import { restoreAliases } from "./catalog.ts";
+import type { DeviceOption, TensorOn } from "./device/select.ts";
+import { SingleGroup } from "./group/process_group.ts";
+import type { Files } from "./inputs.ts";
+import { SafeTensorsModel } from "./model.ts";
+import { equip, type Equipment, type FileKind, openFiles } from "./open_files.ts";
+import { checkOptions, type OpenOptions } from "./options.ts";
+import { together } from "./ranks/queue.ts";
+import { closeFiles } from "./ranks/shared_catalog.ts";
+
+/** Opens files and starts to load them. After an error none is open. */
+export async function openModel<D extends DeviceOption>(
+  files: Files,
+  options: OpenOptions<D>,
+  kind?: FileKind,
+): Promise<SafeTensorsModel<TensorOn<D>>> {
+  const checked = checkOptions(options, new SingleGroup());
+  let equipment: Equipment<D>;
+  const findSource = async () => (equipment = await equip<D>(checked)).source;
+  const opened = await openFiles(files, checked, findSource, kind);
+  const catalog = options.restoreAliases ? restoreAliases(opened) : opened;
+  const { device, notes } = equipment!;
+  const start = async () => {
+    const model = new SafeTensorsModel(catalog, device, checked, notes);
+    await model.start();
+    return model;
+  };
+  try {
+    return await together(
+      catalog.group,
+      { label: "load", signal: checked.signal },
+      start,
+      (model) => model.close(),
+    );
+  } catch (error) {
+    closeFiles(catalog);
+    throw error;
+  }
+}

@@ -1,0 +1,139 @@
+/**
+ * The tensors of files that the ranks of a group have opened together, by name.
+ */
+import { type FileHome, pathOf } from "../catalog.ts";
+import { UseAfterCloseError } from "../errors.ts";
+import type { LoadRequest } from "../load.ts";
+import type { Session } from "../session.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import {
+  cutOperations,
+  Exchange,
+  settled,
+  type SharedRequest,
+  type Supply,
+  type WantedTensor,
+} from "./exchange.ts";
+
+/** Where this rank's own tensors come from. */
+export interface OwnTensors<T extends Tensor> {
+  /** A tensor, once it has landed. */
+  get(request: LoadRequest): Promise<T>;
+  /**
+   * Gives tensors up: nobody will ask for them again. Without it they can be asked for as often as one likes, as they
+   * are read anew.
+   */
+  retire?(requests: readonly LoadRequest[]): void;
+}
+
+/** The requests that this rank reads itself. */
+export function ownRequests(requests: ReadonlyMap<string, LoadRequest>): LoadRequest[] {
+  return [...requests.values()].filter(({ file }) => file >= 0);
+}
+
+/**
+ * Hands out tensors to all ranks. Those of a file that has been loaded are handed out until each has been once: then
+ * its owner's memory is released, and to ask again is an error.
+ */
+export class RankTensors<T extends Tensor> {
+  readonly #session: Session<T>;
+  readonly #requests: ReadonlyMap<string, LoadRequest>;
+  readonly #exchange: Exchange<T>;
+  /** What the tensors are handed out from. */
+  readonly supply: Supply<T>;
+  /** File → the names of its tensors that have not been handed out. */
+  readonly #left = new Map<FileHome, Set<string>>();
+
+  /** @param requests every tensor that can be asked for, whichever rank has it */
+  constructor(session: Session<T>, requests: ReadonlyMap<string, LoadRequest>, own: OwnTensors<T>) {
+    this.#session = session;
+    this.#requests = requests;
+    this.#exchange = Exchange.of(session);
+    this.supply = own.retire
+      ? this.#onceOnly(own, own.retire.bind(own))
+      : { own: (request) => own.get(request) };
+    if (!own.retire) return;
+    for (const name of requests.keys()) {
+      const { home } = session.find(name);
+      const left = this.#left.get(home!);
+      if (left) left.add(name);
+      else this.#left.set(home!, new Set([name]));
+    }
+  }
+
+  /** A whole tensor, on every rank. `request` replaces the one that it would be read by. */
+  async getTensor(name: string, request = this.#requests.get(name)!): Promise<T> {
+    const wanted = { ...this.#want(name, null), request };
+    const [tensor] = await this.#exchange.take(`getTensor("${name}")`, [wanted], this.supply);
+    return tensor!;
+  }
+
+  /** The same for a rank to take a part of it; it can be asked for again. */
+  async lendTensor(name: string): Promise<T> {
+    const supply = { ...this.supply, handedOut() {} };
+    const [tensor] = await this.#exchange.take(`getSlice("${name}")`, [this.#want(name, null)], supply);
+    return tensor!;
+  }
+
+  /** Each rank's own part of a tensor. */
+  async getSharded(name: string, dimension: number): Promise<T> {
+    const label = `getSharded("${name}", ${dimension})`;
+    const [tensor] = await this.#exchange.take(label, [this.#want(name, dimension)], this.supply);
+    return tensor!;
+  }
+
+  /** The parts of several tensors in one operation. */
+  getAll(label: string, names: readonly string[], dimension: number): Promise<T[]> {
+    const wanted = names.map((name) => this.#want(name, dimension));
+    return this.#exchange.take(label, wanted, this.supply);
+  }
+
+  /** Many tensors, each whole or cut, in the order asked. */
+  async getMany(label: string, wanted: readonly (readonly [string, number | null])[]): Promise<T[]> {
+    const operations = cutOperations(wanted.map((one) => this.#want(...one)));
+    const tensors = await settled(operations.map(async (operation) => {
+      const taken = await this.#exchange.take(label, operation, this.supply);
+      return { taken, [Symbol.dispose]: () => taken.forEach((tensor) => tensor[Symbol.dispose]?.()) };
+    }));
+    return tensors.flatMap(({ taken }) => taken);
+  }
+
+  /** A tensor for one rank; null on every other. */
+  pushTensor(name: string, destination: number): Promise<T | null> {
+    const label = `pushTensor("${name}", ${destination})`;
+    return this.#exchange.push(label, this.#want(name, null), destination, this.supply);
+  }
+
+  #want(name: string, dimension: number | null): WantedTensor {
+    return { request: this.#requests.get(name)!, owner: this.#session.find(name).home!.rank, dimension };
+  }
+
+  #onceOnly(own: OwnTensors<T>, retire: (requests: readonly LoadRequest[]) => void): Supply<T> {
+    const home = ({ request }: SharedRequest) => this.#session.find(request.name).home!;
+    return {
+      own: (request) => own.get(request),
+      check: (wanted) => {
+        for (const one of wanted) {
+          if (this.#left.get(home(one))!.size === 0) throw this.#released(one.request.name);
+        }
+      },
+      handedOut: (wanted) => {
+        for (const one of wanted) {
+          const left = this.#left.get(home(one))!;
+          if (!left.delete(one.request.name) || left.size > 0) continue;
+          retire(
+            ownRequests(this.#requests).filter(({ name }) => this.#session.find(name).home === home(one)),
+          );
+        }
+      },
+    };
+  }
+
+  #released(name: string): UseAfterCloseError {
+    const path = pathOf(this.#session.catalog, this.#session.find(name));
+    return new UseAfterCloseError(
+      `Cannot get tensor "${name}": all tensors of "${path}" have been handed out and the memory was released: keep ` +
+        `the tensor, or open the files anew`,
+    );
+  }
+}

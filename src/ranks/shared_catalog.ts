@@ -1,0 +1,174 @@
+/**
+ * Opening files together: each is opened by one rank, which tells the others what is in it.
+ */
+import {
+  type Catalog,
+  type CatalogTensor,
+  compareIndex,
+  type FileContents,
+  type FileHome,
+  openCatalog,
+  pathOf,
+} from "../catalog.ts";
+import { GroupError, SafeTensorsError } from "../errors.ts";
+import { type DType, DTYPES } from "../format/dtype.ts";
+import type { Json, ProcessGroup } from "../group/process_group.ts";
+import { type DealtInputs, noFiles } from "../inputs.ts";
+import type { Source, SourceFile } from "../source/source.ts";
+import { RankQueue } from "./queue.ts";
+
+/** A tensor, as a rank tells of it: name, number of the dtype, shape, offset in the file, bytes, what it is an alias of. */
+type ToldTensor = [string, number, number[], number, number, string | null];
+
+/** What a rank tells of itself. */
+interface Told {
+  /** Whether it was told which rank reads what. */
+  byRank: boolean;
+  /** The index that it read. */
+  index: string | null;
+  /** What each rank opens, as far as this one has been told. */
+  lists: [rank: number, paths: string[]][];
+  /** What is in its own files. */
+  files: { path: string; metadata: [string, string][]; tensors: ToldTensor[] }[];
+}
+
+/**
+ * Opens this rank's files and learns from the others what is in theirs. After an error none of them is open.
+ *
+ * @param prepare what is to be opened, and from where
+ * @throws {GroupError} on every rank if one cannot open its files, or the ranks were told different things
+ * @throws {SafeTensorsError} on every rank if a name occurs twice, or files and index disagree
+ * @throws {TypeError} on every rank if no rank has a file
+ */
+export async function openShared<F extends SourceFile>(
+  group: ProcessGroup,
+  prepare: () => Promise<{ source: Source<F>; inputs: DealtInputs }>,
+  signal?: AbortSignal,
+  list?: (file: F) => Promise<FileContents>,
+): Promise<Catalog<F>> {
+  const { own, inputs, told } = await RankQueue.of(group).run({
+    label: "open files",
+    signal,
+    prepare: async ({ unlessDone }) => {
+      const { source, inputs } = await prepare();
+      const paths = inputs.lists.get(group.rank) ?? [];
+      const own = await openCatalog(source, { ...inputs, paths, weightMap: null }, signal, list);
+      unlessDone.defer(() => closeFiles(own));
+      return { own, inputs };
+    },
+    move: async ({ own, inputs }) => {
+      const told = await group.allGather(tell(own, inputs) as unknown as Json, "headers");
+      return { own, inputs, told: told as unknown as Told[] };
+    },
+  });
+  try {
+    compareTold(told);
+    return mergeTold(group, own, inputs, told);
+  } catch (error) {
+    closeFiles(own);
+    throw error;
+  }
+}
+
+/** Closes what this rank has opened. */
+export function closeFiles({ files }: Catalog): void {
+  for (const file of files) file.close();
+}
+
+function tell(own: Catalog, { byRank, indexPath, lists }: DealtInputs): Told {
+  const files = own.files.map(({ path }) => {
+    return { path, metadata: [...own.metadata.get(path)!], tensors: [] as ToldTensor[] };
+  });
+  for (const { name, dtype, shape, file, fileOffset, byteLength, aliasOf } of own.tensors.values()) {
+    const code = DTYPES.indexOf(dtype);
+    files[file]!.tensors.push([name, code, [...shape], fileOffset, byteLength, aliasOf ?? null]);
+  }
+  return { byRank, index: indexPath, lists: [...lists].map(([rank, paths]) => [rank, [...paths]]), files };
+}
+
+/** What each rank says of another must be what that one says of itself. */
+function compareTold(told: readonly Told[]): void {
+  const lists = told.map(({ lists }) => new Map(lists));
+  for (const [rank, { byRank, index }] of told.entries()) {
+    if (byRank !== told[0]!.byRank) {
+      throw disagreement(rank, `rank ${rank} and rank 0 were not both given files by rank`);
+    }
+    if (index !== told[0]!.index) {
+      throw disagreement(
+        rank,
+        `rank ${rank} has read the index ${quote(index)}, rank 0 ${quote(told[0]!.index)}`,
+      );
+    }
+    for (const [other, paths] of lists[rank]!) {
+      const own = lists[other]!.get(other) ?? [];
+      const at = Array.from({ length: Math.max(own.length, paths.length) }).findIndex((_, i) =>
+        own[i] !== paths[i]
+      );
+      if (at < 0) continue;
+      const [said, is] = [quote(paths[at]), quote(own[at])];
+      throw disagreement(
+        rank,
+        `file ${at + 1} of rank ${other} is ${said} for rank ${rank}, and ${is} for itself`,
+      );
+    }
+  }
+}
+
+function quote(path: string | null | undefined): string {
+  return path === null || path === undefined ? "none" : `"${path}"`;
+}
+
+function disagreement(rank: number, reason: string): GroupError {
+  return new GroupError(`The ranks do not open the same files: ${reason}`, rank, reason);
+}
+
+function mergeTold<F extends SourceFile>(
+  group: ProcessGroup,
+  own: Catalog<F>,
+  inputs: DealtInputs,
+  told: readonly Told[],
+): Catalog<F> {
+  const tensors = new Map<string, CatalogTensor>();
+  const metadata = new Map<string, ReadonlyMap<string, string>>();
+  for (const home of inOrder(told)) {
+    const { metadata: entries, tensors: list } = told[home.rank]!.files[home.round]!;
+    metadata.set(home.path, new Map(entries));
+    for (const one of list) {
+      const [name] = one;
+      const first = tensors.get(name);
+      if (first) {
+        const message = `Cannot open "${home.path}": tensor "${name}" is also in "${pathOf(own, first)}"`;
+        throw new SafeTensorsError("DuplicateName", message, { path: home.path, tensor: name });
+      }
+      tensors.set(
+        name,
+        home.rank === group.rank ? { ...own.tensors.get(name)!, home } : elsewhere(one, home),
+      );
+    }
+  }
+  if (told.every(({ files }) => files.length === 0)) throw noFiles();
+  const notes = [...own.notes, ...compareIndex({ files: own.files, tensors }, inputs)];
+  return { ...own, tensors, metadata, notes, group };
+}
+
+/** The files of all ranks in the order in which they were named. */
+function inOrder(told: readonly Told[]): FileHome[] {
+  const homes = told.flatMap(({ files }, rank) => files.map(({ path }, round) => ({ path, rank, round })));
+  return told[0]!.byRank ? homes : homes.sort((a, b) => a.round - b.round || a.rank - b.rank);
+}
+
+function elsewhere(
+  [name, dtype, shape, fileOffset, byteLength, aliasOf]: ToldTensor,
+  home: FileHome,
+): CatalogTensor {
+  return {
+    name,
+    dtype: DTYPES[dtype] as DType,
+    shape,
+    file: -1,
+    fileOffset,
+    byteLength,
+    home,
+    ...aliasOf === null ? {} : { aliasOf },
+  };
+}

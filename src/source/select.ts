@@ -1,0 +1,46 @@
+/**
+ * Choosing where files are read from.
+ */
+import type { Engine } from "../lanes/engine.ts";
+import { needShim, requestedBackend } from "../usrbio/backend.ts";
+import { type CheckedUsrbioOptions, mostRings, ringOptions } from "../usrbio/options.ts";
+import type { Source } from "./source.ts";
+import { UsrbioFileSource } from "./usrbio_file.ts";
+
+/** What the choice depends on. */
+export interface SourceChoice {
+  /** What was demanded, if anything was. */
+  readonly source: "3fs" | "file" | undefined;
+  /** How to read files on 3FS. */
+  readonly usrbio: CheckedUsrbioOptions;
+  /** Lanes wanted. */
+  readonly maxThreads: number | undefined;
+}
+
+/** Lanes of a load from 3FS: as many readers as saturate a fast network. */
+const LANES = 8;
+
+/**
+ * The source that files are opened from.
+ *
+ * @throws {TypeError} if `FASTSAFETENSORS_BACKEND` is asked and names no backend
+ * @throws {DeviceError} if 3FS is demanded and there is no native library
+ */
+export async function selectSource(engine: Engine, choice: SourceChoice): Promise<Source> {
+  if (choice.source === "file") return engine.source;
+  const backend = requestedBackend();
+  if (backend === "posix" || backend === "mock") {
+    if (choice.source !== "3fs") return engine.source;
+    const note = `Files on 3FS are read by ordinary reads: FASTSAFETENSORS_BACKEND is "${backend}"`;
+    return { name: engine.source.name, notes: [note], open: (path) => engine.source.open(path) };
+  }
+  const required = choice.source === "3fs" || backend === "usrbio";
+  if (engine.name === "portable" && !required) return engine.source;
+  const lanes = Math.min(choice.maxThreads ?? LANES, mostRings(choice.usrbio));
+  return new UsrbioFileSource(await needShim(), {
+    required,
+    rings: ringOptions(choice.usrbio, lanes),
+    lanes,
+    mountPoint: choice.usrbio.mountPoint,
+  });
+}

@@ -1,0 +1,81 @@
+/**
+ * Doors of the package that load to a CUDA device and give out tensors in host memory: what was written for typed
+ * arrays can be asked of device memory too.
+ */
+import {
+  type CudaTensor,
+  fastsafeOpen as open,
+  FilesBuffer,
+  type HostTensor,
+  ParallelLoader as Loader,
+  SafeTensorsFileLoader as FileLoader,
+  type SafeTensorsModel,
+} from "../../mod.ts";
+import type { Doors } from "../load/doors_in_use.ts";
+import { toHost } from "./support.ts";
+
+/** A tensor on the device becomes one in host memory; anything else stays what it is. */
+async function view(result: unknown): Promise<unknown> {
+  if (result instanceof Map) {
+    return new Map(
+      await Array.fromAsync(result, async ([name, tensor]) => [name, await view(tensor)] as const),
+    );
+  }
+  return isOnDevice(result) ? await toHost(result) : result;
+}
+
+function isOnDevice(value: unknown): value is CudaTensor {
+  return typeof value === "object" && value !== null && "devicePointer" in value;
+}
+
+/** The same object, but that the tensors which its methods give are in host memory. */
+function viewOf<T extends object>(object: T): T {
+  return new Proxy(object, {
+    get(target, property) {
+      if (property === Symbol.asyncIterator) {
+        return async function* () {
+          for await (const [name, tensor] of target as AsyncIterable<[string, CudaTensor]>) {
+            yield [name, await toHost(tensor)];
+          }
+        };
+      }
+      const value = Reflect.get(target, property, target);
+      if (typeof value !== "function") return value;
+      return (...args: unknown[]) => {
+        const result = value.apply(target, args);
+        return result instanceof Promise ? result.then(view) : result;
+      };
+    },
+  });
+}
+
+/** The doors to a device. */
+export function hostViewOf(device: "cuda" | `cuda:${number}`): Doors {
+  return {
+    async fastsafeOpen(files, options) {
+      return viewOf(await open(files, { device, ...options })) as object as SafeTensorsModel<HostTensor>;
+    },
+    SafeTensorsFileLoader: class extends FileLoader<"cuda"> {
+      constructor(group: ConstructorParameters<typeof FileLoader>[0] = null, options: object = {}) {
+        super(group, { device: device as "cuda", ...options });
+      }
+      override async copyFilesToDevice(options = {}): Promise<FilesBuffer<CudaTensor>> {
+        return viewOf(await super.copyFilesToDevice(options));
+      }
+    } as object as Doors["SafeTensorsFileLoader"],
+    ParallelLoader: class extends Loader<"cuda"> {
+      constructor(
+        group: ConstructorParameters<typeof Loader>[0],
+        files: ConstructorParameters<typeof Loader>[1],
+        options: object = {},
+      ) {
+        super(group, files, { device: device as "cuda", ...options });
+      }
+      override async *iterateWeights(): AsyncGenerator<[string, CudaTensor], void, void> {
+        for await (const [name, tensor] of super.iterateWeights()) {
+          yield [name, await toHost(tensor) as object as CudaTensor];
+        }
+      }
+    } as object as Doors["ParallelLoader"],
+  };
+}

@@ -1,0 +1,16 @@
+/**
+ * The load suite, as it is for typed arrays, over device memory.
+ */
+import { useDoors } from "../load/doors_in_use.ts";
+import { loadSuite } from "../load_suite.ts";
+import { hostViewOf } from "./host_view.ts";
+import { assertNothingLeft, useCuda } from "./support.ts";
+import { suite } from "../support/skip.ts";
+
+const machine = await useCuda();
+useDoors(hostViewOf("cuda"));
+
+suite("The load suite on a CUDA device", "cuda", machine.missing, () => {
+  loadSuite("cuda");
+  Deno.test("the load suite leaves nothing on the device", () => assertNothingLeft(machine));
+});

@@ -1,0 +1,245 @@
+/**
+ * What the CUDA tests share: the stand-ins of tests/sim/cuda, or a real GPU where `FASTSAFETENSORS_TEST_GPU` is
+ * "real" (deno task test:gpu). Call {@linkcode useCuda} at the top of a test file, before any test.
+ */
+import { assertEquals } from "@std/assert";
+import { buildShim, cacheFolder } from "../../ffi/build.ts";
+import { openLibrary, useLibrary } from "../../ffi/library.ts";
+import type { Shim } from "../../ffi/symbols.ts";
+import type { CudaTensor, HostTensor } from "../../mod.ts";
+import { selectEngine } from "../../src/lanes/select.ts";
+import { compiler } from "../support/compiler.ts";
+import { assertTensor, tempFolder, type Written } from "../support/models.ts";
+import { openDescriptors } from "../support/process.ts";
+import { suite } from "../support/skip.ts";
+
+const SIM = new URL("../sim/cuda/", import.meta.url).pathname;
+const KERNELS = new URL("../../native/", import.meta.url).pathname;
+
+/** The environment of a process that uses the stand-ins at a path. */
+export function standInEnv(folder: string): Record<string, string> {
+  const library = `${folder}/libfst_sim_cuda.so`;
+  return {
+    FASTSAFETENSORS_CUDART_LIB: library,
+    FASTSAFETENSORS_CUDA_LIB: library,
+    FASTSAFETENSORS_CUFILE_LIB: library,
+    FASTSAFETENSORS_NVFS_PROC: "/nowhere/nvidia-fs/version",
+    FST_SIM_KERNELS: `${folder}/libfst_sim_kernels.so`,
+  };
+}
+
+/**
+ * Builds the stand-ins, once for each version of their sources, and returns the folder.
+ *
+ * @throws {Error} if there are compilers and they refuse the sources
+ */
+export async function buildStandIns(): Promise<{ folder: string; missing: string | null }> {
+  const { missing } = await compiler();
+  if (missing) return { folder: "", missing };
+  const files = [
+    ...Deno.readDirSync(SIM).map(({ name }) => `${SIM}${name}`),
+    ...["kernels/cast.cu", "kernels/convert.h", "dtype.h"].map((name) => `${KERNELS}${name}`),
+  ].sort();
+  const texts = await Promise.all(files.map((path) => Deno.readTextFile(path)));
+  const recipe = new TextEncoder().encode(JSON.stringify([files, texts]));
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", recipe)).toHex().slice(0, 24);
+  const folder = `${cacheFolder()}/cuda-stand-ins-${digest}`;
+  await Deno.mkdir(cacheFolder(), { recursive: true });
+  using lock = await Deno.open(`${folder}.lock`, { create: true, write: true });
+  await lock.lock(true);
+  if (await Deno.stat(folder).catch(() => null)) return { folder, missing: null };
+  const work = await Deno.makeTempDir({ dir: cacheFolder(), prefix: "build-" });
+  const { success, stderr } = await new Deno.Command("sh", { args: [`${SIM}build.sh`, work] }).output();
+  const printed = new TextDecoder().decode(stderr);
+  if (!success) throw new Error(`Cannot build the stand-ins for CUDA:\n${printed}`);
+  if (printed.includes("is not built")) return { folder: "", missing: printed.trim() };
+  await Deno.rename(work, folder);
+  return { folder, missing: null };
+}
+
+const SIM_SYMBOLS = {
+  fst_sim_report: { parameters: ["buffer", "usize"], result: "i32" },
+  fst_sim_fail: { parameters: ["buffer"], result: "i32" },
+  fst_sim_reset: { parameters: [], result: "void" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** What the stand-ins have seen since the last reset (tests/sim/cuda/sim.h). */
+export interface SimReport {
+  readonly live: Readonly<Record<string, number>>;
+  readonly leaks: readonly string[];
+  readonly peak: { readonly deviceBytes: number; readonly pinnedBytes: number };
+  readonly copied: Readonly<Record<string, number>>;
+  readonly counts: Readonly<Record<string, number>>;
+  readonly violations: { readonly total: number; readonly kinds: Readonly<Record<string, unknown>> };
+}
+
+/** The stand-ins in use. */
+export class StandIns {
+  readonly folder: string;
+  readonly #library: Deno.DynamicLibrary<typeof SIM_SYMBOLS>;
+
+  constructor(folder: string) {
+    this.folder = folder;
+    this.#library = Deno.dlopen(`${folder}/libfst_sim_cuda.so`, SIM_SYMBOLS);
+  }
+
+  /** What has been seen. */
+  report(): SimReport {
+    const bytes = new Uint8Array(65536);
+    const length = this.#library.symbols.fst_sim_report(bytes, BigInt(bytes.byteLength));
+    return JSON.parse(new TextDecoder().decode(bytes.subarray(0, length)));
+  }
+
+  /** Makes calls fail (`fst_sim_fail`); all is well again, failed devices too, once the result is disposed. */
+  fail(spec: string): Disposable {
+    const status = this.#library.symbols.fst_sim_fail(new TextEncoder().encode(`${spec}\0`));
+    if (status !== 0) throw new Error(`Cannot set failures "${spec}"`);
+    return { [Symbol.dispose]: () => this.reset() };
+  }
+
+  /** Sets environment variables, and has the stand-ins read them; as before once the result is disposed. */
+  set(variables: Readonly<Record<string, string>>): Disposable {
+    const restore = setEnv(variables);
+    this.reset();
+    return {
+      [Symbol.dispose]: () => {
+        restore();
+        this.reset();
+      },
+    };
+  }
+
+  /** Forgets what was seen, and every failure. */
+  reset(): void {
+    this.#library.symbols.fst_sim_reset();
+  }
+}
+
+/** Sets environment variables; call the result to set them back. */
+function setEnv(variables: Readonly<Record<string, string>>): () => void {
+  const before = Object.keys(variables).map((name) => [name, Deno.env.get(name)] as const);
+  for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
+  return () => {
+    for (const [name, value] of before) {
+      if (value === undefined) Deno.env.delete(name);
+      else Deno.env.set(name, value);
+    }
+  };
+}
+
+/** The machine that the tests run on. */
+export interface CudaMachine {
+  /** Why the tests cannot run here; null where they can. */
+  readonly missing: string | null;
+  /** The stand-ins; null on a real GPU. */
+  readonly standIns: StandIns | null;
+  /** Devices. */
+  readonly devices: number;
+  /** Makes system calls of the shim fail (native/faults.h) until the result is disposed. */
+  setFileFaults(spec: string): Disposable;
+  /** The shim in use. */
+  readonly shim: Shim;
+}
+
+/**
+ * Chooses a build that can be made to fail, and what it runs on. It is a build of its own: one that another test file
+ * uses too might have opened another CUDA library.
+ */
+export async function useCuda(): Promise<CudaMachine> {
+  const isReal = Deno.env.get("FASTSAFETENSORS_TEST_GPU") === "real";
+  let missing: string | null;
+  let standIns: StandIns | null = null;
+  if (isReal) {
+    missing = (await compiler()).missing;
+  } else {
+    const built = await buildStandIns();
+    missing = built.missing;
+    if (!missing) {
+      addEventListener("unload", setEnv(standInEnv(built.folder)));
+      standIns = new StandIns(built.folder);
+      standIns.reset();
+    }
+  }
+  if (missing) {
+    return { missing, standIns, devices: 0, setFileFaults: () => ({ [Symbol.dispose]() {} }), shim: null! };
+  }
+  useLibrary(
+    await buildShim({ flags: ["-DFST_FAULTS", isReal ? "-DFST_TEST_GPU" : "-DFST_TEST_STAND_INS"] }),
+  );
+  const shim = (await openLibrary()).shim!;
+  await selectEngine();
+  const { findCuda } = await import("../../ffi/cuda.ts");
+  const { devices, reason } = await findCuda(shim);
+  const setFaults = (spec: string) =>
+    assertEquals(shim.fst_fault_set!(new TextEncoder().encode(`${spec}\0`)), 0, spec);
+  return {
+    missing: devices > 0 ? null : reason,
+    standIns,
+    devices,
+    setFileFaults(spec) {
+      setFaults(spec);
+      return { [Symbol.dispose]: () => setFaults("") };
+    },
+    shim,
+  };
+}
+
+/** Defines a test that is given a folder of its own, and must leave nothing: no descriptor, no device memory. */
+export type CudaTest = (name: string, body: (folder: string) => Promise<void> | void) => void;
+
+/** Defines tests that run on stand-ins and on real GPUs. */
+export function cudaSuite(name: string, machine: CudaMachine, define: (test: CudaTest) => void): void {
+  suite(
+    name,
+    "cuda",
+    machine.missing,
+    () =>
+      define((title, body) =>
+        Deno.test(`${title} [${machine.standIns ? "CUDA stand-in" : "CUDA"}]`, async () => {
+          await using folder = await tempFolder();
+          await body(folder.path);
+          assertEquals(
+            openDescriptors(folder.path),
+            0,
+            "descriptors of the test's files that are still open",
+          );
+          assertNothingLeft(machine);
+        })
+      ),
+  );
+}
+
+/** Defines tests that need the stand-ins: something has to fail, or to be seen. */
+export function standInSuite(
+  name: string,
+  machine: CudaMachine,
+  define: (test: CudaTest, standIns: StandIns) => void,
+): void {
+  if (machine.missing === null && !machine.standIns) {
+    Deno.test.ignore(`${name} is skipped: a real GPU cannot be made to fail`, () => {});
+    return;
+  }
+  cudaSuite(name, machine, (test) => define(test, machine.standIns!));
+}
+
+/** Fails if anything is left on a stand-in, or was done that CUDA would not have borne. */
+export function assertNothingLeft({ standIns, shim }: CudaMachine): void {
+  if (!standIns) return;
+  assertEquals(shim.fst_cuda_shutdown!(), 0, "what is kept between loads could not be given back");
+  const { live, leaks, violations } = standIns.report();
+  standIns.reset();
+  assertEquals([live.total, leaks, violations], [0, [], { total: 0, kinds: {} }]);
+}
+
+/** Fails unless a tensor on the device is as it was written, and aligned; the handle is used up. */
+export async function assertOnDevice(tensor: CudaTensor, expected: Written): Promise<void> {
+  using held = tensor;
+  assertEquals(held.devicePointer % 16n, 0n, `the alignment of tensor "${expected.name}"`);
+  assertTensor(await held.copyToHost(), expected);
+}
+
+/** A tensor in host memory; the handle is used up. */
+export async function toHost(tensor: CudaTensor): Promise<HostTensor> {
+  using held = tensor;
+  return await held.copyToHost();
+}

@@ -1,0 +1,73 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { launchPlace } from "../../src/group/launcher.ts";
+
+const NAMES = [
+  "RANK",
+  "WORLD_SIZE",
+  "LOCAL_RANK",
+  "MASTER_ADDR",
+  "MASTER_PORT",
+  "TORCHELASTIC_USE_AGENT_STORE",
+  "TORCHELASTIC_RUN_ID",
+  "OMPI_COMM_WORLD_RANK",
+  "OMPI_COMM_WORLD_SIZE",
+  "OMPI_COMM_WORLD_LOCAL_RANK",
+  "PMI_RANK",
+  "PMI_SIZE",
+  "MPI_LOCALRANKID",
+];
+
+/** Makes a test in which these variables alone are set. */
+function launcherTest(name: string, variables: Record<string, string>, check: () => void): void {
+  Deno.test(name, () => {
+    const before = NAMES.map((name) => [name, Deno.env.get(name)] as const);
+    for (const name of NAMES) Deno.env.delete(name);
+    for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
+    try {
+      check();
+    } finally {
+      for (const [name, value] of before) {
+        if (value === undefined) Deno.env.delete(name);
+        else Deno.env.set(name, value);
+      }
+    }
+  });
+}
+
+const TORCHRUN = { RANK: "5", WORLD_SIZE: "8", LOCAL_RANK: "1", MASTER_ADDR: "host", MASTER_PORT: "29500" };
+
+launcherTest("launchPlace() reads torchrun's variables", TORCHRUN, () => {
+  assertEquals(launchPlace(), { rank: 5, size: 8, localRank: 1, address: "host", port: 29500, job: "" });
+});
+
+launcherTest("launchPlace() keeps off the port of torchrun's own store", {
+  ...TORCHRUN,
+  TORCHELASTIC_USE_AGENT_STORE: "True",
+  TORCHELASTIC_RUN_ID: "job-1",
+}, () => {
+  const { port, job } = launchPlace();
+  assertEquals([port, job], [29501, "job-1"]);
+  assertEquals(launchPlace({ port: 4000 }).port, 4000);
+});
+
+launcherTest("launchPlace() reads an MPI launcher's variables", {
+  OMPI_COMM_WORLD_RANK: "1",
+  OMPI_COMM_WORLD_SIZE: "2",
+  OMPI_COMM_WORLD_LOCAL_RANK: "0",
+}, () => {
+  const place = launchPlace({ address: "::1", port: 5000 });
+  assertEquals(place, { rank: 1, size: 2, localRank: 0, address: "::1", port: 5000, job: "" });
+});
+
+launcherTest("launchPlace() needs no address for a rank alone", {}, () => {
+  assertEquals(launchPlace({ rank: 0, size: 1 }).size, 1);
+});
+
+launcherTest("launchPlace() says what is missing or wrong", { RANK: "2", WORLD_SIZE: "2" }, () => {
+  assertThrows(() => launchPlace(), RangeError, "There is no rank 2 of 2");
+  assertThrows(() => launchPlace({ rank: 1 }), TypeError, '"MASTER_ADDR" is not set');
+  assertThrows(() => launchPlace({ rank: 1, address: "host" }), TypeError, '"MASTER_PORT"');
+  assertThrows(() => launchPlace({ rank: 1, address: "host", port: 70000 }), RangeError, "70000");
+  Deno.env.set("RANK", "x");
+  assertThrows(() => launchPlace(), RangeError, '"RANK" must be a whole number, got "x"');
+});

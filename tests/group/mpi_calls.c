@@ -1,0 +1,184 @@
+/*
+ * The MPI part of the shim without a JavaScript runtime, for sanitizers: run by mpi_native_test.ts under each launcher.
+ * Two groups are used from two threads at once.
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fst_group.h"
+
+enum { PIECE = 1000, BYTES = 10240, ROUNDS = 50 };
+
+static int rank, size;
+
+#define CHECK(condition)                                                              \
+  do {                                                                                \
+    if (!(condition)) {                                                               \
+      fprintf(stderr, "rank %d, line %d: not so: %s\n", rank, __LINE__, #condition);  \
+      exit(1);                                                                        \
+    }                                                                                 \
+  } while (0)
+
+static void prepare(fst_group_call *call, enum fst_group_kind kind, int root, uint64_t bytes) {
+  memset(call, 0, sizeof *call);
+  call->send_device = call->receive_device = -1;
+  call->timeout_us = 60000000;
+  call->piece_bytes = PIECE;
+  call->own = (fst_group_record){.kind = kind, .root = root, .bytes = bytes, .rank = rank};
+}
+
+static void check_block(const unsigned char *block, uint64_t bytes, int seed) {
+  for (uint64_t i = 0; i < bytes; i++) CHECK(block[i] == (unsigned char)(i * 7 + (uint64_t)seed));
+}
+
+static void fill(unsigned char *block, uint64_t bytes, int seed) {
+  for (uint64_t i = 0; i < bytes; i++) block[i] = (unsigned char)(i * 7 + (uint64_t)seed);
+}
+
+static void broadcast(fst_mpi_group *group, int own_rank, int root, uint64_t bytes) {
+  fst_group_call *call = malloc(sizeof *call);
+  unsigned char *block = calloc(1, bytes ? bytes : 1);
+  if (own_rank == root) fill(block, bytes, root);
+  prepare(call, FST_GROUP_BROADCAST, root, bytes);
+  call->receive_bytes = bytes;
+  CHECK(fst_mpi_run(group, call, NULL, block, NULL, 0) == FST_GROUP_DONE);
+  check_block(block, bytes, root);
+  free(block);
+  free(call);
+}
+
+static void scatter(fst_mpi_group *group, int root) {
+  fst_group_call *call = malloc(sizeof *call);
+  uint64_t *lengths = calloc((size_t)size, sizeof *lengths), total = 0, start = 0;
+  for (int i = 0; i < size; i++) {
+    lengths[i] = (uint64_t)i * 1234;
+    if (i < rank) start += lengths[i];
+    total += lengths[i];
+  }
+  unsigned char *all = malloc(total ? total : 1), *part = malloc(lengths[rank] ? lengths[rank] : 1);
+  fill(all, total, 3);
+  prepare(call, FST_GROUP_SCATTER, root, 0);
+  call->own.own_bytes = call->receive_bytes = lengths[rank];
+  CHECK(fst_mpi_run(group, call, rank == root ? all : NULL, part, rank == root ? lengths : NULL, 0) == FST_GROUP_DONE);
+  CHECK(memcmp(part, all + start, lengths[rank]) == 0);
+  free(all);
+  free(part);
+  free(lengths);
+  free(call);
+}
+
+static void gather(fst_mpi_group *group) {
+  fst_group_call *call = malloc(sizeof *call);
+  uint64_t *lengths = calloc((size_t)size, sizeof *lengths), total = 0, start = 0;
+  prepare(call, FST_GROUP_GATHER, 0, 0);
+  call->own.own_bytes = (uint64_t)rank * 600;
+  CHECK(fst_mpi_run(group, call, NULL, NULL, lengths, 0) == FST_GROUP_DONE);
+  for (int i = 0; i < size; i++) {
+    CHECK(lengths[i] == (uint64_t)i * 600);
+    if (i < rank) start += lengths[i];
+    total += lengths[i];
+  }
+  unsigned char *all = calloc(1, total ? total : 1);
+  fill(all + start, lengths[rank], rank);
+  prepare(call, FST_GROUP_SPREAD, 0, 0);
+  call->receive_bytes = total;
+  CHECK(fst_mpi_run(group, call, NULL, all, lengths, 0) == FST_GROUP_DONE);
+  unsigned char *next = all;
+  for (int i = 0; i < size; next += lengths[i++]) check_block(next, lengths[i], i);
+  free(all);
+  free(lengths);
+  free(call);
+}
+
+static void exchange_with_next(fst_mpi_group *group) {
+  if (size < 2 || rank > 1) return;
+  fst_group_call *call = malloc(sizeof *call);
+  unsigned char *block = calloc(1, BYTES);
+  if (rank == 0) fill(block, BYTES, 9);
+  prepare(call, rank == 0 ? FST_GROUP_SEND : FST_GROUP_RECEIVE, 0, BYTES);
+  call->peer = 1 - rank;
+  call->send_bytes = call->receive_bytes = BYTES;
+  CHECK(fst_mpi_run(group, call, block, block, NULL, 0) == FST_GROUP_DONE);
+  check_block(block, BYTES, 9);
+  free(block);
+  free(call);
+}
+
+static void disagree(fst_mpi_group *group) {
+  if (size < 2) return;
+  fst_group_call *call = malloc(sizeof *call);
+  unsigned char block[8] = {0};
+  prepare(call, FST_GROUP_BROADCAST, 0, rank == size - 1 ? 7 : 8);
+  call->receive_bytes = call->own.bytes;
+  CHECK(fst_mpi_run(group, call, NULL, block, NULL, 0) == FST_GROUP_DIFFERENT);
+  CHECK(call->failed_rank == size - 1 && call->reference.bytes == 8 && call->other.bytes == 7);
+  free(call);
+}
+
+/* The last rank fails while the others wait for it. */
+static void fail(fst_mpi_group *group) {
+  if (size < 2) return;
+  fst_group_call *call = malloc(sizeof *call);
+  prepare(call, FST_GROUP_BARRIER, 0, 0);
+  if (rank == size - 1) {
+    fst_mpi_fail(group, rank, "no memory");
+  } else {
+    CHECK(fst_mpi_run(group, call, NULL, NULL, NULL, 0) == FST_GROUP_GONE);
+    CHECK(call->failed_rank == size - 1 && strcmp(call->message, "no memory") == 0);
+  }
+  free(call);
+}
+
+static fst_mpi_group_info make(fst_mpi_group *parent, int color, int key) {
+  fst_group_call *call = malloc(sizeof *call);
+  fst_mpi_group_info info;
+  prepare(call, FST_GROUP_SPLIT, 0, 0);
+  if (parent) CHECK(fst_mpi_run(parent, call, NULL, NULL, NULL, 0) == FST_GROUP_DONE);
+  CHECK(fst_mpi_group_make(parent, color, key, call, &info) == FST_GROUP_DONE);
+  free(call);
+  return info;
+}
+
+static void *broadcasts(void *argument) {
+  const fst_mpi_group_info *info = argument;
+  for (int round = 0; round < ROUNDS; round++) {
+    broadcast(info->group, info->rank, round % info->size, (uint64_t)round * 211);
+  }
+  return NULL;
+}
+
+int main(void) {
+  fst_mpi_info world;
+  char message[1024] = "";
+  if (fst_mpi_open(&world, 60000000, message, sizeof message) != 0) {
+    fprintf(stderr, "%s\n", message);
+    return 1;
+  }
+  rank = world.rank;
+  size = world.size;
+  fst_mpi_group_info group = make(NULL, 0, 0);
+  CHECK(group.rank == rank && group.size == size);
+  for (int root = 0; root < size; root++) {
+    for (uint64_t bytes = 0; bytes <= BYTES; bytes += 512) broadcast(group.group, rank, root, bytes);
+    scatter(group.group, root);
+  }
+  gather(group.group);
+  exchange_with_next(group.group);
+
+  fst_mpi_group_info parts[2] = {make(group.group, rank % 2, -rank), make(group.group, 0, -rank)};
+  CHECK(parts[1].rank == size - 1 - rank);
+  pthread_t threads[2];
+  for (int i = 0; i < 2; i++) CHECK(pthread_create(&threads[i], NULL, broadcasts, &parts[i]) == 0);
+  for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+  for (int i = 0; i < 2; i++) fst_mpi_leave(parts[i].group);
+
+  disagree(group.group);
+  fst_mpi_leave(group.group);
+  group = make(NULL, 0, 0);
+  fail(group.group);
+  fst_mpi_leave(group.group);
+  printf("{\"rank\":%d}\n", rank);
+  return 0;
+}

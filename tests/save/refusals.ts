@@ -1,0 +1,415 @@
+/**
+ * What is refused, or fails, and that nothing of it is left.
+ */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import {
+  fastsafeOpen,
+  SafeTensorsError,
+  type SafeTensorsErrorCode,
+  type SavableTensor,
+  saveFile,
+  type SaveInput,
+  serialize,
+  type TensorShape,
+  UseAfterCloseError,
+  WriteError,
+} from "../../mod.ts";
+import type { DefineTest } from "../load/context.ts";
+import { writeFile } from "../support/models.ts";
+import { openDescriptors } from "../support/process.ts";
+import { assertFile, assertFiles, namesIn, pairs, referenceFile, written } from "./support.ts";
+
+const tensor = { dtype: "U8", shape: [2], data: new Uint8Array([1, 2]) } as const;
+
+/** Inputs that the format or the types do not allow. */
+const BAD: readonly [
+  what: string,
+  input: unknown,
+  code: SafeTensorsErrorCode | "TypeError" | "RangeError",
+  text: string,
+][] = [
+  ["a name with a lone surrogate", { "a\ud800": tensor }, "InvalidTensorView", "lone surrogate"],
+  ["__metadata__ as a name", { __metadata__: tensor }, "InvalidTensorView", "reserved"],
+  [
+    "too few bytes",
+    { x: { ...tensor, shape: [3] } },
+    "InvalidTensorView",
+    "U8 of shape [3] is 3 bytes, its data has 2",
+  ],
+  ["too many bytes", { x: { ...tensor, dtype: "F4" } }, "InvalidTensorView", "is 1 bytes, its data has 2"],
+  [
+    "bytes for no elements",
+    { x: { ...tensor, shape: [0] } },
+    "InvalidTensorView",
+    "is 0 bytes, its data has 2",
+  ],
+  [
+    "two tensors of one name",
+    [["x", tensor], ["y", tensor], ["x", tensor]],
+    "DuplicateName",
+    '"x" is given twice',
+  ],
+  ["part of a byte", { x: { ...tensor, dtype: "F4", shape: [3] } }, "MisalignedSlice", "whole byte"],
+  [
+    "an unknown dtype",
+    { x: { ...tensor, dtype: "C128" } },
+    "TypeError",
+    'the dtype "C128" is none of the format',
+  ],
+  ["a negative dimension", { x: { ...tensor, shape: [-2] } }, "RangeError", "-2 is no dimension"],
+  [
+    "a dimension that is no integer",
+    { x: { ...tensor, shape: [0.5, 4] } },
+    "RangeError",
+    "0.5 is no dimension",
+  ],
+  [
+    "more elements than there can be",
+    { x: { ...tensor, shape: [2 ** 53 - 1, 2 ** 53 - 1] } },
+    "ValidationOverflow",
+    "u64",
+  ],
+  ["data that is an array", { x: { ...tensor, data: [1, 2] } }, "TypeError", "no typed array"],
+  ["data that is a buffer", { x: { ...tensor, data: new ArrayBuffer(2) } }, "TypeError", "no typed array"],
+  ["null for a tensor", { x: null }, "TypeError", 'tensor "x": it is null'],
+  ["a number for a tensor", { x: 3 }, "TypeError", 'tensor "x": it is number'],
+  ["a stream without shapes", (async function* () {})(), "TypeError", "pass the option shapes"],
+  ["a string", "x", "TypeError", "got string"],
+  ["nothing", null, "TypeError", "got object"],
+];
+
+export function refusalTests(test: DefineTest): void {
+  for (const [what, input, code, text] of BAD) {
+    test(`saveFile() refuses ${what}`, async (folder) => {
+      const error = await assertRejects(() => saveFile(input as SaveInput, `${folder}/x`), Error, text);
+      assertEquals(error instanceof SafeTensorsError ? error.code : error.name, code);
+      assertEquals(namesIn(folder), []);
+    });
+  }
+
+  test("saveFile() refuses metadata that the format does not have", async (folder) => {
+    const save = (metadata: unknown) => () =>
+      saveFile({}, `${folder}/x`, { metadata: metadata as Record<string, string> });
+    await assertRejects(save({ a: 1 }), TypeError, 'Cannot write metadata "a"');
+    await assertRejects(save({ "\ud800": "" }), SafeTensorsError, "lone surrogate");
+    assertEquals(namesIn(folder), []);
+  });
+
+  test("serialize() refuses two tensors of one name", () => {
+    const error = assertRejects(
+      () => Promise.try(() => serialize([["x", tensor], ["x", tensor]])),
+      SafeTensorsError,
+    );
+    return error.then(({ code, tensor }) => assertEquals([code, tensor], ["DuplicateName", "x"]));
+  });
+
+  pathTests(test);
+  streamTests(test);
+
+  test("saveFile() refuses a tensor whose buffer has been transferred", async (folder) => {
+    const data = new Uint8Array(2);
+    data.buffer.transfer();
+    const error = await assertRejects(
+      () => saveFile({ x: { ...tensor, data } }, `${folder}/x`),
+      SafeTensorsError,
+    );
+    assertEquals(
+      error.message,
+      'Cannot save tensor "x": U8 of shape [2] is 2 bytes, its buffer was transferred',
+    );
+    assertEquals(namesIn(folder), []);
+  });
+
+  test("a buffer that is transferred while it is written fails the save, unless all of it was on its way", async (folder) => {
+    const size = 64 * 2 ** 20;
+    for (let turn = 0; turn < 6; turn++) {
+      const data = new Uint8Array(size).fill(7);
+      const save = saveFile({ x: { dtype: "U8", shape: [size], data } }, `${folder}/x`, {
+        overwrite: true,
+        sync: false,
+      });
+      const timer = setTimeout(() => data.buffer.transfer(), turn * 3);
+      try {
+        await save;
+        await assertFile(
+          `${folder}/x`,
+          referenceFile([{ name: "x", dtype: "U8", shape: [size], bytes: new Uint8Array(size).fill(7) }]),
+        );
+        await Deno.remove(`${folder}/x`);
+      } catch (error) {
+        assert(error instanceof SafeTensorsError, String(error));
+        assert(error.message.includes("its buffer was transferred"), error.message);
+      }
+      clearTimeout(timer);
+      assertEquals(namesIn(folder), []);
+    }
+  });
+
+  test("a tensor that cannot be copied from its device any more fails the save with its own error", async (folder) => {
+    const disposed = new UseAfterCloseError('Cannot copy tensor "x": it was disposed');
+    const x = { dtype: "U8", shape: [2], copyToHost: () => Promise.reject(disposed) } as const;
+    assertEquals(await assertRejects(() => saveFile({ x }, `${folder}/x`)), disposed);
+    assertEquals(namesIn(folder), []);
+  });
+
+  test("a model whose file is cut short while it is saved fails the save", async (folder) => {
+    await writeFile(`${folder}/source`, [{ name: "x", dtype: "F32", shape: [2 ** 20] }]);
+    await using model = await fastsafeOpen(`${folder}/source`, { lazy: true });
+    await Deno.truncate(`${folder}/source`, 100_000);
+    await assertRejects(() => saveFile(model, `${folder}/x`), Error, `Cannot read "${folder}/source"`);
+    assertEquals(namesIn(folder), ["source"]);
+  });
+
+  test("a model that casts while it loads is saved by the dtype of saveFile alone", async (folder) => {
+    await writeFile(`${folder}/source`, [{ name: "x", dtype: "F32", shape: [3] }]);
+    await using model = await fastsafeOpen(`${folder}/source`, { dtype: "F16" });
+    await assertRejects(
+      () => saveFile(model, `${folder}/x`),
+      TypeError,
+      'Cannot save tensor "x": it comes as F16, announced was F32: give the dtype to saveFile',
+    );
+    assertEquals(namesIn(folder), ["source"]);
+  });
+
+  test("saves that fail leave no descriptors and no memory behind", async (folder) => {
+    const size = 8 * 2 ** 20;
+    const shapes = [{ name: "a", dtype: "U8", shape: [size] }, {
+      name: "b",
+      dtype: "U8",
+      shape: [1],
+    }] as const;
+    const stream = async function* (): AsyncGenerator<[string, SavableTensor]> {
+      yield ["a", { dtype: "U8", shape: [size], data: new Uint8Array(size) }];
+      throw new Error("no more");
+    };
+    const fail = () =>
+      assertRejects(() => saveFile(stream(), `${folder}/x`, { shapes, maxShardBytes: 1 }), Error, "no more");
+    for (let n = 0; n < 3; n++) await fail();
+    const descriptors = openDescriptors();
+    for (let n = 0; n < 20; n++) await fail();
+    assertEquals(openDescriptors(), descriptors);
+    assertEquals(namesIn(folder), []);
+  });
+}
+
+function pathTests(test: DefineTest): void {
+  const data = written([{ name: "a", dtype: "U8", shape: [3] }, { name: "b", dtype: "U8", shape: [3] }]);
+
+  test("saveFile() refuses a path that is a folder, also with overwrite", async (folder) => {
+    await Deno.mkdir(`${folder}/x.safetensors`);
+    await Deno.mkdir(`${folder}/y.safetensors.index.json`);
+    await Deno.mkdir(`${folder}/z-00002-of-00002.safetensors`);
+    for (const overwrite of [false, true]) {
+      for (
+        const [name, taken] of [["x", "x.safetensors"], ["y", "y.safetensors.index.json"], [
+          "z",
+          "z-00002-of-00002.safetensors",
+        ]]
+      ) {
+        const error = await assertRejects(
+          () => saveFile(pairs(data), `${folder}/${name}.safetensors`, { maxShardBytes: 3, overwrite }),
+          WriteError,
+          `Cannot save "${folder}/${taken}": it is a folder`,
+        );
+        assertEquals([error.path, error.errno], [`${folder}/${taken}`, 21]);
+      }
+    }
+    assertEquals(namesIn(folder).length, 3);
+  });
+
+  test("saveFile() refuses a folder that is not there, and one that is a file", async (folder) => {
+    await Deno.writeTextFile(`${folder}/file`, "");
+    for (const [parent, errno] of [["missing", 2], ["file", 20]] as const) {
+      const error = await assertRejects(
+        () => saveFile(pairs(data), `${folder}/${parent}/x.safetensors`),
+        WriteError,
+        `Cannot save to "${folder}/${parent}": `,
+      );
+      assertEquals([error.path, error.errno], [`${folder}/${parent}`, errno]);
+    }
+  });
+
+  test("saveFile() refuses what is no path", async () => {
+    for (const path of ["", "a\0b", 7, new URL("https://example.org/x")]) {
+      await assertRejects(() => saveFile(pairs(data), path as string), TypeError);
+    }
+  });
+
+  test("saveFile() refuses to replace a file, an index, a shard or a link unless asked to", async (folder) => {
+    const cases = [
+      ["file", "file.safetensors", 100],
+      ["index", "index.safetensors.index.json", 100],
+      ["shard", "shard-00001-of-00002.safetensors", 3],
+      ["single", "single.safetensors", 3],
+      ["link", "link.safetensors", 100],
+    ] as const;
+    for (const [name, taken, maxShardBytes] of cases) {
+      const path = `${folder}/${name}.safetensors`;
+      if (name === "link") await Deno.symlink(`${folder}/nowhere`, `${folder}/${taken}`);
+      else await Deno.writeTextFile(`${folder}/${taken}`, "old");
+      const before = namesIn(folder);
+      const error = await assertRejects(
+        () => saveFile(pairs(data), path, { maxShardBytes }),
+        SafeTensorsError,
+      );
+      assertEquals([error.code, error.path], ["FileExists", `${folder}/${taken}`]);
+      assertEquals(
+        error.message,
+        `Cannot save "${folder}/${taken}": it exists: pass overwrite: true to replace it`,
+      );
+      assertEquals(namesIn(folder), before);
+      const { paths } = await saveFile(pairs(data), path, { maxShardBytes, overwrite: true });
+      await assertFiles(paths.filter((path) => !path.endsWith(".json")), data);
+    }
+    assertEquals(namesIn(folder).includes("nowhere"), false);
+  });
+
+  test("a file that comes into being while a save runs is not replaced unless asked to", async (folder) => {
+    for (const maxShardBytes of [3, 100]) {
+      for (const taken of ["x.safetensors", "x.safetensors.index.json", "x-00002-of-00002.safetensors"]) {
+        if (maxShardBytes === 100 && taken.includes("-of-")) continue;
+        const stream = async function* () {
+          await Deno.writeTextFile(`${folder}/${taken}`, "theirs");
+          yield* pairs(data);
+        };
+        const save = () => saveFile(stream(), `${folder}/x.safetensors`, { shapes: data, maxShardBytes });
+        const error = await assertRejects(save, SafeTensorsError);
+        assertEquals([error.code, error.path], ["FileExists", `${folder}/${taken}`]);
+        assertEquals(namesIn(folder), [taken]);
+        assertEquals(await Deno.readTextFile(`${folder}/${taken}`), "theirs");
+        await Deno.remove(`${folder}/${taken}`);
+      }
+    }
+  });
+
+  test("names may be as long as the file system takes them", async (folder) => {
+    for (const maxShardBytes of [100, 3]) {
+      const name = "x".repeat(maxShardBytes === 3 ? 200 : 243) + ".safetensors";
+      const { paths } = await saveFile(pairs(data), `${folder}/${name}`, { maxShardBytes });
+      await assertFiles(paths.filter((path) => !path.endsWith(".json")), data);
+    }
+    const error = await assertRejects(
+      () => saveFile(pairs(data), `${folder}/${"x".repeat(256)}`),
+      WriteError,
+    );
+    assertEquals(error.errno, 36);
+  });
+
+  test("saves to one path at once: one wins, or the last with overwrite, and no files are mixed", async (folder) => {
+    const size = 2 ** 20;
+    const sets = [1, 2, 3, 4].map((fill) =>
+      ["a", "b", "c"].map((
+        name,
+      ) => ({ name, dtype: "U8", shape: [size], data: new Uint8Array(size).fill(fill) } as const))
+    );
+    for (const maxShardBytes of [size, 10 * size]) {
+      for (const overwrite of [false, true]) {
+        const path = `${folder}/${maxShardBytes}-${overwrite}.safetensors`;
+        const saves = sets.map((set) =>
+          saveFile(set.map((one) => [one.name, one] as const), path, { maxShardBytes, overwrite })
+        );
+        const results = await Promise.allSettled(saves);
+        const saved = results.filter((result) => result.status === "fulfilled");
+        if (overwrite) assertEquals(saved.length, 4);
+        else {
+          assertEquals(saved.length, 1);
+          for (const result of results) {
+            if (result.status === "rejected") assertEquals(result.reason.code, "FileExists");
+          }
+        }
+        const { paths } = saved[0]!.value;
+        await using model = await fastsafeOpen(paths.filter((path) => !path.endsWith(".json")));
+        const found = new Set<number>();
+        for await (const [, { bytes }] of model) for (const at of [0, size - 1]) found.add(bytes[at]!);
+        assertEquals(found.size, 1);
+      }
+    }
+    assertEquals(namesIn(folder).filter((name) => name.startsWith(".")), []);
+  });
+}
+
+function streamTests(test: DefineTest): void {
+  const shape = (name: string): TensorShape => ({ name, dtype: "U8", shape: [2] });
+  const large = { dtype: "U8", shape: [2 ** 21], data: new Uint8Array(2 ** 21) } as const;
+  const cases: [
+    what: string,
+    comes: [string, SavableTensor][],
+    code: SafeTensorsErrorCode,
+    name: string,
+    text: string,
+  ][] = [
+    ["lacks a tensor", [["a", tensor]], "TensorNotFound", "b", 'tensor "b" was announced and did not come'],
+    ["is empty", [], "TensorNotFound", "a", 'tensor "a" was announced and did not come, nor did 2 others'],
+    ["has one more", [["a", tensor], ["x", tensor]], "TensorNotFound", "x", 'tensor "x" was not announced'],
+    ["has one twice", [["a", tensor], ["a", tensor]], "DuplicateName", "a", 'tensor "a" came twice'],
+    [
+      "has a shorter one",
+      [["a", { ...tensor, data: new Uint8Array(1) }]],
+      "InvalidTensorView",
+      "a",
+      "its data has 1",
+    ],
+  ];
+  const announced = [shape("a"), shape("b"), { ...large, name: "c" }];
+
+  for (const [what, comes, code, name, text] of cases) {
+    test(`saveFile() refuses a stream that ${what}`, async (folder) => {
+      let ended = false;
+      const stream = async function* () {
+        try {
+          yield* comes;
+        } finally {
+          await Promise.resolve();
+          ended = true;
+        }
+      };
+      const error = await assertRejects(
+        () => saveFile(stream(), `${folder}/x`, { shapes: announced }),
+        SafeTensorsError,
+        text,
+      );
+      assertEquals([error.code, error.tensor, ended], [code, name, true]);
+      assertEquals(namesIn(folder), []);
+    });
+  }
+
+  test("saveFile() refuses shapes of which two have one name", async (folder) => {
+    const stream = (async function* () {})();
+    const error = await assertRejects(
+      () => saveFile(stream, `${folder}/x`, { shapes: [shape("a"), shape("a")] }),
+      SafeTensorsError,
+    );
+    assertEquals([error.code, error.tensor], ["DuplicateName", "a"]);
+  });
+
+  test("a stream that throws fails the save with its own error", async (folder) => {
+    const own = new Error("the source is gone");
+    for (const after of [0, 1, 2]) {
+      const stream = async function* (): AsyncGenerator<[string, SavableTensor]> {
+        if (after > 0) yield ["c", large];
+        if (after > 1) yield ["a", tensor];
+        await Promise.resolve();
+        throw own;
+      };
+      const save = () => saveFile(stream(), `${folder}/x`, { shapes: announced, maxShardBytes: 2 });
+      assertEquals(await assertRejects(save), own);
+      assertEquals(namesIn(folder), []);
+    }
+  });
+
+  test("saveFile() refuses parts that are not what was announced", async (folder) => {
+    for (
+      const [sizes, found] of [[[1], "its parts have 1"], [[2, 1], "its parts have more"], [
+        [],
+        "its parts have 0",
+      ]] as const
+    ) {
+      const parts = async function* () {
+        for (const size of sizes) yield new Uint8Array(size);
+      };
+      const x = { dtype: "U8", shape: [2], parts } as const;
+      const error = await assertRejects(() => saveFile({ x }, `${folder}/x`), SafeTensorsError, found);
+      assertEquals([error.code, namesIn(folder)], ["InvalidTensorView", []]);
+    }
+  });
+}

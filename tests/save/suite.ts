@@ -1,0 +1,21 @@
+/**
+ * Saving, the same for both engines: run by native_test.ts and portable_test.ts.
+ */
+import { type EngineName, testsOf } from "../load/context.ts";
+import { byteTests } from "./bytes.ts";
+import { optionTests } from "./options.ts";
+import { refusalTests } from "./refusals.ts";
+import { replaceTests } from "./replace.ts";
+import { shardTests } from "./sharding.ts";
+import { sourceTests } from "./sources.ts";
+
+/** Defines every test of the suite; the engine has been selected before. */
+export function saveSuite(engine: EngineName): void {
+  const test = testsOf(engine);
+  byteTests(test);
+  sourceTests(test);
+  shardTests(test);
+  optionTests(test);
+  refusalTests(test);
+  replaceTests(test);
+}
