@@ -73,3 +73,14 @@ export type { DLPackOptions } from "./src/tensor/dlpack.ts";
 export { HostTensor, type TensorData } from "./src/tensor/host_tensor.ts";
 export type { Tensor } from "./src/tensor/tensor.ts";
 export { WebGpuTensor, type WebGpuView } from "./src/tensor/webgpu_tensor.ts";
+export type { Backend } from "./src/usrbio/backend.ts";
+export type { UsrbioOptions } from "./src/usrbio/options.ts";
+export type { FileHeader, RangeReader, ReadChunkedOptions } from "./src/usrbio/range_reader.ts";
+export {
+  createReader,
+  extractMountPoint,
+  getBackend,
+  getHf3fsLibPath,
+  isAvailable,
+  type ReaderOptions,
+} from "./src/usrbio/reader.ts";

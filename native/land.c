@@ -1,8 +1,8 @@
 /* Walking a segment: a plain range, or strided rows in pieces that fit the staging memory. */
 #include "land.h"
 
-/* Rows closer together than this are read with what lies between them: storage reads whole pages anyway. */
-#define READ_THROUGH_GAP 4096u
+/* Rows closer together than this are read with what lies between them: to copy that costs no more than another call. */
+#define READ_THROUGH_GAP 1024u
 
 /* One outer row whose span is larger than the staging memory: as many of its runs at a time as fit. */
 static int land_row(fst_lane *lane, const fst_sink *sink, uint64_t offset, uint64_t destination) {

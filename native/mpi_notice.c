@@ -146,10 +146,15 @@ void fst_mpi_tell(const fst_mpi_group *group, enum fst_mpi_notice_kind kind, int
 
 int fst_mpi_gone(const fst_mpi_group *group, int only, fst_group_call *call) {
   int gone = -1;
-  for (int i = 0; i < group->departed && gone < 0; i++) {
+  for (int i = 0; i < group->departed; i++) {
     const int rank = group->departures[i];
     /* Between two ranks the failure of a third counts as well, not that it has left. */
-    if (only < 0 ? group->left[rank] <= group->completed : rank == only || group->reasons[rank]) gone = rank;
+    const int counts = only < 0 ? group->left[rank] <= group->completed : rank == only || group->reasons[rank];
+    if (!counts) continue;
+    if (gone < 0) gone = rank;
+    if (!group->reasons[rank]) continue; /* it may have left because of one that says why */
+    gone = rank;
+    break;
   }
   if (gone < 0) return 0;
   const char *reason = group->reasons[gone], *last = fst_mpi_everyone.reasons[group->members[gone]];

@@ -120,7 +120,8 @@ static int32_t write_cast(const struct target *target, const char *source, uint6
 
 int32_t fst_write_range(int32_t fd, int32_t fd_direct, const void *source, uint64_t count, uint64_t offset,
                         uint32_t from, uint32_t to, void *staging, uint64_t staging_length) {
-  if ((uintptr_t)staging % PAGE != 0 || staging_length % PAGE != 0 || staging_length < 2 * PAGE) return -EFAULT;
+  if (!source || !staging) return -EFAULT;
+  if ((uintptr_t)staging % PAGE != 0 || staging_length % PAGE != 0 || staging_length < 2 * PAGE) return -EINVAL;
   struct target target = {fd, fd_direct, staging, staging_length};
   return from == to ? write_plain(&target, source, count, offset) : write_cast(&target, source, count, offset, from, to);
 }

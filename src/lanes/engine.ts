@@ -25,6 +25,8 @@ export interface Job<F extends SourceFile = SourceFile> {
   readonly readiness: Readiness;
   /** Lanes wanted; default by the machine and by what is cached. */
   readonly maxThreads?: number | undefined;
+  /** Lanes where `maxThreads` is not given and the page cache has the files: for who cannot take what many deliver. */
+  readonly cachedThreads?: number;
   /** Staging memory of all lanes together, in bytes. */
   readonly stagingBytes: number;
   /** Bytes of one read. */

@@ -41,6 +41,8 @@ export interface NativeJob {
   readonly readiness: Readiness;
   /** Lanes wanted; default by the machine and by what is cached. */
   readonly maxThreads?: number | undefined;
+  /** Lanes where `maxThreads` is not given and the page cache has the files; default by the machine. */
+  readonly cachedThreads?: number;
   /** Staging memory of all lanes together, in bytes. */
   readonly stagingBytes: number;
   /** Bytes of one read. */
@@ -60,6 +62,9 @@ const POPULATE_AHEAD = 128n * 1024n * 1024n;
 /** A file is read directly if less of it than this is in the page cache; the lanes decide anew for every block. */
 const MOSTLY_CACHED = 0.9;
 
+/** Bytes of a file that are judged by one look into the page cache, at least. */
+const SAMPLE = 2 ** 20;
+
 /** How long to wait for news at most, and how long to let more gather once there is some, in microseconds. */
 const WAIT = 1_000_000, GATHER = 2_000;
 
@@ -71,7 +76,7 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
   const direct = openDirect(job, notes);
   const rings = Math.min(...job.files.map((file) => file.reader?.lanes ?? Infinity));
   const wanted = Math.min(
-    job.maxThreads ?? (rings < Infinity ? rings : defaultThreads(direct)),
+    job.maxThreads ?? (rings < Infinity ? rings : defaultThreads(direct, job.cachedThreads)),
     Math.max(1, plan.segments.length),
     mostLanes(job),
     rings,
@@ -126,7 +131,11 @@ function openDirect(job: NativeJob, notes: string[]): boolean {
   let direct = false;
   for (const [index, { start, stop }] of ranges) {
     const file = job.files[index]!;
-    const cached = file.cachedFraction(start, stop - start, windows);
+    const cached = file.cachedFraction(
+      start,
+      stop - start,
+      Math.min(windows, Math.ceil((stop - start) / SAMPLE)),
+    );
     if (cached === null) {
       notes.push("The system cannot tell what is cached (Linux < 6.5): read through the page cache");
       break;
@@ -155,8 +164,8 @@ function fileRanges(plan: LoadPlan): Map<number, { start: number; stop: number }
 }
 
 /** Storage wants about eight requests in flight; cached files want the cores, and not to lose them to other threads. */
-function defaultThreads(direct: boolean): number {
-  return Math.min(16, Math.max(direct ? 8 : 4, navigator.hardwareConcurrency));
+function defaultThreads(direct: boolean, cachedThreads = Math.max(4, navigator.hardwareConcurrency)): number {
+  return Math.min(16, direct ? Math.max(8, navigator.hardwareConcurrency) : cachedThreads);
 }
 
 /** The least staging memory that lanes can work with. */

@@ -57,7 +57,7 @@ export interface LoadPlan {
 }
 
 /** Runs closer together than this are read with what lies between them (native/land.c uses the same figure). */
-export const READ_THROUGH_GAP = 4096;
+export const READ_THROUGH_GAP = 1024;
 
 /**
  * Plans a load.

@@ -16,7 +16,7 @@ import {
 import { type DType, dtypeBits } from "../format/dtype.ts";
 import { giveBack, take } from "../lanes/lane_budget.ts";
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
-import { writeError } from "./write_error.ts";
+import { checkThere, writeError } from "./write_error.ts";
 
 /** Bytes of one direct write of what cannot be written from where it lies: a huge page. */
 const STAGING = 2 * 2 ** 20;
@@ -101,9 +101,11 @@ class NativeOutput implements OpenOutput {
   }
 
   async write(bytes: Uint8Array<ArrayBuffer>, offset: number, from: DType, to: DType): Promise<void> {
-    if (bytes.byteLength === 0) return;
-    const count = from === to ? bytes.byteLength : bytes.byteLength / (dtypeBits(from) / 8);
+    const { byteLength } = bytes;
+    if (byteLength === 0) return;
+    const count = from === to ? byteLength : byteLength / (dtypeBits(from) / 8);
     await this.#call("write", async () => {
+      checkThere(bytes, byteLength);
       const staging = this.#staging.pop() ?? alignedMemory(this.#shim, STAGING);
       const range = { fd: this.#fd, fdDirect: this.#fdDirect, count, offset, from, to };
       await writeRange(this.#shim, bytes, range, staging);

@@ -7,6 +7,7 @@
  */
 import type { DType } from "../format/dtype.ts";
 import { castLength } from "../plan/request.ts";
+import { type Item, wrongLength } from "./source.ts";
 import type { OpenOutput } from "./write_engine.ts";
 
 const PAGE = 4096;
@@ -33,6 +34,8 @@ export interface Place {
   readonly from: DType;
   /** Element type in the file. */
   readonly to: DType;
+  /** The tensor whose bytes they are, if they are one's. */
+  readonly item?: Item;
 }
 
 /** Neighbours in a file that become one write. */
@@ -70,9 +73,10 @@ export class OutputStream {
 
   /**
    * Takes bytes for a place in a file; resolves as soon as there is room for more. They must stay as they are until
-   * they are written: if their buffer is transferred meanwhile, the rest of them is not.
+   * they are written.
    *
    * @param done called once none of them is needed any more
+   * @throws {SafeTensorsError} "InvalidTensorView" if their buffer is transferred meanwhile
    * @throws {WriteError} if a write failed, this one or one before; or the signal's reason
    */
   async put(place: Place, bytes: Uint8Array<ArrayBuffer>, done: () => void = () => {}): Promise<void> {
@@ -90,9 +94,10 @@ export class OutputStream {
     const pieceDone = () => {
       if (--pieces === 0) done();
     };
-    for (let at = head; at < tail && bytes.byteLength === byteLength; at += PIECE) {
+    for (let at = head; at < tail; at += PIECE) {
       pieces++;
       await this.#start(after(place, at), bytes.subarray(at, Math.min(tail, at + PIECE)), pieceDone);
+      checkThere(place, bytes, byteLength);
     }
     await this.#gather(after(place, tail), bytes.subarray(tail));
     pieceDone();
@@ -116,9 +121,11 @@ export class OutputStream {
 
   /** Copies bytes to where they meet their neighbours; the block that they end in, unless it was full. */
   async #gather(place: Place, bytes: Uint8Array<ArrayBuffer>): Promise<Block | undefined> {
+    const { byteLength } = bytes;
     let block = this.#blocks.find((open) => isNext(open, place));
-    for (let at = 0; at < bytes.byteLength;) {
+    for (let at = 0; at < byteLength;) {
       block ??= await this.#open(after(place, at));
+      checkThere(place, bytes, byteLength);
       const part = bytes.subarray(at, at + BLOCK - block.end);
       block.memory.set(part, block.end);
       block.end += part.byteLength;
@@ -154,10 +161,13 @@ export class OutputStream {
     this.#inFlight.add(write);
   }
 
-  async #write({ output, offset, from, to }: Place, bytes: Uint8Array<ArrayBuffer>, done: () => void) {
+  async #write(place: Place, bytes: Uint8Array<ArrayBuffer>, done: () => void): Promise<void> {
     const { byteLength } = bytes;
     try {
-      await output.write(bytes, offset, from, to);
+      await place.output.write(bytes, place.offset, place.from, place.to);
+    } catch (error) {
+      checkThere(place, bytes, byteLength);
+      throw error;
     } finally {
       done();
     }
@@ -168,6 +178,12 @@ export class OutputStream {
     if (this.#failure) throw this.#failure.error;
     this.#options.signal?.throwIfAborted();
   }
+}
+
+/** Throws if bytes of a tensor are gone: whoever asked for them to be saved has transferred their buffer. */
+function checkThere({ item }: Place, bytes: Uint8Array, byteLength: number): void {
+  if (bytes.byteLength === byteLength || !item) return;
+  throw wrongLength(item, "its buffer was transferred while it was written");
 }
 
 /** The place behind so many bytes that are put there. */

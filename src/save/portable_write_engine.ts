@@ -5,7 +5,7 @@ import { castBytes } from "../format/cast.ts";
 import type { DType } from "../format/dtype.ts";
 import { castLength } from "../plan/request.ts";
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
-import { writeError } from "./write_error.ts";
+import { checkThere, writeError } from "./write_error.ts";
 
 /** Deno's own file functions. */
 export class PortableWriteEngine implements WriteEngine {
@@ -73,7 +73,8 @@ class PortableOutput implements OpenOutput {
     if (from !== to) {
       castBytes(bytes, from, cast = new Uint8Array(castLength(bytes.byteLength, from, to)), to);
     }
-    const write = this.#last.then(() => this.#writeAll(cast, offset));
+    const { byteLength } = cast;
+    const write = this.#last.then(() => this.#writeAll(cast, byteLength, offset));
     this.#last = write.catch(() => {});
     await this.#try("write", write);
   }
@@ -86,9 +87,12 @@ class PortableOutput implements OpenOutput {
     this.#file.close();
   }
 
-  async #writeAll(bytes: Uint8Array, offset: number): Promise<void> {
+  async #writeAll(bytes: Uint8Array, byteLength: number, offset: number): Promise<void> {
     await this.#file.seek(offset, Deno.SeekMode.Start);
-    for (let done = 0; done < bytes.byteLength;) done += await this.#file.write(bytes.subarray(done));
+    for (let done = 0; done < byteLength;) {
+      checkThere(bytes, byteLength);
+      done += await this.#file.write(bytes.subarray(done));
+    }
   }
 
   async #try(action: string, call: Promise<unknown>): Promise<void> {

@@ -22,6 +22,7 @@ export interface OpenOutput {
    * Writes bytes at an offset, cast from one element type to another on the way. Several may run at once.
    *
    * @throws {WriteError} if the system refuses
+   * @throws {TypeError} if the bytes' buffer is transferred before it is their turn
    */
   write(bytes: Uint8Array<ArrayBuffer>, offset: number, from: DType, to: DType): Promise<void>;
   /** Waits until all of it is on storage. */

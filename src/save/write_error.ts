@@ -44,3 +44,10 @@ export function longName(path: string): WriteError {
     errno: ENAMETOOLONG,
   });
 }
+
+/** Throws if there are not as many bytes any more as when their writing was asked for. */
+export function checkThere(bytes: Uint8Array, byteLength: number): void {
+  if (bytes.byteLength !== byteLength) {
+    throw new TypeError("Cannot write bytes: their buffer was transferred");
+  }
+}

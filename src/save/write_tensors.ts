@@ -72,15 +72,8 @@ async function writeTensor(
       `Cannot save tensor "${item.name}": it comes as ${tensor.dtype}, announced was ${from}: ${remedy}`,
     );
   }
-  const put = async (bytes: Uint8Array<ArrayBuffer>, skip: number, done?: () => void) => {
-    const { byteLength } = bytes;
-    const place = { output, offset: offset + castLength(skip, from, to), from, to };
-    const failure = await stream.put(place, bytes, done).then(() => null, (error) => ({ error }));
-    if (bytes.byteLength !== byteLength) {
-      throw wrongLength(item, "its buffer was transferred while it was written");
-    }
-    if (failure) throw failure.error;
-  };
+  const put = (bytes: Uint8Array<ArrayBuffer>, skip: number, done?: () => void) =>
+    stream.put({ output, offset: offset + castLength(skip, from, to), from, to, item }, bytes, done);
   if (!("parts" in tensor)) {
     const { data } = "data" in tensor ? tensor : await tensor.copyToHost();
     checkLength(item, data);

@@ -12,7 +12,7 @@ import { HEAD_BYTES, type Source, type SourceFile } from "./source.ts";
 const WINDOW = 256 * 1024;
 
 /** What lanes read a file by, if not by the system's own calls. */
-export interface FileReader {
+export interface LaneReader {
   /** `fst_reader_kind` in native/plan.h. */
   readonly kind: number;
   /** Its handle there. */
@@ -33,7 +33,7 @@ export class NativeFile implements SourceFile {
   #fd: number;
   #fdDirect = -1;
   #head: Uint8Array;
-  #reader: FileReader | null = null;
+  #reader: LaneReader | null = null;
 
   /** Takes over the descriptor of an opened file. */
   constructor(shim: Shim, path: string, opened: Awaited<ReturnType<typeof openFile>>) {
@@ -55,12 +55,12 @@ export class NativeFile implements SourceFile {
   }
 
   /** What lanes read the file by; null: by the system's own calls. */
-  get reader(): FileReader | null {
+  get reader(): LaneReader | null {
     return this.#reader;
   }
 
   /** Has lanes read the file by this from now on; it is let go of when the file is closed. */
-  readBy(reader: FileReader): void {
+  readBy(reader: LaneReader): void {
     this.#reader = reader;
   }
 

@@ -17,8 +17,8 @@ export interface SourceChoice {
   readonly maxThreads: number | undefined;
 }
 
-/** Lanes of a load from 3FS: as many readers as saturate a fast network. */
-const LANES = 8;
+/** Lanes of a load from 3FS: enough requests in flight for a fast network, and cores that copy what they bring. */
+const LANES = Math.min(8, Math.max(4, 2 * navigator.hardwareConcurrency));
 
 /**
  * The source that files are opened from.

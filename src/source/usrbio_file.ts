@@ -17,11 +17,11 @@ import {
   usrbioHints,
 } from "../../ffi/usrbio.ts";
 import { no3fs, openUsrbio } from "../usrbio/backend.ts";
-import { type FileReader, type NativeFile, NativeFileSource, readError } from "./native_file.ts";
+import { type LaneReader, type NativeFile, NativeFileSource, readError } from "./native_file.ts";
 import type { Source } from "./source.ts";
 
 /** A 3FS mount with its rings, as long as there are files that use it. */
-class Mount implements FileReader {
+class Mount implements LaneReader {
   readonly kind = USRBIO_READER;
   readonly handle: bigint;
   readonly lanes: number;
@@ -99,7 +99,7 @@ export class UsrbioFileSource implements Source<NativeFile> {
   }
 
   /** What reads a file on 3FS; null where it is not on one, or not to be read through it. */
-  async #readerOf(file: NativeFile): Promise<FileReader | null> {
+  async #readerOf(file: NativeFile): Promise<LaneReader | null> {
     const { fd } = file.planFile;
     const hints = usrbioHints(this.#shim, fd);
     if (!this.#options.required && !hints.named && !hints.mounted) return null;

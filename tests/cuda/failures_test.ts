@@ -64,7 +64,7 @@ cudaSuite("What goes wrong on any CUDA device", machine, (test) => {
       [{ device: "CUDA" }, TypeError, '"CUDA"'],
       [{ device: "cuda", gds: "yes" }, TypeError, '"auto", "require" or "off"'],
       [{ device: "cuda", gds: "require", nogds: true }, TypeError, "contradict"],
-      [{ gds: "require" }, TypeError, "needs a GPU"],
+      [{ gds: "require" }, TypeError, "needs a CUDA GPU"],
       [{ device: "cuda", pool: {} }, TypeError, "PinnedPool"],
     ];
     for (const [options, type, part] of wrong) {
@@ -74,7 +74,7 @@ cudaSuite("What goes wrong on any CUDA device", machine, (test) => {
 
   test("more than the device has is refused before anything is read", async (folder) => {
     const path = `${folder}/model.safetensors`;
-    const [{ totalBytes }] = (await doctor()).cuda.devices as [{ totalBytes: number }];
+    const { totalBytes } = (await doctor()).cuda.devices[0]!;
     const tooMany = Math.ceil(totalBytes / 2 ** 20) * 2 ** 20 + 2 ** 20;
     // A file with a hole: nothing but its header is on the disk.
     const json = JSON.stringify({ x: { dtype: "U8", shape: [tooMany], data_offsets: [0, tooMany] } });

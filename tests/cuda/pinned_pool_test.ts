@@ -88,7 +88,7 @@ standInSuite("The memory of a PinnedPool", machine, (test, standIns) => {
       await assertRejects(() => model.whenLoaded());
       await assertRejects(() => fastsafeOpen(`${folder}/missing`, { device: "cuda", pool }));
     }
-    await using model = await fastsafeOpen(path, { device: "cuda", pool });
+    await using model = await fastsafeOpen(path, { device: "cuda", pool, blockBytes: 65536 });
     await assertOnDevice(await model.getTensor("x"), tensor!);
     assertEquals(standIns.report().live.registered, 1);
   });

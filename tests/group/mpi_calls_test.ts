@@ -56,7 +56,8 @@ async function check({ code, stderr, ranks }: Outcome, family: string, size: num
   }
   const last = Math.max(...ranks.map((said) => said.barrier.came));
   assert(ranks.every((said) => said.barrier.left >= last), "nobody leaves a barrier before all have come");
-  assert(ranks.every((said) => said.barrier.ticks >= 5), "the event loop stands still in a barrier");
+  const waited = ranks.filter(({ barrier }) => barrier.left - barrier.came > 200);
+  assert(waited.every(({ barrier }) => barrier.ticks >= 5), "the event loop stands still in a barrier");
 }
 
 /** What rank `rank` must get of what `root` scatters. */

@@ -9,6 +9,7 @@ export type Requirement =
   | "native"
   | "cuda"
   | "mpi"
+  | "python"
   | "real-data"
   | "sanitizers"
   | "unprivileged"

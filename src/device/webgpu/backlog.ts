@@ -8,7 +8,7 @@
 import { PIECE } from "./pieces.ts";
 
 /** Bytes that are handed over before the queue is waited for, at most. */
-const MOST = 8 * PIECE;
+const MOST = 16 * PIECE;
 
 /** How long the event loop may be held by a wait, in milliseconds: about as long as one piece takes. */
 const LONGEST = 4;

@@ -167,6 +167,7 @@ class ChunkReader {
         blocks: [block],
         readiness: new Readiness(plan),
         maxThreads: this.#threads,
+        cachedThreads: 1,
         blockBytes: staging.blockBytes,
         stagingBytes: staging.laneBytes,
         signal: this.#signal,

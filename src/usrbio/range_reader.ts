@@ -1,0 +1,274 @@
+/**
+ * Reading headers and ranges of files, one range at a time.
+ */
+import { cudaError } from "../../ffi/cuda.ts";
+import { systemErrorText } from "../../ffi/status.ts";
+import type { Shim } from "../../ffi/symbols.ts";
+import {
+  openMount,
+  posixLibrary,
+  type RangeFailure,
+  type RangeRequest,
+  readRange,
+  type RingOptions,
+} from "../../ffi/usrbio.ts";
+import { DeviceError, ReadError, SafeTensorsError, UseAfterCloseError } from "../errors.ts";
+import { headerLength } from "../format/header_reader.ts";
+import { giveBack, take } from "../lanes/lane_budget.ts";
+import type { NativeFile } from "../source/native_file.ts";
+import type { Source } from "../source/source.ts";
+import type { Backend } from "./backend.ts";
+
+/** The header of a file, as it stands there. */
+export interface FileHeader {
+  /** Its JSON. */
+  readonly json: string;
+  /** Bytes before the tensors: 8, and those of the JSON. */
+  readonly headerLength: number;
+  /** Bytes of the file. */
+  readonly fileSize: number;
+}
+
+/** A range to read, and where to. */
+export interface ReadChunkedOptions {
+  /** The file. */
+  path: string;
+  /** Device memory to read to, of at least `totalLength` bytes. Without this or `buffer`, the bytes are dropped. */
+  devicePointer?: bigint;
+  /** The index of its CUDA device. Default 0. */
+  device?: number;
+  /** Host memory to read to, of at least `totalLength` bytes. It must not be transferred meanwhile. */
+  buffer?: Uint8Array<ArrayBuffer>;
+  /** Where in the file to begin, in bytes. Default 0. */
+  fileOffset?: number;
+  /** Bytes to read; at the end of the file there may be fewer. */
+  totalLength: number;
+  /** Bytes of one request; as many are in flight as the reader's buffer holds. Default: all of it. */
+  chunkBytes?: number;
+  /** Reads into one half of the reader's buffer while the other half is copied. Default false. */
+  pipelined?: boolean;
+  /** Ends the read. */
+  signal?: AbortSignal;
+}
+
+/**
+ * Reads headers and ranges of files. It keeps every file that it was asked for open, and reads one range at a time into
+ * one buffer of `bufferBytes`.
+ */
+export interface RangeReader extends AsyncDisposable {
+  /** How it reads, wherever it can. */
+  readonly backend: Backend;
+  /** Why files are read otherwise, as far as any were. */
+  readonly notes: readonly string[];
+  /**
+   * Reads the headers of files, `threads` at once (default 8).
+   *
+   * @returns path → header
+   * @throws {ReadError} if a file cannot be opened or read
+   * @throws {SafeTensorsError} if a file has no header
+   * @throws {DeviceError} if a file is not on 3FS, which is demanded
+   * @throws {UseAfterCloseError} after {@linkcode close}
+   */
+  readHeadersBatch(
+    paths: readonly string[],
+    options?: { threads?: number },
+  ): Promise<Map<string, FileHeader>>;
+  /**
+   * Reads a range of a file to host or device memory.
+   *
+   * @returns the bytes that there were: fewer than asked for only at the end of the file
+   * @throws {TypeError} if both a buffer and a device pointer are given
+   * @throws {RangeError} if a number is outside its limits, or the buffer is too small
+   * @throws {ReadError} if the file cannot be opened or read
+   * @throws {DeviceError} if the device fails, or the file is not on 3FS, which is demanded
+   * @throws {UseAfterCloseError} after {@linkcode close}
+   */
+  readChunked(options: ReadChunkedOptions): Promise<number>;
+  /** Waits for what is being read, closes the files and gives the buffer back. */
+  close(): Promise<void>;
+}
+
+/** What a read waits for that nobody ends. */
+const NEVER = new AbortController().signal;
+
+/** A reader over a source; files that have no rings are read by ordinary reads. */
+export class SourceReader implements RangeReader {
+  readonly backend: Backend;
+  readonly #shim: Shim;
+  readonly #source: Source<NativeFile>;
+  readonly #rings: RingOptions;
+  readonly #files = new Map<string, Promise<NativeFile>>();
+  /** The buffer for files that are read by ordinary reads, once there is one. */
+  #posix: Promise<bigint> | undefined;
+  /** Settles when the read before has ended. */
+  #turn: Promise<unknown> = Promise.resolve();
+  #closing: Promise<void> | undefined;
+
+  constructor(shim: Shim, backend: Backend, source: Source<NativeFile>, rings: RingOptions) {
+    this.#shim = shim;
+    this.backend = backend;
+    this.#source = source;
+    this.#rings = rings;
+  }
+
+  get notes(): readonly string[] {
+    return this.#source.notes ?? [];
+  }
+
+  async readHeadersBatch(
+    paths: readonly string[],
+    { threads = 8 }: { threads?: number } = {},
+  ): Promise<Map<string, FileHeader>> {
+    this.#checkOpen("read headers");
+    checkNumber("threads", threads, 1, 32);
+    const headers = new Array<FileHeader>(paths.length);
+    let next = 0;
+    const readNext = async () => {
+      while (next < paths.length) {
+        const index = next++;
+        headers[index] = await readHeader(await this.#open(paths[index]!));
+      }
+    };
+    const results = await Promise.allSettled(Array.from({ length: threads }, readNext));
+    for (const result of results) if (result.status === "rejected") throw result.reason;
+    return new Map(paths.map((path, index) => [path, headers[index]!]));
+  }
+
+  async readChunked(options: ReadChunkedOptions): Promise<number> {
+    const { path, fileOffset = 0, totalLength, chunkBytes = 0, pipelined = false, signal = NEVER } = options;
+    this.#checkOpen(`read "${path}"`);
+    checkNumber("fileOffset", fileOffset, 0, Number.MAX_SAFE_INTEGER);
+    checkNumber("totalLength", totalLength, 0, Number.MAX_SAFE_INTEGER);
+    checkNumber("chunkBytes", chunkBytes, 0, Number.MAX_SAFE_INTEGER);
+    const target = targetOf(options);
+    signal.throwIfAborted();
+    const file = await this.#open(path);
+    this.#checkOpen(`read "${path}"`);
+    const length = Math.max(0, Math.min(totalLength, file.size - fileOffset));
+    if (length === 0) return 0;
+    const { fd } = file.planFile;
+    const range = { fd, offset: fileOffset, length, chunkBytes, pipelined };
+    const bytes = target instanceof Uint8Array ? target.subarray(0, length) : target;
+    await this.#inTurn(() => this.#read(file, { ...range, target: bytes }, signal));
+    return length;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #read(file: NativeFile, request: RangeRequest, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const mount = file.reader?.handle ?? await (this.#posix ??= openPosix(this.#shim, this.#rings));
+    const stop = new Int32Array(1);
+    const abort = () => Atomics.store(stop, 0, 1);
+    const calls = await take(1, 1, signal);
+    signal.addEventListener("abort", abort);
+    try {
+      const outcome = await readRange(this.#shim, mount, request, stop);
+      if (outcome) throw outcome.failure ? rangeError(this.#shim, file.path, outcome.failure) : signal.reason;
+    } finally {
+      signal.removeEventListener("abort", abort);
+      giveBack(calls);
+    }
+  }
+
+  /** One after the other: there is one buffer. */
+  #inTurn<T>(read: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(read);
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+
+  #open(path: string): Promise<NativeFile> {
+    let file = this.#files.get(path);
+    if (!file) {
+      file = this.#source.open(path);
+      this.#files.set(path, file);
+      file.catch(() => this.#files.delete(path)); // it may be tried again
+    }
+    return file;
+  }
+
+  async #close(): Promise<void> {
+    await this.#turn;
+    for (const opened of await Promise.allSettled(this.#files.values())) {
+      if (opened.status === "fulfilled") opened.value.close();
+    }
+    const posix = await this.#posix?.catch(() => undefined);
+    if (posix !== undefined) this.#shim.fst_usrbio_close(posix);
+  }
+
+  #checkOpen(action: string): void {
+    if (this.#closing) throw new UseAfterCloseError(`Cannot ${action}: the reader was closed`);
+  }
+}
+
+async function openPosix(shim: Shim, rings: RingOptions): Promise<bigint> {
+  const opened = await openMount(shim, posixLibrary(shim), "/", rings);
+  if (opened.mount !== null) return opened.mount;
+  throw new DeviceError(`Cannot make a buffer of ${rings.ringBytes} bytes: ${opened.reason}`, {
+    library: "posix",
+    code: opened.errno,
+  });
+}
+
+async function readHeader(file: NativeFile): Promise<FileHeader> {
+  const { path, size, head } = file;
+  const first = head.byteLength > 0 ? head : await readBytes(file, 0, Math.min(8, size));
+  const length = headerLength(first, size, { path });
+  const bytes = first.byteLength >= 8 + length
+    ? first.subarray(8, 8 + length)
+    : await readBytes(file, 8, length);
+  try {
+    const json = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    return { json, headerLength: 8 + length, fileSize: size };
+  } catch (cause) {
+    const message = `Cannot read the header of "${path}": it is not UTF-8`;
+    throw new SafeTensorsError("InvalidHeader", message, { path, cause });
+  }
+}
+
+async function readBytes(file: NativeFile, offset: number, length: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
+  await file.read(offset, bytes);
+  return bytes;
+}
+
+function targetOf(options: ReadChunkedOptions): RangeRequest["target"] {
+  const { buffer, devicePointer, device = 0, totalLength } = options;
+  if (buffer && devicePointer !== undefined) {
+    throw new TypeError("Cannot read to both a buffer and a device: give one of buffer and devicePointer");
+  }
+  if (devicePointer !== undefined) {
+    checkNumber("device", device, 0, 63);
+    if (devicePointer <= 0n) throw new RangeError(`devicePointer must be an address, got ${devicePointer}`);
+    return { device, address: devicePointer };
+  }
+  if (buffer && buffer.byteLength < totalLength) {
+    throw new RangeError(
+      `The buffer is too small: ${totalLength} bytes are to be read, it has ${buffer.byteLength}`,
+    );
+  }
+  return buffer ?? null;
+}
+
+function checkNumber(name: string, value: number, least: number, most: number): void {
+  if (Number.isInteger(value) && value >= least && value <= most) return;
+  throw new RangeError(`${name} must be a whole number from ${least} to ${most}, got ${value}`);
+}
+
+function rangeError(shim: Shim, path: string, failure: NonNullable<RangeFailure>): Error {
+  const { kind, errno, offset, expected, actual } = failure;
+  if (kind === "device") return cudaError(shim, `read "${path}" to the device`, errno);
+  const at = `Cannot read "${path}": ${expected} bytes expected at offset ${offset}`;
+  const message = kind === "system"
+    ? `${at}: ${systemErrorText(errno)}`
+    : `${at}, ${actual} found: was it truncated?`;
+  return new ReadError(message, { path, offset, expected, actual, errno });
+}

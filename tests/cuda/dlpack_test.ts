@@ -1,0 +1,318 @@
+/**
+ * DLPack: what is given out, and a real consumer in this process that takes it.
+ */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { runInNewContext } from "node:vm";
+import { setFlagsFromString } from "node:v8";
+import { type DType, DTYPES, fastsafeOpen, HostTensor } from "../../mod.ts";
+import { keptForConsumers } from "../../src/tensor/dlpack.ts";
+import { noise, tempFolder, tensorLength, type TensorSpec, writeFile } from "../support/models.ts";
+import { findPython, Python } from "../support/python.ts";
+import { suite } from "../support/skip.ts";
+import { cudaSuite, standInSuite, useCuda } from "./support.ts";
+
+const machine = await useCuda();
+setFlagsFromString("--expose-gc");
+const collect: () => void = runInNewContext("gc");
+
+/** DLDataTypeCode and bits of the dtypes, from DLPack's own header. */
+const TYPES: Partial<Record<DType, [code: number, bits: number]>> = {
+  BOOL: [6, 8],
+  U8: [1, 8],
+  I8: [0, 8],
+  F8_E5M2: [12, 8],
+  F8_E4M3: [10, 8],
+  F8_E8M0: [14, 8],
+  F8_E4M3FNUZ: [11, 8],
+  F8_E5M2FNUZ: [13, 8],
+  I16: [0, 16],
+  U16: [1, 16],
+  F16: [2, 16],
+  BF16: [4, 16],
+  I32: [0, 32],
+  U32: [1, 32],
+  F32: [2, 32],
+  C64: [5, 64],
+  F64: [2, 64],
+  I64: [0, 64],
+  U64: [1, 64],
+};
+
+interface Seen {
+  data: bigint;
+  deviceType: number;
+  device: number;
+  code: number;
+  bits: number;
+  lanes: number;
+  shape: number[];
+  strides: number[];
+  byteOffset: bigint;
+  deleter: Deno.PointerValue;
+}
+
+/** Reads a DLManagedTensor or DLManagedTensorVersioned, as a consumer would. */
+function look(address: bigint, versioned: boolean): Seen {
+  const view = new Deno.UnsafePointerView(Deno.UnsafePointer.create(address)!);
+  if (versioned) assertEquals([view.getUint32(0), view.getBigUint64(24)], [1, 0n]); // major version, flags
+  const at = versioned ? 32 : 0;
+  const rank = view.getInt32(at + 16);
+  const numbers = (offset: number) => {
+    const list = new Deno.UnsafePointerView(view.getPointer(at + offset)!);
+    return Array.from({ length: rank }, (_, index) => Number(list.getBigInt64(8 * index)));
+  };
+  return {
+    data: view.getBigUint64(at),
+    deviceType: view.getInt32(at + 8),
+    device: view.getInt32(at + 12),
+    code: view.getUint8(at + 20),
+    bits: view.getUint8(at + 21),
+    lanes: view.getUint16(at + 22),
+    shape: numbers(24),
+    strides: numbers(32),
+    byteOffset: view.getBigUint64(at + 40),
+    deleter: view.getPointer(versioned ? 16 : 56),
+  };
+}
+
+/** Calls the deleter of a tensor, as its consumer must. */
+function free(address: bigint, versioned: boolean): void {
+  const { deleter } = look(address, versioned);
+  const type = { parameters: ["u64"], result: "void" } as const;
+  const call = new Deno.UnsafeFnPointer(deleter as Deno.PointerObject<typeof type>, type);
+  call.call(address);
+}
+
+/** Lets the collector work, and what that sets off, until this many buffers are kept or it has had its chance. */
+async function collected(kept = 0): Promise<void> {
+  for (let turn = 0; turn < (kept > 0 ? 3 : 50) && keptForConsumers() !== 0; turn++) {
+    collect();
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
+suite("DLPack", "native", machine.missing, () => {
+  Deno.test("HostTensor.toDLPack() describes the tensor, whichever dtype", async () => {
+    for (const dtype of DTYPES) {
+      const shape = [3, 8, 2];
+      const tensor = new HostTensor("x", dtype, shape, noise(tensorLength({ dtype, shape }), 1));
+      const type = TYPES[dtype];
+      for (const versioned of [false, true]) {
+        if (!type) {
+          await assertRejects(() => tensor.toDLPack({ versioned }), TypeError, dtype);
+          continue;
+        }
+        const address = await tensor.toDLPack({ versioned });
+        const { data, deleter, ...seen } = look(address, versioned);
+        assertEquals(seen, {
+          deviceType: 1,
+          device: 0,
+          code: type[0],
+          bits: type[1],
+          lanes: 1,
+          shape,
+          strides: [16, 2, 1],
+          byteOffset: 0n,
+        });
+        assert(deleter !== null);
+        const bytes = new Uint8Array(tensor.byteLength);
+        new Deno.UnsafePointerView(Deno.UnsafePointer.create(data)!).copyInto(bytes);
+        assertEquals(bytes, tensor.bytes);
+        free(address, versioned);
+      }
+    }
+    await collected();
+    assertEquals(keptForConsumers(), 0);
+  });
+
+  Deno.test("HostTensor.toDLPack() gives scalars and tensors without elements", async () => {
+    for (const [shape, strides] of [[[], []], [[0, 4], [4, 1]]] as const) {
+      const tensor = new HostTensor("x", "F32", shape, new Uint8Array(shape.length === 0 ? 4 : 0));
+      const address = await tensor.toDLPack();
+      const seen = look(address, false);
+      assertEquals([seen.shape, seen.strides], [[...shape], [...strides]]);
+      assertEquals(seen.data === 0n, shape.length > 0);
+      free(address, false);
+    }
+    await collected();
+  });
+
+  Deno.test("HostTensor.toDLPack() keeps the memory for as long as the consumer has it", async () => {
+    let bytes: Uint8Array<ArrayBuffer> | null = noise(5_000_000, 9);
+    const last = bytes.at(-1)!;
+    const gone = new WeakRef(bytes.buffer);
+    const address = await new HostTensor("x", "U8", [5_000_000], bytes).toDLPack();
+    bytes = null;
+    await collected(1);
+    assertEquals(keptForConsumers(), 1);
+    const { data } = look(address, false);
+    assertEquals(new Deno.UnsafePointerView(Deno.UnsafePointer.create(data)!).getUint8(4_999_999), last);
+    free(address, false);
+    await collected();
+    assertEquals(keptForConsumers(), 0);
+    for (let turn = 0; turn < 50 && gone.deref(); turn++) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      collect();
+    }
+    assertEquals(gone.deref(), undefined);
+  });
+});
+
+cudaSuite("DLPack from a CUDA device", machine, (test) => {
+  test("CudaTensor.toDLPack() describes the device's memory, and holds it", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const specs: TensorSpec[] = [{ name: "odd", dtype: "U8", shape: [3] }, {
+      name: "x",
+      dtype: "BF16",
+      shape: [5, 7],
+    }];
+    await writeFile(path, specs);
+    for (const versioned of [false, true]) {
+      const device = machine.devices - 1;
+      const model = await fastsafeOpen(path, { device: `cuda:${device}` });
+      const tensor = await model.getTensor("x");
+      const address = await tensor.toDLPack({ versioned });
+      const { deleter: _, ...seen } = look(address, versioned);
+      assertEquals(seen, {
+        data: tensor.devicePointer,
+        deviceType: 2,
+        device,
+        code: 4,
+        bits: 16,
+        lanes: 1,
+        shape: [5, 7],
+        strides: [7, 1],
+        byteOffset: 0n,
+      });
+      tensor[Symbol.dispose]();
+      await model.close();
+      free(address, versioned);
+    }
+  });
+});
+
+standInSuite("DLPack from a CUDA stand-in", machine, (test, standIns) => {
+  test("the deleter frees the device's memory when it is the last to hold it", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, [{ name: "x", dtype: "F32", shape: [100] }]);
+    const model = await fastsafeOpen(path, { device: "cuda" });
+    const tensor = await model.getTensor("x");
+    const addresses = [await tensor.toDLPack(), await tensor.toDLPack()];
+    await model.close();
+    tensor[Symbol.dispose]();
+    for (const address of addresses) {
+      assertEquals(standIns.report().live.allocations, 1);
+      free(address, false);
+    }
+    assertEquals(standIns.report().live.allocations, 0);
+  });
+});
+
+const isReal = machine.missing === null && machine.standIns === null;
+const { path: libpython, missing: noPython } = await findPython(isReal ? "numpy, torch" : "numpy");
+const python = noPython === null ? new Python(libpython) : null;
+
+suite("DLPack with a consumer in this process", "python", noPython, () => {
+  Deno.test("numpy takes a tensor, uses it after the model is closed, and frees it", async () => {
+    await using folder = await tempFolder();
+    const path = `${folder.path}/model.safetensors`;
+    const values = Float32Array.from({ length: 1000 }, (_, index) => index / 2);
+    const bytes = new Uint8Array(values.buffer);
+    await writeFile(path, [{ name: "odd", dtype: "U8", shape: [3] }, {
+      name: "x",
+      dtype: "F32",
+      shape: [25, 40],
+      bytes,
+    }]);
+    for (const versioned of [false, true]) {
+      {
+        await using model = await fastsafeOpen(path);
+        python!.give(await (await model.getTensor("x")).toDLPack({ versioned }), versioned);
+      }
+      python!.run(`
+import numpy
+array = numpy.from_dlpack(Given(capsule, (1, 0)))
+del capsule
+assert array.dtype == numpy.float32 and array.shape == (25, 40), (array.dtype, array.shape)
+`);
+      await collected(1);
+      assertEquals(keptForConsumers(), 1);
+      python!.run(`
+assert array.sum() == sum(range(1000)) / 2, array.sum()
+assert array[24, 39] == 999 / 2 and array[:, 1].tolist() == [row * 20 + 0.5 for row in range(25)]
+del array
+import gc
+gc.collect()
+`);
+      await collected();
+      assertEquals(keptForConsumers(), 0);
+    }
+  });
+
+  Deno.test("numpy takes every dtype that it knows", async () => {
+    const known: [DType, string][] = [
+      ["BOOL", "bool"],
+      ["U8", "uint8"],
+      ["I8", "int8"],
+      ["I16", "int16"],
+      ["U16", "uint16"],
+      ["F16", "float16"],
+      ["I32", "int32"],
+      ["U32", "uint32"],
+      ["C64", "complex64"],
+      ["F64", "float64"],
+      ["I64", "int64"],
+      ["U64", "uint64"],
+    ];
+    for (const [dtype, name] of known) {
+      const bytes = dtype === "BOOL"
+        ? new Uint8Array([1, 0, 1, 1, 0, 0])
+        : noise(tensorLength({ dtype, shape: [6] }), 4);
+      python!.give(await new HostTensor("x", dtype, [2, 3], bytes).toDLPack(), false);
+      python!.run(`
+array = numpy.from_dlpack(Given(capsule, (1, 0)))
+assert array.dtype == numpy.dtype("${name}"), array.dtype
+assert array.tobytes().hex() == "${bytes.toHex()}"
+del array, capsule
+`);
+    }
+    await collected();
+    assertEquals(keptForConsumers(), 0);
+  });
+
+  Deno.test("a capsule that nobody consumes can be freed by its owner", async () => {
+    const address = await new HostTensor("x", "U8", [3], new Uint8Array(3)).toDLPack();
+    free(address, false);
+    await collected();
+    assertEquals(keptForConsumers(), 0);
+  });
+});
+
+if (isReal) {
+  suite("DLPack with torch on the GPU", "python", noPython, () => {
+    Deno.test("torch takes a tensor on the GPU, uses it after the model is closed, and frees it", async () => {
+      await using folder = await tempFolder();
+      const path = `${folder.path}/model.safetensors`;
+      const values = Float32Array.from({ length: 1000 }, (_, index) => index / 2);
+      await writeFile(path, [{
+        name: "x",
+        dtype: "F32",
+        shape: [25, 40],
+        bytes: new Uint8Array(values.buffer),
+      }]);
+      {
+        await using model = await fastsafeOpen(path, { device: "cuda" });
+        using x = await model.getTensor("x");
+        python!.give(await x.toDLPack(), false);
+      }
+      python!.run(`
+import torch
+tensor = torch.from_dlpack(Given(capsule, (2, 0)))
+assert tensor.is_cuda and tensor.shape == (25, 40) and tensor.dtype == torch.float32
+assert tensor.double().sum().item() == sum(range(1000)) / 2
+del tensor, capsule
+torch.cuda.synchronize()
+`);
+    });
+  });
+}

@@ -1,0 +1,78 @@
+/**
+ * A Python in this very process, by way of libpython: a consumer of DLPack tensors that the package did not write.
+ */
+
+/** Where libpython is, with a module that can be imported there; or why not. */
+export async function findPython(module: string): Promise<{ path: string; missing: string | null }> {
+  const script = `import sysconfig, os, ${module}
+config = sysconfig.get_config_vars()
+print(os.path.join(config["LIBDIR"], config.get("INSTSONAME") or config["LDLIBRARY"]))`;
+  try {
+    const command = new Deno.Command("python3", { args: ["-c", script], stderr: "piped" });
+    const { success, stdout, stderr } = await command.output();
+    const decoder = new TextDecoder();
+    if (!success) return { path: "", missing: decoder.decode(stderr).trim().split("\n").at(-1)! };
+    const path = decoder.decode(stdout).trim();
+    if (!path.includes(".so")) return { path: "", missing: "this Python has no libpython" };
+    await Deno.stat(path);
+    return { path, missing: null };
+  } catch (error) {
+    return { path: "", missing: (error as Error).message };
+  }
+}
+
+const SYMBOLS = {
+  Py_InitializeEx: { parameters: ["i32"], result: "void" },
+  PyRun_SimpleString: { parameters: ["buffer"], result: "i32" },
+  PyCapsule_New: { parameters: ["u64", "buffer", "pointer"], result: "pointer" },
+  PyImport_AddModule: { parameters: ["buffer"], result: "pointer" },
+  PyObject_SetAttrString: { parameters: ["pointer", "buffer", "pointer"], result: "i32" },
+  Py_DecRef: { parameters: ["pointer"], result: "void" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+const encoder = new TextEncoder();
+const text = (string: string) => encoder.encode(`${string}\0`);
+
+/** A Python. There can be only one in a process, and it stays until the end. */
+export class Python {
+  readonly #symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
+  readonly #main: Deno.PointerValue;
+  /** Names of capsules, which must live as long as these. */
+  readonly #names = { false: text("dltensor"), true: text("dltensor_versioned") };
+
+  /** Starts the library at this path. */
+  constructor(path: string) {
+    // Its own modules look its symbols up in the process: Deno.dlopen keeps them to itself.
+    const RTLD_NOW = 2, RTLD_GLOBAL = 0x100;
+    const libc = Deno.dlopen("libc.so.6", { dlopen: { parameters: ["buffer", "i32"], result: "pointer" } });
+    libc.symbols.dlopen(text(path), RTLD_NOW | RTLD_GLOBAL);
+    this.#symbols = Deno.dlopen(path, SYMBOLS).symbols;
+    this.#symbols.Py_InitializeEx(0);
+    this.#main = this.#symbols.PyImport_AddModule(text("__main__"));
+    this.run(`
+class Given:
+    """What __dlpack__ of another library's tensor would be."""
+    def __init__(self, capsule, device):
+        self.capsule, self.device = capsule, device
+    def __dlpack__(self, **_options):
+        return self.capsule
+    def __dlpack_device__(self):
+        return self.device
+`);
+  }
+
+  /** Runs statements; fails if one raises (its traceback goes to stderr). */
+  run(code: string): void {
+    if (this.#symbols.PyRun_SimpleString(text(code)) !== 0) {
+      throw new Error(`Python raised an exception in:\n${code}`);
+    }
+  }
+
+  /** Puts a DLPack tensor into the variable `capsule`. */
+  give(tensor: bigint, versioned: boolean): void {
+    const name = this.#names[versioned ? "true" : "false"];
+    const capsule = this.#symbols.PyCapsule_New(tensor, name, null);
+    this.#symbols.PyObject_SetAttrString(this.#main, text("capsule"), capsule);
+    this.#symbols.Py_DecRef(capsule);
+  }
+}
