@@ -63,6 +63,7 @@ export { fastsafeOpen } from "./src/open.ts";
 export type { OpenOptions, Progress } from "./src/options.ts";
 export { ParallelLoader, type ParallelLoaderOptions } from "./src/parallel_loader.ts";
 export { type ConvertOptions, convertPyTorch, type ConvertReport } from "./src/pytorch/convert.ts";
+export { prepare } from "./src/prepare.ts";
 export { openPyTorch } from "./src/pytorch/open.ts";
 export { saveFile, type SaveOptions, type SaveReport } from "./src/save.ts";
 export type { SavableModel, SavableTensor, SaveInput, TensorShape } from "./src/save/source.ts";

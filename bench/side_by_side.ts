@@ -7,11 +7,11 @@
  */
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatBytes, formatCount } from "../src/cli/text.ts";
-import { type CacheKind, type Contender, contenders } from "./side_by_side/contenders.ts";
+import { type CacheKind, contenders } from "./side_by_side/contenders.ts";
 import { prepareData } from "./side_by_side/data.ts";
 import { describeMachine, evaluate, formatResults, type Report } from "./side_by_side/report.ts";
-import type { Sample } from "./side_by_side/sample.ts";
 import { Tools } from "./side_by_side/tools.ts";
+import { takeTurns } from "./side_by_side/turns.ts";
 
 const USAGE = `Usage: deno task bench:side-by-side [options]
 
@@ -89,42 +89,6 @@ async function main(argv: readonly string[]): Promise<void> {
     Deno.removeSignalListener("SIGTERM", interrupt);
     remove();
   }
-}
-
-/** Runs every contender once a turn, beginning with another one in each. */
-async function takeTurns(
-  tools: Tools,
-  all: readonly Contender[],
-  kind: CacheKind,
-  turns: number,
-): Promise<Map<Contender, Sample[]>> {
-  const samples = new Map(all.map((contender) => [contender, [] as Sample[]]));
-  for (let turn = 0; turn < turns; turn++) {
-    for (let index = 0; index < all.length; index++) {
-      const contender = all[(index + turn) % all.length]!;
-      await setCache(tools, contender.files, kind);
-      samples.get(contender)!.push(await contender.run());
-    }
-  }
-  return samples;
-}
-
-/**
- * Brings the files into the page cache, or out of it.
- *
- * @throws {Error} if that does not work
- */
-async function setCache(tools: Tools, files: readonly string[], kind: CacheKind): Promise<void> {
-  if (kind === "hot") {
-    const { cached, total } = await tools.pageCache("state", files);
-    if (cached === total) return;
-    const warmed = await tools.pageCache("warm", files);
-    if (warmed.cached === null || warmed.cached === total) return;
-    throw new Error(`Cannot measure hot: of ${total} bytes only ${warmed.cached} stay in the page cache`);
-  }
-  const { cached } = await tools.pageCache("drop", files);
-  if (cached === null) console.error("warning: this system cannot tell whether the files are really cold");
-  else if (cached > 0) throw new Error(`Cannot measure cold: the page cache still holds ${cached} bytes`);
 }
 
 try {

@@ -1,6 +1,7 @@
 /**
  * The easy door: open files, get a model.
  */
+import { readConfiguration, withConfiguration } from "./config.ts";
 import type { DeviceOption, TensorOn } from "./device/select.ts";
 import type { Files } from "./inputs.ts";
 import type { SafeTensorsModel } from "./model.ts";
@@ -13,9 +14,13 @@ import type { OpenOptions } from "./options.ts";
  * Resolves once the headers are read and checked; the tensors stream in meanwhile, and
  * {@linkcode SafeTensorsModel.getTensor} waits for the bytes of one of them only.
  *
+ * Options that are not given may come from a configuration file in the form that fastsafetensors' AutoLoader reads: the
+ * one that `FASTSAFETENSORS_CONFIG` names, else `fastsafetensors.json` in the working folder.
+ *
  * @param files a file, a list of files, a folder, a `model.safetensors.index.json`, or files by rank
  * @returns the model; close it, or bind it with `await using`
  * @throws {SafeTensorsError} if a header or an index is bad, or files and index disagree
+ * @throws {SafeTensorsError} "InvalidConfig" if the configuration file is not valid
  * @throws {ReadError} if a file cannot be opened or read
  * @throws {OutOfMemoryError} if the tensors do not fit in memory
  * @throws {GroupError} on all ranks of a `group` if any of that happens on one, or they open different files
@@ -37,5 +42,5 @@ export async function fastsafeOpen<D extends DeviceOption = "cpu">(
   files: Files,
   options: OpenOptions<D> = {},
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
-  return await openModel(files, options);
+  return await openModel(files, withConfiguration(options, await readConfiguration()));
 }

@@ -3,7 +3,7 @@
  *
  * The native library is opened before the clock starts.
  */
-import { doctor, fastsafeOpen, SafeTensorsError } from "../../mod.ts";
+import { fastsafeOpen, prepare, SafeTensorsError } from "../../mod.ts";
 import { peakMemory } from "../side_by_side/sample.ts";
 
 /** How it went. */
@@ -16,7 +16,7 @@ export interface Opening {
   readonly peak: number;
 }
 
-await doctor();
+await prepare();
 const [times, path] = Deno.args;
 const seconds: number[] = [];
 let outcome = "";

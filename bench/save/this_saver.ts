@@ -3,7 +3,7 @@
  *
  * The native library is opened before the clock starts, as the import that the peer in Python begins with opens its.
  */
-import { doctor, saveFile } from "../../mod.ts";
+import { prepare, saveFile } from "../../mod.ts";
 import type { SaveOptions } from "../../mod.ts";
 
 /** Bytes of one tensor, as in models of some billion parameters. */
@@ -14,7 +14,7 @@ const [bytes, path, options] = [
   Deno.args[1]!,
   JSON.parse(Deno.args[2]!) as SaveOptions,
 ];
-await doctor();
+await prepare();
 const tensors = new Map(
   Array.from({ length: Math.floor(bytes / TENSOR_BYTES) }, (_, index) => {
     const data = new Uint16Array(TENSOR_BYTES / 2);

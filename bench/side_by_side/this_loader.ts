@@ -3,11 +3,11 @@
  *
  * The native library is opened before the clock starts, as the import that the peers in Python begin with opens theirs.
  */
-import { doctor, fastsafeOpen } from "../../mod.ts";
+import { fastsafeOpen, prepare } from "../../mod.ts";
 import { peakMemory, type Sample, StallWatch } from "./sample.ts";
 
 const [options, ...files] = Deno.args;
-await doctor();
+await prepare();
 
 const watch = new StallWatch();
 const start = performance.now();

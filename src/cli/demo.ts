@@ -1,7 +1,7 @@
 /**
  * `demo`: makes a model, loads it, proves every byte, cleans up.
  */
-import { doctor, fastsafeOpen } from "../../mod.ts";
+import { fastsafeOpen, prepare } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import { compareChecksums, computeChecksums } from "./checksums.ts";
 import type { Command } from "./command.ts";
@@ -53,7 +53,7 @@ async function demonstrate(
 ): Promise<void> {
   const quiet = args.flag("json");
   const say = (line: string) => quiet || console.log(line);
-  await doctor(); // finds or builds the native library, once
+  await prepare(); // finds or builds the native library, once
 
   say(`Writing ${formatBytes(bytes)} of tensors in 4 shards to ${folder}`);
   const written = await withBar("Writing", (update) => {

@@ -1,7 +1,7 @@
 /**
  * `load`: loads files and shows how fast.
  */
-import { doctor, isDType, type LoadStats, type OpenOptions } from "../../mod.ts";
+import { isDType, type LoadStats, type OpenOptions, prepare } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import { type Command, nameFilter, openModel, requireTensors } from "./command.ts";
 import { ProgressBar } from "./progress_bar.ts";
@@ -29,7 +29,7 @@ The time counts from the opening of the files to the last byte; finding or build
   async run(args) {
     const repeat = args.count("repeat") ?? 1;
     const options = loadOptions(args);
-    await doctor(); // finds or builds the native library, once
+    await prepare(); // finds or builds the native library, once
     const runs: LoadStats[] = [];
     while (runs.length < repeat) runs.push(await loadOnce(args, options));
     const median = runs.toSorted((a, b) => a.seconds - b.seconds)[(repeat - 1) >> 1]!;

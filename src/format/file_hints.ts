@@ -9,7 +9,7 @@ const KINDS: readonly (readonly [start: RegExp | string, advice: string])[] = [
   [/^\s*<(!doctype|!--|html|\?xml)/i, "it is a web page, not the file itself: download the file again"],
   [/^\s*[{[]\s*["{]/, "it is JSON, perhaps a shard index or the error message of a download"],
   ["PK\x03\x04", "it is a zip archive, as PyTorch checkpoints (.bin, .pt) are: open it with openPyTorch"],
-  ["\x80", "it is perhaps an old PyTorch checkpoint: open it with openPyTorch"],
+  ["\x80", "it is perhaps a Python pickle, as old PyTorch checkpoints are: open it with openPyTorch"],
   ["GGUF", "it is a GGUF model, another format"],
   ["\x89HDF", "it is an HDF5 file, another format"],
   ["\x93NUMPY", "it is a NumPy array, another format"],

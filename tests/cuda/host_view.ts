@@ -5,7 +5,7 @@
 import {
   type CudaTensor,
   fastsafeOpen as open,
-  FilesBuffer,
+  type FilesBuffer,
   type HostTensor,
   ParallelLoader as Loader,
   SafeTensorsFileLoader as FileLoader,

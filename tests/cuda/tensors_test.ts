@@ -5,7 +5,6 @@ import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } fr
 import {
   type CudaTensor,
   DeviceError,
-  type DType,
   DTYPES,
   fastsafeOpen,
   ParallelLoader,

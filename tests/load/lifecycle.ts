@@ -292,6 +292,8 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     if (engine === "portable") {
       assertEquals(stats.path, "portable");
       assert(stats.notes[0]!.includes("it was switched off"));
+    } else if (engine === "3fs") {
+      assertEquals(stats.path, "3fs");
     } else {
       assert(stats.path === "buffered" || stats.path === "direct");
     }

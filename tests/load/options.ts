@@ -2,7 +2,7 @@
  * Options that make no sense are refused before anything is opened.
  */
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { type OpenOptions } from "../../mod.ts";
+import type { OpenOptions } from "../../mod.ts";
 import { assertTensor, writeFile } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 import type { DefineTest } from "./context.ts";

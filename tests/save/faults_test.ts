@@ -104,7 +104,6 @@ suite("saves in which a system call fails", "native", faults.missing, () => {
     const specs = [
       `allocate:*:${EOPNOTSUPP}`,
       `opendirect:*:${EINVAL}`,
-      `pwrite:1:${EINVAL}`,
       `pwrite:2:${EINTR},pwrite:4:${EINTR}`,
       "pwrite:*:short=1000",
       "pwrite:*:short=4096",

@@ -60,8 +60,12 @@ export function act(folder: string, scene: Scene, options: SaveOptions = {}): Pr
 }
 
 /** Which set is in the folder, by the names of its files and by their bytes; fails for anything else. */
-export async function assertOldOrNew(folder: string, scene: Scene): Promise<typeof OLD | typeof NEW | 0> {
-  const names = namesIn(folder);
+export async function assertOldOrNew(
+  folder: string,
+  scene: Scene,
+  overlooked: (name: string) => boolean = () => false,
+): Promise<typeof OLD | typeof NEW | 0> {
+  const names = namesIn(folder).filter((name) => !overlooked(name));
   if (names.length === 0) return 0;
   const paths = names.filter((name) => name.endsWith(".safetensors")).map((name) => `${folder}/${name}`);
   const found = new Set<number>();

@@ -149,9 +149,17 @@ export interface TempFolder extends AsyncDisposable {
   readonly path: string;
 }
 
+/** Where the folders of tests are made; undefined: where the system wants them. */
+let root: string | undefined;
+
+/** Has the folders of this file's tests made below another one. */
+export function placeFolders(folder: string): void {
+  root = folder;
+}
+
 /** Makes a folder for one test. */
-export async function tempFolder(): Promise<TempFolder> {
-  const path = await Deno.makeTempDir({ prefix: "fastsafetensors-test-" });
+export async function tempFolder(dir: string | undefined = root): Promise<TempFolder> {
+  const path = await Deno.makeTempDir({ prefix: "fastsafetensors-test-", ...dir && { dir } });
   return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
 }
 

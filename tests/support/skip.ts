@@ -13,7 +13,7 @@ export type Requirement =
   | "real-data"
   | "sanitizers"
   | "unprivileged"
-  | "direct"
+  | "direct" | "mounts"
   | "webgpu";
 
 /** Whether the environment demands that suites with this need run. */

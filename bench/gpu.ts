@@ -1,0 +1,141 @@
+/**
+ * Side by side on a GPU: what the way from storage and the way to the device can do at most, this loader, and
+ * `load_file(device="cuda")` and fastsafetensors where they can be imported, on the same files, in one go and in turns.
+ *
+ * In every turn each contender runs once, in a process of its own and into fresh device memory; each turn begins with
+ * another one. Hot: all files are in the page cache. Cold: none of their bytes is, which is checked.
+ */
+import { doctor } from "../mod.ts";
+import { parseArguments, UsageError } from "../src/cli/arguments.ts";
+import { formatBytes, formatCount } from "../src/cli/text.ts";
+import { gpuContenders } from "./gpu/contenders.ts";
+import { evaluateGpu, formatGpuResults, type GpuResult } from "./gpu/report.ts";
+import type { CacheKind } from "./side_by_side/contenders.ts";
+import { prepareData } from "./side_by_side/data.ts";
+import { describeMachine } from "./side_by_side/report.ts";
+import { output, Tools } from "./side_by_side/tools.ts";
+import { takeTurns } from "./side_by_side/turns.ts";
+
+const USAGE = `Usage: deno task bench:gpu [options]
+
+Loads the same files to the first GPU with this loader, and with safetensors and fastsafetensors where torch sees a GPU,
+in turns with probes of what is possible; prints a table and writes JSON. Makes a model in a temporary folder.
+
+  --bytes N      size of the model (default 8GiB; with --quick 512MB)
+  --turns N      turns (default 5; with --quick 2)
+  --quick        small and short: to see that it works, not to measure
+  --state S      hot or cold (default both)
+  --dir D        use the model in this folder, or make one there; it is kept
+  --out FILE     write the results as JSON
+  --save         write them to bench/results/gpu.json
+  --stand-ins    rehearse on the stand-ins of tests/sim/cuda: says nothing about any GPU, and is not saved
+  --help         print this`;
+
+const ROOT = new URL("../", import.meta.url).pathname;
+
+async function main(argv: readonly string[]): Promise<void> {
+  const args = parseArguments(argv, {
+    bytes: "text",
+    turns: "text",
+    quick: "flag",
+    state: "text",
+    dir: "text",
+    out: "text",
+    save: "flag",
+    "stand-ins": "flag",
+  });
+  if (args.flag("help")) return console.log(USAGE);
+  if (args.inputs.length > 0) throw new UsageError(`Files are named with --dir, got "${args.inputs[0]}"`);
+  const rehearsal = args.flag("stand-ins");
+  if (rehearsal && args.flag("save")) {
+    throw new UsageError("A rehearsal is no result: --save and --stand-ins");
+  }
+  const quick = args.flag("quick");
+  const turns = args.count("turns") ?? (quick ? 2 : 5);
+  const kinds = args.text("state")?.split(",") ?? ["hot", "cold"];
+  if (!kinds.every((kind): kind is CacheKind => kind === "hot" || kind === "cold")) {
+    throw new UsageError(`--state must be hot or cold, got "${args.text("state")}"`);
+  }
+
+  const work = await Deno.makeTempDir({ prefix: "fastsafetensors-bench-" });
+  const remove = () => Deno.removeSync(work, { recursive: true });
+  const interrupt = () => {
+    remove();
+    Deno.exit(1);
+  };
+  Deno.addSignalListener("SIGINT", interrupt);
+  Deno.addSignalListener("SIGTERM", interrupt);
+  try {
+    if (rehearsal) await useStandIns(work);
+    const { cuda } = await doctor();
+    const [gpu] = cuda.devices;
+    if (!gpu) {
+      console.log(`Nothing to measure: there is no GPU: ${cuda.reason}`);
+      return;
+    }
+    const tools = await Tools.build(work);
+    const peak = `${work}/peak`;
+    const source = `${ROOT}bench/gpu/peak.c`;
+    await output("cc", ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-o", peak, source, "-lpthread", "-ldl"]);
+    const data = await prepareData(
+      args.text("dir") ?? work,
+      args.bytes("bytes") ?? (quick ? 512e6 : 2 ** 33),
+    );
+    const all = await gpuContenders(peak, data, cuda.gds.usable);
+    const results: Partial<Record<CacheKind, GpuResult[]>> = {};
+    const name = rehearsal ? "a CUDA stand-in, which is no GPU" : gpu.name || "an unnamed GPU";
+    console.log(
+      `${formatBytes(data.bytes)} in ${data.shards.length} files to ${name}, medians of ${
+        formatCount(turns, "turn")
+      }`,
+    );
+    for (const kind of kinds) {
+      const samples = await takeTurns(tools, all.filter((one) => one.kinds.includes(kind)), kind, turns);
+      results[kind] = evaluateGpu(samples, data.bytes);
+      console.log(`\n${kind.toUpperCase()}\n${formatGpuResults(results[kind])}`);
+    }
+    const out = args.text("out") ?? (args.flag("save") ? `${ROOT}bench/results/gpu.json` : undefined);
+    if (out === undefined) return;
+    const { capability, totalBytes } = gpu;
+    const { runtimeVersion, driverVersion, gds } = cuda;
+    const report = {
+      made: new Date().toISOString(),
+      machine: await describeMachine(),
+      gpu: { name, capability, totalBytes, runtimeVersion, driverVersion, gds },
+      data: { files: data.shards.length, bytes: data.bytes },
+      turns,
+      results,
+    };
+    await Deno.mkdir(out.includes("/") ? out.slice(0, out.lastIndexOf("/") + 1) : ".", { recursive: true });
+    await Deno.writeTextFile(out, `${JSON.stringify(report, null, 2)}\n`);
+  } finally {
+    Deno.removeSignalListener("SIGINT", interrupt);
+    Deno.removeSignalListener("SIGTERM", interrupt);
+    remove();
+  }
+}
+
+/** Has this process, and those that it starts, use stand-ins for CUDA, without their checks and delays. */
+async function useStandIns(folder: string): Promise<void> {
+  await output("sh", [`${ROOT}tests/sim/cuda/build.sh`, folder]);
+  const library = `${folder}/libfst_sim_cuda.so`;
+  const variables = {
+    FASTSAFETENSORS_CUDART_LIB: library,
+    FASTSAFETENSORS_CUDA_LIB: library,
+    FASTSAFETENSORS_CUFILE_LIB: library,
+    FASTSAFETENSORS_NVFS_PROC: "/proc/self/stat", // there is something
+    FST_SIM_KERNELS: `${folder}/libfst_sim_kernels.so`,
+    FST_SIM_DEVICE_BYTES: `${64 * 2 ** 30}`,
+    FST_SIM_DELAY_US: "0",
+    FST_SIM_CHECKS: "0",
+  };
+  for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
+}
+
+try {
+  await main(Deno.args);
+} catch (error) {
+  const wrongUsage = error instanceof UsageError;
+  console.error(`error: ${(error as Error).message}${wrongUsage ? `\n\n${USAGE}` : ""}`);
+  Deno.exitCode = wrongUsage ? 2 : 1;
+}

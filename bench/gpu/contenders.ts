@@ -1,0 +1,115 @@
+/**
+ * Who takes part on a GPU, and how each is run: every run is a process of its own, which has been in contact with the
+ * device before its clock starts.
+ */
+import type { OpenOptions } from "../../mod.ts";
+import type { CacheKind, Contender } from "../side_by_side/contenders.ts";
+import type { Data } from "../side_by_side/data.ts";
+import type { Sample } from "../side_by_side/sample.ts";
+import { output } from "../side_by_side/tools.ts";
+
+/** What a limit is of: the way to the device, or the way from storage. */
+export type LimitKind = "copy" | "read";
+
+/** Who takes part. */
+export interface GpuContender extends Contender {
+  /** Which limit it is a variant of; null for loaders. */
+  readonly limit: LimitKind | null;
+}
+
+const BOTH: readonly CacheKind[] = ["hot", "cold"];
+
+/**
+ * All that can take part on this machine.
+ *
+ * @param peak the program of peak.c
+ * @param gds whether GPUDirect Storage is there
+ */
+export async function gpuContenders(
+  peak: string,
+  { shards, bytes }: Data,
+  gds: boolean,
+): Promise<GpuContender[]> {
+  const peers: Record<string, string> = await probePython();
+  const python = (name: string, flags: readonly string[], title: string): GpuContender => ({
+    name: title,
+    isLimit: false,
+    limit: null,
+    kinds: BOTH,
+    files: shards,
+    run: () => sample("python3", [pathOf("peers.py"), name, ...flags, ...shards]),
+  });
+  return [
+    ...[1, 2, 4, 8, 16].flatMap((threads) => [
+      limit(peak, shards, "copy", BOTH, ["copy", "-t", `${threads}`, `${bytes}`], `copy, ${threads} streams`),
+      limit(
+        peak,
+        shards,
+        "read",
+        ["hot"],
+        ["read", "-t", `${threads}`, ...shards],
+        `read, ${threads} threads`,
+      ),
+      limit(
+        peak,
+        shards,
+        "read",
+        ["cold"],
+        ["read", "-d", "-t", `${threads}`, ...shards],
+        `read, ${threads} threads`,
+      ),
+    ]),
+    thisLoader("this loader", shards, {}),
+    thisLoader("this loader, by way of the host", shards, { gds: "off" }),
+    thisLoader("this loader, BF16 cast to F16", shards, { dtype: "F16" }),
+    thisLoader("this loader, BF16 cast to F32", shards, { dtype: "F32" }),
+    ...gds ? [thisLoader("this loader, GPUDirect Storage", shards, { gds: "require" })] : [],
+    ...peers.safetensors ? [python("safetensors", [], `safetensors load_file (${peers.safetensors})`)] : [],
+    ...peers.fastsafetensors
+      ? [
+        python("fastsafetensors", ["--nogds"], `fastsafetensors, nogds (${peers.fastsafetensors})`),
+        ...gds ? [python("fastsafetensors", [], `fastsafetensors, GDS (${peers.fastsafetensors})`)] : [],
+      ]
+      : [],
+  ];
+}
+
+function limit(
+  peak: string,
+  files: readonly string[],
+  limit: LimitKind,
+  kinds: readonly CacheKind[],
+  args: readonly string[],
+  name: string,
+): GpuContender {
+  const run = async () => ({ seconds: Number(await output(peak, args)) });
+  return { name: `limit: ${name}`, isLimit: true, limit, kinds, files, run };
+}
+
+function thisLoader(name: string, files: readonly string[], options: OpenOptions<"cuda">): GpuContender {
+  const args = [
+    "run",
+    "-A",
+    pathOf("this_loader.ts"),
+    JSON.stringify({ device: "cuda", ...options }),
+    ...files,
+  ];
+  return { name, isLimit: false, limit: null, kinds: BOTH, files, run: () => sample(Deno.execPath(), args) };
+}
+
+async function sample(command: string, args: readonly string[]): Promise<Sample> {
+  return JSON.parse(await output(command, args));
+}
+
+async function probePython(): Promise<Record<string, string>> {
+  try {
+    return JSON.parse(await output("python3", [pathOf("peers.py"), "probe"]));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return {};
+    throw error;
+  }
+}
+
+function pathOf(file: string): string {
+  return new URL(`./${file}`, import.meta.url).pathname;
+}

@@ -1,0 +1,58 @@
+/**
+ * From samples on a GPU to a table and to JSON.
+ */
+import { formatBytes, formatTable } from "../../src/cli/text.ts";
+import { evaluate, median, type Result } from "../side_by_side/report.ts";
+import type { Sample } from "../side_by_side/sample.ts";
+import type { GpuContender, LimitKind } from "./contenders.ts";
+import type { GpuSample } from "./this_loader.ts";
+
+/** How one contender did. */
+export interface GpuResult extends Omit<Result, "ofLimit"> {
+  /** Which limit it is a variant of; null for loaders. */
+  readonly limit: LimitKind | null;
+  /** Seconds that the slower of the two ways takes at its best / this median. */
+  readonly ofLimit: number;
+  /** The median of the seconds to the first tensor / this median; null where that was not measured. */
+  readonly firstTensor: number | null;
+}
+
+/** What the samples of each contender come to, in one state of the page cache. */
+export function evaluateGpu(
+  samples: ReadonlyMap<GpuContender, readonly Sample[]>,
+  bytes: number,
+): GpuResult[] {
+  const contenders = [...samples.keys()];
+  const results = evaluate(samples, bytes);
+  const best = (kind: LimitKind) =>
+    Math.min(
+      ...results.filter((_, index) => contenders[index]!.limit === kind).map((result) => result.median),
+    );
+  // All bytes go both ways, at the same time: the slower one decides.
+  const least = Math.max(best("copy"), best("read"));
+  return results.map((result, index) => {
+    const contender = contenders[index]!;
+    const firsts = samples.get(contender)!.flatMap((run) => (run as Partial<GpuSample>).firstTensor ?? []);
+    const firstTensor = firsts.length > 0 ? median(firsts) / result.median : null;
+    return { ...result, limit: contender.limit, ofLimit: least / result.median, firstTensor };
+  });
+}
+
+/** A table of one state of the page cache; of each limit only the best variant. */
+export function formatGpuResults(results: readonly GpuResult[]): string {
+  const best = (kind: LimitKind) =>
+    results.filter(({ limit }) => limit === kind).toSorted((a, b) => a.median - b.median)[0];
+  const shown = results.filter((result) => result.limit === null || result === best(result.limit));
+  const rows = shown.map((result) => [
+    result.name,
+    result.gigabytesPerSecond.toFixed(2),
+    `${result.median.toFixed(3)} s`,
+    result.limit ? "" : result.ofLimit.toFixed(2),
+    result.firstTensor === null ? "" : `${(100 * result.firstTensor).toFixed(1)} %`,
+    result.beyondDestination === null ? "" : formatBytes(result.beyondDestination),
+    result.stall === null ? "" : `${result.stall.toFixed(1)} ms`,
+    result.ways.join(" / "),
+  ]);
+  const head = ["", "GB/s", "median", "of limit", "first tensor", "host memory", "longest stall", "way"];
+  return formatTable([head, ...rows], [1, 2, 3, 4, 5, 6]);
+}
