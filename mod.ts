@@ -19,7 +19,7 @@
  */
 export { deserialize, readHeader } from "./src/deserialize.ts";
 export type { CudaDeviceInfo } from "./ffi/cuda.ts";
-export type { GdsOption } from "./src/device/cuda.ts";
+export type { GdsOption } from "./src/device/cuda_run.ts";
 export type { CudaName } from "./src/device/cuda_name.ts";
 export type { CudaDeviceReport, CudaReport } from "./src/device/cuda_report.ts";
 export { PinnedPool, type PinnedPoolOptions } from "./src/device/pinned_pool.ts";
@@ -40,10 +40,11 @@ export {
   WriteError,
   type WriteErrorDetails,
 } from "./src/errors.ts";
-export { FilesBuffer } from "./src/files_buffer.ts";
+export { FilesBuffer, type ShardOptions } from "./src/files_buffer.ts";
 export { type DType, dtypeBits, DTYPES, isDType } from "./src/format/dtype.ts";
 export type { Header, TensorInfo } from "./src/format/header.ts";
 export type { MetadataInput } from "./src/format/header_writer.ts";
+export type { ShardPlan, ShardRule } from "./src/format/shard_plan.ts";
 export type { SliceIndex } from "./src/format/slices.ts";
 export {
   type DeviceMemory,
@@ -69,6 +70,7 @@ export { saveFile, type SaveOptions, type SaveReport } from "./src/save.ts";
 export type { SavableModel, SavableTensor, SaveInput, TensorShape } from "./src/save/source.ts";
 export { serialize, type TensorInput, type TensorInputs } from "./src/save/serialize.ts";
 export type { LoadStats } from "./src/session.ts";
+export { GPT2_SHARDS, LLAMA_SHARDS, MIXTRAL_SHARDS } from "./src/shard_plans.ts";
 export { CudaTensor } from "./src/tensor/cuda_tensor.ts";
 export type { DLPackOptions } from "./src/tensor/dlpack.ts";
 export { HostTensor, type TensorData } from "./src/tensor/host_tensor.ts";

@@ -49,6 +49,8 @@ export interface CudaBlock {
 
 const OUT_OF_MEMORY = 2;
 const INVALID_DEVICE = 101;
+/** What counting devices gives without a driver that is new enough, and without a device: no failure of either. */
+const NO_GPU: readonly number[] = [35, 100];
 const ENOSYS = 38;
 const FIRST_OF_CUFILE = 5000, FIRST_OF_DRIVER = 100_000;
 
@@ -131,7 +133,8 @@ export async function findCuda(shim: Shim): Promise<CudaState> {
   if (devices > 0) return { ...found, devices, reason: "" };
   if (counted === 0) return { ...found, reason: `"${library}" counts no GPU` };
   const { code, codeName } = describeStatus(shim, counted);
-  return { ...found, code, codeName, reason: `"${library}" finds no GPU: ${statusText(shim, counted)}` };
+  const what = NO_GPU.includes(counted) ? "finds no GPU" : "cannot tell what GPUs there are";
+  return { ...found, code, codeName, reason: `"${library}" ${what}: ${statusText(shim, counted)}` };
 }
 
 function version(number: number): string | null {

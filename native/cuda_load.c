@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE ((uint64_t)4096)
+#define GPU_PAGE ((uint64_t)64 << 10) /* what cuFile registers at once */
 
 static int allocate_ring(const fst_cudart *runtime, fst_cuda_load *load) {
-  int status = runtime->cudaMalloc(&load->ring_memory, load->pinned_bytes + PAGE);
-  if (status == 0) load->ring = ((uint64_t)(uintptr_t)load->ring_memory + PAGE - 1) & ~(PAGE - 1);
+  int status = runtime->cudaMalloc(&load->ring_memory, load->pinned_bytes + GPU_PAGE);
+  if (status == 0) load->ring = ((uint64_t)(uintptr_t)load->ring_memory + GPU_PAGE - 1) & ~(GPU_PAGE - 1);
   return fst_cuda_done(runtime, status);
 }
 

@@ -21,7 +21,13 @@ enum {
 /* cudaDeviceAttr */
 enum { FST_CUDA_MULTIPROCESSORS = 16, FST_CUDA_CAPABILITY_MAJOR = 75, FST_CUDA_CAPABILITY_MINOR = 76 };
 
-enum { FST_CUDA_STREAM_NON_BLOCKING = 1, FST_CUDA_EVENT_NO_TIMING = 2, FST_CUDA_HOST_PORTABLE = 1 };
+/* Flags of streams, events and host memory. Without the first of an event's, waiting for it keeps a core busy. */
+enum {
+  FST_CUDA_STREAM_NON_BLOCKING = 1,
+  FST_CUDA_EVENT_BLOCKING_WAIT = 1,
+  FST_CUDA_EVENT_NO_TIMING = 2,
+  FST_CUDA_HOST_PORTABLE = 1,
+};
 
 typedef struct fst_cudart {
   int (*cudaRuntimeGetVersion)(int *version);

@@ -69,7 +69,8 @@ static int begin(fst_lane *lane) {
     const uint64_t at = (2 * (uint64_t)cuda->number + i) * slot_bytes;
     cuda->slots[i].pinned = load->pinned + at;
     cuda->slots[i].block = load->ring ? load->ring + at : 0;
-    status = cuda->runtime->cudaEventCreateWithFlags(&cuda->slots[i].event, FST_CUDA_EVENT_NO_TIMING);
+    status = cuda->runtime->cudaEventCreateWithFlags(&cuda->slots[i].event,
+                                                     FST_CUDA_EVENT_NO_TIMING | FST_CUDA_EVENT_BLOCKING_WAIT);
   }
   cuda->window_bytes = slot_bytes < FST_GDS_WINDOW ? slot_bytes : FST_GDS_WINDOW;
   return status;

@@ -132,10 +132,19 @@ int fst_mpi_take_back(fst_mpi_handle *requests, int count, int receives);
 enum {
   FST_MPI_TAG_RECORD = 1,
   FST_MPI_TAG_VERDICT = 2,
-  FST_MPI_TAG_PAIR = 3,
   FST_MPI_TAG_DATA = 4,
   FST_MPI_TAG_NOTICE = 5,
+  FST_MPI_TAG_PAIR = 16, /* the first of FST_MPI_PAIR_TAGS */
 };
+enum { FST_MPI_PAIR_TAGS = 8192 }; /* every library has tags up to 32767 */
+
+/*
+ * What two ranks tell each other in SEND and RECEIVE is told apart by the calls of all ranks before it: from a rank that
+ * has one more behind it than this one, it is meant for later.
+ */
+static inline int fst_mpi_pair_tag(const fst_mpi_group *group) {
+  return FST_MPI_TAG_PAIR + (int)(group->completed % FST_MPI_PAIR_TAGS);
+}
 
 /* Compares what all ranks call (mpi_exchange.c). */
 int fst_mpi_exchange(fst_mpi_group *group, fst_group_call *call, uint64_t *lengths);

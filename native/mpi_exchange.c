@@ -200,11 +200,9 @@ int fst_mpi_pair(fst_mpi_group *group, fst_group_call *call, int peer) {
   if (!pair) return call->status = FST_GROUP_MEMORY;
   pair->own = call->own;
   fst_mpi_lock();
-  const int size = sizeof pair->own;
-  int code = mpi->MPI_Irecv(&pair->other, size, mpi->byte, peer, FST_MPI_TAG_PAIR, group->comm, &pair->requests[0]);
-  if (code == 0) {
-    code = mpi->MPI_Isend(&pair->own, size, mpi->byte, peer, FST_MPI_TAG_PAIR, group->comm, &pair->requests[1]);
-  }
+  const int size = sizeof pair->own, tag = fst_mpi_pair_tag(group);
+  int code = mpi->MPI_Irecv(&pair->other, size, mpi->byte, peer, tag, group->comm, &pair->requests[0]);
+  if (code == 0) code = mpi->MPI_Isend(&pair->own, size, mpi->byte, peer, tag, group->comm, &pair->requests[1]);
   if (code != 0) fst_mpi_trouble(call, "MPI_Isend", code);
   fst_mpi_unlock();
   if (code == 0) fst_mpi_wait(group, call, peer, FST_MPI_MEETING, step_pair, pair);

@@ -95,10 +95,10 @@ static int called_something_else(const fst_mpi_group *group, fst_group_call *cal
   const fst_mpi_library *mpi = fst_mpi.library;
   char status[64];
   int waiting = 0;
-  if (mpi->MPI_Iprobe(mpi->any_source, FST_MPI_TAG_PAIR, group->comm, &waiting, status) != 0 || !waiting) return 0;
+  const int tag = fst_mpi_pair_tag(group);
+  if (mpi->MPI_Iprobe(mpi->any_source, tag, group->comm, &waiting, status) != 0 || !waiting) return 0;
   fst_mpi_handle request = 0;
-  if (mpi->MPI_Irecv(&call->other, sizeof call->other, mpi->byte, mpi->any_source, FST_MPI_TAG_PAIR, group->comm,
-                     &request) != 0) {
+  if (mpi->MPI_Irecv(&call->other, sizeof call->other, mpi->byte, mpi->any_source, tag, group->comm, &request) != 0) {
     return 0;
   }
   while (fst_mpi_test(&request, call) == 0) sched_yield(); /* it is here already */

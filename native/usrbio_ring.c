@@ -133,9 +133,9 @@ int fst_usrbio_start(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_u
     if (asked > 0) transfer->started += io->length;
     else io->transfer = NULL;
   }
+  /* After a failure too: what has been prepared would never come to its end. */
+  int status = ring->in_flight > before ? ring->library->submit_ios(&ring->ior) : 0;
   if (asked < 0) return -1;
-  if (ring->in_flight == before) return 0;
-  int status = ring->library->submit_ios(&ring->ior);
   if (status < 0) return fail(failure, FST_FAILURE_SYSTEM, -status, transfer->offset, transfer->length, 0);
   return 0;
 }
@@ -229,6 +229,7 @@ int fst_usrbio_finish(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_
   ring->moved = now();
   while (status == 0 && transfer->landed < transfer->length) status = turn(ring, transfer, other, stop, failure);
   if (status == 0) return 0;
+  if (failure->error == ETIMEDOUT && ring->in_flight > 0) ring->is_broken = 1; /* it has been waited for long enough */
   fst_usrbio_drain(ring);
   return -1;
 }

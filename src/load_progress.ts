@@ -57,6 +57,7 @@ export class LoadProgress {
     this.#bytes += bytes;
     this.#tally.tensors += tensors;
     this.#tally.bytes += bytes;
+    if (this.#bytes === this.#total.bytes) return; // told at the end
     if (performance.now() - this.#toldAt >= INTERVAL) this.#tell();
   }
 

@@ -33,7 +33,7 @@ export interface TensorSummary {
   readonly path: string;
 }
 
-/** What iterating a lazy model holds in memory at most, in file bytes. */
+/** What iterating a lazy model holds in memory at most, in bytes. */
 const LAZY_ITERATION_BYTES = 256 * 2 ** 20;
 
 /**

@@ -62,5 +62,7 @@ export async function openFiles(
   }
   signal?.throwIfAborted();
   const source = await findSource();
-  return await openCatalog(source, await resolveInputs(files, group, naming), signal, list);
+  const catalog = await openCatalog(source, await resolveInputs(files, group, naming), signal, list);
+  const notes = shardPlan?.notesOn(catalog.tensors.keys()) ?? [];
+  return { ...catalog, notes: [...catalog.notes, ...notes] };
 }

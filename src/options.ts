@@ -1,7 +1,7 @@
 /**
  * The options of a load: their meaning, their defaults and their limits.
  */
-import type { GdsOption } from "./device/cuda.ts";
+import type { GdsOption } from "./device/cuda_run.ts";
 import { isCudaName } from "./device/cuda_name.ts";
 import { PinnedPool } from "./device/pinned_pool.ts";
 import { checkDevice, type DeviceOption } from "./device/select.ts";

@@ -14,7 +14,10 @@ import { streamBatches, type StreamBounds, streamShared } from "./stream.ts";
 /** Options of {@linkcode ParallelLoader}. */
 export interface ParallelLoaderOptions<D extends DeviceOption = "cpu">
   extends Omit<OpenOptions<D>, "lazy" | "names" | "group"> {
-  /** File bytes in memory at once, of all batches together; of several ranks each. Default 1 GiB. */
+  /**
+   * Bytes of tensors in memory at once, as they are after a cast, of all batches together; of several ranks each. On a
+   * GPU it is its memory that counts, and a batch's is free again once all of its handles are disposed. Default 1 GiB.
+   */
   maxBytesInFlight?: number;
   /**
    * How far reading goes ahead. -1: not at all, a batch is read when the one before has been given out. 0: one batch is

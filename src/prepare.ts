@@ -1,14 +1,20 @@
 /**
  * Getting ready before the first load.
  */
+import { checkDevice, type DeviceOption, selectDevice } from "./device/select.ts";
 import { selectEngine } from "./lanes/select.ts";
 
 /**
- * Finds the native library, or builds it, so that the first load does not have to.
+ * Finds the native library, or builds it, and wakes the device that will be loaded to, so that the first load does not
+ * have to.
  *
+ * @param device where the tensors will go. Default "cpu"
  * @returns which engine will load: "native", or "portable" where there is no library
+ * @throws {DeviceError} if this machine does not have the device
  * @throws {Error} if `FASTSAFETENSORS_LIB` names a library that cannot be used
  */
-export async function prepare(): Promise<"native" | "portable"> {
-  return (await selectEngine()).name;
+export async function prepare(device?: DeviceOption): Promise<"native" | "portable"> {
+  const engine = await selectEngine();
+  await selectDevice(checkDevice(device), engine, { gds: "off", pool: undefined, gpuBufferUsage: 0 });
+  return engine.name;
 }

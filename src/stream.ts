@@ -2,14 +2,14 @@
  * Loading in batches under a bound on memory: the next batches are read while one is given out.
  */
 import type { Load, LoadRequest } from "./load.ts";
-import { requestBytes } from "./plan/request.ts";
+import { resultBytes } from "./plan/layout.ts";
 import type { RankIteration, SharedBatch } from "./ranks/rank_iteration.ts";
 import type { Session } from "./session.ts";
 import type { Tensor } from "./tensor/tensor.ts";
 
 /** How much is loaded at once. */
 export interface StreamBounds {
-  /** File bytes that are in memory at once, of all batches together. */
+  /** Bytes of tensors that are in memory at once, as they are after a cast, of all batches together. */
   readonly bytesInFlight: number;
   /**
    * -1: a batch is read when the one before has been given out. 0: one is read while another is given out. From 1 on:
@@ -23,12 +23,12 @@ function liveBatches({ queueSize }: StreamBounds): number {
   return queueSize + 2;
 }
 
-/** Cuts requests into batches of at most `bytes` file bytes; a larger tensor is a batch of its own. */
+/** Cuts requests into batches of at most `bytes` in memory; a larger tensor is a batch of its own. */
 export function cutBatches(requests: readonly LoadRequest[], bytes: number): LoadRequest[][] {
   const batches: LoadRequest[][] = [];
   let size = 0;
   for (const request of requests) {
-    const length = requestBytes(request);
+    const length = resultBytes(request);
     if (batches.length === 0 || size + length > bytes) {
       batches.push([]);
       size = 0;

@@ -18,7 +18,7 @@ export function loadSuite(engine: EngineName): void {
   const test = testsOf(engine);
   openingTests(test);
   tensorTests(test, engine);
-  castTests(test);
+  castTests(test, engine);
   sliceTests(test);
   lifecycleTests(test, engine);
   doorTests(test);

@@ -2,20 +2,24 @@ import { assertEquals } from "@std/assert";
 
 const read = (path: string) => Deno.readTextFileSync(new URL(`../${path}`, import.meta.url));
 
+/** The names of the options that an interface declares. */
+function optionsOf(path: string, name: string): string[] {
+  const source = read(path);
+  const start = source.indexOf(`export interface ${name}`);
+  const body = source.slice(start, source.indexOf("\n}", start));
+  return [...body.matchAll(/^ {2}(\w+)\??:/gm)].map(([, option]) => option!);
+}
+
 /** The first cells of the table under a heading. */
 function firstCells(markdown: string, heading: string): string[] {
   const section = markdown.split(/^#+ /m).find((part) => part.startsWith(`${heading}\n`))!;
   return [...section.matchAll(/^\| `(\w+)`/gm)].map(([, cell]) => cell!);
 }
 
-Deno.test("README.md has every option of fastsafeOpen", () => {
-  const source = read("src/options.ts");
-  const body = source.slice(
-    source.indexOf("export interface OpenOptions"),
-    source.indexOf("\n}", source.indexOf("export interface OpenOptions")),
-  );
-  const options = [...body.matchAll(/^ {2}(\w+)\??:/gm)].map(([, name]) => name!);
-  assertEquals(firstCells(read("README.md"), "Options"), options);
+Deno.test("README.md has every option of fastsafeOpen and of saveFile", () => {
+  const readme = read("README.md");
+  assertEquals(firstCells(readme, "Options"), optionsOf("src/options.ts", "OpenOptions"));
+  assertEquals(firstCells(readme, "Saving"), optionsOf("src/save.ts", "SaveOptions"));
 });
 
 Deno.test("README.md names every task of deno.json that a user needs", () => {

@@ -16,17 +16,19 @@ export interface Command {
   run(args: Arguments): Promise<void>;
 }
 
-/**
- * Opens what the user named. Wrong values of options, which the library refuses with a TypeError or a RangeError, are
- * wrong usage of a command.
- */
+/** Opens what the user named; see {@linkcode asUsage}. */
 export async function openModel(
   inputs: readonly string[],
   options: OpenOptions = {},
 ): Promise<SafeTensorsModel> {
   if (inputs.length === 0) throw new UsageError("No file, folder or index was named");
+  return await asUsage(() => fastsafeOpen(inputs.length === 1 ? inputs[0]! : inputs, options));
+}
+
+/** Wrong values of options, which the library refuses with a TypeError or a RangeError, are wrong usage of a command. */
+export async function asUsage<T>(call: () => Promise<T>): Promise<T> {
   try {
-    return await fastsafeOpen(inputs.length === 1 ? inputs[0]! : inputs, options);
+    return await call();
   } catch (error) {
     if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
     throw new UsageError(error.message, { cause: error });

@@ -3,7 +3,8 @@
  */
 import { isDType, type LoadStats, type OpenOptions, prepare } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
-import { type Command, nameFilter, openModel, requireTensors } from "./command.ts";
+import { asUsage, type Command, nameFilter, openModel, requireTensors } from "./command.ts";
+import { loadTogether } from "./load_ranks.ts";
 import { ProgressBar } from "./progress_bar.ts";
 import { formatBytes, formatCount, formatRate, formatSeconds, printable } from "./text.ts";
 
@@ -14,22 +15,37 @@ export const load: Command = {
 
 Loads tensors into memory and shows how long it took. Names a folder, an index or any number of files.
 
-  --device D     where the tensors go: cpu, cuda, cuda:1, … (default cpu)
+  --device D     where the tensors go: cpu, cuda, cuda:1, …, webgpu (default cpu)
   --dtype T      cast floating tensors while they land: F32, F16, BF16, F64, F8_E4M3, F8_E5M2, …
   --names GLOB   only these tensors; * and ? are wildcards; may be given several times
   --gds M        GPUDirect Storage for a load to a GPU: auto, require or off (default auto)
   --threads N    lanes that read at once, 1 to 16 (default: what suits the machine)
+  --ranks        load together with the other processes of mpirun, each file read by one of them
+  --shard S      with --ranks: what each process gets, a part along a dimension (0, 1, …), or its parts by a plan, read
+                 by itself: llama, mixtral, gpt2 (default: every tensor, whole)
   --repeat N     load N times and report the median
   --json         print statistics as JSON
   --help         print this
 
-The time counts from the opening of the files to the last byte; finding or building the native library is not in it.`,
-  options: { device: "text", dtype: "text", names: "list", gds: "text", threads: "text", repeat: "text" },
+The time counts from the opening of the files to the last byte; finding or building the native library, or waking a
+GPU, is not in it.`,
+  options: {
+    device: "text",
+    dtype: "text",
+    names: "list",
+    gds: "text",
+    threads: "text",
+    ranks: "flag",
+    shard: "text",
+    repeat: "text",
+  },
 
   async run(args) {
     const repeat = args.count("repeat") ?? 1;
     const options = loadOptions(args);
-    await prepare(); // finds or builds the native library, once
+    await asUsage(() => prepare(options.device)); // finds or builds the native library, and wakes a GPU, once
+    if (args.flag("ranks")) return await loadTogether(args, options, repeat);
+    if (args.text("shard") !== undefined) throw new UsageError("--shard goes with --ranks");
     const runs: LoadStats[] = [];
     while (runs.length < repeat) runs.push(await loadOnce(args, options));
     const median = runs.toSorted((a, b) => a.seconds - b.seconds)[(repeat - 1) >> 1]!;

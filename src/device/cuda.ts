@@ -1,8 +1,7 @@
 /**
  * A CUDA GPU as a device: tensors as device pointers.
  */
-import { cudaError, findCuda, noSuchDevice, statusText } from "../../ffi/cuda.ts";
-import { closeLoad, CUDA_LANDER, type GdsReport, gdsReport, openLoad } from "../../ffi/cuda_load.ts";
+import { findCuda, noSuchDevice } from "../../ffi/cuda.ts";
 import { gatherDevice, scatterDevice, writeDevice } from "../../ffi/cuda_tensor.ts";
 import { openLibrary } from "../../ffi/library.ts";
 import type { Shim } from "../../ffi/symbols.ts";
@@ -11,38 +10,19 @@ import { joinLayout } from "../format/join.ts";
 import type { SliceLayout, SliceSource } from "../format/slices.ts";
 import { tensorBytes } from "../format/tensor_size.ts";
 import type { RunReport } from "../lanes/engine.ts";
-import { runNativeLanes } from "../lanes/native_lanes.ts";
-import { PAGE } from "../plan/layout.ts";
-import { type LoadPlan, planLoad, segmentBytes } from "../plan/plan.ts";
+import { planLoad } from "../plan/plan.ts";
 import { Readiness } from "../plan/readiness.ts";
 import type { TensorRequest } from "../plan/request.ts";
 import type { NativeFile } from "../source/native_file.ts";
 import { type CudaTensor, fillTensor, newCudaTensor, useCudaTensor } from "../tensor/cuda_tensor.ts";
 import type { HostTensor } from "../tensor/host_tensor.ts";
 import { CudaMemory } from "./cuda_memory.ts";
+import { CudaRun, type CudaSettings } from "./cuda_run.ts";
 import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "./device.ts";
-import { giveBackTo, PinnedPool, type PinnedSlab, takeFrom } from "./pinned_pool.ts";
 import { Retirement } from "./retirement.ts";
-
-/** Whether GPUDirect Storage is used: where it is there, or else an error, or never. */
-export type GdsOption = "auto" | "require" | "off";
-
-/** How a CUDA device loads. */
-export interface CudaSettings {
-  /** Whether GPUDirect Storage is used. */
-  readonly gds: GdsOption;
-  /** Where staging memory comes from; undefined: pinned for each load. */
-  readonly pool: PinnedPool | undefined;
-}
 
 /** The alignment of every tensor in bytes: what vector loads of any width ask for. */
 const ALIGNMENT = 16;
-
-/** Slots of staging memory that each lane has. */
-const SLOTS = 2;
-
-/** Lanes that a load is given staging memory for, where the user does not say. */
-const MOST_LANES = 16;
 
 /** Tensors as device pointers. */
 export class CudaDevice implements Device<CudaTensor, NativeFile> {
@@ -98,8 +78,8 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
     const readiness = new Readiness(plan);
     let finished: Promise<RunReport>;
     try {
-      const equipment = await this.#equip(plan, files.length, settings);
-      finished = this.#run(plan, files, memories, equipment, readiness, settings);
+      const run = await CudaRun.prepare(this.#shim, this.#index, this.#settings, plan, files, settings);
+      finished = run.start(memories, readiness);
     } catch (error) {
       for (const memory of memories) memory.drop();
       throw error;
@@ -223,100 +203,4 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
     };
     return await fillTensor(this.#shim, this.#index, { name, dtype, shape, byteLength }, action, fill);
   }
-
-  /** Staging memory, and what the lanes share. */
-  async #equip(plan: LoadPlan, files: number, settings: LoadSettings): Promise<Equipment> {
-    const pool = this.#settings.pool ?? new PinnedPool({ maxBytes: 0 });
-    const stagingBytes = stagingFor(plan, settings);
-    const slab = await takeFrom(pool, this.#shim, this.#index, stagingBytes);
-    try {
-      const { load, gdsReason } = await openLoad(this.#shim, {
-        device: this.#index,
-        files,
-        pinned: slab.address,
-        pinnedBytes: stagingBytes,
-        gds: this.#settings.gds,
-        casts: plan.segments.some(({ from, to }) => from !== to),
-      });
-      return { pool, slab, stagingBytes, load, gdsReason };
-    } catch (error) {
-      await giveBackTo(pool, slab);
-      throw error;
-    }
-  }
-
-  /** Runs the lanes, and gives the equipment back when none of them is running any more. */
-  async #run(
-    plan: LoadPlan,
-    files: readonly NativeFile[],
-    memories: readonly CudaMemory[],
-    equipment: Equipment,
-    readiness: Readiness,
-    settings: LoadSettings,
-  ): Promise<RunReport> {
-    const { load, gdsReason } = equipment;
-    let result: RunReport;
-    try {
-      const report = await runNativeLanes(this.#shim, {
-        ...settings,
-        plan,
-        files,
-        readiness,
-        stagingBytes: equipment.stagingBytes,
-        addresses: memories.map(({ address }) => Number(address)), // below 2^53 on every device
-        keep: [],
-        lander: {
-          kind: CUDA_LANDER,
-          context: load,
-          slots: SLOTS,
-          error: (action, status) => cudaError(this.#shim, action, status),
-        },
-      });
-      result = this.#report(report, plan, gdsReport(this.#shim, load), gdsReason);
-    } catch (error) {
-      await this.#unequip(equipment).catch(() => {}); // a device that has failed refuses this too
-      throw error;
-    }
-    await this.#unequip(equipment);
-    return result;
-  }
-
-  /** Gives back what {@linkcode #equip} took; no lane may be running. */
-  async #unequip({ pool, slab, load }: Equipment): Promise<void> {
-    await closeLoad(this.#shim, load).finally(() => giveBackTo(pool, slab));
-  }
-
-  /** What the lanes say, and what cuFile did. */
-  #report(report: RunReport, plan: LoadPlan, gds: GdsReport, reason: string): RunReport {
-    const notes = [...report.notes];
-    if (gds.mode === "off") {
-      if (this.#settings.gds !== "off") notes.push(`GPUDirect Storage is not used: ${reason}`);
-      return { ...report, notes };
-    }
-    if (reason) notes.push(reason);
-    if (gds.failure !== 0) {
-      const why = statusText(this.#shim, gds.failure);
-      notes.push(`GPUDirect Storage was given up after ${gds.bytes} bytes, the host read the rest: ${why}`);
-    } else if (gds.bytes === 0 && plan.bytes > 0) {
-      notes.push("GPUDirect Storage is not used: the page cache had the files");
-    }
-    return { ...report, path: gds.bytes * 2 > plan.bytes ? gds.mode : report.path, notes };
-  }
-}
-
-/** What a load has besides the memory of its tensors. */
-interface Equipment {
-  readonly pool: PinnedPool;
-  readonly slab: PinnedSlab;
-  readonly stagingBytes: number;
-  readonly load: bigint;
-  readonly gdsReason: string;
-}
-
-/** Bytes of staging memory that a load can make use of, at most what it may have. */
-function stagingFor(plan: LoadPlan, settings: LoadSettings): number {
-  const lanes = Math.max(1, Math.min(settings.maxThreads ?? MOST_LANES, plan.segments.length));
-  const largest = plan.segments.reduce((most, segment) => Math.max(most, segmentBytes(segment)), 0);
-  const slot = Math.min(settings.blockBytes, Math.ceil(largest / PAGE) * PAGE) + 2 * PAGE;
-  return Math.min(settings.stagingBytes, SLOTS * lanes * Math.max(slot, 4 * PAGE));
 }

@@ -8,8 +8,9 @@ import type { HostTensor } from "../tensor/host_tensor.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { WebGpuTensor } from "../tensor/webgpu_tensor.ts";
 import { CpuDevice } from "./cpu.ts";
-import { CudaDevice, type CudaSettings } from "./cuda.ts";
+import { CudaDevice } from "./cuda.ts";
 import { cudaIndex, type CudaName, isCudaName } from "./cuda_name.ts";
+import type { CudaSettings } from "./cuda_run.ts";
 import type { Device } from "./device.ts";
 import { WebGpuDevice, type WebGpuSettings } from "./webgpu.ts";
 

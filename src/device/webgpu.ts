@@ -9,6 +9,7 @@ import type { SliceLayout, SliceSource } from "../format/slices.ts";
 import { tensorBytes } from "../format/tensor_size.ts";
 import type { Engine } from "../lanes/engine.ts";
 import { Turn } from "../lanes/turn.ts";
+import { resultBytes } from "../plan/layout.ts";
 import { planLoad } from "../plan/plan.ts";
 import { Readiness } from "../plan/readiness.ts";
 import type { TensorRequest } from "../plan/request.ts";
@@ -18,11 +19,11 @@ import { holdWebGpuTensor, newWebGpuTensor, type WebGpuTensor } from "../tensor/
 import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "./device.ts";
 import { exposeHost } from "./host_exchange.ts";
 import { Retirement } from "./retirement.ts";
-import { cutChunks } from "./webgpu/chunks.ts";
+import { divideStaging } from "./webgpu/chunk_reader.ts";
 import { Gpu } from "./webgpu/gpu.ts";
 import { GpuMemory } from "./webgpu/memory.ts";
 import { checkSize, joinTensors, sliceTensor, writeTensor } from "./webgpu/operations.ts";
-import { divideStaging, runUpload } from "./webgpu/upload.ts";
+import { runUpload } from "./webgpu/upload.ts";
 
 /** How a WebGPU device loads. */
 export interface WebGpuSettings {
@@ -69,21 +70,16 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
   ): Promise<DeviceLoad<WebGpuTensor>> {
     const turn = new Turn();
     const gpu = this.#gpu;
+    for (const request of requests) { // before there is a plan, which for a huge tensor is huge itself
+      const { name } = request;
+      checkSize(gpu, { name, byteLength: resultBytes(request) }, `load tensor "${name}" to the GPU`);
+    }
     const staging = divideStaging(settings);
     const plan = planLoad(requests, {
       blockBytes: staging.blockBytes,
       alignment: gpu.alignment,
       maxAllocationBytes: Math.min(gpu.maxBufferBytes, SHARED_BUFFER),
     });
-    for (const [index, { name }] of plan.requests.entries()) {
-      checkSize(
-        gpu,
-        { name, byteLength: plan.placements[index]!.byteLength },
-        `load tensor "${name}" to the GPU`,
-      );
-    }
-    await turn.pause();
-    const chunks = cutChunks(plan, staging.chunkBytes, gpu.alignment);
     await turn.pause();
     const memories = await GpuMemory.allocate(gpu, plan.allocations, "load", this.#usage);
     const readiness = new Readiness(plan);
@@ -93,8 +89,17 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
       if (held.delete(memory)) memory.drop();
     };
     const release = () => memories.forEach(drop);
-    const job = { gpu, engine: this.#engine, plan, chunks, files, memories, readiness, settings, staging };
-    const finished = runUpload(job);
+    const finished = runUpload({
+      gpu,
+      engine: this.#engine,
+      plan,
+      alignment: gpu.alignment,
+      files,
+      memories,
+      readiness,
+      settings,
+      staging,
+    });
     // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
     finished.catch((error) => {
       readiness.fail(error);

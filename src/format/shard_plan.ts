@@ -44,6 +44,13 @@ export class ShardRules {
     });
   }
 
+  /** What a user should know of a plan that fits none of the tensors that it is for. */
+  notesOn(names: Iterable<string>): string[] {
+    if (this.#rules.length === 0) return [];
+    for (const name of names) if (this.#find(name)) return [];
+    return ["The shard plan fits none of the tensors: every rank has all of them whole"];
+  }
+
   /** How a tensor is cut; null if it is not. */
   ruleOf(name: string): ShardRule {
     return this.#find(name)?.[2] ?? null;

@@ -168,6 +168,9 @@ function defaultThreads(direct: boolean, cachedThreads = Math.max(4, navigator.h
   return Math.min(16, direct ? Math.max(8, navigator.hardwareConcurrency) : cachedThreads);
 }
 
+/** Bytes of a GPU's page: what its slots of staging memory, and the windows that lie like them, begin at. */
+const GPU_PAGE = 64 * 1024;
+
 /** The least staging memory that lanes can work with. */
 const LEAST_STAGING = 4 * PAGE;
 
@@ -186,7 +189,7 @@ async function planMemory(job: NativeJob, lanes: number): Promise<PlanMemory> {
   const memory = new PlanMemory(
     job.files.map((file) => file.planFile),
     plan.segments.length,
-    Math.floor(staging / PAGE) * PAGE,
+    staging - staging % (lander && staging >= 2 * GPU_PAGE ? GPU_PAGE : PAGE),
   );
   if (lander) memory.setLander(lander.kind, lander.context);
   const turn = new Turn();

@@ -4,7 +4,7 @@
 import type { Device, ExposedBytes, IncomingTensor } from "../device/device.ts";
 import type { GroupBuffer, ProcessGroup } from "../group/process_group.ts";
 import type { LoadRequest } from "../load.ts";
-import { requestBytes } from "../plan/request.ts";
+import { resultBytes } from "../plan/layout.ts";
 import type { Session } from "../session.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type Held, RankQueue } from "./queue.ts";
@@ -212,9 +212,9 @@ export function cutOperations(wanted: readonly WantedTensor[]): WantedTensor[][]
   return operations;
 }
 
-/** File bytes of a tensor, which every rank knows. */
+/** Bytes of a tensor as it is handed out, which every rank knows. */
 export function requestLength({ request }: SharedRequest): number {
-  return requestBytes(request);
+  return resultBytes(request);
 }
 
 /** One tensor of an operation, on this rank. */

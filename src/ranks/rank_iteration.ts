@@ -62,13 +62,18 @@ export class RankIteration<T extends Tensor> {
   async *run(batches: AsyncIterable<SharedBatch<T>>): AsyncGenerator<[string, T], void, void> {
     let tooEarly: string | null = "it ended the iteration early";
     let isTold = false; // whether the others know how this ends
+    let taken = () => {}; // what to do once every rank has taken the tensors of an operation
     try {
       for await (const { wanted, supply } of batches) {
         for (const operation of cutOperations(wanted)) {
           isTold = true;
           const label = `next tensors, from "${operation[0]!.request.name}"`;
-          const tensors = await this.#exchange.take(label, operation, supply);
+          const tensors = await this.#exchange.take(label, operation, {
+            ...supply,
+            handedOut: () => taken(),
+          });
           isTold = false;
+          taken = () => supply.handedOut?.(operation);
           yield* giveOut(operation, tensors);
         }
       }
@@ -77,7 +82,7 @@ export class RankIteration<T extends Tensor> {
       tooEarly = error instanceof Error ? error.message : String(error);
       throw error;
     } finally {
-      if (!isTold) await this.#exchange.end("end of the iteration", tooEarly).catch(() => {});
+      if (!isTold) await this.#exchange.end("end of the iteration", tooEarly).then(taken, () => {});
     }
   }
 }

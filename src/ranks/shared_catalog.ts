@@ -57,7 +57,7 @@ export async function openShared<F extends SourceFile>(
       return { own, inputs };
     },
     move: async ({ own, inputs }) => {
-      const told = await group.allGather(tell(own, inputs) as unknown as Json, "headers");
+      const told = await group.allGather(tell(group.rank, own, inputs) as unknown as Json, "headers");
       return { own, inputs, told: told as unknown as Told[] };
     },
   });
@@ -75,7 +75,7 @@ export function closeFiles({ files }: Catalog): void {
   for (const file of files) file.close();
 }
 
-function tell(own: Catalog, { byRank, indexPath, lists }: DealtInputs): Told {
+function tell(rank: number, own: Catalog, { byRank, indexPath, lists }: DealtInputs): Told {
   const files = own.files.map(({ path }) => {
     return { path, metadata: [...own.metadata.get(path)!], tensors: [] as ToldTensor[] };
   });
@@ -83,10 +83,11 @@ function tell(own: Catalog, { byRank, indexPath, lists }: DealtInputs): Told {
     const code = DTYPES.indexOf(dtype);
     files[file]!.tensors.push([name, code, [...shape], fileOffset, byteLength, aliasOf ?? null]);
   }
-  return { byRank, index: indexPath, lists: [...lists].map(([rank, paths]) => [rank, [...paths]]), files };
+  const told = new Map([[rank, []], ...lists]); // a rank without files says so
+  return { byRank, index: indexPath, lists: [...told].map(([rank, paths]) => [rank, [...paths]]), files };
 }
 
-/** What each rank says of another must be what that one says of itself. */
+/** Whatever two ranks say of the files of a third must be the same; if not, that is put down to the later of the two. */
 function compareTold(told: readonly Told[]): void {
   const lists = told.map(({ lists }) => new Map(lists));
   for (const [rank, { byRank, index }] of told.entries()) {
@@ -94,21 +95,19 @@ function compareTold(told: readonly Told[]): void {
       throw disagreement(rank, `rank ${rank} and rank 0 were not both given files by rank`);
     }
     if (index !== told[0]!.index) {
-      throw disagreement(
-        rank,
-        `rank ${rank} has read the index ${quote(index)}, rank 0 ${quote(told[0]!.index)}`,
-      );
+      const [said, other] = [quote(index), quote(told[0]!.index)];
+      throw disagreement(rank, `rank ${rank} has read the index ${said}, rank 0 ${other}`);
     }
-    for (const [other, paths] of lists[rank]!) {
-      const own = lists[other]!.get(other) ?? [];
-      const at = Array.from({ length: Math.max(own.length, paths.length) }).findIndex((_, i) =>
-        own[i] !== paths[i]
-      );
+    for (const [reader, paths] of lists[rank]!) {
+      const other = lists.findIndex((list) => list.has(reader));
+      const others = lists[other]!.get(reader)!;
+      const length = Math.max(paths.length, others.length);
+      const at = Array.from({ length }).findIndex((_, file) => paths[file] !== others[file]);
       if (at < 0) continue;
-      const [said, is] = [quote(paths[at]), quote(own[at])];
+      const [said, is] = [quote(paths[at]), quote(others[at])];
       throw disagreement(
         rank,
-        `file ${at + 1} of rank ${other} is ${said} for rank ${rank}, and ${is} for itself`,
+        `file ${at + 1} of rank ${reader} is ${said} for rank ${rank}, and ${is} for rank ${other}`,
       );
     }
   }

@@ -81,8 +81,7 @@ export class OutputStream {
    */
   async put(place: Place, bytes: Uint8Array<ArrayBuffer>, done: () => void = () => {}): Promise<void> {
     const { byteLength } = bytes;
-    // Resizable memory cannot be lent to another thread.
-    if (byteLength < SMALL || bytes.buffer.resizable) {
+    if (byteLength < SMALL || isResizable(bytes.buffer)) {
       await this.#gather(place, bytes);
       return done();
     }
@@ -178,6 +177,11 @@ export class OutputStream {
     if (this.#failure) throw this.#failure.error;
     this.#options.signal?.throwIfAborted();
   }
+}
+
+/** Whether memory may change its size: then it cannot be lent to another thread. */
+function isResizable(buffer: { readonly resizable?: boolean; readonly growable?: boolean }): boolean {
+  return buffer.resizable || buffer.growable || false;
 }
 
 /** Throws if bytes of a tensor are gone: whoever asked for them to be saved has transferred their buffer. */

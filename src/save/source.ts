@@ -39,6 +39,8 @@ export interface TensorShape {
   readonly dtype: DType;
   /** Elements along each dimension. */
   readonly shape: readonly number[];
+  /** The name of another that is the same tensor: that one is written, and this one stands in the metadata. */
+  readonly aliasOf?: string;
 }
 
 /** An opened model: it knows its shapes, and streams its tensors. */
@@ -99,12 +101,14 @@ export function saveSource(
     throw new TypeError(`Cannot save: tensors must be a record, a map or an iterable, got ${typeof input}`);
   }
   if (shapes === undefined && !(Symbol.asyncIterator in input)) return listed(pairsOf(input), dtype);
-  const known = shapes ?? modelShapes(input as AsyncIterable<unknown>);
-  const items = collect([...known].map((shape) => itemOf(shape, dtype)));
+  const known = [...shapes ?? modelShapes(input as AsyncIterable<unknown>)];
+  const items = collect(known.map((shape) => itemOf(shape, dtype)));
+  const aliases = announcedAliases(known);
+  for (const name of aliases.keys()) items.delete(name);
   const pairs = Symbol.asyncIterator in input ? input : pairsOf(input);
   return {
     items,
-    aliases: new Map(),
+    aliases,
     handsOver: shapes === undefined,
     async *stream() {
       yield* pairs;
@@ -186,6 +190,22 @@ function collect(items: readonly Item[]): Map<string, Item> {
     byName.set(name, item);
   }
   return byName;
+}
+
+/** The aliases among what has been announced; what each stands for must be a tensor of its own. */
+function announcedAliases(shapes: readonly TensorShape[]): Map<string, string> {
+  const own = new Set(shapes.filter(({ aliasOf }) => aliasOf === undefined).map(({ name }) => name));
+  const aliases = new Map<string, string>();
+  for (const { name, aliasOf } of shapes) {
+    if (aliasOf === undefined) continue;
+    if (!own.has(aliasOf)) {
+      const message =
+        `Cannot save tensor "${name}": it is announced as the same as "${aliasOf}", which is none`;
+      throw new SafeTensorsError("TensorNotFound", message, { tensor: name });
+    }
+    aliases.set(name, aliasOf);
+  }
+  return aliases;
 }
 
 /** Tensors that are the same elements of the same memory: the first name is kept, the others point to it. */

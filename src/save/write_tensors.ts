@@ -38,23 +38,21 @@ export async function writeTensors(source: SaveSource, destination: Destination)
   }
   const missing = new Set(places.keys());
   for await (const [name, tensor] of interruptible(source.stream([...missing]), signal)) {
-    const item = source.items.get(name);
-    if (!item) throw refusal("TensorNotFound", name, "was not announced");
-    if (!missing.delete(name)) throw refusal("DuplicateName", name, "came twice");
     try {
+      if (source.aliases.has(name)) continue;
+      const item = source.items.get(name);
+      if (!item) throw refusal("TensorNotFound", name, "was not announced");
+      if (!missing.delete(name)) throw refusal("DuplicateName", name, "came twice");
       await writeTensor(item, tensor, places.get(name)!, destination);
+      progress.tensors++;
     } finally {
       if (source.handsOver) (tensor as Partial<Disposable>)[Symbol.dispose]?.();
     }
-    progress.tensors++;
   }
   const [first] = missing;
   if (first !== undefined) {
-    throw refusal(
-      "TensorNotFound",
-      first,
-      `was announced and did not come, nor did ${missing.size - 1} others`,
-    );
+    const others = missing.size > 1 ? `, nor did ${missing.size - 1} more` : "";
+    throw refusal("TensorNotFound", first, `was announced and did not come${others}`);
   }
   await stream.finish();
 }
@@ -108,7 +106,7 @@ async function* interruptible<T>(
       isAsked = true;
       const next = await new Promise<IteratorResult<T>>((resolve, reject) => {
         interrupt = reject;
-        iterator.next().then(resolve, reject);
+        Promise.resolve(iterator.next()).then(resolve, reject);
       });
       isAsked = false;
       if (next.done) return;

@@ -16,7 +16,7 @@ import {
   USRBIO_READER,
   usrbioHints,
 } from "../../ffi/usrbio.ts";
-import { no3fs, openUsrbio } from "../usrbio/backend.ts";
+import { libraryMissing, no3fs, openUsrbio } from "../usrbio/backend.ts";
 import { type LaneReader, type NativeFile, NativeFileSource, readError } from "./native_file.ts";
 import type { Source } from "./source.ts";
 
@@ -37,9 +37,11 @@ class Mount implements LaneReader {
     this.#leave = leave;
   }
 
-  /** 0, or the system's error number. */
+  /** Takes a file on; 0, or the system's error number. */
   async register(fd: number): Promise<number> {
-    return await registerFile(this.#shim, this.#library, fd);
+    const errno = await registerFile(this.#shim, this.#library, fd);
+    if (errno !== 0) this.#leave();
+    return errno;
   }
 
   release(fd: number): void {
@@ -105,7 +107,7 @@ export class UsrbioFileSource implements Source<NativeFile> {
     if (!this.#options.required && !hints.named && !hints.mounted) return null;
     const library = await openUsrbio(this.#shim);
     if (library.handle === null) {
-      return this.#refuse(`there is no library of it that can be used: ${library.reason}`);
+      return this.#refuse(libraryMissing(library.reason));
     }
     if (!await isOn3fs(this.#shim, library.handle, fd)) return this.#pass(file, "it is not on 3FS");
     const mountPoint = await this.#mountPointOf(library.handle, file.path);
@@ -118,7 +120,6 @@ export class UsrbioFileSource implements Source<NativeFile> {
     if (!mount) return null;
     const errno = await mount.register(fd);
     if (errno === 0) return mount;
-    mount.release(fd);
     return this.#refuse(`registering "${file.path}" failed: ${systemErrorText(errno)}`, errno);
   }
 

@@ -83,7 +83,7 @@ export function exportCuda(
 /**
  * A DLPack tensor over JavaScript memory, which is kept alive until its deleter is called.
  *
- * @throws {TypeError} if DLPack does not know the dtype
+ * @throws {TypeError} if DLPack does not know the dtype, or the buffer was transferred
  * @throws {DeviceError} if the native library is not to be had
  */
 export async function exportHost(
@@ -98,6 +98,9 @@ export async function exportHost(
     throw new DeviceError(message, { library: "fastsafetensors" });
   }
   const { bytes, shape } = tensor;
+  if (bytes.buffer.detached) {
+    throw new TypeError(`Cannot give tensor "${tensor.name}" by DLPack: its buffer was transferred`);
+  }
   const data = bytes.byteLength > 0 ? BigInt(library.shim.fst_address(bytes)) : 0n;
   const source = { ...type, data, deviceType: CPU, device: 0, block: 0n, shape };
   const made = newDLPack(library.shim, source, options.versioned ?? false);

@@ -142,8 +142,8 @@ export class WebGpuTensor implements Tensor, Disposable {
    * handle of its own, to be disposed like this one; where nothing changes it shares the buffer.
    *
    * @throws {SafeTensorsError} "UnsupportedCast" if there is no such cast
-   * @throws {OutOfMemoryError} if the device has no memory for it
-   * @throws {DeviceError} if the device refuses, was lost, or has no buffer that is large enough
+   * @throws {OutOfMemoryError} if the device has no memory for it, or no buffer that is large enough
+   * @throws {DeviceError} if the device refuses, or was lost
    * @throws {UseAfterCloseError} if it was disposed
    */
   async to(options: { dtype: DType }): Promise<WebGpuTensor> {

@@ -65,6 +65,11 @@ export async function needShim(): Promise<Shim> {
   throw no3fs(`the native library is not to be had: ${state.reason}`);
 }
 
+/** Why 3FS' library cannot be used. */
+export function libraryMissing(reason: string): string {
+  return `there is no library of it that can be used: ${reason}`;
+}
+
 /** The error of a demand for 3FS that cannot be met. */
 export function no3fs(reason: string, code = 0): DeviceError {
   return new DeviceError(`Cannot read through 3FS: ${reason}`, { library: "hf3fs", code });

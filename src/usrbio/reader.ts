@@ -6,7 +6,15 @@ import { mountPointOf } from "../../ffi/usrbio.ts";
 import { DeviceError } from "../errors.ts";
 import { NativeFileSource, readError } from "../source/native_file.ts";
 import { UsrbioFileSource } from "../source/usrbio_file.ts";
-import { type Backend, checkBackend, needShim, openUsrbio, requestedBackend } from "./backend.ts";
+import {
+  type Backend,
+  checkBackend,
+  libraryMissing,
+  needShim,
+  no3fs,
+  openUsrbio,
+  requestedBackend,
+} from "./backend.ts";
 import { checkUsrbioOptions, ringOptions, type UsrbioOptions } from "./options.ts";
 import { type RangeReader, SourceReader } from "./range_reader.ts";
 
@@ -50,6 +58,10 @@ export async function createReader(options: ReaderOptions = {}): Promise<RangeRe
   const backend = asked === "auto" ? await getBackend() : asked;
   if (backend !== "usrbio") return new SourceReader(shim, backend, new NativeFileSource(shim), rings);
   const required = asked === "usrbio";
+  if (required) {
+    const library = await openUsrbio(shim);
+    if (library.handle === null) throw no3fs(libraryMissing(library.reason));
+  }
   const source = new UsrbioFileSource(shim, { required, rings, lanes: 1, mountPoint: checked.mountPoint });
   return new SourceReader(shim, backend, source, rings);
 }

@@ -91,7 +91,7 @@ async function collected(kept = 0): Promise<void> {
   }
 }
 
-suite("DLPack", "native", machine.missing, () => {
+suite("DLPack", "native", machine.shim ? null : machine.missing, () => {
   Deno.test("HostTensor.toDLPack() describes the tensor, whichever dtype", async () => {
     for (const dtype of DTYPES) {
       const shape = [3, 8, 2];
@@ -135,6 +135,17 @@ suite("DLPack", "native", machine.missing, () => {
       free(address, false);
     }
     await collected();
+  });
+
+  Deno.test("HostTensor.toDLPack() refuses a buffer that was transferred", async () => {
+    const bytes = new Uint8Array(8);
+    bytes.buffer.transfer();
+    const tensor = new HostTensor("x", "U8", [8], bytes);
+    await assertRejects(
+      () => tensor.toDLPack(),
+      TypeError,
+      'tensor "x" by DLPack: its buffer was transferred',
+    );
   });
 
   Deno.test("HostTensor.toDLPack() keeps the memory for as long as the consumer has it", async () => {

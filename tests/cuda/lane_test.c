@@ -3,14 +3,10 @@
  * ends the plan with its code, and nothing is left behind. Link with libfst_sim_cuda.so; FST_SIM_KERNELS names the
  * kernels' host build.
  */
-#define _GNU_SOURCE /* dladdr */
-#include <dlfcn.h>
+#include "cuda_support.h"
 
-#include "../sim/cuda/sim.h"
 #include "cast.h"
 #include "cuda_load.h"
-#include "dlpack.h"
-#include "plan_support.h"
 
 #define FILE_BYTES (3u << 20)
 
@@ -18,24 +14,6 @@ static noise_file file;
 
 static void set_faults(const char *faults) {
   CHECK(fst_fault_set(faults) == 0, "faults \"%s\" are not understood", faults);
-}
-
-/* Sets FST_SIM_… and friends, and has the stand-ins read them again. */
-static void set_sim(const char *name, const char *value) {
-  if (value) setenv(name, value, 1);
-  else unsetenv(name);
-  fst_sim_reset();
-}
-
-/* Nothing is held but what is kept between loads on purpose, and nothing was done that CUDA would not have borne. */
-static void check_clean(const char *where) {
-  CHECK(fst_cuda_shutdown() == 0, "shutting down failed (%s)", where);
-  CHECK(fst_sim_live_total() == 0, "%llu objects are left (%s)", (unsigned long long)fst_sim_live_total(), where);
-  if (fst_sim_violations() == 0) return;
-  static char text[65536];
-  fst_sim_report(text, sizeof text);
-  CHECK(0, "%s: %s", where, text);
-  fst_sim_reset();
 }
 
 static unsigned element_bytes(uint32_t dtype) {
@@ -81,13 +59,6 @@ typedef struct load_result {
   fst_cuda_load_report report;
   uint64_t landed, buffered, direct;
 } load_result;
-
-static fst_cuda_allocation allocate(int32_t device, uint64_t bytes) {
-  fst_cuda_allocation memory = {.bytes = bytes};
-  uint64_t free_bytes;
-  require(fst_cuda_allocate(device, &memory, 1, &free_bytes) == 0, "fst_cuda_allocate");
-  return memory;
-}
 
 /* Whether what has landed is what is in the file; the destinations are dense, 16 bytes apart at least. */
 static void check_landed(const fst_plan *plan, const fst_segment *segments, uint32_t count, const char *name) {
@@ -350,203 +321,13 @@ static void test_cancel_with_copies_in_flight(void) {
   check_clean("cancelled");
 }
 
-/* ---- Compatibility mode, and what there is ---- */
-
-static enum fst_gds_mode mode_of(uint32_t wish, int32_t *status) {
-  uint64_t pinned;
-  require(fst_cuda_pin(0, 65536, &pinned) == 0, "fst_cuda_pin");
-  fst_cuda_load_options options = {0, 1, pinned, 65536, wish, 0};
-  fst_cuda_load *load = NULL;
-  fst_cuda_load_report report = {0};
-  char message[512];
-  *status = fst_cuda_load_open(&options, &load, message, sizeof message);
-  if (load) {
-    fst_cuda_load_report_of(load, &report);
-    fst_cuda_load_close(load);
-  }
-  if (report.gds != FST_GDS_REAL) CHECK(*message, "no reason is given");
-  fst_cuda_unpin(0, pinned, 65536);
-  check_clean("modes of cuFile");
-  return (enum fst_gds_mode)report.gds;
-}
-
-static void test_modes_of_cufile(void) {
-  int32_t status;
-  CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_REAL && status == 0, "nvidia-fs is there");
-  set_sim("FST_SIM_GDS", "compat"); /* cuFile would copy, and is told not to */
-  CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_OFF && status == 0, "compatibility mode was taken");
-  CHECK(mode_of(FST_GDS_REQUIRE, &status) == FST_GDS_OFF && status == 5033, "status %d", status);
-  setenv("CUFILE_FORCE_COMPAT_MODE", "true", 1);
-  CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_COMPAT && status == 0, "compatibility mode was not called by its name");
-  CHECK(mode_of(FST_GDS_REQUIRE, &status) == FST_GDS_OFF && status == -ENOTSUP, "status %d", status);
-  unsetenv("CUFILE_FORCE_COMPAT_MODE");
-  set_sim("FST_SIM_GDS", "real");
-  setenv("FASTSAFETENSORS_NVFS_PROC", "/nowhere/version", 1);
-  uint64_t opened = 0;
-  CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_OFF && status == 0, "the driver was opened in vain");
-  CHECK(mode_of(FST_GDS_REQUIRE, &status) == FST_GDS_REAL && status == 0, "P2PDMA was not tried: status %d", status);
-  opened = fst_sim_live_cufile_driver();
-  CHECK(opened == 0, "the driver is still open");
-  setenv("FASTSAFETENSORS_NVFS_PROC", "/proc/self/stat", 1);
-  set_sim("FST_SIM_GDS", NULL);
-}
-
-static void test_no_device(void) {
-  fst_cuda_info info;
-  char message[512], name[64], text[256];
-  CHECK(fst_cuda_find(&info, message, sizeof message) == 0 && info.devices == 2 && info.driver_version == 12040,
-        "%d devices", info.devices);
-  CHECK(strstr(message, "libfst_sim_cuda.so") != NULL, "the library is \"%s\"", message);
-  set_sim("FST_SIM_DEVICES", "0");
-  CHECK(fst_cuda_find(&info, message, sizeof message) == 0 && info.devices == 0 && info.count_status == 100,
-        "status %d", info.count_status);
-  set_sim("FST_SIM_DEVICES", NULL);
-  set_sim("FST_SIM_DRIVER", "old");
-  CHECK(fst_cuda_find(&info, message, sizeof message) == 0 && info.count_status == 35, "status %d", info.count_status);
-  set_sim("FST_SIM_DRIVER", NULL);
-  fst_cuda_error(2, name, text, sizeof name);
-  CHECK(strcmp(name, "cudaErrorMemoryAllocation") == 0, "2 is called \"%s\"", name);
-  fst_cuda_error(FST_CUDA_DRIVER + 222, name, text, sizeof name);
-  CHECK(strcmp(name, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION") == 0, "222 is called \"%s\"", name);
-  fst_cuda_error(5027, name, text, sizeof name);
-  CHECK(strcmp(name, "CU_FILE_HANDLE_NOT_REGISTERED") == 0, "5027 is called \"%s\"", name);
-  fst_cuda_device_info device;
-  CHECK(fst_cuda_device(1, &device) == 0 && device.capability_major == 8 && strcmp(device.pci_bus, "0000:02:00.0") == 0,
-        "device 1 is at \"%s\"", device.pci_bus);
-  CHECK(fst_cuda_device(2, &device) == 101, "there is no device 2");
-}
-
-/* ---- Memory, tensors, DLPack ---- */
-
-static void test_memory(void) {
-  fst_cuda_allocation list[3] = {{.bytes = 1000}, {.bytes = 0}, {.bytes = 5000000}};
-  uint64_t free_bytes = 0;
-  CHECK(fst_cuda_allocate(1, list, 3, &free_bytes) == 0, "it does not fit");
-  CHECK(list[1].address == 0 && list[1].block == NULL && list[2].address % 16 == 0, "addresses are wrong");
-  fst_cuda_retain(list[0].block);
-  fst_cuda_release(list[0].block);
-  CHECK(fst_sim_live_allocations() == 2, "%llu allocations", (unsigned long long)fst_sim_live_allocations());
-  fst_cuda_release(list[0].block);
-  fst_cuda_release(list[2].block);
-  fst_cuda_allocation large[2] = {{.bytes = 1 << 20}, {.bytes = 1ull << 31}};
-  CHECK(fst_cuda_allocate(0, large, 2, &free_bytes) == 2 && free_bytes > 0, "more than there is was given");
-  CHECK(fst_sim_live_allocations() == 0, "part of what does not fit was kept");
-  fst_sim_fail("cudaMalloc:2:2");
-  large[1].bytes = 1 << 20;
-  CHECK(fst_cuda_allocate(0, large, 2, &free_bytes) == 2, "a failure was passed over");
-  fst_sim_fail(NULL);
-  check_clean("memory");
-}
-
-static void test_tensors(void) {
-  const uint64_t bytes = 400000;
-  fst_cuda_allocation source = allocate(0, bytes), target = allocate(0, 2 * bytes), other = allocate(1, bytes);
-  char *actual = malloc(2 * bytes), *expected = malloc(2 * bytes);
-  require(actual && expected, "malloc");
-  CHECK(fst_cuda_write(0, source.address, file.bytes, bytes) == 0, "write");
-  CHECK(fst_cuda_copy(1, other.address, 0, source.address, bytes) == 0, "copy to another device");
-  CHECK(fst_cuda_read(1, actual, other.address, bytes) == 0 && memcmp(actual, file.bytes, bytes) == 0, "read");
-  CHECK(fst_cuda_cast(0, target.address, source.address, bytes / 2, FST_F32, FST_BF16) == 0, "cast");
-  fst_cast(expected, file.bytes, bytes / 2, FST_F32, FST_BF16);
-  CHECK(fst_cuda_read(0, actual, target.address, 2 * bytes) == 0 && memcmp(actual, expected, 2 * bytes) == 0, "cast");
-  CHECK(fst_cuda_cast(0, target.address, source.address, 1, FST_I32, FST_F32) == -ENOTSUP, "cast to an integer");
-  const fst_cuda_level levels[] = {{3, 100000}, {4, 20000}, {5, 3001}};
-  CHECK(fst_cuda_gather(0, target.address, source.address + 11, 17, levels, 3) == 0, "gather");
-  char *at = expected;
-  for (uint64_t i = 0; i < 3 * 4 * 5; i++, at += 17) {
-    memcpy(at, file.bytes + 11 + i / 20 * 100000 + i / 5 % 4 * 20000 + i % 5 * 3001, 17);
-  }
-  CHECK(fst_cuda_read(0, actual, target.address, 1020) == 0 && memcmp(actual, expected, 1020) == 0, "gather");
-  CHECK(fst_cuda_gather(0, target.address, source.address + 1, 1000, NULL, 0) == 0, "gather of one run");
-  CHECK(fst_cuda_read(0, actual, target.address, 1000) == 0 && memcmp(actual, file.bytes + 1, 1000) == 0, "one run");
-  CHECK(fst_cuda_scatter(0, target.address + 7, 300, source.address, 100, 50) == 0, "scatter");
-  CHECK(fst_cuda_read(0, actual, target.address, 15000) == 0, "read");
-  for (uint64_t row = 0; row < 50; row++) {
-    CHECK(memcmp(actual + 7 + row * 300, file.bytes + row * 100, 100) == 0, "row %llu", (unsigned long long)row);
-  }
-  fst_sim_fail("stream-kernel:1:700");
-  CHECK(fst_cuda_cast(0, target.address, source.address, 1000, FST_F32, FST_BF16) == 700, "a failure was passed over");
-  fst_sim_reset();
-  fst_cuda_release(source.block);
-  fst_cuda_release(target.block);
-  fst_cuda_release(other.block);
-  free(actual);
-  free(expected);
-  check_clean("tensors");
-}
-
-/* As a consumer sees it: DLManagedTensor, and the versioned one. */
-typedef struct consumer_tensor {
-  void *data;
-  int32_t device_type, device, rank;
-  uint8_t code, bits;
-  uint16_t lanes;
-  int64_t *shape, *strides;
-  uint64_t byte_offset;
-} consumer_tensor;
-typedef struct managed {
-  consumer_tensor tensor;
-  void *context;
-  void (*deleter)(struct managed *);
-} managed;
-typedef struct versioned {
-  uint32_t major, minor;
-  void *context;
-  void (*deleter)(struct versioned *);
-  uint64_t flags;
-  consumer_tensor tensor;
-} versioned;
-
-static void *consume(void *given) {
-  versioned *tensor = given;
-  tensor->deleter(tensor);
-  return NULL;
-}
-
-static void test_dlpack(void) {
-  fst_cuda_allocation memory = allocate(1, 4096);
-  const int64_t shape[] = {2, 0, 5};
-  fst_dlpack_source source = {memory.address + 16, 2, 1, 3, 2, 32, 1, memory.block};
-  fst_dlpack_lease *lease;
-  managed *given = fst_dlpack_new(&source, shape, 0, &lease);
-  CHECK(given && !lease, "device memory needs no lease");
-  const consumer_tensor *tensor = &given->tensor;
-  CHECK((uint64_t)(uintptr_t)tensor->data == memory.address + 16 && tensor->device_type == 2 && tensor->device == 1, "where");
-  CHECK(tensor->rank == 3 && tensor->code == 2 && tensor->bits == 32 && tensor->lanes == 1 && tensor->byte_offset == 0, "what");
-  CHECK(memcmp(tensor->shape, shape, sizeof shape) == 0, "shape");
-  CHECK(tensor->strides[0] == 5 && tensor->strides[1] == 5 && tensor->strides[2] == 1, "strides");
-  fst_cuda_release(memory.block);
-  CHECK(fst_sim_live_allocations() == 1, "the tensor does not hold its memory");
-  given->deleter(given);
-  CHECK(fst_sim_live_allocations() == 0, "the deleter does not free the memory");
-  source = (fst_dlpack_source){(uintptr_t)file.bytes, 1, 0, 0, 1, 8, 1, NULL};
-  versioned *scalar = fst_dlpack_new(&source, shape, 1, &lease);
-  CHECK(scalar && lease && scalar->major == 1 && scalar->flags == 0 && scalar->tensor.rank == 0, "versioned");
-  CHECK(!fst_dlpack_is_over(lease), "nobody has called the deleter");
-  pthread_t thread;
-  require(pthread_create(&thread, NULL, consume, scalar) == 0, "pthread_create");
-  pthread_join(thread, NULL);
-  CHECK(fst_dlpack_is_over(lease), "the deleter has run");
-  check_clean("DLPack");
-}
-
 int main(void) {
-  Dl_info sim;
-  require(dladdr((void *)(uintptr_t)fst_sim_name, &sim) != 0, "dladdr");
-  setenv("FASTSAFETENSORS_CUDART_LIB", sim.dli_fname, 1);
-  setenv("FASTSAFETENSORS_CUDA_LIB", sim.dli_fname, 1);
-  setenv("FASTSAFETENSORS_CUFILE_LIB", sim.dli_fname, 1);
-  setenv("FASTSAFETENSORS_NVFS_PROC", "/proc/self/stat", 1); /* something that is there */
+  use_stand_ins();
   noise_open(&file, FILE_BYTES);
-  test_no_device();
-  test_memory();
-  test_tensors();
-  test_dlpack();
   test_everything_lands();
   test_every_failure();
   test_file_failures();
   test_cancel_with_copies_in_flight();
-  test_modes_of_cufile();
   noise_close(&file);
   return report("cuda/lane_test");
 }

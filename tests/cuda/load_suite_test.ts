@@ -2,8 +2,8 @@
  * The load suite, as it is for typed arrays, over device memory.
  */
 import { useDoors } from "../load/doors_in_use.ts";
+import { hostViewOf } from "../load/host_view.ts";
 import { loadSuite } from "../load_suite.ts";
-import { hostViewOf } from "./host_view.ts";
 import { assertNothingLeft, useCuda } from "./support.ts";
 import { suite } from "../support/skip.ts";
 

@@ -1,5 +1,6 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { tempFolder, writeFile } from "../support/models.ts";
+import { suite } from "../support/skip.ts";
 
 const EXAMPLES = new URL("../../examples/", import.meta.url).pathname;
 
@@ -18,7 +19,15 @@ async function run(example: string, ...args: string[]): Promise<string[]> {
 
 Deno.test("every example is tested", () => {
   const names = [...Deno.readDirSync(EXAMPLES)].map(({ name }) => name).sort();
-  assertEquals(names, ["hugging_face_cache.ts", "run_single.ts", "slices.ts", "streaming.ts"]);
+  assertEquals(names, [
+    "hugging_face_cache.ts",
+    "run_single.ts",
+    "save.ts",
+    "slices.ts",
+    "streaming.ts",
+    "webgpu_matmul.ts",
+    "webgpu_typegpu.ts",
+  ]);
 });
 
 Deno.test("run_single.ts prints the tensors of its files", async () => {
@@ -69,4 +78,47 @@ Deno.test("hugging_face_cache.ts loads through symbolic links", async () => {
     lines[1]!,
     /\/models--someone--tiny\/snapshots\/0123abcd: 2 tensors of 8192 bytes from 2 files$/,
   );
+});
+
+const adapter = (await navigator.gpu?.requestAdapter()) ? null : "there is no WebGPU adapter";
+
+suite("webgpu_matmul.ts", "webgpu", adapter, () => {
+  Deno.test("webgpu_matmul.ts multiplies as the CPU does", async () => {
+    const lines = await run("webgpu_matmul.ts");
+    assertEquals(lines[0], "weight: BF16 [96,160] in a buffer of 30720 bytes");
+    assertEquals(lines.at(-1), "96 rows, largest difference to the CPU: below 0.001");
+  });
+});
+
+const typegpu = adapter ?? await whyNotNpm("npm:typegpu@0.12.5");
+
+suite("webgpu_typegpu.ts", "npm", typegpu, () => {
+  Deno.test("webgpu_typegpu.ts sums rows in another library's kernel", async () => {
+    const sums = Array.from({ length: 32 }, (_, row) => 8 * row);
+    assertEquals((await run("webgpu_typegpu.ts")).at(-1), `Sums of the rows: ${sums.join(", ")}`);
+  });
+});
+
+/** Why a package of npm cannot be had, or null. */
+async function whyNotNpm(specifier: string): Promise<string | null> {
+  const { success } = await new Deno.Command(Deno.execPath(), {
+    args: ["cache", "--quiet", "--no-config", specifier],
+    stdout: "null",
+    stderr: "null",
+  }).output();
+  return success ? null : `"${specifier}" cannot be had`;
+}
+
+Deno.test("save.ts saves, shards, loads again and compares", async () => {
+  const lines = await run("save.ts");
+  assertMatch(lines[0]!, /^one file: 5 tensors, 6242\d{3} bytes in one\.safetensors$/);
+  assertMatch(
+    lines[1]!,
+    /^shards {2}: 5 tensors, 6243\d{3} bytes in model-00001-of-00003.* model\.safetensors\.index\.json$/,
+  );
+  assertEquals(lines.slice(2, 4), [
+    "  lm_head.weight is the same memory as embed.weight: written once",
+    "5 tensors came back byte by byte, from one file and from the shards",
+  ]);
+  assertMatch(lines[4]!, /^as BF16 : 5 tensors, 3121\d{3} bytes in half\.safetensors$/);
 });

@@ -4,6 +4,7 @@ import { dtypeBits, isDType } from "../../src/format/dtype.ts";
 import type { Header } from "../../src/format/header.ts";
 import { headerLength, parseHeader } from "../../src/format/header_reader.ts";
 import { parseShardIndex } from "../../src/format/shard_index.ts";
+import { isRequired } from "../support/skip.ts";
 import { fileOf, mutate, mutatedFile, seededRandom, validDraft } from "./mutations.ts";
 
 function read(file: Uint8Array): Header {
@@ -43,11 +44,14 @@ Deno.test("parseHeader() reads every valid file", () => {
   }
 });
 
+/** For each seed; together with those of pytorch/fuzz_test.ts, 220,000 where it is required. */
+const INPUTS = isRequired("fuzz") ? 40_000 : 20_000;
+
 for (const seed of [1, 2, 3]) {
   Deno.test(`parseHeader() refuses mutated files cleanly or reads them right (seed ${seed})`, () => {
     const random = seededRandom(seed);
     const outcomes = new Map<string, number>();
-    for (let i = 0; i < 20_000; i++) {
+    for (let i = 0; i < INPUTS; i++) {
       const file = mutatedFile(random);
       let outcome = "read";
       try {
@@ -68,7 +72,7 @@ for (const seed of [1, 2, 3]) {
         ...["ValidationOverflow", "MetadataIncompleteBuffer", "DuplicateName"],
       ]
     ) assert((outcomes.get(outcome) ?? 0) > 0, `No file gave ${outcome}`);
-    assert(outcomes.get("read")! > 2000);
+    assert(outcomes.get("read")! > INPUTS / 10);
   });
 }
 

@@ -5,7 +5,7 @@ import { openDescriptors } from "../support/process.ts";
 import { tempFolder } from "../support/models.ts";
 
 /** The engines that the suite is run against. */
-export type EngineName = "native" | "portable" | "cuda" | "3fs";
+export type EngineName = "native" | "portable" | "cuda" | "3fs" | "webgpu";
 
 /** Defines a test that is given a folder of its own, and must leave no descriptor of a file in it open. */
 export type DefineTest = (name: string, body: (folder: string) => Promise<void> | void) => void;

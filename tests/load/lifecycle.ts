@@ -254,7 +254,7 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     for (const [index, tensor] of kept.entries()) assertTensor(tensor, tensors[index % 3]!);
   });
 
-  if (engine !== "cuda") transferTest(test); // device memory is nobody's to transfer
+  if (engine !== "cuda" && engine !== "webgpu") transferTest(test); // device memory is nobody's to transfer
 
   test("tensors can be cloned and sent in mid-load", async (folder) => {
     const [path, tensors] = await writeSlow(folder);
@@ -280,7 +280,7 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
         bytes,
         seconds: 0,
         gigabytesPerSecond: 0,
-        device: engine === "cuda" ? "cuda:0" : "cpu",
+        device: engine === "cuda" ? "cuda:0" : engine === "webgpu" ? "webgpu" : "cpu",
         path: null,
         threads: 2,
         blockBytes: 65_536,

@@ -4,10 +4,12 @@ import { SafeTensorsError } from "../../src/errors.ts";
 import { type Checkpoint, readCheckpoint } from "../../src/pytorch/checkpoint.ts";
 import { stridedBlocks } from "../../src/pytorch/strided.ts";
 import { readZipDirectory } from "../../src/pytorch/zip_directory.ts";
+import { isRequired } from "../support/skip.ts";
 import { little } from "./builders.ts";
 import { memoryReader, PYTORCH_DATA } from "./support.ts";
 
-const INPUTS = 60_000;
+/** Together with those of format/fuzz_test.ts, 220,000 where FASTSAFETENSORS_TEST_REQUIRE lists "fuzz". */
+const INPUTS = isRequired("fuzz") ? 100_000 : 60_000;
 const OWN_DATA = new URL("../data/checkpoints/", import.meta.url);
 
 /** A valid file, and where in it one can do harm that a checksum does not stop. */
@@ -82,7 +84,7 @@ function assertInFile(checkpoint: Checkpoint, size: number): void {
   }
 }
 
-Deno.test("readCheckpoint() neither crashes nor hangs on 60,000 damaged checkpoints", async () => {
+Deno.test(`readCheckpoint() neither crashes nor hangs on ${INPUTS} damaged checkpoints`, async () => {
   const names = ["dtypes", "legacy", "nested", "parameters", "state_dict", "tied", "views"];
   const own = ["lazy", "leaves", "no_checksums", "protocol_4", "protocol_4_legacy", "strides", "training"];
   const seeds = await Promise.all([

@@ -69,7 +69,7 @@ test("a file that is cut short after its header was read fails on every rank", a
 test("tensors that do not fit in the memory of one rank fail on every rank", async (folder) => {
   const [a, huge] = [`${folder}/a.safetensors`, `${folder}/huge.safetensors`];
   await writeFile(a, [{ name: "x", dtype: "F32", shape: [2] }]);
-  await writeSparse(huge, 2 ** 46);
+  await writeSparse(huge, 2 ** 43);
   await onRanks(2, async (group) => {
     await using loader = new SafeTensorsFileLoader(group);
     await loader.addFilenames({ 0: [a], 1: [huge] });
@@ -82,17 +82,6 @@ test("tensors that do not fit in the memory of one rank fail on every rank", asy
     await using buffer = await loader.copyFilesToDevice();
     assertEquals((await buffer.getTensor("x")).shape, [2]);
   });
-});
-
-test("a receiver without memory fails on every rank", async (folder) => {
-  // The owner reads only what it is asked for; whoever would receive all of it has no room.
-  const huge = `${folder}/huge.safetensors`;
-  await writeSparse(huge, 2 ** 46);
-  const { results } = await runRanks(2, async (group) => {
-    await using model = await fastsafeOpen([huge], { group, lazy: true });
-    await model.getTensor("x");
-  });
-  for (const result of results) assertBlames(result, 0, "bytes of memory are needed");
 });
 
 test("a rank that aborts keeps its reason, and is named to the others", async (folder) => {
@@ -187,13 +176,10 @@ test("ranks that name different files are told so", async (folder) => {
   }
 });
 
-/** A file with one tensor "x" of so many zeros, of which the disk holds none. */
+/** A file with one tensor of so many zeros, of which the disk holds none. */
 async function writeSparse(path: string, length: number): Promise<void> {
-  const { bytes } = {
-    bytes: new TextEncoder().encode(
-      JSON.stringify({ x: { dtype: "U8", shape: [length], data_offsets: [0, length] } }),
-    ),
-  };
+  const header = { huge: { dtype: "U8", shape: [length], data_offsets: [0, length] } };
+  const bytes = new TextEncoder().encode(JSON.stringify(header));
   const head = new Uint8Array(8 + bytes.byteLength);
   new DataView(head.buffer).setBigUint64(0, BigInt(bytes.byteLength), true);
   head.set(bytes, 8);

@@ -3,6 +3,7 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
+  fastsafeOpen,
   type Progress,
   SafeTensorsError,
   type SavableTensor,
@@ -158,6 +159,41 @@ function aliasTests(test: DefineTest): void {
     });
     assertEquals(paths.length, 3);
     for (const path of paths.slice(0, 2)) assertEquals((await parseFile(path)).metadata, { c: "a" });
+  });
+
+  test("a stream may announce aliases: they need not come, and are not written if they do", async (folder) => {
+    const shapes = [{ ...tensor, name: "a" }, { ...tensor, name: "b", aliasOf: "a" }, {
+      ...tensor,
+      name: "c",
+      aliasOf: "a",
+    }];
+    const stream = async function* () {
+      yield* [["b", tensor], ["a", tensor]] as const;
+    };
+    const { aliases, tensors } = await saveFile(stream(), `${folder}/x`, { shapes });
+    assertEquals([aliases, tensors], [new Map([["b", "a"], ["c", "a"]]), 1]);
+    const { metadata, tensors: found } = await parseFile(`${folder}/x`);
+    assertEquals([metadata, [...found.keys()]], [{ b: "a", c: "a" }, ["a"]]);
+    const error = await assertRejects(
+      () => saveFile(stream(), `${folder}/y`, { shapes: shapes.slice(1) }),
+      SafeTensorsError,
+      'tensor "b": it is announced as the same as "a", which is none',
+    );
+    assertEquals([error.code, error.tensor], ["TensorNotFound", "b"]);
+  });
+
+  test("aliases come back with restoreAliases, from one file and from shards", async (folder) => {
+    const other = { dtype: "F32", shape: [4], data: data.slice() } as const;
+    for (const maxShardBytes of [16, 100]) {
+      const { paths } = await saveFile({ a: tensor, b: other, c: tensor }, `${folder}/x.safetensors`, {
+        maxShardBytes,
+        overwrite: true,
+      });
+      await using model = await fastsafeOpen(paths.at(-1)!, { restoreAliases: true });
+      assertEquals(model.keys().sort(), ["a", "b", "c"]);
+      const [a, c] = await Promise.all([model.getTensor("a"), model.getTensor("c")]);
+      assertEquals([c.name, c.data, c.data.buffer === a.data.buffer], ["c", data, true]);
+    }
   });
 
   test("an alias whose name the metadata has for something else is refused", async (folder) => {

@@ -339,7 +339,7 @@ function streamTests(test: DefineTest): void {
     text: string,
   ][] = [
     ["lacks a tensor", [["a", tensor]], "TensorNotFound", "b", 'tensor "b" was announced and did not come'],
-    ["is empty", [], "TensorNotFound", "a", 'tensor "a" was announced and did not come, nor did 2 others'],
+    ["is empty", [], "TensorNotFound", "a", 'tensor "a" was announced and did not come, nor did 2 more'],
     ["has one more", [["a", tensor], ["x", tensor]], "TensorNotFound", "x", 'tensor "x" was not announced'],
     ["has one twice", [["a", tensor], ["a", tensor]], "DuplicateName", "a", 'tensor "a" came twice'],
     [

@@ -68,7 +68,7 @@ export function sourceTests(test: DefineTest): void {
   test("saveFile() takes every kind of view", async (folder) => {
     const shared = new Uint8Array(new SharedArrayBuffer(2 ** 20 + 16));
     const growable = new Uint8Array(new ArrayBuffer(2 ** 20 + 16, { maxByteLength: 2 ** 21 }));
-    const growableShared = new Uint8Array(new SharedArrayBuffer(64, { maxByteLength: 128 }));
+    const growableShared = new Uint8Array(new SharedArrayBuffer(2 ** 20 + 5, { maxByteLength: 2 ** 21 }));
     shared.fill(1), growable.fill(2), growableShared.fill(3);
     const views = {
       shared: shared.subarray(8),

@@ -23,6 +23,8 @@ export interface ChildOptions {
   readonly env: Readonly<Record<string, string>>;
   /** Whether permissions of files are to stop it, also where this process is root's. */
   readonly unprivileged?: boolean;
+  /** The working folder; default this process's. */
+  readonly cwd?: string;
 }
 
 /** Takes the capabilities that let root read everything from a program; part of Debian's essential util-linux. */
@@ -55,6 +57,7 @@ export async function runChild(name: string, options: ChildOptions): Promise<Chi
     env: { NO_COLOR: "1", ...options.env },
     clearEnv: true,
     stdin: "null",
+    ...options.cwd !== undefined && { cwd: options.cwd },
   }).output();
   const decoder = new TextDecoder();
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };

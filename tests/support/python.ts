@@ -2,19 +2,34 @@
  * A Python in this very process, by way of libpython: a consumer of DLPack tensors that the package did not write.
  */
 
+/** The first Python on the PATH may lack a module that the system's own has. */
+const PYTHONS = ["python3", "/usr/bin/python3"];
+
 /** Where libpython is, with a module that can be imported there; or why not. */
 export async function findPython(module: string): Promise<{ path: string; missing: string | null }> {
-  const script = `import sysconfig, os, ${module}
+  const missing: string[] = [];
+  for (const python of PYTHONS) {
+    const found = await tryPython(python, module);
+    if (found.missing === null) return found;
+    missing.push(`${python}: ${found.missing}`);
+  }
+  return { path: "", missing: missing.join("; ") };
+}
+
+async function tryPython(python: string, module: string): Promise<{ path: string; missing: string | null }> {
+  const script = `import sys, sysconfig, os, ${module}
 config = sysconfig.get_config_vars()
-print(os.path.join(config["LIBDIR"], config.get("INSTSONAME") or config["LDLIBRARY"]))`;
+print(os.path.join(config["LIBDIR"], config.get("INSTSONAME") or config["LDLIBRARY"]))
+print(sys.base_prefix)`;
   try {
-    const command = new Deno.Command("python3", { args: ["-c", script], stderr: "piped" });
+    const command = new Deno.Command(python, { args: ["-c", script], stderr: "piped" });
     const { success, stdout, stderr } = await command.output();
     const decoder = new TextDecoder();
     if (!success) return { path: "", missing: decoder.decode(stderr).trim().split("\n").at(-1)! };
-    const path = decoder.decode(stdout).trim();
-    if (!path.includes(".so")) return { path: "", missing: "this Python has no libpython" };
+    const [path = "", home = ""] = decoder.decode(stdout).split("\n");
+    if (!path.includes(".so")) return { path: "", missing: "it has no libpython" };
     await Deno.stat(path);
+    Deno.env.set("PYTHONHOME", home); // or libpython would take the modules of the first Python on the PATH
     return { path, missing: null };
   } catch (error) {
     return { path: "", missing: (error as Error).message };

@@ -13,8 +13,10 @@ export type Requirement =
   | "real-data"
   | "sanitizers"
   | "unprivileged"
-  | "direct" | "mounts"
-  | "webgpu";
+  | "mounts"
+  | "fuzz"
+  | "webgpu"
+  | "npm";
 
 /** Whether the environment demands that suites with this need run. */
 export function isRequired(requirement: Requirement): boolean {

@@ -10,7 +10,7 @@ import { suite } from "../support/skip.ts";
 import "../support/open_library.ts";
 
 /** Why the tests cannot run here; null where they can. */
-const missing = (await navigator.gpu?.requestAdapter()) ? null : "there is no WebGPU adapter";
+export const missing = (await navigator.gpu?.requestAdapter()) ? null : "there is no WebGPU adapter";
 
 /** Defines tests that are given a folder of their own, and must leave no descriptor of a file in it open. */
 export function webgpuSuite(

@@ -35,6 +35,11 @@ export class Backlog {
   /** Resolves once everything has been carried out, or the device is lost. */
   async settled(): Promise<void> {
     this.#wait();
+    await this.ended();
+  }
+
+  /** Resolves once every wait that was begun is over. */
+  async ended(): Promise<void> {
     await Promise.allSettled(this.#waits);
   }
 

@@ -53,8 +53,6 @@ export interface Chunk {
   readonly gaps: readonly (readonly [start: number, stop: number])[];
   /** What is cast once it is uploaded. */
   readonly casts: readonly ChunkCast[];
-  /** Bytes of the scratch buffer that it needs. */
-  readonly scratchBytes: number;
 }
 
 /** From this length on, a read can go straight to where staging and file agree modulo a page. */
@@ -71,14 +69,22 @@ export function castsOnGpu(from: DType, to: DType): boolean {
 /** Staging bytes of a chunk beyond its data: gaps, and a begin that agrees with its file modulo a page. */
 export const CHUNK_MARGIN = 3 * PAGE;
 
+/** Bytes of staging memory that the largest chunk of a plan needs at most; of the scratch buffer it needs no more. */
+export function chunkRoom(plan: LoadPlan, chunkBytes: number): number {
+  return Math.min(chunkBytes, plan.bytes + plan.segments.length * PAGE) + CHUNK_MARGIN;
+}
+
 /**
- * Cuts a plan into chunks.
+ * Cuts a plan into chunks, each when it is asked for: the plan of a large model has a great many.
  *
  * @param chunkBytes a chunk needs at most as many staging bytes and {@linkcode CHUNK_MARGIN}; no segment has more
  * @param alignment what every cast begins at a multiple of, in the scratch buffer
  */
-export function cutChunks(plan: LoadPlan, chunkBytes: number, alignment: number): Chunk[] {
-  const chunks: Chunk[] = [];
+export function* cutChunks(
+  plan: LoadPlan,
+  chunkBytes: number,
+  alignment: number,
+): Generator<Chunk, void, void> {
   for (let first = 0; first < plan.segments.length;) {
     const builder = new ChunkBuilder(alignment);
     const staged: number[] = [];
@@ -88,10 +94,9 @@ export function cutChunks(plan: LoadPlan, chunkBytes: number, alignment: number)
       if (stop > first && builder.end + PAGE + stagedBytes(segment) > chunkBytes + CHUNK_MARGIN) break;
       staged.push(builder.add(segment));
     }
-    chunks.push(builder.finish(plan, [first, stop], staged));
+    yield builder.finish(plan, [first, stop], staged);
     first = stop;
   }
-  return chunks;
 }
 
 /** Bytes of a segment in staging memory. */
@@ -138,7 +143,6 @@ class ChunkBuilder {
       uploads: this.#uploads,
       gaps: this.#gaps,
       casts: this.#casts,
-      scratchBytes: ceilTo(this.#scratchEnd, 4),
     };
   }
 

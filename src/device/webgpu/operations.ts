@@ -1,18 +1,18 @@
 /**
  * What is done with tensors that are on a GPU: each result is in a new buffer.
  */
-import { DeviceError, SafeTensorsError } from "../../errors.ts";
+import { OutOfMemoryError, SafeTensorsError } from "../../errors.ts";
 import { castSupported } from "../../format/cast.ts";
 import { type DType, dtypeBits } from "../../format/dtype.ts";
 import { joinLayout } from "../../format/join.ts";
 import type { SliceLayout } from "../../format/slices.ts";
 import { HostTensor } from "../../tensor/host_tensor.ts";
 import type { WebGpuTensorInit } from "../../tensor/webgpu_tensor.ts";
-import { castDispatches } from "./cast_kernel.ts";
+import { castDispatches } from "./casts.ts";
 import { Dispatcher } from "./dispatch.ts";
 import type { Gpu } from "./gpu.ts";
 import { GpuMemory } from "./memory.ts";
-import { copiesOf, type Move, moveDispatches } from "./move_kernel.ts";
+import { copiesOf, type Move, moveDispatches } from "./moves.ts";
 import { PIECE, pieces } from "./pieces.ts";
 
 /** A tensor to work with: what it is, and where in its memory. */
@@ -187,8 +187,8 @@ type NewTensor = Omit<WebGpuTensorInit, "offset">;
 /**
  * A tensor in a new buffer, once the work that fills it has been handed to the queue.
  *
- * @throws {OutOfMemoryError} if the device has no memory for it
- * @throws {DeviceError} if the device refuses, or has no buffer that is large enough
+ * @throws {OutOfMemoryError} if the device has no memory for it, or no buffer that is large enough
+ * @throws {DeviceError} if the device refuses, or is lost
  */
 async function fill(
   gpu: Gpu,
@@ -211,14 +211,14 @@ async function fill(
 /**
  * Checks that a buffer of the device can hold a tensor.
  *
- * @throws {DeviceError} if not
+ * @throws {OutOfMemoryError} if not; what it says was free is the largest buffer
  */
 export function checkSize(gpu: Gpu, tensor: { name: string; byteLength: number }, action: string): void {
-  if (tensor.byteLength <= gpu.maxBufferBytes) return;
-  const message =
-    `Cannot ${action}: it has ${tensor.byteLength} bytes, and a buffer of this device at most ` +
-    `${gpu.maxBufferBytes} (maxBufferSize): load it with lazy: true and getSlice, part by part`;
-  throw new DeviceError(message, { library: "webgpu", codeName: "maxBufferSize" });
+  const { byteLength } = tensor;
+  if (byteLength <= gpu.maxBufferBytes) return;
+  const message = `Cannot ${action}: it has ${byteLength} bytes, and a buffer of this device at most ` +
+    `${gpu.maxBufferBytes} (maxBufferSize): open with lazy: true and get slices of it`;
+  throw new OutOfMemoryError(message, byteLength, gpu.maxBufferBytes);
 }
 
 function runMoves(gpu: Gpu, moves: readonly Move[]): void {

@@ -2,71 +2,25 @@
  * Running a load to a GPU: while one chunk is handed to the device's queue, the lanes read the next ones into the other
  * blocks of a small ring. No more than the ring is ever in host memory.
  */
-import { OutOfMemoryError } from "../../errors.ts";
-import type { Engine, HostBlock, RunReport } from "../../lanes/engine.ts";
-import type { LoadPlan } from "../../plan/plan.ts";
-import { PAGE } from "../../plan/layout.ts";
-import { Readiness } from "../../plan/readiness.ts";
-import type { SourceFile } from "../../source/source.ts";
-import type { LoadSettings } from "../device.ts";
+import type { RunReport } from "../../lanes/engine.ts";
+import type { Readiness } from "../../plan/readiness.ts";
 import { Backlog } from "./backlog.ts";
-import { castDispatches } from "./cast_kernel.ts";
-import { type Chunk, CHUNK_MARGIN, type ChunkCast, type Upload } from "./chunks.ts";
+import { castDispatches } from "./casts.ts";
+import { ChunkReader, type Filled, type ReadJob } from "./chunk_reader.ts";
+import { castsOnGpu, type ChunkCast, chunkRoom, type Upload } from "./chunks.ts";
 import { type Dispatch, Dispatcher } from "./dispatch.ts";
-import { floorTo, type Gpu } from "./gpu.ts";
+import type { Gpu } from "./gpu.ts";
 import type { GpuMemory } from "./memory.ts";
 import { PIECE, turn } from "./pieces.ts";
 
-/** Blocks of the ring: one is uploaded while two are read, so that lanes go on when one chunk comes to its end. */
-const BLOCKS = 3;
-
-/** Largest chunk: enough for storage to be busy with two of them, and little enough to stay in a processor's cache. */
-const MAX_CHUNK = 8 * 2 ** 20;
-
-/** Segments of a chunk at least, for as many lanes. */
-const SEGMENTS = 4;
-
-/** How much staging memory there is for what. */
-export interface Staging {
-  /** Data bytes of a chunk. */
-  readonly chunkBytes: number;
-  /** Data bytes of a segment. */
-  readonly blockBytes: number;
-  /** What each of the runs at once may use for itself. */
-  readonly laneBytes: number;
-}
-
-/** Divides staging memory: at most a quarter for each block of the ring, and the rest for the lanes. */
-export function divideStaging({ stagingBytes, blockBytes }: LoadSettings): Staging {
-  const chunkBytes = Math.min(MAX_CHUNK, floorTo(Math.floor(stagingBytes / (BLOCKS + 1)), PAGE));
-  const rest = stagingBytes - BLOCKS * (chunkBytes + CHUNK_MARGIN);
-  return {
-    chunkBytes,
-    blockBytes: Math.min(blockBytes, Math.max(PAGE, floorTo(Math.floor(chunkBytes / SEGMENTS), PAGE))),
-    laneBytes: Math.max(4 * PAGE, Math.floor(rest / (BLOCKS - 1))),
-  };
-}
-
 /** A load to a GPU with all that it needs to run. */
-export interface UploadJob {
+export interface UploadJob extends ReadJob {
   /** The device. */
   readonly gpu: Gpu;
-  /** What reads. */
-  readonly engine: Engine;
-  /** The whole load. */
-  readonly plan: LoadPlan;
-  /** It in chunks. */
-  readonly chunks: readonly Chunk[];
-  /** The files that the plan names by index. */
-  readonly files: readonly SourceFile[];
-  /** One for each of the plan's allocations. */
+  /** One for each allocation of the load. */
   readonly memories: readonly GpuMemory[];
-  /** Is told of every segment whose bytes have been handed to the queue. */
+  /** Is told of every segment of the load whose bytes have been handed to the queue. */
   readonly readiness: Readiness;
-  /** How it is to run. */
-  readonly settings: LoadSettings;
-  /** How staging memory is divided. */
-  readonly staging: Staging;
 }
 
 /**
@@ -77,116 +31,24 @@ export interface UploadJob {
  * @throws {DeviceError} if the device refuses or is lost
  */
 export async function runUpload(job: UploadJob): Promise<RunReport> {
-  const { gpu, settings, chunks } = job;
+  const { gpu, settings } = job;
   const stop = new AbortController();
   const signal = AbortSignal.any([settings.signal, gpu.lost, stop.signal]);
   signal.throwIfAborted();
   const reader = new ChunkReader(job, signal);
   try {
-    using uploader = await Uploader.create(job);
-    for (const chunk of chunks) {
-      const filled = await reader.next();
-      await uploader.upload(chunk, filled, signal);
+    await using uploader = await Uploader.create(job);
+    for (let filled = await reader.next(); filled; filled = await reader.next()) {
+      await uploader.upload(filled, signal);
       reader.giveBack(filled.block);
     }
-    return await uploader.finish();
+    const report = await uploader.finish();
+    return { ...report, threads: report.threads * reader.mostRunning };
   } catch (error) {
     stop.abort(error);
     throw error;
   } finally {
     await reader.settled();
-  }
-}
-
-/** A chunk that has been read. */
-interface Filled {
-  /** Where it is. */
-  readonly block: HostBlock;
-  /** How that went. */
-  readonly report: RunReport;
-}
-
-/** Reads chunks ahead, in order, as far as there are blocks. */
-class ChunkReader {
-  readonly #job: UploadJob;
-  readonly #signal: AbortSignal;
-  readonly #free: HostBlock[];
-  /** Runs at once, and the lanes of each. */
-  readonly #runs: number;
-  readonly #threads: number | undefined;
-  readonly #reading: Promise<Filled>[] = [];
-  #running = 0;
-  #next = 0;
-
-  constructor(job: UploadJob, signal: AbortSignal) {
-    const { chunks, settings: { maxThreads } } = job;
-    this.#job = job;
-    this.#signal = signal;
-    this.#runs = maxThreads === 1 ? 1 : BLOCKS - 1;
-    this.#threads = maxThreads && Math.floor(maxThreads / this.#runs);
-    const byteLength = chunks.reduce((most, { plan }) => Math.max(most, plan.allocations[0]!), 0);
-    const blocks = Math.min(this.#runs + 1, chunks.length);
-    this.#free = Array.from({ length: blocks }, () => allocate(job.engine, byteLength));
-    this.#advance();
-  }
-
-  /** The next chunk, once it has been read. */
-  async next(): Promise<Filled> {
-    const filled = await this.#reading[0]!;
-    this.#reading.shift();
-    return filled;
-  }
-
-  /** Takes back a block whose bytes are no longer needed. */
-  giveBack(block: HostBlock): void {
-    this.#free.push(block);
-    this.#advance();
-  }
-
-  /** Resolves once nothing is being read any more. */
-  async settled(): Promise<void> {
-    await Promise.allSettled(this.#reading);
-  }
-
-  #advance(): void {
-    const { chunks } = this.#job;
-    while (this.#running < this.#runs && this.#free.length > 0 && this.#next < chunks.length) {
-      const reading = this.#read(chunks[this.#next++]!, this.#free.pop()!);
-      reading.catch(() => {}); // told when its turn comes
-      this.#reading.push(reading);
-    }
-  }
-
-  async #read({ plan }: Chunk, block: HostBlock): Promise<Filled> {
-    const { engine, files, settings, staging } = this.#job;
-    this.#running++;
-    try {
-      const report = await engine.run({
-        plan,
-        files,
-        blocks: [block],
-        readiness: new Readiness(plan),
-        maxThreads: this.#threads,
-        cachedThreads: 1,
-        blockBytes: staging.blockBytes,
-        stagingBytes: staging.laneBytes,
-        signal: this.#signal,
-      });
-      return { block, report };
-    } finally {
-      this.#running--;
-      if (!this.#signal.aborted) this.#advance();
-    }
-  }
-}
-
-function allocate(engine: Engine, byteLength: number): HostBlock {
-  try {
-    return engine.allocate(byteLength);
-  } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
-    const message = `Cannot load: ${byteLength} bytes of host memory are needed to pass the tensors through`;
-    throw new OutOfMemoryError(message, byteLength, engine.availableMemory(), { cause: error });
   }
 }
 
@@ -199,7 +61,7 @@ interface Write {
 }
 
 /** Hands chunks to the queue, in order. */
-class Uploader implements Disposable {
+class Uploader implements AsyncDisposable {
   readonly #job: UploadJob;
   readonly #backlog: Backlog;
   /** What the GPU casts from, if it casts anything. */
@@ -229,9 +91,11 @@ class Uploader implements Disposable {
   }
 
   static async create(job: UploadJob): Promise<Uploader> {
-    const { gpu, chunks } = job;
-    const size = chunks.reduce((most, { scratchBytes }) => Math.max(most, scratchBytes), 0);
-    if (size === 0) return new Uploader(job, null, null, null);
+    const { gpu, plan, staging } = job;
+    if (!plan.segments.some(({ from, to }) => castsOnGpu(from, to))) {
+      return new Uploader(job, null, null, null);
+    }
+    const size = chunkRoom(plan, staging.chunkBytes);
     const stack = new DisposableStack();
     try {
       return await gpu.attempt("load", size, () => {
@@ -247,11 +111,7 @@ class Uploader implements Disposable {
   }
 
   /** Hands a chunk to the queue. When this resolves its block is free again, and its tensors can be used. */
-  async upload(
-    chunk: Chunk,
-    { block: { buffer, base }, report }: Filled,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async upload({ chunk, block: { buffer, base }, report }: Filled, signal: AbortSignal): Promise<void> {
     const { readiness, settings } = this.#job;
     const bytes = new Uint8Array(buffer, base, chunk.plan.allocations[0]!);
     for (const [start, stop] of chunk.gaps) bytes.fill(0, start, stop);
@@ -271,7 +131,7 @@ class Uploader implements Disposable {
     this.#note(report, chunk.plan.bytes);
   }
 
-  /** Resolves once the device has carried out all of it. */
+  /** Resolves once the device has carried out all of it. Its lanes are those of one run. */
   async finish(): Promise<RunReport> {
     await this.#backlog.settled();
     this.#job.gpu.lost.throwIfAborted();
@@ -280,8 +140,9 @@ class Uploader implements Disposable {
     return { path, threads: this.#threads, notes: [...this.#notes] };
   }
 
-  [Symbol.dispose](): void {
+  async [Symbol.asyncDispose](): Promise<void> {
     this.#owned?.[Symbol.dispose]();
+    await this.#backlog.ended();
   }
 
   /** Uploads as writes of together at most one piece. */

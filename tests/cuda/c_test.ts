@@ -1,6 +1,6 @@
 /**
- * The C test of lanes to CUDA devices (lane_test.c) on the stand-ins: plain, and under the sanitizers where
- * `FASTSAFETENSORS_TEST_REQUIRE` lists "sanitizers". Shim and stand-ins are built alike.
+ * The C tests of CUDA (*_test.c) on the stand-ins: plain, and under the sanitizers where `FASTSAFETENSORS_TEST_REQUIRE`
+ * lists "sanitizers". Shim and stand-ins are built alike.
  */
 import { assert } from "@std/assert";
 import { SOURCES } from "../../ffi/sources.ts";
@@ -35,28 +35,45 @@ async function run(
   assert(success, `${command} ended with status ${code}:\n${printed}`);
 }
 
-function laneTest(name: string, flags: readonly string[]): void {
-  Deno.test(`lanes to CUDA devices pass their C test (${name}) [CUDA stand-in]`, async () => {
+function cTests(name: string, flags: readonly string[]): void {
+  Deno.test(`the C tests of CUDA pass (${name}) [CUDA stand-in]`, async (t) => {
     await using folder = await tempFolder();
     const { path } = folder;
     await run("sh", ["tests/sim/cuda/build.sh", path, ...flags]);
-    const program = `${path}/lane_test`;
-    const libraries = [`${path}/libfst_sim_cuda.so`, `-Wl,-rpath,${path}`, "-lpthread", "-ldl", "-lm"];
-    await run(cc, [...FLAGS, ...flags, "-o", program, "tests/cuda/lane_test.c", ...UNITS, ...libraries]);
-    await run(program, [], { FST_SIM_KERNELS: `${path}/libfst_sim_kernels.so`, TMPDIR: path });
+    const all = [...FLAGS, ...flags];
+    await run(cc, [
+      ...all,
+      "-fPIC",
+      "-shared",
+      "-o",
+      `${path}/libshim.so`,
+      ...UNITS,
+      "-lpthread",
+      "-ldl",
+      "-lm",
+    ]);
+    for (const test of ["lane_test", "device_test"]) {
+      await t.step(test, async () => {
+        const program = `${path}/${test}`;
+        const libraries = [
+          `${path}/libshim.so`,
+          `${path}/libfst_sim_cuda.so`,
+          `-Wl,-rpath,${path}`,
+          "-lpthread",
+          "-ldl",
+        ];
+        await run(cc, [...all, "-o", program, `tests/cuda/${test}.c`, ...libraries]);
+        await run(program, [], { FST_SIM_KERNELS: `${path}/libfst_sim_kernels.so`, TMPDIR: path });
+      });
+    }
   });
 }
 
-suite("lanes to CUDA devices", "cuda", missing, () => {
-  laneTest("plain", ["-O1"]);
+suite("the C tests of CUDA", "cuda", missing, () => {
+  cTests("plain", ["-O1"]);
   for (const sanitizer of ["address,undefined", "thread"]) {
-    suite(`lanes to CUDA devices (${sanitizer} sanitizer)`, "sanitizers", unasked, () => {
-      laneTest(`${sanitizer} sanitizer`, [
-        "-O1",
-        "-g",
-        `-fsanitize=${sanitizer}`,
-        "-fno-sanitize-recover=all",
-      ]);
+    suite(`the C tests of CUDA (${sanitizer} sanitizer)`, "sanitizers", unasked, () => {
+      cTests(`${sanitizer} sanitizer`, ["-O1", "-g", `-fsanitize=${sanitizer}`, "-fno-sanitize-recover=all"]);
     });
   }
 });

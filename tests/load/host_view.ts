@@ -1,9 +1,10 @@
 /**
- * Doors of the package that load to a CUDA device and give out tensors in host memory: what was written for typed
- * arrays can be asked of device memory too.
+ * Doors of the package that load to a GPU and give out tensors in host memory: what was written for typed arrays can be
+ * asked of device memory too.
  */
 import {
   type CudaTensor,
+  type DeviceOption,
   fastsafeOpen as open,
   type FilesBuffer,
   type HostTensor,
@@ -11,8 +12,16 @@ import {
   SafeTensorsFileLoader as FileLoader,
   type SafeTensorsModel,
 } from "../../mod.ts";
-import type { Doors } from "../load/doors_in_use.ts";
-import { toHost } from "./support.ts";
+import type { Doors } from "./doors_in_use.ts";
+
+/** A tensor on a device, whatever device; the suite need not know. */
+type DeviceTensor = CudaTensor;
+
+/** A tensor in host memory; the handle is used up. */
+async function toHost(tensor: DeviceTensor): Promise<HostTensor> {
+  using held = tensor;
+  return await held.copyToHost();
+}
 
 /** A tensor on the device becomes one in host memory; anything else stays what it is. */
 async function view(result: unknown): Promise<unknown> {
@@ -24,8 +33,8 @@ async function view(result: unknown): Promise<unknown> {
   return isOnDevice(result) ? await toHost(result) : result;
 }
 
-function isOnDevice(value: unknown): value is CudaTensor {
-  return typeof value === "object" && value !== null && "devicePointer" in value;
+function isOnDevice(value: unknown): value is DeviceTensor {
+  return typeof value === "object" && value !== null && "copyToHost" in value;
 }
 
 /** The same object, but that the tensors which its methods give are in host memory. */
@@ -34,7 +43,7 @@ function viewOf<T extends object>(object: T): T {
     get(target, property) {
       if (property === Symbol.asyncIterator) {
         return async function* () {
-          for await (const [name, tensor] of target as AsyncIterable<[string, CudaTensor]>) {
+          for await (const [name, tensor] of target as AsyncIterable<[string, DeviceTensor]>) {
             yield [name, await toHost(tensor)];
           }
         };
@@ -49,17 +58,18 @@ function viewOf<T extends object>(object: T): T {
   });
 }
 
-/** The doors to a device. */
-export function hostViewOf(device: "cuda" | `cuda:${number}`): Doors {
+/** The doors to a GPU. */
+export function hostViewOf(gpu: Exclude<DeviceOption, "cpu">): Doors {
+  const device = gpu as "cuda";
   return {
     async fastsafeOpen(files, options) {
       return viewOf(await open(files, { device, ...options })) as object as SafeTensorsModel<HostTensor>;
     },
     SafeTensorsFileLoader: class extends FileLoader<"cuda"> {
       constructor(group: ConstructorParameters<typeof FileLoader>[0] = null, options: object = {}) {
-        super(group, { device: device as "cuda", ...options });
+        super(group, { device, ...options });
       }
-      override async copyFilesToDevice(options = {}): Promise<FilesBuffer<CudaTensor>> {
+      override async copyFilesToDevice(options = {}): Promise<FilesBuffer<DeviceTensor>> {
         return viewOf(await super.copyFilesToDevice(options));
       }
     } as object as Doors["SafeTensorsFileLoader"],
@@ -69,11 +79,11 @@ export function hostViewOf(device: "cuda" | `cuda:${number}`): Doors {
         files: ConstructorParameters<typeof Loader>[1],
         options: object = {},
       ) {
-        super(group, files, { device: device as "cuda", ...options });
+        super(group, files, { device, ...options });
       }
-      override async *iterateWeights(): AsyncGenerator<[string, CudaTensor], void, void> {
+      override async *iterateWeights(): AsyncGenerator<[string, DeviceTensor], void, void> {
         for await (const [name, tensor] of super.iterateWeights()) {
-          yield [name, await toHost(tensor) as object as CudaTensor];
+          yield [name, await toHost(tensor) as object as DeviceTensor];
         }
       }
     } as object as Doors["ParallelLoader"],

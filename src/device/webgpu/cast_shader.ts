@@ -1,5 +1,5 @@
 /**
- * Casts between the float dtypes on the GPU, bit for bit as src/format/cast.ts does them.
+ * The kernels that cast between the float dtypes, bit for bit as src/format/cast.ts does it.
  *
  * Everything is integers: a shader's float operations may flush subnormals and round as they like, and few GPUs have
  * F64. As there, a cast goes through a pivot, the bits of an F32; an F64 becomes one rounded to odd.
@@ -9,8 +9,7 @@
  * `float4_e2m1fn_x2` and in ONNX, and four F6 are three bytes, read as one little-endian number.
  */
 import { type DType, dtypeBits } from "../../format/dtype.ts";
-import { type Dispatch, PREAMBLE, WORKGROUP } from "./dispatch.ts";
-import { floorTo, type Gpu } from "./gpu.ts";
+import { PREAMBLE, WORKGROUP } from "./dispatch.ts";
 
 const HELPERS = `
 const INFINITY = 0x7f800000u;
@@ -230,10 +229,10 @@ ${narrow}`;
 }
 
 /** Elements of an invocation: whole words of any target. */
-const GROUP = 4;
+export const GROUP = 4;
 
 /** The kernel for targets that begin at a whole word. Parameters: the first word, and how many elements. */
-function wordShader(from: DType, to: DType): string {
+export function wordShader(from: DType, to: DType): string {
   const bits = dtypeBits(to);
   const codes = Array.from({ length: GROUP }, (_, k) => {
     const code = to === "F64" ? `widen(element + ${k}u)` : `narrow(widen(element + ${k}u))`;
@@ -270,7 +269,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 }
 
 /** The kernel for targets that begin within a word, a word to an invocation. Parameters: the first byte, and how many. */
-function partShader(from: DType, to: DType): string {
+export function partShader(from: DType, to: DType): string {
   const bits = dtypeBits(to);
   return `${functions(from, to)}
 @compute @workgroup_size(${WORKGROUP})
@@ -290,61 +289,4 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   }
 }
 `;
-}
-
-/** Elements that are to be cast, and where they are to go. */
-export interface CastRange {
-  /** Element type of the source. */
-  readonly from: DType;
-  /** Element type of the target. */
-  readonly to: DType;
-  /** How many. */
-  readonly count: number;
-  /** Where they are; not the target. */
-  readonly source: GPUBuffer;
-  /** The byte of the first: a multiple of the device's alignment. */
-  readonly sourceOffset: number;
-  /** Where they go. */
-  readonly target: GPUBuffer;
-  /** The byte of the first there: a multiple of the element size. */
-  readonly targetOffset: number;
-}
-
-/**
- * The dispatches that cast a range, each within the limits of the device.
- *
- * @param bytes what one dispatch writes, about
- */
-export function* castDispatches(gpu: Gpu, range: CastRange, bytes = Infinity): Generator<Dispatch> {
-  const { from, to, count, source, target } = range;
-  const { alignment, maxBindingBytes, maxWorkgroups } = gpu;
-  const [fromBits, toBits] = [dtypeBits(from), dtypeBits(to)];
-  const isWhole = range.targetOffset % 4 === 0; // and then so is every step
-  const pipeline = isWhole
-    ? gpu.pipeline(`cast ${from} to ${to}`, () => wordShader(from, to))
-    : gpu.pipeline(`cast ${from} to parts of ${to}`, () => partShader(from, to));
-  const most = Math.min(
-    maxBindingBytes * 8 / fromBits,
-    (maxBindingBytes - alignment) * 8 / toBits,
-    maxWorkgroups * WORKGROUP * (isWhole ? GROUP : 32 / toBits) - alignment,
-    bytes * 8 / toBits,
-  );
-  const step = floorTo(most, alignment * 8); // so that each begins at a multiple of the alignment in the source
-  for (let start = 0; start < count; start += step) {
-    const elements = Math.min(step, count - start);
-    const at = range.targetOffset + start * toBits / 8;
-    const offset = floorTo(at, alignment);
-    const words = Math.ceil((at - offset + elements * toBits / 8) / 4);
-    yield {
-      pipeline,
-      source: {
-        buffer: source,
-        offset: range.sourceOffset + start * fromBits / 8,
-        size: Math.ceil(elements * fromBits / 32) * 4,
-      },
-      target: { buffer: target, offset, size: words * 4 },
-      parameters: [isWhole ? (at - offset) / 4 : at - offset, elements],
-      invocations: isWhole ? Math.ceil(elements / GROUP) : words,
-    };
-  }
 }

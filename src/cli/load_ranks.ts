@@ -1,0 +1,149 @@
+/**
+ * `load --ranks`: several processes load together, started by a launcher such as `mpirun`.
+ */
+import {
+  GPT2_SHARDS,
+  LLAMA_SHARDS,
+  type LoadStats,
+  MIXTRAL_SHARDS,
+  MpiGroup,
+  type OpenOptions,
+  type SafeTensorsModel,
+  type ShardPlan,
+  type Tensor,
+} from "../../mod.ts";
+import { type Arguments, UsageError } from "./arguments.ts";
+import { openModel, requireTensors } from "./command.ts";
+import { formatBytes, formatCount, formatRate, formatSeconds, printable } from "./text.ts";
+
+const PLANS: Readonly<Record<string, ShardPlan>> = {
+  llama: LLAMA_SHARDS,
+  mixtral: MIXTRAL_SHARDS,
+  gpt2: GPT2_SHARDS,
+};
+
+/** What each rank is to get. */
+interface Sharing {
+  /** In words. */
+  readonly what: string;
+  /** Parts that each rank reads by itself. */
+  readonly shardPlan?: ShardPlan;
+  /** The dimension of the parts that are handed out; tensors without it are handed out whole. */
+  readonly dimension?: number;
+}
+
+/** What one rank tells of a load. */
+interface RankReport {
+  readonly rank: number;
+  /** From the opening of the files to its last tensor. */
+  readonly seconds: number;
+  /** File bytes that it has read. */
+  readonly bytesRead: number;
+  /** Bytes of the tensors that it has. */
+  readonly bytesHeld: number;
+  readonly path: LoadStats["path"];
+  readonly threads: number;
+  readonly notes: readonly string[];
+}
+
+/** How a load of all ranks went. */
+interface Report {
+  readonly tensors: number;
+  /** Bytes of all tensors in their files. */
+  readonly bytes: number;
+  /** Of the slowest rank. */
+  readonly seconds: number;
+  readonly gigabytesPerSecond: number;
+  readonly device: string;
+  readonly ranks: readonly RankReport[];
+}
+
+/** Loads on all ranks; rank 0 prints how it went. */
+export async function loadTogether(args: Arguments, options: OpenOptions, repeat: number): Promise<void> {
+  const sharing = sharingOf(args.text("shard"));
+  await using group = await MpiGroup.create();
+  const runs: Report[] = [];
+  while (runs.length < repeat) runs.push(await loadOnce(args, options, sharing, group));
+  if (group.rank > 0) return;
+  const median = runs.toSorted((a, b) => a.seconds - b.seconds)[(repeat - 1) >> 1]!;
+  if (args.flag("json")) {
+    const { what } = sharing;
+    const json = { size: group.size, library: group.family, shares: what, ...median };
+    console.log(JSON.stringify({ ...json, runs: runs.map((run) => run.seconds) }, null, 2));
+  } else {
+    console.log(summarize(median, sharing, group));
+    if (repeat > 1) {
+      console.log(`  ${repeat} loads: ${runs.map((run) => formatRate(run.gigabytesPerSecond)).join(", ")}`);
+    }
+  }
+}
+
+function sharingOf(shard: string | undefined): Sharing {
+  if (shard === undefined) return { what: "every tensor, handed out by the rank that has read it" };
+  const shardPlan = PLANS[shard.toLowerCase()];
+  if (shardPlan) return { what: `its parts by the plan ${shard.toLowerCase()}, read by itself`, shardPlan };
+  if (!/^\d+$/.test(shard)) {
+    const plans = Object.keys(PLANS).join(", ");
+    throw new UsageError(`--shard must be a dimension or one of the plans ${plans}, got "${shard}"`);
+  }
+  return {
+    what: `its part of dimension ${shard}, handed out by the rank that has read it`,
+    dimension: Number(shard),
+  };
+}
+
+async function loadOnce(
+  args: Arguments,
+  options: OpenOptions,
+  { shardPlan, dimension }: Sharing,
+  group: MpiGroup,
+): Promise<Report> {
+  const held: Tensor[] = [];
+  await group.barrier();
+  const start = performance.now();
+  await using model = await openModel(args.inputs, { ...options, group, ...shardPlan ? { shardPlan } : {} });
+  requireTensors(model, args.list("names"));
+  try {
+    for await (const tensor of take(model, dimension)) held.push(tensor);
+    const seconds = (performance.now() - start) / 1000;
+    const { bytes: bytesRead, path, threads, notes, device } = model.stats();
+    const bytesHeld = held.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    const report = { rank: group.rank, seconds, bytesRead, bytesHeld, path, threads, notes };
+    const ranks = await group.allGather(report) as unknown as RankReport[];
+    const slowest = Math.max(...ranks.map((rank) => rank.seconds));
+    const bytes = model.keys().reduce((sum, name) => sum + model.info(name).byteLength, 0);
+    const gigabytesPerSecond = bytes / slowest / 1e9;
+    return { tensors: model.keys().length, bytes, seconds: slowest, gigabytesPerSecond, device, ranks };
+  } finally {
+    for (const tensor of held) tensor[Symbol.dispose]?.();
+  }
+}
+
+/** What this rank gets of a model, tensor by tensor. */
+async function* take(model: SafeTensorsModel, dimension: number | undefined): AsyncGenerator<Tensor> {
+  if (dimension === undefined) {
+    for await (const [, tensor] of model) yield tensor;
+    return;
+  }
+  for (const name of model.keys()) {
+    const has = dimension < model.info(name).shape.length;
+    yield await (has ? model.getSharded(name, dimension) : model.getTensor(name));
+  }
+}
+
+function summarize(report: Report, { what }: Sharing, { size, family }: MpiGroup): string {
+  const { tensors, bytes, seconds, gigabytesPerSecond, device, ranks } = report;
+  const all = `${formatCount(tensors, "tensor")} of ${formatBytes(bytes)}`;
+  const lines = [
+    `Loaded ${all} on ${formatCount(size, "rank")} in ${formatSeconds(seconds)}: ${
+      formatRate(gigabytesPerSecond)
+    }`,
+    `  to ${device} over ${family}; each rank has ${what}`,
+  ];
+  for (const { rank, bytesRead, bytesHeld, path, threads, notes } of ranks) {
+    const way = path === null ? "" : `, ${path}, ${formatCount(threads, "thread")}`;
+    lines.push(`  rank ${rank}: ${formatBytes(bytesRead)} read${way}; ${formatBytes(bytesHeld)} in memory`);
+    for (const note of notes) lines.push(`    note: ${printable(note)}`);
+  }
+  return lines.join("\n");
+}

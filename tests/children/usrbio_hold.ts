@@ -1,0 +1,8 @@
+/** Reads from a file on 3FS, says so, and then keeps its ring until somebody ends it. */
+import { createReader } from "../../mod.ts";
+
+const reader = await createReader({ backend: "usrbio" });
+const path = Deno.args[0]!;
+await reader.readChunked({ path, totalLength: 100 });
+console.log("holding");
+await new Promise((resolve) => setTimeout(resolve, 600_000));

@@ -1,0 +1,225 @@
+/**
+ * The configuration file: what it may say, where it is, and what wins over it.
+ */
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { buildShim } from "../ffi/build.ts";
+import { SafeTensorsError } from "../mod.ts";
+import { type Configuration, parseConfiguration, withConfiguration } from "../src/config.ts";
+import { runChild } from "./support/child.ts";
+import { compiler } from "./support/compiler.ts";
+import { tempFolder, writeFile } from "./support/models.ts";
+import { suite } from "./support/skip.ts";
+
+function parse(value: unknown): Configuration {
+  const { configuration, unknown } = parseConfiguration(JSON.stringify(value), "c.json");
+  assertEquals(unknown, []);
+  return configuration;
+}
+
+Deno.test("parseConfiguration() takes the whole of fastsafetensors' reference configuration", () => {
+  const reference = {
+    loader: "base",
+    framework: "pytorch",
+    base: { copier_type: "gds", bbuf_size_kb: 16384, max_threads: 16 },
+    "3fs": { mount_point: "/mnt/3fs", entries: 64, io_depth: 0, buffer_size: 67108864 },
+    parallel: { use_pipeline: false, max_concurrent_producers: 1, queue_size: 0, use_tqdm_on_load: true },
+    debug: { debug_log: false, set_numa: true, disable_cache: true },
+  };
+  assertEquals(parse(reference), {
+    source: "file",
+    gds: "auto",
+    stagingBytes: 16 * 2 ** 20,
+    maxThreads: 16,
+    debugLog: false,
+    usrbio: {},
+  });
+});
+
+Deno.test("parseConfiguration() turns each key into its option", () => {
+  const none = { usrbio: {} };
+  assertEquals(parse({}), none);
+  assertEquals(parse({ loader: "3fs" }), { ...none, source: "3fs" });
+  assertEquals(parse({ loader: "base" }), { ...none, source: "file" });
+  assertEquals(parse({ base: { copier_type: "nogds" } }), { ...none, gds: "off" });
+  assertEquals(parse({ base: { copier_type: "unified" } }), { ...none, gds: "off" });
+  assertEquals(parse({ base: { max_threads: 64 } }), { ...none, maxThreads: 16 });
+  assertEquals(parse({ base: { bbuf_size_kb: 64 } }), { ...none, stagingBytes: 65_536 });
+  assertEquals(parse({ debug: { debug_log: true } }), { ...none, debugLog: true });
+  assertEquals(parse({ debug_log: true }), { ...none, debugLog: true }, "outside its section too");
+  assertEquals(parse({ debug_log: true, debug: { debug_log: false } }), { ...none, debugLog: false });
+  const usrbio = {
+    mountPoint: "/mnt/x",
+    entries: 8,
+    ioDepth: -4,
+    bufferBytes: 2 ** 20,
+    numa: 1,
+    timeoutSeconds: 0.5,
+  };
+  const section = {
+    mount_point: "/mnt/x",
+    entries: 8,
+    io_depth: -4,
+    buffer_size: 2 ** 20,
+    numa: 1,
+    timeout: 0.5,
+  };
+  assertEquals(parse({ "3fs": section }), { usrbio });
+  assertEquals(parse({ "3fs": { mount_point: "" } }), none, "to be found");
+});
+
+Deno.test("parseConfiguration() keeps to the section of the loader that is named", () => {
+  const both = { base: { max_threads: 4 }, "3fs": { entries: 8 } };
+  assertEquals(parse(both), { maxThreads: 4, usrbio: { entries: 8 } });
+  assertEquals(parse({ loader: "base", ...both }), { source: "file", maxThreads: 4, usrbio: {} });
+  assertEquals(parse({ loader: "3fs", ...both }), { source: "3fs", usrbio: { entries: 8 } });
+});
+
+Deno.test("parseConfiguration() lists unknown keys and passes them over", () => {
+  const { configuration, unknown } = parseConfiguration(
+    JSON.stringify({
+      loader: "3fs",
+      colour: 1,
+      oss: {},
+      "3fs": { entires: 3, entries: 4 },
+      debug: { x: null },
+    }),
+    "c.json",
+  );
+  assertEquals(unknown, ["colour", "oss", "3fs.entires", "debug.x"]);
+  assertEquals(configuration, { source: "3fs", usrbio: { entries: 4 } });
+  assertEquals(parseConfiguration('{"__proto__": 1, "constructor": 2, "": 3}', "c.json").unknown, [
+    "__proto__",
+    "constructor",
+    "",
+  ]);
+});
+
+Deno.test("parseConfiguration() refuses a wrong value with those allowed", () => {
+  for (
+    const [value, message] of [
+      [{ loader: "s3" }, 'loader must be "base" or "3fs", got "s3"'],
+      [{ framework: "jax" }, 'framework must be "pytorch" or "paddle", got "jax"'],
+      [
+        { base: { copier_type: "fast" } },
+        'base.copier_type must be "gds" or "nogds" or "unified", got "fast"',
+      ],
+      [{ base: { max_threads: 0 } }, "base.max_threads must be a whole number from 1 to 1024, got 0"],
+      [
+        { base: { bbuf_size_kb: "16" } },
+        'base.bbuf_size_kb must be a whole number from 64 to 4194304, got "16"',
+      ],
+      [{ base: [] }, "base must be an object, got []"],
+      [{ "3fs": { io_depth: 4 } }, "3fs.io_depth must be a whole number from -4096 to 0, got 4"],
+      [
+        { "3fs": { buffer_size: 4096 } },
+        "3fs.buffer_size must be a whole number from 1048576 to 17179869184",
+      ],
+      [
+        { "3fs": { mount_point: "mnt" } },
+        '3fs.mount_point must be an absolute path, or "" to find it, got "mnt"',
+      ],
+      [{ "3fs": { timeout: -1 } }, "3fs.timeout must be a number from 0 to 86400, got -1"],
+      [{ parallel: { max_concurrent_producers: 2 } }, "parallel.max_concurrent_producers must be 1, got 2"],
+      [
+        { parallel: { queue_size: -2 } },
+        "parallel.queue_size must be a whole number from -1 to 2147483647, got -2",
+      ],
+      [{ use_pipeline: 1 }, "use_pipeline must be true or false, got 1"],
+      [{ debug: { debug_log: "yes" } }, 'debug.debug_log must be true or false, got "yes"'],
+    ] as const
+  ) {
+    const error = assertThrows(() => parse(value), SafeTensorsError);
+    assertEquals([error.code, error.path], ["InvalidConfig", "c.json"]);
+    assertStringIncludes(error.message, `Cannot use the configuration "c.json": ${message}`);
+  }
+  for (const text of ["", "{", "[]", "null", '"base"']) {
+    const error = assertThrows(() => parseConfiguration(text, "c.json"), SafeTensorsError);
+    assertStringIncludes(error.message, 'Cannot read the configuration "c.json": ');
+  }
+});
+
+Deno.test("withConfiguration() lets options in code win", () => {
+  const file = parse({
+    loader: "3fs",
+    "3fs": { entries: 8, numa: 1 },
+    debug: { debug_log: true },
+  });
+  assertEquals(withConfiguration({}, file), {
+    source: "3fs",
+    debugLog: true,
+    usrbio: { entries: 8, numa: 1 },
+  });
+  assertEquals(
+    withConfiguration({ source: "file", debugLog: false, usrbio: { entries: 16 }, dtype: "F32" }, file),
+    { source: "file", debugLog: false, usrbio: { entries: 16, numa: 1 }, dtype: "F32" },
+  );
+  const nothing = { source: undefined } as unknown as { source: "file" };
+  assertEquals(withConfiguration(nothing, file).source, "3fs", "undefined says nothing");
+  assertEquals(withConfiguration({ gds: "require" }, file).source, undefined, "it needs ordinary files");
+  assertEquals(withConfiguration({ nogds: false }, parse({ base: { copier_type: "nogds" } })), {
+    nogds: false,
+    usrbio: {},
+  });
+});
+
+const { missing } = await compiler();
+
+suite("The configuration of a process", "native", missing, () => {
+  /** Loads in a process of its own. */
+  async function load(folder: string, env: Record<string, string>, flags: string[] = ["--allow-all"]) {
+    const { code, stdout, stderr } = await runChild("config.ts", {
+      flags: [...flags, "--no-check"],
+      args: [`${folder}/model.safetensors`],
+      env: { HOME: folder, DENO_DIR, FASTSAFETENSORS_LIB: await buildShim(), ...env },
+      cwd: folder,
+    });
+    assertEquals(code, 0, stderr);
+    return JSON.parse(stdout) as { threads?: number; lines: string[]; error?: string; code?: string };
+  }
+
+  const DENO_DIR = Deno.makeTempDirSync({ prefix: "fastsafetensors-deno-" });
+  globalThis.addEventListener("unload", () => Deno.removeSync(DENO_DIR, { recursive: true }));
+
+  Deno.test("the configuration is found by FASTSAFETENSORS_CONFIG, else in the working folder", async () => {
+    await using folder = await tempFolder();
+    const { path } = folder;
+    await writeFile(`${path}/model.safetensors`, [{ name: "x", dtype: "U8", shape: [30_000_000] }]);
+    const plain = await load(path, {});
+    assert(plain.threads! > 3);
+    await Deno.writeTextFile(`${path}/fastsafetensors.json`, '{"base": {"max_threads": 3}, "future": 1}');
+    assertEquals(await load(path, {}), {
+      threads: 3,
+      lines: ['fastsafetensors: the configuration "fastsafetensors.json" has an unknown key: future'],
+    });
+    await Deno.writeTextFile(`${path}/other.json`, '{"base": {"max_threads": 2}}');
+    assertEquals(await load(path, { FASTSAFETENSORS_CONFIG: `${path}/other.json` }), {
+      threads: 2,
+      lines: [],
+    });
+    const missing = await load(path, { FASTSAFETENSORS_CONFIG: "/nowhere.json" });
+    assertEquals(missing.code, "InvalidConfig");
+    assertStringIncludes(
+      missing.error!,
+      'Cannot read the configuration "/nowhere.json", which FASTSAFETENSORS_CONFIG names: No such file',
+    );
+    await Deno.writeTextFile(`${path}/fastsafetensors.json`, '{"loader": "s3"}');
+    assertEquals((await load(path, {})).code, "InvalidConfig");
+  });
+
+  Deno.test("a configuration that this program may not see is silently absent", async () => {
+    await using folder = await tempFolder();
+    const { path } = folder;
+    await writeFile(`${path}/model.safetensors`, [{ name: "x", dtype: "U8", shape: [30_000_000] }]);
+    await Deno.writeTextFile(`${path}/fastsafetensors.json`, '{"loader": "s3"}');
+    const env = { FASTSAFETENSORS_CONFIG: `${path}/missing.json` };
+    const model = `--allow-read=${path}/model.safetensors`;
+    const { error, threads } = await load(path, env, [
+      model,
+      "--allow-ffi",
+      "--allow-env=FASTSAFETENSORS_LIB",
+    ]);
+    assertEquals(error, undefined);
+    assert(threads! > 3);
+    assertEquals((await load(path, env, [model, "--allow-ffi", "--allow-env"])).error, undefined);
+  });
+});

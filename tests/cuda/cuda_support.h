@@ -1,0 +1,47 @@
+/* What the C tests on the stand-ins share. */
+#ifndef CUDA_SUPPORT_H
+#define CUDA_SUPPORT_H
+
+#define _GNU_SOURCE /* dladdr */
+#include <dlfcn.h>
+
+#include "../sim/cuda/sim.h"
+#include "fst_cuda.h"
+#include "plan_support.h"
+
+/* Has the shim use the stand-ins that this program is linked with. */
+static inline void use_stand_ins(void) {
+  Dl_info sim;
+  require(dladdr((void *)(uintptr_t)fst_sim_name, &sim) != 0, "dladdr");
+  setenv("FASTSAFETENSORS_CUDART_LIB", sim.dli_fname, 1);
+  setenv("FASTSAFETENSORS_CUDA_LIB", sim.dli_fname, 1);
+  setenv("FASTSAFETENSORS_CUFILE_LIB", sim.dli_fname, 1);
+  setenv("FASTSAFETENSORS_NVFS_PROC", "/proc/self/stat", 1); /* something that is there */
+}
+
+/* Sets FST_SIM_… and friends, and has the stand-ins read them again. */
+static inline void set_sim(const char *name, const char *value) {
+  if (value) setenv(name, value, 1);
+  else unsetenv(name);
+  fst_sim_reset();
+}
+
+/* Nothing is held but what is kept between loads on purpose, and nothing was done that CUDA would not have borne. */
+static inline void check_clean(const char *where) {
+  CHECK(fst_cuda_shutdown() == 0, "shutting down failed (%s)", where);
+  CHECK(fst_sim_live_total() == 0, "%llu objects are left (%s)", (unsigned long long)fst_sim_live_total(), where);
+  if (fst_sim_violations() == 0) return;
+  static char text[65536];
+  fst_sim_report(text, sizeof text);
+  CHECK(0, "%s: %s", where, text);
+  fst_sim_reset();
+}
+
+static inline fst_cuda_allocation allocate(int32_t device, uint64_t bytes) {
+  fst_cuda_allocation memory = {.bytes = bytes};
+  uint64_t free_bytes;
+  require(fst_cuda_allocate(device, &memory, 1, &free_bytes) == 0, "fst_cuda_allocate");
+  return memory;
+}
+
+#endif

@@ -1,0 +1,160 @@
+/**
+ * Which way files are read: what was demanded, what the environment says, what is there.
+ */
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  DeviceError,
+  fastsafeOpen,
+  getBackend,
+  getHf3fsLibPath,
+  isAvailable,
+  ParallelLoader,
+  SafeTensorsFileLoader,
+} from "../../mod.ts";
+import { assertTensor, type TensorSpec, writeFile } from "../support/models.ts";
+import { setEnv, use3fs, usrbioSuite } from "./support.ts";
+
+const machine = await use3fs();
+
+const SPECS: TensorSpec[] = [{ name: "x", dtype: "F16", shape: [100_000] }];
+
+/** Sets FASTSAFETENSORS_BACKEND until the result is disposed. */
+function backend(name: string): Disposable {
+  return { [Symbol.dispose]: setEnv({ FASTSAFETENSORS_BACKEND: name }) };
+}
+
+/** Which way a file is read, and what is said about it. */
+async function wayOf(path: string, options: Parameters<typeof fastsafeOpen>[1] = {}) {
+  await using model = await fastsafeOpen(path, options);
+  await model.whenLoaded();
+  const { path: way, notes } = model.stats();
+  return { way, notes };
+}
+
+usrbioSuite("The choice of 3FS", machine, (test, standIn) => {
+  test("files on a mount are read through 3FS, others are not, in one load", async (folder) => {
+    const outside = await Deno.makeTempDir();
+    try {
+      const first = await writeFile(`${folder}/a.safetensors`, [{ ...SPECS[0]!, name: "a" }]);
+      const second = await writeFile(`${outside}/b.safetensors`, [{ ...SPECS[0]!, name: "b", shape: [100] }]);
+      await using model = await fastsafeOpen([`${folder}/a.safetensors`, `${outside}/b.safetensors`]);
+      assertTensor(await model.getTensor("a"), first[0]!);
+      assertTensor(await model.getTensor("b"), second[0]!);
+      await model.whenLoaded();
+      assertEquals([model.stats().path, model.stats().notes], ["3fs", []]);
+      assertEquals(standIn.report().counts.bytes, 200_000);
+    } finally {
+      await Deno.remove(outside, { recursive: true });
+    }
+  });
+
+  test('source: "file" keeps to ordinary reads, whatever the environment says', async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, SPECS);
+    for (const name of ["auto", "usrbio", "posix", "nonsense"]) {
+      using _ = backend(name);
+      assertEquals(await wayOf(path, { source: "file" }), { way: "buffered", notes: [] });
+    }
+  });
+
+  test("FASTSAFETENSORS_BACKEND chooses, in any case", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, SPECS);
+    for (
+      const [name, way, resolved] of [
+        ["auto", "3fs", "usrbio"],
+        ["usrbio", "3fs", "usrbio"],
+        [" USRBIO ", "3fs", "usrbio"],
+        ["", "3fs", "usrbio"],
+        ["posix", "buffered", "posix"],
+        ["mock", "buffered", "mock"],
+      ] as const
+    ) {
+      using _ = backend(name);
+      assertEquals(await wayOf(path), { way, notes: [] }, name);
+      assertEquals(await getBackend(), resolved);
+    }
+  });
+
+  test("FASTSAFETENSORS_BACKEND=usrbio is a demand", async () => {
+    const path = await Deno.makeTempFile();
+    try {
+      await writeFile(path, SPECS);
+      using _ = backend("usrbio");
+      await assertRejects(() => fastsafeOpen(path), DeviceError, "it is not on 3FS");
+    } finally {
+      await Deno.remove(path);
+    }
+  });
+
+  test("an invalid FASTSAFETENSORS_BACKEND is refused with the valid ones", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, SPECS);
+    for (const name of ["cpp", "python", "3fs"]) {
+      using _ = backend(name);
+      for (const call of [() => fastsafeOpen(path), () => getBackend()]) {
+        const message = `FASTSAFETENSORS_BACKEND must be "auto", "usrbio", "posix" or "mock", got "${name}"`;
+        await assertRejects<Error>(call as () => Promise<unknown>, TypeError, message);
+      }
+    }
+  });
+
+  test('source: "3fs" with a backend of ordinary reads says so', async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, SPECS);
+    for (const name of ["posix", "mock"]) {
+      using _ = backend(name);
+      const { way, notes } = await wayOf(path, { source: "3fs" });
+      assertEquals([way, notes], [
+        "buffered",
+        [`Files on 3FS are read by ordinary reads: FASTSAFETENSORS_BACKEND is "${name}"`],
+      ]);
+    }
+  });
+
+  test("only the mount that was named is used", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, SPECS);
+    const named = (mountPoint: string) => ({ usrbio: { mountPoint } });
+    assertEquals((await wayOf(path, named(standIn.mount))).way, "3fs");
+    assertEquals((await wayOf(path, named(`${standIn.mount}//`))).way, "3fs");
+    assertEquals(await wayOf(path, named("/mnt/other")), { way: "buffered", notes: [] });
+    const error = await assertRejects(
+      () => fastsafeOpen(path, { source: "3fs", ...named("/mnt/other") }),
+      DeviceError,
+    );
+    assertStringIncludes(error.message, `it is on the mount "${standIn.mount}", not on "/mnt/other"`);
+  });
+
+  test("the other doors take the same options", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const [x] = await writeFile(path, SPECS);
+    await using loader = new SafeTensorsFileLoader(null, { source: "3fs", usrbio: { entries: 8 } });
+    await loader.addFilenames({ 0: [path] });
+    await using buffer = await loader.copyFilesToDevice();
+    assertTensor(await buffer.getTensor("x"), x!);
+    for await (const [, tensor] of new ParallelLoader(null, [path], { source: "3fs" }).iterateWeights()) {
+      assertTensor(tensor, x!);
+    }
+    assertEquals(standIn.report().counts.bytes, 400_000);
+    await assertRejects(
+      () => new ParallelLoader(null, ["/proc/self/exe"], { source: "3fs" }).iterateWeights().next(),
+      DeviceError,
+    );
+  });
+
+  test('gds: "require" keeps to ordinary files, which cuFile can read', async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, SPECS);
+    await assertRejects(
+      () => fastsafeOpen(path, { device: "cuda", gds: "require", source: "3fs" }),
+      TypeError,
+      "contradict one another",
+    );
+  });
+
+  test("the library's path can be asked for", async () => {
+    assertEquals(await getHf3fsLibPath(), `${standIn.folder}/libhf3fs_api_shared.so`);
+    assert(await isAvailable());
+  });
+});
