@@ -135,6 +135,7 @@ int fst_usrbio_start(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_u
   }
   /* After a failure too: what has been prepared would never come to its end. */
   int status = ring->in_flight > before ? ring->library->submit_ios(&ring->ior) : 0;
+  if (status < 0) ring->is_broken = 1; /* nobody knows what becomes of them */
   if (asked < 0) return -1;
   if (status < 0) return fail(failure, FST_FAILURE_SYSTEM, -status, transfer->offset, transfer->length, 0);
   return 0;

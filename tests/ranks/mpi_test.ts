@@ -112,8 +112,8 @@ async function writeFiles(
   return specs.map((_, file) => `f${file}`);
 }
 
-// deno-lint-ignore no-explicit-any
 async function check(
+  // deno-lint-ignore no-explicit-any
   said: any,
   tensors: readonly (Written & { owner: number })[],
   size: number,

@@ -72,6 +72,8 @@ export class ChunkReader {
   readonly #job: ReadJob;
   readonly #signal: AbortSignal;
   readonly #chunks: Iterator<Chunk, void>;
+  /** The first chunks, which had to be looked at to know how many there are. */
+  readonly #first: Chunk[];
   /** Runs at once at most, and the lanes of each. */
   readonly #runs: number;
   readonly #threads: number | undefined;
@@ -87,7 +89,8 @@ export class ChunkReader {
     this.#job = job;
     this.#signal = signal;
     this.#chunks = cutChunks(job.plan, job.staging.chunkBytes, job.alignment);
-    this.#runs = maxThreads === 1 ? 1 : BLOCKS - 1;
+    this.#first = [this.#chunks.next(), this.#chunks.next()].flatMap(({ value }) => value ?? []);
+    this.#runs = maxThreads === 1 || this.#first.length === 1 ? 1 : BLOCKS - 1;
     this.#threads = maxThreads && Math.floor(maxThreads / this.#runs);
     this.#advance();
   }
@@ -122,7 +125,7 @@ export class ChunkReader {
 
   #advance(): void {
     while (this.#running < this.#runs && this.#blocks - this.#free.length <= this.#runs) {
-      const { value: chunk } = this.#chunks.next();
+      const chunk = this.#first.shift() ?? this.#chunks.next().value;
       if (!chunk) return;
       const reading = this.#read(chunk);
       reading.catch(() => {}); // told when its turn comes
