@@ -12,7 +12,7 @@ import { describeMachine, median } from "./side_by_side/report.ts";
 import type { Sample } from "./side_by_side/sample.ts";
 import { output } from "./side_by_side/tools.ts";
 
-const USAGE = `Usage: deno run -A bench/webgpu.ts [options]
+const USAGE = `Usage: deno task bench:webgpu [options]
 
 Loads the same files to the GPU in turns: with Deno.readFile and one writeBuffer a tensor; with writeBuffer in pieces
 from memory already loaded; with this loader. Prints a table. Makes a model in a temporary folder.

@@ -26,11 +26,11 @@ export interface SaveOptions {
   dtype?: DType;
   /** What a stream of tensors will bring: needed where it is not a model. */
   shapes?: Iterable<TensorShape>;
-  /** Replaces what is there. Default false: an existing file is an error. */
+  /** Replaces what is there, a set of any number of shards included. Default false: an existing file is an error. */
   overwrite?: boolean;
-  /** Waits until the files are on storage before they appear. Default true. */
+  /** Waits until the files are on storage before they appear, past the page cache where that can be. Default true. */
   sync?: boolean;
-  /** Writes in flight, 1 to 16. Default 4. */
+  /** Writes in flight, 1 to 16. Default 8, without the native library 2. */
   maxThreads?: number;
   /** Ends the save; what was written is removed. */
   signal?: AbortSignal;
@@ -59,7 +59,12 @@ export interface SaveReport {
  *
  * Tensors that are the same memory are written once; the metadata then has `name → kept name` for the others. The
  * files appear under their names only when all of them are complete: if anything fails before, what was there is
- * untouched, and nothing is left behind.
+ * untouched, and nothing is left behind. If the process is killed, the next save to the folder removes what it has
+ * left; if that was while a set of several files got their names, the next save or {@linkcode fastsafeOpen} there
+ * does the rest.
+ *
+ * The memory of the tensors must stay as it is until the save is over. Handles that a model gives out on the way are
+ * disposed of; those that you give are yours.
  *
  * @param tensors a record, a map or pairs of name and tensor; a model, or a stream of pairs with the option `shapes`,
  *   is written as it comes, and may be larger than memory

@@ -342,7 +342,7 @@ suite("Reads that fail", "native", faults.missing, () => {
       await pause(30);
       const began = performance.now();
       await model.close();
-      assert(performance.now() - began < 500);
+      assert(performance.now() - began < 1000, "the load went on");
       assertEquals(openDescriptors(folder), 0);
       await waiting;
     }
@@ -425,18 +425,18 @@ suite("Reads that fail", "native", faults.missing, () => {
   test("many loads at once leave room for Deno's own file functions", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [{ name: "x", dtype: "U8", shape: [64 * 4096] }]);
-    using _ = faults.set("pread:*:delay=10000");
+    using _ = faults.set("pread:*:delay=100000");
     const models = await Promise.all(Array.from({ length: 8 }, () => {
       return fastsafeOpen(path, { maxThreads: 16, blockBytes: 4096 });
     }));
     const began = performance.now();
     await Deno.stat(path);
-    assert(performance.now() - began < 200, "Deno.stat waited for lanes");
+    assert(performance.now() - began < 500, "Deno.stat waited for lanes");
     const controller = new AbortController();
     const last = await fastsafeOpen(path, { signal: controller.signal, blockBytes: 4096 });
     controller.abort(new Error("no room"));
     await assertRejects(() => last.getTensor("x"), Error, "no room");
-    assert(performance.now() - began < 1000, "the aborted load waited for a lane");
+    assert(performance.now() - began < 1500, "the aborted load waited for a lane");
     await Promise.all([...models, last].map((model) => model.close()));
   });
 });

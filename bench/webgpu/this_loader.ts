@@ -10,7 +10,7 @@ const [options, ...files] = Deno.args;
 await measure(async (device) => {
   await selectEngine();
   return async () => {
-    const model = await fastsafeOpen(files, { device, ...JSON.parse(options!) });
+    const model = await fastsafeOpen<GPUDevice>(files, { device, ...JSON.parse(options!) });
     await model.whenLoaded();
     const buffers = new Set<GPUBuffer>();
     for await (const [, tensor] of model) buffers.add(tensor.buffer);

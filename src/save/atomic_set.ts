@@ -6,6 +6,7 @@
  * what they are, the old files are hidden, and then the new ones get their names, so that at no time some of the old
  * ones stand beside some of the new ones. If a rename fails, all is put back.
  */
+import { WriteError } from "../errors.ts";
 import {
   folderOf,
   hasLongName,
@@ -17,7 +18,7 @@ import {
   removeQuietly,
   temporaryName,
 } from "./folder.ts";
-import { finishCommit, JOURNAL_NAME, type Rename, writeJournal } from "./journal.ts";
+import { finishCommit, type Journal, JOURNAL_NAME, type Rename, writeJournal } from "./journal.ts";
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
 import { fileExists, isFolder, longName } from "./write_error.ts";
 
@@ -158,26 +159,38 @@ export class AtomicSet {
   async #exchange(old: readonly string[]): Promise<void> {
     const hide = old.map((path): Rename => [nameOf(path), temporaryName()]);
     const place = this.outputs.map(({ path, target }): Rename => [nameOf(path), nameOf(target)]);
-    await this.#writeJournal({ hide, place });
     const done: Rename[] = [];
     try {
+      await this.#writeJournal({ hide, place });
       for (const [from, to] of [...hide, ...place]) {
         await this.#rename(from, to);
         done.push([from, to]);
       }
       if (this.#options.sync) await this.#engine.syncFolder(this.#folder);
     } catch (error) {
-      await this.#putBack(done);
+      await this.#putBack(done, error);
       throw error;
     }
     await removeQuietly(this.#journalPath);
     for (const [, hidden] of hide) await removeQuietly(`${this.#folder}/${hidden}`);
   }
 
-  async #putBack(done: readonly Rename[]): Promise<void> {
+  /** Takes renames back, and the journal away. */
+  async #putBack(done: readonly Rename[], cause: unknown): Promise<void> {
     this.#isLeftToOthers = true; // as long as the journal is there, for it counts on all these files
-    for (const [from, to] of done.toReversed()) await this.#rename(to, from);
-    await Deno.remove(this.#journalPath);
+    try {
+      for (const [from, to] of done.toReversed()) await this.#rename(to, from);
+      if (await lookAt(this.#journalPath)) await Deno.remove(this.#journalPath);
+    } catch {
+      const message =
+        `Cannot save to "${this.#folder}", nor put back what was there: the next save there, or the ` +
+        `next to open it, completes the new files: ${(cause as Error).message}`;
+      throw new WriteError(message, {
+        path: this.#folder,
+        errno: (cause as Partial<WriteError>).errno ?? 0,
+        cause,
+      });
+    }
     this.#isLeftToOthers = false;
   }
 
@@ -191,7 +204,7 @@ export class AtomicSet {
     );
   }
 
-  async #writeJournal(journal: Parameters<typeof writeJournal>[0]): Promise<void> {
+  async #writeJournal(journal: Journal): Promise<void> {
     const { sync } = this.#options;
     const temporary = `${this.#folder}/${temporaryName()}`;
     const output = await this.#engine.create(temporary, this.#journalPath, false);
@@ -200,12 +213,9 @@ export class AtomicSet {
       if (sync) await output.sync();
       await this.#engine.rename(temporary, this.#journalPath, false);
       if (sync) await this.#engine.syncFolder(this.#folder);
-    } catch (error) {
-      await removeQuietly(temporary);
-      await removeQuietly(this.#journalPath);
-      throw error;
     } finally {
       output.close();
+      await removeQuietly(temporary);
     }
   }
 

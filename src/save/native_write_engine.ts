@@ -26,7 +26,7 @@ const DIRTY = 0.1;
 
 /** Non-blocking calls into the shim. */
 export class NativeWriteEngine implements WriteEngine {
-  readonly writers = 6;
+  readonly writers = 8;
   readonly #shim: Shim;
   readonly #staging: Uint8Array<ArrayBuffer>[] = [];
 

@@ -73,8 +73,9 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     assertEquals(told, []);
     await model.getTensor("first");
     await model.getTensor("large");
-    await settle();
-    assertEquals(told.filter((part) => part === 1).length, 2);
+    const ends = () => told.filter((part) => part === 1).length;
+    for (let turn = 0; turn < 1000 && ends() < 2; turn++) await settle();
+    assertEquals(ends(), 2);
   });
 
   test("an onProgress that throws fails the load, and nothing else", async (folder) => {

@@ -141,10 +141,10 @@ export interface Machine {
 }
 
 /**
- * Has the stand-in take a folder for a mount, for the tests of this file. The shim is a build of its own, which no test
- * of another file has opened.
+ * Has the stand-in take a folder for a mount, for the tests of this file. The shim is the one that is in use, or a build
+ * of its own, which no test of another file has opened.
  */
-export async function use3fs(): Promise<Machine> {
+export async function use3fs(inUse?: Shim): Promise<Machine> {
   const { missing } = await compiler();
   if (missing) return { missing, standIn: null!, shim: null! };
   const folder = await buildStandIn();
@@ -155,8 +155,8 @@ export async function use3fs(): Promise<Machine> {
     restore();
     Deno.removeSync(mount, { recursive: true });
   });
-  useLibrary(await buildShim({ flags: ["-DFST_FAULTS", "-DFST_TEST_3FS"] }));
-  const shim = (await openLibrary()).shim!;
+  if (!inUse) useLibrary(await buildShim({ flags: ["-DFST_FAULTS", "-DFST_TEST_3FS"] }));
+  const shim = inUse ?? (await openLibrary()).shim!;
   await selectEngine();
   await openUsrbio(shim);
   const standIn = new StandIn(folder, mount);
