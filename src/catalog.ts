@@ -106,6 +106,7 @@ export async function openCatalog<F extends SourceFile>(
   try {
     const results = await Promise.allSettled(Array.from({ length: OPENING }, openNext));
     for (const result of results) if (result.status === "rejected") throw result.reason;
+    await checkIndex(inputs);
     const catalog = merge(files, contents, inputs);
     const reopen = (path: string) =>
       openCatalog(source, { paths: [path], weightMap: null, indexPath: null }, undefined, list);

@@ -25,6 +25,8 @@ export interface Inputs {
   readonly weightMap: ReadonlyMap<string, string> | null;
   /** The index itself. */
   readonly indexPath: string | null;
+  /** What tells this index from one that replaces it. */
+  readonly indexVersion?: string;
 }
 
 /** How a family of model files is named. */
@@ -175,7 +177,7 @@ async function resolveOne(path: string, naming: Naming): Promise<Inputs> {
     throw readError(error, "open", path);
   }
   if (info.isDirectory) return await resolveFolder(path, naming);
-  if (path.endsWith(".json")) return await resolveIndex(path, info.size);
+  if (path.endsWith(".json")) return await resolveIndex(path);
   return { paths: [path], weightMap: null, indexPath: null };
 }
 
@@ -196,10 +198,7 @@ async function resolveFolder(path: string, naming: Naming): Promise<Inputs> {
     const message = `Cannot choose an index in "${path}": there are ${indexes.join(", ")}: open one of them`;
     throw new SafeTensorsError("NoTensorFiles", message, { path });
   }
-  if (index) {
-    const indexPath = join(path, index);
-    return await resolveIndex(indexPath, (await Deno.stat(indexPath)).size);
-  }
+  if (index) return await resolveIndex(join(path, index));
   const shards = names.filter((name) => naming.files.some((suffix) => name.endsWith(suffix))).sort();
   if (shards.length === 0) throw noTensorFiles(path, names, naming);
   checkComplete(path, shards);
@@ -246,23 +245,44 @@ function noTensorFiles(path: string, names: readonly string[], naming: Naming): 
 /** Indexes reach 25 MB; this is far beyond any real one. */
 const MAX_INDEX_BYTES = 256 * 2 ** 20;
 
-async function resolveIndex(path: string, size: number): Promise<Inputs> {
-  if (size > MAX_INDEX_BYTES) {
-    const message =
-      `Cannot read "${path}": an index of ${size} bytes is larger than the limit of ${MAX_INDEX_BYTES}`;
-    throw new SafeTensorsError("InvalidIndex", message, { path });
-  }
+async function resolveIndex(path: string): Promise<Inputs> {
   let bytes: Uint8Array;
+  let indexVersion: string;
   try {
+    const info = await Deno.stat(path);
+    if (info.size > MAX_INDEX_BYTES) {
+      const message =
+        `Cannot read "${path}": an index of ${info.size} bytes is larger than the limit of ${MAX_INDEX_BYTES}`;
+      throw new SafeTensorsError("InvalidIndex", message, { path });
+    }
+    indexVersion = versionOf(info);
     bytes = await Deno.readFile(path);
   } catch (error) {
-    throw readError(error, "read", path);
+    throw error instanceof SafeTensorsError ? error : readError(error, "read", path);
   }
   const index = parseShardIndex(bytes, { path, maxBytes: MAX_INDEX_BYTES });
   const folder = path.includes("/") ? path.slice(0, path.lastIndexOf("/")) : ".";
   const weightMap = new Map<string, string>();
   for (const [name, file] of index.weightMap) weightMap.set(name, join(folder, file));
-  return { paths: index.files.map((file) => join(folder, file)), weightMap, indexPath: path };
+  return { paths: index.files.map((file) => join(folder, file)), weightMap, indexPath: path, indexVersion };
+}
+
+function versionOf({ dev, ino, size, mtime }: Deno.FileInfo): string {
+  return [dev, ino, size, mtime?.getTime()].join();
+}
+
+/**
+ * Throws if the index is not the one any more that named the files, now that they are open: a save that replaces a set
+ * of shards takes the old index away first, so that they might be some of the old and some of the new.
+ *
+ * @throws {ReadError}
+ */
+export async function checkIndex({ indexPath, indexVersion }: Pick<Inputs, "indexPath" | "indexVersion">): Promise<void> {
+  if (indexPath === null || indexVersion === undefined) return;
+  const info = await Deno.stat(indexPath).catch(() => null);
+  if (info && versionOf(info) === indexVersion) return;
+  const message = `Cannot open "${indexPath}": it was replaced while its shards were opened: open it again`;
+  throw new ReadError(message, { path: indexPath });
 }
 
 /** An error about a shard that an index names and that is not there, or any other refusal as it is. */
