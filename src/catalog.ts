@@ -7,7 +7,7 @@ import type { DType } from "./format/dtype.ts";
 import type { Header } from "./format/header.ts";
 import type { ProcessGroup } from "./group/process_group.ts";
 import { headerLength, parseHeader } from "./format/header_reader.ts";
-import { type Inputs, missingShard } from "./inputs.ts";
+import { checkIndex, type Inputs, missingShard } from "./inputs.ts";
 import type { Source, SourceFile } from "./source/source.ts";
 
 /** A tensor in a file. */

@@ -277,7 +277,9 @@ function versionOf({ dev, ino, size, mtime }: Deno.FileInfo): string {
  *
  * @throws {ReadError}
  */
-export async function checkIndex({ indexPath, indexVersion }: Pick<Inputs, "indexPath" | "indexVersion">): Promise<void> {
+export async function checkIndex(
+  { indexPath, indexVersion }: Pick<Inputs, "indexPath" | "indexVersion">,
+): Promise<void> {
   if (indexPath === null || indexVersion === undefined) return;
   const info = await Deno.stat(indexPath).catch(() => null);
   if (info && versionOf(info) === indexVersion) return;

@@ -3,6 +3,9 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fastsafeOpen, ReadError, SafeTensorsError, saveFile, WriteError } from "../../mod.ts";
+import { openCatalog } from "../../src/catalog.ts";
+import { resolveInputs } from "../../src/inputs.ts";
+import { selectEngine } from "../../src/lanes/select.ts";
 import { JOURNAL_NAME } from "../../src/save/journal.ts";
 import type { DefineTest } from "../load/context.ts";
 import { fileOf, type Written } from "../support/models.ts";
@@ -224,6 +227,25 @@ function journalTests(test: DefineTest): void {
 }
 
 function incompleteTests(test: DefineTest): void {
+  test("a set that is replaced between its index and its shards is refused, not mixed", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await saveFile(pairs(tensors(2, 1)), path, { maxShardBytes: 4 });
+    const { source } = await selectEngine();
+    for (const input of [folder, `${path}.index.json`]) {
+      const inputs = await resolveInputs(input, { size: 1 });
+      for (const maxShardBytes of [4, 100]) {
+        await saveFile(pairs(tensors(2, 9)), path, { maxShardBytes, overwrite: true });
+        const error = await assertRejects(() => openCatalog(source, inputs), Error);
+        const isMissing = error instanceof SafeTensorsError && error.code === "MissingShard";
+        assert(
+          isMissing || error.message.includes("it was replaced while its shards were opened"),
+          error.message,
+        );
+      }
+      await saveFile(pairs(tensors(2, 1)), path, { maxShardBytes: 4, overwrite: true });
+    }
+  });
+
   test("a folder of shards that are not all there, without an index, is refused", async (folder) => {
     const data = tensors(3, 1);
     const { paths } = await saveFile(pairs(data), `${folder}/model.safetensors`, { maxShardBytes: 4 });
