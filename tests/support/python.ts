@@ -18,6 +18,8 @@ export async function findPython(module: string): Promise<{ path: string; missin
 
 async function tryPython(python: string, module: string): Promise<{ path: string; missing: string | null }> {
   const script = `import sys, sysconfig, os, ${module}
+if "numpy" in sys.modules and int(sys.modules["numpy"].__version__.split(".")[0]) < 2:
+  raise ImportError("versioned DLPack needs NumPy 2")
 config = sysconfig.get_config_vars()
 print(os.path.join(config["LIBDIR"], config.get("INSTSONAME") or config["LDLIBRARY"]))
 print(sys.base_prefix)`;
