@@ -71,8 +71,7 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
     const turn = new Turn();
     const gpu = this.#gpu;
     for (const request of requests) { // before there is a plan, which for a huge tensor is huge itself
-      const { name } = request;
-      checkSize(gpu, { name, byteLength: resultBytes(request) }, `load tensor "${name}" to the GPU`);
+      checkSize(gpu, resultBytes(request), `load tensor "${request.name}" to the GPU`);
     }
     const staging = divideStaging(settings);
     const plan = planLoad(requests, {

@@ -43,9 +43,10 @@ export class Gpu {
    * @throws {DeviceError} if there is none
    */
   static async shared(): Promise<Gpu> {
-    const gpu = await (own ??= requestOwn());
+    const asked = own ??= requestOwn();
+    const gpu = await asked;
     if (!gpu.lost.aborted) return gpu;
-    own = undefined;
+    if (own === asked) own = undefined; // or somebody has asked anew already
     return await Gpu.shared();
   }
 

@@ -8,12 +8,16 @@ import { joinLayout } from "../../format/join.ts";
 import type { SliceLayout } from "../../format/slices.ts";
 import { HostTensor } from "../../tensor/host_tensor.ts";
 import type { WebGpuTensorInit } from "../../tensor/webgpu_tensor.ts";
+import { Backlog } from "./backlog.ts";
 import { castDispatches } from "./casts.ts";
 import { Dispatcher } from "./dispatch.ts";
 import type { Gpu } from "./gpu.ts";
 import { GpuMemory } from "./memory.ts";
 import { copiesOf, type Move, moveDispatches } from "./moves.ts";
 import { PIECE, pieces } from "./pieces.ts";
+
+/** Bytes that are copied to the host at once: `mapAsync` takes Deno ten milliseconds whatever it maps. */
+const READ_PIECE = 32 * 2 ** 20;
 
 /** A tensor to work with: what it is, and where in its memory. */
 export interface GpuSource {
@@ -122,8 +126,9 @@ export async function writeTensor(gpu: Gpu, tensor: HostTensor, usage: number): 
   const { name, dtype, shape, byteLength, bytes } = tensor;
   const action = `copy tensor "${name}" to the GPU`;
   const [memory, init] = await fill(gpu, { name, dtype, shape, byteLength }, action, usage, () => {});
+  const backlog = new Backlog(gpu.device.queue);
   try {
-    for await (const [at, length] of pieces(byteLength)) {
+    for await (const [at, length] of pieces(byteLength, PIECE)) {
       const rest = length % 4;
       await gpu.attempt(action, length, () => {
         const { queue } = gpu.device;
@@ -135,11 +140,14 @@ export async function writeTensor(gpu: Gpu, tensor: HostTensor, usage: number): 
         }
         queue.submit([]); // or the device would gather copies of all pieces
       });
+      backlog.add(length);
     }
     return [memory, init];
   } catch (error) {
     memory.drop();
     throw error;
+  } finally {
+    await backlog.ended();
   }
 }
 
@@ -151,12 +159,12 @@ export async function readTensor(memory: GpuMemory, tensor: GpuSource): Promise<
   const { gpu } = memory;
   const { device } = gpu;
   const action = `copy tensor "${name}" to the host`;
-  const size = Math.min(PIECE, Math.ceil(byteLength / 4) * 4);
+  const size = Math.min(READ_PIECE, Math.ceil(byteLength / 4) * 4);
   const staging = await gpu.attempt(action, size, () => {
     return device.createBuffer({ size, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
   });
   try {
-    for await (const [at, length] of pieces(byteLength)) {
+    for await (const [at, length] of pieces(byteLength, READ_PIECE)) {
       await gpu.attempt(action, 0, () => {
         const encoder = device.createCommandEncoder();
         encoder.copyBufferToBuffer(
@@ -197,7 +205,7 @@ async function fill(
   usage: number,
   work: (target: GpuMemory) => void,
 ): Promise<GpuResult> {
-  checkSize(gpu, init, action);
+  checkSize(gpu, init.byteLength, action);
   const [memory] = await GpuMemory.allocate(gpu, [init.byteLength], action, usage);
   try {
     if (init.byteLength > 0) await gpu.attempt(action, init.byteLength, () => work(memory!));
@@ -213,8 +221,7 @@ async function fill(
  *
  * @throws {OutOfMemoryError} if not; what it says was free is the largest buffer
  */
-export function checkSize(gpu: Gpu, tensor: { name: string; byteLength: number }, action: string): void {
-  const { byteLength } = tensor;
+export function checkSize(gpu: Gpu, byteLength: number, action: string): void {
   if (byteLength <= gpu.maxBufferBytes) return;
   const message = `Cannot ${action}: it has ${byteLength} bytes, and a buffer of this device at most ` +
     `${gpu.maxBufferBytes} (maxBufferSize): open with lazy: true and get slices of it`;

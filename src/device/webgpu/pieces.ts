@@ -12,9 +12,10 @@ export const PIECE = 4 * 2 ** 20;
 /** The pieces of so many bytes as `[offset, length]`, with a turn of the event loop after each. */
 export async function* pieces(
   byteLength: number,
+  size: number,
 ): AsyncGenerator<[offset: number, length: number], void, void> {
-  for (let at = 0; at < byteLength; at += PIECE) {
-    yield [at, Math.min(PIECE, byteLength - at)];
+  for (let at = 0; at < byteLength; at += size) {
+    yield [at, Math.min(size, byteLength - at)];
     await turn();
   }
 }
