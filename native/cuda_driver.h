@@ -1,4 +1,7 @@
-/* libcuda, opened at run time: inside the shim only. What the runtime does not offer: modules, and launching from them. */
+/*
+ * libcuda, opened at run time: inside the shim only. What the runtime does not offer: modules of PTX, and launching
+ * from them.
+ */
 #ifndef FST_CUDA_DRIVER_H
 #define FST_CUDA_DRIVER_H
 

@@ -24,7 +24,7 @@ static int open_gds(const fst_cudart *runtime, fst_cuda_load *load, const fst_cu
   status = fst_cuda_load_kernels(load->device, &load->kernels);
   if (status == 0 && !load->ring_memory) status = allocate_ring(runtime, load);
   if (status != 0) {
-    snprintf(message, size, "its block ring in device memory failed with status %d", status);
+    snprintf(message, size, "its kernels, or its ring of device memory, failed with status %d", status);
     return wish == FST_GDS_REQUIRE ? status : 0;
   }
   load->gds = fst_gds_new(&driver, options->files, wish == FST_GDS_REQUIRE);

@@ -52,12 +52,9 @@ typedef struct fst_cudart {
   int (*cudaMemcpy2DAsync)(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t height,
                            int kind, void *stream);
   int (*cudaMemcpyPeerAsync)(void *to, int to_device, const void *from, int from_device, size_t bytes, void *stream);
-  int (*cudaMemsetAsync)(void *to, int value, size_t bytes, void *stream);
   int (*cudaStreamCreateWithFlags)(void **stream, unsigned flags);
   int (*cudaStreamSynchronize)(void *stream);
-  int (*cudaStreamQuery)(void *stream);
   int (*cudaStreamDestroy)(void *stream);
-  int (*cudaStreamWaitEvent)(void *stream, void *event, unsigned flags);
   int (*cudaEventCreateWithFlags)(void **event, unsigned flags);
   int (*cudaEventRecord)(void *event, void *stream);
   int (*cudaEventQuery)(void *event);

@@ -68,7 +68,8 @@ static int fail(fst_gds *gds, fst_lane *lane, int status) {
   atomic_compare_exchange_strong(&gds->failure, &none, status);
   if (!gds->required) return 1;
   const fst_segment *segment = lane->segment;
-  fst_plan_fail(lane->plan, lane->index, FST_FAILURE_DEVICE, status, segment->file_offset, fst_segment_bytes(segment), 0);
+  const uint64_t bytes = fst_segment_bytes(segment);
+  fst_plan_fail(lane->plan, lane->index, FST_FAILURE_DEVICE, status, segment->file_offset, bytes, 0);
   return -1;
 }
 

@@ -19,7 +19,10 @@ void fst_gds_free(fst_gds *gds);
 /* Whether cuFile should read a range of the file in hand: no longer after a failure, and not what is cached. */
 int fst_gds_wants(fst_gds *gds, fst_lane *lane, uint64_t offset, uint64_t length);
 
-/* Registers device memory, at most FST_GDS_WINDOW of it, as a window. 0; 1 where cuFile is given up; -1 if the plan failed. */
+/*
+ * Registers device memory, at most FST_GDS_WINDOW of it, as a window. 0; 1 where cuFile is given up; -1 if the plan
+ * failed.
+ */
 int fst_gds_register(fst_gds *gds, fst_lane *lane, uint64_t window, uint64_t bytes);
 
 void fst_gds_deregister(fst_gds *gds, uint64_t window);

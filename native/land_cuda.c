@@ -29,8 +29,8 @@ struct fst_cuda_lane {
   int number; /* -1: none is claimed */
   void *stream;
   slot slots[2];
-  unsigned turn;      /* the slot in use */
-  int has_windows;    /* the blocks are registered with cuFile */
+  unsigned turn;   /* the slot in use */
+  int has_windows; /* the blocks are registered with cuFile */
   uint64_t window_bytes;
 };
 

@@ -68,7 +68,8 @@ static void check_landed(const fst_plan *plan, const fst_segment *segments, uint
     char *expected = expected_bytes(&segments[i]), *actual = malloc(length + 1);
     require(actual != NULL, "malloc");
     CHECK(fst_sim_peek((const void *)(uintptr_t)segments[i].destination, actual, length) == 0, "not device memory");
-    CHECK(memcmp(actual, expected, length) == 0, "segment %u is wrong: offset %llu, run %llu, %u x %u, %u to %u (%s)", i,
+    CHECK(memcmp(actual, expected, length) == 0,
+          "segment %u is wrong: offset %llu, run %llu, %u x %u, %u to %u (%s)", i,
           (unsigned long long)segments[i].file_offset, (unsigned long long)segments[i].run, segments[i].outer_count,
           segments[i].inner_count, segments[i].from, segments[i].to, name);
     free(expected);
@@ -208,8 +209,10 @@ static void test_everything_lands(void) {
                     !strstr(tests[t].name, "nothing");
     if (wants_gds) CHECK(result.report.gds_bytes > 0, "cuFile read nothing (%s)", tests[t].name);
     if (tests[t].gds == FST_GDS_NEVER) CHECK(result.report.gds_bytes == 0, "cuFile read (%s)", tests[t].name);
-    int fails = tests[t].sim_faults != NULL && !strstr(tests[t].sim_faults, "Driver") && !strstr(tests[t].name, "reads");
-    CHECK((result.report.gds_failure != 0) == fails, "failure %d of cuFile (%s)", result.report.gds_failure, tests[t].name);
+    int fails = tests[t].sim_faults != NULL && !strstr(tests[t].sim_faults, "Driver") &&
+                !strstr(tests[t].name, "reads");
+    CHECK((result.report.gds_failure != 0) == fails, "failure %d of cuFile (%s)", result.report.gds_failure,
+          tests[t].name);
     check_clean(tests[t].name);
   }
 }
@@ -247,7 +250,8 @@ static void test_every_failure(void) {
   for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
     load_test test = {cases[c].failure, 0, cases[c].gds, 1 << 17, 3, NULL, cases[c].failure};
     load_result result = run_load(segments, count, &test);
-    int32_t code = result.open_status != 0 ? result.open_status : result.failure == FST_FAILURE_DEVICE ? result.error : 0;
+    int32_t code = result.failure == FST_FAILURE_DEVICE ? result.error : 0;
+    if (result.open_status != 0) code = result.open_status;
     if (cases[c].code) CHECK(code == cases[c].code, "ended with %d (%s)", code, cases[c].failure);
     fst_sim_reset(); /* a device whose context was lost would stay so */
     check_clean(cases[c].failure);
