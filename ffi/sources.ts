@@ -6,6 +6,8 @@ import castH from "../native/cast.h" with { type: "text" };
 import castPtxH from "../native/kernels/cast_ptx.h" with { type: "text" };
 import castX86H from "../native/cast_x86.h" with { type: "text" };
 import convertH from "../native/kernels/convert.h" with { type: "text" };
+import copyC from "../native/copy.c" with { type: "text" };
+import copyH from "../native/copy.h" with { type: "text" };
 import cudaC from "../native/cuda.c" with { type: "text" };
 import cudaH from "../native/cuda.h" with { type: "text" };
 import cudaDriverC from "../native/cuda_driver.c" with { type: "text" };
@@ -73,6 +75,8 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "kernels/cast_ptx.h": castPtxH,
   "cast_x86.h": castX86H,
   "kernels/convert.h": convertH,
+  "copy.c": copyC,
+  "copy.h": copyH,
   "cuda.c": cudaC,
   "cuda.h": cudaH,
   "cuda_driver.c": cudaDriverC,

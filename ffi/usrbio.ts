@@ -21,8 +21,10 @@ export interface RingOptions {
   readonly entries: number;
   /** 0 or below. */
   readonly ioDepth: number;
-  /** Bytes of one ring's memory: a multiple of 8192. */
+  /** Bytes of one ring's memory: a multiple of 8192; there may be room for less. */
   readonly ringBytes: number;
+  /** Rings that there may be at once. */
+  readonly rings: number;
   /** The memory's node, or -1. */
   readonly numa: number;
   /** Without a completion; 0: for ever. */
@@ -101,12 +103,13 @@ export async function openMount(
   mountPoint: string,
   options: RingOptions,
 ): Promise<{ mount: bigint } | { mount: null; errno: number; reason: string }> {
-  const bytes = new DataView(new ArrayBuffer(24));
+  const bytes = new DataView(new ArrayBuffer(32));
   bytes.setUint32(0, options.entries, true);
   bytes.setInt32(4, options.ioDepth, true);
   bytes.setBigUint64(8, BigInt(options.ringBytes), true);
   bytes.setInt32(16, options.numa, true);
   bytes.setUint32(20, options.timeoutMilliseconds, true);
+  bytes.setUint32(24, options.rings, true);
   const mount = new BigUint64Array(1);
   const message = newMessage();
   const path = encoder.encode(`${mountPoint}\0`);

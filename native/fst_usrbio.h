@@ -37,11 +37,13 @@ FST_EXPORT int32_t fst_usrbio_mount_point(const fst_usrbio *library, const char 
 typedef struct fst_usrbio_options {
   uint32_t entries;    /* requests in one ring, from 1 on */
   int32_t io_depth;    /* 0: requests are worked off at once; below: at most so many at a time. Above: -EINVAL */
-  uint64_t ring_bytes; /* memory of one ring: a multiple of two pages */
+  uint64_t ring_bytes; /* memory of one ring: a multiple of two pages; less where /dev/shm has not got it */
   int32_t numa;        /* the memory's node; -1: wherever */
   uint32_t timeout_ms; /* how long nothing may complete before a read is given up; 0: for ever */
+  uint32_t rings;      /* how many there may be at once, from 1 on */
+  uint32_t reserved;
 } fst_usrbio_options;
-static_assert(sizeof(fst_usrbio_options) == 24, "ffi/usrbio.ts knows this layout");
+static_assert(sizeof(fst_usrbio_options) == 32, "ffi/usrbio.ts knows this layout");
 
 /*
  * Prepares to read from a mount, and makes the first ring, which shows whether the mount answers. `message` gets what

@@ -131,7 +131,7 @@ int32_t fst_usrbio_hints(int32_t fd) {
   const char *named = getenv("HF3FS_LIB_DIR");
   int hints = named && *named ? FST_USRBIO_NAMED : 0;
   struct stat status;
-  if (fstat(fd, &status) != 0) return hints;
+  if (fstat(fd, &status) != 0 || major(status.st_dev) != 0) return hints; /* a file system on a disk of this machine */
   FILE *mounts = fopen("/proc/self/mountinfo", "re");
   char line[4352], device[32];
   snprintf(device, sizeof device, " %u:%u ", major(status.st_dev), minor(status.st_dev));

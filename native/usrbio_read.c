@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "copy.h"
 #include "cuda.h"
 #include "usrbio.h"
 
@@ -62,7 +63,7 @@ static int settle(sink *sink, unsigned area) {
 
 static int copy(sink *sink, unsigned area, const fst_usrbio_transfer *batch) {
   const uint64_t at = batch->offset - sink->request->offset;
-  if (sink->request->target == FST_USRBIO_HOST) memcpy(sink->buffer + at, batch->memory, batch->length);
+  if (sink->request->target == FST_USRBIO_HOST) fst_copy(sink->buffer + at, batch->memory, batch->length);
   if (sink->request->target != FST_USRBIO_CUDA) return 0;
   void *target = (void *)(uintptr_t)(sink->request->device_address + at);
   int status =

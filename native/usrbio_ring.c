@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 
+#include "copy.h"
 #include "usrbio.h"
 
 /* How long one call waits at most: a cancelled load is noticed in between. */
@@ -23,13 +23,6 @@ static int64_t now(void) {
 
 /* ---- Making and freeing ---- */
 
-/* The library would map what is not there, and the first touch would end the process. */
-static int has_room(uint64_t bytes) {
-  struct statvfs status;
-  if (statvfs("/dev/shm", &status) != 0) return 1;
-  return (uint64_t)status.f_bavail * status.f_frsize >= bytes;
-}
-
 int fst_usrbio_ring_new(const fst_usrbio *library, const char *mount_point, const fst_usrbio_options *options,
                         fst_usrbio_ring **result, const char **failed) {
   *result = NULL;
@@ -37,10 +30,6 @@ int fst_usrbio_ring_new(const fst_usrbio *library, const char *mount_point, cons
   fst_usrbio_ring *ring = calloc(1, sizeof *ring);
   fst_usrbio_io *ios = calloc(options->entries, sizeof *ios);
   int status = ring && ios ? 0 : -ENOMEM;
-  if (status == 0 && !library->is_private && !has_room(options->ring_bytes)) {
-    *failed = "finding room in /dev/shm";
-    status = -ENOSPC;
-  }
   if (status == 0) {
     *failed = "hf3fs_iovcreate";
     status = library->iovcreate(&ring->iov, mount_point, options->ring_bytes, 0, options->numa);
@@ -160,7 +149,7 @@ static int complete(fst_usrbio_ring *ring, const struct hf3fs_cqe *result, fst_u
     return fail(failure, FST_FAILURE_TRUNCATED, 0, transfer->offset, transfer->length, actual);
   }
   if (!transfer->memory && transfer->destination) {
-    memcpy(transfer->destination + (io->offset - transfer->offset), io->memory, got);
+    fst_copy(transfer->destination + (io->offset - transfer->offset), io->memory, got);
   }
   transfer->landed += got;
   if (got < io->length) { /* the end of the file, unless asking again gives more */

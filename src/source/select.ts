@@ -18,7 +18,7 @@ export interface SourceChoice {
 }
 
 /** Lanes of a load from 3FS: enough requests in flight for a fast network, and cores that copy what they bring. */
-const LANES = Math.min(8, Math.max(4, 2 * navigator.hardwareConcurrency));
+const LANES = Math.min(8, Math.max(2, navigator.hardwareConcurrency));
 
 /**
  * The source that files are opened from.

@@ -12,7 +12,10 @@ export interface UsrbioOptions {
    * so many are queued, and the last ones for ever: it is refused. Default 0.
    */
   ioDepth?: number;
-  /** Memory in bytes that is read to, shared with 3FS, all lanes together: 1 MiB to 16 GiB. Default 64 MiB. */
+  /**
+   * Memory in bytes that is read to, shared with 3FS, all lanes together: 1 MiB to 16 GiB. It is less where /dev/shm
+   * has not got twice as much. Default 64 MiB.
+   */
   bufferBytes?: number;
   /** The memory node of that memory; -1: wherever. Default -1. */
   numa?: number;
@@ -66,6 +69,7 @@ export function ringOptions(options: CheckedUsrbioOptions, lanes: number): RingO
     entries: options.entries,
     ioDepth: options.ioDepth,
     ringBytes: Math.max(LEAST_RING, share),
+    rings: lanes,
     numa: options.numa,
     timeoutMilliseconds: Math.ceil(options.timeoutSeconds * 1000),
   };

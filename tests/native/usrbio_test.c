@@ -93,7 +93,8 @@ static void set(const char *name, const char *value) {
 /* ---- Mounts ---- */
 
 static fst_usrbio_options options_of(uint32_t entries, uint64_t ring_bytes, uint32_t timeout_ms) {
-  return (fst_usrbio_options){.entries = entries, .ring_bytes = ring_bytes, .numa = -1, .timeout_ms = timeout_ms};
+  return (fst_usrbio_options){
+    .entries = entries, .ring_bytes = ring_bytes, .numa = -1, .timeout_ms = timeout_ms, .rings = 1};
 }
 
 static fst_usrbio_mount *open_mount(uint32_t entries, uint64_t ring_bytes, uint32_t timeout_ms) {
@@ -124,14 +125,18 @@ static void test_opening(void) {
     {options_of(0, RING, 0), folder, -EINVAL},
     {options_of(8, 0, 0), folder, -EINVAL},
     {options_of(8, 4096, 0), folder, -EINVAL},
-    {{.entries = 8, .io_depth = 1, .ring_bytes = RING}, folder, -EINVAL},
+    {{.entries = 8, .io_depth = 1, .ring_bytes = RING, .rings = 1}, folder, -EINVAL},
     {options_of(8, RING, 0), "/no/such/mount", -ENOENT},
-    {options_of(8, (uint64_t)1 << 50, 0), folder, -ENOSPC},
+    {{.entries = 8, .ring_bytes = RING}, folder, -EINVAL},
+    {{.entries = 8, .ring_bytes = RING, .rings = UINT32_MAX}, folder, -ENOSPC},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     int status = fst_usrbio_open(library, cases[i].mount_point, &cases[i].options, &mount, message, sizeof message);
     CHECK(status == cases[i].status && mount == NULL && *message, "case %zu: status %d, \"%s\"", i, status, message);
   }
+  fst_usrbio_mount *large = open_mount(1, (uint64_t)1 << 50, 0);
+  CHECK(large->options.ring_bytes < (uint64_t)1 << 50, "/dev/shm cannot be that large");
+  close_mount(large);
   char far[400];
   memset(far, 'x', sizeof far - 1);
   far[sizeof far - 1] = 0;
@@ -252,7 +257,7 @@ static void test_failures(void) {
       for (int lanes = 1; lanes <= 3; lanes += 2) {
         snprintf(spec, sizeof spec, kinds[kind].format, index);
         set("FST_SIM_3FS_FAIL", "");
-        fst_usrbio_mount *mount = open_mount(8, RING, 60);
+        fst_usrbio_mount *mount = open_mount(8, RING, kinds[kind].error == ETIMEDOUT ? 400 : 10000);
         require(sim.fail(spec) == 0, spec);
         fst_plan *plan = load(mount, destination, lanes);
         CHECK(plan->failure == kinds[kind].failure && plan->failed_errno == kinds[kind].error,
@@ -344,7 +349,7 @@ static void test_range_failures(void) {
   for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
     for (uint32_t pipelined = 0; pipelined < 2; pipelined++) {
       set("FST_SIM_3FS_FAIL", "");
-      fst_usrbio_mount *mount = open_mount(8, RING, 60);
+      fst_usrbio_mount *mount = open_mount(8, RING, 10000);
       fst_usrbio_request request = {.fd = file.info.fd, .pipelined = pipelined, .length = FILE_BYTES, .chunk = 100000,
                                     .target = FST_USRBIO_HOST};
       fst_usrbio_outcome outcome;

@@ -91,11 +91,11 @@ usrbioSuite("Faults of 3FS", machine, (test, standIn) => {
 
   test("slow reads are no timeout as long as some complete", async (folder) => {
     const [path, tensors] = await model(folder);
-    using _ = standIn.set({ FST_SIM_3FS_LATENCY_US: "100000", FST_SIM_3FS_WORKERS: "4" });
+    using _ = standIn.set({ FST_SIM_3FS_LATENCY_US: "200000" });
     await using opened = await fastsafeOpen(path, {
       source: "3fs",
       maxThreads: 1,
-      usrbio: { timeoutSeconds: 0.5, entries: 1 },
+      usrbio: { timeoutSeconds: 0.9, entries: 1 },
     });
     assertTensor(await opened.getTensor("b"), tensors[1]!);
   });

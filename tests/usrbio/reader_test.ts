@@ -254,7 +254,7 @@ usrbioSuite("The low-level reader", machine, (test, standIn) => {
 
   test("a read that fails drains its ring, and the next one works", async (folder) => {
     const [path, bytes] = await model(folder);
-    await using reader = await createReader({ ...SMALL, backend: "usrbio", timeoutSeconds: 0.2 });
+    await using reader = await createReader({ ...SMALL, backend: "usrbio", timeoutSeconds: 0.8 });
     for (const pipelined of [false, true]) {
       for (const spec of ["read:2:-5", "read:5:-5", "prep_io:4:-22", "submit_ios:2:-5", "lost:3:0"]) {
         using _ = standIn.fail(spec);

@@ -4,6 +4,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { DeviceError, extractMountPoint, fastsafeOpen, type OpenOptions, ReadError } from "../../mod.ts";
 import { assertTensor, type TensorSpec, writeFile, type Written } from "../support/models.ts";
+import { onRanks } from "../support/fake_group.ts";
 import { use3fs, usrbioSuite } from "./support.ts";
 
 const machine = await use3fs();
@@ -282,5 +283,25 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     assertEquals(slice.bytes, new Uint8Array(rows.flatMap((row) => [...row])));
     while (opened.stats().path === null) await new Promise((resolve) => setTimeout(resolve, 1));
     assertEquals(opened.stats().path, "3fs");
+  });
+
+  test("ranks read their own files through 3FS, and get those of the others", async (folder) => {
+    const files: Record<number, string[]> = {};
+    const tensors: Written[] = [];
+    for (const rank of [0, 1]) {
+      files[rank] = [`${folder}/${rank}.safetensors`];
+      tensors.push(
+        ...await writeFile(files[rank][0]!, [{ name: `t${rank}`, dtype: "F32", shape: [6, 1000] }]),
+      );
+    }
+    await onRanks(2, async (group) => {
+      await using opened = await fastsafeOpen(files, { group, source: "3fs" });
+      assertTensor(await opened.getTensor("t0"), tensors[0]!);
+      const part = await opened.getSharded("t1", 0);
+      assertEquals(part.bytes, tensors[1]!.bytes.subarray(group.rank * 12_000, (group.rank + 1) * 12_000));
+      await opened.whenLoaded();
+      assertEquals(opened.stats().path, "3fs");
+    });
+    assertEquals(standIn.report().counts.bytes, 48_000, "each file is read once");
   });
 });

@@ -1,0 +1,146 @@
+/**
+ * Charts of a sweep, by Vega-Lite: loaded when there is something to draw, and by nothing else.
+ */
+import { formatBinary, type Report } from "./report.ts";
+
+const VEGA = "npm:vega@6.2.0", VEGA_LITE = "npm:vega-lite@6.4.1";
+
+/** What is used of the two packages. */
+interface Vega {
+  parse(spec: object): object;
+  View: new (runtime: object, options: object) => { toSVG(): Promise<string> };
+}
+interface VegaLite {
+  compile(spec: object): { spec: object };
+}
+
+/** A chart, ready to be written. */
+export interface Chart {
+  readonly name: string;
+  readonly svg: string;
+}
+
+/** The rate by chunk for each buffer, and the rate by processes. */
+export async function drawCharts(report: Report): Promise<Chart[]> {
+  const vega: Vega = await import(VEGA);
+  const vegaLite: VegaLite = await import(VEGA_LITE);
+  const draw = (spec: object) =>
+    new vega.View(vega.parse(vegaLite.compile(spec).spec), { renderer: "none" }).toSVG();
+  return await Promise.all([byChunk(report), byProcesses(report)].map(async ({ name, spec }) => {
+    return { name, svg: `${await draw(spec)}\n` };
+  }));
+}
+
+const RATE = {
+  field: "median",
+  type: "quantitative",
+  title: "GB/s (median)",
+  scale: { zero: true },
+} as const;
+const BACKEND = { field: "backend", type: "nominal", title: "Backend" } as const;
+const COPY = {
+  field: "copy",
+  type: "nominal",
+  title: "Copying",
+  scale: { domain: ["pipelined", "in turns"], range: [[1, 0], [5, 4]] },
+} as const;
+const COPY_ALONE = { field: "copy" } as const;
+
+/** Every summary as a row, its settings as words. */
+function rows({ summaries }: Report): object[] {
+  return summaries.map(({ backend, bufferBytes, chunkBytes, processes, pipelined, median, least, most }) => ({
+    backend,
+    copy: pipelined ? "pipelined" : "in turns",
+    buffer: formatBinary(bufferBytes),
+    bufferBytes,
+    chunk: formatBinary(chunkBytes),
+    chunkBytes,
+    processes: `${processes} process${processes === 1 ? "" : "es"}`,
+    count: processes,
+    median,
+    least,
+    most,
+  }));
+}
+
+function byChunk(report: Report): { name: string; spec: object } {
+  const x = {
+    field: "chunk",
+    type: "ordinal",
+    title: "Request",
+    sort: { field: "chunkBytes" },
+    axis: { labelAngle: 0 },
+  };
+  const range = { y: { field: "least", type: "quantitative" }, y2: { field: "most" } };
+  return {
+    name: "rate_by_chunk",
+    spec: {
+      ...page(report, "Rate by size of the requests"),
+      facet: {
+        row: { field: "processes", type: "nominal", title: null, sort: { field: "count" } },
+        column: {
+          field: "buffer",
+          type: "nominal",
+          title: "Buffer of each process",
+          sort: { field: "bufferBytes" },
+        },
+      },
+      spec: {
+        width: 240,
+        height: 170,
+        layer: [
+          ...lines({ x, y: RATE }),
+          { mark: { type: "rule", opacity: 0.35 }, encoding: { x, ...range, color: BACKEND } },
+        ],
+      },
+    },
+  };
+}
+
+/** Of each way the best buffer and chunk for each number of processes. */
+function byProcesses(report: Report): { name: string; spec: object } {
+  const x = { field: "count", type: "ordinal", title: "Processes", axis: { labelAngle: 0 } };
+  const y = { ...RATE, aggregate: "max" };
+  return {
+    name: "rate_by_processes",
+    spec: { ...page(report, "Best rate by processes"), width: 420, height: 240, layer: lines({ x, y }) },
+  };
+}
+
+/** Lines and their points: apart, or the legend would lose its strokes. */
+function lines(place: object): object[] {
+  return [
+    { mark: { type: "line", strokeWidth: 2 }, encoding: { ...place, color: BACKEND, strokeDash: COPY } },
+    {
+      mark: { type: "point", filled: true, size: 40, opacity: 1 },
+      encoding: { ...place, color: BACKEND, detail: COPY_ALONE },
+    },
+  ];
+}
+
+/** What all charts have in common: data, title, fonts, colours. */
+function page(report: Report, title: string): object {
+  const { target, label, data, machine } = report;
+  const way = target === "none" ? "download only" : target === "host" ? "to host memory" : `to ${target}`;
+  const about = [
+    ...label.split("\n").filter((line) => line !== ""),
+    `${(data.bytes / 1e9).toFixed(2)} GB in ${data.files} files, ${way}`,
+    `${machine["processor"]}, ${machine["cores"]} cores`,
+  ];
+  return {
+    $schema: "https://vega.github.io/schema/vega-lite/v6.json",
+    background: "white",
+    padding: 16,
+    title: { text: title, subtitle: about, anchor: "start", offset: 12 },
+    data: { values: rows(report) },
+    config: {
+      font: "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif",
+      title: { fontSize: 16, subtitleFontSize: 12, subtitleColor: "#555", subtitlePadding: 4 },
+      axis: { labelFontSize: 11, titleFontSize: 11, titleFontWeight: "normal", gridColor: "#e6e6e6" },
+      header: { labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" },
+      legend: { labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal", orient: "right" },
+      range: { category: ["#1f6f8b", "#e07a2f", "#6a4c93", "#3a9d5d", "#c0392b", "#7f8c8d"] },
+      view: { stroke: "#d0d0d0" },
+    },
+  };
+}

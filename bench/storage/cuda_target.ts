@@ -1,0 +1,33 @@
+/**
+ * Device memory to read to.
+ */
+import { openLibrary } from "../../ffi/library.ts";
+import { CudaMemory } from "../../src/device/cuda_memory.ts";
+
+/** A block on a device. */
+export class CudaTarget implements Disposable {
+  /** Index of the device. */
+  readonly index: number;
+  readonly #memory: CudaMemory;
+
+  private constructor(index: number, memory: CudaMemory) {
+    this.index = index;
+    this.#memory = memory;
+  }
+
+  /** Allocates it. */
+  static async allocate(index: number, byteLength: number): Promise<CudaTarget> {
+    const { shim } = await openLibrary();
+    if (!shim) throw new Error("There is no native library, and so no GPU");
+    return new CudaTarget(index, await CudaMemory.allocateOne(shim, index, byteLength, "measure"));
+  }
+
+  /** Where it is. */
+  get address(): bigint {
+    return this.#memory.address;
+  }
+
+  [Symbol.dispose](): void {
+    this.#memory.drop();
+  }
+}
