@@ -68,12 +68,12 @@ static int32_t write_pages(const struct target *to, const char *source, uint64_t
   return status == -EINVAL ? write_all(to->fd, source, length, offset) : status;
 }
 
-/* The alignment of memory that direct writes need: since Linux 6.1 a device may ask for less than a page. */
+/* The alignment of memory that direct writes need: since Linux 6.1 a device can tell that less than a page will do. */
 static uint64_t memory_alignment(int fd_direct) {
 #ifdef STATX_DIOALIGN
   struct statx status;
   if (statx(fd_direct, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 && (status.stx_mask & STATX_DIOALIGN) &&
-      status.stx_dio_mem_align > 0) {
+      status.stx_dio_mem_align > 0 && status.stx_dio_mem_align < PAGE) {
     return status.stx_dio_mem_align;
   }
 #else
@@ -123,7 +123,8 @@ int32_t fst_write_range(int32_t fd, int32_t fd_direct, const void *source, uint6
   if (!source || !staging) return -EFAULT;
   if ((uintptr_t)staging % PAGE != 0 || staging_length % PAGE != 0 || staging_length < 2 * PAGE) return -EINVAL;
   struct target target = {fd, fd_direct, staging, staging_length};
-  return from == to ? write_plain(&target, source, count, offset) : write_cast(&target, source, count, offset, from, to);
+  if (from == to) return write_plain(&target, source, count, offset);
+  return write_cast(&target, source, count, offset, from, to);
 }
 
 int32_t fst_write_sync(int32_t fd) {

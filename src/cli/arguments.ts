@@ -56,8 +56,8 @@ export class Arguments {
   bytes(name: string): number | undefined {
     const text = this.text(name);
     if (text === undefined) return undefined;
-    const [, number, prefix, binary] = /^(\d+)(?:([kMGT])(i?)B)?$/.exec(text) ?? [];
-    const power = prefix === undefined ? 0 : "kMGT".indexOf(prefix) + 1;
+    const [, number, prefix, binary] = /^(\d+)(?:([kKMGT])(i?)B)?$/.exec(text) ?? [];
+    const power = prefix === undefined ? 0 : "KMGT".indexOf(prefix.toUpperCase()) + 1;
     const bytes = Number(number) * (binary ? 1024 : 1000) ** power;
     if (bytes >= 1 && Number.isSafeInteger(bytes)) return bytes;
     throw new UsageError(`--${name} must be a number of bytes, such as 500MB or 1GiB, got "${text}"`);

@@ -25,6 +25,8 @@ import { namesIn } from "./support.ts";
 const faults = await useFaultEngine();
 const libraryPath = faults.missing === null ? await buildShim({ flags: FAULT_FLAGS }) : "";
 
+const INDEX = "model.safetensors.index.json";
+
 const CHILD = new URL("../children/save.ts", import.meta.url).pathname;
 
 /** Long enough to be killed in, in microseconds. */
@@ -74,9 +76,10 @@ async function assertSound(folder: string, number: number, what: string): Promis
   const names = namesIn(folder);
   const isCommitted = names.includes(JOURNAL_NAME);
   await assertNoMixture(folder);
+  // By its index, a set is the old one until that is taken away, which is the first thing to be done.
+  if (names.includes(INDEX)) await openedAs(`${folder}/${INDEX}`, scene);
   const settled = isCommitted ? NEW : await assertOldOrNew(folder, scene, isTemporaryName);
-  const opened = await openedAs(folder, scene);
-  assertEquals(opened, settled, `${what}: ${names}`);
+  if (settled !== 0) assertEquals(await openedAs(folder, scene), settled, `${what}: ${names}`);
   if (isCommitted) assertEquals(await assertOldOrNew(folder, scene), NEW, what);
   // The next save finds nothing in its way, and leaves nothing but itself.
   await save(folder, tensorsOf(1, OLD), { overwrite: true, maxShardBytes: 2 ** 30 });

@@ -140,6 +140,56 @@ Deno.test("OutputStream cuts where pages of the file end, if tensors come in the
   }
 });
 
+Deno.test("OutputStream keeps files apart that are as far as one another", async () => {
+  const outputs = [new MemoryOutput(100), new MemoryOutput(100)];
+  const memory = (byteLength: number) => new Uint8Array(byteLength);
+  const stream = new OutputStream({ writers: 1, memory, onWritten: () => {} });
+  for (let offset = 0; offset < 100; offset += 10) {
+    const [even, odd] = offset % 20 ? outputs.toReversed() : outputs;
+    await stream.put({ output: even!, offset, from: "U8", to: "U8" }, new Uint8Array(10).fill(1));
+    await stream.put({ output: odd!, offset, from: "U8", to: "U8" }, new Uint8Array(10).fill(2));
+  }
+  await stream.finish();
+  for (const [index, output] of outputs.entries()) {
+    output.assertComplete();
+    const fill = (at: number) => (Math.floor(at / 10) + index) % 2 + 1;
+    assertEquals(output.bytes, new Uint8Array(100).map((_, at) => fill(at)));
+  }
+});
+
+Deno.test("OutputStream gathers at the same place in a page of memory as in the file", async () => {
+  const output = new MemoryOutput(3 * 2 ** 20);
+  const blocks = new Set<ArrayBuffer>();
+  const memory = (byteLength: number) => {
+    const block = new Uint8Array(byteLength);
+    blocks.add(block.buffer);
+    return block;
+  };
+  const write = output.write.bind(output);
+  let gathered = 0;
+  output.write = (bytes, offset, from, to) => {
+    if (blocks.has(bytes.buffer)) {
+      gathered++;
+      assertEquals(bytes.byteOffset % 4096, offset % 4096);
+    }
+    return write(bytes, offset, from, to);
+  };
+  const stream = new OutputStream({ writers: 2, memory, onWritten: () => {} });
+  let offset = 1001;
+  for (const size of [5000, 2 ** 20 + 77, 100_000, 2 ** 20 + 4096, 10]) {
+    await stream.put({ output, offset, from: "U8", to: "U8" }, new Uint8Array(size));
+    offset += size;
+  }
+  await stream.put(
+    { output, offset, from: "U8", to: "U8" },
+    new Uint8Array(output.bytes.byteLength - offset),
+  );
+  await stream.put({ output, offset: 0, from: "U8", to: "U8" }, new Uint8Array(1001));
+  await stream.finish();
+  output.assertComplete();
+  assert(gathered >= 3);
+});
+
 Deno.test("OutputStream gathers small tensors into few writes", async () => {
   const output = new MemoryOutput(9_000_000);
   const stream = new OutputStream({

@@ -16,7 +16,6 @@ import {
 } from "../../mod.ts";
 import type { DefineTest } from "../load/context.ts";
 import { writeFile } from "../support/models.ts";
-import { openDescriptors } from "../support/process.ts";
 import { assertFile, assertFiles, namesIn, pairs, referenceFile, written } from "./support.ts";
 
 const tensor = { dtype: "U8", shape: [2], data: new Uint8Array([1, 2]) } as const;
@@ -169,26 +168,6 @@ export function refusalTests(test: DefineTest): void {
       'Cannot save tensor "x": it comes as F16, announced was F32: give the dtype to saveFile',
     );
     assertEquals(namesIn(folder), ["source"]);
-  });
-
-  test("saves that fail leave no descriptors and no memory behind", async (folder) => {
-    const size = 8 * 2 ** 20;
-    const shapes = [{ name: "a", dtype: "U8", shape: [size] }, {
-      name: "b",
-      dtype: "U8",
-      shape: [1],
-    }] as const;
-    const stream = async function* (): AsyncGenerator<[string, SavableTensor]> {
-      yield ["a", { dtype: "U8", shape: [size], data: new Uint8Array(size) }];
-      throw new Error("no more");
-    };
-    const fail = () =>
-      assertRejects(() => saveFile(stream(), `${folder}/x`, { shapes, maxShardBytes: 1 }), Error, "no more");
-    for (let n = 0; n < 3; n++) await fail();
-    const descriptors = openDescriptors();
-    for (let n = 0; n < 20; n++) await fail();
-    assertEquals(openDescriptors(), descriptors);
-    assertEquals(namesIn(folder), []);
   });
 }
 

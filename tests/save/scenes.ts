@@ -100,10 +100,9 @@ export async function assertNoMixture(folder: string): Promise<void> {
   assert(single && names.includes("model.safetensors.index.json"), `${names}: ${[...found]}`);
 }
 
-/** Which set a model in the folder is opened as; 0 if there is none. */
-export async function openedAs(folder: string, scene: Scene): Promise<typeof OLD | typeof NEW | 0> {
-  if (!namesIn(folder).some((name) => name.includes("model") || name.includes("commit"))) return 0;
-  await using model = await fastsafeOpen(folder);
+/** Which set a model is opened as. */
+export async function openedAs(path: string, scene: Scene): Promise<typeof OLD | typeof NEW> {
+  await using model = await fastsafeOpen(path);
   const found = new Set<number>();
   for await (const [, { bytes }] of model) for (const byte of bytes) found.add(byte);
   const [fill] = found;

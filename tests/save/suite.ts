@@ -12,7 +12,7 @@ import { sourceTests } from "./sources.ts";
 /** Defines every test of the suite; the engine has been selected before. */
 export function saveSuite(engine: EngineName): void {
   const test = testsOf(engine);
-  byteTests(test);
+  byteTests(test, engine);
   sourceTests(test);
   shardTests(test);
   optionTests(test);
