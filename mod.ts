@@ -40,7 +40,7 @@ export {
   WriteError,
   type WriteErrorDetails,
 } from "./src/errors.ts";
-export { FilesBuffer, type ShardOptions } from "./src/files_buffer.ts";
+export { FilesBuffer } from "./src/files_buffer.ts";
 export { type DType, dtypeBits, DTYPES, isDType } from "./src/format/dtype.ts";
 export type { Header, TensorInfo } from "./src/format/header.ts";
 export type { MetadataInput } from "./src/format/header_writer.ts";
@@ -70,6 +70,9 @@ export { saveFile, type SaveOptions, type SaveReport } from "./src/save.ts";
 export type { SavableModel, SavableTensor, SaveInput, TensorShape } from "./src/save/source.ts";
 export { serialize, type TensorInput, type TensorInputs } from "./src/save/serialize.ts";
 export type { LoadStats } from "./src/session.ts";
+export type { SourceOption } from "./src/source/select.ts";
+export type { Source, SourceFile } from "./src/source/source.ts";
+export type { ShardOptions } from "./src/shard_options.ts";
 export { GPT2_SHARDS, LLAMA_SHARDS, MIXTRAL_SHARDS } from "./src/shard_plans.ts";
 export { CudaTensor } from "./src/tensor/cuda_tensor.ts";
 export type { DLPackOptions } from "./src/tensor/dlpack.ts";

@@ -9,18 +9,9 @@ import { type Load, type LoadRequest, wholeTensor } from "./load.ts";
 import type { CheckedOptions } from "./options.ts";
 import { ownRequests, RankTensors } from "./ranks/rank_tensors.ts";
 import { type LoadStats, Session } from "./session.ts";
+import { isFromFile, type ShardOptions } from "./shard_options.ts";
 import type { HostTensor } from "./tensor/host_tensor.ts";
 import type { Tensor } from "./tensor/tensor.ts";
-
-/** Where a rank's part of a tensor comes from. */
-export interface ShardOptions {
-  /**
-   * "group": the rank that has read the tensor hands out the parts, and all ranks make this call. "file": this rank
-   * reads its part by itself, and no more of the file than that; the file must be where this rank sees it too.
-   * Default "group".
-   */
-  from?: "group" | "file";
-}
 
 /**
  * All tensors of the files that a {@linkcode SafeTensorsFileLoader} copied to a device. They stream in: each method
@@ -210,14 +201,4 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
-}
-
-/**
- * Checks where a part is to come from.
- *
- * @throws {TypeError} if it is neither "group" nor "file"
- */
-export function isFromFile({ from }: ShardOptions): boolean {
-  if (from === undefined || from === "group" || from === "file") return from === "file";
-  throw new TypeError(`from must be "group" or "file", got ${JSON.stringify(from)}`);
 }

@@ -1,4 +1,5 @@
 import { assertEquals, assertMatch } from "@std/assert";
+import { findLaunchers, runCommand } from "../group/ranks.ts";
 import { tempFolder, writeFile } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
 
@@ -21,6 +22,7 @@ Deno.test("every example is tested", () => {
   const names = [...Deno.readDirSync(EXAMPLES)].map(({ name }) => name).sort();
   assertEquals(names, [
     "hugging_face_cache.ts",
+    "run_parallel.ts",
     "run_single.ts",
     "save.ts",
     "slices.ts",
@@ -121,4 +123,23 @@ Deno.test("save.ts saves, shards, loads again and compares", async () => {
     "5 tensors came back byte by byte, from one file and from the shards",
   ]);
   assertMatch(lines[4]!, /^as BF16 : 5 tensors, 3121\d{3} bytes in half\.safetensors$/);
+});
+
+const { found: [launcher] } = findLaunchers();
+suite("run_parallel.ts", "mpi", launcher ? null : "there is no mpirun", () => {
+  Deno.test("run_parallel.ts prints what each rank got", async () => {
+    await using folder = await tempFolder();
+    const line = [Deno.execPath(), "run", "-A", `${EXAMPLES}run_parallel.ts`];
+    const { code, stderr: lines } = await runCommand(launcher!, 2, line, { TMPDIR: folder.path });
+    assertEquals([code, [...Deno.readDirSync(folder.path)].length], [0, 0], lines);
+    assertMatch(lines, /^a0: \[16,8\] from .*\/a\.safetensors$/m);
+    assertMatch(lines, /^b0: \[16,8\] from .*\/b\.safetensors$/m);
+    for (const rank of [0, 1]) {
+      assertMatch(lines, new RegExp(`^RANK ${rank}: a0=F16 \\[16,8\\]: 0, 0, 0, 0, 0, 0, 0, 0, …$`, "m"));
+      assertMatch(
+        lines,
+        new RegExp(`^RANK ${rank}: b0=F16 \\[16,4\\]: 0, 0, 0, 0, 1, 1, 1, 1, …, this`, "m"),
+      );
+    }
+  });
 });

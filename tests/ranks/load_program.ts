@@ -1,85 +1,117 @@
 /**
- * One rank under MPI that takes the files of a folder in every way there is, and writes what it got to a file there:
- * SHA-256 of every tensor. Arguments: folder, files.
+ * One rank that takes the files of a folder in every way there is, and writes what it got to a file there: SHA-256 of
+ * every tensor. Arguments: "mpi" or "nccl", the device, folder, files.
  */
-import { fastsafeOpen, type HostTensor, ParallelLoader, SafeTensorsFileLoader } from "../../mod.ts";
-import { MpiGroup } from "../../src/group/mpi_group.ts";
+import {
+  fastsafeOpen,
+  MpiGroup,
+  NcclGroup,
+  ParallelLoader,
+  SafeTensorsFileLoader,
+  type Tensor,
+} from "../../mod.ts";
+import type { CudaTensor, DeviceOption, HostTensor, ProcessGroup } from "../../mod.ts";
 import { digest } from "../group/ranks.ts";
 
-/** What a tensor came out as: `dtype [shape] digest`. */
+/** What a tensor came out as: `dtype [shape] digest`. Its handle is given up. */
 export async function summary(
-  { dtype, shape, bytes }: Pick<HostTensor, "dtype" | "shape" | "bytes">,
+  tensor: Pick<HostTensor, "dtype" | "shape" | "bytes"> | Tensor,
 ): Promise<string> {
+  const { dtype, shape, bytes } = "bytes" in tensor ? tensor : await (tensor as CudaTensor).copyToHost();
+  if (Symbol.dispose in tensor) tensor[Symbol.dispose]!();
   return `${dtype} [${shape}] ${await digest(bytes)}`;
 }
 
-async function run(folder: string, names: readonly string[]): Promise<void> {
-  await using group = await MpiGroup.create({ timeoutSeconds: 60 });
+async function summaries(tensors: Iterable<readonly [string, Tensor]>): Promise<Record<string, string>> {
+  const all: Record<string, string> = {};
+  for (const [name, tensor] of tensors) all[name] = await summary(tensor);
+  return all;
+}
+
+async function run(
+  way: string,
+  device: DeviceOption,
+  folder: string,
+  names: readonly string[],
+): Promise<void> {
+  const timeoutSeconds = 60;
+  await using group: ProcessGroup = way === "mpi"
+    ? await MpiGroup.create({ timeoutSeconds })
+    : await NcclGroup.create({ timeoutSeconds, device: 0 });
   const { rank, size } = group;
   const paths = names.map((name) => `${folder}/${name}`);
   const byRank: Record<number, string[]> = {};
   for (const [index, path] of paths.entries()) (byRank[index % size] ??= []).push(path);
   const said: Record<string, unknown> = { rank, size };
-  const summaries = async (tensors: Iterable<readonly [string, HostTensor]>) => {
-    const all: Record<string, string> = {};
-    for (const [name, tensor] of tensors) all[name] = await summary(tensor);
-    return all;
-  };
 
-  await using loader = new SafeTensorsFileLoader(group);
+  await using loader = new SafeTensorsFileLoader(group, { device });
   await loader.addFilenames(byRank);
   {
     await using buffer = await loader.copyFilesToDevice();
     said.keys = buffer.getKeys();
     said.files = buffer.stats().files;
-    const whole: [string, HostTensor][] = [];
+    const whole: [string, Tensor][] = [];
     for (const name of buffer.getKeys()) whole.push([name, await buffer.getTensor(name)]);
     said.whole = await summaries(whole);
     said.bytes = buffer.stats().bytes;
-    said.again = await buffer.getTensor("matrix").then(() => null, (error) => error.name);
+    said.again = await buffer.getTensor("matrix").then((tensor) => summary(tensor), (error) => error.name);
   }
   await loader.addFilenames(byRank);
   {
     await using buffer = await loader.copyFilesToDevice();
-    const parts: [string, HostTensor][] = [];
+    const parts: [string, Tensor][] = [];
     const called = buffer.getKeys().filter((name) => buffer.getShape(name).length > 0);
     // Called at once: the calls of the group still come one after another, the same everywhere.
     await Promise.all(called.map(async (name) => {
       const dimension = buffer.getShape(name).length - 1;
       parts.push([name, await buffer.getSharded(name, dimension)]);
-      const file = await buffer.getSharded(name, 0, { from: "file" });
-      parts.push([`${name} from file`, file]);
+      parts.push([`${name} from file`, await buffer.getSharded(name, 0, { from: "file" })]);
     }));
     said.parts = await summaries(parts);
   }
   await loader.addFilenames(byRank);
   {
     await using buffer = await loader.copyFilesToDevice();
-    const pushed: [string, HostTensor][] = [];
+    const pushed: [string, Tensor][] = [];
     for (const [index, name] of buffer.getKeys().entries()) {
       const tensor = await buffer.pushTensor(name, index % size);
       if (tensor) pushed.push([name, tensor]);
     }
     said.pushed = await summaries(pushed);
   }
-  await using model = await fastsafeOpen(paths, { group, lazy: true });
-  const first = model.keys().slice(0, 2);
-  said.sliced = await Promise.all(
-    first.map(async (name) => await summary(await model.getSlice(name, [1, 3]))),
-  );
-
+  {
+    await using model = await fastsafeOpen(paths, { group, device, lazy: true });
+    const first = model.keys().slice(0, 2);
+    said.sliced = await Promise.all(first.map(async (name) => summary(await model.getSlice(name, [1, 3]))));
+  }
   const order: string[] = [];
-  const streamed: [string, HostTensor][] = [];
-  const iterated = new ParallelLoader(group, paths, { queueSize: 1, maxBytesInFlight: 600 });
+  const streamed: [string, Tensor][] = [];
+  const iterated = new ParallelLoader(group, paths, { device, queueSize: 1, maxBytesInFlight: 600 });
   for await (const [name, tensor] of iterated.iterateWeights()) {
     order.push(name);
     streamed.push([name, tensor]);
   }
   said.order = order;
   said.streamed = await summaries(streamed);
+  if (device !== "cpu") said.left = await leftOnStandIn();
   // Not on standard output: Open MPI mixes up the long lines of several ranks.
   await Deno.writeTextFile(`${folder}/said.${rank}`, JSON.stringify(said));
   console.log(JSON.stringify({ rank }));
 }
 
-if (import.meta.main) await run(Deno.args[0]!, Deno.args.slice(1));
+/** What the stand-in for CUDA has seen that should not be: bytes of device memory that are left, and misuse. */
+async function leftOnStandIn(): Promise<{ deviceBytes: number; violations: number }> {
+  const sim = Deno.dlopen(Deno.env.get("FASTSAFETENSORS_CUDART_LIB")!, {
+    fst_sim_report: { parameters: ["buffer", "usize"], result: "i32" },
+  });
+  await new Promise((resolve) => setTimeout(resolve, 50)); // memory is freed in the background
+  const bytes = new Uint8Array(65536);
+  const length = sim.symbols.fst_sim_report(bytes, BigInt(bytes.byteLength));
+  const { live, violations } = JSON.parse(new TextDecoder().decode(bytes.subarray(0, length)));
+  return { deviceBytes: live.deviceBytes, violations: violations.total };
+}
+
+if (import.meta.main) {
+  const [way, device, folder, ...names] = Deno.args as [string, DeviceOption, string, ...string[]];
+  await run(way, device, folder, names);
+}

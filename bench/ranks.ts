@@ -1,0 +1,235 @@
+/**
+ * Several ranks side by side with what they could be: handing a model out over MPI against a C program that does
+ * nothing but MPI_Bcast of the same blocks, and ranks that each read their part against one process that reads all.
+ *
+ * In every turn each contender runs once, in processes of its own. The files are in the page cache.
+ */
+import { readHeader } from "../mod.ts";
+import { parseArguments, UsageError } from "../src/cli/arguments.ts";
+import { formatBytes, formatCount, formatTable } from "../src/cli/text.ts";
+import type { RankSample } from "./ranks/sample.ts";
+import { prepareData } from "./side_by_side/data.ts";
+import { describeMachine, median } from "./side_by_side/report.ts";
+import { output } from "./side_by_side/tools.ts";
+
+const USAGE = `Usage: deno task bench:ranks [options]
+
+Compares broadcasts over MPI with a C program, and ranks that read their parts with a single process. Uses what there is
+of Open MPI and MPICH. Makes a model of 4 shards in a temporary folder.
+
+  --bytes N     size of the model (default 1GB; with --quick 128MB)
+  --turns N     turns (default 5; with --quick 2)
+  --ranks N     how many ranks, may be given several times (default 2 and 4)
+  --quick       small and short: to see that it works, not to measure
+  --dir D       use the model in this folder, or make one there; it is kept
+  --out FILE    write the results as JSON
+  --save        write them to bench/results/ranks.json
+  --help        print this`;
+
+const SAVED = new URL("./results/ranks.json", import.meta.url).pathname;
+
+/** A family of MPI. */
+interface Family {
+  readonly name: string;
+  readonly compiler: string;
+  readonly launcher: readonly string[];
+}
+
+const FAMILIES: readonly Family[] = [
+  {
+    name: "Open MPI",
+    compiler: "mpicc.openmpi",
+    launcher: ["mpirun.openmpi", "--allow-run-as-root", "--oversubscribe"],
+  },
+  { name: "MPICH", compiler: "mpicc.mpich", launcher: ["mpirun.mpich"] },
+];
+
+/** Some of the model's matrices are cut by columns (mlp.1, mlp.10 to mlp.14), the others by rows. */
+const PLAN = JSON.stringify({ "*.mlp.1*.weight": 1, "*.mlp.*.weight": 0 });
+
+/** Who takes part. */
+interface Contender {
+  readonly name: string;
+  /** Whom it is compared with, by name. */
+  readonly against?: string;
+  /** What is compared: bytes of the model a second, or those of the ranks' shares, summed. */
+  readonly rate: (sample: RankSample) => number;
+  run(): Promise<RankSample>;
+}
+
+async function main(argv: readonly string[]): Promise<void> {
+  const kinds = {
+    bytes: "text",
+    turns: "text",
+    ranks: "list",
+    quick: "flag",
+    dir: "text",
+    out: "text",
+    save: "flag",
+  };
+  const args = parseArguments(argv, kinds as Parameters<typeof parseArguments>[1]);
+  if (args.flag("help")) return console.log(USAGE);
+  if (args.inputs.length > 0) throw new UsageError(`Files are named with --dir, got "${args.inputs[0]}"`);
+  const quick = args.flag("quick");
+  const turns = args.count("turns") ?? (quick ? 2 : 5);
+  const sizes = args.list("ranks").length > 0 ? args.list("ranks").map(Number) : [2, 4];
+  if (!sizes.every((size) => Number.isInteger(size) && size > 1)) {
+    throw new UsageError("--ranks must be a whole number from 2 on");
+  }
+  const work = await Deno.makeTempDir({ prefix: "fastsafetensors-bench-" });
+  try {
+    const bytes = args.bytes("bytes") ?? (quick ? 128e6 : 1e9);
+    const { shards } = await prepareData(args.text("dir") ?? work, bytes);
+    const all = await contenders(work, shards, sizes);
+    console.log(
+      `${formatBytes(bytes)} in ${formatCount(shards.length, "file")}, medians of ${
+        formatCount(turns, "turn")
+      }`,
+    );
+    const samples = new Map(all.map((contender) => [contender, [] as RankSample[]]));
+    for (let turn = 0; turn < turns; turn++) {
+      for (let index = 0; index < all.length; index++) {
+        const contender = all[(index + turn) % all.length]!;
+        samples.get(contender)!.push(await contender.run());
+      }
+    }
+    const results = evaluate(samples);
+    console.log(format(results));
+    const out = args.text("out") ?? (args.flag("save") ? SAVED : undefined);
+    if (out === undefined) return;
+    const report = {
+      made: new Date().toISOString(),
+      machine: await describeMachine(),
+      bytes,
+      turns,
+      results,
+    };
+    await Deno.mkdir(out.includes("/") ? out.slice(0, out.lastIndexOf("/") + 1) : ".", { recursive: true });
+    await Deno.writeTextFile(out, `${JSON.stringify(report, null, 2)}\n`);
+  } finally {
+    await Deno.remove(work, { recursive: true });
+  }
+}
+
+/** All that can take part on this machine. */
+async function contenders(
+  work: string,
+  files: readonly string[],
+  sizes: readonly number[],
+): Promise<Contender[]> {
+  const lengths = await Promise.all(files.map(async (file) => {
+    return [...(await readHeader(file)).tensors.values()].map(({ begin, end }) => end - begin);
+  }));
+  const total = lengths.flat().reduce((sum, length) => sum + length, 0);
+  const ofModel = ({ seconds }: RankSample) => total / seconds;
+  const ofShares = ({ bytesPerSecond }: RankSample) => bytesPerSecond!;
+  const deno = (
+    program: string,
+    ...words: string[]
+  ) => [Deno.execPath(), "run", "-A", pathOf(program), ...words];
+  const one = "one process reads all";
+  const all: Contender[] = [
+    { name: one, rate: ofShares, run: () => sample(deno("this_sharded.ts", "one", PLAN, ...files)) },
+  ];
+  for (const { name, compiler, launcher } of FAMILIES) {
+    const program = `${work}/broadcast_${compiler}`;
+    try {
+      await output(compiler, ["-O2", "-Wall", "-Wextra", "-Werror", "-o", program, pathOf("broadcast.c")]);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      console.error(`${name} does not take part: ${error.message}`);
+      continue;
+    }
+    for (const size of sizes) {
+      const start = [...launcher, "-n", `${size}`];
+      const blocks = lengths.flatMap((list, file) => list.flatMap((length) => [file % size, length])).map(
+        String,
+      );
+      const limit = `${name}, ${size} ranks: MPI_Bcast in C`;
+      all.push(
+        {
+          name: limit,
+          rate: ofModel,
+          run: async () => ({ seconds: Number(await print([...start, program, ...blocks])) }),
+        },
+        {
+          name: `${name}, ${size} ranks: hand the model out`,
+          against: limit,
+          rate: ofModel,
+          run: () => sample([...start, ...deno("this_broadcast.ts", ...files)]),
+        },
+        {
+          name: `${name}, ${size} ranks: each reads its part`,
+          against: one,
+          rate: ofShares,
+          run: () => sample([...start, ...deno("this_sharded.ts", "ranks", PLAN, ...files)]),
+        },
+      );
+    }
+  }
+  return all;
+}
+
+async function sample(line: readonly string[]): Promise<RankSample> {
+  return JSON.parse(await print(line));
+}
+
+function print([command, ...args]: readonly string[]): Promise<string> {
+  return output(command!, args);
+}
+
+function pathOf(file: string): string {
+  return new URL(`./ranks/${file}`, import.meta.url).pathname;
+}
+
+/** What the samples of one contender come to. */
+interface Result {
+  readonly name: string;
+  /** Seconds of every turn. */
+  readonly seconds: readonly number[];
+  /** The median. */
+  readonly gigabytesPerSecond: number;
+  /** This rate / the rate of the one that it is compared with; null if there is none. */
+  readonly ratio: number | null;
+  /** The worst turn's. */
+  readonly overread: number | null;
+  /** The worst turn's, in bytes. */
+  readonly beyondTensors: number | null;
+}
+
+function evaluate(samples: ReadonlyMap<Contender, readonly RankSample[]>): Result[] {
+  const rates = new Map(samples.entries().map(([{ name, rate }, runs]) => [name, median(runs.map(rate))]));
+  const worst = (values: (number | undefined)[]) => {
+    const known = values.filter((value) => value !== undefined);
+    return known.length > 0 ? Math.max(...known) : null;
+  };
+  return samples.entries().map(([{ name, against }, runs]) => {
+    return {
+      name,
+      seconds: runs.map((run) => run.seconds),
+      gigabytesPerSecond: rates.get(name)! / 1e9,
+      ratio: against === undefined ? null : rates.get(name)! / rates.get(against)!,
+      overread: worst(runs.map((run) => run.overread)),
+      beyondTensors: worst(runs.map((run) => run.beyondTensors)),
+    };
+  }).toArray();
+}
+
+function format(results: readonly Result[]): string {
+  const rows = results.map(({ name, gigabytesPerSecond, ratio, overread, beyondTensors }) => [
+    name,
+    gigabytesPerSecond.toFixed(2),
+    ratio === null ? "" : ratio.toFixed(2),
+    overread === null ? "" : overread.toFixed(4),
+    beyondTensors === null ? "" : formatBytes(Math.max(0, beyondTensors)),
+  ]);
+  return formatTable([["", "GB/s", "ratio", "read / share", "memory beyond"], ...rows], [1, 2, 3, 4]);
+}
+
+try {
+  await main(Deno.args);
+} catch (error) {
+  const wrongUsage = error instanceof UsageError;
+  console.error(`error: ${(error as Error).message}${wrongUsage ? `\n\n${USAGE}` : ""}`);
+  Deno.exitCode = wrongUsage ? 2 : 1;
+}

@@ -1,0 +1,30 @@
+/**
+ * A contender: this package hands every tensor of a model out to every rank, once all have been read. Arguments: files.
+ * Rank 0 prints a {@linkcode RankSample}.
+ */
+import { fastsafeOpen, MpiGroup, type Tensor } from "../../mod.ts";
+import { peakMemory } from "../side_by_side/sample.ts";
+import type { RankSample } from "./sample.ts";
+
+await using group = await MpiGroup.create();
+await using model = await fastsafeOpen(Deno.args, { group });
+await model.whenLoaded();
+const before = peakMemory() - model.stats().bytes;
+await group.barrier();
+
+const held: Tensor[] = [];
+const start = performance.now();
+for await (const [, tensor] of model) held.push(tensor);
+const seconds = (performance.now() - start) / 1000;
+
+const bytes = held.reduce((sum, { byteLength }) => sum + byteLength, 0);
+// Of its own files a rank has one copy, in which the tensors lie that it keeps.
+const beyond = peakMemory() - before - bytes;
+const all = await group.allGather({ seconds, beyond }) as unknown as { seconds: number; beyond: number }[];
+if (group.rank === 0) {
+  const sample: RankSample = {
+    seconds: Math.max(...all.map((one) => one.seconds)),
+    beyondTensors: Math.max(...all.map((one) => one.beyond)),
+  };
+  console.log(JSON.stringify(sample));
+}

@@ -1,0 +1,59 @@
+/**
+ * Load files on several ranks, as fastsafetensors' own parallel example does: each rank reads its files, and hands out
+ * whole tensors (broadcast) or one part for each rank (scatter).
+ *
+ *     mpirun -n 2 deno run -A examples/run_parallel.ts [a.safetensors b.safetensors …]
+ *
+ * The files are dealt out to the ranks one by one. Without arguments two small ones are made, and removed at the end.
+ */
+import { type HostTensor, MpiGroup, SafeTensorsFileLoader, serialize } from "@x/fastsafetensors";
+
+await using group = await MpiGroup.create(); // every process that mpirun has started
+const { rank, size } = group;
+const made = Deno.args.length === 0 ? await makeFiles() : null;
+const files = made?.files ?? Deno.args;
+try {
+  await using loader = new SafeTensorsFileLoader(group);
+  const byRank = Object.fromEntries(
+    Array.from({ length: size }, (_, owner) => [owner, files.filter((_, index) => index % size === owner)]),
+  );
+  await loader.addFilenames(byRank); // rank → its files; each is opened by its rank alone
+  await using buffer = await loader.copyFilesToDevice();
+
+  if (rank === 0) {
+    for (const name of buffer.getKeys()) {
+      console.log(`${name}: [${buffer.getShape(name)}] from ${buffer.getFilename(name)}`);
+    }
+  }
+  await group.barrier();
+
+  // Every rank asks for the same tensors in the same order: their owner hands them out.
+  const names = buffer.getKeys();
+  const tensor = await buffer.getTensor(names[0]!); // broadcast
+  const sharded = await buffer.getSharded(names.at(-1)!, 1); // columns, scattered
+  for (let turn = 0; turn < size; turn++) {
+    if (turn === rank) {
+      console.log(`RANK ${rank}: ${describe(tensor)}`);
+      console.log(`RANK ${rank}: ${describe(sharded)}, this rank's columns`);
+    }
+    await group.barrier();
+  }
+} finally {
+  if (made && rank === 0) await Deno.remove(made.folder, { recursive: true });
+}
+
+function describe({ name, dtype, shape, data }: HostTensor): string {
+  return `${name}=${dtype} [${shape}]: ${[...data.subarray(0, 8)].join(", ")}, …`;
+}
+
+/** Two files with one tensor each, made by rank 0, which tells the others where they are. */
+async function makeFiles(): Promise<{ folder: string; files: string[] }> {
+  const own = rank === 0 ? await Deno.makeTempDir() : "";
+  for (const letter of rank === 0 ? ["a", "b"] : []) {
+    const data = Float16Array.from({ length: 16 * 8 }, (_, index) => Math.floor(index / 8)); // its row
+    const file = serialize({ [`${letter}0`]: { dtype: "F16", shape: [16, 8], data } }, { fst: "sample" });
+    await Deno.writeFile(`${own}/${letter}.safetensors`, file);
+  }
+  const [folder] = await group.allGather(own) as [string];
+  return { folder, files: ["a", "b"].map((letter) => `${folder}/${letter}.safetensors`) };
+}

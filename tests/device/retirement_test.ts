@@ -1,0 +1,32 @@
+import { assertEquals } from "@std/assert";
+import { Retirement } from "../../src/device/retirement.ts";
+import { planLoad } from "../../src/plan/plan.ts";
+import type { TensorRequest } from "../../src/plan/request.ts";
+
+const request = (name: string, file: number, fileOffset: number, bytes: number): TensorRequest => {
+  return { name, shape: [bytes], dtype: "U8", target: "U8", file, fileOffset, run: bytes, levels: [] };
+};
+
+Deno.test("Retirement frees an allocation with the last request in it", () => {
+  // Two files large enough for an allocation each, the second in two.
+  const requests = [
+    request("a", 0, 100, 5000),
+    request("b", 0, 5100, 5000),
+    request("c", 1, 100, 5000),
+    request("d", 1, 5100, 5000),
+  ];
+  const plan = planLoad(requests, { blockBytes: 4096, shareBelowBytes: 1, maxAllocationBytes: 10_000 });
+  assertEquals(plan.placements.map(({ allocation }) => allocation), [0, 0, 1, 1]);
+  const retirement = new Retirement(plan);
+  assertEquals(retirement.retire([0, 2]), []);
+  assertEquals(retirement.retire([0]), []); // twice is once
+  assertEquals(retirement.retire([3, 1]), [1, 0]);
+  assertEquals(retirement.retire([0, 1, 2, 3]), []);
+});
+
+Deno.test("Retirement keeps what small files share until none of them is needed", () => {
+  const plan = planLoad([request("a", 0, 100, 50), request("b", 1, 100, 50)], { blockBytes: 4096 });
+  const retirement = new Retirement(plan);
+  assertEquals(retirement.retire([1]), []);
+  assertEquals(retirement.retire([0]), [0]);
+});
