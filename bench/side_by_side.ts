@@ -68,7 +68,8 @@ async function main(argv: readonly string[]): Promise<void> {
       `${formatBytes(data.bytes)} in ${data.shards.length} files, medians of ${formatCount(turns, "turn")}`,
     );
     for (const kind of kinds) {
-      const samples = await takeTurns(tools, all.filter((one) => one.kinds.includes(kind)), kind, turns);
+      const those = all.filter((one) => one.kinds.includes(kind));
+      const samples = await takeTurns(tools, those, { turns, kind, memory: 2 * data.bytes }); // cast: twice the bytes
       results[kind] = evaluate(samples, data.bytes);
       console.log(`\n${kind.toUpperCase()}\n${formatResults(results[kind])}`);
     }

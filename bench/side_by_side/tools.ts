@@ -5,6 +5,7 @@
 const SOURCES = {
   limit: new URL("../limit/limit.c", import.meta.url).pathname,
   pageCache: new URL("./page_cache.c", import.meta.url).pathname,
+  touchMemory: new URL("./touch_memory.c", import.meta.url).pathname,
 };
 
 /** What the page cache holds of some files. */
@@ -39,6 +40,11 @@ export class Tools {
   /** Seconds that plain reads of the files into a fresh destination take. */
   async limit(args: readonly string[], files: readonly string[]): Promise<number> {
     return Number(await output(`${this.#folder}/limit`, [...args, ...files]));
+  }
+
+  /** Has the machine so many bytes of free memory at hand, wherever a host may have taken them to. */
+  async touchMemory(bytes: number): Promise<void> {
+    await output(`${this.#folder}/touchMemory`, [String(bytes)]);
   }
 
   /** Looks at what is cached of the files, after dropping it or reading all of it. */

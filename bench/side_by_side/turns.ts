@@ -1,22 +1,31 @@
 /**
- * Taking turns: what each contender does in every turn, with the page cache as it is to be.
+ * Taking turns: what each contender does in every turn, with the page cache as it is to be and memory at hand.
  */
 import type { CacheKind, Contender } from "./contenders.ts";
 import type { Sample } from "./sample.ts";
 import type { Tools } from "./tools.ts";
 
+/** How turns are taken. */
+export interface TurnOptions {
+  readonly turns: number;
+  /** Whether the page cache holds the files. */
+  readonly kind: CacheKind;
+  /** Bytes of memory that a contender needs at most. */
+  readonly memory: number;
+}
+
 /** Runs every contender once a turn, beginning with another one in each. */
 export async function takeTurns<C extends Contender>(
   tools: Tools,
   all: readonly C[],
-  kind: CacheKind,
-  turns: number,
+  { turns, kind, memory }: TurnOptions,
 ): Promise<Map<C, Sample[]>> {
   const samples = new Map(all.map((contender) => [contender, [] as Sample[]]));
   for (let turn = 0; turn < turns; turn++) {
     for (let index = 0; index < all.length; index++) {
       const contender = all[(index + turn) % all.length]!;
       await setCache(tools, contender.files, kind);
+      await tools.touchMemory(memory);
       samples.get(contender)!.push(await contender.run());
     }
   }
