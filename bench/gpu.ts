@@ -10,6 +10,7 @@ import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatBytes, formatCount } from "../src/cli/text.ts";
 import { gpuContenders } from "./gpu/contenders.ts";
 import { evaluateGpu, formatGpuResults, type GpuResult } from "./gpu/report.ts";
+import { STAND_IN_NAME, useStandIns } from "./gpu/stand_ins.ts";
 import type { CacheKind } from "./side_by_side/contenders.ts";
 import { prepareData } from "./side_by_side/data.ts";
 import { describeMachine } from "./side_by_side/report.ts";
@@ -83,14 +84,15 @@ async function main(argv: readonly string[]): Promise<void> {
     );
     const all = await gpuContenders(peak, data, cuda.gds.usable);
     const results: Partial<Record<CacheKind, GpuResult[]>> = {};
-    const name = rehearsal ? "a CUDA stand-in, which is no GPU" : gpu.name || "an unnamed GPU";
+    const name = rehearsal ? STAND_IN_NAME : gpu.name || "an unnamed GPU";
     console.log(
       `${formatBytes(data.bytes)} in ${data.shards.length} files to ${name}, medians of ${
         formatCount(turns, "turn")
       }`,
     );
     for (const kind of kinds) {
-      const samples = await takeTurns(tools, all.filter((one) => one.kinds.includes(kind)), kind, turns);
+      const those = all.filter((one) => one.kinds.includes(kind));
+      const samples = await takeTurns(tools, those, { turns, kind, memory: data.bytes });
       results[kind] = evaluateGpu(samples, data.bytes);
       console.log(`\n${kind.toUpperCase()}\n${formatGpuResults(results[kind])}`);
     }
@@ -113,23 +115,6 @@ async function main(argv: readonly string[]): Promise<void> {
     Deno.removeSignalListener("SIGTERM", interrupt);
     remove();
   }
-}
-
-/** Has this process, and those that it starts, use stand-ins for CUDA, without their checks and delays. */
-async function useStandIns(folder: string): Promise<void> {
-  await output("sh", [`${ROOT}tests/sim/cuda/build.sh`, folder]);
-  const library = `${folder}/libfst_sim_cuda.so`;
-  const variables = {
-    FASTSAFETENSORS_CUDART_LIB: library,
-    FASTSAFETENSORS_CUDA_LIB: library,
-    FASTSAFETENSORS_CUFILE_LIB: library,
-    FASTSAFETENSORS_NVFS_PROC: "/proc/self/stat", // there is something
-    FST_SIM_KERNELS: `${folder}/libfst_sim_kernels.so`,
-    FST_SIM_DEVICE_BYTES: `${64 * 2 ** 30}`,
-    FST_SIM_DELAY_US: "0",
-    FST_SIM_CHECKS: "0",
-  };
-  for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
 }
 
 try {
