@@ -26,6 +26,8 @@ export { PinnedPool, type PinnedPoolOptions } from "./src/device/pinned_pool.ts"
 export type { DeviceOption, TensorOn } from "./src/device/select.ts";
 export type { WebGpuAdapterReport, WebGpuReport } from "./src/device/webgpu/adapter.ts";
 export { doctor, type DoctorReport } from "./src/doctor.ts";
+export type { MachineReport } from "./src/doctor/machine.ts";
+export type { StorageReport } from "./src/doctor/storage.ts";
 export {
   DeviceError,
   type DeviceErrorDetails,

@@ -7,6 +7,7 @@ import type { ProcessGroup } from "./group/process_group.ts";
 import { folderOf } from "./save/folder.ts";
 import { finishInterruptedSave, JOURNAL_NAME } from "./save/journal.ts";
 import { readError } from "./source/native_file.ts";
+import type { Source } from "./source/source.ts";
 
 /** A path or a `file:` URL. */
 export type PathLike = string | URL;
@@ -63,14 +64,16 @@ export const PYTORCH: Naming = {
 /**
  * Turns what the user named into paths, for all ranks together; folders and indexes are read for it.
  *
+ * @param own a source of the user's, if the files are what it opens by their names
  * @throws {TypeError} if no file is named
  */
 export async function resolveInputs(
   files: Files,
   group: Pick<ProcessGroup, "size">,
   naming: Naming = SAFETENSORS,
+  own: Source | null = null,
 ): Promise<Inputs> {
-  const inputs = await resolveAny(files, group, naming);
+  const inputs = await resolveAny(files, group, naming, own);
   if (inputs.paths.length === 0) throw noFiles();
   return inputs;
 }
@@ -110,12 +113,13 @@ export async function dealInputs(
   files: Files,
   group: Pick<ProcessGroup, "size">,
   naming: Naming = SAFETENSORS,
+  own: Source | null = null,
 ): Promise<DealtInputs> {
   if (isByRank(files)) {
     const lists = [...ranksOf(files, group)].map(([rank, list]) => [rank, list.map(toPath)] as const);
     return { weightMap: null, indexPath: null, byRank: true, lists: new Map(lists) };
   }
-  const { paths, ...index } = await resolveAny(files, group, naming);
+  const { paths, ...index } = await resolveAny(files, group, naming, own);
   const lists = Array.from(
     { length: group.size },
     (_, rank) => [rank, paths.filter((_, file) => file % group.size === rank)] as const,
@@ -129,9 +133,17 @@ function isByRank(files: Files): files is RankFiles {
   return typeof files === "object" && files !== null && !Array.isArray(files) && !(files instanceof URL);
 }
 
-async function resolveAny(files: Files, group: Pick<ProcessGroup, "size">, naming: Naming): Promise<Inputs> {
+async function resolveAny(
+  files: Files,
+  group: Pick<ProcessGroup, "size">,
+  naming: Naming,
+  own: Source | null,
+): Promise<Inputs> {
   checkFiles(files, group);
-  if (typeof files === "string" || files instanceof URL) return await resolveOne(toPath(files), naming);
+  if (typeof files === "string" || files instanceof URL) {
+    const path = toPath(files);
+    return own ? await resolveNamed(path, own) : await resolveOne(path, naming);
+  }
   const list = isByRank(files) ? [...ranksOf(files, group).values()].flat() : files as readonly PathLike[];
   return { paths: list.map(toPath), weightMap: null, indexPath: null };
 }
@@ -163,6 +175,21 @@ export function toPath(file: PathLike): string {
     throw new TypeError(`Cannot open ${JSON.stringify(file)}: it is no path`);
   }
   return file.startsWith("file://") ? decodeURIComponent(new URL(file).pathname) : file;
+}
+
+/** A name that a source of the user's knows: a file, or an index that names files beside it. */
+async function resolveNamed(path: string, source: Source): Promise<Inputs> {
+  if (!path.endsWith(".json")) return { paths: [path], weightMap: null, indexPath: null };
+  const file = await source.open(path);
+  try {
+    checkIndexSize(path, file.size);
+    const bytes = new Uint8Array(file.size);
+    await file.read(0, bytes);
+    await file.verify?.();
+    return indexed(path, bytes);
+  } finally {
+    file.close();
+  }
 }
 
 async function resolveOne(path: string, naming: Naming): Promise<Inputs> {
@@ -250,21 +277,29 @@ async function resolveIndex(path: string): Promise<Inputs> {
   let indexVersion: string;
   try {
     const info = await Deno.stat(path);
-    if (info.size > MAX_INDEX_BYTES) {
-      const message =
-        `Cannot read "${path}": an index of ${info.size} bytes is larger than the limit of ${MAX_INDEX_BYTES}`;
-      throw new SafeTensorsError("InvalidIndex", message, { path });
-    }
+    checkIndexSize(path, info.size);
     indexVersion = versionOf(info);
     bytes = await Deno.readFile(path);
   } catch (error) {
     throw error instanceof SafeTensorsError ? error : readError(error, "read", path);
   }
+  return { ...indexed(path, bytes), indexVersion };
+}
+
+function checkIndexSize(path: string, size: number): void {
+  if (size <= MAX_INDEX_BYTES) return;
+  const message =
+    `Cannot read "${path}": an index of ${size} bytes is larger than the limit of ${MAX_INDEX_BYTES}`;
+  throw new SafeTensorsError("InvalidIndex", message, { path });
+}
+
+/** What the bytes of an index say, with the paths of the shards beside it. */
+function indexed(path: string, bytes: Uint8Array): Inputs {
   const index = parseShardIndex(bytes, { path, maxBytes: MAX_INDEX_BYTES });
   const folder = path.includes("/") ? path.slice(0, path.lastIndexOf("/")) : ".";
   const weightMap = new Map<string, string>();
   for (const [name, file] of index.weightMap) weightMap.set(name, join(folder, file));
-  return { paths: index.files.map((file) => join(folder, file)), weightMap, indexPath: path, indexVersion };
+  return { paths: index.files.map((file) => join(folder, file)), weightMap, indexPath: path };
 }
 
 function versionOf({ dev, ino, size, mtime }: Deno.FileInfo): string {

@@ -8,8 +8,7 @@ import { FilesBuffer } from "./files_buffer.ts";
 import type { DType } from "./format/dtype.ts";
 import { type ProcessGroup, SingleGroup } from "./group/process_group.ts";
 import type { PathLike } from "./inputs.ts";
-import { selectEngine } from "./lanes/select.ts";
-import { equip, openFiles } from "./open_files.ts";
+import { equip, findEngine, openFiles } from "./open_files.ts";
 import { checkOptions, type OpenOptions } from "./options.ts";
 import { together } from "./ranks/queue.ts";
 import { closeFiles } from "./ranks/shared_catalog.ts";
@@ -71,7 +70,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
   async addFilenames(files: Readonly<Record<number, PathLike | readonly PathLike[]>>): Promise<void> {
     this.#checkOpen("add files");
     const options = checkOptions(this.#options, this.#group);
-    const findSource = async () => await selectSource(await selectEngine(), options);
+    const findSource = async () => await selectSource(await findEngine(options), options);
     const catalog = await openFiles(files, options, findSource);
     try {
       this.#checkOpen("add files");

@@ -5,18 +5,21 @@ import { type Catalog, type FileContents, openCatalog } from "./catalog.ts";
 import type { Device } from "./device/device.ts";
 import { type DeviceOption, selectDevice, type TensorOn } from "./device/select.ts";
 import { checkFiles, dealInputs, type Files, type Naming, resolveInputs, SAFETENSORS } from "./inputs.ts";
+import type { Engine } from "./lanes/engine.ts";
+import { PortableEngine } from "./lanes/portable_engine.ts";
 import { selectEngine } from "./lanes/select.ts";
 import type { CheckedOptions } from "./options.ts";
 import { openShared } from "./ranks/shared_catalog.ts";
 import { selectSource } from "./source/select.ts";
 import type { Source, SourceFile } from "./source/source.ts";
+import type { Tensor } from "./tensor/tensor.ts";
 
 /** What files are loaded with. */
-export interface Equipment<D extends DeviceOption> {
+export interface Equipment<T extends Tensor> {
   /** Where they are read from. */
   readonly source: Source;
   /** Where their tensors go. */
-  readonly device: Device<TensorOn<D>>;
+  readonly device: Device<T>;
   /** What a user should know about the choice of the engine. */
   readonly notes: readonly string[];
 }
@@ -26,10 +29,18 @@ export interface Equipment<D extends DeviceOption> {
  *
  * @throws {DeviceError} if this machine does not have it
  */
-export async function equip<D extends DeviceOption>(options: CheckedOptions): Promise<Equipment<D>> {
-  const engine = await selectEngine();
+export async function equip<D extends DeviceOption>(
+  options: CheckedOptions,
+): Promise<Equipment<TensorOn<D>>> {
+  const engine = await findEngine(options);
   const device = await selectDevice(options.device as D, engine, options);
   return { source: await selectSource(engine, options), device, notes: engine.notes };
+}
+
+/** What runs loads: for a source of the user's always the portable engine, as lanes can read descriptors only. */
+export async function findEngine({ source }: Pick<CheckedOptions, "source">): Promise<Engine> {
+  if (typeof source !== "object") return await selectEngine();
+  return new PortableEngine(`the files come from the source "${source.name}"`);
 }
 
 /** A kind of files. */
@@ -49,20 +60,22 @@ export interface FileKind {
  */
 export async function openFiles(
   files: Files,
-  { group, shardPlan, signal }: Pick<CheckedOptions, "group" | "shardPlan" | "signal">,
+  options: Pick<CheckedOptions, "group" | "shardPlan" | "signal" | "source">,
   findSource: () => Promise<Source>,
   { naming, list }: FileKind = { naming: SAFETENSORS },
 ): Promise<Catalog> {
+  const { group, shardPlan, signal } = options;
   checkFiles(files, group);
+  const own = typeof options.source === "object" ? options.source : null;
   if (group.size > 1 && !shardPlan) {
     const prepare = async () => {
-      return { source: await findSource(), inputs: await dealInputs(files, group, naming) };
+      return { source: await findSource(), inputs: await dealInputs(files, group, naming, own) };
     };
     return await openShared(group, prepare, signal, list);
   }
   signal?.throwIfAborted();
   const source = await findSource();
-  const catalog = await openCatalog(source, await resolveInputs(files, group, naming), signal, list);
+  const catalog = await openCatalog(source, await resolveInputs(files, group, naming, own), signal, list);
   const notes = shardPlan?.notesOn(catalog.tensors.keys()) ?? [];
   return { ...catalog, notes: [...catalog.notes, ...notes] };
 }

@@ -7,19 +7,30 @@ import { SingleGroup } from "./group/process_group.ts";
 import type { Files } from "./inputs.ts";
 import { SafeTensorsModel } from "./model.ts";
 import { equip, type Equipment, type FileKind, openFiles } from "./open_files.ts";
-import { checkOptions, type OpenOptions } from "./options.ts";
+import { type CheckedOptions, checkOptions, type OpenOptions } from "./options.ts";
 import { together } from "./ranks/queue.ts";
 import { closeFiles } from "./ranks/shared_catalog.ts";
+import type { Tensor } from "./tensor/tensor.ts";
 
-/** Opens files and starts to load them. After an error none is open. */
-export async function openModel<D extends DeviceOption>(
+/** Opens files and starts to load them to the device that the options name. After an error none is open. */
+export function openModel<D extends DeviceOption>(
   files: Files,
   options: OpenOptions<D>,
   kind?: FileKind,
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
+  return openWith(files, options, (checked) => equip<D>(checked), kind);
+}
+
+/** {@linkcode openModel} with a source and a device that `find` chooses. */
+export async function openWith<T extends Tensor>(
+  files: Files,
+  options: OpenOptions<DeviceOption>,
+  find: (options: CheckedOptions) => Promise<Equipment<T>>,
+  kind?: FileKind,
+): Promise<SafeTensorsModel<T>> {
   const checked = checkOptions(options, new SingleGroup());
-  let equipment: Equipment<D>;
-  const findSource = async () => (equipment = await equip<D>(checked)).source;
+  let equipment: Equipment<T>;
+  const findSource = async () => (equipment = await find(checked)).source;
   const opened = await openFiles(files, checked, findSource, kind);
   const catalog = options.restoreAliases ? restoreAliases(opened) : opened;
   const { device, notes } = equipment!;

@@ -10,6 +10,7 @@ import type { DType } from "./format/dtype.ts";
 import { type ShardPlan, ShardRules } from "./format/shard_plan.ts";
 import type { ProcessGroup } from "./group/process_group.ts";
 import { PAGE } from "./plan/layout.ts";
+import type { SourceOption } from "./source/select.ts";
 import { type CheckedUsrbioOptions, checkUsrbioOptions, type UsrbioOptions } from "./usrbio/options.ts";
 
 /** How far a load has come. */
@@ -62,10 +63,14 @@ export interface OpenOptions<D extends DeviceOption = "cpu"> {
   pool?: PinnedPool;
   /**
    * Where files are read from: "3fs", through the rings of 3FS, or an error that says why not; "file", by ordinary
-   * reads. Default: files on a 3FS mount through its rings, if its library is there and the mount answers, else by
-   * ordinary reads, which `stats().notes` tells.
+   * reads. Default: what `FASTSAFETENSORS_BACKEND` says ("usrbio" is "3fs", "posix" and "mock" are "file"), else files
+   * on a 3FS mount through its rings, if its library is there and the mount answers, and by ordinary reads if not, which
+   * `stats().notes` tells.
+   *
+   * Or a source of your own: `files` are then names that it opens, or an index that it opens, and never a folder. Its
+   * files are read by their `read()`, with `maxThreads` reads at once (default 4), to the CPU or to WebGPU.
    */
-  source?: "3fs" | "file";
+  source?: SourceOption;
   /** How files on 3FS are read. */
   usrbio?: UsrbioOptions;
   /**
@@ -103,7 +108,7 @@ export interface CheckedOptions {
   readonly stagingBytes: number;
   readonly gds: GdsOption;
   readonly pool: PinnedPool | undefined;
-  readonly source: "3fs" | "file" | undefined;
+  readonly source: SourceOption | undefined;
   readonly usrbio: CheckedUsrbioOptions;
   readonly gpuBufferUsage: number;
   readonly group: ProcessGroup;
@@ -151,7 +156,7 @@ export function checkOptions(options: OpenOptions<DeviceOption>, single: Process
     stagingBytes: integer("stagingBytes", options.stagingBytes, 64 * 2 ** 20, 64 * 2 ** 10, 4 * 2 ** 30),
     gds: gdsOption(options, device),
     pool: options.pool,
-    source: sourceOption(options),
+    source: sourceOption(options, device),
     usrbio: checkUsrbioOptions(options.usrbio),
     gpuBufferUsage: bufferUsage(options.gpuBufferUsage),
     group: options.group ?? single,
@@ -163,9 +168,20 @@ export function checkOptions(options: OpenOptions<DeviceOption>, single: Process
   };
 }
 
-function sourceOption({ source, gds }: OpenOptions<DeviceOption>): "3fs" | "file" | undefined {
+function sourceOption(
+  { source, gds }: OpenOptions<DeviceOption>,
+  device: DeviceOption,
+): SourceOption | undefined {
+  if (typeof source === "object" && typeof source?.open === "function") {
+    if (!isCudaName(device)) return source;
+    throw new TypeError(
+      `Cannot load to "${device}" from a source of your own: it is read on the CPU: load to "cpu" or "webgpu"`,
+    );
+  }
   if (source !== undefined && source !== "3fs" && source !== "file") {
-    throw new TypeError(`source must be "3fs" or "file", got ${JSON.stringify(source)}`);
+    throw new TypeError(
+      `source must be "3fs", "file" or a source of your own, got ${JSON.stringify(source)}`,
+    );
   }
   if (gds !== "require") return source;
   if (source === "3fs") throw new TypeError('gds: "require" and source: "3fs" contradict one another');

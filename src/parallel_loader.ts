@@ -86,7 +86,7 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
    */
   async *iterateWeights(): AsyncGenerator<[string, TensorOn<D>], void, void> {
     const options = checkOptions(this.#options, this.#group);
-    let equipment: Equipment<D>;
+    let equipment: Equipment<TensorOn<D>>;
     const findSource = async () => (equipment = await equip<D>(options)).source;
     const catalog = await openFiles(this.#files, options, findSource);
     const { device, notes } = equipment!;

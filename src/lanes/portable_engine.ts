@@ -1,18 +1,20 @@
 /**
- * The engine over Deno's own file functions: slower, and everywhere the same.
+ * The engine over what every file can do, {@linkcode SourceFile.read}: slower, and everywhere the same. It loads from
+ * Deno's own files, and from sources that users bring.
  */
 import { castBytes } from "../format/cast.ts";
 import { gatherSlice } from "../format/slices.ts";
 import { READ_THROUGH_GAP, type Segment, segmentBytes } from "../plan/plan.ts";
 import { castLength } from "../plan/request.ts";
-import { type PortableFile, PortableFileSource } from "../source/portable_file.ts";
+import { PortableFileSource } from "../source/portable_file.ts";
+import type { SourceFile } from "../source/source.ts";
 import { bufferTransferred, type Engine, type HostBlock, type Job, type RunReport } from "./engine.ts";
 
-/** Reads in flight: more gain nothing, as Deno copies on its own threads. */
+/** Reads in flight: more of Deno's own gain nothing, as it copies on its own threads. */
 const READERS = 4;
 
-/** Deno's own positional reads. */
-export class PortableEngine implements Engine<PortableFile> {
+/** Positional reads of files, a few at once. */
+export class PortableEngine implements Engine<SourceFile> {
   readonly name = "portable";
   readonly notes: readonly string[];
   readonly source = new PortableFileSource();
@@ -35,7 +37,7 @@ export class PortableEngine implements Engine<PortableFile> {
     return { buffer: new ArrayBuffer(byteLength), base: 0 };
   }
 
-  async run(job: Job<PortableFile>): Promise<RunReport> {
+  async run(job: Job): Promise<RunReport> {
     const { plan, signal, readiness } = job;
     const readers = Math.min(job.maxThreads ?? READERS, Math.max(1, plan.segments.length));
     let next = 0, landed = 0;
@@ -47,7 +49,7 @@ export class PortableEngine implements Engine<PortableFile> {
         try {
           signal.throwIfAborted();
           await land(job, segment);
-          await job.files[segment.file]!.verify();
+          await job.files[segment.file]!.verify?.();
           landed += segmentBytes(segment);
           readiness.segmentLanded(index);
           job.onLanded?.(landed);
@@ -66,7 +68,7 @@ export class PortableEngine implements Engine<PortableFile> {
   }
 }
 
-async function land(job: Job<PortableFile>, segment: Segment): Promise<void> {
+async function land(job: Job, segment: Segment): Promise<void> {
   const { buffer, base } = job.blocks[segment.allocation]!;
   const file = job.files[segment.file]!;
   const length = castLength(segmentBytes(segment), segment.from, segment.to);

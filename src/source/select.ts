@@ -7,10 +7,13 @@ import { type CheckedUsrbioOptions, mostRings, ringOptions } from "../usrbio/opt
 import type { Source } from "./source.ts";
 import { UsrbioFileSource } from "./usrbio_file.ts";
 
+/** What the option `source` takes. */
+export type SourceOption = "3fs" | "file" | Source;
+
 /** What the choice depends on. */
 export interface SourceChoice {
   /** What was demanded, if anything was. */
-  readonly source: "3fs" | "file" | undefined;
+  readonly source: SourceOption | undefined;
   /** How to read files on 3FS. */
   readonly usrbio: CheckedUsrbioOptions;
   /** Lanes wanted. */
@@ -27,6 +30,7 @@ const LANES = Math.min(8, Math.max(2, navigator.hardwareConcurrency));
  * @throws {DeviceError} if 3FS is demanded and there is no native library
  */
 export async function selectSource(engine: Engine, choice: SourceChoice): Promise<Source> {
+  if (typeof choice.source === "object") return choice.source;
   if (choice.source === "file") return engine.source;
   const backend = requestedBackend();
   if (backend === "posix" || backend === "mock") {

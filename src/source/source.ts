@@ -16,13 +16,23 @@ export interface SourceFile {
    * @throws {ReadError} if the file does not have these bytes, or the system refuses
    */
   read(offset: number, target: Uint8Array<ArrayBuffer>): Promise<void>;
+  /**
+   * Throws if the file is no longer what it was when it was opened; asked after each read of a load, before the tensors
+   * in it are given out. Without it the file is taken to be one that cannot change.
+   *
+   * @throws {ReadError}
+   */
+  verify?(): Promise<void>;
   /** Forgets the head, once the header has been read. */
   releaseHead(): void;
   /** Gives the descriptor back; nothing may be reading. Closing twice is harmless. */
   close(): void;
 }
 
-/** A kind of place that files are read from. */
+/**
+ * A kind of place that files are read from. One of your own can be given as the option `source`: files are then what
+ * it opens by the names given, and they are read by {@linkcode SourceFile.read}, several ranges at once.
+ */
 export interface Source<F extends SourceFile = SourceFile> {
   /** Its name in statistics. */
   readonly name: string;
@@ -31,7 +41,7 @@ export interface Source<F extends SourceFile = SourceFile> {
   /**
    * Opens a file and reads its head.
    *
-   * @throws {ReadError} if the system refuses
+   * @throws {ReadError} if the system refuses; with `errno` 2 if there is no such file
    */
   open(path: string): Promise<F>;
 }

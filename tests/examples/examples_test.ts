@@ -21,6 +21,8 @@ async function run(example: string, ...args: string[]): Promise<string[]> {
 Deno.test("every example is tested", () => {
   const names = [...Deno.readDirSync(EXAMPLES)].map(({ name }) => name).sort();
   assertEquals(names, [
+    "custom_device.ts",
+    "custom_source.ts",
     "hugging_face_cache.ts",
     "run_parallel.ts",
     "run_single.ts",
@@ -60,6 +62,23 @@ Deno.test("slices.ts reads parts of a tensor", async () => {
     "[..., 0:2] two columns  [1000,2], 8000 bytes: 0, 1, 64, …",
   ]);
   assertMatch(lines.at(-1)!, /^\d+ bytes were read$/);
+});
+
+Deno.test("custom_source.ts reads headers and slices by range requests", async () => {
+  assertEquals(await run("custom_source.ts"), [
+    "embed: F32 [1000,64], 256000 bytes; the first 512: 0, 1, 2, …",
+    "head: F32 [3], 12 bytes; the first 8: 7, 8, …",
+    "5 requests", // the index, the beginning of two files, two slices
+  ]);
+});
+
+Deno.test("custom_device.ts brings tensors to where a WebAssembly function adds them up", async () => {
+  assertEquals(await run("custom_device.ts"), [
+    "half: F32 [3], sum 3", // 0.5 + 1 + 1.5
+    "rows: F32 [300,64], sum 604800", // 300 times 0 + 1 + … + 63
+    "rows[1]: sum 2016",
+    "wasm: 2 pages", // of 64 KiB, for 76,812 bytes and a slice
+  ]);
 });
 
 Deno.test("streaming.ts gives out every tensor once, cast, and tells progress", async () => {

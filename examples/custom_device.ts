@@ -1,0 +1,155 @@
+/**
+ * Bring tensors to where no device of this package is: here to the memory of a WebAssembly module.
+ *
+ *     deno run -A examples/custom_device.ts
+ *
+ * A device is written inside of this repository: its interface, in src/device/device.ts, is not part of the package's
+ * public face. This one takes the simple way, through the CPU: a tensor is copied once it has landed there. The direct
+ * way, without a copy of the model in between, is that of src/device/webgpu/upload.ts.
+ */
+import { type DType, HostTensor, serialize, type Tensor } from "@x/fastsafetensors";
+import { CpuDevice } from "../src/device/cpu.ts";
+import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../src/device/device.ts";
+import type { SliceLayout, SliceSource } from "../src/format/slices.ts";
+import { selectEngine } from "../src/lanes/select.ts";
+import { openWith } from "../src/open_model.ts";
+import type { TensorRequest } from "../src/plan/request.ts";
+import { selectSource } from "../src/source/select.ts";
+import type { SourceFile } from "../src/source/source.ts";
+
+const PAGE = 64 * 1024;
+
+/** A tensor in the memory of a WebAssembly module. */
+class WasmTensor implements Tensor {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly byteLength: number;
+  /** Where its first byte is. */
+  readonly pointer: number;
+  readonly #device: WasmDevice;
+
+  constructor(device: WasmDevice, like: SliceSource & { byteLength: number }, pointer: number) {
+    this.name = like.name;
+    this.dtype = like.dtype;
+    this.shape = like.shape;
+    this.byteLength = like.byteLength;
+    this.pointer = pointer;
+    this.#device = device;
+  }
+
+  /** A copy outside of the module: a view of its memory would come to nothing when that grows. */
+  toHost(): HostTensor {
+    const bytes = new Uint8Array(this.#device.memory.buffer, this.pointer, this.byteLength).slice();
+    return new HostTensor(this.name, this.dtype, this.shape, bytes);
+  }
+
+  async to(options: { dtype: DType }): Promise<WasmTensor> {
+    return options.dtype === this.dtype ? this : this.#device.place(await this.toHost().to(options));
+  }
+
+  named(name: string): WasmTensor {
+    const { dtype, shape, byteLength } = this;
+    return new WasmTensor(this.#device, { name, dtype, shape, byteLength }, this.pointer);
+  }
+}
+
+/** The memory of a WebAssembly module as a device. What is there stays as long as the memory does. */
+class WasmDevice implements Device<WasmTensor> {
+  readonly name = "wasm";
+  readonly memory: WebAssembly.Memory;
+  readonly #cpu: CpuDevice;
+  #used = 0;
+
+  constructor(memory: WebAssembly.Memory, cpu: CpuDevice) {
+    this.memory = memory;
+    this.#cpu = cpu;
+  }
+
+  /** Copies a tensor in. */
+  place(tensor: HostTensor): WasmTensor {
+    const pointer = this.#used;
+    this.#used += Math.ceil(tensor.byteLength / 64) * 64; // fit for every dtype, and for SIMD
+    const missing = Math.ceil((this.#used - this.memory.buffer.byteLength) / PAGE);
+    if (missing > 0) this.memory.grow(missing);
+    new Uint8Array(this.memory.buffer, pointer).set(tensor.bytes);
+    return new WasmTensor(this, tensor, pointer);
+  }
+
+  async start(
+    requests: readonly TensorRequest[],
+    files: readonly SourceFile[],
+    settings: LoadSettings,
+  ): Promise<DeviceLoad<WasmTensor>> {
+    const load = await this.#cpu.start(requests, files, settings);
+    const placed = new Map<number, WasmTensor>();
+    return {
+      ...load,
+      tensor: (request) => {
+        const { name } = load.plan.requests[request]!;
+        const tensor = placed.get(request) ?? this.place(load.tensor(request));
+        placed.set(request, tensor);
+        return tensor.named(name);
+      },
+    };
+  }
+
+  async fromHost(tensor: HostTensor): Promise<WasmTensor> {
+    return await Promise.try(() => this.place(tensor));
+  }
+
+  async slice(tensor: WasmTensor, layout: SliceLayout): Promise<WasmTensor> {
+    return this.place(await this.#cpu.slice(tensor.toHost(), layout));
+  }
+
+  async expose(tensor: WasmTensor): Promise<ExposedBytes> {
+    return await this.#cpu.expose(tensor.toHost());
+  }
+
+  async receive(tensor: SliceSource): Promise<IncomingTensor<WasmTensor>> {
+    const incoming = await this.#cpu.receive(tensor);
+    return { ...incoming, finish: async () => this.place(await incoming.finish()) };
+  }
+
+  async concatenate(name: string, tensors: readonly WasmTensor[], dimension: number): Promise<WasmTensor> {
+    return this.place(await this.#cpu.concatenate(name, tensors.map((each) => each.toHost()), dimension));
+  }
+}
+
+/** A module with one function: `sum(pointer, count)`, of 32-bit floats. */
+const SUM = Uint8Array.fromHex(
+  "0061736d0100000001070160027f7f017d020d01016d066d656d6f7279020001030201000707010373756d00000a2d01" +
+    "2b01017d024003402001450d01200220002a0200922102200041046a2100200141016b21010c000b0b20020b",
+);
+
+const memory = new WebAssembly.Memory({ initial: 1 });
+const { instance } = await WebAssembly.instantiate(SUM, { m: { memory } });
+const sum = instance.exports["sum"] as (pointer: number, count: number) => number;
+
+const path = await Deno.makeTempFile({ suffix: ".safetensors" });
+try {
+  const rows = Float32Array.from({ length: 300 * 64 }, (_, index) => index % 64);
+  const half = new Float16Array([0.5, 1, 1.5]);
+  const file = serialize({
+    rows: { dtype: "F32", shape: [300, 64], data: rows },
+    half: { dtype: "F16", shape: [3], data: half },
+  });
+  await Deno.writeFile(path, file);
+
+  await using model = await openWith(path, { dtype: "F32" }, async (options) => {
+    const engine = await selectEngine();
+    const device = new WasmDevice(memory, new CpuDevice(engine));
+    return { source: await selectSource(engine, options), device, notes: engine.notes };
+  });
+  for (const name of model.keys().sort()) {
+    const tensor = await model.getTensor(name);
+    console.log(
+      `${name}: ${tensor.dtype} [${tensor.shape}], sum ${sum(tensor.pointer, tensor.byteLength / 4)}`,
+    );
+  }
+  const row = await model.getSlice("rows", 1);
+  console.log(`rows[1]: sum ${sum(row.pointer, 64)}`);
+  console.log(`${model.stats().device}: ${memory.buffer.byteLength / PAGE} pages`);
+} finally {
+  await Deno.remove(path);
+}
