@@ -25,11 +25,20 @@ export function cacheFolder(): string {
   return `${home}/.cache/fastsafetensors`;
 }
 
+/** SHA-256 in hexadecimal digits. */
+export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+}
+
+/** What a build is made of: SHA-256 over the sources, the flags of every build, these and the architecture. */
+export function recipeHash(flags: readonly string[] = [], arch: string = Deno.build.arch): Promise<string> {
+  return sha256(new TextEncoder().encode(JSON.stringify([SOURCES, FLAGS, LIBRARIES, flags, arch])));
+}
+
 /** The path at which a build with these options lives, built or not: its name carries a hash of sources and flags. */
 export async function builtPath(options: BuildOptions = {}): Promise<string> {
-  const recipe = JSON.stringify([SOURCES, FLAGS, LIBRARIES, options.flags ?? [], Deno.build.arch]);
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(recipe)));
-  return `${options.folder ?? cacheFolder()}/libfastsafetensors-${digest.toHex().slice(0, 24)}.so`;
+  const hash = await recipeHash(options.flags);
+  return `${options.folder ?? cacheFolder()}/libfastsafetensors-${hash.slice(0, 24)}.so`;
 }
 
 /**
@@ -63,27 +72,46 @@ async function exists(path: string): Promise<boolean> {
 async function compile(path: string, folder: string, flags: readonly string[]): Promise<void> {
   const work = await Deno.makeTempDir({ dir: folder, prefix: "build-" });
   try {
-    await Deno.mkdir(`${work}/kernels`);
-    for (const [name, text] of Object.entries(SOURCES)) await Deno.writeTextFile(`${work}/${name}`, text);
-    const units = Object.keys(SOURCES).filter((name) => name.endsWith(".c"));
-    const args = [...FLAGS, ...flags, "-I.", "-o", "shim.so", ...units, ...LIBRARIES];
-    let output: Deno.CommandOutput;
-    try {
-      output = await new Deno.Command("cc", { args, cwd: work, stdout: "piped", stderr: "piped" }).output();
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) {
-        throw new Error('Cannot build the native library: there is no C compiler "cc" on the PATH', {
-          cause: error,
-        });
-      }
-      throw error;
-    }
-    if (!output.success) {
-      const printed = new TextDecoder().decode(output.stderr).trim();
-      throw new Error(`Cannot build the native library: "cc" ended with status ${output.code}:\n${printed}`);
-    }
-    await Deno.rename(`${work}/shim.so`, path);
+    await Deno.rename(await compileShim(work, flags), path);
   } finally {
     await Deno.remove(work, { recursive: true });
   }
+}
+
+/**
+ * Compiles the shim in an empty folder, whatever was built before.
+ *
+ * @param flags more flags, for compiler and linker
+ * @param compiler its name, default `cc`
+ * @returns the path of the library in that folder
+ * @throws {Error} if the compiler is missing or fails; the message holds what it printed
+ */
+export async function compileShim(
+  folder: string,
+  flags: readonly string[] = [],
+  compiler = "cc",
+): Promise<string> {
+  await Deno.mkdir(`${folder}/kernels`);
+  for (const [name, text] of Object.entries(SOURCES)) await Deno.writeTextFile(`${folder}/${name}`, text);
+  const units = Object.keys(SOURCES).filter((name) => name.endsWith(".c"));
+  const args = [...FLAGS, ...flags, "-I.", "-o", "shim.so", ...units, ...LIBRARIES];
+  let output: Deno.CommandOutput;
+  try {
+    output = await new Deno.Command(compiler, { args, cwd: folder, stdout: "piped", stderr: "piped" })
+      .output();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) {
+      throw new Error(`Cannot build the native library: there is no C compiler "${compiler}" on the PATH`, {
+        cause: error,
+      });
+    }
+    throw error;
+  }
+  if (!output.success) {
+    const printed = new TextDecoder().decode(output.stderr).trim();
+    throw new Error(
+      `Cannot build the native library: "${compiler}" ended with status ${output.code}:\n${printed}`,
+    );
+  }
+  return `${folder}/shim.so`;
 }

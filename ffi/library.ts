@@ -1,11 +1,12 @@
 /**
  * Finding and opening the shim, once per isolate, at first use.
  *
- * Order: the file that `FASTSAFETENSORS_LIB` names; the build in the user's cache folder; a new build there with
- * `cc`. Where none of these can be had there is no shim, and a reason why. The library is never closed: a call in
- * flight into a closed library would end the process.
+ * Order: the file that `FASTSAFETENSORS_LIB` names; the library that a release carries, unpacked to the user's cache
+ * folder; the build in that folder; a new build there with `cc`. Where none of these can be had there is no shim, and
+ * a reason why. The library is never closed: a call in flight into a closed library would end the process.
  */
 import { buildShim } from "./build.ts";
+import { unpackPrebuilt } from "./prebuilt.ts";
 import { ABI_VERSION, type Shim, SYMBOLS } from "./symbols.ts";
 
 /** The shim, or why there is none. */
@@ -49,12 +50,16 @@ async function find(): Promise<LibraryState> {
   if (Deno.build.os !== "linux") {
     return { shim: null, reason: `the native library needs Linux, this is ${Deno.build.os}` };
   }
-  try {
-    const path = await buildShim();
-    return { shim: open(path), path };
-  } catch (error) {
-    return { shim: null, reason: messageOf(error) };
+  const reasons = new Set<string>(); // a missing permission stops every way with the same words
+  for (const way of [unpackPrebuilt, buildShim]) {
+    try {
+      const path = await way();
+      if (path !== null) return { shim: open(path), path };
+    } catch (error) {
+      reasons.add(messageOf(error));
+    }
   }
+  return { shim: null, reason: [...reasons].join("; ") };
 }
 
 function open(path: string): Shim {

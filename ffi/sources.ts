@@ -34,6 +34,7 @@ import fstUsrbioH from "../native/fst_usrbio.h" with { type: "text" };
 import fstWriteH from "../native/fst_write.h" with { type: "text" };
 import gdsC from "../native/gds.c" with { type: "text" };
 import gdsH from "../native/gds.h" with { type: "text" };
+import glibc217H from "../native/glibc_2_17.h" with { type: "text" };
 import landCudaC from "../native/land_cuda.c" with { type: "text" };
 import landCudaH from "../native/land_cuda.h" with { type: "text" };
 import laneC from "../native/lane.c" with { type: "text" };
@@ -103,6 +104,7 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "fst_write.h": fstWriteH,
   "gds.c": gdsC,
   "gds.h": gdsH,
+  "glibc_2_17.h": glibc217H,
   "land_cuda.c": landCudaC,
   "land_cuda.h": landCudaH,
   "lane.c": laneC,

@@ -37,9 +37,9 @@ export function privileged(): string | null {
   return `this is root, whom no permission stops, and there is no ${SETPRIV}`;
 }
 
-/** Runs tests/children/`name` with Deno, with nobody to answer a prompt. */
+/** Runs tests/children/`name`, or the program at an absolute path, with Deno, with nobody to answer a prompt. */
 export async function runChild(name: string, options: ChildOptions): Promise<ChildResult> {
-  const program = new URL(`../children/${name}`, import.meta.url).pathname;
+  const program = new URL(name, new URL("../children/", import.meta.url)).pathname;
   const command = [
     Deno.execPath(),
     "run",
