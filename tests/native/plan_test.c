@@ -225,6 +225,15 @@ static uint64_t resident(char *start, uint64_t length) {
   return count;
 }
 
+/* Whether the kernel touches memory when asked to; qemu-user says yes and does not. */
+static int populates(void) {
+  char *start = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  require(start != MAP_FAILED, "mmap");
+  const int pretended = madvise(start, PAGE, MADV_POPULATE_WRITE) == 0 && resident(start, PAGE) == 0;
+  munmap(start, PAGE);
+  return !pretended;
+}
+
 static void *populate_thread(void *argument) {
   lane_call *call = argument;
   call->status = fst_plan_populate(call->plan, call->limit, 64 * BLOCK, NO_KEEP);
@@ -331,8 +340,12 @@ int main(void) {
   test_cancel();
   test_failure();
   test_file_failures();
-  test_populate();
-  test_populate_cast();
+  if (populates()) {
+    test_populate();
+    test_populate_cast();
+  } else {
+    puts("plan_test: memory is not touched when asked to, as under qemu-user: that is not tested");
+  }
   test_files();
   noise_close(&file);
   return report("plan_test");
