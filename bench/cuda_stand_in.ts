@@ -1,0 +1,111 @@
+/**
+ * What the way to a device costs over the way to typed arrays, where there is no GPU: the same files from the page
+ * cache to the CPU and to a stand-in for CUDA, in turns, each time into fresh memory.
+ *
+ * The stand-in's "device" is host memory to which another thread copies. So each byte is copied twice by the same
+ * cores, where a GPU would fetch it by itself: the figures are about the loader's own work, and say nothing about a GPU.
+ *
+ * All turns are in one process, each load frees its memory at once, and the first turn does not count: a virtual
+ * machine that has to ask its host for memory waits for that longer than a load takes.
+ */
+import { fastsafeOpen, HostTensor, type OpenOptions, prepare } from "../mod.ts";
+import { parseArguments, UsageError } from "../src/cli/arguments.ts";
+import { formatBytes, formatCount, formatTable } from "../src/cli/text.ts";
+import { STAND_IN_NAME, useStandIns } from "./gpu/stand_ins.ts";
+import type { Contender } from "./side_by_side/contenders.ts";
+import { prepareData } from "./side_by_side/data.ts";
+import { describeMachine, evaluate } from "./side_by_side/report.ts";
+import type { Sample } from "./side_by_side/sample.ts";
+import { Tools } from "./side_by_side/tools.ts";
+import { takeTurns } from "./side_by_side/turns.ts";
+
+const USAGE = `Usage: deno run -A bench/cuda_stand_in.ts [options]
+
+Loads the same files from the page cache to the CPU and to a stand-in for CUDA, in turns, and tells how the rates
+compare. It says nothing about any GPU.
+
+  --bytes N      size of the model (default 1GiB)
+  --turns N      turns (default 15)
+  --options JSON options of the loads to the stand-in, such as {"maxThreads":4}
+  --dir D        use the model in this folder, or make one there; it is kept
+  --out FILE     write the results as JSON
+  --help         print this`;
+
+async function main(argv: readonly string[]): Promise<void> {
+  const args = parseArguments(argv, {
+    bytes: "text",
+    turns: "text",
+    options: "text",
+    dir: "text",
+    out: "text",
+  });
+  if (args.flag("help")) return console.log(USAGE);
+  if (args.inputs.length > 0) throw new UsageError(`Files are named with --dir, got "${args.inputs[0]}"`);
+  const turns = args.count("turns") ?? 15;
+  const options: OpenOptions<"cuda"> = { ...JSON.parse(args.text("options") ?? "{}"), device: "cuda" };
+  const work = await Deno.makeTempDir({ prefix: "fastsafetensors-bench-" });
+  try {
+    await useStandIns(work);
+    await prepare();
+    const tools = await Tools.build(work);
+    const { shards, bytes } = await prepareData(args.text("dir") ?? work, args.bytes("bytes") ?? 2 ** 30);
+    const all = [
+      loader("CPU", shards, { device: "cpu" }),
+      loader("CUDA stand-in", shards, options),
+      loader("CUDA stand-in, by way of the host", shards, { ...options, gds: "off" }),
+    ];
+    await takeTurns(tools, all, { turns: 1, kind: "hot", memory: 0 });
+    const results = evaluate(await takeTurns(tools, all, { turns, kind: "hot", memory: 0 }), bytes);
+    const [cpu] = results;
+    const rows = results.map(({ name, gigabytesPerSecond, median, ways }) => [
+      name,
+      gigabytesPerSecond.toFixed(2),
+      `${median.toFixed(3)} s`,
+      (cpu!.median / median).toFixed(2),
+      ways.join(" / "),
+    ]);
+    console.log(
+      `${formatBytes(bytes)} in ${shards.length} files, cached, medians of ${formatCount(turns, "turn")}\n` +
+        formatTable([["to", "GB/s", "median", "of the CPU", "way"], ...rows], [1, 2, 3]),
+    );
+    const out = args.text("out");
+    if (out === undefined) return;
+    const report = {
+      made: new Date().toISOString(),
+      machine: await describeMachine(),
+      gpu: STAND_IN_NAME,
+      data: { files: shards.length, bytes },
+      turns,
+      results: results.map((result) => ({ ...result, ofCpu: cpu!.median / result.median })),
+    };
+    await Deno.writeTextFile(out, `${JSON.stringify(report, null, 2)}\n`);
+  } finally {
+    await Deno.remove(work, { recursive: true });
+  }
+}
+
+function loader(name: string, files: readonly string[], options: OpenOptions<"cpu" | "cuda">): Contender {
+  return { name, isLimit: false, kinds: ["hot"], files, run: () => load(files, options) };
+}
+
+async function load(files: readonly string[], options: OpenOptions<"cpu" | "cuda">): Promise<Sample> {
+  const start = performance.now();
+  await using model = await fastsafeOpen(files, options);
+  await model.whenLoaded();
+  const seconds = (performance.now() - start) / 1000;
+  for await (const [, tensor] of model) {
+    // Frees what all tensors of the file share, at once: the garbage collector takes its time.
+    if (!(tensor instanceof HostTensor)) tensor[Symbol.dispose]();
+    else if (!tensor.bytes.buffer.detached) tensor.bytes.buffer.transfer(0);
+  }
+  const { path, threads } = model.stats();
+  return { seconds, path, threads };
+}
+
+try {
+  await main(Deno.args);
+} catch (error) {
+  const wrongUsage = error instanceof UsageError;
+  console.error(`error: ${(error as Error).message}${wrongUsage ? `\n\n${USAGE}` : ""}`);
+  Deno.exitCode = wrongUsage ? 2 : 1;
+}
