@@ -72,6 +72,13 @@ export const SYMBOLS = {
     ],
     result: "i32",
   },
+  fst_memory_mapped: {
+    parameters: [
+      "buffer", // uint64_t *ranges
+      "u64", // uint64_t capacity
+    ],
+    result: "i64",
+  },
   fst_memory_available: { parameters: [], result: "i64" },
   fst_lane_run: {
     parameters: [

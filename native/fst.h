@@ -47,8 +47,17 @@ FST_EXPORT int64_t fst_file_cached(int32_t fd, uint64_t offset, uint64_t length)
 
 /* ---- memory (memory.c) ---- */
 
-/* Asks for huge pages for the 2 MiB-aligned inside of a range that has not been touched yet. */
+/*
+ * Asks for huge pages for the 2 MiB-aligned inside of a range that has not been touched yet. The offset counts from the
+ * buffer, or is an address where the buffer is NULL.
+ */
 FST_EXPORT int32_t fst_memory_advise(void *buffer, uint64_t offset, uint64_t length);
+
+/*
+ * The private, writable memory of this process that is no file's and has no name, in order of addresses: what malloc
+ * and mmap gave out. Each range is [start, stop). How many there are, of which at most `capacity` are filled; -errno.
+ */
+FST_EXPORT int64_t fst_memory_mapped(uint64_t *ranges, uint64_t capacity);
 
 /* Bytes that this process may still allocate: what the machine and the control group have available; -errno. */
 FST_EXPORT int64_t fst_memory_available(void);

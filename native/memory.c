@@ -1,5 +1,6 @@
 /* Huge pages for destinations and staging, touching memory ahead of the lanes, and how much there is. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,26 @@ int32_t fst_memory_advise(void *buffer, uint64_t offset, uint64_t length) {
   uintptr_t stop = ((uintptr_t)buffer + offset + length) & ~(uintptr_t)(FST_HUGE_PAGE - 1);
   if (stop <= start) return 0;
   return madvise((void *)start, stop - start, MADV_HUGEPAGE) == 0 ? 0 : -errno;
+}
+
+int64_t fst_memory_mapped(uint64_t *ranges, uint64_t capacity) {
+  FILE *file = fopen("/proc/self/maps", "re");
+  if (!file) return -errno;
+  char line[4352]; /* a path of PATH_MAX, and what stands before it */
+  uint64_t count = 0;
+  while (fgets(line, sizeof line, file)) {
+    uint64_t start, stop, inode;
+    char access[5], name[2];
+    int fields = sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*x %*s %" SCNu64 " %1s", &start, &stop, access, &inode, name);
+    if (fields != 4 || inode != 0 || strcmp(access, "rw-p") != 0) continue; /* a fifth field is a name */
+    if (count < capacity) {
+      ranges[2 * count] = start;
+      ranges[2 * count + 1] = stop;
+    }
+    count++;
+  }
+  fclose(file);
+  return (int64_t)count;
 }
 
 void *fst_staging_map(size_t length) {

@@ -80,7 +80,7 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
       maxAllocationBytes: Math.min(gpu.maxBufferBytes, SHARED_BUFFER),
     });
     await turn.pause();
-    const memories = await GpuMemory.allocate(gpu, plan.allocations, "load", this.#usage);
+    const memories = await this.#allocate(plan.allocations);
     const readiness = new Readiness(plan);
     const retirement = new Retirement(plan);
     const held = new Set(memories);
@@ -132,6 +132,15 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
       },
       release,
     };
+  }
+
+  /** The buffers of a load. */
+  #allocate(byteLengths: readonly number[]): Promise<GpuMemory[]> {
+    const [gpu, engine] = [this.#gpu, this.#engine];
+    // What a software adapter writes to for the first time is given to it page by page, which takes longer than to
+    // write it; memory of a real GPU is not the system's to page.
+    const around = gpu.isSoftware ? engine.withHugePages?.bind(engine) : undefined;
+    return GpuMemory.allocate(gpu, byteLengths, "load", this.#usage, around);
   }
 
   async fromHost(tensor: HostTensor): Promise<WebGpuTensor> {

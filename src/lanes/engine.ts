@@ -63,6 +63,8 @@ export interface Engine<F extends SourceFile = SourceFile> {
    * @throws {RangeError} if there is none
    */
   allocate(byteLength: number): HostBlock;
+  /** Runs what maps memory of somebody else's, and asks for huge pages for that; absent where it cannot be asked. */
+  withHugePages?<R>(map: () => R): R;
   /**
    * Runs a job to its end: all landed, failed or aborted. By then nothing reads or writes any more.
    *

@@ -2,6 +2,7 @@
  * The engine over the shim.
  */
 import { availableMemory } from "../../ffi/files.ts";
+import { withHugePages } from "../../ffi/memory.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import { PAGE } from "../plan/layout.ts";
 import { type NativeFile, NativeFileSource } from "../source/native_file.ts";
@@ -33,6 +34,10 @@ export class NativeEngine implements Engine<NativeFile> {
     // Before the first touch, or the kernel has given out small pages already.
     if (byteLength >= HUGE_PAGE) this.#shim.fst_memory_advise(buffer, 0n, BigInt(buffer.byteLength));
     return { buffer, base: (PAGE - address % PAGE) % PAGE };
+  }
+
+  withHugePages<R>(map: () => R): R {
+    return withHugePages(this.#shim, map);
   }
 
   run(job: Job<NativeFile>): Promise<RunReport> {

@@ -332,6 +332,41 @@ static void test_files(void) {
   CHECK(fst_memory_advise(head, 0, sizeof head) == 0, "advice on a little memory fails");
 }
 
+/* How much of a range is among those that are told, and whether these are in order. */
+static size_t mapped_within(uintptr_t start, uintptr_t stop) {
+  static uint64_t ranges[2 * 16384];
+  int64_t count = fst_memory_mapped(ranges, 16384);
+  require(count > 0 && count <= 16384, "fst_memory_mapped");
+  CHECK(fst_memory_mapped(NULL, 0) >= 1, "without room nothing is counted");
+  size_t within = 0;
+  for (int64_t i = 0; i < count; i++) {
+    CHECK(ranges[2 * i] < ranges[2 * i + 1] && (i == 0 || ranges[2 * i - 1] <= ranges[2 * i]), "ranges are not in order");
+    uint64_t from = ranges[2 * i] > start ? ranges[2 * i] : start;
+    uint64_t to = ranges[2 * i + 1] < stop ? ranges[2 * i + 1] : stop;
+    if (to > from) within += to - from;
+  }
+  return within;
+}
+
+static void test_mapped(void) {
+  size_t length = (size_t)8 << 20, page = 4096;
+  char *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  require(memory != MAP_FAILED, "mmap");
+  uintptr_t start = (uintptr_t)memory, stop = start + length;
+  CHECK(mapped_within(start, stop) == length, "mapped memory is not told");
+  require(mprotect(memory + page, page, PROT_READ) == 0, "mprotect");
+  CHECK(mapped_within(start, stop) == length - page, "memory that cannot be written to is told");
+  CHECK(fst_memory_advise(NULL, start + page, length - page) == 0, "advice by address fails");
+  munmap(memory, length);
+  CHECK(mapped_within(start, stop) == 0, "memory that is gone is told");
+  int shared = open(file.path, O_RDWR);
+  char *view = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE, shared, 0);
+  require(shared >= 0 && view != MAP_FAILED, "mmap of a file");
+  CHECK(mapped_within((uintptr_t)view, (uintptr_t)view + page) == 0, "a file is told");
+  munmap(view, page);
+  close(shared);
+}
+
 int main(void) {
   noise_open(&file, FILE_BYTES);
   test_take();
@@ -347,6 +382,7 @@ int main(void) {
     puts("plan_test: memory is not touched when asked to, as under qemu-user: that is not tested");
   }
   test_files();
+  test_mapped();
   noise_close(&file);
   return report("plan_test");
 }

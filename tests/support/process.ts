@@ -26,3 +26,16 @@ export function threadCount(): number {
 export function bytesRead(): number {
   return Number(/^rchar: (\d+)$/m.exec(Deno.readTextFileSync("/proc/self/io"))![1]);
 }
+
+/** Bytes of a range of memory, or of all of it, for which huge pages were asked. */
+export function advisedBytes(start = 0, length = Infinity): number {
+  let bytes = 0;
+  let range: [number, number] | undefined;
+  for (const line of Deno.readTextFileSync("/proc/self/smaps").split("\n")) {
+    const found = /^([0-9a-f]+)-([0-9a-f]+) /.exec(line);
+    if (found) range = [Number.parseInt(found[1]!, 16), Number.parseInt(found[2]!, 16)];
+    if (!/^VmFlags:.* hg( |$)/.test(line)) continue;
+    bytes += Math.max(0, Math.min(range![1], start + length) - Math.max(range![0], start));
+  }
+  return bytes;
+}

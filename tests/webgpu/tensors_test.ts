@@ -11,10 +11,14 @@ import {
   SafeTensorsFileLoader,
   saveFile,
 } from "../../mod.ts";
+import { selectEngine } from "../../src/lanes/select.ts";
 import { noise, type TensorSpec, writeFile, writeShards } from "../support/models.ts";
+import { advisedBytes } from "../support/process.ts";
 import { assertOnGpu, toHost, WatchedDevice, webgpuSuite } from "./support.ts";
 
 const DATA = new URL("../data/reference/", import.meta.url).pathname;
+
+const engine = await selectEngine();
 
 /** A few tensors of every dtype, with shapes that leave nothing aligned. */
 const EVERY_DTYPE: TensorSpec[] = DTYPES.flatMap((dtype): TensorSpec[] => [
@@ -179,6 +183,21 @@ webgpuSuite("fastsafeOpen() to WebGPU", (test) => {
     device.destroy();
   });
 
+  test("the buffers of a software adapter are on huge pages", async (folder) => {
+    const adapter = await navigator.gpu.requestAdapter();
+    const isAsked = adapter!.info.isFallbackAdapter && engine.withHugePages !== undefined;
+    const path = `${folder}/model.safetensors`;
+    const bytes = 300 * 2 ** 20; // more than the blocks from which drivers take smaller buffers
+    await writeHole(path, bytes);
+    using watched = await WatchedDevice.create();
+    const before = advisedBytes();
+    await using model = await fastsafeOpen(path, { device: watched.device });
+    await model.whenLoaded();
+    const asked = advisedBytes() - before;
+    if (isAsked) assert(asked > bytes - 4 * 2 ** 20, `${asked} of ${bytes} bytes`);
+    else assert(asked < bytes / 2, `${asked} bytes, which are not this process's to page`);
+  });
+
   test('device "webgpu" is one device, with all limits and shader-f16 of its adapter', async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [{ name: "x", dtype: "U8", shape: [1] }]);
@@ -263,6 +282,14 @@ webgpuSuite("fastsafeOpen() to WebGPU", (test) => {
     for (const { name, bytes } of tensors) assertEquals((await copy.getTensor(name)).bytes, bytes, name);
   });
 });
+
+/** Writes a file with one tensor, all of it a hole. */
+async function writeHole(path: string, byteLength: number): Promise<void> {
+  const header = JSON.stringify({ x: { dtype: "U8", shape: [byteLength], data_offsets: [0, byteLength] } });
+  await Deno.writeFile(path, new Uint8Array(new BigUint64Array([BigInt(header.length)]).buffer));
+  await Deno.writeTextFile(path, header, { append: true });
+  await Deno.truncate(path, 8 + header.length + byteLength);
+}
 
 /** Bytes of a buffer, by a way of the test's own. */
 async function readBuffer(

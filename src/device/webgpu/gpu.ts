@@ -16,12 +16,15 @@ export class Gpu {
   readonly maxBindingBytes: number;
   /** Workgroups of the largest dispatch. */
   readonly maxWorkgroups: number;
+  /** Whether it is the processor that pretends to be a GPU, and its buffers are memory of this process. */
+  readonly isSoftware: boolean;
   readonly #lost = new AbortController();
   readonly #pipelines = new Map<string, GPUComputePipeline>();
 
   private constructor(device: GPUDevice) {
-    const { limits } = device;
+    const { limits, adapterInfo } = device;
     this.device = device;
+    this.isSoftware = adapterInfo.isFallbackAdapter;
     this.alignment = limits.minStorageBufferOffsetAlignment;
     this.maxBufferBytes = floorTo(limits.maxBufferSize, this.alignment);
     this.maxBindingBytes = floorTo(limits.maxStorageBufferBindingSize, this.alignment);

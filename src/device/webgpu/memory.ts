@@ -22,6 +22,7 @@ export class GpuMemory {
    *
    * @param action what for, for messages: "Cannot …"
    * @param usage flags besides those that every tensor needs
+   * @param around is called for each buffer and calls what makes it
    * @throws {OutOfMemoryError} if they do not fit
    * @throws {DeviceError} if the device refuses
    */
@@ -30,6 +31,7 @@ export class GpuMemory {
     byteLengths: readonly number[],
     action: string,
     usage: number,
+    around: <R>(create: () => R) => R = (create) => create(),
   ): Promise<GpuMemory[]> {
     const requested = byteLengths.reduce((sum, length) => sum + length, 0);
     const memories: GpuMemory[] = [];
@@ -41,7 +43,8 @@ export class GpuMemory {
           usage: STORAGE | COPY_SRC | COPY_DST | usage,
         };
         await gpu.attempt(action, requested, () => {
-          memories.push(new GpuMemory(gpu, gpu.device.createBuffer(descriptor)));
+          const buffer = around(() => gpu.device.createBuffer(descriptor));
+          memories.push(new GpuMemory(gpu, buffer));
         });
       }
       return memories;
