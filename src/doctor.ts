@@ -5,6 +5,9 @@ import { openLibrary } from "../ffi/library.ts";
 import { availableMemory } from "../ffi/files.ts";
 import { type CudaReport, reportCuda } from "./device/cuda_report.ts";
 import { reportWebGpu, type WebGpuReport } from "./device/webgpu/adapter.ts";
+import { type MachineReport, reportMachine } from "./doctor/machine.ts";
+import { remediesFor } from "./doctor/remedies.ts";
+import { reportStorage, type StorageReport } from "./doctor/storage.ts";
 
 /** What {@linkcode doctor} finds. */
 export interface DoctorReport {
@@ -22,6 +25,10 @@ export interface DoctorReport {
   readonly availableMemory: number | null;
   /** Whether the system tells what the page cache holds, which decides between buffered and direct reads. */
   readonly cachestat: boolean;
+  /** What the system grants. */
+  readonly machine: MachineReport;
+  /** How files can be read in the places that were asked about. */
+  readonly storage: readonly StorageReport[];
   /** The GPUs that tensors can be loaded to, and how. */
   readonly cuda: CudaReport;
   /** The GPU that tensors can be loaded to as GPUBuffers. */
@@ -30,35 +37,33 @@ export interface DoctorReport {
   readonly remedies: readonly string[];
 }
 
-/** Looks at this machine: which engine loads here, and what would make loading faster. */
-export async function doctor(): Promise<DoctorReport> {
+/** The system's number for a file that is not open. */
+const EBADF = 9n;
+
+/**
+ * Looks at this machine: which engine loads here, and what would make loading faster.
+ *
+ * @param paths files or folders whose file systems are looked at. Default: none
+ * @throws {Deno.errors.NotFound} if there is no such path
+ */
+export async function doctor(paths: Iterable<string> = []): Promise<DoctorReport> {
   const library = await openLibrary();
-  const remedies: string[] = [];
-  let cachestat = false;
-  if (library.shim) {
-    // No such descriptor: the answer tells whether the system knows the question.
-    const ENOSYS = 38n;
-    cachestat = library.shim.fst_file_cached(-1, 0n, 1n) !== -ENOSYS;
-    if (!cachestat) {
-      remedies.push("Direct reads need Linux 6.5 or newer: files that are not cached load slower");
-    }
-  } else {
-    remedies.push(`The native library is not used, loading is slower: ${library.reason}`);
-    remedies.push(
-      "Install a C compiler (cc), and run with --allow-ffi --allow-run=cc --allow-env --allow-write",
-    );
-  }
-  const memory = library.shim ? availableMemory(library.shim) : -1;
-  return {
+  const { shim } = library;
+  const libraryReason = library.shim ? "" : library.reason;
+  const memory = shim ? availableMemory(shim) : -1;
+  const findings = {
     system: `${Deno.build.os} ${Deno.build.arch}`,
     deno: Deno.version.deno,
     cores: navigator.hardwareConcurrency,
-    engine: library.shim ? "native" : "portable",
+    engine: shim ? "native" as const : "portable" as const,
     library: library.shim ? library.path : null,
     availableMemory: memory < 0 ? null : memory,
-    cachestat,
-    cuda: await reportCuda(library.shim, library.shim ? "" : library.reason),
+    // Of a file that is not open: a system that does not know the question has another answer.
+    cachestat: shim !== null && shim.fst_file_cached(-1, 0n, 1n) === -EBADF,
+    machine: await reportMachine(),
+    storage: await reportStorage(shim, paths),
+    cuda: await reportCuda(shim, libraryReason),
     webgpu: await reportWebGpu(),
-    remedies,
   };
+  return { ...findings, remedies: remediesFor({ ...findings, libraryReason }) };
 }

@@ -47,11 +47,6 @@ export function parseArgs(args: string[], options: ParseOptions = {}): Args {
     if (token.kind === "positional") result._.push(token.value);
     if (token.kind !== "option") continue;
     const name = longName.get(token.name) ?? token.name;
-    const negated = token.name.startsWith("no-") && known.get(token.name.slice(3)) === "boolean";
-    if (negated && !known.has(token.name)) {
-      result[token.name.slice(3)] = false;
-      continue;
-    }
     if (!known.has(name)) {
       if (options.unknown?.(token.rawName, name, token.value) === false) continue;
     }

@@ -12,7 +12,7 @@ export class UsageError extends Error {
 export type OptionKinds = Readonly<Record<string, "flag" | "text" | "list">>;
 
 /** Options that have a letter too. */
-const SHORT: Readonly<Record<string, string>> = { help: "h", input: "i", output: "o" };
+export const LETTERS: Readonly<Record<string, string>> = { help: "h", input: "i", output: "o" };
 
 /** Parsed arguments. Asking for an option that the command does not declare is a mistake of the command. */
 export class Arguments {
@@ -65,17 +65,17 @@ export class Arguments {
 }
 
 /**
- * Parses the arguments of a command. `--help` and `--json` are options of all commands.
+ * Parses the arguments of a command. `--help` is an option of all commands.
  *
  * @throws {UsageError} if there is an option that is not among `kinds`
  */
 export function parseArguments(args: readonly string[], kinds: OptionKinds): Arguments {
   const named = (...wanted: string[]) => Object.keys(kinds).filter((name) => wanted.includes(kinds[name]!));
   const { _: inputs, ...values } = parseArgs([...args], {
-    boolean: ["help", "json", ...named("flag")],
+    boolean: ["help", ...named("flag")],
     string: ["_", ...named("text", "list")], // "_": a file named 007 stays "007"
     collect: named("list"),
-    alias: Object.fromEntries(Object.entries(SHORT).filter(([name]) => name === "help" || name in kinds)),
+    alias: Object.fromEntries(Object.entries(LETTERS).filter(([name]) => name === "help" || name in kinds)),
     unknown(argument, key) {
       if (key === undefined) return true; // not an option
       throw new UsageError(`There is no option ${argument.split("=")[0]}`);

@@ -1,55 +1,42 @@
 /**
- * What a command is, and what the commands share.
+ * What a command is.
  */
-import { fastsafeOpen, type OpenOptions, type SafeTensorsModel } from "../../mod.ts";
-import { type Arguments, type OptionKinds, UsageError } from "./arguments.ts";
+import type { Arguments } from "./arguments.ts";
 
-/** One command of the command line. */
+/** One command of the command line. Its parsing, its help and its completion are all made from this. */
 export interface Command {
   /** What it does, in one line. */
   readonly summary: string;
-  /** What `--help` prints. */
-  readonly usage: string;
-  /** Its options besides `--help` and `--json`. */
-  readonly options: OptionKinds;
-  /** Does it; rejects on failure, with a {@linkcode UsageError} if it was called in a wrong way. */
-  run(args: Arguments): Promise<void>;
+  /** What its arguments are, as in `<file>… [options]`; empty if it takes none. */
+  readonly inputs: string;
+  /** What completion offers for its arguments: files where these are not given. */
+  readonly choices?: readonly string[];
+  /** What it does, in full; paragraphs are apart by an empty line. */
+  readonly description: string;
+  /** Its options besides `--help`, in the order of the help. */
+  readonly options: Readonly<Record<string, Option>>;
+  /** Command lines, without the program's name, and what they do. */
+  readonly examples: readonly (readonly [line: string, meaning: string])[];
+  /** What else is to be known, behind the options. */
+  readonly notes?: string;
+  /** Does it; rejects on failure, with a `UsageError` if it was called in a wrong way. */
+  run(args: Arguments): void | Promise<void>;
 }
 
-/** Opens what the user named; see {@linkcode asUsage}. */
-export async function openModel(
-  inputs: readonly string[],
-  options: OpenOptions = {},
-): Promise<SafeTensorsModel> {
-  if (inputs.length === 0) throw new UsageError("No file, folder or index was named");
-  return await asUsage(() => fastsafeOpen(inputs.length === 1 ? inputs[0]! : inputs, options));
+/** An option of a command. */
+export interface Option {
+  /** A flag has no value, a list may be given several times. */
+  readonly kind: "flag" | "text" | "list";
+  /** What stands for the value in the help; completion offers files for `FILE`. */
+  readonly value?: string;
+  /** What it does. */
+  readonly help: string;
+  /** Values that completion offers. */
+  readonly choices?: readonly string[];
 }
 
-/** Wrong values of options, which the library refuses with a TypeError or a RangeError, are wrong usage of a command. */
-export async function asUsage<T>(call: () => Promise<T>): Promise<T> {
-  try {
-    return await call();
-  } catch (error) {
-    if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
-    throw new UsageError(error.message, { cause: error });
-  }
-}
+/** Name → command, in the order of the help. */
+export type Commands = Readonly<Record<string, Command>>;
 
-/**
- * A filter for tensor names from patterns in which `*` stands for any characters and `?` for one; undefined without
- * patterns.
- */
-export function nameFilter(patterns: readonly string[]): ((name: string) => boolean) | undefined {
-  if (patterns.length === 0) return undefined;
-  const any = patterns.map((pattern) =>
-    RegExp.escape(pattern).replaceAll("\\*", "[^]*").replaceAll("\\?", "[^]")
-  );
-  const matcher = new RegExp(`^(?:${any.join("|")})$`, "u");
-  return (name) => matcher.test(name);
-}
-
-/** Whatever was left out by a name filter is fine, but not everything. */
-export function requireTensors(model: SafeTensorsModel, patterns: readonly string[]): void {
-  if (patterns.length === 0 || model.keys().length > 0) return;
-  throw new Error(`Cannot find a tensor: no name matches ${patterns.map((p) => `"${p}"`).join(" or ")}`);
-}
+/** `--help`, which every command has. */
+export const HELP: Option = { kind: "flag", help: "print this" };

@@ -1,37 +1,48 @@
 /**
  * `convert`: PyTorch checkpoints to safetensors files.
  */
-import { convertPyTorch, type ConvertReport, type DType } from "../../mod.ts";
+import { convertPyTorch, type ConvertReport } from "../../mod.ts";
 import { UsageError } from "./arguments.ts";
 import type { Command } from "./command.ts";
+import { asUsage, DTYPE, dtypeOf } from "./inputs.ts";
+import { interruptible } from "./interrupt.ts";
 import { ProgressBar } from "./progress_bar.ts";
 import { formatBytes, formatCount, formatRate, formatSeconds, printable } from "./text.ts";
 
 /** The command. */
 export const convert: Command = {
   summary: "Convert a PyTorch checkpoint to safetensors, without running pickle",
-  usage: `Usage: deno task convert -i <in.pt|folder|index.json> [-o <out.safetensors>] [options]
-
-Converts a PyTorch checkpoint (.pt, .pth, .bin; also sharded) without running any pickle.
-
-  -i, --input FILE      the checkpoint, its folder, or a pytorch_model.bin.index.json
-  -o, --output FILE     what to write; default: beside the input, with the suffix .safetensors
-  --dtype T             cast floating tensors: F32, F16, BF16, F64, F8_E4M3, …
-  --max-shard-bytes N   shards of at most this size, such as 5GB, and an index
-  --overwrite           replace what is there; otherwise an existing output is an error
-  --dry-run             read and check the checkpoint, write nothing
-  --validate            read the result back and compare every tensor's bytes
-  --json                print the report as JSON
-  --help                print this`,
+  inputs: "[-i] <in.pt|folder|index.json> [-o <out.safetensors>]",
+  description:
+    "Converts a PyTorch checkpoint (.pt, .pth, .bin; also sharded) without running any pickle, in bounded memory " +
+    "however large the checkpoint is. If it fails or is interrupted, what was there before is still there.",
   options: {
-    input: "text",
-    output: "text",
-    dtype: "text",
-    "max-shard-bytes": "text",
-    overwrite: "flag",
-    "dry-run": "flag",
-    validate: "flag",
+    input: {
+      kind: "text",
+      value: "FILE",
+      help: "the checkpoint, its folder, or a pytorch_model.bin.index.json",
+    },
+    output: {
+      kind: "text",
+      value: "FILE",
+      help: "what to write (default: beside the input, with the suffix .safetensors)",
+    },
+    dtype: DTYPE,
+    "max-shard-bytes": {
+      kind: "text",
+      value: "N",
+      help: "shards of at most this size, such as 5GB, and an index (default: one file)",
+    },
+    overwrite: { kind: "flag", help: "replace what is there; otherwise an existing output is an error" },
+    "dry-run": { kind: "flag", help: "read and check the checkpoint, write nothing" },
+    validate: { kind: "flag", help: "read the result back and compare every tensor's bytes" },
+    json: { kind: "flag", help: "print the report as JSON" },
   },
+  examples: [
+    ["convert -i pytorch_model.bin", "writes pytorch_model.safetensors"],
+    ["convert -i model.pt -o half.safetensors --dtype BF16 --validate", "in half the size, and proved"],
+    ["convert -i big/ -o out/model.safetensors --max-shard-bytes 5GB", "in shards with an index"],
+  ],
 
   async run(args) {
     const [positional, ...more] = args.inputs;
@@ -41,23 +52,31 @@ Converts a PyTorch checkpoint (.pt, .pth, .bin; also sharded) without running an
       throw new UsageError("One checkpoint at a time can be converted");
     }
     const json = args.flag("json");
-    const dtype = args.text("dtype") as DType | undefined;
+    const dtype = dtypeOf(args);
     const maxShardBytes = args.bytes("max-shard-bytes");
     const dryRun = args.flag("dry-run");
     using bar = new ProgressBar("Converting", { quiet: json });
-    const report = await convertPyTorch(input, args.text("output"), {
-      overwrite: args.flag("overwrite"),
-      dryRun,
-      validate: args.flag("validate"),
-      ...dtype === undefined ? {} : { dtype },
-      ...maxShardBytes === undefined ? {} : { maxShardBytes },
-      onProgress: ({ bytes, totalBytes }) => bar.update(bytes, totalBytes),
-    });
+    const report = await interruptible(
+      "Interrupted, nothing was written",
+      (signal) =>
+        asUsage(() =>
+          convertPyTorch(input, args.text("output"), {
+            overwrite: args.flag("overwrite"),
+            dryRun,
+            validate: args.flag("validate"),
+            ...dtype === undefined ? {} : { dtype },
+            ...maxShardBytes === undefined ? {} : { maxShardBytes },
+            signal,
+            onProgress: ({ bytes, totalBytes }) => bar.update(bytes, totalBytes),
+          })
+        ),
+    );
     bar[Symbol.dispose]();
     console.log(json ? JSON.stringify(forJson(report, dryRun), null, 2) : describe(report, dryRun));
   },
 };
 
+/** A map is no JSON. */
 function forJson(report: ConvertReport, dryRun: boolean): unknown {
   return { ...report, dryRun, aliases: Object.fromEntries(report.aliases) };
 }

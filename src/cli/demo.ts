@@ -5,6 +5,7 @@ import { fastsafeOpen, prepare } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import { compareChecksums, computeChecksums } from "./checksums.ts";
 import type { Command } from "./command.ts";
+import { interruptible } from "./interrupt.ts";
 import { summarize } from "./load.ts";
 import { ProgressBar } from "./progress_bar.ts";
 import { writeSyntheticModel } from "./synthetic_model.ts";
@@ -15,33 +16,32 @@ const DEFAULT_BYTES = 2 ** 30;
 /** The command. */
 export const demo: Command = {
   summary: "Make a sharded model of 1 GiB, load it, prove every byte, clean up",
-  usage: `Usage: deno task demo [options]
-
-Writes a made-up model of 4 shards and an index into a temporary folder, taking the SHA-256 of every tensor on the way,
-loads it, compares the SHA-256 of every tensor loaded, and removes the folder.
-
-  --bytes N   size of the model, such as 500MB or 2GiB (default 1GiB)
-  --json      print statistics as JSON
-  --help      print this
-
-The files were just written, so they are most likely in the page cache: this is the speed of memory, not of storage.`,
-  options: { bytes: "text" },
+  inputs: "",
+  description:
+    "Writes a made-up model of 4 shards and an index into a temporary folder, taking the SHA-256 of every tensor on the " +
+    "way, loads it, compares the SHA-256 of every tensor loaded, and removes the folder.",
+  options: {
+    bytes: { kind: "text", value: "N", help: "size of the model, such as 500MB or 2GiB (default 1GiB)" },
+    json: { kind: "flag", help: "print statistics as JSON" },
+  },
+  notes:
+    "The files were just written, so they are most likely in the page cache: this is the speed of memory, not of storage.",
+  examples: [
+    ["demo", "does it work here?"],
+    ["demo --bytes 100MB", "in short"],
+  ],
 
   async run(args) {
     if (args.inputs.length > 0) throw new UsageError(`demo takes no files, got "${args.inputs[0]}"`);
     const bytes = args.bytes("bytes") ?? DEFAULT_BYTES;
-    const interrupt = new AbortController();
-    const stop = () => interrupt.abort(new Error("Interrupted, the temporary folder was removed"));
-    Deno.addSignalListener("SIGINT", stop);
-    Deno.addSignalListener("SIGTERM", stop);
-    const folder = await Deno.makeTempDir({ prefix: "fastsafetensors-demo-" });
-    try {
-      await demonstrate(args, folder, bytes, interrupt.signal);
-    } finally {
-      await Deno.remove(folder, { recursive: true });
-      Deno.removeSignalListener("SIGINT", stop);
-      Deno.removeSignalListener("SIGTERM", stop);
-    }
+    await interruptible("Interrupted, the temporary folder was removed", async (signal) => {
+      const folder = await Deno.makeTempDir({ prefix: "fastsafetensors-demo-" });
+      try {
+        await demonstrate(args, folder, bytes, signal);
+      } finally {
+        await Deno.remove(folder, { recursive: true });
+      }
+    });
   },
 };
 

@@ -2,24 +2,26 @@
  * `doctor`: what this machine offers for loading.
  */
 import { type CudaReport, doctor, type DoctorReport, type WebGpuReport } from "../../mod.ts";
-import { UsageError } from "./arguments.ts";
 import type { Command } from "./command.ts";
-import { formatBytes, formatTable, printable } from "./text.ts";
+import { formatBytes, formatCount, formatTable, printable } from "./text.ts";
 
 /** The command. */
 export const doctorCommand: Command = {
   summary: "Tell what this machine offers for loading",
-  usage: `Usage: deno task doctor [options]
-
-Tells which engine loads on this machine, which GPUs it can load to, and what would make loading faster.
-
-  --json   print the report as JSON
-  --help   print this`,
-  options: {},
+  inputs: "[file|dir]…",
+  description:
+    "Tells which engine loads on this machine, which GPUs it can load to, and what would make loading faster. Of files " +
+    "and folders that are named it tells how they can be read.",
+  options: {
+    json: { kind: "flag", help: "print the report as JSON" },
+  },
+  examples: [
+    ["doctor", "this machine"],
+    ["doctor ~/models /mnt/data", "and how files in these places can be read"],
+  ],
 
   async run(args) {
-    if (args.inputs.length > 0) throw new UsageError(`doctor takes no files, got "${args.inputs[0]}"`);
-    const report = await doctor();
+    const report = await doctor(args.inputs);
     console.log(args.flag("json") ? JSON.stringify(report, null, 2) : describe(report));
   },
 };
@@ -28,13 +30,18 @@ function describe(report: DoctorReport): string {
   const engine = report.engine === "native"
     ? "native: the C library reads in parallel lanes"
     : "portable: Deno's own file functions, slower";
+  const kernel = report.machine.kernel === null ? "" : `, kernel ${report.machine.kernel}`;
   const rows = [
-    ["System", `${report.system}, ${report.cores} cores`],
+    ["System", `${report.system}, ${formatCount(report.cores, "core")}${kernel}`],
     ["Deno", report.deno],
     ["Engine", engine],
     ["Library", report.library ?? "none"],
     ["Available memory", report.availableMemory === null ? "unknown" : formatBytes(report.availableMemory)],
     ["Page cache", report.cachestat ? "known: files that are not cached are read directly" : "not known"],
+    ...report.storage.map(({ path, fileSystem, direct }) => {
+      const reads = direct === null ? "no file to try" : direct ? "direct reads" : "no direct reads";
+      return [path, `${fileSystem ?? "unknown file system"}, ${reads}`];
+    }),
     ...describeCuda(report.cuda),
     ["WebGPU", describeWebGpu(report.webgpu)],
   ];

@@ -1,84 +1,142 @@
 /**
  * `inspect`: what is in files, from their headers alone.
  */
-import type { SafeTensorsModel, TensorSummary } from "../../mod.ts";
-import { type Command, nameFilter, openModel, requireTensors } from "./command.ts";
+import type { SafeTensorsModel } from "../../mod.ts";
+import { type Arguments, UsageError } from "./arguments.ts";
+import type { Command } from "./command.ts";
+import { MODEL_INPUTS, nameFilter, NAMES, openModel, requireTensors } from "./inputs.ts";
+import { styled } from "./terminal.ts";
+import { drawTree, type ListedTensor } from "./tensor_tree.ts";
 import { formatBytes, formatCount, formatTable, printable } from "./text.ts";
 
 /** The command. */
 export const inspect: Command = {
-  summary: "List tensors, shapes, dtypes and metadata; reads headers only",
-  usage: `Usage: deno task inspect <file|dir|index.json>… [options]
-
-Lists the tensors of files with their dtypes, shapes and bytes, and the files' metadata. Only headers are read.
-
-  --names GLOB   only these tensors; * and ? are wildcards; may be given several times
-  --json         print JSON
-  --help         print this`,
-  options: { names: "list" },
+  summary: "Show tensors, shapes, dtypes and metadata; reads headers only",
+  inputs: MODEL_INPUTS,
+  description:
+    "Shows the tensors of files as a tree, by the dots in their names, with totals of every branch and dtype, and the " +
+    "files' metadata. Branches that differ in nothing but their number are shown once: layers.0–31 with 32 × 218 MB is " +
+    "32 branches of 218 MB each. Only headers are read.",
+  options: {
+    names: NAMES,
+    depth: { kind: "text", value: "N", help: "levels of the tree to show (default: all)" },
+    list: { kind: "flag", help: "a list of all tensors, file by file, in the order of the file" },
+    json: { kind: "flag", help: "print JSON: every file with its tensors" },
+  },
+  examples: [
+    ["inspect model.safetensors", "what is in a file"],
+    ["inspect ~/models/llama --depth 2", "a large model in short"],
+    ["inspect model/ --names '*.experts.*' --list", "some tensors, by their full names"],
+  ],
 
   async run(args) {
     const patterns = args.list("names");
+    const depth = args.count("depth");
+    const draw = drawingOf(args, depth);
     const names = nameFilter(patterns);
     await using model = await openModel(args.inputs, { lazy: true, ...names && { names } });
     requireTensors(model, patterns);
-    const listing = listFiles(model);
-    console.log(args.flag("json") ? JSON.stringify(listing, null, 2) : describe(listing));
+    console.log(draw(listFiles(model)));
   },
 };
 
-interface Listing {
-  files: {
-    path: string;
-    metadata: Record<string, string>;
-    tensors: { name: string; dtype: string; shape: readonly number[]; bytes: number }[];
-  }[];
-  tensors: number;
-  bytes: number;
+/** A file and its tensors, as `--json` has them. */
+interface ListedFile {
+  readonly path: string;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly tensors: readonly ListedTensor[];
 }
 
-function listFiles(model: SafeTensorsModel): Listing {
-  const byPath = new Map<string, TensorSummary[]>();
+/** Metadata longer than this is cut, in characters: some files carry pictures in it. */
+const LONG_VALUE = 200;
+
+/** How to show files, in one of three ways. */
+function drawingOf(args: Arguments, depth: number | undefined): (files: readonly ListedFile[]) => string {
+  const list = args.flag("list"), json = args.flag("json");
+  if (depth !== undefined && (list || json)) throw new UsageError("--depth is for the tree");
+  if (list && json) throw new UsageError("--list and --json are two ways to show the same");
+  if (json) return (files) => JSON.stringify({ files, ...totalsOf(files) }, null, 2);
+  return list ? drawList : (files) => drawModel(files, depth);
+}
+
+function listFiles(model: SafeTensorsModel): ListedFile[] {
+  const byPath = new Map<string, ListedTensor[]>();
   for (const path of model.metadata().keys()) byPath.set(path, []);
-  const all = model.keys().map((name) => model.info(name));
-  for (const tensor of all) byPath.get(tensor.path)!.push(tensor);
+  for (const key of model.keys()) {
+    const { name, dtype, shape, byteLength, path } = model.info(key);
+    byPath.get(path)!.push({ name, dtype, shape, bytes: byteLength });
+  }
+  return byPath.entries().map(([path, tensors]) => {
+    return { path, metadata: Object.fromEntries(model.metadata().get(path)!), tensors };
+  }).toArray();
+}
+
+/** Sums of all files, and of every dtype in them, the largest first. */
+interface Totals {
+  readonly tensors: number;
+  readonly bytes: number;
+  readonly dtypes: Readonly<Record<string, { readonly tensors: number; readonly bytes: number }>>;
+}
+
+function totalsOf(files: readonly ListedFile[]): Totals {
+  const dtypes: Record<string, { tensors: number; bytes: number }> = {};
+  for (const { dtype, bytes } of files.flatMap((file) => file.tensors)) {
+    const total = dtypes[dtype] ??= { tensors: 0, bytes: 0 };
+    total.tensors++;
+    total.bytes += bytes;
+  }
+  const sorted = Object.entries(dtypes).sort(([, a], [, b]) => b.bytes - a.bytes);
   return {
-    files: byPath.entries().map(([path, tensors]) => ({
-      path,
-      metadata: Object.fromEntries(model.metadata().get(path)!),
-      tensors: tensors.map(({ name, dtype, shape, byteLength }) => ({
-        name,
-        dtype,
-        shape,
-        bytes: byteLength,
-      })),
-    })).toArray(),
-    tensors: all.length,
-    bytes: all.reduce((sum, tensor) => sum + tensor.byteLength, 0),
+    tensors: sorted.reduce((sum, [, { tensors }]) => sum + tensors, 0),
+    bytes: sorted.reduce((sum, [, { bytes }]) => sum + bytes, 0),
+    dtypes: Object.fromEntries(sorted),
   };
 }
 
-function describe({ files, tensors, bytes }: Listing): string {
-  const parts = files.map((file) => {
-    const pairs = Object.entries(file.metadata).map(([key, value]) => [
-      `  ${printable(key)}:`,
-      printable(value),
-    ]);
-    const rows = file.tensors.map(({ name, dtype, shape, bytes }) => [
-      `  ${printable(name)}`,
-      dtype,
-      `[${shape.join(", ")}]`,
-      formatBytes(bytes),
-    ]);
+function drawModel(files: readonly ListedFile[], depth: number | undefined): string {
+  const totals = totalsOf(files);
+  const dtypes = Object.entries(totals.dtypes)
+    .map(([dtype, { tensors, bytes }]) => [dtype, formatCount(tensors, "tensor"), formatBytes(bytes)]);
+  return [
+    ...drawMetadata(files),
+    ...totals.tensors > 0 ? [drawTree(files.flatMap((file) => file.tensors), depth)] : [],
+    ...dtypes.length > 1 ? [formatTable(dtypes, [1, 2])] : [],
+    drawTotal(files, totals),
+  ].join("\n\n");
+}
+
+/** Metadata, once for all files that have the same. */
+function drawMetadata(files: readonly ListedFile[]): string[] {
+  const groups = Map.groupBy(files, ({ metadata }) => JSON.stringify(metadata)).values();
+  return groups.filter(([file]) => Object.keys(file!.metadata).length > 0).map((group) => {
+    const [{ path, metadata }] = group as [ListedFile];
+    const others = group.length === 1 ? "" : ` and ${formatCount(group.length - 1, "other")}`;
+    return [styled("bold", `Metadata of ${printable(path)}${others}`), ...drawPairs(metadata)].join("\n");
+  }).toArray();
+}
+
+function drawPairs(metadata: Readonly<Record<string, string>>): string[] {
+  return Object.entries(metadata).map(([key, value]) => {
+    const cut = value.length > LONG_VALUE ? `… (${formatCount(value.length, "character")})` : "";
+    return `  ${printable(key)}: ${printable(value.slice(0, LONG_VALUE))}${cut}`;
+  });
+}
+
+function drawList(files: readonly ListedFile[]): string {
+  const parts = files.map(({ path, metadata, tensors }) => {
+    const rows = tensors.map(({ name, dtype, shape, bytes }) => {
+      return [`  ${printable(name)}`, dtype, `[${shape.join(", ")}]`, formatBytes(bytes)];
+    });
+    const pairs = drawPairs(metadata);
     return [
-      printable(file.path),
-      ...pairs.length > 0 ? ["  metadata", ...pairs.map((pair) => `  ${pair.join(" ")}`)] : [],
+      styled("bold", printable(path)),
+      ...pairs.length > 0 ? ["  metadata", ...pairs.map((pair) => `  ${pair}`)] : [],
       ...rows.length > 0 ? [formatTable([["  tensor", "dtype", "shape", "bytes"], ...rows], [3])] : [],
-      "",
     ].join("\n");
   });
-  const total = `${formatCount(tensors, "tensor")} of ${formatBytes(bytes)} in ${
-    formatCount(files.length, "file")
-  }`;
-  return [...parts, total].join("\n");
+  return [...parts, drawTotal(files, totalsOf(files))].join("\n\n");
+}
+
+function drawTotal(files: readonly ListedFile[], { tensors, bytes }: Totals): string {
+  return `${formatCount(tensors, "tensor")} of ${formatBytes(bytes)} in ${formatCount(files.length, "file")}`;
 }

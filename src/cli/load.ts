@@ -1,51 +1,99 @@
 /**
  * `load`: loads files and shows how fast.
  */
-import { isDType, type LoadStats, type OpenOptions, prepare } from "../../mod.ts";
+import { type LoadStats, type OpenOptions, prepare } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
-import { asUsage, type Command, nameFilter, openModel, requireTensors } from "./command.ts";
-import { loadTogether } from "./load_ranks.ts";
+import type { Command } from "./command.ts";
+import {
+  asUsage,
+  DTYPE,
+  dtypeOf,
+  MODEL_INPUTS,
+  nameFilter,
+  NAMES,
+  openModel,
+  requireTensors,
+} from "./inputs.ts";
+import { loadTogether, SHARD_PLANS } from "./load_ranks.ts";
 import { ProgressBar } from "./progress_bar.ts";
 import { formatBytes, formatCount, formatRate, formatSeconds, printable } from "./text.ts";
 
 /** The command. */
 export const load: Command = {
   summary: "Load files and show how fast",
-  usage: `Usage: deno task load <file|dir|index.json>… [options]
-
-Loads tensors into memory and shows how long it took. Names a folder, an index or any number of files.
-
-  --device D     where the tensors go: cpu, cuda, cuda:1, …, webgpu (default cpu)
-  --dtype T      cast floating tensors while they land: F32, F16, BF16, F64, F8_E4M3, F8_E5M2, …
-  --names GLOB   only these tensors; * and ? are wildcards; may be given several times
-  --gds M        GPUDirect Storage for a load to a GPU: auto, require or off (default auto)
-  --threads N    lanes that read at once, 1 to 16 (default: what suits the machine)
-  --ranks        load together with the other processes of mpirun, each file read by one of them
-  --shard S      with --ranks: what each process gets, a part along a dimension (0, 1, …), or its parts by a plan, read
-                 by itself: llama, mixtral, gpt2 (default: every tensor, whole)
-  --repeat N     load N times and report the median
-  --json         print statistics as JSON
-  --help         print this
-
-The time counts from the opening of the files to the last byte; finding or building the native library, or waking a
-GPU, is not in it.`,
+  inputs: MODEL_INPUTS,
+  description:
+    "Loads tensors into memory and shows how long it took, and which way the bytes went. Takes a folder, an index, or " +
+    "any number of files.",
   options: {
-    device: "text",
-    dtype: "text",
-    names: "list",
-    gds: "text",
-    threads: "text",
-    ranks: "flag",
-    shard: "text",
-    repeat: "text",
+    device: {
+      kind: "text",
+      value: "D",
+      help: "where the tensors go: cpu, cuda, cuda:1, …, webgpu (default cpu)",
+      choices: ["cpu", "cuda", "webgpu"],
+    },
+    dtype: DTYPE,
+    names: NAMES,
+    source: {
+      kind: "text",
+      value: "S",
+      help: "where the files are read from: file, or 3fs for the rings of 3FS (default: by the mount)",
+      choices: ["file", "3fs"],
+    },
+    gds: {
+      kind: "text",
+      value: "M",
+      help: "GPUDirect Storage for a load to a GPU: auto, require or off (default auto)",
+      choices: ["auto", "require", "off"],
+    },
+    threads: {
+      kind: "text",
+      value: "N",
+      help: "lanes that read at once, 1 to 16 (default: what suits the machine)",
+    },
+    "block-bytes": {
+      kind: "text",
+      value: "N",
+      help: "bytes of one read, such as 8MiB: a multiple of 4096 up to 64MiB (default 4MiB)",
+    },
+    "staging-bytes": {
+      kind: "text",
+      value: "N",
+      help: "memory for what cannot be read straight to its place, such as 256MiB (default 64MiB)",
+    },
+    ranks: {
+      kind: "flag",
+      help: "load together with the other processes of mpirun, each file read by one of them",
+    },
+    shard: {
+      kind: "text",
+      value: "S",
+      help:
+        "with --ranks: what each process gets, a part along a dimension (0, 1, …), or its parts by a plan, read " +
+        "by itself: llama, mixtral, gpt2 (default: every tensor, whole)",
+      choices: Object.keys(SHARD_PLANS),
+    },
+    repeat: { kind: "text", value: "N", help: "load N times and report the median" },
+    "debug-log": { kind: "flag", help: "write to stderr what the load decides, line by line" },
+    json: { kind: "flag", help: "print statistics as JSON" },
   },
+  notes:
+    "The time counts from the opening of the files to the last byte; finding or building the native library, or waking " +
+    "a GPU, is not in it. What no option says is taken from the configuration file that FASTSAFETENSORS_CONFIG names, " +
+    "or ./fastsafetensors.json, if there is one.",
+  examples: [
+    ["load model.safetensors", "one file, into memory"],
+    ["load ~/models/llama --dtype BF16 --device cuda", "a folder of shards, to the first GPU"],
+    ["load model.safetensors.index.json --names '*.q_proj.*' --repeat 5", "some tensors, five times"],
+  ],
 
   async run(args) {
     const repeat = args.count("repeat") ?? 1;
     const options = loadOptions(args);
+    const ranks = args.flag("ranks");
+    if (!ranks && args.text("shard") !== undefined) throw new UsageError("--shard goes with --ranks");
     await asUsage(() => prepare(options.device)); // finds or builds the native library, and wakes a GPU, once
-    if (args.flag("ranks")) return await loadTogether(args, options, repeat);
-    if (args.text("shard") !== undefined) throw new UsageError("--shard goes with --ranks");
+    if (ranks) return await loadTogether(args, options, repeat);
     const runs: LoadStats[] = [];
     while (runs.length < repeat) runs.push(await loadOnce(args, options));
     const median = runs.toSorted((a, b) => a.seconds - b.seconds)[(repeat - 1) >> 1]!;
@@ -58,22 +106,24 @@ GPU, is not in it.`,
   },
 };
 
+/** The options of the library that were given; their values are for the library to check. */
 function loadOptions(args: Arguments): OpenOptions {
-  const options: OpenOptions = {};
-  const device = args.text("device");
-  if (device !== undefined) options.device = device as NonNullable<OpenOptions["device"]>; // the library checks it
-  const dtype = args.text("dtype")?.toUpperCase();
-  if (dtype !== undefined) {
-    if (!isDType(dtype)) throw new UsageError(`There is no dtype "${args.text("dtype")}"`);
-    options.dtype = dtype;
-  }
-  const names = nameFilter(args.list("names"));
-  if (names) options.names = names;
-  const gds = args.text("gds");
-  if (gds !== undefined) options.gds = gds as NonNullable<OpenOptions["gds"]>; // the library checks it
-  const threads = args.count("threads");
-  if (threads !== undefined) options.maxThreads = threads;
-  return options;
+  return given<OpenOptions>({
+    device: args.text("device") as OpenOptions["device"],
+    dtype: dtypeOf(args),
+    names: nameFilter(args.list("names")),
+    source: args.text("source") as OpenOptions["source"],
+    gds: args.text("gds") as OpenOptions["gds"],
+    maxThreads: args.count("threads"),
+    blockBytes: args.bytes("block-bytes"),
+    stagingBytes: args.bytes("staging-bytes"),
+    debugLog: args.flag("debug-log") || undefined,
+  });
+}
+
+/** Without what is undefined. */
+function given<T extends object>(values: { [K in keyof T]: T[K] | undefined }): T {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as T;
 }
 
 async function loadOnce(args: Arguments, options: OpenOptions): Promise<LoadStats> {

@@ -13,10 +13,11 @@ import {
   type Tensor,
 } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
-import { openModel, requireTensors } from "./command.ts";
+import { openModel, requireTensors } from "./inputs.ts";
 import { formatBytes, formatCount, formatRate, formatSeconds, printable } from "./text.ts";
 
-const PLANS: Readonly<Record<string, ShardPlan>> = {
+/** The plans that `--shard` knows by name. */
+export const SHARD_PLANS: Readonly<Record<string, ShardPlan>> = {
   llama: LLAMA_SHARDS,
   mixtral: MIXTRAL_SHARDS,
   gpt2: GPT2_SHARDS,
@@ -80,10 +81,10 @@ export async function loadTogether(args: Arguments, options: OpenOptions, repeat
 
 function sharingOf(shard: string | undefined): Sharing {
   if (shard === undefined) return { what: "every tensor, handed out by the rank that has read it" };
-  const shardPlan = PLANS[shard.toLowerCase()];
+  const shardPlan = SHARD_PLANS[shard.toLowerCase()];
   if (shardPlan) return { what: `its parts by the plan ${shard.toLowerCase()}, read by itself`, shardPlan };
   if (!/^\d+$/.test(shard)) {
-    const plans = Object.keys(PLANS).join(", ");
+    const plans = Object.keys(SHARD_PLANS).join(", ");
     throw new UsageError(`--shard must be a dimension or one of the plans ${plans}, got "${shard}"`);
   }
   return {

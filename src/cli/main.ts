@@ -2,53 +2,60 @@
  * The command line: finds the command, runs it, and turns its outcome into an exit status.
  *
  * 0: done. 1: failed, with one line on stderr. 2: called in a wrong way, with the usage on stderr.
+ *
+ * ```sh
+ * deno install -g -A -n fastsafetensors jsr:@x/fastsafetensors/cli
+ * fastsafetensors --help
+ * ```
+ *
+ * @module
  */
+import config from "../../deno.json" with { type: "json" };
 import { parseArguments, UsageError } from "./arguments.ts";
-import type { Command } from "./command.ts";
-import { convert } from "./convert.ts";
-import { demo } from "./demo.ts";
-import { doctorCommand } from "./doctor.ts";
-import { inspect } from "./inspect.ts";
-import { load } from "./load.ts";
+import { COMMANDS } from "./commands.ts";
+import { commandHelp, commandUsage, overview, overviewUsage, PROGRAM } from "./help.ts";
+import { styled } from "./terminal.ts";
 import { printable } from "./text.ts";
-import { verify } from "./verify.ts";
-
-const COMMANDS: Readonly<Record<string, Command>> = {
-  load,
-  inspect,
-  verify,
-  convert,
-  demo,
-  doctor: doctorCommand,
-};
-
-const USAGE = `Usage: deno task <command> [options]
-
-${Object.entries(COMMANDS).map(([name, { summary }]) => `  ${name.padEnd(8)} ${summary}`).join("\n")}
-
-Every command explains itself with --help.`;
 
 /** Runs a command line and returns its exit status. */
 async function main([name, ...rest]: readonly string[]): Promise<number> {
-  const command = name !== undefined && Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   try {
-    if (command) {
-      const args = parseArguments(rest, command.options);
-      if (args.flag("help")) console.log(command.usage);
-      else await command.run(args);
-    } else if (name === "--help" || name === "-h") {
-      console.log(USAGE);
-    } else {
-      throw new UsageError(name === undefined ? "No command was given" : `There is no command "${name}"`);
-    }
+    await run(name, rest);
     return 0;
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
-    console.error(`error: ${printable(message.replaceAll(/\s*\n\s*/g, " "))}`);
+    const oneLine = printable(message.replaceAll(/\s*\n\s*/g, " "));
+    console.error(`${styled("red", "error:", "stderr")} ${oneLine}`);
     if (!(error instanceof UsageError)) return 1;
-    console.error(`\n${command?.usage ?? USAGE}`);
+    console.error(`\n${usage(name)}`);
     return 2;
   }
+}
+
+async function run(name: string | undefined, rest: readonly string[]): Promise<void> {
+  if (name === "--help" || name === "-h") return console.log(overview(COMMANDS));
+  if (name === "--version") return console.log(`${PROGRAM} ${config.version}`);
+  if (name === undefined) throw new UsageError("No command was given");
+  const command = commandOf(name);
+  if (!command) throw new UsageError(`There is no command "${name}"`);
+  const kinds = Object.entries(command.options).map(([option, { kind }]) => [option, kind] as const);
+  const args = parseArguments(rest, Object.fromEntries(kinds));
+  if (args.flag("help")) return console.log(commandHelp(name, command));
+  await command.run(args);
+}
+
+/** How it should have been called, in short. */
+function usage(name: string | undefined): string {
+  const command = commandOf(name);
+  if (name !== undefined && command) {
+    return `Usage: ${commandUsage(name, command)}\n\n"${PROGRAM} ${name} --help" explains it.`;
+  }
+  const names = Object.keys(COMMANDS).join(", ");
+  return `Usage: ${overviewUsage()}\n\nThe commands are ${names}. "${PROGRAM} --help" explains them.`;
+}
+
+function commandOf(name: string | undefined) {
+  return name !== undefined && Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
 }
 
 Deno.exitCode = await main(Deno.args);

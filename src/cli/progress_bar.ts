@@ -1,21 +1,29 @@
 /**
  * A progress bar for terminals: one line on stderr that is drawn again and again, and gone at the end.
  */
-import { formatBytes } from "./text.ts";
+import { Pace } from "./pace.ts";
+import { canRedraw } from "./terminal.ts";
+import { formatBytes, formatDuration, formatRate } from "./text.ts";
 
-/** Drawing more often only costs time. */
+/** Drawing more often only costs time, in milliseconds. */
 const INTERVAL = 50;
 
-/** Shows how many bytes are through; draws nothing where stderr is not a terminal. */
+/** Characters of the bar at most. */
+const WIDTH = 40;
+
+const CLEAR = "\r\x1b[K";
+
+/** Shows how many bytes are through, how fast, and how long it will take; draws nothing where stderr is no terminal. */
 export class ProgressBar implements Disposable {
   readonly #label: string;
   readonly #shown: boolean;
+  readonly #pace = new Pace(performance.now());
   #drawnAt = -Infinity;
 
   /** @param options.quiet draws nothing in any case */
   constructor(label: string, options: { quiet?: boolean } = {}) {
     this.#label = label;
-    this.#shown = !options.quiet && Deno.stderr.isTerminal();
+    this.#shown = !options.quiet && canRedraw();
   }
 
   /** Draws how far it is. */
@@ -23,22 +31,38 @@ export class ProgressBar implements Disposable {
     const now = performance.now();
     if (!this.#shown || now - this.#drawnAt < INTERVAL) return;
     this.#drawnAt = now;
-    const part = totalBytes === 0 ? 1 : Math.min(1, bytes / totalBytes);
-    const text = ` ${formatBytes(bytes)} of ${formatBytes(totalBytes)}`;
-    const width = Math.max(
-      0,
-      Math.min(40, Deno.consoleSize().columns - this.#label.length - text.length - 4),
-    );
-    const bar = "█".repeat(Math.round(part * width)).padEnd(width, "░");
-    this.#write(`\r\x1b[K${this.#label} ${bar}${text}`);
+    this.#pace.add(now, bytes);
+    const line = drawProgress(this.#label, bytes, totalBytes, this.#pace, Deno.consoleSize().columns);
+    this.#write(CLEAR + line);
   }
 
   /** Clears the line. */
   [Symbol.dispose](): void {
-    if (this.#drawnAt !== -Infinity) this.#write("\r\x1b[K");
+    if (this.#drawnAt === -Infinity) return;
+    this.#drawnAt = -Infinity;
+    this.#write(CLEAR);
   }
 
   #write(text: string): void {
     Deno.stderr.writeSync(new TextEncoder().encode(text));
   }
+}
+
+/** The line of a progress bar: what does not fit in the columns is left out, the bar first. */
+export function drawProgress(
+  label: string,
+  bytes: number,
+  totalBytes: number,
+  pace: Pace,
+  columns: number,
+): string {
+  const left = pace.secondsLeft(totalBytes);
+  const speed = left === null
+    ? ""
+    : `, ${formatRate(pace.bytesPerSecond / 1e9)}, ${formatDuration(left)} left`;
+  const text = ` ${formatBytes(bytes)} of ${formatBytes(totalBytes)}${speed}`;
+  const width = Math.max(0, Math.min(WIDTH, columns - label.length - text.length - 2));
+  const part = totalBytes === 0 ? 1 : Math.min(1, bytes / totalBytes);
+  const bar = "█".repeat(Math.round(part * width)).padEnd(width, "░");
+  return `${label} ${bar}${text}`.slice(0, Math.max(0, columns - 1)); // a full line would wrap
 }

@@ -30,6 +30,29 @@ export function formatSeconds(seconds: number): string {
   return `${seconds.toFixed(3)} s`;
 }
 
+/** How long something will take: `9 s`, `2:05`, `1:02:05`. */
+export function formatDuration(seconds: number): string {
+  const whole = Math.ceil(seconds);
+  if (whole < 60) return `${whole} s`;
+  const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const [first, ...rest] = parts[0] === 0 ? parts.slice(1) : parts;
+  return [first, ...rest.map((part) => String(part).padStart(2, "0"))].join(":");
+}
+
+/** Text in lines of at most `width` characters, where words are that short. An empty line ends a paragraph. */
+export function wrap(text: string, width: number): string {
+  return text.split("\n\n").map((paragraph) => {
+    const lines: string[] = [];
+    for (const word of paragraph.split(/\s+/)) {
+      const last = lines.at(-1);
+      if (last !== undefined && last.length + 1 + word.length <= width) {
+        lines[lines.length - 1] = `${last} ${word}`;
+      } else lines.push(word);
+    }
+    return lines.join("\n");
+  }).join("\n\n");
+}
+
 /**
  * Text from a file, made safe for a terminal: what would steer it, or turn the direction of writing, is shown as an
  * escape.

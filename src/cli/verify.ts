@@ -2,24 +2,32 @@
  * `verify`: reads every byte of files, and compares with known checksums.
  */
 import type { SafeTensorsModel } from "../../mod.ts";
-import { type Command, openModel } from "./command.ts";
+import type { Command } from "./command.ts";
 import { compareChecksums, computeChecksums, type Mismatch, readChecksums } from "./checksums.ts";
+import { MODEL_INPUTS, openModel } from "./inputs.ts";
 import { ProgressBar } from "./progress_bar.ts";
 import { formatBytes, formatCount, printable } from "./text.ts";
 
 /** The command. */
 export const verify: Command = {
   summary: "Read every byte and check it against its header, or known checksums",
-  usage: `Usage: deno task verify <file|dir|index.json>… [options]
-
-Checks headers and the index, reads every byte, and compares tensors with known checksums.
-
-  --checksums FILE   JSON: tensor name → SHA-256 in hexadecimal, or → an object with it as "sha256"
-  --json             print what was checked, and the checksum of every tensor, as JSON
-  --help             print this
-
-The output of --json, saved to a file, can be given to --checksums later.`,
-  options: { checksums: "text" },
+  inputs: MODEL_INPUTS,
+  description:
+    "Checks headers and the index, reads every byte, and compares tensors with known checksums where they are given.",
+  options: {
+    checksums: {
+      kind: "text",
+      value: "FILE",
+      help:
+        'JSON: tensor name → SHA-256 in hexadecimal, or → an object with it as "sha256"; or what --json printed',
+    },
+    json: { kind: "flag", help: "print what was checked, and the checksum of every tensor, as JSON" },
+  },
+  examples: [
+    ["verify model.safetensors", "whether a download is whole"],
+    ["verify model/ --json > checksums.json", "take down what is there now"],
+    ["verify model/ --checksums checksums.json", "compare with it later"],
+  ],
 
   async run(args) {
     const list = args.text("checksums");

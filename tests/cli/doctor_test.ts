@@ -1,10 +1,14 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { tempFolder } from "../support/models.ts";
 import { runCli } from "./support.ts";
 
 Deno.test("doctor prints what it finds", async () => {
   const { code, stdout } = await runCli("doctor");
   assertEquals(code, 0);
-  assertMatch(stdout, /^System +\S+ \S+, \d+ cores\nDeno +\d+\.\d+\.\d+\nEngine +(native|portable): /);
+  assertMatch(
+    stdout,
+    /^System +\S+ \S+, \d+ cores?(, kernel \S+)?\nDeno +\d+\.\d+\.\d+\nEngine +(native|portable): /,
+  );
 });
 
 Deno.test("doctor --json prints the report", async () => {
@@ -13,6 +17,32 @@ Deno.test("doctor --json prints the report", async () => {
   const report = JSON.parse(stdout);
   assertEquals([report.deno, report.system], [Deno.version.deno, `${Deno.build.os} ${Deno.build.arch}`]);
   assertEquals(Array.isArray(report.remedies), true);
+});
+
+Deno.test("doctor tells how files in a place can be read", async () => {
+  await using folder = await tempFolder();
+  await Deno.writeTextFile(`${folder.path}/x`, "x");
+  await Deno.mkdir(`${folder.path}/empty`);
+  const { code, stdout } = await runCli(
+    "doctor",
+    folder.path,
+    `${folder.path}/x`,
+    `${folder.path}/empty`,
+    "--json",
+  );
+  assertEquals(code, 0);
+  const { storage, engine } = JSON.parse(stdout);
+  const [whole, file, empty] = storage;
+  assertEquals([whole.path, file.path, empty.path], [
+    folder.path,
+    `${folder.path}/x`,
+    `${folder.path}/empty`,
+  ]);
+  assertEquals([empty.direct, empty.fileSystem], [null, whole.fileSystem]);
+  // Whatever the file system has: a folder is tried with its file.
+  assertEquals([whole.direct, typeof file.direct], [file.direct, engine === "native" ? "boolean" : "object"]);
+  const { stdout: text } = await runCli("doctor", folder.path);
+  assertStringIncludes(text, `\n${folder.path}  ${whole.fileSystem ?? "unknown file system"}, `);
 });
 
 Deno.test("doctor says what to do on a machine without a compiler", async () => {

@@ -2,14 +2,14 @@ import { assertEquals } from "@std/assert";
 import { tempFolder, writeFile, writeShards } from "../support/models.ts";
 import { runCli } from "./support.ts";
 
-Deno.test("inspect lists tensors and metadata", async () => {
+Deno.test("inspect --list lists tensors and metadata", async () => {
   await using folder = await tempFolder();
   const path = `${folder.path}/x.safetensors`;
   await writeFile(path, [
     { name: "wide", dtype: "BF16", shape: [300, 2] },
     { name: "steers\x1b[2J", dtype: "I64", shape: [] },
   ], { metadata: { format: "pt" } });
-  const { code, stdout, stderr } = await runCli("inspect", path);
+  const { code, stdout, stderr } = await runCli("inspect", path, "--list");
   assertEquals([code, stderr], [0, ""]);
   assertEquals(stdout.split("\n"), [
     path,
@@ -20,6 +20,60 @@ Deno.test("inspect lists tensors and metadata", async () => {
     "  steers\\u001b[2J  I64    []        8 bytes",
     "",
     "2 tensors of 1.21 kB in 1 file",
+    "",
+  ]);
+});
+
+/** Three layers, of which two are alike, and a head: 3 × 2 + 1 tensors in two files. */
+async function writeLayers(folder: string): Promise<string[]> {
+  const layer = (n: number, rows: number) => [
+    { name: `model.layers.${n}.attn.q.weight`, dtype: "BF16", shape: [rows, 8] } as const,
+    { name: `model.layers.${n}.norm`, dtype: "F32", shape: [8] } as const,
+  ];
+  const head = { name: "head\u202e.weight", dtype: "BF16", shape: [2, 8] } as const;
+  const metadata = { format: "pt", long: "x".repeat(300) };
+  const shards = [[...layer(10, 4), head], [...layer(9, 4), ...layer(2, 6)]];
+  return (await writeShards(folder, shards, { metadata })).paths as string[];
+}
+
+Deno.test("inspect draws a tree with what is alike once, and totals by branch and dtype", async () => {
+  await using folder = await tempFolder();
+  const paths = await writeLayers(folder.path);
+  const { code, stdout, stderr } = await runCli("inspect", folder.path);
+  assertEquals([code, stderr], [0, ""]);
+  assertEquals(stdout.split("\n"), [
+    `Metadata of ${paths[0]} and 1 other`,
+    "  format: pt",
+    `  long: ${"x".repeat(200)}… (300 characters)`,
+    "",
+    "head\\u202e.weight    BF16  [2, 8]             32 bytes",
+    "model.layers               6 tensors         320 bytes",
+    "├─ 2                       2 tensors         128 bytes",
+    "│  ├─ attn.q.weight  BF16  [6, 8]             96 bytes",
+    "│  └─ norm           F32   [8]                32 bytes",
+    "└─ 9–10                    2 × 2 tensors  2 × 96 bytes",
+    "   ├─ attn.q.weight  BF16  [4, 8]             64 bytes",
+    "   └─ norm           F32   [8]                32 bytes",
+    "",
+    "BF16  4 tensors  256 bytes",
+    "F32   3 tensors   96 bytes",
+    "",
+    "7 tensors of 352 bytes in 2 files",
+    "",
+  ]);
+});
+
+Deno.test("inspect --depth and --names show less", async () => {
+  await using folder = await tempFolder();
+  const [first] = await writeLayers(folder.path);
+  const { stdout } = await runCli("inspect", first!, "--depth", "1", "--names", "model.*");
+  assertEquals(stdout.split("\n").slice(4), [
+    "model.layers.10    2 tensors  96 bytes",
+    "",
+    "BF16  1 tensor  64 bytes",
+    "F32   1 tensor  32 bytes",
+    "",
+    "2 tensors of 96 bytes in 1 file",
     "",
   ]);
 });
@@ -40,6 +94,7 @@ Deno.test("inspect --json lists files with their tensors", async () => {
     ],
     tensors: 2,
     bytes: 12,
+    dtypes: { C64: { tensors: 1, bytes: 8 }, F4: { tensors: 1, bytes: 4 } },
   });
 });
 

@@ -26,7 +26,7 @@ async function load({ command, args }: Launcher, size: number, ...words: string[
 }
 
 Deno.test("load --shard goes with --ranks, and knows what it may be", async () => {
-  for (const words of [["--shard", "0"], ["--ranks", "--shard", "falcon"], ["--ranks", "--shard", "-1"]]) {
+  for (const words of [["--shard", "0"], ["--ranks", "--shard", "falcon"], ["--ranks", "--shard=-1"]]) {
     const { code, stderr } = await runCli("load", "x", ...words);
     assertEquals(code, 2, stderr);
     assertMatch(stderr, /^error: --shard /);

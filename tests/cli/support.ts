@@ -1,6 +1,7 @@
 /** Running the command line as its users do: in a process of its own. */
 
-const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
+/** The command line. */
+export const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
 
 /** How a command ended. */
 export interface Outcome {
@@ -12,23 +13,52 @@ export interface Outcome {
   readonly stderr: string;
 }
 
-/** Starts a command with its output piped. */
-export function startCli(...args: string[]): Deno.ChildProcess {
+/** Starts a command with its output piped, with these environment variables besides those that there are. */
+export function startCliWith(env: Readonly<Record<string, string>>, ...args: string[]): Deno.ChildProcess {
   return new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", MAIN, ...args],
-    env: { NO_COLOR: "1" },
+    env,
     stdout: "piped",
     stderr: "piped",
   }).spawn();
 }
 
-/** Runs a command to its end. */
-export async function runCli(...args: string[]): Promise<Outcome> {
-  const { code, stdout, stderr } = await startCli(...args).output();
+/** Starts a command with its output piped. */
+export function startCli(...args: string[]): Deno.ChildProcess {
+  return startCliWith({ NO_COLOR: "1" }, ...args);
+}
+
+/** Runs a command to its end, with these environment variables besides those that there are. */
+export async function runCliWith(env: Readonly<Record<string, string>>, ...args: string[]): Promise<Outcome> {
+  const { code, stdout, stderr } = await startCliWith(env, ...args).output();
   const decoder = new TextDecoder();
   return {
     code,
     stdout: decoder.decode(stdout),
     stderr: decoder.decode(stderr).replace(/^fastsafetensors: Portable engine.*\n/, ""),
   };
+}
+
+/** Runs a command to its end. */
+export function runCli(...args: string[]): Promise<Outcome> {
+  return runCliWith({ NO_COLOR: "1" }, ...args);
+}
+
+/**
+ * Runs a command on a terminal of its own, of 100 columns, and returns what the terminal got, with ␛ for ESC; `script`
+ * makes the terminal.
+ */
+export async function runOnTerminal(
+  env: Readonly<Record<string, string>>,
+  ...args: string[]
+): Promise<string> {
+  const words = [Deno.execPath(), "run", "-A", MAIN, ...args].map((word) =>
+    `'${word.replaceAll("'", "'\\''")}'`
+  );
+  const { stdout } = await new Deno.Command("script", {
+    args: ["--quiet", "--return", "--command", `stty cols 100; ${words.join(" ")}`, "/dev/null"],
+    env: { TERM: "xterm", ...env },
+    stdin: "null",
+  }).output();
+  return new TextDecoder().decode(stdout).replaceAll("\x1b", "␛");
 }

@@ -1,6 +1,14 @@
 import { assertEquals } from "@std/assert";
-import { nameFilter } from "../../src/cli/command.ts";
-import { formatBytes, formatCount, formatRate, formatTable, printable } from "../../src/cli/text.ts";
+import { nameFilter } from "../../src/cli/inputs.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatRate,
+  formatTable,
+  printable,
+  wrap,
+} from "../../src/cli/text.ts";
 
 Deno.test("formatBytes() uses decimal units and three digits", () => {
   assertEquals(
@@ -17,6 +25,22 @@ Deno.test("formatCount() and formatRate() read well", () => {
     "0.25 GB/s",
     "12.3 GB/s",
   ]);
+});
+
+Deno.test("formatDuration() rounds up to seconds", () => {
+  assertEquals([0.1, 59, 59.5, 125, 3600, 3725.2].map(formatDuration), [
+    "1 s",
+    "59 s",
+    "1:00",
+    "2:05",
+    "1:00:00",
+    "1:02:06",
+  ]);
+});
+
+Deno.test("wrap() breaks between words, keeps paragraphs, and leaves a long word whole", () => {
+  assertEquals(wrap("one two three\n\nfour", 8), "one two\nthree\n\nfour");
+  assertEquals(wrap("a waytoolongword b", 5), "a\nwaytoolongword\nb");
 });
 
 Deno.test("printable() shows what would steer a terminal", () => {

@@ -12,11 +12,13 @@ export type Requirement =
   | "python"
   | "real-data"
   | "sanitizers"
+  | "cross"
   | "unprivileged"
   | "mounts"
   | "fuzz"
   | "webgpu"
-  | "npm";
+  | "npm"
+  | "shells";
 
 /** Whether the environment demands that suites with this need run. */
 export function isRequired(requirement: Requirement): boolean {

@@ -1,0 +1,22 @@
+/**
+ * All commands.
+ */
+import type { Commands } from "./command.ts";
+import { completionsCommand } from "./completions/command.ts";
+import { convert } from "./convert.ts";
+import { demo } from "./demo.ts";
+import { doctorCommand } from "./doctor.ts";
+import { inspect } from "./inspect.ts";
+import { load } from "./load.ts";
+import { verify } from "./verify.ts";
+
+/** The commands, in the order of the help. */
+export const COMMANDS: Commands = {
+  load,
+  inspect,
+  verify,
+  convert,
+  demo,
+  doctor: doctorCommand,
+  completions: completionsCommand(() => COMMANDS),
+};

@@ -1,0 +1,70 @@
+/**
+ * What the user named: models, tensors, dtypes.
+ */
+import { type DType, fastsafeOpen, isDType, type OpenOptions, type SafeTensorsModel } from "../../mod.ts";
+import { type Arguments, UsageError } from "./arguments.ts";
+import type { Option } from "./command.ts";
+
+/** What the commands that open a model take. */
+export const MODEL_INPUTS = "<file|dir|index.json>…";
+
+/** The option `--names`, for {@linkcode nameFilter}. */
+export const NAMES: Option = {
+  kind: "list",
+  value: "GLOB",
+  help: "only these tensors; * and ? are wildcards; may be given several times",
+};
+
+/** The option `--dtype`, for {@linkcode dtypeOf}. */
+export const DTYPE: Option = {
+  kind: "text",
+  value: "T",
+  help: "cast floating tensors on the way: F32, F16, BF16, F64, F8_E4M3, F8_E5M2, …",
+  choices: ["F32", "F16", "BF16", "F64", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"],
+};
+
+/** Opens what the user named; see {@linkcode asUsage}. */
+export async function openModel(
+  inputs: readonly string[],
+  options: OpenOptions = {},
+): Promise<SafeTensorsModel> {
+  if (inputs.length === 0) throw new UsageError("No file, folder or index was named");
+  return await asUsage(() => fastsafeOpen(inputs.length === 1 ? inputs[0]! : inputs, options));
+}
+
+/** Wrong values of options, which the library refuses with a TypeError or a RangeError, are wrong usage of a command. */
+export async function asUsage<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
+    throw new UsageError(error.message, { cause: error });
+  }
+}
+
+/** The dtype that `--dtype` names, in capitals or not; whether it can be cast to is for the library to say. */
+export function dtypeOf(args: Arguments): DType | undefined {
+  const given = args.text("dtype");
+  const dtype = given?.toUpperCase();
+  if (dtype === undefined || isDType(dtype)) return dtype;
+  throw new UsageError(`There is no dtype "${given}"`);
+}
+
+/**
+ * A filter for tensor names from patterns in which `*` stands for any characters and `?` for one; undefined without
+ * patterns.
+ */
+export function nameFilter(patterns: readonly string[]): ((name: string) => boolean) | undefined {
+  if (patterns.length === 0) return undefined;
+  const any = patterns.map((pattern) =>
+    RegExp.escape(pattern).replaceAll("\\*", "[^]*").replaceAll("\\?", "[^]")
+  );
+  const matcher = new RegExp(`^(?:${any.join("|")})$`, "u");
+  return (name) => matcher.test(name);
+}
+
+/** Whatever was left out by a name filter is fine, but not everything. */
+export function requireTensors(model: SafeTensorsModel, patterns: readonly string[]): void {
+  if (patterns.length === 0 || model.keys().length > 0) return;
+  throw new Error(`Cannot find a tensor: no name matches ${patterns.map((p) => `"${p}"`).join(" or ")}`);
+}

@@ -1,0 +1,109 @@
+/**
+ * What could be better on a machine, and what to do about it.
+ */
+import type { DoctorReport } from "../doctor.ts";
+
+/** What the remedies follow from; `libraryReason` says why there is no native library, and is empty if there is. */
+export type Findings = Omit<DoctorReport, "remedies"> & { readonly libraryReason: string };
+
+/** Ranks and 3FS do with this much in `/dev/shm`; containers have 64 MiB unless they are told otherwise. */
+const ENOUGH_SHARED_MEMORY = 2 ** 30;
+
+/** File systems in memory, and 3FS, gain nothing by direct reads. */
+const NO_NEED_OF_DIRECT = ["tmpfs", "ramfs", "fuse.hf3fs"];
+
+/** One remedy for each shortfall: what it is, what it costs, what to do. The gravest first. */
+export function remediesFor(findings: Findings): string[] {
+  return [
+    ...forLibrary(findings),
+    ...forReads(findings),
+    ...forMemory(findings),
+    ...forCuda(findings),
+    ...forWebGpu(findings),
+  ];
+}
+
+function forLibrary({ engine, libraryReason, system }: Findings): string[] {
+  if (engine === "native") return [];
+  const trouble = `The native library is not used, loading is slower: ${libraryReason}`;
+  if (!system.startsWith("linux ")) return [trouble];
+  return [
+    trouble,
+    "Install a C compiler (cc; Debian: apt-get install gcc libc6-dev), and run with --allow-ffi --allow-run=cc " +
+    "--allow-env --allow-read --allow-write; or name a built library in FASTSAFETENSORS_LIB",
+  ];
+}
+
+function forReads({ engine, cachestat, machine, storage }: Findings): string[] {
+  const remedies: string[] = [];
+  if (engine === "native" && !cachestat) {
+    const here = machine.kernel === null ? "" : `, this is ${machine.kernel}`;
+    remedies.push(
+      `Direct reads need Linux 6.5 or newer${here}: files that are not cached load slower. Use a newer kernel; in a ` +
+        "container that hides the call cachestat, a newer container runtime",
+    );
+  }
+  for (const { path, fileSystem, direct } of storage) {
+    if (direct !== false || NO_NEED_OF_DIRECT.includes(fileSystem ?? "")) continue;
+    remedies.push(
+      `"${path}" is on a file system without direct reads${
+        fileSystem === null ? "" : ` (${fileSystem})`
+      }: files that ` +
+        "are not cached load slower. Keep models on one that has them, such as ext4 or XFS; in a container, on a volume",
+    );
+  }
+  return remedies;
+}
+
+function forMemory({ machine }: Findings): string[] {
+  const { sharedMemory, lockedMemory, infiniBand, hugePages } = machine;
+  const remedies: string[] = [];
+  if (hugePages === "never") {
+    remedies.push(
+      "Huge pages are switched off: the memory of tensors is slower to get. As root: echo madvise > " +
+        "/sys/kernel/mm/transparent_hugepage/enabled",
+    );
+  }
+  if (sharedMemory !== null && sharedMemory < ENOUGH_SHARED_MEMORY) {
+    remedies.push(
+      `/dev/shm has only ${
+        Math.round(sharedMemory / 2 ** 20)
+      } MiB, in which ranks on one machine, and the rings of ` +
+        "3FS, share memory. As root: mount -o remount,size=8G /dev/shm; for a container, start it with --shm-size=8g",
+    );
+  }
+  if (lockedMemory !== null && infiniBand.length > 0) {
+    remedies.push(
+      `Only ${Math.round(lockedMemory / 1024)} KiB of memory may be locked, and InfiniBand (${
+        infiniBand.join(", ")
+      }) needs it locked: ranks fall back to slower ways. Run ulimit -l unlimited, or set memlock in ` +
+        "/etc/security/limits.conf; for a container, start it with --ulimit memlock=-1",
+    );
+  }
+  return remedies;
+}
+
+function forCuda({ engine, cuda }: Findings): string[] {
+  if (engine === "portable") return []; // without the library nobody has looked
+  if (cuda.devices.length === 0) {
+    const todo = cuda.library === null
+      ? "install the CUDA runtime (pip install nvidia-cuda-runtime-cu12, or the CUDA toolkit), or name its libcudart in " +
+        "FASTSAFETENSORS_CUDART_LIB"
+      : "check that nvidia-smi sees it: install or update NVIDIA's driver; start a container with --gpus all";
+    return [`CUDA cannot be loaded to: ${cuda.reason}. If there is an NVIDIA GPU here, ${todo}`];
+  }
+  if (cuda.gds.usable) return [];
+  return [
+    `GPUDirect Storage is not used, bytes go to the GPU by way of pinned memory: ${cuda.gds.state}. If models are on ` +
+    "local NVMe, install NVIDIA's nvidia-gds (libcufile and the module nvidia-fs), and check it with gdscheck -p",
+  ];
+}
+
+function forWebGpu({ webgpu }: Findings): string[] {
+  if (!webgpu.adapter) return [`WebGPU cannot be loaded to: ${webgpu.reason}`];
+  if (!webgpu.adapter.isSoftware) return [];
+  return [
+    `WebGPU runs on the processor (${webgpu.adapter.name}). If there is a GPU here, install its Vulkan driver, and start ` +
+    "a container with the device /dev/dri, or with --gpus all",
+  ];
+}

@@ -1,0 +1,56 @@
+/**
+ * How files in a place can be read.
+ */
+import { openDirect, openFile } from "../../ffi/files.ts";
+import type { Shim } from "../../ffi/symbols.ts";
+import { type Mount, readMounts } from "./machine.ts";
+
+/** How files in a place can be read. */
+export interface StorageReport {
+  /** The file or folder that was asked about. */
+  readonly path: string;
+  /** Type of the file system, such as "ext4"; null where it is not known. */
+  readonly fileSystem: string | null;
+  /** Whether files can be read past the page cache; null where there is no file to try, or no native library. */
+  readonly direct: boolean | null;
+}
+
+/**
+ * Looks at the file systems of files or folders. A folder is tried with one of its files.
+ *
+ * @throws {Deno.errors.NotFound} if there is no such path
+ */
+export async function reportStorage(shim: Shim | null, paths: Iterable<string>): Promise<StorageReport[]> {
+  const mounts = await readMounts();
+  return await Promise.all(Array.from(paths, async (path) => {
+    const real = await Deno.realPath(path);
+    const file = await firstFile(real);
+    const direct = shim && file !== null ? await hasDirect(shim, file) : null;
+    return { path, fileSystem: fileSystemOf(real, mounts), direct };
+  }));
+}
+
+/** The type of the file system that an absolute path is on: the one that was mounted last at its innermost mount. */
+export function fileSystemOf(path: string, mounts: readonly Mount[]): string | null {
+  let found: Mount | undefined;
+  for (const mount of mounts) {
+    const within = mount.folder === "/" || path === mount.folder || path.startsWith(`${mount.folder}/`);
+    if (within && mount.folder.length >= (found?.folder.length ?? 0)) found = mount;
+  }
+  return found?.type ?? null;
+}
+
+async function firstFile(path: string): Promise<string | null> {
+  if (!(await Deno.stat(path)).isDirectory) return path;
+  for await (const entry of Deno.readDir(path)) if (entry.isFile) return `${path}/${entry.name}`;
+  return null;
+}
+
+async function hasDirect(shim: Shim, path: string): Promise<boolean> {
+  const { fd } = await openFile(shim, path, 0);
+  const direct = openDirect(shim, fd);
+  shim.fst_file_close(fd);
+  if (direct < 0) return false;
+  shim.fst_file_close(direct);
+  return true;
+}

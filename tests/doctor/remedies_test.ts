@@ -1,0 +1,142 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { type Findings, remediesFor } from "../../src/doctor/remedies.ts";
+
+const GPU = {
+  device: "cuda:0",
+  name: "GPU",
+  capability: "9.0",
+  freeBytes: 1,
+  totalBytes: 2,
+  pciBus: "",
+  numaNode: -1,
+} as const;
+const ADAPTER = {
+  name: "GPU",
+  isSoftware: false,
+  features: [],
+  maxBufferSize: 1,
+  maxStorageBufferBindingSize: 1,
+  minStorageBufferOffsetAlignment: 256,
+};
+
+/** A machine that lacks nothing. */
+const BEST: Findings = {
+  system: "linux x86_64",
+  deno: "2.9.6",
+  cores: 8,
+  engine: "native",
+  library: "/lib.so",
+  libraryReason: "",
+  availableMemory: 1,
+  cachestat: true,
+  machine: {
+    kernel: "6.12.1",
+    sharedMemory: 2 ** 30,
+    lockedMemory: null,
+    infiniBand: ["mlx5_0"],
+    hugePages: "madvise",
+  },
+  storage: [
+    { path: "/a", fileSystem: "ext4", direct: true },
+    { path: "/dev/shm", fileSystem: "tmpfs", direct: false },
+    { path: "/empty", fileSystem: "nfs", direct: null },
+  ],
+  cuda: {
+    devices: [GPU],
+    reason: "",
+    library: "/libcudart.so",
+    runtimeVersion: "12.4",
+    driverVersion: "12.4",
+    gds: { usable: true, state: "nvidia-fs is loaded" },
+  },
+  webgpu: { adapter: ADAPTER, reason: "" },
+};
+
+Deno.test("remediesFor() has nothing to say about a machine that lacks nothing", () => {
+  assertEquals(remediesFor(BEST), []);
+  const unknown = { kernel: null, sharedMemory: null, lockedMemory: 1, infiniBand: [], hugePages: null };
+  assertEquals(remediesFor({ ...BEST, machine: unknown }), []);
+});
+
+/** A shortfall, and parts of the one remedy that it must have. */
+const SHORTFALLS: [name: string, shortfall: Partial<Findings>, ...parts: string[]][] = [
+  [
+    "an old kernel",
+    { cachestat: false, machine: { ...BEST.machine, kernel: "6.1.0-18-amd64" } },
+    "Linux 6.5 or newer, this is 6.1.0-18-amd64",
+  ],
+  [
+    "a file system without direct reads",
+    { storage: [{ path: "/mnt/x", fileSystem: "fuse.sshfs", direct: false }] },
+    '"/mnt/x" is on a file system without direct reads (fuse.sshfs)',
+    "ext4 or XFS",
+  ],
+  ["no huge pages", { machine: { ...BEST.machine, hugePages: "never" } }, "echo madvise > /sys/kernel/mm/"],
+  [
+    "a small /dev/shm",
+    { machine: { ...BEST.machine, sharedMemory: 64 * 2 ** 20 } },
+    "/dev/shm has only 64 MiB",
+    "--shm-size=8g",
+  ],
+  [
+    "InfiniBand without memory to lock",
+    { machine: { ...BEST.machine, lockedMemory: 65536 } },
+    "Only 64 KiB of memory may be locked, and InfiniBand (mlx5_0)",
+    "ulimit -l unlimited",
+  ],
+  [
+    "no CUDA runtime",
+    { cuda: { ...BEST.cuda, devices: [], library: null, reason: "no libcudart was found" } },
+    "no libcudart was found",
+    "FASTSAFETENSORS_CUDART_LIB",
+  ],
+  [
+    "no NVIDIA GPU",
+    { cuda: { ...BEST.cuda, devices: [], reason: "cudaErrorNoDevice" } },
+    "cudaErrorNoDevice",
+    "nvidia-smi",
+  ],
+  [
+    "no GPUDirect Storage",
+    { cuda: { ...BEST.cuda, gds: { usable: false, state: "nvidia-fs is not loaded" } } },
+    "nvidia-fs is not loaded",
+    "gdscheck -p",
+  ],
+  [
+    "no WebGPU adapter",
+    { webgpu: { adapter: null, reason: "no adapter was found: install one" } },
+    "no adapter was found: install one",
+  ],
+  [
+    "a WebGPU adapter in software",
+    { webgpu: { adapter: { ...ADAPTER, name: "llvmpipe", isSoftware: true }, reason: "" } },
+    "WebGPU runs on the processor (llvmpipe)",
+    "Vulkan driver",
+  ],
+];
+
+for (const [name, shortfall, ...parts] of SHORTFALLS) {
+  Deno.test(`remediesFor() says what to do about ${name}`, () => {
+    const remedies = remediesFor({ ...BEST, ...shortfall });
+    assertEquals(remedies.length, 1);
+    for (const part of parts) assertStringIncludes(remedies[0]!, part);
+  });
+}
+
+Deno.test("remediesFor() says what to do without the native library, and leaves what nobody looked at", () => {
+  const without: Findings = {
+    ...BEST,
+    engine: "portable",
+    library: null,
+    libraryReason: 'there is no C compiler "cc" on the PATH',
+    cachestat: false,
+    cuda: { ...BEST.cuda, devices: [], library: null, reason: "the native library is not used" },
+  };
+  const [trouble, remedy, ...more] = remediesFor(without);
+  assertEquals([trouble, more], [
+    'The native library is not used, loading is slower: there is no C compiler "cc" on the PATH',
+    [],
+  ]);
+  assertStringIncludes(remedy!, "Install a C compiler");
+  assertEquals(remediesFor({ ...without, system: "darwin aarch64" }).length, 1);
+});
