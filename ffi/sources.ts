@@ -21,6 +21,8 @@ import cudartC from "../native/cudart.c" with { type: "text" };
 import cudartH from "../native/cudart.h" with { type: "text" };
 import cufileC from "../native/cufile.c" with { type: "text" };
 import cufileH from "../native/cufile.h" with { type: "text" };
+import debugC from "../native/debug.c" with { type: "text" };
+import debugH from "../native/debug.h" with { type: "text" };
 import dlpackC from "../native/dlpack.c" with { type: "text" };
 import dlpackH from "../native/dlpack.h" with { type: "text" };
 import dtypeH from "../native/dtype.h" with { type: "text" };
@@ -91,6 +93,8 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "cudart.h": cudartH,
   "cufile.c": cufileC,
   "cufile.h": cufileH,
+  "debug.c": debugC,
+  "debug.h": debugH,
   "dlpack.c": dlpackC,
   "dlpack.h": dlpackH,
   "dtype.h": dtypeH,

@@ -1,6 +1,8 @@
 /* Walking a segment: a plain range, or strided rows in pieces that fit the staging memory. */
 #include "land.h"
 
+#include "debug.h"
+
 /* Rows closer together than this are read with what lies between them: to copy that costs no more than another call. */
 #define READ_THROUGH_GAP 1024u
 
@@ -23,8 +25,17 @@ static int land_row(fst_lane *lane, const fst_sink *sink, uint64_t offset, uint6
   return 0;
 }
 
+#ifdef FST_DEBUG
+/* Whether a segment is one that can land. */
+static int is_sound(const fst_plan *plan, const fst_segment *segment, const fst_plan_file *file) {
+  return segment->file < plan->file_count && segment->outer_count > 0 && segment->inner_count > 0 &&
+         segment->run <= file->size && segment->file_offset <= file->size - segment->run;
+}
+#endif
+
 int fst_land_segment(fst_lane *lane, const fst_sink *sink) {
   const fst_segment *segment = lane->segment;
+  FST_ASSERT(is_sound(lane->plan, segment, lane->file));
   uint64_t destination = segment->destination;
   if (segment->outer_count == 1 && segment->inner_count == 1) {
     return sink->range(lane, segment->file_offset, segment->run, destination);

@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "debug.h"
 #include "fst.h"
 
 static void wake_all(fst_plan *plan) {
@@ -30,6 +31,7 @@ int fst_plan_take(fst_plan *plan, uint32_t limit, uint32_t *index) {
 }
 
 void fst_plan_landed(fst_plan *plan, uint32_t index) {
+  FST_ASSERT(index < atomic_load(&plan->next) && atomic_load(&fst_plan_done(plan)[index]) == 0);
   atomic_fetch_add(&plan->landed_bytes, fst_segment_bytes(&fst_plan_segments(plan)[index]));
   atomic_store(&fst_plan_done(plan)[index], 1);
   wake_all(plan);
@@ -40,6 +42,8 @@ void fst_plan_fail(fst_plan *plan, uint32_t index, enum fst_failure failure, int
   /* cancelled doubles as the claim on the failure's fields: who sets it first writes them. */
   uint32_t none = 0;
   if (!atomic_compare_exchange_strong(&plan->cancelled, &none, 2)) return;
+  FST_TRACE("segment %u fails: kind %d, error %d, at byte %llu, %llu of %llu bytes", index, (int)failure, error,
+            (unsigned long long)offset, (unsigned long long)actual, (unsigned long long)expected);
   plan->failed_segment = index;
   plan->failed_errno = error;
   plan->failed_offset = offset;

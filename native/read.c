@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "debug.h"
 #include "faults.h"
 #include "lane.h"
 #include "memory.h"
@@ -47,11 +48,13 @@ static int is_direct(const fst_lane *lane, uint64_t offset, uint64_t length) {
  * bytes must be there. 0; 1 when the file system refuses direct reads; -1 after a failure.
  */
 static int read_direct(fst_lane *lane, uint64_t offset, uint64_t length, uint64_t needed, char *destination) {
+  FST_ASSERT(((offset | length | (uintptr_t)destination) & (PAGE - 1)) == 0 && needed <= length);
   uint64_t done = 0;
   while (done < needed) {
     ssize_t got = fst_sys_pread(lane->file->fd_direct, destination + done, length - done, (off_t)(offset + done), 1);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && (errno == EINVAL || errno == EOPNOTSUPP) && done == 0) {
+      FST_TRACE("direct reads of file %u are refused: error %d", lane->segment->file, errno);
       atomic_store(&lane->file->direct_off, 1);
       atomic_fetch_add(&lane->plan->direct_refused, 1);
       return 1;
@@ -79,6 +82,7 @@ static int stage_direct(fst_lane *lane, uint64_t offset, uint64_t length, const 
   char *stage = staging(lane, length);
   if (!stage) return -1;
   uint64_t start = offset & ~(PAGE - 1), stop = (offset + length + PAGE - 1) & ~(PAGE - 1);
+  FST_ASSERT(stop - start <= lane->plan->staging_bytes);
   *bytes = stage + (offset - start);
   return read_direct(lane, start, stop - start, offset + length - start, stage);
 }
@@ -101,6 +105,7 @@ static int read_staged(fst_lane *lane, uint64_t offset, uint64_t length, const c
   }
   char *stage = staging(lane, length);
   if (!stage) return -1;
+  FST_ASSERT(length <= lane->plan->staging_bytes);
   *bytes = stage;
   return read_buffered(lane, offset, length, stage);
 }

@@ -1,13 +1,44 @@
 /**
- * The machine's C compiler.
+ * The machine's C compiler, and those for other machines.
  */
+import { exists } from "./skip.ts";
 
 /** Where `cc` is, or why it cannot be used. */
-export async function compiler(): Promise<{ path: string; missing: string | null }> {
-  for (const folder of (Deno.env.get("PATH") ?? "").split(":")) {
-    const path = `${folder}/cc`;
-    const info = await Deno.stat(path).catch(() => null);
-    if (info?.isFile) return { path, missing: null };
-  }
-  return { path: "cc", missing: 'there is no C compiler "cc" on the PATH' };
+export function compiler(): Promise<{ path: string; missing: string | null }> {
+  const path = onPath("cc");
+  const missing = path === null ? 'there is no C compiler "cc" on the PATH' : null;
+  return Promise.resolve({ path: path ?? "cc", missing });
+}
+
+/** Compiler and emulator for the processor that this machine has not got. */
+export interface CrossTools {
+  /** That processor, as Deno calls it. */
+  readonly arch: "x86_64" | "aarch64";
+  /** Its C compiler. */
+  readonly compiler: string;
+  /** The command that runs its programs here. */
+  readonly runner: readonly string[];
+  /** Why they cannot be used, or null. */
+  readonly missing: string | null;
+}
+
+/** What builds for both processors, and runs the programs of the other one. */
+export function crossTools(): CrossTools {
+  const arch = Deno.build.arch === "x86_64" ? "aarch64" : "x86_64";
+  const compiler = `${arch}-linux-gnu-gcc`, emulator = `qemu-${arch}`, root = `/usr/${arch}-linux-gnu`;
+  const missing = [`${Deno.build.arch}-linux-gnu-gcc`, compiler, emulator].find((name) =>
+    onPath(name) === null
+  );
+  return {
+    arch,
+    compiler,
+    runner: [emulator, "-L", root],
+    missing: missing === undefined ? null : `there is no "${missing}" on the PATH`,
+  };
+}
+
+/** Where a program is; null where there is none. */
+function onPath(name: string): string | null {
+  const folders = (Deno.env.get("PATH") ?? "").split(":");
+  return folders.map((folder) => `${folder}/${name}`).find(exists) ?? null;
 }
