@@ -2,6 +2,7 @@
  * What a command was given: files and options, checked.
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { closestWord } from "./text.ts";
 
 /** The command was called in a way that it does not understand; its usage is printed with the message. */
 export class UsageError extends Error {
@@ -78,8 +79,16 @@ export function parseArguments(args: readonly string[], kinds: OptionKinds): Arg
     alias: Object.fromEntries(Object.entries(LETTERS).filter(([name]) => name === "help" || name in kinds)),
     unknown(argument, key) {
       if (key === undefined) return true; // not an option
-      throw new UsageError(`There is no option ${argument.split("=")[0]}`);
+      const given = argument.split("=")[0]!;
+      throw unknownWord("option", given, ["help", ...Object.keys(kinds)].map((name) => `--${name}`));
     },
   });
   return new Arguments(inputs.map(String), values);
+}
+
+/** The error of a word that is none of the known ones, with the one that was probably meant. */
+export function unknownWord(what: string, given: string, known: readonly string[]): UsageError {
+  const meant = closestWord(given, known);
+  const hint = meant === undefined ? "" : `: did you mean ${meant}?`;
+  return new UsageError(`There is no ${what} ${given}${hint}`);
 }

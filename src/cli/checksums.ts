@@ -35,6 +35,7 @@ export async function computeChecksums(
       inFlight -= bytes.byteLength;
       options.onProgress?.(hashed += bytes.byteLength);
     });
+    hash.catch(() => {}); // nobody may be waiting yet; whoever waits for them all gets the failure
     running.add(hash);
   }
   await Promise.all(running);

@@ -57,7 +57,7 @@ export const convert: Command = {
     const dryRun = args.flag("dry-run");
     using bar = new ProgressBar("Converting", { quiet: json });
     const report = await interruptible(
-      "Interrupted, nothing was written",
+      "Interrupted, what was not complete was removed",
       (signal) =>
         asUsage(() =>
           convertPyTorch(input, args.text("output"), {

@@ -100,7 +100,7 @@ function drawModel(files: readonly ListedFile[], depth: number | undefined): str
   return [
     ...drawMetadata(files),
     ...totals.tensors > 0 ? [drawTree(files.flatMap((file) => file.tensors), depth)] : [],
-    ...dtypes.length > 1 ? [formatTable(dtypes, [1, 2])] : [],
+    ...totals.tensors > 0 ? [formatTable(dtypes, [1, 2])] : [],
     drawTotal(files, totals),
   ].join("\n\n");
 }

@@ -11,7 +11,7 @@
  * @module
  */
 import config from "../../deno.json" with { type: "json" };
-import { parseArguments, UsageError } from "./arguments.ts";
+import { parseArguments, unknownWord, UsageError } from "./arguments.ts";
 import { COMMANDS } from "./commands.ts";
 import { commandHelp, commandUsage, overview, overviewUsage, PROGRAM } from "./help.ts";
 import { styled } from "./terminal.ts";
@@ -37,7 +37,7 @@ async function run(name: string | undefined, rest: readonly string[]): Promise<v
   if (name === "--version") return console.log(`${PROGRAM} ${config.version}`);
   if (name === undefined) throw new UsageError("No command was given");
   const command = commandOf(name);
-  if (!command) throw new UsageError(`There is no command "${name}"`);
+  if (!command) throw unknownWord("command", `"${name}"`, Object.keys(COMMANDS).map((known) => `"${known}"`));
   const kinds = Object.entries(command.options).map(([option, { kind }]) => [option, kind] as const);
   const args = parseArguments(rest, Object.fromEntries(kinds));
   if (args.flag("help")) return console.log(commandHelp(name, command));

@@ -5,7 +5,7 @@ import { zshCompletions } from "../../src/cli/completions/zsh.ts";
 import { COMMANDS } from "../../src/cli/commands.ts";
 import { tempFolder } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
-import { runCli } from "./support.ts";
+import { runCli, whyNot } from "./support.ts";
 
 /** What a shell prints for a script. */
 async function shell(command: string, args: string[], env: Record<string, string> = {}): Promise<string> {
@@ -13,17 +13,6 @@ async function shell(command: string, args: string[], env: Record<string, string
   const decoder = new TextDecoder();
   assertEquals([code, decoder.decode(stderr)], [0, ""], command);
   return decoder.decode(stdout);
-}
-
-/** Why a shell cannot be tried; null if it can. */
-function whyNot(command: string): string | null {
-  try {
-    new Deno.Command(command, { args: ["--version"], stdout: "null" }).outputSync();
-    return null;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return `there is no ${command}`;
-    throw error;
-  }
 }
 
 /** What is typed, and what is offered for its last word. */

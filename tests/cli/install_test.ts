@@ -29,6 +29,6 @@ Deno.test("deno install makes one command of the package's export cli", async ()
   assertEquals(await run("--version"), `fastsafetensors ${version}\n`);
   assertEquals(
     await run("inspect", "x.safetensors"),
-    "x  F32  [2]  8 bytes\n\n1 tensor of 8 bytes in 1 file\n",
+    "x  F32  [2]  8 bytes\n\nF32  1 tensor  8 bytes\n\n1 tensor of 8 bytes in 1 file\n",
   );
 });

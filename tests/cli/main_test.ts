@@ -69,11 +69,13 @@ Deno.test("the command line answers wrong usage with the usage and status 2", as
   await writeFile(file, [{ name: "x", dtype: "F32", shape: [2] }]);
   const cases: [args: string[], message: string, usage: string][] = [
     [[], "No command was given", "<command>"],
-    [["lod"], 'There is no command "lod"', "<command>"],
+    [["lod"], 'There is no command "lod": did you mean "load"?', "<command>"],
+    [["remove"], 'There is no command "remove"\n', "<command>"],
     [["toString"], 'There is no command "toString"', "<command>"],
     [["load"], "No file, folder or index was named", "load"],
     [["verify"], "No file, folder or index was named", "verify"],
-    [["load", file, "--fast"], "There is no option --fast", "load"],
+    [["load", file, "--fast"], "There is no option --fast\n", "load"],
+    [["load", file, "--thread=2"], "There is no option --thread: did you mean --threads?", "load"],
     [["load", file, "--dtype", "F33"], 'There is no dtype "F33"', "load"],
     [["load", file, "--dtype", "I64"], 'Cannot cast to "I64"', "load"],
     [["load", file, "--threads", "0"], "--threads must be a whole number from 1 on", "load"],

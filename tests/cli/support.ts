@@ -62,3 +62,14 @@ export async function runOnTerminal(
   }).output();
   return new TextDecoder().decode(stdout).replaceAll("\x1b", "␛");
 }
+
+/** Why a program cannot be run here; null if it can. */
+export function whyNot(command: string): string | null {
+  try {
+    new Deno.Command(command, { args: ["--version"], stdout: "null", stderr: "null" }).outputSync();
+    return null;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return `there is no ${command}`;
+    throw error;
+  }
+}

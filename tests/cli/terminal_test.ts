@@ -1,22 +1,25 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { tempFolder } from "../support/models.ts";
-import { runOnTerminal } from "./support.ts";
+import { suite } from "../support/skip.ts";
+import { runOnTerminal, whyNot } from "./support.ts";
 
-Deno.test("the command line is in colour on a terminal, unless NO_COLOR is set", async () => {
-  assertMatch(await runOnTerminal({ NO_COLOR: "" }, "--help"), /^␛\[1mUsage:␛\[22m fastsafetensors /);
-  assertMatch(await runOnTerminal({ NO_COLOR: "" }, "load"), /^␛\[31merror:␛\[39m No file/);
-  for (const words of [["--help"], ["load"]]) {
-    assertEquals((await runOnTerminal({ NO_COLOR: "1" }, ...words)).includes("␛"), false);
-  }
-});
+suite("the command line on a terminal", "shells", whyNot("script"), () => {
+  Deno.test("the command line is in colour on a terminal, unless NO_COLOR is set", async () => {
+    assertMatch(await runOnTerminal({ NO_COLOR: "" }, "--help"), /^␛\[1mUsage:␛\[22m fastsafetensors /);
+    assertMatch(await runOnTerminal({ NO_COLOR: "" }, "load"), /^␛\[31merror:␛\[39m No file/);
+    for (const words of [["--help"], ["load"]]) {
+      assertEquals((await runOnTerminal({ NO_COLOR: "1" }, ...words)).includes("␛"), false);
+    }
+  });
 
-Deno.test("progress is drawn on a terminal and gone at the end", async () => {
-  await using folder = await tempFolder();
-  const env = { NO_COLOR: "1", TMPDIR: folder.path };
-  const got = await runOnTerminal(env, "demo", "--bytes", "600MB");
-  assertMatch(got, /\r␛\[KWriting [█░]{20,40} \d[\d.]* \w+ of 600 MB/);
-  assertMatch(got, /, \d+\.\d+ GB\/s, \d+ s left\r/);
-  assertMatch(got, /\r␛\[KLoaded \d+ tensors of 600 MB/);
-  const plain = await runOnTerminal({ ...env, TERM: "dumb" }, "demo", "--bytes", "30MB");
-  assertEquals(plain.includes("␛"), false);
+  Deno.test("progress is drawn on a terminal and gone at the end", async () => {
+    await using folder = await tempFolder();
+    const env = { NO_COLOR: "1", TMPDIR: folder.path };
+    const got = await runOnTerminal(env, "demo", "--bytes", "600MB");
+    assertMatch(got, /\r␛\[KWriting [█░]{20,40} \d[\d.]* \w+ of 600 MB/);
+    assertMatch(got, /, \d+\.\d+ GB\/s, \d+ s left\r/);
+    assertMatch(got, /\r␛\[KLoaded \d+ tensors of 600 MB/);
+    const plain = await runOnTerminal({ ...env, TERM: "dumb" }, "demo", "--bytes", "30MB");
+    assertEquals(plain.includes("␛"), false);
+  });
 });

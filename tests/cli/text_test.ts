@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { nameFilter } from "../../src/cli/inputs.ts";
 import {
+  closestWord,
   formatBytes,
   formatCount,
   formatDuration,
@@ -41,6 +42,15 @@ Deno.test("formatDuration() rounds up to seconds", () => {
 Deno.test("wrap() breaks between words, keeps paragraphs, and leaves a long word whole", () => {
   assertEquals(wrap("one two three\n\nfour", 8), "one two\nthree\n\nfour");
   assertEquals(wrap("a waytoolongword b", 5), "a\nwaytoolongword\nb");
+});
+
+Deno.test("closestWord() forgives two wrong letters, and not all of them", () => {
+  const known = ["load", "inspect", "verify", "demo"];
+  const words = ["lod", "laod", "inspectt", "verfy", "domo", "x", "dxxo", "remove", ""];
+  assertEquals(
+    words.map((word) => closestWord(word, known)),
+    ["load", "load", "inspect", "verify", "demo", undefined, "demo", undefined, undefined],
+  );
 });
 
 Deno.test("printable() shows what would steer a terminal", () => {
