@@ -21,7 +21,7 @@ export interface PrebuiltLibrary {
 /** `native/prebuilt/manifest.json`: platform (`linux-x86_64`) → library. */
 export type PrebuiltManifest = Readonly<Record<string, PrebuiltLibrary>>;
 
-/** The manifest and the libraries, each imported on its own: nobody fetches that of another platform. */
+/** The manifest and the libraries, each imported only when it is needed: a checkout has none of them. */
 const IMPORTS = {
   manifest: () => import("../native/prebuilt/manifest.json", { with: { type: "text" } }),
   "linux-x86_64": () => import("../native/prebuilt/linux-x86_64.txt", { with: { type: "text" } }),

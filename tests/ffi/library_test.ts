@@ -158,6 +158,26 @@ suite("Finding the library", "native", missing, () => {
     assertEquals(stderr, `fastsafetensors: Portable engine, slower than the native one: ${NO_COMPILER}\n`);
   });
 
+  Deno.test("a release needs no compiler where it is imported from a server either", async () => {
+    await using copy = await Package.create();
+    const send = async (request: Request) => {
+      const path = copy.at(new URL(request.url).pathname.slice(1));
+      const type = path.endsWith(".ts") ? "application/typescript" : "text/plain";
+      try {
+        return new Response(await Deno.readFile(path), { headers: { "content-type": type } });
+      } catch {
+        return new Response(null, { status: 404 });
+      }
+    };
+    await using server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, send);
+    const url = `http://127.0.0.1:${server.addr.port}/ffi/library.ts`;
+    await Deno.writeTextFile(copy.at("program.ts"), PROGRAM.replace("./ffi/library.ts", url));
+    const reload = { flags: ["--allow-all", "--no-check", "--reload"] };
+    assertEquals(await copy.find(reload), { native: false, reason: NO_COMPILER });
+    await copy.carry(BYTES);
+    assertEquals(await copy.find(reload), { native: true, path: `${copy.cache}/${NAME}` });
+  });
+
   Deno.test("FASTSAFETENSORS_LIB comes before what a release carries", async () => {
     await using copy = await Package.create();
     await copy.carry(BYTES);
