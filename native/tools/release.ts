@@ -1,9 +1,10 @@
 /**
  * `deno task build:release [--out FOLDER]`: the libraries that a release carries, for every platform.
  *
- * They are cross-compiled with Debian's compilers (`gcc`, `gcc-x86-64-linux-gnu`, `gcc-aarch64-linux-gnu` and the `libc6-dev-…-cross`
- * of the foreign one), need no newer glibc than 2.17, and are stripped. FOLDER, by default `native/prebuilt`, then has
- * the manifest and each library twice: as text, which the package imports, and as a file of its own to hand out.
+ * They are cross-compiled with Debian's compilers (`gcc` and `libc6-dev`, `gcc-aarch64-linux-gnu` and
+ * `libc6-dev-arm64-cross`), need no newer glibc than 2.17, and are stripped. FOLDER, by default `native/build/release`,
+ * then has the manifest and each library twice: as text, which the package imports from `native/prebuilt`, and as a file
+ * of its own to hand out.
  */
 import { compileShim, recipeHash, sha256 } from "../../ffi/build.ts";
 import { pack, type Platform, PLATFORMS, type PrebuiltLibrary } from "../../ffi/prebuilt.ts";
@@ -59,7 +60,7 @@ if (import.meta.main) {
     console.error("Usage: deno task build:release [--out FOLDER]");
     Deno.exit(2);
   }
-  const folder = out ?? new URL("../prebuilt", import.meta.url).pathname;
+  const folder = out ?? new URL("../build/release", import.meta.url).pathname;
   for (const [platform, { size, sha256 }] of Object.entries(await buildRelease(folder))) {
     console.log(`${platform}: ${size} bytes, SHA-256 ${sha256}, glibc ${NEWEST_GLIBC} or newer`);
   }
