@@ -1,7 +1,7 @@
 /**
  * What a command was given: files and options, checked.
  */
-import { parseArgs } from "@std/cli/parse-args";
+import { parseArgs } from "node:util";
 import { closestWord } from "./text.ts";
 
 /** The command was called in a way that it does not understand; its usage is printed with the message. */
@@ -15,33 +15,32 @@ export type OptionKinds = Readonly<Record<string, "flag" | "text" | "list">>;
 /** Options that have a letter too. */
 export const LETTERS: Readonly<Record<string, string>> = { help: "h", input: "i", output: "o" };
 
-/** Parsed arguments. Asking for an option that the command does not declare is a mistake of the command. */
+/** Parsed arguments. */
 export class Arguments {
   /** What is not an option, in the order given. */
   readonly inputs: readonly string[];
-  readonly #values: Readonly<Record<string, unknown>>;
+  /** Option → its values, in the order given; a flag has none. */
+  readonly #given: ReadonlyMap<string, readonly string[]>;
 
-  constructor(inputs: readonly string[], values: Readonly<Record<string, unknown>>) {
+  /** Use {@linkcode parseArguments}. */
+  constructor(inputs: readonly string[], given: ReadonlyMap<string, readonly string[]>) {
     this.inputs = inputs;
-    this.#values = values;
+    this.#given = given;
   }
 
   /** Whether the flag was given. */
   flag(name: string): boolean {
-    return this.#values[name] === true;
+    return this.#given.has(name);
   }
 
-  /** The option's value. */
+  /** The option's value; the last one if it was given several times. */
   text(name: string): string | undefined {
     return this.list(name).at(-1);
   }
 
   /** All values of an option, in the order given. */
   list(name: string): readonly string[] {
-    const value = this.#values[name] ?? [];
-    const values: unknown[] = Array.isArray(value) ? value : [value];
-    if (values.includes("")) throw new UsageError(`--${name} needs a value`);
-    return values.map(String);
+    return this.#given.get(name) ?? [];
   }
 
   /** The option's value as a whole number from 1 on. */
@@ -66,24 +65,47 @@ export class Arguments {
 }
 
 /**
- * Parses the arguments of a command. `--help` is an option of all commands.
+ * Parses the arguments of a command. `--help` is an option of all commands. A value that begins with a dash must be
+ * joined to its option: `--name=-x`.
  *
- * @throws {UsageError} if there is an option that is not among `kinds`
+ * @throws {UsageError} if there is an option that is not among `kinds`, or one without its value, or with one too many
  */
 export function parseArguments(args: readonly string[], kinds: OptionKinds): Arguments {
-  const named = (...wanted: string[]) => Object.keys(kinds).filter((name) => wanted.includes(kinds[name]!));
-  const { _: inputs, ...values } = parseArgs([...args], {
-    boolean: ["help", ...named("flag")],
-    string: ["_", ...named("text", "list")], // "_": a file named 007 stays "007"
-    collect: named("list"),
-    alias: Object.fromEntries(Object.entries(LETTERS).filter(([name]) => name === "help" || name in kinds)),
-    unknown(argument, key) {
-      if (key === undefined) return true; // not an option
-      const given = argument.split("=")[0]!;
-      throw unknownWord("option", given, ["help", ...Object.keys(kinds)].map((name) => `--${name}`));
-    },
+  const known: OptionKinds = { ...kinds, help: "flag" };
+  const { tokens } = parseArgs({
+    args: [...args],
+    strict: false, // what is wrong is told here, in better words
+    allowPositionals: true,
+    tokens: true,
+    options: Object.fromEntries(
+      Object.entries(known).map(([name, kind]) => {
+        const short = LETTERS[name];
+        return [name, {
+          type: kind === "flag" ? "boolean" : "string",
+          ...short === undefined ? {} : { short },
+        }];
+      }),
+    ),
   });
-  return new Arguments(inputs.map(String), values);
+  const inputs: string[] = [];
+  const given = new Map<string, string[]>();
+  for (const token of tokens) {
+    if (token.kind === "positional") inputs.push(token.value);
+    if (token.kind !== "option") continue;
+    const { name, rawName, value, inlineValue } = token;
+    if (!Object.hasOwn(known, name)) {
+      throw unknownWord("option", rawName, Object.keys(known).map((option) => `--${option}`));
+    }
+    const values = given.get(name) ?? [];
+    given.set(name, values);
+    if (known[name] === "flag") {
+      if (value !== undefined) throw new UsageError(`--${name} takes no value, got "${value}"`);
+    } else {
+      if (!value || !inlineValue && /^-./.test(value)) throw new UsageError(`--${name} needs a value`);
+      values.push(value);
+    }
+  }
+  return new Arguments(inputs, given);
 }
 
 /** The error of a word that is none of the known ones, with the one that was probably meant. */

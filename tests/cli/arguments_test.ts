@@ -21,11 +21,18 @@ Deno.test("parseArguments() collects lists and takes the last of a text", () => 
 Deno.test("parseArguments() refuses unknown options and missing values", () => {
   assertThrows(() => parseArguments(["--slow"], KINDS), UsageError, "There is no option --slow");
   assertThrows(() => parseArguments(["--slow=1"], KINDS), UsageError, "There is no option --slow");
-  assertThrows(
-    () => parseArguments(["a", "--dtype"], KINDS).text("dtype"),
-    UsageError,
-    "--dtype needs a value",
-  );
+  for (const args of [["a", "--dtype"], ["--dtype="], ["--dtype", "--fast"], ["--dtype", "-x", "a"]]) {
+    assertThrows(() => parseArguments(args, KINDS), UsageError, "--dtype needs a value");
+  }
+  assertThrows(() => parseArguments(["--fast=no"], KINDS), UsageError, '--fast takes no value, got "no"');
+  for (const name of ["--no-fast", "-x", "-o", "--toString", "--__proto__"]) {
+    assertThrows(() => parseArguments([name], KINDS), UsageError, `There is no option ${name}`);
+  }
+});
+
+Deno.test("parseArguments() takes joined values that begin with a dash, letters, and a dash alone", () => {
+  const args = parseArguments(["--dtype=-1", "-", "-ofile", "-o", "other"], { ...KINDS, output: "text" });
+  assertEquals([args.text("dtype"), args.inputs, args.list("output")], ["-1", ["-"], ["file", "other"]]);
 });
 
 Deno.test("Arguments.count() takes whole numbers from 1 on", () => {

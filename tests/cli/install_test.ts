@@ -7,15 +7,11 @@ Deno.test("deno install makes one command of the package's export cli", async ()
   await using folder = await tempFolder();
   const { exports, version } = JSON.parse(await Deno.readTextFile(`${ROOT}deno.json`));
   const options = { cwd: folder.path, env: { NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" } };
-  // Installing from a folder copies the configuration, in which links are relative: this one says where they lead to.
-  const config = `${folder.path}/config.json`;
-  const imports = { "@std/cli/parse-args": `${new URL("links/cli/parse_args.ts", `file://${ROOT}`)}` };
-  await Deno.writeTextFile(config, JSON.stringify({ imports, lock: false }));
   const install = await new Deno.Command(Deno.execPath(), {
     ...options,
     args: [
       ...["install", "--global", "-A", "--name", "fastsafetensors", "--root", folder.path],
-      ...["--config", config, `${ROOT}${exports["./cli"]}`],
+      ...["--no-config", `${ROOT}${exports["./cli"]}`],
     ],
   }).output();
   const decoder = new TextDecoder();

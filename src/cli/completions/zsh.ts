@@ -11,13 +11,9 @@ export function zshCompletions(commands: Commands): string {
     .map(([name, { summary }]) => `    ${quote(`${name}:${summary.replaceAll(":", "\\:")}`)}`);
   const cases = Object.entries(commands).map(([name, command]) => {
     const inputs = command.choices ? `*:argument:(${command.choices.join(" ")})` : "*:file:_files";
-    const specs = allOptions(command).flatMap(([option, details]) => specsOf(option, details));
-    return [
-      `    ${name})`,
-      "      _arguments \\",
-      ...[...specs, inputs].map((spec) => `        ${quote(spec)} \\`),
-    ]
-      .join("\n").slice(0, -2) + "\n      ;;";
+    const specs = [...allOptions(command).flatMap(([option, details]) => specsOf(option, details)), inputs];
+    const words = ["_arguments", ...specs.map((spec) => `  ${quote(spec)}`)];
+    return `    ${name})\n      ${words.join(" \\\n      ")}\n      ;;`;
   });
   return `#compdef ${PROGRAM}
 # zsh completion for ${PROGRAM}
@@ -45,7 +41,7 @@ else
 fi`;
 }
 
-/** What \`_arguments\` is told of an option, once for each way to write it. */
+/** What `_arguments` is told of an option, once for each way to write it. */
 function specsOf(name: string, option: Option): string[] {
   const { kind, help, value = "", choices } = option;
   const description = help.replaceAll(/[[\]:\\]/g, "\\$&");
