@@ -1,0 +1,36 @@
+import { assertEquals } from "@std/assert";
+import { anchors, page, PAGES, ROOT } from "./pages.ts";
+
+/** What is wrong with a link on a page; nothing where it leads somewhere. */
+function flaw(from: string, link: string): string | null {
+  if (/^https?:/.test(link)) return null;
+  const [path, anchor] = link.split("#") as [string, string?];
+  const target = path === "" ? from : new URL(path, `file:///${from}`).pathname.slice(1);
+  try {
+    Deno.statSync(ROOT + target);
+  } catch {
+    return `${from}: there is no "${target}"`;
+  }
+  if (anchor === undefined) return null;
+  return anchors(page(target)).includes(anchor) ? null : `${from}: "${target}" has no heading "#${anchor}"`;
+}
+
+Deno.test("every link in the documentation leads to a file or a heading that is there", () => {
+  const flaws = PAGES.flatMap(({ path, prose }) =>
+    [...prose.matchAll(/\]\(([^)\s]+)\)/g)].map(([, link]) => flaw(path, link!))
+  );
+  assertEquals(flaws.filter((each) => each !== null), []);
+});
+
+Deno.test("every picture in the documentation has a text in its place", () => {
+  for (const { path, prose } of PAGES) assertEquals(prose.match(/!\[\]|<img(?![^>]*alt=)/), null, path);
+});
+
+Deno.test("every page in docs/ and every example is linked from the README", () => {
+  const { text } = page("README.md");
+  const names = [
+    ...PAGES.map(({ path }) => path).filter((path) => path.startsWith("docs/")),
+    ...[...Deno.readDirSync(`${ROOT}examples`)].map(({ name }) => `examples/${name}`),
+  ];
+  assertEquals(names.filter((name) => !text.includes(`(${name}`)), []);
+});
