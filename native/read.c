@@ -12,8 +12,8 @@
 /* Through the page cache, small pieces that stay in the second-level cache are the quickest to pick up again. */
 #define CACHED_PIECE ((uint64_t)256 << 10)
 
-/* Where a device picks them up, each piece costs calls and a turn of its stream: larger ones, if less at home there. */
-#define DEVICE_PIECE ((uint64_t)1 << 20)
+/* Where a device picks them up, each piece costs calls and a turn of its stream: a huge page each pays for those. */
+#define DEVICE_PIECE ((uint64_t)2 << 20)
 
 /* Below this a direct read costs more than it saves. */
 #define DIRECT_MINIMUM ((uint64_t)64 << 10)

@@ -3,6 +3,8 @@
  */
 import { type Catalog, type CatalogTensor, pathOf } from "./catalog.ts";
 import type { Device } from "./device/device.ts";
+import type { DeviceOption, TensorOn } from "./device/select.ts";
+import { DeviceMoves } from "./device_moves.ts";
 import { SafeTensorsError } from "./errors.ts";
 import { castSupported } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
@@ -33,6 +35,14 @@ export interface TensorSummary {
   readonly path: string;
 }
 
+/** Options of {@linkcode SafeTensorsModel.getTensor}, for the device `D`. */
+export interface GetTensorOptions<D extends DeviceOption | undefined = undefined> {
+  /** Casts the tensor. Default: the dtype that the model was opened with. */
+  dtype?: DType;
+  /** Brings the tensor to this device once it has landed. Default: it stays where the model was opened to. */
+  device?: D;
+}
+
 /** What iterating a lazy model holds in memory at most, in bytes. */
 const LAZY_ITERATION_BYTES = 256 * 2 ** 20;
 
@@ -51,6 +61,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   readonly #wanted: ReadonlyMap<string, LoadRequest>;
   readonly #lazy: LazyLoads<T>;
   readonly #slices: FileSlices<T>;
+  readonly #moves: DeviceMoves;
   readonly #ranks: RankTensors<T> | null;
   /** The load of all wanted tensors that this process reads; a lazy model has none. */
   #load: Load<T> | undefined;
@@ -61,6 +72,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     this.#session = new Session(catalog, device, options, notes);
     this.#lazy = new LazyLoads(this.#session);
     this.#slices = new FileSlices(this.#session);
+    this.#moves = new DeviceMoves(options);
     this.#ranks = catalog.group ? this.#shared(options.lazy) : null;
   }
 
@@ -98,18 +110,32 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   }
 
   /**
-   * A tensor, as soon as its own bytes have landed; with a `shardPlan` this rank's part of it.
+   * A tensor, as soon as its own bytes have landed; with a `shardPlan` this rank's part of it. With a `device` that is
+   * another than the model's it is a copy there.
    *
-   * @param options.dtype casts it; default is the dtype that the model was opened with
    * @throws {SafeTensorsError} "TensorNotFound"; "UnsupportedCast"
    * @throws {ReadError} if its file does not have the bytes that the header promised
+   * @throws {TypeError} if `device` names no device
+   * @throws {DeviceError} if this machine does not have the device, or it fails
+   * @throws {OutOfMemoryError} if the device has no memory for the copy
    * @throws {GroupError} if a rank fails, with its own error as the `cause` there
    * @throws {UseAfterCloseError} after {@linkcode close}
    */
-  async getTensor(name: string, options: { dtype?: DType } = {}): Promise<T> {
+  async getTensor<D extends DeviceOption | undefined = undefined>(
+    name: string,
+    options: GetTensorOptions<D> = {},
+  ): Promise<D extends DeviceOption ? TensorOn<D> : T> {
+    type Result = D extends DeviceOption ? TensorOn<D> : T;
     this.#session.checkOpen(`get tensor "${name}"`);
+    const { device, dtype } = options;
+    if (device === undefined) return await this.#getTensor(name, dtype) as Result;
+    const move = await this.#moves.to(device); // before anything is read for it
+    return await move(await this.#getTensor(name, dtype)) as Result;
+  }
+
+  /** A tensor on the model's own device. */
+  async #getTensor(name: string, dtype: DType | undefined): Promise<T> {
     const tensor = this.#find(name);
-    const { dtype } = options;
     const { device } = this.#session.context;
     if (dtype && !castSupported(tensor.dtype, dtype, device.castsSubByte)) {
       throw unsupportedCast(tensor, dtype);

@@ -1,0 +1,68 @@
+/**
+ * Bringing tensors from the device of their model to another one.
+ */
+import type { Device } from "./device/device.ts";
+import { isCudaName } from "./device/cuda_name.ts";
+import { checkDevice, type DeviceOption, selectDevice } from "./device/select.ts";
+import { selectEngine } from "./lanes/select.ts";
+import type { CheckedOptions } from "./options.ts";
+import { CudaTensor } from "./tensor/cuda_tensor.ts";
+import { HostTensor } from "./tensor/host_tensor.ts";
+import type { Tensor } from "./tensor/tensor.ts";
+import { WebGpuTensor } from "./tensor/webgpu_tensor.ts";
+
+/** A tensor on its way, and what it is then. */
+type Move = (tensor: Tensor) => Promise<Tensor>;
+
+/** Finds devices, each once, and brings tensors there. */
+export class DeviceMoves {
+  readonly #options: CheckedOptions;
+  readonly #devices = new Map<DeviceOption, Promise<Device<Tensor>>>();
+
+  /** @param options of the model: those of its device count for the others too */
+  constructor(options: CheckedOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * The way to a device; what it gives is a handle of its own, and the tensor that it is given is used up. From one GPU
+   * to another it goes by CUDA itself, else by way of host memory.
+   *
+   * @throws {TypeError} if `device` names no device
+   * @throws {DeviceError} if this machine does not have it
+   */
+  async to(device: DeviceOption): Promise<Move> {
+    const target = await this.#find(checkDevice(device));
+    return async (tensor) => {
+      if (tensor instanceof WebGpuTensor && this.#isOn(tensor, device)) return tensor;
+      try {
+        if (tensor instanceof CudaTensor && isCudaName(device)) return await tensor.to({ device });
+        return await target.fromHost(await toHost(tensor));
+      } finally {
+        // On the CPU there is nothing to be given up.
+        tensor[Symbol.dispose]?.();
+      }
+    };
+  }
+
+  #isOn(tensor: WebGpuTensor, device: DeviceOption): boolean {
+    return tensor.device === device || device === "webgpu" && this.#options.device === "webgpu";
+  }
+
+  #find(device: DeviceOption): Promise<Device<Tensor>> {
+    const known = this.#devices.get(device);
+    if (known) return known;
+    const found = selectEngine().then((engine) => selectDevice(device, engine, this.#options));
+    this.#devices.set(device, found as Promise<Device<Tensor>>);
+    found.catch(() => this.#devices.delete(device)); // another try may find it
+    return found as Promise<Device<Tensor>>;
+  }
+}
+
+function toHost(tensor: Tensor): HostTensor | Promise<HostTensor> {
+  if (tensor instanceof HostTensor) return tensor;
+  if (tensor instanceof CudaTensor || tensor instanceof WebGpuTensor) return tensor.copyToHost();
+  throw new TypeError(
+    `Cannot bring tensor "${tensor.name}" to another device: its own is not one of this package`,
+  );
+}

@@ -1,0 +1,33 @@
+/**
+ * Tensors that model.getTensor() brings to WebGPU, and from there.
+ */
+import { assertEquals } from "@std/assert";
+import { fastsafeOpen, type HostTensor, type WebGpuTensor } from "../../mod.ts";
+import { assertTensor, writeFile } from "../support/models.ts";
+import { assertOnGpu, webgpuSuite } from "./support.ts";
+
+webgpuSuite("model.getTensor() to a device on WebGPU", (test) => {
+  test("getTensor() brings a tensor from the CPU to WebGPU, and from there to the CPU", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const [x] = await writeFile(path, [{ name: "x", dtype: "I16", shape: [3, 5] }]);
+    for (const lazy of [false, true]) {
+      await using host = await fastsafeOpen(path, { lazy });
+      const there: WebGpuTensor = await host.getTensor("x", { device: "webgpu" });
+      await assertOnGpu(there, x!);
+      await using model = await fastsafeOpen(path, { device: "webgpu", lazy });
+      const here: HostTensor = await model.getTensor("x", { device: "cpu" });
+      assertTensor(here, x!);
+    }
+  });
+
+  test("getTensor() copies nothing where the tensor is on the device already", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, [{ name: "x", dtype: "F32", shape: [3] }]);
+    await using model = await fastsafeOpen(path, { device: "webgpu" });
+    using x = await model.getTensor("x");
+    for (const device of ["webgpu", x.device] as const) {
+      using same = await model.getTensor("x", { device });
+      assertEquals([same.buffer, same.byteOffset], [x.buffer, x.byteOffset]);
+    }
+  });
+});
