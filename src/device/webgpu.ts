@@ -81,8 +81,10 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
     });
     await turn.pause();
     const memories = await this.#allocate(plan.allocations);
+    await turn.pause();
     const readiness = new Readiness(plan);
     const retirement = new Retirement(plan);
+    await turn.pause();
     const held = new Set(memories);
     const drop = (memory: GpuMemory) => {
       if (held.delete(memory)) memory.drop();

@@ -93,7 +93,7 @@ async function run(
   }
   said.order = order;
   said.streamed = await summaries(streamed);
-  if (device !== "cpu") said.left = await leftOnStandIn();
+  if (device === "cuda") said.left = await leftOnStandIn();
   // Not on standard output: Open MPI mixes up the long lines of several ranks.
   await Deno.writeTextFile(`${folder}/said.${rank}`, JSON.stringify(said));
   console.log(JSON.stringify({ rank }));

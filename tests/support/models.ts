@@ -112,6 +112,14 @@ export async function writeFile(
   return tensors;
 }
 
+/** Writes a file with one tensor, "x" of U8, all of it a hole: zeros that take no room. */
+export async function writeHole(path: string, byteLength: number): Promise<void> {
+  const header = JSON.stringify({ x: { dtype: "U8", shape: [byteLength], data_offsets: [0, byteLength] } });
+  await Deno.writeFile(path, new Uint8Array(new BigUint64Array([BigInt(header.length)]).buffer));
+  await Deno.writeTextFile(path, header, { append: true });
+  await Deno.truncate(path, 8 + header.length + byteLength);
+}
+
 /** A sharded model in a folder. */
 export interface ShardedModel {
   readonly indexPath: string;

@@ -11,7 +11,14 @@ import {
   ReadError,
   UseAfterCloseError,
 } from "../../mod.ts";
-import { assertTensor, noise, type TensorSpec, writeFile, type Written } from "../support/models.ts";
+import {
+  assertTensor,
+  noise,
+  type TensorSpec,
+  writeFile,
+  writeHole,
+  type Written,
+} from "../support/models.ts";
 import { assertOnGpu, toHost, WatchedDevice, webgpuSuite } from "./support.ts";
 
 /** Makes a load take many chunks. */
@@ -247,14 +254,9 @@ webgpuSuite("Loads to WebGPU", (test) => {
     using watched = await WatchedDevice.create({ limits: { maxBufferSize: 2 ** 40 } });
     using real = await WatchedDevice.create();
     const { maxBufferSize } = real.device.limits;
-    // A file with a hole: nothing of it is ever read.
     const huge = `${folder}/huge.safetensors`;
-    const header = JSON.stringify({ x: { dtype: "U8", shape: [2 ** 36], data_offsets: [0, 2 ** 36] } })
-      .padEnd(96);
     assert(maxBufferSize < 2 ** 36);
-    await Deno.writeFile(huge, new Uint8Array(new BigUint64Array([96n]).buffer));
-    await Deno.writeTextFile(huge, header, { append: true });
-    await Deno.truncate(huge, 104 + 2 ** 36);
+    await writeHole(huge, 2 ** 36);
     const error = await assertRejects(() => fastsafeOpen(huge, { device: watched.device }), DeviceError);
     assertEquals([error.library, error.codeName], ["webgpu", "GPUValidationError"]);
     assert(error.message.startsWith("Cannot load: ") && error.message.includes("buffer size"), error.message);

@@ -12,7 +12,7 @@ import {
   saveFile,
 } from "../../mod.ts";
 import { selectEngine } from "../../src/lanes/select.ts";
-import { noise, type TensorSpec, writeFile, writeShards } from "../support/models.ts";
+import { noise, type TensorSpec, writeFile, writeHole, writeShards } from "../support/models.ts";
 import { advisedBytes } from "../support/process.ts";
 import { assertOnGpu, toHost, WatchedDevice, webgpuSuite } from "./support.ts";
 
@@ -282,14 +282,6 @@ webgpuSuite("fastsafeOpen() to WebGPU", (test) => {
     for (const { name, bytes } of tensors) assertEquals((await copy.getTensor(name)).bytes, bytes, name);
   });
 });
-
-/** Writes a file with one tensor, all of it a hole. */
-async function writeHole(path: string, byteLength: number): Promise<void> {
-  const header = JSON.stringify({ x: { dtype: "U8", shape: [byteLength], data_offsets: [0, byteLength] } });
-  await Deno.writeFile(path, new Uint8Array(new BigUint64Array([BigInt(header.length)]).buffer));
-  await Deno.writeTextFile(path, header, { append: true });
-  await Deno.truncate(path, 8 + header.length + byteLength);
-}
 
 /** Bytes of a buffer, by a way of the test's own. */
 async function readBuffer(

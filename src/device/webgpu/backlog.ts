@@ -5,7 +5,7 @@
  * often the longer it takes: a queue that keeps up is let run, one that lags is never far behind, and neither it nor
  * the memory that `writeBuffer` copies through grows with the load.
  */
-import { PIECE } from "./pieces.ts";
+import { PIECE, turn } from "./pieces.ts";
 
 /** Bytes that are handed over before the queue is waited for, at most. */
 const MOST = 16 * PIECE;
@@ -24,10 +24,11 @@ export class Backlog {
     this.#queue = queue;
   }
 
-  /** Counts what was handed over. */
-  add(bytes: number): void {
+  /** Counts what was handed over, and waits for the queue if that has become too much. */
+  async add(bytes: number): Promise<void> {
     this.#bytes += bytes;
     if (this.#bytes < this.#limit) return;
+    await turn(); // not in the same one as the call that handed over
     const held = this.#wait();
     this.#limit = held > LONGEST ? Math.max(PIECE, this.#limit / 2) : Math.min(MOST, this.#limit * 2);
   }

@@ -140,7 +140,7 @@ export async function writeTensor(gpu: Gpu, tensor: HostTensor, usage: number): 
         }
         queue.submit([]); // or the device would gather copies of all pieces
       });
-      backlog.add(length);
+      await backlog.add(length);
     }
     return [memory, init];
   } catch (error) {

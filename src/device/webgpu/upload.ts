@@ -175,7 +175,7 @@ class Uploader implements AsyncDisposable {
       }
       queue.submit([]); // frees what writeBuffer copied through, where one for all would be as large as the model
     });
-    this.#backlog.add(total);
+    await this.#backlog.add(total);
   }
 
   async #cast(casts: readonly ChunkCast[], signal: AbortSignal): Promise<void> {
@@ -184,7 +184,7 @@ class Uploader implements AsyncDisposable {
     let bytes = 0;
     const submit = async () => {
       await gpu.attempt("load", 0, () => this.#dispatcher!.run(batch));
-      this.#backlog.add(bytes);
+      await this.#backlog.add(bytes);
       batch = [];
       bytes = 0;
       await turn();
