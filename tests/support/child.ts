@@ -27,6 +27,11 @@ export interface ChildOptions {
   readonly cwd?: string;
 }
 
+/** Programs count for `deno task coverage` too. */
+const COVERAGE = Object.fromEntries(
+  Object.entries({ DENO_COVERAGE_DIR: Deno.env.get("DENO_COVERAGE_DIR") }).filter(([, folder]) => folder),
+) as Record<string, string>;
+
 /** Takes the capabilities that let root read everything from a program; part of Debian's essential util-linux. */
 const SETPRIV = "/usr/bin/setpriv";
 const WITHOUT = "-dac_override,-dac_read_search";
@@ -54,7 +59,7 @@ export async function runChild(name: string, options: ChildOptions): Promise<Chi
   }
   const { code, stdout, stderr } = await new Deno.Command(command[0]!, {
     args: command.slice(1),
-    env: { NO_COLOR: "1", ...options.env },
+    env: { NO_COLOR: "1", ...COVERAGE, ...options.env },
     clearEnv: true,
     stdin: "null",
     ...options.cwd !== undefined && { cwd: options.cwd },

@@ -1,0 +1,89 @@
+/**
+ * Which lines ran: what `deno coverage` and gcov tell, added up.
+ */
+
+/** File → line → how often it ran. */
+export type Lines = Map<string, Map<number, number>>;
+
+/** Files that belong together, as a whole. */
+export interface Share {
+  /** Lines that can run. */
+  readonly lines: number;
+  /** Lines that ran. */
+  readonly ran: number;
+  /** The latter of the former; 100 where there are none. */
+  readonly percent: number;
+}
+
+/** Counts a line once more. */
+export function add(lines: Lines, file: string, line: number, count: number): void {
+  let counts = lines.get(file);
+  if (!counts) lines.set(file, counts = new Map());
+  counts.set(line, (counts.get(line) ?? 0) + count);
+}
+
+/**
+ * Reads the LCOV text that `deno coverage --lcov` prints.
+ *
+ * @param root the repository's folder, with its slash: other files are left out
+ */
+export function addLcov(lines: Lines, text: string, root: string): void {
+  let file: string | null = null;
+  for (const line of text.split("\n")) {
+    if (line.startsWith("SF:")) {
+      const path = line.slice(3);
+      file = path.startsWith(root) ? path.slice(root.length) : null;
+    } else if (line.startsWith("DA:") && file !== null) {
+      const [number, count] = line.slice(3).split(",").map(Number);
+      add(lines, file, number!, count!);
+    }
+  }
+}
+
+/** What `gcov --json-format` tells, in so far as it counts. */
+interface GcovReport {
+  readonly files: readonly {
+    readonly file: string;
+    readonly lines: readonly { readonly line_number: number; readonly count: number }[];
+  }[];
+}
+
+/**
+ * Reads what `gcov --json-format --stdout` prints: a document a line.
+ *
+ * @param sources names below native/: a build has them in a folder of its own, other files are left out
+ */
+export function addGcov(lines: Lines, text: string, sources: ReadonlySet<string>): void {
+  for (const document of text.split("\n").filter((line) => line.startsWith("{"))) {
+    for (const { file, lines: counted } of (JSON.parse(document) as GcovReport).files) {
+      const name = file.replace(/^.*\/(?=kernels\/)/, "").replace(/^(?!kernels\/).*\//, "");
+      if (!sources.has(name)) continue;
+      for (const { line_number, count } of counted) add(lines, `native/${name}`, line_number, count);
+    }
+  }
+}
+
+/** How much of the files below a folder ran. */
+export function share(lines: Lines, folder: string): Share {
+  const counts = [...lines].filter(([file]) => file.startsWith(`${folder}/`)).flatMap((
+    [, of],
+  ) => [...of.values()]);
+  const ran = counts.filter((count) => count > 0).length;
+  return { lines: counts.length, ran, percent: counts.length === 0 ? 100 : 100 * ran / counts.length };
+}
+
+/** The lines of a file that did not run: "3, 7–9". */
+export function gaps(counts: ReadonlyMap<number, number>): string {
+  const numbers = [...counts.keys()].sort((a, b) => a - b);
+  const ranges: [from: number, to: number][] = [];
+  let open = false;
+  for (const number of numbers) {
+    if (counts.get(number)! > 0) open = false;
+    else if (open) ranges.at(-1)![1] = number;
+    else {
+      ranges.push([number, number]);
+      open = true;
+    }
+  }
+  return ranges.map(([from, to]) => from === to ? `${from}` : `${from}–${to}`).join(", ");
+}

@@ -1,0 +1,51 @@
+import { assertEquals } from "@std/assert";
+import { addGcov, addLcov, gaps, type Lines, share } from "./lines.ts";
+
+Deno.test("addLcov() adds up what several runs of a file have counted, and leaves other files out", () => {
+  const lines: Lines = new Map();
+  const record = (path: string, ...counts: string[]) =>
+    ["TN:", `SF:${path}`, "FN:1,f", ...counts.map((count) => `DA:${count}`), "LH:9", "end_of_record", ""]
+      .join("\n");
+  addLcov(lines, record("/r/src/a.ts", "1,2", "2,0", "9,0"), "/r/");
+  addLcov(lines, record("/r/src/a.ts", "1,0", "2,5") + record("/elsewhere/b.ts", "1,1"), "/r/");
+  assertEquals(lines, new Map([["src/a.ts", new Map([[1, 2], [2, 5], [9, 0]])]]));
+});
+
+Deno.test("addGcov() knows the sources of native/ wherever they were built", () => {
+  const lines: Lines = new Map();
+  const document = (...files: [string, [line: number, count: number][]][]) =>
+    JSON.stringify({
+      format_version: "1",
+      files: files.map(([file, counts]) => ({
+        file,
+        lines: counts.map(([line_number, count]) => ({ line_number, count, branches: [] })),
+      })),
+    });
+  const printed = [
+    document(["lane.c", [[7, 0], [8, 3]]], ["kernels/convert.h", [[1, 1]]], ["/usr/include/stdio.h", [[
+      1,
+      1,
+    ]]]),
+    document(["/r/native/lane.c", [[7, 1]]], ["/r/native/kernels/convert.h", [[1, 4]]], ["core.c", [[1, 1]]]),
+    "",
+  ].join("\n");
+  addGcov(lines, printed, new Set(["lane.c", "kernels/convert.h"]));
+  assertEquals(
+    lines,
+    new Map([
+      ["native/lane.c", new Map([[7, 1], [8, 3]])],
+      ["native/kernels/convert.h", new Map([[1, 5]])],
+    ]),
+  );
+});
+
+Deno.test("share() and gaps() tell how much ran, and what did not", () => {
+  const lines: Lines = new Map([
+    ["src/a.ts", new Map([[1, 1], [2, 0], [3, 0], [7, 4], [8, 0], [12, 0], [13, 1], [20, 0]])],
+    ["src/b.ts", new Map([[1, 1], [2, 1]])],
+    ["srcs/c.ts", new Map([[1, 0]])],
+  ]);
+  assertEquals(share(lines, "src"), { lines: 10, ran: 5, percent: 50 });
+  assertEquals(share(lines, "ffi"), { lines: 0, ran: 0, percent: 100 });
+  assertEquals(gaps(lines.get("src/a.ts")!), "2–3, 8–12, 20");
+});
