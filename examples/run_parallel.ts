@@ -33,8 +33,8 @@ try {
   const sharded = await buffer.getSharded(names.at(-1)!, 1); // columns, scattered
   for (let turn = 0; turn < size; turn++) {
     if (turn === rank) {
-      console.log(`RANK ${rank}: ${describe(tensor)}`);
-      console.log(`RANK ${rank}: ${describe(sharded)}, this rank's columns`);
+      console.log(`RANK ${rank}: tensor_${describe(tensor)}`);
+      console.log(`RANK ${rank}: tensor_${describe(sharded, "_sharded")}`);
     }
     await group.barrier();
   }
@@ -42,8 +42,8 @@ try {
   if (made && rank === 0) await Deno.remove(made.folder, { recursive: true });
 }
 
-function describe({ name, dtype, shape, data }: HostTensor): string {
-  return `${name}=${dtype} [${shape}]: ${[...data.subarray(0, 8)].join(", ")}, …`;
+function describe({ name, dtype, shape, data }: HostTensor, how = ""): string {
+  return `${name}${how}=${dtype} [${shape}]: ${[...data.subarray(0, 8)].join(", ")}, …`;
 }
 
 /** Two files with one tensor each, made by rank 0, which tells the others where they are. */

@@ -159,7 +159,9 @@ typedef struct fst_mpi_block {
   int peer; /* or root */
   char *address;
   uint64_t bytes;
-  int device; /* -1: host */
+  int device;           /* -1: host */
+  int relays;           /* SEND: passes on, piece by piece, what the block before this one receives */
+  uint64_t piece_bytes; /* at most; 0: those of the call */
 } fst_mpi_block;
 
 int fst_mpi_move(fst_mpi_group *group, fst_group_call *call, int peer, const fst_mpi_block *blocks, size_t count,

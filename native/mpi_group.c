@@ -6,6 +6,8 @@
 
 #include "mpi.h"
 
+enum { RELAYED_BYTES = 1 << 20 }; /* of a broadcast, passed on at once */
+
 /* ---- Making a group ---- */
 
 /* What the ranks of a new group tell each other: from the first one's numbers all know the group's id. */
@@ -137,14 +139,14 @@ static int scatter_blocks(const fst_mpi_group *group, const fst_group_call *call
   *blocks = calloc(is_root ? (size_t)group->size : 1, sizeof **blocks);
   if (!*blocks) return -1;
   if (!is_root) {
-    **blocks = (fst_mpi_block){FST_MPI_RECEIVE, root, receive.address, call->receive_bytes, receive.device};
+    **blocks = (fst_mpi_block){FST_MPI_RECEIVE, root, receive.address, call->receive_bytes, receive.device, 0, 0};
     return call->receive_bytes > 0 ? 1 : 0;
   }
   int count = 0;
   uint64_t offset = 0;
   for (int rank = 0; rank < group->size; offset += lengths[rank++]) {
     if (rank == root || lengths[rank] == 0) continue;
-    (*blocks)[count++] = (fst_mpi_block){FST_MPI_SEND, rank, send.address + offset, lengths[rank], send.device};
+    (*blocks)[count++] = (fst_mpi_block){FST_MPI_SEND, rank, send.address + offset, lengths[rank], send.device, 0, 0};
   }
   return count;
 }
@@ -171,20 +173,44 @@ static int spread(fst_mpi_group *group, fst_group_call *call, char *receive, con
   uint64_t offset = 0;
   for (int rank = 0; rank < group->size; offset += lengths[rank++]) {
     if (lengths[rank] == 0) continue;
-    blocks[count++] = (fst_mpi_block){FST_MPI_BROADCAST, rank, receive + offset, lengths[rank], -1};
+    blocks[count++] = (fst_mpi_block){FST_MPI_BROADCAST, rank, receive + offset, lengths[rank], -1, 0, 0};
   }
   fst_mpi_move(group, call, -1, blocks, count, 0);
   free(blocks);
   return call->status;
 }
 
+/*
+ * From the root each rank passes the bytes on to the next, in pieces small enough to be in the processor's cache still.
+ * A rank sends and receives every byte once, however many ranks there are. MPI_Bcast does no better, and nobody could
+ * end its waiting for a rank that has failed; MPI_Ibcast is half as fast in the libraries tried. What goes through
+ * staging memory is left to that: there is one set of slots, not one for each direction.
+ */
+static int broadcast(fst_mpi_group *group, fst_group_call *call, memory block, int staged) {
+  const int root = call->own.root, size = group->size, place = (group->rank - root + size) % size;
+  if (staged && block.device >= 0) {
+    const fst_mpi_block whole = {FST_MPI_BROADCAST, root, block.address, call->receive_bytes, block.device, 0, 0};
+    return fst_mpi_move(group, call, -1, &whole, 1, staged);
+  }
+  fst_mpi_block blocks[2];
+  size_t count = 0;
+  for (int sends = 0; sends <= 1; sends++) {
+    if (sends ? place == size - 1 : place == 0) continue;
+    blocks[count] = (fst_mpi_block){sends ? FST_MPI_SEND : FST_MPI_RECEIVE,
+                                    (group->rank + (sends ? 1 : size - 1)) % size,
+                                    block.address,
+                                    call->receive_bytes,
+                                    block.device,
+                                    count == 1,
+                                    RELAYED_BYTES};
+    count++;
+  }
+  return fst_mpi_move(group, call, -1, blocks, count, staged);
+}
+
 static int move(fst_mpi_group *group, fst_group_call *call, memory send, memory receive, const uint64_t *lengths,
                 int staged) {
-  const int root = call->own.root;
-  if (call->own.kind == FST_GROUP_BROADCAST) {
-    const fst_mpi_block block = {FST_MPI_BROADCAST, root, receive.address, call->receive_bytes, receive.device};
-    return fst_mpi_move(group, call, -1, &block, 1, staged);
-  }
+  if (call->own.kind == FST_GROUP_BROADCAST) return broadcast(group, call, receive, staged);
   if (call->own.kind == FST_GROUP_SCATTER) return scatter(group, call, send, receive, lengths, staged);
   if (call->own.kind == FST_GROUP_SPREAD) return spread(group, call, receive.address, lengths);
   return call->status;
@@ -193,7 +219,7 @@ static int move(fst_mpi_group *group, fst_group_call *call, memory send, memory 
 static int between_two(fst_mpi_group *group, fst_group_call *call, int peer, memory block, uint32_t flags) {
   const int sends = call->own.kind == FST_GROUP_SEND;
   const fst_mpi_block moved = {sends ? FST_MPI_SEND : FST_MPI_RECEIVE, peer, block.address,
-                               sends ? call->send_bytes : call->receive_bytes, block.device};
+                               sends ? call->send_bytes : call->receive_bytes, block.device, 0, 0};
   if (fst_mpi_pair(group, call, peer) != FST_GROUP_DONE || flags & FST_GROUP_COMPARE) return call->status;
   return fst_mpi_move(group, call, peer, &moved, 1, flags & FST_GROUP_STAGED);
 }

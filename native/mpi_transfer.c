@@ -26,12 +26,17 @@ struct fst_mpi_staging {
 typedef struct transfer {
   const fst_mpi_block *block;
   const fst_mpi_group *group;
+  const struct transfer *source; /* what it passes on; NULL: what is here already */
   fst_mpi_staging *staging; /* NULL: the library takes the memory as it is */
   uint64_t piece_bytes, pieces;
   uint64_t moving, moved;   /* pieces given to MPI, and back from it */
   uint64_t copying, copied; /* pieces on their way between slot and device, and there */
   fst_mpi_handle requests[WINDOW];
 } transfer;
+
+static uint64_t least(uint64_t a, uint64_t b) {
+  return a < b ? a : b;
+}
 
 static int cuda_trouble(fst_group_call *call, const char *function, int code) {
   const fst_cudart *cuda = fst_cudart_get();
@@ -154,10 +159,6 @@ static int test_copying(transfer *transfer, fst_group_call *call) {
   return FST_MPI_MOVED;
 }
 
-static uint64_t least(uint64_t a, uint64_t b) {
-  return a < b ? a : b;
-}
-
 /* Locked. */
 static int advance(transfer *transfer, fst_group_call *call) {
   const int staged = transfer->staging != NULL, give = gives(transfer);
@@ -165,6 +166,7 @@ static int advance(transfer *transfer, fst_group_call *call) {
   /* A slot is free again when the later of its two steps is done with it. */
   uint64_t limit = least(transfer->moved + WINDOW, staged && give ? transfer->copied : transfer->pieces);
   if (staged && !give) limit = least(limit, transfer->copied + WINDOW);
+  if (transfer->source) limit = least(limit, transfer->source->moved);
   while (transfer->moving < limit && transfer->moving < transfer->pieces) {
     outcome = start_moving(transfer, call);
     if (outcome == FST_MPI_FAILURE) return outcome;
@@ -218,7 +220,9 @@ static int step(void *state, fst_group_call *call) {
 static int prepare(fst_mpi_group *group, fst_group_call *call, transfer *transfer, const fst_mpi_block *block,
                    int staged) {
   *transfer = (struct transfer){.block = block, .group = group, .piece_bytes = call->piece_bytes};
-  transfer->pieces = (block->bytes + call->piece_bytes - 1) / call->piece_bytes;
+  if (block->piece_bytes > 0) transfer->piece_bytes = least(transfer->piece_bytes, block->piece_bytes);
+  if (block->relays) transfer->source = transfer - 1;
+  transfer->pieces = (block->bytes + transfer->piece_bytes - 1) / transfer->piece_bytes;
   if (block->device < 0 || block->bytes == 0) return 0;
   const fst_cudart *cuda = fst_cudart_get();
   int code = cuda ? cuda->cudaSetDevice(block->device) : -1;
@@ -241,7 +245,7 @@ int fst_mpi_move(fst_mpi_group *group, fst_group_call *call, int peer, const fst
     ready = prepare(group, call, &work.transfers[i], &blocks[i], staged) == 0;
   }
   if (ready) fst_mpi_wait(group, call, peer, FST_MPI_MOVING, step, &work);
-  const int one_peer = count == 1 && blocks->peer != group->rank;
+  const int one_peer = count == 1 && blocks->peer != group->rank && call->own.kind != FST_GROUP_BROADCAST;
   if (call->status == FST_GROUP_TIMED_OUT) call->failed_rank = one_peer ? blocks->peer : -1;
   int pending = 0;
   fst_mpi_lock();

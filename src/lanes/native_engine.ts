@@ -12,6 +12,9 @@ import { runNativeLanes } from "./native_lanes.ts";
 /** Below this a block has no room for a huge page. */
 const HUGE_PAGE = 2 * 1024 * 1024;
 
+/** From here on a block begins with a huge page: else its two ends are of 512 small ones, which take as long as it. */
+const ALIGNED_BYTES = 4 * HUGE_PAGE;
+
 /** Non-blocking calls into the shim. */
 export class NativeEngine implements Engine<NativeFile> {
   readonly name = "native";
@@ -29,11 +32,12 @@ export class NativeEngine implements Engine<NativeFile> {
   }
 
   allocate(byteLength: number): HostBlock {
-    const buffer = new ArrayBuffer(byteLength + PAGE);
+    const boundary = byteLength >= ALIGNED_BYTES ? HUGE_PAGE : PAGE;
+    const buffer = new ArrayBuffer(byteLength + boundary); // what lies before and behind is never touched
     const address = this.#addressOf(buffer);
     // Before the first touch, or the kernel has given out small pages already.
     if (byteLength >= HUGE_PAGE) this.#shim.fst_memory_advise(buffer, 0n, BigInt(buffer.byteLength));
-    return { buffer, base: (PAGE - address % PAGE) % PAGE };
+    return { buffer, base: (boundary - address % boundary) % boundary };
   }
 
   withHugePages<R>(map: () => R): R {

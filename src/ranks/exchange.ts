@@ -44,8 +44,12 @@ export interface Supply<T extends Tensor> {
 /** Extra memory for handing out parts that do not lie together: two pieces of this many bytes, at the owner. */
 const PIECE_BYTES = 8 * 2 ** 20;
 
-/** Bytes that one operation hands out at most; a larger tensor is one of its own. */
-const OPERATION_BYTES = 32 * 2 ** 20;
+/**
+ * Bytes that one operation hands out at most; a larger tensor is one of its own. The garbage collector looks around for
+ * every few tens of megabytes that are allocated, on each rank at another time, and all others wait: it had better do so
+ * at the beginning of a large operation than before every tensor.
+ */
+const OPERATION_BYTES = 256 * 2 ** 20;
 
 /** Tensors that one operation hands out at most. */
 const OPERATION_TENSORS = 256;

@@ -1,4 +1,5 @@
 import { assertEquals, assertMatch } from "@std/assert";
+import { buildStandIns, standInEnv } from "../cuda/support.ts";
 import { findLaunchers, runCommand } from "../group/ranks.ts";
 import { tempFolder, writeFile } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
@@ -6,11 +7,16 @@ import { suite } from "../support/skip.ts";
 const EXAMPLES = new URL("../../examples/", import.meta.url).pathname;
 
 /** Runs an example in a process of its own; its lines. What it makes for itself it makes in a folder that must be empty again. */
-async function run(example: string, ...args: string[]): Promise<string[]> {
+function run(example: string, ...args: string[]): Promise<string[]> {
+  return runWith({}, example, ...args);
+}
+
+/** The same with more in its environment. */
+async function runWith(env: Record<string, string>, example: string, ...args: string[]): Promise<string[]> {
   await using folder = await tempFolder();
   const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", EXAMPLES + example, ...args],
-    env: { NO_COLOR: "1", TMPDIR: folder.path, HF_HOME: `${folder.path}/none` },
+    env: { NO_COLOR: "1", TMPDIR: folder.path, HF_HOME: `${folder.path}/none`, ...env },
   }).output();
   const decoder = new TextDecoder();
   if (!success) throw new Error(`${example} failed: ${decoder.decode(stderr)}`);
@@ -21,6 +27,7 @@ async function run(example: string, ...args: string[]): Promise<string[]> {
 Deno.test("every example is tested", () => {
   const names = [...Deno.readDirSync(EXAMPLES)].map(({ name }) => name).sort();
   assertEquals(names, [
+    "cuda.ts",
     "custom_device.ts",
     "custom_source.ts",
     "hugging_face_cache.ts",
@@ -101,6 +108,30 @@ Deno.test("hugging_face_cache.ts loads through symbolic links", async () => {
   );
 });
 
+Deno.test("cuda.ts says plainly that there is no GPU", async () => {
+  const lines = await runWith({ FASTSAFETENSORS_CUDART_LIB: "/nowhere/libcudart.so" }, "cuda.ts");
+  assertEquals(lines.length, 1);
+  assertMatch(lines[0]!, /^There is no GPU to load to: there is no libcudart: .*"\/nowhere\/libcudart\.so"/);
+});
+
+const standIns = await buildStandIns();
+
+suite("cuda.ts", "cuda", standIns.missing, () => {
+  Deno.test("cuda.ts hands a tensor on [CUDA stand-in]", async () => {
+    await using folder = await tempFolder();
+    const report = `${folder.path}/report`;
+    const lines = await runWith({ ...standInEnv(standIns.folder), FST_SIM_REPORT: report }, "cuda.ts");
+    assertEquals(lines.slice(0, 2), ["weight: F16 [64,32], 4096 bytes on cuda:0", "way: buffered"]);
+    assertMatch(lines.at(-3)!, /^address: 0x[0-9a-f]+0$/); // a multiple of 16
+    assertEquals(lines.slice(-2), [
+      "as F32: 0, 1, 2, 3, …",
+      "DLPack: device type 2, device 0, 16 bits, [64,32]", // kDLCUDA
+    ]);
+    const { live, violations } = JSON.parse(await Deno.readTextFile(report));
+    assertEquals([live.allocations, violations.total], [0, 0]);
+  });
+});
+
 const adapter = (await navigator.gpu?.requestAdapter()) ? null : "there is no WebGPU adapter";
 
 suite("webgpu_matmul.ts", "webgpu", adapter, () => {
@@ -154,10 +185,13 @@ suite("run_parallel.ts", "mpi", launcher ? null : "there is no mpirun", () => {
     assertMatch(lines, /^a0: \[16,8\] from .*\/a\.safetensors$/m);
     assertMatch(lines, /^b0: \[16,8\] from .*\/b\.safetensors$/m);
     for (const rank of [0, 1]) {
-      assertMatch(lines, new RegExp(`^RANK ${rank}: a0=F16 \\[16,8\\]: 0, 0, 0, 0, 0, 0, 0, 0, …$`, "m"));
       assertMatch(
         lines,
-        new RegExp(`^RANK ${rank}: b0=F16 \\[16,4\\]: 0, 0, 0, 0, 1, 1, 1, 1, …, this`, "m"),
+        new RegExp(`^RANK ${rank}: tensor_a0=F16 \\[16,8\\]: 0, 0, 0, 0, 0, 0, 0, 0, …$`, "m"),
+      );
+      assertMatch(
+        lines,
+        new RegExp(`^RANK ${rank}: tensor_b0_sharded=F16 \\[16,4\\]: 0, 0, 0, 0, 1, 1, 1, 1, …$`, "m"),
       );
     }
   });

@@ -1,9 +1,11 @@
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assertEquals, assertMatch } from "@std/assert";
 import { openLibrary } from "../../ffi/library.ts";
 import { suite } from "../support/skip.ts";
-import { digest, findLaunchers, type Outcome, pattern, runAtAddress, runRanks } from "./ranks.ts";
+import { checkMoves } from "./moves.ts";
+import { findLaunchers, runAtAddress, runRanks, WaitingTimes } from "./ranks.ts";
 
 const PROGRAM = "device_program.ts";
+const times = new WaitingTimes();
 
 const library = (await openLibrary()).shim === null ? "there is no native library" : null; // built once, before the ranks
 const folder = Deno.makeTempDirSync();
@@ -42,20 +44,20 @@ function buildStandIn(): string | null {
 suite("Device memory between ranks (stand-in)", "native", missing, () => {
   for (const size of [1, 2, 3]) {
     Deno.test(`NcclGroup makes every call on ${size} ranks that meet over TCP (stand-in)`, async () => {
-      await check(await runAtAddress(size, PROGRAM, ["nccl", "calls"], env), "nccl", size);
+      await checkMoves(await runAtAddress(size, PROGRAM, ["nccl", "calls"], env), "nccl", size);
     });
   }
 
   for (const { mode, message } of FAILURES) {
     Deno.test(`NcclGroup names the rank when one does this: ${mode} (stand-in)`, async () => {
-      const { ranks, seconds, stderr } = await runAtAddress(3, PROGRAM, ["nccl", mode], env);
+      const { ranks, stderr } = await runAtAddress(3, PROGRAM, ["nccl", mode], env);
       // A rank that has its bytes already may be done with the call when a link fails.
       const told = ranks.filter((said) => said.rank < (mode === "link" ? 1 : 2));
       const expected = told.map(() => ["GroupError", 2]);
       assertEquals(told.map((said) => [said.name, said.blamed]), expected, stderr);
       assertEquals(told.length, mode === "link" ? 1 : 2, stderr);
       for (const said of told) assertMatch(said.message, message);
-      assert(seconds < 45, `it took ${seconds} seconds`);
+      times.add(`NCCL stand-in over TCP, ${mode}`, told);
     });
   }
 
@@ -79,12 +81,12 @@ for (const [family, reason] of launchers.missing) {
 for (const launcher of launchers.found) {
   suite(`Device memory over ${launcher.family} (stand-in)`, "native", missing, () => {
     Deno.test(`NcclGroup makes every call on the ranks of ${launcher.family} (stand-in)`, async () => {
-      await check(await runRanks(launcher, 2, PROGRAM, ["mpi-nccl", "calls"], env), "nccl", 2);
+      await checkMoves(await runRanks(launcher, 2, PROGRAM, ["mpi-nccl", "calls"], env), "nccl", 2);
     });
 
     Deno.test(`MpiGroup over ${launcher.family} moves device memory through host memory (stand-in)`, async () => {
       for (const size of [1, 3]) {
-        await check(await runRanks(launcher, size, PROGRAM, ["mpi", "calls"], env), "mpi", size);
+        await checkMoves(await runRanks(launcher, size, PROGRAM, ["mpi", "calls"], env), "mpi", size);
       }
     });
 
@@ -96,41 +98,4 @@ for (const launcher of launchers.found) {
       ], stderr);
     });
   });
-}
-
-async function check({ code, stderr, ranks }: Outcome, kind: string, size: number): Promise<void> {
-  assertEquals([code, stderr], [0, ""]);
-  const numbers = Array.from({ length: size }, (_, rank) => rank);
-  assertEquals(
-    ranks.map((said) => [said.rank, said.size, said.kind]),
-    numbers.map((rank) => [rank, size, kind]),
-  );
-  for (const said of ranks) {
-    assertEquals(said.digests, await expected(said.rank, size));
-    assertEquals(said.gathered, numbers.map((rank) => ({ rank })));
-    assertEquals([said.left, said.violations], [0, 0], "something was left, or used wrongly");
-    if (kind !== "nccl") continue;
-    assertEquals(said.refused, [
-      "DeviceError: Cannot broadcast host memory over NCCL: copy it to cuda:0 first, or use an MpiGroup",
-      "DeviceError: Cannot broadcast memory of cuda:1 over NCCL: this rank's group is on cuda:0",
-    ]);
-  }
-}
-
-/** What a rank must have received, in the order of its calls. */
-async function expected(rank: number, size: number): Promise<string[]> {
-  const lengths = deviceLengths(size);
-  const start = lengths.slice(0, rank).reduce((sum, length) => sum + length, 0);
-  const total = lengths.reduce((sum, length) => sum + length, 0);
-  const blocks: Uint8Array<ArrayBuffer>[] = [];
-  for (let root = 0; root < size; root++) {
-    for (const length of [0, 1, 200_003]) blocks.push(pattern(root, length));
-    blocks.push(pattern(root + 9, total).slice(start, start + lengths[rank]!));
-  }
-  return await Promise.all([...blocks, pattern(77, 5000)].map(digest));
-}
-
-/** As the program has them, written down once more. */
-function deviceLengths(size: number): number[] {
-  return [70_001, 0, 210_003].slice(0, size);
 }

@@ -19,6 +19,7 @@ const sim = Deno.dlopen(Deno.env.get("FASTSAFETENSORS_CUDART_LIB")!, {
   fst_sim_peek: { parameters: ["u64", "buffer", "usize"], result: "i32" },
   fst_sim_violations: { parameters: [], result: "u64" },
   fst_sim_live_total: { parameters: [], result: "u64" },
+  fst_sim_report: { parameters: ["buffer", "usize"], result: "i32" },
 }).symbols;
 const allocated: bigint[] = [];
 
@@ -40,6 +41,13 @@ function digestOf({ devicePointer, byteLength }: DeviceMemory): Promise<string> 
     throw new Error("no memory");
   }
   return digest(bytes);
+}
+
+/** The most pinned memory that there ever was, in bytes. */
+function mostPinned(): number {
+  const report = new Uint8Array(65536);
+  const length = sim.fst_sim_report(report, BigInt(report.byteLength));
+  return JSON.parse(new TextDecoder().decode(report.subarray(0, length))).peak.pinnedBytes;
 }
 
 /** What each rank gets of a scatter. */
@@ -117,7 +125,8 @@ async function run(): Promise<void> {
       for (const pointer of allocated) sim.cudaFree(pointer);
       const left = Number(sim.fst_sim_live_total());
       const violations = Number(sim.fst_sim_violations());
-      console.log(JSON.stringify({ rank, size, kind, digests, refused, gathered, left, violations }));
+      const said = { rank, size, kind, digests, refused, gathered, left, violations, pinned: mostPinned() };
+      console.log(JSON.stringify(said));
     } else {
       await lastCall(group).finally(() => group.close());
     }

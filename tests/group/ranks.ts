@@ -38,7 +38,7 @@ const LAUNCHERS: readonly Launcher[] = [
   { family: "MPICH", command: "mpirun.mpich", args: [], library: "libmpich.so.12" },
 ];
 
-/** Longest a program of a test may take before it is ended, in milliseconds. */
+/** Longest a program of a test may take before it is ended and the test fails: nothing may hang. In milliseconds. */
 const PATIENCE_MS = 90_000;
 
 /** The launchers of this machine, and why others are not used. */
@@ -78,12 +78,17 @@ export async function runCommand(
 ): Promise<Outcome> {
   const start = performance.now();
   const [first, ...rest] = command === "" ? line : [command, ...args, "-n", `${size}`, ...line];
-  const output = await new Deno.Command(first!, {
-    args: rest,
-    env: { NO_COLOR: "1", ...env },
-    signal: AbortSignal.timeout(PATIENCE_MS),
-  }).output();
+  const output = await patiently(first!, { args: rest, env: { NO_COLOR: "1", ...env } });
   return outcome([output], start);
+}
+
+/** What a process prints; an error if it hangs. */
+async function patiently(command: string, options: Deno.CommandOptions): Promise<Deno.CommandOutput> {
+  const signal = AbortSignal.timeout(PATIENCE_MS);
+  const output = await new Deno.Command(command, { ...options, signal }).output();
+  if (!signal.aborted) return output;
+  const printed = new TextDecoder().decode(output.stderr);
+  throw new Error(`"${command} ${options.args?.join(" ")}" did not come to its end:\n${printed}`);
 }
 
 /** Runs a program of this folder on `size` ranks that know each other's address, as torchrun starts them. */
@@ -97,7 +102,7 @@ export async function runAtAddress(
   const port = freePort();
   const outputs = await Promise.all(
     Array.from({ length: size }, (_, rank) =>
-      new Deno.Command(Deno.execPath(), {
+      patiently(Deno.execPath(), {
         args: denoRun(program, words).slice(1),
         env: {
           NO_COLOR: "1",
@@ -107,8 +112,7 @@ export async function runAtAddress(
           MASTER_PORT: `${port}`,
           ...env,
         },
-        signal: AbortSignal.timeout(PATIENCE_MS),
-      }).output()),
+      })),
   );
   return outcome(outputs, start);
 }
@@ -148,4 +152,29 @@ function outcome(outputs: readonly Deno.CommandOutput[], start: number): Outcome
   ranks.sort((a, b) => a.rank - b.rank);
   const code = outputs.map((output) => output.code).find((code) => code !== 0) ?? 0;
   return { code, seconds: (performance.now() - start) / 1000, stderr, ranks };
+}
+
+/** How long ranks waited for the news that another one had failed, printed when all tests of a file are done. */
+export class WaitingTimes {
+  readonly #lines: string[] = [];
+
+  /** For the tests of this file. */
+  constructor() {
+    Deno.test.afterAll(() => {
+      if (this.#lines.length > 0) {
+        console.log(`Seconds until every rank had its error:\n${this.#lines.join("\n")}`);
+      }
+    });
+  }
+
+  /** Takes note of what the ranks said. */
+  add(title: string, ranks: readonly RankOutput[]): void {
+    const longest = Math.max(...ranks.map(({ seconds }) => seconds));
+    this.#lines.push(`  ${title}: ${longest.toFixed(2)}`);
+  }
+
+  /** Takes note of a program that ended as a whole, its start included. */
+  addWhole(title: string, { seconds }: Outcome): void {
+    this.#lines.push(`  ${title}: ${seconds.toFixed(2)} from the start of the program to its end`);
+  }
 }

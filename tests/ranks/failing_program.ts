@@ -4,6 +4,7 @@
  */
 import { fastsafeOpen, ParallelLoader } from "../../mod.ts";
 import { MpiGroup } from "../../src/group/mpi_group.ts";
+import { writeSparse } from "./sparse.ts";
 
 const [mode, folder, ...names] = Deno.args;
 const paths = names.map((name) => `${folder}/${name}`);
@@ -13,6 +14,14 @@ async function run(group: MpiGroup): Promise<void> {
   const last = fails(group.rank, group.size);
   if (mode === "files") {
     await using _ = await fastsafeOpen(last ? paths.toReversed() : paths, { group });
+    return;
+  }
+  if (mode === "memory") {
+    // 8 TiB of zeros, of which the disk holds none; the last rank is to read them.
+    const huge = `${folder}/huge`;
+    if (last) await writeSparse(huge, 2 ** 43);
+    await group.barrier();
+    await using _ = await fastsafeOpen({ 0: paths, [group.size - 1]: huge }, { group });
     return;
   }
   if (mode === "truncated") {

@@ -12,6 +12,7 @@ import {
 } from "../../mod.ts";
 import { onRanks, runRanks } from "../support/fake_group.ts";
 import { assertTensor, writeFile } from "../support/models.ts";
+import { writeSparse } from "./sparse.ts";
 import { assertBlames, partOf, test } from "./support.ts";
 
 test("a file that cannot be opened fails on every rank", async (folder) => {
@@ -175,14 +176,3 @@ test("ranks that name different files are told so", async (folder) => {
     }
   }
 });
-
-/** A file with one tensor of so many zeros, of which the disk holds none. */
-async function writeSparse(path: string, length: number): Promise<void> {
-  const header = { huge: { dtype: "U8", shape: [length], data_offsets: [0, length] } };
-  const bytes = new TextEncoder().encode(JSON.stringify(header));
-  const head = new Uint8Array(8 + bytes.byteLength);
-  new DataView(head.buffer).setBigUint64(0, BigInt(bytes.byteLength), true);
-  head.set(bytes, 8);
-  await Deno.writeFile(path, head);
-  await Deno.truncate(path, head.byteLength + length);
-}

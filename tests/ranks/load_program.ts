@@ -1,6 +1,7 @@
 /**
  * One rank that takes the files of a folder in every way there is, and writes what it got to a file there: SHA-256 of
- * every tensor. Arguments: "mpi" or "nccl", the device, folder, files.
+ * every tensor. Arguments: "mpi", "nccl" or "mpi-nccl" (NCCL on the ranks of MPI),
+ * the device, folder, files.
  */
 import {
   fastsafeOpen,
@@ -35,9 +36,11 @@ async function run(
   names: readonly string[],
 ): Promise<void> {
   const timeoutSeconds = 60;
+  await using mpi = way === "nccl" ? null : await MpiGroup.create({ timeoutSeconds });
+  const ranks = mpi ? { group: mpi } : {};
   await using group: ProcessGroup = way === "mpi"
-    ? await MpiGroup.create({ timeoutSeconds })
-    : await NcclGroup.create({ timeoutSeconds, device: 0 });
+    ? mpi!
+    : await NcclGroup.create({ timeoutSeconds, device: 0, ...ranks });
   const { rank, size } = group;
   const paths = names.map((name) => `${folder}/${name}`);
   const byRank: Record<number, string[]> = {};

@@ -67,6 +67,7 @@ SIM_EXPORT int ncclBroadcast(const void *send, void *receive, size_t count, int 
                              void *stream);
 SIM_EXPORT const char *ncclGetErrorString(int code);
 SIM_EXPORT const char *fst_sim_nccl_name(void);
+SIM_EXPORT void *fst_sim_backing(const void *pointer, size_t bytes);
 
 SIM_EXPORT const char *fst_sim_nccl_name(void) {
   return "fastsafetensors NCCL stand-in";
@@ -266,4 +267,13 @@ SIM_EXPORT int ncclBroadcast(const void *send, void *receive, size_t count, int 
   }
   int ended = ncclGroupEnd();
   return code ? code : ended;
+}
+
+/* For another library that takes device memory as it is (tests/sim/mpi): where its bytes are, NULL for host memory. */
+SIM_EXPORT void *fst_sim_backing(const void *pointer, size_t bytes) {
+  sim_place place = {0};
+  sim_lock();
+  if (sim_is_device_address(pointer)) sim_place_device(__func__, pointer, bytes, &place);
+  sim_unlock();
+  return place.bytes;
 }

@@ -1,0 +1,46 @@
+/**
+ * MPI with the standard ABI, on a stand-in over MPICH: found by its name, spoken to with its numbers, and, where it says
+ * that it takes device memory, given that as it is.
+ */
+import { assertEquals } from "@std/assert";
+import { openLibrary } from "../../ffi/library.ts";
+import { suite } from "../support/skip.ts";
+import { checkCalls } from "./calls.ts";
+import { checkMoves } from "./moves.ts";
+import { findLaunchers, runRanks } from "./ranks.ts";
+
+const launcher = findLaunchers().found.find(({ family }) => family === "MPICH");
+await openLibrary(); // built once, not by several ranks at the same time
+const folder = Deno.makeTempDirSync();
+addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
+const missing = launcher ? build("mpi") ?? build("nccl") : "there is no MPICH to build the stand-in on";
+const abi = { FASTSAFETENSORS_MPI_LIB: `${folder}/libmpi_abi.so.0` };
+const cuda = `${folder}/libfst_sim_nccl.so`;
+
+/** Builds a stand-in; why it could not be, or null. */
+function build(name: string): string | null {
+  const script = new URL(`../sim/${name}/build.sh`, import.meta.url).pathname;
+  const { success, stderr } = new Deno.Command(script, { args: [folder] }).outputSync();
+  return success ? null : new TextDecoder().decode(stderr);
+}
+
+suite("MPI with the standard ABI (stand-in)", "mpi", missing, () => {
+  for (const size of [1, 2, 3, 4]) {
+    Deno.test(`MpiGroup over the MPI ABI makes every call on ${size} ranks (stand-in)`, async () => {
+      await checkCalls(await runRanks(launcher!, size, "calls_program.ts", ["1000"], abi), "MPI ABI", size);
+    });
+  }
+
+  Deno.test("MpiGroup gives device memory to a library that takes it, and pins none (stand-in)", async () => {
+    for (const [takes, pinned] of [[true, 0], [false, 3 * 30_000]] as const) {
+      const env = {
+        ...abi,
+        FASTSAFETENSORS_CUDART_LIB: cuda,
+        ...takes ? { FST_SIM_MPI_CUDA: cuda } : {},
+      };
+      const outcome = await runRanks(launcher!, 3, "device_program.ts", ["mpi", "calls"], env);
+      await checkMoves(outcome, "mpi", 3);
+      assertEquals(outcome.ranks.map((said) => said.pinned), [pinned, pinned, pinned]);
+    }
+  });
+});
