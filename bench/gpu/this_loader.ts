@@ -5,7 +5,7 @@
  * before that of the peers does.
  */
 import { doctor, fastsafeOpen, type OpenOptions } from "../../mod.ts";
-import { peakMemory, type Sample, StallWatch } from "../side_by_side/sample.ts";
+import { peakMemory, type Sample, StallWatch, touchMemory } from "../side_by_side/sample.ts";
 
 /** One run, and what matters on a GPU. */
 export interface GpuSample extends Sample {
@@ -17,6 +17,7 @@ const [options, ...files] = Deno.args;
 await doctor();
 
 const before = peakMemory();
+touchMemory();
 const watch = new StallWatch();
 const start = performance.now();
 const model = await fastsafeOpen(files, JSON.parse(options!) as OpenOptions<"cuda">);

@@ -2,8 +2,9 @@
  * A contender: what people write without a library. `read_file.ts FILE…` reads files with `Deno.readFile`, parses their
  * headers and makes views; it prints a {@linkcode Sample}.
  */
-import { peakMemory, type Sample, StallWatch } from "./sample.ts";
+import { peakMemory, type Sample, StallWatch, touchMemory } from "./sample.ts";
 
+touchMemory();
 const watch = new StallWatch();
 const start = performance.now();
 const contents = await Promise.all(Deno.args.map((file) => Deno.readFile(file)));

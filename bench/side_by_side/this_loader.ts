@@ -4,11 +4,12 @@
  * The native library is opened before the clock starts, as the import that the peers in Python begin with opens theirs.
  */
 import { fastsafeOpen, prepare } from "../../mod.ts";
-import { peakMemory, type Sample, StallWatch } from "./sample.ts";
+import { peakMemory, type Sample, StallWatch, touchMemory } from "./sample.ts";
 
 const [options, ...files] = Deno.args;
 await prepare();
 
+touchMemory();
 const watch = new StallWatch();
 const start = performance.now();
 const model = await fastsafeOpen(files, JSON.parse(options!));

@@ -42,9 +42,9 @@ export class Tools {
     return Number(await output(`${this.#folder}/limit`, [...args, ...files]));
   }
 
-  /** Has the machine so many bytes of free memory at hand, wherever a host may have taken them to. */
-  async touchMemory(bytes: number): Promise<void> {
-    await output(`${this.#folder}/touchMemory`, [String(bytes)]);
+  /** The command that has the machine so many bytes of free memory at hand, wherever a host may have taken them to. */
+  touchCommand(bytes: number): string {
+    return `${this.#folder}/touchMemory ${bytes}`;
   }
 
   /** Looks at what is cached of the files, after dropping it or reading all of it. */

@@ -1,5 +1,6 @@
 /*
- * Touches so many bytes of new memory and gives them back: touch_memory BYTES.
+ * Touches so many bytes of new memory and gives them back: touch_memory BYTES. Contenders run it right before their clock
+ * starts.
  *
  * A virtual machine that returns free memory to its host gets it back page by page, at several times the price of a
  * first touch on hardware: whoever is measured after a pause, or after one that needed less, would pay for that.

@@ -2,7 +2,7 @@
  * Taking turns: what each contender does in every turn, with the page cache as it is to be and memory at hand.
  */
 import type { CacheKind, Contender } from "./contenders.ts";
-import type { Sample } from "./sample.ts";
+import { type Sample, TOUCH } from "./sample.ts";
 import type { Tools } from "./tools.ts";
 
 /** How turns are taken. */
@@ -20,12 +20,12 @@ export async function takeTurns<C extends Contender>(
   all: readonly C[],
   { turns, kind, memory }: TurnOptions,
 ): Promise<Map<C, Sample[]>> {
+  Deno.env.set(TOUCH, tools.touchCommand(memory));
   const samples = new Map(all.map((contender) => [contender, [] as Sample[]]));
   for (let turn = 0; turn < turns; turn++) {
     for (let index = 0; index < all.length; index++) {
       const contender = all[(index + turn) % all.length]!;
       await setCache(tools, contender.files, kind);
-      await tools.touchMemory(memory);
       samples.get(contender)!.push(await contender.run());
     }
   }
