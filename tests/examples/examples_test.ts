@@ -1,4 +1,4 @@
-import { assertEquals, assertMatch } from "@std/assert";
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { buildStandIns, standInEnv } from "../cuda/support.ts";
 import { findLaunchers, runCommand } from "../group/ranks.ts";
 import { tempFolder, writeFile } from "../support/models.ts";
@@ -196,3 +196,29 @@ suite("run_parallel.ts", "mpi", launcher ? null : "there is no mpirun", () => {
     }
   });
 });
+
+const REAL = new URL("../../../shared/data/real/", import.meta.url).pathname;
+const noFiles = await Deno.stat(REAL).then(() => null, () => "../shared/data/real is not here");
+suite(
+  "run_parallel.ts on published files",
+  "real-data",
+  noFiles ?? (launcher ? null : "there is no mpirun"),
+  () => {
+    Deno.test("run_parallel.ts takes files", async () => {
+      const files = ["a", "b"].map((letter) => `${REAL}${letter}.safetensors`);
+      const line = [Deno.execPath(), "run", "-A", `${EXAMPLES}run_parallel.ts`, ...files];
+      const { code, stderr: lines } = await runCommand(launcher!, 2, line, {});
+      assertEquals(code, 0, lines);
+      for (const rank of [0, 1]) {
+        // The numbers of the file, right behind its header: b0's columns 0 to 3 for rank 0, 4 to 7 for rank 1.
+        const [a, b] = await Promise.all(files.map(async (file) => {
+          const bytes = await Deno.readFile(file);
+          return new Float16Array(bytes.slice(8 + new DataView(bytes.buffer).getUint32(0, true)).buffer);
+        })) as [Float16Array, Float16Array];
+        const half = [...b.slice(4 * rank, 4 * rank + 4), ...b.slice(8 + 4 * rank, 12 + 4 * rank)];
+        assertStringIncludes(lines, `RANK ${rank}: tensor_a0=F16 [16,8]: ${a.slice(0, 8).join(", ")}, …\n`);
+        assertStringIncludes(lines, `RANK ${rank}: tensor_b0_sharded=F16 [16,4]: ${half.join(", ")}, …\n`);
+      }
+    });
+  },
+);

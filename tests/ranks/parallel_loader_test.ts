@@ -164,6 +164,20 @@ test("iterateWeights() has at most as much in memory as it may", async (folder) 
   }
 });
 
+test("ParallelLoader counts the bytes that tensors have after a cast", async (folder) => {
+  // 8 tensors of 1000 bytes in the file, 2000 in memory: one for each of two live batches, not two.
+  const specs = Array.from({ length: 8 }, (_, index): TensorSpec => {
+    return { name: `${index}`, dtype: "BF16", shape: [500] };
+  });
+  const { paths } = await writeShards(folder, [specs.slice(0, 4), specs.slice(4)]);
+  for (const [dtype, loads] of [["BF16", 4], ["F32", 8]] as const) {
+    const lines: string[] = [];
+    const options = { dtype, maxBytesInFlight: 4000, debugLog: (line: string) => void lines.push(line) };
+    for await (const _ of new ParallelLoader(null, paths, options).iterateWeights());
+    assertEquals(lines.filter((line) => /^\d+ tensors?, \d+ bytes in/.test(line)).length, loads, dtype);
+  }
+});
+
 test("ParallelLoader refuses a queueSize that makes no sense", () => {
   for (const queueSize of [-2, 0.5, NaN, Infinity]) {
     assertThrows(() => new ParallelLoader(null, "x", { queueSize }), RangeError, "queueSize");
