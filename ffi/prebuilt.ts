@@ -28,6 +28,9 @@ const IMPORTS = {
   "linux-aarch64": () => import("../native/prebuilt/linux-aarch64.txt", { with: { type: "text" } }),
 };
 
+/** The texts that a package carries. */
+type PackageTexts = Readonly<Record<keyof typeof IMPORTS, () => Promise<{ readonly default: string }>>>;
+
 /** The platforms for which a release has a library. */
 export const PLATFORMS = ["linux-x86_64", "linux-aarch64"] as const;
 
@@ -39,30 +42,26 @@ export type Platform = typeof PLATFORMS[number];
  *
  * It appears under its name in one step, complete, so that processes do not disturb each other.
  *
+ * @param texts what the package carries; others in tests
  * @returns null if this package carries none for this platform that is built from its sources
  * @throws {Error} if what it carries is damaged, or cannot be written
  */
-export async function unpackPrebuilt(): Promise<string | null> {
+export async function unpackPrebuilt(texts: PackageTexts = IMPORTS): Promise<string | null> {
   const platform = PLATFORMS.find((name) => name === `${Deno.build.os}-${Deno.build.arch}`);
-  const manifest = await importText("manifest");
+  const manifest = await importText(texts.manifest);
   if (platform === undefined || manifest === null) return null;
   const library = readManifest(manifest)[platform];
   if (library?.recipe !== await recipeHash()) return null;
   const folder = cacheFolder();
   const path = `${folder}/libfastsafetensors-${library.sha256.slice(0, 24)}-prebuilt.so`;
   if (await isUndamaged(path, library)) return path;
-  const packed = await importText(platform);
+  const packed = await importText(texts[platform]);
   if (packed === null) return null;
   const bytes = await unpack(packed, library);
   try {
     await writeInOneStep(folder, path, bytes);
   } catch (error) {
-    throw new Error(
-      `Cannot unpack the prebuilt library: ${
-        (error as Error).message
-      }: set "XDG_CACHE_HOME" to a folder for it`,
-      { cause: error },
-    );
+    throw unusable(error);
   }
   return path;
 }
@@ -76,9 +75,9 @@ function readManifest(text: string): PrebuiltManifest {
 }
 
 /** A text of the package; null if the package does not have it. */
-async function importText(name: keyof typeof IMPORTS): Promise<string | null> {
+async function importText(text: () => Promise<{ readonly default: string }>): Promise<string | null> {
   try {
-    return (await IMPORTS[name]()).default;
+    return (await text()).default;
   } catch (error) {
     if ((error as { code?: string }).code === "ERR_MODULE_NOT_FOUND") return null;
     throw error;
@@ -90,8 +89,17 @@ async function isUndamaged(path: string, library: PrebuiltLibrary): Promise<bool
     return await sha256(await Deno.readFile(path)) === library.sha256;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
+    throw unusable(error);
   }
+}
+
+/** The error for a cache folder that cannot be used, and why. */
+function unusable(cause: unknown): Error {
+  const { message } = cause as Error;
+  return new Error(
+    `Cannot unpack the prebuilt library: ${message}: set "XDG_CACHE_HOME" to a folder for it`,
+    { cause },
+  );
 }
 
 /** A library as text. */

@@ -23,7 +23,10 @@ async function output(command: string, args: readonly string[], cwd = ROOT): Pro
   return decoder.decode(stdout);
 }
 
-/** A folder with a `cc` that counts lines: each call of it writes its notes to a folder of its own. */
+/**
+ * A folder with a `cc` that counts lines: each call of it writes its notes to a folder of its own. It does not optimize:
+ * lines of functions that are inlined would not be told apart.
+ */
 async function countingCompiler(): Promise<string> {
   const { path, missing } = await compiler();
   if (missing) throw new Error(`Cannot count the lines of native/: ${missing}`);
@@ -32,7 +35,7 @@ async function countingCompiler(): Promise<string> {
   await Deno.mkdir(`${FOLDER}/gcov`, { recursive: true });
   const script = `#!/bin/sh
 work=$(mktemp -d '${FOLDER}/gcov/XXXXXXXX')
-exec '${path}' "$@" --coverage -fprofile-update=atomic -dumpdir "$work/"
+exec '${path}' "$@" -O0 --coverage -fprofile-update=atomic -dumpdir "$work/"
 `;
   await Deno.writeTextFile(`${folder}/cc`, script, { mode: 0o755 });
   return folder;
