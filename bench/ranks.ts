@@ -2,15 +2,17 @@
  * Several ranks side by side with what they could be: handing a model out over MPI against a C program that does
  * nothing but MPI_Bcast of the same blocks, and ranks that each read their part against one process that reads all.
  *
- * In every turn each contender runs once, in processes of its own. The files are in the page cache.
+ * In every turn each contender runs once, in processes of its own. The files are in the page cache, and free memory is
+ * at hand: a virtual machine may have given it back to its host, which a first touch would pay for.
  */
-import { readHeader } from "../mod.ts";
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatBytes, formatCount, formatTable } from "../src/cli/text.ts";
+import { type Contender, findContenders } from "./ranks/contenders.ts";
 import type { RankSample } from "./ranks/sample.ts";
 import { prepareData } from "./side_by_side/data.ts";
 import { describeMachine, median } from "./side_by_side/report.ts";
-import { output } from "./side_by_side/tools.ts";
+import { TOUCH } from "./side_by_side/sample.ts";
+import { Tools } from "./side_by_side/tools.ts";
 
 const USAGE = `Usage: deno task bench:ranks [options]
 
@@ -28,82 +30,42 @@ of Open MPI and MPICH. Makes a model of 4 shards in a temporary folder.
 
 const SAVED = new URL("./results/ranks.json", import.meta.url).pathname;
 
-/** A family of MPI. */
-interface Family {
-  readonly name: string;
-  readonly compiler: string;
-  readonly launcher: readonly string[];
-}
-
-const FAMILIES: readonly Family[] = [
-  {
-    name: "Open MPI",
-    compiler: "mpicc.openmpi",
-    launcher: ["mpirun.openmpi", "--allow-run-as-root", "--oversubscribe"],
-  },
-  { name: "MPICH", compiler: "mpicc.mpich", launcher: ["mpirun.mpich"] },
-];
-
-/** Some of the model's matrices are cut by columns (mlp.1, mlp.10 to mlp.14), the others by rows. */
-const PLAN = JSON.stringify({ "*.mlp.1*.weight": 1, "*.mlp.*.weight": 0 });
-
-/** Who takes part. */
-interface Contender {
-  readonly name: string;
-  /** Whom it is compared with, by name. */
-  readonly against?: string;
-  /** What is compared: bytes of the model a second, or those of the ranks' shares, summed. */
-  readonly rate: (sample: RankSample) => number;
-  run(): Promise<RankSample>;
-}
+const KINDS = {
+  bytes: "text",
+  turns: "text",
+  ranks: "list",
+  quick: "flag",
+  dir: "text",
+  out: "text",
+  save: "flag",
+} as const;
 
 async function main(argv: readonly string[]): Promise<void> {
-  const kinds = {
-    bytes: "text",
-    turns: "text",
-    ranks: "list",
-    quick: "flag",
-    dir: "text",
-    out: "text",
-    save: "flag",
-  };
-  const args = parseArguments(argv, kinds as Parameters<typeof parseArguments>[1]);
+  const args = parseArguments(argv, KINDS);
   if (args.flag("help")) return console.log(USAGE);
   if (args.inputs.length > 0) throw new UsageError(`Files are named with --dir, got "${args.inputs[0]}"`);
   const quick = args.flag("quick");
   const turns = args.count("turns") ?? (quick ? 2 : 5);
+  const bytes = args.bytes("bytes") ?? (quick ? 128e6 : 1e9);
   const sizes = args.list("ranks").length > 0 ? args.list("ranks").map(Number) : [2, 4];
   if (!sizes.every((size) => Number.isInteger(size) && size > 1)) {
     throw new UsageError("--ranks must be a whole number from 2 on");
   }
   const work = await Deno.makeTempDir({ prefix: "fastsafetensors-bench-" });
   try {
-    const bytes = args.bytes("bytes") ?? (quick ? 128e6 : 1e9);
     const { shards } = await prepareData(args.text("dir") ?? work, bytes);
-    const all = await contenders(work, shards, sizes);
-    console.log(
-      `${formatBytes(bytes)} in ${formatCount(shards.length, "file")}, medians of ${
-        formatCount(turns, "turn")
-      }`,
-    );
-    const samples = new Map(all.map((contender) => [contender, [] as RankSample[]]));
-    for (let turn = 0; turn < turns; turn++) {
-      for (let index = 0; index < all.length; index++) {
-        const contender = all[(index + turn) % all.length]!;
-        samples.get(contender)!.push(await contender.run());
-      }
-    }
-    const results = evaluate(samples);
+    const tools = await Tools.build(work);
+    await tools.pageCache("warm", shards);
+    Deno.env.set(TOUCH, tools.touchCommand(2 * bytes));
+    const contenders = await findContenders(work, shards, sizes);
+    const files = formatCount(shards.length, "file");
+    console.log(`${formatBytes(bytes)} in ${files}, medians of ${formatCount(turns, "turn")}`);
+    const results = evaluate(await takeTurns(contenders, turns));
     console.log(format(results));
     const out = args.text("out") ?? (args.flag("save") ? SAVED : undefined);
     if (out === undefined) return;
-    const report = {
-      made: new Date().toISOString(),
-      machine: await describeMachine(),
-      bytes,
-      turns,
-      results,
-    };
+    const made = new Date().toISOString();
+    const report = { made, machine: await describeMachine(), bytes, turns, results };
     await Deno.mkdir(out.includes("/") ? out.slice(0, out.lastIndexOf("/") + 1) : ".", { recursive: true });
     await Deno.writeTextFile(out, `${JSON.stringify(report, null, 2)}\n`);
   } finally {
@@ -111,75 +73,19 @@ async function main(argv: readonly string[]): Promise<void> {
   }
 }
 
-/** All that can take part on this machine. */
-async function contenders(
-  work: string,
-  files: readonly string[],
-  sizes: readonly number[],
-): Promise<Contender[]> {
-  const lengths = await Promise.all(files.map(async (file) => {
-    return [...(await readHeader(file)).tensors.values()].map(({ begin, end }) => end - begin);
-  }));
-  const total = lengths.flat().reduce((sum, length) => sum + length, 0);
-  const ofModel = ({ seconds }: RankSample) => total / seconds;
-  const ofShares = ({ bytesPerSecond }: RankSample) => bytesPerSecond!;
-  const deno = (
-    program: string,
-    ...words: string[]
-  ) => [Deno.execPath(), "run", "-A", pathOf(program), ...words];
-  const one = "one process reads all";
-  const all: Contender[] = [
-    { name: one, rate: ofShares, run: () => sample(deno("this_sharded.ts", "one", PLAN, ...files)) },
-  ];
-  for (const { name, compiler, launcher } of FAMILIES) {
-    const program = `${work}/broadcast_${compiler}`;
-    try {
-      await output(compiler, ["-O2", "-Wall", "-Wextra", "-Werror", "-o", program, pathOf("broadcast.c")]);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-      console.error(`${name} does not take part: ${error.message}`);
-      continue;
-    }
-    for (const size of sizes) {
-      const start = [...launcher, "-n", `${size}`];
-      const blocks = lengths.flatMap((list, file) => list.flatMap((length) => [file % size, length])).map(
-        String,
-      );
-      const limit = `${name}, ${size} ranks: MPI_Bcast in C`;
-      all.push(
-        {
-          name: limit,
-          rate: ofModel,
-          run: async () => ({ seconds: Number(await print([...start, program, ...blocks])) }),
-        },
-        {
-          name: `${name}, ${size} ranks: hand the model out`,
-          against: limit,
-          rate: ofModel,
-          run: () => sample([...start, ...deno("this_broadcast.ts", ...files)]),
-        },
-        {
-          name: `${name}, ${size} ranks: each reads its part`,
-          against: one,
-          rate: ofShares,
-          run: () => sample([...start, ...deno("this_sharded.ts", "ranks", PLAN, ...files)]),
-        },
-      );
+/** Runs every contender once a turn, beginning with another one in each. */
+async function takeTurns(
+  all: readonly Contender[],
+  turns: number,
+): Promise<Map<Contender, readonly RankSample[]>> {
+  const samples = new Map(all.map((contender) => [contender, [] as RankSample[]]));
+  for (let turn = 0; turn < turns; turn++) {
+    for (let index = 0; index < all.length; index++) {
+      const contender = all[(index + turn) % all.length]!;
+      samples.get(contender)!.push(await contender.run());
     }
   }
-  return all;
-}
-
-async function sample(line: readonly string[]): Promise<RankSample> {
-  return JSON.parse(await print(line));
-}
-
-function print([command, ...args]: readonly string[]): Promise<string> {
-  return output(command!, args);
-}
-
-function pathOf(file: string): string {
-  return new URL(`./ranks/${file}`, import.meta.url).pathname;
+  return samples;
 }
 
 /** What the samples of one contender come to. */

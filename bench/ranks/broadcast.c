@@ -27,6 +27,8 @@ int main(int argc, char **argv) {
     size_t bytes = strtoull(argv[2 * i + 2], NULL, 10);
     if (atoi(argv[2 * i + 1]) == rank) memset(blocks[i] = block(bytes), i, bytes);
   }
+  const char *touch = getenv("FASTSAFETENSORS_BENCH_TOUCH"); /* has free memory at hand, as the other contenders do */
+  if (touch && rank == 0 && system(touch) != 0) return 1;
   MPI_Barrier(MPI_COMM_WORLD);
   double start = MPI_Wtime();
   for (int i = 0; i < count; i++) {

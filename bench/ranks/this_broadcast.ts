@@ -3,13 +3,14 @@
  * Rank 0 prints a {@linkcode RankSample}.
  */
 import { fastsafeOpen, MpiGroup, type Tensor } from "../../mod.ts";
-import { peakMemory } from "../side_by_side/sample.ts";
+import { peakMemory, touchMemory } from "../side_by_side/sample.ts";
 import type { RankSample } from "./sample.ts";
 
 await using group = await MpiGroup.create();
 await using model = await fastsafeOpen(Deno.args, { group });
 await model.whenLoaded();
 const before = peakMemory() - model.stats().bytes;
+if (group.rank === 0) touchMemory();
 await group.barrier();
 
 const held: Tensor[] = [];

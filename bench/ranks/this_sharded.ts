@@ -3,7 +3,7 @@
  * shard plan as JSON, files. Rank 0 prints a {@linkcode RankSample}.
  */
 import { fastsafeOpen, MpiGroup, prepare, SingleGroup } from "../../mod.ts";
-import { peakMemory } from "../side_by_side/sample.ts";
+import { peakMemory, touchMemory } from "../side_by_side/sample.ts";
 import type { RankSample } from "./sample.ts";
 
 const [mode, plan, ...files] = Deno.args;
@@ -17,6 +17,7 @@ const atStart = asked();
 await (await fastsafeOpen(files, { ...options, lazy: true })).close();
 const opening = asked() - atStart;
 const before = peakMemory();
+if (group.rank === 0) touchMemory();
 await group.barrier();
 
 const askedBefore = asked();

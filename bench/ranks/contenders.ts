@@ -1,0 +1,133 @@
+/**
+ * Who takes part in the measurements of ranks, with each family of MPI that the machine has.
+ */
+import { readHeader } from "../../mod.ts";
+import { output } from "../side_by_side/tools.ts";
+import type { RankSample } from "./sample.ts";
+
+/** A program on its ranks. */
+export interface Contender {
+  readonly name: string;
+  /** Whom it is compared with, by name. */
+  readonly against?: string;
+  /** What is compared: bytes of the model a second, or those of the ranks' shares, summed. */
+  readonly rate: (sample: RankSample) => number;
+  /** Runs it in processes of its own. */
+  run(): Promise<RankSample>;
+}
+
+/** A family of MPI. */
+interface Family {
+  readonly name: string;
+  readonly compiler: string;
+  readonly launcher: readonly string[];
+}
+
+const FAMILIES: readonly Family[] = [
+  {
+    name: "Open MPI",
+    compiler: "mpicc.openmpi",
+    launcher: ["mpirun.openmpi", "--allow-run-as-root", "--oversubscribe"],
+  },
+  { name: "MPICH", compiler: "mpicc.mpich", launcher: ["mpirun.mpich"] },
+];
+
+/** Some of the model's matrices are cut by columns (mlp.1, mlp.10 to mlp.14), the others by rows. */
+const PLAN = JSON.stringify({ "*.mlp.1*.weight": 1, "*.mlp.*.weight": 0 });
+
+/**
+ * All that can take part on this machine.
+ *
+ * @param work a folder for the C programs
+ * @param files the model
+ * @param sizes how many ranks, one after another
+ */
+export async function findContenders(
+  work: string,
+  files: readonly string[],
+  sizes: readonly number[],
+): Promise<Contender[]> {
+  const lengths = await Promise.all(files.map(async (file) => {
+    return [...(await readHeader(file)).tensors.values()].map(({ begin, end }) => end - begin);
+  }));
+  const one: Contender = {
+    name: "one process reads all",
+    rate: ofShares,
+    run: () => sample(denoRun("this_sharded.ts", "one", PLAN, ...files)),
+  };
+  const all = [one];
+  for (const family of FAMILIES) {
+    const program = await compile(family, work);
+    if (program === null) continue;
+    for (const size of sizes) all.push(...onRanks(family, program, size, files, lengths, one.name));
+  }
+  return all;
+}
+
+/** The contenders on so many ranks. */
+function onRanks(
+  { name, launcher }: Family,
+  program: string,
+  size: number,
+  files: readonly string[],
+  lengths: readonly (readonly number[])[],
+  one: string,
+): Contender[] {
+  const total = lengths.flat().reduce((sum, length) => sum + length, 0);
+  const ofModel = ({ seconds }: RankSample) => total / seconds;
+  const start = [...launcher, "-n", `${size}`];
+  const blocks = lengths.flatMap((list, file) => list.flatMap((length) => [`${file % size}`, `${length}`]));
+  const limit = `${name}, ${size} ranks: MPI_Bcast in C`;
+  return [
+    {
+      name: limit,
+      rate: ofModel,
+      run: async () => ({ seconds: Number(await print([...start, program, ...blocks])) }),
+    },
+    {
+      name: `${name}, ${size} ranks: hand the model out`,
+      against: limit,
+      rate: ofModel,
+      run: () => sample([...start, ...denoRun("this_broadcast.ts", ...files)]),
+    },
+    {
+      name: `${name}, ${size} ranks: each reads its part`,
+      against: one,
+      rate: ofShares,
+      run: () => sample([...start, ...denoRun("this_sharded.ts", "ranks", PLAN, ...files)]),
+    },
+  ];
+}
+
+/** The C program, built for a family; null where the machine does not have it. */
+async function compile({ name, compiler }: Family, work: string): Promise<string | null> {
+  const program = `${work}/broadcast_${compiler}`;
+  try {
+    await output(compiler, ["-O2", "-Wall", "-Wextra", "-Werror", "-o", program, pathOf("broadcast.c")]);
+    return program;
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    console.error(`${name} does not take part: ${error.message}`);
+    return null;
+  }
+}
+
+function ofShares({ bytesPerSecond }: RankSample): number {
+  return bytesPerSecond!;
+}
+
+function denoRun(program: string, ...words: string[]): string[] {
+  return [Deno.execPath(), "run", "-A", pathOf(program), ...words];
+}
+
+async function sample(line: readonly string[]): Promise<RankSample> {
+  return JSON.parse(await print(line));
+}
+
+function print([command, ...args]: readonly string[]): Promise<string> {
+  return output(command!, args);
+}
+
+function pathOf(file: string): string {
+  return new URL(file, import.meta.url).pathname;
+}
