@@ -154,6 +154,25 @@ webgpuSuite("Casts on WebGPU", (test) => {
     }
   });
 
+  test("all codes of the floats of 8 and 16 bits become every other float as on the CPU", async (folder) => {
+    const specs = FLOATS.filter((dtype) => dtypeBits(dtype) <= 16).map((dtype) => {
+      const codes = Array.from({ length: 2 ** dtypeBits(dtype) }, (_, code) => code);
+      return tensorOf(
+        dtype,
+        dtype,
+        dtypeBits(dtype) === 16 ? Uint16Array.from(codes) : Uint8Array.from(codes),
+      );
+    });
+    for (const to of FLOATS) {
+      const expected = new Map(specs.map(({ name, dtype, shape, bytes }) => {
+        const target = new Uint8Array(shape[0]! * dtypeBits(to) / 8);
+        castBytes(bytes!, dtype, target, to);
+        return [name, target];
+      }));
+      await assertCasts(folder, specs, to, expected);
+    }
+  });
+
   test("every float becomes every other as on the CPU, noise and all", async (folder) => {
     for (const to of FLOATS) {
       const specs = FLOATS.map((dtype): TensorSpec => {

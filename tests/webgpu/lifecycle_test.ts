@@ -169,7 +169,17 @@ webgpuSuite("Loads to WebGPU", (test) => {
 
   test("a device that is destroyed in the middle of a load fails it, and nothing else", async (folder) => {
     const [path, tensors] = await writeModel(folder);
-    for (const call of ["createBuffer", "writeBuffer", "submit", "createBindGroup", "onSubmittedWorkDone"]) {
+    for (
+      const call of [
+        "createBuffer",
+        "writeBuffer",
+        "submit",
+        "createShaderModule",
+        "createComputePipeline",
+        "createBindGroup",
+        "onSubmittedWorkDone",
+      ]
+    ) {
       for (const nth of [1, 3]) {
         let calls = 0;
         using watched = await WatchedDevice.create({
@@ -262,6 +272,49 @@ webgpuSuite("Loads to WebGPU", (test) => {
     assert(error.message.startsWith("Cannot load: ") && error.message.includes("buffer size"), error.message);
     await using model = await fastsafeOpen(path, { device: watched.device });
     await model.whenLoaded();
+  });
+
+  test("kernels that a device refuses fail the load that needs them, and nothing goes unheard", async (folder) => {
+    const [path] = await writeModel(folder);
+    const unheard: GPUError[] = [];
+    using watched = await WatchedDevice.create({
+      onCall(method, device) {
+        device.onuncapturederror = ({ error }) => unheard.push(error);
+        if (method !== "createComputePipeline") return;
+        device.createShaderModule({ code: "not WGSL" }); // refused, and so is the caller of this
+      },
+    });
+    const open = async () => {
+      await using model = await fastsafeOpen(path, { device: watched.device, dtype: "F32" });
+      await model.whenLoaded();
+    };
+    const error = await assertRejects(open, DeviceError, "Cannot load: ");
+    assertEquals([error.codeName, unheard], ["GPUValidationError", []]);
+    assertEquals(watched.buffers.size, 0);
+  });
+
+  test("a copy to the host that the device breaks off is a DeviceError", async (folder) => {
+    const [path] = await writeModel(folder);
+    using watched = await WatchedDevice.create();
+    await using model = await fastsafeOpen(path, { device: watched.device });
+    using tensor = await model.getTensor("t3");
+    await model.whenLoaded();
+    const { buffers } = watched;
+    const held = buffers.size;
+    const { mapAsync } = GPUBuffer.prototype;
+    GPUBuffer.prototype.mapAsync = () => Promise.reject(new DOMException("no mapping", "OperationError"));
+    try {
+      const error = await assertRejects(
+        () => tensor.copyToHost(),
+        DeviceError,
+        'Cannot copy tensor "t3" to the host: no mapping',
+      );
+      assertEquals([error.library, error.codeName], ["webgpu", "OperationError"]);
+    } finally {
+      GPUBuffer.prototype.mapAsync = mapAsync;
+    }
+    assertEquals(buffers.size, held);
+    assertEquals((await tensor.copyToHost()).byteLength, tensor.byteLength);
   });
 
   test("two loads on one device at once do not mix", async (folder) => {

@@ -41,13 +41,13 @@ export class Backlog {
 
   /** Resolves once every wait that was begun is over. */
   async ended(): Promise<void> {
-    await Promise.allSettled(this.#waits);
+    await Promise.all(this.#waits);
   }
 
   /** Waits until the queue is empty; how long that took, in milliseconds. */
   #wait(): number {
     const began = performance.now();
-    this.#waits.push(this.#queue.onSubmittedWorkDone());
+    this.#waits.push(this.#queue.onSubmittedWorkDone().catch(() => {})); // a lost device is told by itself
     this.#bytes = 0;
     return performance.now() - began;
   }

@@ -74,13 +74,17 @@ export class Gpu {
     device.pushErrorScope("validation");
     device.pushErrorScope("out-of-memory");
     let result: R;
-    let verdicts: Promise<GPUError | null | undefined>[];
+    let verdicts: Promise<PromiseSettledResult<GPUError | null | undefined>[]>;
     try {
       result = calls();
     } finally {
-      verdicts = [device.popErrorScope(), device.popErrorScope(), device.popErrorScope()];
+      verdicts = Promise.allSettled([ // rejected where the device is lost
+        device.popErrorScope(),
+        device.popErrorScope(),
+        device.popErrorScope(),
+      ]);
     }
-    const errors = await Promise.allSettled(verdicts); // rejected where the device is lost
+    const errors = await verdicts;
     this.lost.throwIfAborted();
     const [memory, refusal, internal] = errors.map((error) =>
       error.status === "fulfilled" ? error.value : null

@@ -1,7 +1,7 @@
 /**
  * What is done with tensors that are on a GPU: each result is in a new buffer.
  */
-import { OutOfMemoryError, SafeTensorsError } from "../../errors.ts";
+import { DeviceError, OutOfMemoryError, SafeTensorsError } from "../../errors.ts";
 import { castSupported } from "../../format/cast.ts";
 import { type DType, dtypeBits } from "../../format/dtype.ts";
 import { joinLayout } from "../../format/join.ts";
@@ -14,7 +14,7 @@ import { Dispatcher } from "./dispatch.ts";
 import type { Gpu } from "./gpu.ts";
 import { GpuMemory } from "./memory.ts";
 import { copiesOf, type Move, moveDispatches } from "./moves.ts";
-import { PIECE, pieces } from "./pieces.ts";
+import { PIECE, pieces, turn } from "./pieces.ts";
 
 /** Bytes that are copied to the host at once: `mapAsync` takes Deno ten milliseconds whatever it maps. */
 const READ_PIECE = 32 * 2 ** 20;
@@ -176,17 +176,29 @@ export async function readTensor(memory: GpuMemory, tensor: GpuSource): Promise<
         );
         device.queue.submit([encoder.finish()]);
       });
-      await staging.mapAsync(GPUMapMode.READ);
+      await mapToRead(gpu, staging, action);
       bytes.set(new Uint8Array(staging.getMappedRange(), 0, length), at);
       staging.unmap();
     }
-  } catch (error) {
-    gpu.lost.throwIfAborted();
-    throw error;
   } finally {
     staging.destroy();
   }
   return new HostTensor(name, dtype, shape, bytes);
+}
+
+async function mapToRead(gpu: Gpu, staging: GPUBuffer, action: string): Promise<void> {
+  try {
+    await staging.mapAsync(GPUMapMode.READ);
+  } catch (error) {
+    await turn(); // the device may tell of its loss only after this
+    gpu.lost.throwIfAborted();
+    const { name, message } = error as DOMException;
+    throw new DeviceError(`Cannot ${action}: ${message}`, {
+      library: "webgpu",
+      codeName: name,
+      cause: error,
+    });
+  }
 }
 
 /** What a tensor without an offset is: it has a buffer of its own. */

@@ -124,7 +124,7 @@ class Uploader implements AsyncDisposable {
       await turn();
       signal.throwIfAborted();
     }
-    await this.#cast(chunk.casts, signal);
+    if (chunk.casts.length > 0) await this.#cast(chunk.casts, signal);
     for (let index = chunk.segments[0]; index < chunk.segments[1]; index++) readiness.segmentLanded(index);
     this.#landed += chunk.plan.bytes;
     settings.onLanded?.(this.#landed);
@@ -190,7 +190,9 @@ class Uploader implements AsyncDisposable {
       await turn();
       signal.throwIfAborted();
     };
-    for (const dispatch of casts.flatMap((cast) => this.#dispatches(cast))) {
+    // Some of them may need a pipeline that is made for them.
+    const dispatches = await gpu.attempt("load", 0, () => casts.flatMap((cast) => this.#dispatches(cast)));
+    for (const dispatch of dispatches) {
       batch.push(dispatch);
       bytes += dispatch.target.size!;
       if (bytes >= PIECE) await submit();
