@@ -97,7 +97,7 @@ function failureTests(launcher: Launcher): void {
     assert(code !== 0);
     assertEquals(ranks.map((said) => [said.rank, said.name]), [[0, "GroupError"], [1, "GroupError"]], stderr);
     for (const said of ranks) {
-      assertMatch(said.message, /(is missing: no answer|nothing moved) for 2 seconds/);
+      assertMatch(said.message, /((is|are) missing: no answer|nothing moved) for 2 seconds/);
     }
     times.add(`${launcher.family}, stop in the midst of it`, ranks);
   });
