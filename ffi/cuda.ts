@@ -47,7 +47,8 @@ export interface CudaBlock {
   readonly block: bigint;
 }
 
-const OUT_OF_MEMORY = 2;
+/** cudaErrorMemoryAllocation. */
+export const OUT_OF_MEMORY = 2;
 const INVALID_DEVICE = 101;
 /** What counting devices gives without a driver that is new enough, and without a device: no failure of either. */
 const NO_GPU: readonly number[] = [35, 100];

@@ -1,8 +1,16 @@
 /**
  * Loads to a CUDA device through the shim: what their lanes share.
  */
-import { DeviceError } from "../src/errors.ts";
-import { check, describeStatus, MESSAGE_BYTES, newMessage, textOf } from "./cuda.ts";
+import { DeviceError, OutOfMemoryError } from "../src/errors.ts";
+import {
+  check,
+  cudaDevice,
+  describeStatus,
+  MESSAGE_BYTES,
+  newMessage,
+  OUT_OF_MEMORY,
+  textOf,
+} from "./cuda.ts";
 import type { Shim } from "./symbols.ts";
 
 /** `FST_LANDER_CUDA` of native/plan.h. */
@@ -43,6 +51,7 @@ const GDS_MODES = ["off", "gds", "gds-compat"] as const;
  * Prepares a load.
  *
  * @returns the shim's name for it, and why cuFile is not used, or empty
+ * @throws {OutOfMemoryError} if the device has no memory for the ring of a load that casts
  * @throws {DeviceError} if the device fails, or cuFile is required and not to be had
  */
 export async function openLoad(
@@ -67,6 +76,15 @@ export async function openLoad(
       code,
       codeName,
     });
+  }
+  if (status === OUT_OF_MEMORY) {
+    const { freeBytes } = await cudaDevice(shim, options.device);
+    throw new OutOfMemoryError(
+      `Cannot load to device "cuda:${options.device}": ${options.pinnedBytes} bytes are needed for a ring, ` +
+        `${freeBytes} are free: dispose tensors, load fewer names, or lower stagingBytes`,
+      options.pinnedBytes,
+      freeBytes,
+    );
   }
   check(shim, `prepare device "cuda:${options.device}" for a load`, status);
   return { load: load[0]!, gdsReason };

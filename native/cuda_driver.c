@@ -13,8 +13,13 @@ static const fst_library_place PLACE = {
 
 #define FUNCTION(name, optional) {#name, offsetof(fst_cuda_driver, name), optional}
 static const fst_library_symbol SYMBOLS[] = {
-  FUNCTION(cuGetErrorString, 0),   FUNCTION(cuGetErrorName, 0),      FUNCTION(cuDeviceGetName, 1),
-  FUNCTION(cuModuleLoadData, 0),   FUNCTION(cuModuleGetFunction, 0), FUNCTION(cuModuleUnload, 0),
+  FUNCTION(cuGetErrorString, 0),
+  FUNCTION(cuGetErrorName, 0),
+  FUNCTION(cuDeviceGetName, 1),
+  FUNCTION(cuDevicePrimaryCtxGetState, 1),
+  FUNCTION(cuModuleLoadData, 0),
+  FUNCTION(cuModuleGetFunction, 0),
+  FUNCTION(cuModuleUnload, 0),
   FUNCTION(cuLaunchKernel, 0),
 };
 #undef FUNCTION

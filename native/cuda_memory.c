@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cuda.h"
+#include "cuda_driver.h"
 #include "memory.h"
 
 /* ---- Device memory ---- */
@@ -71,6 +72,25 @@ int32_t fst_cuda_release(fst_cuda_block *block) {
   /* cudaFree waits for all work of the device, and so for whatever was told to use this memory. */
   if (status == 0) status = fst_cuda_done(runtime, runtime->cudaFree(block->address));
   free(block);
+  return status;
+}
+
+/* Whether a device is in use. To make another one current would wake it, and cost some of its memory. */
+static int is_awake(int device) {
+  const fst_cuda_driver *driver = fst_cuda_driver_get();
+  unsigned flags = 0;
+  int active = 1;
+  if (!driver || !driver->cuDevicePrimaryCtxGetState) return 1;
+  return driver->cuDevicePrimaryCtxGetState(device, &flags, &active) != 0 || active;
+}
+
+int32_t fst_cuda_release_as_guest(fst_cuda_block *block) {
+  const fst_cudart *runtime = fst_cudart_get();
+  const int device = block->device;
+  int current = device;
+  if (runtime && fst_cuda_done(runtime, runtime->cudaGetDevice(&current)) != 0) current = device;
+  int32_t status = fst_cuda_release(block);
+  if (runtime && current != device && is_awake(current)) fst_cuda_done(runtime, runtime->cudaSetDevice(current));
   return status;
 }
 

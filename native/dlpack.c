@@ -50,7 +50,7 @@ static void drop(package *given) {
   fst_cuda_block *block = given->block;
   fst_dlpack_lease *lease = given->lease;
   free(given);
-  if (block) fst_cuda_release(block);
+  if (block) fst_cuda_release_as_guest(block);
   if (lease) atomic_store(&lease->is_over, 1);
 }
 

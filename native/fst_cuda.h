@@ -73,6 +73,9 @@ FST_EXPORT void fst_cuda_retain(fst_cuda_block *block);
 
 FST_EXPORT int32_t fst_cuda_release(fst_cuda_block *block);
 
+/* The same on a thread that is somebody else's: its current device stays what it was. */
+int32_t fst_cuda_release_as_guest(fst_cuda_block *block);
+
 /* Host memory that devices can reach, on huge pages, near to `device`. */
 FST_EXPORT int32_t fst_cuda_pin(int32_t device, uint64_t bytes, uint64_t *address);
 

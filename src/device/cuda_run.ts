@@ -2,10 +2,17 @@
  * Running a plan into the memory of a CUDA device.
  */
 import { cudaError, statusText } from "../../ffi/cuda.ts";
-import { closeLoad, CUDA_LANDER, type GdsReport, gdsReport, openLoad } from "../../ffi/cuda_load.ts";
+import {
+  closeLoad,
+  CUDA_LANDER,
+  type GdsReport,
+  gdsReport,
+  openLoad,
+  probeGds,
+} from "../../ffi/cuda_load.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import type { RunReport } from "../lanes/engine.ts";
-import { runNativeLanes } from "../lanes/native_lanes.ts";
+import { isCached, runNativeLanes } from "../lanes/native_lanes.ts";
 import { PAGE } from "../plan/layout.ts";
 import { type LoadPlan, segmentBytes } from "../plan/plan.ts";
 import type { Readiness } from "../plan/readiness.ts";
@@ -87,14 +94,17 @@ export class CudaRun {
     const stagingBytes = stagingFor(plan, settings);
     const slab = await takeFrom(pool, shim, device, stagingBytes);
     try {
+      // Its driver takes up to seconds to open, for bytes that it would not be asked for.
+      const inVain = gds === "auto" && isCached(plan, files) && (await probeGds(shim)).usable;
       const opened = await openLoad(shim, {
         device,
         files: files.length,
         pinned: slab.address,
         pinnedBytes: stagingBytes,
-        gds,
+        gds: inVain ? "off" : gds,
         casts: plan.segments.some(({ from, to }) => from !== to),
       });
+      if (inVain) opened.gdsReason = "the page cache had the bytes";
       return new CudaRun(shim, gds, plan, files, settings, { pool, slab, stagingBytes }, opened);
     } catch (error) {
       await giveBackTo(pool, slab);

@@ -126,16 +126,8 @@ function pathOf({ bufferedBytes, directBytes, usrbioBytes }: PlanMemory): RunRep
 
 /** Opens what is not cached for direct reads; whether there is any such file. */
 function openDirect(job: NativeJob, notes: string[]): boolean {
-  const ranges = fileRanges(job.plan);
-  const windows = Math.max(4, Math.floor(512 / ranges.size));
   let direct = false;
-  for (const [index, { start, stop }] of ranges) {
-    const file = job.files[index]!;
-    const cached = file.cachedFraction(
-      start,
-      stop - start,
-      Math.min(windows, Math.ceil((stop - start) / SAMPLE)),
-    );
+  for (const [file, cached] of cachedFractions(job.plan, job.files)) {
     if (cached === null) {
       notes.push("The system cannot tell what is cached (Linux < 6.5): read through the page cache");
       break;
@@ -145,6 +137,25 @@ function openDirect(job: NativeJob, notes: string[]): boolean {
     else notes.push(`Direct reads of "${file.path}" were refused: read through the page cache`);
   }
   return direct;
+}
+
+/** Each file that a plan reads, and what part of that the page cache holds. */
+function* cachedFractions(
+  plan: LoadPlan,
+  files: readonly NativeFile[],
+): Generator<[NativeFile, number | null]> {
+  const ranges = fileRanges(plan);
+  const windows = Math.max(4, Math.floor(512 / ranges.size));
+  for (const [index, { start, stop }] of ranges) {
+    const length = stop - start;
+    const file = files[index]!;
+    yield [file, file.cachedFraction(start, length, Math.min(windows, Math.ceil(length / SAMPLE)))];
+  }
+}
+
+/** Whether the page cache holds nearly all that a plan reads. */
+export function isCached(plan: LoadPlan, files: readonly NativeFile[]): boolean {
+  return cachedFractions(plan, files).every(([, cached]) => cached !== null && cached >= MOSTLY_CACHED);
 }
 
 /** File → from where to where the plan reads it. */

@@ -217,6 +217,36 @@ standInSuite("DLPack from a CUDA stand-in", machine, (test, standIns) => {
     }
     assertEquals(standIns.report().live.allocations, 0);
   });
+
+  test("the deleter leaves its caller the current device, and wakes none", async (folder) => {
+    using _devices = standIns.set({ FST_SIM_DEVICES: "3" }); // one that no other test uses
+    const runtime = Deno.dlopen(`${standIns.folder}/libfst_sim_cuda.so`, {
+      cudaSetDevice: { parameters: ["i32"], result: "i32" },
+      cudaGetDevice: { parameters: ["buffer"], result: "i32" },
+    });
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, [{ name: "x", dtype: "F32", shape: [100] }]);
+    /** The caller's current device after a tensor of device 0 was given up by a thread whose device is 2. */
+    const afterDeleter = async () => {
+      const model = await fastsafeOpen(path, { device: "cuda:0" });
+      const tensor = await model.getTensor("x");
+      const address = await tensor.toDLPack();
+      tensor[Symbol.dispose]();
+      await model.close(); // the deleter is the last to hold the memory
+      assertEquals(runtime.symbols.cudaSetDevice(2), 0);
+      free(address, false);
+      const current = new Int32Array(1);
+      assertEquals(runtime.symbols.cudaGetDevice(current), 0);
+      return current[0];
+    };
+    assertEquals(await afterDeleter(), 0, "device 2 has never been used: it is not woken to go back there");
+    const model = await fastsafeOpen(path, { device: "cuda:2" });
+    await model.whenLoaded();
+    await model.close();
+    assertEquals(await afterDeleter(), 2);
+    runtime.symbols.cudaSetDevice(0);
+    runtime.close();
+  });
 });
 
 const isReal = machine.missing === null && machine.standIns === null;

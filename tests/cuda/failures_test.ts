@@ -171,6 +171,12 @@ standInSuite("What goes wrong on a CUDA stand-in", machine, (test, standIns) => 
       assert(error.requested > 4 * 2 ** 20 && error.free > error.requested);
     }
     {
+      using _failure = standIns.fail("cudaMalloc:2:2"); // the ring of a load that casts
+      const options = { device: "cuda", dtype: "F16", stagingBytes: 2 ** 20 } as const;
+      const error = await assertRejects(() => fastsafeOpen(path, options), OutOfMemoryError, "for a ring");
+      assert(error.requested > 0 && error.requested <= 2 ** 20 && error.free > 2 ** 20);
+    }
+    {
       using _failure = standIns.fail("cudaStreamCreateWithFlags:1:2");
       await using model = await fastsafeOpen(path, SMALL);
       await assertRejects(() => model.whenLoaded(), OutOfMemoryError, "cudaErrorMemoryAllocation (2)");

@@ -72,6 +72,18 @@ SIM_EXPORT int cuDeviceGet(int *device, int ordinal) {
   return code;
 }
 
+/* Active is what has ever had memory. */
+SIM_EXPORT int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
+  int code = enter(__func__, false);
+  if (code == 0 && (device < 0 || device >= sim.config.devices)) code = SIM_INVALID_DEVICE;
+  if (code != 0) return code;
+  sim_lock();
+  *flags = 0;
+  *active = sim.devices[device].base != 0;
+  sim_unlock();
+  return 0;
+}
+
 /* Modules */
 
 /* The PTX version that a CUDA version brought: 10.1 has 6.4, 11.x has 7.x, 12.x 8.x, 13.x 9.x. */
