@@ -15,13 +15,20 @@ static int land(fst_lane *lane) {
   return -1;
 }
 
+static int take(fst_lane *lane) {
+  if (!lane->has_ahead) return fst_plan_take(lane->plan, lane->limit, &lane->index);
+  lane->has_ahead = 0;
+  lane->index = lane->ahead;
+  return !atomic_load(&lane->plan->cancelled);
+}
+
 int32_t fst_lane_run(fst_plan *plan, uint32_t limit, const void *keep0, const void *keep1, const void *keep2,
                      const void *keep3, const void *keep4, const void *keep5, const void *keep6,
                      const void *keep7) {
   (void)keep0, (void)keep1, (void)keep2, (void)keep3, (void)keep4, (void)keep5, (void)keep6, (void)keep7;
-  fst_lane lane = {.plan = plan};
+  fst_lane lane = {.plan = plan, .limit = limit};
   int status = 0;
-  while (status == 0 && fst_plan_take(plan, limit, &lane.index)) {
+  while (status == 0 && take(&lane)) {
     lane.segment = &fst_plan_segments(plan)[lane.index];
     lane.file = &fst_plan_files(plan)[lane.segment->file];
     status = land(&lane);

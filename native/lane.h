@@ -7,6 +7,7 @@
 
 typedef struct fst_lane {
   fst_plan *plan;
+  uint32_t limit; /* segments below it are this call's */
   uint32_t index; /* of the segment in hand */
   const fst_segment *segment;
   fst_plan_file *file;
@@ -14,6 +15,9 @@ typedef struct fst_lane {
   struct fst_cuda_lane *cuda; /* of a lane to a CUDA device: land_cuda.c */
   struct fst_usrbio_mount *usrbio_mount; /* whose ring the lane has, or NULL: read_usrbio.c */
   struct fst_usrbio_ring *usrbio_ring;
+  uint32_t ahead;  /* a segment taken before its turn, which may be on its way already */
+  int has_ahead;
+  int ahead_begun; /* it is on its way */
 } fst_lane;
 
 /* What `length` bytes of a segment's file become at the destination. */

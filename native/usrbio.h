@@ -87,7 +87,9 @@ struct fst_usrbio_ring {
   const fst_usrbio *library;
   struct hf3fs_ior ior;
   struct hf3fs_iov iov;
-  fst_usrbio_io *ios; /* `entries` of them */
+  fst_usrbio_transfer transfers[2]; /* of a lane: the segment in hand, and the next one */
+  unsigned turn;                    /* which of them is in hand */
+  fst_usrbio_io *ios;               /* `entries` of them */
   uint32_t entries, in_flight, cut;
   uint64_t bytes;
   int64_t timeout; /* nanoseconds without a completion; 0: for ever */
@@ -108,6 +110,7 @@ typedef struct fst_usrbio_failure {
   enum fst_failure kind;
   int error;
   uint64_t offset, expected, actual;
+  const fst_usrbio_transfer *transfer; /* whose failure it is, if anyone's */
 } fst_usrbio_failure;
 
 int fst_usrbio_ring_new(const fst_usrbio *library, const char *mount_point, const fst_usrbio_options *options,
@@ -117,11 +120,14 @@ void fst_usrbio_ring_free(fst_usrbio_ring *ring);
 /* Asks for as much of a transfer as the ring has room for. 0, or -1 after a failure. */
 int fst_usrbio_start(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_usrbio_failure *failure);
 
+/* What is to be read after a transfer of which all has been asked for, while there is room for more; or NULL. */
+typedef fst_usrbio_transfer *fst_usrbio_next(void *context);
+
 /*
- * Sees a transfer through, and keeps another one, or NULL, going meanwhile. 0; or -1 after a failure, or because
- * `*stop` was set: then nothing is in flight any more, or the ring is broken.
+ * Sees a transfer through, and keeps the next one going meanwhile. 0; or -1 after a failure, or because `*stop` was
+ * set: then nothing is in flight any more, or the ring is broken.
  */
-int fst_usrbio_finish(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_usrbio_transfer *other,
+int fst_usrbio_finish(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_usrbio_next *next, void *context,
                       const _Atomic uint32_t *stop, fst_usrbio_failure *failure);
 
 /* Lets what is in flight come to its end, whatever it brings; a ring in which it does not is broken. */

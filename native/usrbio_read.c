@@ -99,8 +99,13 @@ static fst_usrbio_transfer batch_at(const fst_usrbio_request *request, uint64_t 
 }
 
 static int fail_device(fst_usrbio_failure *failure, const fst_usrbio_request *request, int status) {
-  *failure = (fst_usrbio_failure){FST_FAILURE_DEVICE, status, request->offset, request->length, 0};
+  *failure = (fst_usrbio_failure){
+    .kind = FST_FAILURE_DEVICE, .error = status, .offset = request->offset, .expected = request->length};
   return -1;
+}
+
+static fst_usrbio_transfer *this_one(void *batch) {
+  return batch;
 }
 
 /* 0, or -1 after a failure. */
@@ -125,8 +130,8 @@ static int read_batches(fst_usrbio_ring *ring, sink *sink, fst_usrbio_failure *f
       begun++;
     }
     if (begun == 0) return 0;
-    fst_usrbio_transfer *other = begun > 1 ? &batches[area ^ 1] : NULL;
-    if (fst_usrbio_finish(ring, &batches[area], other, sink->stop, failure) != 0) return -1;
+    fst_usrbio_next *next = begun > 1 ? this_one : NULL;
+    if (fst_usrbio_finish(ring, &batches[area], next, &batches[area ^ 1], sink->stop, failure) != 0) return -1;
     int status = copy(sink, area, &batches[area]);
     if (status != 0) return fail_device(failure, request, status);
     area = (area + 1) % areas;
@@ -147,7 +152,8 @@ static int read_through(fst_usrbio_ring *ring, sink *sink, fst_usrbio_failure *f
 int32_t fst_usrbio_read(fst_usrbio_mount *mount, const fst_usrbio_request *request, void *buffer,
                         const uint32_t *stop, fst_usrbio_outcome *outcome) {
   memset(outcome, 0, sizeof *outcome);
-  fst_usrbio_failure failure = {FST_FAILURE_SYSTEM, 0, request->offset, request->length, 0};
+  fst_usrbio_failure failure = {
+    .kind = FST_FAILURE_SYSTEM, .offset = request->offset, .expected = request->length};
   fst_usrbio_ring *ring;
   sink sink = {.request = request, .stop = (const _Atomic uint32_t *)stop, .buffer = buffer};
   failure.error = -fst_usrbio_take(mount, &ring);

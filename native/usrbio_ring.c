@@ -68,9 +68,9 @@ void fst_usrbio_ring_free(fst_usrbio_ring *ring) {
 
 /* ---- Asking ---- */
 
-static int fail(fst_usrbio_failure *failure, enum fst_failure kind, int error, uint64_t offset, uint64_t expected,
-                uint64_t actual) {
-  *failure = (fst_usrbio_failure){kind, error, offset, expected, actual};
+static int fail(fst_usrbio_failure *failure, const fst_usrbio_transfer *transfer, enum fst_failure kind, int error,
+                uint64_t offset, uint64_t expected, uint64_t actual) {
+  *failure = (fst_usrbio_failure){kind, error, offset, expected, actual, transfer};
   return -1;
 }
 
@@ -79,7 +79,7 @@ static int prepare(fst_usrbio_ring *ring, fst_usrbio_io *io, fst_usrbio_failure 
   int index = ring->library->prep_io(&ring->ior, &ring->iov, true, io->memory, io->transfer->fd, io->offset, io->length,
                                      io);
   if (index == -EAGAIN) return 0;
-  if (index < 0) return fail(failure, FST_FAILURE_SYSTEM, -index, io->offset, io->length, 0);
+  if (index < 0) return fail(failure, io->transfer, FST_FAILURE_SYSTEM, -index, io->offset, io->length, 0);
   ring->in_flight++;
   return 1;
 }
@@ -126,7 +126,7 @@ int fst_usrbio_start(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_u
   int status = ring->in_flight > before ? ring->library->submit_ios(&ring->ior) : 0;
   if (status < 0) ring->is_broken = 1; /* nobody knows what becomes of them */
   if (asked < 0) return -1;
-  if (status < 0) return fail(failure, FST_FAILURE_SYSTEM, -status, transfer->offset, transfer->length, 0);
+  if (status < 0) return fail(failure, transfer, FST_FAILURE_SYSTEM, -status, transfer->offset, transfer->length, 0);
   return 0;
 }
 
@@ -135,18 +135,18 @@ int fst_usrbio_start(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_u
 static int complete(fst_usrbio_ring *ring, const struct hf3fs_cqe *result, fst_usrbio_failure *failure) {
   fst_usrbio_io *io = (fst_usrbio_io *)(uintptr_t)result->userdata;
   if (io < ring->ios || io >= ring->ios + ring->entries || !io->transfer || io->is_cut) {
-    return fail(failure, FST_FAILURE_SYSTEM, EIO, 0, 0, 0); /* it was not asked for */
+    return fail(failure, NULL, FST_FAILURE_SYSTEM, EIO, 0, 0, 0); /* it was not asked for */
   }
   fst_usrbio_transfer *transfer = io->transfer;
   ring->in_flight--;
   if (result->result < 0) {
-    return fail(failure, FST_FAILURE_SYSTEM, (int)-result->result, io->offset, io->length, 0);
+    return fail(failure, transfer, FST_FAILURE_SYSTEM, (int)-result->result, io->offset, io->length, 0);
   }
   const uint64_t got = (uint64_t)result->result;
-  if (got > io->length) return fail(failure, FST_FAILURE_SYSTEM, EIO, io->offset, io->length, got);
+  if (got > io->length) return fail(failure, transfer, FST_FAILURE_SYSTEM, EIO, io->offset, io->length, got);
   if (got == 0) {
     const uint64_t actual = io->offset - transfer->offset;
-    return fail(failure, FST_FAILURE_TRUNCATED, 0, transfer->offset, transfer->length, actual);
+    return fail(failure, transfer, FST_FAILURE_TRUNCATED, 0, transfer->offset, transfer->length, actual);
   }
   if (!transfer->memory && transfer->destination) {
     fst_copy(transfer->destination + (io->offset - transfer->offset), io->memory, got);
@@ -198,7 +198,7 @@ static int turn(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_usrbio
   if (fst_usrbio_start(ring, transfer, failure) != 0) return -1;
   if (other && fst_usrbio_start(ring, other, failure) != 0) return -1;
   int got = reap(ring, results, RESULTS), status = 0;
-  if (got < 0) return fail(failure, FST_FAILURE_SYSTEM, -got, transfer->offset, transfer->length, 0);
+  if (got < 0) return fail(failure, transfer, FST_FAILURE_SYSTEM, -got, transfer->offset, transfer->length, 0);
   for (int i = 0; i < got; i++) {
     /* All of them are taken note of, and the first failure is kept. */
     fst_usrbio_failure later;
@@ -207,17 +207,21 @@ static int turn(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_usrbio
   if (status != 0) return -1;
   if (stop && atomic_load(stop)) return 1;
   if (got == 0 && ring->timeout > 0 && now() - ring->moved > ring->timeout) {
-    return fail(failure, FST_FAILURE_SYSTEM, ETIMEDOUT, transfer->offset, transfer->length, transfer->landed);
+    return fail(failure, transfer, FST_FAILURE_SYSTEM, ETIMEDOUT, transfer->offset, transfer->length, transfer->landed);
   }
   return 0;
 }
 
-int fst_usrbio_finish(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_usrbio_transfer *other,
+int fst_usrbio_finish(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_usrbio_next *next, void *context,
                       const _Atomic uint32_t *stop, fst_usrbio_failure *failure) {
-  *failure = (fst_usrbio_failure){FST_FAILURE_NONE, 0, 0, 0, 0};
+  *failure = (fst_usrbio_failure){.kind = FST_FAILURE_NONE};
+  fst_usrbio_transfer *other = NULL;
   int status = 0;
   ring->moved = now();
-  while (status == 0 && transfer->landed < transfer->length) status = turn(ring, transfer, other, stop, failure);
+  while (status == 0 && transfer->landed < transfer->length) {
+    if (next && !other && transfer->landed > 0 && transfer->started == transfer->length) other = next(context);
+    status = turn(ring, transfer, other, stop, failure);
+  }
   if (status == 0) return 0;
   if (failure->error == ETIMEDOUT && ring->in_flight > 0) ring->is_broken = 1; /* it has been waited for long enough */
   fst_usrbio_drain(ring);
