@@ -8,6 +8,7 @@ import {
   type Source,
   type SourceFile,
 } from "@x/fastsafetensors";
+import { toHost, webgpuSuite } from "../webgpu/support.ts";
 
 /** Files in memory: what was read of them, and how they are to fail. */
 class MemorySource implements Source {
@@ -133,4 +134,16 @@ Deno.test("fastsafeOpen() refuses a source of the user's for CUDA, and what is n
     TypeError,
     'source must be "3fs", "file" or a source of your own, got {}',
   );
+});
+
+webgpuSuite("a source of the user's", (test) => {
+  test("fastsafeOpen() loads from a source of the user's to a GPU, cast on the way", async () => {
+    await using model = await fastsafeOpen("m://model/index.json", {
+      source: shards(),
+      device: "webgpu",
+      dtype: "F32",
+    });
+    assertEquals((await toHost(await model.getTensor("x"))).data, new Float32Array([1, 2, 3, 4]));
+    assertEquals((await toHost(await model.getTensor("y"))).data, new Int32Array([5, 6, 7, 8]));
+  });
 });
