@@ -127,6 +127,18 @@ function setEnv(variables: Readonly<Record<string, string>>): () => void {
   };
 }
 
+const SANITIZERS = [
+  "-g",
+  "-fno-omit-frame-pointer",
+  "-fsanitize=address,undefined",
+  "-fno-sanitize-recover=all",
+];
+
+/** Whether this process was started with AddressSanitizer, which a library cannot bring along itself. */
+function isSanitized(): boolean {
+  return Deno.env.get("LD_PRELOAD")?.includes("libasan") ?? false;
+}
+
 /** The machine that the tests run on. */
 export interface CudaMachine {
   /** Why the tests cannot run here; null where they can. */
@@ -163,9 +175,8 @@ export async function useCuda(): Promise<CudaMachine> {
   if (missing) {
     return { missing, standIns, devices: 0, setFileFaults: () => ({ [Symbol.dispose]() {} }), shim: null! };
   }
-  useLibrary(
-    await buildShim({ flags: ["-DFST_FAULTS", isReal ? "-DFST_TEST_GPU" : "-DFST_TEST_STAND_INS"] }),
-  );
+  const flags = ["-DFST_FAULTS", isReal ? "-DFST_TEST_GPU" : "-DFST_TEST_STAND_INS"];
+  useLibrary(await buildShim({ flags: isSanitized() ? [...flags, ...SANITIZERS] : flags }));
   const shim = (await openLibrary()).shim!;
   await selectEngine();
   const { findCuda } = await import("../../ffi/cuda.ts");

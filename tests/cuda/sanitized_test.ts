@@ -1,0 +1,34 @@
+/**
+ * The load suite and the other tests of CUDA on the stand-ins once more, with a shim that AddressSanitizer and
+ * UndefinedBehaviorSanitizer watch, in a process of its own: where `FASTSAFETENSORS_TEST_REQUIRE` lists "sanitizers".
+ */
+import { assert } from "@std/assert";
+import { compiler } from "../support/compiler.ts";
+import { isRequired, suite } from "../support/skip.ts";
+
+const FOLDER = new URL("./", import.meta.url).pathname;
+const TESTS = ["load_suite", "tensors", "get_tensor", "failures", "gds", "pinned_pool"];
+
+const { path: cc, missing } = await compiler();
+const unasked = isRequired("sanitizers") ? null : "FASTSAFETENSORS_TEST_REQUIRE does not list sanitizers";
+
+suite("the load suite on CUDA stand-ins under sanitizers", "sanitizers", unasked ?? missing, () => {
+  Deno.test("the load suite on CUDA stand-ins passes under sanitizers [CUDA stand-in]", async () => {
+    const decoder = new TextDecoder();
+    const found = await new Deno.Command(cc, { args: ["-print-file-name=libasan.so"] }).output();
+    const { success, code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["test", "-A", "--no-check", ...TESTS.map((name) => `${FOLDER}${name}_test.ts`)],
+      env: {
+        NO_COLOR: "1",
+        FASTSAFETENSORS_TEST_REQUIRE: "",
+        LD_PRELOAD: decoder.decode(found.stdout).trim(),
+        // What Deno keeps until its end is no leak; the stand-ins count what is left on the device. Memory that cannot
+        // be had is an error of the shim's, not of the process.
+        ASAN_OPTIONS: "detect_leaks=0:handle_segv=0:allocator_may_return_null=1",
+      },
+    }).output();
+    const printed = decoder.decode(new Uint8Array([...stdout, ...stderr]));
+    assert(success, `deno test ended with status ${code}:\n${printed.slice(-20_000)}`);
+    assert(/ok \| \d{3,} passed/.test(printed), `fewer tests than there are:\n${printed.slice(-2000)}`);
+  });
+});
