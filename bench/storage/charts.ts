@@ -1,7 +1,7 @@
 /**
  * Charts of a sweep, by Vega-Lite: loaded when there is something to draw, and by nothing else.
  */
-import { formatBinary, type Report } from "./report.ts";
+import { formatBinary, formatProcesses, type Report } from "./report.ts";
 
 const VEGA = "npm:vega@6.2.0", VEGA_LITE = "npm:vega-lite@6.4.1";
 
@@ -55,7 +55,7 @@ function rows({ summaries }: Report): object[] {
     bufferBytes,
     chunk: formatBinary(chunkBytes),
     chunkBytes,
-    processes: `${processes} process${processes === 1 ? "" : "es"}`,
+    processes: formatProcesses(processes),
     count: processes,
     median,
     least,

@@ -23,24 +23,57 @@ export async function makeFiles(folder: string, bytes: number): Promise<Range[]>
   return await filesIn(folder);
 }
 
-const STAND_IN = new URL("../../tests/sim/3fs/build.sh", import.meta.url).pathname;
+const SIM = new URL("../../tests/sim/", import.meta.url).pathname;
+
+/** GB/s of the stand-ins for 3FS and for CUDA, where reads and copies are to take the same time. */
+const SAME_RATE = "0.5";
 
 /**
- * Builds the stand-in for 3FS, and makes a folder into its mount, for this process and those that it starts.
- *
- * @param settings variables of the stand-in that have no value yet
+ * Builds the stand-in for 3FS, and makes a folder into its mount, for this process and those that it starts, until the
+ * result is disposed. It then neither checks nor delays, unless the environment says otherwise: rates are what is wanted.
  */
-export async function useStandIn(
-  work: string,
-  mount: string,
-  settings: Readonly<Record<string, string>>,
-): Promise<void> {
-  const { success, stderr } = await new Deno.Command("sh", { args: [STAND_IN, `${work}/stand-in`] }).output();
-  if (!success) throw new Error(`Cannot build the stand-in for 3FS:\n${new TextDecoder().decode(stderr)}`);
-  await Deno.mkdir(`${mount}/3fs-virt/iovs`, { recursive: true });
-  Deno.env.set("HF3FS_LIB_DIR", `${work}/stand-in`);
-  Deno.env.set("FST_SIM_3FS_MOUNT", mount);
-  for (const [name, value] of Object.entries(settings)) {
+export async function useStandIn(work: string, mount: string): Promise<AsyncDisposable> {
+  const virtual = `${mount}/3fs-virt`;
+  const isNew = !await Deno.stat(virtual).catch(() => null);
+  await build("3fs", `${work}/3fs`);
+  await Deno.mkdir(`${virtual}/iovs`, { recursive: true });
+  Deno.env.set("HF3FS_LIB_DIR", `${work}/3fs`);
+  Deno.env.set("FST_SIM_3FS_MOUNT", await Deno.realPath(mount));
+  setDefaults({
+    FST_SIM_3FS_CHECKS: "0",
+    FST_SIM_3FS_DELAY_US: "0",
+    FST_SIM_3FS_WORKERS: String(Math.max(2, navigator.hardwareConcurrency)),
+  });
+  return {
+    async [Symbol.asyncDispose]() {
+      if (isNew) await Deno.remove(virtual, { recursive: true });
+    },
+  };
+}
+
+/** Builds the stand-in for CUDA too, and has both take the same time for every byte. */
+export async function useSlowStandIns(work: string): Promise<void> {
+  await build("cuda", `${work}/cuda`);
+  const library = `${work}/cuda/libfst_sim_cuda.so`;
+  for (const name of ["CUDART", "CUDA", "CUFILE"]) Deno.env.set(`FASTSAFETENSORS_${name}_LIB`, library);
+  setDefaults({
+    FST_SIM_CHECKS: "0",
+    FST_SIM_DELAY_US: "0",
+    FST_SIM_COPY_GBPS: SAME_RATE,
+    FST_SIM_3FS_GBPS: SAME_RATE,
+  });
+}
+
+async function build(name: string, folder: string): Promise<void> {
+  const { success, stderr } = await new Deno.Command("sh", { args: [`${SIM}${name}/build.sh`, folder] })
+    .output();
+  if (success) return;
+  throw new Error(`Cannot build the stand-in tests/sim/${name}:\n${new TextDecoder().decode(stderr)}`);
+}
+
+/** Variables that have no value yet. */
+function setDefaults(variables: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(variables)) {
     if (Deno.env.get(name) === undefined) Deno.env.set(name, value);
   }
 }

@@ -90,3 +90,21 @@ export function formatBinary(bytes: number): string {
   }
   return `${Number(value.toPrecision(4))} ${units[unit]}`;
 }
+
+/** A combination in a few words. */
+export function formatCombination(combination: Combination): string {
+  const { backend, bufferBytes, chunkBytes, processes, pipelined } = combination;
+  const words = [
+    backend,
+    formatBinary(bufferBytes),
+    formatBinary(chunkBytes),
+    formatProcesses(processes),
+    ...pipelined ? ["pipelined"] : [],
+  ];
+  return words.join(", ");
+}
+
+/** `1 process`, `4 processes`. */
+export function formatProcesses(count: number): string {
+  return `${count} process${count === 1 ? "" : "es"}`;
+}

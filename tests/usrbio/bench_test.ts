@@ -115,9 +115,17 @@ suite("The storage benchmark", "native", missing, () => {
     assertEquals(loads.code, 0, loads.stderr);
     assertStringIncludes(loads.stdout, "of ordinary reads");
     assertStringIncludes(loads.stdout, "3fs, ");
+    const overlap = await run(
+      ...["--mode", "overlap", "--stand-in", "--device", "cuda", "--bytes", "4MB", "--iterations", "1"],
+      ...["--buffers", "2MiB", "--chunks", "256KiB"],
+    );
+    assertEquals(overlap.code, 0, overlap.stderr);
+    assertEquals(overlap.stdout.trimEnd().split("\n").length, 3, overlap.stdout);
+    assertStringIncludes(overlap.stdout, "pipelined");
     for (
       const args of [
         ["--mode", "fast"],
+        ["--mode", "overlap"],
         ["--backends", "cpp"],
         ["--pipelined", "maybe"],
         ["--download-only", "--device", "cuda"],
