@@ -5,6 +5,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { buildShim } from "../ffi/build.ts";
 import { SafeTensorsError } from "../mod.ts";
 import { type Configuration, parseConfiguration, withConfiguration } from "../src/config.ts";
+import { runCliWith } from "./cli/support.ts";
 import { runChild } from "./support/child.ts";
 import { compiler } from "./support/compiler.ts";
 import { tempFolder, writeFile } from "./support/models.ts";
@@ -204,6 +205,27 @@ suite("The configuration of a process", "native", missing, () => {
     );
     await Deno.writeTextFile(`${path}/fastsafetensors.json`, '{"loader": "s3"}');
     assertEquals((await load(path, {})).code, "InvalidConfig");
+  });
+
+  Deno.test("the command line applies the configuration, and its own options win", async () => {
+    await using folder = await tempFolder();
+    const { path } = folder;
+    await writeFile(`${path}/model.safetensors`, [{ name: "x", dtype: "U8", shape: [30_000_000] }]);
+    await Deno.writeTextFile(`${path}/c.json`, '{"base": {"max_threads": 3}, "future": 1}');
+    const env = { FASTSAFETENSORS_CONFIG: `${path}/c.json`, FASTSAFETENSORS_LIB: await buildShim() };
+    const command = async (...options: string[]) => {
+      const args = ["load", `${path}/model.safetensors`, "--json", ...options];
+      const { code, stdout, stderr } = await runCliWith(env, ...args);
+      return { code, stderr, threads: code === 0 ? JSON.parse(stdout).threads : null };
+    };
+    const plain = await command();
+    assertEquals([plain.code, plain.threads], [0, 3], plain.stderr);
+    assertStringIncludes(plain.stderr, "has an unknown key: future");
+    assertEquals((await command("--threads", "2")).threads, 2);
+    await Deno.writeTextFile(`${path}/c.json`, '{"loader": "s3"}');
+    const refused = await command();
+    assertEquals(refused.code, 1);
+    assertStringIncludes(refused.stderr, 'loader must be "base" or "3fs", got "s3"');
   });
 
   Deno.test("a configuration that this program may not see is silently absent", async () => {
