@@ -1,18 +1,24 @@
 /**
  * Use tensors in the order in which they land, while the others are still being read, and see how far the load is.
  *
- *     deno run -A examples/streaming.ts [file, folder or index]
+ *     deno run -A examples/streaming.ts [file, folder or index] [--dtype BF16] [--memory BYTES]
  *
  * Without arguments a model of 8 tensors in 2 files is made for it, and removed at the end.
  */
-import { fastsafeOpen, ParallelLoader, serialize } from "@x/fastsafetensors";
+import { parseArgs } from "@std/cli/parse-args";
+import { fastsafeOpen, isDType, ParallelLoader, serialize } from "@x/fastsafetensors";
 
-const made = Deno.args[0] === undefined ? await makeFolder() : null;
-const files = made ?? Deno.args[0]!;
+const { _: [wanted], dtype, memory } = parseArgs(Deno.args, {
+  string: ["_", "dtype", "memory"],
+  default: { dtype: "F32", memory: String(256 * 2 ** 20) },
+});
+if (!isDType(dtype)) throw new TypeError(`There is no dtype "${dtype}"`);
+const made = wanted === undefined ? await makeFolder() : null;
+const files = made ?? String(wanted);
 try {
   // Everything comes to memory: one pass over the files at full speed.
   await using model = await fastsafeOpen(files, {
-    dtype: "F32", // cast on the way
+    dtype, // cast on the way
     onProgress: ({ bytes, totalBytes, tensors, totalTensors }) => {
       console.log(`  ${Math.round(100 * bytes / totalBytes)} %, ${tensors} of ${totalTensors} tensors`);
     },
@@ -23,9 +29,9 @@ try {
 
   // The same under a bound on memory, for what is larger than memory or is only passed on.
   let count = 0;
-  const loader = new ParallelLoader(null, files, { maxBytesInFlight: 256 * 2 ** 20 });
+  const loader = new ParallelLoader(null, files, { maxBytesInFlight: Number(memory) });
   for await (const [_name] of loader.iterateWeights()) count++;
-  console.log(`${count} tensors with at most 256 MiB in memory`);
+  console.log(`${count} tensors with at most ${Number(memory) / 2 ** 20} MiB in memory`);
 } finally {
   if (made) await Deno.remove(made, { recursive: true });
 }
