@@ -13,27 +13,35 @@ Deno.test("addLcov() adds up what several runs of a file have counted, and leave
 
 Deno.test("addGcov() knows the sources of native/ wherever they were built", () => {
   const lines: Lines = new Map();
-  const document = (...files: [string, [line: number, count: number][]][]) =>
+  const document = (folder: string, ...files: [string, [line: number, count: number][]][]) =>
     JSON.stringify({
       format_version: "1",
+      current_working_directory: folder,
       files: files.map(([file, counts]) => ({
         file,
         lines: counts.map(([line_number, count]) => ({ line_number, count, branches: [] })),
       })),
     });
   const printed = [
-    document(["lane.c", [[7, 0], [8, 3]]], ["kernels/convert.h", [[1, 1]]], ["/usr/include/stdio.h", [[
-      1,
-      1,
-    ]]]),
-    document(["/r/native/lane.c", [[7, 1]]], ["/r/native/kernels/convert.h", [[1, 4]]], ["core.c", [[1, 1]]]),
+    document("/cache/build-1", ["lane.c", [[7, 0], [8, 3]]], ["kernels/convert.h", [[1, 1]]], [
+      "/usr/include/stdio.h",
+      [[
+        1,
+        1,
+      ]],
+    ]),
+    document("/tmp/x", ["/r/native/lane.c", [[7, 1]]], ["/r/native/kernels/convert.h", [[1, 4]]], ["core.c", [
+      [1, 1],
+    ]]),
+    document("/r", ["native/lane.c", [[8, 2]]], ["tests/sim/lane.c", [[7, 100]]]),
+    document("/r/tests/sim", ["lane.c", [[9, 0]]]), // a stand-in's, of the same name
     "",
   ].join("\n");
-  addGcov(lines, printed, new Set(["lane.c", "kernels/convert.h"]));
+  addGcov(lines, printed, new Set(["lane.c", "kernels/convert.h"]), "/r/");
   assertEquals(
     lines,
     new Map([
-      ["native/lane.c", new Map([[7, 1], [8, 3]])],
+      ["native/lane.c", new Map([[7, 1], [8, 5]])],
       ["native/kernels/convert.h", new Map([[1, 5]])],
     ]),
   );
