@@ -249,6 +249,31 @@ standInSuite("The memory of tensors on a CUDA device", machine, (test, standIns)
     assertEquals(standIns.report().live.allocations, 0);
   });
 
+  test("a slice of a lazy model brings what it needs to the device, and no byte more", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const [tensor] = await writeFile(path, [{ name: "x", dtype: "I16", shape: [300, 1000] }]);
+    const whole = new Int16Array(tensor!.bytes.slice().buffer);
+    await using model = await fastsafeOpen(path, { device: "cuda", lazy: true });
+    for (
+      const { slices, rows, columns } of [
+        { slices: [null, [200, 216]], rows: [0, 300], columns: [200, 216] },
+        { slices: [[10, 20], null], rows: [10, 20], columns: [0, 1000] },
+        { slices: [[299, 300], [999, 1000]], rows: [299, 300], columns: [999, 1000] },
+      ] as const
+    ) {
+      standIns.reset();
+      using slice = await model.getSlice("x", ...slices);
+      const { h2d, d2d, peer } = standIns.report().copied;
+      const height = rows[1] - rows[0], width = columns[1] - columns[0];
+      assertEquals([h2d, d2d, peer], [height * width * 2, 0, 0], JSON.stringify(slices));
+      const expected = Array.from({ length: height }, (_, row) => {
+        const start = (rows[0] + row) * 1000;
+        return [...whole.subarray(start + columns[0], start + columns[1])];
+      });
+      assertEquals([...(await slice.copyToHost()).data], expected.flat());
+    }
+  });
+
   test("a load has one allocation for many tensors, and staging as it was told", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const specs = Array.from({ length: 200 }, (_, index): TensorSpec => {

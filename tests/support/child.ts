@@ -23,6 +23,8 @@ export interface ChildOptions {
   readonly env: Readonly<Record<string, string>>;
   /** Whether permissions of files are to stop it, also where this process is root's. */
   readonly unprivileged?: boolean;
+  /** A folder, and the one that it is to see in its place; for {@linkcode cannotHide}. */
+  readonly hide?: readonly [folder: string, by: string];
   /** The working folder; default this process's. */
   readonly cwd?: string;
 }
@@ -42,6 +44,20 @@ export function privileged(): string | null {
   return `this is root, whom no permission stops, and there is no ${SETPRIV}`;
 }
 
+const HIDE = 'mount --bind "$1" "$2" && shift 2 && exec "$@"';
+
+/** Why no folder can be hidden from a program, or null. */
+export function cannotHide(): string | null {
+  const args = ["--mount", "sh", "-c", HIDE, "sh", "/tmp", "/tmp", "true"];
+  try {
+    const { success } = new Deno.Command("unshare", { args, stderr: "null" }).outputSync();
+    return success ? null : "nothing can be mounted here, or not without root";
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return "there is no unshare";
+    throw error;
+  }
+}
+
 /** Runs tests/children/`name`, or the program at an absolute path, with Deno, with nobody to answer a prompt. */
 export async function runChild(name: string, options: ChildOptions): Promise<ChildResult> {
   const program = new URL(name, new URL("../children/", import.meta.url)).pathname;
@@ -56,6 +72,10 @@ export async function runChild(name: string, options: ChildOptions): Promise<Chi
   ];
   if (options.unprivileged && Deno.uid() === 0) {
     command.unshift(SETPRIV, `--bounding-set=${WITHOUT}`, `--inh-caps=${WITHOUT}`);
+  }
+  if (options.hide) {
+    const [folder, by] = options.hide;
+    command.unshift("unshare", "--mount", "sh", "-c", HIDE, "sh", by, folder);
   }
   const { code, stdout, stderr } = await new Deno.Command(command[0]!, {
     args: command.slice(1),

@@ -82,6 +82,28 @@ usrbioSuite("Faults of 3FS", machine, (test, standIn) => {
     assert(error.actual < error.expected);
   });
 
+  test("what was read ahead of its turn and fails is told of by its own file", async (folder) => {
+    const paths = [`${folder}/a.safetensors`, `${folder}/b.safetensors`] as const;
+    await writeFile(paths[0], [{ name: "a", dtype: "U8", shape: [1_500_000] }]);
+    const b = await writeFile(paths[1], [{ name: "b", dtype: "U8", shape: [4_000_000] }]);
+    const { size } = await Deno.stat(paths[1]);
+    const options = { source: "3fs", maxThreads: 1, usrbio: { bufferBytes: 2 ** 22, entries: 16 } } as const;
+    for (let seed = 1; seed <= 12; seed++) { // in whatever order the reads of both come back
+      using _ = standIn.set({ FST_SIM_3FS_SEED: String(seed), FST_SIM_3FS_DELAY_US: "3000" });
+      {
+        await using opened = await fastsafeOpen([...paths], options);
+        await Deno.truncate(paths[1], 2_000_000);
+        const error = await assertRejects(() => opened.whenLoaded(), ReadError, "was it truncated?");
+        assertEquals([error.path, error.errno], [paths[1], 0]);
+        assert(error.offset + error.expected > 2_000_000 && error.offset < size, `at ${error.offset}`);
+        await assertRejects(() => opened.getTensor("b"), ReadError, paths[1]);
+      }
+      await writeFile(paths[1], b);
+    }
+    await using opened = await fastsafeOpen([...paths], options);
+    assertTensor(await opened.getTensor("b"), b[0]!);
+  });
+
   test("a read that never completes fails the load after the timeout", async (folder) => {
     const [path, tensors] = await model(folder);
     for (const index of [1, 2, 5]) {

@@ -1,0 +1,6 @@
+/**
+ * Prints which libraries of CUDA this process finds: what doctor() says of CUDA.
+ */
+import { doctor } from "../../mod.ts";
+
+console.log(JSON.stringify((await doctor()).cuda));

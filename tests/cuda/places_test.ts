@@ -1,0 +1,76 @@
+/**
+ * Where the libraries of CUDA are found: every version's name, and the folders of a toolkit and of Python's wheels, with
+ * the stand-in put there.
+ */
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import type { DoctorReport } from "../../mod.ts";
+import { cannotHide, runChild } from "../support/child.ts";
+import { tempFolder } from "../support/models.ts";
+import { exists } from "../support/skip.ts";
+import { standInSuite, useCuda } from "./support.ts";
+
+const machine = await useCuda();
+const CUDART = ["libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so"];
+const CUFILE = ["libcufile.so.0", "libcufile.so"];
+const TOOLKIT = "/usr/local/cuda/lib64"; // comes before the folders of wheels, so it is hidden
+const HAS_TOOLKIT = [...CUDART, ...CUFILE].some((name) => exists(`${TOOLKIT}/${name}`));
+
+standInSuite("Where CUDA is found", machine, (_test, standIns) => {
+  const library = `${standIns.folder}/libfst_sim_cuda.so`;
+
+  /** What a process finds, for which nothing is installed but what the variables lead to. */
+  async function find(folder: string, variables: Record<string, string>): Promise<DoctorReport["cuda"]> {
+    // The system's own libraries are hidden behind files that are none.
+    const hidden = `${folder}/hidden`;
+    await Deno.mkdir(hidden, { recursive: true });
+    for (const name of [...CUDART, ...CUFILE]) await Deno.writeTextFile(`${hidden}/${name}`, "");
+    const env = {
+      PATH: Deno.env.get("PATH") ?? "",
+      HOME: folder, // in which Python would have packages
+      XDG_CACHE_HOME: Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME")}/.cache`,
+      LD_LIBRARY_PATH: hidden,
+      FASTSAFETENSORS_CUDA_LIB: library,
+      FASTSAFETENSORS_NVFS_PROC: "/nowhere/nvidia-fs/version",
+      ...variables,
+    };
+    const options = { flags: ["-A"], args: [], env, ...HAS_TOOLKIT && { hide: [TOOLKIT, hidden] as const } };
+    const { code, stdout, stderr } = await runChild("cuda_found.ts", options);
+    assertEquals(code, 0, stderr);
+    return JSON.parse(stdout);
+  }
+
+  async function put(path: string): Promise<void> {
+    await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
+    await Deno.symlink(library, path);
+  }
+
+  const ignore = HAS_TOOLKIT && cannotHide() !== null;
+  const site = "lib/python3.12/site-packages/nvidia";
+  for (
+    const [variable, cudart, cufile] of [
+      ["VIRTUAL_ENV", `${site}/cu13/lib/libcudart.so.13`, `${site}/cu13/lib/libcufile.so.0`],
+      ["VIRTUAL_ENV", `${site}/cuda_runtime/lib/libcudart.so.12`, `${site}/cufile/lib/libcufile.so.0`],
+      ["CONDA_PREFIX", `${site}/cuda_runtime/lib/libcudart.so.11.0`, `${site}/cufile/lib/libcufile.so.0`],
+      ["CONDA_PREFIX", "lib/libcudart.so.12", "lib/libcufile.so.0"],
+      ["CUDA_HOME", "lib64/libcudart.so.13", "lib64/libcufile.so.0"],
+      ["CUDA_PATH", "lib64/libcudart.so.12", "lib64/libcufile.so"],
+    ] as const
+  ) {
+    Deno.test({
+      name: `${cudart} below ${variable} is found [CUDA stand-in]`,
+      ignore,
+      async fn() {
+        await using folder = await tempFolder();
+        const place = `${folder.path}/place`;
+        await put(`${place}/${cudart}`);
+        const { reason } = await find(folder.path, { [variable]: place, FST_SIM_DEVICES: "0" });
+        assertStringIncludes(reason, `"${place}/${cudart}" finds no GPU: cudaErrorNoDevice (100)`);
+        const without = await find(folder.path, { [variable]: place });
+        assertStringIncludes(without.gds.state, 'looked for "libcufile.so.0", "libcufile.so" among');
+        await put(`${place}/${cufile}`);
+        const { gds } = await find(folder.path, { [variable]: place });
+        assertEquals(gds.state, "nvidia-fs is not loaded, libcufile knows PCI P2PDMA");
+      },
+    });
+  }
+});
