@@ -45,6 +45,16 @@ export function millionTensors(): HeaderFile {
   return { head: encode(`{${members.join(",")}}`), dataLength: count };
 }
 
+/** One header with so many tensors of BF16, all of one size but the last, of so many bytes together. */
+export function evenTensors(count: number, dataLength: number): HeaderFile {
+  const size = 2 * Math.floor(dataLength / count / 2);
+  const members = Array.from({ length: count }, (_, index) => {
+    const begin = index * size, end = index === count - 1 ? dataLength : begin + size;
+    return `"t${index}":{"dtype":"BF16","shape":[${(end - begin) / 2}],"data_offsets":[${begin},${end}]}`;
+  });
+  return { head: encode(`{${members.join(",")}}`), dataLength };
+}
+
 /** Headers just below the format's limit of 100 MB, made to cost time or memory. */
 export const HOSTILE: Readonly<Record<string, () => HeaderFile>> = {
   "spaces": () => hostile("{", "}", " "),

@@ -58,7 +58,8 @@ export async function contenders(tools: Tools, { shards, oneFile }: Data): Promi
   ];
 }
 
-function limit(
+/** A variant of the limit probe. */
+export function limit(
   tools: Tools,
   files: readonly string[],
   kinds: readonly CacheKind[],
@@ -75,7 +76,8 @@ function limit(
   };
 }
 
-function thisLoader(name: string, files: readonly string[], options: OpenOptions = {}): Contender {
+/** This loader, with these options. */
+export function thisLoader(name: string, files: readonly string[], options: OpenOptions = {}): Contender {
   const args = ["run", "-A", pathOf("this_loader.ts"), JSON.stringify(options), ...files];
   return { name, isLimit: false, kinds: BOTH, files, run: () => sample(Deno.execPath(), args) };
 }

@@ -1,0 +1,56 @@
+/**
+ * What the measurement of scaling comes to: JSON and a table.
+ */
+import { formatTable } from "../../src/cli/text.ts";
+import type { Result } from "../side_by_side/report.ts";
+import { formatBinary } from "../storage/report.ts";
+import { AXES, type Axis } from "./axes.ts";
+
+/** One value on an axis. */
+export interface Point {
+  /** Bytes of the tensors, number of tensors, or lanes. */
+  readonly value: number;
+  /** Bytes of the files. */
+  readonly bytes: number;
+  /** This loader and the variants of the limit probe. */
+  readonly results: readonly Result[];
+}
+
+/** Everything that is written as JSON. */
+export interface ScalingReport {
+  readonly made: string;
+  readonly machine: Readonly<Record<string, string | number>>;
+  readonly turns: number;
+  readonly axes: Readonly<Record<Axis, readonly Point[]>>;
+}
+
+/** Of the results of a point the loader's, and the best of the limit probe's. */
+export function loaderAndLimit({ results }: Point): { loader: Result; limit: Result } {
+  const [limit] = results.filter(({ isLimit }) => isLimit).toSorted((a, b) => a.median - b.median);
+  const loader = results.find(({ isLimit }) => !isLimit);
+  if (!limit || !loader) throw new Error("A point of the scaling has no limit or no loader: measure again");
+  return { loader, limit };
+}
+
+/** A value as people write it: `64 MiB`, `10,000`. */
+export function formatValue(axis: Axis, value: number): string {
+  return axis === "bytes" ? formatBinary(value) : value.toLocaleString("en");
+}
+
+/** One table for all axes. */
+export function formatScaling(axes: ScalingReport["axes"]): string {
+  const rows = AXES.flatMap((axis) =>
+    axes[axis].map((point) => {
+      const { loader, limit } = loaderAndLimit(point);
+      return [
+        axis,
+        formatValue(axis, point.value),
+        loader.gigabytesPerSecond.toFixed(2),
+        limit.gigabytesPerSecond.toFixed(2),
+        (limit.median / loader.median).toFixed(2),
+        loader.ways.join(" / "),
+      ];
+    })
+  );
+  return formatTable([["along", "", "GB/s", "limit", "of limit", "way"], ...rows], [1, 2, 3, 4]);
+}
