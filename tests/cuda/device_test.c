@@ -55,7 +55,7 @@ static void test_modes_of_cufile(void) {
 
 static void test_no_device(void) {
   fst_cuda_info info;
-  char message[512], name[64], text[256];
+  char message[512];
   CHECK(fst_cuda_find(&info, message, sizeof message) == 0 && info.devices == 2 && info.driver_version == 12040,
         "%d devices", info.devices);
   CHECK(strstr(message, "libfst_sim_cuda.so") != NULL, "the library is \"%s\"", message);
@@ -67,16 +67,41 @@ static void test_no_device(void) {
   CHECK(fst_cuda_find(&info, message, sizeof message) == 0 && info.count_status == 35, "status %d",
         info.count_status);
   set_sim("FST_SIM_DRIVER", NULL);
-  fst_cuda_error(2, name, text, sizeof name);
-  CHECK(strcmp(name, "cudaErrorMemoryAllocation") == 0, "2 is called \"%s\"", name);
-  fst_cuda_error(FST_CUDA_DRIVER + 222, name, text, sizeof name);
-  CHECK(strcmp(name, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION") == 0, "222 is called \"%s\"", name);
-  fst_cuda_error(5027, name, text, sizeof name);
-  CHECK(strcmp(name, "CU_FILE_HANDLE_NOT_REGISTERED") == 0, "5027 is called \"%s\"", name);
   fst_cuda_device_info device;
   CHECK(fst_cuda_device(1, &device) == 0 && device.capability_major == 8, "device 1 cannot be looked at");
   CHECK(strcmp(device.pci_bus, "0000:02:00.0") == 0, "device 1 is at \"%s\"", device.pci_bus);
   CHECK(fst_cuda_device(2, &device) == 101, "there is no device 2");
+}
+
+static void expect_name(int status, const char *expected) {
+  char name[64], text[64];
+  fst_cuda_error(status, name, text, sizeof name);
+  CHECK(strcmp(name, expected) == 0, "%d is called \"%s\"", status, name);
+}
+
+/* cuFile's numbers, which it has no function to name, are those of its header. */
+static void test_error_names(void) {
+  static const char *const cufile[] = {
+    "", "DRIVER_NOT_INITIALIZED", "DRIVER_INVALID_PROPS", "DRIVER_UNSUPPORTED_LIMIT", "DRIVER_VERSION_MISMATCH",
+    "DRIVER_VERSION_READ_ERROR", "DRIVER_CLOSING", "PLATFORM_NOT_SUPPORTED", "IO_NOT_SUPPORTED",
+    "DEVICE_NOT_SUPPORTED", "NVFS_DRIVER_ERROR", "CUDA_DRIVER_ERROR", "CUDA_POINTER_INVALID",
+    "CUDA_MEMORY_TYPE_INVALID", "CUDA_POINTER_RANGE_ERROR", "CUDA_CONTEXT_MISMATCH", "INVALID_MAPPING_SIZE",
+    "INVALID_MAPPING_RANGE", "INVALID_FILE_TYPE", "INVALID_FILE_OPEN_FLAG", "DIO_NOT_SET", "", "INVALID_VALUE",
+    "MEMORY_ALREADY_REGISTERED", "MEMORY_NOT_REGISTERED", "PERMISSION_DENIED", "DRIVER_ALREADY_OPEN",
+    "HANDLE_NOT_REGISTERED", "HANDLE_ALREADY_REGISTERED", "DEVICE_NOT_FOUND", "INTERNAL_ERROR", "GETNEWFD_FAILED",
+    "", "NVFS_SETUP_ERROR", "IO_DISABLED", "",
+  };
+  for (size_t i = 0; i < sizeof cufile / sizeof *cufile; i++) {
+    char name[64];
+    snprintf(name, sizeof name, "%s%s", *cufile[i] ? "CU_FILE_" : "", cufile[i]);
+    expect_name(5000 + (int)i, name);
+  }
+  expect_name(2, "cudaErrorMemoryAllocation");
+  expect_name(FST_CUDA_DRIVER + 222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION");
+  expect_name(-ENOSYS, "");
+  char message[256] = "as it was";
+  fst_cuda_missing(message, sizeof message);
+  CHECK(*message == 0, "missing: \"%s\"", message);
 }
 
 /* ---- Memory, tensors, DLPack ---- */
@@ -199,6 +224,7 @@ int main(void) {
   use_stand_ins();
   noise_open(&file, FILE_BYTES);
   test_no_device();
+  test_error_names();
   test_memory();
   test_tensors();
   test_dlpack();
