@@ -54,14 +54,14 @@ interface GcovReport {
  * Reads what `gcov --json-format --stdout` prints: a document a line.
  *
  * @param sources names below native/: a build has them in a folder of its own, other files are left out
- * @param root the repository's folder, with its slash: in it only native/ counts, as stand-ins have files of like names
+ * @param root the repository's folder, with its slash: what is in its tests/ is left out, where stand-ins have the same names
  */
 export function addGcov(lines: Lines, text: string, sources: ReadonlySet<string>, root: string): void {
   for (const document of text.split("\n").filter((line) => line.startsWith("{"))) {
     const { current_working_directory: folder, files } = JSON.parse(document) as GcovReport;
     for (const { file, lines: counted } of files) {
       const path = new URL(file, `file://${folder}/`).pathname;
-      if (path.startsWith(root) && !path.startsWith(`${root}native/`)) continue;
+      if (path.startsWith(`${root}tests/`)) continue;
       const name = file.replace(/^.*\/(?=kernels\/)/, "").replace(/^(?!kernels\/).*\//, "");
       if (!sources.has(name)) continue;
       for (const { line_number, count } of counted) add(lines, `native/${name}`, line_number, count);

@@ -23,7 +23,7 @@ Deno.test("addGcov() knows the sources of native/ wherever they were built", () 
       })),
     });
   const printed = [
-    document("/cache/build-1", ["lane.c", [[7, 0], [8, 3]]], ["kernels/convert.h", [[1, 1]]], [
+    document("/r/coverage/cache/build-1", ["lane.c", [[7, 0], [8, 3]]], ["kernels/convert.h", [[1, 1]]], [
       "/usr/include/stdio.h",
       [[
         1,
