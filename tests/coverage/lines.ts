@@ -54,7 +54,7 @@ interface GcovReport {
  * Reads what `gcov --json-format --stdout` prints: a document a line.
  *
  * @param sources names below native/: a build has them in a folder of its own, other files are left out
- * @param root the repository's folder, with its slash: what is in its tests/ is left out, where stand-ins have the same names
+ * @param root the repository's folder, with its slash: in its tests/, stand-ins have files of the same names
  */
 export function addGcov(lines: Lines, text: string, sources: ReadonlySet<string>, root: string): void {
   for (const document of text.split("\n").filter((line) => line.startsWith("{"))) {
