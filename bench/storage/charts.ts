@@ -1,34 +1,15 @@
 /**
- * Charts of a sweep, by Vega-Lite: loaded when there is something to draw, and by nothing else.
+ * Charts of a sweep.
  */
+import { CATEGORIES, type ChartSpec, FONT } from "../vega.ts";
 import { formatBinary, formatProcesses, type Report } from "./report.ts";
 
-const VEGA = "npm:vega@6.2.0", VEGA_LITE = "npm:vega-lite@6.4.1";
-
-/** What is used of the two packages. */
-interface Vega {
-  parse(spec: object): object;
-  View: new (runtime: object, options: object) => { toSVG(): Promise<string> };
-}
-interface VegaLite {
-  compile(spec: object): { spec: object };
-}
-
-/** A chart, ready to be written. */
-export interface Chart {
-  readonly name: string;
-  readonly svg: string;
-}
+/** What of a report is charted. */
+export type Sweep = Omit<Report, "samples">;
 
 /** The rate by chunk for each buffer, and the rate by processes. */
-export async function drawCharts(report: Report): Promise<Chart[]> {
-  const vega: Vega = await import(VEGA);
-  const vegaLite: VegaLite = await import(VEGA_LITE);
-  const draw = (spec: object) =>
-    new vega.View(vega.parse(vegaLite.compile(spec).spec), { renderer: "none" }).toSVG();
-  return await Promise.all([byChunk(report), byProcesses(report)].map(async ({ name, spec }) => {
-    return { name, svg: `${await draw(spec)}\n` };
-  }));
+export function sweepCharts(report: Sweep): ChartSpec[] {
+  return [byChunk(report), byProcesses(report)];
 }
 
 const RATE = {
@@ -47,7 +28,7 @@ const COPY = {
 const COPY_ALONE = { field: "copy" } as const;
 
 /** Every summary as a row, its settings as words. */
-function rows({ summaries }: Report): object[] {
+function rows({ summaries }: Sweep): object[] {
   return summaries.map(({ backend, bufferBytes, chunkBytes, processes, pipelined, median, least, most }) => ({
     backend,
     copy: pipelined ? "pipelined" : "in turns",
@@ -63,7 +44,7 @@ function rows({ summaries }: Report): object[] {
   }));
 }
 
-function byChunk(report: Report): { name: string; spec: object } {
+function byChunk(report: Sweep): ChartSpec {
   const x = {
     field: "chunk",
     type: "ordinal",
@@ -98,7 +79,7 @@ function byChunk(report: Report): { name: string; spec: object } {
 }
 
 /** Of each way the best buffer and chunk for each number of processes. */
-function byProcesses(report: Report): { name: string; spec: object } {
+function byProcesses(report: Sweep): ChartSpec {
   const x = { field: "count", type: "ordinal", title: "Processes", axis: { labelAngle: 0 } };
   const y = { ...RATE, aggregate: "max" };
   return {
@@ -119,7 +100,7 @@ function lines(place: object): object[] {
 }
 
 /** What all charts have in common: data, title, fonts, colours. */
-function page(report: Report, title: string): object {
+function page(report: Sweep, title: string): object {
   const { target, label, data, machine } = report;
   const way = target === "none" ? "download only" : target === "host" ? "to host memory" : `to ${target}`;
   const about = [
@@ -134,12 +115,12 @@ function page(report: Report, title: string): object {
     title: { text: title, subtitle: about, anchor: "start", offset: 12 },
     data: { values: rows(report) },
     config: {
-      font: "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif",
+      font: FONT,
       title: { fontSize: 16, subtitleFontSize: 12, subtitleColor: "#555", subtitlePadding: 4 },
       axis: { labelFontSize: 11, titleFontSize: 11, titleFontWeight: "normal", gridColor: "#e6e6e6" },
       header: { labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" },
       legend: { labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal", orient: "right" },
-      range: { category: ["#1f6f8b", "#e07a2f", "#6a4c93", "#3a9d5d", "#c0392b", "#7f8c8d"] },
+      range: { category: CATEGORIES },
       view: { stroke: "#d0d0d0" },
     },
   };

@@ -1,7 +1,8 @@
 /**
  * Writing what was measured.
  */
-import { drawCharts } from "./charts.ts";
+import { drawCharts } from "../vega.ts";
+import { sweepCharts } from "./charts.ts";
 import { type Report, toCsv } from "./report.ts";
 
 /** Writes CSV, JSON and charts to a folder; no charts where the library that draws them cannot be loaded. */
@@ -15,7 +16,7 @@ export async function writeReport(folder: string, report: Report): Promise<void>
     `${JSON.stringify({ ...report, samples: undefined }, null, 2)}\n`,
   );
   try {
-    for (const { name, svg } of await drawCharts(report)) {
+    for (const { name, svg } of await drawCharts(sweepCharts(report))) {
       await Deno.writeTextFile(`${folder}/${name}.svg`, svg);
     }
   } catch (error) {

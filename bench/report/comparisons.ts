@@ -1,0 +1,144 @@
+/**
+ * What the side-by-sides found, in one shape: who was how fast, and how that is to the limit.
+ */
+import { formatBytes, formatCount } from "../../src/cli/text.ts";
+import type { Report as LoadReport } from "../side_by_side/report.ts";
+
+/** How fast one contender was. */
+export interface Entry {
+  readonly name: string;
+  /** Whether it is this package. */
+  readonly isOurs: boolean;
+  readonly gigabytesPerSecond: number;
+  /** Its rate / the rate that it is compared with; null where it is compared with nothing. */
+  readonly ratio: number | null;
+}
+
+/** What was measured under the same conditions. */
+export interface Panel {
+  /** The conditions. */
+  readonly title: string;
+  /** GB/s of the machine; null where none was measured. */
+  readonly limit: number | null;
+  readonly entries: readonly Entry[];
+}
+
+/** A side-by-side. */
+export interface Comparison {
+  /** Of the file of results, and of the chart. */
+  readonly name: string;
+  readonly title: string;
+  /** What the ratio is called in a table. */
+  readonly ratio: string;
+  /** What to know when reading the figures. */
+  readonly note: string;
+  readonly source: Source;
+  readonly panels: readonly Panel[];
+}
+
+/** When and on what it was measured. */
+export interface Source {
+  readonly made: string;
+  readonly machine: Readonly<Record<string, string | number>>;
+  readonly turns: number;
+}
+
+/** How one contender did, in the words of `bench:save`. */
+interface SaveResult {
+  readonly name: string;
+  readonly role: "limit" | "this" | "reference";
+  readonly gigabytesPerSecond: number;
+  readonly ofLimit: number;
+}
+interface SaveReport extends Source {
+  readonly bytes: number;
+  readonly results: Partial<Record<"synced" | "not synced", readonly SaveResult[]>>;
+}
+interface RanksReport extends Source {
+  readonly bytes: number;
+  readonly results: readonly { name: string; gigabytesPerSecond: number; ratio: number | null }[];
+}
+interface WebGpuReport extends Source {
+  readonly adapter: { readonly name: string };
+  readonly results: readonly { name: string; gigabytesPerSecond: number; ofNaive: number }[];
+}
+
+const OURS = /^this (loader|saver)/;
+
+/** `bench:side-by-side`. */
+export function compareLoads(report: LoadReport): Comparison {
+  const titles = { hot: "In the page cache", cold: "Not in the page cache" } as const;
+  const { bytes, files } = report.data;
+  return {
+    name: "side_by_side",
+    title: `Loading ${formatBytes(bytes)} in ${formatCount(files, "file")} to the CPU`,
+    ratio: "of limit",
+    note: "The limit is a C program that does nothing but read. " +
+      "GB/s are of the bytes in the files: with the cast twice as many are written.",
+    source: report,
+    panels: (["hot", "cold"] as const).flatMap((kind) => {
+      const results = report.results[kind];
+      if (!results) return [];
+      const entries = results.filter(({ isLimit }) => !isLimit)
+        .map((result) => ({ ...result, ratio: result.ofLimit, isOurs: OURS.test(result.name) }));
+      return [{ title: titles[kind], limit: fastest(results.filter(({ isLimit }) => isLimit)), entries }];
+    }),
+  };
+}
+
+/** `bench:save`. */
+export function compareSaves(report: SaveReport): Comparison {
+  const titles = { "synced": "Waiting for storage", "not synced": "Not waiting for storage" } as const;
+  return {
+    name: "save",
+    title: `Saving ${formatBytes(report.bytes)} from memory`,
+    ratio: "of limit",
+    note: "The limit is a C program that does nothing but write.",
+    source: report,
+    panels: (["synced", "not synced"] as const).flatMap((kind) => {
+      const results = report.results[kind];
+      if (!results) return [];
+      const entries = results.filter(({ role }) => role !== "limit")
+        .map((result) => ({ ...result, ratio: result.ofLimit, isOurs: result.role === "this" }));
+      const limit = fastest(results.filter(({ role }) => role === "limit"));
+      return [{ title: titles[kind], limit, entries }];
+    }),
+  };
+}
+
+/** `bench:ranks`: a ratio is to the C program, or to one process. */
+export function compareRanks(report: RanksReport): Comparison {
+  const entries = report.results.map((result) => ({ ...result, isOurs: result.ratio !== null }));
+  return {
+    name: "ranks",
+    title: `Ranks on one machine, a model of ${formatBytes(report.bytes)}`,
+    ratio: "ratio",
+    note:
+      "Handing a model out is compared with the C program; ranks that read their parts with one process, " +
+      "by the bytes of all shares together.",
+    source: report,
+    panels: [{ title: "In the page cache", limit: null, entries }],
+  };
+}
+
+/** `bench:webgpu`. */
+export function compareWebGpu(report: WebGpuReport): Comparison {
+  const entries = report.results.map((result) => ({
+    ...result,
+    ratio: result.ofNaive,
+    isOurs: OURS.test(result.name),
+  }));
+  return {
+    name: "webgpu",
+    title: `Loading to WebGPU: ${report.adapter.name}`,
+    ratio: "× naive",
+    note: "The queue alone has its bytes in memory from the start.",
+    source: report,
+    panels: [{ title: "In the page cache", limit: null, entries }],
+  };
+}
+
+function fastest(results: readonly { gigabytesPerSecond: number }[]): number | null {
+  const rates = results.map(({ gigabytesPerSecond }) => gigabytesPerSecond);
+  return rates.length > 0 ? Math.max(...rates) : null;
+}

@@ -1,0 +1,98 @@
+/**
+ * The parts of the documentation that are made from the results: between two markers on a page.
+ */
+import type { ScalingReport } from "../scaling/report.ts";
+import type { Comparison } from "./comparisons.ts";
+import type { Results } from "./results.ts";
+import { comparisonTable, describeSource, scalingTable } from "./tables.ts";
+
+/** The folder of the charts that the pages show, below the repository. */
+export const CHARTS = "docs/charts";
+
+const BEGIN = "<!-- results:begin -->", END = "<!-- results:end -->";
+
+/** Path of a page below the repository → what stands between its markers, as a formatter has it. */
+export async function makeBlocks({ comparisons, scaling }: Results): Promise<Map<string, string>> {
+  const loads = comparisons.filter(({ name }) => name === "side_by_side");
+  const readme = [
+    ...loads.map((comparison) => comparisonSection(comparison, CHARTS)),
+    ...scaling ? [scalingPicture(CHARTS)] : [],
+  ];
+  const benchmarks = [
+    ...comparisons.map((comparison) =>
+      `### ${comparison.title}\n\n${comparisonSection(comparison, "charts", false)}`
+    ),
+    ...scaling ? [scalingSection(scaling, "charts")] : [],
+  ];
+  return new Map([
+    ["README.md", await format(readme.join("\n\n"))],
+    ["docs/benchmarks.md", await format(benchmarks.join("\n\n"))],
+  ]);
+}
+
+/**
+ * A page with a new text between its markers.
+ *
+ * @throws {Error} if the page has no markers
+ */
+export function replaceBlock(page: string, block: string): string {
+  const begin = page.indexOf(BEGIN), end = page.indexOf(END);
+  if (begin < 0 || end < begin) {
+    throw new Error(`Cannot place the results: the page needs a line "${BEGIN}" and behind it one "${END}"`);
+  }
+  return `${page.slice(0, begin + BEGIN.length)}\n\n${block}\n\n${page.slice(end)}`;
+}
+
+function comparisonSection(comparison: Comparison, folder: string, isTitled = true): string {
+  const about = isTitled ? `${comparison.title}. ` : "";
+  const best = comparison.panels
+    .map(({ title, entries }) => {
+      const ours = entries.filter(({ isOurs }) => isOurs).map(({ gigabytesPerSecond }) => gigabytesPerSecond);
+      return `${title.toLowerCase()} ${Math.max(...ours).toFixed(2)} GB/s`;
+    }).join(", ");
+  return [
+    `${about}${comparison.note} Measured ${describeSource(comparison.source)}.`,
+    picture(comparison.name, `${comparison.title}: ${best}; the table has all figures`, folder),
+    comparisonTable(comparison),
+  ].join("\n\n");
+}
+
+function scalingPicture(folder: string): string {
+  const alt = "The rate of loading beside the machine's limit, by bytes, by number of tensors and by lanes";
+  return picture("scaling", alt, folder);
+}
+
+function scalingSection(scaling: ScalingReport, folder: string): string {
+  return [
+    "### How loading scales",
+    `Measured ${describeSource(scaling)}.`,
+    scalingPicture(folder),
+    scalingTable(scaling),
+  ].join("\n\n");
+}
+
+/** A chart for the reader's background. */
+function picture(name: string, alt: string, folder: string): string {
+  return `<picture>
+  <source media="(prefers-color-scheme: dark)" srcset="${folder}/${name}_dark.svg">
+  <img alt="${alt}" src="${folder}/${name}.svg">
+</picture>`;
+}
+
+/** Markdown as `deno fmt` leaves it: or the page and the formatter would never agree. */
+async function format(text: string): Promise<string> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["fmt", "--quiet", "--ext", "md", "-"],
+    cwd: new URL("../../", import.meta.url).pathname,
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const writer = child.stdin.getWriter();
+  await writer.write(new TextEncoder().encode(text));
+  await writer.close();
+  const { success, stdout, stderr } = await child.output();
+  const decoder = new TextDecoder();
+  if (!success) throw new Error(`Cannot format the results: deno fmt: ${decoder.decode(stderr)}`);
+  return decoder.decode(stdout).trim();
+}

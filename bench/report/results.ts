@@ -1,0 +1,47 @@
+/**
+ * The results that the documentation is made from: the JSON of bench/results, as far as it is there.
+ */
+import type { ScalingReport } from "../scaling/report.ts";
+import type { Sweep } from "../storage/charts.ts";
+import { compareLoads, compareRanks, compareSaves, compareWebGpu, type Comparison } from "./comparisons.ts";
+
+/** Everything that there is. */
+export interface Results {
+  readonly comparisons: readonly Comparison[];
+  readonly scaling: ScalingReport | null;
+  /** Folder below the one of the results → the sweep of `bench:storage` in it. */
+  readonly sweeps: ReadonlyMap<string, Sweep>;
+}
+
+/** Reads a folder of results. */
+export async function readResults(folder: string): Promise<Results> {
+  const ofFile = async <T>(name: string, compare: (report: T) => Comparison) => {
+    const report: T | null = await readJson(`${folder}/${name}.json`);
+    return report === null ? [] : [compare(report)];
+  };
+  const sweeps = new Map<string, Sweep>();
+  for await (const { name, isDirectory } of Deno.readDir(folder)) {
+    const sweep = isDirectory ? await readJson<Sweep>(`${folder}/${name}/report.json`) : null;
+    if (sweep) sweeps.set(name, sweep);
+  }
+  return {
+    comparisons: [
+      ...await ofFile("side_by_side", compareLoads),
+      ...await ofFile("save", compareSaves),
+      ...await ofFile("ranks", compareRanks),
+      ...await ofFile("webgpu", compareWebGpu),
+    ],
+    scaling: await readJson(`${folder}/scaling.json`),
+    sweeps,
+  };
+}
+
+/** The content of a file; null where there is none. */
+async function readJson<T>(path: string): Promise<T | null> {
+  try {
+    return JSON.parse(await Deno.readTextFile(path));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
+  }
+}

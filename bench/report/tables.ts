@@ -1,0 +1,59 @@
+/**
+ * The tables that the documentation shows, in Markdown.
+ */
+import { formatBytes, formatCount } from "../../src/cli/text.ts";
+import { AXES } from "../scaling/axes.ts";
+import { formatValue, loaderAndLimit, type ScalingReport } from "../scaling/report.ts";
+import type { Comparison, Source } from "./comparisons.ts";
+
+/** When and on what something was measured. */
+export function describeSource({ made, machine, turns }: Source): string {
+  const memory = formatBytes(Number(machine["memory"]));
+  const cores = formatCount(Number(machine["cores"]), "core");
+  const system = `Linux ${/^\d+\.\d+/.exec(String(machine["kernel"]))?.[0] ?? machine["kernel"]}`;
+  return `${made.slice(0, 10)}, ${
+    machine["processor"]
+  }, ${cores}, ${memory} of memory, ${system}; medians of ${formatCount(turns, "turn")}`;
+}
+
+/** One row for each contender, GB/s and ratio for each panel. */
+export function comparisonTable({ panels, ratio }: Comparison): string {
+  const names = [...new Set(panels.flatMap(({ entries }) => entries.map(({ name }) => name)))];
+  const rows = names.map((name) => {
+    const entries = panels.map((panel) => panel.entries.find((entry) => entry.name === name));
+    const label = entries.some((entry) => entry?.isOurs) ? `**${name}**` : name;
+    return [label, ...entries.flatMap((entry) => [rate(entry?.gigabytesPerSecond), rate(entry?.ratio)])];
+  });
+  if (panels.some(({ limit }) => limit !== null)) {
+    rows.unshift(["the machine's limit", ...panels.flatMap(({ limit }) => [rate(limit), rate(limit && 1)])]);
+  }
+  return table(["", ...panels.flatMap(({ title }) => [`${title}: GB/s`, ratio])], rows);
+}
+
+/** One row for each point. */
+export function scalingTable({ axes }: ScalingReport): string {
+  const rows = AXES.flatMap((axis) =>
+    axes[axis].map((point) => {
+      const { loader, limit } = loaderAndLimit(point);
+      const words = { bytes: "", tensors: " tensors", threads: point.value === 1 ? " lane" : " lanes" };
+      return [
+        formatValue(axis, point.value) + words[axis],
+        rate(loader.gigabytesPerSecond),
+        rate(limit.gigabytesPerSecond),
+        rate(limit.median / loader.median),
+      ];
+    })
+  );
+  return table(["", "this loader: GB/s", "limit: GB/s", "of limit"], rows);
+}
+
+function rate(value: number | null | undefined): string {
+  return value?.toFixed(2) ?? "";
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+  return [line(head), line(head.map((_, index) => index === 0 ? "---" : "--:")), ...rows.map(line)].join(
+    "\n",
+  );
+}
