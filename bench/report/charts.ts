@@ -1,8 +1,9 @@
 /**
  * Charts for the documentation, each for light and for dark backgrounds.
  */
+import { formatBytes } from "../../src/cli/text.ts";
 import { AXES, type Axis } from "../scaling/axes.ts";
-import { formatValue, loaderAndLimit, type ScalingReport } from "../scaling/report.ts";
+import { formatValue, loaderAndLimit, type Point, type ScalingReport } from "../scaling/report.ts";
 import { CATEGORIES, type ChartSpec, FONT } from "../vega.ts";
 import type { Comparison, Panel } from "./comparisons.ts";
 import { describeSource } from "./tables.ts";
@@ -43,6 +44,9 @@ const THEMES: readonly Theme[] = [
   },
 ];
 
+/** Of the bars, in pixels. */
+const PANEL_WIDTH = 420;
+
 /** Bars against the line of the limit. */
 export function comparisonCharts(comparison: Comparison): ChartSpec[] {
   return THEMES.map((theme) => ({
@@ -60,17 +64,17 @@ function bars({ title, limit, entries }: Panel, theme: Theme): object {
     field: "rate",
     type: "quantitative",
     title: "GB/s",
-    scale: { domain: [0, most * 1.08], nice: false },
+    scale: { domain: [0, most * 1.04], nice: false },
   };
   const y = {
     field: "name",
     type: "nominal",
     title: null,
     sort: null,
-    axis: { grid: false, ticks: false, domain: false, labelLimit: 400, labelPadding: 8 },
+    axis: { grid: false, ticks: false, domain: false, labelLimit: 0, labelPadding: 8 },
   };
   const values = entries.map(({ name, isOurs, gigabytesPerSecond }) => ({
-    name,
+    name: name.replace(/, torch [^)]*/, ""), // the table has it
     by: isOurs ? "ours" : "others",
     rate: gigabytesPerSecond,
     label: gigabytesPerSecond.toFixed(2),
@@ -82,9 +86,15 @@ function bars({ title, limit, entries }: Panel, theme: Theme): object {
     scale: { domain: ["ours", "others"], range: [theme.ours, theme.others] },
   };
   const at = { datum: limit };
+  const data = { values: [{}] }; // once, not once for each bar
   const line = limit === null ? [] : [
-    { mark: { type: "rule", color: theme.limit, strokeWidth: 2, strokeDash: [6, 4] }, encoding: { x: at } },
     {
+      data,
+      mark: { type: "rule", color: theme.limit, strokeWidth: 2, strokeDash: [6, 4] },
+      encoding: { x: at },
+    },
+    {
+      data,
       mark: { type: "text", color: theme.limit, align: "right", baseline: "bottom", dx: 4, dy: -4 },
       encoding: { x: at, y: { value: 0 }, text: { value: `limit of the machine: ${limit.toFixed(2)}` } },
     },
@@ -92,24 +102,25 @@ function bars({ title, limit, entries }: Panel, theme: Theme): object {
   return {
     title: { text: title, anchor: "start", frame: "group", fontSize: 13, fontWeight: "normal" },
     data: { values },
-    width: 420,
+    width: PANEL_WIDTH,
     height: { step: 26 },
     layer: [
       { mark: { type: "bar", height: 16, cornerRadiusEnd: 2 }, encoding: { x, y, color } },
       {
-        mark: { type: "text", align: "left", dx: 5, color: theme.text },
-        encoding: { x, y, text: { field: "label" } },
+        mark: { type: "text", align: "left", dx: 8, color: theme.text }, // behind the panel: clear of the line
+        encoding: { x: { value: PANEL_WIDTH }, y, text: { field: "label" } },
       },
       ...line,
     ],
   };
 }
 
-const AXIS_TITLES: Readonly<Record<Axis, string>> = {
-  bytes: "Bytes of the model",
-  tensors: "Number of tensors",
-  threads: "Lanes (maxThreads)",
-};
+/** What is varied, and what is not. */
+function titleOf(axis: Axis, points: readonly Point[]): string {
+  const size = formatBytes(points[0]?.bytes ?? 0);
+  if (axis === "bytes") return "Bytes of the model";
+  return axis === "tensors" ? `Number of tensors, ${size} in all` : `Lanes (maxThreads), ${size}`;
+}
 
 /** One panel for each axis: this loader below the limit. */
 export function scalingCharts(report: ScalingReport): ChartSpec[] {
@@ -133,8 +144,9 @@ function curve(report: ScalingReport, axis: Axis, isFirst: boolean, theme: Theme
       { value, series: series[1], rate: limit.gigabytesPerSecond },
     ];
   });
+  const title = titleOf(axis, report.axes[axis]);
   const encoding = {
-    x: { field: "value", type: "ordinal", sort: null, title: AXIS_TITLES[axis], axis: { labelAngle: 0 } },
+    x: { field: "value", type: "ordinal", sort: null, title, axis: { labelAngle: 0 } },
     y: {
       field: "rate",
       type: "quantitative",
@@ -146,7 +158,7 @@ function curve(report: ScalingReport, axis: Axis, isFirst: boolean, theme: Theme
       type: "nominal",
       title: null,
       scale: { domain: series, range: [theme.ours, theme.limit] },
-      legend: { orient: "bottom" },
+      legend: { orient: "bottom", labelLimit: 0 },
     },
   };
   return {

@@ -59,7 +59,7 @@ interface RanksReport extends Source {
   readonly results: readonly { name: string; gigabytesPerSecond: number; ratio: number | null }[];
 }
 interface WebGpuReport extends Source {
-  readonly adapter: { readonly name: string };
+  readonly adapter: { readonly name: string; readonly isSoftware: boolean };
   readonly results: readonly { name: string; gigabytesPerSecond: number; ofNaive: number }[];
 }
 
@@ -123,6 +123,7 @@ export function compareRanks(report: RanksReport): Comparison {
 
 /** `bench:webgpu`. */
 export function compareWebGpu(report: WebGpuReport): Comparison {
+  const { name, isSoftware } = report.adapter;
   const entries = report.results.map((result) => ({
     ...result,
     ratio: result.ofNaive,
@@ -130,7 +131,7 @@ export function compareWebGpu(report: WebGpuReport): Comparison {
   }));
   return {
     name: "webgpu",
-    title: `Loading to WebGPU: ${report.adapter.name}`,
+    title: `Loading to WebGPU: ${name}${isSoftware ? ", in software" : ""}`,
     ratio: "× naive",
     note: "The queue alone has its bytes in memory from the start.",
     source: report,

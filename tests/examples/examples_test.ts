@@ -2,6 +2,7 @@ import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { buildStandIns, standInEnv } from "../cuda/support.ts";
 import { findLaunchers, runCommand } from "../group/ranks.ts";
 import { tempFolder, writeFile } from "../support/models.ts";
+import { whyNotNpm } from "../support/npm.ts";
 import { suite } from "../support/skip.ts";
 
 const EXAMPLES = new URL("../../examples/", import.meta.url).pathname;
@@ -150,16 +151,6 @@ suite("webgpu_typegpu.ts", "npm", typegpu, () => {
     assertEquals((await run("webgpu_typegpu.ts")).at(-1), `Sums of the rows: ${sums.join(", ")}`);
   });
 });
-
-/** Why a package of npm cannot be had, or null. */
-async function whyNotNpm(specifier: string): Promise<string | null> {
-  const { success } = await new Deno.Command(Deno.execPath(), {
-    args: ["cache", "--quiet", "--no-config", specifier],
-    stdout: "null",
-    stderr: "null",
-  }).output();
-  return success ? null : `"${specifier}" cannot be had`;
-}
 
 Deno.test("save.ts saves, shards, loads again and compares", async () => {
   const lines = await run("save.ts");
