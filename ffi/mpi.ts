@@ -7,6 +7,8 @@ import type { Shim } from "./symbols.ts";
 
 /** MPI in this process. */
 export interface MpiWorld {
+  /** This process's number among all. */
+  readonly rank: number;
   /** Path of the library. */
   readonly path: string;
   /** "Open MPI", "MPICH" or "MPI ABI". */
@@ -36,10 +38,12 @@ export async function openMpi(shim: Shim, timeoutSeconds: number): Promise<MpiWo
   const timeout = BigInt(Math.round(timeoutSeconds * 1e6));
   const status = await shim.fst_mpi_open(info, timeout, message, BigInt(message.byteLength));
   if (status !== 0) return { reason: decodeText(message) };
+  const view = new DataView(info.buffer);
   return {
+    rank: view.getInt32(0, true),
     path: decodeText(message),
     family: decodeText(info.subarray(12)),
-    cudaAware: new DataView(info.buffer).getInt32(8, true) === 1,
+    cudaAware: view.getInt32(8, true) === 1,
   };
 }
 

@@ -134,7 +134,7 @@ export class MpiGroup implements ProcessGroup {
     const staged = options.deviceMemory === "host" || !world.cudaAware;
     return await make(null, 0, 0, (handle) => new MpiGroup(shim, world, handle, timeoutSeconds, staged), {
       shim,
-      rank: 0,
+      rank: world.rank,
       timeoutSeconds,
     });
   }

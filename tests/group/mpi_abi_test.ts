@@ -2,7 +2,7 @@
  * MPI with the standard ABI, on a stand-in over MPICH: found by its name, spoken to with its numbers, and, where it says
  * that it takes device memory, given that as it is.
  */
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { openLibrary } from "../../ffi/library.ts";
 import { suite } from "../support/skip.ts";
 import { checkCalls } from "./calls.ts";
@@ -43,4 +43,38 @@ suite("MPI with the standard ABI (stand-in)", "mpi", missing, () => {
       assertEquals(outcome.ranks.map((said) => said.pinned), [pinned, pinned, pinned]);
     }
   });
+
+  // The first call of all is a barrier(); these are of the broadcast() after it.
+  for (
+    const [call, rank, nth] of [
+      ["MPI_Isend", 1, 2], // what this rank is about to do, to rank 0
+      ["MPI_Irecv", 2, 3], // whether all do the same
+      ["MPI_Isend", 0, 3], // that all do the same
+      ["MPI_Isend", 0, 5], // the first bytes
+      ["MPI_Isend", 1, 3], // the first bytes, passed on
+      ["MPI_Irecv", 2, 4],
+    ] as const
+  ) {
+    Deno.test(`MpiGroup tells what ${call} number ${nth} of rank ${rank} gives (stand-in)`, async () => {
+      const env = { ...abi, FST_SIM_MPI_FAIL: `${call}:${rank}:${nth}` };
+      const { code, ranks, stderr } = await runRanks(launcher!, 3, "failing_program.ts", ["library"], env);
+      const reason = `broadcast() of 1048576 bytes from rank 0 ("weights"): ${call}: Other MPI error`;
+      const told = ranks.map((said) => [said.name, said.blamed, said.message]);
+      assertEquals(told, ranks.map(() => ["GroupError", rank, `Rank ${rank} failed: ${reason}`]), stderr);
+      // A rank that has its bytes already, or has sent them, may be done with the call.
+      assert(ranks.some((said) => said.rank === rank), stderr);
+      assertNotEquals(code, 0);
+    });
+  }
+
+  for (const call of ["MPI_Comm_idup", "MPI_Iallgather"]) {
+    Deno.test(`MpiGroup.create() tells what ${call} gives, and no rank waits for long (stand-in)`, async () => {
+      const nth = call === "MPI_Comm_idup" ? 2 : 1; // the first is for notices
+      const env = { ...abi, FST_SIM_MPI_FAIL: `${call}:1:${nth}` };
+      const { code, stderr } = await runRanks(launcher!, 3, "failing_program.ts", ["library"], env);
+      assertStringIncludes(stderr, `Rank 1 failed: split(): ${call}: Other MPI error`);
+      assertStringIncludes(stderr, "nothing moved for 2 seconds");
+      assertNotEquals(code, 0);
+    });
+  }
 });

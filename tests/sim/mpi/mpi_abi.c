@@ -6,11 +6,14 @@
  *
  *   FASTSAFETENSORS_MPI_LIB = .../libmpi_abi.so.0
  *   FST_SIM_MPI_CUDA = .../libfst_sim_nccl.so   takes device memory of that stand-in as it is ("CUDA-aware")
+ *   FST_SIM_MPI_FAIL = FUNCTION:RANK:NTH        that call of the function, from 1 on, does nothing and gives
+ *                                               MPI_ERR_OTHER on that rank
  */
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -25,6 +28,7 @@ enum {
   MPICH_NO_REQUEST = 0x2c000000,
   MPICH_BYTE = 0x4c00010d,
   MPICH_ANY_SOURCE = -2,
+  MPICH_ERR_OTHER = 15,
 };
 static const int LEVELS[] = {0, 1024, 2048, 4096}; /* MPI_THREAD_SINGLE to MPI_THREAD_MULTIPLE */
 
@@ -89,7 +93,18 @@ static struct made {
   handle *result;
 } making[64];
 
-#define CALL(name, types, ...) ((int (*) types)mpich(name))(__VA_ARGS__)
+/* Whether this call is the one that is to fail. Not from two threads at once, as no call here is. */
+static int is_to_fail(const char *name) {
+  static long calls;
+  const char *spec = getenv("FST_SIM_MPI_FAIL"), *rank = getenv("PMI_RANK");
+  const size_t length = strlen(name);
+  if (!spec || !rank || strncmp(spec, name, length) != 0 || spec[length] != ':') return 0;
+  char *rest;
+  if (strtol(spec + length + 1, &rest, 10) != atol(rank) || *rest != ':') return 0;
+  return ++calls == atol(rest + 1);
+}
+
+#define CALL(name, types, ...) (is_to_fail(name) ? MPICH_ERR_OTHER : ((int (*) types)mpich(name))(__VA_ARGS__))
 
 EXPORT int MPI_Initialized(int *flag) {
   return CALL("MPI_Initialized", (int *), flag);
@@ -151,7 +166,8 @@ EXPORT int MPI_Comm_idup(handle comm, handle *copy, handle *request) {
   if (free == 64) refuse("one more communicator that is not done yet,", 64);
   making[free].result = copy;
   int code = CALL("MPI_Comm_idup", (int, int *, int *), comm_of(comm), &making[free].comm, &making[free].request);
-  give(request, making[free].request);
+  if (code == 0) give(request, making[free].request);
+  else making[free].result = NULL;
   return code;
 }
 
@@ -169,21 +185,21 @@ EXPORT int MPI_Comm_free(handle *comm) {
 EXPORT int MPI_Isend(const void *buffer, int count, handle type, int peer, int tag, handle comm, handle *request) {
   int made = 0, code = CALL("MPI_Isend", (void *, int, int, int, int, int, int *), memory_of(buffer, count), count,
                             type_of(type), peer, tag, comm_of(comm), &made);
-  give(request, made);
+  if (code == 0) give(request, made);
   return code;
 }
 
 EXPORT int MPI_Irecv(void *buffer, int count, handle type, int peer, int tag, handle comm, handle *request) {
   int made = 0, code = CALL("MPI_Irecv", (void *, int, int, int, int, int, int *), memory_of(buffer, count), count,
                             type_of(type), source_of(peer), tag, comm_of(comm), &made);
-  give(request, made);
+  if (code == 0) give(request, made);
   return code;
 }
 
 EXPORT int MPI_Ibcast(void *buffer, int count, handle type, int root, handle comm, handle *request) {
   int made = 0, code = CALL("MPI_Ibcast", (void *, int, int, int, int, int *), memory_of(buffer, count), count,
                             type_of(type), root, comm_of(comm), &made);
-  give(request, made);
+  if (code == 0) give(request, made);
   return code;
 }
 
@@ -191,7 +207,7 @@ EXPORT int MPI_Iallgather(const void *send, int send_count, handle send_type, vo
                           handle receive_type, handle comm, handle *request) {
   int made = 0, code = CALL("MPI_Iallgather", (const void *, int, int, void *, int, int, int, int *), send, send_count,
                             type_of(send_type), receive, receive_count, type_of(receive_type), comm_of(comm), &made);
-  give(request, made);
+  if (code == 0) give(request, made);
   return code;
 }
 
@@ -202,6 +218,7 @@ EXPORT int MPI_Iprobe(int peer, int tag, handle comm, int *flag, void *status) {
 EXPORT int MPI_Test(handle *request, int *flag, void *status) {
   int tested = request_of(*request), before = tested;
   int code = CALL("MPI_Test", (int *, int *, void *), &tested, flag, status);
+  if (code != 0) return code;
   give(request, tested);
   for (size_t i = 0; *flag && i < 64; i++) {
     if (!making[i].result || making[i].request != before) continue;
