@@ -6,9 +6,12 @@ import { compareLoads, compareRanks, compareSaves, compareWebGpu } from "../../b
 import { differences, makeCharts, makePages } from "../../bench/report/documents.ts";
 import { replaceBlock } from "../../bench/report/pages.ts";
 import { comparisonTable, describeSource, scalingTable } from "../../bench/report/tables.ts";
+import { AXES } from "../../bench/scaling/axes.ts";
+import { loaderAndLimit, type ScalingReport } from "../../bench/scaling/report.ts";
 import { PACKAGES } from "../../bench/vega.ts";
 import { evenTensors } from "../../bench/headers.ts";
 import { deserialize } from "../../mod.ts";
+import { compiler } from "../support/compiler.ts";
 import { tempFolder } from "../support/models.ts";
 import { whyNotNpm } from "../support/npm.ts";
 import { suite } from "../support/skip.ts";
@@ -183,6 +186,40 @@ Deno.test("a table of scaling shows each point beside the best of its limits", (
   const empty = { ...SOURCE, axes: { bytes: [without], tensors: [], threads: [] } };
   assertThrows(() => scalingTable(empty), Error, "measure again");
 });
+
+Deno.test("bench:report --check agrees with bench/results, and wrong usage ends with 2", async () => {
+  const right = await run("report.ts", "--check");
+  assertEquals([right.code, right.stdout], [0, ""], right.stderr);
+  assertEquals((await run("report.ts", "results.json")).code, 2);
+});
+
+const { missing: noCompiler } = await compiler();
+
+suite("bench:scaling", "native", noCompiler, () => {
+  Deno.test("bench:scaling measures this loader and the limit along three axes", async () => {
+    await using folder = await tempFolder();
+    const out = `${folder.path}/scaling.json`;
+    const { code, stdout, stderr } = await run("scaling.ts", "--quick", "--turns", "1", "--out", out);
+    assertEquals(code, 0, stderr);
+    assertEquals(stdout.trimEnd().split("\n").length, 1 + 3 * 2, stdout);
+    const { axes } = JSON.parse(await Deno.readTextFile(out)) as ScalingReport;
+    const values = AXES.map((axis) => axes[axis].map(({ value }) => value));
+    assertEquals(values, [[2 ** 23, 2 ** 24], [10, 1000], [1, 2]]);
+    const lanes = axes.threads.map((point) => loaderAndLimit(point).loader.ways);
+    assertEquals(lanes, [["buffered, 1 lanes"], ["buffered, 2 lanes"]]);
+  });
+});
+
+/** A program of bench/ in a process of its own. */
+async function run(program: string, ...args: string[]) {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", `${ROOT}bench/${program}`, ...args],
+    env: { NO_COLOR: "1" },
+    stdin: "null",
+  }).output();
+  const decoder = new TextDecoder();
+  return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+}
 
 Deno.test("evenTensors() makes a header with so many tensors that fill so many bytes", () => {
   const { head, dataLength } = evenTensors(3, 1000);
