@@ -1,4 +1,4 @@
-import { assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { openLibrary } from "../../ffi/library.ts";
 import { suite } from "../support/skip.ts";
 import { checkMoves } from "./moves.ts";
@@ -89,6 +89,28 @@ for (const launcher of launchers.found) {
         await checkMoves(await runRanks(launcher, size, PROGRAM, ["mpi", "calls"], env), "mpi", size);
       }
     });
+
+    for (
+      const [call, nth, code, text, name] of [
+        ["cudaHostAlloc", 1, 2, "out of memory", "cudaErrorMemoryAllocation"],
+        ["cudaEventCreateWithFlags", 2, 2, "out of memory", "cudaErrorMemoryAllocation"],
+        ["cudaMemcpyAsync", 1, 1, "invalid argument", "cudaErrorInvalidValue"],
+        ["cudaEventRecord", 1, 400, "invalid resource handle", "cudaErrorInvalidResourceHandle"],
+        ["cudaEventQuery", 2, 719, "unspecified launch failure", "cudaErrorLaunchFailure"],
+      ] as const
+    ) {
+      Deno.test(`MpiGroup over ${launcher.family} tells of the device's error: ${call}() (stand-in)`, async () => {
+        const variables = { ...env, FST_SIM_FAIL: `${call}:${nth}:${code}` };
+        const { ranks, stderr } = await runRanks(launcher, 2, PROGRAM, ["mpi", "once"], variables);
+        assert(ranks.length > 0, stderr);
+        for (const said of ranks) {
+          assertEquals(said.name, "GroupError", stderr);
+          const told = `${call}: ${text} (fastsafetensors CUDA stand-in) (${name})`;
+          const reason = `broadcast() of 100000 bytes from rank 0 ("weights"): ${told}`;
+          assertEquals(said.message, `Rank ${said.blamed} failed: ${reason}`, stderr);
+        }
+      });
+    }
 
     Deno.test(`NcclGroup on the ranks of ${launcher.family} names the rank that throws (stand-in)`, async () => {
       const { ranks, stderr } = await runRanks(launcher, 3, PROGRAM, ["mpi-nccl", "throw"], env);
