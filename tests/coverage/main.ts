@@ -74,7 +74,7 @@ async function report(): Promise<Lines> {
       file.endsWith(".gcda")
     );
     if (data.length === 0) continue;
-    addGcov(lines, await output("gcov", ["--json-format", "--stdout", ...data], folder), sources, ROOT);
+    addGcov(lines, await output("gcov", ["--json-format", "--stdout", "--", ...data], folder), sources, ROOT);
   }
   return lines;
 }
