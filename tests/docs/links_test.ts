@@ -17,7 +17,9 @@ function flaw(from: string, link: string): string | null {
 
 Deno.test("every link in the documentation leads to a file or a heading that is there", () => {
   const flaws = PAGES.flatMap(({ path, prose }) =>
-    [...prose.matchAll(/\]\(([^)\s]+)\)/g)].map(([, link]) => flaw(path, link!))
+    [...prose.matchAll(/\]\(([^)\s]+)\)|(?:src|srcset)="([^"]+)"/g)].map(([, link, picture]) =>
+      flaw(path, (link ?? picture)!)
+    )
   );
   assertEquals(flaws.filter((each) => each !== null), []);
 });
