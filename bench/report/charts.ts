@@ -105,7 +105,7 @@ function bars({ title, limit, entries }: Panel, theme: Theme): object {
     width: PANEL_WIDTH,
     height: { step: 26 },
     layer: [
-      { mark: { type: "bar", height: 16, cornerRadiusEnd: 2 }, encoding: { x, y, color } },
+      { mark: { type: "bar", height: 16 }, encoding: { x, y, color } },
       {
         mark: { type: "text", align: "left", dx: 8, color: theme.text }, // behind the panel: clear of the line
         encoding: { x: { value: PANEL_WIDTH }, y, text: { field: "label" } },
