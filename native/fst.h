@@ -80,7 +80,7 @@ FST_EXPORT int32_t fst_plan_populate(fst_plan *plan, uint32_t limit, uint64_t ah
 
 /*
  * Waits until plan->wake differs from `seen` (at most `timeout_us`), then `gather_us` more so that one return
- * tells of many segments. Returns the current value.
+ * tells of many segments, but not once all are taken. Returns the current value.
  */
 FST_EXPORT uint32_t fst_plan_wait(fst_plan *plan, uint32_t seen, uint32_t timeout_us, uint32_t gather_us);
 

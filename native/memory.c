@@ -67,6 +67,8 @@ int32_t fst_plan_populate(fst_plan *plan, uint32_t limit, uint64_t ahead, const 
   if (limit > plan->segment_count) limit = plan->segment_count;
   uint64_t touched = 0, reached = 0; /* bytes of the segments before `index` and before `next` */
   uint32_t next = atomic_load(&plan->next), counted = next;
+  /* Populating holds the lock of all mappings: whoever waits for it, such as the event loop's thread, gets it now. */
+  const struct timespec breath = {0, 20000};
   for (uint32_t index = next; index < limit;) {
     if (atomic_load(&plan->cancelled)) return 1;
     next = atomic_load(&plan->next);
@@ -88,6 +90,7 @@ int32_t fst_plan_populate(fst_plan *plan, uint32_t limit, uint64_t ahead, const 
     if (stop > start && madvise((void *)start, stop - start, MADV_POPULATE_WRITE) != 0) return -errno;
     touched += length;
     index++;
+    nanosleep(&breath, NULL);
   }
   return 0;
 }

@@ -59,14 +59,20 @@ void fst_plan_cancel(fst_plan *plan) {
   wake_all(plan);
 }
 
+/* How late the end of a load may be noticed, in microseconds. */
+#define GATHER_STEP_US 2000u
+
 uint32_t fst_plan_wait(fst_plan *plan, uint32_t seen, uint32_t timeout_us, uint32_t gather_us) {
   if (atomic_load(&plan->wake) == seen) {
     struct timespec timeout = {timeout_us / 1000000, (long)(timeout_us % 1000000) * 1000};
     syscall(SYS_futex, (uint32_t *)&plan->wake, FUTEX_WAIT_PRIVATE, seen, &timeout, NULL, 0);
   }
-  if (gather_us > 0 && !stopped(plan)) {
-    struct timespec gather = {gather_us / 1000000, (long)(gather_us % 1000000) * 1000};
-    nanosleep(&gather, NULL);
+  /* Once all is taken, what is under way is not waited for longer than it takes. */
+  while (gather_us > 0 && !stopped(plan) && atomic_load(&plan->next) < plan->segment_count) {
+    const uint32_t step_us = gather_us < GATHER_STEP_US ? gather_us : GATHER_STEP_US;
+    const struct timespec step = {0, (long)step_us * 1000};
+    nanosleep(&step, NULL);
+    gather_us -= step_us;
   }
   return atomic_load(&plan->wake);
 }

@@ -66,7 +66,7 @@ const MOSTLY_CACHED = 0.9;
 const SAMPLE = 2 ** 20;
 
 /** How long to wait for news at most, and how long to let more gather once there is some, in microseconds. */
-const WAIT = 1_000_000, GATHER = 2_000;
+const WAIT = 1_000_000, GATHER = 8_000;
 
 /** Runs a job; see {@linkcode Engine.run}. */
 export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunReport> {
@@ -94,12 +94,13 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
     try {
       if (signal.aborted) abort();
       await Promise.all([
-        stop.onError(watch(shim, job, memory, stop)),
-        ...populates ? [stop.onError(populate(shim, plan, memory, windows))] : [],
         ...Array.from(
           { length: lanes },
           (_, lane) => stop.onError(runLane(shim, plan, memory, windows, lane)),
         ),
+        stop.onError(watch(shim, job, memory, stop)),
+        // Last: while memory is populated, mapping the stack of a new thread takes this one milliseconds.
+        ...populates ? [stop.onError(populate(shim, plan, memory, windows))] : [],
       ]);
     } finally {
       signal.removeEventListener("abort", abort);

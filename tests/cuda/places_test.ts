@@ -6,7 +6,7 @@ import { assertEquals, assertStringIncludes } from "@std/assert";
 import type { DoctorReport } from "../../mod.ts";
 import { cannotHide, runChild } from "../support/child.ts";
 import { tempFolder } from "../support/models.ts";
-import { exists } from "../support/skip.ts";
+import { exists, suite } from "../support/skip.ts";
 import { standInSuite, useCuda } from "./support.ts";
 
 const machine = await useCuda();
@@ -44,22 +44,20 @@ standInSuite("Where CUDA is found", machine, (_test, standIns) => {
     await Deno.symlink(library, path);
   }
 
-  const ignore = HAS_TOOLKIT && cannotHide() !== null;
-  const site = "lib/python3.12/site-packages/nvidia";
-  for (
-    const [variable, cudart, cufile] of [
-      ["VIRTUAL_ENV", `${site}/cu13/lib/libcudart.so.13`, `${site}/cu13/lib/libcufile.so.0`],
-      ["VIRTUAL_ENV", `${site}/cuda_runtime/lib/libcudart.so.12`, `${site}/cufile/lib/libcufile.so.0`],
-      ["CONDA_PREFIX", `${site}/cuda_runtime/lib/libcudart.so.11.0`, `${site}/cufile/lib/libcufile.so.0`],
-      ["CONDA_PREFIX", "lib/libcudart.so.12", "lib/libcufile.so.0"],
-      ["CUDA_HOME", "lib64/libcudart.so.13", "lib64/libcufile.so.0"],
-      ["CUDA_PATH", "lib64/libcudart.so.12", "lib64/libcufile.so"],
-    ] as const
-  ) {
-    Deno.test({
-      name: `${cudart} below ${variable} is found [CUDA stand-in]`,
-      ignore,
-      async fn() {
+  const missing = HAS_TOOLKIT ? cannotHide() : null;
+  suite("CUDA's libraries, with the installed toolkit hidden", "mounts", missing, () => {
+    const site = "lib/python3.12/site-packages/nvidia";
+    for (
+      const [variable, cudart, cufile] of [
+        ["VIRTUAL_ENV", `${site}/cu13/lib/libcudart.so.13`, `${site}/cu13/lib/libcufile.so.0`],
+        ["VIRTUAL_ENV", `${site}/cuda_runtime/lib/libcudart.so.12`, `${site}/cufile/lib/libcufile.so.0`],
+        ["CONDA_PREFIX", `${site}/cuda_runtime/lib/libcudart.so.11.0`, `${site}/cufile/lib/libcufile.so.0`],
+        ["CONDA_PREFIX", "lib/libcudart.so.12", "lib/libcufile.so.0"],
+        ["CUDA_HOME", "lib64/libcudart.so.13", "lib64/libcufile.so.0"],
+        ["CUDA_PATH", "lib64/libcudart.so.12", "lib64/libcufile.so"],
+      ] as const
+    ) {
+      Deno.test(`${cudart} below ${variable} is found [CUDA stand-in]`, async () => {
         await using folder = await tempFolder();
         const place = `${folder.path}/place`;
         await put(`${place}/${cudart}`);
@@ -70,7 +68,7 @@ standInSuite("Where CUDA is found", machine, (_test, standIns) => {
         await put(`${place}/${cufile}`);
         const { gds } = await find(folder.path, { [variable]: place });
         assertEquals(gds.state, "nvidia-fs is not loaded, libcufile knows PCI P2PDMA");
-      },
-    });
-  }
+      });
+    }
+  });
 });

@@ -115,6 +115,11 @@ static void test_wait(void) {
   pthread_join(thread, NULL);
   fst_fault_set("");
 
+  /* Nothing more to come that news could gather with. */
+  began = seconds();
+  fst_plan_wait(plan, seen - 1, 5000000, 5000000);
+  CHECK(seconds() - began < 1, "a plan that is done was waited for");
+
   /* A cancelled plan does not let news gather. */
   fst_plan_cancel(plan);
   began = seconds();
