@@ -11,6 +11,7 @@
 import { fastsafeOpen, HostTensor, type OpenOptions, prepare } from "../mod.ts";
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatBytes, formatCount, formatTable } from "../src/cli/text.ts";
+import { runCommand, writeReport } from "./command.ts";
 import { STAND_IN_NAME, useStandIns } from "./gpu/stand_ins.ts";
 import type { Contender } from "./side_by_side/contenders.ts";
 import { prepareData } from "./side_by_side/data.ts";
@@ -18,6 +19,7 @@ import { describeMachine, evaluate } from "./side_by_side/report.ts";
 import type { Sample } from "./side_by_side/sample.ts";
 import { Tools } from "./side_by_side/tools.ts";
 import { takeTurns } from "./side_by_side/turns.ts";
+import { tempFolder } from "./temp_folder.ts";
 
 const USAGE = `Usage: deno run -A bench/cuda_stand_in.ts [options]
 
@@ -43,45 +45,41 @@ async function main(argv: readonly string[]): Promise<void> {
   if (args.inputs.length > 0) throw new UsageError(`Files are named with --dir, got "${args.inputs[0]}"`);
   const turns = args.count("turns") ?? 15;
   const options: OpenOptions<"cuda"> = { ...JSON.parse(args.text("options") ?? "{}"), device: "cuda" };
-  const work = await Deno.makeTempDir({ prefix: "fastsafetensors-bench-" });
-  try {
-    await useStandIns(work);
-    await prepare();
-    const tools = await Tools.build(work);
-    const { shards, bytes } = await prepareData(args.text("dir") ?? work, args.bytes("bytes") ?? 2 ** 30);
-    const all = [
-      loader("CPU", shards, { device: "cpu" }),
-      loader("CUDA stand-in", shards, options),
-      loader("CUDA stand-in, by way of the host", shards, { ...options, gds: "off" }),
-    ];
-    await takeTurns(tools, all, { turns: 1, kind: "hot", memory: bytes });
-    const results = evaluate(await takeTurns(tools, all, { turns, kind: "hot", memory: bytes }), bytes);
-    const [cpu] = results;
-    const rows = results.map(({ name, gigabytesPerSecond, median, ways }) => [
-      name,
-      gigabytesPerSecond.toFixed(2),
-      `${median.toFixed(3)} s`,
-      (cpu!.median / median).toFixed(2),
-      ways.join(" / "),
-    ]);
-    console.log(
-      `${formatBytes(bytes)} in ${shards.length} files, cached, medians of ${formatCount(turns, "turn")}\n` +
-        formatTable([["to", "GB/s", "median", "of the CPU", "way"], ...rows], [1, 2, 3]),
-    );
-    const out = args.text("out");
-    if (out === undefined) return;
-    const report = {
-      made: new Date().toISOString(),
-      machine: await describeMachine(),
-      gpu: STAND_IN_NAME,
-      data: { files: shards.length, bytes },
-      turns,
-      results: results.map((result) => ({ ...result, ofCpu: cpu!.median / result.median })),
-    };
-    await Deno.writeTextFile(out, `${JSON.stringify(report, null, 2)}\n`);
-  } finally {
-    await Deno.remove(work, { recursive: true });
-  }
+  const work = tempFolder();
+  await useStandIns(work);
+  await prepare();
+  const tools = await Tools.build(work);
+  const { shards, bytes } = await prepareData(args.text("dir") ?? work, args.bytes("bytes") ?? 2 ** 30);
+  const all = [
+    loader("CPU", shards, { device: "cpu" }),
+    loader("CUDA stand-in", shards, options),
+    loader("CUDA stand-in, by way of the host", shards, { ...options, gds: "off" }),
+  ];
+  await takeTurns(tools, all, { turns: 1, kind: "hot", memory: bytes });
+  const results = evaluate(await takeTurns(tools, all, { turns, kind: "hot", memory: bytes }), bytes);
+  const [cpu] = results;
+  const rows = results.map(({ name, gigabytesPerSecond, median, ways }) => [
+    name,
+    gigabytesPerSecond.toFixed(2),
+    `${median.toFixed(3)} s`,
+    (cpu!.median / median).toFixed(2),
+    ways.join(" / "),
+  ]);
+  console.log(
+    `${formatBytes(bytes)} in ${shards.length} files, cached, medians of ${formatCount(turns, "turn")}\n` +
+      formatTable([["to", "GB/s", "median", "of the CPU", "way"], ...rows], [1, 2, 3]),
+  );
+  const out = args.text("out");
+  if (out === undefined) return;
+  const report = {
+    made: new Date().toISOString(),
+    machine: await describeMachine(),
+    gpu: STAND_IN_NAME,
+    data: { files: shards.length, bytes },
+    turns,
+    results: results.map((result) => ({ ...result, ofCpu: cpu!.median / result.median })),
+  };
+  await writeReport(out, report);
 }
 
 function loader(name: string, files: readonly string[], options: OpenOptions<"cpu" | "cuda">): Contender {
@@ -103,10 +101,4 @@ async function load(files: readonly string[], options: OpenOptions<"cpu" | "cuda
   return { seconds, path, threads };
 }
 
-try {
-  await main(Deno.args);
-} catch (error) {
-  const wrongUsage = error instanceof UsageError;
-  console.error(`error: ${(error as Error).message}${wrongUsage ? `\n\n${USAGE}` : ""}`);
-  Deno.exitCode = wrongUsage ? 2 : 1;
-}
+await runCommand(USAGE, main);

@@ -8,6 +8,7 @@
 import { doctor } from "../mod.ts";
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatBytes, formatCount } from "../src/cli/text.ts";
+import { runCommand, writeReport } from "./command.ts";
 import { gpuContenders } from "./gpu/contenders.ts";
 import { evaluateGpu, formatGpuResults, type GpuResult } from "./gpu/report.ts";
 import { STAND_IN_NAME, useStandIns } from "./gpu/stand_ins.ts";
@@ -16,6 +17,7 @@ import { prepareData } from "./side_by_side/data.ts";
 import { describeMachine } from "./side_by_side/report.ts";
 import { output, Tools } from "./side_by_side/tools.ts";
 import { takeTurns } from "./side_by_side/turns.ts";
+import { tempFolder } from "./temp_folder.ts";
 
 const USAGE = `Usage: deno task bench:gpu [options]
 
@@ -58,69 +60,49 @@ async function main(argv: readonly string[]): Promise<void> {
     throw new UsageError(`--state must be hot or cold, got "${args.text("state")}"`);
   }
 
-  const work = await Deno.makeTempDir({ prefix: "fastsafetensors-bench-" });
-  const remove = () => Deno.removeSync(work, { recursive: true });
-  const interrupt = () => {
-    remove();
-    Deno.exit(1);
-  };
-  Deno.addSignalListener("SIGINT", interrupt);
-  Deno.addSignalListener("SIGTERM", interrupt);
-  try {
-    if (rehearsal) await useStandIns(work);
-    const { cuda } = await doctor();
-    const [gpu] = cuda.devices;
-    if (!gpu) {
-      console.log(`Nothing to measure: there is no GPU: ${cuda.reason}`);
-      return;
-    }
-    const tools = await Tools.build(work);
-    const peak = `${work}/peak`;
-    const source = `${ROOT}bench/gpu/peak.c`;
-    await output("cc", ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-o", peak, source, "-lpthread", "-ldl"]);
-    const data = await prepareData(
-      args.text("dir") ?? work,
-      args.bytes("bytes") ?? (quick ? 512e6 : 2 ** 33),
-    );
-    const all = await gpuContenders(peak, data, cuda.gds.usable);
-    const results: Partial<Record<CacheKind, GpuResult[]>> = {};
-    const name = rehearsal ? STAND_IN_NAME : gpu.name || "an unnamed GPU";
-    console.log(
-      `${formatBytes(data.bytes)} in ${data.shards.length} files to ${name}, medians of ${
-        formatCount(turns, "turn")
-      }`,
-    );
-    for (const kind of kinds) {
-      const those = all.filter((one) => one.kinds.includes(kind));
-      const samples = await takeTurns(tools, those, { turns, kind, memory: data.bytes });
-      results[kind] = evaluateGpu(samples, data.bytes);
-      console.log(`\n${kind.toUpperCase()}\n${formatGpuResults(results[kind])}`);
-    }
-    const out = args.text("out") ?? (args.flag("save") ? `${ROOT}bench/results/gpu.json` : undefined);
-    if (out === undefined) return;
-    const { capability, totalBytes } = gpu;
-    const { runtimeVersion, driverVersion, gds } = cuda;
-    const report = {
-      made: new Date().toISOString(),
-      machine: await describeMachine(),
-      gpu: { name, capability, totalBytes, runtimeVersion, driverVersion, gds },
-      data: { files: data.shards.length, bytes: data.bytes },
-      turns,
-      results,
-    };
-    await Deno.mkdir(out.includes("/") ? out.slice(0, out.lastIndexOf("/") + 1) : ".", { recursive: true });
-    await Deno.writeTextFile(out, `${JSON.stringify(report, null, 2)}\n`);
-  } finally {
-    Deno.removeSignalListener("SIGINT", interrupt);
-    Deno.removeSignalListener("SIGTERM", interrupt);
-    remove();
+  const work = tempFolder();
+  if (rehearsal) await useStandIns(work);
+  const { cuda } = await doctor();
+  const [gpu] = cuda.devices;
+  if (!gpu) {
+    console.log(`Nothing to measure: there is no GPU: ${cuda.reason}`);
+    return;
   }
+  const tools = await Tools.build(work);
+  const peak = `${work}/peak`;
+  const source = `${ROOT}bench/gpu/peak.c`;
+  await output("cc", ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-o", peak, source, "-lpthread", "-ldl"]);
+  const data = await prepareData(
+    args.text("dir") ?? work,
+    args.bytes("bytes") ?? (quick ? 512e6 : 2 ** 33),
+  );
+  const all = await gpuContenders(peak, data, cuda.gds.usable);
+  const results: Partial<Record<CacheKind, GpuResult[]>> = {};
+  const name = rehearsal ? STAND_IN_NAME : gpu.name || "an unnamed GPU";
+  console.log(
+    `${formatBytes(data.bytes)} in ${data.shards.length} files to ${name}, medians of ${
+      formatCount(turns, "turn")
+    }`,
+  );
+  for (const kind of kinds) {
+    const those = all.filter((one) => one.kinds.includes(kind));
+    const samples = await takeTurns(tools, those, { turns, kind, memory: data.bytes });
+    results[kind] = evaluateGpu(samples, data.bytes);
+    console.log(`\n${kind.toUpperCase()}\n${formatGpuResults(results[kind])}`);
+  }
+  const out = args.text("out") ?? (args.flag("save") ? `${ROOT}bench/results/gpu.json` : undefined);
+  if (out === undefined) return;
+  const { capability, totalBytes } = gpu;
+  const { runtimeVersion, driverVersion, gds } = cuda;
+  const report = {
+    made: new Date().toISOString(),
+    machine: await describeMachine(),
+    gpu: { name, capability, totalBytes, runtimeVersion, driverVersion, gds },
+    data: { files: data.shards.length, bytes: data.bytes },
+    turns,
+    results,
+  };
+  await writeReport(out, report);
 }
 
-try {
-  await main(Deno.args);
-} catch (error) {
-  const wrongUsage = error instanceof UsageError;
-  console.error(`error: ${(error as Error).message}${wrongUsage ? `\n\n${USAGE}` : ""}`);
-  Deno.exitCode = wrongUsage ? 2 : 1;
-}
+await runCommand(USAGE, main);

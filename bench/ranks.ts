@@ -7,12 +7,14 @@
  */
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatBytes, formatCount, formatTable } from "../src/cli/text.ts";
+import { runCommand, writeReport } from "./command.ts";
 import { type Contender, findContenders } from "./ranks/contenders.ts";
 import type { RankSample } from "./ranks/sample.ts";
 import { prepareData } from "./side_by_side/data.ts";
 import { describeMachine, median } from "./side_by_side/report.ts";
 import { TOUCH } from "./side_by_side/sample.ts";
 import { Tools } from "./side_by_side/tools.ts";
+import { tempFolder } from "./temp_folder.ts";
 
 const USAGE = `Usage: deno task bench:ranks [options]
 
@@ -51,26 +53,21 @@ async function main(argv: readonly string[]): Promise<void> {
   if (!sizes.every((size) => Number.isInteger(size) && size > 1)) {
     throw new UsageError("--ranks must be a whole number from 2 on");
   }
-  const work = await Deno.makeTempDir({ prefix: "fastsafetensors-bench-" });
-  try {
-    const { shards } = await prepareData(args.text("dir") ?? work, bytes);
-    const tools = await Tools.build(work);
-    await tools.pageCache("warm", shards);
-    Deno.env.set(TOUCH, tools.touchCommand(2 * bytes));
-    const contenders = await findContenders(work, shards, sizes);
-    const files = formatCount(shards.length, "file");
-    console.log(`${formatBytes(bytes)} in ${files}, medians of ${formatCount(turns, "turn")}`);
-    const results = evaluate(await takeTurns(contenders, turns));
-    console.log(format(results));
-    const out = args.text("out") ?? (args.flag("save") ? SAVED : undefined);
-    if (out === undefined) return;
-    const made = new Date().toISOString();
-    const report = { made, machine: await describeMachine(), bytes, turns, results };
-    await Deno.mkdir(out.includes("/") ? out.slice(0, out.lastIndexOf("/") + 1) : ".", { recursive: true });
-    await Deno.writeTextFile(out, `${JSON.stringify(report, null, 2)}\n`);
-  } finally {
-    await Deno.remove(work, { recursive: true });
-  }
+  const work = tempFolder();
+  const { shards } = await prepareData(args.text("dir") ?? work, bytes);
+  const tools = await Tools.build(work);
+  await tools.pageCache("warm", shards);
+  Deno.env.set(TOUCH, tools.touchCommand(2 * bytes));
+  const contenders = await findContenders(work, shards, sizes);
+  const files = formatCount(shards.length, "file");
+  console.log(`${formatBytes(bytes)} in ${files}, medians of ${formatCount(turns, "turn")}`);
+  const results = evaluate(await takeTurns(contenders, turns));
+  console.log(format(results));
+  const out = args.text("out") ?? (args.flag("save") ? SAVED : undefined);
+  if (out === undefined) return;
+  const made = new Date().toISOString();
+  const report = { made, machine: await describeMachine(), bytes, turns, results };
+  await writeReport(out, report);
 }
 
 /** Runs every contender once a turn, beginning with another one in each. */
@@ -132,10 +129,4 @@ function format(results: readonly Result[]): string {
   return formatTable([["", "GB/s", "ratio", "read / share", "memory beyond"], ...rows], [1, 2, 3, 4]);
 }
 
-try {
-  await main(Deno.args);
-} catch (error) {
-  const wrongUsage = error instanceof UsageError;
-  console.error(`error: ${(error as Error).message}${wrongUsage ? `\n\n${USAGE}` : ""}`);
-  Deno.exitCode = wrongUsage ? 2 : 1;
-}
+await runCommand(USAGE, main);

@@ -2,6 +2,7 @@
  * The results of the benchmarks into the documentation: tables and charts, or whether they agree.
  */
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
+import { runCommand } from "./command.ts";
 import { differences, type Documents, makeCharts, makePages } from "./report/documents.ts";
 
 const USAGE = `Usage: deno task bench:report [--check]
@@ -41,10 +42,4 @@ async function chartsIfPossible(): Promise<Documents> {
   }
 }
 
-try {
-  await main(Deno.args);
-} catch (error) {
-  const wrongUsage = error instanceof UsageError;
-  console.error(`error: ${(error as Error).message}${wrongUsage ? `\n\n${USAGE}` : ""}`);
-  Deno.exitCode = wrongUsage ? 2 : 1;
-}
+await runCommand(USAGE, main);

@@ -7,9 +7,11 @@
  */
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatBytes, formatTable } from "../src/cli/text.ts";
+import { runCommand, writeReport } from "./command.ts";
 import { type SaveKind, type Saver, savers } from "./save/contenders.ts";
 import { describeMachine, median } from "./side_by_side/report.ts";
 import { output } from "./side_by_side/tools.ts";
+import { tempFolder } from "./temp_folder.ts";
 
 const USAGE = `Usage: deno task bench:save [options]
 
@@ -22,6 +24,7 @@ turns; prints a table and writes JSON.
   --kind K      synced or unsynced (default both)
   --dir D       write to this folder (default a temporary one)
   --out FILE    write the results as JSON
+  --save        write them to bench/results/save.json
   --help        print this`;
 
 /** How one contender did. */
@@ -39,6 +42,8 @@ interface Result {
   readonly timesReference: number | null;
 }
 
+const SAVED = new URL("./results/save.json", import.meta.url).pathname;
+
 async function main(argv: readonly string[]): Promise<void> {
   const args = parseArguments(argv, {
     bytes: "text",
@@ -47,6 +52,7 @@ async function main(argv: readonly string[]): Promise<void> {
     kind: "text",
     dir: "text",
     out: "text",
+    save: "flag",
   });
   if (args.flag("help")) return console.log(USAGE);
   if (args.inputs.length > 0) throw new UsageError(`The folder is named with --dir, got "${args.inputs[0]}"`);
@@ -56,37 +62,23 @@ async function main(argv: readonly string[]): Promise<void> {
   if (bytes % 2 ** 26 !== 0) throw new UsageError(`--bytes must be a multiple of 64MiB, got ${bytes}`);
   const kinds = kindsOf(args.text("kind"));
 
-  const work = await Deno.makeTempDir({ prefix: "fastsafetensors-bench-", ...dirOf(args.text("dir")) });
-  const remove = () => Deno.removeSync(work, { recursive: true });
-  const interrupt = () => {
-    remove();
-    Deno.exit(1);
-  };
-  Deno.addSignalListener("SIGINT", interrupt);
-  Deno.addSignalListener("SIGTERM", interrupt);
-  try {
-    const all = await savers(work);
-    const results: Partial<Record<SaveKind, Result[]>> = {};
-    console.log(`${formatBytes(bytes)}, medians of ${turns} turns`);
-    for (const kind of kinds) {
-      results[kind] = evaluate(await takeTurns(all, bytes, work, kind, turns), bytes);
-      console.log(`\n${kind.toUpperCase()}\n${format(results[kind])}`);
-    }
-    const out = args.text("out");
-    if (out === undefined) return;
-    const report = {
-      made: new Date().toISOString(),
-      machine: await describeMachine(),
-      bytes,
-      turns,
-      results,
-    };
-    await Deno.writeTextFile(out, `${JSON.stringify(report, null, 2)}\n`);
-  } finally {
-    Deno.removeSignalListener("SIGINT", interrupt);
-    Deno.removeSignalListener("SIGTERM", interrupt);
-    remove();
+  const work = tempFolder(args.text("dir"));
+  const all = await savers(work);
+  const results: Partial<Record<SaveKind, Result[]>> = {};
+  console.log(`${formatBytes(bytes)}, medians of ${turns} turns`);
+  for (const kind of kinds) {
+    results[kind] = evaluate(await takeTurns(all, bytes, work, kind, turns), bytes);
+    console.log(`\n${kind.toUpperCase()}\n${format(results[kind])}`);
   }
+  const out = args.text("out") ?? (args.flag("save") ? SAVED : undefined);
+  const report = {
+    made: new Date().toISOString(),
+    machine: await describeMachine(),
+    bytes,
+    turns,
+    results,
+  };
+  await writeReport(out, report);
 }
 
 function kindsOf(text: string | undefined): SaveKind[] {
@@ -94,10 +86,6 @@ function kindsOf(text: string | undefined): SaveKind[] {
   if (text === "synced") return ["synced"];
   if (text === "unsynced") return ["not synced"];
   throw new UsageError(`--kind must be synced or unsynced, got "${text}"`);
-}
-
-function dirOf(dir: string | undefined): { dir?: string } {
-  return dir === undefined ? {} : { dir };
 }
 
 /** Runs every contender once a turn, beginning with another one in each. */
@@ -153,10 +141,4 @@ function format(results: readonly Result[]): string {
   return formatTable([["", "GB/s", "median", "of limit", "x reference"], ...rows], [1, 2, 3, 4]);
 }
 
-try {
-  await main(Deno.args);
-} catch (error) {
-  const wrongUsage = error instanceof UsageError;
-  console.error(`error: ${(error as Error).message}${wrongUsage ? `\n\n${USAGE}` : ""}`);
-  Deno.exitCode = wrongUsage ? 2 : 1;
-}
+await runCommand(USAGE, main);

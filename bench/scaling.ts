@@ -6,6 +6,7 @@
  */
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatCount } from "../src/cli/text.ts";
+import { runCommand, writeReport } from "./command.ts";
 import { AXES, type Axis, FULL, type Place, preparePlaces, QUICK } from "./scaling/axes.ts";
 import { formatScaling, type Point, type ScalingReport } from "./scaling/report.ts";
 import { describeMachine, evaluate } from "./side_by_side/report.ts";
@@ -48,7 +49,7 @@ async function main(argv: readonly string[]): Promise<void> {
   };
   console.log(formatScaling(report.axes));
   const out = args.text("out") ?? (args.flag("save") ? SAVED : undefined);
-  if (out !== undefined) await Deno.writeTextFile(out, `${JSON.stringify(report, null, 2)}\n`);
+  await writeReport(out, report);
 }
 
 async function measure(tools: Tools, places: readonly Place[], turns: number): Promise<Point[]> {
@@ -63,10 +64,4 @@ async function measure(tools: Tools, places: readonly Place[], turns: number): P
   });
 }
 
-try {
-  await main(Deno.args);
-} catch (error) {
-  const wrongUsage = error instanceof UsageError;
-  console.error(`error: ${(error as Error).message}${wrongUsage ? `\n\n${USAGE}` : ""}`);
-  Deno.exitCode = wrongUsage ? 2 : 1;
-}
+await runCommand(USAGE, main);

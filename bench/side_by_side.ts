@@ -7,11 +7,13 @@
  */
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatBytes, formatCount } from "../src/cli/text.ts";
+import { runCommand, writeReport } from "./command.ts";
 import { type CacheKind, contenders } from "./side_by_side/contenders.ts";
 import { prepareData } from "./side_by_side/data.ts";
 import { describeMachine, evaluate, formatResults, type Report } from "./side_by_side/report.ts";
 import { Tools } from "./side_by_side/tools.ts";
 import { takeTurns } from "./side_by_side/turns.ts";
+import { tempFolder } from "./temp_folder.ts";
 
 const USAGE = `Usage: deno task bench:side-by-side [options]
 
@@ -48,54 +50,32 @@ async function main(argv: readonly string[]): Promise<void> {
     throw new UsageError(`--state must be hot or cold, got "${args.text("state")}"`);
   }
 
-  const work = await Deno.makeTempDir({ prefix: "fastsafetensors-bench-" });
-  const remove = () => Deno.removeSync(work, { recursive: true });
-  const interrupt = () => {
-    remove();
-    Deno.exit(1);
-  };
-  Deno.addSignalListener("SIGINT", interrupt);
-  Deno.addSignalListener("SIGTERM", interrupt);
-  try {
-    const tools = await Tools.build(work);
-    const data = await prepareData(
-      args.text("dir") ?? work,
-      args.bytes("bytes") ?? (quick ? 512e6 : 2 ** 32),
-    );
-    const all = await contenders(tools, data);
-    const results: Report["results"] = {};
-    console.log(
-      `${formatBytes(data.bytes)} in ${data.shards.length} files, medians of ${formatCount(turns, "turn")}`,
-    );
-    for (const kind of kinds) {
-      const those = all.filter((one) => one.kinds.includes(kind));
-      const samples = await takeTurns(tools, those, { turns, kind, memory: 2 * data.bytes }); // cast: twice the bytes
-      results[kind] = evaluate(samples, data.bytes);
-      console.log(`\n${kind.toUpperCase()}\n${formatResults(results[kind])}`);
-    }
-    const report: Report = {
-      made: new Date().toISOString(),
-      machine: await describeMachine(),
-      data: { files: data.shards.length, bytes: data.bytes },
-      turns,
-      results,
-    };
-    const out = args.text("out") ?? (args.flag("save") ? SAVED : undefined);
-    if (out !== undefined) {
-      await Deno.mkdir(out.includes("/") ? out.slice(0, out.lastIndexOf("/") + 1) : ".", { recursive: true });
-      await Deno.writeTextFile(out, `${JSON.stringify(report, null, 2)}\n`);
-    }
-  } finally {
-    Deno.removeSignalListener("SIGINT", interrupt);
-    Deno.removeSignalListener("SIGTERM", interrupt);
-    remove();
+  const work = tempFolder();
+  const tools = await Tools.build(work);
+  const data = await prepareData(
+    args.text("dir") ?? work,
+    args.bytes("bytes") ?? (quick ? 512e6 : 2 ** 32),
+  );
+  const all = await contenders(tools, data);
+  const results: Report["results"] = {};
+  console.log(
+    `${formatBytes(data.bytes)} in ${data.shards.length} files, medians of ${formatCount(turns, "turn")}`,
+  );
+  for (const kind of kinds) {
+    const those = all.filter((one) => one.kinds.includes(kind));
+    const samples = await takeTurns(tools, those, { turns, kind, memory: 2 * data.bytes }); // cast: twice the bytes
+    results[kind] = evaluate(samples, data.bytes);
+    console.log(`\n${kind.toUpperCase()}\n${formatResults(results[kind])}`);
   }
+  const report: Report = {
+    made: new Date().toISOString(),
+    machine: await describeMachine(),
+    data: { files: data.shards.length, bytes: data.bytes },
+    turns,
+    results,
+  };
+  const out = args.text("out") ?? (args.flag("save") ? SAVED : undefined);
+  await writeReport(out, report);
 }
 
-try {
-  await main(Deno.args);
-} catch (error) {
-  const wrongUsage = error instanceof UsageError;
-  console.error(`error: ${(error as Error).message}${wrongUsage ? `\n\n${USAGE}` : ""}`);
-  Deno.exitCode = wrongUsage ? 2 : 1;
-}
+await runCommand(USAGE, main);

@@ -3,8 +3,9 @@
  * pipelining do to it: on 3FS, or in any folder.
  */
 import { getBackend, getHf3fsLibPath } from "../mod.ts";
-import { type Arguments, UsageError } from "../src/cli/arguments.ts";
+import type { Arguments } from "../src/cli/arguments.ts";
 import { formatBytes, formatCount, formatRate } from "../src/cli/text.ts";
+import { runCommand } from "./command.ts";
 import { describeMachine } from "./side_by_side/report.ts";
 import { modeOf, readArguments, runsOf, targetOf, USAGE } from "./storage/arguments.ts";
 import { filesIn, makeFiles, useSlowStandIns, useStandIn } from "./storage/data.ts";
@@ -14,6 +15,7 @@ import { formatCombination, formatSummaries, type Report, summarize } from "./st
 import { runCombination, type Sample } from "./storage/run.ts";
 import type { Range } from "./storage/sweep.ts";
 import { writeReport } from "./storage/write.ts";
+import { tempFolder } from "./temp_folder.ts";
 
 const STAND_IN_LABEL =
   "On the stand-in for 3FS: threads that read an ordinary folder\nIt says nothing about 3FS";
@@ -81,18 +83,8 @@ async function measure(args: Arguments, work: string): Promise<void> {
 async function main(argv: readonly string[]): Promise<void> {
   const args = readArguments(argv);
   if (args.flag("help")) return console.log(USAGE);
-  const work = await Deno.makeTempDir({ prefix: "fastsafetensors-bench-" });
-  try {
-    await measure(args, work);
-  } finally {
-    await Deno.remove(work, { recursive: true });
-  }
+  const work = tempFolder();
+  await measure(args, work);
 }
 
-try {
-  await main(Deno.args);
-} catch (error) {
-  const wrongUsage = error instanceof UsageError;
-  console.error(`error: ${(error as Error).message}${wrongUsage ? `\n\n${USAGE}` : ""}`);
-  Deno.exitCode = wrongUsage ? 2 : 1;
-}
+await runCommand(USAGE, main);

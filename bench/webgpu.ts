@@ -7,10 +7,12 @@
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatBytes, formatCount, formatTable } from "../src/cli/text.ts";
 import { reportWebGpu } from "../src/device/webgpu/adapter.ts";
+import { runCommand, writeReport } from "./command.ts";
 import { prepareData } from "./side_by_side/data.ts";
 import { describeMachine, median } from "./side_by_side/report.ts";
 import type { Sample } from "./side_by_side/sample.ts";
 import { output } from "./side_by_side/tools.ts";
+import { tempFolder } from "./temp_folder.ts";
 
 const USAGE = `Usage: deno task bench:webgpu [options]
 
@@ -42,28 +44,24 @@ async function main(argv: readonly string[]): Promise<void> {
   const turns = args.count("turns") ?? 5;
   const { adapter, reason } = await reportWebGpu();
   if (!adapter) throw new Error(`Cannot measure: ${reason}`);
-  const work = await Deno.makeTempDir({ prefix: "fastsafetensors-bench-" });
-  try {
-    const data = await prepareData(args.text("dir") ?? work, args.bytes("bytes") ?? 512e6);
-    console.log(
-      `${formatBytes(data.bytes)} in ${formatCount(data.shards.length, "file")} to ${adapter.name}`,
-    );
-    const samples = await takeTurns(data.shards, turns);
-    const results = evaluate(samples, data.bytes);
-    console.log(`Medians of ${formatCount(turns, "turn")}\n\n${formatResults(results)}`);
-    const out = args.text("out");
-    if (out === undefined) return;
-    const report = {
-      made: new Date().toISOString(),
-      machine: await describeMachine(),
-      adapter,
-      turns,
-      results,
-    };
-    await Deno.writeTextFile(out, `${JSON.stringify(report, null, 2)}\n`);
-  } finally {
-    await Deno.remove(work, { recursive: true });
-  }
+  const work = tempFolder();
+  const data = await prepareData(args.text("dir") ?? work, args.bytes("bytes") ?? 512e6);
+  console.log(
+    `${formatBytes(data.bytes)} in ${formatCount(data.shards.length, "file")} to ${adapter.name}`,
+  );
+  const samples = await takeTurns(data.shards, turns);
+  const results = evaluate(samples, data.bytes);
+  console.log(`Medians of ${formatCount(turns, "turn")}\n\n${formatResults(results)}`);
+  const out = args.text("out");
+  if (out === undefined) return;
+  const report = {
+    made: new Date().toISOString(),
+    machine: await describeMachine(),
+    adapter,
+    turns,
+    results,
+  };
+  await writeReport(out, report);
 }
 
 /** Runs every contender once a turn; the samples of each. */
@@ -128,10 +126,4 @@ function formatResults(results: readonly Result[]): string {
   return formatTable([head, ...rows], [1, 2, 3, 4, 5]);
 }
 
-try {
-  await main(Deno.args);
-} catch (error) {
-  const wrongUsage = error instanceof UsageError;
-  console.error(`error: ${(error as Error).message}${wrongUsage ? `\n\n${USAGE}` : ""}`);
-  Deno.exitCode = wrongUsage ? 2 : 1;
-}
+await runCommand(USAGE, main);
