@@ -1,9 +1,11 @@
 /**
  * A Python in this very process, by way of libpython: a consumer of DLPack tensors that the package did not write.
  */
+import { exists } from "./skip.ts";
 
-/** The first Python on the PATH may lack a module that the system's own has. */
-const PYTHONS = ["python3", "/usr/bin/python3"];
+/** Every Python on the PATH: the first may lack a module that another one has. */
+const PYTHONS = [...new Set((Deno.env.get("PATH") ?? "").split(":"))].map((folder) => `${folder}/python3`)
+  .filter(exists);
 
 /** Where libpython is, with a module that can be imported there; or why not. */
 export async function findPython(module: string): Promise<{ path: string; missing: string | null }> {
@@ -13,7 +15,7 @@ export async function findPython(module: string): Promise<{ path: string; missin
     if (found.missing === null) return found;
     missing.push(`${python}: ${found.missing}`);
   }
-  return { path: "", missing: missing.join("; ") };
+  return { path: "", missing: missing.join("; ") || "there is no python3 on the PATH" };
 }
 
 async function tryPython(python: string, module: string): Promise<{ path: string; missing: string | null }> {
