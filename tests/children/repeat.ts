@@ -2,26 +2,11 @@
  * A program of its own, for leak_test.ts: loads again and again, well and badly, and prints what it holds after a
  * warm-up and at the end. Arguments: the engine, a folder with a model, how often.
  */
-import { useLibrary } from "../../ffi/library.ts";
 import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "../../mod.ts";
-import { openDescriptors, threadCount } from "../support/process.ts";
-
-declare const gc: () => void;
+import { expectError, repeat, useEngine } from "./repeating.ts";
 
 const [engine, folder, rounds] = Deno.args as [string, string, string];
-if (engine === "portable") {
-  useLibrary(null);
-  console.warn = () => {};
-}
-
-async function expectError(act: () => Promise<unknown>): Promise<void> {
-  try {
-    await act();
-  } catch {
-    return;
-  }
-  throw new Error("This should have failed");
-}
+useEngine(engine);
 
 /** One load of each kind that there is, by turns. */
 const ACTS: readonly (() => Promise<unknown>)[] = [
@@ -66,19 +51,4 @@ const ACTS: readonly (() => Promise<unknown>)[] = [
     }),
 ];
 
-async function held(): Promise<Record<string, number>> {
-  for (let turn = 0; turn < 3; turn++) {
-    gc();
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  const { rss, heapUsed, external } = Deno.memoryUsage();
-  // Deno opens its own caches when it feels like it.
-  const descriptors = openDescriptors() - openDescriptors(Deno.env.get("DENO_DIR"));
-  return { rss, heapUsed, external, descriptors, threads: threadCount() };
-}
-
-const total = Number(rounds);
-for (let round = 0; round < total / 4; round++) await ACTS[round % ACTS.length]!();
-const before = await held();
-for (let round = 0; round < total; round++) await ACTS[round % ACTS.length]!();
-console.log(JSON.stringify({ before, after: await held() }));
+console.log(JSON.stringify(await repeat(ACTS, Number(rounds))));

@@ -1,0 +1,42 @@
+/**
+ * Programs that do something again and again, and must hold no more at the end than after their warm-up.
+ */
+import { assert, assertEquals } from "@std/assert";
+import { buildShim } from "../../ffi/build.ts";
+import { runChild } from "./child.ts";
+import { tempFolder } from "./models.ts";
+
+/** How much more there may be: the allocator takes its time until it reuses all that it has. */
+const MEBIBYTE = 2 ** 20;
+const ALLOWED = {
+  rss: 64 * MEBIBYTE,
+  heapUsed: 2 * MEBIBYTE,
+  external: MEBIBYTE,
+  descriptors: 0,
+  threads: 8,
+};
+
+/** Runs a program of tests/children, and fails if it leaves something behind; what it prints. */
+export async function assertLeavesNothing(
+  program: string,
+  engine: "native" | "portable",
+  folder: string,
+  rounds: number,
+): Promise<Record<string, unknown>> {
+  await using cache = await tempFolder();
+  const { code, stdout, stderr } = await runChild(program, {
+    flags: ["-A", "--v8-flags=--expose-gc"],
+    args: [engine, folder, String(rounds)],
+    env: {
+      DENO_DIR: cache.path,
+      ...engine === "native" ? { FASTSAFETENSORS_LIB: await buildShim() } : {},
+    },
+  });
+  assertEquals([code, stderr], [0, ""]);
+  const printed = JSON.parse(stdout);
+  for (const [what, allowed] of Object.entries(ALLOWED)) {
+    const before = printed.before[what], after = printed.after[what];
+    assert(after - before <= allowed, `${what} grew by ${after - before}, from ${before} to ${after}`);
+  }
+  return printed;
+}
