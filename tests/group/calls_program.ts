@@ -5,6 +5,7 @@ import { PIECE } from "../../ffi/group_call.ts";
 import { MpiGroup } from "../../src/group/mpi_group.ts";
 import type { Json } from "../../src/group/process_group.ts";
 import { digest, pattern } from "./ranks.ts";
+import { say } from "./say.ts";
 
 /** Lengths of broadcasts: none, one byte, around a piece of 1000, several pieces. */
 export const LENGTHS = [0, 1, 999, 1000, 1001, 5003];
@@ -98,7 +99,7 @@ async function run(): Promise<void> {
 
   // More groups than a library has room for at once, were they not given back.
   for (let made = 0; made < 40; made++) await (await group.split(0)).close();
-  console.log(JSON.stringify(said));
+  say(said);
 }
 
 if (import.meta.main) await run();

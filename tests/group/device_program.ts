@@ -7,6 +7,7 @@ import { MpiGroup } from "../../src/group/mpi_group.ts";
 import { NcclGroup } from "../../src/group/nccl_group.ts";
 import type { DeviceMemory, ProcessGroup } from "../../src/group/process_group.ts";
 import { digest, pattern } from "./ranks.ts";
+import { say } from "./say.ts";
 
 const [way, mode] = Deno.args as [string, string];
 const timeoutSeconds = mode === "calls" ? 60 : 2;
@@ -126,14 +127,14 @@ async function run(): Promise<void> {
       const left = Number(sim.fst_sim_live_total());
       const violations = Number(sim.fst_sim_violations());
       const said = { rank, size, kind, digests, refused, gathered, left, violations, pinned: mostPinned() };
-      console.log(JSON.stringify(said));
+      say(said);
     } else {
       await lastCall(group).finally(() => group.close());
     }
   } catch (error) {
     const { name, message, rank: blamed } = error as Error & { rank?: number };
     if (name === "Error") throw error;
-    console.log(JSON.stringify({ rank, name, message, blamed, seconds: (performance.now() - start) / 1000 }));
+    say({ rank, name, message, blamed, seconds: (performance.now() - start) / 1000 });
     Deno.exitCode = 1;
   }
 }

@@ -4,16 +4,17 @@
  */
 import { MpiGroup } from "../../src/group/mpi_group.ts";
 import type { ProcessGroup } from "../../src/group/process_group.ts";
+import { say } from "./say.ts";
 
 const BLOCK_BYTES = 1 << 20;
 const mode = Deno.args[0]!;
 const timeoutSeconds = 2;
 const start = performance.now();
 
-function say(group: ProcessGroup, error: unknown): void {
+function sayError(group: ProcessGroup, error: unknown): void {
   const { name, message, rank, reason } = error as Error & { rank?: number; reason?: string };
   const seconds = (performance.now() - start) / 1000;
-  console.log(JSON.stringify({ rank: group.rank, name, message, blamed: rank, reason, seconds }));
+  say({ rank: group.rank, name, message, blamed: rank, reason, seconds });
   Deno.exitCode = 1;
 }
 
@@ -75,7 +76,7 @@ async function run(group: ProcessGroup): Promise<void> {
     }
   } catch (error) {
     if ((error as Error).name !== "GroupError") throw error;
-    say(group, error);
+    sayError(group, error);
     // It is over for good, with the same words.
     const again = await group.barrier().then(() => null, (error) => error);
     if ((again as Error)?.message !== (error as Error).message) throw again;

@@ -2,6 +2,9 @@
  * Programs of several ranks, for tests: MPI's launchers, and processes that meet over TCP.
  */
 
+import { tempFolder } from "../support/models.ts";
+import { heard, SAID } from "./say.ts";
+
 /** How ranks are started. */
 export interface Launcher {
   /** "Open MPI" or "MPICH". */
@@ -12,7 +15,7 @@ export interface Launcher {
   readonly library: string;
 }
 
-/** What one rank said: lines of JSON on its standard output. */
+/** What one rank said: by {@linkcode say}, or in short lines of JSON on its standard output. */
 export interface RankOutput {
   readonly rank: number;
   // deno-lint-ignore no-explicit-any
@@ -78,8 +81,9 @@ export async function runCommand(
 ): Promise<Outcome> {
   const start = performance.now();
   const [first, ...rest] = command === "" ? line : [command, ...args, "-n", `${size}`, ...line];
-  const output = await patiently(first!, { args: rest, env: { NO_COLOR: "1", ...env } });
-  return outcome([output], start);
+  await using said = await tempFolder();
+  const output = await patiently(first!, { args: rest, env: { NO_COLOR: "1", [SAID]: said.path, ...env } });
+  return outcome([output], said.path, start);
 }
 
 /** What a process prints; an error if it hangs. */
@@ -100,6 +104,7 @@ export async function runAtAddress(
 ): Promise<Outcome> {
   const start = performance.now();
   const port = freePort();
+  await using said = await tempFolder();
   const outputs = await Promise.all(
     Array.from({ length: size }, (_, rank) =>
       patiently(Deno.execPath(), {
@@ -110,11 +115,12 @@ export async function runAtAddress(
           WORLD_SIZE: `${size}`,
           MASTER_ADDR: "127.0.0.1",
           MASTER_PORT: `${port}`,
+          [SAID]: said.path,
           ...env,
         },
       })),
   );
-  return outcome(outputs, start);
+  return outcome(outputs, said.path, start);
 }
 
 /** A port that nobody listens at. */
@@ -138,9 +144,9 @@ function denoRun(program: string, words: readonly string[]): string[] {
   return [Deno.execPath(), "run", "--quiet", "-A", path, ...words];
 }
 
-function outcome(outputs: readonly Deno.CommandOutput[], start: number): Outcome {
+function outcome(outputs: readonly Deno.CommandOutput[], said: string, start: number): Outcome {
   const decoder = new TextDecoder();
-  const ranks: RankOutput[] = [];
+  const ranks = heard<RankOutput>(said);
   let stderr = "";
   for (const output of outputs) {
     stderr += decoder.decode(output.stderr);

@@ -165,7 +165,8 @@ static void test_failure(void) {
     guarded memory = guarded_new(FILE_BYTES, 0);
     fst_plan *plan = blocks_plan(&memory);
     char faults[64];
-    snprintf(faults, sizeof faults, "pread:%d:5", nth);
+    /* Reads take long: a lane that has failed may wait for a processor before it can say so. */
+    snprintf(faults, sizeof faults, "pread:%d:5,pread:*:delay=5000", nth);
     require(fst_fault_set(faults) == 0, "faults");
     CHECK(run_lanes(plan, ALL, 4) == 4, "a lane does not know of the failure");
     fst_fault_set("");

@@ -4,6 +4,7 @@
  */
 import { fastsafeOpen, ParallelLoader } from "../../mod.ts";
 import { MpiGroup } from "../../src/group/mpi_group.ts";
+import { say } from "../group/say.ts";
 import { writeSparse } from "./sparse.ts";
 
 const [mode, folder, ...names] = Deno.args;
@@ -59,7 +60,7 @@ await group.barrier();
 const start = performance.now();
 try {
   await run(group);
-  console.log(JSON.stringify({ rank: group.rank, name: null }));
+  say({ rank: group.rank, name: null });
 } catch (error) {
   const { name, message, rank, cause } = error as Error & { rank?: number };
   const seconds = (performance.now() - start) / 1000;
@@ -70,7 +71,7 @@ try {
     cause: (cause as Error | undefined)?.name ?? null,
     seconds,
   };
-  console.log(JSON.stringify({ rank: group.rank, ...said }));
+  say({ rank: group.rank, ...said });
   if (mode === "throw") throw error;
   Deno.exitCode = 1;
 } finally {

@@ -13,6 +13,7 @@ import {
 } from "../../mod.ts";
 import type { CudaTensor, DeviceOption, HostTensor, ProcessGroup } from "../../mod.ts";
 import { digest } from "../group/ranks.ts";
+import { say } from "../group/say.ts";
 
 /** What a tensor came out as: `dtype [shape] digest`. Its handle is given up. */
 export async function summary(
@@ -99,7 +100,7 @@ async function run(
   if (device === "cuda") said.left = await leftOnStandIn();
   // Not on standard output: Open MPI mixes up the long lines of several ranks.
   await Deno.writeTextFile(`${folder}/said.${rank}`, JSON.stringify(said));
-  console.log(JSON.stringify({ rank }));
+  say({ rank });
 }
 
 /** What the stand-in for CUDA has seen that should not be: bytes of device memory that are left, and misuse. */
