@@ -196,6 +196,7 @@ export class Load<T extends Tensor> {
     for (const request of assembled) {
       for (const each of [request, ...aliases.get(request) ?? []]) yield [each.name, await this.get(each)];
     }
+    await this.#finished; // who has got the last tensor finds the load's end in the statistics
   }
 
   /** Says that these requests, which have landed, will not be asked for again: what only they need can be freed. */

@@ -68,6 +68,15 @@ export interface UsrbioSourceOptions {
   readonly mountPoint: string | undefined;
 }
 
+/** Where a path leads over links; the path itself where that cannot be told. */
+async function resolved(path: string): Promise<string> {
+  try {
+    return await Deno.realPath(path);
+  } catch {
+    return path;
+  }
+}
+
 /** Local files, those on 3FS through its rings. */
 export class UsrbioFileSource implements Source<NativeFile> {
   readonly name = "3fs";
@@ -112,8 +121,8 @@ export class UsrbioFileSource implements Source<NativeFile> {
     if (!await isOn3fs(this.#shim, library.handle, fd)) return this.#pass(file, "it is not on 3FS");
     const mountPoint = await this.#mountPointOf(library.handle, file.path);
     if (mountPoint === null) return this.#pass(file, "it is not below a mount point of 3FS");
-    const wanted = this.#options.mountPoint ?? mountPoint;
-    if (wanted !== mountPoint) {
+    const wanted = this.#options.mountPoint;
+    if (wanted !== undefined && wanted !== mountPoint && await resolved(wanted) !== mountPoint) {
       return this.#pass(file, `it is on the mount "${mountPoint}", not on "${wanted}"`);
     }
     const mount = await this.#mount(library.handle, mountPoint);

@@ -46,7 +46,7 @@ export function runCli(...args: string[]): Promise<Outcome> {
 
 /**
  * Runs a command on a terminal of its own, of 100 columns, and returns what the terminal got, with ␛ for ESC; `script`
- * makes the terminal.
+ * makes the terminal. Of the environment there is only what Deno needs: others, such as `CI`, choose colours too.
  */
 export async function runOnTerminal(
   env: Readonly<Record<string, string>>,
@@ -57,7 +57,8 @@ export async function runOnTerminal(
   );
   const { stdout } = await new Deno.Command("script", {
     args: ["--quiet", "--return", "--command", `stty cols 100; ${words.join(" ")}`, "/dev/null"],
-    env: { TERM: "xterm", ...env },
+    env: { PATH: Deno.env.get("PATH")!, HOME: Deno.env.get("HOME")!, TERM: "xterm", ...env },
+    clearEnv: true,
     stdin: "null",
   }).output();
   return new TextDecoder().decode(stdout).replaceAll("\x1b", "␛");

@@ -3,7 +3,7 @@
  */
 
 /** The environment variable with the folder for them. */
-export const SAID = "FASTSAFETENSORS_TEST_SAID";
+export const SAID = "RANKS_SAY_BELOW";
 
 let count = 0;
 

@@ -2,19 +2,23 @@
  * What this process holds, as the kernel counts it.
  */
 
-/** Open descriptors: all of them, or those of files below a folder. */
-export function openDescriptors(folder?: string): number {
-  let count = 0;
+/** What the open descriptors are of: paths, and names such as "socket:[7]". */
+export function openTargets(): string[] {
+  const targets = [];
   for (const { name } of Deno.readDirSync("/proc/self/fd")) {
     try {
-      if (folder === undefined || Deno.readLinkSync(`/proc/self/fd/${name}`).startsWith(`${folder}/`)) {
-        count++;
-      }
+      targets.push(Deno.readLinkSync(`/proc/self/fd/${name}`));
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw error; // the descriptor of this very listing
     }
   }
-  return count;
+  return targets;
+}
+
+/** Open descriptors of files below a folder. */
+export function openDescriptors(folder: string): number {
+  const below = `${Deno.realPathSync(folder)}/`;
+  return openTargets().filter((target) => target.startsWith(below)).length;
 }
 
 /** Threads. */

@@ -118,6 +118,8 @@ usrbioSuite("The choice of 3FS", machine, (test, standIn) => {
     const named = (mountPoint: string) => ({ usrbio: { mountPoint } });
     assertEquals((await wayOf(path, named(standIn.mount))).way, "3fs");
     assertEquals((await wayOf(path, named(`${standIn.mount}//`))).way, "3fs");
+    await Deno.symlink(standIn.mount, `${folder}/link`);
+    assertEquals((await wayOf(path, named(`${folder}/link`))).way, "3fs");
     assertEquals(await wayOf(path, named("/mnt/other")), { way: "buffered", notes: [] });
     const error = await assertRejects(
       () => fastsafeOpen(path, { source: "3fs", ...named("/mnt/other") }),

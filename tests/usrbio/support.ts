@@ -148,7 +148,7 @@ export async function use3fs(inUse?: Shim): Promise<Machine> {
   const { missing } = await compiler();
   if (missing) return { missing, standIn: null!, shim: null! };
   const folder = await buildStandIn();
-  const mount = await Deno.makeTempDir({ prefix: "fastsafetensors-3fs-" });
+  const mount = await Deno.realPath(await Deno.makeTempDir({ prefix: "fastsafetensors-3fs-" }));
   await makeMount(mount);
   const restore = setEnv({ ...standInEnv(folder, mount), FASTSAFETENSORS_BACKEND: undefined });
   globalThis.addEventListener("unload", () => {
