@@ -28,6 +28,7 @@ export type { WebGpuAdapterReport, WebGpuReport } from "./src/device/webgpu/adap
 export { doctor, type DoctorReport } from "./src/doctor.ts";
 export type { MachineReport } from "./src/doctor/machine.ts";
 export type { StorageReport } from "./src/doctor/storage.ts";
+export type { UsrbioReport, UsrbioUse } from "./src/doctor/usrbio.ts";
 export {
   DeviceError,
   type DeviceErrorDetails,

@@ -5,9 +5,10 @@ import { openLibrary } from "../ffi/library.ts";
 import { availableMemory } from "../ffi/files.ts";
 import { type CudaReport, reportCuda } from "./device/cuda_report.ts";
 import { reportWebGpu, type WebGpuReport } from "./device/webgpu/adapter.ts";
-import { type MachineReport, reportMachine } from "./doctor/machine.ts";
+import { type MachineReport, readMounts, reportMachine } from "./doctor/machine.ts";
 import { remediesFor } from "./doctor/remedies.ts";
 import { reportStorage, type StorageReport } from "./doctor/storage.ts";
+import { reportUsrbio, type UsrbioReport } from "./doctor/usrbio.ts";
 
 /** What {@linkcode doctor} finds. */
 export interface DoctorReport {
@@ -29,6 +30,8 @@ export interface DoctorReport {
   readonly machine: MachineReport;
   /** How files can be read in the places that were asked about. */
   readonly storage: readonly StorageReport[];
+  /** What there is of 3FS. */
+  readonly usrbio: UsrbioReport;
   /** The GPUs that tensors can be loaded to, and how. */
   readonly cuda: CudaReport;
   /** The GPU that tensors can be loaded to as GPUBuffers. */
@@ -50,6 +53,7 @@ export async function doctor(paths: Iterable<string> = []): Promise<DoctorReport
   const library = await openLibrary();
   const { shim } = library;
   const libraryReason = library.shim ? "" : library.reason;
+  const mounts = await readMounts();
   const memory = shim ? availableMemory(shim) : -1;
   const findings = {
     system: `${Deno.build.os} ${Deno.build.arch}`,
@@ -60,8 +64,9 @@ export async function doctor(paths: Iterable<string> = []): Promise<DoctorReport
     availableMemory: memory < 0 ? null : memory,
     // Of a file that is not open: a system that does not know the question has another answer.
     cachestat: shim !== null && shim.fst_file_cached(-1, 0n, 1n) === -EBADF,
-    machine: await reportMachine(),
-    storage: await reportStorage(shim, paths),
+    machine: await reportMachine(mounts),
+    storage: await reportStorage(shim, paths, mounts),
+    usrbio: await reportUsrbio(shim, libraryReason, mounts),
     cuda: await reportCuda(shim, libraryReason),
     webgpu: await reportWebGpu(),
   };

@@ -1,7 +1,14 @@
 /**
  * `doctor`: what this machine offers for loading.
  */
-import { type CudaReport, doctor, type DoctorReport, type WebGpuReport } from "../../mod.ts";
+import {
+  type CudaReport,
+  doctor,
+  type DoctorReport,
+  type StorageReport,
+  type UsrbioReport,
+  type WebGpuReport,
+} from "../../mod.ts";
 import type { Command } from "./command.ts";
 import { formatBytes, formatCount, formatTable, printable } from "./text.ts";
 
@@ -10,8 +17,8 @@ export const doctorCommand: Command = {
   summary: "Tell what this machine offers for loading",
   inputs: "[file|dir]…",
   description:
-    "Tells which engine loads on this machine, which GPUs it can load to, and what would make loading faster. Of files " +
-    "and folders that are named it tells how they can be read.",
+    "Tells which engine loads on this machine, whether files on 3FS are read through its rings, which GPUs can be " +
+    "loaded to, and what would make loading faster. Of files and folders that are named it tells how they are read.",
   options: {
     json: { kind: "flag", help: "print the report as JSON" },
   },
@@ -38,10 +45,8 @@ function describe(report: DoctorReport): string {
     ["Library", report.library ?? "none"],
     ["Available memory", report.availableMemory === null ? "unknown" : formatBytes(report.availableMemory)],
     ["Page cache", report.cachestat ? "known: files that are not cached are read directly" : "not known"],
-    ...report.storage.map(({ path, fileSystem, direct }) => {
-      const reads = direct === null ? "no file to try" : direct ? "direct reads" : "no direct reads";
-      return [path, `${fileSystem ?? "unknown file system"}, ${reads}`];
-    }),
+    ["3FS", describeUsrbio(report.usrbio)],
+    ...report.storage.map((storage) => [storage.path, describeStorage(storage)]),
     ...describeCuda(report.cuda),
     ["WebGPU", describeWebGpu(report.webgpu)],
   ];
@@ -49,6 +54,25 @@ function describe(report: DoctorReport): string {
     ? ["Nothing to mend."]
     : ["What could be better:", ...report.remedies.map((remedy) => `- ${remedy}`)];
   return [formatTable(rows), "", ...advice].map((line) => printableLines(line)).join("\n");
+}
+
+function describeUsrbio({ library, reason, mounts }: UsrbioReport): string {
+  const mounted = mounts.length === 0 ? "" : `mounted at ${mounts.join(", ")}; `;
+  return `${mounted}${library === null ? `no library: ${reason}` : `read through its rings by ${library}`}`;
+}
+
+function describeStorage({ fileSystem, direct, usrbio }: StorageReport): string {
+  const type = fileSystem ?? "unknown file system";
+  if (!usrbio) {
+    return `${type}, ${direct === null ? "no file to try" : direct ? "direct reads" : "no direct reads"}`;
+  }
+  const { mountPoint, used, reason } = usrbio;
+  const reads = used === null
+    ? "no file to try"
+    : used
+    ? "read through its rings"
+    : `ordinary reads: ${reason}`;
+  return `${type}, 3FS mounted at ${mountPoint}, ${reads}`;
 }
 
 function describeCuda(

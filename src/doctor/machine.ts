@@ -17,9 +17,8 @@ export interface MachineReport {
   readonly hugePages: "always" | "madvise" | "never" | null;
 }
 
-/** Looks at the system. */
-export async function reportMachine(): Promise<MachineReport> {
-  const mounts = await readMounts();
+/** Looks at the system, which has these mounts. */
+export async function reportMachine(mounts: readonly Mount[]): Promise<MachineReport> {
   return {
     kernel: /^Linux version (\S+)/.exec(await readText("/proc/version"))?.[1] ?? null,
     sharedMemory: mounts.find(({ folder }) => folder === "/dev/shm")?.size ?? null,

@@ -2,6 +2,7 @@
  * What could be better on a machine, and what to do about it.
  */
 import type { DoctorReport } from "../doctor.ts";
+import { HF3FS } from "./usrbio.ts";
 
 /** What the remedies follow from; `libraryReason` says why there is no native library, and is empty if there is. */
 export type Findings = Omit<DoctorReport, "remedies"> & { readonly libraryReason: string };
@@ -10,13 +11,14 @@ export type Findings = Omit<DoctorReport, "remedies"> & { readonly libraryReason
 const ENOUGH_SHARED_MEMORY = 2 ** 30;
 
 /** File systems in memory, and 3FS, gain nothing by direct reads. */
-const NO_NEED_OF_DIRECT = ["tmpfs", "ramfs", "fuse.hf3fs"];
+const NO_NEED_OF_DIRECT = ["tmpfs", "ramfs", HF3FS];
 
 /** One remedy for each shortfall: what it is, what it costs, what to do. The gravest first. */
 export function remediesFor(findings: Findings): string[] {
   return [
     ...forLibrary(findings),
     ...forReads(findings),
+    ...forUsrbio(findings),
     ...forMemory(findings),
     ...forCuda(findings),
     ...forWebGpu(findings),
@@ -53,6 +55,27 @@ function forReads({ engine, cachestat, machine, storage }: Findings): string[] {
     );
   }
   return remedies;
+}
+
+function forUsrbio({ engine, usrbio, storage }: Findings): string[] {
+  if (engine === "portable") return []; // without the library nobody has looked
+  if (usrbio.library === null) {
+    const onIt = storage.flatMap(({ usrbio }) => usrbio ? [usrbio.mountPoint] : []);
+    const mounts = [...new Set([...usrbio.mounts, ...onIt])];
+    if (mounts.length === 0) return [];
+    return [
+      `3FS is mounted (${
+        mounts.join(", ")
+      }), and files there are read by ordinary reads, slower: its library was not ` +
+      `found or cannot be used: ${usrbio.reason}. Install 3FS' Python package (the wheel hf3fs_py_usrbio), or name the ` +
+      "folder of libhf3fs_api_shared.so in HF3FS_LIB_DIR",
+    ];
+  }
+  return storage.flatMap(({ path, usrbio }) =>
+    usrbio?.used === false
+      ? [`"${path}" is on 3FS, and read by ordinary reads, slower: ${usrbio.reason}`]
+      : []
+  );
 }
 
 function forMemory({ machine }: Findings): string[] {

@@ -3,7 +3,8 @@
  */
 import { openDirect, openFile } from "../../ffi/files.ts";
 import type { Shim } from "../../ffi/symbols.ts";
-import { type Mount, readMounts } from "./machine.ts";
+import type { Mount } from "./machine.ts";
+import { type UsrbioUse, usrbioUseOf } from "./usrbio.ts";
 
 /** How files in a place can be read. */
 export interface StorageReport {
@@ -13,6 +14,8 @@ export interface StorageReport {
   readonly fileSystem: string | null;
   /** Whether files can be read past the page cache; null where there is no file to try, or no native library. */
   readonly direct: boolean | null;
+  /** How files there are read through 3FS; null: it is not on 3FS. */
+  readonly usrbio: UsrbioUse | null;
 }
 
 /**
@@ -20,24 +23,29 @@ export interface StorageReport {
  *
  * @throws {Deno.errors.NotFound} if there is no such path
  */
-export async function reportStorage(shim: Shim | null, paths: Iterable<string>): Promise<StorageReport[]> {
-  const mounts = await readMounts();
+export async function reportStorage(
+  shim: Shim | null,
+  paths: Iterable<string>,
+  mounts: readonly Mount[],
+): Promise<StorageReport[]> {
   return await Promise.all(Array.from(paths, async (path) => {
     const real = await Deno.realPath(path);
     const file = await firstFile(real);
     const direct = shim && file !== null ? await hasDirect(shim, file) : null;
-    return { path, fileSystem: fileSystemOf(real, mounts), direct };
+    const mount = mountOf(real, mounts);
+    const usrbio = await usrbioUseOf(shim, real, file, mount);
+    return { path, fileSystem: mount?.type ?? null, direct, usrbio };
   }));
 }
 
-/** The type of the file system that an absolute path is on: the one that was mounted last at its innermost mount. */
-export function fileSystemOf(path: string, mounts: readonly Mount[]): string | null {
+/** The file system that an absolute path is on: the one that was mounted last at its innermost mount. */
+export function mountOf(path: string, mounts: readonly Mount[]): Mount | undefined {
   let found: Mount | undefined;
   for (const mount of mounts) {
     const within = mount.folder === "/" || path === mount.folder || path.startsWith(`${mount.folder}/`);
     if (within && mount.folder.length >= (found?.folder.length ?? 0)) found = mount;
   }
-  return found?.type ?? null;
+  return found;
 }
 
 async function firstFile(path: string): Promise<string | null> {

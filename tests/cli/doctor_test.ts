@@ -1,6 +1,6 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { tempFolder } from "../support/models.ts";
-import { runCli } from "./support.ts";
+import { runCli, runCliWith } from "./support.ts";
 
 Deno.test("doctor prints what it finds", async () => {
   const { code, stdout } = await runCli("doctor");
@@ -43,6 +43,18 @@ Deno.test("doctor tells how files in a place can be read", async () => {
   assertEquals([whole.direct, typeof file.direct], [file.direct, engine === "native" ? "boolean" : "object"]);
   const { stdout: text } = await runCli("doctor", folder.path);
   assertStringIncludes(text, `\n${folder.path}  ${whole.fileSystem ?? "unknown file system"}, `);
+});
+
+Deno.test("doctor tells where it has looked for the library of 3FS", async () => {
+  const env = { NO_COLOR: "1", HF3FS_LIB_DIR: "/nowhere/3fs" };
+  const { code, stdout } = await runCliWith(env, "doctor", "--json");
+  assertEquals(code, 0);
+  const { usrbio, engine } = JSON.parse(stdout);
+  assertEquals(usrbio.library, null);
+  const expected = engine === "native" ? 'looked in "/nowhere/3fs"' : "the native library is not used";
+  assertEquals(usrbio.reason.slice(0, expected.length), expected);
+  const { stdout: text } = await runCliWith(env, "doctor");
+  assertStringIncludes(text.replaceAll(/ +/g, " "), `\n3FS no library: ${expected}`);
 });
 
 Deno.test("doctor says what to do on a machine without a compiler", async () => {

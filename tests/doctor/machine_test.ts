@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { parseHugePages, parseLockedMemory, parseMounts } from "../../src/doctor/machine.ts";
-import { fileSystemOf } from "../../src/doctor/storage.ts";
+import { mountOf } from "../../src/doctor/storage.ts";
 
 const MOUNTS = String.raw`overlay / overlay rw,relatime,lowerdir=/a:/b 0 0
 proc /proc proc rw,nosuid 0 0
@@ -23,14 +23,14 @@ Deno.test("parseMounts() finds folders, types and sizes", () => {
   assertEquals(parseMounts(""), []);
 });
 
-Deno.test("fileSystemOf() goes by the innermost mount, and by the last one there", () => {
+Deno.test("mountOf() goes by the innermost mount, and by the last one there", () => {
   const mounts = parseMounts(MOUNTS);
   const paths = ["/models", "/models/llama/a", "/models/3fs/x", "/models2", "/with space/x", "/"];
   assertEquals(
-    paths.map((path) => fileSystemOf(path, mounts)),
+    paths.map((path) => mountOf(path, mounts)?.type),
     ["xfs", "xfs", "fuse.hf3fs", "overlay", "nfs4", "overlay"],
   );
-  assertEquals(fileSystemOf("/x", []), null);
+  assertEquals(mountOf("/x", []), undefined);
 });
 
 Deno.test("parseLockedMemory() takes the limit in force", () => {

@@ -37,10 +37,11 @@ const BEST: Findings = {
     hugePages: "madvise",
   },
   storage: [
-    { path: "/a", fileSystem: "ext4", direct: true },
-    { path: "/dev/shm", fileSystem: "tmpfs", direct: false },
-    { path: "/empty", fileSystem: "nfs", direct: null },
+    { path: "/a", fileSystem: "ext4", direct: true, usrbio: null },
+    { path: "/dev/shm", fileSystem: "tmpfs", direct: false, usrbio: null },
+    { path: "/empty", fileSystem: "nfs", direct: null, usrbio: null },
   ],
+  usrbio: { library: "/libhf3fs_api_shared.so", reason: "", mounts: ["/3fs"] },
   cuda: {
     devices: [GPU],
     reason: "",
@@ -53,6 +54,7 @@ const BEST: Findings = {
 };
 
 Deno.test("remediesFor() has nothing to say about a machine that lacks nothing", () => {
+  assertEquals(remediesFor({ ...BEST, usrbio: { library: null, reason: "none", mounts: [] } }), []);
   assertEquals(remediesFor(BEST), []);
   const unknown = { kernel: null, sharedMemory: null, lockedMemory: 1, infiniBand: [], hugePages: null };
   assertEquals(remediesFor({ ...BEST, machine: unknown }), []);
@@ -67,9 +69,28 @@ const SHORTFALLS: [name: string, shortfall: Partial<Findings>, ...parts: string[
   ],
   [
     "a file system without direct reads",
-    { storage: [{ path: "/mnt/x", fileSystem: "fuse.sshfs", direct: false }] },
+    { storage: [{ path: "/mnt/x", fileSystem: "fuse.sshfs", direct: false, usrbio: null }] },
     '"/mnt/x" is on a file system without direct reads (fuse.sshfs)',
     "ext4 or XFS",
+  ],
+  [
+    "a 3FS without its library",
+    { usrbio: { library: null, reason: 'looked in "/nowhere"', mounts: ["/3fs"] } },
+    "3FS is mounted (/3fs), and files there are read by ordinary reads",
+    'looked in "/nowhere"',
+    "HF3FS_LIB_DIR",
+  ],
+  [
+    "a 3FS that is not used",
+    {
+      storage: [{
+        path: "/3fs/a",
+        fileSystem: "fuse.hf3fs",
+        direct: false,
+        usrbio: { mountPoint: "/3fs", used: false, reason: "the mount does not answer" },
+      }],
+    },
+    '"/3fs/a" is on 3FS, and read by ordinary reads, slower: the mount does not answer',
   ],
   ["no huge pages", { machine: { ...BEST.machine, hugePages: "never" } }, "echo madvise > /sys/kernel/mm/"],
   [
@@ -131,6 +152,7 @@ Deno.test("remediesFor() says what to do without the native library, and leaves 
     libraryReason: 'there is no C compiler "cc" on the PATH',
     cachestat: false,
     cuda: { ...BEST.cuda, devices: [], library: null, reason: "the native library is not used" },
+    usrbio: { library: null, reason: "the native library is not used", mounts: ["/3fs"] },
   };
   const [trouble, remedy, ...more] = remediesFor(without);
   assertEquals([trouble, more], [
