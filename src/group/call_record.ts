@@ -33,7 +33,7 @@ export interface CallRecord {
   readonly ownBytes: number;
   /** Who says so. */
   readonly rank: number;
-  /** What the call is about. */
+  /** What the call is about; of a split that makes a group out of none, what the caller has called. */
   readonly label: string;
   /** Why the rank has failed; null if it has not. */
   readonly failure: string | null;
@@ -129,8 +129,9 @@ export function describeCall({ kind, root, tag, bytes, label }: CallRecord): str
     case "barrier":
     case "agree":
     case "allGather":
-    case "split":
       return `${kind}()${about}`;
+    case "split":
+      return label === "" ? "split()" : label;
     case "spread":
       return "allGather()";
   }

@@ -134,7 +134,7 @@ export class MpiGroup implements ProcessGroup {
     const staged = options.deviceMemory === "host" || !world.cudaAware;
     return await make(null, 0, 0, (handle) => new MpiGroup(shim, world, handle, timeoutSeconds, staged), {
       shim,
-      rank: world.rank,
+      record: recordOf("split", world.rank, { label: "MpiGroup.create()" }),
       timeoutSeconds,
     });
   }
@@ -159,7 +159,7 @@ export class MpiGroup implements ProcessGroup {
         new MpiGroup(this.#shim, this.#world, handle, timeoutSeconds, this.#staged);
       return await make(this.#handle, color | 0, key | 0, create, {
         shim: this.#shim,
-        rank: this.rank,
+        record: recordOf("split", this.rank),
         timeoutSeconds,
       });
     });
@@ -335,12 +335,12 @@ async function make(
   color: number,
   key: number,
   create: (handle: MpiHandle) => MpiGroup,
-  { shim, rank, timeoutSeconds }: { shim: Shim; rank: number; timeoutSeconds: number },
+  { shim, record, timeoutSeconds }: { shim: Shim; record: CallRecord; timeoutSeconds: number },
 ): Promise<MpiGroup> {
-  const call = new GroupCall({ record: encodeRecord(recordOf("split", rank)), timeoutSeconds });
+  const call = new GroupCall({ record: encodeRecord(record), timeoutSeconds });
   const handle = await makeMpiGroup(shim, parent, color, key, call);
   if (handle) return create(handle);
-  throw callFailure(call, { rank, library: "mpi", timeoutSeconds });
+  throw callFailure(call, { rank: record.rank, library: "mpi", timeoutSeconds });
 }
 
 /** Should an error end the process, the other ranks are told which. */

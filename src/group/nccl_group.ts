@@ -275,7 +275,8 @@ async function meet(
 async function makeComm(shim: Shim, control: GroupControl, device: number): Promise<bigint> {
   const { rank, size, timeoutSeconds } = control;
   const place = { host: null, address: 0n, byteLength: 0, device };
-  const call = new GroupCall({ record: encodeRecord(recordOf("split", rank)), timeoutSeconds, send: place });
+  const record = encodeRecord(recordOf("split", rank, { label: "NcclGroup.create()" }));
+  const call = new GroupCall({ record, timeoutSeconds, send: place });
   const own = rank === 0 ? await makeNcclId(shim, call) : new Uint8Array();
   const [id] = await control.allGather(own.toBase64(), "NCCL id");
   if (call.status === CALL_STATUS.done) {

@@ -49,6 +49,8 @@ Deno.test("describeCall() says what a rank calls", () => {
     recordOf("send", 0, { bytes: 3, tag: 4 }),
     recordOf("receive", 0, { root: 2, bytes: 3 }),
     recordOf("barrier", 0),
+    recordOf("split", 0),
+    recordOf("split", 0, { label: "MpiGroup.create()" }),
   ].map(describeCall);
   assertEquals(described, [
     'broadcast() of 10 bytes from rank 1 ("norm")',
@@ -56,6 +58,8 @@ Deno.test("describeCall() says what a rank calls", () => {
     "send() of 3 bytes with tag 4",
     "receive() of 3 bytes from rank 2",
     "barrier()",
+    "split()",
+    "MpiGroup.create()",
   ]);
 });
 

@@ -72,7 +72,7 @@ suite("MPI with the standard ABI (stand-in)", "mpi", missing, () => {
       const nth = call === "MPI_Comm_idup" ? 2 : 1; // the first is for notices
       const env = { ...abi, FST_SIM_MPI_FAIL: `${call}:1:${nth}` };
       const { code, stderr } = await runRanks(launcher!, 3, "failing_program.ts", ["library"], env);
-      assertStringIncludes(stderr, `Rank 1 failed: split(): ${call}: Other MPI error`);
+      assertStringIncludes(stderr, `Rank 1 failed: MpiGroup.create(): ${call}: Other MPI error`);
       assertStringIncludes(stderr, "nothing moved for 2 seconds");
       assertNotEquals(code, 0);
     });
