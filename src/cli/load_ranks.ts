@@ -14,6 +14,7 @@ import {
 } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import { openModel, requireTensors } from "./inputs.ts";
+import { ProgressBar } from "./progress_bar.ts";
 import { formatBytes, formatCount, formatRate, formatSeconds, printable } from "./text.ts";
 
 /** The plans that `--shard` knows by name. */
@@ -100,9 +101,15 @@ async function loadOnce(
   group: MpiGroup,
 ): Promise<Report> {
   const held: Tensor[] = [];
+  using bar = new ProgressBar("Loading", { quiet: group.rank > 0 || args.flag("json") });
   await group.barrier();
   const start = performance.now();
-  await using model = await openModel(args.inputs, { ...options, group, ...shardPlan ? { shardPlan } : {} });
+  await using model = await openModel(args.inputs, {
+    ...options,
+    group,
+    ...shardPlan ? { shardPlan } : {},
+    onProgress: ({ bytes, totalBytes }) => bar.update(bytes, totalBytes), // of what this rank reads
+  });
   requireTensors(model, args.list("names"));
   try {
     for await (const tensor of take(model, dimension)) held.push(tensor);

@@ -2,7 +2,7 @@
  * A progress bar for terminals: one line on stderr that is drawn again and again, and gone at the end.
  */
 import { Pace } from "./pace.ts";
-import { canRedraw } from "./terminal.ts";
+import { canRedraw, terminalColumns } from "./terminal.ts";
 import { formatBytes, formatDuration, formatRate } from "./text.ts";
 
 /** Drawing more often only costs time, in milliseconds. */
@@ -32,7 +32,7 @@ export class ProgressBar implements Disposable {
     if (!this.#shown || now - this.#drawnAt < INTERVAL) return;
     this.#drawnAt = now;
     this.#pace.add(now, bytes);
-    const line = drawProgress(this.#label, bytes, totalBytes, this.#pace, Deno.consoleSize().columns);
+    const line = drawProgress(this.#label, bytes, totalBytes, this.#pace, terminalColumns());
     this.#write(CLEAR + line);
   }
 

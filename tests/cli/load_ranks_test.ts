@@ -3,9 +3,8 @@ import { openLibrary } from "../../ffi/library.ts";
 import { findLaunchers, type Launcher } from "../group/ranks.ts";
 import { tempFolder, writeShards } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
-import { runCli } from "./support.ts";
+import { MAIN, runCli, runLineOnTerminal, whyNot } from "./support.ts";
 
-const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
 const SHARDS = [
   [{ name: "a.self_attn.q_proj.weight", dtype: "BF16", shape: [64, 64] }, {
     name: "a.bias",
@@ -16,10 +15,16 @@ const SHARDS = [
 ] as const;
 const BYTES = 64 * 64 * 2 + 64 * 4 + 32 * 64 * 2;
 
+/** The command line of `load` on some ranks. */
+function lineOf({ command, args }: Launcher, size: number, ...words: string[]): [string, ...string[]] {
+  const program = [Deno.execPath(), "run", "-A", MAIN, "load", "--ranks", ...words];
+  return [command, ...args, "-n", `${size}`, ...program];
+}
+
 /** Runs `load` on some ranks; its output, all of which must be rank 0's. */
-async function load({ command, args }: Launcher, size: number, ...words: string[]): Promise<string> {
-  const line = [...args, "-n", `${size}`, Deno.execPath(), "run", "-A", MAIN, "load", "--ranks", ...words];
-  const options = { args: line, env: { NO_COLOR: "1" } };
+async function load(launcher: Launcher, size: number, ...words: string[]): Promise<string> {
+  const [command, ...args] = lineOf(launcher, size, ...words);
+  const options = { args, env: { NO_COLOR: "1" } };
   const { code, stdout, stderr } = await new Deno.Command(command, options).output();
   assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
   return new TextDecoder().decode(stdout);
@@ -69,3 +74,19 @@ for (const launcher of found) {
     });
   });
 }
+
+suite("load --ranks on a terminal", "shells", whyNot("script"), () => {
+  for (const launcher of found) {
+    Deno.test(`load --ranks over ${launcher.family} draws the progress of rank 0 on a terminal, and nowhere else`, async () => {
+      await using folder = await tempFolder();
+      await writeShards(folder.path, SHARDS);
+      const got = await runLineOnTerminal({ NO_COLOR: "1" }, lineOf(launcher, 2, folder.path));
+      assertMatch(got, /\r␛\[KLoading █{10,40} 8\.45 kB of 8\.45 kB\r␛\[K/);
+      assertMatch(got, /\r␛\[KLoaded 3 tensors of 12\.5 kB on 2 ranks/);
+      assertEquals(got.includes("4.10 kB of"), false); // rank 1's
+      const [command, ...args] = lineOf(launcher, 2, folder.path);
+      const redirected = ["sh", "-c", '"$@" 2>/dev/null', "sh", command, ...args];
+      assertEquals((await runLineOnTerminal({ NO_COLOR: "1" }, redirected)).includes("␛[K"), false);
+    });
+  }
+});

@@ -48,13 +48,19 @@ export function runCli(...args: string[]): Promise<Outcome> {
  * Runs a command on a terminal of its own, of 100 columns, and returns what the terminal got, with ␛ for ESC; `script`
  * makes the terminal. Of the environment there is only what Deno needs: others, such as `CI`, choose colours too.
  */
-export async function runOnTerminal(
+export function runOnTerminal(
   env: Readonly<Record<string, string>>,
   ...args: string[]
 ): Promise<string> {
-  const words = [Deno.execPath(), "run", "-A", MAIN, ...args].map((word) =>
-    `'${word.replaceAll("'", "'\\''")}'`
-  );
+  return runLineOnTerminal(env, [Deno.execPath(), "run", "-A", MAIN, ...args]);
+}
+
+/** As {@linkcode runOnTerminal}, a whole command line. */
+export async function runLineOnTerminal(
+  env: Readonly<Record<string, string>>,
+  line: readonly string[],
+): Promise<string> {
+  const words = line.map((word) => `'${word.replaceAll("'", "'\\''")}'`);
   const { stdout } = await new Deno.Command("script", {
     args: ["--quiet", "--return", "--command", `stty cols 100; ${words.join(" ")}`, "/dev/null"],
     env: { PATH: Deno.env.get("PATH")!, HOME: Deno.env.get("HOME")!, TERM: "xterm", ...env },
