@@ -44,7 +44,8 @@ export function evaluate(samples: ReadonlyMap<Contender, readonly Sample[]>, byt
   const limit = limits.length > 0 ? Math.min(...limits) : null;
   return samples.entries().map(([contender, runs]) => {
     const middle = medians.get(contender)!;
-    const ways = runs.filter(({ path }) => path).map(({ path, threads }) => `${path}, ${threads} lanes`);
+    const ways = runs.filter(({ path }) => path)
+      .map(({ path, threads }) => `${path}, ${threads} ${threads === 1 ? "lane" : "lanes"}`);
     return {
       name: contender.name,
       isLimit: contender.isLimit,

@@ -206,7 +206,7 @@ suite("bench:scaling", "native", noCompiler, () => {
     const values = AXES.map((axis) => axes[axis].map(({ value }) => value));
     assertEquals(values, [[2 ** 23, 2 ** 24], [10, 1000], [1, 2]]);
     const lanes = axes.threads.map((point) => loaderAndLimit(point).loader.ways);
-    assertEquals(lanes, [["buffered, 1 lanes"], ["buffered, 2 lanes"]]);
+    assertEquals(lanes, [["buffered, 1 lane"], ["buffered, 2 lanes"]]);
   });
 });
 
