@@ -61,12 +61,15 @@ export interface Catalog<F extends SourceFile = SourceFile> {
 /** What is in one file. */
 export interface FileContents {
   /** Its tensors, in file order. */
-  readonly tensors: Iterable<Omit<CatalogTensor, "file">>;
+  readonly tensors: readonly CatalogTensor[];
   /** Its `__metadata__`. */
   readonly metadata: ReadonlyMap<string, string>;
   /** What a user should know about it. */
   readonly notes: readonly string[];
 }
+
+/** Lists what is in a file, which is one of the catalog's by its index. */
+export type ListFile<F extends SourceFile = SourceFile> = (file: F, index: number) => Promise<FileContents>;
 
 /** Files that are being opened at once. */
 const OPENING = 8;
@@ -82,7 +85,7 @@ export async function openCatalog<F extends SourceFile>(
   source: Source<F>,
   inputs: Inputs,
   signal?: AbortSignal,
-  list: (file: F) => Promise<FileContents> = listHeader,
+  list: ListFile<F> = listHeader,
 ): Promise<Catalog<F>> {
   const { paths } = inputs;
   const files: F[] = new Array(paths.length);
@@ -96,7 +99,7 @@ export async function openCatalog<F extends SourceFile>(
         signal?.throwIfAborted();
         const file = await source.open(paths[index]!);
         files[index] = file;
-        contents[index] = await list(file);
+        contents[index] = await list(file, index);
       } catch (error) {
         failed = true;
         throw missingShard(error, inputs.indexPath);
@@ -143,15 +146,14 @@ export async function readFileHeader(file: SourceFile): Promise<Header> {
   return parseHeader(json, size, { path });
 }
 
-async function listHeader(file: SourceFile): Promise<FileContents> {
+async function listHeader(file: SourceFile, index: number): Promise<FileContents> {
   const { tensors, metadata, dataStart } = await readFileHeader(file);
-  return {
-    metadata,
-    notes: [],
-    tensors: tensors.values().map(({ name, dtype, shape, begin, end }) => {
-      return { name, dtype, shape, fileOffset: dataStart + begin, byteLength: end - begin };
-    }),
-  };
+  const listed: CatalogTensor[] = [];
+  // At once, not while the files are merged: what the header was read into can be freed before the next one is.
+  for (const { name, dtype, shape, begin, end } of tensors.values()) {
+    listed.push({ name, dtype, shape, file: index, fileOffset: dataStart + begin, byteLength: end - begin });
+  }
+  return { metadata, notes: [], tensors: listed };
 }
 
 function merge<F extends SourceFile>(
@@ -161,8 +163,8 @@ function merge<F extends SourceFile>(
 ): Omit<Catalog<F>, "reopen"> {
   const tensors = new Map<string, CatalogTensor>();
   const metadata = new Map<string, ReadonlyMap<string, string>>();
-  for (const [file, content] of contents.entries()) {
-    const { path } = files[file]!;
+  for (const [index, content] of contents.entries()) {
+    const { path } = files[index]!;
     metadata.set(path, content.metadata);
     for (const tensor of content.tensors) {
       const first = tensors.get(tensor.name);
@@ -172,7 +174,7 @@ function merge<F extends SourceFile>(
         }"`;
         throw new SafeTensorsError("DuplicateName", message, { path, tensor: tensor.name });
       }
-      tensors.set(tensor.name, { ...tensor, file });
+      tensors.set(tensor.name, tensor);
     }
   }
   const notes = [

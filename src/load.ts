@@ -35,6 +35,16 @@ export interface LoadRequest extends TensorRequest {
   readonly assemble?: Assemble;
 }
 
+/** Requests by name. */
+export interface NamedRequests {
+  /** The request of that name. */
+  get(name: string): LoadRequest | undefined;
+  /** The names. */
+  keys(): Iterable<string>;
+  /** All requests, in the order of the names. */
+  values(): Iterable<LoadRequest>;
+}
+
 /** The request for a whole tensor, cast to `dtype` if that applies to it on the device. */
 export function wholeTensor(
   tensor: CatalogTensor,

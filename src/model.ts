@@ -11,7 +11,7 @@ import type { DType } from "./format/dtype.ts";
 import { FileSlices } from "./file_slices.ts";
 import { rankSlices, type SliceIndex, sliceLayout } from "./format/slices.ts";
 import { LazyLoads } from "./lazy_loads.ts";
-import { type Load, type LoadRequest, ownTensor, tensorSlice } from "./load.ts";
+import { type Load, ownTensor, tensorSlice } from "./load.ts";
 import type { CheckedOptions } from "./options.ts";
 import { RankIteration } from "./ranks/rank_iteration.ts";
 import { ownRequests, RankTensors } from "./ranks/rank_tensors.ts";
@@ -20,6 +20,7 @@ import { isFromFile, type ShardOptions } from "./shard_options.ts";
 import { streamBatches, streamShared } from "./stream.ts";
 import type { HostTensor } from "./tensor/host_tensor.ts";
 import type { Tensor } from "./tensor/tensor.ts";
+import { WantedTensors } from "./wanted.ts";
 
 /** What is known of a tensor before its bytes are read. */
 export interface TensorSummary {
@@ -58,7 +59,7 @@ const LAZY_ITERATION_BYTES = 256 * 2 ** 20;
  */
 export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDisposable {
   readonly #session: Session<T>;
-  readonly #wanted: ReadonlyMap<string, LoadRequest>;
+  readonly #wanted: WantedTensors;
   readonly #lazy: LazyLoads<T>;
   readonly #slices: FileSlices<T>;
   readonly #moves: DeviceMoves;
@@ -68,7 +69,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
 
   /** Use {@linkcode fastsafeOpen}. */
   constructor(catalog: Catalog, device: Device<T>, options: CheckedOptions, notes: readonly string[]) {
-    this.#wanted = wantedTensors(catalog, device, options);
+    this.#wanted = new WantedTensors(catalog, device, options);
     this.#session = new Session(catalog, device, options, notes);
     this.#lazy = new LazyLoads(this.#session);
     this.#slices = new FileSlices(this.#session);
@@ -145,7 +146,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
       const request = ownTensor(tensor, { ...this.#options, dtype: wanted }, device);
       return this.#ranks ? await this.#ranks.getTensor(name, request) : await this.#lazy.get(request);
     }
-    const landed = await (this.#ranks?.getTensor(name) ?? this.#load.get(this.#wanted.get(name)!));
+    const landed = await (this.#ranks?.getTensor(name) ?? this.#load.get(this.#wanted.get(name)));
     if (dtype === undefined || dtype === landed.dtype) return landed;
     try {
       return await landed.to({ dtype }) as T;
@@ -169,7 +170,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     this.#session.checkOpen(`get a slice of tensor "${name}"`);
     const tensor = this.#find(name);
     const { device } = this.#session.context;
-    const request = this.#wanted.get(name)!;
+    const request = this.#wanted.get(name);
     const { dtype, shape } = request;
     const layout = sliceLayout({ name, dtype, shape }, slices);
     if (!this.#load && !this.#ranks && !this.#options.shardPlan) {
@@ -278,26 +279,4 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
 function unsupportedCast({ name, dtype }: CatalogTensor, target: DType): SafeTensorsError {
   const message = `Cannot cast tensor "${name}" from ${dtype} to ${target}`;
   return new SafeTensorsError("UnsupportedCast", message, { tensor: name });
-}
-
-/** A request for every tensor that the option `names` leaves. */
-function wantedTensors(
-  catalog: Catalog,
-  device: Device<Tensor>,
-  options: CheckedOptions,
-): Map<string, LoadRequest> {
-  const { names } = options;
-  if (names && typeof names !== "function") {
-    for (const name of names) {
-      if (catalog.tensors.has(name)) continue;
-      const message = `Cannot find tensor "${name}": the option names asks for it, and no file has it`;
-      throw new SafeTensorsError("TensorNotFound", message, { tensor: name });
-    }
-  }
-  const isWanted = typeof names === "function" ? names : (name: string) => names?.has(name) ?? true;
-  const wanted = new Map<string, LoadRequest>();
-  for (const tensor of catalog.tensors.values()) {
-    if (isWanted(tensor.name)) wanted.set(tensor.name, ownTensor(tensor, options, device));
-  }
-  return wanted;
 }

@@ -1,7 +1,7 @@
 /**
  * Opening what the user named: by this process alone, or dealt out to the ranks of a group.
  */
-import { type Catalog, type FileContents, openCatalog } from "./catalog.ts";
+import { type Catalog, type ListFile, openCatalog } from "./catalog.ts";
 import type { Device } from "./device/device.ts";
 import { type DeviceOption, selectDevice, type TensorOn } from "./device/select.ts";
 import { checkFiles, dealInputs, type Files, type Naming, resolveInputs, SAFETENSORS } from "./inputs.ts";
@@ -11,7 +11,7 @@ import { selectEngine } from "./lanes/select.ts";
 import type { CheckedOptions } from "./options.ts";
 import { openShared } from "./ranks/shared_catalog.ts";
 import { selectSource } from "./source/select.ts";
-import type { Source, SourceFile } from "./source/source.ts";
+import type { Source } from "./source/source.ts";
 import type { Tensor } from "./tensor/tensor.ts";
 
 /** What files are loaded with. */
@@ -48,7 +48,7 @@ export interface FileKind {
   /** How they are named. */
   readonly naming: Naming;
   /** Lists what is in one. */
-  readonly list?: (file: SourceFile) => Promise<FileContents>;
+  readonly list?: ListFile;
 }
 
 /**

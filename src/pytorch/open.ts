@@ -2,7 +2,7 @@
  * PyTorch checkpoints through the same door, lanes and devices as safetensors files.
  */
 import type { Assemble } from "../assembly.ts";
-import type { CatalogTensor, FileContents } from "../catalog.ts";
+import type { CatalogTensor, FileContents, ListFile } from "../catalog.ts";
 import type { DeviceOption, TensorOn } from "../device/select.ts";
 import { dtypeBits } from "../format/dtype.ts";
 import { type Files, PYTORCH } from "../inputs.ts";
@@ -36,7 +36,7 @@ export async function openPyTorch<D extends DeviceOption = "cpu">(
   files: Files,
   options: OpenOptions<D> = {},
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
-  const list = async (file: SourceFile) => contentsOf(await readCheckpoint(byteReader(file)));
+  const list: ListFile = async (file, index) => contentsOf(await readCheckpoint(byteReader(file)), index);
   return await openModel(files, options, { naming: PYTORCH, list });
 }
 
@@ -63,7 +63,7 @@ export function tensorBytes({ shape, dtype }: CheckpointTensor): number {
   return elementCount(shape) * dtypeBits(dtype) / 8;
 }
 
-function contentsOf(checkpoint: Checkpoint): FileContents {
+function contentsOf(checkpoint: Checkpoint, file: number): FileContents {
   const { tensors, aliases, skipped } = checkpoint;
   const notes = skipped.length === 0 ? [] : [
     `"${checkpoint.path}" has ${skipped.length} values that are no tensors, such as "${skipped[0]!.name}" ` +
@@ -72,16 +72,17 @@ function contentsOf(checkpoint: Checkpoint): FileContents {
   return {
     metadata: new Map([["format", "pt"], ...aliases]),
     notes,
-    tensors: tensors.values().map((tensor) => catalogTensor(tensor, aliases.get(tensor.name))),
+    tensors: Array.from(tensors.values(), (tensor) => catalogTensor(tensor, file, aliases.get(tensor.name))),
   };
 }
 
-function catalogTensor(tensor: CheckpointTensor, aliasOf: string | undefined): Omit<CatalogTensor, "file"> {
+function catalogTensor(tensor: CheckpointTensor, file: number, aliasOf: string | undefined): CatalogTensor {
   const { name, dtype, shape, fileOffset } = tensor;
   return {
     name,
     dtype,
     shape,
+    file,
     fileOffset,
     byteLength: tensorBytes(tensor),
     ...aliasOf === undefined ? {} : { aliasOf },

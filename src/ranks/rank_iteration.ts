@@ -2,7 +2,7 @@
  * Every tensor of files that the ranks of a group have opened together, handed out one after another to all of them.
  */
 import type { CatalogTensor, FileHome } from "../catalog.ts";
-import type { LoadRequest } from "../load.ts";
+import type { NamedRequests } from "../load.ts";
 import type { Session } from "../session.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { cutOperations, Exchange, requestLength, type Supply, type WantedTensor } from "./exchange.ts";
@@ -18,11 +18,11 @@ export interface SharedBatch<T extends Tensor> {
 /** One way through all tensors. */
 export class RankIteration<T extends Tensor> {
   readonly #session: Session<T>;
-  readonly #requests: ReadonlyMap<string, LoadRequest>;
+  readonly #requests: NamedRequests;
   readonly #exchange: Exchange<T>;
 
   /** @param requests every tensor that is wanted, whichever rank has it */
-  constructor(session: Session<T>, requests: ReadonlyMap<string, LoadRequest>) {
+  constructor(session: Session<T>, requests: NamedRequests) {
     this.#session = session;
     this.#requests = requests;
     this.#exchange = Exchange.of(session);

@@ -3,7 +3,7 @@
  */
 import { type FileHome, pathOf } from "../catalog.ts";
 import { UseAfterCloseError } from "../errors.ts";
-import type { LoadRequest } from "../load.ts";
+import type { LoadRequest, NamedRequests } from "../load.ts";
 import type { Session } from "../session.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import {
@@ -27,7 +27,7 @@ export interface OwnTensors<T extends Tensor> {
 }
 
 /** The requests that this rank reads itself. */
-export function ownRequests(requests: ReadonlyMap<string, LoadRequest>): LoadRequest[] {
+export function ownRequests(requests: NamedRequests): LoadRequest[] {
   return [...requests.values()].filter(({ file }) => file >= 0);
 }
 
@@ -37,7 +37,7 @@ export function ownRequests(requests: ReadonlyMap<string, LoadRequest>): LoadReq
  */
 export class RankTensors<T extends Tensor> {
   readonly #session: Session<T>;
-  readonly #requests: ReadonlyMap<string, LoadRequest>;
+  readonly #requests: NamedRequests;
   readonly #exchange: Exchange<T>;
   /** What the tensors are handed out from. */
   readonly supply: Supply<T>;
@@ -45,7 +45,7 @@ export class RankTensors<T extends Tensor> {
   readonly #left = new Map<FileHome, Set<string>>();
 
   /** @param requests every tensor that can be asked for, whichever rank has it */
-  constructor(session: Session<T>, requests: ReadonlyMap<string, LoadRequest>, own: OwnTensors<T>) {
+  constructor(session: Session<T>, requests: NamedRequests, own: OwnTensors<T>) {
     this.#session = session;
     this.#requests = requests;
     this.#exchange = Exchange.of(session);

@@ -5,8 +5,8 @@ import {
   type Catalog,
   type CatalogTensor,
   compareIndex,
-  type FileContents,
   type FileHome,
+  type ListFile,
   openCatalog,
   pathOf,
 } from "../catalog.ts";
@@ -44,7 +44,7 @@ export async function openShared<F extends SourceFile>(
   group: ProcessGroup,
   prepare: () => Promise<{ source: Source<F>; inputs: DealtInputs }>,
   signal?: AbortSignal,
-  list?: (file: F) => Promise<FileContents>,
+  list?: ListFile<F>,
 ): Promise<Catalog<F>> {
   const { own, inputs, told } = await RankQueue.of(group).run({
     label: "open files",

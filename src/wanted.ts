@@ -1,0 +1,65 @@
+/**
+ * Which tensors of a model are wanted, and what is asked of them.
+ */
+import type { Catalog, CatalogTensor } from "./catalog.ts";
+import type { Device } from "./device/device.ts";
+import { SafeTensorsError } from "./errors.ts";
+import { type LoadRequest, type NamedRequests, ownTensor } from "./load.ts";
+import type { CheckedOptions } from "./options.ts";
+import type { Tensor } from "./tensor/tensor.ts";
+
+/**
+ * The tensors that the option `names` leaves, by name, in file order. A request is made when it is first asked for: a
+ * lazy model of 100,000 tensors opens sooner, and is the same object from then on.
+ */
+export class WantedTensors implements NamedRequests {
+  readonly #tensors: ReadonlyMap<string, CatalogTensor>;
+  readonly #requestFor: (tensor: CatalogTensor) => LoadRequest;
+  readonly #requests = new Map<string, LoadRequest>();
+
+  /**
+   * @throws {SafeTensorsError} "TensorNotFound" if `names` lists a tensor that no file has; what a shard plan asks for
+   *   and cannot be had
+   */
+  constructor(catalog: Catalog, device: Device<Tensor>, options: CheckedOptions) {
+    this.#tensors = namedTensors(catalog, options.names);
+    this.#requestFor = (tensor) => ownTensor(tensor, options, device);
+    if (options.shardPlan) [...this.values()]; // a plan that does not fit is an error at once
+  }
+
+  /** Whether a tensor is wanted. */
+  has(name: string): boolean {
+    return this.#tensors.has(name);
+  }
+
+  /** The names. */
+  keys(): MapIterator<string> {
+    return this.#tensors.keys();
+  }
+
+  /** The request for a tensor that is wanted. */
+  get(name: string): LoadRequest {
+    let request = this.#requests.get(name);
+    if (!request) this.#requests.set(name, request = this.#requestFor(this.#tensors.get(name)!));
+    return request;
+  }
+
+  /** All requests. */
+  values(): IteratorObject<LoadRequest> {
+    return this.#tensors.keys().map((name) => this.get(name));
+  }
+}
+
+function namedTensors(
+  { tensors }: Catalog,
+  names: CheckedOptions["names"],
+): ReadonlyMap<string, CatalogTensor> {
+  if (!names) return tensors;
+  if (typeof names === "function") return new Map([...tensors].filter(([name]) => names(name)));
+  for (const name of names) {
+    if (tensors.has(name)) continue;
+    const message = `Cannot find tensor "${name}": the option names asks for it, and no file has it`;
+    throw new SafeTensorsError("TensorNotFound", message, { tensor: name });
+  }
+  return new Map([...tensors].filter(([name]) => names.has(name)));
+}
