@@ -7,9 +7,11 @@ import { castTests } from "./load/casts.ts";
 import { changedFileTests } from "./load/changed_files.ts";
 import { type EngineName, testsOf } from "./load/context.ts";
 import { doorTests } from "./load/doors.ts";
+import { inMemoryTests } from "./load/in_memory.ts";
 import { lifecycleTests } from "./load/lifecycle.ts";
 import { openingTests } from "./load/opening.ts";
 import { optionTests } from "./load/options.ts";
+import { parallelLoaderTests } from "./load/parallel_loader.ts";
 import { sliceTests } from "./load/slices.ts";
 import { tensorTests } from "./load/tensors.ts";
 
@@ -22,6 +24,8 @@ export function loadSuite(engine: EngineName): void {
   sliceTests(test);
   lifecycleTests(test, engine);
   doorTests(test);
+  parallelLoaderTests(test);
+  inMemoryTests(test);
   optionTests(test);
   badFileTests(test);
   changedFileTests(test);

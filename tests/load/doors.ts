@@ -1,40 +1,20 @@
 /**
- * The low-level door, batches under a bound on memory, and bytes that are in memory already.
+ * The low-level door: a loader, and the buffer that it brings files to.
  */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
-  deserialize,
   type FilesBuffer,
   OutOfMemoryError,
   ReadError,
-  readHeader,
   SafeTensorsError,
-  serialize,
   UseAfterCloseError,
 } from "../../mod.ts";
 import { decode, encode } from "../support/floats.ts";
-import {
-  assertBytes,
-  assertTensor,
-  fileOf,
-  noise,
-  type TensorSpec,
-  writeFile,
-  writeShards,
-} from "../support/models.ts";
-import { bytesRead, openDescriptors } from "../support/process.ts";
+import { assertBytes, assertTensor, type TensorSpec, writeFile } from "../support/models.ts";
+import { openDescriptors } from "../support/process.ts";
 import type { DefineTest } from "./context.ts";
-import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "./doors_in_use.ts";
-
-const FIRST: TensorSpec[] = [
-  { name: "q", dtype: "F16", shape: [4, 6] },
-  { name: "k", dtype: "F16", shape: [2, 6] },
-  { name: "ids", dtype: "I32", shape: [5] },
-];
-const SECOND: TensorSpec[] = [
-  { name: "v", dtype: "F16", shape: [4, 3] },
-  { name: "none", dtype: "F16", shape: [4, 0] },
-];
+import { fastsafeOpen, SafeTensorsFileLoader } from "./doors_in_use.ts";
+import { FIRST, SECOND } from "./door_files.ts";
 
 /** Opens both files in one buffer. */
 async function openBuffer(folder: string, options: { dtype?: "F32" } = {}): Promise<FilesBuffer> {
@@ -222,212 +202,6 @@ export function doorTests(test: DefineTest): void {
     await using loader = new SafeTensorsFileLoader();
     await using buffer = await loader.copyFilesToDevice();
     assertEquals([buffer.getKeys(), (await buffer.asDict()).size], [[], 0]);
-  });
-
-  test("ParallelLoader gives every tensor once, in file order", async (folder) => {
-    const specs = (shard: number) =>
-      Array.from({ length: 10 }, (_, index): TensorSpec => {
-        return { name: `${shard}.${index}`, dtype: "BF16", shape: [index * 100, 3] };
-      });
-    const { indexPath, paths, tensors } = await writeShards(folder, [specs(0), specs(1), specs(2)]);
-    for (const maxBytesInFlight of [1, 3000, 2 ** 30]) {
-      for (const files of [indexPath, [...paths]]) {
-        const loader = new ParallelLoader(null, files, { maxBytesInFlight });
-        for (let round = 0; round < 2; round++) {
-          const seen = [];
-          for await (const [name, tensor] of loader.iterateWeights()) {
-            seen.push(name);
-            assertTensor(tensor, tensors.find((written) => written.name === name)!);
-          }
-          assertEquals(seen.toSorted(), tensors.map(({ name }) => name).toSorted());
-        }
-      }
-    }
-    assertEquals(openDescriptors(folder), 0);
-  });
-
-  test("ParallelLoader casts", async (folder) => {
-    const path = `${folder}/a.safetensors`;
-    await writeFile(path, [{ name: "x", dtype: "BF16", shape: [2], bytes: encode([1, -3], "BF16") }]);
-    for await (const [, tensor] of new ParallelLoader(null, path, { dtype: "F32" }).iterateWeights()) {
-      assertEquals(tensor.data, new Float32Array([1, -3]));
-    }
-  });
-
-  test("ParallelLoader keeps its bound on bytes in flight", async (folder) => {
-    const MEGABYTE = 2 ** 20;
-    const path = `${folder}/a.safetensors`;
-    await writeFile(
-      path,
-      Array.from({ length: 24 }, (_, index) => {
-        return { name: `t${index}`, dtype: "U8", shape: [MEGABYTE] } as const;
-      }),
-    );
-    const before = bytesRead();
-    let given = 0;
-    for await (
-      const [, tensor] of new ParallelLoader(null, path, { maxBytesInFlight: 4 * MEGABYTE }).iterateWeights()
-    ) {
-      given += tensor.byteLength;
-      if (given % (6 * MEGABYTE) !== 0) continue;
-      await new Promise((resolve) => setTimeout(resolve, 30)); // it reads ahead as far as it may
-      const ahead = bytesRead() - before - given;
-      assert(ahead < 4.5 * MEGABYTE, `${ahead} bytes were read ahead`);
-    }
-    assertEquals(given, 24 * MEGABYTE);
-  });
-
-  test("ParallelLoader ends its reading with the iteration", async (folder) => {
-    const specs = Array.from({ length: 40 }, (_, index): TensorSpec => {
-      return { name: `t${index}`, dtype: "U8", shape: [200_000] };
-    });
-    await writeFile(`${folder}/a.safetensors`, specs);
-    const loader = new ParallelLoader(null, [`${folder}/a.safetensors`], {
-      maxBytesInFlight: 800_000,
-      blockBytes: 4096,
-    });
-    let count = 0;
-    for await (const _ of loader.iterateWeights()) if (++count === 3) break;
-    assertEquals(openDescriptors(folder), 0);
-    const iteration = loader.iterateWeights();
-    await iteration.next();
-    await iteration.return();
-    assertEquals([(await iteration.next()).done, openDescriptors(folder)], [true, 0]);
-    await assertRejects(
-      async () => {
-        for await (const _ of loader.iterateWeights()) throw new Error("of the user");
-      },
-      Error,
-      "of the user",
-    );
-    assertEquals(openDescriptors(folder), 0);
-  });
-
-  test("ParallelLoader passes errors on, and can be used again", async (folder) => {
-    const path = `${folder}/a.safetensors`;
-    const specs = Array.from({ length: 10 }, (_, index): TensorSpec => {
-      return { name: `t${index}`, dtype: "U8", shape: [100_000] };
-    });
-    const tensors = await writeFile(path, specs);
-    const loader = new ParallelLoader(null, path, { maxBytesInFlight: 200_000 });
-    const seen: string[] = [];
-    const error = await assertRejects(async () => {
-      for await (const [name, tensor] of loader.iterateWeights()) {
-        assertTensor(tensor, tensors.find((written) => written.name === name)!);
-        seen.push(name);
-        await Deno.truncate(path, 300_000);
-      }
-    }, ReadError);
-    assertEquals(error.path, path);
-    assert(seen.length >= 1 && seen.length < 10);
-    await assertRejects(() => Array.fromAsync(loader.iterateWeights()), SafeTensorsError);
-    await Deno.remove(path);
-    await assertRejects(() => Array.fromAsync(loader.iterateWeights()), ReadError, "ENOENT");
-    await writeFile(path, specs);
-    assertEquals((await Array.fromAsync(loader.iterateWeights())).length, 10);
-  });
-
-  test("ParallelLoader obeys a signal and refuses senseless options", async (folder) => {
-    const path = `${folder}/a.safetensors`;
-    await writeFile(path, FIRST);
-    const controller = new AbortController();
-    const loader = new ParallelLoader(null, path, { signal: controller.signal, maxBytesInFlight: 1 });
-    const reason = new Error("stop");
-    const error = await assertRejects(async () => {
-      for await (const _ of loader.iterateWeights()) controller.abort(reason);
-    });
-    assertEquals(error, reason);
-    for (const maxBytesInFlight of [0, -1, 1.5, NaN, Infinity]) {
-      assertThrows(
-        () => new ParallelLoader(null, path, { maxBytesInFlight }),
-        RangeError,
-        "maxBytesInFlight",
-      );
-    }
-    assertThrows(() => new ParallelLoader(null, path, { maxThreads: 0 }), RangeError, "maxThreads");
-  });
-
-  test("deserialize() gives views, and copies where a view cannot be", async (folder) => {
-    for (const misalignment of [0, 1, 4]) {
-      const { bytes, tensors } = fileOf([...FIRST, { name: "d", dtype: "F64", shape: [3] }, ...SECOND], {
-        misalignment,
-      });
-      const read = deserialize(bytes);
-      assertEquals([...read.keys()], ["q", "k", "ids", "d", "v", "none"]);
-      for (const tensor of tensors) {
-        assertTensor(read.get(tensor.name)!, tensor);
-        assertEquals(read.get(tensor.name)!.data.byteLength, tensor.bytes.byteLength);
-      }
-      assertEquals(read.get("q")!.bytes.buffer === bytes.buffer, misalignment % 2 === 0);
-      const path = `${folder}/${misalignment}.safetensors`;
-      await Deno.writeFile(path, bytes);
-      await using model = await fastsafeOpen(path);
-      assertEquals(model.keys(), [...read.keys()]);
-    }
-    const inside = new Uint8Array(1000);
-    const { bytes, tensors } = fileOf(FIRST);
-    inside.set(bytes, 3);
-    const read = deserialize(inside.subarray(3, 3 + bytes.byteLength));
-    for (const tensor of tensors) assertTensor(read.get(tensor.name)!, tensor);
-  });
-
-  test("deserialize() refuses what is cut short or too long", () => {
-    const { bytes } = fileOf(FIRST);
-    const cases: [Uint8Array<ArrayBuffer>, string][] = [
-      [new Uint8Array(), "HeaderTooSmall"],
-      [bytes.slice(0, 7), "HeaderTooSmall"],
-      [bytes.slice(0, 20), "InvalidHeaderLength"],
-      [bytes.slice(0, -1), "MetadataIncompleteBuffer"],
-      [new Uint8Array([...bytes, 0]), "MetadataIncompleteBuffer"],
-      [new Uint8Array(100).fill(255), "HeaderTooLarge"],
-    ];
-    for (const [file, code] of cases) {
-      assertEquals(assertThrows(() => deserialize(file), SafeTensorsError).code, code);
-    }
-  });
-
-  test("serialize() writes what fastsafeOpen() and deserialize() read", async (folder) => {
-    const data = noise(64, 9);
-    const file = serialize(
-      new Map(
-        [
-          ["b", { dtype: "F32", shape: [4, 4], data: new Float32Array(data.buffer) }],
-          ["a", { dtype: "U8", shape: [], data: data.subarray(3, 4) }],
-          ["none", { dtype: "I64", shape: [0, 2], data: new BigInt64Array() }],
-        ] as const,
-      ),
-      { format: "pt" },
-    );
-    assertBytes(deserialize(file).get("b")!.bytes, data, "b");
-    const path = `${folder}/a.safetensors`;
-    await Deno.writeFile(path, file);
-    await using model = await fastsafeOpen(path);
-    assertEquals(model.keys(), ["none", "b", "a"]);
-    assertEquals([...model.metadata().get(path)!], [["format", "pt"]]);
-    assertBytes((await model.getTensor("b")).bytes, data, "b");
-    assertBytes((await model.getTensor("a")).bytes, data.subarray(3, 4), "a");
-    const again = serialize(deserialize(file), { format: "pt" });
-    assertBytes(again, file, "a file written again");
-    const error = assertThrows(
-      () => serialize({ x: { dtype: "F32", shape: [3], data: new Float32Array(2) } }),
-      SafeTensorsError,
-      "12 bytes",
-    );
-    assertEquals([error.code, error.tensor], ["InvalidTensorView", "x"]);
-  });
-
-  test("readHeader() reads a header and nothing else", async (folder) => {
-    const path = `${folder}/a.safetensors`;
-    await writeFile(path, FIRST, { metadata: { a: "b" }, padding: 200_000 });
-    const { tensors, metadata, dataStart, dataLength } = await readHeader(path);
-    assertEquals([...tensors.keys()], ["q", "k", "ids"]);
-    assertEquals([[...metadata], dataLength], [[["a", "b"]], 92]);
-    assert(dataStart > 200_000);
-    await Deno.truncate(path, 1000);
-    const error = await assertRejects(() => readHeader(path), SafeTensorsError);
-    assertEquals([error.code, error.path], ["InvalidHeaderLength", path]);
-    await assertRejects(() => readHeader(`${folder}/missing`), ReadError, "ENOENT");
-    assertEquals(openDescriptors(folder), 0);
   });
 
   test("a tensor that no memory has room for is refused before anything is read", async (folder) => {

@@ -143,6 +143,17 @@ export function fourFloats(key = "0"): Part {
   return tensor(storage("torch.FloatStorage", key, 4), [4], [1]);
 }
 
+/** The storage of those four floats. */
+export const floats: Part = storage("torch.FloatStorage", "0", 4);
+
+/** A checkpoint of one tensor "w". */
+export function one(
+  value: Part,
+  parts: Parameters<typeof zipCheckpoint>[1] = {},
+): Uint8Array<ArrayBuffer> {
+  return zipCheckpoint(record({ w: value }), parts);
+}
+
 /** A whole pickle: PROTO 2, one value, STOP. */
 export function pickle(...parts: Part[]): Uint8Array<ArrayBuffer> {
   return concat([0x80, 2], ...parts, utf8("."));

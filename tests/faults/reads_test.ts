@@ -1,0 +1,107 @@
+/**
+ * Reads that fail, are cut short or are interrupted: what a load makes of it.
+ */
+import { assert, assertEquals } from "@std/assert";
+import { suite } from "../support/skip.ts";
+import { BLOCK, failWith, faults, loadWith, test, writeSmall } from "./support.ts";
+
+suite("Reads that fail", "native", faults.missing, () => {
+  test("an interrupted system call is made again", async (folder) => {
+    const [path, tensors] = await writeSmall(folder);
+    const EINTR = 4;
+    await loadWith(`open:1:${EINTR},open:2:${EINTR}`, path, tensors);
+    for (let nth = 1; nth <= 10; nth++) {
+      await loadWith(`pread:${nth}:${EINTR}`, path, tensors, { maxThreads: 1 });
+    }
+    await loadWith(
+      `cachestat:*:uncached,preaddirect:1:${EINTR},preaddirect:2:${EINTR},pread:2:4`,
+      path,
+      tensors,
+    );
+  });
+
+  test("a short read goes on where it ended", async (folder) => {
+    for (const misalignment of [0, 1]) {
+      const [path, tensors] = await writeSmall(folder, misalignment);
+      for (let nth = 1; nth <= 10; nth++) {
+        for (const length of [1, 4095, 4096, 50_001]) {
+          await loadWith(`pread:${nth}:short=${length}`, path, tensors, { maxThreads: 1 });
+          await loadWith(`cachestat:*:uncached,preaddirect:${nth}:short=${length}`, path, tensors, {
+            maxThreads: 1,
+            blockBytes: 2 * BLOCK,
+          });
+        }
+      }
+      await loadWith("pread:*:short=777", path, tensors);
+      await loadWith("cachestat:*:uncached,preaddirect:*:short=4096", path, tensors, {
+        blockBytes: 2 * BLOCK,
+      });
+      await loadWith("cachestat:*:uncached,preaddirect:*:short=9999,pread:*:short=99", path, tensors);
+    }
+  });
+
+  test("a failing read fails the load with file, offset and what the system said", async (folder) => {
+    const [path, tensors] = await writeSmall(folder);
+    const EIO = 5;
+    const opening = await failWith(`pread:1:${EIO}`, path, tensors);
+    assertEquals([opening.errno, opening.path], [EIO, path]);
+    for (let nth = 2; nth <= 10; nth++) {
+      for (const maxThreads of [1, 4]) {
+        const error = await failWith(`pread:${nth}:${EIO}`, path, tensors, { maxThreads });
+        assertEquals(error.errno, EIO);
+        assert(error.expected > 0 && error.expected <= BLOCK, `${error.expected} bytes expected`);
+        assert(error.message.includes("EIO"), error.message);
+        if (maxThreads === 1) {
+          // One lane takes one block after another; blocks are cut at multiples of their size in the file.
+          const dataStart = Deno.statSync(path).size -
+            tensors.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
+          assertEquals(error.offset, nth === 2 ? dataStart : (nth - 2) * BLOCK);
+        }
+      }
+    }
+    const direct = await failWith(`cachestat:*:uncached,preaddirect:2:${EIO}`, path, tensors, {
+      blockBytes: 2 * BLOCK,
+    });
+    assertEquals(direct.errno, EIO);
+  });
+
+  test("a file that ends too early fails the load", async (folder) => {
+    const [path, tensors] = await writeSmall(folder);
+    const head = await failWith("pread:1:eof", path, tensors);
+    assert(head.message.includes("truncated") && head.actual === 0 && head.expected > 0, head.message);
+    for (let nth = 2; nth <= 10; nth++) {
+      const error = await failWith(`pread:${nth}:eof`, path, tensors, { maxThreads: 2 });
+      assertEquals([error.errno, error.actual], [0, 0]);
+      assert(error.message.includes("truncated"), error.message);
+      const part = await failWith(`pread:${nth}:short=10,pread:${nth + 1}:eof`, path, tensors, {
+        maxThreads: 1,
+      });
+      assertEquals([part.actual, part.expected > 10], [10, true]);
+    }
+    const direct = await failWith("cachestat:*:uncached,preaddirect:*:eof", path, tensors, {
+      blockBytes: 2 * BLOCK,
+    });
+    assertEquals([direct.errno, direct.actual], [0, 0]);
+  });
+
+  test("a file that changed meanwhile fails the load", async (folder) => {
+    const [path, tensors] = await writeSmall(folder);
+    for (const nth of [2, 3, 7]) {
+      const error = await failWith(`fstat:${nth}:changed`, path, tensors);
+      assert(error.message.includes("changed after its header was read"), error.message);
+    }
+    const error = await failWith("fstat:4:5", path, tensors);
+    assertEquals(error.errno, 5);
+    const opening = await failWith("fstat:1:5", path, tensors);
+    assertEquals(opening.errno, 5);
+  });
+
+  test("a refused file is named with what the system said", async (folder) => {
+    const [path, tensors] = await writeSmall(folder);
+    for (const [errno, name] of [[13, "EACCES"], [24, "EMFILE"], [2, "ENOENT"]] as const) {
+      const error = await failWith(`open:1:${errno}`, path, tensors);
+      assertEquals(error.errno, errno);
+      assert(error.message.includes(name), error.message);
+    }
+  });
+});

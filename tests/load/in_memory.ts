@@ -1,0 +1,95 @@
+/**
+ * Files that are in memory already, and headers alone.
+ */
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { deserialize, ReadError, readHeader, SafeTensorsError, serialize } from "../../mod.ts";
+import { assertBytes, assertTensor, fileOf, noise, writeFile } from "../support/models.ts";
+import { openDescriptors } from "../support/process.ts";
+import type { DefineTest } from "./context.ts";
+import { fastsafeOpen } from "./doors_in_use.ts";
+import { FIRST, SECOND } from "./door_files.ts";
+
+export function inMemoryTests(test: DefineTest): void {
+  test("deserialize() gives views, and copies where a view cannot be", async (folder) => {
+    for (const misalignment of [0, 1, 4]) {
+      const { bytes, tensors } = fileOf([...FIRST, { name: "d", dtype: "F64", shape: [3] }, ...SECOND], {
+        misalignment,
+      });
+      const read = deserialize(bytes);
+      assertEquals([...read.keys()], ["q", "k", "ids", "d", "v", "none"]);
+      for (const tensor of tensors) {
+        assertTensor(read.get(tensor.name)!, tensor);
+        assertEquals(read.get(tensor.name)!.data.byteLength, tensor.bytes.byteLength);
+      }
+      assertEquals(read.get("q")!.bytes.buffer === bytes.buffer, misalignment % 2 === 0);
+      const path = `${folder}/${misalignment}.safetensors`;
+      await Deno.writeFile(path, bytes);
+      await using model = await fastsafeOpen(path);
+      assertEquals(model.keys(), [...read.keys()]);
+    }
+    const inside = new Uint8Array(1000);
+    const { bytes, tensors } = fileOf(FIRST);
+    inside.set(bytes, 3);
+    const read = deserialize(inside.subarray(3, 3 + bytes.byteLength));
+    for (const tensor of tensors) assertTensor(read.get(tensor.name)!, tensor);
+  });
+
+  test("deserialize() refuses what is cut short or too long", () => {
+    const { bytes } = fileOf(FIRST);
+    const cases: [Uint8Array<ArrayBuffer>, string][] = [
+      [new Uint8Array(), "HeaderTooSmall"],
+      [bytes.slice(0, 7), "HeaderTooSmall"],
+      [bytes.slice(0, 20), "InvalidHeaderLength"],
+      [bytes.slice(0, -1), "MetadataIncompleteBuffer"],
+      [new Uint8Array([...bytes, 0]), "MetadataIncompleteBuffer"],
+      [new Uint8Array(100).fill(255), "HeaderTooLarge"],
+    ];
+    for (const [file, code] of cases) {
+      assertEquals(assertThrows(() => deserialize(file), SafeTensorsError).code, code);
+    }
+  });
+
+  test("serialize() writes what fastsafeOpen() and deserialize() read", async (folder) => {
+    const data = noise(64, 9);
+    const file = serialize(
+      new Map(
+        [
+          ["b", { dtype: "F32", shape: [4, 4], data: new Float32Array(data.buffer) }],
+          ["a", { dtype: "U8", shape: [], data: data.subarray(3, 4) }],
+          ["none", { dtype: "I64", shape: [0, 2], data: new BigInt64Array() }],
+        ] as const,
+      ),
+      { format: "pt" },
+    );
+    assertBytes(deserialize(file).get("b")!.bytes, data, "b");
+    const path = `${folder}/a.safetensors`;
+    await Deno.writeFile(path, file);
+    await using model = await fastsafeOpen(path);
+    assertEquals(model.keys(), ["none", "b", "a"]);
+    assertEquals([...model.metadata().get(path)!], [["format", "pt"]]);
+    assertBytes((await model.getTensor("b")).bytes, data, "b");
+    assertBytes((await model.getTensor("a")).bytes, data.subarray(3, 4), "a");
+    const again = serialize(deserialize(file), { format: "pt" });
+    assertBytes(again, file, "a file written again");
+    const error = assertThrows(
+      () => serialize({ x: { dtype: "F32", shape: [3], data: new Float32Array(2) } }),
+      SafeTensorsError,
+      "12 bytes",
+    );
+    assertEquals([error.code, error.tensor], ["InvalidTensorView", "x"]);
+  });
+
+  test("readHeader() reads a header and nothing else", async (folder) => {
+    const path = `${folder}/a.safetensors`;
+    await writeFile(path, FIRST, { metadata: { a: "b" }, padding: 200_000 });
+    const { tensors, metadata, dataStart, dataLength } = await readHeader(path);
+    assertEquals([...tensors.keys()], ["q", "k", "ids"]);
+    assertEquals([[...metadata], dataLength], [[["a", "b"]], 92]);
+    assert(dataStart > 200_000);
+    await Deno.truncate(path, 1000);
+    const error = await assertRejects(() => readHeader(path), SafeTensorsError);
+    assertEquals([error.code, error.path], ["InvalidHeaderLength", path]);
+    await assertRejects(() => readHeader(`${folder}/missing`), ReadError, "ENOENT");
+    assertEquals(openDescriptors(folder), 0);
+  });
+}

@@ -1,0 +1,219 @@
+/**
+ * Containers that are damaged, or made to do harm: zip archives and legacy files.
+ */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { SafeTensorsError } from "../../src/errors.ts";
+import { readCheckpoint } from "../../src/pytorch/checkpoint.ts";
+import {
+  concat,
+  emptyTuple,
+  FLOATS,
+  fourFloats,
+  int,
+  legacyCheckpoint,
+  list,
+  little,
+  none,
+  one,
+  pickle,
+  record,
+  reduce,
+  storage,
+  str,
+  tensor,
+  tuple,
+  utf8,
+  zip,
+  zipCheckpoint,
+} from "./builders.ts";
+import { assertRefused, exists, memoryReader, REAL_DATA } from "./support.ts";
+
+const LEGACY = [{ key: "0", data: FLOATS, count: 4 }];
+
+Deno.test("readCheckpoint() rejects a global that is not listed, and names it", async () => {
+  const bytes = one(reduce("os.system", str("touch /tmp/owned")));
+  await assertRefused(bytes, "InvalidPickle", ['global "os.system"', "nothing is run"]);
+  const legacy = legacyCheckpoint(reduce("posix.system", str("id")), []);
+  await assertRefused(legacy, "InvalidPickle", 'global "posix.system"');
+});
+
+Deno.test("readCheckpoint() rejects an opcode that is not listed, and names it and its offset", async () => {
+  await assertRefused(zipCheckpoint(utf8("I1\n")), "InvalidPickle", "opcode INT (0x49) at offset 2");
+  await assertRefused(legacyCheckpoint(utf8("I1\n"), []), "InvalidPickle", "opcode INT (0x49) at offset");
+});
+
+Deno.test("readCheckpoint() rejects compressed and encrypted entries", async () => {
+  const value = record({ w: fourFloats() });
+  const compressed = zipCheckpoint(value, { pickleEntry: { method: 8 } });
+  await assertRefused(compressed, "UnsupportedCheckpoint", '"model/data.pkl" is compressed');
+  const encrypted = zipCheckpoint(value, { pickleEntry: { flags: 0x809 } });
+  await assertRefused(encrypted, "UnsupportedCheckpoint", '"model/data.pkl" is encrypted');
+});
+
+Deno.test("readCheckpoint() rejects a data.pkl whose CRC-32 is wrong", async () => {
+  const bytes = one(fourFloats(), { pickleEntry: { crc: 0x12345678 } });
+  await assertRefused(bytes, "InvalidCheckpoint", ['"model/data.pkl" is damaged', "12345678 expected"]);
+  // Zero means "not computed" only where no entry has a checksum.
+  const zero = one(fourFloats(), { pickleEntry: { crc: 0 } });
+  await assertRefused(zero, "InvalidCheckpoint", ['"model/data.pkl" is damaged', "00000000 expected"]);
+});
+
+Deno.test("readCheckpoint() rejects a flipped bit anywhere in data.pkl", async () => {
+  const bytes = one(fourFloats());
+  const at = 64;
+  const length = pickle(record({ w: fourFloats() })).length;
+  for (let i = 0; i < length; i++) {
+    const flipped = bytes.slice();
+    flipped[at + i]! ^= 1 << (i % 8);
+    await assertRefused(flipped, "InvalidCheckpoint", '"model/data.pkl" is damaged');
+  }
+});
+
+Deno.test("readCheckpoint() rejects storage keys that are paths", async () => {
+  for (const key of ["../data.pkl", "0/../../x", "/etc/passwd", "", "0x1", "-1", "1\n", "٣"]) {
+    const value = tensor(storage("torch.FloatStorage", key, 4), [4], [1]);
+    await assertRefused(
+      one(value),
+      "InvalidCheckpoint",
+      `storage key ${JSON.stringify(key)} is not a number`,
+    );
+  }
+});
+
+Deno.test("readCheckpoint() rejects a storage without a record", async () => {
+  await assertRefused(one(fourFloats("7")), "InvalidCheckpoint", 'storage "7" has no record "data/7"');
+});
+
+Deno.test("readCheckpoint() rejects a record whose size is not that of its storage", async () => {
+  for (const numel of [3, 5, 0, 2 ** 40]) {
+    const value = tensor(storage("torch.FloatStorage", "0", numel), [0], [1]);
+    await assertRefused(one(value), "InvalidCheckpoint", `a record of 16 bytes, ${numel * 4} expected`);
+  }
+});
+
+Deno.test("readCheckpoint() rejects one storage under two types, or two sizes", async () => {
+  const other = tensor(storage("torch.IntStorage", "0", 4), [4], [1]);
+  const types = zipCheckpoint(record({ a: fourFloats(), b: other }));
+  await assertRefused(types, "InvalidCheckpoint", ['storage "0"', "torch.FloatStorage", "torch.IntStorage"]);
+  const longer = tensor(storage("torch.FloatStorage", "0", 5), [4], [1]);
+  const sizes = zipCheckpoint(record({ a: fourFloats(), b: longer }));
+  await assertRefused(sizes, "InvalidCheckpoint", ["16 bytes of", "20 bytes of"]);
+});
+
+Deno.test("readCheckpoint() rejects a missing, unreadable or too new version", async () => {
+  await assertRefused(one(fourFloats(), { version: null }), "InvalidCheckpoint", 'no record "version"');
+  for (const version of ["11\n", "0\n", "-1", "", "3.0", " 3", "99999999999"]) {
+    await assertRefused(one(fourFloats(), { version }), "UnsupportedCheckpoint", "1 to 10 expected");
+  }
+});
+
+Deno.test("readCheckpoint() rejects a byte order that it does not know", async () => {
+  for (const byteorder of ["middle", "", "little\n"]) {
+    await assertRefused(one(fourFloats(), { byteorder }), "UnsupportedCheckpoint", "its byte order is");
+  }
+});
+
+Deno.test("readCheckpoint() rejects records that are longer than they may be", async () => {
+  const long = { version: "3".repeat(65) };
+  await assertRefused(one(fourFloats(), long), "UnsupportedCheckpoint", '"model/version" has 65 bytes');
+  const options = { maxPickleBytes: 20 };
+  await assertRefused(one(fourFloats()), "UnsupportedCheckpoint", '"model/data.pkl" has', options);
+  const legacy = legacyCheckpoint(record({ w: fourFloats() }), LEGACY);
+  await assertRefused(legacy, "UnsupportedCheckpoint", "maxPickleBytes", options);
+});
+
+Deno.test("readCheckpoint() rejects TorchScript archives, whatever else they are", async () => {
+  const more = [{ name: "model/constants.pkl", data: pickle(emptyTuple), method: 8 }];
+  const bytes = one(fourFloats(), { more });
+  await assertRefused(bytes, "UnsupportedCheckpoint", [
+    "TorchScript",
+    '"model/constants.pkl"',
+    "state_dict()",
+  ]);
+});
+
+Deno.test({
+  name: "readCheckpoint() rejects the published TorchScript archive silero_vad.jit",
+  ignore: !exists(new URL("silero_vad.jit", REAL_DATA)),
+  fn: async () => {
+    const bytes = await Deno.readFile(new URL("silero_vad.jit", REAL_DATA));
+    await assertRefused(bytes, "UnsupportedCheckpoint", ["TorchScript", "constants.pkl"]);
+  },
+});
+
+Deno.test("readCheckpoint() rejects zip archives that are no checkpoints", async () => {
+  await assertRefused(zip([{ name: "a/b.npy", data: FLOATS }]), "WrongFormat", '"a/data.pkl"');
+  await assertRefused(zip([{ name: "data.pkl", data: FLOATS }]), "WrongFormat", '"archive/data.pkl"');
+  const nothing = concat(utf8("PK\x03\x04"), zip([], { directoryOffset: 4 }));
+  await assertRefused(nothing, "WrongFormat", '"archive/data.pkl"');
+  // An archive without entries starts with its end record.
+  await assertRefused(zip([]), "WrongFormat", "no PyTorch checkpoint");
+});
+
+Deno.test("readCheckpoint() rejects tar archives", async () => {
+  const bytes = new Uint8Array(1024);
+  bytes.set(utf8("storages"));
+  bytes.set(utf8("ustar\x0000"), 257);
+  await assertRefused(bytes, "UnsupportedCheckpoint", "tar archive");
+});
+
+Deno.test("readCheckpoint() rejects other files, with how they start", async () => {
+  const header = utf8('{"w":{}}');
+  await assertRefused(concat(little(header.length, 8), header), "WrongFormat", "no PyTorch checkpoint");
+  await assertRefused(new Uint8Array(), "WrongFormat", "being empty");
+  await assertRefused(utf8("GGUF v3"), "WrongFormat", '"GGUF v3"');
+  await assertRefused(pickle(int(5)), "WrongFormat", "magic number");
+});
+
+Deno.test("readCheckpoint() rejects a checkpoint cut short at any byte", async () => {
+  for (const bytes of [one(fourFloats()), legacyCheckpoint(record({ w: fourFloats() }), LEGACY)]) {
+    assertEquals((await readCheckpoint(memoryReader(bytes))).tensors.size, 1);
+    for (let length = 0; length < bytes.length; length++) {
+      const reader = memoryReader(bytes.slice(0, length));
+      const { code } = await assertRejects(() => readCheckpoint(reader), SafeTensorsError);
+      assert(["WrongFormat", "InvalidPickle", "InvalidCheckpoint"].includes(code), code);
+    }
+  }
+});
+
+Deno.test("readCheckpoint() rejects bytes after the pickle, and after the last legacy storage", async () => {
+  const data = concat(pickle(record({ w: fourFloats() })), [0]);
+  await assertRefused(one(none, { pickleEntry: { data } }), "InvalidPickle", "1 bytes follow the STOP");
+  const legacy = concat(legacyCheckpoint(record({ w: fourFloats() }), LEGACY), [0]);
+  await assertRefused(legacy, "InvalidCheckpoint", "1 bytes follow its last storage");
+});
+
+Deno.test("readCheckpoint() rejects legacy files whose parts do not fit each other", async () => {
+  const value = record({ w: fourFloats() });
+  const cases: [Uint8Array, string][] = [
+    [legacyCheckpoint(value, LEGACY, { keys: list() }), 'storage "0" is missing from its storage keys'],
+    [legacyCheckpoint(value, LEGACY, { keys: list(str("0"), str("0")) }), "twice in its storage keys"],
+    [
+      legacyCheckpoint(value, LEGACY, { keys: list(str("1")) }),
+      'no tensor refers to its storage key str "1"',
+    ],
+    [legacyCheckpoint(value, LEGACY, { keys: list(int(0)) }), "no tensor refers to its storage key int 0"],
+    [legacyCheckpoint(value, LEGACY, { keys: none }), "a list expected"],
+    [legacyCheckpoint(value, LEGACY, { system: none }), "a dict expected"],
+    [legacyCheckpoint(value, [{ ...LEGACY[0]!, count: 5 }]), "has 5 elements in the file, 4 expected"],
+    [legacyCheckpoint(value, [{ ...LEGACY[0]!, count: -1 }]), "has -1 elements in the file"],
+    [legacyCheckpoint(value, [{ ...LEGACY[0]!, data: FLOATS.slice(1) }]), "it is cut short"],
+  ];
+  for (const [bytes, message] of cases) await assertRefused(bytes, "InvalidCheckpoint", message);
+  const newer = legacyCheckpoint(value, LEGACY, { protocol: 1002 });
+  await assertRefused(newer, "UnsupportedCheckpoint", "its protocol is int 1002");
+  await assertRefused(legacyCheckpoint(value, LEGACY, { magic: 5n }), "WrongFormat", "magic number");
+});
+
+Deno.test("readCheckpoint() rejects legacy views that leave their storage", async () => {
+  for (const [first, count] of [[3, 2], [5, 0], [0, 5], [2 ** 52, 2 ** 52]]) {
+    const part = tuple(str("v"), int(first!), int(count!));
+    const value = tensor(storage("torch.FloatStorage", "0", 4, part), [0], [1]);
+    const bytes = legacyCheckpoint(record({ w: value }), LEGACY);
+    await assertRefused(bytes, "InvalidCheckpoint", 'a view of storage "0"');
+  }
+  for (const part of [int(1), tuple(str("v"), int(-1), int(1)), tuple(str("v"))]) {
+    const value = tensor(storage("torch.FloatStorage", "0", 4, part), [0], [1]);
+    await assertRefused(legacyCheckpoint(record({ w: value }), LEGACY), "InvalidPickle", "is shared by");
+  }
+});
