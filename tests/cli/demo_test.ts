@@ -1,18 +1,13 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { setEnv } from "../support/environment.ts";
 import { tempFolder } from "../support/models.ts";
 import { runCli, startCli } from "./support.ts";
 
 /** The demo's folder, for the time of a test, is made below this one. */
 async function withTemp<T>(run: (folder: string) => Promise<T>): Promise<T> {
   await using folder = await tempFolder();
-  const before = Deno.env.get("TMPDIR");
-  Deno.env.set("TMPDIR", folder.path);
-  try {
-    return await run(folder.path);
-  } finally {
-    if (before === undefined) Deno.env.delete("TMPDIR");
-    else Deno.env.set("TMPDIR", before);
-  }
+  using _ = setEnv({ TMPDIR: folder.path });
+  return await run(folder.path);
 }
 
 const listed = (folder: string) => [...Deno.readDirSync(folder)].map(({ name }) => name);

@@ -1,4 +1,5 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { setEnv } from "../support/environment.ts";
 import { tempFolder } from "../support/models.ts";
 import { runCli, runCliWith } from "./support.ts";
 
@@ -58,19 +59,10 @@ Deno.test("doctor tells where it has looked for the library of 3FS", async () =>
 });
 
 Deno.test("doctor says what to do on a machine without a compiler", async () => {
-  const before = { PATH: Deno.env.get("PATH")!, XDG_CACHE_HOME: Deno.env.get("XDG_CACHE_HOME") };
-  const cache = await Deno.makeTempDir({ prefix: "fastsafetensors-test-" });
-  Deno.env.set("PATH", "/nowhere");
-  Deno.env.set("XDG_CACHE_HOME", cache);
-  try {
-    const { code, stdout } = await runCli("doctor");
-    assertEquals(code, 0);
-    assertStringIncludes(stdout, "portable");
-    assertStringIncludes(stdout, "- Install a C compiler");
-  } finally {
-    Deno.env.set("PATH", before.PATH);
-    if (before.XDG_CACHE_HOME === undefined) Deno.env.delete("XDG_CACHE_HOME");
-    else Deno.env.set("XDG_CACHE_HOME", before.XDG_CACHE_HOME);
-    await Deno.remove(cache, { recursive: true });
-  }
+  await using cache = await tempFolder();
+  using _ = setEnv({ PATH: "/nowhere", XDG_CACHE_HOME: cache.path });
+  const { code, stdout } = await runCli("doctor");
+  assertEquals(code, 0);
+  assertStringIncludes(stdout, "portable");
+  assertStringIncludes(stdout, "- Install a C compiler");
 });

@@ -3,18 +3,17 @@
  * "real" (deno task test:gpu). Call {@linkcode useCuda} at the top of a test file, before any test.
  */
 import { assertEquals } from "@std/assert";
-import { buildShim, cacheFolder } from "../../ffi/build.ts";
+import { buildShim } from "../../ffi/build.ts";
 import { openLibrary, useLibrary } from "../../ffi/library.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import type { CudaTensor, HostTensor } from "../../mod.ts";
 import { selectEngine } from "../../src/lanes/select.ts";
 import { compiler } from "../support/compiler.ts";
+import { setEnv } from "../support/environment.ts";
 import { assertTensor, tempFolder, type Written } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 import { suite } from "../support/skip.ts";
-
-const SIM = new URL("../sim/cuda/", import.meta.url).pathname;
-const KERNELS = new URL("../../native/", import.meta.url).pathname;
+import { buildStandIn, StandInLibrary, type Violations } from "../support/stand_in.ts";
 
 /** The environment of a process that uses the stand-ins at a path. */
 export function standInEnv(folder: string): Record<string, string> {
@@ -28,41 +27,6 @@ export function standInEnv(folder: string): Record<string, string> {
   };
 }
 
-/**
- * Builds the stand-ins, once for each version of their sources, and returns the folder.
- *
- * @throws {Error} if there are compilers and they refuse the sources
- */
-export async function buildStandIns(): Promise<{ folder: string; missing: string | null }> {
-  const { missing } = await compiler();
-  if (missing) return { folder: "", missing };
-  const files = [
-    ...Deno.readDirSync(SIM).map(({ name }) => `${SIM}${name}`),
-    ...["kernels/cast.cu", "kernels/convert.h", "dtype.h"].map((name) => `${KERNELS}${name}`),
-  ].sort();
-  const texts = await Promise.all(files.map((path) => Deno.readTextFile(path)));
-  const recipe = new TextEncoder().encode(JSON.stringify([files, texts]));
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", recipe)).toHex().slice(0, 24);
-  const folder = `${cacheFolder()}/cuda-stand-ins-${digest}`;
-  await Deno.mkdir(cacheFolder(), { recursive: true });
-  using lock = await Deno.open(`${folder}.lock`, { create: true, write: true });
-  await lock.lock(true);
-  if (await Deno.stat(folder).catch(() => null)) return { folder, missing: null };
-  const work = await Deno.makeTempDir({ dir: cacheFolder(), prefix: "build-" });
-  const { success, stderr } = await new Deno.Command("sh", { args: [`${SIM}build.sh`, work] }).output();
-  const printed = new TextDecoder().decode(stderr);
-  if (!success) throw new Error(`Cannot build the stand-ins for CUDA:\n${printed}`);
-  if (printed.includes("is not built")) return { folder: "", missing: printed.trim() };
-  await Deno.rename(work, folder);
-  return { folder, missing: null };
-}
-
-const SIM_SYMBOLS = {
-  fst_sim_report: { parameters: ["buffer", "usize"], result: "i32" },
-  fst_sim_fail: { parameters: ["buffer"], result: "i32" },
-  fst_sim_reset: { parameters: [], result: "void" },
-} as const satisfies Deno.ForeignLibraryInterface;
-
 /** What the stand-ins have seen since the last reset (tests/sim/cuda/sim.h). */
 export interface SimReport {
   readonly live: Readonly<Record<string, number>>;
@@ -70,61 +34,23 @@ export interface SimReport {
   readonly peak: { readonly deviceBytes: number; readonly pinnedBytes: number };
   readonly copied: Readonly<Record<string, number>>;
   readonly counts: Readonly<Record<string, number>>;
-  readonly violations: { readonly total: number; readonly kinds: Readonly<Record<string, unknown>> };
+  readonly violations: Violations;
 }
 
 /** The stand-ins in use. */
-export class StandIns {
+export class StandIns extends StandInLibrary<SimReport> {
   readonly folder: string;
-  readonly #library: Deno.DynamicLibrary<typeof SIM_SYMBOLS>;
 
   constructor(folder: string) {
+    super(`${folder}/libfst_sim_cuda.so`, "fst_sim");
     this.folder = folder;
-    this.#library = Deno.dlopen(`${folder}/libfst_sim_cuda.so`, SIM_SYMBOLS);
   }
 
-  /** What has been seen. */
-  report(): SimReport {
-    const bytes = new Uint8Array(65536);
-    const length = this.#library.symbols.fst_sim_report(bytes, BigInt(bytes.byteLength));
-    return JSON.parse(new TextDecoder().decode(bytes.subarray(0, length)));
-  }
-
-  /** Makes calls fail (`fst_sim_fail`); all is well again, failed devices too, once the result is disposed. */
-  fail(spec: string): Disposable {
-    const status = this.#library.symbols.fst_sim_fail(new TextEncoder().encode(`${spec}\0`));
-    if (status !== 0) throw new Error(`Cannot set failures "${spec}"`);
+  /** As of every stand-in; failed devices are well again too. */
+  override fail(spec: string): Disposable {
+    super.fail(spec);
     return { [Symbol.dispose]: () => this.reset() };
   }
-
-  /** Sets environment variables, and has the stand-ins read them; as before once the result is disposed. */
-  set(variables: Readonly<Record<string, string>>): Disposable {
-    const restore = setEnv(variables);
-    this.reset();
-    return {
-      [Symbol.dispose]: () => {
-        restore();
-        this.reset();
-      },
-    };
-  }
-
-  /** Forgets what was seen, and every failure. */
-  reset(): void {
-    this.#library.symbols.fst_sim_reset();
-  }
-}
-
-/** Sets environment variables; call the result to set them back. */
-function setEnv(variables: Readonly<Record<string, string>>): () => void {
-  const before = Object.keys(variables).map((name) => [name, Deno.env.get(name)] as const);
-  for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
-  return () => {
-    for (const [name, value] of before) {
-      if (value === undefined) Deno.env.delete(name);
-      else Deno.env.set(name, value);
-    }
-  };
 }
 
 const SANITIZERS = [
@@ -164,10 +90,11 @@ export async function useCuda(): Promise<CudaMachine> {
   if (isReal) {
     missing = (await compiler()).missing;
   } else {
-    const built = await buildStandIns();
+    const built = await buildStandIn("cuda");
     missing = built.missing;
     if (!missing) {
-      addEventListener("unload", setEnv(standInEnv(built.folder)));
+      const environment = setEnv(standInEnv(built.folder));
+      addEventListener("unload", () => environment[Symbol.dispose]());
       standIns = new StandIns(built.folder);
       standIns.reset();
     }

@@ -3,12 +3,13 @@
  * run here, in a folder with what it needs. `deno task test:doc` runs the others.
  */
 import { assertEquals } from "@std/assert";
-import { buildStandIns, standInEnv } from "../cuda/support.ts";
+import { standInEnv } from "../cuda/support.ts";
 import { findLaunchers, runCommand } from "../group/ranks.ts";
 import { tempFolder, writeFile, writeShards } from "../support/models.ts";
 import { type Requirement, suite } from "../support/skip.ts";
 import { missing as noAdapter } from "../webgpu/support.ts";
 import { type Block, PAGES, ROOT } from "./pages.ts";
+import { buildStandIn } from "../support/stand_in.ts";
 
 /** What a block needs to run. */
 interface Scene {
@@ -26,7 +27,7 @@ interface Scene {
 const w = { name: "w", dtype: "F32", shape: [4, 4] } as const;
 const rows = (name: string) => ({ name, dtype: "F16", shape: [8, 4] }) as const;
 
-const standIns = await buildStandIns();
+const standIns = await buildStandIn("cuda");
 const { found: [launcher] } = findLaunchers();
 
 const SCENES: readonly Scene[] = [

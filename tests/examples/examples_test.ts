@@ -1,9 +1,10 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { buildStandIns, standInEnv } from "../cuda/support.ts";
+import { standInEnv } from "../cuda/support.ts";
 import { findLaunchers, runCommand } from "../group/ranks.ts";
 import { tempFolder, writeFile } from "../support/models.ts";
 import { whyNotNpm } from "../support/npm.ts";
 import { suite } from "../support/skip.ts";
+import { buildStandIn } from "../support/stand_in.ts";
 
 const EXAMPLES = new URL("../../examples/", import.meta.url).pathname;
 
@@ -115,7 +116,7 @@ Deno.test("cuda.ts says plainly that there is no GPU", async () => {
   assertMatch(lines[0]!, /^There is no GPU to load to: there is no libcudart: .*"\/nowhere\/libcudart\.so"/);
 });
 
-const standIns = await buildStandIns();
+const standIns = await buildStandIn("cuda");
 
 suite("cuda.ts", "cuda", standIns.missing, () => {
   Deno.test("cuda.ts hands a tensor on [CUDA stand-in]", async () => {

@@ -1,6 +1,14 @@
-import { assert, assertEquals, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertNotEquals,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { buildShim, builtPath, cacheFolder } from "../../ffi/build.ts";
 import { compiler } from "../support/compiler.ts";
+import { setEnv } from "../support/environment.ts";
 import { tempFolder } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
 
@@ -20,30 +28,14 @@ Deno.test("builtPath() depends on the flags and the folder", async () => {
 });
 
 Deno.test("cacheFolder() is the user's, and an error where there is none", () => {
-  const keep = { cache: Deno.env.get("XDG_CACHE_HOME"), home: Deno.env.get("HOME") };
-  const set = (name: string, value: string | undefined) => {
-    if (value === undefined) Deno.env.delete(name);
-    else Deno.env.set(name, value);
+  const folderOf = (HOME: string | undefined, XDG_CACHE_HOME: string | undefined) => {
+    using _ = setEnv({ HOME, XDG_CACHE_HOME });
+    return cacheFolder();
   };
-  try {
-    set("HOME", "/home/x");
-    set("XDG_CACHE_HOME", "/cache");
-    assertEquals(cacheFolder(), "/cache/fastsafetensors");
-    set("XDG_CACHE_HOME", "relative"); // which the standard says to ignore
-    assertEquals(cacheFolder(), "/home/x/.cache/fastsafetensors");
-    set("XDG_CACHE_HOME", undefined);
-    assertEquals(cacheFolder(), "/home/x/.cache/fastsafetensors");
-    set("HOME", undefined);
-    try {
-      cacheFolder();
-      throw new Error("unreachable");
-    } catch (error) {
-      assertStringIncludes((error as Error).message, 'neither "XDG_CACHE_HOME" nor "HOME" is set');
-    }
-  } finally {
-    set("XDG_CACHE_HOME", keep.cache);
-    set("HOME", keep.home);
-  }
+  assertEquals(folderOf("/home/x", "/cache"), "/cache/fastsafetensors");
+  assertEquals(folderOf("/home/x", "relative"), "/home/x/.cache/fastsafetensors"); // as the standard says
+  assertEquals(folderOf("/home/x", undefined), "/home/x/.cache/fastsafetensors");
+  assertThrows(() => folderOf(undefined, undefined), Error, 'neither "XDG_CACHE_HOME" nor "HOME" is set');
 });
 
 const { missing } = await compiler();

@@ -1,6 +1,7 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { recipeHash, sha256 } from "../../ffi/build.ts";
 import { pack, type PrebuiltLibrary, unpackPrebuilt } from "../../ffi/prebuilt.ts";
+import { setEnv } from "../support/environment.ts";
 import { tempFolder } from "../support/models.ts";
 
 const PLATFORM = `${Deno.build.os}-${Deno.build.arch}`;
@@ -36,14 +37,8 @@ function test(name: string, body: (folder: string) => Promise<void>): void {
     ignore: Deno.build.os !== "linux",
     fn: async () => {
       await using folder = await tempFolder();
-      const keep = Deno.env.get("XDG_CACHE_HOME");
-      Deno.env.set("XDG_CACHE_HOME", folder.path);
-      try {
-        await body(`${folder.path}/fastsafetensors`);
-      } finally {
-        if (keep === undefined) Deno.env.delete("XDG_CACHE_HOME");
-        else Deno.env.set("XDG_CACHE_HOME", keep);
-      }
+      using _ = setEnv({ XDG_CACHE_HOME: folder.path });
+      await body(`${folder.path}/fastsafetensors`);
     },
   });
 }

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { openLibrary } from "../../ffi/library.ts";
 import { suite } from "../support/skip.ts";
+import { buildStandIn } from "../support/stand_in.ts";
 import { checkMoves } from "./moves.ts";
 import { findLaunchers, runAtAddress, runRanks, WaitingTimes } from "./ranks.ts";
 
@@ -8,10 +9,9 @@ const PROGRAM = "device_program.ts";
 const times = new WaitingTimes();
 
 const library = (await openLibrary()).shim === null ? "there is no native library" : null; // built once, before the ranks
-const folder = Deno.makeTempDirSync();
-addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
-const missing = library ?? buildStandIn();
-const standIn = `${folder}/libfst_sim_nccl.so`;
+const nccl = await buildStandIn("nccl");
+const missing = library ?? nccl.missing;
+const standIn = `${nccl.folder}/libfst_sim_nccl.so`;
 const env = { FASTSAFETENSORS_NCCL_LIB: standIn, FASTSAFETENSORS_CUDART_LIB: standIn };
 
 /** What the last rank does, and what the others then say. */
@@ -29,17 +29,6 @@ const FAILURES = [
     message: /^Rank 2 failed: broadcast\(\) of 100000 bytes .*remote process exited or there was/,
   },
 ];
-
-/** Builds the stand-in for CUDA and NCCL; why it could not be, or null. */
-function buildStandIn(): string | null {
-  const script = new URL("../sim/nccl/build.sh", import.meta.url).pathname;
-  try {
-    const { success, stderr } = new Deno.Command(script, { args: [folder] }).outputSync();
-    return success ? null : new TextDecoder().decode(stderr);
-  } catch (error) {
-    return (error as Error).message;
-  }
-}
 
 suite("Device memory between ranks (stand-in)", "native", missing, () => {
   for (const size of [1, 2, 3]) {

@@ -1,5 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { launchPlace } from "../../src/group/launcher.ts";
+import { setEnv } from "../support/environment.ts";
 
 const NAMES = [
   "RANK",
@@ -20,17 +21,8 @@ const NAMES = [
 /** Makes a test in which these variables alone are set. */
 function launcherTest(name: string, variables: Record<string, string>, check: () => void): void {
   Deno.test(name, () => {
-    const before = NAMES.map((name) => [name, Deno.env.get(name)] as const);
-    for (const name of NAMES) Deno.env.delete(name);
-    for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
-    try {
-      check();
-    } finally {
-      for (const [name, value] of before) {
-        if (value === undefined) Deno.env.delete(name);
-        else Deno.env.set(name, value);
-      }
-    }
+    using _ = setEnv({ ...Object.fromEntries(NAMES.map((name) => [name, undefined])), ...variables });
+    check();
   });
 }
 

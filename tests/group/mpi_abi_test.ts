@@ -5,24 +5,18 @@
 import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { openLibrary } from "../../ffi/library.ts";
 import { suite } from "../support/skip.ts";
+import { buildStandIn } from "../support/stand_in.ts";
 import { checkCalls } from "./calls.ts";
 import { checkMoves } from "./moves.ts";
 import { findLaunchers, runRanks } from "./ranks.ts";
 
 const launcher = findLaunchers().found.find(({ family }) => family === "MPICH");
 await openLibrary(); // built once, not by several ranks at the same time
-const folder = Deno.makeTempDirSync();
-addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
-const missing = launcher ? build("mpi") ?? build("nccl") : "there is no MPICH to build the stand-in on";
-const abi = { FASTSAFETENSORS_MPI_LIB: `${folder}/libmpi_abi.so.0` };
-const cuda = `${folder}/libfst_sim_nccl.so`;
-
-/** Builds a stand-in; why it could not be, or null. */
-function build(name: string): string | null {
-  const script = new URL(`../sim/${name}/build.sh`, import.meta.url).pathname;
-  const { success, stderr } = new Deno.Command(script, { args: [folder] }).outputSync();
-  return success ? null : new TextDecoder().decode(stderr);
-}
+const mpi = await buildStandIn("mpi");
+const nccl = await buildStandIn("nccl");
+const missing = launcher ? mpi.missing ?? nccl.missing : "there is no MPICH to build the stand-in on";
+const abi = { FASTSAFETENSORS_MPI_LIB: `${mpi.folder}/libmpi_abi.so.0` };
+const cuda = `${nccl.folder}/libfst_sim_nccl.so`;
 
 suite("MPI with the standard ABI (stand-in)", "mpi", missing, () => {
   for (const size of [1, 2, 3, 4]) {

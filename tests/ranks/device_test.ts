@@ -7,11 +7,12 @@ import { assertEquals } from "@std/assert";
 import { findCuda } from "../../ffi/cuda.ts";
 import { openLibrary } from "../../ffi/library.ts";
 import { openNccl } from "../../ffi/nccl.ts";
-import { buildStandIns, standInEnv } from "../cuda/support.ts";
+import { standInEnv } from "../cuda/support.ts";
 import { findLaunchers, type Outcome, runAtAddress, runRanks } from "../group/ranks.ts";
 import { tempFolder } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
 import { checkSaid, writeModel } from "./said.ts";
+import { buildStandIn } from "../support/stand_in.ts";
 
 const PROGRAM = "../ranks/load_program.ts";
 const SIZES = [1, 2, 3, 4];
@@ -33,11 +34,8 @@ async function check(size: number, way: string, run: (words: string[]) => Promis
 }
 
 async function onStandIns(): Promise<void> {
-  const standIns = await buildStandIns();
-  const folder = Deno.makeTempDirSync();
-  addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
-  const script = new URL("../sim/nccl/build.sh", import.meta.url).pathname;
-  if (standIns.missing === null) new Deno.Command(script, { args: [folder] }).outputSync();
+  const standIns = await buildStandIn("cuda");
+  const { folder } = await buildStandIn("nccl");
   const library = `${folder}/libfst_sim_nccl.so`;
   const env = {
     ...standInEnv(standIns.folder),

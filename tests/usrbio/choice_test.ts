@@ -11,8 +11,9 @@ import {
   ParallelLoader,
   SafeTensorsFileLoader,
 } from "../../mod.ts";
+import { setEnv } from "../support/environment.ts";
 import { assertTensor, type TensorSpec, writeFile } from "../support/models.ts";
-import { setEnv, use3fs, usrbioSuite } from "./support.ts";
+import { use3fs, usrbioSuite } from "./support.ts";
 
 const machine = await use3fs();
 
@@ -20,7 +21,7 @@ const SPECS: TensorSpec[] = [{ name: "x", dtype: "F16", shape: [100_000] }];
 
 /** Sets FASTSAFETENSORS_BACKEND until the result is disposed. */
 function backend(name: string): Disposable {
-  return { [Symbol.dispose]: setEnv({ FASTSAFETENSORS_BACKEND: name }) };
+  return setEnv({ FASTSAFETENSORS_BACKEND: name });
 }
 
 /** Which way a file is read, and what is said about it. */

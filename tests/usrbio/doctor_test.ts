@@ -4,8 +4,9 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { doctor } from "../../mod.ts";
 import { runCli } from "../cli/support.ts";
+import { setEnv } from "../support/environment.ts";
 import { tempFolder } from "../support/models.ts";
-import { setEnv, use3fs, usrbioSuite } from "./support.ts";
+import { use3fs, usrbioSuite } from "./support.ts";
 
 const machine = await use3fs();
 
@@ -49,7 +50,7 @@ usrbioSuite("doctor and 3FS", machine, (test, standIn) => {
         ["cpp", 'FASTSAFETENSORS_BACKEND must be "auto", "usrbio", "posix" or "mock", got "cpp"'],
       ] as const
     ) {
-      using _ = { [Symbol.dispose]: setEnv({ FASTSAFETENSORS_BACKEND: backend }) };
+      using _ = setEnv({ FASTSAFETENSORS_BACKEND: backend });
       assertEquals(await usesOf(path), [{ mountPoint, used: reason === "", reason }]);
     }
   });
@@ -59,7 +60,7 @@ usrbioSuite("doctor and 3FS", machine, (test, standIn) => {
     const { stdout } = await runCli("doctor", folder);
     assertStringIncludes(stdout, `read through its rings by ${library}\n`);
     assertStringIncludes(stdout, `, 3FS mounted at ${standIn.mount}, read through its rings\n`);
-    using _ = { [Symbol.dispose]: setEnv({ FASTSAFETENSORS_BACKEND: "posix" }) };
+    using _ = setEnv({ FASTSAFETENSORS_BACKEND: "posix" });
     const { stdout: posix } = await runCli("doctor", folder);
     assertStringIncludes(posix, ', ordinary reads: FASTSAFETENSORS_BACKEND is "posix"\n');
     assertStringIncludes(

@@ -7,11 +7,12 @@ import { runChild } from "../support/child.ts";
 import { compiler } from "../support/compiler.ts";
 import { type TempFolder, tempFolder } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
-import { buildStandIn } from "./support.ts";
+import { buildStandIn } from "../support/stand_in.ts";
 
 const LIBRARY = "libhf3fs_api_shared.so";
 
-const { path: cc, missing } = await compiler();
+const { path: cc } = await compiler();
+const standIn = await buildStandIn("3fs");
 
 interface Found {
   readonly path: string | null;
@@ -42,11 +43,11 @@ globalThis.addEventListener("unload", () => Deno.removeSync(DENO_DIR, { recursiv
 /** A folder with the stand-in under a name of its own. */
 async function place(folder: string, name = LIBRARY): Promise<string> {
   await Deno.mkdir(folder, { recursive: true });
-  await Deno.copyFile(`${await buildStandIn()}/${LIBRARY}`, `${folder}/${name}`);
+  await Deno.copyFile(`${standIn.folder}/${LIBRARY}`, `${folder}/${name}`);
   return `${folder}/${name}`;
 }
 
-suite("Finding 3FS' library", "native", missing, () => {
+suite("Finding 3FS' library", "native", standIn.missing, () => {
   Deno.test("the library is looked for in HF3FS_LIB_DIR, LD_LIBRARY_PATH and where pip puts it, in that order", async () => {
     await using home = await tempFolder();
     const named = await place(`${home.path}/named`);
@@ -122,7 +123,7 @@ suite("Finding 3FS' library", "native", missing, () => {
   Deno.test("the library is not loaded where the hard limit of open files would make its table absurd", async () => {
     await using home = await tempFolder();
     // The real library would be ended by the system: here it would say so, and the limit is one that a test can have.
-    const env = { HF3FS_LIB_DIR: await buildStandIn(), FST_SIM_3FS_TABLE: "100" };
+    const env = { HF3FS_LIB_DIR: standIn.folder, FST_SIM_3FS_TABLE: "100" };
     const { path, error } = await look(home, env, ["-DFST_USRBIO_MOST_FILES=100"]);
     assertEquals(path, null);
     assertMatch(error!.message, /16 bytes for each of the \d+ files .* lower it with "ulimit -Hn 1048576"/);

@@ -10,8 +10,9 @@ import {
   SafeTensorsError,
   UseAfterCloseError,
 } from "../../mod.ts";
+import { setEnv } from "../support/environment.ts";
 import { assertBytes, fileOf, noise, type TensorSpec } from "../support/models.ts";
-import { setEnv, use3fs, usrbioSuite } from "./support.ts";
+import { use3fs, usrbioSuite } from "./support.ts";
 
 const machine = await use3fs();
 
@@ -243,13 +244,9 @@ usrbioSuite("The low-level reader", machine, (test, standIn) => {
       'backend must be "auto", "usrbio", "posix" or "mock", got "cpp"',
     );
     await assertRejects(() => createReader({ bufferBytes: 4096 }), RangeError, "bufferBytes");
-    const restore = setEnv({ FASTSAFETENSORS_BACKEND: "python" });
-    try {
-      await assertRejects(() => createReader(), TypeError, "FASTSAFETENSORS_BACKEND");
-      await (await createReader({ backend: "mock" })).close(); // what is given in code is what counts
-    } finally {
-      restore();
-    }
+    using _ = setEnv({ FASTSAFETENSORS_BACKEND: "python" });
+    await assertRejects(() => createReader(), TypeError, "FASTSAFETENSORS_BACKEND");
+    await (await createReader({ backend: "mock" })).close(); // what is given in code is what counts
   });
 
   test("a read that fails drains its ring, and the next one works", async (folder) => {

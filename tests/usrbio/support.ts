@@ -3,36 +3,16 @@
  * file, before any test.
  */
 import { assert, assertEquals } from "@std/assert";
-import { buildShim, cacheFolder } from "../../ffi/build.ts";
+import { buildShim } from "../../ffi/build.ts";
 import { openLibrary, useLibrary } from "../../ffi/library.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import { selectEngine } from "../../src/lanes/select.ts";
 import { openUsrbio } from "../../src/usrbio/backend.ts";
-import { compiler } from "../support/compiler.ts";
+import { setEnv } from "../support/environment.ts";
 import { tempFolder } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 import { suite } from "../support/skip.ts";
-
-const SIM = new URL("../sim/3fs/", import.meta.url).pathname;
-const LIBRARY = "libhf3fs_api_shared.so";
-
-/** Builds the stand-in, once for each version of its sources, and returns the folder. */
-export async function buildStandIn(): Promise<string> {
-  const names = [...Deno.readDirSync(SIM)].map(({ name }) => name).sort();
-  const texts = await Promise.all(names.map((name) => Deno.readTextFile(`${SIM}${name}`)));
-  const recipe = new TextEncoder().encode(JSON.stringify([names, texts]));
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", recipe)).toHex().slice(0, 24);
-  const folder = `${cacheFolder()}/3fs-stand-in-${digest}`;
-  await Deno.mkdir(cacheFolder(), { recursive: true });
-  using lock = await Deno.open(`${folder}.lock`, { create: true, write: true });
-  await lock.lock(true);
-  if (await Deno.stat(folder).catch(() => null)) return folder;
-  const work = await Deno.makeTempDir({ dir: cacheFolder(), prefix: "build-" });
-  const { success, stderr } = await new Deno.Command("sh", { args: [`${SIM}build.sh`, work] }).output();
-  if (!success) throw new Error(`Cannot build the stand-in for 3FS:\n${new TextDecoder().decode(stderr)}`);
-  await Deno.rename(work, folder);
-  return folder;
-}
+import { buildStandIn, StandInLibrary, type Violations } from "../support/stand_in.ts";
 
 /** The environment of a process for which a folder is a mount of 3FS. */
 export function standInEnv(folder: string, mount: string): Record<string, string> {
@@ -44,81 +24,27 @@ export async function makeMount(path: string): Promise<void> {
   await Deno.mkdir(`${path}/3fs-virt/iovs`, { recursive: true });
 }
 
-const SYMBOLS = {
-  fst_sim_3fs_report: { parameters: ["buffer", "usize"], result: "i32" },
-  fst_sim_3fs_fail: { parameters: ["buffer"], result: "i32" },
-  fst_sim_3fs_reset: { parameters: [], result: "void" },
-} as const satisfies Deno.ForeignLibraryInterface;
-
 /** What the stand-in has seen since the last reset (tests/sim/3fs/sim.h). */
 export interface Report {
   readonly live: Readonly<Record<"total" | "iovs" | "rings" | "reads" | "fds", number>>;
   readonly counts: Readonly<
     Record<"reads" | "bytes" | "mostInFlight" | "outOfOrder" | "rings" | "abandoned" | "injected", number>
   >;
-  readonly violations: { readonly total: number; readonly kinds: Readonly<Record<string, unknown>> };
+  readonly violations: Violations;
 }
 
 /** The stand-in in use. */
-export class StandIn {
+export class StandIn extends StandInLibrary<Report> {
   /** The folder that it was built to. */
   readonly folder: string;
   /** The folder that it takes for a mount. */
   readonly mount: string;
-  readonly #library: Deno.DynamicLibrary<typeof SYMBOLS>;
 
   constructor(folder: string, mount: string) {
+    super(`${folder}/libhf3fs_api_shared.so`, "fst_sim_3fs");
     this.folder = folder;
     this.mount = mount;
-    this.#library = Deno.dlopen(`${folder}/${LIBRARY}`, SYMBOLS);
   }
-
-  /** What has been seen. */
-  report(): Report {
-    const bytes = new Uint8Array(65536);
-    const length = this.#library.symbols.fst_sim_3fs_report(bytes, BigInt(bytes.byteLength));
-    return JSON.parse(new TextDecoder().decode(bytes.subarray(0, length)));
-  }
-
-  /** Makes calls fail (`fst_sim_3fs_fail`); all is well again once the result is disposed. */
-  fail(spec: string): Disposable {
-    const set = (text: string) => {
-      const status = this.#library.symbols.fst_sim_3fs_fail(new TextEncoder().encode(`${text}\0`));
-      if (status !== 0) throw new Error(`Cannot set failures "${text}"`);
-    };
-    set(spec);
-    return { [Symbol.dispose]: () => set("") };
-  }
-
-  /** Sets environment variables, and has the stand-in read them; as before once the result is disposed. */
-  set(variables: Readonly<Record<string, string>>): Disposable {
-    const restore = setEnv(variables);
-    this.reset();
-    return {
-      [Symbol.dispose]: () => {
-        restore();
-        this.reset();
-      },
-    };
-  }
-
-  /** Forgets what was seen, and every failure. */
-  reset(): void {
-    this.#library.symbols.fst_sim_3fs_reset();
-  }
-}
-
-/** Sets environment variables; call the result to set them back. */
-export function setEnv(variables: Readonly<Record<string, string | undefined>>): () => void {
-  const put = (values: Iterable<readonly [string, string | undefined]>) => {
-    for (const [name, value] of values) {
-      if (value === undefined) Deno.env.delete(name);
-      else Deno.env.set(name, value);
-    }
-  };
-  const before = Object.keys(variables).map((name) => [name, Deno.env.get(name)] as const);
-  put(Object.entries(variables));
-  return () => put(before);
 }
 
 /** What stands for a mount in /dev/shm: the library's memory, and this package's records of it. */
@@ -145,14 +71,13 @@ export interface Machine {
  * of its own, which no test of another file has opened.
  */
 export async function use3fs(inUse?: Shim): Promise<Machine> {
-  const { missing } = await compiler();
+  const { folder, missing } = await buildStandIn("3fs");
   if (missing) return { missing, standIn: null!, shim: null! };
-  const folder = await buildStandIn();
   const mount = await Deno.realPath(await Deno.makeTempDir({ prefix: "fastsafetensors-3fs-" }));
   await makeMount(mount);
-  const restore = setEnv({ ...standInEnv(folder, mount), FASTSAFETENSORS_BACKEND: undefined });
+  const environment = setEnv({ ...standInEnv(folder, mount), FASTSAFETENSORS_BACKEND: undefined });
   globalThis.addEventListener("unload", () => {
-    restore();
+    environment[Symbol.dispose]();
     Deno.removeSync(mount, { recursive: true });
   });
   if (!inUse) useLibrary(await buildShim({ flags: ["-DFST_FAULTS", "-DFST_TEST_3FS"] }));

@@ -1,6 +1,4 @@
 /* Configuration, the mount, and what loading the library does. */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,19 +14,12 @@ struct sim sim = {
   .idle = PTHREAD_COND_INITIALIZER,
 };
 
-SIM_EXPORT const char *fst_sim_3fs_name(void) {
+const char *sim_name(void) {
   return "fastsafetensors 3FS stand-in";
 }
 
-void sim_die(const char *what) {
-  fprintf(stderr, "fastsafetensors 3FS stand-in: %s\n", what);
-  abort();
-}
-
-void *sim_zeroed(size_t bytes) {
-  void *memory = calloc(1, bytes);
-  if (!memory) sim_die("no memory for its own tables");
-  return memory;
+SIM_EXPORT const char *fst_sim_3fs_name(void) {
+  return sim_name();
 }
 
 uint64_t sim_random(void) {
@@ -38,30 +29,17 @@ uint64_t sim_random(void) {
   return sim.random;
 }
 
-static double number_of(const char *name, double otherwise, double least, double most) {
-  const char *text = getenv(name);
-  if (!text || !*text) return otherwise;
-  char *end;
-  errno = 0;
-  double value = strtod(text, &end);
-  if (errno == 0 && *end == '\0' && value >= least && value <= most) return value;
-  char message[256];
-  snprintf(message, sizeof message, "cannot use %s=%s: a number from %g to %g expected", name, text, least, most);
-  sim_die(message);
-}
-
 void sim_configure(void) {
   sim_configuration *config = &sim.config;
-  config->workers = (unsigned)number_of("FST_SIM_3FS_WORKERS", 4, 1, SIM_WORKERS);
-  config->delay_us = (unsigned)number_of("FST_SIM_3FS_DELAY_US", 50, 0, 10e6);
-  config->latency_us = (unsigned)number_of("FST_SIM_3FS_LATENCY_US", 0, 0, 10e6);
-  config->gbps = number_of("FST_SIM_3FS_GBPS", 0, 0, 1e6);
-  config->early = (unsigned)number_of("FST_SIM_3FS_EARLY", 25, 0, 100);
-  config->seed = (uint64_t)number_of("FST_SIM_3FS_SEED", 1, 0, 1e15);
-  config->checks = number_of("FST_SIM_3FS_CHECKS", 1, 0, 1) != 0;
-  config->verbose = number_of("FST_SIM_3FS_VERBOSE", 0, 0, 1) != 0;
-  const char *report = getenv("FST_SIM_3FS_REPORT");
-  snprintf(config->report, sizeof config->report, "%s", report ? report : "");
+  config->workers = (unsigned)sim_number_of("FST_SIM_3FS_WORKERS", 4, 1, SIM_WORKERS);
+  config->delay_us = (unsigned)sim_number_of("FST_SIM_3FS_DELAY_US", 50, 0, 10e6);
+  config->latency_us = (unsigned)sim_number_of("FST_SIM_3FS_LATENCY_US", 0, 0, 10e6);
+  config->gbps = sim_number_of("FST_SIM_3FS_GBPS", 0, 0, 1e6);
+  config->early = (unsigned)sim_number_of("FST_SIM_3FS_EARLY", 25, 0, 100);
+  config->seed = (uint64_t)sim_number_of("FST_SIM_3FS_SEED", 1, 0, 1e15);
+  config->checks = sim_number_of("FST_SIM_3FS_CHECKS", 1, 0, 1) != 0;
+  sim_is_verbose = sim_number_of("FST_SIM_3FS_VERBOSE", 0, 0, 1) != 0;
+  sim_path_of("FST_SIM_3FS_REPORT", config->report, sizeof config->report);
   if (fst_sim_3fs_fail(getenv("FST_SIM_3FS_FAIL")) != 0) {
     sim_die("cannot use FST_SIM_3FS_FAIL: see fst_sim_3fs_fail() in sim.h");
   }
@@ -72,7 +50,7 @@ void sim_configure(void) {
 static void size_table(void) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) sim_die("cannot get the limit of open files");
-  rlim_t most = (rlim_t)number_of("FST_SIM_3FS_TABLE", 67108864, 1, 1e12);
+  rlim_t most = (rlim_t)sim_number_of("FST_SIM_3FS_TABLE", 67108864, 1, 1e12);
   if (limit.rlim_max > most) sim_die("the table of descriptors does not fit: lower the hard limit");
   sim.file_limit = limit.rlim_max;
   sim.files = sim_zeroed((sim.file_limit ? sim.file_limit : 1) * sizeof *sim.files);
@@ -83,6 +61,12 @@ __attribute__((constructor)) static void start(void) {
   pthread_mutex_lock(&sim.lock);
   sim_configure();
   pthread_mutex_unlock(&sim.lock);
+}
+
+SIM_EXPORT int fst_sim_3fs_fail(const char *spec) {
+  if (sim_fail(spec) != 0) return -1;
+  sim.gone = false;
+  return 0;
 }
 
 SIM_EXPORT void fst_sim_3fs_reset(void) {

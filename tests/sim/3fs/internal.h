@@ -7,11 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../shared/shared.h"
 #include "hf3fs_abi.h"
 #include "sim.h"
-
-#define SIM_EXPORT __attribute__((visibility("default")))
-#define SIM_PRINTF(text, rest) __attribute__((format(printf, text, rest)))
 
 enum { SIM_WORKERS = 64, SIM_POISON = 0xDB };
 
@@ -19,7 +17,7 @@ typedef struct sim_configuration {
   unsigned workers, delay_us, latency_us, early;
   double gbps;
   uint64_t seed;
-  bool checks, verbose;
+  bool checks;
   char report[4096];
 } sim_configuration;
 
@@ -94,8 +92,6 @@ extern struct sim {
 
 /* core.c */
 void sim_configure(void);
-_Noreturn void sim_die(const char *what);
-void *sim_zeroed(size_t bytes);
 uint64_t sim_random(void); /* locked */
 const char *sim_mount(char *path, size_t size); /* without a slash at its end; NULL: there is none */
 
@@ -113,12 +109,5 @@ void sim_wake_workers(int reads);
 
 /* ring.c; locked */
 void sim_ring_free(sim_ring *ring);
-
-/* faults.c */
-SIM_PRINTF(2, 3) void sim_violation(const char *kind, const char *format, ...);
-void sim_violations_clear(void);
-void sim_violations_report(void (*emit)(void *into, const char *kind, uint64_t count, const char *text), void *into);
-bool sim_injected(const char *function, int *code);
-uint64_t sim_injected_count(void);
 
 #endif

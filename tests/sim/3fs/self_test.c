@@ -2,65 +2,22 @@
 #include "self_test.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-enum { EXPECTED = 16, VARIABLES = 16 };
+const stand_in tested = {
+  .name = fst_sim_3fs_name,
+  .violations = fst_sim_3fs_violations,
+  .violations_of = fst_sim_3fs_violations_of,
+  .live_total = fst_sim_3fs_live_total,
+  .report = fst_sim_3fs_report,
+  .reset = fst_sim_3fs_reset,
+};
 
 char mount_point[256], file_path[300], outside_path[300];
-static const char *case_name;
-static int checks, failures;
-static struct {
-  const char *kind;
-  uint64_t count;
-} expected[EXPECTED];
-static int expected_count;
-static const char *variables[VARIABLES];
-static int variable_count;
-
-bool check(bool holds, const char *what, const char *file, int line) {
-  checks++;
-  if (!holds) {
-    failures++;
-    fprintf(stderr, "%s: failed: %s (%s:%d)\n", case_name, what, file, line);
-  }
-  return holds;
-}
-
-bool check_equal(long long actual, long long wanted, const char *what, const char *file, int line) {
-  bool holds = check(actual == wanted, what, file, line);
-  if (!holds) fprintf(stderr, "  %lld expected, %lld found\n", wanted, actual);
-  return holds;
-}
-
-void expect_violations(const char *kind, uint64_t count) {
-  expected[expected_count].kind = kind;
-  expected[expected_count++].count = count;
-}
-
-/* Violations are forgotten by the reset; so are the ones expected. */
-static void check_violations(void) {
-  uint64_t wanted = 0;
-  for (int i = 0; i < expected_count; i++) {
-    wanted += expected[i].count;
-    CHECK_EQUAL(fst_sim_3fs_violations_of(expected[i].kind), expected[i].count);
-  }
-  CHECK_EQUAL(fst_sim_3fs_violations(), wanted);
-  expected_count = 0;
-  fst_sim_3fs_reset();
-}
-
-void configure(const char *name, const char *value) {
-  setenv(name, value, 1);
-  variables[variable_count++] = name;
-  check_violations();
-}
 
 unsigned char byte_at(uint64_t offset) {
   return (unsigned char)((offset * 31 + (offset >> 8) * 7 + 3) % 251);
@@ -78,36 +35,6 @@ bool holds_poison(const uint8_t *bytes, uint64_t count) {
     if (bytes[i] != POISON) return false;
   }
   return true;
-}
-
-int signal_of(void (*action)(void)) {
-  fflush(NULL);
-  pid_t child = fork();
-  if (child == 0) {
-    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-    signal(SIGABRT, SIG_DFL); /* not the sanitizers' own report */
-    if (!freopen("/dev/null", "w", stderr)) _exit(126);
-    action();
-    _exit(0);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-}
-
-int run_child(const char *argument, const char *name, const char *value) {
-  fflush(NULL);
-  pid_t child = fork();
-  if (child == 0) {
-    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-    setenv(name, value, 1);
-    if (!freopen("/dev/null", "w", stderr)) _exit(126);
-    execl("/proc/self/exe", "self_test", argument, (char *)NULL);
-    _exit(127);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 void bench_open(bench *bench, int entries, int io_depth) {
@@ -188,25 +115,11 @@ static void remove_mount(void) {
   rmdir(mount_point);
 }
 
-static void run_case(const test_case *test) {
-  case_name = test->name;
-  variable_count = 0;
-  test->run();
-  CHECK_EQUAL(fst_sim_3fs_live_total(), 0);
-  for (int i = 0; i < variable_count; i++) unsetenv(variables[i]);
-  check_violations();
-}
-
 int main(int count, char **arguments) {
   if (count > 1) return child_main(arguments[1]);
   make_mount();
   const test_case *const lists[] = {library_cases, ring_cases};
-  int cases = 0;
-  for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
-    for (const test_case *test = lists[i]; test->name; test++, cases++) run_case(test);
-  }
-  case_name = "cleaning up";
+  run_cases(lists, sizeof lists / sizeof *lists);
   remove_mount();
-  printf("%s, self test: %d cases, %d checks, %d failed\n", fst_sim_3fs_name(), cases, checks, failures);
-  return failures > 0;
+  return finish();
 }

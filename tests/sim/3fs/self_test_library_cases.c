@@ -30,13 +30,14 @@ static void tells_its_mount(void) {
   close(outside);
 }
 
-static void asks_for_a_missing_path(void) {
+static void asks_for_a_missing_path(void *unused) {
+  (void)unused;
   char found[256];
   hf3fs_extract_mount_point(found, sizeof found, "/there/is/no/such/path");
 }
 
 static void ends_the_process_on_a_missing_path(void) {
-  CHECK_EQUAL(signal_of(asks_for_a_missing_path), SIGABRT);
+  CHECK_EQUAL(signal_of(asks_for_a_missing_path, NULL), SIGABRT);
 }
 
 static void is_no_mount_without_its_virtual_folder(void) {
@@ -51,8 +52,8 @@ static void is_no_mount_without_its_virtual_folder(void) {
 }
 
 static void does_not_load_with_an_absurd_limit(void) {
-  CHECK_EQUAL(run_child("load", "FST_SIM_3FS_TABLE", "67108864"), 0);
-  CHECK_EQUAL(run_child("load", "FST_SIM_3FS_TABLE", "16"), -1);
+  CHECK_EQUAL(run_child("load", (const char *[]){"FST_SIM_3FS_TABLE", "67108864"}, 2), 0);
+  CHECK_EQUAL(run_child("load", (const char *[]){"FST_SIM_3FS_TABLE", "16"}, 2), -1);
 }
 
 static void registers_with_a_positive_errno(void) {
@@ -125,7 +126,8 @@ static void names_its_memory(void) {
   CHECK_EQUAL(hf3fs_iovcreate(&iov, mount_point, 0, 0, -1), -EINVAL);
 }
 
-static void is_killed_with_an_iov(void) {
+static void is_killed_with_an_iov(void *unused) {
+  (void)unused;
   struct hf3fs_iov iov;
   hf3fs_iovcreate(&iov, mount_point, PART, 0, -1);
   kill(getpid(), SIGKILL);
@@ -133,7 +135,7 @@ static void is_killed_with_an_iov(void) {
 
 static void leaves_its_memory_behind_when_killed(void) {
   char link[600], target[600];
-  CHECK_EQUAL(signal_of(is_killed_with_an_iov), SIGKILL);
+  CHECK_EQUAL(signal_of(is_killed_with_an_iov, NULL), SIGKILL);
   if (!CHECK(find_iov(link, target, sizeof link))) return;
   CHECK_EQUAL(access(target, F_OK), 0);
   unlink(target);
@@ -167,7 +169,7 @@ static void fails_as_it_is_told(void) {
 static void reports_when_the_process_ends(void) {
   char path[300], line[4096];
   snprintf(path, sizeof path, "%s.report", mount_point);
-  CHECK_EQUAL(run_child("leak", "FST_SIM_3FS_REPORT", path), 0);
+  CHECK_EQUAL(run_child("leak", (const char *[]){"FST_SIM_3FS_REPORT", path}, 2), 0);
   FILE *report = fopen(path, "re");
   bool read = report && fgets(line, sizeof line, report);
   if (report) fclose(report);

@@ -20,38 +20,15 @@ void sim_unlock(void) {
   pthread_mutex_unlock(&sim.lock);
 }
 
-void sim_die(const char *what) {
-  fprintf(stderr, "fastsafetensors CUDA stand-in: %s\n", what);
-  abort();
-}
-
-void *sim_zeroed(size_t bytes) {
-  void *memory = calloc(1, bytes);
-  if (!memory) sim_die("no host memory for its own tables");
-  return memory;
-}
-
 void *sim_grown(void *array, size_t count, size_t *capacity, size_t item) {
   if (count < *capacity) return array;
   *capacity = *capacity ? *capacity * 2 : 64;
   array = realloc(array, *capacity * item);
-  if (!array) sim_die("no host memory for its own tables");
+  if (!array) sim_die("no memory for its own tables");
   return array;
 }
 
 /* Configuration */
-
-static double number_of(const char *name, double otherwise, double least, double most) {
-  const char *text = getenv(name);
-  if (!text || !*text) return otherwise;
-  char *end;
-  errno = 0;
-  double value = strtod(text, &end);
-  if (errno == 0 && *end == '\0' && value >= least && value <= most) return value;
-  char message[256];
-  snprintf(message, sizeof message, "cannot use %s=%s: a number from %g to %g expected", name, text, least, most);
-  sim_die(message);
-}
 
 /* Which of the words the variable holds; the first one if it is not set. */
 static int word_of(const char *name, const char *const words[], int count) {
@@ -65,32 +42,27 @@ static int word_of(const char *name, const char *const words[], int count) {
   sim_die(message);
 }
 
-static void path_of(const char *name, char *path, size_t size) {
-  const char *text = getenv(name);
-  snprintf(path, size, "%s", text ? text : "");
-}
-
 void sim_configure(void) {
   sim_configuration *config = &sim.config;
-  config->devices = (int)number_of("FST_SIM_DEVICES", 2, 0, SIM_DEVICES);
+  config->devices = (int)sim_number_of("FST_SIM_DEVICES", 2, 0, SIM_DEVICES);
   config->old_driver = word_of("FST_SIM_DRIVER", (const char *[]){"new", "old"}, 2) == 1;
-  config->version = (int)number_of("FST_SIM_VERSION", 12040, 10000, 99990);
-  config->capability = (int)number_of("FST_SIM_CAPABILITY", 80, 30, 200);
-  config->device_bytes = (size_t)number_of("FST_SIM_DEVICE_BYTES", 2147483648.0, 0, 68719476736.0);
-  config->pools = number_of("FST_SIM_POOLS", 1, 0, 1) != 0;
-  config->peer = number_of("FST_SIM_PEER", 1, 0, 1) != 0;
-  config->delay_us = (unsigned)number_of("FST_SIM_DELAY_US", 50, 0, 10e6);
-  config->copy_gbps = number_of("FST_SIM_COPY_GBPS", 0, 0, 1e6);
-  config->seed = (uint64_t)number_of("FST_SIM_SEED", 1, 0, 1e15);
-  config->checks = number_of("FST_SIM_CHECKS", 1, 0, 1) != 0;
+  config->version = (int)sim_number_of("FST_SIM_VERSION", 12040, 10000, 99990);
+  config->capability = (int)sim_number_of("FST_SIM_CAPABILITY", 80, 30, 200);
+  config->device_bytes = (size_t)sim_number_of("FST_SIM_DEVICE_BYTES", 2147483648.0, 0, 68719476736.0);
+  config->pools = sim_number_of("FST_SIM_POOLS", 1, 0, 1) != 0;
+  config->peer = sim_number_of("FST_SIM_PEER", 1, 0, 1) != 0;
+  config->delay_us = (unsigned)sim_number_of("FST_SIM_DELAY_US", 50, 0, 10e6);
+  config->copy_gbps = sim_number_of("FST_SIM_COPY_GBPS", 0, 0, 1e6);
+  config->seed = (uint64_t)sim_number_of("FST_SIM_SEED", 1, 0, 1e15);
+  config->checks = sim_number_of("FST_SIM_CHECKS", 1, 0, 1) != 0;
   config->gds = (sim_gds)word_of("FST_SIM_GDS", (const char *[]){"real", "compat", "absent"}, 3);
-  config->cufile_strict = number_of("FST_SIM_CUFILE_STRICT", 0, 0, 1) != 0;
-  config->cufile_errno = number_of("FST_SIM_CUFILE_ERRNO", 0, 0, 1) != 0;
-  config->cufile_window_bytes = (size_t)number_of("FST_SIM_CUFILE_WINDOW_BYTES", 16777216, 0, 1e12);
-  config->cufile_pinned_bytes = (size_t)number_of("FST_SIM_CUFILE_PINNED_BYTES", 1073741824, 0, 1e12);
-  config->verbose = number_of("FST_SIM_VERBOSE", 0, 0, 1) != 0;
-  path_of("FST_SIM_KERNELS", config->kernels, sizeof config->kernels);
-  path_of("FST_SIM_REPORT", config->report, sizeof config->report);
+  config->cufile_strict = sim_number_of("FST_SIM_CUFILE_STRICT", 0, 0, 1) != 0;
+  config->cufile_errno = sim_number_of("FST_SIM_CUFILE_ERRNO", 0, 0, 1) != 0;
+  config->cufile_window_bytes = (size_t)sim_number_of("FST_SIM_CUFILE_WINDOW_BYTES", 16777216, 0, 1e12);
+  config->cufile_pinned_bytes = (size_t)sim_number_of("FST_SIM_CUFILE_PINNED_BYTES", 1073741824, 0, 1e12);
+  sim_is_verbose = sim_number_of("FST_SIM_VERBOSE", 0, 0, 1) != 0;
+  sim_path_of("FST_SIM_KERNELS", config->kernels, sizeof config->kernels);
+  sim_path_of("FST_SIM_REPORT", config->report, sizeof config->report);
   if (fst_sim_fail(getenv("FST_SIM_FAIL")) != 0) sim_die("cannot use FST_SIM_FAIL: see fst_sim_fail() in sim.h");
 }
 

@@ -5,8 +5,12 @@
 
 #include "internal.h"
 
-SIM_EXPORT const char *fst_sim_name(void) {
+const char *sim_name(void) {
   return "fastsafetensors CUDA stand-in";
+}
+
+SIM_EXPORT const char *fst_sim_name(void) {
+  return sim_name();
 }
 
 SIM_EXPORT int cudaRuntimeGetVersion(int *version) {

@@ -10,11 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../shared/shared.h"
 #include "cuda_abi.h"
 #include "sim.h"
-
-#define SIM_EXPORT __attribute__((visibility("default")))
-#define SIM_PRINTF(text, rest) __attribute__((format(printf, text, rest)))
 
 enum {
   SIM_DEVICES = 16,
@@ -50,7 +48,7 @@ typedef enum sim_gds { SIM_GDS_REAL, SIM_GDS_COMPAT, SIM_GDS_ABSENT } sim_gds;
 
 typedef struct sim_configuration {
   int devices, version, capability;
-  bool old_driver, pools, peer, checks, verbose, cufile_strict, cufile_errno;
+  bool old_driver, pools, peer, checks, cufile_strict, cufile_errno;
   size_t device_bytes, cufile_window_bytes, cufile_pinned_bytes;
   unsigned delay_us;
   double copy_gbps;
@@ -195,16 +193,7 @@ int sim_runtime_result(int code);                              /* remembers it a
 void *sim_handle_new(sim_kind kind, void *object);             /* locked; an address that no one can touch */
 void *sim_handle_find(const void *handle, sim_kind kind);      /* locked; NULL if unknown or closed */
 void *sim_handle_close(const void *handle, sim_kind kind);     /* locked; the object, or NULL */
-void sim_die(const char *what) __attribute__((noreturn));
-void *sim_zeroed(size_t bytes);
 void *sim_grown(void *array, size_t count, size_t *capacity, size_t item); /* with room for one more */
-
-/* faults.c: violations and injected failures; own lock, callable anywhere */
-void sim_violation(const char *kind, const char *format, ...) SIM_PRINTF(2, 3);
-void sim_violations_clear(void);
-void sim_violations_report(void (*emit)(void *into, const char *kind, uint64_t count, const char *text), void *into);
-bool sim_injected(const char *function, int *code);
-uint64_t sim_injected_count(void);
 
 /* memory.c */
 bool sim_is_device_address(const void *pointer);                                             /* locked */

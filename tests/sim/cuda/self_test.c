@@ -1,64 +1,24 @@
 /* Self test of the stand-ins: that they do what CUDA does, and that they catch what they are there to catch. */
 #include "self_test.h"
 
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-enum { EXPECTED = 16, VARIABLES = 16 };
-
-static const char *case_name;
-static int checks, failures, skips;
-static struct {
-  const char *kind;
-  uint64_t count;
-} expected[EXPECTED];
-static int expected_count;
-static const char *variables[VARIABLES];
-static int variable_count;
-
-bool check(bool holds, const char *what, const char *file, int line) {
-  checks++;
-  if (!holds) {
-    failures++;
-    fprintf(stderr, "%s: failed: %s (%s:%d)\n", case_name, what, file, line);
-  }
-  return holds;
+/* On device 0, and without an error of the case before. */
+static void begin(void) {
+  cudaSetDevice(0);
+  cudaGetLastError();
 }
 
-bool check_equal(long long actual, long long wanted, const char *what, const char *file, int line) {
-  bool holds = check(actual == wanted, what, file, line);
-  if (!holds) fprintf(stderr, "  %lld expected, %lld found\n", wanted, actual);
-  return holds;
-}
-
-void expect_violations(const char *kind, uint64_t count) {
-  expected[expected_count].kind = kind;
-  expected[expected_count++].count = count;
-}
-
-void start_over(void) {
-  static char report[65536];
-  uint64_t wanted = 0;
-  bool clean = true;
-  for (int i = 0; i < expected_count; i++) {
-    wanted += expected[i].count;
-    clean &= CHECK_EQUAL(fst_sim_violations_of(expected[i].kind), expected[i].count);
-  }
-  clean &= CHECK_EQUAL(fst_sim_violations(), wanted);
-  if (!clean && fst_sim_report(report, sizeof report) > 0) fprintf(stderr, "  %s\n", report);
-  expected_count = 0;
-  fst_sim_reset();
-}
-
-void configure(const char *name, const char *value) {
-  setenv(name, value, 1);
-  variables[variable_count++] = name;
-  start_over();
-}
+const stand_in tested = {
+  .name = fst_sim_name,
+  .violations = fst_sim_violations,
+  .violations_of = fst_sim_violations_of,
+  .live_total = fst_sim_live_total,
+  .report = fst_sim_report,
+  .reset = fst_sim_reset,
+  .begin = begin,
+};
 
 bool use_kernels(const char *file) {
   char path[4096];
@@ -68,43 +28,6 @@ bool use_kernels(const char *file) {
   if (access(path, R_OK) != 0) return false;
   configure("FST_SIM_KERNELS", path);
   return true;
-}
-
-void skipped(const char *what) {
-  skips++;
-  printf("%s: skipped: %s\n", case_name, what);
-}
-
-bool reported(const char *text) {
-  static char report[65536];
-  return fst_sim_report(report, sizeof report) < (int)sizeof report && strstr(report, text);
-}
-
-int run_child(const char *argument, const char *const pairs[], int count) {
-  fflush(NULL);
-  pid_t child = fork();
-  if (child == 0) {
-    for (int i = 0; i < count; i += 2) setenv(pairs[i], pairs[i + 1], 1);
-    execl("/proc/self/exe", "self_test", argument, (char *)NULL);
-    _exit(127);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-int signal_of(void (*action)(void *argument), void *argument) {
-  fflush(NULL);
-  pid_t child = fork();
-  if (child == 0) {
-    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-    signal(SIGSEGV, SIG_DFL); /* not the sanitizers' own report */
-    action(argument);
-    _exit(0);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
 __attribute__((noinline, no_sanitize("thread", "address"))) unsigned char racy_read(
@@ -119,8 +42,7 @@ __attribute__((noinline, no_sanitize("thread", "address"))) void racy_write(vola
 
 static void *needed(int code, void *made) {
   if (code == 0 && made) return made;
-  fprintf(stderr, "%s: cannot go on: %s\n", case_name, cudaGetErrorString(code));
-  exit(1);
+  cannot_go_on(cudaGetErrorString(code));
 }
 
 unsigned char *device_new(size_t bytes) {
@@ -169,25 +91,10 @@ bool is_filled(const unsigned char *bytes, size_t count, unsigned char value) {
   return true;
 }
 
-static void run_case(const test_case *test) {
-  case_name = test->name;
-  variable_count = 0;
-  cudaSetDevice(0);
-  test->run();
-  cudaGetLastError();
-  CHECK_EQUAL(fst_sim_live_total(), 0);
-  for (int i = 0; i < variable_count; i++) unsetenv(variables[i]);
-  start_over();
-}
-
 int main(int count, char **arguments) {
   if (count > 1) return child_main(arguments[1]);
   const test_case *const lists[] = {memory_cases, stream_cases, order_cases, driver_cases,
                                     kernel_cases, cufile_cases, process_cases};
-  int cases = 0;
-  for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
-    for (const test_case *test = lists[i]; test->name; test++, cases++) run_case(test);
-  }
-  printf("%s, self test: %d cases, %d checks, %d failed, %d skipped\n", fst_sim_name(), cases, checks, failures, skips);
-  return failures > 0;
+  run_cases(lists, sizeof lists / sizeof *lists);
+  return finish();
 }

@@ -1,12 +1,16 @@
 /* Violations: what the program did that it must not. Injected failures: what it must be able to bear. */
+#include <inttypes.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
+#include "shared.h"
 
 enum { KINDS = 64, TEXTS = 4 /* kept of one kind */, TEXT_BYTES = 240, RULES = 64 };
+
+_Atomic bool sim_is_verbose;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -34,7 +38,7 @@ void sim_violation(const char *kind, const char *format, ...) {
   if (kinds[i].count < TEXTS) memcpy(kinds[i].texts[kinds[i].count], text, sizeof text);
   kinds[i].count++;
   pthread_mutex_unlock(&lock);
-  if (sim.config.verbose) fprintf(stderr, "fastsafetensors CUDA stand-in: %s: %s\n", kind, text);
+  if (sim_is_verbose) fprintf(stderr, "%s: %s: %s\n", sim_name(), kind, text);
 }
 
 void sim_violations_clear(void) {
@@ -43,16 +47,7 @@ void sim_violations_clear(void) {
   pthread_mutex_unlock(&lock);
 }
 
-void sim_violations_report(void (*emit)(void *into, const char *kind, uint64_t count, const char *text), void *into) {
-  pthread_mutex_lock(&lock);
-  for (size_t i = 0; i < kind_count; i++) {
-    emit(into, kinds[i].kind, kinds[i].count, NULL);
-    for (size_t t = 0; t < TEXTS && t < kinds[i].count; t++) emit(into, kinds[i].kind, t, kinds[i].texts[t]);
-  }
-  pthread_mutex_unlock(&lock);
-}
-
-static uint64_t violations(const char *kind) {
+uint64_t sim_violations_of(const char *kind) {
   uint64_t count = 0;
   pthread_mutex_lock(&lock);
   for (size_t i = 0; i < kind_count; i++) {
@@ -62,12 +57,19 @@ static uint64_t violations(const char *kind) {
   return count;
 }
 
-SIM_EXPORT uint64_t fst_sim_violations(void) {
-  return violations(NULL);
-}
-
-SIM_EXPORT uint64_t fst_sim_violations_of(const char *kind) {
-  return violations(kind);
+void sim_add_violations(sim_text *into) {
+  sim_add(into, "\"violations\":{\"total\":%" PRIu64 ",\"kinds\":{", sim_violations_of(NULL));
+  pthread_mutex_lock(&lock);
+  for (size_t i = 0; i < kind_count; i++) {
+    sim_add(into, "%s\"%s\":{\"count\":%" PRIu64 ",\"first\":[", i ? "," : "", kinds[i].kind, kinds[i].count);
+    for (size_t t = 0; t < TEXTS && t < kinds[i].count; t++) {
+      sim_add(into, "%s", t ? "," : "");
+      sim_add_string(into, kinds[i].texts[t]);
+    }
+    sim_add(into, "]}");
+  }
+  pthread_mutex_unlock(&lock);
+  sim_add(into, "}}");
 }
 
 /* Injected failures */
@@ -110,7 +112,7 @@ static const char *read_rule(const char *text, rule *into) {
   return *end == ',' ? end + 1 : end;
 }
 
-SIM_EXPORT int fst_sim_fail(const char *spec) {
+int sim_fail(const char *spec) {
   rule read[RULES];
   size_t count = 0;
   memset(read, 0, sizeof read);
