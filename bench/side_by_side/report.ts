@@ -1,7 +1,7 @@
 /**
  * From samples to a table and to JSON.
  */
-import { formatBytes, formatTable } from "../../src/cli/text.ts";
+import { formatBytes, formatCount, formatTable } from "../../src/cli/text.ts";
 import type { CacheKind, Contender } from "./contenders.ts";
 import type { Sample } from "./sample.ts";
 
@@ -44,8 +44,9 @@ export function evaluate(samples: ReadonlyMap<Contender, readonly Sample[]>, byt
   const limit = limits.length > 0 ? Math.min(...limits) : null;
   return samples.entries().map(([contender, runs]) => {
     const middle = medians.get(contender)!;
-    const ways = runs.filter(({ path }) => path)
-      .map(({ path, threads }) => `${path}, ${threads} ${threads === 1 ? "lane" : "lanes"}`);
+    const ways = runs.flatMap(({ path, threads }) =>
+      path && threads ? [`${path}, ${formatCount(threads, "lane")}`] : []
+    );
     return {
       name: contender.name,
       isLimit: contender.isLimit,
