@@ -128,7 +128,6 @@ export class CudaRun {
         stagingBytes: this.#stagingBytes,
         addresses: memories.map(({ address }) => Number(address)), // below 2^53 on every device
         keep: [],
-        cachedThreads: Math.max(2, navigator.hardwareConcurrency), // the device copies by itself
         lander: {
           kind: CUDA_LANDER,
           context: this.#load,

@@ -176,7 +176,7 @@ function fileRanges(plan: LoadPlan): Map<number, { start: number; stop: number }
 }
 
 /** Storage wants about eight requests in flight; cached files want the cores, and not to lose them to other threads. */
-function defaultThreads(direct: boolean, cachedThreads = Math.max(4, navigator.hardwareConcurrency)): number {
+function defaultThreads(direct: boolean, cachedThreads = Math.max(2, navigator.hardwareConcurrency)): number {
   return Math.min(16, direct ? Math.max(8, navigator.hardwareConcurrency) : cachedThreads);
 }
 
