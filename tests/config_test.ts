@@ -186,15 +186,15 @@ suite("The configuration of a process", "native", missing, () => {
     const { path } = folder;
     await writeFile(`${path}/model.safetensors`, [{ name: "x", dtype: "U8", shape: [30_000_000] }]);
     const plain = await load(path, {});
-    assert(plain.threads! > 3);
-    await Deno.writeTextFile(`${path}/fastsafetensors.json`, '{"base": {"max_threads": 3}, "future": 1}');
+    assert(plain.threads! > 1);
+    await Deno.writeTextFile(`${path}/fastsafetensors.json`, '{"base": {"max_threads": 1}, "future": 1}');
     assertEquals(await load(path, {}), {
-      threads: 3,
+      threads: 1,
       lines: ['fastsafetensors: the configuration "fastsafetensors.json" has an unknown key: future'],
     });
-    await Deno.writeTextFile(`${path}/other.json`, '{"base": {"max_threads": 2}}');
+    await Deno.writeTextFile(`${path}/other.json`, '{"base": {"max_threads": 3}}');
     assertEquals(await load(path, { FASTSAFETENSORS_CONFIG: `${path}/other.json` }), {
-      threads: 2,
+      threads: 3,
       lines: [],
     });
     const missing = await load(path, { FASTSAFETENSORS_CONFIG: "/nowhere.json" });
