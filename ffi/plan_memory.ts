@@ -1,7 +1,8 @@
 /**
  * The memory of a plan as native/plan.h lays it out: written once here, then counted in by the lanes.
  */
-import { type DType, DTYPES } from "../src/format/dtype.ts";
+import { DTYPES } from "../src/format/dtype.ts";
+import type { Segment } from "../src/plan/plan.ts";
 
 /** A file as the lanes need to know it; all of it from `fst_file_open`. */
 export interface PlanFile {
@@ -20,26 +21,7 @@ export interface PlanFile {
 }
 
 /** A segment as the lanes run it: see `fst_segment` in native/plan.h. */
-export interface PlanSegment {
-  /** Index into the plan's files. */
-  readonly file: number;
-  /** Where its first run begins in the file. */
-  readonly fileOffset: number;
-  /** Bytes of one run. */
-  readonly run: number;
-  /** Repetitions of the inner runs, and their distance in the file in bytes. */
-  readonly outerCount: number;
-  /** Distance between outer repetitions in the file, in bytes. */
-  readonly outerStride: number;
-  /** Runs of one outer repetition. */
-  readonly innerCount: number;
-  /** Distance between inner runs in the file, in bytes. */
-  readonly innerStride: number;
-  /** Element type in the file. */
-  readonly from: DType;
-  /** Element type at the destination. */
-  readonly to: DType;
-}
+export type PlanSegment = Omit<Segment, "allocation" | "offset" | "firstRequest" | "stopRequest">;
 
 /** Why the lanes stopped: `fst_failure` in native/plan.h. */
 export type PlanFailure = {

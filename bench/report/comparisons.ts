@@ -2,7 +2,7 @@
  * What the side-by-sides found, in one shape: who was how fast, and how that is to the limit.
  */
 import { formatBytes, formatCount } from "../../src/cli/text.ts";
-import type { Report as LoadReport } from "../side_by_side/report.ts";
+import type { Measurement, Report as LoadReport } from "../side_by_side/report.ts";
 
 /** How fast one contender was. */
 export interface Entry {
@@ -32,15 +32,8 @@ export interface Comparison {
   readonly ratio: string;
   /** What to know when reading the figures. */
   readonly note: string;
-  readonly source: Source;
+  readonly source: Measurement;
   readonly panels: readonly Panel[];
-}
-
-/** When and on what it was measured. */
-export interface Source {
-  readonly made: string;
-  readonly machine: Readonly<Record<string, string | number>>;
-  readonly turns: number;
 }
 
 /** How one contender did, in the words of `bench:save`. */
@@ -50,15 +43,15 @@ interface SaveResult {
   readonly gigabytesPerSecond: number;
   readonly ofLimit: number;
 }
-interface SaveReport extends Source {
+interface SaveReport extends Measurement {
   readonly bytes: number;
   readonly results: Partial<Record<"synced" | "not synced", readonly SaveResult[]>>;
 }
-interface RanksReport extends Source {
+interface RanksReport extends Measurement {
   readonly bytes: number;
   readonly results: readonly { name: string; gigabytesPerSecond: number; ratio: number | null }[];
 }
-interface WebGpuReport extends Source {
+interface WebGpuReport extends Measurement {
   readonly adapter: { readonly name: string; readonly isSoftware: boolean };
   readonly results: readonly { name: string; gigabytesPerSecond: number; ofNaive: number }[];
 }

@@ -4,10 +4,11 @@
 import { formatBytes, formatCount } from "../../src/cli/text.ts";
 import { AXES } from "../scaling/axes.ts";
 import { formatValue, loaderAndLimit, type ScalingReport } from "../scaling/report.ts";
-import type { Comparison, Source } from "./comparisons.ts";
+import type { Measurement } from "../side_by_side/report.ts";
+import type { Comparison } from "./comparisons.ts";
 
 /** When and on what something was measured. */
-export function describeSource({ made, machine, turns }: Source): string {
+export function describeSource({ made, machine, turns }: Measurement): string {
   const memory = formatBytes(Number(machine["memory"]));
   const cores = formatCount(Number(machine["cores"]), "core");
   const system = `Linux ${/^\d+\.\d+/.exec(String(machine["kernel"]))?.[0] ?? machine["kernel"]}`;

@@ -2,7 +2,7 @@
  * What the measurement of scaling comes to: JSON and a table.
  */
 import { formatTable } from "../../src/cli/text.ts";
-import type { Result } from "../side_by_side/report.ts";
+import type { Measurement, Result } from "../side_by_side/report.ts";
 import { formatBinary } from "../storage/report.ts";
 import { AXES, type Axis } from "./axes.ts";
 
@@ -17,10 +17,7 @@ export interface Point {
 }
 
 /** Everything that is written as JSON. */
-export interface ScalingReport {
-  readonly made: string;
-  readonly machine: Readonly<Record<string, string | number>>;
-  readonly turns: number;
+export interface ScalingReport extends Measurement {
   readonly axes: Readonly<Record<Axis, readonly Point[]>>;
 }
 

@@ -26,12 +26,16 @@ export interface Result {
   readonly ways: readonly string[];
 }
 
-/** Everything that is written as JSON. */
-export interface Report {
+/** When and on what something was measured. */
+export interface Measurement {
   readonly made: string;
   readonly machine: Readonly<Record<string, string | number>>;
-  readonly data: { readonly files: number; readonly bytes: number };
   readonly turns: number;
+}
+
+/** Everything that is written as JSON. */
+export interface Report extends Measurement {
+  readonly data: { readonly files: number; readonly bytes: number };
   readonly results: Partial<Record<CacheKind, readonly Result[]>>;
 }
 

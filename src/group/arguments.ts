@@ -1,7 +1,7 @@
 /**
  * Checking what a group's calls are given, before any other rank is concerned.
  */
-import type { CallMemory } from "../../ffi/group_call.ts";
+import type { CallInput, CallMemory } from "../../ffi/group_call.ts";
 import type { DeviceMemory, GroupBuffer, Json, ProcessGroup, ScatterSource } from "./process_group.ts";
 
 /** A group as far as its ranks are concerned. */
@@ -137,4 +137,23 @@ export function callMemory(block: GroupBuffer): CallMemory {
   }
   const { devicePointer, byteLength, device } = block;
   return { host: null, address: devicePointer, byteLength, device };
+}
+
+/** The blocks of a call. */
+export interface CallBlocks {
+  /** The other rank of a send or receive. */
+  readonly peer?: number;
+  readonly send?: GroupBuffer;
+  readonly receive?: GroupBuffer;
+}
+
+/** The blocks of a call as the shim is told of them. */
+export function callBlocks(
+  { peer, send, receive }: CallBlocks,
+): Omit<CallInput, "record" | "timeoutSeconds"> {
+  return {
+    ...(peer !== undefined && { peer }),
+    ...(send && { send: callMemory(send) }),
+    ...(receive && { receive: callMemory(receive) }),
+  };
 }

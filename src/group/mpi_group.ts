@@ -18,7 +18,8 @@ import {
 import type { Shim } from "../../ffi/symbols.ts";
 import { DeviceError, type GroupError } from "../errors.ts";
 import {
-  callMemory,
+  type CallBlocks,
+  callBlocks,
   checkBlock,
   checkPeer,
   checkRank,
@@ -46,10 +47,7 @@ export interface MpiGroupOptions {
 }
 
 /** What a call is besides its record. */
-interface CallParts {
-  readonly peer?: number;
-  readonly send?: GroupBuffer;
-  readonly receive?: GroupBuffer;
+interface CallParts extends CallBlocks {
   readonly lengths?: BigUint64Array<ArrayBuffer>;
   readonly compareOnly?: boolean;
 }
@@ -286,17 +284,11 @@ export class MpiGroup implements ProcessGroup {
   }
 
   async #make(record: CallRecord, parts: CallParts): Promise<void> {
-    const { peer, send, receive, lengths = new BigUint64Array(), compareOnly = false } = parts;
+    const { send, receive, lengths = new BigUint64Array(), compareOnly = false } = parts;
     const { timeoutSeconds } = this;
     const memory = (send && deviceMemory(send)) ?? (receive && deviceMemory(receive));
     if (memory) await this.#needCuda(memory.device);
-    const call = new GroupCall({
-      record: encodeRecord(record),
-      timeoutSeconds,
-      ...(peer === undefined ? {} : { peer }),
-      ...(send && { send: callMemory(send) }),
-      ...(receive && { receive: callMemory(receive) }),
-    });
+    const call = new GroupCall({ record: encodeRecord(record), timeoutSeconds, ...callBlocks(parts) });
     this.#current = call;
     await runMpi(this.#shim, this.#handle, call, { lengths, staged: this.#staged, compareOnly });
     this.#current = undefined;

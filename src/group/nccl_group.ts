@@ -7,7 +7,8 @@ import { freeNcclGroup, makeNcclGroup, makeNcclId, openNccl, runNccl } from "../
 import type { Shim } from "../../ffi/symbols.ts";
 import { DeviceError, type GroupError } from "../errors.ts";
 import {
-  callMemory,
+  type CallBlocks,
+  callBlocks,
   checkBlock,
   checkPeer,
   checkRank,
@@ -45,10 +46,7 @@ export interface NcclGroupOptions {
 }
 
 /** Bytes on their way, and what to tell of them. */
-interface CallParts {
-  readonly peer?: number;
-  readonly send?: GroupBuffer;
-  readonly receive?: GroupBuffer;
+interface CallParts extends CallBlocks {
   readonly lengths?: readonly number[];
 }
 
@@ -209,16 +207,11 @@ export class NcclGroup implements ProcessGroup {
 
   #move(kind: CallKind, rest: Partial<CallRecord>, parts: CallParts): Promise<void> {
     return this.#queue.run(async () => {
-      const { peer, send, receive, lengths = [] } = parts;
+      const { peer, lengths = [] } = parts;
       const record = recordOf(kind, this.rank, rest);
       await this.#guard(this.#control.meet(record, peer, lengths));
-      const call = new GroupCall({
-        record: encodeRecord(record),
-        timeoutSeconds: this.#control.timeoutSeconds,
-        ...(peer === undefined ? {} : { peer }),
-        ...(send && { send: callMemory(send) }),
-        ...(receive && { receive: callMemory(receive) }),
-      });
+      const { timeoutSeconds } = this.#control;
+      const call = new GroupCall({ record: encodeRecord(record), timeoutSeconds, ...callBlocks(parts) });
       await this.#run(call, BigUint64Array.from(lengths, BigInt));
     });
   }

@@ -74,52 +74,60 @@ fn narrowScale(magnitude: u32) -> u32 {
   return exponent + select(0u, 1u, part > 0x400000u);
 }
 
-// The F32 bits of an F64, cut off; the last bit is set if anything was lost.
-fn toOdd(low: u32, high: u32) -> u32 {
-  let sign = high & 0x80000000u;
+// The parts of an F64: the fraction cut off after 23 bits, and what was lost by that.
+struct Double {
+  sign: u32,
+  exponent: i32,
+  fraction: u32,
+  lost: u32,
+}
+
+fn partsOf(low: u32, high: u32) -> Double {
   let exponent = i32((high >> 20u) & 0x7ffu) - 1023;
   let fraction = ((high & 0xfffffu) << 3u) | (low >> 29u);
-  let lost = low & 0x1fffffffu;
-  if (exponent == 1024) {
-    return sign | select(NAN, INFINITY, (fraction | lost) == 0u);
+  return Double(high & 0x80000000u, exponent, fraction, low & 0x1fffffffu);
+}
+
+// The F32 bits of an F64, cut off; the last bit is set if anything was lost.
+fn toOdd(low: u32, high: u32) -> u32 {
+  let wide = partsOf(low, high);
+  if (wide.exponent == 1024) {
+    return wide.sign | select(NAN, INFINITY, (wide.fraction | wide.lost) == 0u);
   }
-  if (exponent > 127) {
-    return sign | 0x7f7fffffu;
+  if (wide.exponent > 127) {
+    return wide.sign | 0x7f7fffffu;
   }
-  if (exponent >= -126) {
-    return sign | (u32(exponent + 127) << 23u) | fraction | select(0u, 1u, lost != 0u);
+  if (wide.exponent >= -126) {
+    return wide.sign | (u32(wide.exponent + 127) << 23u) | wide.fraction | select(0u, 1u, wide.lost != 0u);
   }
-  let shift = u32(min(-126 - exponent, 25));
-  let significand = select(fraction | 0x800000u, fraction, exponent == -1023);
-  let rest = lost | (significand & ((1u << shift) - 1u));
-  return sign | (significand >> shift) | select(0u, 1u, rest != 0u);
+  let shift = u32(min(-126 - wide.exponent, 25));
+  let significand = select(wide.fraction | 0x800000u, wide.fraction, wide.exponent == -1023);
+  let rest = wide.lost | (significand & ((1u << shift) - 1u));
+  return wide.sign | (significand >> shift) | select(0u, 1u, rest != 0u);
 }
 
 // The F32 bits nearest to an F64, ties to even.
 fn toSingle(low: u32, high: u32) -> u32 {
-  let sign = high & 0x80000000u;
-  let exponent = i32((high >> 20u) & 0x7ffu) - 1023;
-  let fraction = ((high & 0xfffffu) << 3u) | (low >> 29u);
-  let lost = low & 0x1fffffffu;
-  if (exponent == 1024) {
-    return select(NAN, sign | INFINITY, (fraction | lost) == 0u);
+  let wide = partsOf(low, high);
+  if (wide.exponent == 1024) {
+    return select(NAN, wide.sign | INFINITY, (wide.fraction | wide.lost) == 0u);
   }
-  if (exponent > 127) {
-    return sign | INFINITY;
+  if (wide.exponent > 127) {
+    return wide.sign | INFINITY;
   }
-  if (exponent >= -126) {
-    let cut = (u32(exponent + 127) << 23u) | fraction;
-    return sign | (cut + select(0u, 1u, lost + (cut & 1u) > 0x10000000u));
+  if (wide.exponent >= -126) {
+    let cut = (u32(wide.exponent + 127) << 23u) | wide.fraction;
+    return wide.sign | (cut + select(0u, 1u, wide.lost + (cut & 1u) > 0x10000000u));
   }
-  if (exponent < -150) {
-    return sign;
+  if (wide.exponent < -150) {
+    return wide.sign;
   }
-  let shift = u32(-126 - exponent);
-  let significand = fraction | 0x800000u;
+  let shift = u32(-126 - wide.exponent);
+  let significand = wide.fraction | 0x800000u;
   let cut = significand >> shift;
   // Twice what was cut off, compared to 2^shift; what was lost before can only break a tie.
-  let rest = ((significand & ((1u << shift) - 1u)) << 1u) | select(0u, 1u, lost != 0u);
-  return sign | (cut + select(0u, 1u, rest + (cut & 1u) > (1u << shift)));
+  let rest = ((significand & ((1u << shift) - 1u)) << 1u) | select(0u, 1u, wide.lost != 0u);
+  return wide.sign | (cut + select(0u, 1u, rest + (cut & 1u) > (1u << shift)));
 }
 
 // The two words of an F64 with the value of an F32.
