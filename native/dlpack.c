@@ -65,7 +65,7 @@ static void delete_versioned(dl_versioned *self) {
 static dl_tensor describe(const fst_dlpack_source *source, const int64_t *shape, int64_t *numbers) {
   const size_t rank = (size_t)source->rank;
   int64_t *strides = numbers + rank, stride = 1;
-  memcpy(numbers, shape, rank * sizeof *shape);
+  if (rank > 0) memcpy(numbers, shape, rank * sizeof *shape); /* a scalar has no shape to point to */
   for (size_t i = rank; i-- > 0;) {
     strides[i] = stride;
     stride *= shape[i] > 0 ? shape[i] : 1;
