@@ -21,8 +21,12 @@ import { checkThere, writeError } from "./write_error.ts";
 /** Bytes of one direct write of what cannot be written from where it lies: a huge page. */
 const STAGING = 2 * 2 ** 20;
 
-/** The part of free memory from which the kernel (vm.dirty_background_ratio) begins to write the page cache out. */
-const DIRTY = 0.1;
+/**
+ * The part of free memory that a save which need not be synced leaves to the page cache: the kernel takes a fifth
+ * (vm.dirty_ratio) at memory's speed, and has written some of it out by then. What is larger would be held up to
+ * storage's speed, and is written past the page cache at once.
+ */
+const DIRTY = 0.25;
 
 /** Non-blocking calls into the shim. */
 export class NativeWriteEngine implements WriteEngine {

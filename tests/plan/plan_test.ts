@@ -152,6 +152,16 @@ Deno.test("planLoad() cuts a long plain run at multiples of the block in the fil
   ]);
 });
 
+Deno.test("planLoad() cuts a long run where blocks begin in memory, however long the header before it is", () => {
+  const [block, start] = [2 ** 22, 6920]; // the second page of the file
+  const plan = planLoad([request({ fileOffset: start, run: 2 * block + 5000 })], { blockBytes: block });
+  assertEquals(plan.segments.map(({ offset, fileOffset, run }) => [offset, fileOffset, run]), [
+    [2824, start, block - 2824],
+    [block, PAGE + block, block],
+    [2 * block, PAGE + 2 * block, 5000 + 2824],
+  ]);
+});
+
 Deno.test("planLoad() cuts a cast run between elements", () => {
   const asked = request({ fileOffset: 1001, run: 3 * PAGE + 6, dtype: "BF16", target: "F32" });
   const plan = planLoad([asked], { blockBytes: PAGE });
