@@ -48,7 +48,7 @@ function comparisonSection(comparison: Comparison, folder: string, isTitled = tr
   const best = comparison.panels
     .map(({ title, entries }) => {
       const ours = entries.filter(({ isOurs }) => isOurs).map(({ gigabytesPerSecond }) => gigabytesPerSecond);
-      return `${title.toLowerCase()} ${Math.max(...ours).toFixed(2)} GB/s`;
+      return `${title.toLowerCase()} up to ${Math.max(...ours).toFixed(2)} GB/s`;
     }).join(", ");
   return [
     `${about}${comparison.note} Measured ${describeSource(comparison.source)}.`,
