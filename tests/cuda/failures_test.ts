@@ -1,7 +1,14 @@
 /**
  * What goes wrong with CUDA, and what then: a clear error, nothing left behind, and the next load works.
  */
-import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import {
   DeviceError,
   doctor,
@@ -228,7 +235,9 @@ standInSuite("What goes wrong on a CUDA stand-in", machine, (test, standIns) => 
     {
       using _failure = standIns.fail("stream-kernel:3:700");
       await using model = await fastsafeOpen(path, { ...SMALL, dtype: "F16" });
-      await assertRejects(() => model.whenLoaded(), DeviceError, "cudaErrorIllegalAddress");
+      const error = await assertRejects(() => model.whenLoaded(), DeviceError);
+      // It is told by whichever call comes next: the runtime's, or the driver's that launches another kernel.
+      assertMatch(error.message, /cudaErrorIllegalAddress|CUDA_ERROR_ILLEGAL_ADDRESS \(700\)/);
       await model.close();
     }
     {
