@@ -9,8 +9,8 @@ import type { CheckedOptions } from "./options.ts";
 import type { Tensor } from "./tensor/tensor.ts";
 
 /**
- * The tensors that the option `names` leaves, by name, in file order. A request is made when it is first asked for: a
- * lazy model of 100,000 tensors opens sooner, and is the same object from then on.
+ * The tensors that the option `names` leaves, by name, in file order. A request is made when it is first asked for, and
+ * is the same object from then on: a lazy model of 100,000 tensors opens sooner.
  */
 export class WantedTensors implements NamedRequests {
   readonly #tensors: ReadonlyMap<string, CatalogTensor>;
@@ -24,7 +24,7 @@ export class WantedTensors implements NamedRequests {
   constructor(catalog: Catalog, device: Device<Tensor>, options: CheckedOptions) {
     this.#tensors = namedTensors(catalog, options.names);
     this.#requestFor = (tensor) => ownTensor(tensor, options, device);
-    if (options.shardPlan) [...this.values()]; // a plan that does not fit is an error at once
+    if (options.shardPlan) for (const _ of this.values()); // a plan that does not fit is an error at once
   }
 
   /** Whether a tensor is wanted. */
