@@ -24,7 +24,7 @@ export class WantedTensors implements NamedRequests {
   constructor(catalog: Catalog, device: Device<Tensor>, options: CheckedOptions) {
     this.#tensors = namedTensors(catalog, options.names);
     this.#requestFor = (tensor) => ownTensor(tensor, options, device);
-    if (options.shardPlan) for (const _ of this.values()); // a plan that does not fit is an error at once
+    if (options.shardPlan) this.values().toArray(); // a plan that does not fit is an error at once
   }
 
   /** Whether a tensor is wanted. */
