@@ -50,6 +50,7 @@ export type { MetadataInput } from "./src/format/header_writer.ts";
 export type { ShardPlan, ShardRule } from "./src/format/shard_plan.ts";
 export type { SliceIndex } from "./src/format/slices.ts";
 export {
+  type BroadcastBlock,
   type DeviceMemory,
   type GroupBuffer,
   type Json,

@@ -2,6 +2,9 @@
  * The shim's functions for process groups (native/fst_group.h).
  */
 
+/** A buffer that a call only keeps alive: see `fst_mpi_broadcast` in native/fst_group.h. */
+const KEEP = "buffer" as const;
+
 /** What `Deno.dlopen` is told about them. Whatever may wait for other ranks is `nonblocking`. */
 export const GROUP_SYMBOLS = {
   fst_mpi_open: {
@@ -33,6 +36,25 @@ export const GROUP_SYMBOLS = {
       "buffer", // void *receive
       "buffer", // uint64_t *lengths
       "u32", // uint32_t flags
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_mpi_broadcast: {
+    parameters: [
+      "u64", // fst_mpi_group *group
+      "buffer", // fst_group_call *call
+      "buffer", // const fst_group_block *blocks
+      "u64", // uint64_t count
+      "u32", // uint32_t flags
+      KEEP, // const void *keep0
+      KEEP, // const void *keep1
+      KEEP, // const void *keep2
+      KEEP, // const void *keep3
+      KEEP, // const void *keep4
+      KEEP, // const void *keep5
+      KEEP, // const void *keep6
+      KEEP, // const void *keep7
     ],
     result: "i32",
     nonblocking: true,
@@ -98,6 +120,8 @@ export const GROUP_SYMBOLS = {
     parameters: [
       "u64", // fst_nccl_group *group
       "buffer", // fst_group_call *call
+      "buffer", // const fst_group_block *blocks
+      "u64", // uint64_t block_count
       "buffer", // const uint64_t *lengths
     ],
     result: "i32",

@@ -2,7 +2,7 @@
  * MPI through the shim.
  */
 import { decodeText } from "../src/group/call_record.ts";
-import type { GroupCall } from "./group_call.ts";
+import { CALL_STATUS, type GroupCall, layOutBlocks } from "./group_call.ts";
 import type { Shim } from "./symbols.ts";
 
 /** MPI in this process. */
@@ -81,6 +81,42 @@ export async function runMpi(
   const flags = (staged ? 1 : 0) | (compareOnly ? 2 : 0);
   await shim.fst_mpi_run(group, call.memory, call.send.host, call.receive.host, lengths, flags);
 }
+
+/** Buffers that one call can keep alive (native/fst_group.h). */
+const KEPT = 8;
+
+/**
+ * Broadcasts the blocks of a call; how it ended is in `call`.
+ *
+ * @throws {TypeError} if the buffer of a block was transferred; the other ranks wait
+ */
+export async function broadcastMpi(
+  shim: Shim,
+  { group }: MpiHandle,
+  call: GroupCall,
+  staged: boolean,
+): Promise<void> {
+  const { blocks } = call;
+  let next = 0;
+  do {
+    const { memory, count, buffers } = layOutBlocks(shim, blocks, next, KEPT);
+    const flags = (staged ? 1 : 0) | (next > 0 ? 4 : 0) | (next + count < blocks.length ? 8 : 0);
+    const keep = Array.from({ length: KEPT }, (_, index) => buffers[index] ?? null) as Kept;
+    await shim.fst_mpi_broadcast(group, call.memory, memory, BigInt(count), flags, ...keep);
+    next += count;
+  } while (next < blocks.length && call.status === CALL_STATUS.done);
+}
+
+type Kept = [
+  ArrayBuffer | null,
+  ArrayBuffer | null,
+  ArrayBuffer | null,
+  ArrayBuffer | null,
+  ArrayBuffer | null,
+  ArrayBuffer | null,
+  ArrayBuffer | null,
+  ArrayBuffer | null,
+];
 
 /** Tells the other ranks that the group is at its end. */
 export async function failMpi(shim: Shim, { group }: MpiHandle, rank: number, text: string): Promise<void> {

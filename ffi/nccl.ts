@@ -2,7 +2,7 @@
  * NCCL through the shim.
  */
 import { decodeText } from "../src/group/call_record.ts";
-import type { GroupCall } from "./group_call.ts";
+import { type GroupCall, layOutBlocks } from "./group_call.ts";
 import type { Refusal } from "./mpi.ts";
 import type { Shim } from "./symbols.ts";
 
@@ -52,7 +52,8 @@ export async function runNccl(
   call: GroupCall,
   lengths: BigUint64Array<ArrayBuffer>,
 ): Promise<void> {
-  await shim.fst_nccl_run(group, call.memory, lengths);
+  const { memory, count } = layOutBlocks(shim, call.blocks);
+  await shim.fst_nccl_run(group, call.memory, memory, BigInt(count), lengths);
 }
 
 /** Frees a communicator: when its work is done, or by force. */

@@ -50,6 +50,7 @@ import memoryC from "../native/memory.c" with { type: "text" };
 import memoryH from "../native/memory.h" with { type: "text" };
 import fstGroupH from "../native/fst_group.h" with { type: "text" };
 import mpiH from "../native/mpi.h" with { type: "text" };
+import mpiCallC from "../native/mpi_call.c" with { type: "text" };
 import mpiExchangeC from "../native/mpi_exchange.c" with { type: "text" };
 import mpiGroupC from "../native/mpi_group.c" with { type: "text" };
 import mpiLibraryC from "../native/mpi_library.c" with { type: "text" };
@@ -122,6 +123,7 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "memory.h": memoryH,
   "fst_group.h": fstGroupH,
   "mpi.h": mpiH,
+  "mpi_call.c": mpiCallC,
   "mpi_exchange.c": mpiExchangeC,
   "mpi_group.c": mpiGroupC,
   "mpi_library.c": mpiLibraryC,

@@ -55,6 +55,15 @@ typedef struct fst_group_record {
 static_assert(sizeof(fst_group_record) == 512, "src/group/call_record.ts knows this layout");
 #define FST_GROUP_COMPARED offsetof(fst_group_record, own_bytes)
 
+/* A block of BROADCAST: in host memory, or in that of the call's receive_device. */
+typedef struct fst_group_block {
+  uint64_t address;
+  uint64_t bytes;
+  int32_t root;
+  uint32_t reserved;
+} fst_group_block;
+static_assert(sizeof(fst_group_block) == 24, "ffi/group_call.ts knows this layout");
+
 typedef struct fst_group_call {
   uint64_t send_address; /* on a device; 0: the host buffer that the call names */
   uint64_t send_bytes;
@@ -106,18 +115,29 @@ static_assert(sizeof(fst_mpi_group_info) == 16, "ffi/mpi.ts knows this layout");
 FST_EXPORT int32_t fst_mpi_group_make(fst_mpi_group *parent, int32_t color, int32_t key, fst_group_call *call,
                                       fst_mpi_group_info *info);
 
-/* How fst_mpi_run goes about it. */
+/* How a call goes about it. */
 enum {
   FST_GROUP_STAGED = 1,  /* device memory goes through host memory, even if MPI would take it */
   FST_GROUP_COMPARE = 2, /* the calls are compared, and nothing is moved: something else does that */
+  FST_GROUP_LATER = 4,   /* not the first part of a broadcast: nothing is compared again */
+  FST_GROUP_MORE = 8,    /* not the last part of a broadcast */
 };
 
 /*
- * Makes one call. `lengths` has an entry a rank: of SCATTER the bytes for each, at the root; of GATHER and SPREAD the
- * bytes of each, filled in by GATHER.
+ * Makes one call, but for BROADCAST. `lengths` has an entry a rank: of SCATTER the bytes for each, at the root; of
+ * GATHER and SPREAD the bytes of each, filled in by GATHER.
  */
 FST_EXPORT int32_t fst_mpi_run(fst_mpi_group *group, fst_group_call *call, const void *send, void *receive,
                                uint64_t *lengths, uint32_t flags);
+
+/*
+ * Makes a call BROADCAST, or a part of it: the next of its blocks, cut wherever this rank likes. The buffers behind
+ * keep0 … keep7 are not used: naming them in the call keeps the memory of the blocks alive.
+ */
+FST_EXPORT int32_t fst_mpi_broadcast(fst_mpi_group *group, fst_group_call *call, const fst_group_block *blocks,
+                                     uint64_t count, uint32_t flags, const void *keep0, const void *keep1,
+                                     const void *keep2, const void *keep3, const void *keep4, const void *keep5,
+                                     const void *keep6, const void *keep7);
 
 /* Tells the other ranks that the group is at its end, whose fault that is, and what to say about it. */
 FST_EXPORT int32_t fst_mpi_fail(fst_mpi_group *group, int32_t rank, const char *text);
@@ -147,8 +167,9 @@ typedef struct fst_nccl_group fst_nccl_group;
 FST_EXPORT int32_t fst_nccl_make(const uint8_t *id, int32_t rank, int32_t size, fst_group_call *call,
                                  fst_nccl_group **group);
 
-/* BROADCAST, SCATTER, SEND or RECEIVE of device memory; `lengths` as for fst_mpi_run. Nothing is compared here. */
-FST_EXPORT int32_t fst_nccl_run(fst_nccl_group *group, fst_group_call *call, const uint64_t *lengths);
+/* BROADCAST, SCATTER, SEND or RECEIVE of device memory; the rest as for MPI. Nothing is compared here. */
+FST_EXPORT int32_t fst_nccl_run(fst_nccl_group *group, fst_group_call *call, const fst_group_block *blocks,
+                                uint64_t block_count, const uint64_t *lengths);
 
 /* Frees the group, after its work is done (abort 0) or in the midst of it (abort 1). */
 FST_EXPORT int32_t fst_nccl_free(fst_nccl_group *group, int32_t abort);

@@ -132,11 +132,11 @@ int fst_mpi_take_back(fst_mpi_handle *requests, int count, int receives);
 enum {
   FST_MPI_TAG_RECORD = 1,
   FST_MPI_TAG_VERDICT = 2,
-  FST_MPI_TAG_DATA = 4,
   FST_MPI_TAG_NOTICE = 5,
-  FST_MPI_TAG_PAIR = 16, /* the first of FST_MPI_PAIR_TAGS */
+  FST_MPI_TAG_PAIR = 16,   /* the first of FST_MPI_PAIR_TAGS */
+  FST_MPI_TAG_DATA = 8208, /* the first of FST_MPI_DATA_TAGS, by root */
 };
-enum { FST_MPI_PAIR_TAGS = 8192 }; /* every library has tags up to 32767 */
+enum { FST_MPI_PAIR_TAGS = 8192, FST_MPI_DATA_TAGS = 16384 }; /* every library has tags up to 32767 */
 
 /*
  * What two ranks tell each other in SEND and RECEIVE is told apart by the calls of all ranks before it: from a rank that
@@ -153,18 +153,19 @@ int fst_mpi_exchange(fst_mpi_group *group, fst_group_call *call, uint64_t *lengt
 int fst_mpi_pair(fst_mpi_group *group, fst_group_call *call, int peer);
 
 /* Moves the bytes (mpi_transfer.c). */
-enum fst_mpi_transfer_kind { FST_MPI_BROADCAST, FST_MPI_SEND, FST_MPI_RECEIVE };
-typedef struct fst_mpi_block {
-  enum fst_mpi_transfer_kind kind;
-  int peer; /* or root */
-  char *address;
-  uint64_t bytes;
+enum fst_mpi_stream_kind { FST_MPI_BROADCAST, FST_MPI_SEND, FST_MPI_RECEIVE };
+typedef struct fst_mpi_stream {
+  enum fst_mpi_stream_kind kind;
+  int peer; /* of BROADCAST the root */
+  int root;
+  const fst_group_block *blocks; /* of these the root's, one after another */
+  size_t count;
   int device;           /* -1: host */
-  int relays;           /* SEND: passes on, piece by piece, what the block before this one receives */
+  int relays;           /* SEND: passes on, piece by piece, what the stream before this one receives */
   uint64_t piece_bytes; /* at most; 0: those of the call */
-} fst_mpi_block;
+} fst_mpi_stream;
 
-int fst_mpi_move(fst_mpi_group *group, fst_group_call *call, int peer, const fst_mpi_block *blocks, size_t count,
+int fst_mpi_move(fst_mpi_group *group, fst_group_call *call, int peer, const fst_mpi_stream *streams, size_t count,
                  int staged);
 
 /* Copies within this rank. */

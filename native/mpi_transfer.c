@@ -1,6 +1,7 @@
 /*
  * Bytes between ranks, in pieces that all ranks cut alike: a few are under way at once, so that one can be prepared
- * while another moves, and a stall shows.
+ * while another moves, and a stall shows. Streams from different roots move at the same time: while one is copied to a
+ * rank, another is copied from it.
  *
  * Device memory that MPI does not take goes through pinned host memory: each piece is copied to a slot and sent from
  * there, or received into a slot and copied from there, both at once for different pieces.
@@ -12,7 +13,8 @@
 #include "cudart.h"
 #include "mpi.h"
 
-enum { WINDOW = 3, CUDA_NOT_READY = 600 };
+/* Streams are begun in the same order on every rank, so that the oldest is always among those of all. */
+enum { WINDOW = 3, STREAMS_AT_ONCE = 32, CUDA_NOT_READY = 600 };
 
 /* Pinned memory of a group, kept from call to call. */
 struct fst_mpi_staging {
@@ -23,14 +25,21 @@ struct fst_mpi_staging {
   void *copied[WINDOW]; /* events */
 };
 
+/* Where the next piece of a stream begins. */
+typedef struct place {
+  size_t block;
+  uint64_t offset;
+} place;
+
 typedef struct transfer {
-  const fst_mpi_block *block;
+  const fst_mpi_stream *stream; /* NULL: all has been moved */
   const fst_mpi_group *group;
   const struct transfer *source; /* what it passes on; NULL: what is here already */
   fst_mpi_staging *staging; /* NULL: the library takes the memory as it is */
   uint64_t piece_bytes, pieces;
   uint64_t moving, moved;   /* pieces given to MPI, and back from it */
   uint64_t copying, copied; /* pieces on their way between slot and device, and there */
+  place to_move, to_copy;
   fst_mpi_handle requests[WINDOW];
 } transfer;
 
@@ -91,13 +100,29 @@ static fst_mpi_staging *staging_for(fst_mpi_group *group, fst_group_call *call, 
 }
 
 static int gives(const transfer *transfer) {
-  const fst_mpi_block *block = transfer->block;
-  return block->kind == FST_MPI_SEND || (block->kind == FST_MPI_BROADCAST && block->peer == transfer->group->rank);
+  const fst_mpi_stream *stream = transfer->stream;
+  return stream->kind == FST_MPI_SEND || (stream->kind == FST_MPI_BROADCAST && stream->root == transfer->group->rank);
 }
 
-static uint64_t length_of(const transfer *transfer, uint64_t piece) {
-  const uint64_t offset = piece * transfer->piece_bytes, rest = transfer->block->bytes - offset;
-  return rest < transfer->piece_bytes ? rest : transfer->piece_bytes;
+static uint64_t count_pieces(const fst_mpi_stream *stream, uint64_t piece_bytes) {
+  uint64_t pieces = 0;
+  for (size_t i = 0; i < stream->count; i++) {
+    if (stream->blocks[i].root == stream->root) pieces += (stream->blocks[i].bytes + piece_bytes - 1) / piece_bytes;
+  }
+  return pieces;
+}
+
+/* The piece at a place, which moves on to the one behind it. */
+static char *take_piece(const transfer *transfer, place *place, uint64_t *length) {
+  const fst_group_block *block = &transfer->stream->blocks[place->block];
+  while (block->root != transfer->stream->root || place->offset == block->bytes) {
+    *place = (struct place){place->block + 1, 0};
+    block++;
+  }
+  char *address = (char *)(uintptr_t)block->address + place->offset;
+  *length = least(transfer->piece_bytes, block->bytes - place->offset);
+  place->offset += *length;
+  return address;
 }
 
 static char *slot_of(const transfer *transfer, uint64_t piece) {
@@ -106,23 +131,24 @@ static char *slot_of(const transfer *transfer, uint64_t piece) {
 
 static int start_moving(transfer *transfer, fst_group_call *call) {
   const fst_mpi_library *mpi = fst_mpi.library;
-  const fst_mpi_block *block = transfer->block;
+  const fst_mpi_stream *stream = transfer->stream;
   const fst_mpi_handle comm = transfer->group->comm;
-  const uint64_t piece = transfer->moving;
-  char *bytes = transfer->staging ? slot_of(transfer, piece) : block->address + piece * transfer->piece_bytes;
-  fst_mpi_handle *request = &transfer->requests[piece % WINDOW];
-  const int count = (int)length_of(transfer, piece);
+  fst_mpi_handle *request = &transfer->requests[transfer->moving % WINDOW];
+  uint64_t length;
+  char *bytes = take_piece(transfer, &transfer->to_move, &length);
+  if (transfer->staging) bytes = slot_of(transfer, transfer->moving);
+  const int count = (int)length, tag = FST_MPI_TAG_DATA + stream->root % FST_MPI_DATA_TAGS;
   const char *function;
   int code;
-  if (block->kind == FST_MPI_BROADCAST) {
+  if (stream->kind == FST_MPI_BROADCAST) {
     function = "MPI_Ibcast";
-    code = mpi->MPI_Ibcast(bytes, count, mpi->byte, block->peer, comm, request);
-  } else if (block->kind == FST_MPI_SEND) {
+    code = mpi->MPI_Ibcast(bytes, count, mpi->byte, stream->root, comm, request);
+  } else if (stream->kind == FST_MPI_SEND) {
     function = "MPI_Isend";
-    code = mpi->MPI_Isend(bytes, count, mpi->byte, block->peer, FST_MPI_TAG_DATA, comm, request);
+    code = mpi->MPI_Isend(bytes, count, mpi->byte, stream->peer, tag, comm, request);
   } else {
     function = "MPI_Irecv";
-    code = mpi->MPI_Irecv(bytes, count, mpi->byte, block->peer, FST_MPI_TAG_DATA, comm, request);
+    code = mpi->MPI_Irecv(bytes, count, mpi->byte, stream->peer, tag, comm, request);
   }
   if (code != 0) {
     *request = 0;
@@ -134,14 +160,14 @@ static int start_moving(transfer *transfer, fst_group_call *call) {
 
 static int start_copying(transfer *transfer, fst_group_call *call) {
   const fst_cudart *cuda = fst_cudart_get();
-  const uint64_t piece = transfer->copying;
   fst_mpi_staging *staging = transfer->staging;
-  char *slot = slot_of(transfer, piece), *place = transfer->block->address + piece * transfer->piece_bytes;
+  uint64_t length;
+  char *slot = slot_of(transfer, transfer->copying), *bytes = take_piece(transfer, &transfer->to_copy, &length);
   const int give = gives(transfer);
-  int code = cuda->cudaMemcpyAsync(give ? slot : place, give ? place : slot, length_of(transfer, piece),
+  int code = cuda->cudaMemcpyAsync(give ? slot : bytes, give ? bytes : slot, length,
                                    give ? FST_CUDA_TO_HOST : FST_CUDA_TO_DEVICE, staging->stream);
   if (code != 0) return cuda_trouble(call, "cudaMemcpyAsync", code);
-  code = cuda->cudaEventRecord(staging->copied[piece % WINDOW], staging->stream);
+  code = cuda->cudaEventRecord(staging->copied[transfer->copying % WINDOW], staging->stream);
   if (code != 0) return cuda_trouble(call, "cudaEventRecord", code);
   transfer->copying++;
   return FST_MPI_MOVED;
@@ -196,62 +222,64 @@ static int advance(transfer *transfer, fst_group_call *call) {
 /* The transfers of a call: at once, but those through the same slots one after another. */
 typedef struct work {
   transfer *transfers;
-  size_t count, finished;
+  size_t count, first; /* all before the first are finished */
 } work;
 
 static int step(void *state, fst_group_call *call) {
   work *work = state;
-  int outcome = FST_MPI_IDLE, busy = 0;
-  for (size_t i = 0; i < work->count; i++) {
+  int outcome = FST_MPI_IDLE, busy = 0, under_way = 0;
+  for (size_t i = work->first; i < work->count && under_way < STREAMS_AT_ONCE; i++) {
     transfer *transfer = &work->transfers[i];
-    if (!transfer->block || (transfer->staging && busy)) continue;
+    if (!transfer->stream || (transfer->staging && busy)) continue;
     const int advanced = advance(transfer, call);
     if (advanced == FST_MPI_FAILURE) return advanced;
-    if (advanced == FST_MPI_FINISHED) {
-      transfer->block = NULL;
-      work->finished++;
-    }
     if (advanced != FST_MPI_IDLE) outcome = FST_MPI_MOVED;
-    if (transfer->staging && transfer->block) busy = 1;
+    if (advanced == FST_MPI_FINISHED) {
+      transfer->stream = NULL;
+      continue;
+    }
+    under_way++;
+    if (transfer->staging) busy = 1;
   }
-  return work->finished == work->count ? FST_MPI_FINISHED : outcome;
+  while (work->first < work->count && !work->transfers[work->first].stream) work->first++;
+  return work->first == work->count ? FST_MPI_FINISHED : outcome;
 }
 
-static int prepare(fst_mpi_group *group, fst_group_call *call, transfer *transfer, const fst_mpi_block *block,
+static int prepare(fst_mpi_group *group, fst_group_call *call, transfer *transfer, const fst_mpi_stream *stream,
                    int staged) {
-  *transfer = (struct transfer){.block = block, .group = group, .piece_bytes = call->piece_bytes};
-  if (block->piece_bytes > 0) transfer->piece_bytes = least(transfer->piece_bytes, block->piece_bytes);
-  if (block->relays) transfer->source = transfer - 1;
-  transfer->pieces = (block->bytes + transfer->piece_bytes - 1) / transfer->piece_bytes;
-  if (block->device < 0 || block->bytes == 0) return 0;
+  *transfer = (struct transfer){.stream = stream, .group = group, .piece_bytes = call->piece_bytes};
+  if (stream->piece_bytes > 0) transfer->piece_bytes = least(transfer->piece_bytes, stream->piece_bytes);
+  if (stream->relays) transfer->source = transfer - 1;
+  transfer->pieces = count_pieces(stream, transfer->piece_bytes);
+  if (stream->device < 0 || transfer->pieces == 0) return 0;
   const fst_cudart *cuda = fst_cudart_get();
-  int code = cuda ? cuda->cudaSetDevice(block->device) : -1;
+  int code = cuda ? cuda->cudaSetDevice(stream->device) : -1;
   if (code != 0) {
     if (cuda) cuda_trouble(call, "cudaSetDevice", code);
     else call->status = FST_GROUP_CUDA;
     return -1;
   }
   if (!staged) return 0;
-  transfer->staging = staging_for(group, call, block->device);
+  transfer->staging = staging_for(group, call, stream->device);
   return transfer->staging ? 0 : -1;
 }
 
-int fst_mpi_move(fst_mpi_group *group, fst_group_call *call, int peer, const fst_mpi_block *blocks, size_t count,
+int fst_mpi_move(fst_mpi_group *group, fst_group_call *call, int peer, const fst_mpi_stream *streams, size_t count,
                  int staged) {
   work work = {calloc(count ? count : 1, sizeof(transfer)), count, 0};
   if (!work.transfers) return call->status = FST_GROUP_MEMORY;
   int ready = 1;
   for (size_t i = 0; i < count && ready; i++) {
-    ready = prepare(group, call, &work.transfers[i], &blocks[i], staged) == 0;
+    ready = prepare(group, call, &work.transfers[i], &streams[i], staged) == 0;
   }
   if (ready) fst_mpi_wait(group, call, peer, FST_MPI_MOVING, step, &work);
-  const int one_peer = count == 1 && blocks->peer != group->rank && call->own.kind != FST_GROUP_BROADCAST;
-  if (call->status == FST_GROUP_TIMED_OUT) call->failed_rank = one_peer ? blocks->peer : -1;
+  const int one_peer = count == 1 && streams->peer != group->rank && call->own.kind != FST_GROUP_BROADCAST;
+  if (call->status == FST_GROUP_TIMED_OUT) call->failed_rank = one_peer ? streams->peer : -1;
   int pending = 0;
   fst_mpi_lock();
   for (size_t i = 0; i < count && call->status != FST_GROUP_DONE; i++) {
     transfer *transfer = &work.transfers[i];
-    const int receives = transfer->block && transfer->block->kind == FST_MPI_RECEIVE;
+    const int receives = transfer->stream && transfer->stream->kind == FST_MPI_RECEIVE;
     pending |= fst_mpi_take_back(transfer->requests, WINDOW, receives);
   }
   if (pending) fst_mpi.stuck = 1;

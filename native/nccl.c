@@ -195,14 +195,25 @@ int32_t fst_nccl_make(const uint8_t *id, int32_t rank, int32_t size, fst_group_c
   return call->status;
 }
 
-/* Asks for all transfers of the call; the first code other than 0 and IN_PROGRESS. */
+static int is_trouble(int code) {
+  return code != 0 && code != IN_PROGRESS;
+}
+
+static int enqueue_broadcasts(const fst_nccl_group *group, const fst_group_block *blocks, uint64_t count) {
+  int code = 0;
+  for (uint64_t i = 0; i < count && !is_trouble(code); i++) {
+    void *block = (void *)(uintptr_t)blocks[i].address;
+    if (blocks[i].bytes == 0) continue;
+    code = nccl.ncclBroadcast(block, block, blocks[i].bytes, UINT8, blocks[i].root, group->comm, group->stream);
+  }
+  return code;
+}
+
+/* Asks for all other transfers of the call; the first code other than 0 and IN_PROGRESS. */
 static int enqueue(const fst_nccl_group *group, const fst_group_call *call, const uint64_t *lengths) {
   char *from = (char *)(uintptr_t)call->send_address, *to = (char *)(uintptr_t)call->receive_address;
   void *const comm = group->comm, *const stream = group->stream;
   const int root = call->own.root;
-  if (call->own.kind == FST_GROUP_BROADCAST) {
-    return call->receive_bytes ? nccl.ncclBroadcast(to, to, call->receive_bytes, UINT8, root, comm, stream) : 0;
-  }
   if (call->own.kind == FST_GROUP_SEND) {
     return call->send_bytes ? nccl.ncclSend(from, call->send_bytes, UINT8, call->peer, comm, stream) : 0;
   }
@@ -211,7 +222,7 @@ static int enqueue(const fst_nccl_group *group, const fst_group_call *call, cons
     return call->receive_bytes ? nccl.ncclRecv(to, call->receive_bytes, UINT8, peer, comm, stream) : 0;
   }
   int code = 0;
-  for (int rank = 0; rank < group->size && (code == 0 || code == IN_PROGRESS); from += lengths[rank++]) {
+  for (int rank = 0; rank < group->size && !is_trouble(code); from += lengths[rank++]) {
     if (rank == root || lengths[rank] == 0) continue;
     code = nccl.ncclSend(from, lengths[rank], UINT8, rank, comm, stream);
   }
@@ -229,14 +240,16 @@ static int keep_own(const fst_nccl_group *group, fst_group_call *call, const uin
   return code == 0 ? FST_GROUP_DONE : cuda_trouble(call, "cudaMemcpyAsync", code);
 }
 
-int32_t fst_nccl_run(fst_nccl_group *group, fst_group_call *call, const uint64_t *lengths) {
+int32_t fst_nccl_run(fst_nccl_group *group, fst_group_call *call, const fst_group_block *blocks, uint64_t block_count,
+                     const uint64_t *lengths) {
   int code = cuda->cudaSetDevice(group->device);
   if (code != 0) return cuda_trouble(call, "cudaSetDevice", code);
   code = nccl.ncclGroupStart();
   if (code != 0) return nccl_trouble(call, "ncclGroupStart", code);
-  const int enqueued = enqueue(group, call, lengths);
+  const int enqueued = call->own.kind == FST_GROUP_BROADCAST ? enqueue_broadcasts(group, blocks, block_count)
+                                                             : enqueue(group, call, lengths);
   code = nccl.ncclGroupEnd();
-  if (enqueued != 0 && enqueued != IN_PROGRESS) return nccl_trouble(call, "ncclSend or ncclBroadcast", enqueued);
+  if (is_trouble(enqueued)) return nccl_trouble(call, "ncclSend or ncclBroadcast", enqueued);
   if (settle(group->comm, call, "ncclGroupEnd", code) != FST_GROUP_DONE) return call->status;
   if (keep_own(group, call, lengths) != FST_GROUP_DONE) return call->status;
   code = cuda->cudaEventRecord(group->done, group->stream);

@@ -2,7 +2,15 @@
  * Checking what a group's calls are given, before any other rank is concerned.
  */
 import type { CallInput, CallMemory } from "../../ffi/group_call.ts";
-import type { DeviceMemory, GroupBuffer, Json, ProcessGroup, ScatterSource } from "./process_group.ts";
+import { type CallRecord, SEVERAL_ROOTS } from "./call_record.ts";
+import type {
+  BroadcastBlock,
+  DeviceMemory,
+  GroupBuffer,
+  Json,
+  ProcessGroup,
+  ScatterSource,
+} from "./process_group.ts";
 
 /** A group as far as its ranks are concerned. */
 export type Ranks = Pick<ProcessGroup, "rank" | "size">;
@@ -68,6 +76,35 @@ export function checkBlock(block: GroupBuffer): void {
       `There is no device memory of ${byteLength} bytes at address ${devicePointer} of device ${device}`,
     );
   }
+}
+
+/**
+ * Checks what is broadcast.
+ *
+ * @throws {TypeError} if a block is neither bytes on the host nor device memory
+ * @throws {RangeError} if there is no such root, or the blocks are not all on the host or on one device
+ */
+export function checkBroadcast(blocks: readonly BroadcastBlock[], size: number): void {
+  const place = (block: GroupBuffer) => deviceMemory(block)?.device;
+  for (const { block, root } of blocks) {
+    checkBlock(block);
+    checkRank("root", root, size);
+    if (place(block) === place(blocks[0]!.block)) continue;
+    throw new RangeError("The blocks of one broadcast must all be on the host, or all on one device");
+  }
+}
+
+/** What all ranks must say alike of a broadcast. */
+export function broadcastRecord(blocks: readonly BroadcastBlock[]): Partial<CallRecord> {
+  const [first, ...more] = blocks;
+  if (first && more.length === 0) {
+    return { root: first.root, label: first.label ?? "", bytes: first.block.byteLength };
+  }
+  const lines = blocks.map(({ block, root, label = "" }) =>
+    `${label}: ${block.byteLength} from rank ${root}`
+  );
+  const bytes = blocks.reduce((sum, { block }) => sum + block.byteLength, 0);
+  return { root: SEVERAL_ROOTS, label: lines.join("; "), bytes };
 }
 
 /**
@@ -145,15 +182,18 @@ export interface CallBlocks {
   readonly peer?: number;
   readonly send?: GroupBuffer;
   readonly receive?: GroupBuffer;
+  /** Those of a broadcast. */
+  readonly blocks?: readonly BroadcastBlock[];
 }
 
 /** The blocks of a call as the shim is told of them. */
 export function callBlocks(
-  { peer, send, receive }: CallBlocks,
+  { peer, send, receive, blocks }: CallBlocks,
 ): Omit<CallInput, "record" | "timeoutSeconds"> {
   return {
     ...(peer !== undefined && { peer }),
     ...(send && { send: callMemory(send) }),
     ...(receive && { receive: callMemory(receive) }),
+    ...(blocks && { blocks: blocks.map(({ block, root }) => ({ ...callMemory(block), root })) }),
   };
 }

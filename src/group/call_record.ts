@@ -16,13 +16,16 @@ export const CALL_KINDS = {
   split: 9,
 } as const;
 
+/** The root of a broadcast of several blocks; from which ranks they come is in its label. */
+export const SEVERAL_ROOTS = -1;
+
 /** The name of a call. */
 export type CallKind = keyof typeof CALL_KINDS;
 
 /** What a rank says of a call. */
 export interface CallRecord {
   readonly kind: CallKind;
-  /** The root; of send and receive the rank that sends. */
+  /** The root, or {@linkcode SEVERAL_ROOTS}; of send and receive the rank that sends. */
   readonly root: number;
   readonly tag: number;
   /** Calls of all ranks before this one. */
@@ -119,6 +122,7 @@ export function describeCall({ kind, root, tag, bytes, label }: CallRecord): str
   const tagged = tag === 0 ? "" : ` with tag ${tag}`;
   switch (kind) {
     case "broadcast":
+      if (root === SEVERAL_ROOTS) return `broadcastAll() of ${bytes} bytes${about}`;
       return `broadcast() of ${bytes} bytes from rank ${root}${about}`;
     case "scatter":
       return `scatter() from rank ${root}${about}`;
@@ -143,6 +147,11 @@ export function describeDifference(reference: CallRecord, other: CallRecord): st
     if (reference.ownBytes !== other.ownBytes) {
       return `In a ${describeCall(other)} rank ${other.rank} expects ${other.ownBytes} bytes, the root has ` +
         `${reference.ownBytes} for it`;
+    }
+  }
+  if (reference.root === SEVERAL_ROOTS && describeCall(reference) === describeCall(other)) {
+    if (reference.sequence === other.sequence) {
+      return `Rank ${other.rank} and rank ${reference.rank} call broadcastAll() of blocks that are not all the same`;
     }
   }
   if (other.kind !== "send" && other.kind !== "receive" && describeCall(reference) === describeCall(other)) {

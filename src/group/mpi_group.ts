@@ -5,6 +5,7 @@ import { type CudaState, findCuda } from "../../ffi/cuda.ts";
 import { CALL_STATUS, type CallMemory, GroupCall } from "../../ffi/group_call.ts";
 import { openLibrary } from "../../ffi/library.ts";
 import {
+  broadcastMpi,
   failMpi,
   lastWords,
   leaveMpi,
@@ -18,11 +19,12 @@ import {
 import type { Shim } from "../../ffi/symbols.ts";
 import { DeviceError, type GroupError } from "../errors.ts";
 import {
+  broadcastRecord,
   type CallBlocks,
   callBlocks,
   checkBlock,
+  checkBroadcast,
   checkPeer,
-  checkRank,
   checkScatter,
   checkTag,
   checkTimeout,
@@ -33,7 +35,14 @@ import { callFailure, rankFailure } from "./call_failure.ts";
 import { CallQueue } from "./call_queue.ts";
 import { type CallKind, type CallRecord, encodeRecord, recordOf } from "./call_record.ts";
 import type { GroupControl } from "./control.ts";
-import type { GroupBuffer, Json, ProcessGroup, RankStatus, ScatterSource } from "./process_group.ts";
+import type {
+  BroadcastBlock,
+  GroupBuffer,
+  Json,
+  ProcessGroup,
+  RankStatus,
+  ScatterSource,
+} from "./process_group.ts";
 
 /** Options of {@linkcode MpiGroup.create}. */
 export interface MpiGroupOptions {
@@ -165,9 +174,13 @@ export class MpiGroup implements ProcessGroup {
 
   /** Copies the root's block to those of all other ranks, which have the same length. */
   async broadcast(block: GroupBuffer, root: number, label = ""): Promise<void> {
-    checkBlock(block);
-    checkRank("root", root, this.size);
-    await this.#call("broadcast", { root, label, bytes: block.byteLength }, { receive: block });
+    await this.broadcastAll([{ block, root, label }]);
+  }
+
+  /** Broadcasts several blocks in one call, those of different roots at the same time. */
+  async broadcastAll(blocks: readonly BroadcastBlock[]): Promise<void> {
+    checkBroadcast(blocks, this.size);
+    await this.#call("broadcast", broadcastRecord(blocks), { blocks });
   }
 
   /** Hands each rank its part of the root's block. */
@@ -284,15 +297,25 @@ export class MpiGroup implements ProcessGroup {
   }
 
   async #make(record: CallRecord, parts: CallParts): Promise<void> {
-    const { send, receive, lengths = new BigUint64Array(), compareOnly = false } = parts;
+    const { send, receive, blocks, lengths = new BigUint64Array(), compareOnly = false } = parts;
     const { timeoutSeconds } = this;
-    const memory = (send && deviceMemory(send)) ?? (receive && deviceMemory(receive));
+    const memory = [send, receive, blocks?.[0]?.block].map((one) => one && deviceMemory(one)).find(Boolean);
     if (memory) await this.#needCuda(memory.device);
     const call = new GroupCall({ record: encodeRecord(record), timeoutSeconds, ...callBlocks(parts) });
     this.#current = call;
-    await runMpi(this.#shim, this.#handle, call, { lengths, staged: this.#staged, compareOnly });
+    if (blocks) await this.#broadcast(call);
+    else await runMpi(this.#shim, this.#handle, call, { lengths, staged: this.#staged, compareOnly });
     this.#current = undefined;
     if (call.status !== CALL_STATUS.done) throw await this.#failed(call, record);
+  }
+
+  async #broadcast(call: GroupCall): Promise<void> {
+    try {
+      await broadcastMpi(this.#shim, this.#handle, call, this.#staged);
+    } catch (error) {
+      await this.abort((error as Error).message); // the others would wait for what is left
+      throw error;
+    }
   }
 
   async #needCuda(device: number): Promise<void> {
@@ -313,7 +336,7 @@ export class MpiGroup implements ProcessGroup {
     if (call.status === CALL_STATUS.refused && record.kind === "agree") return failure;
     this.#queue.fail(failure);
     const met: number[] = [CALL_STATUS.refused, CALL_STATUS.different]; // no byte has been moved
-    if (!met.includes(call.status)) abandoned.push(call.send, call.receive);
+    if (!met.includes(call.status)) abandoned.push(call.send, call.receive, ...call.blocks);
     // Also where another rank has told it: whoever has not heard of that one yet is not to blame this one.
     if (call.status !== CALL_STATUS.cancelled) {
       await failMpi(this.#shim, this.#handle, failure.rank, failure.message);

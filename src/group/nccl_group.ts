@@ -7,11 +7,12 @@ import { freeNcclGroup, makeNcclGroup, makeNcclId, openNccl, runNccl } from "../
 import type { Shim } from "../../ffi/symbols.ts";
 import { DeviceError, type GroupError } from "../errors.ts";
 import {
+  broadcastRecord,
   type CallBlocks,
   callBlocks,
   checkBlock,
+  checkBroadcast,
   checkPeer,
-  checkRank,
   checkScatter,
   checkTag,
   checkTimeout,
@@ -24,7 +25,14 @@ import { type CallKind, type CallRecord, encodeRecord, recordOf } from "./call_r
 import type { GroupControl } from "./control.ts";
 import { launchPlace } from "./launcher.ts";
 import { mpiControl, type MpiGroup } from "./mpi_group.ts";
-import type { GroupBuffer, Json, ProcessGroup, RankStatus, ScatterSource } from "./process_group.ts";
+import type {
+  BroadcastBlock,
+  GroupBuffer,
+  Json,
+  ProcessGroup,
+  RankStatus,
+  ScatterSource,
+} from "./process_group.ts";
 import { meetOverTcp } from "./tcp_meeting.ts";
 
 /** Options of {@linkcode NcclGroup.create}. */
@@ -110,9 +118,14 @@ export class NcclGroup implements ProcessGroup {
 
   /** Copies the root's block to those of all other ranks, which have the same length. */
   async broadcast(block: GroupBuffer, root: number, label = ""): Promise<void> {
-    this.#check("broadcast", block);
-    checkRank("root", root, this.size);
-    await this.#move("broadcast", { root, label, bytes: block.byteLength }, { receive: block });
+    await this.broadcastAll([{ block, root, label }]);
+  }
+
+  /** Broadcasts several blocks in one call, those of different roots at the same time. */
+  async broadcastAll(blocks: readonly BroadcastBlock[]): Promise<void> {
+    for (const { block } of blocks) this.#check("broadcast", block);
+    checkBroadcast(blocks, this.size);
+    await this.#move("broadcast", broadcastRecord(blocks), { blocks });
   }
 
   /** Hands each rank its part of the root's block. */

@@ -2,7 +2,7 @@
  * The ranks that load together, and what passes between them.
  */
 import { DeviceError, GroupError, UseAfterCloseError } from "../errors.ts";
-import { checkBlock, checkPeer, checkRank, checkScatter, deviceMemory, stringifyJson } from "./arguments.ts";
+import { checkBroadcast, checkPeer, checkScatter, deviceMemory, stringifyJson } from "./arguments.ts";
 
 /** A JSON value. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
@@ -29,6 +29,16 @@ export interface ScatterSource {
   readonly block: GroupBuffer;
   /** How many bytes each rank gets; some may be 0. */
   readonly lengths: readonly number[];
+}
+
+/** One of the blocks of {@linkcode ProcessGroup.broadcastAll}. */
+export interface BroadcastBlock {
+  /** The root's is copied to those of all other ranks, which have the same length. */
+  readonly block: GroupBuffer;
+  /** The rank that has the bytes. */
+  readonly root: number;
+  /** What the block is, the same on every rank: the name of a tensor. */
+  readonly label?: string;
 }
 
 /** How a rank is doing: see {@linkcode ProcessGroup.agree}. */
@@ -61,6 +71,11 @@ export interface ProcessGroup extends AsyncDisposable {
   readonly size: number;
   /** Copies the root's block to those of all other ranks, which have the same length. */
   broadcast(block: GroupBuffer, root: number, label?: string): Promise<void>;
+  /**
+   * Broadcasts several blocks in one call, those of different roots at the same time: while a rank sends its own, it
+   * receives another's. All of them are on the host, or all on one device.
+   */
+  broadcastAll(blocks: readonly BroadcastBlock[]): Promise<void>;
   /** Hands each rank its part of the root's block. All but the root give `send` as null. */
   scatter(send: ScatterSource | null, receive: GroupBuffer, root: number, label?: string): Promise<void>;
   /**
@@ -97,10 +112,12 @@ export class SingleGroup implements ProcessGroup {
 
   /** Nothing to do: the block is where it belongs. */
   broadcast(block: GroupBuffer, root: number): Promise<void> {
-    return this.#run(() => {
-      checkBlock(block);
-      checkRank("root", root, 1);
-    });
+    return this.broadcastAll([{ block, root }]);
+  }
+
+  /** Nothing to do: the blocks are where they belong. */
+  broadcastAll(blocks: readonly BroadcastBlock[]): Promise<void> {
+    return this.#run(() => checkBroadcast(blocks, 1));
   }
 
   /** Copies the block to `receive`; on a device the two must be the same memory. */

@@ -87,7 +87,8 @@ export class Exchange<T extends Tensor> {
       check: () => supply.check?.(wanted),
       prepare: (held) => settled(wanted.map((one, index) => this.#prepare(one, cuts[index]!, supply, held))),
       move: async (parts) => {
-        for (const part of parts) await this.#move(part);
+        await this.#broadcast(parts.filter(({ blocks }) => !blocks));
+        for (const part of parts) if (part.blocks) await this.#scatter(part, part.blocks);
         supply.handedOut?.(wanted);
         return parts;
       },
@@ -162,19 +163,14 @@ export class Exchange<T extends Tensor> {
     return blocks ? { ...part, exposed, incoming: await receive() } : { ...part, exposed, tensor };
   }
 
-  async #move({ label, owner, blocks, exposed, incoming }: Part<T>): Promise<void> {
-    if (blocks) return await this.#scatter(label, owner, blocks, exposed, incoming!);
-    const { memory } = (exposed ?? incoming)!;
-    if (memory.byteLength > 0) await this.#group.broadcast(memory, owner, label);
+  async #broadcast(parts: readonly Part<T>[]): Promise<void> {
+    const blocks = parts.map(({ label, owner, exposed, incoming }) => {
+      return { block: (exposed ?? incoming)!.memory, root: owner, label };
+    }).filter(({ block }) => block.byteLength > 0);
+    if (blocks.length > 0) await this.#group.broadcastAll(blocks);
   }
 
-  async #scatter(
-    label: string,
-    owner: number,
-    blocks: ShardBlocks,
-    exposed: ExposedBytes | undefined,
-    incoming: IncomingTensor<T>,
-  ): Promise<void> {
+  async #scatter({ label, owner, exposed, incoming }: Part<T>, blocks: ShardBlocks): Promise<void> {
     const { widths } = blocks;
     const row = rowBytes(widths);
     if (row === 0) return;
@@ -189,7 +185,7 @@ export class Exchange<T extends Tensor> {
     for (const [index, { first, count }] of ranges.entries()) {
       const current = next;
       const send = current ? { block: current.memory, lengths: widths.map((width) => count * width) } : null;
-      const receive = slice(incoming.memory, first * own, count * own);
+      const receive = slice(incoming!.memory, first * own, count * own);
       const scattered = this.#group.scatter(send, receive, owner, label);
       // The next piece is gathered while this one moves.
       [next] = await Promise.all([piece(ranges[index + 1]), scattered]);

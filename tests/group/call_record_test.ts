@@ -5,6 +5,7 @@ import {
   describeDifference,
   encodeRecord,
   recordOf,
+  SEVERAL_ROOTS,
 } from "../../src/group/call_record.ts";
 
 Deno.test("encodeRecord() lays a record out as native/fst_group.h says", () => {
@@ -45,6 +46,7 @@ Deno.test("encodeRecord() cuts a long text between characters, and compares all 
 Deno.test("describeCall() says what a rank calls", () => {
   const described = [
     recordOf("broadcast", 0, { root: 1, bytes: 10, label: "norm" }),
+    recordOf("broadcast", 0, { root: SEVERAL_ROOTS, bytes: 30, label: "norm: 10 from rank 1; bias: 20" }),
     recordOf("scatter", 0, { root: 1, label: "rows" }),
     recordOf("send", 0, { bytes: 3, tag: 4 }),
     recordOf("receive", 0, { root: 2, bytes: 3 }),
@@ -54,6 +56,7 @@ Deno.test("describeCall() says what a rank calls", () => {
   ].map(describeCall);
   assertEquals(described, [
     'broadcast() of 10 bytes from rank 1 ("norm")',
+    'broadcastAll() of 30 bytes ("norm: 10 from rank 1; bias: 20")',
     'scatter() from rank 1 ("rows")',
     "send() of 3 bytes with tag 4",
     "receive() of 3 bytes from rank 2",

@@ -2,7 +2,7 @@
  * What the ranks of calls_program.ts must have got.
  */
 import { assert, assertEquals } from "@std/assert";
-import { LENGTHS, scatterLengths } from "./calls_program.ts";
+import { LENGTHS, manyLengths, scatterLengths } from "./calls_program.ts";
 import { digest, type Outcome, pattern } from "./ranks.ts";
 
 /** Checks what every rank said of every call. */
@@ -22,9 +22,14 @@ export async function checkCalls(
   const broadcasts = await Promise.all(
     roots.flatMap((root) => LENGTHS.map((n) => digest(pattern(root + 1, n)))),
   );
+  const many = await Promise.all(
+    manyLengths(size).map(({ length }, index) => digest(pattern(index + 70, length))),
+  );
   for (const said of ranks) {
     const { rank } = said;
     assertEquals(said.broadcasts, broadcasts);
+    assertEquals(said.many, many);
+    assertEquals(said.between, [0xee, 0xee, 0xee, 0xee], "bytes beside a block were overwritten");
     assertEquals(said.scatters, await Promise.all(roots.map((root) => digest(partOf(root, rank, size)))));
     if (size > 1) assertEquals(said.ring, await digest(ringPart((rank + size - 1) % size)));
     assertEquals(

@@ -10,6 +10,13 @@ import { say } from "./say.ts";
 /** Lengths of broadcasts: none, one byte, around a piece of 1000, several pieces. */
 export const LENGTHS = [0, 1, 999, 1000, 1001, 5003];
 
+/** Blocks of one call, from all ranks in turns: more than a call keeps alive, two of them in one buffer. */
+export function manyLengths(size: number): { root: number; length: number }[] {
+  return Array.from({ length: 24 }, (_, index) => {
+    return { root: (index * 5) % 7 % size, length: index % 6 === 0 ? 0 : index * 457 };
+  });
+}
+
 /** Lengths of a scatter: uneven, and nothing for some. */
 export function scatterLengths(size: number, root: number): number[] {
   return Array.from({ length: size }, (_, rank) => (rank + root) % 3 === 1 ? 0 : 700 * (rank + 1) + root);
@@ -30,6 +37,21 @@ async function run(): Promise<void> {
     }
   }
   said.broadcasts = broadcasts;
+
+  const shared = new Uint8Array(30_000).fill(0xee);
+  const many = manyLengths(size).map(({ root, length }, index) => {
+    const block = index === 20
+      ? shared.subarray(11, 11 + length)
+      : index === 21
+      ? shared.subarray(20_000, 20_000 + length)
+      : new Uint8Array(length);
+    if (rank === root) block.set(pattern(index + 70, length));
+    return { block, root, label: `block ${index}` };
+  });
+  await group.broadcastAll(many);
+  said.many = await Promise.all(many.map(({ block }) => digest(block)));
+  said.between = [10, 11 + 20 * 457, 19_999, 20_000 + 21 * 457].map((index) => shared[index]!);
+  await group.broadcastAll([]);
 
   const scatters: string[] = [];
   for (let root = 0; root < size; root++) {

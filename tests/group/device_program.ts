@@ -71,6 +71,13 @@ async function calls(group: ProcessGroup): Promise<string[]> {
     await group.scatter(rank === root ? { block, lengths } : null, receive, root);
     got.push(receive);
   }
+  const blocks = Array.from({ length: 12 }, (_, index) => {
+    const root = (index * 3) % size;
+    const length = index * 8009;
+    return { block: onDevice(rank === root ? pattern(index + 30, length) : new Uint8Array(length)), root };
+  });
+  await group.broadcastAll(blocks);
+  got.push(...blocks.map((one) => one.block));
   const block = onDevice(rank === 0 ? pattern(77, 5000) : new Uint8Array(5000));
   for (let other = 1; other < size; other++) {
     if (rank === 0) await group.send(block, other, other);

@@ -65,6 +65,26 @@ async function run(group: ProcessGroup): Promise<void> {
       const receive = new Uint8Array(fails ? 11 : 10);
       const send = group.rank === 0 ? { block: new Uint8Array(10 * group.size), lengths } : null;
       await group.scatter(send, receive, 0, "rows");
+    } else if (mode === "blocks") { // one of many blocks has another name
+      const blocks = Array.from({ length: 100 }, (_, index) => {
+        const label = fails && index === 70 ? "biases" : `weights ${index}`;
+        return { block: new Uint8Array(10), root: index % group.size, label };
+      });
+      await group.broadcastAll(blocks);
+    } else if (mode === "transfer") { // one of many buffers is given away while others are on their way
+      const blocks = Array.from({ length: 20 }, (_, index) => {
+        return { block: new Uint8Array(BLOCK_BYTES), root: index % group.size };
+      });
+      const call = group.broadcastAll(blocks);
+      if (fails) structuredClone(null, { transfer: [blocks[15]!.block.buffer] });
+      await call;
+    } else if (mode === "kill between") { // while blocks go to and fro
+      if (fails) setTimeout(() => Deno.kill(Deno.pid, "SIGKILL"), 100);
+      for (;;) {
+        await group.broadcastAll(Array.from({ length: 20 }, (_, index) => {
+          return { block: new Uint8Array(4 * BLOCK_BYTES), root: index % group.size };
+        }));
+      }
     } else if (mode === "stop") { // the last rank stands still in the midst of it
       if (fails) setTimeout(() => Deno.kill(Deno.pid, "SIGSTOP"), 100);
       const block = new Uint8Array(16 * BLOCK_BYTES);
@@ -75,8 +95,9 @@ async function run(group: ProcessGroup): Promise<void> {
       await group.broadcast(new Uint8Array(BLOCK_BYTES), 0, "weights");
     }
   } catch (error) {
-    if ((error as Error).name !== "GroupError") throw error;
+    if (!["GroupError", "TypeError"].includes((error as Error).name)) throw error;
     sayError(group, error);
+    if ((error as Error).name === "TypeError") return; // this rank's own mistake, in its own words
     // It is over for good, with the same words.
     const again = await group.barrier().then(() => null, (error) => error);
     if ((again as Error)?.message !== (error as Error).message) throw again;

@@ -38,6 +38,7 @@ async function expected(rank: number, size: number): Promise<string[]> {
     for (const length of [0, 1, 200_003]) blocks.push(pattern(root, length));
     blocks.push(pattern(root + 9, total).slice(start, start + lengths[rank]!));
   }
+  for (let index = 0; index < 12; index++) blocks.push(pattern(index + 30, index * 8009));
   return await Promise.all([...blocks, pattern(77, 5000)].map(digest));
 }
 

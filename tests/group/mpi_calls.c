@@ -37,15 +37,45 @@ static void fill(unsigned char *block, uint64_t bytes, int seed) {
   for (uint64_t i = 0; i < bytes; i++) block[i] = (unsigned char)(i * 7 + (uint64_t)seed);
 }
 
+static int32_t run_broadcast(fst_mpi_group *group, fst_group_call *call, const fst_group_block *blocks, uint64_t count,
+                             uint32_t flags) {
+  return fst_mpi_broadcast(group, call, blocks, count, flags, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+}
+
 static void broadcast(fst_mpi_group *group, int own_rank, int root, uint64_t bytes) {
   fst_group_call *call = malloc(sizeof *call);
-  unsigned char *block = calloc(1, bytes ? bytes : 1);
-  if (own_rank == root) fill(block, bytes, root);
+  unsigned char *memory = calloc(1, bytes ? bytes : 1);
+  if (own_rank == root) fill(memory, bytes, root);
   prepare(call, FST_GROUP_BROADCAST, root, bytes);
-  call->receive_bytes = bytes;
-  CHECK(fst_mpi_run(group, call, NULL, block, NULL, 0) == FST_GROUP_DONE);
-  check_block(block, bytes, root);
-  free(block);
+  const fst_group_block block = {(uintptr_t)memory, bytes, root, 0};
+  CHECK(run_broadcast(group, call, &block, 1, 0) == FST_GROUP_DONE);
+  check_block(memory, bytes, root);
+  free(memory);
+  free(call);
+}
+
+/* Blocks of many lengths from every rank in one call, of which each rank makes parts of another length. */
+static void broadcast_all(fst_mpi_group *group) {
+  enum { BLOCKS = 40 };
+  fst_group_call *call = malloc(sizeof *call);
+  fst_group_block blocks[BLOCKS];
+  for (int i = 0; i < BLOCKS; i++) {
+    const uint64_t bytes = (uint64_t)(i * 613 % 4001) * (i % 5 != 0);
+    unsigned char *memory = calloc(1, bytes ? bytes : 1);
+    blocks[i] = (fst_group_block){(uintptr_t)memory, bytes, i * 7 % 11 % size, 0};
+    if (blocks[i].root == rank) fill(memory, bytes, i);
+  }
+  prepare(call, FST_GROUP_BROADCAST, -1, 1);
+  for (uint64_t first = 0, part = 3 + 8 * (uint64_t)rank; first < BLOCKS; first += part) {
+    const uint64_t count = first + part < BLOCKS ? part : BLOCKS - first;
+    const uint32_t flags = (first > 0 ? FST_GROUP_LATER : 0) | (first + count < BLOCKS ? FST_GROUP_MORE : 0);
+    CHECK(run_broadcast(group, call, blocks + first, count, flags) == FST_GROUP_DONE);
+  }
+  for (int i = 0; i < BLOCKS; i++) {
+    unsigned char *memory = (unsigned char *)(uintptr_t)blocks[i].address;
+    check_block(memory, blocks[i].bytes, i);
+    free(memory);
+  }
   free(call);
 }
 
@@ -109,10 +139,10 @@ static void exchange_with_next(fst_mpi_group *group) {
 static void disagree(fst_mpi_group *group) {
   if (size < 2) return;
   fst_group_call *call = malloc(sizeof *call);
-  unsigned char block[8] = {0};
-  prepare(call, FST_GROUP_BROADCAST, 0, rank == size - 1 ? 7 : 8);
-  call->receive_bytes = call->own.bytes;
-  CHECK(fst_mpi_run(group, call, NULL, block, NULL, 0) == FST_GROUP_DIFFERENT);
+  unsigned char memory[8] = {0};
+  const fst_group_block block = {(uintptr_t)memory, rank == size - 1 ? 7 : 8, 0, 0};
+  prepare(call, FST_GROUP_BROADCAST, 0, block.bytes);
+  CHECK(run_broadcast(group, call, &block, 1, 0) == FST_GROUP_DIFFERENT);
   CHECK(call->failed_rank == size - 1 && call->reference.bytes == 8 && call->other.bytes == 7);
   free(call);
 }
@@ -164,6 +194,7 @@ int main(void) {
     for (uint64_t bytes = 0; bytes <= BYTES; bytes += 512) broadcast(group.group, rank, root, bytes);
     scatter(group.group, root);
   }
+  broadcast_all(group.group);
   gather(group.group);
   exchange_with_next(group.group);
 

@@ -59,6 +59,15 @@ const FAILURES: readonly { mode: string; message: RegExp; alsoTold?: boolean }[]
     message: /In a scatter\(\) from rank 0 \("rows"\) rank 2 expects 11 bytes, the root has 10 for it$/,
     alsoTold: true,
   },
+  {
+    mode: "blocks",
+    message: /Rank 2 and rank 0 call broadcastAll\(\) of blocks that are not all the same$/,
+    alsoTold: true,
+  },
+  {
+    mode: "transfer",
+    message: /^Rank 2 failed: Cannot broadcast a block: its buffer was transferred in the meantime$/,
+  },
 ];
 
 for (const [family, reason] of missing) suite(`MpiGroup failures over ${family}`, "mpi", reason, () => {});
@@ -102,9 +111,11 @@ function failureTests(launcher: Launcher): void {
     times.add(`${launcher.family}, stop in the midst of it`, ranks);
   });
 
-  Deno.test(`${title} ends when a rank is killed`, async () => {
-    const outcome = await runRanks(launcher, SIZE, "failing_program.ts", ["kill"]);
-    assert(outcome.code !== 0);
-    times.addWhole(`${launcher.family}, kill`, outcome);
-  });
+  for (const mode of ["kill", "kill between"]) {
+    Deno.test(`${title} ends when a rank is killed: ${mode}`, async () => {
+      const outcome = await runRanks(launcher, SIZE, "failing_program.ts", [mode]);
+      assert(outcome.code !== 0);
+      times.addWhole(`${launcher.family}, ${mode}`, outcome);
+    });
+  }
 }

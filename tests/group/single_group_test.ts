@@ -7,6 +7,8 @@ Deno.test("SingleGroup makes every call that a rank alone can make", async () =>
   assertEquals([group.kind, group.rank, group.size], ["single", 0, 1]);
   const block = Uint8Array.of(1, 2, 3);
   await group.broadcast(block, 0);
+  await group.broadcastAll([{ block, root: 0 }, { block: new Uint8Array(), root: 0, label: "nothing" }]);
+  assertEquals([...block], [1, 2, 3]);
   const receive = new Uint8Array(3);
   await group.scatter({ block, lengths: [3] }, receive, 0);
   assertEquals([...receive], [1, 2, 3]);
@@ -44,6 +46,12 @@ Deno.test("SingleGroup refuses ranks, lengths and blocks that do not exist", asy
   await assertRejects(
     () => group.scatter({ block: memory, lengths: [4] }, { ...memory, devicePointer: 8192n }, 0),
     DeviceError,
+  );
+  await assertRejects(() => group.broadcastAll([{ block, root: 0 }, { block, root: 1 }]), RangeError);
+  await assertRejects(
+    () => group.broadcastAll([{ block, root: 0 }, { block: memory, root: 0 }]),
+    RangeError,
+    "The blocks of one broadcast must all be on the host, or all on one device",
   );
   await assertRejects(
     () => group.broadcast({ ...memory, devicePointer: 0n }, 0),

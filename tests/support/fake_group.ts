@@ -6,6 +6,7 @@
 import { GroupError } from "../../src/errors.ts";
 import { CallQueue } from "../../src/group/call_queue.ts";
 import type {
+  BroadcastBlock,
   DeviceMemory,
   GroupBuffer,
   Json,
@@ -180,6 +181,10 @@ export class FakeGroup implements ProcessGroup {
     const what = `broadcast of ${bytes.byteLength} bytes from ${root} (${label})`;
     const moved = this.rank === root ? { block: bytes } : { receive: bytes };
     return this.#meet({ kind: "broadcast", what, ...moved });
+  }
+
+  async broadcastAll(blocks: readonly BroadcastBlock[]): Promise<void> {
+    for (const { block, root, label } of blocks) await this.broadcast(block, root, label);
   }
 
   scatter(send: ScatterSource | null, receive: GroupBuffer, root: number, label = ""): Promise<void> {

@@ -115,9 +115,9 @@ typedef struct sim_operation {
   unsigned grid, block;
   uint64_t parameters[SIM_PARAMETERS];
   /* what it holds until it is done; of SIM_FREE, allocations[0] is what it frees */
-  sim_allocation *allocations[SIM_PARAMETERS];
-  sim_pin *pins[SIM_PARAMETERS];
-  unsigned allocation_count, pin_count;
+  sim_allocation **allocations;
+  sim_pin **pins;
+  size_t allocation_count, allocation_capacity, pin_count, pin_capacity;
 } sim_operation;
 
 /* A stream: a thread with a queue. The struct is never freed, so that events can name it. */

@@ -58,7 +58,7 @@ uint64_t sim_sum(const char *bytes, size_t pitch, size_t width, size_t height) {
 
 /* Locked. */
 static int check_ready(const sim_stream *stream, const sim_operation *operation) {
-  for (unsigned i = 0; i < operation->allocation_count; i++) {
+  for (size_t i = 0; i < operation->allocation_count; i++) {
     const sim_allocation *allocation = operation->allocations[i];
     if (!sim_is_ready(allocation, stream)) {
       sim_violation("used-before-allocated", "allocation %" PRIu64 " (%zu bytes) of cudaMallocAsync is used on another "

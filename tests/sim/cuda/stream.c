@@ -13,10 +13,13 @@ sim_operation *sim_operation_new(sim_work work) {
 void sim_operation_hold(sim_operation *operation, const sim_place *place) {
   if (place->allocation) {
     place->allocation->pending++;
+    operation->allocations = sim_grown(operation->allocations, operation->allocation_count,
+                                       &operation->allocation_capacity, sizeof(void *));
     operation->allocations[operation->allocation_count++] = place->allocation;
   }
   if (place->pin) {
     place->pin->pending++;
+    operation->pins = sim_grown(operation->pins, operation->pin_count, &operation->pin_capacity, sizeof(void *));
     operation->pins[operation->pin_count++] = place->pin;
   }
 }
@@ -28,9 +31,11 @@ static void finish(sim_stream *stream, sim_operation *operation, int code) {
     stream->failed_at = operation->ticket;
     if (sim_costs_context(code) && !sim.devices[stream->device].lost) sim.devices[stream->device].lost = code;
   }
-  for (unsigned i = 0; i < operation->allocation_count; i++) operation->allocations[i]->pending--;
-  for (unsigned i = 0; i < operation->pin_count; i++) operation->pins[i]->pending--;
+  for (size_t i = 0; i < operation->allocation_count; i++) operation->allocations[i]->pending--;
+  for (size_t i = 0; i < operation->pin_count; i++) operation->pins[i]->pending--;
   stream->completed = operation->ticket;
+  free(operation->allocations);
+  free(operation->pins);
   free(operation->snapshot);
   free(operation);
   pthread_cond_broadcast(&sim.changed);

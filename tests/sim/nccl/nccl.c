@@ -19,7 +19,6 @@ enum {
   REMOTE_ERROR = 6,
   IN_PROGRESS = 7,
 };
-enum { TRANSFERS = 4 * SIM_NCCL_RANKS };
 
 typedef struct config {
   size_t size;
@@ -42,8 +41,8 @@ typedef struct job {
   comm *comm;
   void *stream;
   sim_operation *operation;
-  sim_transfer transfers[TRANSFERS];
-  int count;
+  sim_transfer *transfers;
+  size_t count, capacity;
   bool fails;
 } job;
 
@@ -162,6 +161,16 @@ SIM_EXPORT int ncclCommAbort(void *handle) {
 
 /* ---- Calls ---- */
 
+/* Whether an earlier transfer goes the same way and is under way still: they follow one another. */
+static bool has_to_wait(const job *job, size_t index) {
+  const sim_transfer *transfer = &job->transfers[index];
+  for (size_t i = 0; i < index; i++) {
+    const sim_transfer *earlier = &job->transfers[i];
+    if (earlier->channel == transfer->channel && earlier->moved < earlier->length && !earlier->mismatch) return true;
+  }
+  return false;
+}
+
 static void run(void **parameters, unsigned grid, unsigned block) {
   (void)grid, (void)block;
   job *job = *(void **)parameters[0];
@@ -169,17 +178,18 @@ static void run(void **parameters, unsigned grid, unsigned block) {
   for (bool done = false; !done && !atomic_load(&comm->aborted);) {
     done = !job->fails;
     if (job->fails) atomic_store(&comm->failed, REMOTE_ERROR);
-    for (int i = 0; i < job->count && !job->fails; i++) {
-      if (!sim_transfer_step(&job->transfers[i])) done = false;
+    for (size_t i = 0; i < job->count && !job->fails; i++) {
+      if (has_to_wait(job, i) || !sim_transfer_step(&job->transfers[i])) done = false;
     }
     if (!done) pause_us(20);
   }
-  for (int i = 0; i < job->count; i++) {
+  for (size_t i = 0; i < job->count; i++) {
     if (job->transfers[i].mismatch) {
       sim_violation("nccl-mismatch", "rank %d expects %zu bytes, which is not what its peer sends", comm->rank,
                     job->transfers[i].length);
     }
   }
+  free(job->transfers);
   free(job);
   atomic_fetch_sub(&comm->running, 1);
 }
@@ -229,7 +239,7 @@ static int add(const char *function, comm *comm, void *stream, const void *buffe
     open_job->stream = stream;
     open_job->operation = sim_operation_new(SIM_KERNEL);
   }
-  if (open_job->comm != comm || open_job->stream != stream || open_job->count == TRANSFERS) return INVALID_USAGE;
+  if (open_job->comm != comm || open_job->stream != stream) return INVALID_USAGE;
   sim_place place = {0};
   sim_lock();
   int code = sim_place_device(function, buffer, bytes, &place);
@@ -237,6 +247,8 @@ static int add(const char *function, comm *comm, void *stream, const void *buffe
   sim_unlock();
   if (code != 0) return INVALID_ARGUMENT;
   const int from = sends ? comm->rank : peer, to = sends ? peer : comm->rank;
+  open_job->transfers =
+    sim_grown(open_job->transfers, open_job->count, &open_job->capacity, sizeof *open_job->transfers);
   open_job->transfers[open_job->count++] = (sim_transfer){
     .channel = sim_channel_of(comm->meeting, from, to), .sends = sends, .bytes = place.bytes, .length = bytes};
   return SUCCESS;
