@@ -108,7 +108,8 @@ export function compareRanks(report: RanksReport): Comparison {
     ratio: "ratio",
     note:
       "Handing a model out is compared with the C program; ranks that read their parts with one process, " +
-      "by the bytes of all shares together.",
+      "by the bytes of all shares together. Rows lie together in a file; of columns each row has a few kilobytes, " +
+      "which cost the kernel about twice the time for a byte.",
     source: report,
     panels: [{ title: "In the page cache", limit: null, entries }],
   };
