@@ -2,8 +2,9 @@
  * The shim's functions for process groups (native/fst_group.h).
  */
 
-/** A buffer that a call only keeps alive: see `fst_mpi_broadcast` in native/fst_group.h. */
-const KEEP = "buffer" as const;
+/** Buffers that a call only keeps alive: `FST_KEEP_16` in native/fst_group.h. */
+const KEEP_4 = ["buffer", "buffer", "buffer", "buffer"] as const;
+const KEEP_16 = [...KEEP_4, ...KEEP_4, ...KEEP_4, ...KEEP_4] as const;
 
 /** What `Deno.dlopen` is told about them. Whatever may wait for other ranks is `nonblocking`. */
 export const GROUP_SYMBOLS = {
@@ -47,14 +48,7 @@ export const GROUP_SYMBOLS = {
       "buffer", // const fst_group_block *blocks
       "u64", // uint64_t count
       "u32", // uint32_t flags
-      KEEP, // const void *keep0
-      KEEP, // const void *keep1
-      KEEP, // const void *keep2
-      KEEP, // const void *keep3
-      KEEP, // const void *keep4
-      KEEP, // const void *keep5
-      KEEP, // const void *keep6
-      KEEP, // const void *keep7
+      ...KEEP_16,
     ],
     result: "i32",
     nonblocking: true,

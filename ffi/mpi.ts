@@ -83,7 +83,7 @@ export async function runMpi(
 }
 
 /** Buffers that one call can keep alive (native/fst_group.h). */
-const KEPT = 8;
+const KEPT = 16;
 
 /**
  * Broadcasts the blocks of a call; how it ended is in `call`.
@@ -107,16 +107,8 @@ export async function broadcastMpi(
   } while (next < blocks.length && call.status === CALL_STATUS.done);
 }
 
-type Kept = [
-  ArrayBuffer | null,
-  ArrayBuffer | null,
-  ArrayBuffer | null,
-  ArrayBuffer | null,
-  ArrayBuffer | null,
-  ArrayBuffer | null,
-  ArrayBuffer | null,
-  ArrayBuffer | null,
-];
+type Kept4 = [ArrayBuffer | null, ArrayBuffer | null, ArrayBuffer | null, ArrayBuffer | null];
+type Kept = [...Kept4, ...Kept4, ...Kept4, ...Kept4];
 
 /** Tells the other ranks that the group is at its end. */
 export async function failMpi(shim: Shim, { group }: MpiHandle, rank: number, text: string): Promise<void> {

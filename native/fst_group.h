@@ -130,14 +130,15 @@ enum {
 FST_EXPORT int32_t fst_mpi_run(fst_mpi_group *group, fst_group_call *call, const void *send, void *receive,
                                uint64_t *lengths, uint32_t flags);
 
-/*
- * Makes a call BROADCAST, or a part of it: the next of its blocks, cut wherever this rank likes. The buffers behind
- * keep0 … keep7 are not used: naming them in the call keeps the memory of the blocks alive.
- */
+/* Buffers that are not used: naming them in the call keeps their memory alive. */
+#define FST_KEEP(n) __attribute__((unused)) const void *keep##n
+#define FST_KEEP_16                                                                                        \
+  FST_KEEP(0), FST_KEEP(1), FST_KEEP(2), FST_KEEP(3), FST_KEEP(4), FST_KEEP(5), FST_KEEP(6), FST_KEEP(7),  \
+    FST_KEEP(8), FST_KEEP(9), FST_KEEP(10), FST_KEEP(11), FST_KEEP(12), FST_KEEP(13), FST_KEEP(14), FST_KEEP(15)
+
+/* Makes a call BROADCAST, or a part of it: the next of its blocks, cut wherever this rank likes. */
 FST_EXPORT int32_t fst_mpi_broadcast(fst_mpi_group *group, fst_group_call *call, const fst_group_block *blocks,
-                                     uint64_t count, uint32_t flags, const void *keep0, const void *keep1,
-                                     const void *keep2, const void *keep3, const void *keep4, const void *keep5,
-                                     const void *keep6, const void *keep7);
+                                     uint64_t count, uint32_t flags, FST_KEEP_16);
 
 /* Tells the other ranks that the group is at its end, whose fault that is, and what to say about it. */
 FST_EXPORT int32_t fst_mpi_fail(fst_mpi_group *group, int32_t rank, const char *text);

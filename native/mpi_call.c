@@ -171,9 +171,7 @@ int32_t fst_mpi_run(fst_mpi_group *group, fst_group_call *call, const void *send
 }
 
 int32_t fst_mpi_broadcast(fst_mpi_group *group, fst_group_call *call, const fst_group_block *blocks, uint64_t count,
-                          uint32_t flags, const void *keep0, const void *keep1, const void *keep2, const void *keep3,
-                          const void *keep4, const void *keep5, const void *keep6, const void *keep7) {
-  (void)keep0, (void)keep1, (void)keep2, (void)keep3, (void)keep4, (void)keep5, (void)keep6, (void)keep7;
+                          uint32_t flags, FST_KEEP_16) {
   if (!(flags & FST_GROUP_LATER)) meet(group, call, NULL);
   if (call->status == FST_GROUP_DONE) broadcast(group, call, blocks, (size_t)count, flags & FST_GROUP_STAGED);
   return call->status == FST_GROUP_DONE && flags & FST_GROUP_MORE ? call->status : end_call(group, call);

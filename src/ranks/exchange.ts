@@ -81,12 +81,50 @@ export class Exchange<T extends Tensor> {
    */
   async take(label: string, wanted: readonly WantedTensor[], supply: Supply<T>): Promise<T[]> {
     const cuts = wanted.map((one) => this.#cut(one));
+    return await this.#take(label, wanted, supply, () => this.#begin(wanted, cuts, supply));
+  }
+
+  /** Prepares an operation before it is its turn: whole tensors. */
+  begin(wanted: readonly WantedTensor[], supply: Supply<T>): BegunOperation<T> {
+    return { wanted, ...this.#begin(wanted, wanted.map(() => null), supply) };
+  }
+
+  /**
+   * As {@linkcode Exchange.take}, of an operation that was begun.
+   *
+   * @param moving is called once bytes move
+   */
+  async takeBegun(
+    label: string,
+    begun: BegunOperation<T>,
+    supply: Supply<T>,
+    moving: () => void,
+  ): Promise<T[]> {
+    return await this.#take(label, begun.wanted, supply, () => begun, moving);
+  }
+
+  async #take(
+    label: string,
+    wanted: readonly WantedTensor[],
+    supply: Supply<T>,
+    begin: () => Begun<T>,
+    moving?: () => void,
+  ): Promise<T[]> {
     const parts = await this.#queue.run({
       label,
       signal: this.#signal,
       check: () => supply.check?.(wanted),
-      prepare: (held) => settled(wanted.map((one, index) => this.#prepare(one, cuts[index]!, supply, held))),
+      prepare: async ({ always, unlessDone }) => {
+        const { parts, held } = begin();
+        try {
+          return await parts;
+        } finally {
+          always.use(held.always.move());
+          unlessDone.use(held.unlessDone.move());
+        }
+      },
       move: async (parts) => {
+        moving?.();
         await this.#broadcast(parts.filter(({ blocks }) => !blocks));
         for (const part of parts) if (part.blocks) await this.#scatter(part, part.blocks);
         supply.handedOut?.(wanted);
@@ -94,6 +132,21 @@ export class Exchange<T extends Tensor> {
       },
     });
     return await settled(parts.map(finish));
+  }
+
+  #begin(
+    wanted: readonly WantedTensor[],
+    cuts: readonly (ShardBlocks | null)[],
+    supply: Supply<T>,
+  ): Begun<T> {
+    const held = { always: new DisposableStack(), unlessDone: new DisposableStack() };
+    const parts = settled(wanted.map((one, index) => this.#prepare(one, cuts[index]!, supply, held)));
+    parts.catch(() => {}); // told when it is its turn
+    const giveUp = () => {
+      held.unlessDone.dispose();
+      held.always.dispose();
+    };
+    return { parts, held, [Symbol.dispose]: giveUp };
   }
 
   /** Gives one rank a tensor. */
@@ -114,11 +167,11 @@ export class Exchange<T extends Tensor> {
           const tensor = await supply.own(request);
           if (owner === destination) return { tensor: keep(tensor, unlessDone) };
           keep(tensor, always);
-          return { exposed: always.use(await this.#device.expose(tensor)) };
+          return { exposed: hold(await this.#device.expose(tensor), always) };
         }
         if (rank !== destination) return {};
         const { name, target: dtype, shape } = request;
-        return { incoming: unlessDone.use(await this.#device.receive({ name, dtype, shape })) };
+        return { incoming: hold(await this.#device.receive({ name, dtype, shape }), unlessDone) };
       },
       move: async (part) => {
         const bytes = (part.exposed ?? part.incoming)?.memory;
@@ -155,11 +208,11 @@ export class Exchange<T extends Tensor> {
     const part = { label: `${name} as ${dtype}`, owner, blocks };
     const receive = async () => {
       const received = { name, dtype, shape: blocks?.shapes[rank] ?? shape };
-      return unlessDone.use(await this.#device.receive(received));
+      return hold(await this.#device.receive(received), unlessDone);
     };
     if (rank !== owner) return { ...part, incoming: await receive() };
     const tensor = keep(await supply.own(request), blocks ? always : unlessDone);
-    const exposed = always.use(await this.#device.expose(tensor));
+    const exposed = hold(await this.#device.expose(tensor), always);
     return blocks ? { ...part, exposed, incoming: await receive() } : { ...part, exposed, tensor };
   }
 
@@ -217,6 +270,17 @@ export function requestLength({ request }: SharedRequest): number {
   return resultBytes(request);
 }
 
+/** An operation that this rank is preparing, or has prepared; to be given up unless it is taken. */
+interface Begun<T extends Tensor> extends Disposable {
+  readonly parts: Promise<Part<T>[]>;
+  readonly held: Held;
+}
+
+/** An operation that was begun before its turn: see {@linkcode Exchange.begin}. */
+export interface BegunOperation<T extends Tensor> extends Begun<T> {
+  readonly wanted: readonly WantedTensor[];
+}
+
 /** One tensor of an operation, on this rank. */
 interface Part<T extends Tensor> {
   /** What it is, the same on every rank. */
@@ -253,9 +317,16 @@ export async function settled<R>(promises: readonly Promise<R>[]): Promise<R[]> 
   throw failed.reason;
 }
 
-/** Lets a handle be given up with a stack. */
+/** Lets something be given up with a stack; at once if that has been already. */
+function hold<R extends Disposable>(resource: R, stack: DisposableStack): R {
+  if (stack.disposed) resource[Symbol.dispose]();
+  else stack.use(resource);
+  return resource;
+}
+
+/** The same for a handle. */
 function keep<T extends Tensor>(tensor: T, stack: DisposableStack): T {
-  stack.defer(() => tensor[Symbol.dispose]?.());
+  hold({ [Symbol.dispose]: () => tensor[Symbol.dispose]?.() }, stack);
   return tensor;
 }
 

@@ -5,7 +5,14 @@ import type { CatalogTensor, FileHome } from "../catalog.ts";
 import type { NamedRequests } from "../load.ts";
 import type { Session } from "../session.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { cutOperations, Exchange, requestLength, type Supply, type WantedTensor } from "./exchange.ts";
+import {
+  type BegunOperation,
+  cutOperations,
+  Exchange,
+  requestLength,
+  type Supply,
+  type WantedTensor,
+} from "./exchange.ts";
 
 /** What comes from one load at each rank. */
 export interface SharedBatch<T extends Tensor> {
@@ -63,15 +70,24 @@ export class RankIteration<T extends Tensor> {
     let tooEarly: string | null = "it ended the iteration early";
     let isTold = false; // whether the others know how this ends
     let taken = () => {}; // what to do once every rank has taken the tensors of an operation
+    let begun: BegunOperation<T> | undefined; // the next operation, prepared while the bytes of the last one move
     try {
       for await (const { wanted, supply } of batches) {
-        for (const operation of cutOperations(wanted)) {
+        const operations = cutOperations(wanted);
+        for (const [index, operation] of operations.entries()) {
           isTold = true;
           const label = `next tensors, from "${operation[0]!.request.name}"`;
-          const tensors = await this.#exchange.take(label, operation, {
-            ...supply,
-            handedOut: () => taken(),
-          });
+          using current = begun ?? this.#exchange.begin(operation, supply); // given up unless it is taken
+          begun = undefined;
+          const tensors = await this.#exchange.takeBegun(
+            label,
+            current,
+            { ...supply, handedOut: () => taken() },
+            () => {
+              const next = operations[index + 1];
+              if (next) begun = this.#exchange.begin(next, supply);
+            },
+          );
           isTold = false;
           taken = () => supply.handedOut?.(operation);
           yield* giveOut(operation, tensors);
@@ -82,6 +98,7 @@ export class RankIteration<T extends Tensor> {
       tooEarly = error instanceof Error ? error.message : String(error);
       throw error;
     } finally {
+      begun?.[Symbol.dispose]();
       if (!isTold) await this.#exchange.end("end of the iteration", tooEarly).then(taken, () => {});
     }
   }

@@ -12,7 +12,7 @@ export const LENGTHS = [0, 1, 999, 1000, 1001, 5003];
 
 /** Blocks of one call, from all ranks in turns: more than a call keeps alive, two of them in one buffer. */
 export function manyLengths(size: number): { root: number; length: number }[] {
-  return Array.from({ length: 24 }, (_, index) => {
+  return Array.from({ length: 30 }, (_, index) => {
     return { root: (index * 5) % 7 % size, length: index % 6 === 0 ? 0 : index * 457 };
   });
 }

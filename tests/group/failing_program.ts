@@ -72,11 +72,11 @@ async function run(group: ProcessGroup): Promise<void> {
       });
       await group.broadcastAll(blocks);
     } else if (mode === "transfer") { // one of many buffers is given away while others are on their way
-      const blocks = Array.from({ length: 20 }, (_, index) => {
+      const blocks = Array.from({ length: 40 }, (_, index) => {
         return { block: new Uint8Array(BLOCK_BYTES), root: index % group.size };
       });
       const call = group.broadcastAll(blocks);
-      if (fails) structuredClone(null, { transfer: [blocks[15]!.block.buffer] });
+      if (fails) structuredClone(null, { transfer: [blocks[30]!.block.buffer] });
       await call;
     } else if (mode === "kill between") { // while blocks go to and fro
       if (fails) setTimeout(() => Deno.kill(Deno.pid, "SIGKILL"), 100);

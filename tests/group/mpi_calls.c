@@ -39,7 +39,8 @@ static void fill(unsigned char *block, uint64_t bytes, int seed) {
 
 static int32_t run_broadcast(fst_mpi_group *group, fst_group_call *call, const fst_group_block *blocks, uint64_t count,
                              uint32_t flags) {
-  return fst_mpi_broadcast(group, call, blocks, count, flags, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+  return fst_mpi_broadcast(group, call, blocks, count, flags, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+                           NULL, NULL, NULL, NULL, NULL, NULL);
 }
 
 static void broadcast(fst_mpi_group *group, int own_rank, int root, uint64_t bytes) {

@@ -97,6 +97,19 @@ async function run(
   }
   said.order = order;
   said.streamed = await summaries(streamed);
+  const many: Record<string, string> = {};
+  const files = Object.fromEntries(
+    Array.from({ length: size }, (_, other) => [other, `${folder}/many${other}`]),
+  );
+  for (const last of [Infinity, 3]) { // all ranks end the second iteration when there is much more to come
+    await using model = await fastsafeOpen(files, { group, device });
+    let count = 0;
+    for await (const [name, tensor] of model) {
+      many[name] = await summary(tensor);
+      if (++count === last) break;
+    }
+  }
+  said.many = many;
   if (device === "cuda") said.left = await leftOnStandIn();
   // Not on standard output: Open MPI mixes up the long lines of several ranks.
   await Deno.writeTextFile(`${folder}/said.${rank}`, JSON.stringify(said));

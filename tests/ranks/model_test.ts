@@ -5,7 +5,14 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fastsafeOpen, openPyTorch, SafeTensorsError, UseAfterCloseError } from "../../mod.ts";
 import { onRanks, runRanks } from "../support/fake_group.ts";
 import { decode, encode } from "../support/floats.ts";
-import { assertBytes, assertTensor, writeFile, writeShards, type Written } from "../support/models.ts";
+import {
+  assertBytes,
+  assertTensor,
+  type TensorSpec,
+  writeFile,
+  writeShards,
+  type Written,
+} from "../support/models.ts";
 import { bytesRead } from "../support/process.ts";
 import { partOf, SPECS, test } from "./support.ts";
 
@@ -76,6 +83,32 @@ for (const lazy of [false, true]) {
         assertBytes(slice.bytes, matrix.bytes.slice(start, start + 16), `row of rank ${group.rank}`);
       }
     });
+  });
+
+  test(`${what} is iterated over many operations, and ended in any of them`, async (folder) => {
+    const specs = Array.from(
+      { length: 3 },
+      (_, file) =>
+        Array.from({ length: 300 }, (_, index): TensorSpec => {
+          return { name: `${file}.${index}`, dtype: "U8", shape: [1 + index % 5] };
+        }),
+    );
+    const { paths, tensors } = await writeShards(folder, specs);
+    const written = byName(tensors);
+    for (const last of [900, 257, 3]) {
+      const orders = await onRanks(2, async (group) => {
+        await using model = await fastsafeOpen(paths, { group, lazy });
+        const order: string[] = [];
+        for await (const [name, tensor] of model) {
+          assertBytes(tensor.bytes, written.get(name)!.bytes, name);
+          if (order.push(name) === last) break;
+        }
+        await group.barrier(); // the group is in order
+        return order;
+      });
+      assertEquals(orders[0], orders[1]);
+      assertEquals(new Set(orders[0]).size, last);
+    }
   });
 
   test(`${what} is iterated in one order by all ranks, also twice over where that can be`, async (folder) => {

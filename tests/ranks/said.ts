@@ -2,7 +2,7 @@
  * Files for load_program.ts, and what its ranks must say of them: against parts that were picked element by element.
  */
 import { assertEquals } from "@std/assert";
-import { type TensorSpec, writeFile, type Written } from "../support/models.ts";
+import { fileOf, type TensorSpec, writeFile, type Written } from "../support/models.ts";
 import { summary } from "./load_program.ts";
 import { partOf, SPECS } from "./support.ts";
 
@@ -14,7 +14,10 @@ interface Owned extends Written {
 /** Those that can be cut along their last dimension by up to four ranks. */
 const FILES = SPECS.map((specs) => specs.filter(({ name }) => name !== "nibbles" && name !== "sixes"));
 
-/** Writes a model whose file `i` is read by rank `i % size`. */
+/** More tensors a file than one operation hands out. */
+const MANY = 300;
+
+/** Writes a model whose file `i` is read by rank `i % size`, and beside it one file with many tensors for each rank. */
 export async function writeModel(
   folder: string,
   size: number,
@@ -25,7 +28,18 @@ export async function writeModel(
     FILES,
     (tensor, file) => tensors.push({ ...tensor, owner: file % size }),
   );
+  for (let rank = 0; rank < size; rank++) await writeFile(`${folder}/many${rank}`, manySpecs(rank));
   return { names, tensors };
+}
+
+function manySpecs(rank: number): TensorSpec[] {
+  return Array.from({ length: MANY }, (_, index) => {
+    return { name: `${rank}.${index}`, dtype: "U8", shape: [1 + index % 7] };
+  });
+}
+
+function writtenMany(size: number): Written[] {
+  return Array.from({ length: size }, (_, rank) => fileOf(manySpecs(rank)).tensors).flat();
 }
 
 /** Writes files; their names. */
@@ -72,6 +86,8 @@ async function check(said: any, tensors: readonly Owned[], size: number): Promis
   assertEquals(said.parts, parts);
   assertEquals(said.pushed, pushed);
   assertEquals(said.streamed, whole);
+  const many = writtenMany(size).map(async (tensor) => [tensor.name, await summary(tensor)] as const);
+  assertEquals(said.many, Object.fromEntries(await Promise.all(many)));
   const own = tensors.filter(({ owner }) => owner === rank);
   assertEquals(said.files, Math.ceil((FILES.length - rank) / size));
   assertEquals(said.bytes, own.reduce((sum, { bytes }) => sum + bytes.byteLength, 0));
