@@ -134,9 +134,9 @@ enum {
   FST_MPI_TAG_VERDICT = 2,
   FST_MPI_TAG_NOTICE = 5,
   FST_MPI_TAG_PAIR = 16,   /* the first of FST_MPI_PAIR_TAGS */
-  FST_MPI_TAG_DATA = 8208, /* the first of FST_MPI_DATA_TAGS, by root */
+  FST_MPI_TAG_DATA = 8208, /* and one more for each root */
 };
-enum { FST_MPI_PAIR_TAGS = 8192, FST_MPI_DATA_TAGS = 16384 }; /* every library has tags up to 32767 */
+enum { FST_MPI_PAIR_TAGS = 8192 }; /* every library has tags up to 32767, those that we know far more */
 
 /*
  * What two ranks tell each other in SEND and RECEIVE is told apart by the calls of all ranks before it: from a rank that

@@ -13,8 +13,7 @@
 #include "cudart.h"
 #include "mpi.h"
 
-/* Streams are begun in the same order on every rank, so that the oldest is always among those of all. */
-enum { WINDOW = 3, STREAMS_AT_ONCE = 32, CUDA_NOT_READY = 600 };
+enum { WINDOW = 3, CUDA_NOT_READY = 600 };
 
 /* Pinned memory of a group, kept from call to call. */
 struct fst_mpi_staging {
@@ -137,7 +136,7 @@ static int start_moving(transfer *transfer, fst_group_call *call) {
   uint64_t length;
   char *bytes = take_piece(transfer, &transfer->to_move, &length);
   if (transfer->staging) bytes = slot_of(transfer, transfer->moving);
-  const int count = (int)length, tag = FST_MPI_TAG_DATA + stream->root % FST_MPI_DATA_TAGS;
+  const int count = (int)length, tag = FST_MPI_TAG_DATA + stream->root;
   const char *function;
   int code;
   if (stream->kind == FST_MPI_BROADCAST) {
@@ -219,7 +218,10 @@ static int advance(transfer *transfer, fst_group_call *call) {
   return outcome;
 }
 
-/* The transfers of a call: at once, but those through the same slots one after another. */
+/*
+ * The transfers of a call: at once, but those through the same slots one after another. To hold any other one back
+ * would be a deadlock where ranks cut a broadcast into different parts: each has blocks in it that the other waits for.
+ */
 typedef struct work {
   transfer *transfers;
   size_t count, first; /* all before the first are finished */
@@ -227,19 +229,15 @@ typedef struct work {
 
 static int step(void *state, fst_group_call *call) {
   work *work = state;
-  int outcome = FST_MPI_IDLE, busy = 0, under_way = 0;
-  for (size_t i = work->first; i < work->count && under_way < STREAMS_AT_ONCE; i++) {
+  int outcome = FST_MPI_IDLE, busy = 0;
+  for (size_t i = work->first; i < work->count; i++) {
     transfer *transfer = &work->transfers[i];
     if (!transfer->stream || (transfer->staging && busy)) continue;
     const int advanced = advance(transfer, call);
     if (advanced == FST_MPI_FAILURE) return advanced;
     if (advanced != FST_MPI_IDLE) outcome = FST_MPI_MOVED;
-    if (advanced == FST_MPI_FINISHED) {
-      transfer->stream = NULL;
-      continue;
-    }
-    under_way++;
-    if (transfer->staging) busy = 1;
+    if (advanced == FST_MPI_FINISHED) transfer->stream = NULL;
+    else if (transfer->staging) busy = 1;
   }
   while (work->first < work->count && !work->transfers[work->first].stream) work->first++;
   return work->first == work->count ? FST_MPI_FINISHED : outcome;
