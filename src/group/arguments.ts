@@ -100,9 +100,9 @@ export function broadcastRecord(blocks: readonly BroadcastBlock[]): Partial<Call
   if (first && more.length === 0) {
     return { root: first.root, label: first.label ?? "", bytes: first.block.byteLength };
   }
-  const lines = blocks.map(({ block, root, label = "" }) =>
-    `${label}: ${block.byteLength} from rank ${root}`
-  );
+  const lines = blocks.map(({ block, root, label = "" }) => {
+    return `${label === "" ? "" : `${label}: `}${block.byteLength} bytes from rank ${root}`;
+  });
   const bytes = blocks.reduce((sum, { block }) => sum + block.byteLength, 0);
   return { root: SEVERAL_ROOTS, label: lines.join("; "), bytes };
 }

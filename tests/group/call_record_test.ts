@@ -46,7 +46,11 @@ Deno.test("encodeRecord() cuts a long text between characters, and compares all 
 Deno.test("describeCall() says what a rank calls", () => {
   const described = [
     recordOf("broadcast", 0, { root: 1, bytes: 10, label: "norm" }),
-    recordOf("broadcast", 0, { root: SEVERAL_ROOTS, bytes: 30, label: "norm: 10 from rank 1; bias: 20" }),
+    recordOf("broadcast", 0, {
+      root: SEVERAL_ROOTS,
+      bytes: 30,
+      label: "norm: 10 bytes from rank 1; 20 bytes from rank 0",
+    }),
     recordOf("scatter", 0, { root: 1, label: "rows" }),
     recordOf("send", 0, { bytes: 3, tag: 4 }),
     recordOf("receive", 0, { root: 2, bytes: 3 }),
@@ -56,7 +60,7 @@ Deno.test("describeCall() says what a rank calls", () => {
   ].map(describeCall);
   assertEquals(described, [
     'broadcast() of 10 bytes from rank 1 ("norm")',
-    'broadcastAll() of 30 bytes ("norm: 10 from rank 1; bias: 20")',
+    'broadcastAll() of 30 bytes ("norm: 10 bytes from rank 1; 20 bytes from rank 0")',
     'scatter() from rank 1 ("rows")',
     "send() of 3 bytes with tag 4",
     "receive() of 3 bytes from rank 2",
