@@ -29,6 +29,9 @@ export interface Refusal {
   readonly reason: string;
 }
 
+/** How a call is made, as native/fst_group.h has it. */
+const FLAGS = { staged: 1, compare: 2, later: 4, more: 8 } as const;
+
 const encoder = new TextEncoder();
 
 /** Opens and starts MPI, once; waits for the other ranks of the launcher. */
@@ -78,7 +81,7 @@ export async function runMpi(
   call: GroupCall,
   { lengths, staged, compareOnly }: MpiRunOptions,
 ): Promise<void> {
-  const flags = (staged ? 1 : 0) | (compareOnly ? 2 : 0);
+  const flags = (staged ? FLAGS.staged : 0) | (compareOnly ? FLAGS.compare : 0);
   await shim.fst_mpi_run(group, call.memory, call.send.host, call.receive.host, lengths, flags);
 }
 
@@ -100,7 +103,8 @@ export async function broadcastMpi(
   let next = 0;
   do {
     const { memory, count, buffers } = layOutBlocks(shim, blocks, next, KEPT);
-    const flags = (staged ? 1 : 0) | (next > 0 ? 4 : 0) | (next + count < blocks.length ? 8 : 0);
+    const flags = (staged ? FLAGS.staged : 0) | (next > 0 ? FLAGS.later : 0) |
+      (next + count < blocks.length ? FLAGS.more : 0);
     const keep = Array.from({ length: KEPT }, (_, index) => buffers[index] ?? null) as Kept;
     await shim.fst_mpi_broadcast(group, call.memory, memory, BigInt(count), flags, ...keep);
     next += count;

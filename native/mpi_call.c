@@ -57,13 +57,6 @@ static int has_bytes_from(int root, const fst_group_block *blocks, size_t count)
   return 0;
 }
 
-/* All blocks of a root by MPI_Ibcast. */
-static size_t whole_streams(const fst_group_block *blocks, size_t block_count, int device, int root,
-                            fst_mpi_stream *streams) {
-  *streams = (fst_mpi_stream){FST_MPI_BROADCAST, root, root, blocks, block_count, device, 0, 0};
-  return 1;
-}
-
 /* From the root each rank passes the blocks on to the next. */
 static size_t relay_streams(const fst_mpi_group *group, const fst_group_block *blocks, size_t block_count, int device,
                             int root, fst_mpi_stream *streams) {
@@ -99,8 +92,11 @@ static int broadcast(fst_mpi_group *group, fst_group_call *call, const fst_group
   size_t count = 0;
   for (int root = 0; root < group->size; root++) {
     if (!has_bytes_from(root, blocks, block_count)) continue;
-    count += staged && device >= 0 ? whole_streams(blocks, block_count, device, root, &streams[count])
-                                   : relay_streams(group, blocks, block_count, device, root, &streams[count]);
+    if (staged && device >= 0) {
+      streams[count++] = (fst_mpi_stream){FST_MPI_BROADCAST, root, root, blocks, block_count, device, 0, 0};
+    } else {
+      count += relay_streams(group, blocks, block_count, device, root, &streams[count]);
+    }
   }
   fst_mpi_move(group, call, -1, streams, count, staged);
   free(streams);
@@ -174,5 +170,6 @@ int32_t fst_mpi_broadcast(fst_mpi_group *group, fst_group_call *call, const fst_
                           uint32_t flags, FST_KEEP_16) {
   if (!(flags & FST_GROUP_LATER)) meet(group, call, NULL);
   if (call->status == FST_GROUP_DONE) broadcast(group, call, blocks, (size_t)count, flags & FST_GROUP_STAGED);
-  return call->status == FST_GROUP_DONE && flags & FST_GROUP_MORE ? call->status : end_call(group, call);
+  if (call->status == FST_GROUP_DONE && flags & FST_GROUP_MORE) return call->status;
+  return end_call(group, call);
 }

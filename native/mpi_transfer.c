@@ -224,23 +224,25 @@ static int advance(transfer *transfer, fst_group_call *call) {
  */
 typedef struct work {
   transfer *transfers;
-  size_t count, first; /* all before the first are finished */
+  size_t count, finished;
 } work;
 
 static int step(void *state, fst_group_call *call) {
   work *work = state;
   int outcome = FST_MPI_IDLE, busy = 0;
-  for (size_t i = work->first; i < work->count; i++) {
+  for (size_t i = 0; i < work->count; i++) {
     transfer *transfer = &work->transfers[i];
     if (!transfer->stream || (transfer->staging && busy)) continue;
     const int advanced = advance(transfer, call);
     if (advanced == FST_MPI_FAILURE) return advanced;
     if (advanced != FST_MPI_IDLE) outcome = FST_MPI_MOVED;
-    if (advanced == FST_MPI_FINISHED) transfer->stream = NULL;
-    else if (transfer->staging) busy = 1;
+    if (advanced == FST_MPI_FINISHED) {
+      transfer->stream = NULL;
+      work->finished++;
+    }
+    if (transfer->staging && transfer->stream) busy = 1;
   }
-  while (work->first < work->count && !work->transfers[work->first].stream) work->first++;
-  return work->first == work->count ? FST_MPI_FINISHED : outcome;
+  return work->finished == work->count ? FST_MPI_FINISHED : outcome;
 }
 
 static int prepare(fst_mpi_group *group, fst_group_call *call, transfer *transfer, const fst_mpi_stream *stream,

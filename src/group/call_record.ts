@@ -143,18 +143,15 @@ export function describeCall({ kind, root, tag, bytes, label }: CallRecord): str
 
 /** What is wrong between two ranks, in words. */
 export function describeDifference(reference: CallRecord, other: CallRecord): string {
-  if (reference.kind === "scatter" && describeCall(reference) === describeCall(other)) {
-    if (reference.ownBytes !== other.ownBytes) {
-      return `In a ${describeCall(other)} rank ${other.rank} expects ${other.ownBytes} bytes, the root has ` +
-        `${reference.ownBytes} for it`;
-    }
+  const isSameText = describeCall(reference) === describeCall(other);
+  if (isSameText && reference.kind === "scatter" && reference.ownBytes !== other.ownBytes) {
+    return `In a ${describeCall(other)} rank ${other.rank} expects ${other.ownBytes} bytes, the root has ` +
+      `${reference.ownBytes} for it`;
   }
-  if (reference.root === SEVERAL_ROOTS && describeCall(reference) === describeCall(other)) {
-    if (reference.sequence === other.sequence) {
-      return `Rank ${other.rank} and rank ${reference.rank} call broadcastAll() of blocks that are not all the same`;
-    }
+  if (isSameText && reference.root === SEVERAL_ROOTS && reference.sequence === other.sequence) {
+    return `Rank ${other.rank} and rank ${reference.rank} call broadcastAll() of blocks that are not all the same`;
   }
-  if (other.kind !== "send" && other.kind !== "receive" && describeCall(reference) === describeCall(other)) {
+  if (isSameText && other.kind !== "send" && other.kind !== "receive") {
     return `Rank ${other.rank} is at its call ${other.sequence + 1}, rank ${reference.rank} at its call ` +
       `${reference.sequence + 1}: a ${describeCall(other)}`;
   }

@@ -76,46 +76,24 @@ export class Exchange<T extends Tensor> {
   /**
    * Gives every rank its tensors, in the order asked.
    *
+   * @param ahead.begun the operation, where it was begun before its turn
+   * @param ahead.moving is called once bytes move
    * @throws {RangeError} if a tensor has no such dimension
    * @throws {SafeTensorsError} "MisalignedSlice" if a part would begin or end within a byte
    */
-  async take(label: string, wanted: readonly WantedTensor[], supply: Supply<T>): Promise<T[]> {
-    const cuts = wanted.map((one) => this.#cut(one));
-    return await this.#take(label, wanted, supply, () => this.#begin(wanted, cuts, supply));
-  }
-
-  /** Prepares an operation before it is its turn: whole tensors. */
-  begin(wanted: readonly WantedTensor[], supply: Supply<T>): BegunOperation<T> {
-    return { wanted, ...this.#begin(wanted, wanted.map(() => null), supply) };
-  }
-
-  /**
-   * As {@linkcode Exchange.take}, of an operation that was begun.
-   *
-   * @param moving is called once bytes move
-   */
-  async takeBegun(
-    label: string,
-    begun: BegunOperation<T>,
-    supply: Supply<T>,
-    moving: () => void,
-  ): Promise<T[]> {
-    return await this.#take(label, begun.wanted, supply, () => begun, moving);
-  }
-
-  async #take(
+  async take(
     label: string,
     wanted: readonly WantedTensor[],
     supply: Supply<T>,
-    begin: () => Begun<T>,
-    moving?: () => void,
+    { begun, moving }: { begun?: BegunOperation<T>; moving?: () => void } = {},
   ): Promise<T[]> {
+    const cuts = this.#cut(wanted);
     const parts = await this.#queue.run({
       label,
       signal: this.#signal,
       check: () => supply.check?.(wanted),
       prepare: async ({ always, unlessDone }) => {
-        const { parts, held } = begin();
+        const { parts, held } = begun ?? this.begin(wanted, supply, cuts);
         try {
           return await parts;
         } finally {
@@ -134,11 +112,8 @@ export class Exchange<T extends Tensor> {
     return await settled(parts.map(finish));
   }
 
-  #begin(
-    wanted: readonly WantedTensor[],
-    cuts: readonly (ShardBlocks | null)[],
-    supply: Supply<T>,
-  ): Begun<T> {
+  /** Prepares what {@linkcode take} is to hand out later; to be given up unless it is taken. */
+  begin(wanted: readonly WantedTensor[], supply: Supply<T>, cuts = this.#cut(wanted)): BegunOperation<T> {
     const held = { always: new DisposableStack(), unlessDone: new DisposableStack() };
     const parts = settled(wanted.map((one, index) => this.#prepare(one, cuts[index]!, supply, held)));
     parts.catch(() => {}); // told when it is its turn
@@ -191,10 +166,13 @@ export class Exchange<T extends Tensor> {
     await this.#queue.end(label, tooEarly);
   }
 
-  #cut({ request, dimension }: WantedTensor): ShardBlocks | null {
-    if (dimension === null) return null;
-    const { name, target: dtype, shape } = request;
-    return shardBlocks({ name, dtype, shape }, dimension, this.#group.size);
+  /** How each tensor is cut; null: it is not. */
+  #cut(wanted: readonly WantedTensor[]): (ShardBlocks | null)[] {
+    return wanted.map(({ request, dimension }) => {
+      if (dimension === null) return null;
+      const { name, target: dtype, shape } = request;
+      return shardBlocks({ name, dtype, shape }, dimension, this.#group.size);
+    });
   }
 
   async #prepare(
@@ -270,15 +248,10 @@ export function requestLength({ request }: SharedRequest): number {
   return resultBytes(request);
 }
 
-/** An operation that this rank is preparing, or has prepared; to be given up unless it is taken. */
-interface Begun<T extends Tensor> extends Disposable {
+/** An operation that this rank is preparing, or has prepared: see {@linkcode Exchange.begin}. */
+export interface BegunOperation<T extends Tensor> extends Disposable {
   readonly parts: Promise<Part<T>[]>;
   readonly held: Held;
-}
-
-/** An operation that was begun before its turn: see {@linkcode Exchange.begin}. */
-export interface BegunOperation<T extends Tensor> extends Begun<T> {
-  readonly wanted: readonly WantedTensor[];
 }
 
 /** One tensor of an operation, on this rank. */

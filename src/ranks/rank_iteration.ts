@@ -79,15 +79,16 @@ export class RankIteration<T extends Tensor> {
           const label = `next tensors, from "${operation[0]!.request.name}"`;
           using current = begun ?? this.#exchange.begin(operation, supply); // given up unless it is taken
           begun = undefined;
-          const tensors = await this.#exchange.takeBegun(
-            label,
-            current,
-            { ...supply, handedOut: () => taken() },
-            () => {
+          const tensors = await this.#exchange.take(label, operation, {
+            ...supply,
+            handedOut: () => taken(),
+          }, {
+            begun: current,
+            moving: () => {
               const next = operations[index + 1];
               if (next) begun = this.#exchange.begin(next, supply);
             },
-          );
+          });
           isTold = false;
           taken = () => supply.handedOut?.(operation);
           yield* giveOut(operation, tensors);
