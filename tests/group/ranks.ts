@@ -3,6 +3,7 @@
  */
 
 import { tempFolder } from "../support/models.ts";
+import { type Ended, patiently } from "./patience.ts";
 import { heard, SAID } from "./say.ts";
 
 /** How ranks are started. */
@@ -40,9 +41,6 @@ const LAUNCHERS: readonly Launcher[] = [
   },
   { family: "MPICH", command: "mpirun.mpich", args: [], library: "libmpich.so.12" },
 ];
-
-/** Longest a program of a test may take before it is ended and the test fails: nothing may hang. In milliseconds. */
-const PATIENCE_MS = 90_000;
 
 /** The launchers of this machine, and why others are not used. */
 export function findLaunchers(): { found: Launcher[]; missing: Map<string, string> } {
@@ -84,15 +82,6 @@ export async function runCommand(
   await using said = await tempFolder();
   const output = await patiently(first!, { args: rest, env: { NO_COLOR: "1", [SAID]: said.path, ...env } });
   return outcome([output], said.path, start);
-}
-
-/** What a process prints; an error if it hangs. */
-async function patiently(command: string, options: Deno.CommandOptions): Promise<Deno.CommandOutput> {
-  const signal = AbortSignal.timeout(PATIENCE_MS);
-  const output = await new Deno.Command(command, { ...options, signal }).output();
-  if (!signal.aborted) return output;
-  const printed = new TextDecoder().decode(output.stderr);
-  throw new Error(`"${command} ${options.args?.join(" ")}" did not come to its end:\n${printed}`);
 }
 
 /** Runs a program of this folder on `size` ranks that know each other's address, as torchrun starts them. */
@@ -144,7 +133,7 @@ function denoRun(program: string, words: readonly string[]): string[] {
   return [Deno.execPath(), "run", "--quiet", "-A", path, ...words];
 }
 
-function outcome(outputs: readonly Deno.CommandOutput[], said: string, start: number): Outcome {
+function outcome(outputs: readonly Ended[], said: string, start: number): Outcome {
   const decoder = new TextDecoder();
   const ranks = heard<RankOutput>(said);
   let stderr = "";
