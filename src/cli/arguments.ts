@@ -2,7 +2,7 @@
  * What a command was given: files and options, checked.
  */
 import { parseArgs } from "node:util";
-import { closestWord } from "./text.ts";
+import { closestWord } from "../closest_word.ts";
 
 /** The command was called in a way that it does not understand; its usage is printed with the message. */
 export class UsageError extends Error {

@@ -1,7 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { nameFilter } from "../../src/cli/inputs.ts";
 import {
-  closestWord,
   formatBytes,
   formatCount,
   formatDuration,
@@ -10,6 +9,7 @@ import {
   printable,
   wrap,
 } from "../../src/cli/text.ts";
+import { closestWord } from "../../src/closest_word.ts";
 
 Deno.test("formatBytes() uses decimal units and three digits", () => {
   assertEquals(

@@ -1,0 +1,84 @@
+/**
+ * Checks of arguments that every entry point shares. Each throws at once and says what was given and what is wanted.
+ */
+import { closestWord } from "./closest_word.ts";
+
+/** What an error says was given: short, and safe to print. */
+export function describeValue(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  switch (typeof value) {
+    case "string":
+      return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value);
+    case "number":
+    case "boolean":
+      return String(value);
+    case "bigint":
+      return `${value}n`;
+    case "function":
+      return "a function";
+    case "symbol":
+      return "a symbol";
+  }
+  if (Array.isArray(value)) return "an array";
+  const name = (value as object).constructor?.name;
+  return name && name !== "Object" ? `a ${name}` : "an object";
+}
+
+/**
+ * Checks that `options` is an object and has only known keys.
+ *
+ * @param call the function that got them, such as `fastsafeOpen()`
+ * @throws {TypeError} that names the unknown key and the nearest known one
+ */
+export function checkKeys(call: string, options: unknown, known: readonly string[]): void {
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+    throw new TypeError(`The options of ${call} must be an object, got ${describeValue(options)}`);
+  }
+  for (const key of Object.keys(options)) {
+    if (known.includes(key)) continue;
+    const nearest = closestWord(key, known);
+    const hint = nearest ? `: "${nearest}"?` : `; known are ${known.join(", ")}`;
+    throw new TypeError(`${call} has no option "${key}"${hint}`);
+  }
+}
+
+/** @throws {TypeError} unless the option is a boolean or missing */
+export function checkBoolean(name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== "boolean") {
+    throw new TypeError(`${name} must be true or false, got ${describeValue(value)}`);
+  }
+}
+
+/** @throws {TypeError} unless the option is a function or missing */
+export function checkFunction(name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== "function") {
+    throw new TypeError(`${name} must be a function, got ${describeValue(value)}`);
+  }
+}
+
+/** @throws {TypeError} unless the option is an AbortSignal or missing */
+export function checkSignal(name: string, value: unknown): void {
+  if (value !== undefined && !(value instanceof AbortSignal)) {
+    throw new TypeError(`${name} must be an AbortSignal, got ${describeValue(value)}`);
+  }
+}
+
+/**
+ * A whole number within its limits, or its default where it is missing.
+ *
+ * @throws {TypeError} if it is not a number
+ * @throws {RangeError} if it is not whole, or outside its limits
+ */
+export function checkInteger(
+  name: string,
+  value: unknown,
+  { byDefault, least, most = Number.MAX_SAFE_INTEGER }: { byDefault: number; least: number; most?: number },
+): number {
+  if (value === undefined) return byDefault;
+  if (typeof value !== "number") throw new TypeError(`${name} must be a number, got ${describeValue(value)}`);
+  if (!Number.isInteger(value) || value < least || value > most) {
+    const limits = most === Number.MAX_SAFE_INTEGER ? `at least ${least}` : `from ${least} to ${most}`;
+    throw new RangeError(`${name} must be a whole number ${limits}, got ${value}`);
+  }
+  return value;
+}
