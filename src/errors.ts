@@ -43,6 +43,10 @@ export interface SafeTensorsErrorDetails extends ErrorOptions {
   path?: string | undefined;
   /** The tensor concerned. */
   tensor?: string | undefined;
+  /** The format that the file really has, where another function opens it. */
+  format?: "safetensors" | "pytorch" | undefined;
+  /** What to do about it: it becomes the end of the message, after a colon. */
+  advice?: string | undefined;
 }
 
 /** Something about the content of a file, or the name of a tensor, is wrong. */
@@ -55,13 +59,19 @@ export class SafeTensorsError extends Error {
   readonly path: string | undefined;
   /** The tensor concerned, where there is one. */
   readonly tensor: string | undefined;
+  /** The format that the file really has, where another function opens it: the message names that function. */
+  readonly format: "safetensors" | "pytorch" | undefined;
+  /** The end of the message where that says what to do in the words of this API; a program may put it in its own. */
+  readonly advice: string | undefined;
 
   /** Describes a fault by its code. */
   constructor(code: SafeTensorsErrorCode, message: string, details: SafeTensorsErrorDetails = {}) {
-    super(message, details);
+    super(details.advice === undefined ? message : `${message}: ${details.advice}`, details);
     this.code = code;
     this.path = details.path;
     this.tensor = details.tensor;
+    this.format = details.format;
+    this.advice = details.advice;
   }
 }
 

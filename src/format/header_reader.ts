@@ -7,7 +7,7 @@
  * tensors lie end to end, each as long as its dtype and shape say, and nothing is before, between or after them.
  */
 import { SafeTensorsError, type SafeTensorsErrorCode } from "../errors.ts";
-import { fileHint } from "./file_hints.ts";
+import { describeContent } from "./file_hints.ts";
 import { checkLimits, type Header, type HeaderLimits, LENGTH_BYTES } from "./header.ts";
 import { readEntries } from "./header_entries.ts";
 import { checkLayout, type HeaderFailure, inFileOrder } from "./header_layout.ts";
@@ -22,8 +22,8 @@ export interface HeaderOptions extends HeaderLimits {
 /**
  * The length of the header's JSON in bytes, from the first bytes of a file.
  *
- * @param first The first bytes of the file: 8 or more, or all of a shorter file. With a few dozen the message of an
- * error can tell what the file really is.
+ * @param first The first bytes of the file: 8 or more, or all of a shorter file. With 512 the message of an error can
+ * say what the file really is.
  * @param fileSize The size of the file in bytes.
  * @param options The limit on the length, and the file's name for messages.
  * @returns The length `n`; the JSON is the bytes 8 to 8 + n, and the whole of it is in the file.
@@ -32,11 +32,14 @@ export interface HeaderOptions extends HeaderLimits {
 export function headerLength(first: Uint8Array, fileSize: number, options: HeaderOptions = {}): number {
   const { maxHeaderBytes } = checkLimits(options);
   const refuse = (code: SafeTensorsErrorCode, detail: string): never => {
-    const hint = fileHint(first);
-    throw headerError(options.path, code, hint === "" ? detail : `${detail}; ${hint}`);
+    throw wrongContent(first, code, options.path) ?? headerError(options.path, code, detail);
   };
   if (fileSize < LENGTH_BYTES) {
-    refuse("HeaderTooSmall", `${LENGTH_BYTES} bytes expected at offset 0, the file has ${fileSize}`);
+    const found = fileSize === 0 ? "the file is empty" : `the file has ${fileSize}`;
+    refuse(
+      "HeaderTooSmall",
+      `it is not a safetensors file: ${LENGTH_BYTES} bytes expected at offset 0, ${found}`,
+    );
   }
   if (first.length < LENGTH_BYTES) {
     throw new RangeError(
@@ -45,7 +48,8 @@ export function headerLength(first: Uint8Array, fileSize: number, options: Heade
   }
   const length = new DataView(first.buffer, first.byteOffset).getBigUint64(0, true);
   if (length > maxHeaderBytes) {
-    refuse("HeaderTooLarge", `its length at offset 0 is ${length} bytes, the limit is ${maxHeaderBytes}`);
+    const detail = `its length at offset 0 is ${length} bytes, the limit is ${maxHeaderBytes}`;
+    refuse("HeaderTooLarge", length < 2n ** 32n ? detail : `it is not a safetensors file: ${detail}`);
   }
   const available = fileSize - LENGTH_BYTES;
   if (length > available) {
@@ -92,6 +96,20 @@ export function parseHeader(json: Uint8Array, fileSize: number, options: HeaderO
     fail("DuplicateName", `the metadata key ${quote(duplicateKey)} is listed twice`);
   }
   return { tensors, metadata, dataStart, dataLength };
+}
+
+/** The error for a file of another format, if its first bytes are of one. */
+function wrongContent(
+  first: Uint8Array,
+  code: SafeTensorsErrorCode,
+  path: string | undefined,
+): SafeTensorsError | undefined {
+  const content = describeContent(first);
+  if (!content || content.kind === "safetensors") return undefined;
+  const file = path === undefined ? "the safetensors header" : `"${path}"`;
+  const message = `Cannot read ${file}: ${content.text}`;
+  if (content.kind !== "pytorch") return new SafeTensorsError(code, message, { path });
+  return new SafeTensorsError(code, message, { path, format: "pytorch", advice: "open it with openPyTorch" });
 }
 
 function headerError(

@@ -274,33 +274,12 @@ Deno.test("headerLength() holds to the limit before the size of the file", () =>
   assertThrows(() => headerLength(first.subarray(0, 7), 1008), RangeError);
 });
 
-Deno.test("headerLength() tells what a file is that is not safetensors", () => {
-  const text = (content: string) => new TextEncoder().encode(content);
-  const files: [content: Uint8Array, hint: string][] = [
-    [text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"), "git-lfs pointer"],
-    [text("<!DOCTYPE html><html>"), "web page"],
-    [text("\n <html lang=en>"), "web page"],
-    [text('{"metadata": {"total_size": 1}}'), "JSON"],
-    [text("PK\x03\x04\0\0\x08\x08\0\0\0\0"), "zip archive"],
-    [Uint8Array.of(0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9), "pickle"],
-    [text("GGUF\x03\0\0\0\x01\0\0\0"), "GGUF"],
-  ];
-  for (const [content, hint] of files) {
-    const error = assertThrows(
-      () => headerLength(content, content.length, { path: "m" }),
-      SafeTensorsError,
-      hint,
-    );
-    assertEquals([error.code, error.path], ["HeaderTooLarge", "m"]);
-  }
-});
-
-Deno.test("headerLength() gives no such hint for a truncated safetensors file", () => {
+Deno.test("headerLength() takes a truncated safetensors file for no other format", () => {
   for (const start of [0x7b, 0x227b, 0x0280, 0x088b1f]) {
     const first = new Uint8Array(64).fill(0x22, 8);
     new DataView(first.buffer).setUint32(0, start, true);
     const error = assertThrows(() => headerLength(first, 64), SafeTensorsError);
     assertEquals(error.code, "InvalidHeaderLength");
-    assertEquals(error.message.includes(";"), false);
+    assertEquals(error.message.endsWith("56 found: it is truncated"), true);
   }
 });
