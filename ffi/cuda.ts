@@ -2,6 +2,7 @@
  * CUDA through the shim: its structs become objects, its statuses errors.
  */
 import { DeviceError, OutOfMemoryError } from "../src/errors.ts";
+import { passEnvironment } from "./environment.ts";
 import { systemErrorText } from "./status.ts";
 import type { Shim } from "./symbols.ts";
 
@@ -110,9 +111,10 @@ export function check(shim: Shim, action: string, status: number): void {
 
 /** Looks for CUDA and its devices. That there are none is no error. */
 export async function findCuda(shim: Shim): Promise<CudaState> {
+  passEnvironment(shim);
   const info = new DataView(new ArrayBuffer(16));
-  const message = newMessage();
-  const status = await shim.fst_cuda_find(info.buffer, message, MESSAGE_BYTES);
+  const [path, missing] = [newMessage(), newMessage()];
+  const status = await shim.fst_cuda_find(info.buffer, path, missing, MESSAGE_BYTES);
   const none = {
     devices: 0,
     code: 0,
@@ -121,8 +123,8 @@ export async function findCuda(shim: Shim): Promise<CudaState> {
     runtimeVersion: null,
     driverVersion: null,
   };
-  if (status !== 0) return { ...none, reason: `there is no libcudart: ${textOf(message)}` };
-  const library = textOf(message);
+  if (status !== 0) return { ...none, reason: `there is no libcudart: ${textOf(missing)}` };
+  const library = textOf(path);
   const found = {
     ...none,
     library,

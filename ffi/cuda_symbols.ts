@@ -9,7 +9,8 @@ export const CUDA_SYMBOLS = {
   fst_cuda_find: {
     parameters: [
       "buffer", // fst_cuda_info *info
-      "buffer", // char *message
+      "buffer", // char *path
+      "buffer", // char *reason
       "u64", // uint64_t size
     ],
     result: "i32",
@@ -34,7 +35,7 @@ export const CUDA_SYMBOLS = {
   },
   fst_cuda_missing: {
     parameters: [
-      "buffer", // char *message
+      "buffer", // char *reason
       "u64", // uint64_t size
     ],
     result: "void",
@@ -83,7 +84,7 @@ export const CUDA_SYMBOLS = {
     parameters: [
       "buffer", // const fst_cuda_load_options *options
       "buffer", // fst_cuda_load **load
-      "buffer", // char *message
+      "buffer", // char *reason
       "u64", // uint64_t size
     ],
     result: "i32",
@@ -105,7 +106,7 @@ export const CUDA_SYMBOLS = {
   },
   fst_gds_probe: {
     parameters: [
-      "buffer", // char *message
+      "buffer", // char *state
       "u64", // uint64_t size
     ],
     result: "i32",

@@ -6,6 +6,7 @@
  * a reason why. The library is never closed: a call in flight into a closed library would end the process.
  */
 import { buildShim } from "./build.ts";
+import { passEnvironment } from "./environment.ts";
 import { unpackPrebuilt } from "./prebuilt.ts";
 import { ABI_VERSION, type Shim, SYMBOLS } from "./symbols.ts";
 
@@ -69,6 +70,7 @@ function open(path: string): Shim {
     library.close();
     throw new Error(`its interface has version ${version}, this package needs ${ABI_VERSION}`);
   }
+  passEnvironment(library.symbols);
   return library.symbols;
 }
 

@@ -2,6 +2,7 @@
  * MPI through the shim.
  */
 import { decodeText } from "../src/group/call_record.ts";
+import { passEnvironment } from "./environment.ts";
 import { CALL_STATUS, type GroupCall, layOutBlocks } from "./group_call.ts";
 import type { Shim } from "./symbols.ts";
 
@@ -36,6 +37,7 @@ const encoder = new TextEncoder();
 
 /** Opens and starts MPI, once; waits for the other ranks of the launcher. */
 export async function openMpi(shim: Shim, timeoutSeconds: number): Promise<MpiWorld | Refusal> {
+  passEnvironment(shim);
   const info = new Uint8Array(40);
   const message = new Uint8Array(1024);
   const timeout = BigInt(Math.round(timeoutSeconds * 1e6));

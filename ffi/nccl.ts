@@ -2,6 +2,7 @@
  * NCCL through the shim.
  */
 import { decodeText } from "../src/group/call_record.ts";
+import { passEnvironment } from "./environment.ts";
 import { type GroupCall, layOutBlocks } from "./group_call.ts";
 import type { Refusal } from "./mpi.ts";
 import type { Shim } from "./symbols.ts";
@@ -19,6 +20,7 @@ const ID_BYTES = 128;
 
 /** Opens libnccl, and libcudart, once. */
 export async function openNccl(shim: Shim): Promise<NcclLibrary | Refusal> {
+  passEnvironment(shim);
   const version = new Int32Array(1);
   const message = new Uint8Array(1024);
   const status = await shim.fst_nccl_open(version, message, BigInt(message.byteLength));

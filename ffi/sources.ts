@@ -26,6 +26,8 @@ import debugH from "../native/debug.h" with { type: "text" };
 import dlpackC from "../native/dlpack.c" with { type: "text" };
 import dlpackH from "../native/dlpack.h" with { type: "text" };
 import dtypeH from "../native/dtype.h" with { type: "text" };
+import environmentC from "../native/environment.c" with { type: "text" };
+import environmentH from "../native/environment.h" with { type: "text" };
 import exportH from "../native/export.h" with { type: "text" };
 import faultsC from "../native/faults.c" with { type: "text" };
 import faultsH from "../native/faults.h" with { type: "text" };
@@ -99,6 +101,8 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "dlpack.c": dlpackC,
   "dlpack.h": dlpackH,
   "dtype.h": dtypeH,
+  "environment.c": environmentC,
+  "environment.h": environmentH,
   "export.h": exportH,
   "faults.c": faultsC,
   "faults.h": faultsH,

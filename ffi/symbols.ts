@@ -18,6 +18,13 @@ export const SYMBOLS = {
   ...USRBIO_SYMBOLS,
   ...WRITE_SYMBOLS,
   fst_abi_version: { parameters: [], result: "u32" },
+  fst_environment_set: {
+    parameters: [
+      "buffer", // const char *variables
+      "u64", // uint64_t bytes
+    ],
+    result: "i32",
+  },
   fst_address: {
     parameters: [
       "buffer", // const void *buffer
@@ -142,4 +149,4 @@ export const SYMBOLS = {
 export type Shim = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
 
 /** `FST_ABI_VERSION` of native/plan.h, which these symbols and ffi/plan_memory.ts are written for. */
-export const ABI_VERSION = 1;
+export const ABI_VERSION = 2;

@@ -20,10 +20,11 @@ int fst_cuda_done(const fst_cudart *runtime, int status) {
   return status;
 }
 
-int32_t fst_cuda_find(fst_cuda_info *info, char *message, uint64_t size) {
+int32_t fst_cuda_find(fst_cuda_info *info, char *path, char *reason, uint64_t size) {
   memset(info, 0, sizeof *info);
-  const fst_cudart *runtime = fst_cudart_open(message, size);
+  const fst_cudart *runtime = fst_cudart_open(reason, size);
   if (!runtime) return -ENOSYS;
+  snprintf(path, size, "%s", fst_cudart_path());
   int devices = 0, runtime_version = 0, driver_version = 0;
   info->count_status = fst_cuda_done(runtime, runtime->cudaGetDeviceCount(&devices));
   if (info->count_status == 0) info->devices = devices < FST_CUDA_DEVICES ? devices : FST_CUDA_DEVICES;
@@ -69,8 +70,8 @@ int32_t fst_cuda_device(int32_t device, fst_cuda_device_info *info) {
   return fst_cuda_done(runtime, status);
 }
 
-void fst_cuda_missing(char *message, uint64_t size) {
-  if (fst_cudart_open(message, size) && fst_cuda_driver_open(message, size)) snprintf(message, size, "%s", "");
+void fst_cuda_missing(char *reason, uint64_t size) {
+  if (fst_cudart_open(reason, size)) fst_cuda_driver_open(reason, size);
 }
 
 void fst_cuda_error(int32_t status, char *name, char *text, uint64_t size) {

@@ -20,10 +20,10 @@ typedef struct fst_cuda_driver {
                         void **extra);
 } fst_cuda_driver;
 
-/* The functions of libcuda, opened at the first call that finds it; NULL with what was tried in `message`. */
-const fst_cuda_driver *fst_cuda_driver_open(char *message, size_t size);
+/* The functions of libcuda, opened at the first call that finds it; NULL with the reason in `reason`. */
+const fst_cuda_driver *fst_cuda_driver_open(char *reason, size_t size);
 
-/* The same without a message. */
+/* The same without the reason. */
 const fst_cuda_driver *fst_cuda_driver_get(void);
 
 #endif

@@ -16,27 +16,29 @@ static int allocate_ring(const fst_cudart *runtime, fst_cuda_load *load) {
 
 /* cuFile, its windows and the kernel that moves bytes from there into place. */
 static int open_gds(const fst_cudart *runtime, fst_cuda_load *load, const fst_cuda_load_options *options,
-                    char *message, size_t size) {
+                    char *reason, size_t size) {
   const enum fst_gds_wish wish = (enum fst_gds_wish)options->gds;
   fst_cufile_driver driver;
-  int status = fst_cufile_open(wish, &driver, message, size);
+  int status = fst_cufile_open(wish, &driver, reason, size);
   if (status != 0 || driver.mode == FST_GDS_OFF) return status;
   status = fst_cuda_load_kernels(load->device, &load->kernels);
   if (status == 0 && !load->ring_memory) status = allocate_ring(runtime, load);
+  if (status == 0) {
+    load->gds = fst_gds_new(&driver, options->files, wish == FST_GDS_REQUIRE);
+    if (!load->gds) status = -ENOMEM;
+  }
   if (status != 0) {
-    snprintf(message, size, "its kernels, or its ring of device memory, failed with status %d", status);
+    snprintf(reason, size, "its kernels, or its ring of device memory, failed with status %d", status);
     return wish == FST_GDS_REQUIRE ? status : 0;
   }
-  load->gds = fst_gds_new(&driver, options->files, wish == FST_GDS_REQUIRE);
-  if (!load->gds) return -ENOMEM;
   load->gds_mode = driver.mode;
   return 0;
 }
 
-int32_t fst_cuda_load_open(const fst_cuda_load_options *options, fst_cuda_load **result, char *message,
+int32_t fst_cuda_load_open(const fst_cuda_load_options *options, fst_cuda_load **result, char *reason,
                            uint64_t size) {
   *result = NULL;
-  if (size > 0) *message = 0;
+  if (size > 0) *reason = 0;
   const fst_cudart *runtime;
   int status = fst_cuda_enter(options->device, &runtime);
   if (status != 0) return status;
@@ -49,7 +51,7 @@ int32_t fst_cuda_load_open(const fst_cuda_load_options *options, fst_cuda_load *
     status = fst_cuda_load_kernels(load->device, &load->kernels);
     if (status == 0) status = allocate_ring(runtime, load);
   }
-  if (status == 0 && options->gds != FST_GDS_NEVER) status = open_gds(runtime, load, options, message, size);
+  if (status == 0 && options->gds != FST_GDS_NEVER) status = open_gds(runtime, load, options, reason, size);
   if (status == 0) *result = load;
   else fst_cuda_load_close(load);
   return status;

@@ -63,12 +63,15 @@ typedef struct fst_cudart {
 } fst_cudart;
 
 /*
- * The functions of libcudart, opened at the first call that finds it; from any thread. NULL where it is not to be had:
- * `message` then says what was tried. Otherwise `message` gets the library's path.
+ * The functions of libcudart, opened at the first call that finds it; from any thread. NULL where it is not available,
+ * with the reason in `reason`, which is empty otherwise.
  */
-const fst_cudart *fst_cudart_open(char *message, size_t size);
+const fst_cudart *fst_cudart_open(char *reason, size_t size);
 
-/* The same without a message. */
+/* The same without the reason. */
 const fst_cudart *fst_cudart_get(void);
+
+/* Where the open library was found. */
+const char *fst_cudart_path(void);
 
 #endif

@@ -10,74 +10,69 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
 
+#include "environment.h"
 #include "library.h"
 
-static const fst_library_place PLACE = {
-  .variable = "FASTSAFETENSORS_CUFILE_LIB",
-  .names = (const char *const[]){"libcufile.so.0", "libcufile.so", NULL},
-  .wheels = (const char *const[]){"nvidia/cu13/lib", "nvidia/cufile/lib", NULL},
-};
+static fst_cufile functions;
 
 #define FUNCTION(name, optional) {#name, offsetof(fst_cufile, name), optional}
 static const fst_library_symbol SYMBOLS[] = {
-  FUNCTION(cuFileDriverOpen, 0),      FUNCTION(cuFileDriverClose_v2, 1),   FUNCTION(cuFileDriverClose, 0),
-  FUNCTION(cuFileHandleRegister, 0),  FUNCTION(cuFileHandleDeregister, 0), FUNCTION(cuFileBufRegister, 0),
-  FUNCTION(cuFileBufDeregister, 0),   FUNCTION(cuFileRead, 0),             FUNCTION(cuFileSetParameterBool, 1),
+  FUNCTION(cuFileDriverOpen, 0),       FUNCTION(cuFileDriverClose_v2, 1),   FUNCTION(cuFileDriverClose, 0),
+  FUNCTION(cuFileHandleRegister, 0),   FUNCTION(cuFileHandleDeregister, 0), FUNCTION(cuFileBufRegister, 0),
+  FUNCTION(cuFileBufDeregister, 0),    FUNCTION(cuFileRead, 0),             FUNCTION(cuFileSetParameterBool, 1),
+  FUNCTION(cuFileSetParameterString, 1),
 };
 #undef FUNCTION
 
-/* Of cuFileSetParameterBool. */
-enum { ALLOW_COMPATIBILITY = 1, FORCE_COMPATIBILITY = 2, USE_PCI_P2PDMA = 7 };
+static fst_library library = {
+  .variable = "FASTSAFETENSORS_CUFILE_LIB",
+  .names = (const char *const[]){"libcufile.so.0", "libcufile.so", NULL},
+  .wheels = (const char *const[]){"nvidia/cu13/lib", "nvidia/cufile/lib", NULL},
+  .symbols = SYMBOLS,
+  .symbol_count = sizeof SYMBOLS / sizeof *SYMBOLS,
+  .functions = &functions,
+  .mutex = PTHREAD_MUTEX_INITIALIZER,
+};
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static fst_cufile functions;
-static int is_bound;
+/* Of cuFileSetParameterBool, and of cuFileSetParameterString. */
+enum { ALLOW_COMPATIBILITY = 1, FORCE_COMPATIBILITY = 2, USE_PCI_P2PDMA = 7 };
+enum { LOGFILE_PATH = 1 };
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of the driver */
 static enum fst_gds_mode open_mode; /* FST_GDS_OFF: not open */
 static int open_forced;            /* it is open in the mode that CUFILE_FORCE_COMPAT_MODE asks for */
 static int failed; /* what opening gave: it takes seconds, and is not tried again unless it is required */
 
 /* ---- What there is ---- */
 
-/* Locked. The functions, or NULL with what was tried in `message`. */
-static const fst_cufile *bound(char *message, size_t size) {
-  if (is_bound) return &functions;
-  void *library = fst_library_open(&PLACE, message, size);
-  const size_t count = sizeof SYMBOLS / sizeof *SYMBOLS;
-  is_bound = library && fst_library_bind(library, SYMBOLS, count, &functions, message, size) == 0;
-  return is_bound ? &functions : NULL;
-}
-
-static const char *nvidia_fs(void) {
-  const char *named = getenv("FASTSAFETENSORS_NVFS_PROC");
-  return named && *named ? named : "/proc/driver/nvidia-fs/version";
+static const char *nvidia_fs(char value[FST_ENVIRONMENT_VALUE]) {
+  const char *named = fst_environment("FASTSAFETENSORS_NVFS_PROC", value);
+  return named ? named : "/proc/driver/nvidia-fs/version";
 }
 
 static int has_nvidia_fs(void) {
-  return access(nvidia_fs(), R_OK) == 0;
+  char value[FST_ENVIRONMENT_VALUE];
+  return access(nvidia_fs(value), R_OK) == 0;
 }
 
 /* cuFile's own switch, for comparing. */
 static int compatibility_is_forced(void) {
-  const char *value = getenv("CUFILE_FORCE_COMPAT_MODE");
-  return value && (strcasecmp(value, "true") == 0 || strcmp(value, "1") == 0);
+  char value[FST_ENVIRONMENT_VALUE];
+  const char *forced = fst_environment("CUFILE_FORCE_COMPAT_MODE", value);
+  return forced && (strcasecmp(forced, "true") == 0 || strcmp(forced, "1") == 0);
 }
 
-int32_t fst_gds_probe(char *message, uint64_t size) {
-  pthread_mutex_lock(&mutex);
-  const fst_cufile *cufile = bound(message, size);
-  if (cufile) {
-    snprintf(message, size, "%s%s", has_nvidia_fs() ? "nvidia-fs is loaded" : "nvidia-fs is not loaded",
-             cufile->cuFileSetParameterBool ? ", libcufile knows PCI P2PDMA" : "");
-    if (compatibility_is_forced()) snprintf(message, size, "CUFILE_FORCE_COMPAT_MODE forces compatibility mode");
-  }
-  int usable = cufile && has_nvidia_fs() && !compatibility_is_forced();
-  pthread_mutex_unlock(&mutex);
-  return usable;
+int32_t fst_gds_probe(char *state, uint64_t size) {
+  if (fst_library_open(&library, state, size) != 0) return 0;
+  const int forced = compatibility_is_forced(), loaded = has_nvidia_fs();
+  if (forced) snprintf(state, size, "CUFILE_FORCE_COMPAT_MODE forces compatibility mode");
+  else snprintf(state, size, "nvidia-fs is %s%s", loaded ? "loaded" : "not loaded",
+                functions.cuFileSetParameterBool ? ", libcufile knows PCI P2PDMA" : "");
+  return loaded && !forced;
 }
 
 /* ---- Opening the driver ---- */
@@ -86,41 +81,52 @@ static int set_parameter(const fst_cufile *cufile, int parameter, bool value) {
   return cufile->cuFileSetParameterBool && cufile->cuFileSetParameterBool(parameter, value).err == 0;
 }
 
-/* Some versions close descriptor 0 where the device files of nvidia-fs are missing: it is put back. */
+/* Or it leaves a cufile.log in whatever folder the program runs in. Older versions only know the variable. */
+static void silence(const fst_cufile *cufile) {
+  char value[FST_ENVIRONMENT_VALUE];
+  if (!cufile->cuFileSetParameterString || fst_environment("CUFILE_LOGFILE_PATH", value)) return;
+  cufile->cuFileSetParameterString(LOGFILE_PATH, "/dev/null");
+}
+
+/*
+ * Some versions close descriptor 0 where the device files of nvidia-fs are missing: it is put back. F_DUPFD takes the
+ * lowest free number, in one step: if another thread has got 0 in the meantime, that thread's file stays there.
+ */
 static int open_driver(const fst_cufile *cufile) {
-  /* Or it leaves a cufile.log in whatever folder the program runs in. */
-  setenv("CUFILE_LOGFILE_PATH", "/dev/null", 0);
-  int saved = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+  silence(cufile);
+  int saved = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
   int status = cufile->cuFileDriverOpen().err;
   if (saved >= 0) {
-    if (fcntl(STDIN_FILENO, F_GETFD) < 0) dup2(saved, STDIN_FILENO);
+    int lowest = fcntl(saved, F_DUPFD, STDIN_FILENO);
+    if (lowest > STDIN_FILENO) close(lowest);
     close(saved);
   }
   return status;
 }
 
 /* Locked. As fst_cufile_open, for a driver that is not open. */
-static int start(const fst_cufile *cufile, enum fst_gds_wish wish, char *message, size_t size) {
+static int start(const fst_cufile *cufile, enum fst_gds_wish wish, char *reason, size_t size) {
   const int required = wish == FST_GDS_REQUIRE, forced = compatibility_is_forced(), has_driver = has_nvidia_fs();
+  char value[FST_ENVIRONMENT_VALUE];
   if (!has_driver && !required && !forced) {
-    snprintf(message, size, "nvidia-fs is not loaded, there is no \"%s\"", nvidia_fs());
+    snprintf(reason, size, "nvidia-fs is not loaded, there is no \"%s\"", nvidia_fs(value));
     return 0;
   }
   if (!has_driver && !forced && !set_parameter(cufile, USE_PCI_P2PDMA, true)) {
-    snprintf(message, size, "nvidia-fs is not loaded, there is no \"%s\", and this libcufile knows no PCI P2PDMA",
-             nvidia_fs());
+    snprintf(reason, size, "nvidia-fs is not loaded, there is no \"%s\", and this libcufile knows no PCI P2PDMA",
+             nvidia_fs(value));
     return -ENOTSUP;
   }
   const int is_told = set_parameter(cufile, ALLOW_COMPATIBILITY, forced) &&
                       set_parameter(cufile, FORCE_COMPATIBILITY, forced);
   const int is_real = is_told && !forced;
   if (!is_real && !forced && !has_driver) {
-    snprintf(message, size, "nvidia-fs is not loaded, and this libcufile cannot be kept from compatibility mode");
+    snprintf(reason, size, "nvidia-fs is not loaded, and this libcufile cannot be kept from compatibility mode");
     return -ENOTSUP;
   }
   if (failed == 0 || required) failed = open_driver(cufile);
   if (failed != 0) {
-    snprintf(message, size, "cuFileDriverOpen failed with status %d", failed);
+    snprintf(reason, size, "cuFileDriverOpen failed with status %d", failed);
     return required ? failed : 0;
   }
   open_mode = is_real ? FST_GDS_REAL : FST_GDS_COMPAT;
@@ -128,25 +134,23 @@ static int start(const fst_cufile *cufile, enum fst_gds_wish wish, char *message
   return 0;
 }
 
-int fst_cufile_open(enum fst_gds_wish wish, fst_cufile_driver *driver, char *message, size_t size) {
+int fst_cufile_open(enum fst_gds_wish wish, fst_cufile_driver *driver, char *reason, size_t size) {
+  *driver = (fst_cufile_driver){&functions, FST_GDS_OFF};
+  if (fst_library_open(&library, reason, size) != 0) return wish == FST_GDS_REQUIRE ? -ENOSYS : 0;
   pthread_mutex_lock(&mutex);
   int status = 0;
-  const fst_cufile *cufile = bound(message, size);
-  if (!cufile) {
-    status = wish == FST_GDS_REQUIRE ? -ENOSYS : 0;
-  } else if (wish == FST_GDS_REQUIRE && (open_mode == FST_GDS_OFF ? compatibility_is_forced() : open_forced)) {
-    snprintf(message, size, "CUFILE_FORCE_COMPAT_MODE forces compatibility mode");
+  if (wish == FST_GDS_REQUIRE && (open_mode == FST_GDS_OFF ? compatibility_is_forced() : open_forced)) {
+    snprintf(reason, size, "CUFILE_FORCE_COMPAT_MODE forces compatibility mode");
     status = -ENOTSUP;
   } else if (open_mode == FST_GDS_OFF) {
-    status = start(cufile, wish, message, size);
+    status = start(&functions, wish, reason, size);
   }
-  driver->cufile = cufile;
   driver->mode = open_mode;
-  pthread_mutex_unlock(&mutex);
   if (status == 0 && driver->mode == FST_GDS_COMPAT) {
-    snprintf(message, size, "cuFile may read in compatibility mode: %s",
+    snprintf(reason, size, "cuFile may read in compatibility mode: %s",
              open_forced ? "CUFILE_FORCE_COMPAT_MODE forces it" : "this version cannot be kept from it");
   }
+  pthread_mutex_unlock(&mutex);
   return status;
 }
 

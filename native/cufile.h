@@ -34,7 +34,9 @@ typedef struct fst_cufile {
   fst_cufile_error (*cuFileBufRegister)(const void *base, size_t bytes, int flags);
   fst_cufile_error (*cuFileBufDeregister)(const void *base);
   ssize_t (*cuFileRead)(void *handle, void *base, size_t bytes, off_t file_offset, off_t buffer_offset);
-  fst_cufile_error (*cuFileSetParameterBool)(int parameter, bool value); /* may be NULL: since cuFile 1.14 */
+  /* May be NULL: since cuFile 1.14. */
+  fst_cufile_error (*cuFileSetParameterBool)(int parameter, bool value);
+  fst_cufile_error (*cuFileSetParameterString)(int parameter, const char *value);
 } fst_cufile;
 
 /* The driver, once it is open. */
@@ -44,10 +46,11 @@ typedef struct fst_cufile_driver {
 } fst_cufile_driver;
 
 /*
- * Opens the driver, if that is wanted and not in vain, for the process. A CUDA device must be current. 0, also with
- * `driver->mode` FST_GDS_OFF where it is not used: `message` then says why; a status where it was tried and failed.
+ * Opens the driver for the process, if it is wanted and not in vain. A CUDA device must be current. 0, also with
+ * `driver->mode` FST_GDS_OFF where it is not used; a status where it was tried and failed. `reason` gets why GPUDirect
+ * Storage proper is not used, and is empty where it is.
  */
-int fst_cufile_open(enum fst_gds_wish wish, fst_cufile_driver *driver, char *message, size_t size);
+int fst_cufile_open(enum fst_gds_wish wish, fst_cufile_driver *driver, char *reason, size_t size);
 
 /* What cuFile calls an error; NULL where it is not known. */
 const char *fst_cufile_error_name(int status);

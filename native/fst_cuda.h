@@ -30,10 +30,10 @@ typedef struct fst_cuda_info {
 static_assert(sizeof(fst_cuda_info) == 16, "ffi/cuda.ts knows this layout");
 
 /*
- * Opens libcudart and counts devices; -ENOSYS without the library. `message` gets the path of the library, or what was
- * looked for.
+ * Opens libcudart and counts devices; -ENOSYS without the library. `path` gets where the library is, `reason` why it
+ * is not available: what was looked for, or empty. Both have `size` bytes.
  */
-FST_EXPORT int32_t fst_cuda_find(fst_cuda_info *info, char *message, uint64_t size);
+FST_EXPORT int32_t fst_cuda_find(fst_cuda_info *info, char *path, char *reason, uint64_t size);
 
 typedef struct fst_cuda_device_info {
   uint64_t free_bytes, total_bytes;
@@ -50,7 +50,7 @@ FST_EXPORT int32_t fst_cuda_device(int32_t device, fst_cuda_device_info *info);
 FST_EXPORT void fst_cuda_error(int32_t status, char *name, char *text, uint64_t size);
 
 /* Which library a status of -ENOSYS means, and where it was looked for; empty if none is missing. */
-FST_EXPORT void fst_cuda_missing(char *message, uint64_t size);
+FST_EXPORT void fst_cuda_missing(char *reason, uint64_t size);
 
 /* ---- Memory (cuda_memory.c) ---- */
 
@@ -104,9 +104,10 @@ static_assert(sizeof(fst_cuda_load_options) == 32, "ffi/cuda.ts knows this layou
 
 /*
  * Prepares a load: kernels if something is cast, cuFile if it is wanted and there, a ring of device memory as large as
- * the staging memory for either. `message` gets why cuFile is not used; with FST_GDS_REQUIRE that is a failure.
+ * the staging memory for either. `reason` gets why GPUDirect Storage proper is not used, or is empty; where a status says
+ * that it failed, it did so for this reason.
  */
-FST_EXPORT int32_t fst_cuda_load_open(const fst_cuda_load_options *options, fst_cuda_load **load, char *message,
+FST_EXPORT int32_t fst_cuda_load_open(const fst_cuda_load_options *options, fst_cuda_load **load, char *reason,
                                       uint64_t size);
 
 typedef struct fst_cuda_load_report {
@@ -122,8 +123,11 @@ FST_EXPORT void fst_cuda_load_report_of(const fst_cuda_load *load, fst_cuda_load
 /* Gives back what fst_cuda_load_open took. No lane may be running. */
 FST_EXPORT int32_t fst_cuda_load_close(fst_cuda_load *load);
 
-/* Whether cuFile would be used without being required (0 or 1), and what there is of it: nothing is opened. */
-FST_EXPORT int32_t fst_gds_probe(char *message, uint64_t size);
+/*
+ * Whether cuFile would be used without being required (0 or 1). `state` gets what there is of it, or why there is
+ * nothing: the library is opened, its driver is not.
+ */
+FST_EXPORT int32_t fst_gds_probe(char *state, uint64_t size);
 
 /* ---- Tensors (cuda_tensor.c): each waits until it is done ---- */
 

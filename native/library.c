@@ -7,24 +7,18 @@
 #include <link.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "environment.h"
 
 /* Adds to a message, which is cut where it does not fit. */
 __attribute__((format(printf, 3, 4))) static void add(char *message, size_t size, const char *format, ...) {
-  size_t length = strlen(message);
+  size_t length = size > 0 ? strlen(message) : 0;
   if (length + 1 >= size) return;
   va_list rest;
   va_start(rest, format);
   vsnprintf(message + length, size - length, format, rest);
   va_end(rest);
-}
-
-static void *opened(void *library, char *message, size_t size) {
-  struct link_map *map = NULL;
-  int known = dlinfo(library, RTLD_DI_LINKMAP, &map) == 0 && map && *map->l_name;
-  snprintf(message, size, "%s", known ? map->l_name : "");
-  return library;
 }
 
 /* `dlerror` of the latest dlopen that found a file and could not use it is worth more than "no such file". */
@@ -67,14 +61,15 @@ static const struct {
   {NULL, "/usr/lib/python3/dist-packages/%"},
 };
 
-static void *try_folders(const fst_library_place *place, const char *name, char *trouble, size_t size) {
+static void *try_folders(const fst_library *wanted, const char *name, char *trouble, size_t size) {
   void *library = NULL;
+  char value[FST_ENVIRONMENT_VALUE];
   for (size_t i = 0; i < sizeof FOLDERS / sizeof *FOLDERS && !library; i++) {
-    const char *base = FOLDERS[i].variable ? getenv(FOLDERS[i].variable) : "";
+    const char *base = FOLDERS[i].variable ? fst_environment(FOLDERS[i].variable, value) : "";
     if (!base || (FOLDERS[i].variable && base[0] != '/')) continue;
     int stem = (int)strcspn(FOLDERS[i].rest, "%"), has_wheel = FOLDERS[i].rest[stem] == '%';
     const char *const no_wheel[] = {"", NULL};
-    for (const char *const *wheel = has_wheel ? place->wheels : no_wheel; *wheel && !library; wheel++) {
+    for (const char *const *wheel = has_wheel ? wanted->wheels : no_wheel; *wheel && !library; wheel++) {
       char pattern[4096];
       int length = snprintf(pattern, sizeof pattern, "%s%.*s%s", base, stem, FOLDERS[i].rest, *wheel);
       if (length < (int)sizeof pattern) library = try_pattern(pattern, name, trouble, size);
@@ -83,54 +78,71 @@ static void *try_folders(const fst_library_place *place, const char *name, char 
   return library;
 }
 
-static void tell_tried(const fst_library_place *place, const char *trouble, char *message, size_t size) {
-  snprintf(message, size, "looked for");
-  for (const char *const *name = place->names; *name; name++) {
-    add(message, size, "%s \"%s\"", name == place->names ? "" : ",", *name);
+static void tell_tried(const fst_library *wanted, const char *trouble, char *reason, size_t size) {
+  snprintf(reason, size, "looked for");
+  for (const char *const *name = wanted->names; *name; name++) {
+    add(reason, size, "%s \"%s\"", name == wanted->names ? "" : ",", *name);
   }
-  add(message, size, " among the system's libraries");
-  if (place->wheels) add(message, size, ", below CUDA_HOME and in \"/usr/local/cuda/lib64\"");
-  for (const char *const *wheel = place->wheels; wheel && *wheel; wheel++) {
-    add(message, size, "%s \"%s\"", wheel == place->wheels ? ", in Python's packages below" : " and", *wheel);
+  add(reason, size, " among the system's libraries");
+  if (wanted->wheels) add(reason, size, ", below CUDA_HOME and in \"/usr/local/cuda/lib64\"");
+  for (const char *const *wheel = wanted->wheels; wheel && *wheel; wheel++) {
+    add(reason, size, "%s \"%s\"", wheel == wanted->wheels ? ", in Python's packages below" : " and", *wheel);
   }
-  add(message, size, "; %s can name it", place->variable);
-  if (*trouble) add(message, size, "; %s", trouble);
+  add(reason, size, "; %s can name it", wanted->variable);
+  if (*trouble) add(reason, size, "; %s", trouble);
 }
 
-void *fst_library_open(const fst_library_place *place, char *message, size_t size) {
-  char trouble[512] = "";
+/* The library, or NULL with the reason. */
+static void *find(const fst_library *wanted, char *reason, size_t size) {
+  char trouble[512] = "", value[FST_ENVIRONMENT_VALUE];
   void *library = NULL;
-  const char *named = getenv(place->variable);
-  if (named && *named) {
+  const char *named = fst_environment(wanted->variable, value);
+  if (named) {
     library = dlopen(named, RTLD_NOW | RTLD_LOCAL);
-    if (library) return opened(library, message, size);
-    const char *text = dlerror();
-    snprintf(message, size, "%s names \"%s\": %s", place->variable, named, text ? text : "it cannot be opened");
-    return NULL;
+    const char *text = library ? NULL : dlerror();
+    if (!library) {
+      snprintf(reason, size, "%s names \"%s\": %s", wanted->variable, named, text ? text : "it cannot be opened");
+    }
+    return library;
   }
   /* What another part of the process uses comes first: two runtimes side by side would not share their state. */
-  for (const char *const *name = place->names; *name && !library; name++) {
+  for (const char *const *name = wanted->names; *name && !library; name++) {
     library = dlopen(*name, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
   }
-  for (const char *const *name = place->names; *name && !library; name++) {
+  for (const char *const *name = wanted->names; *name && !library; name++) {
     library = try_path(*name, trouble, sizeof trouble);
   }
-  for (const char *const *name = place->names; place->wheels && *name && !library; name++) {
-    library = try_folders(place, *name, trouble, sizeof trouble);
+  for (const char *const *name = wanted->names; wanted->wheels && *name && !library; name++) {
+    library = try_folders(wanted, *name, trouble, sizeof trouble);
   }
-  if (library) return opened(library, message, size);
-  tell_tried(place, trouble, message, size);
-  return NULL;
+  if (!library) tell_tried(wanted, trouble, reason, size);
+  return library;
 }
 
-int fst_library_bind(void *library, const fst_library_symbol *symbols, size_t count, void *functions, char *message,
-                     size_t size) {
+int fst_library_open(fst_library *library, char *reason, size_t size) {
+  if (size > 0) *reason = 0;
+  pthread_mutex_lock(&library->mutex);
+  void *handle = library->handle ? NULL : find(library, reason, size);
+  if (handle) {
+    struct link_map *map = NULL;
+    int known = dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 && map;
+    snprintf(library->path, sizeof library->path, "%s", known ? map->l_name : "");
+    if (fst_library_bind(handle, library->path, library->symbols, library->symbol_count, library->functions, reason,
+                         size) == 0) {
+      library->handle = handle;
+    }
+  }
+  int status = library->handle ? 0 : -1;
+  pthread_mutex_unlock(&library->mutex);
+  return status;
+}
+
+int fst_library_bind(void *handle, const char *path, const fst_library_symbol *symbols, size_t count, void *functions,
+                     char *reason, size_t size) {
   for (size_t i = 0; i < count; i++) {
-    void *address = dlsym(library, symbols[i].name);
+    void *address = dlsym(handle, symbols[i].name);
     if (!address && !symbols[i].optional) {
-      char path[512];
-      opened(library, path, sizeof path);
-      snprintf(message, size, "\"%s\" has no function %s", path, symbols[i].name);
+      snprintf(reason, size, "\"%s\" has no function %s", path, symbols[i].name);
       return -1;
     }
     memcpy((char *)functions + symbols[i].offset, &address, sizeof address);

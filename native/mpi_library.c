@@ -6,20 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "environment.h"
 #include "library.h"
 #include "mpi.h"
 
 #define OPEN_MPI "libmpi.so.40"
 #define MPICH "libmpi.so.12", "libmpich.so.12"
 #define OTHERS "libmpi.so", "libmpi_abi.so.0"
-
-/* Both families may be installed: the one whose launcher started this process goes first. */
-static fst_library_place place(void) {
-  static const char *const open_mpi_first[] = {OPEN_MPI, MPICH, OTHERS, NULL};
-  static const char *const mpich_first[] = {MPICH, OPEN_MPI, OTHERS, NULL};
-  const int by_mpich = !getenv("OMPI_COMM_WORLD_SIZE") && getenv("PMI_SIZE");
-  return (fst_library_place){"FASTSAFETENSORS_MPI_LIB", by_mpich ? mpich_first : open_mpi_first, NULL};
-}
 
 /* Its file is called libmpi_abi: the functions alone do not tell, other libraries have them as well. */
 static int has_standard_abi(void *library) {
@@ -84,12 +77,27 @@ static const fst_library_symbol SYMBOLS[] = {
 };
 #undef FUNCTION
 
+/* Both families may be installed: the one whose launcher started this process goes first. */
+static const char *const *names(void) {
+  static const char *const open_mpi_first[] = {OPEN_MPI, MPICH, OTHERS, NULL};
+  static const char *const mpich_first[] = {MPICH, OPEN_MPI, OTHERS, NULL};
+  char value[FST_ENVIRONMENT_VALUE];
+  const int by_mpich = !fst_environment("OMPI_COMM_WORLD_SIZE", value) && fst_environment("PMI_SIZE", value);
+  return by_mpich ? mpich_first : open_mpi_first;
+}
+
 const fst_mpi_library *fst_mpi_library_open(char *message, size_t size) {
   static fst_mpi_library mpi; /* its only caller holds the process's lock */
-  const fst_library_place where = place();
-  void *library = fst_library_open(&where, message, size);
-  if (!library) return NULL;
-  if (fst_library_bind(library, SYMBOLS, sizeof SYMBOLS / sizeof *SYMBOLS, &mpi, message, size) != 0) return NULL;
-  define(&mpi, library);
+  static fst_library library = {
+    .variable = "FASTSAFETENSORS_MPI_LIB",
+    .symbols = SYMBOLS,
+    .symbol_count = sizeof SYMBOLS / sizeof *SYMBOLS,
+    .functions = &mpi,
+    .mutex = PTHREAD_MUTEX_INITIALIZER,
+  };
+  library.names = names();
+  if (fst_library_open(&library, message, size) != 0) return NULL;
+  define(&mpi, library.handle);
+  snprintf(message, size, "%s", library.path);
   return &mpi;
 }

@@ -54,13 +54,7 @@ struct fst_nccl_group {
 };
 
 static nccl_library nccl;
-static const fst_cudart *cuda;
-
-static const fst_library_place PLACE = {
-  .variable = "FASTSAFETENSORS_NCCL_LIB",
-  .names = (const char *const[]){"libnccl.so.2", NULL},
-  .wheels = (const char *const[]){"nvidia/nccl/lib", NULL},
-};
+static const fst_cudart *_Atomic cuda; /* set before any other function is called */
 
 #define FUNCTION(name) {#name, offsetof(nccl_library, name), 0}
 #define OPTIONAL(name) {#name, offsetof(nccl_library, name), 1}
@@ -83,27 +77,25 @@ static const fst_library_symbol SYMBOLS[] = {
 #undef FUNCTION
 #undef OPTIONAL
 
+static fst_library library = {
+  .variable = "FASTSAFETENSORS_NCCL_LIB",
+  .names = (const char *const[]){"libnccl.so.2", NULL},
+  .wheels = (const char *const[]){"nvidia/nccl/lib", NULL},
+  .symbols = SYMBOLS,
+  .symbol_count = sizeof SYMBOLS / sizeof *SYMBOLS,
+  .functions = &nccl,
+  .mutex = PTHREAD_MUTEX_INITIALIZER,
+};
+
 int32_t fst_nccl_open(int32_t *version, char *message, uint64_t size) {
-  static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-  static char path[1024];
-  pthread_mutex_lock(&mutex);
-  int status = *path ? 0 : -1;
-  if (status != 0 && (cuda = fst_cudart_open(message, size)) != NULL) {
-    void *library = fst_library_open(&PLACE, message, size);
-    const size_t count = sizeof SYMBOLS / sizeof *SYMBOLS;
-    if (library && fst_library_bind(library, SYMBOLS, count, &nccl, message, size) == 0) {
-      snprintf(path, sizeof path, "%s", message);
-      status = 0;
-    }
-  }
-  if (status == 0) {
-    int number = 0;
-    nccl.ncclGetVersion(&number);
-    *version = number;
-    snprintf(message, size, "%s", path);
-  }
-  pthread_mutex_unlock(&mutex);
-  return status;
+  const fst_cudart *runtime = fst_cudart_open(message, size);
+  if (!runtime || fst_library_open(&library, message, size) != 0) return -1;
+  atomic_store(&cuda, runtime);
+  int number = 0;
+  nccl.ncclGetVersion(&number);
+  *version = number;
+  snprintf(message, size, "%s", library.path);
+  return 0;
 }
 
 static int nccl_trouble(fst_group_call *call, const char *function, int code) {

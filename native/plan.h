@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FST_ABI_VERSION 1u
+#define FST_ABI_VERSION 2u
 
 /* fst_plan.failure */
 enum fst_failure {

@@ -119,7 +119,9 @@ int32_t fst_usrbio_find(fst_usrbio **result, char *message, uint64_t size) {
   fst_usrbio *library = calloc(1, sizeof *library);
   if (!library) return -ENOMEM;
   const size_t count = sizeof SYMBOLS / sizeof *SYMBOLS;
-  if (fst_library_bind(search.library, SYMBOLS, count, library, message, size) != 0) {
+  char path[FST_LIBRARY_PATH];
+  snprintf(path, sizeof path, "%s", message);
+  if (fst_library_bind(search.library, path, SYMBOLS, count, library, message, size) != 0) {
     free(library);
     return -ENOSYS;
   }

@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 
 #include "../sim/cuda/sim.h"
+#include "environment_support.h"
 #include "fst_cuda.h"
 #include "plan_support.h"
 
@@ -13,10 +14,10 @@
 static inline void use_stand_ins(void) {
   Dl_info sim;
   require(dladdr((void *)(uintptr_t)fst_sim_name, &sim) != 0, "dladdr");
-  setenv("FASTSAFETENSORS_CUDART_LIB", sim.dli_fname, 1);
-  setenv("FASTSAFETENSORS_CUDA_LIB", sim.dli_fname, 1);
-  setenv("FASTSAFETENSORS_CUFILE_LIB", sim.dli_fname, 1);
-  setenv("FASTSAFETENSORS_NVFS_PROC", "/proc/self/stat", 1); /* something that is there */
+  set_variable("FASTSAFETENSORS_CUDART_LIB", sim.dli_fname);
+  set_variable("FASTSAFETENSORS_CUDA_LIB", sim.dli_fname);
+  set_variable("FASTSAFETENSORS_CUFILE_LIB", sim.dli_fname);
+  set_variable("FASTSAFETENSORS_NVFS_PROC", "/proc/self/stat"); /* something that is there */
 }
 
 /* Sets FST_SIM_… and friends, and has the stand-ins read them again. */

@@ -19,13 +19,14 @@ static enum fst_gds_mode mode_of(uint32_t wish, int32_t *status) {
   fst_cuda_load_options options = {0, 1, pinned, 65536, wish, 0};
   fst_cuda_load *load = NULL;
   fst_cuda_load_report report = {0};
-  char message[512];
-  *status = fst_cuda_load_open(&options, &load, message, sizeof message);
+  char reason[512];
+  *status = fst_cuda_load_open(&options, &load, reason, sizeof reason);
   if (load) {
     fst_cuda_load_report_of(load, &report);
     fst_cuda_load_close(load);
   }
-  if (report.gds != FST_GDS_REAL) CHECK(*message, "no reason is given");
+  CHECK((report.gds != FST_GDS_REAL) == (*reason != 0), "mode %u, and the reason is \"%s\"", report.gds, reason);
+  CHECK(!strstr(reason, ".so"), "the reason is the path of a library: \"%s\"", reason);
   fst_cuda_unpin(0, pinned, 65536);
   check_clean("modes of cuFile");
   return (enum fst_gds_mode)report.gds;
@@ -37,34 +38,72 @@ static void test_modes_of_cufile(void) {
   set_sim("FST_SIM_GDS", "compat"); /* cuFile would copy, and is told not to */
   CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_OFF && status == 0, "compatibility mode was taken");
   CHECK(mode_of(FST_GDS_REQUIRE, &status) == FST_GDS_OFF && status == 5033, "status %d", status);
-  setenv("CUFILE_FORCE_COMPAT_MODE", "true", 1);
+  set_variable("CUFILE_FORCE_COMPAT_MODE", "true");
   CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_COMPAT && status == 0,
         "compatibility mode was not called by its name");
   CHECK(mode_of(FST_GDS_REQUIRE, &status) == FST_GDS_OFF && status == -ENOTSUP, "status %d", status);
-  unsetenv("CUFILE_FORCE_COMPAT_MODE");
+  set_variable("CUFILE_FORCE_COMPAT_MODE", NULL);
   set_sim("FST_SIM_GDS", "real");
-  setenv("FASTSAFETENSORS_NVFS_PROC", "/nowhere/version", 1);
+  set_variable("FASTSAFETENSORS_NVFS_PROC", "/nowhere/version");
   uint64_t opened = 0;
   CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_OFF && status == 0, "the driver was opened in vain");
   CHECK(mode_of(FST_GDS_REQUIRE, &status) == FST_GDS_REAL && status == 0, "P2PDMA was not tried: status %d", status);
   opened = fst_sim_live_cufile_driver();
   CHECK(opened == 0, "the driver is still open");
-  setenv("FASTSAFETENSORS_NVFS_PROC", "/proc/self/stat", 1);
+  set_variable("FASTSAFETENSORS_NVFS_PROC", "/proc/self/stat");
   set_sim("FST_SIM_GDS", NULL);
+}
+
+/* ---- What opening the driver does to the process ---- */
+
+/* Whether descriptor 0 is this file. */
+static int is_stdin(const char *path) {
+  char actual[128] = "";
+  return readlink("/proc/self/fd/0", actual, sizeof actual - 1) > 0 && strcmp(actual, path) == 0;
+}
+
+static void test_descriptor_0(void) {
+  int32_t status;
+  const int saved = dup(STDIN_FILENO), own = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  require(own > 0 && dup2(own, STDIN_FILENO) == 0, "dup2");
+  set_sim("FST_SIM_CUFILE_STDIN", "closed");
+  CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_REAL && status == 0, "status %d", status);
+  CHECK(is_stdin("/dev/null"), "descriptor 0 was closed and is not put back");
+  set_sim("FST_SIM_CUFILE_STDIN", "taken");
+  CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_REAL && status == 0, "status %d", status);
+  CHECK(is_stdin("/dev/zero"), "another thread's file was closed");
+  set_sim("FST_SIM_CUFILE_STDIN", NULL);
+  const int next = dup(own);
+  CHECK(next == own + 1 || next == own + 2, "descriptors below %d are left open", next);
+  close(next);
+  if (saved >= 0) dup2(saved, STDIN_FILENO);
+  else close(STDIN_FILENO);
+  close(saved);
+  close(own);
+}
+
+/* The library writes its log nowhere, and the process's own environment stays as it was. */
+static void test_log_of_cufile(void) {
+  char text[65536];
+  int32_t status;
+  CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_REAL && status == 0, "status %d", status);
+  fst_sim_report(text, sizeof text);
+  CHECK(strstr(text, "\"cufileLogs\":0,"), "a log was left in the working folder: %s", text);
+  CHECK(getenv("CUFILE_LOGFILE_PATH") == NULL, "the environment was changed");
 }
 
 static void test_no_device(void) {
   fst_cuda_info info;
-  char message[512];
-  CHECK(fst_cuda_find(&info, message, sizeof message) == 0 && info.devices == 2 && info.driver_version == 12040,
+  char path[512], reason[512];
+  CHECK(fst_cuda_find(&info, path, reason, sizeof reason) == 0 && info.devices == 2 && info.driver_version == 12040,
         "%d devices", info.devices);
-  CHECK(strstr(message, "libfst_sim_cuda.so") != NULL, "the library is \"%s\"", message);
+  CHECK(strstr(path, "libfst_sim_cuda.so") && !*reason, "the library is \"%s\", the reason \"%s\"", path, reason);
   set_sim("FST_SIM_DEVICES", "0");
-  CHECK(fst_cuda_find(&info, message, sizeof message) == 0 && info.devices == 0 && info.count_status == 100,
+  CHECK(fst_cuda_find(&info, path, reason, sizeof reason) == 0 && info.devices == 0 && info.count_status == 100,
         "status %d", info.count_status);
   set_sim("FST_SIM_DEVICES", NULL);
   set_sim("FST_SIM_DRIVER", "old");
-  CHECK(fst_cuda_find(&info, message, sizeof message) == 0 && info.count_status == 35, "status %d",
+  CHECK(fst_cuda_find(&info, path, reason, sizeof reason) == 0 && info.count_status == 35, "status %d",
         info.count_status);
   set_sim("FST_SIM_DRIVER", NULL);
   fst_cuda_device_info device;
@@ -229,6 +268,8 @@ int main(void) {
   test_tensors();
   test_dlpack();
   test_modes_of_cufile();
+  test_descriptor_0();
+  test_log_of_cufile();
   noise_close(&file);
   return report("cuda/device_test");
 }

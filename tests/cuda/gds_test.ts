@@ -35,6 +35,7 @@ async function loadAll(path: string, tensors: readonly Written[], options: Parti
   for (const tensor of tensors) await assertOnDevice(await model.getTensor(tensor.name), tensor);
   await model.whenLoaded();
   const { path: way, notes } = model.stats();
+  assertEquals(notes.filter((note) => note.includes(".so")), [], "a note is the path of a library");
   return { way, notes: notes.join("\n") };
 }
 

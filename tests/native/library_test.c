@@ -6,15 +6,18 @@
 
 #include <dlfcn.h>
 
+#include "environment_support.h"
 #include "plan_support.h"
 
-static const fst_library_place PLACE = {
-  .variable = "FST_ABSENT_LIB",
-  .names = (const char *const[]){"libfst_absent.so.13", "libfst_absent.so.12", "libfst_absent.so.11.0", NULL},
-  .wheels = (const char *const[]){"maker/cu13/lib", "maker/fst_absent/lib", NULL},
-};
+#define VARIABLE "FST_ABSENT_LIB"
 
-static const char *const VARIABLES[] = {"CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "HOME"};
+static const char *const NAMES[] = {"libfst_absent.so.13", "libfst_absent.so.12", "libfst_absent.so.11.0", NULL};
+static const char *const WHEELS[] = {"maker/cu13/lib", "maker/fst_absent/lib", NULL};
+
+/* A library that is not open, of which nothing is wanted. */
+static fst_library unopened(const char *const *names, const char *const *wheels) {
+  return (fst_library){.variable = VARIABLE, .names = names, .wheels = wheels, .mutex = PTHREAD_MUTEX_INITIALIZER};
+}
 
 static char folder[64];
 
@@ -28,8 +31,6 @@ static void start(void) {
   snprintf(folder, sizeof folder, "/tmp/fst-library-XXXXXX");
   require(mkdtemp(folder) != NULL, "mkdtemp");
   run("echo 'int fst_absent_number(void) { return 7; }' | ${CC:-cc} -shared -fPIC -x c -o %s/%s -", "built.so");
-  for (size_t i = 0; i < sizeof VARIABLES / sizeof *VARIABLES; i++) unsetenv(VARIABLES[i]);
-  unsetenv(PLACE.variable);
 }
 
 /* A copy of the library, in a folder that may be new. */
@@ -41,15 +42,27 @@ static void put(const char *path) {
 static void set(const char *variable, const char *path) {
   char whole[128];
   snprintf(whole, sizeof whole, "%s/%s", folder, path);
-  setenv(variable, whole, 1);
+  set_variable(variable, whole);
 }
 
-static void *expect_found(const fst_library_place *place, const char *path) {
-  char message[1024] = "", whole[256];
+static void *expect_found(const char *const *names, const char *const *wheels, const char *path) {
+  fst_library library = unopened(names, wheels);
+  char reason[1024] = "stale", whole[256];
   snprintf(whole, sizeof whole, "%s/%s", folder, path);
-  void *library = fst_library_open(place, message, sizeof message);
-  CHECK(library != NULL && strcmp(message, whole) == 0, "%s: \"%s\"", path, message);
-  return library;
+  int status = fst_library_open(&library, reason, sizeof reason);
+  CHECK(status == 0 && strcmp(library.path, whole) == 0, "%s: \"%s\", \"%s\"", path, library.path, reason);
+  CHECK(*reason == 0, "it was found, and the reason is \"%s\"", reason);
+  CHECK(fst_library_open(&library, reason, sizeof reason) == 0 && *reason == 0, "the second time: \"%s\"", reason);
+  return library.handle;
+}
+
+/* What fst_library_open says of a library that it must not find. */
+static const char *expect_missing(const char *const *names, const char *const *wheels, size_t size) {
+  static char reason[1024];
+  fst_library library = unopened(names, wheels);
+  CHECK(fst_library_open(&library, reason, size) == -1, "\"%s\" was opened", library.path);
+  CHECK(*library.path == 0 && !library.handle, "it is not open, and has the path \"%s\"", library.path);
+  return reason;
 }
 
 /* Else it would be "open already" for the next. */
@@ -58,32 +71,32 @@ static void end_found(void *library) {
 }
 
 static void test_missing(void) {
-  char message[1024] = "";
-  CHECK(fst_library_open(&PLACE, message, sizeof message) == NULL, "\"%s\" was opened", message);
-  CHECK(strcmp(message,
+  const char *reason = expect_missing(NAMES, WHEELS, 1024);
+  CHECK(strcmp(reason,
                "looked for \"libfst_absent.so.13\", \"libfst_absent.so.12\", \"libfst_absent.so.11.0\" among the system's "
                "libraries, below CUDA_HOME and in \"/usr/local/cuda/lib64\", in Python's packages below "
                "\"maker/cu13/lib\" and \"maker/fst_absent/lib\"; FST_ABSENT_LIB can name it") == 0,
-        "\"%s\"", message);
-  const fst_library_place system_only = {"FST_ABSENT_LIB", (const char *const[]){"libfst_absent.so", NULL}, NULL};
-  CHECK(fst_library_open(&system_only, message, sizeof message) == NULL, "\"%s\" was opened", message);
-  CHECK(strcmp(message, "looked for \"libfst_absent.so\" among the system's libraries; FST_ABSENT_LIB can name it") == 0,
-        "\"%s\"", message);
-  char brief[20] = "";
-  CHECK(fst_library_open(&PLACE, brief, sizeof brief) == NULL && strcmp(brief, "looked for \"libfst_") == 0,
-        "\"%s\" is not cut", brief);
+        "\"%s\"", reason);
+  reason = expect_missing((const char *const[]){"libfst_absent.so", NULL}, NULL, 1024);
+  CHECK(strcmp(reason, "looked for \"libfst_absent.so\" among the system's libraries; FST_ABSENT_LIB can name it") == 0,
+        "\"%s\"", reason);
+  CHECK(strcmp(expect_missing(NAMES, WHEELS, 20), "looked for \"libfst_") == 0, "\"%s\" is not cut", reason);
+  fst_library library = unopened(NAMES, WHEELS);
+  CHECK(fst_library_open(&library, NULL, 0) == -1, "\"%s\" was opened", library.path);
 }
 
 static void test_named(void) {
-  char message[1024] = "", expected[256];
-  set(PLACE.variable, "nothing.so");
+  char expected[256];
+  set(VARIABLE, "nothing.so");
   snprintf(expected, sizeof expected, "FST_ABSENT_LIB names \"%s/nothing.so\": ", folder);
-  CHECK(fst_library_open(&PLACE, message, sizeof message) == NULL, "\"%s\" was opened", message);
-  CHECK(strncmp(message, expected, strlen(expected)) == 0 && strstr(message, "No such file"), "\"%s\"", message);
+  const char *reason = expect_missing(NAMES, WHEELS, 1024);
+  CHECK(strncmp(reason, expected, strlen(expected)) == 0 && strstr(reason, "No such file"), "\"%s\"", reason);
   put("named.so");
-  set(PLACE.variable, "named.so");
-  end_found(expect_found(&PLACE, "named.so"));
-  unsetenv(PLACE.variable);
+  set(VARIABLE, "named.so");
+  setenv(VARIABLE, "/nowhere/library.so", 1); /* of the process: it does not count */
+  end_found(expect_found(NAMES, WHEELS, "named.so"));
+  set_variable(VARIABLE, NULL);
+  unsetenv(VARIABLE);
 }
 
 /* In what a variable names; the path below it. Versions come before folders. */
@@ -104,25 +117,24 @@ static void test_folders(void) {
     snprintf(path, sizeof path, "%s/%s", cases[i].variable, cases[i].path);
     put(path);
     set(cases[i].variable, cases[i].variable);
-    end_found(expect_found(&PLACE, path));
+    end_found(expect_found(NAMES, WHEELS, path));
   }
-  setenv("CUDA_HOME", "relative", 1);
+  set_variable("CUDA_HOME", "relative");
   char path[256];
   snprintf(path, sizeof path, "%s/%s", cases[5].variable, cases[5].path);
-  end_found(expect_found(&PLACE, path));
+  end_found(expect_found(NAMES, WHEELS, path));
 }
 
 /* A file that is no library is told of, and does not keep from finding one further on. */
 static void test_damaged(void) {
-  char message[1024] = "";
-  const fst_library_place place = {"FST_ABSENT_LIB", (const char *const[]){"libfst_damaged.so", NULL}, PLACE.wheels};
+  static const char *const names[] = {"libfst_damaged.so", NULL};
   put("CUDA_PATH/lib64/libfst_damaged.so");
   run("echo none > %s/%s", "CUDA_PATH/lib64/libfst_damaged.so");
-  CHECK(fst_library_open(&place, message, sizeof message) == NULL, "\"%s\" was opened", message);
-  CHECK(strstr(message, "FST_ABSENT_LIB can name it; ") && strstr(message, "CUDA_PATH/lib64/libfst_damaged.so: "),
-        "\"%s\"", message);
+  const char *reason = expect_missing(names, WHEELS, 1024);
+  CHECK(strstr(reason, "FST_ABSENT_LIB can name it; ") && strstr(reason, "CUDA_PATH/lib64/libfst_damaged.so: "),
+        "\"%s\"", reason);
   put("CONDA_PREFIX/lib/libfst_damaged.so");
-  end_found(expect_found(&place, "CONDA_PREFIX/lib/libfst_damaged.so"));
+  end_found(expect_found(names, WHEELS, "CONDA_PREFIX/lib/libfst_damaged.so"));
 }
 
 /* What is open already goes before better names elsewhere. */
@@ -133,7 +145,7 @@ static void test_open_already(void) {
   void *own = dlopen(path, RTLD_NOW);
   require(own != NULL, path);
   set("CUDA_HOME", "CUDA_HOME");
-  end_found(expect_found(&PLACE, "own.so"));
+  end_found(expect_found(NAMES, WHEELS, "own.so"));
   dlclose(own);
 }
 
@@ -147,15 +159,43 @@ static void test_binding(void) {
     {"fst_absent_number", sizeof(void *), 0},
     {"fst_absent_needed", 0, 0},
   };
-  char message[512] = "", expected[256];
-  void *library = expect_found(&PLACE, "CUDA_HOME/lib64/libfst_absent.so.13");
-  CHECK(fst_library_bind(library, symbols, 2, &functions, message, sizeof message) == 0, "\"%s\"", message);
+  char reason[512] = "", expected[256];
+  const char *path = "CUDA_HOME/lib64/libfst_absent.so.13";
+  fst_library library = unopened(NAMES, WHEELS);
+  library.symbols = symbols;
+  library.functions = &functions;
+  library.symbol_count = 2;
+  CHECK(fst_library_open(&library, reason, sizeof reason) == 0 && *reason == 0, "\"%s\"", reason);
   CHECK(functions.missing == NULL && functions.number && functions.number() == 7, "other functions");
-  CHECK(fst_library_bind(library, symbols, 3, &functions, message, sizeof message) == -1, "nothing is missing");
-  snprintf(expected, sizeof expected, "\"%s/CUDA_HOME/lib64/libfst_absent.so.13\" has no function fst_absent_needed",
-           folder);
-  CHECK(strcmp(message, expected) == 0, "\"%s\"", message);
-  end_found(library);
+  end_found(library.handle);
+  library.handle = NULL;
+  library.symbol_count = 3;
+  CHECK(fst_library_open(&library, reason, sizeof reason) == -1, "nothing is missing");
+  snprintf(expected, sizeof expected, "\"%s/%s\" has no function fst_absent_needed", folder, path);
+  CHECK(strcmp(reason, expected) == 0, "\"%s\"", reason);
+}
+
+/* Values that are set, replaced, taken away, empty, and too long. */
+static void test_environment(void) {
+  char value[FST_ENVIRONMENT_VALUE], long_value[FST_ENVIRONMENT_VALUE + 1];
+  set_variable("FST_A", "one");
+  set_variable("FST_AB", "two");
+  CHECK(strcmp(fst_environment("FST_A", value), "one") == 0, "\"%s\"", value);
+  CHECK(strcmp(fst_environment("FST_AB", value), "two") == 0, "\"%s\"", value);
+  set_variable("FST_A", "");
+  CHECK(!fst_environment("FST_A", value), "an empty value counts as not set");
+  CHECK(!fst_environment("FST", value) && !fst_environment("FST_ABC", value), "other names");
+  memset(long_value, 'x', sizeof long_value);
+  long_value[FST_ENVIRONMENT_VALUE] = 0;
+  set_variable("FST_A", long_value);
+  CHECK(!fst_environment("FST_A", value), "a value that does not fit");
+  long_value[FST_ENVIRONMENT_VALUE - 1] = 0;
+  set_variable("FST_A", long_value);
+  CHECK(fst_environment("FST_A", value) && strlen(value) == FST_ENVIRONMENT_VALUE - 1, "a value that just fits");
+  fst_environment_set("FST_A=open", 10); /* without its NUL */
+  CHECK(strcmp(fst_environment("FST_A", value), "open") == 0, "\"%s\"", value);
+  fst_environment_set(NULL, 0);
+  CHECK(!fst_environment("FST_A", value), "no variables at all");
 }
 
 int main(void) {
@@ -166,6 +206,7 @@ int main(void) {
   test_damaged();
   test_open_already();
   test_binding();
+  test_environment();
   run("rm -r %s%s", "");
   return report("library_test");
 }

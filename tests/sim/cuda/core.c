@@ -56,6 +56,7 @@ void sim_configure(void) {
   config->seed = (uint64_t)sim_number_of("FST_SIM_SEED", 1, 0, 1e15);
   config->checks = sim_number_of("FST_SIM_CHECKS", 1, 0, 1) != 0;
   config->gds = (sim_gds)word_of("FST_SIM_GDS", (const char *[]){"real", "compat", "absent"}, 3);
+  config->cufile_stdin = word_of("FST_SIM_CUFILE_STDIN", (const char *[]){"stays", "closed", "taken"}, 3);
   config->cufile_strict = sim_number_of("FST_SIM_CUFILE_STRICT", 0, 0, 1) != 0;
   config->cufile_errno = sim_number_of("FST_SIM_CUFILE_ERRNO", 0, 0, 1) != 0;
   config->cufile_window_bytes = (size_t)sim_number_of("FST_SIM_CUFILE_WINDOW_BYTES", 16777216, 0, 1e12);

@@ -91,6 +91,7 @@ CUfileError_t cuFileDriverClose_v2(void);
 long cuFileUseCount(void);
 CUfileError_t cuFileGetVersion(int *version);
 CUfileError_t cuFileSetParameterBool(int parameter, bool value);
+CUfileError_t cuFileSetParameterString(int parameter, const char *value);
 CUfileError_t cuFileHandleRegister(void **handle, CUfileDescr_t *description);
 void cuFileHandleDeregister(void *handle);
 CUfileError_t cuFileBufRegister(const void *base, size_t bytes, int flags);

@@ -45,7 +45,8 @@ typedef struct window {
 
 static open_file *files;
 static window *windows;
-static bool compatible = true; /* cuFileSetParameterBool(1, ...) */
+static bool compatible = true;  /* cuFileSetParameterBool(1, ...) */
+static bool has_log_path;       /* cuFileSetParameterString(1, ...) */
 
 static CUfileError_t result(int code) {
   return (CUfileError_t){code, code == CUDA_ERROR ? 999 : 0};
@@ -57,7 +58,12 @@ SIM_EXPORT CUfileError_t cuFileDriverOpen(void) {
   int code = 0;
   sim_lock();
   sim.counts.cufile_opens++;
+  /* The real one writes a cufile.log to the working folder. */
+  if (!has_log_path && !getenv("CUFILE_LOGFILE_PATH")) sim.counts.cufile_logs++;
+  int gives_up_stdin = sim.config.cufile_stdin;
   sim_unlock();
+  if (gives_up_stdin != SIM_STDIN_STAYS) close(STDIN_FILENO);
+  if (gives_up_stdin == SIM_STDIN_TAKEN) open("/dev/zero", O_RDONLY);
   if (sim_injected(__func__, &code)) return result(code);
   sim_lock();
   if (sim_missing() != 0) code = CUDA_ERROR;
@@ -110,6 +116,21 @@ SIM_EXPORT CUfileError_t cuFileSetParameterBool(int parameter, bool value) {
     code = DRIVER_ALREADY_OPEN;
   } else if (parameter == 1) {
     compatible = value;
+  }
+  sim_unlock();
+  return result(code);
+}
+
+SIM_EXPORT CUfileError_t cuFileSetParameterString(int parameter, const char *value) {
+  int code = 0;
+  if (sim_injected(__func__, &code)) return result(code);
+  if (parameter < 0 || parameter > 2 || !value) return result(INVALID);
+  sim_lock();
+  if (sim.live.cufile_driver > 0) {
+    sim_violation("cufile-parameter-late", "%s: parameters are set before the driver is opened", __func__);
+    code = DRIVER_ALREADY_OPEN;
+  } else if (parameter == 1) {
+    has_log_path = true;
   }
   sim_unlock();
   return result(code);

@@ -70,8 +70,9 @@ static void add_counts(sim_text *into) {
           copied[SIM_D2D], copied[SIM_PEER], copied[SIM_FILLED], counts->cufile_bytes);
   sim_add(into, ",\"counts\":{\"kernels\":%" PRIu64 ",\"pageableAsync\":%" PRIu64 ",\"foreignDevice\":%" PRIu64
           ",\"injected\":%" PRIu64, counts->kernels, counts->pageable_async, counts->foreign_device, sim_injected_count());
-  sim_add(into, ",\"cufileOpens\":%" PRIu64 ",\"cufileReads\":%" PRIu64 ",\"unalignedReads\":%" PRIu64
-          ",\"unregisteredReads\":%" PRIu64 ",\"compatReads\":%" PRIu64 "}", counts->cufile_opens, counts->cufile_reads,
+  sim_add(into, ",\"cufileOpens\":%" PRIu64 ",\"cufileLogs\":%" PRIu64 ",\"cufileReads\":%" PRIu64
+          ",\"unalignedReads\":%" PRIu64 ",\"unregisteredReads\":%" PRIu64 ",\"compatReads\":%" PRIu64 "}",
+          counts->cufile_opens, counts->cufile_logs, counts->cufile_reads,
           counts->unaligned_reads, counts->unregistered_reads, counts->compat_reads);
 }
 

@@ -31,6 +31,8 @@
  *   FST_SIM_FAIL=                 injected failures, see fst_sim_fail()
  *   FST_SIM_KERNELS=              library with the kernels' host build, see below
  *   FST_SIM_GDS=real              real; compat: cuFile reads, then copies; absent: cuFileDriverOpen gives 5033
+ *   FST_SIM_CUFILE_STDIN=stays    closed: cuFileDriverOpen closes descriptor 0, as some versions do; taken: and another
+ *                                 file gets that number at once
  *   FST_SIM_CUFILE_STRICT=0       1: cuFileHandleRegister wants a descriptor opened with O_DIRECT (5020)
  *   FST_SIM_CUFILE_ERRNO=0        1: cuFileRead puts its codes into errno and gives -1, as some versions do
  *   FST_SIM_CUFILE_WINDOW_BYTES=16777216     longest cuFileBufRegister (5016)

@@ -1,0 +1,42 @@
+/**
+ * The environment variables that the shim knows. They are read here, where no other thread of the process can change
+ * them at the same time, and passed on: the shim itself never asks the system for them.
+ */
+import { environmentVariable } from "../src/environment.ts";
+import type { Shim } from "./symbols.ts";
+
+/** The names that native/ looks up by fst_environment. */
+export const SHIM_VARIABLES: readonly string[] = [
+  "CONDA_PREFIX",
+  "CUDA_HOME",
+  "CUDA_PATH",
+  "CUFILE_FORCE_COMPAT_MODE",
+  "CUFILE_LOGFILE_PATH",
+  "FASTSAFETENSORS_CUDART_LIB",
+  "FASTSAFETENSORS_CUDA_LIB",
+  "FASTSAFETENSORS_CUFILE_LIB",
+  "FASTSAFETENSORS_MPI_LIB",
+  "FASTSAFETENSORS_NCCL_LIB",
+  "FASTSAFETENSORS_NVFS_PROC",
+  "HOME",
+  "OMPI_COMM_WORLD_SIZE",
+  "PMI_SIZE",
+  "VIRTUAL_ENV",
+];
+
+/**
+ * Reads the variables and passes them to the shim: when it is opened, and again before a library is looked for, so that
+ * what the program itself has set counts. A variable that may not be read is as if not set.
+ *
+ * @throws {Error} if there is no memory for them
+ */
+export function passEnvironment(shim: Shim): void {
+  const strings = SHIM_VARIABLES.flatMap((name) => {
+    const value = environmentVariable(name);
+    return value === undefined ? [] : [`${name}=${value}\0`];
+  });
+  const bytes = new TextEncoder().encode(strings.join(""));
+  if (shim.fst_environment_set(bytes, BigInt(bytes.byteLength)) !== 0) {
+    throw new Error("Cannot pass environment variables to the native library: there is no memory for them");
+  }
+}

@@ -1,0 +1,51 @@
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { findCuda } from "../../ffi/cuda.ts";
+import { SHIM_VARIABLES } from "../../ffi/environment.ts";
+import { openLibrary } from "../../ffi/library.ts";
+import { SOURCES } from "../../ffi/sources.ts";
+import { setEnv } from "../support/environment.ts";
+import { suite } from "../support/skip.ts";
+
+/** Sources that use the process's environment themselves → why. */
+const ALLOWED: Readonly<Record<string, string>> = {
+  "mpi_process.c": "MPI's own variables",
+  "usrbio_library.c": "3FS' own variables",
+};
+
+/** A source without its comments. */
+function code(name: string): string {
+  return SOURCES[name]!.replace(/\/\*[^]*?\*\//g, "");
+}
+
+Deno.test("no C source reads or changes the process's environment", () => {
+  for (const name of Object.keys(SOURCES)) {
+    if (name in ALLOWED) continue;
+    const used = code(name).match(/\b(secure_getenv|getenv|setenv|putenv|unsetenv|clearenv|environ)\b/);
+    assert(!used, `${name} uses ${used?.[0]}: see native/environment.h`);
+  }
+});
+
+Deno.test("every variable that C sources look up is passed to them, and no other", () => {
+  const named = Object.keys(SOURCES).flatMap((name) => {
+    const lookedUp = code(name).matchAll(
+      /fst_environment\("(\w+)"|\.variable = "(\w+)"|\{"([A-Z_]{4,})", "\//g,
+    );
+    return [...lookedUp].map((match) => match[1] ?? match[2] ?? match[3]!);
+  });
+  assertEquals([...SHIM_VARIABLES].sort(), [...new Set(named)].sort());
+});
+
+const { shim } = await openLibrary();
+
+suite("the environment of the shim", "native", shim ? null : "there is no shim", () => {
+  Deno.test("a variable that the program sets counts for the next library that is looked for", async () => {
+    const before = await findCuda(shim!);
+    if (before.library !== null) return; // it is open, and stays so
+    {
+      using _named = setEnv({ FASTSAFETENSORS_CUDART_LIB: "/nowhere/libcudart.so" });
+      const { reason } = await findCuda(shim!);
+      assertStringIncludes(reason, 'FASTSAFETENSORS_CUDART_LIB names "/nowhere/libcudart.so"');
+    }
+    assertEquals((await findCuda(shim!)).reason, before.reason);
+  });
+});
