@@ -3,6 +3,7 @@
  * are put together in host memory, one after another, and then brought to their device.
  */
 import type { Device } from "./device/device.ts";
+import { UseAfterCloseError } from "./errors.ts";
 import type { TensorRequest } from "./plan/request.ts";
 import type { SourceFile } from "./source/source.ts";
 import { HostTensor } from "./tensor/host_tensor.ts";
@@ -47,8 +48,9 @@ export class Assembly<T extends Tensor> {
 
   /** The tensor of a request, once it is there. Each call gives a handle of its own. */
   async get(request: TensorRequest): Promise<T> {
-    const tensor = await this.#tensors.get(request)!.promise;
-    return tensor.named(request.name) as T;
+    const tensor = await this.#tensors.get(request)?.promise;
+    if (tensor && this.#tensors.has(request)) return tensor.named(request.name) as T;
+    throw new UseAfterCloseError(`Cannot get tensor "${request.name}": its memory was released`);
   }
 
   /** Drops the hold on these tensors, which nobody will ask for again. */
@@ -61,9 +63,7 @@ export class Assembly<T extends Tensor> {
 
   /** Drops this hold on the tensors; handles that were given out keep theirs. */
   release(): void {
-    for (const { promise } of this.#tensors.values()) {
-      promise.then((tensor) => tensor[Symbol.dispose]?.(), () => {});
-    }
+    this.retire([...this.#tensors.keys()]);
   }
 
   async #run(

@@ -4,6 +4,7 @@
 import { type Catalog, pathOf } from "./catalog.ts";
 import type { Device } from "./device/device.ts";
 import { FileSlices } from "./file_slices.ts";
+import { handled } from "./handled.ts";
 import { rankSlices } from "./format/slices.ts";
 import { type Load, type LoadRequest, wholeTensor } from "./load.ts";
 import type { CheckedOptions } from "./options.ts";
@@ -12,6 +13,30 @@ import { type LoadStats, Session } from "./session.ts";
 import { isFromFile, type ShardOptions } from "./shard_options.ts";
 import type { HostTensor } from "./tensor/host_tensor.ts";
 import type { Tensor } from "./tensor/tensor.ts";
+
+/** What a buffer is made of. */
+export interface StartedBuffer<T extends Tensor> {
+  readonly session: Session<T>;
+  /** By name, in file order. */
+  readonly requests: ReadonlyMap<string, LoadRequest>;
+  /** The load of all tensors that this process reads. */
+  readonly load: Load<T>;
+}
+
+/** Starts to load all tensors of opened files. */
+export async function startBuffer<T extends Tensor>(
+  catalog: Catalog,
+  device: Device<T>,
+  options: CheckedOptions,
+  notes: readonly string[],
+): Promise<FilesBuffer<T>> {
+  const session = new Session(catalog, device, options, notes);
+  const requests = new Map<string, LoadRequest>();
+  for (const tensor of catalog.tensors.values()) {
+    requests.set(tensor.name, wholeTensor(tensor, options.dtype, device));
+  }
+  return new FilesBuffer({ session, requests, load: await session.loadAll(ownRequests(requests)) });
+}
 
 /**
  * All tensors of the files that a {@linkcode SafeTensorsFileLoader} copied to a device. They stream in: each method
@@ -23,30 +48,23 @@ import type { Tensor } from "./tensor/tensor.ts";
  */
 export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposable {
   readonly #session: Session<T>;
-  readonly #requests = new Map<string, LoadRequest>();
+  readonly #requests: ReadonlyMap<string, LoadRequest>;
   readonly #ranks: RankTensors<T> | null;
   readonly #slices: FileSlices<T>;
-  #load: Load<T> | undefined;
+  readonly #load: Load<T>;
 
   /** Use {@linkcode SafeTensorsFileLoader.copyFilesToDevice}. */
-  constructor(catalog: Catalog, device: Device<T>, options: CheckedOptions, notes: readonly string[]) {
-    this.#session = new Session(catalog, device, options, notes);
-    for (const tensor of catalog.tensors.values()) {
-      this.#requests.set(tensor.name, wholeTensor(tensor, options.dtype, device));
-    }
-    this.#slices = new FileSlices(this.#session);
-    this.#ranks = catalog.group
-      ? new RankTensors(this.#session, this.#requests, {
-        get: (request) => this.#load!.get(request),
-        retire: (requests) => this.#load!.retire(requests),
+  constructor({ session, requests, load }: StartedBuffer<T>) {
+    this.#session = session;
+    this.#requests = requests;
+    this.#load = load;
+    this.#slices = new FileSlices(session);
+    this.#ranks = session.catalog.group
+      ? new RankTensors(session, requests, {
+        get: (request) => load.get(request),
+        retire: (requests) => load.retire(requests),
       })
       : null;
-  }
-
-  /** Starts to load. Called once, by the loader. */
-  async start(): Promise<void> {
-    this.#load = await this.#session.load(ownRequests(this.#requests));
-    this.#load.finished().catch(() => {}).finally(() => this.#session.closeFiles());
   }
 
   /** The names of the tensors, in file order. */
@@ -80,11 +98,15 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
    * @throws {GroupError} if a rank fails, with its own error as the `cause` there
    * @throws {UseAfterCloseError} after {@linkcode close}, or if it was handed out with all others of its file
    */
-  async getTensor(name: string): Promise<T> {
+  getTensor(name: string): Promise<T> {
+    return handled(this.#getTensor(name));
+  }
+
+  async #getTensor(name: string): Promise<T> {
     this.#session.checkOpen(`get tensor "${name}"`);
     this.#session.find(name);
     if (this.#ranks) return await this.#ranks.getTensor(name);
-    return await this.#load!.get(this.#requests.get(name)!);
+    return await this.#load.get(this.#requests.get(name)!);
   }
 
   /**
@@ -97,7 +119,11 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
    * @throws {GroupError} if a rank fails, with its own error as the `cause` there
    * @throws {UseAfterCloseError} after {@linkcode close}, or if it was handed out with all others of its file
    */
-  async getSharded(name: string, dimension: number, options: ShardOptions = {}): Promise<T> {
+  getSharded(name: string, dimension: number, options: ShardOptions = {}): Promise<T> {
+    return handled(this.#getSharded(name, dimension, options));
+  }
+
+  async #getSharded(name: string, dimension: number, options: ShardOptions): Promise<T> {
     this.#session.checkOpen(`get a part of tensor "${name}"`);
     const { rank, size } = this.#session.context.options.group;
     const tensor = this.#session.find(name);
@@ -115,7 +141,11 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
    * @throws {GroupError} if a rank fails, with its own error as the `cause` there
    * @throws {UseAfterCloseError} after {@linkcode close}, or if it was handed out with all others of its file
    */
-  async pushTensor(name: string, destination: number): Promise<T | null> {
+  pushTensor(name: string, destination: number): Promise<T | null> {
+    return handled(this.#pushTensor(name, destination));
+  }
+
+  async #pushTensor(name: string, destination: number): Promise<T | null> {
     const { size } = this.#session.context.options.group;
     if (!Number.isInteger(destination) || destination < 0 || destination >= size) {
       throw new RangeError(
@@ -137,7 +167,11 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
    * @throws {GroupError} if a rank fails, with its own error as the `cause` there
    * @throws {UseAfterCloseError} after {@linkcode close}, or if one was handed out with all others of its file
    */
-  async getMultiCols(names: readonly string[], dimension: number): Promise<T> {
+  getMultiCols(names: readonly string[], dimension: number): Promise<T> {
+    return handled(this.#getMultiCols(names, dimension));
+  }
+
+  async #getMultiCols(names: readonly string[], dimension: number): Promise<T> {
     this.#session.checkOpen("join tensors");
     if (names.length === 0) throw new TypeError("Cannot join tensors: no names were given");
     const first = this.#session.find(names[0]!);
@@ -167,7 +201,11 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
    *
    * @param dimensions name → dimension; default is every tensor whole
    */
-  async asDict(dimensions?: Readonly<Record<string, number | null>>): Promise<Map<string, T>> {
+  asDict(dimensions?: Readonly<Record<string, number | null>>): Promise<Map<string, T>> {
+    return handled(this.#asDict(dimensions));
+  }
+
+  async #asDict(dimensions?: Readonly<Record<string, number | null>>): Promise<Map<string, T>> {
     this.#session.checkOpen("get tensors");
     const wanted =
       (dimensions ? Object.entries(dimensions) : this.getKeys().map((name) => [name, null] as const))

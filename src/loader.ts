@@ -4,9 +4,10 @@
 import { type Catalog, type CatalogTensor, pathOf } from "./catalog.ts";
 import type { DeviceOption, TensorOn } from "./device/select.ts";
 import { SafeTensorsError, UseAfterCloseError } from "./errors.ts";
-import { FilesBuffer } from "./files_buffer.ts";
+import { type FilesBuffer, startBuffer } from "./files_buffer.ts";
 import type { DType } from "./format/dtype.ts";
 import { type ProcessGroup, SingleGroup } from "./group/process_group.ts";
+import { handled } from "./handled.ts";
 import type { PathLike } from "./inputs.ts";
 import { equip, findEngine, openFiles } from "./open_files.ts";
 import { checkOptions, type OpenOptions } from "./options.ts";
@@ -67,7 +68,11 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
    * @throws {ReadError} if the system refuses
    * @throws {GroupError} on all of several ranks if one cannot open its files, or they were told different things
    */
-  async addFilenames(files: Readonly<Record<number, PathLike | readonly PathLike[]>>): Promise<void> {
+  addFilenames(files: Readonly<Record<number, PathLike | readonly PathLike[]>>): Promise<void> {
+    return handled(this.#add(files));
+  }
+
+  async #add(files: Readonly<Record<number, PathLike | readonly PathLike[]>>): Promise<void> {
     this.#checkOpen("add files");
     const options = checkOptions(this.#options, this.#group);
     const findSource = async () => await selectSource(await findEngine(options), options);
@@ -110,16 +115,18 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
    * @throws {OutOfMemoryError} if the tensors do not fit: the files are still the loader's
    * @throws {GroupError} on all of several ranks if that happens on one: the files are closed
    */
-  async copyFilesToDevice(options: { dtype?: DType } = {}): Promise<FilesBuffer<TensorOn<D>>> {
+  copyFilesToDevice(options: { dtype?: DType } = {}): Promise<FilesBuffer<TensorOn<D>>> {
+    return handled(this.#copy(options));
+  }
+
+  async #copy(options: { dtype?: DType }): Promise<FilesBuffer<TensorOn<D>>> {
     this.#checkOpen("copy files");
     const checked = checkOptions({ ...this.#options, ...options }, this.#group);
     const catalogs = this.#catalogs.splice(0); // the buffer's from now on, whatever is added meanwhile
     const catalog = mergeCatalogs(catalogs);
     const start = async () => {
       const { device, notes } = await equip<D>(checked);
-      const buffer = new FilesBuffer(catalog, device, checked, notes);
-      await buffer.start();
-      return buffer;
+      return await startBuffer(catalog, device, checked, notes);
     };
     try {
       const operation = { label: "copyFilesToDevice()", signal: checked.signal };

@@ -9,6 +9,7 @@ import { SafeTensorsError } from "./errors.ts";
 import { castSupported } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
 import { FileSlices } from "./file_slices.ts";
+import { handled, handledGenerator } from "./handled.ts";
 import { rankSlices, type SliceIndex, sliceLayout } from "./format/slices.ts";
 import { LazyLoads } from "./lazy_loads.ts";
 import { type Load, ownTensor, tensorSlice } from "./load.ts";
@@ -34,6 +35,12 @@ export interface TensorSummary {
   readonly byteLength: number;
   /** The file that it is in. */
   readonly path: string;
+  /** Another tensor of the model that it is the same as, and shares its memory with; missing if there is none. */
+  readonly aliasOf?: string;
+  /** Element type after loading, where the model's option `dtype` casts this tensor; missing if it stays as in the file. */
+  readonly targetDtype?: DType;
+  /** Elements along each dimension that this rank loads, where the option `shardPlan` cuts this tensor; missing if whole. */
+  readonly targetShape?: readonly number[];
 }
 
 /** Options of {@linkcode SafeTensorsModel.getTensor}, for the device `D`. */
@@ -47,10 +54,34 @@ export interface GetTensorOptions<D extends DeviceOption | undefined = undefined
 /** What iterating a lazy model holds in memory at most, in bytes. */
 const LAZY_ITERATION_BYTES = 256 * 2 ** 20;
 
+/** What a model is made of. */
+export interface StartedModel<T extends Tensor> {
+  readonly session: Session<T>;
+  readonly wanted: WantedTensors;
+  /** The load of all wanted tensors that this process reads; a lazy model has none. */
+  readonly load: Load<T> | undefined;
+}
+
+/** Starts to load what an opened model needs: all wanted tensors, or with `lazy` none yet. */
+export async function startModel<T extends Tensor>(
+  catalog: Catalog,
+  device: Device<T>,
+  options: CheckedOptions,
+  notes: readonly string[],
+): Promise<SafeTensorsModel<T>> {
+  const wanted = new WantedTensors(catalog, device, options);
+  const session = new Session(catalog, device, options, notes);
+  const load = options.lazy ? undefined : await session.loadAll(ownRequests(wanted));
+  return new SafeTensorsModel({ session, wanted, load });
+}
+
 /**
  * An opened model.
  *
- * Tensors that were given out stay valid after it is closed. Closing it ends what is still being read.
+ * Tensors that were given out stay valid after it is closed. Closing it ends what is still being read, and drops the
+ * model's own hold on the memory of all tensors. A promise that this rejects does not end the process where nobody waits
+ * for it; a function that opens a model with `await using` must `return await model.getTensor(…)`, as the model is closed
+ * before a promise that it returns has settled.
  *
  * Where several ranks have opened it together, each reads its own files, and what one asks for all ask for, in the same
  * order: the tensor's owner hands it out to all. If a rank fails, the others get a {@linkcode GroupError} that names
@@ -65,23 +96,17 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   readonly #moves: DeviceMoves;
   readonly #ranks: RankTensors<T> | null;
   /** The load of all wanted tensors that this process reads; a lazy model has none. */
-  #load: Load<T> | undefined;
+  readonly #load: Load<T> | undefined;
 
   /** Use {@linkcode fastsafeOpen}. */
-  constructor(catalog: Catalog, device: Device<T>, options: CheckedOptions, notes: readonly string[]) {
-    this.#wanted = new WantedTensors(catalog, device, options);
-    this.#session = new Session(catalog, device, options, notes);
-    this.#lazy = new LazyLoads(this.#session);
-    this.#slices = new FileSlices(this.#session);
-    this.#moves = new DeviceMoves(options);
-    this.#ranks = catalog.group ? this.#shared(options.lazy) : null;
-  }
-
-  /** Starts to load: all wanted tensors, or with `lazy` none yet. Called once, by {@linkcode fastsafeOpen}. */
-  async start(): Promise<void> {
-    if (this.#session.context.options.lazy) return;
-    this.#load = await this.#session.load(ownRequests(this.#wanted));
-    this.#load.finished().catch(() => {}).finally(() => this.#session.closeFiles());
+  constructor({ session, wanted, load }: StartedModel<T>) {
+    this.#session = session;
+    this.#wanted = wanted;
+    this.#load = load;
+    this.#lazy = new LazyLoads(session);
+    this.#slices = new FileSlices(session);
+    this.#moves = new DeviceMoves(this.#options);
+    this.#ranks = session.catalog.group ? this.#shared(this.#options.lazy) : null;
   }
 
   /** The names of the tensors, in file order; only those that `names` left. */
@@ -102,7 +127,17 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   info(name: string): TensorSummary {
     const tensor = this.#find(name);
     const { dtype, shape, byteLength } = tensor;
-    return { name, dtype, shape, byteLength, path: pathOf(this.#session.catalog, tensor) };
+    const { target, shape: part, aliasOf } = this.#wanted.get(name);
+    return {
+      name,
+      dtype,
+      shape,
+      byteLength,
+      path: pathOf(this.#session.catalog, tensor),
+      ...aliasOf !== undefined && this.#wanted.has(aliasOf) ? { aliasOf } : {},
+      ...target === dtype ? {} : { targetDtype: target },
+      ...part.every((size, dimension) => size === shape[dimension]) ? {} : { targetShape: part },
+    };
   }
 
   /** Path → the `__metadata__` of that file, empty where it has none. */
@@ -122,16 +157,22 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
    * @throws {GroupError} if a rank fails, with its own error as the `cause` there
    * @throws {UseAfterCloseError} after {@linkcode close}
    */
-  async getTensor<D extends DeviceOption | undefined = undefined>(
+  getTensor<D extends DeviceOption | undefined = undefined>(
     name: string,
     options: GetTensorOptions<D> = {},
   ): Promise<D extends DeviceOption ? TensorOn<D> : T> {
     type Result = D extends DeviceOption ? TensorOn<D> : T;
+    return handled(this.#getMoved(name, options) as Promise<Result>);
+  }
+
+  async #getMoved<D extends DeviceOption | undefined>(
+    name: string,
+    { device, dtype }: GetTensorOptions<D>,
+  ): Promise<Tensor> {
     this.#session.checkOpen(`get tensor "${name}"`);
-    const { device, dtype } = options;
-    if (device === undefined) return await this.#getTensor(name, dtype) as Result;
+    if (device === undefined) return await this.#getTensor(name, dtype);
     const move = await this.#moves.to(device); // before anything is read for it
-    return await move(await this.#getTensor(name, dtype)) as Result;
+    return await move(await this.#getTensor(name, dtype));
   }
 
   /** A tensor on the model's own device. */
@@ -166,7 +207,11 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
    * @throws {ReadError} if its file does not have the bytes that the header promised
    * @throws {UseAfterCloseError} after {@linkcode close}
    */
-  async getSlice(name: string, ...slices: SliceIndex[]): Promise<T> {
+  getSlice(name: string, ...slices: SliceIndex[]): Promise<T> {
+    return handled(this.#getSlice(name, slices));
+  }
+
+  async #getSlice(name: string, slices: readonly SliceIndex[]): Promise<T> {
     this.#session.checkOpen(`get a slice of tensor "${name}"`);
     const tensor = this.#find(name);
     const { device } = this.#session.context;
@@ -196,7 +241,11 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
    * @throws {GroupError} if a rank fails, with its own error as the `cause` there
    * @throws {UseAfterCloseError} after {@linkcode close}
    */
-  async getSharded(name: string, dimension: number, options: ShardOptions = {}): Promise<T> {
+  getSharded(name: string, dimension: number, options: ShardOptions = {}): Promise<T> {
+    return handled(this.#getSharded(name, dimension, options));
+  }
+
+  async #getSharded(name: string, dimension: number, options: ShardOptions): Promise<T> {
     this.#session.checkOpen(`get a part of tensor "${name}"`);
     const { group, shardPlan } = this.#options;
     const tensor = this.#find(name);
@@ -218,7 +267,11 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
    * @throws {GroupError} if a rank fails, with its own error as the `cause` there
    * @throws {UseAfterCloseError} after {@linkcode close}
    */
-  async *[Symbol.asyncIterator](): AsyncGenerator<[string, T], void, void> {
+  [Symbol.asyncIterator](): AsyncGenerator<[string, T], void, void> {
+    return handledGenerator(this.#iterate());
+  }
+
+  async *#iterate(): AsyncGenerator<[string, T], void, void> {
     this.#session.checkOpen("iterate");
     const bounds = { bytesInFlight: LAZY_ITERATION_BYTES, queueSize: 0 };
     if (this.#ranks) {
@@ -236,9 +289,11 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
    *
    * @throws {ReadError} if a file does not have the bytes that its header promised
    */
-  async whenLoaded(): Promise<void> {
-    this.#session.checkOpen("wait");
-    await this.#load?.finished();
+  whenLoaded(): Promise<void> {
+    return handled(Promise.try(() => {
+      this.#session.checkOpen("wait");
+      return this.#load?.finished();
+    }));
   }
 
   /** How the load went, or goes. */

@@ -3,6 +3,7 @@
  */
 import { readConfiguration, withConfiguration } from "./config.ts";
 import type { DeviceOption, TensorOn } from "./device/select.ts";
+import { handled } from "./handled.ts";
 import type { Files } from "./inputs.ts";
 import type { SafeTensorsModel } from "./model.ts";
 import { openModel } from "./open_model.ts";
@@ -38,9 +39,9 @@ import type { OpenOptions } from "./options.ts";
  * assertEquals(x.data, new Float32Array([1, 2]));
  * ```
  */
-export async function fastsafeOpen<D extends DeviceOption = "cpu">(
+export function fastsafeOpen<D extends DeviceOption = "cpu">(
   files: Files,
   options: OpenOptions<D> = {},
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
-  return await openModel(files, withConfiguration(options, await readConfiguration()));
+  return handled(readConfiguration().then((found) => openModel(files, withConfiguration(options, found))));
 }

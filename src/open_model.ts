@@ -4,8 +4,9 @@
 import { restoreAliases } from "./catalog.ts";
 import type { DeviceOption, TensorOn } from "./device/select.ts";
 import { SingleGroup } from "./group/process_group.ts";
+import { handled } from "./handled.ts";
 import type { Files } from "./inputs.ts";
-import { SafeTensorsModel } from "./model.ts";
+import { type SafeTensorsModel, startModel } from "./model.ts";
 import { equip, type Equipment, type FileKind, openFiles } from "./open_files.ts";
 import { type CheckedOptions, checkOptions, type OpenOptions } from "./options.ts";
 import { together } from "./ranks/queue.ts";
@@ -18,7 +19,7 @@ export function openModel<D extends DeviceOption>(
   options: OpenOptions<D>,
   kind?: FileKind,
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
-  return openWith(files, options, (checked) => equip<D>(checked), kind);
+  return handled(openWith(files, options, (checked) => equip<D>(checked), kind));
 }
 
 /** {@linkcode openModel} with a source and a device that `find` chooses. */
@@ -34,18 +35,10 @@ export async function openWith<T extends Tensor>(
   const opened = await openFiles(files, checked, findSource, kind);
   const catalog = options.restoreAliases ? restoreAliases(opened) : opened;
   const { device, notes } = equipment!;
-  const start = async () => {
-    const model = new SafeTensorsModel(catalog, device, checked, notes);
-    await model.start();
-    return model;
-  };
+  const start = () => startModel(catalog, device, checked, notes);
+  const operation = { label: "load", signal: checked.signal };
   try {
-    return await together(
-      catalog.group,
-      { label: "load", signal: checked.signal },
-      start,
-      (model) => model.close(),
-    );
+    return await together(catalog.group, operation, start, (model) => model.close());
   } catch (error) {
     closeFiles(catalog);
     throw error;

@@ -3,6 +3,7 @@
  */
 import type { DeviceOption, TensorOn } from "./device/select.ts";
 import { type ProcessGroup, SingleGroup } from "./group/process_group.ts";
+import { handledGenerator } from "./handled.ts";
 import type { Files } from "./inputs.ts";
 import { ownTensor } from "./load.ts";
 import { equip, type Equipment, openFiles } from "./open_files.ts";
@@ -84,7 +85,11 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
    * @throws {ReadError} if a file cannot be read as far as its header promised
    * @throws {GroupError} on all of several ranks if that happens on one, or they open different files
    */
-  async *iterateWeights(): AsyncGenerator<[string, TensorOn<D>], void, void> {
+  iterateWeights(): AsyncGenerator<[string, TensorOn<D>], void, void> {
+    return handledGenerator(this.#iterate());
+  }
+
+  async *#iterate(): AsyncGenerator<[string, TensorOn<D>], void, void> {
     const options = checkOptions(this.#options, this.#group);
     let equipment: Equipment<TensorOn<D>>;
     const findSource = async () => (equipment = await equip<D>(options)).source;

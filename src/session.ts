@@ -78,6 +78,17 @@ export class Session<T extends Tensor> {
     }
   }
 
+  /**
+   * Starts the one load that brings everything: the files are closed once all has landed.
+   *
+   * @throws {OutOfMemoryError} if the tensors do not fit
+   */
+  async loadAll(requests: readonly LoadRequest[]): Promise<Load<T>> {
+    const load = await this.load(requests);
+    load.finished().catch(() => {}).finally(() => this.closeFiles());
+    return load;
+  }
+
   /** Ends a load of this session, if it still runs, and drops its hold on the memory. Never rejects. */
   async end(load: Load<T>, reason: unknown): Promise<void> {
     await load.close(reason);

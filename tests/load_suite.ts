@@ -10,10 +10,12 @@ import { doorTests } from "./load/doors.ts";
 import { inMemoryTests } from "./load/in_memory.ts";
 import { lifecycleTests } from "./load/lifecycle.ts";
 import { openingTests } from "./load/opening.ts";
+import { memoryTests } from "./load/memory.ts";
 import { optionTests } from "./load/options.ts";
 import { parallelLoaderTests } from "./load/parallel_loader.ts";
 import { sliceTests } from "./load/slices.ts";
 import { tensorTests } from "./load/tensors.ts";
+import { unawaitedTests } from "./load/unawaited.ts";
 
 /** Defines every test of the suite; the engine has been selected before. */
 export function loadSuite(engine: EngineName): void {
@@ -29,4 +31,6 @@ export function loadSuite(engine: EngineName): void {
   optionTests(test);
   badFileTests(test);
   changedFileTests(test);
+  memoryTests(test, engine);
+  unawaitedTests(test);
 }

@@ -66,7 +66,7 @@ export class CpuDevice implements Device<HostTensor> {
       retire(requests) {
         for (const allocation of retirement.retire(requests)) kept[allocation] = null;
       },
-      release() {}, // the garbage collector does
+      release: () => void kept.fill(null), // the garbage collector frees what no tensor holds
     };
   }
 

@@ -67,7 +67,7 @@ export class RankQueue {
 
   #next<R>(action: () => Promise<R>): Promise<R> {
     const result = this.#last.then(action);
-    this.#last = result.catch(() => {});
+    this.#last = result.then(() => {}, () => {}); // without the result: its tensors would live as long as the group
     return result;
   }
 

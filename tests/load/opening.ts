@@ -2,7 +2,7 @@
  * What can be opened, and what is known of it before any byte of a tensor is read.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type Files, ReadError, SafeTensorsError } from "../../mod.ts";
+import { type Files, type ProcessGroup, ReadError, SafeTensorsError, type TensorSummary } from "../../mod.ts";
 import { assertTensor, type TensorSpec, writeFile, writeShards, type Written } from "../support/models.ts";
 import type { DefineTest } from "./context.ts";
 import { fastsafeOpen } from "./doors_in_use.ts";
@@ -201,5 +201,23 @@ export function openingTests(test: DefineTest): void {
     assertEquals(model.stats().bytes, 0);
     const error = await assertRejects(async () => await model.info("x"), SafeTensorsError);
     assertEquals([error.code, error.tensor], ["TensorNotFound", "x"]);
+  });
+
+  test("info() tells what a tensor becomes, and which other it is the same as", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, [
+      { name: "a", dtype: "BF16", shape: [4, 2] },
+      { name: "n", dtype: "I32", shape: [2] },
+    ], { metadata: { tied: "a" } });
+    const group = { rank: 1, size: 2 } as ProcessGroup;
+    const options = { dtype: "F32", restoreAliases: true, lazy: true } as const;
+    await using model = await fastsafeOpen(path, { ...options, shardPlan: { a: 0 }, group });
+    const a = { dtype: "BF16", shape: [4, 2], byteLength: 16, path, targetDtype: "F32", targetShape: [2, 2] };
+    assertEquals(model.info("a"), { name: "a", ...a } as const as TensorSummary);
+    assertEquals(model.info("n"), { name: "n", dtype: "I32", shape: [2], byteLength: 8, path });
+    await using whole = await fastsafeOpen(path, { ...options, names: ["a", "tied"] });
+    assertEquals([whole.info("a").aliasOf, whole.info("tied").aliasOf], [undefined, "a"]);
+    await using alone = await fastsafeOpen(path, { ...options, names: ["tied"] });
+    assertEquals(alone.info("tied").aliasOf, undefined);
   });
 }

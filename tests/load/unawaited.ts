@@ -1,0 +1,94 @@
+/**
+ * Promises that close() or a signal rejects while nobody waits for them: the process goes on, and who waits later gets
+ * the error.
+ */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { type HostTensor, type SafeTensorsModel, UseAfterCloseError } from "../../mod.ts";
+import { type TensorSpec, writeFile } from "../support/models.ts";
+import type { DefineTest } from "./context.ts";
+import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "./doors_in_use.ts";
+
+const SPECS: TensorSpec[] = [
+  { name: "first", dtype: "U8", shape: [100] },
+  { name: "large", dtype: "F32", shape: [1024, 1024] },
+];
+
+/** Runs an action, and waits until the event loop has reported what was rejected without a handler: how many promises. */
+async function unhandled(action: () => Promise<unknown>): Promise<number> {
+  let count = 0;
+  const onRejection = (event: PromiseRejectionEvent) => {
+    event.preventDefault();
+    count++;
+  };
+  globalThis.addEventListener("unhandledrejection", onRejection);
+  try {
+    await action();
+    for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setTimeout(resolve, 1));
+  } finally {
+    globalThis.removeEventListener("unhandledrejection", onRejection);
+  }
+  return count;
+}
+
+export function unawaitedTests(test: DefineTest): void {
+  const calls: Record<string, (model: SafeTensorsModel<HostTensor>) => Promise<unknown>> = {
+    getTensor: (model) => model.getTensor("large"),
+    "getTensor with a dtype": (model) => model.getTensor("large", { dtype: "F16" }),
+    getSlice: (model) => model.getSlice("large", null, [0, 7]),
+    getSharded: (model) => model.getSharded("large", 0),
+    "getSharded from the file": (model) => model.getSharded("large", 0, { from: "file" }),
+    whenLoaded: (model) => model.whenLoaded(),
+    "the iterator": (model) => model[Symbol.asyncIterator]().next(),
+  };
+  for (const [what, call] of Object.entries(calls)) {
+    test(`a promise of ${what} that close() rejects does not end the process`, async (folder) => {
+      const path = `${folder}/model.safetensors`;
+      await writeFile(path, SPECS);
+      for (const lazy of [true, false]) {
+        let given: Promise<unknown> | undefined;
+        const count = await unhandled(async () => {
+          const model = await fastsafeOpen(path, { lazy, blockBytes: 4096, maxThreads: 1 });
+          given = call(model);
+          await model.close();
+        });
+        assertEquals(count, 0);
+        // The load may have been through before.
+        await given!.catch((error) => assert(error instanceof UseAfterCloseError, String(error)));
+      }
+    });
+  }
+
+  test("an error of close() reaches the try of a function that has forgotten to await", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, SPECS);
+    const count = await unhandled(async () => {
+      const load = async () => {
+        await using model = await fastsafeOpen(path, { lazy: true });
+        return model.getTensor("large"); // no await: the model is closed first
+      };
+      await assertRejects(load, UseAfterCloseError, "closed");
+    });
+    assertEquals(count, 0);
+  });
+
+  test("a promise that a signal rejects does not end the process", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, SPECS);
+    const count = await unhandled(async () => {
+      const controller = new AbortController();
+      const { signal } = controller;
+      await using model = await fastsafeOpen(path, { lazy: true, signal });
+      model.getTensor("large");
+      model[Symbol.asyncIterator]().next();
+      new ParallelLoader(null, path, { signal }).iterateWeights().next();
+      fastsafeOpen(path, { signal });
+      const loader = new SafeTensorsFileLoader(null, { signal });
+      loader.addFilenames({ 0: path });
+      loader.copyFilesToDevice();
+      controller.abort(new Error("enough"));
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      await loader.close();
+    });
+    assertEquals(count, 0);
+  });
+}
