@@ -2,13 +2,14 @@
  * Checks of arguments that every entry point shares. Each throws at once and says what was given and what is wanted.
  */
 import { closestWord } from "./closest_word.ts";
+import { quote } from "./format/text.ts";
 
 /** What an error says was given: short, and safe to print. */
 export function describeValue(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   switch (typeof value) {
     case "string":
-      return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value);
+      return quote(value);
     case "number":
     case "boolean":
       return String(value);
@@ -20,26 +21,51 @@ export function describeValue(value: unknown): string {
       return "a symbol";
   }
   if (Array.isArray(value)) return "an array";
-  const name = (value as object).constructor?.name;
-  return name && name !== "Object" ? `a ${name}` : "an object";
+  const name: unknown = (value as object).constructor?.name;
+  if (typeof name !== "string" || name === "" || name === "Object") return "an object";
+  return `${/^[AEIO]/.test(name) ? "an" : "a"} ${name.slice(0, 80)}`;
 }
 
 /**
- * Checks that `options` is an object and has only known keys.
+ * The keys of the options `T`, for {@linkcode checkKeys}. The compiler refuses a list that lacks a key of the type, or
+ * has another one.
+ */
+export function keysOf<T extends object>(keys: Readonly<Record<keyof T, true>>): readonly string[] {
+  return Object.keys(keys);
+}
+
+/**
+ * Checks that `options` is a plain object and has only known keys. A Map, a Promise or an object of a class would
+ * otherwise be options without any key, and ignored.
  *
  * @param call the function that got them, such as `fastsafeOpen()`
  * @throws {TypeError} that names the unknown key and the nearest known one
  */
 export function checkKeys(call: string, options: unknown, known: readonly string[]): void {
-  if (typeof options !== "object" || options === null || Array.isArray(options)) {
-    throw new TypeError(`The options of ${call} must be an object, got ${describeValue(options)}`);
+  if (!isPlainObject(options)) {
+    throw new TypeError(`The options of ${call} must be a plain object, got ${describeValue(options)}`);
   }
   for (const key of Object.keys(options)) {
     if (known.includes(key)) continue;
     const nearest = closestWord(key, known);
-    const hint = nearest ? `: "${nearest}"?` : `; known are ${known.join(", ")}`;
-    throw new TypeError(`${call} has no option "${key}"${hint}`);
+    const hint = nearest ? `: did you mean ${nearest}?` : `; known are ${known.join(", ")}`;
+    throw new TypeError(`${call} has no option ${quote(key)}${hint}`);
   }
+}
+
+/** Whether it is what `{…}` makes, also in another realm. */
+function isPlainObject(value: unknown): value is object {
+  if (typeof value !== "object" || value === null) return false;
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === null || Object.hasOwn(prototype, "isPrototypeOf");
+}
+
+/** @throws {TypeError} unless the option is one of these words, or missing */
+export function checkWord(name: string, value: unknown, words: readonly string[]): void {
+  if (value === undefined || (words as readonly unknown[]).includes(value)) return;
+  const list = words.map((word) => `"${word}"`);
+  const wanted = [list.slice(0, -1).join(", "), list.at(-1)].join(" or ");
+  throw new TypeError(`${name} must be ${wanted}, got ${describeValue(value)}`);
 }
 
 /** @throws {TypeError} unless the option is a boolean or missing */

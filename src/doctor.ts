@@ -3,6 +3,7 @@
  */
 import { openLibrary } from "../ffi/library.ts";
 import { availableMemory } from "../ffi/files.ts";
+import { describeValue } from "./check.ts";
 import { type CudaReport, reportCuda } from "./device/cuda_report.ts";
 import { reportWebGpu, type WebGpuReport } from "./device/webgpu/adapter.ts";
 import { type MachineReport, readMounts, reportMachine } from "./doctor/machine.ts";
@@ -47,9 +48,13 @@ const EBADF = 9n;
  * Looks at this machine: which engine loads here, and what would make loading faster.
  *
  * @param paths files or folders whose file systems are looked at. Default: none
+ * @throws {TypeError} if `paths` is not a list
  * @throws {Deno.errors.NotFound} if there is no such path
  */
 export async function doctor(paths: Iterable<string> = []): Promise<DoctorReport> {
+  if (typeof paths !== "object" || paths === null || !(Symbol.iterator in paths)) {
+    throw new TypeError(`doctor() takes a list of paths, got ${describeValue(paths)}`); // a text is a list of letters
+  }
   const library = await openLibrary();
   const { shim } = library;
   const libraryReason = library.shim ? "" : library.reason;

@@ -2,6 +2,7 @@
  * The low-level door, in the steps that fastsafetensors' users know: name files, copy them to a device, take tensors.
  */
 import { type Catalog, type CatalogTensor, pathOf } from "./catalog.ts";
+import { checkKeys, keysOf } from "./check.ts";
 import type { DeviceOption, TensorOn } from "./device/select.ts";
 import { SafeTensorsError, UseAfterCloseError } from "./errors.ts";
 import { type FilesBuffer, startBuffer } from "./files_buffer.ts";
@@ -10,16 +11,28 @@ import { type ProcessGroup, SingleGroup } from "./group/process_group.ts";
 import { handled } from "./handled.ts";
 import type { PathLike } from "./inputs.ts";
 import { equip, findEngine, openFiles } from "./open_files.ts";
-import { checkOptions, type OpenOptions } from "./options.ts";
+import { checkGroup, checkOptions, OPEN_KEYS, type OpenOptions } from "./options.ts";
 import { together } from "./ranks/queue.ts";
 import { closeFiles } from "./ranks/shared_catalog.ts";
 import { selectSource } from "./source/select.ts";
 
+/** Options that belong to an opened model. */
+type ModelOption = "lazy" | "names" | "group" | "dtype" | "shardPlan";
+
 /** Options of {@linkcode SafeTensorsFileLoader}: those of a load, without what belongs to an opened model. */
-export type LoaderOptions<D extends DeviceOption = "cpu"> = Omit<
-  OpenOptions<D>,
-  "lazy" | "names" | "group" | "dtype" | "shardPlan"
->;
+export type LoaderOptions<D extends DeviceOption = "cpu"> = Omit<OpenOptions<D>, ModelOption>;
+
+const MODEL_KEYS = keysOf<Record<ModelOption, unknown>>({
+  lazy: true,
+  names: true,
+  group: true,
+  dtype: true,
+  shardPlan: true,
+});
+
+const LOADER_KEYS = OPEN_KEYS.filter((key) => !MODEL_KEYS.includes(key));
+
+const COPY_KEYS = keysOf<{ dtype?: DType }>({ dtype: true });
 
 /**
  * Reads the headers of files, then brings all of their tensors to a device.
@@ -52,7 +65,8 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
    * @param group the ranks that load together; null is this process alone
    */
   constructor(group: ProcessGroup | null = null, options: LoaderOptions<D> = {}) {
-    this.#group = group ?? new SingleGroup();
+    this.#group = checkGroup("group", group ?? undefined) ?? new SingleGroup();
+    checkKeys("SafeTensorsFileLoader", options, LOADER_KEYS);
     checkOptions(options, this.#group);
     this.#options = options;
   }
@@ -121,6 +135,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
 
   async #copy(options: { dtype?: DType }): Promise<FilesBuffer<TensorOn<D>>> {
     this.#checkOpen("copy files");
+    checkKeys("copyFilesToDevice()", options, COPY_KEYS);
     const checked = checkOptions({ ...this.#options, ...options }, this.#group);
     const catalogs = this.#catalogs.splice(0); // the buffer's from now on, whatever is added meanwhile
     const catalog = mergeCatalogs(catalogs);

@@ -2,6 +2,7 @@
  * The model that {@linkcode fastsafeOpen} gives: names, tensors, slices, iteration.
  */
 import { type Catalog, type CatalogTensor, pathOf } from "./catalog.ts";
+import { checkKeys, keysOf } from "./check.ts";
 import type { Device } from "./device/device.ts";
 import type { DeviceOption, TensorOn } from "./device/select.ts";
 import { DeviceMoves } from "./device_moves.ts";
@@ -50,6 +51,8 @@ export interface GetTensorOptions<D extends DeviceOption | undefined = undefined
   /** Brings the tensor to this device once it has landed. Default: it stays where the model was opened to. */
   device?: D;
 }
+
+const GET_TENSOR_KEYS = keysOf<GetTensorOptions>({ dtype: true, device: true });
 
 /** What iterating a lazy model holds in memory at most, in bytes. */
 const LAZY_ITERATION_BYTES = 256 * 2 ** 20;
@@ -167,9 +170,11 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
 
   async #getMoved<D extends DeviceOption | undefined>(
     name: string,
-    { device, dtype }: GetTensorOptions<D>,
+    options: GetTensorOptions<D>,
   ): Promise<Tensor> {
     this.#session.checkOpen(`get tensor "${name}"`);
+    checkKeys("getTensor()", options, GET_TENSOR_KEYS);
+    const { device, dtype } = options;
     if (device === undefined) return await this.#getTensor(name, dtype);
     const move = await this.#moves.to(device); // before anything is read for it
     return await move(await this.#getTensor(name, dtype));

@@ -1,13 +1,14 @@
 /**
  * The easy door: open files, get a model.
  */
+import { checkKeys } from "./check.ts";
 import { readConfiguration, withConfiguration } from "./config.ts";
 import type { DeviceOption, TensorOn } from "./device/select.ts";
 import { handled } from "./handled.ts";
 import type { Files } from "./inputs.ts";
 import type { SafeTensorsModel } from "./model.ts";
 import { openModel } from "./open_model.ts";
-import type { OpenOptions } from "./options.ts";
+import { OPEN_KEYS, type OpenOptions } from "./options.ts";
 
 /**
  * Opens safetensors files and starts to load them.
@@ -43,5 +44,13 @@ export function fastsafeOpen<D extends DeviceOption = "cpu">(
   files: Files,
   options: OpenOptions<D> = {},
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
-  return handled(readConfiguration().then((found) => openModel(files, withConfiguration(options, found))));
+  return handled(open(files, options));
+}
+
+async function open<D extends DeviceOption>(
+  files: Files,
+  options: OpenOptions<D>,
+): Promise<SafeTensorsModel<TensorOn<D>>> {
+  checkKeys("fastsafeOpen()", options, OPEN_KEYS);
+  return await openModel(files, withConfiguration(options, await readConfiguration()));
 }

@@ -1,6 +1,15 @@
 /**
  * The options of a load: their meaning, their defaults and their limits.
  */
+import {
+  checkBoolean,
+  checkFunction,
+  checkInteger,
+  checkSignal,
+  checkWord,
+  describeValue,
+  keysOf,
+} from "./check.ts";
 import type { GdsOption } from "./device/cuda_run.ts";
 import { isCudaName } from "./device/cuda_name.ts";
 import { PinnedPool } from "./device/pinned_pool.ts";
@@ -36,7 +45,10 @@ export interface OpenOptions<D extends DeviceOption = "cpu"> {
    * booleans, complex and sub-byte types stay as they are. Default: nothing is cast.
    */
   dtype?: DType;
-  /** Loads only these tensors; nothing else is read. Default: all. */
+  /**
+   * Loads only these tensors: a list of whole names, or a function that says of a name whether it is wanted. Patterns
+   * are not understood: `*` is a character like others. Nothing else is read. Default: all.
+   */
   names?: Iterable<string> | ((name: string) => boolean);
   /** Reads a tensor's bytes when it is asked for, instead of streaming all from the start. Default false. */
   lazy?: boolean;
@@ -97,6 +109,29 @@ export interface OpenOptions<D extends DeviceOption = "cpu"> {
   debugLog?: boolean | ((line: string) => void);
 }
 
+/** The keys of {@linkcode OpenOptions}. */
+export const OPEN_KEYS = keysOf<OpenOptions>({
+  device: true,
+  dtype: true,
+  names: true,
+  lazy: true,
+  restoreAliases: true,
+  maxThreads: true,
+  blockBytes: true,
+  stagingBytes: true,
+  gds: true,
+  nogds: true,
+  pool: true,
+  source: true,
+  usrbio: true,
+  gpuBufferUsage: true,
+  group: true,
+  shardPlan: true,
+  signal: true,
+  onProgress: true,
+  debugLog: true,
+});
+
 /** {@linkcode OpenOptions} with defaults filled in and everything checked. */
 export interface CheckedOptions {
   readonly device: DeviceOption;
@@ -124,48 +159,82 @@ const MAX_THREADS = 16;
 const MAX_BLOCK = 64 * 2 ** 20;
 
 /**
- * Checks options and fills in defaults.
+ * Checks the values of options and fills in defaults; the entry points check the keys.
  *
  * @throws {TypeError} if a value has the wrong type, or the dtype cannot be cast to
  * @throws {RangeError} if a number is outside its limits
  */
 export function checkOptions(options: OpenOptions<DeviceOption>, single: ProcessGroup): CheckedOptions {
-  if (options.dtype !== undefined) castTarget("F32", options.dtype);
+  castTarget("F32", options.dtype);
   const device = checkDevice(options.device);
-  const blockBytes = integer("blockBytes", options.blockBytes, 4 * 2 ** 20, PAGE, MAX_BLOCK);
+  const blockBytes = checkInteger("blockBytes", options.blockBytes, {
+    byDefault: 4 * 2 ** 20,
+    least: PAGE,
+    most: MAX_BLOCK,
+  });
   if (blockBytes % PAGE !== 0) {
     throw new RangeError(`blockBytes must be a multiple of ${PAGE}, got ${blockBytes}`);
   }
   if (options.pool !== undefined && !(options.pool instanceof PinnedPool)) {
-    throw new TypeError("pool must be a PinnedPool");
+    throw new TypeError(`pool must be a PinnedPool, got ${describeValue(options.pool)}`);
   }
-  if (typeof options.names === "string") { // an iterable of its letters
-    throw new TypeError(`names must be a list of names or a function, got ${JSON.stringify(options.names)}`);
-  }
+  for (const name of ["lazy", "restoreAliases", "nogds"] as const) checkBoolean(name, options[name]);
+  checkSignal("signal", options.signal);
+  checkFunction("onProgress", options.onProgress);
   return {
     device,
     dtype: options.dtype,
-    names: typeof options.names === "function" || options.names === undefined
-      ? options.names
-      : new Set(options.names),
+    names: wantedNames(options.names),
     lazy: options.lazy ?? false,
     maxThreads: options.maxThreads === undefined
       ? undefined
-      : integer("maxThreads", options.maxThreads, 1, 1, MAX_THREADS),
+      : checkInteger("maxThreads", options.maxThreads, { byDefault: 1, least: 1, most: MAX_THREADS }),
     blockBytes,
-    stagingBytes: integer("stagingBytes", options.stagingBytes, 64 * 2 ** 20, 64 * 2 ** 10, 4 * 2 ** 30),
+    stagingBytes: checkInteger("stagingBytes", options.stagingBytes, {
+      byDefault: 64 * 2 ** 20,
+      least: 64 * 2 ** 10,
+      most: 4 * 2 ** 30,
+    }),
     gds: gdsOption(options, device),
     pool: options.pool,
     source: sourceOption(options, device),
     usrbio: checkUsrbioOptions(options.usrbio),
     gpuBufferUsage: bufferUsage(options.gpuBufferUsage),
-    group: options.group ?? single,
+    group: checkGroup("group", options.group) ?? single,
     shardPlan: options.shardPlan === undefined ? undefined : new ShardRules(options.shardPlan),
     signal: options.signal,
     onProgress: options.onProgress,
     log: logger(options.debugLog),
     startedAt: performance.now(),
   };
+}
+
+/**
+ * @returns the group; undefined if it is missing
+ * @throws {TypeError} if it is something else
+ */
+export function checkGroup(name: string, value: unknown): ProcessGroup | undefined {
+  if (value === undefined) return undefined;
+  const { rank, size } = (value ?? {}) as Partial<ProcessGroup>;
+  if (Number.isInteger(rank) && Number.isInteger(size)) return value as ProcessGroup;
+  throw new TypeError(`${name} must be a process group such as an MpiGroup, got ${describeValue(value)}`);
+}
+
+function wantedNames(names: unknown): CheckedOptions["names"] {
+  if (names === undefined || typeof names === "function") return names as CheckedOptions["names"];
+  const wanted =
+    "names must be a list of whole names, or a function that says of a name whether it is wanted";
+  // A text is a list too, of its letters.
+  const isList = typeof names === "object" && names !== null && Symbol.iterator in names;
+  if (!isList) {
+    const hint = names instanceof RegExp ? ": give (name) => pattern.test(name)" : "";
+    throw new TypeError(`${wanted}, got ${describeValue(names)}${hint}`);
+  }
+  const list = new Set(names as Iterable<string>);
+  for (const name of list) {
+    if (typeof name !== "string") throw new TypeError(`${wanted}, got a list with ${describeValue(name)}`);
+  }
+  return list;
 }
 
 function sourceOption(
@@ -180,7 +249,7 @@ function sourceOption(
   }
   if (source !== undefined && source !== "3fs" && source !== "file") {
     throw new TypeError(
-      `source must be "3fs", "file" or a source of your own, got ${JSON.stringify(source)}`,
+      `source must be "3fs", "file" or a source of your own, got ${describeValue(source)}`,
     );
   }
   if (gds !== "require") return source;
@@ -189,9 +258,7 @@ function sourceOption(
 }
 
 function gdsOption({ gds, nogds }: OpenOptions<DeviceOption>, device: DeviceOption): GdsOption {
-  if (gds !== undefined && !["auto", "require", "off"].includes(gds)) {
-    throw new TypeError(`gds must be "auto", "require" or "off", got ${JSON.stringify(gds)}`);
-  }
+  checkWord("gds", gds, ["auto", "require", "off"]);
   if (gds === "require" && nogds) {
     throw new TypeError('gds: "require" and nogds: true contradict one another');
   }
@@ -203,27 +270,15 @@ function gdsOption({ gds, nogds }: OpenOptions<DeviceOption>, device: DeviceOpti
 
 /** Flags from COPY_SRC on: a buffer that can be mapped can be nothing else. */
 function bufferUsage(flags: number | undefined): number {
-  const usage = integer("gpuBufferUsage", flags, 0, 0, 0x3ff);
+  const usage = checkInteger("gpuBufferUsage", flags, { byDefault: 0, least: 0, most: 0x3ff });
   if (usage % 4 === 0) return usage;
   throw new RangeError(`gpuBufferUsage cannot have MAP_READ or MAP_WRITE, got ${usage}`);
 }
 
-function integer(
-  name: string,
-  value: number | undefined,
-  byDefault: number,
-  least: number,
-  most: number,
-): number {
-  if (value === undefined) return byDefault;
-  if (typeof value !== "number") throw new TypeError(`${name} must be a number, got ${typeof value}`);
-  if (!Number.isInteger(value) || value < least || value > most) {
-    throw new RangeError(`${name} must be a whole number from ${least} to ${most}, got ${value}`);
+function logger(debugLog: unknown): (line: string) => void {
+  if (typeof debugLog === "function") return debugLog as (line: string) => void;
+  if (debugLog !== undefined && typeof debugLog !== "boolean") {
+    throw new TypeError(`debugLog must be true, false or a function, got ${describeValue(debugLog)}`);
   }
-  return value;
-}
-
-function logger(debugLog: OpenOptions["debugLog"]): (line: string) => void {
-  if (typeof debugLog === "function") return debugLog;
   return debugLog ? (line) => console.error(`fastsafetensors: ${line}`) : () => {};
 }

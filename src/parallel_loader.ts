@@ -1,20 +1,24 @@
 /**
  * Going through the tensors of many files once, with a bound on memory.
  */
+import { checkInteger, checkKeys, keysOf } from "./check.ts";
 import type { DeviceOption, TensorOn } from "./device/select.ts";
 import { type ProcessGroup, SingleGroup } from "./group/process_group.ts";
 import { handledGenerator } from "./handled.ts";
 import type { Files } from "./inputs.ts";
 import { ownTensor } from "./load.ts";
 import { equip, type Equipment, openFiles } from "./open_files.ts";
-import { checkOptions, type OpenOptions } from "./options.ts";
+import { checkGroup, checkOptions, OPEN_KEYS, type OpenOptions } from "./options.ts";
 import { RankIteration } from "./ranks/rank_iteration.ts";
 import { Session } from "./session.ts";
 import { streamBatches, type StreamBounds, streamShared } from "./stream.ts";
 
+/** Options of {@linkcode fastsafeOpen} that an iteration over everything does not have. */
+type ModelOption = "lazy" | "names" | "group";
+
 /** Options of {@linkcode ParallelLoader}. */
 export interface ParallelLoaderOptions<D extends DeviceOption = "cpu">
-  extends Omit<OpenOptions<D>, "lazy" | "names" | "group"> {
+  extends Omit<OpenOptions<D>, ModelOption> {
   /**
    * Bytes of tensors in memory at once, as they are after a cast, of all batches together; of several ranks each. On a
    * GPU it is its memory that counts, and a batch's is free again once all of its handles are disposed. Default 1 GiB.
@@ -27,6 +31,15 @@ export interface ParallelLoaderOptions<D extends DeviceOption = "cpu">
    */
   queueSize?: number;
 }
+
+const MODEL_KEYS = keysOf<Record<ModelOption, unknown>>({ lazy: true, names: true, group: true });
+
+const KEYS = [
+  ...OPEN_KEYS.filter((key) => !MODEL_KEYS.includes(key)),
+  ...keysOf<StreamOptions>({ maxBytesInFlight: true, queueSize: true }),
+];
+
+type StreamOptions = Pick<ParallelLoaderOptions, Exclude<keyof ParallelLoaderOptions, keyof OpenOptions>>;
 
 /**
  * Reads files in batches and gives out their tensors once, reading the next batch while the last one is used. For
@@ -60,17 +73,17 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
    * @param files what to read, as for {@linkcode fastsafeOpen}
    */
   constructor(group: ProcessGroup | null, files: Files, options: ParallelLoaderOptions<D> = {}) {
-    this.#group = group ?? new SingleGroup();
+    this.#group = checkGroup("group", group ?? undefined) ?? new SingleGroup();
     this.#files = files;
     this.#options = options;
-    const { maxBytesInFlight: bytesInFlight = 2 ** 30, queueSize = 0 } = options;
-    if (!Number.isSafeInteger(bytesInFlight) || bytesInFlight < 1) {
-      throw new RangeError(`maxBytesInFlight must be a positive whole number, got ${bytesInFlight}`);
-    }
-    if (!Number.isSafeInteger(queueSize) || queueSize < -1) {
-      throw new RangeError(`queueSize must be a whole number from -1, got ${queueSize}`);
-    }
-    this.#bounds = { bytesInFlight, queueSize };
+    checkKeys("ParallelLoader", options, KEYS);
+    this.#bounds = {
+      bytesInFlight: checkInteger("maxBytesInFlight", options.maxBytesInFlight, {
+        byDefault: 2 ** 30,
+        least: 1,
+      }),
+      queueSize: checkInteger("queueSize", options.queueSize, { byDefault: 0, least: -1 }),
+    };
     checkOptions(options, this.#group);
   }
 

@@ -10,11 +10,13 @@ import { selectEngine } from "./lanes/select.ts";
  *
  * @param device where the tensors will go. Default "cpu"
  * @returns which engine will load: "native", or "portable" where there is no library
+ * @throws {TypeError} if it names no device
  * @throws {DeviceError} if this machine does not have the device
  * @throws {Error} if `FASTSAFETENSORS_LIB` names a library that cannot be used
  */
 export async function prepare(device?: DeviceOption): Promise<"native" | "portable"> {
+  const checked = checkDevice(device);
   const engine = await selectEngine();
-  await selectDevice(checkDevice(device), engine, { gds: "off", pool: undefined, gpuBufferUsage: 0 });
+  await selectDevice(checked, engine, { gds: "off", pool: undefined, gpuBufferUsage: 0 });
   return engine.name;
 }

@@ -2,8 +2,11 @@
  * Opened files and the loads that run over them: what the easy and the low-level door share.
  */
 import type { Catalog, CatalogTensor } from "./catalog.ts";
+import { describeValue } from "./check.ts";
+import { closestWord } from "./closest_word.ts";
 import type { Device } from "./device/device.ts";
 import { SafeTensorsError, UseAfterCloseError } from "./errors.ts";
+import { quote } from "./format/text.ts";
 import { Load, type LoadContext, type LoadRequest } from "./load.ts";
 import { Tally } from "./load_progress.ts";
 import type { CheckedOptions } from "./options.ts";
@@ -103,7 +106,13 @@ export class Session<T extends Tensor> {
   find(name: string): CatalogTensor {
     const tensor = this.catalog.tensors.get(name);
     if (tensor) return tensor;
-    const message = `Cannot find tensor "${name}": none of the ${this.catalog.tensors.size} has this name`;
+    if (typeof name !== "string") {
+      throw new TypeError(`The name of a tensor must be a string, got ${describeValue(name)}`);
+    }
+    const { tensors } = this.catalog;
+    const nearest = closestWord(name, tensors.keys());
+    const hint = nearest === undefined ? "" : `: did you mean ${quote(nearest)}?`;
+    const message = `Cannot find tensor ${quote(name)}: none of the ${tensors.size} has this name${hint}`;
     throw new SafeTensorsError("TensorNotFound", message, { tensor: name });
   }
 

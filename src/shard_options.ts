@@ -1,6 +1,7 @@
 /**
  * Where a rank's part of a tensor comes from.
  */
+import { checkKeys, checkWord, keysOf } from "./check.ts";
 
 /** Options of {@linkcode FilesBuffer.getSharded} and {@linkcode SafeTensorsModel.getSharded}. */
 export interface ShardOptions {
@@ -12,12 +13,15 @@ export interface ShardOptions {
   from?: "group" | "file";
 }
 
+const KEYS = keysOf<ShardOptions>({ from: true });
+
 /**
  * Whether a part is to be read from the file.
  *
- * @throws {TypeError} if `from` is neither "group" nor "file"
+ * @throws {TypeError} if an option is unknown, or `from` is neither "group" nor "file"
  */
-export function isFromFile({ from }: ShardOptions): boolean {
-  if (from === undefined || from === "group" || from === "file") return from === "file";
-  throw new TypeError(`from must be "group" or "file", got ${JSON.stringify(from)}`);
+export function isFromFile(options: ShardOptions): boolean {
+  checkKeys("getSharded()", options, KEYS);
+  checkWord("from", options.from, ["group", "file"]);
+  return options.from === "file";
 }

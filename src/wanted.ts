@@ -2,8 +2,10 @@
  * Which tensors of a model are wanted, and what is asked of them.
  */
 import type { Catalog, CatalogTensor } from "./catalog.ts";
+import { closestWord } from "./closest_word.ts";
 import type { Device } from "./device/device.ts";
 import { SafeTensorsError } from "./errors.ts";
+import { quote } from "./format/text.ts";
 import { type LoadRequest, type NamedRequests, ownTensor } from "./load.ts";
 import type { CheckedOptions } from "./options.ts";
 import type { Tensor } from "./tensor/tensor.ts";
@@ -58,7 +60,15 @@ function namedTensors(
   if (typeof names === "function") return new Map([...tensors].filter(([name]) => names(name)));
   for (const name of names) {
     if (tensors.has(name)) continue;
-    const message = `Cannot find tensor "${name}": the option names asks for it, and no file has it`;
+    const nearest = closestWord(name, tensors.keys());
+    const hint = nearest !== undefined
+      ? `: did you mean ${quote(nearest)}?`
+      : /[*?]/.test(name)
+      ? ": names are whole names; for a pattern give a function"
+      : "";
+    const message = `Cannot find tensor ${
+      quote(name)
+    }: the option names asks for it, and no file has it${hint}`;
     throw new SafeTensorsError("TensorNotFound", message, { tensor: name });
   }
   return new Map([...tensors].filter(([name]) => names.has(name)));

@@ -2,6 +2,8 @@
  * Numbers and tables for people to read.
  */
 
+export { printable } from "../format/text.ts";
+
 /** Bytes in decimal units, as GB/s are: `1.07 GB`. */
 export function formatBytes(bytes: number): string {
   if (bytes === 1) return "1 byte";
@@ -51,18 +53,6 @@ export function wrap(text: string, width: number): string {
     }
     return lines.join("\n");
   }).join("\n\n");
-}
-
-/**
- * Text from a file, made safe for a terminal: what would steer it, or turn the direction of writing, is shown as an
- * escape.
- */
-export function printable(text: string): string {
-  return text.replace(
-    // deno-lint-ignore no-control-regex
-    /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ud800-\udfff]/gu,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
 }
 
 /** Rows in columns, as wide as their widest cell; the columns in `right` are flush right. */

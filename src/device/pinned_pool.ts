@@ -3,6 +3,7 @@
  */
 import { pinMemory, unpinMemory } from "../../ffi/cuda.ts";
 import type { Shim } from "../../ffi/symbols.ts";
+import { checkInteger, checkKeys, keysOf } from "../check.ts";
 import { UseAfterCloseError } from "../errors.ts";
 import { PAGE } from "../plan/layout.ts";
 
@@ -11,6 +12,8 @@ export interface PinnedPoolOptions {
   /** Bytes that are kept between loads at most; a load that needs more gets it and gives it back. Default 256 MiB. */
   maxBytes?: number;
 }
+
+const KEYS = keysOf<PinnedPoolOptions>({ maxBytes: true });
 
 /** Pinned memory lent to a load. */
 export interface PinnedSlab {
@@ -69,13 +72,12 @@ export class PinnedPool implements AsyncDisposable {
   /**
    * An empty pool: memory is pinned when a load asks for it.
    *
+   * @throws {TypeError} if there is an unknown option, or `maxBytes` is not a number
    * @throws {RangeError} if `maxBytes` is not a whole number from 0
    */
   constructor(options: PinnedPoolOptions = {}) {
-    this.#maxBytes = options.maxBytes ?? 256 * 2 ** 20;
-    if (!Number.isSafeInteger(this.#maxBytes) || this.#maxBytes < 0) {
-      throw new RangeError(`maxBytes must be a whole number from 0, got ${this.#maxBytes}`);
-    }
+    checkKeys("PinnedPool", options, KEYS);
+    this.#maxBytes = checkInteger("maxBytes", options.maxBytes, { byDefault: 256 * 2 ** 20, least: 0 });
   }
 
   static {

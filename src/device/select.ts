@@ -1,6 +1,7 @@
 /**
  * The devices that the option `device` can name: the only place that lists them.
  */
+import { describeValue } from "../check.ts";
 import type { Engine } from "../lanes/engine.ts";
 import type { NativeFile } from "../source/native_file.ts";
 import type { CudaTensor } from "../tensor/cuda_tensor.ts";
@@ -31,9 +32,10 @@ export function checkDevice(device: unknown): DeviceOption {
   if (device === undefined || device === "cpu") return "cpu";
   if (isCudaName(device) || device === "webgpu") return device;
   if (typeof GPUDevice !== "undefined" && device instanceof GPUDevice) return device;
-  const given = typeof device === "string" ? `device "${device}"` : `a device that is ${typeof device}`;
   throw new TypeError(
-    `Cannot load to ${given}: there are "cpu", "cuda", "cuda:0", "cuda:1", …, "webgpu" and any GPUDevice`,
+    `Cannot load to device ${
+      describeValue(device)
+    }: there are "cpu", "cuda", "cuda:0", "cuda:1", …, "webgpu" and any GPUDevice`,
   );
 }
 

@@ -10,8 +10,9 @@
  * F8_E5M2 overflows to infinity; a NaN of either keeps its sign; the FNUZ dtypes make NaN (80) of everything too
  * large; F8_E8M0 drops the sign and makes NaN (ff) of infinity.
  */
+import { describeValue } from "../check.ts";
 import { SafeTensorsError } from "../errors.ts";
-import { type DType, dtypeBits } from "./dtype.ts";
+import { type DType, dtypeBits, dtypeMeant } from "./dtype.ts";
 
 const INFINITY = 0x7f800000;
 const NAN = 0x7fc00000;
@@ -246,7 +247,9 @@ export function castSupported(from: DType, to: DType, subByte = false): boolean 
 export function castTarget(from: DType, wanted: DType | undefined, subByte = false): DType {
   if (wanted === undefined) return from;
   if (!isFloatDType(wanted)) {
-    throw new TypeError(`Cannot cast to "${wanted}": dtype must be one of ${FLOATS}`);
+    const meant = typeof wanted === "string" ? dtypeMeant(wanted) : undefined;
+    const hint = meant && isFloatDType(meant) ? `did you mean "${meant}"?` : `dtype must be one of ${FLOATS}`;
+    throw new TypeError(`Cannot cast to ${describeValue(wanted)}: ${hint}`);
   }
   return isFloatDType(from) || (subByte && isSubByteFloat(from)) ? wanted : from;
 }

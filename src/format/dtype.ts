@@ -68,6 +68,23 @@ export function isDType(name: unknown): name is DType {
   return typeof name === "string" && Object.hasOwn(BITS, name);
 }
 
+/** What other libraries call dtypes, where it is not their name with other letters. */
+const OTHER_NAMES: Readonly<Record<string, DType>> = {
+  HALF: "F16",
+  FLOAT: "F32",
+  DOUBLE: "F64",
+  BFLOAT: "BF16",
+};
+
+/** The dtype that somebody meant who wrote `float32`, `torch.bfloat16` or `int8`; undefined where that is not clear. */
+export function dtypeMeant(name: string): DType | undefined {
+  if (name.length > 40) return undefined;
+  const plain = name.toUpperCase().replace(/^(TORCH|NP|NUMPY)\./, "");
+  const own = plain.replace(/^B?(FLOAT|FP)(?=\d)/, (word) => word.startsWith("B") ? "BF" : "F")
+    .replace(/^(U?)INT(?=\d)/, (_, unsigned) => unsigned || "I").replace(/FN$/, "");
+  return isDType(own) ? own : Object.hasOwn(OTHER_NAMES, plain) ? OTHER_NAMES[plain] : undefined;
+}
+
 /**
  * The alignment in bytes that a typed array over this dtype needs: the size of one JavaScript element.
  * Sub-byte and 8-bit dtypes are seen as bytes, C64 as pairs of 32-bit floats.

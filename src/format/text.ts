@@ -1,11 +1,50 @@
 /** Text as the format sees it: UTF-8 bytes, not JavaScript's UTF-16. */
 
-/** The longest text quoted in a message; a hostile file can have names of many megabytes. */
-const MAX_QUOTED = 120;
+/** The longest text quoted in a message, in characters; a hostile file can have names of many megabytes. */
+const MAX_QUOTED = 160;
 
-/** `text` in double quotes for a message: control characters escaped, and cut short where it is very long. */
+/**
+ * `text` with an escape in place of every character that would steer a terminal or turn the direction of writing, so
+ * that a message shows what is there.
+ */
+export function printable(text: string): string {
+  return text.replace(
+    // deno-lint-ignore no-control-regex
+    /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]/gu,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+/**
+ * `text` in double quotes for a message: {@linkcode printable}, and where it is very long without its middle, as the
+ * end of a path or of a name tells more.
+ */
 export function quote(text: string): string {
-  return JSON.stringify(text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED)}…` : text);
+  if (text.length <= MAX_QUOTED) {
+    const whole = escape(text);
+    if (whole.length <= MAX_QUOTED) return `"${whole}"`;
+  }
+  const half = MAX_QUOTED / 2;
+  const head = fitting([...text.slice(0, half)], half);
+  const tail = fitting([...text.slice(-half)].reverse(), half).reverse();
+  return `"${head.join("")}…${tail.join("")}"`;
+}
+
+/** The first characters, escaped, as far as they fit. */
+function fitting(characters: readonly string[], length: number): string[] {
+  const escaped: string[] = [];
+  let left = length;
+  for (const character of characters) {
+    const next = escape(character);
+    if ((left -= next.length) < 0) break;
+    escaped.push(next);
+  }
+  return escaped;
+}
+
+/** Quotes and backslashes as JSON has them, and all that is not printable. */
+function escape(text: string): string {
+  return printable(JSON.stringify(text).slice(1, -1));
 }
 
 /** Compares by UTF-8 bytes, that is by code point; JavaScript's `<` compares UTF-16 units, and differs above U+D7FF. */

@@ -77,7 +77,19 @@ Deno.test("compareUtf8() orders as the UTF-8 bytes do", () => {
   }
 });
 
-Deno.test("quote() escapes control characters and cuts very long texts", () => {
-  assertEquals(quote('a"\n'), String.raw`"a\"\n"`);
-  assertEquals(quote("x".repeat(5000)).length, 123);
+Deno.test("quote() escapes what steers a terminal, and leaves the middle of a long text out", () => {
+  const texts: readonly (readonly [string, string])[] = [
+    ["", '""'],
+    ['a"\n', String.raw`"a\"\n"`],
+    ["\u001b[31mred\u0007", String.raw`"\u001b[31mred\u0007"`],
+    ["\u009b\u007f", String.raw`"\u009b\u007f"`],
+    ["exe.\u202egpj\u2066\u200f", String.raw`"exe.\u202egpj\u2066\u200f"`],
+    ["\u2028\ufeff\ud800", String.raw`"\u2028\ufeff\ud800"`],
+    ["größe/模型", '"größe/模型"'],
+    ["x".repeat(160), `"${"x".repeat(160)}"`],
+    [`${"a".repeat(5000)}.weight`, `"${"a".repeat(80)}…${"a".repeat(73)}.weight"`],
+    ["\u0001".repeat(100), `"${String.raw`\u0001`.repeat(13)}…${String.raw`\u0001`.repeat(13)}"`],
+  ];
+  for (const [text, quoted] of texts) assertEquals(quote(text), quoted);
+  assertEquals(quote("\u0000".repeat(1e8)).length, 159);
 });
