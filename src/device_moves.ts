@@ -4,7 +4,7 @@
 import type { Device } from "./device/device.ts";
 import { isCudaName } from "./device/cuda_name.ts";
 import { checkDevice, type DeviceOption, selectDevice } from "./device/select.ts";
-import { selectEngine } from "./lanes/select.ts";
+import { findEngine } from "./open_files.ts";
 import type { CheckedOptions } from "./options.ts";
 import { CudaTensor } from "./tensor/cuda_tensor.ts";
 import { HostTensor } from "./tensor/host_tensor.ts";
@@ -19,9 +19,10 @@ export class DeviceMoves {
   readonly #options: CheckedOptions;
   readonly #devices = new Map<DeviceOption, Promise<Device<Tensor>>>();
 
-  /** @param options of the model: those of its device count for the others too */
-  constructor(options: CheckedOptions) {
+  /** @param context of the model: its device, and its options, which hold for other devices too */
+  constructor({ device, options }: { device: Device<Tensor>; options: CheckedOptions }) {
     this.#options = options;
+    this.#devices.set(options.device, Promise.resolve(device));
   }
 
   /**
@@ -32,12 +33,14 @@ export class DeviceMoves {
    * @throws {DeviceError} if this machine does not have it
    */
   async to(device: DeviceOption): Promise<Move> {
-    const target = await this.#find(checkDevice(device));
+    // Host memory needs no device, and no engine: every tensor can be copied there.
+    const target = checkDevice(device) === "cpu" ? null : await this.#find(device);
     return async (tensor) => {
       if (tensor instanceof WebGpuTensor && this.#isOn(tensor, device)) return tensor;
       try {
         if (tensor instanceof CudaTensor && isCudaName(device)) return await tensor.to({ device });
-        return await target.fromHost(await toHost(tensor));
+        const onHost = await toHost(tensor);
+        return target ? await target.fromHost(onHost) : onHost;
       } finally {
         // On the CPU there is nothing to be given up.
         tensor[Symbol.dispose]?.();
@@ -52,7 +55,7 @@ export class DeviceMoves {
   #find(device: DeviceOption): Promise<Device<Tensor>> {
     const known = this.#devices.get(device);
     if (known) return known;
-    const found = selectEngine().then((engine) => selectDevice(device, engine, this.#options));
+    const found = findEngine(this.#options).then((engine) => selectDevice(device, engine, this.#options));
     this.#devices.set(device, found as Promise<Device<Tensor>>);
     found.catch(() => this.#devices.delete(device)); // another try may find it
     return found as Promise<Device<Tensor>>;

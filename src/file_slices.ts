@@ -1,11 +1,11 @@
 /**
- * Parts of tensors read straight from their files, whichever rank has opened those: nothing passes between the ranks.
+ * Tensors, or parts of them, read straight from their files, whichever rank has opened those, and also after all has been
+ * loaded: nothing passes between the ranks.
  */
 import { type Catalog, type CatalogTensor, pathOf } from "./catalog.ts";
 import { ReadError } from "./errors.ts";
-import { type SliceIndex, sliceLayout } from "./format/slices.ts";
 import { LazyLoads } from "./lazy_loads.ts";
-import { tensorSlice } from "./load.ts";
+import type { LoadRequest } from "./load.ts";
 import type { Session } from "./session.ts";
 import type { SourceFile } from "./source/source.ts";
 import type { Tensor } from "./tensor/tensor.ts";
@@ -17,7 +17,7 @@ interface OpenedFile {
   readonly index: number;
 }
 
-/** Reads parts of tensors. Each file is opened once, when it is first needed. */
+/** Reads tensors and parts of them. Each file is opened once, when it is first needed. */
 export class FileSlices<T extends Tensor> {
   readonly #session: Session<T>;
   readonly #files: SourceFile[] = [];
@@ -30,21 +30,18 @@ export class FileSlices<T extends Tensor> {
   }
 
   /**
-   * A part of a tensor of the session's catalog. What is asked for in one turn of the event loop is read together.
+   * What `request` asks for of a tensor of the session's catalog. What is asked for in one turn of the event loop is
+   * read together.
    *
+   * @param request makes the request from the tensor as it is in the file that was opened for this
    * @throws {ReadError} if the file cannot be opened or read, or does not have the tensor as the catalog has it
    */
-  async get(tensor: CatalogTensor, slices: readonly SliceIndex[]): Promise<T> {
-    const layout = sliceLayout(tensor, slices);
-    const { catalog, context } = this.#session;
-    const path = pathOf(catalog, tensor);
+  async get(tensor: CatalogTensor, request: (found: CatalogTensor) => LoadRequest): Promise<T> {
+    const path = pathOf(this.#session.catalog, tensor);
     const opened = await this.#open(path);
     this.#session.checkOpen(`read tensor "${tensor.name}"`);
     const found = sameTensor(opened.catalog, tensor, path);
-    const { options, device } = context;
-    return await this.#loads.get(
-      tensorSlice({ ...found, file: opened.index }, options.dtype, device, layout),
-    );
+    return await this.#loads.get(request({ ...found, file: opened.index }));
   }
 
   /** Closes the files; nothing may be reading from them any more. */

@@ -5,8 +5,8 @@ import { type Catalog, pathOf } from "./catalog.ts";
 import type { Device } from "./device/device.ts";
 import { FileSlices } from "./file_slices.ts";
 import { handled } from "./handled.ts";
-import { rankSlices } from "./format/slices.ts";
-import { type Load, type LoadRequest, wholeTensor } from "./load.ts";
+import { rankSlices, sliceLayout } from "./format/slices.ts";
+import { type Load, type LoadRequest, tensorSlice, wholeTensor } from "./load.ts";
 import type { CheckedOptions } from "./options.ts";
 import { ownRequests, RankTensors } from "./ranks/rank_tensors.ts";
 import { type LoadStats, Session } from "./session.ts";
@@ -128,7 +128,11 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
     const { rank, size } = this.#session.context.options.group;
     const tensor = this.#session.find(name);
     const slices = rankSlices(tensor, dimension, rank, size);
-    if (isFromFile(options)) return await this.#slices.get(tensor, slices);
+    if (isFromFile(options)) {
+      const { options, device } = this.#session.context;
+      const layout = sliceLayout(tensor, slices);
+      return await this.#slices.get(tensor, (found) => tensorSlice(found, options.dtype, device, layout));
+    }
     if (this.#ranks) return await this.#ranks.getSharded(name, dimension);
     return await this.getTensor(name);
   }

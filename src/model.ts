@@ -11,9 +11,9 @@ import { castSupported } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
 import { FileSlices } from "./file_slices.ts";
 import { handled, handledGenerator } from "./handled.ts";
-import { rankSlices, type SliceIndex, sliceLayout } from "./format/slices.ts";
+import { rankSlices, type SliceIndex, type SliceLayout, sliceLayout } from "./format/slices.ts";
 import { LazyLoads } from "./lazy_loads.ts";
-import { type Load, ownTensor, tensorSlice } from "./load.ts";
+import { type Load, type LoadRequest, ownTensor, tensorSlice } from "./load.ts";
 import type { CheckedOptions } from "./options.ts";
 import { RankIteration } from "./ranks/rank_iteration.ts";
 import { ownRequests, RankTensors } from "./ranks/rank_tensors.ts";
@@ -46,7 +46,10 @@ export interface TensorSummary {
 
 /** Options of {@linkcode SafeTensorsModel.getTensor}, for the device `D`. */
 export interface GetTensorOptions<D extends DeviceOption | undefined = undefined> {
-  /** Casts the tensor. Default: the dtype that the model was opened with. */
+  /**
+   * Casts the tensor from what it is in the file: one that was loaded with another dtype is read from its file again.
+   * Default: the dtype that the model was opened with.
+   */
   dtype?: DType;
   /** Brings the tensor to this device once it has landed. Default: it stays where the model was opened to. */
   device?: D;
@@ -108,7 +111,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     this.#load = load;
     this.#lazy = new LazyLoads(session);
     this.#slices = new FileSlices(session);
-    this.#moves = new DeviceMoves(this.#options);
+    this.#moves = new DeviceMoves(session.context);
     this.#ranks = session.catalog.group ? this.#shared(this.#options.lazy) : null;
   }
 
@@ -182,23 +185,32 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
 
   /** A tensor on the model's own device. */
   async #getTensor(name: string, dtype: DType | undefined): Promise<T> {
+    const request = this.#request(name, dtype);
+    return await (this.#ranks ? this.#ranks.getTensor(name, request) : this.#own(request));
+  }
+
+  /** The request for a tensor with another dtype than the model's, or the model's own. */
+  #request(name: string, dtype: DType | undefined): LoadRequest {
     const tensor = this.#find(name);
     const { device } = this.#session.context;
-    if (dtype && !castSupported(tensor.dtype, dtype, device.castsSubByte)) {
-      throw unsupportedCast(tensor, dtype);
+    const own = this.#wanted.get(name);
+    if (dtype === undefined || dtype === own.target) return own;
+    if (!castSupported(tensor.dtype, dtype, device.castsSubByte)) throw unsupportedCast(tensor, dtype);
+    return ownTensor(tensor, { ...this.#options, dtype: dtype === tensor.dtype ? undefined : dtype }, device);
+  }
+
+  /**
+   * A tensor that this process reads. One that was cast while it landed has lost what the cast rounded off: with another
+   * dtype it is read again, so that an eager model gives the same numbers as a lazy one.
+   */
+  async #own(request: LoadRequest): Promise<T> {
+    if (!this.#load) return await this.#lazy.get(request);
+    const { name, target: dtype } = request;
+    const own = this.#wanted.get(name);
+    if (dtype !== own.target && own.target !== own.dtype) {
+      return await this.#slices.get(this.#find(name), ({ file }) => ({ ...request, file }));
     }
-    if (!this.#load) {
-      const wanted = dtype === tensor.dtype ? undefined : dtype ?? this.#options.dtype;
-      const request = ownTensor(tensor, { ...this.#options, dtype: wanted }, device);
-      return this.#ranks ? await this.#ranks.getTensor(name, request) : await this.#lazy.get(request);
-    }
-    const landed = await (this.#ranks?.getTensor(name) ?? this.#load.get(this.#wanted.get(name)));
-    if (dtype === undefined || dtype === landed.dtype) return landed;
-    try {
-      return await landed.to({ dtype }) as T;
-    } finally {
-      landed[Symbol.dispose]?.();
-    }
+    return await castTo(await this.#load.get(own), dtype);
   }
 
   /**
@@ -212,23 +224,49 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
    * @throws {ReadError} if its file does not have the bytes that the header promised
    * @throws {UseAfterCloseError} after {@linkcode close}
    */
-  getSlice(name: string, ...slices: SliceIndex[]): Promise<T> {
-    return handled(this.#getSlice(name, slices));
+  getSlice(name: string, ...slices: SliceIndex[]): Promise<T>;
+  /** The same with options, which come last: as those of {@linkcode getTensor}. */
+  getSlice<D extends DeviceOption | undefined = undefined>(
+    name: string,
+    ...slicesAndOptions: [...slices: SliceIndex[], options: GetTensorOptions<D>]
+  ): Promise<D extends DeviceOption ? TensorOn<D> : T>;
+  getSlice(name: string, ...given: (SliceIndex | GetTensorOptions<DeviceOption>)[]): Promise<Tensor> {
+    const last = given.at(-1);
+    const hasOptions = typeof last === "object" && last !== null && !Array.isArray(last);
+    const options = hasOptions ? last as GetTensorOptions<DeviceOption> : {};
+    const slices = (hasOptions ? given.slice(0, -1) : given) as SliceIndex[];
+    return handled(this.#getSlice(name, slices, options));
   }
 
-  async #getSlice(name: string, slices: readonly SliceIndex[]): Promise<T> {
+  async #getSlice<D extends DeviceOption | undefined>(
+    name: string,
+    slices: readonly SliceIndex[],
+    options: GetTensorOptions<D>,
+  ): Promise<Tensor> {
+    checkKeys("getSlice()", options, GET_TENSOR_KEYS);
     this.#session.checkOpen(`get a slice of tensor "${name}"`);
-    const tensor = this.#find(name);
+    const { device, dtype } = options;
+    const own = this.#wanted.get(this.#find(name).name);
+    const layout = sliceLayout({ name, dtype: own.dtype, shape: own.shape }, slices);
+    const move = device === undefined ? null : await this.#moves.to(device); // before anything is read for it
+    const slice = await this.#ownSlice(this.#request(name, dtype), slices, layout);
+    return move ? await move(slice) : slice;
+  }
+
+  /** A slice of a tensor on the model's own device. */
+  async #ownSlice(request: LoadRequest, slices: readonly SliceIndex[], layout: SliceLayout): Promise<T> {
+    const { name, target, dtype } = request;
     const { device } = this.#session.context;
-    const request = this.#wanted.get(name);
-    const { dtype, shape } = request;
-    const layout = sliceLayout({ name, dtype, shape }, slices);
     if (!this.#load && !this.#ranks && !this.#options.shardPlan) {
-      return await this.#lazy.get(tensorSlice(tensor, this.#options.dtype, device, layout));
+      const wanted = target === dtype ? undefined : target;
+      return await this.#lazy.get(tensorSlice(this.#find(name), wanted, device, layout));
     }
-    const whole = await (this.#ranks?.lendTensor(name) ?? (this.#load ?? this.#lazy).get(request));
+    // What was loaded as it is in the file is cut first: there is less to cast.
+    const own = this.#wanted.get(name);
+    const source = this.#load && own.target === own.dtype ? own : request;
+    const whole = await (this.#ranks ? this.#ranks.lendTensor(name, source) : this.#own(source));
     try {
-      return await device.slice(whole, sliceLayout(whole, slices));
+      return await castTo(await device.slice(whole, sliceLayout(whole, slices)), target);
     } finally {
       whole[Symbol.dispose]?.();
     }
@@ -255,7 +293,12 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     const { group, shardPlan } = this.#options;
     const tensor = this.#find(name);
     const slices = rankSlices(tensor, dimension, group.rank, group.size);
-    if (isFromFile(options)) return await this.#slices.get(tensor, slices);
+    if (isFromFile(options)) {
+      const { dtype } = this.#options;
+      const { device } = this.#session.context;
+      const layout = sliceLayout(tensor, slices);
+      return await this.#slices.get(tensor, (found) => tensorSlice(found, dtype, device, layout));
+    }
     if (shardPlan && group.size > 1) {
       const message = `Cannot shard tensor "${name}": by the shard plan it is this rank's part already; ` +
         `with from: "file" a part is read from the file`;
@@ -323,7 +366,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
 
   #shared(lazy: boolean): RankTensors<T> {
     return new RankTensors(this.#session, this.#wanted, {
-      get: (request) => (this.#load ?? this.#lazy).get(request),
+      get: (request) => this.#own(request),
       ...lazy ? {} : { retire: (requests) => this.#load!.retire(requests) },
     });
   }
@@ -333,6 +376,16 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     if (this.#wanted.has(name)) return tensor;
     const message = `Cannot find tensor "${name}": the option names leaves it out`;
     throw new SafeTensorsError("TensorNotFound", message, { tensor: name });
+  }
+}
+
+/** A tensor with another dtype; the handle given is used up. */
+async function castTo<T extends Tensor>(tensor: T, dtype: DType): Promise<T> {
+  if (dtype === tensor.dtype) return tensor;
+  try {
+    return await tensor.to({ dtype }) as T;
+  } finally {
+    tensor[Symbol.dispose]?.();
   }
 }
 

@@ -32,5 +32,5 @@ export function loadSuite(engine: EngineName): void {
   badFileTests(test);
   changedFileTests(test);
   memoryTests(test, engine);
-  unawaitedTests(test);
+  unawaitedTests(test, engine);
 }

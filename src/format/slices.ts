@@ -140,8 +140,12 @@ function resolveOne(source: SliceSource, slice: SliceIndex, dimension: number): 
     }
     return { start: index, count: 1, step: 1, dropped: true };
   }
-  if (typeof slice === "string") {
-    throw new TypeError(`Cannot slice tensor ${quote(source.name)}: ${quote(slice)} is no slice`);
+  if (!Array.isArray(slice)) {
+    const given = typeof slice === "string" ? quote(slice) : String(slice);
+    const wanted = 'an index, null, "..." or [start, stop, step]';
+    throw new TypeError(
+      `Cannot slice tensor ${quote(source.name)}: slice ${dimension + 1} must be ${wanted}, got ${given}`,
+    );
   }
   const [first, last, every] = slice;
   const step = checkInteger(source, every ?? 1, "step");

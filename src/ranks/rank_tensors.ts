@@ -69,9 +69,10 @@ export class RankTensors<T extends Tensor> {
   }
 
   /** The same for a rank to take a part of it; it can be asked for again. */
-  async lendTensor(name: string): Promise<T> {
+  async lendTensor(name: string, request: LoadRequest): Promise<T> {
     const supply = { ...this.supply, handedOut() {} };
-    const [tensor] = await this.#exchange.take(`getSlice("${name}")`, [this.#want(name, null)], supply);
+    const wanted = { ...this.#want(name, null), request };
+    const [tensor] = await this.#exchange.take(`getSlice("${name}")`, [wanted], supply);
     return tensor!;
   }
 

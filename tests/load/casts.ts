@@ -2,7 +2,7 @@
  * Casts on the way in, against values that were computed without the package.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type DType, DTYPES, SafeTensorsError } from "../../mod.ts";
+import { type DType, DTYPES, type ProcessGroup, ReadError, SafeTensorsError } from "../../mod.ts";
 import {
   decode,
   encode,
@@ -195,5 +195,72 @@ export function castTests(test: DefineTest, engine: EngineName): void {
       assertEquals([other.code, other.tensor], ["UnsupportedCast", "x"]);
       assert(!(await model.getSlice("x", [0, 2])).bytes.every((byte) => byte === 0));
     }
+  });
+
+  test("a tensor with another dtype than the model's is the same, loaded or lazy", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const numbers = [1.2345678, 1e-30, -199.7, 65.53, 2 ** -140, 0.1];
+    const source = encode(numbers, "F32");
+    const codes = Uint8Array.from({ length: 256 }, (_, code) => code);
+    await writeFile(path, [
+      { name: "x", dtype: "F32", shape: [3, 2], bytes: source },
+      { name: "codes", dtype: "F8_E5M2", shape: [256], bytes: codes },
+      { name: "n", dtype: "I32", shape: [4] },
+    ]);
+    for (const own of ["F16", "BF16", "F8_E4M3", "F32", "F64", undefined] as const) {
+      await using lazy = await fastsafeOpen(path, own ? { dtype: own, lazy: true } : { lazy: true });
+      await using loaded = await fastsafeOpen(path, own ? { dtype: own } : {});
+      await loaded.whenLoaded();
+      for (const dtype of FLOATS.filter((dtype) => dtype !== "F8_E8M0")) {
+        const expected = dtype === "F32" ? source : encode(decode(source, "F32"), dtype);
+        const rows = expected.slice(expected.length / 3);
+        const both = [];
+        for (const model of [lazy, loaded]) {
+          const tensor = await model.getTensor("x", { dtype });
+          assertEquals([tensor.name, tensor.dtype, tensor.shape], ["x", dtype, [3, 2]]);
+          assertBytes(tensor.bytes, expected, `${own} opened, x as ${dtype}`);
+          const slice = await model.getSlice("x", [1, 3], { dtype });
+          assertEquals([slice.dtype, slice.shape], [dtype, [2, 2]]);
+          assertBytes(slice.bytes, rows, `${own} opened, rows of x as ${dtype}`);
+          both.push((await model.getTensor("codes", { dtype })).bytes);
+        }
+        assertBytes(both[1]!, both[0]!, `${own} opened, codes as ${dtype}`);
+      }
+      for (const model of [lazy, loaded]) {
+        assertEquals((await model.getTensor("n", { dtype: "I32" })).dtype, "I32");
+        await assertRejects(() => model.getSlice("n", 0, { dtype: "F32" }), SafeTensorsError, "I32 to F32");
+        await assertRejects(
+          () => model.getSlice("x", 0, { dtpye: "F32" } as never),
+          TypeError,
+          "did you mean dtype",
+        );
+      }
+    }
+  });
+
+  test("a part by a shard plan with another dtype is the same, loaded or lazy", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const source = encode(someNumbers(40), "F32");
+    await writeFile(path, [{ name: "x", dtype: "F32", shape: [4, 10], bytes: source }]);
+    const group = { rank: 1, size: 2 } as ProcessGroup;
+    for (const lazy of [false, true]) {
+      await using model = await fastsafeOpen(path, { dtype: "F8_E4M3", lazy, shardPlan: { x: 0 }, group });
+      assertBytes((await model.getTensor("x", { dtype: "F32" })).bytes, source.slice(80), "x");
+      assertBytes((await model.getSlice("x", 1, { dtype: "F32" })).bytes, source.slice(120), "row of x");
+      const double = await model.getSharded("x", 0, { from: "file" });
+      assertEquals([double.dtype, double.shape], ["F8_E4M3", [2, 10]]);
+    }
+  });
+
+  test("a tensor that would have to be read again fails where its file is gone, and says so", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, [{ name: "x", dtype: "F32", shape: [4] }]);
+    await using model = await fastsafeOpen(path, { dtype: "F16" });
+    await model.whenLoaded();
+    await Deno.remove(path);
+    await assertRejects(() => model.getTensor("x", { dtype: "F32" }), ReadError, path);
+    assertEquals((await model.getTensor("x")).dtype, "F16");
+    await writeFile(path, [{ name: "x", dtype: "F32", shape: [5] }]);
+    await assertRejects(() => model.getTensor("x", { dtype: "F32" }), ReadError, "F32 [5] at offset");
   });
 }

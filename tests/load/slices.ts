@@ -208,6 +208,27 @@ export function sliceTests(test: DefineTest): void {
     }
   });
 
+  test("getSlice() names the position of what is no slice, and takes options last", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, [{ name: "x", dtype: "F16", shape: [4, 6] }]);
+    for (const lazy of [false, true]) {
+      await using model = await fastsafeOpen(path, { lazy });
+      const refused: [unknown[], string][] = [
+        [[undefined], "slice 1 must be"],
+        [[0, undefined], "slice 2 must be"],
+        [[true], "got true"],
+        [[{ dtype: "F32" }, 0], "slice 1 must be"],
+        [["all"], 'got "all"'],
+      ];
+      for (const [slices, message] of refused) {
+        await assertRejects(() => model.getSlice("x", ...slices as SliceIndex[]), TypeError, message);
+      }
+      const row = await model.getSlice("x", 1, { dtype: "F32" });
+      assertEquals([row.dtype, row.shape], ["F32", [6]]);
+      assertEquals((await model.getSlice("x", {})).shape, [4, 6]);
+    }
+  });
+
   test("getSharded() reads each rank's rows from the file", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const [x] = await writeFile(path, [{ name: "x", dtype: "F16", shape: [7, 5] }]);

@@ -85,6 +85,22 @@ for (const lazy of [false, true]) {
     });
   });
 
+  test(`${what} gives every rank the numbers of the file, whatever dtype it was opened with`, async (folder) => {
+    const source = encode([1.2345678, 1e-30, 0.1, 65504.5], "F32");
+    const { paths } = await writeShards(folder, [
+      [{ name: "x", dtype: "F32", shape: [2, 2], bytes: source }],
+      [
+        { name: "y", dtype: "U8", shape: [1] },
+      ],
+    ]);
+    await onRanks(2, async (group) => {
+      await using model = await fastsafeOpen(paths, { group, lazy, dtype: "F16" });
+      const row = await model.getSlice("x", 1, { dtype: "F32" });
+      assertBytes(row.bytes, source.slice(8), "the second row");
+      assertBytes((await model.getTensor("x", { dtype: "F32" })).bytes, source, "x");
+    });
+  });
+
   test(`${what} is iterated over many operations, and ended in any of them`, async (folder) => {
     const specs = Array.from(
       { length: 3 },

@@ -8,6 +8,7 @@ import {
   type Source,
   type SourceFile,
 } from "@x/fastsafetensors";
+import { runChild } from "../support/child.ts";
 import { toHost, webgpuSuite } from "../webgpu/support.ts";
 
 /** Files in memory: what was read of them, and how they are to fail. */
@@ -113,6 +114,12 @@ Deno.test("a tensor of a file that a source finds changed is not given out", asy
   await using model = await fastsafeOpen("m://model/a", { source, lazy: true });
   source.changed = true;
   await assertRejects(() => model.getTensor("x"), ReadError, 'Cannot read "m://model/a": it was changed');
+});
+
+Deno.test("getTensor() to the CPU needs no native library where the files come from a source of the user's", async () => {
+  const env = { FASTSAFETENSORS_LIB: "/nonexistent/library.so" };
+  const result = await runChild("own_source.ts", { flags: ["-A", "--no-check"], args: [], env });
+  assertEquals(result, { code: 0, stdout: "7\n7\n", stderr: "" });
 });
 
 Deno.test("SafeTensorsFileLoader loads from a source of the user's", async () => {
