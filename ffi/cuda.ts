@@ -2,7 +2,9 @@
  * CUDA through the shim: its structs become objects, its statuses errors.
  */
 import { DeviceError, OutOfMemoryError } from "../src/errors.ts";
+import { releasesNow, retryAfterReleases } from "./cuda_release.ts";
 import { passEnvironment } from "./environment.ts";
+import { Handle } from "./handle.ts";
 import { systemErrorText } from "./status.ts";
 import type { Shim } from "./symbols.ts";
 
@@ -40,12 +42,20 @@ export interface CudaDeviceInfo {
   readonly numaNode: number;
 }
 
-/** Device memory, held once by whoever has this. */
+/** Device memory. */
 export interface CudaBlock {
   /** On the device; 0 for no bytes. */
   readonly address: bigint;
-  /** The shim's own name for it; 0 for no bytes. */
-  readonly block: bigint;
+  /** The shim's name for it, released by whoever has this; null for no bytes. */
+  readonly handle: Handle | null;
+}
+
+/** Host memory that devices reach. */
+export interface PinnedBlock {
+  /** Its address. */
+  readonly address: bigint;
+  /** The shim's name for it, closed by whoever has this. */
+  readonly handle: Handle;
 }
 
 /** cudaErrorMemoryAllocation. */
@@ -53,7 +63,7 @@ export const OUT_OF_MEMORY = 2;
 const INVALID_DEVICE = 101;
 /** What counting devices gives without a driver that is new enough, and without a device: no failure of either. */
 const NO_GPU: readonly number[] = [35, 100];
-const ENOSYS = 38;
+const ENOMEM = 12, ENOSYS = 38;
 const FIRST_OF_CUFILE = 5000, FIRST_OF_DRIVER = 100_000;
 
 /** Room for a message of the shim. */
@@ -186,23 +196,31 @@ export async function allocateBlocks(
   const list = new DataView(new ArrayBuffer(24 * byteLengths.length));
   byteLengths.forEach((bytes, index) => list.setBigUint64(24 * index, BigInt(bytes), true));
   const free = new BigUint64Array(1);
-  const status = await shim.fst_cuda_allocate(device, list.buffer, byteLengths.length, free);
+  const status = await retryAfterReleases(
+    shim,
+    (status) => status === OUT_OF_MEMORY,
+    () => shim.fst_cuda_allocate(device, list.buffer, byteLengths.length, free),
+  );
   if (status === OUT_OF_MEMORY) {
     const requested = byteLengths.reduce((sum, bytes) => sum + bytes, 0);
     const message = `Cannot ${action}: ${requested} bytes are needed on device "cuda:${device}", ` +
-      `${free[0]} are free: dispose tensors, load fewer names, or open with lazy: true`;
+      `${free[0]} are free: dispose tensors, load fewer names, or open with lazy: true${lostMemory(shim)}`;
     throw new OutOfMemoryError(message, requested, Number(free[0]));
   }
   check(shim, action, status);
-  return byteLengths.map((_, index) => ({
-    address: list.getBigUint64(24 * index + 8, true),
-    block: list.getBigUint64(24 * index + 16, true),
-  }));
+  return byteLengths.map((_, index) => {
+    const block = list.getBigUint64(24 * index + 16, true);
+    return {
+      address: list.getBigUint64(24 * index + 8, true),
+      handle: block === 0n ? null : new Handle("device memory", block, shim.fst_cuda_release),
+    };
+  });
 }
 
-/** Gives up one hold on device memory; the last one frees it. */
-export function releaseBlock(shim: Shim, block: bigint): void {
-  check(shim, "free device memory", shim.fst_cuda_release(block));
+/** What of the memory was given back in vain, for a message. */
+function lostMemory(shim: Shim): string {
+  const { failed, status } = releasesNow(shim);
+  return failed === 0 ? "" : `; ${failed} pieces of memory could not be freed: ${statusText(shim, status)}`;
 }
 
 /**
@@ -210,19 +228,13 @@ export function releaseBlock(shim: Shim, block: bigint): void {
  *
  * @throws {DeviceError} if there is none
  */
-export async function pinMemory(shim: Shim, device: number, byteLength: number): Promise<bigint> {
-  const address = new BigUint64Array(1);
-  const status = await shim.fst_cuda_pin(device, BigInt(byteLength), address);
+export async function pinMemory(shim: Shim, device: number, byteLength: number): Promise<PinnedBlock> {
+  const address = new BigUint64Array(1), pinned = new BigUint64Array(1);
+  const status = await retryAfterReleases(
+    shim,
+    (status) => status === OUT_OF_MEMORY || status === -ENOMEM,
+    () => shim.fst_cuda_pin(device, BigInt(byteLength), address, pinned),
+  );
   check(shim, `pin ${byteLength} bytes of memory`, status);
-  return address[0]!;
-}
-
-/** Frees what {@linkcode pinMemory} gave. */
-export async function unpinMemory(
-  shim: Shim,
-  device: number,
-  address: bigint,
-  byteLength: number,
-): Promise<void> {
-  check(shim, "free pinned memory", await shim.fst_cuda_unpin(device, address, BigInt(byteLength)));
+  return { address: address[0]!, handle: new Handle("pinned memory", pinned[0]!, shim.fst_cuda_unpin) };
 }

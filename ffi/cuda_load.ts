@@ -11,6 +11,9 @@ import {
   OUT_OF_MEMORY,
   textOf,
 } from "./cuda.ts";
+import { retryAfterReleases } from "./cuda_release.ts";
+import { passEnvironment } from "./environment.ts";
+import { Handle } from "./handle.ts";
 import type { Shim } from "./symbols.ts";
 
 /** `FST_LANDER_CUDA` of native/plan.h. */
@@ -47,17 +50,21 @@ export interface GdsReport {
 
 const GDS_MODES = ["off", "gds", "gds-compat"] as const;
 
+/** A load that is prepared. */
+export interface CudaLoad {
+  /** The shim's name for what its lanes share; closed by whoever has this. */
+  readonly handle: Handle;
+  /** Why GPUDirect Storage proper is not used; empty where it is, or was not wanted. */
+  readonly gdsReason: string;
+}
+
 /**
  * Prepares a load.
  *
- * @returns the shim's name for it, and why cuFile is not used, or empty
  * @throws {OutOfMemoryError} if the device has no memory for the ring of a load that casts
  * @throws {DeviceError} if the device fails, or cuFile is required and not to be had
  */
-export async function openLoad(
-  shim: Shim,
-  options: CudaLoadOptions,
-): Promise<{ load: bigint; gdsReason: string }> {
+export async function openLoad(shim: Shim, options: CudaLoadOptions): Promise<CudaLoad> {
   const bytes = new DataView(new ArrayBuffer(32));
   bytes.setInt32(0, options.device, true);
   bytes.setUint32(4, options.files, true);
@@ -66,9 +73,13 @@ export async function openLoad(
   bytes.setUint32(24, GDS_WISHES.indexOf(options.gds), true);
   bytes.setUint32(28, options.casts ? 1 : 0, true);
   const load = new BigUint64Array(1);
-  const message = newMessage();
-  const status = await shim.fst_cuda_load_open(bytes.buffer, load, message, MESSAGE_BYTES);
-  const gdsReason = textOf(message);
+  const reason = newMessage();
+  const status = await retryAfterReleases(
+    shim,
+    (status) => status === OUT_OF_MEMORY,
+    () => shim.fst_cuda_load_open(bytes.buffer, load, reason, MESSAGE_BYTES),
+  );
+  const gdsReason = textOf(reason);
   if (status !== 0 && gdsReason !== "") {
     const { code, codeName } = describeStatus(shim, status);
     throw new DeviceError(`Cannot load by GPUDirect Storage: ${gdsReason}`, {
@@ -87,7 +98,7 @@ export async function openLoad(
     );
   }
   check(shim, `prepare device "cuda:${options.device}" for a load`, status);
-  return { load: load[0]!, gdsReason };
+  return { handle: new Handle("the load", load[0]!, shim.fst_cuda_load_close), gdsReason };
 }
 
 /** How cuFile did in a load whose lanes have ended. */
@@ -101,14 +112,10 @@ export function gdsReport(shim: Shim, load: bigint): GdsReport {
   };
 }
 
-/** Gives back what {@linkcode openLoad} took. */
-export async function closeLoad(shim: Shim, load: bigint): Promise<void> {
-  check(shim, "end a load", await shim.fst_cuda_load_close(load));
-}
-
 /** Whether loads use GPUDirect Storage without being told to, and what there is of it. */
 export async function probeGds(shim: Shim): Promise<{ usable: boolean; state: string }> {
-  const message = newMessage();
-  const usable = await shim.fst_gds_probe(message, MESSAGE_BYTES) === 1;
-  return { usable, state: textOf(message) };
+  passEnvironment(shim);
+  const state = newMessage();
+  const usable = await shim.fst_gds_probe(state, MESSAGE_BYTES) === 1;
+  return { usable, state: textOf(state) };
 }

@@ -4,7 +4,7 @@
  * Device addresses, and the shim's own pointers that go with them, are numbers here: nothing on this side reads there.
  */
 
-/** CUDA: whatever waits for a device or a library is `nonblocking`, but for giving memory back. */
+/** CUDA: whatever waits for a device or a library is `nonblocking`. */
 export const CUDA_SYMBOLS = {
   fst_cuda_find: {
     parameters: [
@@ -50,35 +50,40 @@ export const CUDA_SYMBOLS = {
     result: "i32",
     nonblocking: true,
   },
-  fst_cuda_retain: {
+  fst_cuda_release: {
     parameters: [
       "u64", // fst_cuda_block *block
     ],
     result: "void",
   },
-  fst_cuda_release: {
+  fst_cuda_releases_now: {
     parameters: [
-      "u64", // fst_cuda_block *block
+      "buffer", // fst_cuda_releases *result
+    ],
+    result: "void",
+  },
+  fst_cuda_releases_wait: {
+    parameters: [
+      "u64", // uint64_t queued
     ],
     result: "i32",
+    nonblocking: true,
   },
   fst_cuda_pin: {
     parameters: [
       "i32", // int32_t device
       "u64", // uint64_t bytes
       "buffer", // uint64_t *address
+      "buffer", // fst_cuda_pinned **pinned
     ],
     result: "i32",
     nonblocking: true,
   },
   fst_cuda_unpin: {
     parameters: [
-      "i32", // int32_t device
-      "u64", // uint64_t address
-      "u64", // uint64_t bytes
+      "u64", // fst_cuda_pinned *pinned
     ],
-    result: "i32",
-    nonblocking: true,
+    result: "void",
   },
   fst_cuda_load_open: {
     parameters: [
@@ -101,8 +106,7 @@ export const CUDA_SYMBOLS = {
     parameters: [
       "u64", // fst_cuda_load *load
     ],
-    result: "i32",
-    nonblocking: true,
+    result: "void",
   },
   fst_gds_probe: {
     parameters: [

@@ -16,6 +16,7 @@ import cudaKernelsC from "../native/cuda_kernels.c" with { type: "text" };
 import cudaLoadC from "../native/cuda_load.c" with { type: "text" };
 import cudaLoadH from "../native/cuda_load.h" with { type: "text" };
 import cudaMemoryC from "../native/cuda_memory.c" with { type: "text" };
+import cudaReleaseC from "../native/cuda_release.c" with { type: "text" };
 import cudaTensorC from "../native/cuda_tensor.c" with { type: "text" };
 import cudartC from "../native/cudart.c" with { type: "text" };
 import cudartH from "../native/cudart.h" with { type: "text" };
@@ -91,6 +92,7 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "cuda_load.c": cudaLoadC,
   "cuda_load.h": cudaLoadH,
   "cuda_memory.c": cudaMemoryC,
+  "cuda_release.c": cudaReleaseC,
   "cuda_tensor.c": cudaTensorC,
   "cudart.c": cudartC,
   "cudart.h": cudartH,

@@ -14,6 +14,18 @@ int fst_cuda_enter(int device, const fst_cudart **runtime);
 /* Passes a status on, and makes the runtime forget it: the next one to ask for its last error is somebody else. */
 int fst_cuda_done(const fst_cudart *runtime, int status);
 
+/* Something that is to be freed; the first field of what it frees. */
+typedef struct fst_cuda_release_job {
+  struct fst_cuda_release_job *next;
+  int (*free)(struct fst_cuda_release_job *self); /* gives a status; on a thread of the shim's own, which may wait */
+} fst_cuda_release_job;
+
+/* Has a job done soon. Does not wait, and does not fail. */
+void fst_cuda_release_later(fst_cuda_release_job *job);
+
+/* Adds a holder of a block. */
+void fst_cuda_retain(fst_cuda_block *block);
+
 /* The kernels, loaded to one device. */
 typedef struct fst_cuda_kernels fst_cuda_kernels;
 

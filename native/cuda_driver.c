@@ -10,7 +10,6 @@ static const fst_library_symbol SYMBOLS[] = {
   FUNCTION(cuGetErrorString, 0),
   FUNCTION(cuGetErrorName, 0),
   FUNCTION(cuDeviceGetName, 1),
-  FUNCTION(cuDevicePrimaryCtxGetState, 1),
   FUNCTION(cuModuleLoadData, 0),
   FUNCTION(cuModuleGetFunction, 0),
   FUNCTION(cuModuleUnload, 0),

@@ -11,7 +11,6 @@ typedef struct fst_cuda_driver {
   int (*cuGetErrorString)(int code, const char **text);
   int (*cuGetErrorName)(int code, const char **text);
   int (*cuDeviceGetName)(char *name, int size, int device); /* may be NULL */
-  int (*cuDevicePrimaryCtxGetState)(int device, unsigned *flags, int *active); /* may be NULL */
   int (*cuModuleLoadData)(void **module, const void *image);
   int (*cuModuleGetFunction)(void **function, void *module, const char *name);
   int (*cuModuleUnload)(void *module);

@@ -35,6 +35,16 @@ static int open_gds(const fst_cudart *runtime, fst_cuda_load *load, const fst_cu
   return 0;
 }
 
+static int free_load(fst_cuda_release_job *job) {
+  fst_cuda_load *load = (fst_cuda_load *)job;
+  const fst_cudart *runtime;
+  int status = fst_cuda_enter(load->device, &runtime);
+  if (load->gds) fst_gds_free(load->gds);
+  if (status == 0 && load->ring_memory) status = fst_cuda_done(runtime, runtime->cudaFree(load->ring_memory));
+  free(load);
+  return status;
+}
+
 int32_t fst_cuda_load_open(const fst_cuda_load_options *options, fst_cuda_load **result, char *reason,
                            uint64_t size) {
   *result = NULL;
@@ -44,6 +54,7 @@ int32_t fst_cuda_load_open(const fst_cuda_load_options *options, fst_cuda_load *
   if (status != 0) return status;
   fst_cuda_load *load = calloc(1, sizeof *load);
   if (!load) return -ENOMEM;
+  load->job.free = free_load;
   load->device = options->device;
   load->pinned = (char *)(uintptr_t)options->pinned;
   load->pinned_bytes = options->pinned_bytes;
@@ -63,17 +74,15 @@ void fst_cuda_load_report_of(const fst_cuda_load *load, fst_cuda_load_report *re
   if (load->gds) fst_gds_tally(load->gds, &report->gds_bytes, &report->gds_failure);
 }
 
-int32_t fst_cuda_load_close(fst_cuda_load *load) {
-  const fst_cudart *runtime;
-  int status = fst_cuda_enter(load->device, &runtime);
-  if (load->gds) fst_gds_free(load->gds);
-  if (status == 0) status = fst_cuda_done(runtime, runtime->cudaFree(load->ring_memory));
-  free(load);
-  return status;
+void fst_cuda_load_close(fst_cuda_load *load) {
+  fst_cuda_release_later(&load->job);
 }
 
 #ifdef FST_FAULTS
 int32_t fst_cuda_shutdown(void) {
+  fst_cuda_releases releases;
+  fst_cuda_releases_now(&releases);
+  fst_cuda_releases_wait(releases.queued);
   int status = fst_cufile_shutdown();
   int kernels = fst_cuda_unload_kernels();
   return status != 0 ? status : kernels;

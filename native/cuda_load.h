@@ -6,6 +6,7 @@
 #include "gds.h"
 
 struct fst_cuda_load {
+  fst_cuda_release_job job;
   int device;
   const fst_cuda_kernels *kernels; /* NULL where nothing needs them */
   char *pinned;                    /* host memory: two slots for each lane; the caller's */

@@ -6,16 +6,25 @@
 #include <unistd.h>
 
 #include "cuda.h"
-#include "cuda_driver.h"
 #include "memory.h"
 
 /* ---- Device memory ---- */
 
 struct fst_cuda_block {
+  fst_cuda_release_job job;
   _Atomic uint32_t holders;
   int device;
   void *address;
 };
+
+static int free_block(fst_cuda_release_job *job) {
+  fst_cuda_block *block = (fst_cuda_block *)job;
+  const fst_cudart *runtime;
+  int status = fst_cuda_enter(block->device, &runtime);
+  if (status == 0) status = fst_cuda_done(runtime, runtime->cudaFree(block->address));
+  free(block);
+  return status;
+}
 
 static int allocate(const fst_cudart *runtime, int device, fst_cuda_allocation *allocation) {
   if (allocation->bytes == 0) return 0;
@@ -27,6 +36,7 @@ static int allocate(const fst_cudart *runtime, int device, fst_cuda_allocation *
     return status;
   }
   atomic_init(&block->holders, 1);
+  block->job.free = free_block;
   block->device = device;
   allocation->block = block;
   allocation->address = (uint64_t)(uintptr_t)block->address;
@@ -65,33 +75,8 @@ void fst_cuda_retain(fst_cuda_block *block) {
   atomic_fetch_add(&block->holders, 1);
 }
 
-int32_t fst_cuda_release(fst_cuda_block *block) {
-  if (atomic_fetch_sub(&block->holders, 1) != 1) return 0;
-  const fst_cudart *runtime;
-  int status = fst_cuda_enter(block->device, &runtime);
-  /* cudaFree waits for all work of the device, and so for whatever was told to use this memory. */
-  if (status == 0) status = fst_cuda_done(runtime, runtime->cudaFree(block->address));
-  free(block);
-  return status;
-}
-
-/* Whether a device is in use. To make another one current would wake it, and cost some of its memory. */
-static int is_awake(int device) {
-  const fst_cuda_driver *driver = fst_cuda_driver_get();
-  unsigned flags = 0;
-  int active = 1;
-  if (!driver || !driver->cuDevicePrimaryCtxGetState) return 1;
-  return driver->cuDevicePrimaryCtxGetState(device, &flags, &active) != 0 || active;
-}
-
-int32_t fst_cuda_release_as_guest(fst_cuda_block *block) {
-  const fst_cudart *runtime = fst_cudart_get();
-  const int device = block->device;
-  int current = device;
-  if (runtime && fst_cuda_done(runtime, runtime->cudaGetDevice(&current)) != 0) current = device;
-  int32_t status = fst_cuda_release(block);
-  if (runtime && current != device && is_awake(current)) fst_cuda_done(runtime, runtime->cudaSetDevice(current));
-  return status;
+void fst_cuda_release(fst_cuda_block *block) {
+  if (atomic_fetch_sub(&block->holders, 1) == 1) fst_cuda_release_later(&block->job);
 }
 
 /* ---- Pinned memory ---- */
@@ -108,24 +93,46 @@ static void place_near(const fst_cudart *runtime, int device, void *memory, uint
   syscall(SYS_mbind, memory, (unsigned long)bytes, PREFER, nodes, sizeof nodes * 8 + 1, 0ul);
 }
 
-int32_t fst_cuda_pin(int32_t device, uint64_t bytes, uint64_t *address) {
+struct fst_cuda_pinned {
+  fst_cuda_release_job job;
+  int device;
+  void *memory;
+  uint64_t bytes;
+};
+
+static int free_pinned(fst_cuda_release_job *job) {
+  fst_cuda_pinned *pinned = (fst_cuda_pinned *)job;
+  const fst_cudart *runtime;
+  int status = fst_cuda_enter(pinned->device, &runtime);
+  if (status == 0) status = fst_cuda_done(runtime, runtime->cudaHostUnregister(pinned->memory));
+  fst_staging_unmap(pinned->memory, pinned->bytes);
+  free(pinned);
+  return status;
+}
+
+int32_t fst_cuda_pin(int32_t device, uint64_t bytes, uint64_t *address, fst_cuda_pinned **result) {
   const fst_cudart *runtime;
   int status = fst_cuda_enter(device, &runtime);
   if (status != 0) return status;
-  void *memory = fst_staging_map(bytes);
-  if (!memory) return -ENOMEM;
-  place_near(runtime, device, memory, bytes);
-  status = runtime->cudaHostRegister(memory, bytes, FST_CUDA_HOST_PORTABLE);
-  if (status != 0) fst_staging_unmap(memory, bytes);
-  else *address = (uint64_t)(uintptr_t)memory;
-  return fst_cuda_done(runtime, status);
+  fst_cuda_pinned *pinned = calloc(1, sizeof *pinned);
+  void *memory = pinned ? fst_staging_map(bytes) : NULL;
+  if (memory) {
+    place_near(runtime, device, memory, bytes);
+    status = fst_cuda_done(runtime, runtime->cudaHostRegister(memory, bytes, FST_CUDA_HOST_PORTABLE));
+  } else {
+    status = -ENOMEM;
+  }
+  if (status != 0) {
+    fst_staging_unmap(memory, bytes);
+    free(pinned);
+    return status;
+  }
+  *pinned = (fst_cuda_pinned){{.free = free_pinned}, device, memory, bytes};
+  *address = (uint64_t)(uintptr_t)memory;
+  *result = pinned;
+  return 0;
 }
 
-int32_t fst_cuda_unpin(int32_t device, uint64_t address, uint64_t bytes) {
-  const fst_cudart *runtime;
-  void *memory = (void *)(uintptr_t)address;
-  int status = fst_cuda_enter(device, &runtime);
-  if (status == 0) status = fst_cuda_done(runtime, runtime->cudaHostUnregister(memory));
-  fst_staging_unmap(memory, bytes);
-  return status;
+void fst_cuda_unpin(fst_cuda_pinned *pinned) {
+  fst_cuda_release_later(&pinned->job);
 }

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda.h"
+
 typedef struct dl_tensor {
   void *data;
   int32_t device_type, device;
@@ -50,7 +52,7 @@ static void drop(package *given) {
   fst_cuda_block *block = given->block;
   fst_dlpack_lease *lease = given->lease;
   free(given);
-  if (block) fst_cuda_release_as_guest(block);
+  if (block) fst_cuda_release(block);
   if (lease) atomic_store(&lease->is_over, 1);
 }
 

@@ -52,9 +52,29 @@ FST_EXPORT void fst_cuda_error(int32_t status, char *name, char *text, uint64_t 
 /* Which library a status of -ENOSYS means, and where it was looked for; empty if none is missing. */
 FST_EXPORT void fst_cuda_missing(char *reason, uint64_t size);
 
+/* ---- Giving back (cuda_release.c) ---- */
+
+/* What was given back, and what is still to be freed. */
+typedef struct fst_cuda_releases {
+  uint64_t queued; /* since the start of the process */
+  uint64_t done;   /* of these, in the same order; the others are pending */
+  uint32_t failed; /* of those done */
+  int32_t status;  /* of the latest that failed */
+} fst_cuda_releases;
+static_assert(sizeof(fst_cuda_releases) == 24, "ffi/cuda_release.ts knows this layout");
+
+/* Does not wait. */
+FST_EXPORT void fst_cuda_releases_now(fst_cuda_releases *result);
+
+/*
+ * Waits until the first `queued` of all have been freed: as long as the devices work, which is for ever where a kernel
+ * never ends. 0; -EAGAIN if there can be no thread that frees.
+ */
+FST_EXPORT int32_t fst_cuda_releases_wait(uint64_t queued);
+
 /* ---- Memory (cuda_memory.c) ---- */
 
-/* Device memory with a count of those who hold it. The last release frees it, once the device has done with it. */
+/* Device memory with a count of its holders: the caller of fst_cuda_allocate, and DLPack tensors. */
 typedef struct fst_cuda_block fst_cuda_block;
 
 /* What allocating tells, `blocks` entries of it. */
@@ -69,17 +89,17 @@ static_assert(sizeof(fst_cuda_allocation) == 24, "ffi/cuda.ts knows this layout"
 FST_EXPORT int32_t fst_cuda_allocate(int32_t device, fst_cuda_allocation *allocations, uint32_t count,
                                      uint64_t *free_bytes);
 
-FST_EXPORT void fst_cuda_retain(fst_cuda_block *block);
+/* Gives up one hold. After the last, the memory is freed once the device has done with it; does not wait for that. */
+FST_EXPORT void fst_cuda_release(fst_cuda_block *block);
 
-FST_EXPORT int32_t fst_cuda_release(fst_cuda_block *block);
+/* Host memory that devices can reach. */
+typedef struct fst_cuda_pinned fst_cuda_pinned;
 
-/* The same on a thread that is somebody else's: its current device stays what it was. */
-int32_t fst_cuda_release_as_guest(fst_cuda_block *block);
+/* Pins memory on huge pages, near to `device`. `address` gets where it is, `pinned` what fst_cuda_unpin takes. */
+FST_EXPORT int32_t fst_cuda_pin(int32_t device, uint64_t bytes, uint64_t *address, fst_cuda_pinned **pinned);
 
-/* Host memory that devices can reach, on huge pages, near to `device`. */
-FST_EXPORT int32_t fst_cuda_pin(int32_t device, uint64_t bytes, uint64_t *address);
-
-FST_EXPORT int32_t fst_cuda_unpin(int32_t device, uint64_t address, uint64_t bytes);
+/* Has it freed. No lane may be using it. Does not wait. */
+FST_EXPORT void fst_cuda_unpin(fst_cuda_pinned *pinned);
 
 /* ---- Loads (cuda_load.c) ---- */
 
@@ -120,8 +140,8 @@ static_assert(sizeof(fst_cuda_load_report) == 16, "ffi/cuda.ts knows this layout
 /* How it went. No lane may be running. */
 FST_EXPORT void fst_cuda_load_report_of(const fst_cuda_load *load, fst_cuda_load_report *report);
 
-/* Gives back what fst_cuda_load_open took. No lane may be running. */
-FST_EXPORT int32_t fst_cuda_load_close(fst_cuda_load *load);
+/* Has what fst_cuda_load_open took freed. No lane may be running. Does not wait. */
+FST_EXPORT void fst_cuda_load_close(fst_cuda_load *load);
 
 /*
  * Whether cuFile would be used without being required (0 or 1). `state` gets what there is of it, or why there is

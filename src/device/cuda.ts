@@ -2,6 +2,7 @@
  * A CUDA GPU as a device: tensors as device pointers.
  */
 import { findCuda, noSuchDevice } from "../../ffi/cuda.ts";
+import { releasesDone } from "../../ffi/cuda_release.ts";
 import { gatherDevice, scatterDevice, writeDevice } from "../../ffi/cuda_tensor.ts";
 import { openLibrary } from "../../ffi/library.ts";
 import type { Shim } from "../../ffi/symbols.ts";
@@ -69,6 +70,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
     settings: LoadSettings,
   ): Promise<DeviceLoad<CudaTensor>> {
     const plan = planLoad(requests, { blockBytes: settings.blockBytes, alignment: ALIGNMENT });
+    await releasesDone(this.#shim); // or a bound on memory would not hold for what is really resident
     const memories = await CudaMemory.allocate(
       this.#shim,
       this.#index,

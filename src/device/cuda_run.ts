@@ -3,8 +3,8 @@
  */
 import { cudaError, statusText } from "../../ffi/cuda.ts";
 import {
-  closeLoad,
   CUDA_LANDER,
+  type CudaLoad,
   type GdsReport,
   gdsReport,
   openLoad,
@@ -51,10 +51,7 @@ export class CudaRun {
   readonly #pool: PinnedPool;
   readonly #slab: PinnedSlab;
   readonly #stagingBytes: number;
-  /** The shim's name for what the lanes share. */
-  readonly #load: bigint;
-  /** Why cuFile is not used, or how; empty if there is nothing to tell. */
-  readonly #gdsReason: string;
+  readonly #load: CudaLoad;
 
   private constructor(
     shim: Shim,
@@ -63,7 +60,7 @@ export class CudaRun {
     files: readonly NativeFile[],
     settings: LoadSettings,
     staging: { pool: PinnedPool; slab: PinnedSlab; stagingBytes: number },
-    opened: { load: bigint; gdsReason: string },
+    load: CudaLoad,
   ) {
     this.#shim = shim;
     this.#gds = gds;
@@ -73,8 +70,7 @@ export class CudaRun {
     this.#pool = staging.pool;
     this.#slab = staging.slab;
     this.#stagingBytes = staging.stagingBytes;
-    this.#load = opened.load;
-    this.#gdsReason = opened.gdsReason;
+    this.#load = load;
   }
 
   /**
@@ -104,10 +100,10 @@ export class CudaRun {
         gds: inVain ? "off" : gds,
         casts: plan.segments.some(({ from, to }) => from !== to),
       });
-      if (inVain) opened.gdsReason = "the page cache had the bytes";
-      return new CudaRun(shim, gds, plan, files, settings, { pool, slab, stagingBytes }, opened);
+      const load = inVain ? { ...opened, gdsReason: "the page cache had the bytes" } : opened;
+      return new CudaRun(shim, gds, plan, files, settings, { pool, slab, stagingBytes }, load);
     } catch (error) {
-      await giveBackTo(pool, slab);
+      giveBackTo(pool, slab);
       throw error;
     }
   }
@@ -115,37 +111,35 @@ export class CudaRun {
   /**
    * Runs the lanes, once. When this settles, none of them is running any more, and all is given back.
    *
-   * @param memories one piece for each of the plan's allocations
+   * @param memories one piece for each of the plan's allocations; held until then, whoever drops them
    */
   async start(memories: readonly CudaMemory[], readiness: Readiness): Promise<RunReport> {
-    let report: RunReport;
+    for (const memory of memories) memory.hold();
+    const { handle } = this.#load;
     try {
-      report = await runNativeLanes(this.#shim, {
-        ...this.#settings,
-        plan: this.#plan,
-        files: this.#files,
-        readiness,
-        stagingBytes: this.#stagingBytes,
-        addresses: memories.map(({ address }) => Number(address)), // below 2^53 on every device
-        keep: [],
-        lander: {
-          kind: CUDA_LANDER,
-          context: this.#load,
-          slots: SLOTS,
-          error: (action, status) => cudaError(this.#shim, action, status),
-        },
+      return await handle.use("load", async (context) => {
+        const report = await runNativeLanes(this.#shim, {
+          ...this.#settings,
+          plan: this.#plan,
+          files: this.#files,
+          readiness,
+          stagingBytes: this.#stagingBytes,
+          addresses: memories.map(({ address }) => Number(address)), // below 2^53 on every device
+          keep: [],
+          lander: {
+            kind: CUDA_LANDER,
+            context,
+            slots: SLOTS,
+            error: (action, status) => cudaError(this.#shim, action, status),
+          },
+        });
+        return this.#withGds(report, gdsReport(this.#shim, context));
       });
-    } catch (error) {
-      await this.#end().catch(() => {}); // a device that has failed refuses this too
-      throw error;
+    } finally {
+      handle.close();
+      giveBackTo(this.#pool, this.#slab);
+      for (const memory of memories) memory.drop();
     }
-    const result = this.#withGds(report, gdsReport(this.#shim, this.#load));
-    await this.#end();
-    return result;
-  }
-
-  async #end(): Promise<void> {
-    await closeLoad(this.#shim, this.#load).finally(() => giveBackTo(this.#pool, this.#slab));
   }
 
   /** What the lanes say, and what cuFile did. */
@@ -153,10 +147,10 @@ export class CudaRun {
     const notes = [...report.notes];
     const { bytes } = this.#plan;
     if (gds.mode === "off") {
-      if (this.#gds !== "off") notes.push(`GPUDirect Storage is not used: ${this.#gdsReason}`);
+      if (this.#gds !== "off") notes.push(`GPUDirect Storage is not used: ${this.#load.gdsReason}`);
       return { ...report, notes };
     }
-    if (this.#gdsReason) notes.push(this.#gdsReason);
+    if (this.#load.gdsReason) notes.push(this.#load.gdsReason);
     if (gds.failure !== 0) {
       const why = statusText(this.#shim, gds.failure);
       notes.push(`GPUDirect Storage was given up after ${gds.bytes} bytes, the host read the rest: ${why}`);

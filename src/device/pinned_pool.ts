@@ -1,7 +1,9 @@
 /**
  * Pinned host memory for loads to a GPU.
  */
-import { pinMemory, unpinMemory } from "../../ffi/cuda.ts";
+import { pinMemory } from "../../ffi/cuda.ts";
+import { releasesDone } from "../../ffi/cuda_release.ts";
+import type { Handle } from "../../ffi/handle.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import { checkInteger, checkKeys, keysOf } from "../check.ts";
 import { UseAfterCloseError } from "../errors.ts";
@@ -25,6 +27,7 @@ export interface PinnedSlab {
 
 interface OwnedSlab extends PinnedSlab {
   readonly shim: Shim;
+  readonly handle: Handle;
   /** The device that it is near to. */
   readonly device: number;
 }
@@ -38,7 +41,7 @@ export let takeFrom: (
 ) => Promise<PinnedSlab>;
 
 /** Takes back what a pool has lent; no lane may use it any more. */
-export let giveBackTo: (pool: PinnedPool, slab: PinnedSlab) => Promise<void>;
+export let giveBackTo: (pool: PinnedPool, slab: PinnedSlab) => void;
 
 /**
  * Keeps the pinned staging memory of loads to a GPU, so that the next load need not pin it again: that takes
@@ -93,7 +96,9 @@ export class PinnedPool implements AsyncDisposable {
   /** Frees what is kept; what is lent is freed when it comes back. No load may be started with the pool any more. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    await this.#keep(0);
+    const shims = new Set(this.#idle.map(({ shim }) => shim));
+    this.#keep(0);
+    for (const shim of shims) await releasesDone(shim);
   }
 
   /** {@linkcode close}, for `await using`. */
@@ -107,29 +112,25 @@ export class PinnedPool implements AsyncDisposable {
     let slab = index < 0 ? undefined : this.#idle.splice(index, 1)[0];
     if (!slab) {
       const pinned = Math.ceil(byteLength / PAGE) * PAGE;
-      slab = { shim, device, byteLength: pinned, address: await pinMemory(shim, device, pinned) };
+      slab = { shim, device, byteLength: pinned, ...await pinMemory(shim, device, pinned) };
     }
     this.#lent.add(slab);
     return slab;
   }
 
-  async #giveBack(slab: OwnedSlab): Promise<void> {
+  #giveBack(slab: OwnedSlab): void {
     this.#lent.delete(slab);
     this.#idle.push(slab);
-    await this.#keep(this.#isClosed ? 0 : this.#maxBytes);
+    this.#keep(this.#isClosed ? 0 : this.#maxBytes);
   }
 
   /** Frees what has been idle for longest, until no more than this is left. */
-  async #keep(maxBytes: number): Promise<void> {
+  #keep(maxBytes: number): void {
     let bytes = this.#idle.reduce((sum, slab) => sum + slab.byteLength, 0);
-    const freed: OwnedSlab[] = [];
     while (bytes > maxBytes) {
       const slab = this.#idle.shift()!;
       bytes -= slab.byteLength;
-      freed.push(slab);
-    }
-    for (const { shim, device, address, byteLength } of freed) {
-      await unpinMemory(shim, device, address, byteLength);
+      slab.handle.close();
     }
   }
 }

@@ -43,8 +43,9 @@ export let useCudaTensor: <R>(
  * A tensor in the memory of a CUDA device, as an address that any CUDA library of this process can use.
  *
  * It is a handle: it holds the memory, usually together with the other tensors of its file. The memory stays valid
- * after the model is closed, and is freed when the last handle in it has been disposed; that waits for the work which
- * the device has been given. A handle that was disposed throws when it is used; to dispose it again does nothing.
+ * after the model is closed, and is freed soon after the last handle in it has been disposed: once the device has done
+ * the work that it has been given, for which nobody waits. A handle that was disposed throws when it is used; to dispose
+ * it again does nothing.
  *
  * @example Use
  * ```ts
@@ -152,10 +153,16 @@ export class CudaTensor implements Tensor, Disposable {
    * @throws {UseAfterCloseError} if it was disposed
    */
   toDLPack(options: DLPackOptions = {}): Promise<bigint> {
-    return this.#use("give", (place) => exportCuda(this, this.#memory, place.address, options));
+    return this.#use(
+      "give",
+      ({ address }, block) => exportCuda(this, { ...this.#memory, address }, block, options),
+    );
   }
 
-  /** Gives the handle up. The memory is freed with the last handle in it. */
+  /**
+   * Gives the handle up, without waiting. The memory is freed with the last handle in it: soon, on another thread, once
+   * the device has done the work that it has been given.
+   */
   [Symbol.dispose](): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
@@ -172,14 +179,10 @@ export class CudaTensor implements Tensor, Disposable {
   }
 
   /** Does something with the memory, which stays for as long as that takes even if the handle is disposed meanwhile. */
-  async #use<R>(action: string, use: (place: CudaPlace) => R | Promise<R>): Promise<R> {
+  async #use<R>(action: string, use: (place: CudaPlace, block: bigint) => R | Promise<R>): Promise<R> {
     this.#check(action);
-    this.#memory.hold();
-    try {
-      return await use({ device: this.#memory.device, address: this.#address });
-    } finally {
-      this.#memory.drop();
-    }
+    const place = { device: this.#memory.device, address: this.#address };
+    return await this.#memory.use(`${action} tensor "${this.name}"`, (block) => use(place, block));
   }
 
   #share(name: string): CudaTensor {

@@ -62,11 +62,10 @@ function elementType({ name, dtype }: Described): { code: number; bits: number }
  */
 export function exportCuda(
   tensor: Described,
-  memory: CudaMemory,
-  address: bigint,
+  { shim, device, address }: Pick<CudaMemory, "shim" | "device" | "address">,
+  block: bigint,
   options: DLPackOptions,
 ): bigint {
-  const { shim, device, block } = memory;
   const source = {
     ...elementType(tensor),
     data: address,

@@ -27,8 +27,16 @@ static inline void set_sim(const char *name, const char *value) {
   fst_sim_reset();
 }
 
+/* Waits until all that was given back has been freed. */
+static inline void wait_for_releases(void) {
+  fst_cuda_releases releases;
+  fst_cuda_releases_now(&releases);
+  CHECK(fst_cuda_releases_wait(releases.queued) == 0, "nothing frees");
+}
+
 /* Nothing is held but what is kept between loads on purpose, and nothing was done that CUDA would not have borne. */
 static inline void check_clean(const char *where) {
+  wait_for_releases();
   CHECK(fst_cuda_shutdown() == 0, "shutting down failed (%s)", where);
   CHECK(fst_sim_live_total() == 0, "%llu objects are left (%s)", (unsigned long long)fst_sim_live_total(), where);
   if (fst_sim_violations() == 0) return;

@@ -6,6 +6,7 @@
 
 #include "cast.h"
 #include "dlpack.h"
+#include "../sim/cuda/cuda_abi.h"
 
 #define FILE_BYTES (1u << 20)
 
@@ -15,7 +16,8 @@ static noise_file file;
 
 static enum fst_gds_mode mode_of(uint32_t wish, int32_t *status) {
   uint64_t pinned;
-  require(fst_cuda_pin(0, 65536, &pinned) == 0, "fst_cuda_pin");
+  fst_cuda_pinned *staging;
+  require(fst_cuda_pin(0, 65536, &pinned, &staging) == 0, "fst_cuda_pin");
   fst_cuda_load_options options = {0, 1, pinned, 65536, wish, 0};
   fst_cuda_load *load = NULL;
   fst_cuda_load_report report = {0};
@@ -27,7 +29,7 @@ static enum fst_gds_mode mode_of(uint32_t wish, int32_t *status) {
   }
   CHECK((report.gds != FST_GDS_REAL) == (*reason != 0), "mode %u, and the reason is \"%s\"", report.gds, reason);
   CHECK(!strstr(reason, ".so"), "the reason is the path of a library: \"%s\"", reason);
-  fst_cuda_unpin(0, pinned, 65536);
+  fst_cuda_unpin(staging);
   check_clean("modes of cuFile");
   return (enum fst_gds_mode)report.gds;
 }
@@ -150,13 +152,12 @@ static void test_memory(void) {
   uint64_t free_bytes = 0;
   CHECK(fst_cuda_allocate(1, list, 3, &free_bytes) == 0, "it does not fit");
   CHECK(list[1].address == 0 && list[1].block == NULL && list[2].address % 16 == 0, "addresses are wrong");
-  fst_cuda_retain(list[0].block);
-  fst_cuda_release(list[0].block);
   CHECK(fst_sim_live_allocations() == 2, "%llu allocations", (unsigned long long)fst_sim_live_allocations());
   fst_cuda_release(list[0].block);
   fst_cuda_release(list[2].block);
   fst_cuda_allocation large[2] = {{.bytes = 1 << 20}, {.bytes = 1ull << 31}};
   CHECK(fst_cuda_allocate(0, large, 2, &free_bytes) == 2 && free_bytes > 0, "more than there is was given");
+  wait_for_releases();
   CHECK(fst_sim_live_allocations() == 0, "part of what does not fit was kept");
   fst_sim_fail("cudaMalloc:2:2");
   large[1].bytes = 1 << 20;
@@ -245,8 +246,10 @@ static void test_dlpack(void) {
   CHECK(memcmp(tensor->shape, shape, sizeof shape) == 0, "shape");
   CHECK(tensor->strides[0] == 5 && tensor->strides[1] == 5 && tensor->strides[2] == 1, "strides");
   fst_cuda_release(memory.block);
+  wait_for_releases();
   CHECK(fst_sim_live_allocations() == 1, "the tensor does not hold its memory");
   given->deleter(given);
+  wait_for_releases();
   CHECK(fst_sim_live_allocations() == 0, "the deleter does not free the memory");
   source = (fst_dlpack_source){(uintptr_t)file.bytes, 1, 0, 0, 1, 8, 1, NULL};
   versioned *scalar = fst_dlpack_new(&source, shape, 1, &lease);
@@ -259,6 +262,61 @@ static void test_dlpack(void) {
   check_clean("DLPack");
 }
 
+static uint64_t pending(void) {
+  fst_cuda_releases releases;
+  fst_cuda_releases_now(&releases);
+  return releases.queued - releases.done;
+}
+
+/* Keeps a device busy: each operation of a stream waits for a while before it runs. */
+static void *keep_busy(void *memory) {
+  const fst_cuda_allocation *pair = memory;
+  for (int turn = 0; turn < 8; turn++) {
+    CHECK(fst_cuda_copy(0, pair[1].address, 0, pair[0].address, 4096) == 0, "copy");
+  }
+  return NULL;
+}
+
+/* What cudaFree waits for, nobody else does: not who releases, and not the deleter of a DLPack tensor. */
+static void test_releases(void) {
+  fst_cuda_allocation pair[2] = {allocate(0, 4096), allocate(0, 4096)}, other = allocate(0, 4096);
+  fst_cuda_allocation given_memory = allocate(0, 4096);
+  fst_dlpack_source source = {given_memory.address, 2, 0, 0, 2, 32, 1, given_memory.block};
+  fst_dlpack_lease *lease;
+  managed *given = fst_dlpack_new(&source, NULL, 0, &lease);
+  uint64_t address;
+  fst_cuda_pinned *staging;
+  require(given && fst_cuda_pin(0, 65536, &address, &staging) == 0, "fst_cuda_pin");
+  fst_cuda_release(given_memory.block);
+  CHECK(pending() == 0, "the deleter has not run");
+  set_sim("FST_SIM_DELAY_US", "400000");
+  pthread_t thread;
+  require(pthread_create(&thread, NULL, keep_busy, pair) == 0, "pthread_create");
+  usleep(50000);
+  fst_cuda_release(other.block);
+  given->deleter(given);
+  fst_cuda_unpin(staging);
+  CHECK(pending() == 3 && fst_sim_live_allocations() == 4 && fst_sim_live_registered() == 1,
+        "who releases has waited for the device: %llu are pending", (unsigned long long)pending());
+  pthread_join(thread, NULL);
+  wait_for_releases();
+  CHECK(pending() == 0 && fst_sim_live_allocations() == 2 && fst_sim_live_registered() == 0, "not all was freed");
+  fst_cuda_releases before, after;
+  fst_cuda_releases_now(&before);
+  fst_sim_fail("cudaFree:1:999");
+  fst_cuda_release(pair[0].block);
+  wait_for_releases();
+  fst_cuda_releases_now(&after);
+  CHECK(after.failed == before.failed + 1 && after.status == 999, "%u failed, status %d", after.failed, after.status);
+  fst_sim_fail(NULL);
+  fst_cuda_release(pair[1].block);
+  wait_for_releases();
+  CHECK(fst_sim_live_allocations() == 1, "the one whose cudaFree failed is left");
+  cudaFree((void *)(uintptr_t)pair[0].address);
+  set_sim("FST_SIM_DELAY_US", NULL);
+  check_clean("releases");
+}
+
 int main(void) {
   use_stand_ins();
   noise_open(&file, FILE_BYTES);
@@ -267,6 +325,7 @@ int main(void) {
   test_memory();
   test_tensors();
   test_dlpack();
+  test_releases();
   test_modes_of_cufile();
   test_descriptor_0();
   test_log_of_cufile();

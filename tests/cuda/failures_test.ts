@@ -20,7 +20,7 @@ import {
   UseAfterCloseError,
 } from "../../mod.ts";
 import { tempFolder, type TensorSpec, writeFile, type Written } from "../support/models.ts";
-import { assertOnDevice, cudaSuite, standInSuite, useCuda } from "./support.ts";
+import { assertOnDevice, cudaSuite, settled, standInSuite, useCuda } from "./support.ts";
 
 const machine = await useCuda();
 
@@ -173,17 +173,20 @@ standInSuite("What goes wrong on a CUDA stand-in", machine, (test, standIns) => 
   test("device memory that runs out in mid-load", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     {
+      await settled(machine);
       using _failure = standIns.fail("cudaMalloc:1:2"); // more was promised than there is
       const error = await assertRejects(() => fastsafeOpen(path, { device: "cuda" }), OutOfMemoryError);
       assert(error.requested > 4 * 2 ** 20 && error.free > error.requested);
     }
     {
+      await settled(machine);
       using _failure = standIns.fail("cudaMalloc:2:2"); // the ring of a load that casts
       const options = { device: "cuda", dtype: "F16", stagingBytes: 2 ** 20 } as const;
       const error = await assertRejects(() => fastsafeOpen(path, options), OutOfMemoryError, "for a ring");
       assert(error.requested > 0 && error.requested <= 2 ** 20 && error.free > 2 ** 20);
     }
     {
+      await settled(machine);
       using _failure = standIns.fail("cudaStreamCreateWithFlags:1:2");
       await using model = await fastsafeOpen(path, SMALL);
       await assertRejects(() => model.whenLoaded(), OutOfMemoryError, "cudaErrorMemoryAllocation (2)");
@@ -212,6 +215,7 @@ standInSuite("What goes wrong on a CUDA stand-in", machine, (test, standIns) => 
         ["cudaEventSynchronize:7:719", 719, "cudaErrorLaunchFailure"],
       ] as const
     ) {
+      await settled(machine);
       using _failure = standIns.fail(failure);
       {
         await using model = await fastsafeOpen(path, SMALL);
@@ -233,6 +237,7 @@ standInSuite("What goes wrong on a CUDA stand-in", machine, (test, standIns) => 
   test("a kernel that fails in mid-stream, at a load and later", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     {
+      await settled(machine);
       using _failure = standIns.fail("stream-kernel:3:700");
       await using model = await fastsafeOpen(path, { ...SMALL, dtype: "F16" });
       const error = await assertRejects(() => model.whenLoaded(), DeviceError);
@@ -253,6 +258,7 @@ standInSuite("What goes wrong on a CUDA stand-in", machine, (test, standIns) => 
           ["cudaStreamSynchronize:1:719", () => model.getSlice("large", null, [0, 10, 3])],
         ] as const
       ) {
+        await settled(machine);
         using _failure = standIns.fail(failure);
         const error = await assertRejects(act as () => Promise<unknown>, Error, "large");
         assert(error instanceof DeviceError || error instanceof OutOfMemoryError, String(error));
@@ -264,6 +270,7 @@ standInSuite("What goes wrong on a CUDA stand-in", machine, (test, standIns) => 
   test("pinning that fails, fails the load before anything is read", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     {
+      await settled(machine);
       using _failure = standIns.fail("cudaHostRegister:1:801");
       const error = await assertRejects(() => fastsafeOpen(path, { device: "cuda" }), DeviceError);
       assertEquals([error.library, error.code], ["cudart", 801]);

@@ -66,12 +66,13 @@ static load_result run_load(fst_segment *segments, uint32_t count, const load_te
     fst_plan_segments(plan)[i] = segments[i];
     at += landing_bytes(&segments[i]);
   }
-  require(fst_cuda_pin(test->device, pinned_bytes, &pinned) == 0, "fst_cuda_pin");
+  fst_cuda_pinned *staging;
+  require(fst_cuda_pin(test->device, pinned_bytes, &pinned, &staging) == 0, "fst_cuda_pin");
   fst_cuda_load_options options = {test->device, 1, pinned, pinned_bytes, test->gds, casts};
   fst_cuda_load *load = NULL;
-  char message[512];
+  char reason[512];
   CHECK(fst_sim_fail(test->sim_faults) == 0, "failures \"%s\" are not understood", test->sim_faults);
-  result.open_status = fst_cuda_load_open(&options, &load, message, sizeof message);
+  result.open_status = fst_cuda_load_open(&options, &load, reason, sizeof reason);
   if (result.open_status == 0) {
     plan->lander = FST_LANDER_CUDA;
     plan->lander_context = (uintptr_t)load;
@@ -89,7 +90,7 @@ static load_result run_load(fst_segment *segments, uint32_t count, const load_te
     fst_cuda_load_close(load);
   }
   fst_sim_fail(NULL);
-  fst_cuda_unpin(test->device, pinned, pinned_bytes);
+  fst_cuda_unpin(staging);
   fst_cuda_release(memory.block);
   free(plan);
   return result;
@@ -270,11 +271,12 @@ static void test_cancel_with_copies_in_flight(void) {
     for (uint32_t i = 0; i < 64; i++) segments[i] = plain(i * 1000, 40000, NULL);
     fst_cuda_allocation memory = allocate(0, 64 * 40000);
     uint64_t pinned;
-    require(fst_cuda_pin(0, 4 * 65536, &pinned) == 0, "fst_cuda_pin");
+    fst_cuda_pinned *staging;
+    require(fst_cuda_pin(0, 4 * 65536, &pinned, &staging) == 0, "fst_cuda_pin");
     fst_cuda_load_options options = {0, 1, pinned, 4 * 65536, FST_GDS_NEVER, 0};
     fst_cuda_load *load;
-    char message[64];
-    require(fst_cuda_load_open(&options, &load, message, sizeof message) == 0, "fst_cuda_load_open");
+    char reason[64];
+    require(fst_cuda_load_open(&options, &load, reason, sizeof reason) == 0, "fst_cuda_load_open");
     fst_plan *plan = new_plan(&file, 64, 65536);
     plan->lander = FST_LANDER_CUDA;
     plan->lander_context = (uintptr_t)load;
@@ -290,7 +292,7 @@ static void test_cancel_with_copies_in_flight(void) {
     check_landed(plan, segments, 64, "cancelled");
     free(plan);
     fst_cuda_load_close(load);
-    fst_cuda_unpin(0, pinned, 4 * 65536);
+    fst_cuda_unpin(staging);
     fst_cuda_release(memory.block);
   }
   set_sim("FST_SIM_DELAY_US", NULL);

@@ -4,7 +4,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { fastsafeOpen, PinnedPool, UseAfterCloseError } from "../../mod.ts";
 import { type TensorSpec, writeFile } from "../support/models.ts";
-import { assertOnDevice, cudaSuite, standInSuite, useCuda } from "./support.ts";
+import { assertOnDevice, cudaSuite, settled, standInSuite, useCuda } from "./support.ts";
 
 const machine = await useCuda();
 
@@ -61,8 +61,10 @@ standInSuite("The memory of a PinnedPool", machine, (test, standIns) => {
       for (let turn = 0; turn < 3; turn++) {
         await using model = await fastsafeOpen(path, { device: "cuda", pool });
         await model.whenLoaded();
+        await settled(machine);
         assertEquals(standIns.report().live.registered, kept);
       }
+      await settled(machine);
       assertEquals(standIns.report().live.registeredBytes, pool.byteLength);
     }
   });
@@ -75,6 +77,7 @@ standInSuite("The memory of a PinnedPool", machine, (test, standIns) => {
       await using model = await fastsafeOpen(path, { device, pool });
       await model.whenLoaded();
     }
+    await settled(machine);
     assertEquals(standIns.report().live.registered, 2);
   });
 
@@ -90,6 +93,7 @@ standInSuite("The memory of a PinnedPool", machine, (test, standIns) => {
     }
     await using model = await fastsafeOpen(path, { device: "cuda", pool, blockBytes: 65536 });
     await assertOnDevice(await model.getTensor("x"), tensor!);
+    await settled(machine);
     assertEquals(standIns.report().live.registered, 1);
   });
 });

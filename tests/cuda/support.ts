@@ -4,6 +4,7 @@
  */
 import { assertEquals } from "@std/assert";
 import { buildShim } from "../../ffi/build.ts";
+import { releasesDone } from "../../ffi/cuda_release.ts";
 import { openLibrary, useLibrary } from "../../ffi/library.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import type { CudaTensor, HostTensor } from "../../mod.ts";
@@ -136,6 +137,7 @@ export function cudaSuite(name: string, machine: CudaMachine, define: (test: Cud
         Deno.test(`${title} [${machine.standIns ? "CUDA stand-in" : "CUDA"}]`, async () => {
           await using folder = await tempFolder();
           await body(folder.path);
+          await settled(machine);
           assertEquals(
             openDescriptors(folder.path),
             0,
@@ -158,6 +160,11 @@ export function standInSuite(
     return;
   }
   cudaSuite(name, machine, (test) => define(test, machine.standIns!));
+}
+
+/** Resolves once what was given back to the devices has been freed. */
+export async function settled({ shim }: CudaMachine): Promise<void> {
+  await releasesDone(shim);
 }
 
 /** Fails if anything is left on a stand-in, or was done that CUDA would not have borne. */

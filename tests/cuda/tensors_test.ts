@@ -14,7 +14,7 @@ import {
 } from "../../mod.ts";
 import { decode, encode, FLOATS } from "../support/floats.ts";
 import { assertBytes, assertTensor, noise, type TensorSpec, writeFile } from "../support/models.ts";
-import { assertOnDevice, cudaSuite, standInSuite, toHost, useCuda } from "./support.ts";
+import { assertOnDevice, cudaSuite, settled, standInSuite, toHost, useCuda } from "./support.ts";
 
 const machine = await useCuda();
 
@@ -217,10 +217,12 @@ standInSuite("The memory of tensors on a CUDA device", machine, (test, standIns)
     assertEquals(handles[3]!.name, "also odd");
     await model.close();
     for (const handle of handles) {
+      await settled(machine);
       assertEquals(standIns.report().live.allocations, 1);
       handle[Symbol.dispose]();
       handle[Symbol.dispose]();
     }
+    await settled(machine);
     assertEquals(standIns.report().live.allocations, 0);
   });
 
@@ -231,6 +233,7 @@ standInSuite("The memory of tensors on a CUDA device", machine, (test, standIns)
       const model = await fastsafeOpen(path, { device: "cuda" });
       if (ends === "loaded") await model.whenLoaded();
       await model.close();
+      await settled(machine);
       assertEquals(standIns.report().live.allocations, 0, ends);
     }
   });
@@ -246,6 +249,7 @@ standInSuite("The memory of tensors on a CUDA device", machine, (test, standIns)
     for (let wait = 0; wait < 1000 && standIns.report().live.allocations! > 0; wait++) {
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
+    await settled(machine);
     assertEquals(standIns.report().live.allocations, 0);
   });
 
@@ -284,6 +288,7 @@ standInSuite("The memory of tensors on a CUDA device", machine, (test, standIns)
       standIns.reset();
       await using model = await fastsafeOpen(path, { device: "cuda", stagingBytes, dtype: "F32" });
       await model.whenLoaded();
+      await settled(machine);
       const { live, peak } = standIns.report();
       assertEquals([live.allocations, live.registered], [1, 0]);
       assert(peak.pinnedBytes <= stagingBytes, `${peak.pinnedBytes} bytes were pinned`);
