@@ -7,6 +7,7 @@ export const WRITE_SYMBOLS = {
   fst_write_create: {
     parameters: [
       "buffer", // const char *path
+      "u32", // uint32_t mode
     ],
     result: "i32",
     nonblocking: true,

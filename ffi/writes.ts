@@ -27,8 +27,8 @@ export function alignedMemory(shim: Shim, byteLength: number): Uint8Array<ArrayB
 }
 
 /** Creates a file that must not exist, locked until the descriptor is closed. Every function throws SystemError. */
-export async function createFile(shim: Shim, path: string): Promise<number> {
-  return check(await shim.fst_write_create(cString(path)));
+export async function createFile(shim: Shim, path: string, mode: number): Promise<number> {
+  return check(await shim.fst_write_create(cString(path), mode));
 }
 
 /** A second descriptor of a file for direct writes, or -1 where the file system has none. */

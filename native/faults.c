@@ -12,7 +12,7 @@
 
 #include "fst.h"
 
-enum effect { EFFECT_NONE, EFFECT_ERRNO, EFFECT_SHORT, EFFECT_EOF, EFFECT_DELAY, EFFECT_CACHED, EFFECT_UNCACHED, EFFECT_CHANGED };
+enum effect { EFFECT_NONE, EFFECT_ERRNO, EFFECT_SHORT, EFFECT_EOF, EFFECT_DELAY, EFFECT_CACHED, EFFECT_UNCACHED, EFFECT_CHANGED, EFFECT_PLAIN };
 
 struct fault {
   char call[16];
@@ -41,6 +41,8 @@ static int parse_effect(const char *text, struct fault *fault) {
     fault->effect = EFFECT_UNCACHED;
   } else if (strcmp(text, "changed") == 0) {
     fault->effect = EFFECT_CHANGED;
+  } else if (strcmp(text, "plain") == 0) {
+    fault->effect = EFFECT_PLAIN;
   } else {
     fault->effect = EFFECT_ERRNO;
     fault->value = atol(text);
@@ -157,8 +159,8 @@ static int fails(const char *call) {
   return 1;
 }
 
-int fst_sys_create(const char *path) {
-  return fails("create") ? -1 : open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+int fst_sys_create(const char *path, mode_t mode) {
+  return fails("create") ? -1 : open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
 }
 
 int fst_sys_allocate(int fd, off_t size) {
@@ -181,7 +183,17 @@ int fst_sys_fsync(int fd) {
 }
 
 int fst_sys_rename(const char *from, const char *to, unsigned flags) {
-  return fails("rename") ? -1 : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags);
+  long value = 0;
+  enum effect effect = strike("rename", &value);
+  if (effect == EFFECT_ERRNO || (effect == EFFECT_PLAIN && flags != 0)) {
+    errno = effect == EFFECT_ERRNO ? (int)value : EINVAL;
+    return -1;
+  }
+  return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags);
+}
+
+int fst_sys_link(const char *from, const char *to) {
+  return fails("link") ? -1 : link(from, to);
 }
 
 #else

@@ -11,10 +11,10 @@
 #include "export.h"
 
 /*
- * Creates a file that must not exist yet, locked (flock) for as long as the descriptor is open: a temporary file that
- * nobody has locked was left behind by a process that is gone. The descriptor, or -errno.
+ * Creates a file that must not exist yet, with a mode as open(2) takes it, locked (flock) for as long as the descriptor
+ * is open: a temporary file that nobody has locked was left behind by a process that is gone. The descriptor, or -errno.
  */
-FST_EXPORT int32_t fst_write_create(const char *path);
+FST_EXPORT int32_t fst_write_create(const char *path, uint32_t mode);
 
 /* A second descriptor of the file for writes past the page cache; -errno where the file system refuses. */
 FST_EXPORT int32_t fst_write_open_direct(int32_t fd);
@@ -34,7 +34,10 @@ FST_EXPORT int32_t fst_write_range(int32_t fd, int32_t fd_direct, const void *so
 /* Waits until the file is on storage. */
 FST_EXPORT int32_t fst_write_sync(int32_t fd);
 
-/* Renames; without `replace`, -EEXIST if the new path exists, even if it has just come into being. */
+/*
+ * Renames; without `replace`, -EEXIST if the new path exists, even if it has just come into being. A file system that
+ * knows neither this kind of rename nor hard links is asked first: there the caller must exclude others.
+ */
 FST_EXPORT int32_t fst_path_rename(const char *from, const char *to, int32_t replace);
 
 /* Waits until the names in a folder are on storage. */

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "cast.h"
 #include "dtype.h"
@@ -26,8 +28,8 @@ struct target {
   uint64_t staging_length;
 };
 
-int32_t fst_write_create(const char *path) {
-  int fd = fst_sys_create(path);
+int32_t fst_write_create(const char *path, uint32_t mode) {
+  int fd = fst_sys_create(path, (mode_t)mode);
   if (fd < 0) return -errno;
   /* A file system without locks has no abandoned files that could be told apart either: go on. */
   flock(fd, LOCK_EX | LOCK_NB);
@@ -131,12 +133,24 @@ int32_t fst_write_sync(int32_t fd) {
   return fst_sys_fsync(fd) == 0 ? 0 : -errno;
 }
 
+/* Whether a call was refused because the file system does not have it: EPERM and EMLINK are answers of link(2). */
+static int is_missing(int error) {
+  return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == EPERM || error == EMLINK;
+}
+
 int32_t fst_path_rename(const char *from, const char *to, int32_t replace) {
   if (fst_sys_rename(from, to, replace ? 0 : RENAME_NOREPLACE) == 0) return 0;
-  if (replace || (errno != EINVAL && errno != ENOSYS)) return -errno;
+  if (replace || (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP)) return -errno;
   /* A file system without this kind of rename: a hard link never replaces anything either. */
-  if (link(from, to) != 0) return -errno;
-  return unlink(from) == 0 ? 0 : -errno;
+  if (fst_sys_link(from, to) == 0) {
+    unlink(from); /* the file has its new name: if the old one stays, it is only in the way */
+    return 0;
+  }
+  if (!is_missing(errno)) return -errno;
+  struct stat status;
+  if (lstat(to, &status) == 0) return -EEXIST;
+  if (errno != ENOENT) return -errno;
+  return fst_sys_rename(from, to, 0) == 0 ? 0 : -errno;
 }
 
 int32_t fst_folder_sync(const char *path) {

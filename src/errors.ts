@@ -35,6 +35,7 @@ export type SafeTensorsErrorCode =
   | "InvalidCheckpoint"
   | "UnsupportedCheckpoint"
   | "FileExists"
+  | "InterruptedSave"
   | "InvalidConfig";
 
 /** Where a {@linkcode SafeTensorsError} happened. */

@@ -4,8 +4,7 @@
 import { ReadError, SafeTensorsError } from "./errors.ts";
 import { parseShardIndex } from "./format/shard_index.ts";
 import type { ProcessGroup } from "./group/process_group.ts";
-import { folderOf } from "./save/folder.ts";
-import { finishInterruptedSave, JOURNAL_NAME } from "./save/journal.ts";
+import { checkFolder, checkMissing } from "./save/journal.ts";
 import { readError } from "./source/native_file.ts";
 import type { Source } from "./source/source.ts";
 
@@ -197,11 +196,11 @@ async function resolveOne(path: string, naming: Naming): Promise<Inputs> {
   try {
     info = await Deno.stat(path).catch(async (error) => {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
-      await finishInterruptedSave(folderOf(path)); // it may be on its way to this name
+      if (naming === SAFETENSORS) await checkMissing(path); // it may be on its way to this name
       return await Deno.stat(path);
     });
   } catch (error) {
-    throw readError(error, "open", path);
+    throw error instanceof SafeTensorsError ? error : readError(error, "open", path);
   }
   if (info.isDirectory) return await resolveFolder(path, naming);
   if (path.endsWith(".json")) return await resolveIndex(path);
@@ -212,12 +211,12 @@ async function resolveFolder(path: string, naming: Naming): Promise<Inputs> {
   let names: string[];
   try {
     names = await fileNames(path);
-    if (names.includes(JOURNAL_NAME)) {
-      await finishInterruptedSave(path);
-      names = await fileNames(path);
+    if (naming === SAFETENSORS) {
+      await checkFolder(path, names);
+      names = await fileNames(path); // a save may have ended meanwhile
     }
   } catch (error) {
-    throw readError(error, "open", path);
+    throw error instanceof SafeTensorsError ? error : readError(error, "open", path);
   }
   const indexes = names.filter((name) => name.endsWith(naming.index));
   const index = indexes.find((name) => name === naming.usualIndex) ?? indexes.at(0);

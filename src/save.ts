@@ -105,7 +105,7 @@ export async function saveFile(
 
   const engine = await selectWriteEngine();
   const direct = engine.prefersDirect(bytes, sync);
-  const set = await AtomicSet.create(engine, files, [target, indexPathOf(target)], {
+  const set = await AtomicSet.create(engine, target, files, [target, indexPathOf(target)], {
     overwrite,
     sync,
     direct,

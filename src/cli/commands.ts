@@ -8,6 +8,7 @@ import { demo } from "./demo.ts";
 import { doctorCommand } from "./doctor.ts";
 import { inspect } from "./inspect.ts";
 import { load } from "./load.ts";
+import { repair } from "./repair.ts";
 import { verify } from "./verify.ts";
 
 /** The commands, in the order of the help. */
@@ -18,5 +19,6 @@ export const COMMANDS: Commands = {
   convert,
   demo,
   doctor: doctorCommand,
+  repair,
   completions: completionsCommand(() => COMMANDS),
 };

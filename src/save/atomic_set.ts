@@ -8,19 +8,39 @@
  */
 import { WriteError } from "../errors.ts";
 import {
+  findAbandoned,
   folderOf,
   hasLongName,
-  isTemporaryName,
-  lockFolder,
+  lockFolders,
   lookAt,
   nameOf,
-  removeAbandoned,
   removeQuietly,
   temporaryName,
 } from "./folder.ts";
-import { finishCommit, type Journal, JOURNAL_NAME, type Rename, writeJournal } from "./journal.ts";
+import {
+  interruptedSave,
+  type Journal,
+  journalName,
+  journalsIn,
+  journalsOf,
+  readJournal,
+  stemOfMember,
+  writeJournal,
+} from "./journal.ts";
+import { carryOut, foldersOf, planRepair } from "./repair.ts";
+import { stemOf } from "./shards.ts";
+import {
+  type Access,
+  checkPlace,
+  commonAccess,
+  findPlace,
+  makeFolder,
+  type Place,
+  requireAccess,
+  setAccess,
+} from "./target.ts";
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
-import { fileExists, isFolder, longName } from "./write_error.ts";
+import { longName } from "./write_error.ts";
 
 /** How the files replace what is there. */
 export interface SetOptions {
@@ -42,59 +62,89 @@ export interface SetFile {
   readonly size: number;
 }
 
+/** One step of a commit. */
+interface Step {
+  readonly from: string;
+  readonly to: string;
+  /** The path that a refusal is about. */
+  readonly subject: string;
+}
+
 /** Files on their way. */
 export class AtomicSet {
   /** The files, in the order in which they were given. */
   readonly outputs: readonly OpenOutput[];
   readonly #engine: WriteEngine;
+  /** The path that the user named. */
+  readonly #target: string;
   readonly #folder: string;
-  readonly #occupied: readonly string[];
+  /** Every path at which there must be nothing, unless it may be replaced, and where its bytes are. */
+  readonly #places: ReadonlyMap<string, Place>;
   readonly #options: SetOptions;
+  /** Folders made for this save, the innermost first. */
+  readonly #made: readonly string[];
+  /** Six digits that stand for this set in folders to which its links lead. */
+  #id = "";
   #isLeftToOthers = false;
 
   private constructor(
     engine: WriteEngine,
-    folder: string,
+    target: string,
     outputs: readonly OpenOutput[],
-    occupied: readonly string[],
+    places: ReadonlyMap<string, Place>,
+    made: readonly string[],
     options: SetOptions,
   ) {
     this.#engine = engine;
-    this.#folder = folder;
+    this.#target = target;
+    this.#folder = folderOf(target);
     this.outputs = outputs;
-    this.#occupied = occupied;
+    this.#places = places;
+    this.#made = made;
     this.#options = options;
   }
 
   /**
-   * Creates the files under temporary names, with their space reserved. What processes that are gone have left in the
-   * folder is finished or removed.
+   * Creates the files under temporary names, with their space reserved; a folder that is not there is made. What
+   * processes that are gone have left of this set is finished, their temporary files are removed.
    *
-   * @param files all in one folder
+   * @param target the path that the user named; the files are named after it, and in its folder
    * @param occupied more paths at which there must be nothing, unless it may be replaced
-   * @throws {SafeTensorsError} "FileExists" if there is something and it may not be replaced
-   * @throws {WriteError} if the system refuses
+   * @throws {SafeTensorsError} "FileExists" if there is something and it may not be replaced; "InterruptedSave" if an
+   *   interrupted save has left something that may not be replaced
+   * @throws {WriteError} if the system refuses, or there is something that is not a regular file
    */
   static async create(
     engine: WriteEngine,
+    target: string,
     files: readonly SetFile[],
     occupied: readonly string[],
     options: SetOptions,
   ): Promise<AtomicSet> {
-    const folder = folderOf(files[0]!.path);
-    await requireWritePermission(folder);
+    const folder = folderOf(target);
+    await requireAccess([folder]);
     for (const { path } of files) if (hasLongName(path)) throw longName(path);
+    const made = await makeFolder(folder);
     const outputs: OpenOutput[] = [];
-    const all = [...new Set([...files.map(({ path }) => path), ...occupied])];
-    const set = new AtomicSet(engine, folder, outputs, all, options);
+    const places = new Map<string, Place>();
+    const set = new AtomicSet(engine, target, outputs, places, made, options);
     try {
+      for (const path of [...files.map(({ path }) => path), ...occupied]) {
+        places.set(path, await findPlace(path));
+      }
+      const folders = set.#foldersBehind(files.map(({ path }) => path));
+      if (folders.length > 1) await requireAccess(folders);
+      set.#id = await idOf(target);
       {
-        using _lock = await lockFolder(folder, options.signal);
-        await finishCommit(folder);
-        await removeAbandoned(folder);
-        await set.#checkOccupied();
+        using _lock = await lockFolders(folders, options.signal);
+        await set.#finishInterrupted();
+        for (const folder of folders) await removeAbandoned(folder, set.#id);
+        await set.#lookAgain();
+        const replaces = places.values().some(({ info }) => info);
         for (const { path } of files) {
-          outputs.push(await engine.create(`${folder}/${temporaryName()}`, path, options.direct));
+          const temporary = set.#temporaryIn(folderOf(places.get(path)!.path));
+          // Nobody may read it who may not read what it replaces; its own mode comes before its own name.
+          outputs.push(await engine.create(temporary, path, options.direct, replaces ? 0o600 : 0o666));
         }
       }
       for (const [index, { size }] of files.entries()) await outputs[index]!.allocate(size);
@@ -115,18 +165,26 @@ export class AtomicSet {
   async commit(findSuperseded: () => Promise<readonly string[]>): Promise<void> {
     const { sync, overwrite, signal } = this.#options;
     if (sync) await settleAll(this.outputs.map((output) => output.sync()));
-    using _lock = await lockFolder(this.#folder, signal);
-    await finishCommit(this.#folder);
-    await this.#checkOccupied();
-    const old = overwrite ? await this.#existing(await findSuperseded()) : [];
+    const { outputs } = this;
+    using _lock = await lockFolders(this.#foldersBehind(outputs.map(({ target }) => target)), signal);
+    await this.#finishInterrupted();
+    const before = [...this.#places.values()];
+    await this.#lookAgain();
+    const old = overwrite ? this.#existing(await findSuperseded()) : [];
+    await this.#takeOverAccess(old, before);
     signal?.throwIfAborted();
-    const [output] = this.outputs;
-    if (this.outputs.length === 1 && old.every((path) => path === output!.target)) {
-      await this.#replace(output!, old.length === 0);
+    const stem = stemOf(nameOf(this.#target));
+    const own = new Set(outputs.map(({ target }) => target));
+    const isMember = (path: string) => stemOfMember(nameOf(path)) === stem;
+    // What is not named after the set cannot stand in its journal: it goes when the new files are there.
+    const journaled = old.filter(isMember);
+    if (outputs.length === 1 && (!isMember(outputs[0]!.target) || journaled.every((path) => own.has(path)))) {
+      await this.#replace(outputs[0]!);
     } else {
-      await this.#exchange(old);
+      await this.#exchange(stem, journaled);
     }
     this.#close();
+    for (const path of old) if (!own.has(path)) await removeQuietly(path);
   }
 
   /** Removes everything that was written. */
@@ -134,20 +192,23 @@ export class AtomicSet {
     this.#close();
     if (this.#isLeftToOthers) return;
     for (const { path } of this.outputs) await removeQuietly(path);
+    for (const folder of this.#made) await removeQuietly(folder);
   }
 
   /** Renames the only file, over what has its name: at no time is there none. */
-  async #replace({ path, target }: OpenOutput, isNew: boolean): Promise<void> {
+  async #replace({ path, target }: OpenOutput): Promise<void> {
     const { sync, overwrite } = this.#options;
-    if (!sync) return await this.#engine.rename(path, target, overwrite);
-    const kept = `${this.#folder}/${temporaryName()}`;
+    const { path: place, info } = this.#places.get(target)!;
+    if (!sync) return await this.#engine.rename(path, place, overwrite, target);
+    const folder = folderOf(place);
+    const kept = `${folder}/${temporaryName()}`;
     // A second name for the old file as long as the new one may yet fail, where the file system has such a thing.
-    const isKept = !isNew && await Deno.link(target, kept).then(() => true, () => false);
+    const isKept = info !== null && await Deno.link(place, kept).then(() => true, () => false);
     try {
-      await this.#engine.rename(path, target, overwrite);
-      await this.#engine.syncFolder(this.#folder).catch(async (error) => {
-        if (isKept) await this.#engine.rename(kept, target, true);
-        else if (isNew) await this.#engine.rename(target, path, true);
+      await this.#engine.rename(path, place, overwrite, target);
+      await this.#engine.syncFolder(folder).catch(async (error) => {
+        if (isKept) await this.#engine.rename(kept, place, true);
+        else if (!info) await this.#engine.rename(place, path, true);
         throw error;
       });
     } finally {
@@ -156,35 +217,51 @@ export class AtomicSet {
   }
 
   /** Hides the old files and gives the new ones their names; or puts everything back. */
-  async #exchange(old: readonly string[]): Promise<void> {
-    const hide = old.map((path): Rename => [nameOf(path), temporaryName()]);
-    const place = this.outputs.map(({ path, target }): Rename => [nameOf(path), nameOf(target)]);
-    const done: Rename[] = [];
+  async #exchange(stem: string, old: readonly string[]): Promise<void> {
+    const { outputs } = this;
+    const own = new Set(outputs.map(({ target }) => target));
+    const hide = old.map((subject): Step => {
+      // A link that no new file goes behind is hidden itself.
+      const from = own.has(subject) ? this.#places.get(subject)!.path : subject;
+      return { from, to: this.#temporaryIn(folderOf(from)), subject };
+    });
+    const place = outputs.map(({ path, target }): Step => {
+      return { from: path, to: this.#places.get(target)!.path, subject: target };
+    });
+    const journal = `${this.#folder}/${journalName(stem)}`;
+    const done: Step[] = [];
     try {
-      await this.#writeJournal({ hide, place });
-      for (const [from, to] of [...hide, ...place]) {
-        await this.#rename(from, to);
-        done.push([from, to]);
+      await this.#writeJournal(journal, {
+        hide: hide.map(({ subject, to }) => [nameOf(subject), nameOf(to)]),
+        place: place.map(({ from, subject }) => [nameOf(from), nameOf(subject)]),
+      });
+      for (const step of [...hide, ...place]) {
+        await this.#engine.rename(step.from, step.to, false, step.subject);
+        done.push(step);
       }
-      if (this.#options.sync) await this.#engine.syncFolder(this.#folder);
+      if (this.#options.sync) {
+        for (const folder of this.#foldersBehind(own)) await this.#engine.syncFolder(folder);
+      }
     } catch (error) {
-      await this.#putBack(done, error);
+      await this.#putBack(done, journal, error);
       throw error;
     }
-    await removeQuietly(this.#journalPath);
-    for (const [, hidden] of hide) await removeQuietly(`${this.#folder}/${hidden}`);
+    await removeQuietly(journal);
+    for (const { to } of hide) await removeQuietly(to);
   }
 
   /** Takes renames back, and the journal away. */
-  async #putBack(done: readonly Rename[], cause: unknown): Promise<void> {
+  async #putBack(done: readonly Step[], journal: string, cause: unknown): Promise<void> {
     this.#isLeftToOthers = true; // as long as the journal is there, for it counts on all these files
     try {
-      for (const [from, to] of done.toReversed()) await this.#rename(to, from);
-      if (await lookAt(this.#journalPath)) await Deno.remove(this.#journalPath);
+      for (const { from, to, subject } of done.toReversed()) {
+        await this.#engine.rename(to, from, false, subject);
+      }
+      if (await lookAt(journal)) await Deno.remove(journal);
     } catch {
       const message =
-        `Cannot save to "${this.#folder}", nor put back what was there: the next save there, or the ` +
-        `next to open it, completes the new files: ${(cause as Error).message}`;
+        `Cannot save to "${this.#folder}", nor put back what was there: save it again over what is there, or run ` +
+        `"fastsafetensors repair ${this.#folder}": ${(cause as Error).message}`;
       throw new WriteError(message, {
         path: this.#folder,
         errno: (cause as Partial<WriteError>).errno ?? 0,
@@ -194,24 +271,14 @@ export class AtomicSet {
     this.#isLeftToOthers = false;
   }
 
-  async #rename(from: string, to: string): Promise<void> {
-    const subject = isTemporaryName(to) ? from : to;
-    await this.#engine.rename(
-      `${this.#folder}/${from}`,
-      `${this.#folder}/${to}`,
-      false,
-      `${this.#folder}/${subject}`,
-    );
-  }
-
-  async #writeJournal(journal: Journal): Promise<void> {
+  async #writeJournal(path: string, journal: Journal): Promise<void> {
     const { sync } = this.#options;
     const temporary = `${this.#folder}/${temporaryName()}`;
-    const output = await this.#engine.create(temporary, this.#journalPath, false);
+    const output = await this.#engine.create(temporary, path, false, 0o666);
     try {
       await output.write(writeJournal(journal), 0, "U8", "U8");
       if (sync) await output.sync();
-      await this.#engine.rename(temporary, this.#journalPath, false);
+      await this.#engine.rename(temporary, path, false);
       if (sync) await this.#engine.syncFolder(this.#folder);
     } finally {
       output.close();
@@ -219,26 +286,79 @@ export class AtomicSet {
     }
   }
 
-  get #journalPath(): string {
-    return `${this.#folder}/${JOURNAL_NAME}`;
+  #temporaryIn(folder: string): string {
+    return `${folder}/${temporaryName(folder === this.#folder ? undefined : this.#id)}`;
   }
 
-  /** Throws if there is something where it must not be. */
-  async #checkOccupied(): Promise<void> {
-    for (const path of this.#occupied) {
-      const info = await lookAt(path);
-      if (info?.isDirectory) throw isFolder(path);
-      if (info && !this.#options.overwrite) throw fileExists(path);
+  /** The folder of the set, and those to which links of these files lead. */
+  #foldersBehind(paths: Iterable<string>): string[] {
+    const behind = [...paths].map((path) => folderOf(this.#places.get(path)!.path));
+    return [...new Set([this.#folder, ...behind])];
+  }
+
+  /** Finishes what an interrupted save of this set has left, if that may be replaced. */
+  async #finishInterrupted(): Promise<void> {
+    const folder = this.#folder, stem = stemOf(nameOf(this.#target));
+    const journals = await journalsOf(folder, stem);
+    if (journals.length === 0) return;
+    const uid = await ownUid(folder);
+    for (const name of journals) {
+      const isOwnName = name === journalName(stem);
+      // The journal of version 0.1 may be about another set; another user's is for that user.
+      if (!isOwnName && (await lookAt(`${folder}/${name}`))?.uid !== uid) continue;
+      const journal = await readJournal(folder, name, uid);
+      if (journal.stem !== stem) continue;
+      if (!this.#options.overwrite) throw interruptedSave("save", this.#target, folder);
+      const repair = await planRepair(folder, name, uid);
+      await requireAccess(foldersOf(repair));
+      await carryOut(repair);
+    }
+  }
+
+  /**
+   * Looks at all places again, now that nobody else saves there.
+   *
+   * @throws {SafeTensorsError} "FileExists"
+   * @throws {WriteError} if something is there that is no regular file, or a link leads elsewhere by now
+   */
+  async #lookAgain(): Promise<void> {
+    const places = this.#places as Map<string, Place>;
+    for (const [path, { path: before }] of places) {
+      const place = await findPlace(path);
+      if (place.path !== before) {
+        throw new WriteError(`Cannot save "${path}": it was made a link meanwhile, or leads elsewhere`, {
+          path,
+        });
+      }
+      checkPlace(path, place, this.#options.overwrite);
+      places.set(path, place);
     }
   }
 
   /** Everything that there is of the set's own paths and of others, the index first: without it the rest is no set. */
-  async #existing(superseded: readonly string[]): Promise<string[]> {
+  #existing(superseded: readonly string[]): string[] {
     const own = this.outputs.map(({ target }) => target);
-    const paths = [...new Set([...own, ...superseded])];
-    const infos = await Promise.all(paths.map((path) => lookAt(path)));
     const isIndex = (path: string) => path.endsWith(".json") ? 1 : 0;
-    return paths.filter((_, index) => infos[index]).sort((a, b) => isIndex(b) - isIndex(a));
+    return [
+      ...own.filter((path) => this.#places.get(path)!.info),
+      ...superseded.filter((path) => !own.includes(path)),
+    ].sort((a, b) => isIndex(b) - isIndex(a));
+  }
+
+  /** Gives every new file the access of what it replaces. */
+  async #takeOverAccess(old: readonly string[], before: readonly Place[]): Promise<void> {
+    const files = new Map<string, Access>();
+    for (const path of old) {
+      const info = await Deno.stat(path).catch(() => null); // a link that leads nowhere is superseded as well
+      if (info?.isFile) files.set(path, info);
+    }
+    const shards = [...files].filter(([path]) => !path.endsWith(".json")).map(([, access]) => access);
+    const common = commonAccess(shards.length > 0 ? shards : [...files.values()]) ??
+      commonAccess(before.flatMap(({ info }) => info ? [info] : []));
+    for (const { path, target } of this.outputs) {
+      const access = files.get(target) ?? common;
+      if (access) await setAccess(path, access);
+    }
   }
 
   #close(): void {
@@ -252,11 +372,35 @@ async function settleAll(calls: readonly Promise<void>[]): Promise<void> {
   await Promise.all(calls);
 }
 
-/** The shim does not ask Deno whether it may write: this does, in Deno's own way. */
-async function requireWritePermission(folder: string): Promise<void> {
-  const { state } = await Deno.permissions.request({ name: "write", path: folder });
-  if (state === "granted") return;
-  throw new Deno.errors.NotCapable(
-    `Requires write access to "${folder}", run again with the --allow-write flag`,
-  );
+/** Removes the temporary files of processes that are gone, but for those that an interrupted save still needs. */
+async function removeAbandoned(folder: string, set: string): Promise<void> {
+  const spared = new Set<string>();
+  for (const name of await journalsIn(folder)) {
+    try {
+      const { hide, place } = await readJournal(folder, name, null);
+      for (const [, to] of hide) spared.add(to);
+      for (const [from] of place) spared.add(from);
+    } catch {
+      return; // nobody knows which it needs
+    }
+  }
+  for (const path of await findAbandoned(folder, spared, set)) await removeQuietly(path);
+}
+
+/** The user whose files this process makes in a folder; null where files have no owners. */
+async function ownUid(folder: string): Promise<number | null> {
+  const path = `${folder}/${temporaryName()}`;
+  using file = await Deno.open(path, { createNew: true, write: true });
+  try {
+    return (await file.stat()).uid;
+  } finally {
+    await removeQuietly(path);
+  }
+}
+
+/** Six hexadecimal digits that stand for a set. */
+async function idOf(target: string): Promise<string> {
+  const name = `${await Deno.realPath(folderOf(target))}/${stemOf(nameOf(target))}`;
+  const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(name));
+  return new Uint8Array(hash, 0, 3).toHex();
 }

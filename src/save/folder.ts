@@ -5,6 +5,9 @@ import { constants } from "node:os";
 import { SystemError } from "../../ffi/files.ts";
 import { writeError } from "./write_error.ts";
 
+/** Windows opens no folder as a file: there folders are neither locked nor synced. */
+const HAS_FOLDER_FILES = Deno.build.os !== "windows";
+
 /** The folder of a path. */
 export function folderOf(path: string): string {
   const slash = path.lastIndexOf("/");
@@ -21,11 +24,17 @@ export function hasLongName(path: string): boolean {
   return new TextEncoder().encode(nameOf(path)).byteLength > 255;
 }
 
-const TEMPORARY = /^\.fastsafetensors-[0-9a-f]{12}\.tmp$/;
+const TEMPORARY = /^\.fastsafetensors-[0-9a-f]{12}\.(tmp|link)$/;
 
-/** A name for a temporary file that nobody else has. */
-export function temporaryName(): string {
-  return `.fastsafetensors-${crypto.getRandomValues(new Uint8Array(6)).toHex()}.tmp`;
+/**
+ * A name for a temporary file that nobody else has.
+ *
+ * @param set six digits that stand for a set in another folder, whose links lead here: its journal is there, so only a
+ *   save of the same set may remove what it has left here
+ */
+export function temporaryName(set?: string): string {
+  const digits = (count: number) => crypto.getRandomValues(new Uint8Array(count)).toHex();
+  return set === undefined ? `.fastsafetensors-${digits(6)}.tmp` : `.fastsafetensors-${set}${digits(3)}.link`;
 }
 
 /** Whether a file of this name is one of ours on its way, or was left behind by a process that is gone. */
@@ -37,27 +46,36 @@ export function isTemporaryName(name: string): boolean {
 const RETRY = 5;
 
 /**
- * Waits until no other save, of this process or another, changes names in a folder, and keeps them from it until the
- * result is disposed. The lock is never held for long: while files are created, and while they are renamed.
+ * Waits until no other save, of this process or another, changes names in these folders, and excludes other saves
+ * until the result is disposed. The lock is never held for long: while files are created, and while they are renamed.
  *
- * @throws {WriteError} if the folder is not there or cannot be read; or the signal's reason
+ * @throws {WriteError} if a folder is not there or cannot be read; or the signal's reason
  */
-export async function lockFolder(path: string, signal?: AbortSignal): Promise<Disposable> {
-  const folder = await Deno.open(path, { read: true }).catch((error) => {
-    throw writeError(error, "save to", path);
-  });
-  try {
-    if (!(await folder.stat()).isDirectory) throw new SystemError(constants.errno.ENOTDIR);
+export async function lockFolders(paths: Iterable<string>, signal?: AbortSignal): Promise<Disposable> {
+  using locks = new DisposableStack();
+  if (!HAS_FOLDER_FILES) return locks.move();
+  // Always in the same order, so that two saves never wait for each other, and each folder once under all its names.
+  const byIdentity = new Map<string, string>();
+  for (const path of paths) {
+    const { dev, ino, isDirectory } = await Deno.stat(path).catch((error) => {
+      throw writeError(error, "save to", path);
+    });
+    if (!isDirectory) throw writeError(new SystemError(constants.errno.ENOTDIR), "save to", path);
+    byIdentity.set(`${dev}:${ino}`, path);
+  }
+  for (const [, path] of [...byIdentity].sort(([a], [b]) => a < b ? -1 : 1)) {
+    const folder = locks.use(
+      await Deno.open(path, { read: true }).catch((error) => {
+        throw writeError(error, "save to", path);
+      }),
+    );
     // Never a call that waits for the lock: it would take one of the few threads that its holder may need.
     while (!await tryLock(folder)) {
       await new Promise((resolve) => setTimeout(resolve, RETRY));
       signal?.throwIfAborted();
     }
-    return folder;
-  } catch (error) {
-    folder.close();
-    throw signal?.aborted ? error : writeError(error, "save to", path);
   }
+  return locks.move();
 }
 
 async function tryLock(file: Deno.FsFile): Promise<boolean> {
@@ -68,17 +86,41 @@ async function tryLock(file: Deno.FsFile): Promise<boolean> {
   }
 }
 
-/** Removes the temporary files that processes have left behind which are gone. The folder must be locked. */
-export async function removeAbandoned(folder: string): Promise<void> {
+/** Waits until the names in a folder are on storage, where the file system can tell. */
+export async function syncFolder(path: string): Promise<void> {
+  if (!HAS_FOLDER_FILES) return;
+  try {
+    using folder = await Deno.open(path, { read: true });
+    await folder.sync();
+  } catch (error) {
+    if ((error as { code?: string }).code === "EINVAL") return; // some file systems have nothing to sync here
+    throw writeError(error, "sync", path);
+  }
+}
+
+/**
+ * The temporary files in a folder whose process has ended. The folder must be locked.
+ *
+ * @param spared names that an interrupted save still needs
+ * @param set the set whose links may have led here
+ */
+export async function findAbandoned(
+  folder: string,
+  spared: ReadonlySet<string>,
+  set?: string,
+): Promise<string[]> {
+  const abandoned: string[] = [];
+  const isOurs = (name: string) =>
+    isTemporaryName(name) && (name.endsWith(".tmp") || name.startsWith(`.fastsafetensors-${set}`));
   try {
     for await (const { name, isFile } of Deno.readDir(folder)) {
-      if (isFile && isTemporaryName(name) && await isAbandoned(`${folder}/${name}`)) {
-        await removeQuietly(`${folder}/${name}`);
-      }
+      const path = `${folder}/${name}`;
+      if (isFile && isOurs(name) && !spared.has(name) && await isAbandoned(path)) abandoned.push(path);
     }
   } catch (error) {
     throw writeError(error, "save to", folder);
   }
+  return abandoned;
 }
 
 /** Whether nobody holds the lock that a save has on its temporary files. */

@@ -46,9 +46,9 @@ export class NativeWriteEngine implements WriteEngine {
     return sync || byteLength > availableMemory(this.#shim) * DIRTY;
   }
 
-  async create(path: string, target: string, direct: boolean): Promise<OpenOutput> {
+  async create(path: string, target: string, direct: boolean, mode: number): Promise<OpenOutput> {
     try {
-      const fd = await createFile(this.#shim, path);
+      const fd = await createFile(this.#shim, path, mode);
       const fdDirect = direct ? openDirectWrite(this.#shim, fd) : -1;
       return new NativeOutput(this.#shim, { path, target, fd, fdDirect, staging: this.#staging });
     } catch (error) {

@@ -4,8 +4,19 @@
 import { castBytes } from "../format/cast.ts";
 import type { DType } from "../format/dtype.ts";
 import { castLength } from "../plan/request.ts";
+import { lookAt, removeQuietly, syncFolder } from "./folder.ts";
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
 import { checkThere, writeError } from "./write_error.ts";
+
+/** What file systems without hard links, such as exFAT, SMB and many FUSE mounts, answer to a link. */
+const NO_HARD_LINKS: ReadonlySet<string> = new Set([
+  "EPERM",
+  "ENOTSUP",
+  "EOPNOTSUPP",
+  "ENOSYS",
+  "EMLINK",
+  "EINVAL",
+]);
 
 /** Deno's own file functions. */
 export class PortableWriteEngine implements WriteEngine {
@@ -20,9 +31,9 @@ export class PortableWriteEngine implements WriteEngine {
     return false; // Deno has no direct writes
   }
 
-  async create(path: string, target: string): Promise<OpenOutput> {
+  async create(path: string, target: string, _direct: boolean, mode: number): Promise<OpenOutput> {
     try {
-      const file = await Deno.open(path, { createNew: true, read: true, write: true });
+      const file = await Deno.open(path, { createNew: true, read: true, write: true, mode });
       await file.tryLock(true).catch(() => {}); // where there are no locks, nobody asks for them either
       return new PortableOutput(path, target, file);
     } catch (error) {
@@ -33,21 +44,22 @@ export class PortableWriteEngine implements WriteEngine {
   async rename(from: string, to: string, replace: boolean, subject = to): Promise<void> {
     try {
       if (replace) return await Deno.rename(from, to);
-      await Deno.link(from, to); // never replaces anything
-      await Deno.remove(from);
+      try {
+        await Deno.link(from, to); // never replaces anything
+      } catch (error) {
+        if (!NO_HARD_LINKS.has((error as { code?: string }).code ?? "")) throw error;
+        // The folder is locked: no other save takes the name meanwhile.
+        if (await lookAt(to)) throw new Deno.errors.AlreadyExists(`"${to}" exists`);
+        return await Deno.rename(from, to);
+      }
+      await removeQuietly(from); // the file has its name: what is left is only in the way
     } catch (error) {
       throw writeError(error, "save", subject);
     }
   }
 
-  async syncFolder(path: string): Promise<void> {
-    try {
-      using folder = await Deno.open(path, { read: true });
-      await folder.sync();
-    } catch (error) {
-      if ((error as { code?: string }).code === "EINVAL") return; // some file systems have nothing to sync here
-      throw writeError(error, "sync", path);
-    }
+  syncFolder(path: string): Promise<void> {
+    return syncFolder(path);
   }
 }
 

@@ -88,6 +88,7 @@ function shardPath(path: string, number: number, count: number): string {
   return `${stemOf(path)}-${digits(number + 1)}-of-${digits(count)}${SUFFIX}`;
 }
 
-function stemOf(path: string): string {
+/** What the names of a set are made from. */
+export function stemOf(path: string): string {
   return path.endsWith(SUFFIX) ? path.slice(0, -SUFFIX.length) : path;
 }

@@ -14,13 +14,13 @@ export async function supersededBy(target: string): Promise<string[]> {
   const shards = (await shardsOf(index)).map((name) => `${folderOf(target)}/${name}`);
   const paths = [target, index, ...shards];
   const infos = await Promise.all(paths.map((path) => lookAt(path)));
-  return paths.filter((_, index) => infos[index] && !infos[index].isDirectory);
+  return paths.filter((_, index) => infos[index]?.isFile || infos[index]?.isSymlink);
 }
 
 async function shardsOf(indexPath: string): Promise<readonly string[]> {
   try {
     const { files } = parseShardIndex(await Deno.readFile(indexPath));
-    return files.filter((name) => name.endsWith(".safetensors"));
+    return files.filter((name) => name.endsWith(".safetensors") && !name.includes("/"));
   } catch {
     return [];
   }

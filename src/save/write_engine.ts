@@ -45,9 +45,10 @@ export interface WriteEngine {
    * @param path its temporary path
    * @param target the path that it is to get
    * @param direct whether its pages should go past the page cache
+   * @param mode who may read and write it, before the process's umask
    * @throws {WriteError} if the system refuses
    */
-  create(path: string, target: string, direct: boolean): Promise<OpenOutput>;
+  create(path: string, target: string, direct: boolean, mode: number): Promise<OpenOutput>;
   /**
    * Renames a file.
    *

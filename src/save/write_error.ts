@@ -22,6 +22,7 @@ export function writeError(error: unknown, action: string, path: string): unknow
 /** Deno's errors carry the system's code as a name. */
 function errnoOf(error: Error): number {
   if (error instanceof SystemError) return error.errno;
+  if (error instanceof Deno.errors.AlreadyExists) return EEXIST;
   const { code } = error as { code?: unknown };
   return Object.entries(constants.errno).find(([name]) => name === code)?.[1] ?? 0;
 }

@@ -66,9 +66,9 @@ static void test_ranges(int direct) {
   char *expected = malloc(FILE_BYTES);
   for (uint32_t i = 0; i < FILE_BYTES; i++) expected[i] = (char)below(256);
   const char *name = direct ? "direct" : "buffered";
-  int32_t fd = fst_write_create(path_of(name));
+  int32_t fd = fst_write_create(path_of(name), 0666);
   require(fd >= 0, "create");
-  CHECK(fst_write_create(path_of(name)) == -EEXIST, "a file was created twice");
+  CHECK(fst_write_create(path_of(name), 0666) == -EEXIST, "a file was created twice");
   CHECK(fst_write_allocate(fd, FILE_BYTES) == 0, "allocate");
   int32_t fd_direct = direct ? fst_write_open_direct(fd) : -1;
   for (uint32_t at = 0; at < FILE_BYTES;) {
@@ -112,7 +112,7 @@ static void test_casts(int direct) {
       uint64_t length = offsets[i] + COUNT * (widens ? sizeof *singles : sizeof *halves);
       char *expected = calloc(1, length);
       memcpy(expected + offsets[i], widens ? (void *)singles : (void *)halves, length - offsets[i]);
-      int32_t fd = fst_write_create(path_of("cast"));
+      int32_t fd = fst_write_create(path_of("cast"), 0666);
       require(fd >= 0 && fst_write_allocate(fd, length) == 0, "create");
       int32_t fd_direct = direct ? fst_write_open_direct(fd) : -1;
       struct range range = {fd, fd_direct, widens ? (void *)halves : (void *)singles, COUNT, offsets[i],
@@ -133,7 +133,7 @@ static void test_casts(int direct) {
 static void test_refusals(void) {
   char *page = aligned(2 * PAGE);
   memset(page, 0, 2 * PAGE);
-  int32_t fd = fst_write_create(path_of("refused"));
+  int32_t fd = fst_write_create(path_of("refused"), 0666);
   require(fd >= 0, "create");
   CHECK(fst_write_range(fd, -1, NULL, 1, 0, FST_U8, FST_U8, page, 2 * PAGE) == -EFAULT, "no source");
   CHECK(fst_write_range(fd, -1, page, 1, 0, FST_U8, FST_U8, NULL, 2 * PAGE) == -EFAULT, "no staging");
@@ -144,13 +144,13 @@ static void test_refusals(void) {
   CHECK(fst_write_allocate(fd, 0) == 0, "no size");
   close(fd);
   free(page);
-  CHECK(fst_write_create("/nowhere/x") == -ENOENT, "a folder that is not there");
+  CHECK(fst_write_create("/nowhere/x", 0666) == -ENOENT, "a folder that is not there");
   CHECK(fst_folder_sync("/nowhere") == -ENOENT, "a folder that is not there");
   CHECK(fst_folder_sync(folder) == 0, "a folder");
 }
 
 static void test_renames(void) {
-  int32_t a = fst_write_create(path_of("a")), b = fst_write_create(path_of("b"));
+  int32_t a = fst_write_create(path_of("a"), 0666), b = fst_write_create(path_of("b"), 0666);
   require(a >= 0 && b >= 0 && write(a, "a", 1) == 1 && write(b, "b", 1) == 1, "files");
   close(a);
   close(b);
@@ -158,23 +158,29 @@ static void test_renames(void) {
   check_file("b", "b", 1);
   CHECK(fst_path_rename(path_of("a"), path_of("b"), 1) == 0, "replace");
   check_file("b", "a", 1);
-  for (int refused = 0; refused < 2; refused++) { /* the second time by way of a hard link */
-    require(fst_fault_set(refused ? "rename:1:22" : "") == 0, "faults");
+  /* The second time by way of a hard link, then where there are none: EPERM, ENOSYS, EOPNOTSUPP, EMLINK. */
+  const char *refused[] = {"", "rename:1:22", "rename:*:plain,link:*:1", "rename:*:plain,link:*:38",
+                           "rename:*:plain,link:*:95", "rename:*:plain,link:*:31"};
+  for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+    require(fst_fault_set(refused[i]) == 0, "faults");
     CHECK(fst_path_rename(path_of("b"), path_of("c"), 0) == 0, "rename");
-    require(fst_fault_set(refused ? "rename:1:22" : "") == 0, "faults");
-    a = fst_write_create(path_of("a"));
+    CHECK(access(path_of("b"), F_OK) != 0, "the old name is still there");
+    require(fst_fault_set(refused[i]) == 0, "faults");
+    a = fst_write_create(path_of("a"), 0666);
     CHECK(fst_path_rename(path_of("a"), path_of("c"), 0) == -EEXIST, "replaced without being asked to");
     close(a);
     unlink(path_of("a"));
     check_file("c", "a", 1);
     require(rename(path_of("c"), path_of("b")) == 0, "rename");
   }
+  require(fst_fault_set("rename:1:22,link:1:5") == 0, "faults");
+  CHECK(fst_path_rename(path_of("b"), path_of("c"), 0) == -EIO, "a link that fails");
   require(fst_fault_set("") == 0, "faults");
   CHECK(fst_path_rename(path_of("none"), path_of("c"), 1) == -ENOENT, "nothing to rename");
 }
 
 static void test_locks(void) {
-  int32_t fd = fst_write_create(path_of("locked"));
+  int32_t fd = fst_write_create(path_of("locked"), 0666);
   int other = open(path_of("locked"), O_RDWR);
   require(fd >= 0 && other >= 0, "files");
   CHECK(flock(other, LOCK_EX | LOCK_NB) != 0, "the file is not locked");
@@ -189,7 +195,7 @@ static void test_faults(void) {
     require(fst_fault_set(specs[i]) == 0, "faults");
     char *source = aligned(STAGING * 3), *expected = malloc(STAGING * 3);
     for (uint32_t at = 0; at < STAGING * 3; at++) source[at] = expected[at] = (char)below(256);
-    int32_t fd = fst_write_create(path_of("faults"));
+    int32_t fd = fst_write_create(path_of("faults"), 0666);
     require(fd >= 0 && fst_write_allocate(fd, STAGING * 3) == 0, "create");
     struct range range = {fd, fst_write_open_direct(fd), source, STAGING * 3, 0, FST_U8, FST_U8, 0};
     write_range(&range);

@@ -2,13 +2,12 @@
  * Saves whose process is killed: at every system call of a commit in turn, held up there by the build of the shim that
  * can be made to fail (native/faults.h).
  */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { SafeTensorsError } from "../../mod.ts";
 import { buildShim } from "../../ffi/build.ts";
-import { isTemporaryName } from "../../src/save/folder.ts";
-import { JOURNAL_NAME } from "../../src/save/journal.ts";
 import { FAULT_FLAGS, useFaultEngine } from "../support/engine.ts";
 import { tempFolder } from "../support/models.ts";
-import { suite } from "../support/skip.ts";
+import { exists, suite } from "../support/skip.ts";
 import {
   assertNoMixture,
   assertOldOrNew,
@@ -16,7 +15,9 @@ import {
   OLD,
   openedAs,
   prepare,
+  repairAll,
   save,
+  type Scene,
   SCENES,
   tensorsOf,
 } from "./scenes.ts";
@@ -26,6 +27,8 @@ const faults = await useFaultEngine();
 const libraryPath = faults.missing === null ? await buildShim({ flags: FAULT_FLAGS }) : "";
 
 const INDEX = "model.safetensors.index.json";
+
+const JOURNAL = ".model.fastsafetensors.json";
 
 const CHILD = new URL("../children/save.ts", import.meta.url).pathname;
 
@@ -43,8 +46,24 @@ function isHeld(pid: number): boolean {
   }
 }
 
+/** What surrounds a scene. */
+interface Surroundings {
+  /** Whether what is there before are links to files in another folder. */
+  readonly linked: boolean;
+  /** Faults of the file system. */
+  readonly faults: string;
+}
+
+const ORDINARY: Surroundings = { linked: false, faults: "" };
+
 /** Saves a scene in a process that is killed at the nth call of a kind; whether there was one. */
-async function killAt(folder: string, scene: number, call: string, nth: number): Promise<boolean> {
+async function killAt(
+  folder: string,
+  scene: number,
+  call: string,
+  nth: number,
+  { faults }: Surroundings,
+): Promise<boolean> {
   const child = new Deno.Command(Deno.execPath(), {
     args: [
       "run",
@@ -54,7 +73,7 @@ async function killAt(folder: string, scene: number, call: string, nth: number):
       CHILD,
       folder,
       String(scene),
-      `${call}:${nth}:delay=${HELD}`,
+      `${faults}${call}:${nth}:delay=${HELD}`,
     ],
     env: { FASTSAFETENSORS_LIB: libraryPath },
     stdout: "null",
@@ -70,32 +89,86 @@ async function killAt(folder: string, scene: number, call: string, nth: number):
   return signal === "SIGKILL";
 }
 
+/** The mode of every old file, and so of every new one that replaces some. */
+const MODE = 0o640;
+
+/** Makes what is there before, in the folder "here"; files behind links are in the folder "disk". */
+async function prepareIn(folder: string, scene: Scene, { linked }: Surroundings): Promise<string> {
+  const here = `${folder}/here`, disk = `${folder}/disk`;
+  await Deno.mkdir(here);
+  await Deno.mkdir(disk);
+  await prepare(here, scene);
+  for (const name of namesIn(here)) {
+    await Deno.chmod(`${here}/${name}`, MODE);
+    if (!linked) continue;
+    await Deno.rename(`${here}/${name}`, `${disk}/blob of ${name}`);
+    await Deno.symlink(`../disk/blob of ${name}`, `${here}/${name}`);
+  }
+  return here;
+}
+
+/** Names, and what is in files. */
+function contentsOf(folder: string): string[] {
+  return namesIn(folder).map((name) => {
+    const { isDirectory, isSymlink } = Deno.lstatSync(`${folder}/${name}`);
+    return `${name} ${isDirectory || isSymlink ? "" : Deno.readFileSync(`${folder}/${name}`).toBase64()}`;
+  });
+}
+
+/** A file of a save that has not come to an end. */
+function isOnItsWay(name: string): boolean {
+  return /^\.fastsafetensors-[0-9a-f]{12}\.(tmp|link)$/.test(name);
+}
+
 /** Fails unless what a kill has left is as good as old or new, and the next save makes it clean. */
-async function assertSound(folder: string, number: number, what: string): Promise<void> {
+async function assertSound(here: string, number: number, what: string): Promise<void> {
   const scene = SCENES[number]!;
-  const names = namesIn(folder);
-  const isCommitted = names.includes(JOURNAL_NAME);
-  await assertNoMixture(folder);
+  const names = namesIn(here).filter((name) => exists(`${here}/${name}`));
+  const isCommitted = names.includes(JOURNAL);
+  await assertNoMixture(here);
   // By its index, a set is the old one until that is taken away, which is the first thing to be done.
-  if (names.includes(INDEX)) await openedAs(`${folder}/${INDEX}`, scene);
-  const settled = isCommitted ? NEW : await assertOldOrNew(folder, scene, isTemporaryName);
-  if (settled !== 0) assertEquals(await openedAs(folder, scene), settled, `${what}: ${names}`);
-  if (isCommitted) assertEquals(await assertOldOrNew(folder, scene), NEW, what);
+  if (names.includes(INDEX)) await openedAs(`${here}/${INDEX}`, scene);
+  if (isCommitted) {
+    // Who opens it changes nothing.
+    const before = [contentsOf(here), contentsOf(`${here}/../disk`)];
+    await assertRejects(() => openedAs(here, scene), SafeTensorsError, "was interrupted");
+    assertEquals([contentsOf(here), contentsOf(`${here}/../disk`)], before, what);
+    await repairAll(here);
+  }
+  const settled = await assertOldOrNew(here, scene, isOnItsWay);
+  if (isCommitted) assertEquals(settled, NEW);
+  if (settled !== 0) assertEquals(await openedAs(here, scene), settled, `${what}: ${names}`);
+  assertModes(here, scene, what);
   // The next save finds nothing in its way, and leaves nothing but itself.
-  await save(folder, tensorsOf(1, OLD), { overwrite: true, maxShardBytes: 2 ** 30 });
-  assertEquals(namesIn(folder), ["model.safetensors"], what);
+  await save(here, tensorsOf(1, OLD), { overwrite: true, maxShardBytes: 2 ** 30 });
+  assertEquals(namesIn(here), ["model.safetensors"], what);
+  assertEquals(namesIn(`${here}/../disk`).filter(isOnItsWay), [], what);
+  assertModes(here, scene, what);
+}
+
+/** Fails unless files have the mode of those that they replace. */
+function assertModes(here: string, scene: Scene, what: string): void {
+  if (scene.old === 0) return;
+  for (const name of namesIn(here).filter((name) => name.startsWith("model"))) {
+    assertEquals(Deno.statSync(`${here}/${name}`).mode! & 0o777, MODE, `${what}: ${name}`);
+  }
 }
 
 /** Kills at every call of these kinds; how many there were. */
-async function killEach(number: number, calls: readonly string[]): Promise<number> {
+async function killEach(number: number, calls: readonly string[], surroundings = ORDINARY): Promise<number> {
+  const scene = SCENES[number]!;
   const counts = await Promise.all(calls.map(async (call) => {
     for (let nth = 1;; nth++) {
       await using folder = await tempFolder();
-      await prepare(folder.path, SCENES[number]!);
-      const killed = await killAt(folder.path, number, call, nth);
-      if (killed) await assertSound(folder.path, number, `${call} ${nth}`);
+      const here = await prepareIn(folder.path, scene, surroundings);
+      const killed = await killAt(here, number, call, nth, surroundings);
+      if (killed) await assertSound(here, number, `${call} ${nth}`);
       else {
-        assertEquals(await assertOldOrNew(folder.path, SCENES[number]!), NEW);
+        assertEquals(await assertOldOrNew(here, scene), NEW);
+        assertModes(here, scene, call);
+        const isLink = (name: string) => Deno.lstatSync(`${here}/${name}`).isSymlink;
+        // Where old and new files have the same names, links stay what they are.
+        if (surroundings.linked && scene.old === scene.new) assertEquals(namesIn(here).every(isLink), true);
         return nth - 1;
       }
     }
@@ -110,6 +183,19 @@ suite("saves whose process is killed", "native", faults.missing, () => {
     Deno.test(`a save of ${what} that is killed at any ${calls.join(", ")} leaves the old or the new`, async () => {
       const kills = await killEach(number, calls);
       assert(kills >= 3, String(kills));
+    });
+  }
+
+  for (
+    const what of ["one file over another", "a set over one of as many files", "a set over one of more files"]
+  ) {
+    const number = SCENES.findIndex((scene) => scene.what === what);
+    Deno.test(`a save of ${what} through links that is killed at any rename leaves the old or the new`, async () => {
+      assert(await killEach(number, ["rename"], { linked: true, faults: "" }) >= 1);
+    });
+
+    Deno.test(`a save of ${what} without hard links that is killed at any rename leaves the old or the new`, async () => {
+      assert(await killEach(number, ["rename"], { linked: false, faults: "rename:*:plain,link:*:1," }) >= 1);
     });
   }
 });

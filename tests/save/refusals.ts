@@ -20,6 +20,11 @@ import { assertFile, assertFiles, namesIn, pairs, referenceFile, written } from 
 
 const tensor = { dtype: "U8", shape: [2], data: new Uint8Array([1, 2]) } as const;
 
+/** Runs a program; fails if that is refused, which is for the caller to see by what it has done. */
+async function run(command: string, ...args: string[]): Promise<void> {
+  await new Deno.Command(command, { args, stderr: "null" }).output();
+}
+
 /** Inputs that the format or the types do not allow. */
 const BAD: readonly [
   what: string,
@@ -196,16 +201,97 @@ function pathTests(test: DefineTest): void {
     assertEquals(namesIn(folder).length, 3);
   });
 
-  test("saveFile() refuses a folder that is not there, and one that is a file", async (folder) => {
+  test("saveFile() makes folders that are not there, and takes them away if it fails", async (folder) => {
+    for (const maxShardBytes of [3, 100]) {
+      const path = `${folder}/a/b/${maxShardBytes}/x.safetensors`;
+      const stop = new Error("enough");
+      const stream = async function* (): AsyncGenerator<[string, SavableTensor]> {
+        yield pairs(data)[0]!;
+        assertEquals(namesIn(`${folder}/a/b/${maxShardBytes}`).length > 0, true);
+        await Promise.reject(stop);
+      };
+      const before = namesIn(folder);
+      assertEquals(
+        await assertRejects(() => saveFile(stream(), path, { shapes: data, maxShardBytes })),
+        stop,
+      );
+      assertEquals(namesIn(folder), before);
+      const { paths } = await saveFile(pairs(data), path, { maxShardBytes });
+      await assertFiles(paths.filter((path) => !path.endsWith(".json")), data);
+    }
+    assertEquals(namesIn(`${folder}/a/b`), ["100", "3"]);
+  });
+
+  test("saveFile() refuses a folder that is a file", async (folder) => {
     await Deno.writeTextFile(`${folder}/file`, "");
-    for (const [parent, errno] of [["missing", 2], ["file", 20]] as const) {
+    for (const parent of ["file", "file/sub"]) {
       const error = await assertRejects(
         () => saveFile(pairs(data), `${folder}/${parent}/x.safetensors`),
         WriteError,
-        `Cannot save to "${folder}/${parent}": `,
       );
-      assertEquals([error.path, error.errno], [`${folder}/${parent}`, errno]);
+      assertEquals([error.errno, namesIn(folder)], [20, ["file"]]);
     }
+  });
+
+  test("saveFile() refuses what is not a regular file, also behind a link, before anything is written", async (folder) => {
+    const kinds: [name: string, kind: string, make: (path: string) => Promise<unknown>][] = [
+      ["char", "a character device", (path) => run("mknod", path, "c", "1", "3")],
+      ["block", "a block device", (path) => run("mknod", path, "b", "7", "77")],
+      ["fifo", "a FIFO", (path) => run("mkfifo", path)],
+      ["folder", "a folder", (path) => Deno.mkdir(path)],
+    ];
+    await Deno.mkdir(`${folder}/links`);
+    for (const [name, kind, make] of kinds) {
+      await make(`${folder}/${name}.safetensors`);
+      if (!namesIn(folder).includes(`${name}.safetensors`)) continue; // only root makes devices
+      await Deno.symlink(`../${name}.safetensors`, `${folder}/links/${name}.safetensors`);
+      const shard = `${folder}/links/set${name}-00002-of-00002.safetensors`;
+      await Deno.symlink(`../${name}.safetensors`, shard);
+      const before = [namesIn(folder), namesIn(`${folder}/links`)];
+      for (const overwrite of [false, true]) {
+        for (
+          const [path, refused, maxShardBytes] of [
+            [`${folder}/${name}.safetensors`, `${folder}/${name}.safetensors`, 100],
+            [`${folder}/links/${name}.safetensors`, `${folder}/links/${name}.safetensors`, 100],
+            [`${folder}/links/set${name}.safetensors`, shard, 3],
+          ] as const
+        ) {
+          let asked = 0;
+          const stream = async function* () {
+            asked++;
+            yield* pairs(data);
+          };
+          const error = await assertRejects(
+            () => saveFile(stream(), path, { shapes: data, overwrite, maxShardBytes }),
+            WriteError,
+            `Cannot save "${refused}": it is ${kind}`,
+          );
+          assertEquals([error.path, asked], [refused, 0]);
+          const target = await Deno.lstat(`${folder}/${name}.safetensors`);
+          assertEquals(target.isFile, false);
+          assertEquals([namesIn(folder), namesIn(`${folder}/links`)], before);
+        }
+      }
+    }
+  });
+
+  test("saveFile() refuses a stream of the process that a path in /proc stands for", async (folder) => {
+    const file = await Deno.open(`${folder}/out`, { create: true, write: true });
+    const { ino } = await file.stat();
+    for (const entry of Deno.readDirSync("/proc/self/fd")) {
+      const info = await Deno.stat(`/proc/self/fd/${entry.name}`).catch(() => null);
+      if (info?.ino !== ino) continue;
+      await Deno.symlink(`/proc/self/fd/${entry.name}`, `${folder}/link`);
+      for (const path of [`/proc/self/fd/${entry.name}`, `/dev/fd/${entry.name}`, `${folder}/link`]) {
+        await assertRejects(
+          () => saveFile({}, path, { overwrite: true }),
+          WriteError,
+          "an open stream of a process",
+        );
+      }
+    }
+    file.close();
+    assertEquals([namesIn(folder), await Deno.readTextFile(`${folder}/out`)], [["link", "out"], ""]);
   });
 
   test("saveFile() refuses what is no path", async () => {
@@ -222,9 +308,10 @@ function pathTests(test: DefineTest): void {
       ["single", "single.safetensors", 3],
       ["link", "link.safetensors", 100],
     ] as const;
+    await Deno.writeTextFile(`${folder}/real`, "old");
     for (const [name, taken, maxShardBytes] of cases) {
       const path = `${folder}/${name}.safetensors`;
-      if (name === "link") await Deno.symlink(`${folder}/nowhere`, `${folder}/${taken}`);
+      if (name === "link") await Deno.symlink(`${folder}/real`, `${folder}/${taken}`);
       else await Deno.writeTextFile(`${folder}/${taken}`, "old");
       const before = namesIn(folder);
       const error = await assertRejects(
@@ -240,7 +327,6 @@ function pathTests(test: DefineTest): void {
       const { paths } = await saveFile(pairs(data), path, { maxShardBytes, overwrite: true });
       await assertFiles(paths.filter((path) => !path.endsWith(".json")), data);
     }
-    assertEquals(namesIn(folder).includes("nowhere"), false);
   });
 
   test("a file that comes into being while a save runs is not replaced unless asked to", async (folder) => {

@@ -2,29 +2,24 @@
  * Replacing what is there, and finishing or removing what a process that is gone has left.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { fastsafeOpen, ReadError, SafeTensorsError, saveFile, WriteError } from "../../mod.ts";
+import { fastsafeOpen, SafeTensorsError, saveFile, WriteError } from "../../mod.ts";
 import { openCatalog } from "../../src/catalog.ts";
 import { resolveInputs } from "../../src/inputs.ts";
 import { selectEngine } from "../../src/lanes/select.ts";
-import { JOURNAL_NAME } from "../../src/save/journal.ts";
 import type { DefineTest } from "../load/context.ts";
-import { fileOf, type Written } from "../support/models.ts";
-import { assertFile, assertFiles, namesIn, pairs, referenceFile, written } from "./support.ts";
-
-/** Tensors of 4 bytes each: `maxShardBytes` of 4 puts each into a shard of its own. */
-function tensors(count: number, seed: number): Written[] {
-  return written(Array.from({ length: count }, (_, n) => {
-    return { name: `t${n}`, dtype: "U8", shape: [4], bytes: new Uint8Array(4).fill(seed + n) } as const;
-  }));
-}
+import { fileOf } from "../support/models.ts";
+import {
+  assertFile,
+  assertFiles,
+  assertModel,
+  namesIn,
+  pairs,
+  referenceFile,
+  tensors,
+  written,
+} from "./support.ts";
 
 const TEMPORARY = (letter: string) => `.fastsafetensors-${letter.repeat(12)}.tmp`;
-
-async function assertModel(path: string, expected: readonly Written[]): Promise<void> {
-  await using model = await fastsafeOpen(path);
-  assertEquals(model.keys().sort(), expected.map(({ name }) => name).sort());
-  for (const { name, bytes } of expected) assertEquals((await model.getTensor(name)).bytes, bytes);
-}
 
 export function replaceTests(test: DefineTest): void {
   test("a save replaces a set of any other number of files, and leaves nothing of it", async (folder) => {
@@ -66,22 +61,7 @@ export function replaceTests(test: DefineTest): void {
     }
   });
 
-  test("a save replaces links and not what they point to", async (folder) => {
-    await Deno.mkdir(`${folder}/blobs`);
-    await Deno.mkdir(`${folder}/snapshot`);
-    const old = tensors(2, 1), path = `${folder}/snapshot/model.safetensors`;
-    await saveFile(pairs(old), `${folder}/blobs/model.safetensors`, { maxShardBytes: 4 });
-    for (const name of namesIn(`${folder}/blobs`)) {
-      await Deno.symlink(`../blobs/${name}`, `${folder}/snapshot/${name}`);
-    }
-    for (const maxShardBytes of [4, 100]) {
-      const data = tensors(2, 100);
-      await saveFile(pairs(data), path, { maxShardBytes, overwrite: true });
-      await assertModel(`${folder}/snapshot`, data);
-    }
-    await assertModel(`${folder}/blobs`, old);
-    assertEquals(namesIn(`${folder}/snapshot`), ["model.safetensors"]);
-  });
+  linkTests(test);
 
   test("whoever has the old file open keeps it", async (folder) => {
     const path = `${folder}/x.safetensors`;
@@ -118,113 +98,85 @@ export function replaceTests(test: DefineTest): void {
     assertEquals(namesIn(folder), [TEMPORARY("b"), "x"]);
   });
 
-  journalTests(test);
   incompleteTests(test);
 }
 
-/** A folder as a save leaves it that is killed in the midst of a commit of two shards over three. */
-async function interrupt(folder: string, steps: number): Promise<{ old: Written[]; data: Written[] }> {
-  const old = tensors(3, 10), data = tensors(2, 50);
-  await saveFile(pairs(old), `${folder}/model.safetensors`, { maxShardBytes: 4 });
-  const hide = namesIn(folder).toReversed().map((name, n): [string, string] => [name, TEMPORARY("0123"[n]!)]);
-  const shards = [1, 2].map((n) => `model-0000${n}-of-00002.safetensors`);
-  const index = { weight_map: { t0: shards[0], t1: shards[1] } };
-  const files: [string, Uint8Array][] = [
-    ...shards.map((name, n): [string, Uint8Array] => [name, fileOf([data[n]!]).bytes]),
-    ["model.safetensors.index.json", new TextEncoder().encode(JSON.stringify(index))],
-  ];
-  const place: [string, string][] = [];
-  for (const [n, [name, bytes]] of files.entries()) {
-    place.push([TEMPORARY("abc"[n]!), name]);
-    await Deno.writeFile(`${folder}/${place[n]![0]}`, bytes);
-  }
-  await Deno.writeTextFile(`${folder}/${JOURNAL_NAME}`, JSON.stringify({ hide, place }));
-  for (const [from, to] of [...hide, ...place].slice(0, steps)) {
-    await Deno.rename(`${folder}/${from}`, `${folder}/${to}`);
-  }
-  return { old, data };
-}
-
-/** Four old files, three new ones. */
-const STEPS = 7;
-
-const NEW_NAMES = [
-  "model-00001-of-00002.safetensors",
-  "model-00002-of-00002.safetensors",
-  "model.safetensors.index.json",
-];
-
-function journalTests(test: DefineTest): void {
-  test("a commit that was interrupted anywhere is finished by the next save in the folder", async (folder) => {
-    for (let steps = 0; steps <= STEPS; steps++) {
-      const here = `${folder}/${steps}`;
-      await Deno.mkdir(here);
-      const { data } = await interrupt(here, steps);
-      await saveFile({}, `${here}/other.safetensors`);
-      assertEquals(namesIn(here), [...NEW_NAMES, "other.safetensors"]);
-      await assertModel(`${here}/model.safetensors.index.json`, data);
+function linkTests(test: DefineTest): void {
+  test("a save replaces the file behind a link, through any number of them, and the link stays", async (folder) => {
+    await Deno.mkdir(`${folder}/disk/deep`, { recursive: true });
+    await Deno.mkdir(`${folder}/here`);
+    const real = `${folder}/disk/deep/real.bin`, path = `${folder}/here/current.safetensors`;
+    await Deno.writeTextFile(real, "old");
+    await Deno.symlink("../disk/deep", `${folder}/here/way`);
+    await Deno.symlink("way/../second", path);
+    await Deno.symlink("deep/real.bin", `${folder}/disk/second`);
+    for (const sync of [true, false]) {
+      const data = tensors(2, sync ? 1 : 7);
+      const error = await assertRejects(() => saveFile(pairs(data), path), SafeTensorsError);
+      assertEquals([error.code, error.path], ["FileExists", path]);
+      const { paths } = await saveFile(pairs(data), path, { overwrite: true, sync });
+      assertEquals(paths, [path]);
+      await assertFile(real, referenceFile(data));
+      await assertModel(path, data);
+      assertEquals(await Deno.readLink(path), "way/../second");
+      assertEquals([namesIn(`${folder}/disk/deep`), namesIn(`${folder}/here`)], [["real.bin"], [
+        "current.safetensors",
+        "way",
+      ]]);
     }
   });
 
-  test("a commit that was interrupted anywhere never shows a mixture to who opens the model", async (folder) => {
-    for (const input of ["", "/model.safetensors.index.json"]) {
-      for (let steps = 0; steps <= STEPS; steps++) {
-        const here = `${folder}/${input.length}-${steps}`;
-        await Deno.mkdir(here);
-        const { old, data } = await interrupt(here, steps);
-        // Before its first step all of the old set is there, and its index names nothing else.
-        await assertModel(`${here}${input}`, input && steps === 0 ? old : data);
-        await assertModel(here, data);
-        assertEquals(namesIn(here), NEW_NAMES);
-      }
+  test("a save makes the file that a link names and that is not there", async (folder) => {
+    await Deno.mkdir(`${folder}/disk`);
+    await Deno.symlink("disk/new.safetensors", `${folder}/link.safetensors`);
+    await saveFile(pairs(tensors(1, 1)), `${folder}/link.safetensors`);
+    assertEquals((await Deno.lstat(`${folder}/link.safetensors`)).isSymlink, true);
+    await assertFile(`${folder}/disk/new.safetensors`, referenceFile(tensors(1, 1)));
+    assertEquals([namesIn(folder), namesIn(`${folder}/disk`)], [["disk", "link.safetensors"], [
+      "new.safetensors",
+    ]]);
+    await Deno.symlink("gone/x.safetensors", `${folder}/lost.safetensors`);
+    const error = await assertRejects(() => saveFile({}, `${folder}/lost.safetensors`), WriteError, "gone");
+    assertEquals([error.errno, namesIn(folder)], [2, ["disk", "link.safetensors", "lost.safetensors"]]);
+  });
+
+  test("a save refuses links that lead in a circle", async (folder) => {
+    await Deno.symlink("b.safetensors", `${folder}/a.safetensors`);
+    await Deno.symlink("a.safetensors", `${folder}/b.safetensors`);
+    for (const overwrite of [false, true]) {
+      const error = await assertRejects(
+        () => saveFile({}, `${folder}/a.safetensors`, { overwrite }),
+        WriteError,
+        `Cannot save "${folder}/a.safetensors": it is a link that leads to itself`,
+      );
+      assertEquals([error.errno, namesIn(folder)], [40, ["a.safetensors", "b.safetensors"]]);
     }
   });
 
-  test("an interrupted commit can be finished again and again", async (folder) => {
-    const { data } = await interrupt(folder, 5);
-    const journal = await Deno.readTextFile(`${folder}/${JOURNAL_NAME}`);
-    for (let n = 0; n < 2; n++) {
-      await saveFile({}, `${folder}/other`, { overwrite: true });
-      await Deno.writeTextFile(`${folder}/${JOURNAL_NAME}`, journal);
+  test("a save of a set replaces the files behind the links of its shards and its index", async (folder) => {
+    await Deno.mkdir(`${folder}/blobs`);
+    await Deno.mkdir(`${folder}/snapshot`);
+    const path = `${folder}/snapshot/model.safetensors`;
+    const { paths } = await saveFile(pairs(tensors(2, 1)), `${folder}/blobs/model.safetensors`, {
+      maxShardBytes: 4,
+    });
+    const names = paths.map((path) => path.slice(`${folder}/blobs/`.length)).sort();
+    for (const [n, name] of names.entries()) {
+      await Deno.rename(`${folder}/blobs/${name}`, `${folder}/blobs/${n}`);
+      await Deno.symlink(`../blobs/${n}`, `${folder}/snapshot/${name}`);
     }
-    await assertModel(`${folder}/model.safetensors.index.json`, data);
-  });
-
-  test("what replaces the interrupted set replaces it as a whole", async (folder) => {
-    await interrupt(folder, 3);
-    const data = tensors(1, 99);
-    await saveFile(pairs(data), `${folder}/model.safetensors`, { overwrite: true });
-    assertEquals(namesIn(folder), ["model.safetensors"]);
-    await assertModel(folder, data);
-  });
-
-  test("a journal that is none is refused, and touches nothing", async (folder) => {
-    await Deno.writeTextFile(`${folder}/victim`, "mine");
-    await Deno.writeTextFile(`${folder}/${TEMPORARY("a")}`, "theirs");
-    const bad = [
-      "",
-      "null",
-      "[]",
-      "{}",
-      '{"hide":[],"place":[["a","b"]]}',
-      `{"hide":[["victim","elsewhere"]],"place":[]}`,
-      `{"hide":[["../victim","${TEMPORARY("b")}"]],"place":[]}`,
-      `{"hide":[],"place":[["${TEMPORARY("a")}","../../x"]]}`,
-      `{"hide":[],"place":[["${TEMPORARY("a")}",".."]]}`,
-      `{"hide":[],"place":[["${TEMPORARY("a")}","victim","x"]]}`,
-      `{"hide":[],"place":[["${TEMPORARY("a")}",1]]}`,
-    ];
-    for (const text of bad) {
-      await Deno.writeTextFile(`${folder}/${JOURNAL_NAME}`, text);
-      const message =
-        `Cannot finish the interrupted save of "${folder}/${JOURNAL_NAME}": this is no journal of a save: remove it`;
-      const error = await assertRejects(() => saveFile({}, `${folder}/x`), WriteError);
-      assertEquals([error.message, error.path], [message, `${folder}/${JOURNAL_NAME}`]);
-      await assertRejects(() => fastsafeOpen(folder), ReadError, message);
-      await assertRejects(() => fastsafeOpen(`${folder}/x`), ReadError, message);
-    }
-    assertEquals(namesIn(folder), [TEMPORARY("a"), JOURNAL_NAME, "victim"]);
-    assertEquals(await Deno.readTextFile(`${folder}/victim`), "mine");
+    const data = tensors(2, 50);
+    await saveFile(pairs(data), path, { maxShardBytes: 4, overwrite: true });
+    assertEquals([namesIn(`${folder}/blobs`), namesIn(`${folder}/snapshot`)], [["0", "1", "2"], names]);
+    for (const name of names) assertEquals((await Deno.lstat(`${folder}/snapshot/${name}`)).isSymlink, true);
+    await assertModel(`${folder}/snapshot`, data);
+    await assertFile(`${folder}/blobs/0`, referenceFile([data[0]!]));
+    // One file takes the place of the set: the links go, and what is behind them stays.
+    await saveFile(pairs(data), path, { overwrite: true });
+    assertEquals([namesIn(`${folder}/blobs`), namesIn(`${folder}/snapshot`)], [["0", "1", "2"], [
+      "model.safetensors",
+    ]]);
+    await assertModel(`${folder}/snapshot`, data);
   });
 }
 

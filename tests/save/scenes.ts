@@ -3,7 +3,9 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { fastsafeOpen, saveFile, type SaveOptions, type SaveReport } from "../../mod.ts";
+import { carryOutAsFound, findLeftovers } from "../../src/save/repair.ts";
 import type { Written } from "../support/models.ts";
+import { exists } from "../support/skip.ts";
 import { namesIn, pairs, parseFile } from "./support.ts";
 
 /** A scene. */
@@ -59,6 +61,13 @@ export function act(folder: string, scene: Scene, options: SaveOptions = {}): Pr
   return save(folder, tensorsOf(scene.new, NEW), { overwrite: scene.old > 0, ...options });
 }
 
+/** Completes or undoes whatever interrupted saves have left in a folder. */
+export async function repairAll(folder: string): Promise<void> {
+  const { repairs, refused } = await findLeftovers(folder, Deno.uid());
+  assertEquals(refused, []);
+  for (const repair of repairs) await carryOutAsFound(repair, Deno.uid());
+}
+
 /** Which set is in the folder, by the names of its files and by their bytes; fails for anything else. */
 export async function assertOldOrNew(
   folder: string,
@@ -89,13 +98,14 @@ export async function assertOldOrNew(
  */
 export async function assertNoMixture(folder: string): Promise<void> {
   const found = new Set<number>();
-  for (const name of namesIn(folder)) {
+  // A link whose file has not its name is as good as none.
+  const names = namesIn(folder).filter((name) => exists(`${folder}/${name}`));
+  for (const name of names) {
     if (!/^model(-\d{5}-of-\d{5})?\.safetensors$/.test(name)) continue;
     for (const { bytes } of (await parseFile(`${folder}/${name}`)).tensors.values()) found.add(bytes[0]!);
   }
   if (found.size < 2) return;
   // The old index is still there, and the new set is one file, or the new index is, and the old set was one.
-  const names = namesIn(folder);
   const single = names.includes("model.safetensors");
   assert(single && names.includes("model.safetensors.index.json"), `${names}: ${[...found]}`);
 }

@@ -3,6 +3,7 @@
  */
 import { type EngineName, testsOf } from "../load/context.ts";
 import { byteTests } from "./bytes.ts";
+import { interruptedTests } from "./interrupted.ts";
 import { optionTests } from "./options.ts";
 import { refusalTests } from "./refusals.ts";
 import { replaceTests } from "./replace.ts";
@@ -18,4 +19,5 @@ export function saveSuite(engine: EngineName): void {
   optionTests(test);
   refusalTests(test);
   replaceTests(test);
+  interruptedTests(test);
 }

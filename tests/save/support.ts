@@ -3,6 +3,7 @@
  */
 import { assertEquals } from "@std/assert";
 import { Buffer } from "node:buffer";
+import { fastsafeOpen } from "../../mod.ts";
 import type { DType } from "../../src/format/dtype.ts";
 import {
   assertBytes,
@@ -45,6 +46,20 @@ export function pairs(
   tensors: readonly Written[],
 ): [string, { dtype: DType; shape: readonly number[]; data: Uint8Array<ArrayBuffer> }][] {
   return tensors.map(({ name, dtype, shape, bytes }) => [name, { dtype, shape, data: bytes }]);
+}
+
+/** Tensors of 4 bytes each: `maxShardBytes` of 4 puts each into a shard of its own. */
+export function tensors(count: number, seed: number): Written[] {
+  return written(Array.from({ length: count }, (_, n) => {
+    return { name: `t${n}`, dtype: "U8", shape: [4], bytes: new Uint8Array(4).fill(seed + n) } as const;
+  }));
+}
+
+/** Fails unless a model opens and has exactly these tensors. */
+export async function assertModel(path: string, expected: readonly Written[]): Promise<void> {
+  await using model = await fastsafeOpen(path);
+  assertEquals(model.keys().sort(), expected.map(({ name }) => name).sort());
+  for (const { name, bytes } of expected) assertEquals((await model.getTensor(name)).bytes, bytes);
 }
 
 /** A file, read without the package. */

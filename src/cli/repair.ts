@@ -1,0 +1,62 @@
+/**
+ * `repair`: completes or undoes saves that were interrupted.
+ */
+import { carryOutAsFound, findLeftovers, type Repair } from "../save/repair.ts";
+import { UsageError } from "./arguments.ts";
+import type { Command } from "./command.ts";
+import { formatCount, printable } from "./text.ts";
+
+/** The command. */
+export const repair: Command = {
+  summary: "Complete or undo a save that was interrupted; shows what it will do and asks",
+  inputs: "<folder>…",
+  description:
+    "A process that is killed while a set of shards gets its names leaves a journal behind, and the set is not opened " +
+    "until the save is completed. This command shows which files it will rename and remove, asks, and does it: the " +
+    "new files get their names or, where some of them are gone and none has its name yet, the old ones come back. " +
+    "Only journals of your own saves are carried out, and only files of their own set are touched.",
+  options: { yes: { kind: "flag", help: "do it without asking" } },
+  notes: "Where nobody can be asked and --yes was not given, nothing is changed, and the exit status is 1.",
+  examples: [
+    ["repair model/", "show what an interrupted save has left, and ask"],
+    ["repair --yes model/", "complete it"],
+  ],
+
+  async run(args) {
+    if (args.inputs.length === 0) throw new UsageError("No folder was named");
+    const uid = Deno.build.os === "windows" ? null : Deno.uid();
+    const complaints: string[] = [];
+    for (const input of args.inputs) {
+      const folder = input.replace(/(?<=.)\/+$/, "");
+      const { repairs, refused } = await findLeftovers(folder, uid);
+      if (repairs.length === 0 && refused.length === 0) {
+        console.log(`Nothing to repair in ${printable(folder)}`);
+      }
+      for (const found of repairs) {
+        console.log(describe(found));
+        if (args.flag("yes") || mayDo(found)) {
+          await carryOutAsFound(found, uid);
+          console.log(found.kind === "complete" ? "Completed" : "Undone");
+        } else complaints.push(`Nothing was changed in ${folder}: --yes does it`);
+      }
+      complaints.push(...refused.map(({ message }) => message));
+    }
+    if (complaints.length > 0) throw new Error(complaints.join("; "));
+  },
+};
+
+/** Asks, where there is somebody to ask. */
+function mayDo({ kind }: Repair): boolean {
+  return Deno.stdin.isTerminal() && confirm(kind === "complete" ? "Complete it?" : "Undo it?");
+}
+
+function describe({ path, stem, kind, renames, removals }: Repair): string {
+  const what = kind === "complete" ? "can be completed" : "cannot be completed, and can be undone";
+  return [
+    `A save of "${printable(stem)}" was interrupted and ${what} (${printable(path)}):`,
+    ...renames.map(({ from, to }) => `  rename ${printable(from)} to ${printable(to)}`),
+    ...removals.map((left) => `  remove ${printable(left)}`),
+    `  remove ${printable(path)}`,
+    `${formatCount(renames.length, "rename")}, ${formatCount(removals.length + 1, "removal")}`,
+  ].join("\n");
+}

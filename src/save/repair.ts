@@ -1,0 +1,187 @@
+/**
+ * Completing, or undoing, a commit whose process has ended.
+ *
+ * Complete is what it becomes if every new file is still there, under its temporary name or its own. If some are gone
+ * and none has its name yet, the old files come back. Anything else is for the user to decide.
+ */
+import { WriteError } from "../errors.ts";
+import { folderOf, lockFolders, lookAt, nameOf, removeQuietly, syncFolder } from "./folder.ts";
+import { journalsIn, type OwnJournal, readJournal } from "./journal.ts";
+import { describeKind, findPlace } from "./target.ts";
+import { writeError } from "./write_error.ts";
+
+/** What a repair does. */
+export interface Repair {
+  /** The journal. */
+  readonly path: string;
+  /** What the files of the set are named after. */
+  readonly stem: string;
+  /** Whether the new files get their names, or the old ones theirs back. */
+  readonly kind: "complete" | "undo";
+  /** Renames, in their order. */
+  readonly renames: readonly { readonly from: string; readonly to: string }[];
+  /** Files that go then. */
+  readonly removals: readonly string[];
+}
+
+/** A file that a journal names. */
+interface Member {
+  readonly name: string;
+  /** Its path, behind a link where it is a new file. */
+  readonly path: string;
+  readonly exists: boolean;
+  /** The new file under its temporary name, if there should be one. */
+  readonly temporary: { readonly path: string; readonly exists: boolean } | null;
+  /** The old file under its temporary name, if there should be one. */
+  readonly hidden: { readonly path: string; readonly exists: boolean } | null;
+}
+
+/**
+ * Finds what has to be done about a journal. Nothing is changed; the folder should be locked.
+ *
+ * @param uid the user who may carry it out; null where files have no owners
+ * @throws {WriteError} if it is not a journal of this user's own save, or can be neither completed nor undone
+ */
+export async function planRepair(folder: string, journal: string, uid: number | null): Promise<Repair> {
+  const path = `${folder}/${journal}`;
+  const read = await readJournal(folder, journal, uid);
+  const members = await findMembers(folder, read);
+  const { stem } = read;
+  const placed = members.filter(({ temporary }) => temporary);
+  const isPending = placed.some(({ temporary }) => temporary!.exists);
+  const isPlaced = ({ exists, temporary, hidden }: Member) =>
+    exists && !temporary!.exists && (!hidden || hidden.exists);
+  // A file whose new one is gone, or whose hidden old one is: if nothing else is left to do, it is the new one.
+  const isEither = ({ exists, temporary, hidden }: Member) =>
+    exists && !temporary!.exists && hidden && !hidden.exists;
+  const inTheWay = members.find(({ exists, temporary, hidden }) =>
+    exists && temporary?.exists && (!hidden || hidden.exists)
+  );
+  const refuse = (reason: string) =>
+    new WriteError(`Cannot finish the interrupted save of "${path}": ${reason}`, { path });
+  if (inTheWay) throw refuse(`"${inTheWay.path}" has come into being since: move it away`);
+  const lost = placed.find((member) =>
+    !member.temporary!.exists && (!member.exists || isPending && isEither(member))
+  );
+  if (!lost) {
+    const hide = members.filter(({ exists, temporary, hidden }) =>
+      hidden && exists && !hidden.exists && (!temporary || temporary.exists)
+    );
+    const renames = [
+      ...hide.map(({ path, hidden }) => ({ from: path, to: hidden!.path })),
+      ...placed.filter(({ temporary }) => temporary!.exists)
+        .map(({ path, temporary }) => ({ from: temporary!.path, to: path })),
+    ];
+    const removals = members.filter(({ hidden }) => hidden?.exists).map(({ hidden }) => hidden!.path);
+    removals.push(...hide.map(({ hidden }) => hidden!.path));
+    return { path, stem, kind: "complete", renames, removals };
+  }
+  const gone = members.find(({ exists, hidden }) => hidden && !hidden.exists && !exists);
+  if (gone || placed.some(isPlaced)) {
+    const missing = (gone ?? lost).path;
+    throw refuse(`"${missing}" is neither there nor among the temporary files: remove what is incomplete`);
+  }
+  return {
+    path,
+    stem,
+    kind: "undo",
+    renames: members.filter(({ hidden, exists }) => hidden?.exists && !exists)
+      .map(({ path, hidden }) => ({ from: hidden!.path, to: path })),
+    removals: placed.filter(({ temporary }) => temporary!.exists).map(({ temporary }) => temporary!.path),
+  };
+}
+
+async function findMembers(folder: string, journal: OwnJournal): Promise<Member[]> {
+  const hidden = new Map(journal.hide);
+  const temporary = new Map(journal.place.map(([from, to]) => [to, from]));
+  const names = new Set([...hidden.keys(), ...temporary.keys()]);
+  return await Promise.all([...names].map(async (name) => {
+    const hide = hidden.get(name), place = temporary.get(name);
+    // A new file goes behind a link, as the save has it; an old one without a new one is the link itself.
+    const { path, info } = place === undefined
+      ? { path: `${folder}/${name}`, info: await lookAt(`${folder}/${name}`) }
+      : await findPlace(`${folder}/${name}`);
+    if (info && !info.isFile && !(info.isSymlink && place === undefined)) throw special(path, info);
+    const beside = async (other: string | undefined) => {
+      if (other === undefined) return null;
+      const beside = { path: `${folderOf(path)}/${other}`, info: await lookAt(`${folderOf(path)}/${other}`) };
+      const mayBeLink = place === undefined; // a link that is hidden
+      if (beside.info && !beside.info.isFile && !(beside.info.isSymlink && mayBeLink)) {
+        throw special(beside.path, beside.info);
+      }
+      return { path: beside.path, exists: beside.info !== null };
+    };
+    return { name, path, exists: info !== null, temporary: await beside(place), hidden: await beside(hide) };
+  }));
+}
+
+function special(path: string, info: Deno.FileInfo): WriteError {
+  const message = `Cannot finish an interrupted save: "${path}" is ${describeKind(info)}: remove it`;
+  return new WriteError(message, { path });
+}
+
+/**
+ * Does what was found to be done. The folder must be locked.
+ *
+ * @throws {WriteError} if the system refuses; the repair can be tried again
+ */
+export async function carryOut({ path, renames, removals }: Repair): Promise<void> {
+  try {
+    for (const { from, to } of renames) await Deno.rename(from, to);
+    const folders = new Set([path, ...renames.map(({ to }) => to)].map(folderOf));
+    for (const folder of folders) await syncFolder(folder);
+    await Deno.remove(path);
+  } catch (error) {
+    throw writeError(error, "finish the interrupted save of", path);
+  }
+  for (const left of removals) await removeQuietly(left);
+}
+
+/** The folders in which a repair renames or removes. */
+export function foldersOf({ path, renames, removals }: Repair): string[] {
+  return [...new Set([path, ...renames.map(({ to }) => to), ...removals].map(folderOf))];
+}
+
+/** What interrupted saves have left in a folder. */
+export interface Leftovers {
+  /** What can be done. */
+  readonly repairs: readonly Repair[];
+  /** Journals that are refused, and why. */
+  readonly refused: readonly Error[];
+}
+
+/**
+ * Looks for what interrupted saves have left in a folder. Nothing is changed.
+ *
+ * @throws {WriteError} if the folder cannot be read
+ */
+export async function findLeftovers(folder: string, uid: number | null): Promise<Leftovers> {
+  using _lock = await lockFolders([folder]); // a save that goes on just now is not an interrupted one
+  const repairs: Repair[] = [], refused: Error[] = [];
+  for (const name of await journalsIn(folder)) {
+    try {
+      repairs.push(await planRepair(folder, name, uid));
+    } catch (error) {
+      if (!(error instanceof WriteError)) throw error;
+      refused.push(error);
+    }
+  }
+  return { repairs, refused };
+}
+
+/**
+ * Carries out a repair that was found, unless something has changed since.
+ *
+ * @throws {WriteError} if it is not the same repair any more, or the system refuses
+ */
+export async function carryOutAsFound(found: Repair, uid: number | null): Promise<void> {
+  const folder = folderOf(found.path);
+  using _locks = await lockFolders(foldersOf(found));
+  const now = await planRepair(folder, nameOf(found.path), uid);
+  if (JSON.stringify(now) !== JSON.stringify(found)) {
+    throw new WriteError(`Cannot repair "${folder}": files have changed meanwhile: run it again`, {
+      path: folder,
+    });
+  }
+  await carryOut(now);
+}

@@ -1,0 +1,148 @@
+/**
+ * Where a save's files go: behind links, into folders that may have to be made, and never over anything but regular
+ * files.
+ */
+import { constants } from "node:os";
+import { WriteError } from "../errors.ts";
+import { folderOf, lookAt } from "./folder.ts";
+import { fileExists, isFolder, writeError } from "./write_error.ts";
+
+/** Links in a row that are followed, as many as Linux follows. */
+const MAX_LINKS = 40;
+
+/** Where the bytes of a path are, or will be. */
+export interface Place {
+  /** The path behind all links. */
+  readonly path: string;
+  /** What is there, or null. */
+  readonly info: Deno.FileInfo | null;
+}
+
+/**
+ * Follows the links at a path; the last one may lead to a file that is not there yet.
+ *
+ * @throws {WriteError} if the links lead in a circle, or to an open stream of a process
+ */
+export async function findPlace(path: string): Promise<Place> {
+  let at = path;
+  for (let links = 0; links <= MAX_LINKS; links++) {
+    const info = await lookAt(at);
+    if (!info?.isSymlink) return { path: at, info };
+    try {
+      const folder = folderOf(at);
+      // Links there stand for open files: what they seem to name is not what is open.
+      if (isInProc(await Deno.realPath(folder))) throw notRegular(path, "an open stream of a process");
+      const next = await Deno.readLink(at);
+      at = next.startsWith("/") ? next : `${folder}/${next}`;
+      if (isInProc(at)) throw notRegular(path, "an open stream of a process");
+    } catch (error) {
+      throw writeError(error, "save", path);
+    }
+  }
+  const { ELOOP } = constants.errno;
+  throw new WriteError(`Cannot save "${path}": it is a link that leads to itself`, { path, errno: ELOOP });
+}
+
+function isInProc(path: string): boolean {
+  return path === "/proc" || path.startsWith("/proc/");
+}
+
+/**
+ * Throws unless there is nothing, or a regular file that may be replaced.
+ *
+ * @param path the path as the user named it
+ */
+export function checkPlace(path: string, { info }: Place, overwrite: boolean): void {
+  if (!info) return;
+  if (info.isDirectory) throw isFolder(path);
+  if (!info.isFile) throw notRegular(path, describeKind(info));
+  if (!overwrite) throw fileExists(path);
+}
+
+/** What something is that is no regular file. */
+export function describeKind(info: Deno.FileInfo): string {
+  if (info.isDirectory) return "a folder";
+  if (info.isSymlink) return "a link";
+  if (info.isCharDevice) return "a character device";
+  if (info.isBlockDevice) return "a block device";
+  if (info.isFifo) return "a FIFO";
+  return info.isSocket ? "a socket" : "a special file";
+}
+
+function notRegular(path: string, kind: string): WriteError {
+  return new WriteError(`Cannot save "${path}": it is ${kind}, and only regular files are replaced`, {
+    path,
+  });
+}
+
+/**
+ * Asks for the permissions that a save in these folders needs, all together. The shim does not ask Deno whether it may
+ * write: this does, in Deno's own way.
+ *
+ * @throws {Deno.errors.NotCapable} that names everything that is missing
+ */
+export async function requireAccess(folders: readonly string[]): Promise<void> {
+  const missing = new Set<string>();
+  for (const path of folders) {
+    const names = ["read", "write"] as const;
+    const refused: string[] = [];
+    for (const name of names) {
+      if ((await Deno.permissions.request({ name, path })).state !== "granted") refused.push(name);
+    }
+    if (refused.length > 0) missing.add(`${refused.join(" and ")} access to "${path}"`);
+  }
+  if (missing.size === 0) return;
+  const flags = ["read", "write"].map((name) => `--allow-${name}=${folders.join(",")}`).join(" ");
+  throw new Deno.errors.NotCapable(
+    `Requires ${[...missing].join(", ")}: to save there, run again with ${flags}`,
+  );
+}
+
+/**
+ * Makes a folder and those above it, where they are not there.
+ *
+ * @returns the folders made, the innermost first
+ * @throws {WriteError} if the system refuses
+ */
+export async function makeFolder(path: string): Promise<string[]> {
+  const missing: string[] = [];
+  for (let at = path; await isMissing(at); at = folderOf(at)) missing.push(at);
+  if (missing.length === 0) return missing;
+  try {
+    await Deno.mkdir(path, { recursive: true });
+  } catch (error) {
+    throw writeError(error, "make the folder", path);
+  }
+  return missing;
+}
+
+async function isMissing(path: string): Promise<boolean> {
+  try {
+    await Deno.stat(path);
+    return false;
+  } catch (error) {
+    return error instanceof Deno.errors.NotFound; // what may not be seen, or is no folder, is for others to say
+  }
+}
+
+/** Mode and owner of a file. */
+export type Access = Pick<Deno.FileInfo, "mode" | "uid" | "gid">;
+
+/**
+ * The access that a new file of a set gets which has no file of its own name to replace: that of the files which the
+ * set replaces, and never more than any of them allows.
+ */
+export function commonAccess(files: readonly Access[]): Access | undefined {
+  const [first] = files;
+  return first && { ...first, mode: files.reduce((mode, file) => mode & (file.mode ?? 0o7777), 0o7777) };
+}
+
+/** Gives a file mode and, where that is permitted, owner and group of the file that it will replace. */
+export async function setAccess(path: string, { mode, uid, gid }: Access): Promise<void> {
+  if (mode === null) return; // Windows
+  const own = await Deno.lstat(path);
+  if (own.uid !== uid || own.gid !== gid) {
+    await Deno.chown(path, uid, gid).catch(() => Deno.chown(path, null, gid)).catch(() => {});
+  }
+  await Deno.chmod(path, mode & 0o7777);
+}
