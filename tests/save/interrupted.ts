@@ -116,11 +116,12 @@ export function interruptedTests(test: DefineTest): void {
         await assertInterrupted(() => saveFile(pairs(tensors(1, 99)), path), path, "save");
         assertEquals(contents(here), before);
         const stop = new Error("enough");
-        const stream = (async function* () {
+        const stream = async function* () {
+          yield* pairs(tensors(1, 99));
           await Promise.reject(stop);
-        })();
-        const shapes = tensors(1, 99);
-        assertEquals(await assertRejects(() => saveFile(stream, path, { shapes, overwrite: true })), stop);
+        };
+        const shapes = tensors(2, 99);
+        assertEquals(await assertRejects(() => saveFile(stream(), path, { shapes, overwrite: true })), stop);
         assertEquals(namesIn(here), NEW_NAMES);
         await saveFile(pairs(tensors(1, 99)), path, { overwrite: true });
         assertEquals(namesIn(here), ["model.safetensors"]);
