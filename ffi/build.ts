@@ -1,12 +1,14 @@
 /**
  * Building the shim from its sources with the machine's C compiler, once per source hash and user.
  */
+import { environmentVariable, isGranted } from "../src/environment.ts";
+import { checkPermissions } from "./permissions.ts";
 import { SOURCES } from "./sources.ts";
 
 /** Flags of every build; a bare C compiler is all they need. */
-const FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra"];
+const FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"];
 /** Deno closes a library when its isolate ends: lanes that still run then must not lose the code under their feet. */
-const LIBRARIES = ["-lpthread", "-ldl", "-Wl,-z,nodelete"];
+const LIBRARIES = ["-shared", "-lpthread", "-ldl", "-Wl,-z,nodelete"];
 
 /** What to build: the ordinary shim, or one for tests. */
 export interface BuildOptions {
@@ -16,13 +18,19 @@ export interface BuildOptions {
   folder?: string;
 }
 
-/** The folder in which built libraries are kept: `$XDG_CACHE_HOME/fastsafetensors`, else `~/.cache/fastsafetensors`. */
+/**
+ * The folder in which built libraries are kept: `$XDG_CACHE_HOME/fastsafetensors`, else `~/.cache/fastsafetensors`.
+ *
+ * @throws {PermissionsMissing} if the variables cannot be seen
+ */
 export function cacheFolder(): string {
-  const cache = Deno.env.get("XDG_CACHE_HOME");
+  const cache = environmentVariable("XDG_CACHE_HOME");
   if (cache?.startsWith("/")) return `${cache}/fastsafetensors`;
-  const home = Deno.env.get("HOME");
-  if (!home) throw new Error('Cannot find the cache folder: neither "XDG_CACHE_HOME" nor "HOME" is set');
-  return `${home}/.cache/fastsafetensors`;
+  const home = environmentVariable("HOME");
+  if (home) return `${home}/.cache/fastsafetensors`;
+  const seen = ["XDG_CACHE_HOME", "HOME"].every((variable) => isGranted({ name: "env", variable }));
+  if (!seen) checkPermissions(null);
+  throw new Error('Cannot find the cache folder: neither "XDG_CACHE_HOME" nor "HOME" is set');
 }
 
 /** SHA-256 in hexadecimal digits. */
@@ -47,12 +55,15 @@ export async function builtPath(options: BuildOptions = {}): Promise<string> {
  * Two processes at once do not fight: a lock lets one build while the other waits, and the library appears under
  * its name in one step, complete.
  *
+ * @throws {PermissionsMissing} if it may not be built or opened; nothing was started then
  * @throws {Error} if the compiler is missing or fails; the message holds what it printed
  */
 export async function buildShim(options: BuildOptions = {}): Promise<string> {
   const path = await builtPath(options);
-  if (await exists(path)) return path;
   const folder = path.slice(0, path.lastIndexOf("/"));
+  const isNew = !isGranted({ name: "read", path: folder }) || !await exists(path);
+  checkPermissions({ path, folder, isNew, isBuilt: true });
+  if (!isNew) return path;
   await Deno.mkdir(folder, { recursive: true });
   using lock = await Deno.open(`${path}.lock`, { create: true, write: true });
   await lock.lock(true);
@@ -71,18 +82,21 @@ async function exists(path: string): Promise<boolean> {
 
 async function compile(path: string, folder: string, flags: readonly string[]): Promise<void> {
   const work = await Deno.makeTempDir({ dir: folder, prefix: "build-" });
+  const announce = () =>
+    console.warn("fastsafetensors: building the native library, once: this takes some seconds");
   try {
-    await Deno.rename(await compileShim(work, flags), path);
+    await Deno.rename(await compileShim(work, flags, "cc", announce), path);
   } finally {
     await Deno.remove(work, { recursive: true });
   }
 }
 
 /**
- * Compiles the shim in an empty folder, whatever was built before.
+ * Compiles the shim in an empty folder, whatever was built before: the sources on all cores, then all together.
  *
  * @param flags more flags, for compiler and linker
  * @param compiler its name, default `cc`
+ * @param onStart called once the compiler has been started
  * @returns the path of the library in that folder
  * @throws {Error} if the compiler is missing or fails; the message holds what it printed
  */
@@ -90,28 +104,56 @@ export async function compileShim(
   folder: string,
   flags: readonly string[] = [],
   compiler = "cc",
+  onStart?: () => void,
 ): Promise<string> {
   await Deno.mkdir(`${folder}/kernels`);
   for (const [name, text] of Object.entries(SOURCES)) await Deno.writeTextFile(`${folder}/${name}`, text);
   const units = Object.keys(SOURCES).filter((name) => name.endsWith(".c"));
-  const args = [...FLAGS, ...flags, "-I.", "-o", "shim.so", ...units, ...LIBRARIES];
-  let output: Deno.CommandOutput;
-  try {
-    output = await new Deno.Command(compiler, { args, cwd: folder, stdout: "piped", stderr: "piped" })
-      .output();
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) {
-      throw new Error(`Cannot build the native library: there is no C compiler "${compiler}" on the PATH`, {
-        cause: error,
-      });
+  const objects = units.map((name) => `${name}.o`);
+  const run = async (...args: readonly string[]) => {
+    const running = start(compiler, folder, [...FLAGS, ...flags, ...args]);
+    onStart?.();
+    onStart = undefined;
+    await succeed(compiler, running);
+  };
+  const waiting = [...units];
+  const work = async () => {
+    for (let unit = waiting.shift(); unit !== undefined; unit = waiting.shift()) {
+      try {
+        await run("-I.", "-c", "-o", `${unit}.o`, unit);
+      } catch (error) {
+        waiting.length = 0; // one failure is enough
+        throw error;
+      }
     }
-    throw error;
-  }
-  if (!output.success) {
-    const printed = new TextDecoder().decode(output.stderr).trim();
-    throw new Error(
-      `Cannot build the native library: "${compiler}" ended with status ${output.code}:\n${printed}`,
-    );
-  }
+  };
+  const results = await Promise.allSettled(Array.from({ length: navigator.hardwareConcurrency }, work));
+  const failed = results.find((result) => result.status === "rejected");
+  if (failed) throw failed.reason;
+  await run("-o", "shim.so", ...objects, ...LIBRARIES);
   return `${folder}/shim.so`;
+}
+
+function start(compiler: string, cwd: string, args: readonly string[]): Deno.ChildProcess {
+  try {
+    return new Deno.Command(compiler, {
+      args: [...args],
+      cwd,
+      stdin: "null",
+      stdout: "null",
+      stderr: "piped",
+    })
+      .spawn();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    const message = `Cannot build the native library: there is no C compiler "${compiler}" on the PATH`;
+    throw new Error(message, { cause: error });
+  }
+}
+
+async function succeed(compiler: string, process: Deno.ChildProcess): Promise<void> {
+  const { success, code, stderr } = await process.output();
+  if (success) return;
+  const printed = new TextDecoder().decode(stderr).trim();
+  throw new Error(`Cannot build the native library: "${compiler}" ended with status ${code}:\n${printed}`);
 }

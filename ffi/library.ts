@@ -5,7 +5,9 @@
  * folder; the build in that folder; a new build there with `cc`. Where none of these can be had there is no shim, and
  * a reason why. The library is never closed: a call in flight into a closed library would end the process.
  */
+import { environmentVariable, isGranted } from "../src/environment.ts";
 import { buildShim } from "./build.ts";
+import { PermissionsMissing } from "./permissions.ts";
 import { passEnvironment } from "./environment.ts";
 import { unpackPrebuilt } from "./prebuilt.ts";
 import { ABI_VERSION, type Shim, SYMBOLS } from "./symbols.ts";
@@ -17,50 +19,65 @@ export type LibraryState =
 
 let state: Promise<LibraryState> | undefined;
 
+/** What has kept the library from being opened; undefined while it is open, or being found. */
+let failure: { readonly permissions: readonly Deno.PermissionDescriptor[] } | undefined;
+
 /**
- * Opens the shim, building it if need be.
+ * Opens the shim, building it if need be. After a failure it is tried again once a permission that was missing has been
+ * granted, or after {@linkcode retryLibrary}. Nobody is asked for permission.
  *
  * @throws {Error} if `FASTSAFETENSORS_LIB` names a library that cannot be opened: who names one wants that one
  */
 export function openLibrary(): Promise<LibraryState> {
+  if (failure?.permissions.some(isGranted)) retryLibrary();
   state ??= find();
   return state;
 }
 
+/** Makes {@linkcode openLibrary} try again if it has failed. */
+export function retryLibrary(): void {
+  if (failure) state = failure = undefined;
+}
+
 /** Makes {@linkcode openLibrary} give this library, or none; for tests that need a special build. */
 export function useLibrary(path: string | null): void {
+  failure = undefined;
   state = path === null
     ? Promise.resolve({ shim: null, reason: "it was switched off" })
     : Promise.resolve({ shim: open(path), path });
 }
 
 async function find(): Promise<LibraryState> {
-  const named = environment("FASTSAFETENSORS_LIB");
-  if (named) {
-    try {
-      return { shim: open(named), path: named };
-    } catch (error) {
-      throw new Error(
-        `Cannot use the library that FASTSAFETENSORS_LIB names, "${named}": ${messageOf(error)}`,
-        {
-          cause: error,
-        },
-      );
-    }
-  }
+  const named = environmentVariable("FASTSAFETENSORS_LIB");
+  if (named) return openNamed(named);
   if (Deno.build.os !== "linux") {
     return { shim: null, reason: `the native library needs Linux, this is ${Deno.build.os}` };
   }
-  const reasons = new Set<string>(); // a missing permission stops every way with the same words
+  const reasons: string[] = [];
+  let missing: PermissionsMissing | undefined;
   for (const way of [unpackPrebuilt, buildShim]) {
     try {
       const path = await way();
       if (path !== null) return { shim: open(path), path };
     } catch (error) {
-      reasons.add(messageOf(error));
+      if (!(error instanceof PermissionsMissing)) reasons.push(messageOf(error));
+      else if (!missing) reasons.push((missing = error).message); // the other way needs as many, or more
     }
   }
-  return { shim: null, reason: [...reasons].join("; ") };
+  failure = { permissions: missing?.permissions ?? [] };
+  return { shim: null, reason: reasons.join("; ") };
+}
+
+function openNamed(path: string): LibraryState {
+  const ffi: Deno.PermissionDescriptor = { name: "ffi", path };
+  try {
+    if (!isGranted(ffi)) throw new PermissionsMissing([ffi]);
+    return { shim: open(path), path };
+  } catch (cause) {
+    failure = { permissions: cause instanceof PermissionsMissing ? cause.permissions : [] };
+    const message = `Cannot use the library that FASTSAFETENSORS_LIB names, "${path}": ${messageOf(cause)}`;
+    throw new Error(message, { cause });
+  }
 }
 
 function open(path: string): Shim {
@@ -72,15 +89,6 @@ function open(path: string): Shim {
   }
   passEnvironment(library.symbols);
   return library.symbols;
-}
-
-function environment(name: string): string | undefined {
-  try {
-    return Deno.env.get(name);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) return undefined;
-    throw error;
-  }
 }
 
 function messageOf(error: unknown): string {

@@ -6,7 +6,9 @@
  * of a source would leave libraries behind that are not built from it. A checkout has none, or its own, and those only
  * count while they are built from the sources beside them.
  */
+import { isGranted } from "../src/environment.ts";
 import { cacheFolder, recipeHash, sha256 } from "./build.ts";
+import { checkPermissions } from "./permissions.ts";
 
 /** A library of a release. */
 export interface PrebuiltLibrary {
@@ -44,6 +46,7 @@ export type Platform = typeof PLATFORMS[number];
  *
  * @param texts what the package carries; others in tests
  * @returns null if this package carries none for this platform that is built from its sources
+ * @throws {PermissionsMissing} if it may not be unpacked or opened
  * @throws {Error} if what it carries is damaged, or cannot be written
  */
 export async function unpackPrebuilt(texts: PackageTexts = IMPORTS): Promise<string | null> {
@@ -54,7 +57,9 @@ export async function unpackPrebuilt(texts: PackageTexts = IMPORTS): Promise<str
   if (library?.recipe !== await recipeHash()) return null;
   const folder = cacheFolder();
   const path = `${folder}/libfastsafetensors-${library.sha256.slice(0, 24)}-prebuilt.so`;
-  if (await isUndamaged(path, library)) return path;
+  const isNew = !isGranted({ name: "read", path: folder }) || !await isUndamaged(path, library);
+  checkPermissions({ path, folder, isNew, isBuilt: false });
+  if (!isNew) return path;
   const packed = await importText(texts[platform]);
   if (packed === null) return null;
   const bytes = await unpack(packed, library);

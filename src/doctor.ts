@@ -4,6 +4,7 @@
 import { openLibrary } from "../ffi/library.ts";
 import { availableMemory } from "../ffi/files.ts";
 import { describeValue } from "./check.ts";
+import { availableSystemMemory } from "./environment.ts";
 import { type CudaReport, reportCuda } from "./device/cuda_report.ts";
 import { reportWebGpu, type WebGpuReport } from "./device/webgpu/adapter.ts";
 import { type MachineReport, readMounts, reportMachine } from "./doctor/machine.ts";
@@ -49,7 +50,6 @@ const EBADF = 9n;
  *
  * @param paths files or folders whose file systems are looked at. Default: none
  * @throws {TypeError} if `paths` is not a list
- * @throws {Deno.errors.NotFound} if there is no such path
  */
 export async function doctor(paths: Iterable<string> = []): Promise<DoctorReport> {
   if (typeof paths !== "object" || paths === null || !(Symbol.iterator in paths)) {
@@ -59,7 +59,7 @@ export async function doctor(paths: Iterable<string> = []): Promise<DoctorReport
   const { shim } = library;
   const libraryReason = library.shim ? "" : library.reason;
   const mounts = await readMounts();
-  const memory = shim ? availableMemory(shim) : -1;
+  const memory = shim ? availableMemory(shim) : availableSystemMemory();
   const findings = {
     system: `${Deno.build.os} ${Deno.build.arch}`,
     deno: Deno.version.deno,

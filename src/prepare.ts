@@ -1,12 +1,13 @@
 /**
  * Getting ready before the first load.
  */
+import { retryLibrary } from "../ffi/library.ts";
 import { checkDevice, type DeviceOption, selectDevice } from "./device/select.ts";
 import { selectEngine } from "./lanes/select.ts";
 
 /**
  * Finds the native library, or builds it, and wakes the device that will be loaded to, so that the first load does not
- * have to.
+ * have to. Where the library could not be had before, it is tried again.
  *
  * @param device where the tensors will go. Default "cpu"
  * @returns which engine will load: "native", or "portable" where there is no library
@@ -16,6 +17,7 @@ import { selectEngine } from "./lanes/select.ts";
  */
 export async function prepare(device?: DeviceOption): Promise<"native" | "portable"> {
   const checked = checkDevice(device);
+  retryLibrary();
   const engine = await selectEngine();
   await selectDevice(checked, engine, { gds: "off", pool: undefined, gpuBufferUsage: 0 });
   return engine.name;

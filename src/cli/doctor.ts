@@ -9,19 +9,23 @@ import {
   type UsrbioReport,
   type WebGpuReport,
 } from "../../mod.ts";
+import { quote } from "../format/text.ts";
 import type { Command } from "./command.ts";
 import { formatBytes, formatCount, formatTable, printable } from "./text.ts";
 
 /** The command. */
 export const doctorCommand: Command = {
-  summary: "Tell what this machine offers for loading",
+  summary: "Report what this machine can do",
   inputs: "[file|dir]…",
   description:
-    "Tells which engine loads on this machine, whether files on 3FS are read through its rings, which GPUs can be " +
-    "loaded to, and what would make loading faster. Of files and folders that are named it tells how they are read.",
+    "Reports which engine loads on this machine, whether files on 3FS are read through its rings, which GPUs can be " +
+    "loaded to, and what would make loading faster. For files and folders that are named it reports how they are read.",
   options: {
     json: { kind: "flag", help: "print the report as JSON" },
   },
+  notes:
+    'Lines such as "error: XDG_RUNTIME_DIR is invalid or not set" come from the Vulkan driver Mesa when WebGPU is ' +
+    "asked for an adapter. They are harmless; setting XDG_RUNTIME_DIR to any folder silences them.",
   examples: [
     ["doctor", "this machine"],
     ["doctor ~/models /mnt/data", "and how files in these places can be read"],
@@ -30,11 +34,17 @@ export const doctorCommand: Command = {
   async run(args) {
     const report = await doctor(args.inputs);
     console.log(args.flag("json") ? JSON.stringify(report, null, 2) : describe(report));
+    const failed = report.storage.find(({ problem }) => problem !== "");
+    if (failed) throw new Error(`Cannot look at ${quote(failed.path)}: ${failed.problem}`);
   },
 };
 
+/** The reason stands once, below the table. */
+const NOT_LOOKED = "unknown: the native library is not used";
+
 function describe(report: DoctorReport): string {
-  const engine = report.engine === "native"
+  const isNative = report.engine === "native";
+  const engine = isNative
     ? "native: the C library reads in parallel lanes"
     : "portable: Deno's own file functions, slower";
   const kernel = report.machine.kernel === null ? "" : `, kernel ${report.machine.kernel}`;
@@ -45,9 +55,9 @@ function describe(report: DoctorReport): string {
     ["Library", report.library ?? "none"],
     ["Available memory", report.availableMemory === null ? "unknown" : formatBytes(report.availableMemory)],
     ["Page cache", report.cachestat ? "known: files that are not cached are read directly" : "not known"],
-    ["3FS", describeUsrbio(report.usrbio)],
+    ["3FS", isNative ? describeUsrbio(report.usrbio) : NOT_LOOKED],
     ...report.storage.map((storage) => [storage.path, describeStorage(storage)]),
-    ...describeCuda(report.cuda),
+    ...isNative ? describeCuda(report.cuda) : [["GPU", NOT_LOOKED]],
     ["WebGPU", describeWebGpu(report.webgpu)],
   ];
   const advice = report.remedies.length === 0
@@ -61,7 +71,8 @@ function describeUsrbio({ library, reason, mounts }: UsrbioReport): string {
   return `${mounted}${library === null ? `no library: ${reason}` : `read through its rings by ${library}`}`;
 }
 
-function describeStorage({ fileSystem, direct, usrbio }: StorageReport): string {
+function describeStorage({ fileSystem, direct, usrbio, problem }: StorageReport): string {
+  if (problem !== "") return problem;
   const type = fileSystem ?? "unknown file system";
   if (!usrbio) {
     return `${type}, ${direct === null ? "no file to try" : direct ? "direct reads" : "no direct reads"}`;

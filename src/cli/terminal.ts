@@ -1,29 +1,34 @@
 /**
  * Bold and dim text where a terminal shows it, and nowhere else.
  */
-import process from "node:process";
 import { styleText } from "node:util";
+import { environmentVariable, mayRead } from "../environment.ts";
 
-/** Text in a style, or as it is where the stream is no terminal, or `NO_COLOR` is set. */
+/** Text in a style, or as it is where the stream is not a terminal that shows it, or `NO_COLOR` is set. */
 export function styled(
   style: "bold" | "dim" | "red",
   text: string,
   stream: "stdout" | "stderr" = "stdout",
 ): string {
-  return styleText(style, text, { stream: process[stream], validateStream: true });
+  const plain = !Deno[stream].isTerminal() || environmentVariable("NO_COLOR") !== undefined || isDumb();
+  return plain ? text : styleText(style, text, { validateStream: false });
 }
 
 /** Whether a line on stderr can be drawn again and again: on a terminal that can do that. */
 export function canRedraw(): boolean {
-  return Deno.env.get("TERM") !== "dumb" && (Deno.stderr.isTerminal() || launcherIsOnTerminal());
+  return !isDumb() && (Deno.stderr.isTerminal() || launcherIsOnTerminal());
 }
 
-/** Columns of the terminal; 80 where a launcher stands before it. */
-export function terminalColumns(): number {
+function isDumb(): boolean {
+  return environmentVariable("TERM") === "dumb";
+}
+
+/** Columns of the terminal; `byDefault` where there is none, or a launcher stands before it. */
+export function terminalColumns(byDefault = 80): number {
   try {
-    return Deno.consoleSize().columns || 80;
+    return Deno.consoleSize().columns || byDefault;
   } catch {
-    return 80;
+    return byDefault;
   }
 }
 
@@ -32,6 +37,7 @@ const LAUNCHERS = /^(mpirun|mpiexec|orterun|prterun|orted|prted|hydra_)/;
 
 /** Whether stderr is a pipe to a launcher of MPI which passes on to a terminal what it gets there. */
 function launcherIsOnTerminal(): boolean {
+  if (!mayRead("/proc")) return false;
   let isTerminal = false;
   try {
     for (let pid = `${Deno.ppid}`;;) {

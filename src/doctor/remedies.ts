@@ -25,14 +25,13 @@ export function remediesFor(findings: Findings): string[] {
   ];
 }
 
-function forLibrary({ engine, libraryReason, system }: Findings): string[] {
+function forLibrary({ engine, libraryReason }: Findings): string[] {
   if (engine === "native") return [];
   const trouble = `The native library is not used, loading is slower: ${libraryReason}`;
-  if (!system.startsWith("linux ")) return [trouble];
+  if (!libraryReason.includes("Cannot build")) return [trouble];
   return [
     trouble,
-    "Install a C compiler (cc; Debian: apt-get install gcc libc6-dev), and run with --allow-ffi --allow-run=cc " +
-    "--allow-env --allow-read --allow-write; or name a built library in FASTSAFETENSORS_LIB",
+    "Install a C compiler (cc; Debian: apt-get install gcc libc6-dev), or name a built library in FASTSAFETENSORS_LIB",
   ];
 }
 

@@ -1,6 +1,7 @@
 /**
  * What a launcher has told this process about itself and the others.
  */
+import { environmentVariable } from "../environment.ts";
 
 /** Where a process stands among those that were started with it. */
 export interface LaunchPlace {
@@ -37,12 +38,14 @@ export function launchPlace(given: Partial<LaunchPlace> = {}): LaunchPlace {
     throw new RangeError(`There is no rank ${rank} of ${size}`);
   }
   const localRank = given.localRank ??
-    (LOCAL_RANK.some((name) => Deno.env.has(name)) ? number(LOCAL_RANK, "") : rank);
-  const job = given.job ?? Deno.env.get("TORCHELASTIC_RUN_ID") ?? "";
+    (LOCAL_RANK.some((name) => environmentVariable(name) !== undefined) ? number(LOCAL_RANK, "") : rank);
+  const job = given.job ?? environmentVariable("TORCHELASTIC_RUN_ID") ?? "";
   if (size === 1) return { rank, size, localRank, address: "", port: 0, job }; // nobody to meet
-  const address = given.address ?? Deno.env.get("MASTER_ADDR");
-  if (address === undefined) throw new TypeError('Cannot tell where rank 0 is: "MASTER_ADDR" is not set');
-  const taken = Deno.env.get("TORCHELASTIC_USE_AGENT_STORE") === "True" ? 1 : 0;
+  const address = given.address ?? environmentVariable("MASTER_ADDR");
+  if (address === undefined) {
+    throw new TypeError('Cannot tell where rank 0 is: "MASTER_ADDR" is not set, or may not be read');
+  }
+  const taken = environmentVariable("TORCHELASTIC_USE_AGENT_STORE") === "True" ? 1 : 0;
   const port = given.port ?? number(["MASTER_PORT"], "port of rank 0") + taken;
   if (!Number.isInteger(port) || port < 1 || port > 65535) {
     throw new RangeError(`Port ${port} is not from 1 to 65535`);
@@ -52,12 +55,12 @@ export function launchPlace(given: Partial<LaunchPlace> = {}): LaunchPlace {
 
 function number(names: readonly string[], what: string): number {
   for (const name of names) {
-    const text = Deno.env.get(name);
+    const text = environmentVariable(name);
     if (text === undefined) continue;
     if (!/^\d{1,9}$/.test(text)) throw new RangeError(`"${name}" must be a whole number, got "${text}"`);
     return Number(text);
   }
   throw new TypeError(
-    `Cannot tell the ${what}: none of ${names.map((name) => `"${name}"`).join(", ")} is set`,
+    `Cannot tell the ${what}: none of ${names.map((name) => `"${name}"`).join(", ")} is set, or may be read`,
   );
 }

@@ -3,6 +3,7 @@
  */
 import { CALL_STATUS, GroupCall } from "../../ffi/group_call.ts";
 import { openLibrary } from "../../ffi/library.ts";
+import { hostName } from "../environment.ts";
 import { freeNcclGroup, makeNcclGroup, makeNcclId, openNccl, runNccl } from "../../ffi/nccl.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import { DeviceError, type GroupError } from "../errors.ts";
@@ -272,8 +273,9 @@ async function meet(
     const place = launchPlace(options);
     return { control: await meetOverTcp(place, timeoutSeconds), localRank: place.localRank };
   }
+  const host = hostName();
   const group = await options.group.split(0);
-  const hosts = await group.allGather(Deno.hostname());
+  const hosts = await group.allGather(host);
   const localRank = hosts.slice(0, group.rank).filter((host) => host === hosts[group.rank]).length;
   return { control: mpiControl(group), localRank };
 }

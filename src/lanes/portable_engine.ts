@@ -2,6 +2,7 @@
  * The engine over what every file can do, {@linkcode SourceFile.read}: slower, and everywhere the same. It loads from
  * Deno's own files, and from sources that users bring.
  */
+import { availableSystemMemory } from "../environment.ts";
 import { castBytes } from "../format/cast.ts";
 import { gatherSlice } from "../format/slices.ts";
 import { READ_THROUGH_GAP, type Segment, segmentBytes } from "../plan/plan.ts";
@@ -25,12 +26,7 @@ export class PortableEngine implements Engine<SourceFile> {
   }
 
   availableMemory(): number {
-    try {
-      return Deno.systemMemoryInfo().available;
-    } catch (error) {
-      if (error instanceof Deno.errors.NotCapable) return -1;
-      throw error;
-    }
+    return availableSystemMemory();
   }
 
   allocate(byteLength: number): HostBlock {

@@ -1,20 +1,30 @@
 /**
- * Choosing the engine, once per isolate.
+ * Choosing the engine.
  */
-import { openLibrary } from "../../ffi/library.ts";
+import { type LibraryState, openLibrary } from "../../ffi/library.ts";
 import type { Engine } from "./engine.ts";
 import { NativeEngine } from "./native_engine.ts";
 import { PortableEngine } from "./portable_engine.ts";
 
-let engine: Promise<Engine> | undefined;
+/** The engine over the library's latest state. */
+let chosen: { readonly library: Promise<LibraryState>; readonly engine: Promise<Engine> } | undefined;
 
-/** The native engine where the shim is to be had, else the portable one, with one notice on stderr. */
+let wasNoticed = false;
+
+/**
+ * The native engine where the shim is to be had, else the portable one, with one notice on stderr. It is chosen anew
+ * when the library is found after all.
+ */
 export function selectEngine(): Promise<Engine> {
-  engine ??= openLibrary().then((library): Engine => {
-    if (library.shim) return new NativeEngine(library.shim);
-    const portable = new PortableEngine(library.reason);
-    console.warn(`fastsafetensors: ${portable.notes[0]}`);
-    return portable;
-  });
-  return engine;
+  const library = openLibrary();
+  if (chosen?.library !== library) chosen = { library, engine: library.then(engineOver) };
+  return chosen.engine;
+}
+
+function engineOver(library: LibraryState): Engine {
+  if (library.shim) return new NativeEngine(library.shim);
+  const portable = new PortableEngine(library.reason);
+  if (!wasNoticed) console.warn(`fastsafetensors: ${portable.notes[0]}`);
+  wasNoticed = true;
+  return portable;
 }

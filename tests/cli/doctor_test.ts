@@ -66,3 +66,19 @@ Deno.test("doctor says what to do on a machine without a compiler", async () => 
   assertStringIncludes(stdout, "portable");
   assertStringIncludes(stdout, "- Install a C compiler");
 });
+
+Deno.test("doctor reports on every place, and fails where one cannot be looked at", async () => {
+  await using folder = await tempFolder();
+  await Deno.writeTextFile(`${folder.path}/x`, "x");
+  const fifo = `${folder.path}/fifo`, missing = `${folder.path}/missing`;
+  await new Deno.Command("mkfifo", { args: [fifo] }).output();
+  const { code, stdout, stderr } = await runCli("doctor", `${folder.path}/x`, missing, fifo, "--json");
+  assertEquals(code, 1);
+  const { storage } = JSON.parse(stdout);
+  assertEquals(storage.map(({ problem }: { problem: string }) => problem), [
+    "",
+    "no such file or folder",
+    "neither a file nor a folder",
+  ]);
+  assertStringIncludes(stderr, `error: Cannot look at "${missing}": no such file or folder\n`);
+});

@@ -37,9 +37,9 @@ const BEST: Findings = {
     hugePages: "madvise",
   },
   storage: [
-    { path: "/a", fileSystem: "ext4", direct: true, usrbio: null },
-    { path: "/dev/shm", fileSystem: "tmpfs", direct: false, usrbio: null },
-    { path: "/empty", fileSystem: "nfs", direct: null, usrbio: null },
+    { path: "/a", fileSystem: "ext4", direct: true, usrbio: null, problem: "" },
+    { path: "/dev/shm", fileSystem: "tmpfs", direct: false, usrbio: null, problem: "" },
+    { path: "/empty", fileSystem: "nfs", direct: null, usrbio: null, problem: "" },
   ],
   usrbio: { library: "/libhf3fs_api_shared.so", reason: "", mounts: ["/3fs"] },
   cuda: {
@@ -69,7 +69,7 @@ const SHORTFALLS: [name: string, shortfall: Partial<Findings>, ...parts: string[
   ],
   [
     "a file system without direct reads",
-    { storage: [{ path: "/mnt/x", fileSystem: "fuse.sshfs", direct: false, usrbio: null }] },
+    { storage: [{ path: "/mnt/x", fileSystem: "fuse.sshfs", direct: false, usrbio: null, problem: "" }] },
     '"/mnt/x" is on a file system without direct reads (fuse.sshfs)',
     "ext4 or XFS",
   ],
@@ -88,6 +88,7 @@ const SHORTFALLS: [name: string, shortfall: Partial<Findings>, ...parts: string[
         fileSystem: "fuse.hf3fs",
         direct: false,
         usrbio: { mountPoint: "/3fs", used: false, reason: "the mount does not answer" },
+        problem: "",
       }],
     },
     '"/3fs/a" is on 3FS, and read by ordinary reads, slower: the mount does not answer',
@@ -149,16 +150,22 @@ Deno.test("remediesFor() says what to do without the native library, and leaves 
     ...BEST,
     engine: "portable",
     library: null,
-    libraryReason: 'there is no C compiler "cc" on the PATH',
+    libraryReason: 'Cannot build the native library: there is no C compiler "cc" on the PATH',
     cachestat: false,
     cuda: { ...BEST.cuda, devices: [], library: null, reason: "the native library is not used" },
     usrbio: { library: null, reason: "the native library is not used", mounts: ["/3fs"] },
   };
   const [trouble, remedy, ...more] = remediesFor(without);
   assertEquals([trouble, more], [
-    'The native library is not used, loading is slower: there is no C compiler "cc" on the PATH',
+    `The native library is not used, loading is slower: ${without.libraryReason}`,
     [],
   ]);
   assertStringIncludes(remedy!, "Install a C compiler");
-  assertEquals(remediesFor({ ...without, system: "darwin aarch64" }).length, 1);
+  const elsewhere = "the native library needs Linux, this is darwin";
+  const lacking = "the native library needs more permissions, add --allow-ffi";
+  for (const libraryReason of [elsewhere, lacking]) {
+    assertEquals(remediesFor({ ...without, libraryReason }), [
+      `The native library is not used, loading is slower: ${libraryReason}`,
+    ]);
+  }
 });

@@ -1,0 +1,33 @@
+/**
+ * A program of its own, for permissions_test.ts: the library can be had only after a first load has done without.
+ * Prints the way of each load.
+ */
+import { fastsafeOpen, prepare } from "../../mod.ts";
+
+const [how, path, library] = Deno.args as [string, string, string];
+
+async function load(): Promise<string> {
+  await using model = await fastsafeOpen(path);
+  await model.whenLoaded();
+  return model.stats().path === "portable" ? "portable" : "native";
+}
+
+const ways: string[] = [];
+if (how === "permission") {
+  // As if the user granted FFI later: no program can do that by itself.
+  const { querySync } = Deno.permissions;
+  const denied = (descriptor: Deno.PermissionDescriptor) =>
+    descriptor.name === "ffi"
+      ? { state: "prompt" } as Deno.PermissionStatus
+      : querySync.call(Deno.permissions, descriptor);
+  Deno.permissions.querySync = denied;
+  ways.push(await load(), await load());
+  Deno.permissions.querySync = querySync;
+  ways.push(await load());
+} else {
+  ways.push(await load());
+  Deno.env.set("FASTSAFETENSORS_LIB", library);
+  ways.push(await load());
+  ways.push(await prepare(), await load());
+}
+console.log(ways.join(" "));
