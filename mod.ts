@@ -64,7 +64,7 @@ export { NcclGroup, type NcclGroupOptions } from "./src/group/nccl_group.ts";
 export type { Files, PathLike } from "./src/inputs.ts";
 export { type LoaderOptions, SafeTensorsFileLoader } from "./src/loader.ts";
 export { type GetTensorOptions, SafeTensorsModel, type TensorSummary } from "./src/model.ts";
-export { fastsafeOpen } from "./src/open.ts";
+export { autoOpen, fastsafeOpen } from "./src/open.ts";
 export type { OpenOptions, Progress } from "./src/options.ts";
 export { ParallelLoader, type ParallelLoaderOptions } from "./src/parallel_loader.ts";
 export { type ConvertOptions, convertPyTorch, type ConvertReport } from "./src/pytorch/convert.ts";

@@ -1,8 +1,9 @@
 /**
  * The configuration file: the one that fastsafetensors' AutoLoader reads, so that both can share it.
  *
- * `FASTSAFETENSORS_CONFIG` names it; otherwise it is `fastsafetensors.json` in the working folder, if there is one.
- * Where this program may not see the variable or the file, there is no configuration. Its keys, each optional:
+ * `FASTSAFETENSORS_CONFIG` names it, for every way to open files; what a program does without that variable depends on
+ * no file of the working folder, except where it calls {@linkcode autoOpen}. Where this program may not see the
+ * variable or the file, there is no configuration. Its keys, each optional:
  *
  * - `loader`: "base" reads every file by ordinary reads, "3fs" every file through 3FS; without it, each as suits it
  * - `base` (unless the loader is "3fs"): `copier_type`: "gds" is `gds: "auto"`, "nogds" and "unified" are `gds: "off"`;
@@ -16,6 +17,7 @@
  */
 import { environmentVariable, mayRead } from "./environment.ts";
 import { SafeTensorsError } from "./errors.ts";
+import { quote } from "./format/text.ts";
 import type { OpenOptions } from "./options.ts";
 import type { DeviceOption } from "./device/select.ts";
 import type { UsrbioOptions } from "./usrbio/options.ts";
@@ -84,33 +86,32 @@ const SECTIONS: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
   debug: DEBUG,
 };
 
-const DEFAULT_PATH = "fastsafetensors.json";
-
 /** What has been warned about: once is enough. */
 const warned = new Set<string>();
 
 /**
  * The options that the configuration file sets; none without a file. An unknown key is warned about on stderr, once.
  *
- * @throws {SafeTensorsError} "InvalidConfig" if the file that `FASTSAFETENSORS_CONFIG` names is not there, a file is no
- *   JSON, or a value is not one of those allowed
+ * @param byDefault the file where `FASTSAFETENSORS_CONFIG` names none; it need not be there
+ * @throws {SafeTensorsError} "InvalidConfig" if the file that `FASTSAFETENSORS_CONFIG` names is not there, a file is
+ *   not JSON, or a value is not one of those allowed
  */
-export async function readConfiguration(): Promise<Configuration> {
+export function readConfiguration(byDefault?: string): Configuration {
   const named = environmentVariable("FASTSAFETENSORS_CONFIG");
-  const path = named ?? DEFAULT_PATH;
-  if (!mayRead(path)) return {};
+  const path = named ?? byDefault;
+  if (path === undefined || !mayRead(path)) return {};
   let text: string;
   try {
-    text = await Deno.readTextFile(path);
+    text = Deno.readTextFileSync(path);
   } catch (error) {
     if (named === undefined && error instanceof Deno.errors.NotFound) return {};
     const reason = error instanceof Error ? error.message : String(error);
     const origin = named === undefined ? "" : ", which FASTSAFETENSORS_CONFIG names";
-    throw invalid(`Cannot read the configuration "${path}"${origin}: ${reason}`, path, error);
+    throw invalid(`Cannot read the configuration ${quote(path)}${origin}: ${reason}`, path, error);
   }
   const { configuration, unknown } = parseConfiguration(text, path);
   for (const key of unknown) {
-    const warning = `fastsafetensors: the configuration "${path}" has an unknown key: ${key}`;
+    const warning = `fastsafetensors: the configuration ${quote(path)} has an unknown key: ${key}`;
     if (!warned.has(warning)) console.warn(warning);
     warned.add(warning);
   }
@@ -130,9 +131,11 @@ export function parseConfiguration(
   try {
     json = JSON.parse(text);
   } catch (error) {
-    throw invalid(`Cannot read the configuration "${path}": ${(error as Error).message}`, path, error);
+    throw invalid(`Cannot read the configuration ${quote(path)}: ${(error as Error).message}`, path, error);
   }
-  if (!isObject(json)) throw invalid(`Cannot read the configuration "${path}": it is no JSON object`, path);
+  if (!isObject(json)) {
+    throw invalid(`Cannot read the configuration ${quote(path)}: it is not a JSON object`, path);
+  }
   const unknown: string[] = [];
   const check = (section: string, values: Record<string, unknown>) => {
     for (const [key, value] of Object.entries(values)) {
@@ -204,7 +207,10 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 function wrong(path: string, name: string, allowed: string, value: unknown): SafeTensorsError {
   const given = JSON.stringify(value);
-  return invalid(`Cannot use the configuration "${path}": ${name} must be ${allowed}, got ${given}`, path);
+  return invalid(
+    `Cannot use the configuration ${quote(path)}: ${name} must be ${allowed}, got ${given}`,
+    path,
+  );
 }
 
 function invalid(message: string, path: string, cause?: unknown): SafeTensorsError {

@@ -16,8 +16,10 @@ import { OPEN_KEYS, type OpenOptions } from "./options.ts";
  * Resolves once the headers are read and checked; the tensors stream in meanwhile, and
  * {@linkcode SafeTensorsModel.getTensor} waits for the bytes of one of them only.
  *
- * Options that are not given may come from a configuration file in the form that fastsafetensors' AutoLoader reads: the
- * one that `FASTSAFETENSORS_CONFIG` names, else `fastsafetensors.json` in the working folder.
+ * Without `lazy` every tensor is read, whether it is asked for or not. With it, as with Python's `safe_open`, only those
+ * are that are asked for.
+ *
+ * Options that are not given may come from the configuration file that `FASTSAFETENSORS_CONFIG` names.
  *
  * @param files a file, a list of files, a folder, a `model.safetensors.index.json`, or files by rank
  * @returns the model; close it, or bind it with `await using`
@@ -44,13 +46,31 @@ export function fastsafeOpen<D extends DeviceOption = "cpu">(
   files: Files,
   options: OpenOptions<D> = {},
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
-  return handled(open(files, options));
+  return handled(open("fastsafeOpen()", files, options));
+}
+
+/**
+ * {@linkcode fastsafeOpen} as fastsafetensors' AutoLoader: options that are not given come from
+ * `fastsafetensors.json` in the working folder, if there is one and `FASTSAFETENSORS_CONFIG` names no other file.
+ *
+ * @throws as {@linkcode fastsafeOpen}
+ */
+export function autoOpen<D extends DeviceOption = "cpu">(
+  files: Files,
+  options: OpenOptions<D> = {},
+): Promise<SafeTensorsModel<TensorOn<D>>> {
+  return handled(open("autoOpen()", files, options, "fastsafetensors.json"));
 }
 
 async function open<D extends DeviceOption>(
+  call: string,
   files: Files,
   options: OpenOptions<D>,
+  configuration?: string,
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
-  checkKeys("fastsafeOpen()", options, OPEN_KEYS);
-  return await openModel(files, withConfiguration(options, await readConfiguration()));
+  checkKeys(call, options, OPEN_KEYS);
+  const given = configuration === undefined
+    ? options
+    : withConfiguration(options, readConfiguration(configuration));
+  return await openModel(files, given);
 }

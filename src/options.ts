@@ -10,6 +10,7 @@ import {
   describeValue,
   keysOf,
 } from "./check.ts";
+import { readConfiguration, withConfiguration } from "./config.ts";
 import type { GdsOption } from "./device/cuda_run.ts";
 import { isCudaName } from "./device/cuda_name.ts";
 import { PinnedPool } from "./device/pinned_pool.ts";
@@ -159,12 +160,14 @@ const MAX_THREADS = 16;
 const MAX_BLOCK = 64 * 2 ** 20;
 
 /**
- * Checks the values of options and fills in defaults; the entry points check the keys.
+ * Checks the values of options and fills in what the configuration says, and defaults; the entry points check the keys.
  *
  * @throws {TypeError} if a value has the wrong type, or the dtype cannot be cast to
  * @throws {RangeError} if a number is outside its limits
+ * @throws {SafeTensorsError} "InvalidConfig" if the configuration file is not valid
  */
-export function checkOptions(options: OpenOptions<DeviceOption>, single: ProcessGroup): CheckedOptions {
+export function checkOptions(given: OpenOptions<DeviceOption>, single: ProcessGroup): CheckedOptions {
+  const options = withConfiguration(given, readConfiguration());
   castTarget("F32", options.dtype);
   const device = checkDevice(options.device);
   const blockBytes = checkInteger("blockBytes", options.blockBytes, {

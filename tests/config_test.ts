@@ -166,11 +166,20 @@ Deno.test("withConfiguration() lets options in code win", () => {
 const { missing } = await compiler();
 
 suite("The configuration of a process", "native", missing, () => {
-  /** Loads in a process of its own. */
-  async function load(folder: string, env: Record<string, string>, flags: string[] = ["--allow-all"]) {
+  interface Options {
+    readonly way?: "autoOpen" | "fastsafeOpen" | "all";
+    readonly flags?: readonly string[];
+  }
+
+  /** Opens files in a process of its own. */
+  async function load(
+    folder: string,
+    env: Record<string, string>,
+    { way = "fastsafeOpen", flags = ["--allow-all"] }: Options = {},
+  ) {
     const { code, stdout, stderr } = await runChild("config.ts", {
       flags: [...flags, "--no-check"],
-      args: [`${folder}/model.safetensors`],
+      args: [way, `${folder}/model.safetensors`],
       env: { HOME: folder, DENO_DIR, FASTSAFETENSORS_LIB: await buildShim(), ...env },
       cwd: folder,
     });
@@ -181,17 +190,32 @@ suite("The configuration of a process", "native", missing, () => {
   const DENO_DIR = Deno.makeTempDirSync({ prefix: "fastsafetensors-deno-" });
   globalThis.addEventListener("unload", () => Deno.removeSync(DENO_DIR, { recursive: true }));
 
-  Deno.test("the configuration is found by FASTSAFETENSORS_CONFIG, else in the working folder", async () => {
+  Deno.test("autoOpen() finds the configuration by FASTSAFETENSORS_CONFIG, else in the working folder", async () => {
     await using folder = await tempFolder();
     const { path } = folder;
+    const auto = { way: "autoOpen" } as const;
     await writeFile(`${path}/model.safetensors`, [{ name: "x", dtype: "U8", shape: [30_000_000] }]);
-    const plain = await load(path, {});
+    const plain = await load(path, {}, auto);
     assert(plain.threads! > 1);
     await Deno.writeTextFile(`${path}/fastsafetensors.json`, '{"base": {"max_threads": 1}, "future": 1}');
-    assertEquals(await load(path, {}), {
+    assertEquals(await load(path, {}, auto), {
       threads: 1,
       lines: ['fastsafetensors: the configuration "fastsafetensors.json" has an unknown key: future'],
     });
+    await Deno.writeTextFile(`${path}/other.json`, '{"base": {"max_threads": 3}}');
+    const env = { FASTSAFETENSORS_CONFIG: `${path}/other.json` };
+    assertEquals(await load(path, env, auto), { threads: 3, lines: [] });
+    await Deno.writeTextFile(`${path}/fastsafetensors.json`, '{"loader": "s3"}');
+    assertEquals((await load(path, {}, auto)).code, "InvalidConfig");
+  });
+
+  Deno.test("fastsafeOpen() takes the configuration that FASTSAFETENSORS_CONFIG names, and no other", async () => {
+    await using folder = await tempFolder();
+    const { path } = folder;
+    await writeFile(`${path}/model.safetensors`, [{ name: "x", dtype: "U8", shape: [30_000_000] }]);
+    await Deno.writeTextFile(`${path}/fastsafetensors.json`, '{"name": "of another program", "debug": "*"}');
+    const plain = await load(path, {});
+    assertEquals([plain.error, plain.lines], [undefined, []]);
     await Deno.writeTextFile(`${path}/other.json`, '{"base": {"max_threads": 3}}');
     assertEquals(await load(path, { FASTSAFETENSORS_CONFIG: `${path}/other.json` }), {
       threads: 3,
@@ -203,8 +227,27 @@ suite("The configuration of a process", "native", missing, () => {
       missing.error!,
       'Cannot read the configuration "/nowhere.json", which FASTSAFETENSORS_CONFIG names: No such file',
     );
-    await Deno.writeTextFile(`${path}/fastsafetensors.json`, '{"loader": "s3"}');
-    assertEquals((await load(path, {})).code, "InvalidConfig");
+  });
+
+  Deno.test("every way to open files reads the configuration that FASTSAFETENSORS_CONFIG names, and no other", async () => {
+    await using folder = await tempFolder();
+    const { path } = folder;
+    await writeFile(`${path}/model.safetensors`, [{ name: "x", dtype: "U8", shape: [3] }]);
+    const bad = `${path}/fastsafetensors.json`;
+    await Deno.writeTextFile(bad, '{"loader": "s3"}');
+    const codes = async (env: Record<string, string>) => await load(path, env, { way: "all" }) as unknown;
+    assertEquals(await codes({}), {
+      fastsafeOpen: null,
+      openPyTorch: "WrongFormat", // it is a safetensors file
+      ParallelLoader: null,
+      SafeTensorsFileLoader: null,
+    });
+    assertEquals(await codes({ FASTSAFETENSORS_CONFIG: bad }), {
+      fastsafeOpen: "InvalidConfig",
+      openPyTorch: "InvalidConfig",
+      ParallelLoader: "InvalidConfig",
+      SafeTensorsFileLoader: "InvalidConfig",
+    });
   });
 
   Deno.test("the command line applies the configuration, and its own options win", async () => {
@@ -235,13 +278,13 @@ suite("The configuration of a process", "native", missing, () => {
     await Deno.writeTextFile(`${path}/fastsafetensors.json`, '{"loader": "s3"}');
     const env = { FASTSAFETENSORS_CONFIG: `${path}/missing.json` };
     const model = `--allow-read=${path}/model.safetensors`;
-    const { error, threads } = await load(path, env, [
-      model,
-      "--allow-ffi",
-      "--allow-env=FASTSAFETENSORS_LIB",
-    ]);
+    const { error, threads } = await load(path, env, {
+      flags: [model, "--allow-ffi", "--allow-env=FASTSAFETENSORS_LIB"],
+    });
     assertEquals(error, undefined);
     assert(threads! > 1);
-    assertEquals((await load(path, env, [model, "--allow-ffi", "--allow-env"])).error, undefined);
+    const flags = [model, "--allow-ffi", "--allow-env"];
+    assertEquals((await load(path, env, { flags })).error, undefined);
+    assertEquals((await load(path, {}, { flags, way: "autoOpen" })).error, undefined);
   });
 });

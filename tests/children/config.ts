@@ -1,14 +1,41 @@
-/** Loads a file with nothing but what a configuration file says, and prints what came of it. */
-import { fastsafeOpen } from "../../mod.ts";
+/**
+ * Loads a file with nothing but what a configuration file says, by `fastsafeOpen` or `autoOpen`, and prints what came
+ * of it; or, by "all", what comes of every way to open files: the code of its error, or null.
+ */
+import { autoOpen, fastsafeOpen, openPyTorch, ParallelLoader, SafeTensorsFileLoader } from "../../mod.ts";
+
+const [way, path] = Deno.args as [string, string];
 
 const lines: string[] = [];
 const warn = console.warn;
 console.warn = (line: string) => void (line.includes("Portable engine") ? warn(line) : lines.push(line));
-try {
-  await using model = await fastsafeOpen(Deno.args[0]!);
-  await (await fastsafeOpen(Deno.args[0]!)).close(); // warnings are given once
+
+async function load(open: typeof fastsafeOpen) {
+  await using model = await open(path);
+  await (await open(path)).close(); // warnings are given once
   await model.whenLoaded();
-  console.log(JSON.stringify({ threads: model.stats().threads, lines }));
+  return { threads: model.stats().threads, lines };
+}
+
+const WAYS: Readonly<Record<string, () => Promise<unknown>>> = {
+  fastsafeOpen: () => load(fastsafeOpen),
+  openPyTorch: async () => await (await openPyTorch(path)).close(),
+  ParallelLoader: () => Array.fromAsync(new ParallelLoader(null, path).iterateWeights()),
+  SafeTensorsFileLoader: async () => {
+    await using loader = new SafeTensorsFileLoader();
+    await loader.addFilenames({ 0: path });
+  },
+};
+
+try {
+  if (way !== "all") console.log(JSON.stringify(await load(way === "autoOpen" ? autoOpen : fastsafeOpen)));
+  else {
+    const codes: Record<string, unknown> = {};
+    for (const [name, open] of Object.entries(WAYS)) {
+      codes[name] = await Promise.try(open).then(() => null, (error) => error.code);
+    }
+    console.log(JSON.stringify(codes));
+  }
 } catch (error) {
   console.log(
     JSON.stringify({ error: (error as Error).message, code: (error as { code?: string }).code, lines }),

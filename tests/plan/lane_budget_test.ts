@@ -1,0 +1,92 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { giveBack, take } from "../../src/lanes/lane_budget.ts";
+
+/** All calls that there are. */
+const ALL = 24;
+
+/** Takes all calls, and gives them back at the end of the scope. */
+async function takeAll(): Promise<Disposable> {
+  assertEquals(await take(ALL, ALL), ALL);
+  return { [Symbol.dispose]: () => giveBack(ALL) };
+}
+
+/** Counts the listeners of a signal. */
+function countListeners(signal: AbortSignal): () => number {
+  let count = 0;
+  const add = signal.addEventListener.bind(signal), remove = signal.removeEventListener.bind(signal);
+  signal.addEventListener = (...given: Parameters<typeof add>) => (count++, add(...given));
+  signal.removeEventListener = (...given: Parameters<typeof remove>) => (count--, remove(...given));
+  return () => count;
+}
+
+Deno.test("take() leaves no listener on a signal", async () => {
+  const { signal } = new AbortController();
+  const listeners = countListeners(signal);
+  giveBack(await take(1, 1, signal));
+  assertEquals(listeners(), 0);
+  await take(ALL, ALL);
+  for (let turn = 0; turn < 100; turn++) {
+    const waiting = take(1, 1, signal);
+    giveBack(1);
+    await waiting;
+  }
+  giveBack(ALL);
+  assertEquals(listeners(), 0);
+});
+
+Deno.test("take() rejects when its signal is aborted, takes nothing, and leaves the queue", async () => {
+  const reason = new Error("no longer wanted");
+  {
+    using _ = await takeAll();
+    const controller = new AbortController();
+    const waiting = [take(3, 3, controller.signal), take(1, 1, controller.signal)];
+    controller.abort(reason);
+    for (const one of waiting) assertEquals(await one.catch((error) => error), reason);
+    assertEquals(await take(1, 1, controller.signal).catch((error) => error), reason);
+  }
+  using _ = await takeAll(); // nothing was lost
+});
+
+Deno.test("an aborted wait makes way for those behind it that need less", async () => {
+  const controller = new AbortController();
+  await take(ALL - 1, ALL - 1);
+  const load = take(3, 3, controller.signal);
+  const writer = take(1, 1);
+  controller.abort(new Error("no longer wanted"));
+  await assertRejects(() => load, Error, "no longer wanted");
+  assertEquals(await writer, 1);
+  giveBack(ALL);
+});
+
+Deno.test("calls are granted in the order of asking: writers do not overtake a load", async () => {
+  await take(ALL, ALL);
+  const order: string[] = [];
+  const writer = async (name: string) => {
+    giveBack(await take(1, 1));
+    order.push(name);
+  };
+  const first = writer("first");
+  const load = take(3, 20).then((count) => (order.push(`load of ${count}`), giveBack(count)));
+  const second = writer("second");
+  for (let call = 0; call < ALL; call++) {
+    giveBack(1); // as sixteen writers give back and ask again, one after the other
+    await Promise.resolve();
+  }
+  await Promise.all([first, load, second]);
+  assertEquals(order, ["first", "load of 3", "second"]);
+});
+
+Deno.test("two copies of the module share one budget", async () => {
+  const copy: typeof import("../../src/lanes/lane_budget.ts") = await import(
+    `${new URL("../../src/lanes/lane_budget.ts", import.meta.url)}?copy`
+  );
+  await take(ALL, ALL);
+  let isServed = false;
+  const waiting = copy.take(2, 2).then((count) => (isServed = true, count));
+  await new Promise((resolve) => setTimeout(resolve));
+  assertEquals(isServed, false);
+  giveBack(ALL);
+  assertEquals(await waiting, 2);
+  copy.giveBack(2);
+  using _ = await takeAll();
+});
