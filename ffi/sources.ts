@@ -67,7 +67,6 @@ import planH from "../native/plan.h" with { type: "text" };
 import readC from "../native/read.c" with { type: "text" };
 import readUsrbioC from "../native/read_usrbio.c" with { type: "text" };
 import usrbioH from "../native/usrbio.h" with { type: "text" };
-import usrbioLeftoversC from "../native/usrbio_leftovers.c" with { type: "text" };
 import usrbioLibraryC from "../native/usrbio_library.c" with { type: "text" };
 import usrbioMountC from "../native/usrbio_mount.c" with { type: "text" };
 import usrbioPosixC from "../native/usrbio_posix.c" with { type: "text" };
@@ -143,7 +142,6 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "read.c": readC,
   "read_usrbio.c": readUsrbioC,
   "usrbio.h": usrbioH,
-  "usrbio_leftovers.c": usrbioLeftoversC,
   "usrbio_library.c": usrbioLibraryC,
   "usrbio_mount.c": usrbioMountC,
   "usrbio_posix.c": usrbioPosixC,

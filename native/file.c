@@ -67,6 +67,11 @@ int32_t fst_file_close(int32_t fd) {
   return close(fd) == 0 ? 0 : -errno;
 }
 
+void fst_file_release(int32_t fd, int32_t fd_direct) {
+  if (fd_direct >= 0) close(fd_direct);
+  if (fd >= 0) close(fd);
+}
+
 int64_t fst_file_cached(int32_t fd, uint64_t offset, uint64_t length) {
   if (length == 0) return 0;
   struct fst_cachestat_range range = {offset, length};

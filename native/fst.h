@@ -39,6 +39,9 @@ FST_EXPORT int32_t fst_file_open_direct(int32_t fd);
 
 FST_EXPORT int32_t fst_file_close(int32_t fd);
 
+/* Closes both descriptors of a file; -1: there is none. On a network file system this may wait for the server. */
+FST_EXPORT void fst_file_release(int32_t fd, int32_t fd_direct);
+
 /* Reads up to `length` bytes; fewer only at the end of the file. The count, or -errno. */
 FST_EXPORT int64_t fst_file_read(int32_t fd, void *buffer, uint64_t length, uint64_t offset);
 
@@ -67,7 +70,8 @@ FST_EXPORT int64_t fst_memory_available(void);
 /*
  * Runs segments of the plan on the calling thread until none below `limit` is left, the plan is cancelled, or one
  * failed. The buffers behind keep0 … keep7 are not used: naming them in the call keeps their memory alive for as
- * long as this lane may write there. 0: nothing left below limit; 1: cancelled or failed.
+ * long as this lane may write there. 0: nothing left below limit, or another lane waits for this one's ring: then the
+ * caller calls again; 1: cancelled or failed.
  */
 FST_EXPORT int32_t fst_lane_run(fst_plan *plan, uint32_t limit, const void *keep0, const void *keep1,
                                 const void *keep2, const void *keep3, const void *keep4, const void *keep5,

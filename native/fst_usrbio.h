@@ -37,23 +37,25 @@ FST_EXPORT int32_t fst_usrbio_mount_point(const fst_usrbio *library, const char 
 typedef struct fst_usrbio_options {
   uint32_t entries;    /* requests in one ring, from 1 on */
   int32_t io_depth;    /* 0: requests are worked off at once; below: at most so many at a time. Above: -EINVAL */
-  uint64_t ring_bytes; /* memory of one ring: a multiple of two pages; less where /dev/shm has not got it */
+  uint64_t ring_bytes; /* memory of one ring: a multiple of two pages; less where /dev/shm has little space */
   int32_t numa;        /* the memory's node; -1: wherever */
   uint32_t timeout_ms; /* how long nothing may complete before a read is given up; 0: for ever */
-  uint32_t rings;      /* how many there may be at once, from 1 on */
-  uint32_t reserved;
+  uint32_t rings;      /* how many there may be at once, from 1 on: further readers wait */
+  uint32_t reserved;   /* 0 */
 } fst_usrbio_options;
 static_assert(sizeof(fst_usrbio_options) == 32, "ffi/usrbio.ts knows this layout");
 
 /*
- * Prepares to read from a mount, and makes the first ring, which shows whether the mount answers. `message` gets what
- * failed.
+ * Prepares to read from a mount; where this process has no ring on it, makes one, which shows whether the mount
+ * answers. `message` gets what failed. Whoever opens a mount with the same options gets the same one. All rings on one
+ * mount point together have at most the memory, ring_bytes * rings, of the largest options that it is open with; it is
+ * reserved in /dev/shm when a ring is made: -ENOSPC where there is no space for any.
  */
 FST_EXPORT int32_t fst_usrbio_open(const fst_usrbio *library, const char *mount_point,
                                    const fst_usrbio_options *options, fst_usrbio_mount **mount, char *message,
                                    uint64_t size);
 
-/* Gives the rings back. Nothing may be reading. */
+/* Undoes one fst_usrbio_open, after which its caller must not be reading. The last one frees the rings. */
 FST_EXPORT void fst_usrbio_close(fst_usrbio_mount *mount);
 
 /* Makes an open file readable through the mount's rings; to be undone before the descriptor is closed. */

@@ -28,7 +28,7 @@ int32_t fst_lane_run(fst_plan *plan, uint32_t limit, const void *keep0, const vo
   (void)keep0, (void)keep1, (void)keep2, (void)keep3, (void)keep4, (void)keep5, (void)keep6, (void)keep7;
   fst_lane lane = {.plan = plan, .limit = limit};
   int status = 0;
-  while (status == 0 && take(&lane)) {
+  while (status == 0 && !fst_usrbio_yields(&lane) && take(&lane)) {
     lane.segment = &fst_plan_segments(plan)[lane.index];
     lane.file = &fst_plan_files(plan)[lane.segment->file];
     status = land(&lane);

@@ -68,6 +68,9 @@ static inline uint64_t fst_stage_piece(const fst_lane *lane, uint64_t offset, ui
   return fst_reader_of(lane)->piece(lane, offset, length);
 }
 
+/* Whether the lane should return between two segments, so that another one gets its ring. */
+int fst_usrbio_yields(const fst_lane *lane);
+
 /* Gives back the lane's ring, if it has one; nothing may still use its memory. */
 void fst_usrbio_end(fst_lane *lane);
 

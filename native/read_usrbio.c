@@ -36,10 +36,14 @@ static fst_usrbio_ring *ring_of(fst_lane *lane) {
   fst_usrbio_mount *mount = mount_of(lane);
   if (lane->usrbio_mount == mount) return lane->usrbio_ring;
   fst_usrbio_end(lane); /* the file before was on another mount */
-  int status = fst_usrbio_take(mount, &lane->usrbio_ring);
+  int status = fst_usrbio_take(mount, &lane->plan->cancelled, &lane->usrbio_ring);
   if (status == 0) lane->usrbio_mount = mount;
-  else fail(lane, FST_FAILURE_SYSTEM, -status);
+  else if (status != -ECANCELED) fail(lane, FST_FAILURE_SYSTEM, -status);
   return lane->usrbio_ring;
+}
+
+int fst_usrbio_yields(const fst_lane *lane) {
+  return lane->usrbio_mount && !lane->has_ahead && fst_usrbio_is_wanted(lane->usrbio_mount);
 }
 
 void fst_usrbio_end(fst_lane *lane) {
@@ -89,7 +93,8 @@ static int is_one_range(const fst_segment *segment) {
 static fst_usrbio_transfer *read_ahead(void *context) {
   fst_lane *lane = context;
   fst_usrbio_ring *ring = lane->usrbio_ring;
-  if (lane->has_ahead || !fst_plan_take(lane->plan, lane->limit, &lane->ahead)) return NULL;
+  if (lane->has_ahead || fst_usrbio_is_wanted(lane->usrbio_mount)) return NULL;
+  if (!fst_plan_take(lane->plan, lane->limit, &lane->ahead)) return NULL;
   lane->has_ahead = 1;
   const fst_segment *segment = &fst_plan_segments(lane->plan)[lane->ahead];
   const fst_plan_file *file = &fst_plan_files(lane->plan)[segment->file];

@@ -46,6 +46,7 @@ struct fst_usrbio {
   bool (*is_hf3fs)(int fd);
   int (*extract_mount_point)(char *mount_point, int size, const char *path);
   int (*iovcreate)(struct hf3fs_iov *iov, const char *mount_point, size_t size, size_t block_size, int numa);
+  void (*iovunlink)(struct hf3fs_iov *iov);
   void (*iovdestroy)(struct hf3fs_iov *iov);
   int (*iorcreate4)(struct hf3fs_ior *ior, const char *mount_point, int entries, bool for_read, int io_depth,
                     int timeout, int numa, uint64_t flags);
@@ -95,8 +96,6 @@ struct fst_usrbio_ring {
   int64_t timeout; /* nanoseconds without a completion; 0: for ever */
   int64_t moved;   /* when something completed last, or waiting began: monotonic, in nanoseconds */
   int is_broken;   /* requests are still out: it cannot be used again */
-  int record;      /* descriptor of the record that finds its memory should this process be killed; -1: none */
-  char record_path[64];
   void (*unpin)(fst_usrbio_ring *ring); /* if a device has been told of its memory */
   int pinned_device;
 };
@@ -138,25 +137,25 @@ int fst_usrbio_pin(fst_usrbio_ring *ring);
 
 /* ---- Mounts (usrbio_mount.c) ---- */
 
+typedef struct fst_usrbio_place fst_usrbio_place;
+
+/* Whoever opens a mount point with the same options has the same mount. */
 struct fst_usrbio_mount {
-  const fst_usrbio *library;
-  char mount_point[256];
-  fst_usrbio_options options;
-  pthread_mutex_t mutex;
+  fst_usrbio_mount *next; /* of the same place */
+  fst_usrbio_place *place;
+  fst_usrbio_options asked, options; /* with the ring_bytes that was asked for, and with what there is */
+  unsigned users;                    /* calls of fst_usrbio_open without fst_usrbio_close */
   fst_usrbio_ring *idle;
 };
 
-/* A ring for the calling thread alone. 0 or -errno. */
-int fst_usrbio_take(fst_usrbio_mount *mount, fst_usrbio_ring **ring);
+/*
+ * A ring for the calling thread alone, which must have none of this mount point already. Waits until there is one.
+ * 0; -ECANCELED once `*stop` is set; or -errno.
+ */
+int fst_usrbio_take(fst_usrbio_mount *mount, const _Atomic uint32_t *stop, fst_usrbio_ring **ring);
 void fst_usrbio_give_back(fst_usrbio_mount *mount, fst_usrbio_ring *ring);
 
-/* ---- What a killed process would leave behind (usrbio_leftovers.c) ---- */
-
-/* Writes down, in a file that is locked while this process lives, what the memory at `base` is called. */
-void fst_usrbio_record(fst_usrbio_ring *ring);
-void fst_usrbio_forget(fst_usrbio_ring *ring);
-
-/* Removes the memory that killed processes left behind. */
-void fst_usrbio_sweep(void);
+/* Whether a thread waits for a ring of the mount point: whoever has one gives it back when it can. */
+int fst_usrbio_is_wanted(const fst_usrbio_mount *mount);
 
 #endif

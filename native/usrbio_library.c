@@ -24,9 +24,9 @@
 
 #define FUNCTION(name) {"hf3fs_" #name, offsetof(fst_usrbio, name), 0}
 static const fst_library_symbol SYMBOLS[] = {
-  FUNCTION(is_hf3fs),   FUNCTION(extract_mount_point), FUNCTION(iovcreate), FUNCTION(iovdestroy),
-  FUNCTION(iorcreate4), FUNCTION(iordestroy),          FUNCTION(reg_fd),    FUNCTION(dereg_fd),
-  FUNCTION(prep_io),    FUNCTION(submit_ios),          FUNCTION(wait_for_ios),
+  FUNCTION(is_hf3fs),   FUNCTION(extract_mount_point), FUNCTION(iovcreate), FUNCTION(iovunlink),
+  FUNCTION(iovdestroy), FUNCTION(iorcreate4),          FUNCTION(iordestroy), FUNCTION(reg_fd),
+  FUNCTION(dereg_fd),   FUNCTION(prep_io),             FUNCTION(submit_ios), FUNCTION(wait_for_ios),
 };
 #undef FUNCTION
 

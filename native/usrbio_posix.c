@@ -37,6 +37,10 @@ static int iovcreate(struct hf3fs_iov *iov, const char *mount_point, size_t size
   return iov->base ? 0 : -ENOMEM;
 }
 
+static void iovunlink(struct hf3fs_iov *iov) {
+  (void)iov;
+}
+
 static void iovdestroy(struct hf3fs_iov *iov) {
   fst_staging_unmap(iov->base, iov->size);
 }
@@ -99,6 +103,7 @@ const fst_usrbio *fst_usrbio_posix(void) {
     .is_hf3fs = is_hf3fs,
     .extract_mount_point = extract_mount_point,
     .iovcreate = iovcreate,
+    .iovunlink = iovunlink,
     .iovdestroy = iovdestroy,
     .iorcreate4 = iorcreate4,
     .iordestroy = iordestroy,

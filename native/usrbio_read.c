@@ -156,8 +156,10 @@ int32_t fst_usrbio_read(fst_usrbio_mount *mount, const fst_usrbio_request *reque
     .kind = FST_FAILURE_SYSTEM, .offset = request->offset, .expected = request->length};
   fst_usrbio_ring *ring;
   sink sink = {.request = request, .stop = (const _Atomic uint32_t *)stop, .buffer = buffer};
-  failure.error = -fst_usrbio_take(mount, &ring);
-  if (failure.error == 0) {
+  failure.error = -fst_usrbio_take(mount, sink.stop, &ring);
+  if (failure.error == ECANCELED) {
+    failure.kind = FST_FAILURE_NONE;
+  } else if (failure.error == 0) {
     int result = read_through(ring, &sink, &failure);
     fst_usrbio_give_back(mount, ring);
     if (result == 0) return 0;

@@ -2,9 +2,14 @@
  * A ring, and transfers through it: each is cut into parts, of which as many are in flight as the ring takes, and which
  * complete in any order. Used by one thread at a time, as the library demands.
  */
+#define _GNU_SOURCE /* O_TMPFILE */
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "copy.h"
 #include "usrbio.h"
@@ -21,7 +26,70 @@ static int64_t now(void) {
   return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
+/* ---- Reserving shared memory ---- */
+
+/* At most so many bytes of /dev/shm are the library's own for each ring: a header, and tables for the requests. */
+#define LIBRARY_BYTES(entries) (((uint64_t)64 << 10) + (uint64_t)(entries) * 256)
+
+/* Opens the file behind an address of this process: a descriptor, or -errno; -ENOENT if there is none. */
+static int open_behind(const void *address) {
+  FILE *maps = fopen("/proc/self/maps", "re");
+  if (!maps) return -errno;
+  char line[4352];
+  int fd = -ENOENT;
+  while (fd == -ENOENT && fgets(line, sizeof line, maps)) {
+    uint64_t start, stop;
+    char *name = strchr(line, '/');
+    if (!name || sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &stop) != 2) continue;
+    if ((uintptr_t)address < start || (uintptr_t)address >= stop) continue;
+    name[strcspn(name, "\n")] = '\0';
+    fd = open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) fd = -errno;
+    break;
+  }
+  fclose(maps);
+  return fd;
+}
+
+static int allocate(int fd, uint64_t bytes) {
+  int error;
+  do error = posix_fallocate(fd, 0, (off_t)bytes);
+  while (error == EINTR);
+  close(fd);
+  return -error;
+}
+
+/*
+ * Has the system set the memory of an iov aside. The library gives a file a size only: the first touch of a page for
+ * which there is no space would end the process by SIGBUS.
+ */
+static int reserve(const struct hf3fs_iov *iov) {
+  int fd = open_behind(iov->base);
+  return fd < 0 ? fd : allocate(fd, iov->size);
+}
+
+/* Whether there is space for what the library writes to /dev/shm itself, for rings that are made at the same time. */
+static int try_space(const fst_usrbio_options *options) {
+  int fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd < 0) return -errno;
+  return allocate(fd, LIBRARY_BYTES(options->entries) * options->rings);
+}
+
 /* ---- Making and freeing ---- */
+
+/* Makes the memory that is read to. */
+static int make_iov(const fst_usrbio *library, const char *mount_point, const fst_usrbio_options *options,
+                    struct hf3fs_iov *iov, const char **failed) {
+  *failed = "hf3fs_iovcreate";
+  int status = library->iovcreate(iov, mount_point, options->ring_bytes, 0, options->numa);
+  if (status != 0 || library->is_private) return status;
+  *failed = "reserving memory in /dev/shm";
+  status = reserve(iov);
+  if (status == 0) status = try_space(options);
+  if (status == 0) library->iovunlink(iov); /* 3FS has opened it: without its name it cannot outlive the process */
+  else library->iovdestroy(iov);
+  return status;
+}
 
 int fst_usrbio_ring_new(const fst_usrbio *library, const char *mount_point, const fst_usrbio_options *options,
                         fst_usrbio_ring **result, const char **failed) {
@@ -30,10 +98,7 @@ int fst_usrbio_ring_new(const fst_usrbio *library, const char *mount_point, cons
   fst_usrbio_ring *ring = calloc(1, sizeof *ring);
   fst_usrbio_io *ios = calloc(options->entries, sizeof *ios);
   int status = ring && ios ? 0 : -ENOMEM;
-  if (status == 0) {
-    *failed = "hf3fs_iovcreate";
-    status = library->iovcreate(&ring->iov, mount_point, options->ring_bytes, 0, options->numa);
-  }
+  if (status == 0) status = make_iov(library, mount_point, options, &ring->iov, failed);
   if (status == 0) {
     *failed = "hf3fs_iorcreate4";
     status = library->iorcreate4(&ring->ior, mount_point, (int)options->entries, true, options->io_depth, 0,
@@ -50,8 +115,6 @@ int fst_usrbio_ring_new(const fst_usrbio *library, const char *mount_point, cons
   ring->entries = options->entries;
   ring->bytes = options->ring_bytes;
   ring->timeout = (int64_t)options->timeout_ms * 1000000;
-  ring->record = -1;
-  if (!library->is_private) fst_usrbio_record(ring);
   *result = ring;
   return 0;
 }
@@ -61,7 +124,6 @@ void fst_usrbio_ring_free(fst_usrbio_ring *ring) {
   /* Whatever is still in flight goes to memory that the daemon has mapped for itself. */
   ring->library->iordestroy(&ring->ior);
   ring->library->iovdestroy(&ring->iov);
-  fst_usrbio_forget(ring);
   free(ring->ios);
   free(ring);
 }

@@ -34,6 +34,7 @@ static struct {
   uint64_t (*live_total)(void);
   uint64_t (*live_fds)(void);
   uint64_t (*live_rings)(void);
+  uint64_t (*live_iovs)(void);
   uint64_t (*reads)(void);
   uint64_t (*rings_made)(void);
 } sim;
@@ -51,6 +52,7 @@ static void find_stand_in(void) {
   *(void **)&sim.live_total = needed("fst_sim_3fs_live_total");
   *(void **)&sim.live_fds = needed("fst_sim_3fs_live_fds");
   *(void **)&sim.live_rings = needed("fst_sim_3fs_live_rings");
+  *(void **)&sim.live_iovs = needed("fst_sim_3fs_live_iovs");
   *(void **)&sim.reads = needed("fst_sim_3fs_reads");
   *(void **)&sim.rings_made = needed("fst_sim_3fs_rings_made");
 }
@@ -129,14 +131,12 @@ static void test_opening(void) {
     {options_of(8, RING, 0), "/no/such/mount", -ENOENT},
     {{.entries = 8, .ring_bytes = RING}, folder, -EINVAL},
     {{.entries = 8, .ring_bytes = RING, .rings = UINT32_MAX}, folder, -ENOSPC},
+    {{.entries = 8, .ring_bytes = (uint64_t)1 << 40, .rings = UINT32_MAX}, folder, -EINVAL},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     int status = fst_usrbio_open(library, cases[i].mount_point, &cases[i].options, &mount, message, sizeof message);
     CHECK(status == cases[i].status && mount == NULL && *message, "case %zu: status %d, \"%s\"", i, status, message);
   }
-  fst_usrbio_mount *large = open_mount(1, (uint64_t)1 << 50, 0);
-  CHECK(large->options.ring_bytes < (uint64_t)1 << 50, "/dev/shm cannot be that large");
-  close_mount(large);
   char far[400];
   memset(far, 'x', sizeof far - 1);
   far[sizeof far - 1] = 0;
@@ -216,7 +216,7 @@ static void test_lanes(void) {
     fst_usrbio_mount *mount = open_mount(shapes[i].entries, shapes[i].ring_bytes, 10000);
     check_lanes(mount, shapes[i].lanes);
     check_lanes(mount, shapes[i].lanes); /* with the rings that there are */
-    CHECK(sim.rings_made() <= (uint64_t)shapes[i].lanes, "%llu rings", (unsigned long long)sim.rings_made());
+    CHECK(sim.rings_made() == 1, "%llu rings", (unsigned long long)sim.rings_made());
     close_mount(mount);
   }
   const char *const bearable[] = {"prep_io:3:-11,prep_io:4:-11,prep_io:9:-11", "read:*:70001", "read:2:1,read:5:1"};
@@ -306,6 +306,132 @@ static void test_cancelling(void) {
   free(destination);
 }
 
+/* ---- The bound on rings ---- */
+
+enum { POOL_THREADS = 8, POOL_RINGS = 2, POOL_ROUNDS = 60 };
+
+typedef struct pool_user {
+  fst_usrbio_mount *mount;
+  _Atomic uint64_t *bytes; /* of all rings that are in use */
+  uint64_t budget;
+  uint32_t state;
+} pool_user;
+
+static void *use_pool(void *argument) {
+  pool_user *user = argument;
+  for (int round = 0; round < POOL_ROUNDS; round++) {
+    fst_usrbio_ring *ring;
+    _Atomic uint32_t stop = noise_next(&user->state) % 8 == 0;
+    int status = fst_usrbio_take(user->mount, &stop, &ring);
+    if (status == -ECANCELED && stop) continue;
+    CHECK(status == 0, "a ring is refused with status %d", status);
+    if (status != 0) continue;
+    const uint64_t used = atomic_fetch_add(user->bytes, ring->bytes) + ring->bytes;
+    CHECK(used <= user->budget, "%llu bytes of rings are in use", (unsigned long long)used);
+    CHECK(sim.live_iovs() <= user->budget / (RING / 4), "%llu rings exist", (unsigned long long)sim.live_iovs());
+    memset(fst_usrbio_memory(ring), (int)round, 4096); /* nobody else uses it */
+    if (noise_next(&user->state) % 4 == 0) usleep(noise_next(&user->state) % 1000);
+    if (noise_next(&user->state) % 16 == 0) ring->is_broken = 1;
+    atomic_fetch_sub(user->bytes, ring->bytes);
+    fst_usrbio_give_back(user->mount, ring);
+  }
+  return NULL;
+}
+
+/* Several threads and several openings of a mount point, with like and unlike options. */
+static void test_pool(void) {
+  char mount_point[256], message[512];
+  require(fst_usrbio_mount_point(library, file.path, mount_point, sizeof mount_point) > 0, "the mount point");
+  fst_usrbio_options options[] = {options_of(4, RING, 10000), options_of(8, RING / 4, 10000), options_of(4, RING, 10000)};
+  fst_usrbio_mount *mounts[3];
+  for (int i = 0; i < 3; i++) {
+    options[i].rings = POOL_RINGS;
+    require(fst_usrbio_open(library, mount_point, &options[i], &mounts[i], message, sizeof message) == 0, message);
+  }
+  CHECK(mounts[0] == mounts[2] && mounts[0] != mounts[1], "equal options are one mount, unlike options are two");
+  CHECK(sim.live_rings() == 1, "%llu rings after opening", (unsigned long long)sim.live_rings());
+  _Atomic uint64_t bytes = 0;
+  pthread_t threads[POOL_THREADS];
+  pool_user users[POOL_THREADS];
+  for (int i = 0; i < POOL_THREADS; i++) {
+    users[i] = (pool_user){mounts[i % 3], &bytes, POOL_RINGS * RING, 1000u + (uint32_t)i};
+    require(pthread_create(&threads[i], NULL, use_pool, &users[i]) == 0, "pthread_create");
+  }
+  for (int i = 0; i < POOL_THREADS; i++) pthread_join(threads[i], NULL);
+  /* Without the larger options, the smaller ones' budget holds. */
+  fst_usrbio_close(mounts[0]);
+  fst_usrbio_close(mounts[2]);
+  fst_usrbio_ring *ring;
+  require(fst_usrbio_take(mounts[1], NULL, &ring) == 0, "fst_usrbio_take");
+  fst_usrbio_give_back(mounts[1], ring);
+  CHECK(sim.live_iovs() <= POOL_RINGS, "%llu rings are left", (unsigned long long)sim.live_iovs());
+  fst_usrbio_close(mounts[1]);
+  CHECK(sim.live_total() == 0, "%llu things are left on the stand-in", (unsigned long long)sim.live_total());
+}
+
+static void *stop_later(void *stop) {
+  usleep(30000);
+  atomic_store((_Atomic uint32_t *)stop, 1);
+  return NULL;
+}
+
+/* Who waits for a ring can be stopped. */
+static void test_stopped_wait(void) {
+  fst_usrbio_mount *mount = open_mount(4, RING, 0);
+  fst_usrbio_ring *ring, *none;
+  require(fst_usrbio_take(mount, NULL, &ring) == 0, "fst_usrbio_take");
+  CHECK(!fst_usrbio_is_wanted(mount), "nobody waits");
+  _Atomic uint32_t stop = 0;
+  pthread_t thread;
+  require(pthread_create(&thread, NULL, stop_later, &stop) == 0, "pthread_create");
+  CHECK(fst_usrbio_take(mount, &stop, &none) == -ECANCELED, "a wait is not stopped");
+  pthread_join(thread, NULL);
+  fst_usrbio_request request = {.fd = file.info.fd, .length = 1, .target = FST_USRBIO_DROP};
+  fst_usrbio_outcome outcome;
+  uint32_t stopped = 1;
+  CHECK(fst_usrbio_read(mount, &request, NULL, &stopped, &outcome) == -1 && outcome.failure == FST_FAILURE_NONE,
+        "a read that is stopped before it has a ring fails with %u", outcome.failure);
+  fst_usrbio_give_back(mount, ring);
+  close_mount(mount);
+}
+
+static void *run_to_end(void *argument) {
+  fst_plan *plan = argument;
+  while (atomic_load(&plan->next) < plan->segment_count && fst_lane_run(plan, ALL, NO_KEEP) == 0) continue;
+  return NULL;
+}
+
+/* Loads that have one ring between them all come to their end: nobody keeps it while others wait. */
+static void test_loads_share_a_ring(void) {
+  enum { LOADS = 3, LANES = 2, SEGMENTS = 20, BLOCK = 100000 };
+  fst_usrbio_mount *mount = open_mount(4, RING, 10000);
+  fst_plan *plans[LOADS];
+  pthread_t threads[LOADS * LANES];
+  char *destination = malloc((size_t)LOADS * SEGMENTS * BLOCK);
+  require(destination != NULL, "malloc");
+  for (int load = 0; load < LOADS; load++) {
+    fst_segment segments[SEGMENTS];
+    for (uint64_t i = 0; i < SEGMENTS; i++) {
+      segments[i] = plain(i * BLOCK, BLOCK, destination + ((uint64_t)load * SEGMENTS + i) * BLOCK);
+    }
+    plans[load] = usrbio_plan(mount, segments, SEGMENTS);
+  }
+  for (int i = 0; i < LOADS * LANES; i++) {
+    require(pthread_create(&threads[i], NULL, run_to_end, plans[i % LOADS]) == 0, "pthread_create");
+  }
+  for (int i = 0; i < LOADS * LANES; i++) pthread_join(threads[i], NULL);
+  for (int load = 0; load < LOADS; load++) {
+    CHECK(plans[load]->landed_bytes == SEGMENTS * BLOCK, "load %d: %llu bytes have landed, failure %u", load,
+          (unsigned long long)plans[load]->landed_bytes, plans[load]->failure);
+    CHECK(memcmp(destination + (size_t)load * SEGMENTS * BLOCK, file.bytes, SEGMENTS * BLOCK) == 0, "load %d differs",
+          load);
+    free(plans[load]);
+  }
+  CHECK(sim.live_rings() == 1, "%llu rings", (unsigned long long)sim.live_rings());
+  close_mount(mount);
+  free(destination);
+}
+
 /* ---- Ranges outside any plan ---- */
 
 static void check_range(fst_usrbio_mount *mount, uint64_t offset, uint64_t length, uint64_t chunk, int pipelined) {
@@ -375,6 +501,9 @@ int main(void) {
   test_lanes();
   test_failures();
   test_cancelling();
+  test_pool();
+  test_stopped_wait();
+  test_loads_share_a_ring();
   test_ranges();
   test_range_failures();
   CHECK(sim.live_total() == 0, "something is left on the stand-in");

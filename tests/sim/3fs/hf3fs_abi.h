@@ -45,6 +45,7 @@ static_assert(sizeof(struct hf3fs_cqe) == 24, "as the library has it");
 bool hf3fs_is_hf3fs(int fd);
 int hf3fs_extract_mount_point(char *mount_point, int size, const char *path);
 int hf3fs_iovcreate(struct hf3fs_iov *iov, const char *mount_point, size_t size, size_t block_size, int numa);
+void hf3fs_iovunlink(struct hf3fs_iov *iov);
 void hf3fs_iovdestroy(struct hf3fs_iov *iov);
 int hf3fs_iorcreate4(struct hf3fs_ior *ior, const char *mount_point, int entries, bool for_read, int io_depth,
                      int timeout, int numa, uint64_t flags);

@@ -88,6 +88,14 @@ SIM_EXPORT int hf3fs_iovcreate(struct hf3fs_iov *iov, const char *mount_point, s
   return 0;
 }
 
+SIM_EXPORT void hf3fs_iovunlink(struct hf3fs_iov *iov) {
+  pthread_mutex_lock(&sim.lock);
+  sim_iov *held = sim_iov_of(iov);
+  if (held) shm_unlink(held->name);
+  pthread_mutex_unlock(&sim.lock);
+  if (!held) sim_violation("bad-iov", "iovunlink: there is no such iov");
+}
+
 SIM_EXPORT void hf3fs_iovdestroy(struct hf3fs_iov *iov) {
   if (!iov || !iov->iovh) return;
   pthread_mutex_lock(&sim.lock);

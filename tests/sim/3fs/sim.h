@@ -18,8 +18,9 @@
  *   - A positive io_depth holds reads back until as many are queued. Without submit_ios a read may start, or may not.
  *   - Completions come in any order; a read past the end of the file is short.
  *   - wait_for_ios gives fewer than `least` once the time is up, which is no error.
- *   - An iov is shared memory with a name, /dev/shm/hf3fs-iov-*, which outlives a process that is killed, and a
- *     symbolic link to it in 3fs-virt/iovs. Reads in flight go on after their iov is destroyed.
+ *   - An iov is shared memory with a name, /dev/shm/hf3fs-iov-*, which outlives a process that is killed unless
+ *     iovunlink has taken the name away, and a symbolic link to it in 3fs-virt/iovs, which the real 3FS removes when
+ *     the process ends. Reads in flight go on after their iov is destroyed.
  *
  * Where it is stricter
  *   - The target of a read is filled with 0xDB when it is prepared, and beyond what a short read found.
