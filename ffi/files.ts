@@ -1,12 +1,23 @@
 /**
  * Files and memory through the shim: its status codes become values and errors here.
  */
+import { Handle } from "./handle.ts";
 import type { Shim } from "./symbols.ts";
 
-/** A file opened by the shim. The descriptor is the caller's to close. */
-export interface OpenedFile {
-  /** Descriptor. */
+/** The descriptors of an open file. They are reached through its handle only. */
+export interface Descriptors {
+  /** For reads through the page cache. */
   readonly fd: number;
+  /** For direct reads, or -1: see {@linkcode openDirect}. */
+  fdDirect: number;
+  /** What must be undone before they are closed. */
+  release: (() => Promise<void>) | null;
+}
+
+/** A file opened by the shim. */
+export interface OpenedFile {
+  /** Its descriptors, which are closed with it. */
+  readonly handle: Handle<Descriptors>;
   /** Bytes. */
   readonly size: number;
   /** Modification time, whole seconds. */
@@ -42,14 +53,18 @@ export async function openFile(shim: Shim, path: string, headBytes: number): Pro
   const name = encoder.encode(`${path}\0`);
   const status = await shim.fst_file_open(name, info.buffer, head, BigInt(headBytes));
   if (status < 0) throw new SystemError(-status);
-  const fd = info.getInt32(0, true);
+  const descriptors: Descriptors = { fd: info.getInt32(0, true), fdDirect: -1, release: null };
+  const handle = new Handle("the file", descriptors, async ({ fd, fdDirect, release }) => {
+    await release?.();
+    await shim.fst_file_release(fd, fdDirect);
+  });
   const headErrno = info.getInt32(4, true);
   if (headErrno > 0) {
-    shim.fst_file_close(fd);
+    await handle.close();
     throw new SystemError(headErrno);
   }
   return {
-    fd,
+    handle,
     size: Number(info.getBigUint64(8, true)),
     mtimeSeconds: info.getBigInt64(16, true),
     mtimeNanoseconds: info.getBigInt64(24, true),
@@ -74,9 +89,12 @@ export async function readFile(
   return got;
 }
 
-/** A second descriptor of the same file for direct reads, or -1 where the file system has none. */
-export function openDirect(shim: Shim, fd: number): number {
-  return Math.max(-1, shim.fst_file_open_direct(fd));
+/** Opens a file for direct reads too; false where the file system refuses. */
+export function openDirect(shim: Shim, descriptors: Descriptors): boolean {
+  if (descriptors.fdDirect < 0) {
+    descriptors.fdDirect = Math.max(-1, shim.fst_file_open_direct(descriptors.fd));
+  }
+  return descriptors.fdDirect >= 0;
 }
 
 /** Bytes of the file that the page cache holds, or -1 where the system cannot tell. */

@@ -53,6 +53,14 @@ export const SYMBOLS = {
     ],
     result: "i32",
   },
+  fst_file_release: {
+    parameters: [
+      "i32", // int32_t fd
+      "i32", // int32_t fd_direct
+    ],
+    result: "void",
+    nonblocking: true,
+  },
   fst_file_read: {
     parameters: [
       "i32", // int32_t fd

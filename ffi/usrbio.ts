@@ -1,8 +1,11 @@
 /**
  * 3FS through the shim: its structs become objects, its statuses errors.
  */
+import { constants } from "node:os";
 import { MESSAGE_BYTES, newMessage, textOf } from "./cuda.ts";
-import { SystemError } from "./files.ts";
+import { passEnvironment } from "./environment.ts";
+import { type Descriptors, SystemError } from "./files.ts";
+import { Handle } from "./handle.ts";
 import type { PlanFailure } from "./plan_memory.ts";
 import { systemErrorText } from "./status.ts";
 import type { Shim } from "./symbols.ts";
@@ -57,6 +60,7 @@ const encoder = new TextEncoder();
 
 /** Opens 3FS' library. That there is none is no error. */
 export async function findUsrbio(shim: Shim): Promise<UsrbioLibrary> {
+  passEnvironment(shim);
   const handle = new BigUint64Array(1);
   const message = newMessage();
   const status = await shim.fst_usrbio_find(handle, message, MESSAGE_BYTES);
@@ -69,10 +73,9 @@ export function posixLibrary(shim: Shim): bigint {
   return shim.fst_usrbio_posix();
 }
 
-/** Why to look for the library at all, for an open file: nothing has been opened for it. */
-export function usrbioHints(shim: Shim, fd: number): { named: boolean; mounted: boolean } {
-  const hints = shim.fst_usrbio_hints(fd);
-  return { named: (hints & 1) !== 0, mounted: (hints & 2) !== 0 };
+/** Whether the file system of an open file is mounted as 3FS, as far as the system knows. */
+export async function isMountedAs3fs(shim: Shim, fd: number): Promise<boolean> {
+  return await shim.fst_usrbio_is_mounted(fd) === 1;
 }
 
 /** Whether an open file is on 3FS. */
@@ -92,17 +95,18 @@ export async function mountPointOf(shim: Shim, library: bigint, path: string): P
   return length === 0 ? null : textOf(mount);
 }
 
-/**
- * Prepares to read from a mount.
- *
- * @returns the shim's name for it, or why it does not answer
- */
+/** An open mount, or why it does not answer. */
+export type OpenedMount =
+  | { readonly mount: Handle }
+  | { readonly mount: null; readonly errno: number; readonly reason: string };
+
+/** Prepares to read from a mount. All that is read from it in this process shares its rings. */
 export async function openMount(
   shim: Shim,
   library: bigint,
   mountPoint: string,
   options: RingOptions,
-): Promise<{ mount: bigint } | { mount: null; errno: number; reason: string }> {
+): Promise<OpenedMount> {
   const bytes = new DataView(new ArrayBuffer(32));
   bytes.setUint32(0, options.entries, true);
   bytes.setInt32(4, options.ioDepth, true);
@@ -114,13 +118,29 @@ export async function openMount(
   const message = newMessage();
   const path = encoder.encode(`${mountPoint}\0`);
   const status = await shim.fst_usrbio_open(library, path, bytes.buffer, mount, message, MESSAGE_BYTES);
-  if (status === 0) return { mount: mount[0]! };
-  return { mount: null, errno: -status, reason: `${textOf(message)}: ${systemErrorText(-status)}` };
+  if (status === 0) {
+    return { mount: new Handle("the 3FS mount", mount[0]!, (mount) => shim.fst_usrbio_close(mount)) };
+  }
+  return { mount: null, errno: -status, reason: `${textOf(message)}: ${ringErrorText(-status)}` };
 }
 
-/** Makes an open file readable through rings; 0, or the system's error number. */
-export async function registerFile(shim: Shim, library: bigint, fd: number): Promise<number> {
-  return -await shim.fst_usrbio_register(library, fd);
+/** What a read through rings failed of. Only shared memory can be too small for a read. */
+export function ringErrorText(errno: number): string {
+  const text = systemErrorText(errno);
+  if (errno !== constants.errno.ENOSPC) return text;
+  return `${text}: /dev/shm is full: enlarge it (docker run --shm-size), or lower usrbio.bufferBytes`;
+}
+
+/**
+ * Makes an open file readable through rings, until it is closed.
+ *
+ * @returns 0, or the system's error number
+ */
+export async function registerFile(shim: Shim, library: bigint, file: Descriptors): Promise<number> {
+  const { fd } = file;
+  const status = await shim.fst_usrbio_register(library, fd);
+  if (status === 0) file.release = () => shim.fst_usrbio_deregister(library, fd);
+  return -status;
 }
 
 /**

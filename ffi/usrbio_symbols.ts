@@ -16,11 +16,12 @@ export const USRBIO_SYMBOLS = {
     nonblocking: true, // opening it starts threads and reads files
   },
   fst_usrbio_posix: { parameters: [], result: "u64" },
-  fst_usrbio_hints: {
+  fst_usrbio_is_mounted: {
     parameters: [
       "i32", // int32_t fd
     ],
     result: "i32",
+    nonblocking: true,
   },
   fst_usrbio_is_3fs: {
     parameters: [
@@ -57,6 +58,7 @@ export const USRBIO_SYMBOLS = {
       "u64", // fst_usrbio_mount *mount
     ],
     result: "void",
+    nonblocking: true, // frees rings: the file system and CUDA take part
   },
   fst_usrbio_register: {
     parameters: [
@@ -72,6 +74,7 @@ export const USRBIO_SYMBOLS = {
       "i32", // int32_t fd
     ],
     result: "void",
+    nonblocking: true, // asks the file system
   },
   fst_usrbio_read: {
     parameters: [

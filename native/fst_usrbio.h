@@ -22,13 +22,10 @@ FST_EXPORT int32_t fst_usrbio_find(fst_usrbio **library, char *message, uint64_t
 /* The same functions over ordinary reads, for files on any file system. */
 FST_EXPORT const fst_usrbio *fst_usrbio_posix(void);
 
-/* Reasons to look for the library. */
-enum { FST_USRBIO_NAMED = 1 /* HF3FS_LIB_DIR is set */, FST_USRBIO_MOUNTED = 2 /* the file is on a mount of 3FS */ };
+/* Whether the file system of an open file is mounted as 3FS (1 or 0), as far as the system knows. */
+FST_EXPORT int32_t fst_usrbio_is_mounted(int32_t fd);
 
-/* Which of them there are for an open file; asks nobody but the system. */
-FST_EXPORT int32_t fst_usrbio_hints(int32_t fd);
-
-/* Whether an open file is on 3FS (1 or 0). */
+/* The same by asking the file system (1 or 0). */
 FST_EXPORT int32_t fst_usrbio_is_3fs(const fst_usrbio *library, int32_t fd);
 
 /* Where the file system of a path is mounted: the length of the text in `mount`, 0 if that is no 3FS, or -errno. */

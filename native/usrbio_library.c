@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "environment.h"
 #include "library.h"
 #include "usrbio.h"
 
@@ -80,7 +81,8 @@ static void try_folder(search *search, const char *folder, size_t length) {
 
 static void try_wheels(search *search) {
   for (size_t i = 0; i < sizeof WHEELS / sizeof *WHEELS && !search->library; i++) {
-    const char *base = WHEELS[i].variable ? getenv(WHEELS[i].variable) : "";
+    char value[FST_ENVIRONMENT_VALUE];
+    const char *base = WHEELS[i].variable ? fst_environment(WHEELS[i].variable, value) : "";
     if (!base || (WHEELS[i].variable && base[0] != '/')) continue;
     char pattern[4096], name[4096];
     snprintf(pattern, sizeof pattern, "%s%s/hf3fs_py_usrbio.libs/libhf3fs_api_shared*.so*", base, WHEELS[i].rest);
@@ -104,8 +106,9 @@ int32_t fst_usrbio_find(fst_usrbio **result, char *message, uint64_t size) {
   *message = 0;
   if (limit_is_absurd(message, size)) return -EMFILE;
   search search = {.message = message, .size = size};
-  const char *named = getenv("HF3FS_LIB_DIR"), *folders = getenv("LD_LIBRARY_PATH");
-  if (named && *named) try_folder(&search, named, strlen(named));
+  char folder[FST_ENVIRONMENT_VALUE], list[FST_ENVIRONMENT_VALUE];
+  const char *named = fst_environment("HF3FS_LIB_DIR", folder), *folders = fst_environment("LD_LIBRARY_PATH", list);
+  if (named) try_folder(&search, named, strlen(named));
   while (!search.library && folders && *folders) {
     size_t length = strcspn(folders, ":");
     if (length > 0) try_folder(&search, folders, length);
@@ -129,19 +132,18 @@ int32_t fst_usrbio_find(fst_usrbio **result, char *message, uint64_t size) {
   return 0;
 }
 
-int32_t fst_usrbio_hints(int32_t fd) {
-  const char *named = getenv("HF3FS_LIB_DIR");
-  int hints = named && *named ? FST_USRBIO_NAMED : 0;
+int32_t fst_usrbio_is_mounted(int32_t fd) {
   struct stat status;
-  if (fstat(fd, &status) != 0 || major(status.st_dev) != 0) return hints; /* a file system on a disk of this machine */
+  if (fstat(fd, &status) != 0 || major(status.st_dev) != 0) return 0; /* a file system on a disk of this machine */
   FILE *mounts = fopen("/proc/self/mountinfo", "re");
   char line[4352], device[32];
+  int found = 0;
   snprintf(device, sizeof device, " %u:%u ", major(status.st_dev), minor(status.st_dev));
-  while (mounts && !(hints & FST_USRBIO_MOUNTED) && fgets(line, sizeof line, mounts)) {
-    if (strstr(line, device) && strstr(line, " - fuse.hf3fs ")) hints |= FST_USRBIO_MOUNTED;
+  while (mounts && !found && fgets(line, sizeof line, mounts)) {
+    found = strstr(line, device) && strstr(line, " - fuse.hf3fs ");
   }
   if (mounts) fclose(mounts);
-  return hints;
+  return found;
 }
 
 int32_t fst_usrbio_is_3fs(const fst_usrbio *library, int32_t fd) {

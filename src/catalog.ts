@@ -8,7 +8,8 @@ import type { Header } from "./format/header.ts";
 import type { ProcessGroup } from "./group/process_group.ts";
 import { headerLength, parseHeader } from "./format/header_reader.ts";
 import { checkIndex, type Inputs, missingShard } from "./inputs.ts";
-import type { Source, SourceFile } from "./source/source.ts";
+import { workingFolder } from "./source/local_path.ts";
+import { closeAll, type Source, type SourceFile } from "./source/source.ts";
 
 /** A tensor in a file. */
 export interface CatalogTensor {
@@ -78,6 +79,7 @@ const OPENING = 8;
  * Opens files and lists what is in them, by their headers unless `list` does it otherwise. After an error none of
  * them is open.
  *
+ * @param folder what relative paths count from: the program may go elsewhere before all are open, or are opened again
  * @throws {SafeTensorsError} if a header is bad, a name occurs twice, or files and index disagree
  * @throws {ReadError} if the system refuses
  */
@@ -86,6 +88,7 @@ export async function openCatalog<F extends SourceFile>(
   inputs: Inputs,
   signal?: AbortSignal,
   list: ListFile<F> = listHeader,
+  folder: string | undefined = workingFolder(),
 ): Promise<Catalog<F>> {
   const { paths } = inputs;
   const files: F[] = new Array(paths.length);
@@ -97,7 +100,7 @@ export async function openCatalog<F extends SourceFile>(
       const index = next++;
       try {
         signal?.throwIfAborted();
-        const file = await source.open(paths[index]!);
+        const file = await source.open(paths[index]!, folder);
         files[index] = file;
         contents[index] = await list(file, index);
       } catch (error) {
@@ -112,10 +115,10 @@ export async function openCatalog<F extends SourceFile>(
     await checkIndex(inputs);
     const catalog = merge(files, contents, inputs);
     const reopen = (path: string) =>
-      openCatalog(source, { paths: [path], weightMap: null, indexPath: null }, undefined, list);
+      openCatalog(source, { paths: [path], weightMap: null, indexPath: null }, undefined, list, folder);
     return { ...catalog, notes: [...source.notes ?? [], ...catalog.notes], reopen };
   } catch (error) {
-    for (const file of files) file?.close();
+    await closeAll(files);
     throw error;
   }
 }

@@ -41,6 +41,6 @@ export async function readHeader(path: string): Promise<Header> {
   try {
     return await readFileHeader(file);
   } finally {
-    file.close();
+    await file.close();
   }
 }

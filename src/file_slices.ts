@@ -7,7 +7,7 @@ import { ReadError } from "./errors.ts";
 import { LazyLoads } from "./lazy_loads.ts";
 import type { LoadRequest } from "./load.ts";
 import type { Session } from "./session.ts";
-import type { SourceFile } from "./source/source.ts";
+import { closeAll, type SourceFile } from "./source/source.ts";
 import type { Tensor } from "./tensor/tensor.ts";
 
 /** A file that was opened for this. */
@@ -46,10 +46,8 @@ export class FileSlices<T extends Tensor> {
 
   /** Closes the files; nothing may be reading from them any more. */
   async close(): Promise<void> {
-    for (const opened of this.#opened.values()) {
-      const catalog = (await opened.catch(() => null))?.catalog;
-      for (const file of catalog?.files ?? []) file.close();
-    }
+    await Promise.allSettled(this.#opened.values());
+    await closeAll(this.#files);
   }
 
   #open(path: string): Promise<OpenedFile> {

@@ -5,7 +5,7 @@ import { ReadError, SafeTensorsError } from "./errors.ts";
 import { parseShardIndex } from "./format/shard_index.ts";
 import type { ProcessGroup } from "./group/process_group.ts";
 import { checkFolder, checkMissing } from "./save/journal.ts";
-import { readError } from "./source/native_file.ts";
+import { readError } from "./source/local_path.ts";
 import type { Source } from "./source/source.ts";
 
 /** A path or a `file:` URL. */
@@ -187,7 +187,7 @@ async function resolveNamed(path: string, source: Source): Promise<Inputs> {
     await file.verify?.();
     return indexed(path, bytes);
   } finally {
-    file.close();
+    await file.close();
   }
 }
 

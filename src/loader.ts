@@ -95,7 +95,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
       this.#checkOpen("add files");
       for (const earlier of this.#catalogs) refuseDuplicates(earlier, catalog);
     } catch (error) {
-      closeFiles(catalog);
+      await closeFiles(catalog);
       throw error;
     }
     this.#catalogs.push(catalog);
@@ -147,22 +147,21 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
       const operation = { label: "copyFilesToDevice()", signal: checked.signal };
       return await together(catalog.group, operation, start, (buffer) => buffer.close());
     } catch (error) {
-      if (this.#closed || catalog.group) closeFiles(catalog);
+      if (this.#closed || catalog.group) await closeFiles(catalog);
       else this.#catalogs.unshift(...catalogs);
       throw error;
     }
   }
 
   /** Closes the files added that no buffer has taken, so that others can be added. */
-  reset(): void {
-    for (const catalog of this.#catalogs.splice(0)) closeFiles(catalog);
+  async reset(): Promise<void> {
+    await Promise.all(this.#catalogs.splice(0).map(closeFiles));
   }
 
   /** {@linkcode reset}, for good. Buffers live on until they are closed themselves. */
   close(): Promise<void> {
     this.#closed = true;
-    this.reset();
-    return Promise.resolve();
+    return this.reset();
   }
 
   /** {@linkcode close}, for `await using`. */

@@ -40,7 +40,7 @@ export async function openWith<T extends Tensor>(
   try {
     return await together(catalog.group, operation, start, (model) => model.close());
   } catch (error) {
-    closeFiles(catalog);
+    await closeFiles(catalog);
     throw error;
   }
 }

@@ -10,6 +10,7 @@ import { quote } from "./format/text.ts";
 import { Load, type LoadContext, type LoadRequest } from "./load.ts";
 import { Tally } from "./load_progress.ts";
 import type { CheckedOptions } from "./options.ts";
+import { closeAll } from "./source/source.ts";
 import type { Tensor } from "./tensor/tensor.ts";
 
 /** How a load went. */
@@ -48,7 +49,7 @@ export class Session<T extends Tensor> {
   readonly #abort = new AbortController();
   readonly #loads = new Set<Load<T>>();
   readonly #starting = new Set<Promise<unknown>>();
-  #filesClosed = false;
+  #closingFiles: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(catalog: Catalog, device: Device<T>, options: CheckedOptions, notes: readonly string[]) {
@@ -88,7 +89,8 @@ export class Session<T extends Tensor> {
    */
   async loadAll(requests: readonly LoadRequest[]): Promise<Load<T>> {
     const load = await this.load(requests);
-    load.finished().catch(() => {}).finally(() => this.closeFiles());
+    const close = () => this.closeFiles().catch(() => {}); // close() tells of it
+    load.finished().then(close, close);
     return load;
   }
 
@@ -140,10 +142,8 @@ export class Session<T extends Tensor> {
   }
 
   /** Closes the files; nothing may be reading from them any more, or will. */
-  closeFiles(): void {
-    if (this.#filesClosed) return;
-    this.#filesClosed = true;
-    for (const file of this.catalog.files) file.close();
+  closeFiles(): Promise<void> {
+    return this.#closingFiles ??= closeAll(this.catalog.files);
   }
 
   /** Ends what is still being read, and closes the files. */
@@ -157,6 +157,6 @@ export class Session<T extends Tensor> {
     this.#abort.abort(reason);
     await Promise.allSettled(this.#starting);
     for (const load of this.#loads) await this.end(load, reason);
-    this.closeFiles();
+    await this.closeFiles();
   }
 }

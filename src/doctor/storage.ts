@@ -72,10 +72,10 @@ async function firstFile(path: string): Promise<string | null> {
 }
 
 async function hasDirect(shim: Shim, path: string): Promise<boolean> {
-  const { fd } = await openFile(shim, path, 0);
-  const direct = openDirect(shim, fd);
-  shim.fst_file_close(fd);
-  if (direct < 0) return false;
-  shim.fst_file_close(direct);
-  return true;
+  const { handle } = await openFile(shim, path, 0);
+  try {
+    return handle.use(`open "${path}" for direct reads`, (descriptors) => openDirect(shim, descriptors));
+  } finally {
+    await handle.close();
+  }
 }

@@ -80,7 +80,7 @@ async function whyNotUsed(shim: Shim, path: string): Promise<string> {
     const source = await selectSource(new NativeEngine(shim), choice);
     const file = await source.open(path);
     const used = file instanceof NativeFile && file.reader !== null;
-    file.close();
+    await file.close();
     return used ? "" : source.notes?.join("; ") || "a load does not take it for a file on 3FS";
   } catch (error) {
     return error instanceof Error ? error.message : String(error);

@@ -1,9 +1,9 @@
 /**
  * Running a plan through the shim: a few long non-blocking calls, and one that waits for their news.
  */
-import { PlanMemory } from "../../ffi/plan_memory.ts";
-import { systemErrorText } from "../../ffi/status.ts";
+import { type PlanFile, PlanMemory } from "../../ffi/plan_memory.ts";
 import type { Shim } from "../../ffi/symbols.ts";
+import { ringErrorText } from "../../ffi/usrbio.ts";
 import { ReadError } from "../errors.ts";
 import { PAGE } from "../plan/layout.ts";
 import { type LoadPlan, segmentBytes } from "../plan/plan.ts";
@@ -84,9 +84,10 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
   const populates = direct && !job.lander;
   const extra = populates ? 2 : 1; // the call that waits for news, and the one that touches memory ahead
   const calls = await take(1 + extra, wanted + extra, signal);
+  const ended = Promise.withResolvers<void>();
   try {
     const lanes = calls - extra;
-    const memory = await planMemory(job, lanes);
+    const memory = await planMemory(job, lanes, job.files.map((file) => file.lend(ended.promise)));
     const windows = new Windows(plan, job.keep);
     const stop = new Stop(() => shim.fst_plan_cancel(memory.bytes));
     const abort = () => stop.because(signal.reason);
@@ -115,6 +116,7 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
     }
     return { path: pathOf(memory), threads: lanes, notes };
   } finally {
+    ended.resolve(); // no lane uses the files any more
     giveBack(calls);
   }
 }
@@ -191,7 +193,11 @@ function mostLanes({ lander, stagingBytes }: NativeJob): number {
   return lander ? Math.max(1, Math.floor(stagingBytes / (lander.slots * LEAST_STAGING))) : Infinity;
 }
 
-async function planMemory(job: NativeJob, lanes: number): Promise<PlanMemory> {
+async function planMemory(
+  job: NativeJob,
+  lanes: number,
+  files: readonly PlanFile[],
+): Promise<PlanMemory> {
   const { plan, lander } = job;
   // A block that is not aligned as its destination is needs the pages around it as well.
   const staging = Math.min(
@@ -199,7 +205,7 @@ async function planMemory(job: NativeJob, lanes: number): Promise<PlanMemory> {
     Math.max(LEAST_STAGING, Math.floor(job.stagingBytes / lanes / (lander?.slots ?? 1))),
   );
   const memory = new PlanMemory(
-    job.files.map((file) => file.planFile),
+    files,
     plan.segments.length,
     staging - staging % (lander && staging >= 2 * GPU_PAGE ? GPU_PAGE : PAGE),
   );
@@ -343,7 +349,7 @@ function failureOf(job: NativeJob, memory: PlanMemory): { readonly error: Error 
   }
   const at = `${expected || segmentBytes(segment)} bytes expected at offset ${offset}`;
   const reason = {
-    system: `${at}: ${systemErrorText(errno)}`,
+    system: `${at}: ${ringErrorText(errno)}`,
     truncated: `${at}, ${actual} found: was it truncated?`,
     changed: `the file was changed after its header was read`,
   }[failure.kind];

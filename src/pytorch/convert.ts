@@ -13,7 +13,7 @@ import { castLength } from "../plan/request.ts";
 import type { Progress } from "../options.ts";
 import { saveFile } from "../save.ts";
 import type { SavableTensor } from "../save/source.ts";
-import type { Source, SourceFile } from "../source/source.ts";
+import { closeAll, type Source, type SourceFile } from "../source/source.ts";
 import { type Checkpoint, type CheckpointTensor, readCheckpoint } from "./checkpoint.ts";
 import { byteReader, tensorBytes } from "./open.ts";
 import { PartPool, tensorParts } from "./parts.ts";
@@ -108,7 +108,7 @@ export async function convertPyTorch(
       seconds: (performance.now() - startedAt) / 1000,
     };
   } finally {
-    for (const file of opened.files) file.close();
+    await closeAll(opened.files);
   }
 }
 
@@ -155,7 +155,7 @@ async function openCheckpoints(
     }
     checkIndex(inputs.weightMap, byName, aliases);
   } catch (error) {
-    for (const file of files) file.close();
+    await closeAll(files);
     throw error;
   }
   return { files, written: [...byName.values()], aliases, skipped };
@@ -230,7 +230,7 @@ async function compare(
       }
     }
   } finally {
-    for (const file of files) file.close();
+    await closeAll(files);
   }
 }
 

@@ -14,7 +14,7 @@ import { GroupError, SafeTensorsError } from "../errors.ts";
 import { type DType, DTYPES } from "../format/dtype.ts";
 import type { Json, ProcessGroup } from "../group/process_group.ts";
 import { type DealtInputs, noFiles } from "../inputs.ts";
-import type { Source, SourceFile } from "../source/source.ts";
+import { closeAll, type Source, type SourceFile } from "../source/source.ts";
 import { RankQueue } from "./queue.ts";
 
 /** A tensor, as a rank tells of it: name, number of the dtype, shape, offset in the file, bytes, what it is an alias of. */
@@ -53,7 +53,7 @@ export async function openShared<F extends SourceFile>(
       const { source, inputs } = await prepare();
       const paths = inputs.lists.get(group.rank) ?? [];
       const own = await openCatalog(source, { ...inputs, paths, weightMap: null }, signal, list);
-      unlessDone.defer(() => closeFiles(own));
+      unlessDone.defer(() => void closeFiles(own).catch(() => {}));
       return { own, inputs };
     },
     move: async ({ own, inputs }) => {
@@ -65,14 +65,14 @@ export async function openShared<F extends SourceFile>(
     compareTold(told);
     return mergeTold(group, own, inputs, told);
   } catch (error) {
-    closeFiles(own);
+    await closeFiles(own);
     throw error;
   }
 }
 
 /** Closes what this rank has opened. */
-export function closeFiles({ files }: Catalog): void {
-  for (const file of files) file.close();
+export function closeFiles({ files }: Catalog): Promise<void> {
+  return closeAll(files);
 }
 
 function tell(rank: number, own: Catalog, { byRank, indexPath, lists }: DealtInputs): Told {

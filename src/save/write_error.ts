@@ -2,8 +2,8 @@
  * Refusals of the system while writing, as errors that say what was tried.
  */
 import { constants } from "node:os";
-import { SystemError } from "../../ffi/files.ts";
 import { systemErrorText } from "../../ffi/status.ts";
+import { errnoOf } from "../errno.ts";
 import { SafeTensorsError, WriteError } from "../errors.ts";
 
 const { EEXIST, EISDIR, ENAMETOOLONG, ENOSPC } = constants.errno;
@@ -17,14 +17,6 @@ export function writeError(error: unknown, action: string, path: string): unknow
   const reason = errno > 0 ? systemErrorText(errno) : error.message;
   const remedy = errno === ENOSPC ? ": free some space, or save elsewhere" : "";
   return new WriteError(`Cannot ${action} "${path}": ${reason}${remedy}`, { path, errno, cause: error });
-}
-
-/** Deno's errors carry the system's code as a name. */
-function errnoOf(error: Error): number {
-  if (error instanceof SystemError) return error.errno;
-  if (error instanceof Deno.errors.AlreadyExists) return EEXIST;
-  const { code } = error as { code?: unknown };
-  return Object.entries(constants.errno).find(([name]) => name === code)?.[1] ?? 0;
 }
 
 /** The refusal to replace a file without being asked to. */

@@ -25,8 +25,18 @@ export interface SourceFile {
   verify?(): Promise<void>;
   /** Forgets the head, once the header has been read. */
   releaseHead(): void;
-  /** Gives the descriptor back; nothing may be reading. Closing twice is harmless. */
-  close(): void;
+  /**
+   * Refuses further reads, and closes the file once those that are under way have ended. Closing twice is harmless.
+   *
+   * @returns nothing, or a promise that resolves when the file is closed
+   */
+  close(): void | Promise<void>;
+}
+
+/** Closes files, all of them whatever happens; rejects with the first failure. */
+export async function closeAll(files: Iterable<SourceFile | undefined>): Promise<void> {
+  const closed = await Promise.allSettled(Array.from(files, async (file) => await file?.close()));
+  for (const result of closed) if (result.status === "rejected") throw result.reason;
 }
 
 /**
@@ -41,9 +51,11 @@ export interface Source<F extends SourceFile = SourceFile> {
   /**
    * Opens a file and reads its head.
    *
+   * @param folder the folder that relative paths count from, when files are opened later than they were named; default
+   * is the working folder. A source whose names are no local paths ignores it.
    * @throws {ReadError} if the system refuses; with `errno` 2 if there is no such file
    */
-  open(path: string): Promise<F>;
+  open(path: string, folder?: string): Promise<F>;
 }
 
 /** Bytes of the head that are read with the opening: more than the header of nearly every shard. */

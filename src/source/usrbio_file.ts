@@ -4,57 +4,23 @@
  * Each file is tried by itself. What stands in the way of reading one through 3FS is an error where that was demanded,
  * and a note otherwise: the file is then read as any other.
  */
-import { SystemError } from "../../ffi/files.ts";
+import { type Descriptors, SystemError } from "../../ffi/files.ts";
 import { systemErrorText } from "../../ffi/status.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import {
+  isMountedAs3fs,
   isOn3fs,
   mountPointOf,
   openMount,
   registerFile,
   type RingOptions,
   USRBIO_READER,
-  usrbioHints,
 } from "../../ffi/usrbio.ts";
+import { environmentVariable } from "../environment.ts";
 import { libraryMissing, no3fs, openUsrbio } from "../usrbio/backend.ts";
-import { type LaneReader, type NativeFile, NativeFileSource, readError } from "./native_file.ts";
+import { absolutePath, readError } from "./local_path.ts";
+import { type LaneReader, type NativeFile, NativeFileSource } from "./native_file.ts";
 import type { Source } from "./source.ts";
-
-/** A 3FS mount with its rings, as long as there are files that use it. */
-class Mount implements LaneReader {
-  readonly kind = USRBIO_READER;
-  readonly handle: bigint;
-  readonly lanes: number;
-  readonly #shim: Shim;
-  readonly #library: bigint;
-  readonly #leave: () => void;
-
-  constructor(shim: Shim, library: bigint, handle: bigint, lanes: number, leave: () => void) {
-    this.#shim = shim;
-    this.#library = library;
-    this.handle = handle;
-    this.lanes = lanes;
-    this.#leave = leave;
-  }
-
-  /** Takes a file on; 0, or the system's error number. */
-  async register(fd: number): Promise<number> {
-    const errno = await registerFile(this.#shim, this.#library, fd);
-    if (errno !== 0) this.#leave();
-    return errno;
-  }
-
-  release(fd: number): void {
-    this.#shim.fst_usrbio_deregister(this.#library, fd);
-    this.#leave();
-  }
-}
-
-/** A mount that is being opened, or is open, and how many files use it or are about to. */
-interface MountEntry {
-  readonly opening: Promise<{ mount: bigint } | { mount: null; errno: number; reason: string }>;
-  users: number;
-}
 
 /** Which files are read through 3FS, and how. */
 export interface UsrbioSourceOptions {
@@ -83,7 +49,6 @@ export class UsrbioFileSource implements Source<NativeFile> {
   readonly #shim: Shim;
   readonly #files: NativeFileSource;
   readonly #options: UsrbioSourceOptions;
-  readonly #mounts = new Map<string, MountEntry>();
   readonly #notes = new Set<string>();
 
   constructor(shim: Shim, options: UsrbioSourceOptions) {
@@ -97,74 +62,50 @@ export class UsrbioFileSource implements Source<NativeFile> {
     return [...this.#notes];
   }
 
-  async open(path: string): Promise<NativeFile> {
-    const file = await this.#files.open(path);
+  async open(path: string, folder?: string): Promise<NativeFile> {
+    const absolute = absolutePath(path, folder);
+    const file = await this.#files.open(path, folder);
     try {
-      const reader = await this.#readerOf(file);
+      const reader = await file.use("open", (descriptors) => this.#readerOf(path, absolute, descriptors));
       if (reader) file.readBy(reader);
       return file;
     } catch (error) {
-      file.close();
-      throw error;
-    }
-  }
-
-  /** What reads a file on 3FS; null where it is not on one, or not to be read through it. */
-  async #readerOf(file: NativeFile): Promise<LaneReader | null> {
-    const { fd } = file.planFile;
-    const hints = usrbioHints(this.#shim, fd);
-    if (!this.#options.required && !hints.named && !hints.mounted) return null;
-    const library = await openUsrbio(this.#shim);
-    if (library.handle === null) {
-      return this.#refuse(libraryMissing(library.reason));
-    }
-    if (!await isOn3fs(this.#shim, library.handle, fd)) return this.#pass(file, "it is not on 3FS");
-    const mountPoint = await this.#mountPointOf(library.handle, file.path);
-    if (mountPoint === null) return this.#pass(file, "it is not below a mount point of 3FS");
-    const wanted = this.#options.mountPoint;
-    if (wanted !== undefined && wanted !== mountPoint && await resolved(wanted) !== mountPoint) {
-      return this.#pass(file, `it is on the mount "${mountPoint}", not on "${wanted}"`);
-    }
-    const mount = await this.#mount(library.handle, mountPoint);
-    if (!mount) return null;
-    const errno = await mount.register(fd);
-    if (errno === 0) return mount;
-    return this.#refuse(`registering "${file.path}" failed: ${systemErrorText(errno)}`, errno);
-  }
-
-  async #mountPointOf(library: bigint, path: string): Promise<string | null> {
-    try {
-      return await mountPointOf(this.#shim, library, path);
-    } catch (error) {
+      await file.close();
       throw error instanceof SystemError ? readError(error, "open", path) : error;
     }
   }
 
-  /** Opens a mount, or joins those who use it. */
-  async #mount(library: bigint, mountPoint: string): Promise<Mount | null> {
-    let entry = this.#mounts.get(mountPoint);
-    if (!entry) {
-      entry = { opening: openMount(this.#shim, library, mountPoint, this.#options.rings), users: 0 };
-      this.#mounts.set(mountPoint, entry);
+  /** What reads a file on 3FS; null where it is not on one, or not to be read through it. */
+  async #readerOf(
+    path: string,
+    absolute: string,
+    descriptors: Descriptors,
+  ): Promise<LaneReader | null> {
+    const shim = this.#shim;
+    const { required, rings, lanes, mountPoint: wanted } = this.#options;
+    const named = environmentVariable("HF3FS_LIB_DIR") !== undefined;
+    if (!required && !named && !await isMountedAs3fs(shim, descriptors.fd)) return null;
+    const library = await openUsrbio(shim);
+    if (library.handle === null) return this.#refuse(libraryMissing(library.reason));
+    if (!await isOn3fs(shim, library.handle, descriptors.fd)) return this.#pass(path, "it is not on 3FS");
+    const mountPoint = await mountPointOf(shim, library.handle, absolute);
+    if (mountPoint === null) return this.#pass(path, "it is not below a mount point of 3FS");
+    if (wanted !== undefined && wanted !== mountPoint && await resolved(wanted) !== mountPoint) {
+      return this.#pass(path, `it is on the mount "${mountPoint}", not on "${wanted}"`);
     }
-    const joined = entry;
-    joined.users++;
-    const opened = await joined.opening;
-    const leave = () => {
-      if (--joined.users > 0) return;
-      if (this.#mounts.get(mountPoint) === joined) this.#mounts.delete(mountPoint);
-      if (opened.mount !== null) this.#shim.fst_usrbio_close(opened.mount);
-    };
-    if (opened.mount !== null) {
-      return new Mount(this.#shim, library, opened.mount, this.#options.lanes, leave);
+    const opened = await openMount(shim, library.handle, mountPoint, rings);
+    if (opened.mount === null) {
+      return this.#refuse(`the mount "${mountPoint}" does not answer: ${opened.reason}`, opened.errno);
     }
-    leave();
-    return this.#refuse(`the mount "${mountPoint}" does not answer: ${opened.reason}`, opened.errno);
+    const errno = await registerFile(shim, library.handle, descriptors);
+    if (errno === 0) return { kind: USRBIO_READER, mount: opened.mount, lanes };
+    await opened.mount.close();
+    return this.#refuse(`registering "${path}" failed: ${systemErrorText(errno)}`, errno);
   }
 
   /** A file that 3FS has nothing to do with: fine, unless it was demanded. */
-  #pass(file: NativeFile, reason: string): null {
-    if (this.#options.required) throw no3fs(`"${file.path}": ${reason}`);
+  #pass(path: string, reason: string): null {
+    if (this.#options.required) throw no3fs(`"${path}": ${reason}`);
     return null;
   }
 

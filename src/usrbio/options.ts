@@ -13,8 +13,9 @@ export interface UsrbioOptions {
    */
   ioDepth?: number;
   /**
-   * Memory in bytes that is read to, shared with 3FS, all lanes together: 1 MiB to 16 GiB. It is less where /dev/shm
-   * has not got twice as much. Default 64 MiB.
+   * Memory in bytes that is read to, shared with 3FS: 1 MiB to 16 GiB. All loads, models and readers of the process on
+   * one mount share it; where they ask for different sizes, the largest counts. It is less where /dev/shm has less than
+   * twice that free. Default 64 MiB.
    */
   bufferBytes?: number;
   /** The memory node of that memory; -1: wherever. Default -1. */

@@ -2,7 +2,7 @@
  * Reading headers and ranges of files, one range at a time.
  */
 import { cudaError } from "../../ffi/cuda.ts";
-import { systemErrorText } from "../../ffi/status.ts";
+import { Handle } from "../../ffi/handle.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import {
   openMount,
@@ -10,13 +10,14 @@ import {
   type RangeFailure,
   type RangeRequest,
   readRange,
+  ringErrorText,
   type RingOptions,
 } from "../../ffi/usrbio.ts";
-import { DeviceError, ReadError, SafeTensorsError, UseAfterCloseError } from "../errors.ts";
+import { DeviceError, ReadError, SafeTensorsError } from "../errors.ts";
 import { headerLength } from "../format/header_reader.ts";
 import { giveBack, take } from "../lanes/lane_budget.ts";
 import type { NativeFile } from "../source/native_file.ts";
-import type { Source } from "../source/source.ts";
+import { closeAll, type Source } from "../source/source.ts";
 import type { Backend } from "./backend.ts";
 
 /** The header of a file, as it stands there. */
@@ -97,18 +98,19 @@ export class SourceReader implements RangeReader {
   readonly #shim: Shim;
   readonly #source: Source<NativeFile>;
   readonly #rings: RingOptions;
-  readonly #files = new Map<string, Promise<NativeFile>>();
+  /** The files that were opened: whatever reads from them uses this. */
+  readonly #files: Handle<Map<string, Promise<NativeFile>>>;
   /** The buffer for files that are read by ordinary reads, once there is one. */
-  #posix: Promise<bigint> | undefined;
+  #posix: Promise<Handle> | undefined;
   /** Settles when the read before has ended. */
   #turn: Promise<unknown> = Promise.resolve();
-  #closing: Promise<void> | undefined;
 
   constructor(shim: Shim, backend: Backend, source: Source<NativeFile>, rings: RingOptions) {
     this.#shim = shim;
     this.backend = backend;
     this.#source = source;
     this.#rings = rings;
+    this.#files = new Handle("the reader", new Map(), (files) => this.#close(files));
   }
 
   get notes(): readonly string[] {
@@ -119,58 +121,60 @@ export class SourceReader implements RangeReader {
     paths: readonly string[],
     { threads = 8 }: { threads?: number } = {},
   ): Promise<Map<string, FileHeader>> {
-    this.#checkOpen("read headers");
     checkNumber("threads", threads, 1, 32);
-    const headers = new Array<FileHeader>(paths.length);
-    let next = 0;
-    const readNext = async () => {
-      while (next < paths.length) {
-        const index = next++;
-        headers[index] = await readHeader(await this.#open(paths[index]!));
-      }
-    };
-    const results = await Promise.allSettled(Array.from({ length: threads }, readNext));
-    for (const result of results) if (result.status === "rejected") throw result.reason;
-    return new Map(paths.map((path, index) => [path, headers[index]!]));
+    return await this.#files.use("read headers", async (files) => {
+      const headers = new Array<FileHeader>(paths.length);
+      let next = 0;
+      const readNext = async () => {
+        while (next < paths.length) {
+          const index = next++;
+          headers[index] = await readHeader(await this.#open(files, paths[index]!));
+        }
+      };
+      const results = await Promise.allSettled(Array.from({ length: threads }, readNext));
+      for (const result of results) if (result.status === "rejected") throw result.reason;
+      return new Map(paths.map((path, index) => [path, headers[index]!]));
+    });
   }
 
   async readChunked(options: ReadChunkedOptions): Promise<number> {
     const { path, fileOffset = 0, totalLength, chunkBytes = 0, pipelined = false, signal = NEVER } = options;
-    this.#checkOpen(`read "${path}"`);
     checkNumber("fileOffset", fileOffset, 0, Number.MAX_SAFE_INTEGER);
     checkNumber("totalLength", totalLength, 0, Number.MAX_SAFE_INTEGER);
     checkNumber("chunkBytes", chunkBytes, 0, Number.MAX_SAFE_INTEGER);
     const target = targetOf(options);
-    signal.throwIfAborted();
-    const file = await this.#open(path);
-    this.#checkOpen(`read "${path}"`);
-    const length = Math.max(0, Math.min(totalLength, file.size - fileOffset));
-    if (length === 0) return 0;
-    const { fd } = file.planFile;
-    const range = { fd, offset: fileOffset, length, chunkBytes, pipelined };
-    const bytes = target instanceof Uint8Array ? target.subarray(0, length) : target;
-    await this.#inTurn(() => this.#read(file, { ...range, target: bytes }, signal));
-    return length;
+    return await this.#files.use(`read "${path}"`, async (files) => {
+      signal.throwIfAborted();
+      const file = await this.#open(files, path);
+      const length = Math.max(0, Math.min(totalLength, file.size - fileOffset));
+      if (length === 0) return 0;
+      const range = { offset: fileOffset, length, chunkBytes, pipelined };
+      const bytes = target instanceof Uint8Array ? target.subarray(0, length) : target;
+      await this.#inTurn(() => this.#read(file, { ...range, target: bytes }, signal));
+      return length;
+    });
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
+    return this.#files.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
-  async #read(file: NativeFile, request: RangeRequest, signal: AbortSignal): Promise<void> {
+  async #read(file: NativeFile, request: Omit<RangeRequest, "fd">, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    const mount = file.reader?.handle ?? await (this.#posix ??= openPosix(this.#shim, this.#rings));
+    const mount = file.reader?.mount ?? await this.#privateBuffer();
     const stop = new Int32Array(1);
     const abort = () => Atomics.store(stop, 0, 1);
     const calls = await take(1, 1, signal);
     signal.addEventListener("abort", abort);
     try {
-      const outcome = await readRange(this.#shim, mount, request, stop);
+      const outcome = await file.use(
+        "read",
+        ({ fd }) => mount.use("read", (handle) => readRange(this.#shim, handle, { ...request, fd }, stop)),
+      );
       if (outcome) throw outcome.failure ? rangeError(this.#shim, file.path, outcome.failure) : signal.reason;
     } finally {
       signal.removeEventListener("abort", abort);
@@ -185,31 +189,33 @@ export class SourceReader implements RangeReader {
     return result;
   }
 
-  #open(path: string): Promise<NativeFile> {
-    let file = this.#files.get(path);
+  #open(files: Map<string, Promise<NativeFile>>, path: string): Promise<NativeFile> {
+    let file = files.get(path);
     if (!file) {
       file = this.#source.open(path);
-      this.#files.set(path, file);
-      file.catch(() => this.#files.delete(path)); // it may be tried again
+      files.set(path, file);
+      file.catch(() => files.delete(path)); // it may be tried again
     }
     return file;
   }
 
-  async #close(): Promise<void> {
-    await this.#turn;
-    for (const opened of await Promise.allSettled(this.#files.values())) {
-      if (opened.status === "fulfilled") opened.value.close();
+  /** The buffer for ordinary reads. */
+  #privateBuffer(): Promise<Handle> {
+    if (!this.#posix) {
+      this.#posix = openPosix(this.#shim, this.#rings);
+      this.#posix.catch(() => this.#posix = undefined); // it may be tried again
     }
-    const posix = await this.#posix?.catch(() => undefined);
-    if (posix !== undefined) this.#shim.fst_usrbio_close(posix);
+    return this.#posix;
   }
 
-  #checkOpen(action: string): void {
-    if (this.#closing) throw new UseAfterCloseError(`Cannot ${action}: the reader was closed`);
+  async #close(files: Map<string, Promise<NativeFile>>): Promise<void> {
+    const opened = await Promise.allSettled(files.values());
+    await closeAll(opened.map((file) => file.status === "fulfilled" ? file.value : undefined));
+    await (await this.#posix)?.close();
   }
 }
 
-async function openPosix(shim: Shim, rings: RingOptions): Promise<bigint> {
+async function openPosix(shim: Shim, rings: RingOptions): Promise<Handle> {
   const opened = await openMount(shim, posixLibrary(shim), "/", rings);
   if (opened.mount !== null) return opened.mount;
   throw new DeviceError(`Cannot make a buffer of ${rings.ringBytes} bytes: ${opened.reason}`, {
@@ -268,7 +274,7 @@ function rangeError(shim: Shim, path: string, failure: NonNullable<RangeFailure>
   if (kind === "device") return cudaError(shim, `read "${path}" to the device`, errno);
   const at = `Cannot read "${path}": ${expected} bytes expected at offset ${offset}`;
   const message = kind === "system"
-    ? `${at}: ${systemErrorText(errno)}`
+    ? `${at}: ${ringErrorText(errno)}`
     : `${at}, ${actual} found: was it truncated?`;
   return new ReadError(message, { path, offset, expected, actual, errno });
 }

@@ -4,7 +4,8 @@
  */
 import { mountPointOf } from "../../ffi/usrbio.ts";
 import { DeviceError } from "../errors.ts";
-import { NativeFileSource, readError } from "../source/native_file.ts";
+import { readError } from "../source/local_path.ts";
+import { NativeFileSource } from "../source/native_file.ts";
 import { UsrbioFileSource } from "../source/usrbio_file.ts";
 import {
   type Backend,

@@ -31,7 +31,7 @@ suite("The debug build", "native", missing, () => {
     assertEquals(code, 0, stderr);
     assertEquals(JSON.parse(stdout).lines, []);
     for (const line of stderr.trimEnd().split("\n")) assertMatch(line, /^fst +\d+\.\d{6} +\d+ {2}\S/);
-    for (const name of ["fst_file_open", "fst_lane_run", "fst_file_close"]) {
+    for (const name of ["fst_file_open", "fst_lane_run", "fst_file_release"]) {
       const count = (mark: RegExp) => stderr.match(mark)?.length ?? 0;
       const calls = count(new RegExp(`  > ${name}$`, "gm"));
       assert(calls > 0, `${name} is not told of:\n${stderr}`);

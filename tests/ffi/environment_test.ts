@@ -9,7 +9,6 @@ import { suite } from "../support/skip.ts";
 /** Sources that use the process's environment themselves → why. */
 const ALLOWED: Readonly<Record<string, string>> = {
   "mpi_process.c": "MPI's own variables",
-  "usrbio_library.c": "3FS' own variables",
 };
 
 /** A source without its comments. */

@@ -145,7 +145,7 @@ export function doorTests(test: DefineTest): void {
     const loader = new SafeTensorsFileLoader();
     await loader.addFilenames({ 0: [`${folder}/a.safetensors`] });
     assert(openDescriptors(folder) > 0);
-    loader.reset();
+    await loader.reset();
     assertEquals([openDescriptors(folder), loader.getKeys()], [0, []]);
     await loader.addFilenames({ 0: [`${folder}/b.safetensors`] });
     await using buffer = await loader.copyFilesToDevice();

@@ -115,6 +115,9 @@ static void names_its_memory(void) {
   CHECK(strncmp(target, "/dev/shm/hf3fs-iov-", 19) == 0);
   CHECK_EQUAL(access(target, F_OK), 0);
   CHECK_EQUAL(fst_sim_3fs_live_iovs(), 1);
+  hf3fs_iovunlink(&iov);
+  CHECK(access(target, F_OK) != 0);
+  iov.base[3 * PART - 1] = 1; /* it is still there */
   hf3fs_iovdestroy(&iov);
   CHECK(access(target, F_OK) != 0);
   CHECK(!find_iov(link, target, sizeof link));
