@@ -2,6 +2,7 @@
  * Checking what a group's calls are given, before any other rank is concerned.
  */
 import type { CallInput, CallMemory } from "../../ffi/group_call.ts";
+import { holdDeviceMemory } from "../device/cuda_memory.ts";
 import { type CallRecord, SEVERAL_ROOTS } from "./call_record.ts";
 import type {
   BroadcastBlock,
@@ -196,4 +197,11 @@ export function callBlocks(
     ...(receive && { receive: callMemory(receive) }),
     ...(blocks && { blocks: blocks.map(({ block, root }) => ({ ...callMemory(block), root })) }),
   };
+}
+
+/** Holds device memory of this package's that a call is given, from when it is asked for until the result is disposed. */
+export function holdBlocks({ send, receive, blocks = [] }: CallBlocks): Disposable {
+  const given = [send, receive, ...blocks.map(({ block }) => block)];
+  const memories = given.map((one) => one && deviceMemory(one)).filter((one) => one !== undefined);
+  return holdDeviceMemory(memories.map(({ devicePointer }) => devicePointer));
 }

@@ -29,6 +29,7 @@ import {
   checkTag,
   checkTimeout,
   deviceMemory,
+  holdBlocks,
   stringifyJson,
 } from "./arguments.ts";
 import { callFailure, rankFailure } from "./call_failure.ts";
@@ -293,7 +294,10 @@ export class MpiGroup implements ProcessGroup {
   }
 
   #call(kind: CallKind, rest: Partial<CallRecord>, parts: CallParts): Promise<void> {
-    return this.#queue.run(() => this.#make(this.#record(kind, rest), parts));
+    const held = holdBlocks(parts);
+    const done = this.#queue.run(() => this.#make(this.#record(kind, rest), parts));
+    // After a failure the library may still use the memory, which is lost with the group.
+    return done.then(() => held[Symbol.dispose]());
   }
 
   async #make(record: CallRecord, parts: CallParts): Promise<void> {

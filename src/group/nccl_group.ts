@@ -18,6 +18,7 @@ import {
   checkTag,
   checkTimeout,
   deviceMemory,
+  holdBlocks,
   stringifyJson,
 } from "./arguments.ts";
 import { callFailure, rankFailure } from "./call_failure.ts";
@@ -220,7 +221,8 @@ export class NcclGroup implements ProcessGroup {
   }
 
   #move(kind: CallKind, rest: Partial<CallRecord>, parts: CallParts): Promise<void> {
-    return this.#queue.run(async () => {
+    const held = holdBlocks(parts);
+    const done = this.#queue.run(async () => {
       const { peer, lengths = [] } = parts;
       const record = recordOf(kind, this.rank, rest);
       await this.#guard(this.#control.meet(record, peer, lengths));
@@ -228,6 +230,7 @@ export class NcclGroup implements ProcessGroup {
       const call = new GroupCall({ record: encodeRecord(record), timeoutSeconds, ...callBlocks(parts) });
       await this.#run(call, BigUint64Array.from(lengths, BigInt));
     });
+    return done.finally(() => held[Symbol.dispose]());
   }
 
   async #run(call: GroupCall, lengths: BigUint64Array<ArrayBuffer>): Promise<void> {

@@ -10,7 +10,7 @@ const machine = await useCuda();
 const CHILD = new URL("../children/cuda_leave.ts", import.meta.url).pathname;
 
 standInSuite("Processes that end with work on a CUDA stand-in", machine, (_test, standIns) => {
-  for (const way of ["loading", "loaded", "exit", "throw"]) {
+  for (const way of ["loading", "loaded", "exit", "throw", "released", "released, exit"]) {
     Deno.test(`a process may end without closing anything: ${way} [CUDA stand-in]`, async () => {
       await using folder = await tempFolder();
       const path = `${folder.path}/model.safetensors`;
@@ -22,14 +22,15 @@ standInSuite("Processes that end with work on a CUDA stand-in", machine, (_test,
           NO_COLOR: "1",
           ...standInEnv(standIns.folder),
           FST_SIM_REPORT: report,
-          FST_SIM_DELAY_US: "500",
+          FST_SIM_DELAY_US: way.startsWith("released") ? "100000" : "500",
         },
         stdin: "null",
         signal: AbortSignal.timeout(60_000),
       });
       const { code, signal, stderr } = await child.output();
       const printed = new TextDecoder().decode(stderr);
-      assertEquals([code, signal], [way === "exit" ? 3 : way === "throw" ? 1 : 0, null], printed);
+      assertEquals(way === "throw" ? "" : printed, "", "it ends quietly");
+      assertEquals([code, signal], [way.endsWith("exit") ? 3 : way === "throw" ? 1 : 0, null], printed);
       assert(exists(report), "the stand-in's library did not come to its end");
       const { violations } = JSON.parse(await Deno.readTextFile(report));
       assertEquals(violations, { total: 0, kinds: {} });
