@@ -35,11 +35,13 @@ import faultsH from "../native/faults.h" with { type: "text" };
 import fileC from "../native/file.c" with { type: "text" };
 import fstH from "../native/fst.h" with { type: "text" };
 import fstCudaH from "../native/fst_cuda.h" with { type: "text" };
+import fstHostH from "../native/fst_host.h" with { type: "text" };
 import fstUsrbioH from "../native/fst_usrbio.h" with { type: "text" };
 import fstWriteH from "../native/fst_write.h" with { type: "text" };
 import gdsC from "../native/gds.c" with { type: "text" };
 import gdsH from "../native/gds.h" with { type: "text" };
 import glibc217H from "../native/glibc_2_17.h" with { type: "text" };
+import hostOpsC from "../native/host_ops.c" with { type: "text" };
 import landCudaC from "../native/land_cuda.c" with { type: "text" };
 import landCudaH from "../native/land_cuda.h" with { type: "text" };
 import laneC from "../native/lane.c" with { type: "text" };
@@ -110,11 +112,13 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "file.c": fileC,
   "fst.h": fstH,
   "fst_cuda.h": fstCudaH,
+  "fst_host.h": fstHostH,
   "fst_usrbio.h": fstUsrbioH,
   "fst_write.h": fstWriteH,
   "gds.c": gdsC,
   "gds.h": gdsH,
   "glibc_2_17.h": glibc217H,
+  "host_ops.c": hostOpsC,
   "land_cuda.c": landCudaC,
   "land_cuda.h": landCudaH,
   "lane.c": laneC,

@@ -5,6 +5,7 @@
  */
 import { CUDA_SYMBOLS } from "./cuda_symbols.ts";
 import { GROUP_SYMBOLS } from "./group_symbols.ts";
+import { HOST_SYMBOLS } from "./host_symbols.ts";
 import { USRBIO_SYMBOLS } from "./usrbio_symbols.ts";
 import { WRITE_SYMBOLS } from "./write_symbols.ts";
 
@@ -15,6 +16,7 @@ const KEEP = "buffer" as const;
 export const SYMBOLS = {
   ...CUDA_SYMBOLS,
   ...GROUP_SYMBOLS,
+  ...HOST_SYMBOLS,
   ...USRBIO_SYMBOLS,
   ...WRITE_SYMBOLS,
   fst_abi_version: { parameters: [], result: "u32" },

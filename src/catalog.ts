@@ -177,6 +177,7 @@ function merge<F extends SourceFile>(
         }"`;
         throw new SafeTensorsError("DuplicateName", message, { path, tensor: tensor.name });
       }
+      Object.freeze(tensor.shape); // every handle and info() give this one
       tensors.set(tensor.name, tensor);
     }
   }

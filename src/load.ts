@@ -6,7 +6,8 @@ import type { CatalogTensor } from "./catalog.ts";
 import type { Device, DeviceLoad } from "./device/device.ts";
 import { castTarget } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
-import { gatherSlice, type SliceLayout } from "./format/slices.ts";
+import type { SliceLayout } from "./format/slices.ts";
+import { hostOperations } from "./lanes/select.ts";
 import { LoadProgress, type Tally } from "./load_progress.ts";
 import type { CheckedOptions } from "./options.ts";
 import { requestBytes, type TensorRequest } from "./plan/request.ts";
@@ -112,7 +113,7 @@ function assembleSlice(assemble: Assemble, byteLength: number, layout: SliceLayo
   return async (file, target, signal) => {
     const whole = new Uint8Array(byteLength);
     await assemble(file, whole, signal);
-    gatherSlice(whole, layout, target);
+    await hostOperations().gather(whole, layout, target);
   };
 }
 

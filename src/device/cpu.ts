@@ -1,8 +1,9 @@
 /**
  * The CPU as a device: tensors in JavaScript-owned memory.
  */
-import { OutOfMemoryError, SafeTensorsError, UseAfterCloseError } from "../errors.ts";
-import { gatherSlice, type SliceLayout, type SliceSource } from "../format/slices.ts";
+import { OutOfMemoryError, UseAfterCloseError } from "../errors.ts";
+import { joinLayout } from "../format/join.ts";
+import type { SliceLayout, SliceSource } from "../format/slices.ts";
 import { tensorBytes } from "../format/tensor_size.ts";
 import type { Engine, HostBlock } from "../lanes/engine.ts";
 import { Turn } from "../lanes/turn.ts";
@@ -74,62 +75,43 @@ export class CpuDevice implements Device<HostTensor> {
     return Promise.resolve(tensor);
   }
 
-  slice(tensor: HostTensor, layout: SliceLayout): Promise<HostTensor> {
-    return Promise.try(() => {
-      const target = new Uint8Array(layout.byteLength);
-      gatherSlice(tensor.bytes, layout, target);
-      return new HostTensor(tensor.name, tensor.dtype, layout.shape, target);
-    });
+  async slice(tensor: HostTensor, layout: SliceLayout): Promise<HostTensor> {
+    const target = this.#allocateOne(layout.byteLength);
+    await this.#engine.operations.gather(tensor.bytes, layout, target);
+    return new HostTensor(tensor.name, tensor.dtype, layout.shape, target);
   }
 
   expose({ bytes }: HostTensor): Promise<ExposedBytes> {
-    return Promise.resolve(exposeHost(bytes));
+    return Promise.resolve(exposeHost(bytes, this.#engine.operations));
   }
 
   receive({ name, dtype, shape }: SliceSource): Promise<IncomingTensor<HostTensor>> {
     return Promise.try(() => {
       const byteLength = tensorBytes(dtype, shape);
-      const memory = this.#room(byteLength);
+      const memory = this.#allocateOne(byteLength);
       const finish = () => Promise.resolve(new HostTensor(name, dtype, shape, memory));
       return { memory, finish, [Symbol.dispose]() {} };
     });
   }
 
-  concatenate(name: string, tensors: readonly HostTensor[], dimension: number): Promise<HostTensor> {
-    return Promise.try(() => {
-      const first = tensors[0]!;
-      const shape = first.shape.with(
-        dimension,
-        tensors.reduce((sum, tensor) => sum + tensor.shape[dimension]!, 0),
-      );
-      const rows = first.shape.slice(0, dimension).reduce((product, size) => product * size, 1);
-      for (const tensor of tensors) {
-        if (rows === 0 || tensor.byteLength % rows === 0) continue;
-        const message =
-          `Cannot join tensor "${tensor.name}" along dimension ${dimension}: it would cut a byte`;
-        throw new SafeTensorsError("MisalignedSlice", message, { tensor: tensor.name });
-      }
-      const target = new Uint8Array(tensors.reduce((sum, tensor) => sum + tensor.byteLength, 0));
-      let at = 0;
-      for (let row = 0; row < rows; row++) {
-        for (const { bytes } of tensors) {
-          const length = bytes.byteLength / rows;
-          target.set(bytes.subarray(row * length, (row + 1) * length), at);
-          at += length;
-        }
-      }
-      return new HostTensor(name, first.dtype, shape, target);
-    });
+  async concatenate(
+    name: string,
+    tensors: readonly HostTensor[],
+    dimension: number,
+  ): Promise<HostTensor> {
+    const { shape, byteLength, rows } = joinLayout(tensors, dimension);
+    const target = this.#allocateOne(byteLength);
+    if (byteLength > 0) await this.#engine.operations.join(tensors.map(({ bytes }) => bytes), rows, target);
+    return new HostTensor(name, tensors[0]!.dtype, shape, target);
   }
 
   /** Memory for one tensor. */
-  #room(byteLength: number): Uint8Array<ArrayBuffer> {
+  #allocateOne(byteLength: number): Uint8Array<ArrayBuffer> {
     if (byteLength < LARGE) return new Uint8Array(byteLength);
     const free = this.#engine.availableMemory();
     if (free >= 0 && byteLength > free) throw outOfMemory(byteLength, free);
     try {
-      const { buffer, base } = this.#engine.allocate(byteLength);
-      return new Uint8Array(buffer, base, byteLength);
+      return this.#engine.operations.allocate(byteLength);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
       throw outOfMemory(byteLength, free, error);

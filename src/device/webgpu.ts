@@ -159,7 +159,7 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
   }
 
   async expose(tensor: WebGpuTensor): Promise<ExposedBytes> {
-    return exposeHost((await tensor.copyToHost()).bytes);
+    return exposeHost((await tensor.copyToHost()).bytes, this.#engine.operations);
   }
 
   receive({ name, dtype, shape }: SliceSource): Promise<IncomingTensor<WebGpuTensor>> {

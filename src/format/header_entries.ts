@@ -144,9 +144,9 @@ class EntryReader implements Entries {
     if (shape === undefined) return this.#invalid('"shape" is missing');
     if (begin === undefined) return this.#invalid('"data_offsets" is missing');
     const info: TensorInfo = this.#rounds
-      ? { name, dtype, shape: shape.map(Number), begin: Number(begin), end: Number(end) }
+      ? { name, dtype, shape: Object.freeze(shape.map(Number)), begin: Number(begin), end: Number(end) }
       // Every integer went through #integer(): they are numbers.
-      : { name, dtype, shape: shape as number[], begin: begin as number, end: end as number };
+      : { name, dtype, shape: Object.freeze(shape as number[]), begin: begin as number, end: end as number };
     if (typeof begin === "bigint" || typeof end === "bigint") {
       if (this.exact.size >= MAX_EXACT_RANGES) {
         this.#refuse("InvalidOffset", `more than ${MAX_EXACT_RANGES} tensors lie beyond 2^53 bytes`);

@@ -79,7 +79,7 @@ interface Range {
  */
 export function sliceLayout(source: SliceSource, slices: readonly SliceIndex[]): SliceLayout {
   const ranges = resolve(source, slices);
-  const shape = ranges.filter((range) => !range.dropped).map((range) => range.count);
+  const shape = Object.freeze(ranges.filter((range) => !range.dropped).map((range) => range.count));
   if (shape.includes(0)) return { shape, byteLength: 0, offset: 0, run: 0, levels: [] };
 
   // In bits, from the innermost dimension outwards.
@@ -169,6 +169,31 @@ function checkInteger(source: SliceSource, value: number, what: string): number 
 
 function sliceError(code: SafeTensorsErrorCode, { name }: SliceSource, detail: string): SafeTensorsError {
   return new SafeTensorsError(code, `Cannot slice tensor ${quote(name)}: ${detail}`, { tensor: name });
+}
+
+/**
+ * Cuts a slice into slices of at most `bytes` each, in the order of the result: one after another they fill it. At least
+ * one; what cannot be cut any more is a run.
+ */
+export function* cutSlice(layout: SliceLayout, bytes: number): Generator<SliceLayout, void, void> {
+  const { shape, byteLength, offset, run, levels } = layout;
+  const [outer, ...inner] = levels;
+  if (byteLength <= bytes) yield layout;
+  else if (!outer) {
+    for (let at = 0; at < run; at += bytes) {
+      const length = Math.min(bytes, run - at);
+      yield { shape, byteLength: length, offset: offset + at, run: length, levels };
+    }
+  } else {
+    const length = byteLength / outer.count;
+    const most = Math.max(1, Math.floor(bytes / length));
+    for (let at = 0; at < outer.count; at += most) {
+      const count = Math.min(most, outer.count - at);
+      const start = offset + at * outer.stride;
+      const rest = count === 1 ? inner : [{ count, stride: outer.stride }, ...inner];
+      yield* cutSlice({ shape, byteLength: length * count, offset: start, run, levels: rest }, bytes);
+    }
+  }
 }
 
 /** Runs of this many units or more are copied by the engine; for shorter ones the call costs more than the copy. */

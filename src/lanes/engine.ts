@@ -4,6 +4,7 @@
 import type { LoadPlan } from "../plan/plan.ts";
 import type { Readiness } from "../plan/readiness.ts";
 import type { Source, SourceFile } from "../source/source.ts";
+import type { HostOperations } from "./host_operations.ts";
 
 /** Host memory owned by JavaScript. */
 export interface HostBlock {
@@ -55,6 +56,8 @@ export interface Engine<F extends SourceFile = SourceFile> {
   readonly source: Source<F>;
   /** Why it was chosen, where that is worth telling. */
   readonly notes: readonly string[];
+  /** Slices, casts and joins of what is in host memory. */
+  readonly operations: HostOperations;
   /** Bytes that may still be allocated; -1 where that is not known. */
   availableMemory(): number;
   /**

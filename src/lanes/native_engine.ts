@@ -7,6 +7,7 @@ import type { Shim } from "../../ffi/symbols.ts";
 import { PAGE } from "../plan/layout.ts";
 import { type NativeFile, NativeFileSource } from "../source/native_file.ts";
 import type { Engine, HostBlock, Job, RunReport } from "./engine.ts";
+import { NativeOperations } from "./host_operations.ts";
 import { runNativeLanes } from "./native_lanes.ts";
 
 /** Below this a block has no room for a huge page. */
@@ -20,11 +21,13 @@ export class NativeEngine implements Engine<NativeFile> {
   readonly name = "native";
   readonly notes: readonly string[] = [];
   readonly source: NativeFileSource;
+  readonly operations: NativeOperations;
   readonly #shim: Shim;
 
   constructor(shim: Shim) {
     this.#shim = shim;
     this.source = new NativeFileSource(shim);
+    this.operations = new NativeOperations(shim);
   }
 
   availableMemory(): number {

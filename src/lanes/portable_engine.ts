@@ -3,22 +3,24 @@
  * Deno's own files, and from sources that users bring.
  */
 import { availableSystemMemory } from "../environment.ts";
-import { castBytes } from "../format/cast.ts";
-import { gatherSlice } from "../format/slices.ts";
 import { READ_THROUGH_GAP, type Segment, segmentBytes } from "../plan/plan.ts";
 import { castLength } from "../plan/request.ts";
 import { PortableFileSource } from "../source/portable_file.ts";
 import type { SourceFile } from "../source/source.ts";
+import { LoopOperations } from "./host_operations.ts";
 import { bufferTransferred, type Engine, type HostBlock, type Job, type RunReport } from "./engine.ts";
 
 /** Reads in flight: more of Deno's own gain nothing, as it copies on its own threads. */
 const READERS = 4;
+
+const OPERATIONS = new LoopOperations();
 
 /** Positional reads of files, a few at once. */
 export class PortableEngine implements Engine<SourceFile> {
   readonly name = "portable";
   readonly notes: readonly string[];
   readonly source = new PortableFileSource();
+  readonly operations = OPERATIONS;
 
   /** @param reason why the native engine is not used */
   constructor(reason: string) {
@@ -73,7 +75,7 @@ async function land(job: Job, segment: Segment): Promise<void> {
     if (segment.from === segment.to) return await file.read(segment.fileOffset, target);
     const bytes = new Uint8Array(segment.run);
     await file.read(segment.fileOffset, bytes);
-    return castBytes(bytes, segment.from, target, segment.to);
+    return await OPERATIONS.cast(bytes, segment.from, target, segment.to);
   }
   const { run, outerCount, outerStride, innerCount, innerStride } = segment;
   const row = (innerCount - 1) * innerStride + run;
@@ -84,7 +86,7 @@ async function land(job: Job, segment: Segment): Promise<void> {
   const dense = segment.from === segment.to ? target : new Uint8Array(segmentBytes(segment));
   for (let outer = 0, at = 0; outer < outerCount; outer += rows, at += layout.byteLength) {
     await file.read(segment.fileOffset + outer * outerStride, bytes);
-    gatherSlice(bytes, layout, dense.subarray(at, at + layout.byteLength));
+    await OPERATIONS.gather(bytes, layout, dense.subarray(at, at + layout.byteLength));
   }
-  if (dense !== target) castBytes(dense, segment.from, target, segment.to);
+  if (dense !== target) await OPERATIONS.cast(dense, segment.from, target, segment.to);
 }

@@ -3,6 +3,7 @@
  */
 import { type LibraryState, openLibrary } from "../../ffi/library.ts";
 import type { Engine } from "./engine.ts";
+import { type HostOperations, LoopOperations } from "./host_operations.ts";
 import { NativeEngine } from "./native_engine.ts";
 import { PortableEngine } from "./portable_engine.ts";
 
@@ -22,9 +23,20 @@ export function selectEngine(): Promise<Engine> {
 }
 
 function engineOver(library: LibraryState): Engine {
-  if (library.shim) return new NativeEngine(library.shim);
+  if (library.shim) {
+    const engine = new NativeEngine(library.shim);
+    operations = engine.operations;
+    return engine;
+  }
   const portable = new PortableEngine(library.reason);
   if (!wasNoticed) console.warn(`fastsafetensors: ${portable.notes[0]}`);
   wasNoticed = true;
   return portable;
+}
+
+let operations: HostOperations = new LoopOperations();
+
+/** What tensors without a model use: the shim where a load has opened it already, which nothing is asked for here. */
+export function hostOperations(): HostOperations {
+  return operations;
 }

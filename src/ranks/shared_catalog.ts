@@ -163,7 +163,7 @@ function elsewhere(
   return {
     name,
     dtype: DTYPES[dtype] as DType,
-    shape,
+    shape: Object.freeze(shape),
     file: -1,
     fileOffset,
     byteLength,

@@ -3,7 +3,9 @@
  */
 import { castBytes, castSupported } from "../format/cast.ts";
 import type { DType } from "../format/dtype.ts";
+import { tensorBytes } from "../format/tensor_size.ts";
 import { SafeTensorsError } from "../errors.ts";
+import { hostOperations } from "../lanes/select.ts";
 import { type DLPackOptions, exportHost } from "./dlpack.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -80,11 +82,18 @@ export class HostTensor implements Tensor {
    * A tensor over memory of the caller's.
    *
    * @param bytes the elements, little-endian; their offset in the buffer must be a multiple of the element size
+   * @throws {RangeError} if `bytes` are not as many as dtype and shape say
    */
   constructor(name: string, dtype: DType, shape: readonly number[], bytes: Uint8Array<ArrayBuffer>) {
+    const expected = tensorBytes(dtype, shape);
+    if (bytes.byteLength !== expected) {
+      throw new RangeError(
+        `Cannot make tensor "${name}": ${dtype} of shape [${shape}] is ${expected} bytes, got ${bytes.byteLength}`,
+      );
+    }
     this.name = name;
     this.dtype = dtype;
-    this.shape = shape;
+    this.shape = Object.isFrozen(shape) ? shape : Object.freeze([...shape]);
     this.bytes = bytes;
   }
 
@@ -111,16 +120,35 @@ export class HostTensor implements Tensor {
    */
   toFloat32(): Float32Array<ArrayBuffer> {
     if (this.dtype === "F32") return this.data as Float32Array<ArrayBuffer>;
-    return this.#cast("F32").data as Float32Array<ArrayBuffer>;
+    const target = this.#castTarget("F32", (byteLength) => new Uint8Array(byteLength));
+    castBytes(this.bytes, this.dtype, target.bytes, "F32");
+    return target.data as Float32Array<ArrayBuffer>;
   }
 
   /**
-   * The tensor with another floating element type, rounded to nearest even; itself if nothing changes.
+   * The tensor with another floating element type, rounded to nearest even; itself if nothing changes. The event loop
+   * stays free meanwhile; do not write to the bytes until it is done.
    *
    * @throws {SafeTensorsError} "UnsupportedCast" if there is no such cast
    */
-  to(options: { dtype: DType }): Promise<HostTensor> {
-    return Promise.try(() => options.dtype === this.dtype ? this : this.#cast(options.dtype));
+  async to(options: { dtype: DType }): Promise<HostTensor> {
+    const { dtype } = options;
+    if (dtype === this.dtype) return this;
+    const operations = hostOperations();
+    const target = this.#castTarget(dtype, (byteLength) => operations.allocate(byteLength));
+    await operations.cast(this.bytes, this.dtype, target.bytes, dtype);
+    return target;
+  }
+
+  /**
+   * The tensor in memory of its own: it keeps no more alive than its bytes, and what is written to it is written nowhere
+   * else. To be sent to a Worker, send the `data` of a copy: `postMessage` sends the whole buffer of a typed array.
+   */
+  async copy(): Promise<HostTensor> {
+    const operations = hostOperations();
+    const target = operations.allocate(this.byteLength);
+    await operations.cast(this.bytes, "U8", target, "U8");
+    return new HostTensor(this.name, this.dtype, this.shape, target);
   }
 
   /** Another handle of the same memory, under another name. */
@@ -143,19 +171,12 @@ export class HostTensor implements Tensor {
     return exportHost(this, options);
   }
 
-  #cast(dtype: DType): HostTensor {
-    if (!castSupported(this.dtype, dtype)) {
-      throw new SafeTensorsError(
-        "UnsupportedCast",
-        `Cannot cast tensor "${this.name}" from ${this.dtype} to ${dtype}`,
-        {
-          tensor: this.name,
-        },
-      );
+  /** A tensor that is to take the elements cast. */
+  #castTarget(dtype: DType, allocate: (byteLength: number) => Uint8Array<ArrayBuffer>): HostTensor {
+    if (castSupported(this.dtype, dtype)) {
+      return new HostTensor(this.name, dtype, this.shape, allocate(tensorBytes(dtype, this.shape)));
     }
-    const elements = this.byteLength / ARRAYS[this.dtype].BYTES_PER_ELEMENT;
-    const target = new Uint8Array(elements * ARRAYS[dtype].BYTES_PER_ELEMENT);
-    castBytes(this.bytes, this.dtype, target, dtype);
-    return new HostTensor(this.name, dtype, this.shape, target);
+    const message = `Cannot cast tensor "${this.name}" from ${this.dtype} to ${dtype}`;
+    throw new SafeTensorsError("UnsupportedCast", message, { tensor: this.name });
   }
 }

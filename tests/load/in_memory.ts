@@ -2,7 +2,15 @@
  * Files that are in memory already, and headers alone.
  */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { deserialize, ReadError, readHeader, SafeTensorsError, serialize } from "../../mod.ts";
+import {
+  deserialize,
+  type DType,
+  HostTensor,
+  ReadError,
+  readHeader,
+  SafeTensorsError,
+  serialize,
+} from "../../mod.ts";
 import { assertBytes, assertTensor, fileOf, noise, writeFile } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 import type { DefineTest } from "./context.ts";
@@ -91,5 +99,39 @@ export function inMemoryTests(test: DefineTest): void {
     assertEquals([error.code, error.path], ["InvalidHeaderLength", path]);
     await assertRejects(() => readHeader(`${folder}/missing`), ReadError, "ENOENT");
     assertEquals(openDescriptors(folder), 0);
+  });
+
+  test("HostTensor refuses bytes that do not fit dtype and shape", () => {
+    const cases: [DType, number[], number][] = [["F32", [2], 3], ["F32", [2], 12], ["F4", [3], 2], [
+      "U8",
+      [0],
+      1,
+    ]];
+    for (const [dtype, shape, length] of cases) {
+      const make = () => new HostTensor("x", dtype, shape, new Uint8Array(length));
+      assertThrows(make, RangeError, `got ${length}`);
+    }
+    assertEquals(new HostTensor("x", "F6_E2M3", [4], new Uint8Array(3)).data.length, 3);
+  });
+
+  test("the shape of a tensor, and of what is known of it, cannot be changed", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, [{ name: "x", dtype: "U8", shape: [2, 3] }]);
+    const shape = [2];
+    const given = new HostTensor("x", "U8", shape, new Uint8Array(2));
+    shape[0] = 77;
+    assertEquals(given.shape, [2]);
+    for (const lazy of [false, true]) {
+      await using model = await fastsafeOpen(path, { lazy });
+      const shapes = [
+        (await model.getTensor("x")).shape,
+        (await model.getSlice("x", 0)).shape,
+        model.info("x").shape,
+        given.shape,
+        (await readHeader(path)).tensors.get("x")!.shape,
+        deserialize(await Deno.readFile(path)).get("x")!.shape,
+      ];
+      for (const shape of shapes) assertThrows(() => (shape as number[])[0] = 77, TypeError);
+    }
   });
 }

@@ -73,4 +73,24 @@ export function memoryTests(test: DefineTest, engine: EngineName): void {
       assertTensor(tensor, a!);
     }
   });
+
+  test("copy() gives a tensor memory of its own", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const specs: TensorSpec[] = [
+      { name: "small", dtype: "F4", shape: [2, 3] },
+      { name: "none", dtype: "F32", shape: [0, 2] },
+      { name: "large", dtype: "BF16", shape: [1500, 1000] },
+    ];
+    const tensors = await writeFile(path, specs);
+    await using model = await fastsafeOpen(path);
+    for (const tensor of tensors) {
+      const given = await model.getTensor(tensor.name);
+      const copy = await given.copy();
+      assertEquals(copy.constructor, given.constructor);
+      assertTensor(copy, tensor);
+      assertEquals([copy.bytes.buffer.byteLength, copy.bytes.byteOffset], [tensor.bytes.byteLength, 0]);
+      given.bytes.fill(1);
+      assertTensor(copy, tensor);
+    }
+  });
 }
