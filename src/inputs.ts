@@ -301,8 +301,9 @@ function indexed(path: string, bytes: Uint8Array): Inputs {
   return { paths: index.files.map((file) => join(folder, file)), weightMap, indexPath: path };
 }
 
-function versionOf({ dev, ino, size, mtime }: Deno.FileInfo): string {
-  return [dev, ino, size, mtime?.getTime()].join();
+/** What tells an index from its successor. Inode numbers do not: some FUSE file systems give new ones all the time. */
+function versionOf({ size, mtime }: Deno.FileInfo): string {
+  return [size, mtime?.getTime()].join();
 }
 
 /**

@@ -139,7 +139,7 @@ Deno.test("fastsafeOpen() refuses a source of the user's for CUDA, and what is n
   await assertRejects(
     () => fastsafeOpen("m://model/a", { source: {} as Source }),
     TypeError,
-    'source must be "3fs", "file" or a source of your own, got {}',
+    'source must be "3fs", "file" or a source of your own, got an object',
   );
 });
 

@@ -1,0 +1,164 @@
+/**
+ * What local files do on either engine; run by tests/source/*_files_test.ts, each in a process with its own engine.
+ */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { fastsafeOpen, ReadError, saveFile, UseAfterCloseError } from "../../mod.ts";
+import { selectEngine } from "../../src/lanes/select.ts";
+import { closeAll } from "../../src/source/source.ts";
+import { assertTensor, tempFolder, writeFile, writeShards } from "../support/models.ts";
+import { openDescriptors } from "../support/process.ts";
+
+/** Defines the tests, for the engine that is in use. */
+export function localFileTests(engine: string): void {
+  /** A test in a folder of its own, which is the working folder until it ends. */
+  function test(name: string, body: (folder: string) => Promise<void>): void {
+    Deno.test(`${name} [${engine}]`, async () => {
+      await using folder = await tempFolder();
+      const before = Deno.cwd();
+      Deno.chdir(folder.path);
+      try {
+        await body(folder.path);
+        assertEquals(openDescriptors(folder.path), 0, "descriptors are left open");
+      } finally {
+        Deno.chdir(before);
+      }
+    });
+  }
+
+  const large = { name: "x", dtype: "U8", shape: [9 << 20] } as const;
+
+  test("a file that is replaced after it was opened stays the one that was opened", async () => {
+    const [x] = await writeFile("m.safetensors", [large]);
+    await using model = await fastsafeOpen("m.safetensors", { lazy: true, blockBytes: 2 ** 18 });
+    await saveFile({ y: { dtype: "U8", shape: [3], data: new Uint8Array(3) } }, "n.safetensors");
+    await Deno.rename("n.safetensors", "m.safetensors");
+    for (let round = 0; round < 2; round++) assertTensor(await model.getTensor("x"), x!);
+  });
+
+  test("a file that is removed after it was opened is still read, by many at once", async () => {
+    const [x] = await writeFile("m.safetensors", [large]);
+    const { source } = await selectEngine();
+    const file = await source.open("m.safetensors");
+    await Deno.remove("m.safetensors");
+    const start = file.size - x!.bytes.byteLength;
+    await Promise.all(Array.from({ length: 40 }, async (_, index) => {
+      const at = index * 200_001;
+      const target = new Uint8Array(100_000);
+      await file.read(start + at, target);
+      assertEquals(target, x!.bytes.slice(at, at + 100_000));
+    }));
+    await file.verify?.();
+    await file.close();
+  });
+
+  test("a file that is written to after it was opened is refused", async () => {
+    await writeFile("m.safetensors", [large]);
+    await using model = await fastsafeOpen("m.safetensors", { lazy: true });
+    await Deno.utime("m.safetensors", 1, 1);
+    await assertRejects(() => model.getTensor("x"), ReadError, "was changed after its header was read");
+  });
+
+  test("relative paths count from the folder where they were named", async (folder) => {
+    const { paths, tensors } = await writeShards(folder, [[{ ...large, name: "a" }], [{
+      ...large,
+      name: "b",
+    }]]);
+    const names = paths.map((path) => path.slice(folder.length + 1));
+    await using model = await fastsafeOpen(names, { lazy: true });
+    Deno.chdir("/");
+    assertTensor(await model.getTensor("a"), tensors[0]!);
+    assertTensor(await model.getSharded("b", 0, { from: "file" }), tensors[1]!);
+  });
+
+  test("inode numbers that change tell nothing", async (folder) => {
+    const { tensors } = await writeShards(folder, [[{ ...large, name: "a" }]]);
+    const { stat } = Deno;
+    const fileStat = Deno.FsFile.prototype.stat;
+    let ino = 1;
+    const renumbered = (info: Deno.FileInfo) => ({ ...info, ino: ino++ });
+    Deno.stat = async (path) => renumbered(await stat(path));
+    Deno.FsFile.prototype.stat = async function () {
+      return renumbered(await fileStat.call(this));
+    };
+    try {
+      await using model = await fastsafeOpen(folder, { blockBytes: 2 ** 18 });
+      for (const tensor of tensors) assertTensor(await model.getTensor(tensor.name), tensor);
+      await model.whenLoaded();
+    } finally {
+      Deno.stat = stat;
+      Deno.FsFile.prototype.stat = fileStat;
+    }
+  });
+
+  test("a refusal of the system has its number", async () => {
+    await writeFile("m.safetensors", [{ name: "x", dtype: "U8", shape: [3] }]);
+    await Deno.symlink("loop", "loop");
+    await Deno.mkdir("empty");
+    const long = "n".repeat(300);
+    for (
+      const [path, errno, text] of [
+        ["none", 2, "no such file or directory (ENOENT)"],
+        ["m.safetensors/x", 20, "not a directory (ENOTDIR)"],
+        [long, 36, "name too long (ENAMETOOLONG)"],
+        ["loop", 40, "too many symbolic links encountered (ELOOP)"],
+      ] as const
+    ) {
+      const error = await assertRejects(() => fastsafeOpen(path), ReadError, text);
+      assertEquals([error.errno, error.path], [errno, path]);
+    }
+    const { source } = await selectEngine();
+    const error = await assertRejects(() => source.open("empty"), ReadError);
+    assertEquals(error.errno, 21);
+  });
+
+  test("what is not a regular file is refused, and never waited for", async (folder) => {
+    const run = async (command: string, ...args: string[]) => {
+      assert((await new Deno.Command(command, { args }).output()).success, command);
+    };
+    await run("mkfifo", "fifo.safetensors");
+    using _socket = Deno.listen({ transport: "unix", path: `${folder}/socket.safetensors` });
+    const special = ["fifo.safetensors", "socket.safetensors", "link.safetensors", "/dev/null"];
+    await Deno.symlink("fifo.safetensors", "link.safetensors");
+    if (Deno.uid() === 0) {
+      await run("mknod", "zero.safetensors", "c", "1", "5");
+      special.push("zero.safetensors");
+    }
+    const { source } = await selectEngine();
+    for (const path of special) {
+      await assertRejects(() => source.open(path), ReadError, `"${path}": it is not a regular file`);
+      await assertRejects(() => fastsafeOpen([path]), ReadError, `"${path}": it is not a regular file`);
+    }
+  });
+
+  test("closing a file waits for its reads, and a closed one refuses", async () => {
+    const [x] = await writeFile("m.safetensors", [large]);
+    const { source } = await selectEngine();
+    const file = await source.open("m.safetensors");
+    const start = file.size - x!.bytes.byteLength;
+    const targets = Array.from({ length: 6 }, () => new Uint8Array(x!.bytes.byteLength));
+    const reads = targets.map((target) => file.read(start, target));
+    const closing = Promise.resolve(file.close()).then(() => {
+      for (const target of targets) assertEquals(target, x!.bytes);
+    });
+    await assertRejects(
+      () => file.read(0, new Uint8Array(1)),
+      UseAfterCloseError,
+      'Cannot read "m.safetensors": the file was closed',
+    );
+    await Promise.all([...reads, closing, file.close()]);
+    for (const target of targets) assertEquals(target, x!.bytes);
+  });
+
+  test("closeAll() closes all files, whatever happens", async () => {
+    const closed: number[] = [];
+    const file = (number: number, fails = false) => ({
+      close() {
+        closed.push(number);
+        if (fails) throw new Error(`no ${number}`);
+      },
+    });
+    const files = [file(1), undefined, file(2, true), file(3)];
+    await assertRejects(() => closeAll(files as never), Error, "no 2");
+    assertEquals(closed, [1, 2, 3]);
+  });
+}

@@ -1,0 +1,59 @@
+import { assertEquals } from "@std/assert";
+import { createReader, serialize } from "../../mod.ts";
+import { selectEngine } from "../../src/lanes/select.ts";
+import { tempFolder } from "../support/models.ts";
+import { suite } from "../support/skip.ts";
+import { useFaultEngine } from "../support/engine.ts";
+import { localFileTests } from "./local_files.ts";
+
+const faults = await useFaultEngine();
+
+suite("local files on the native engine", "native", faults.missing, () => {
+  localFileTests("native");
+
+  /** Takes the lowest free descriptor, as the next file that the program opens does, and checks what a read brings. */
+  async function whileClosing(
+    folder: string,
+    read: (path: string) => Promise<{ bytes: Promise<Uint8Array>; close: () => unknown }>,
+  ) {
+    const header = (letter: string) => {
+      const x = { dtype: "U8", shape: [1], data: new Uint8Array(1) } as const;
+      return serialize({ x }, { letter: letter.repeat(300_000) });
+    };
+    await Deno.writeFile(`${folder}/a`, header("a"));
+    await Deno.writeFile(`${folder}/b`, header("b"));
+    const { bytes, close } = await read(`${folder}/a`);
+    await new Promise((resolve) => setTimeout(resolve, 100)); // the read is in the system
+    const closing = close();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    using _b = await Deno.open(`${folder}/b`);
+    const letters = new Set(new TextDecoder().decode(await bytes).match(/aaa|bbb/g));
+    assertEquals([...letters], ["aaa"]);
+    await closing;
+  }
+
+  Deno.test("no descriptor is closed under a read, and none of its number is read", async () => {
+    await using folder = await tempFolder();
+    await whileClosing(folder.path, async (path) => {
+      const { source } = await selectEngine();
+      const file = await source.open(path);
+      const target = new Uint8Array(file.size);
+      using _ = faults.set("pread:1:delay=400000");
+      const bytes = file.read(0, target).then(() => target);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      return { bytes, close: () => file.close() };
+    });
+  });
+
+  Deno.test("closing a reader waits for the headers that are being read", async () => {
+    await using folder = await tempFolder();
+    await whileClosing(folder.path, async (path) => {
+      const reader = await createReader({ backend: "posix" });
+      using _ = faults.set("pread:2:delay=400000"); // of the header's rest
+      const headers = reader.readHeadersBatch([path], { threads: 1 });
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      const bytes = headers.then((read) => new TextEncoder().encode(read.get(path)!.json));
+      return { bytes, close: () => reader.close() };
+    });
+  });
+});
