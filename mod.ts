@@ -67,9 +67,12 @@ export { type GetTensorOptions, SafeTensorsModel, type TensorSummary } from "./s
 export { autoOpen, fastsafeOpen } from "./src/open.ts";
 export type { OpenOptions, Progress } from "./src/options.ts";
 export { ParallelLoader, type ParallelLoaderOptions } from "./src/parallel_loader.ts";
-export { type ConvertOptions, convertPyTorch, type ConvertReport } from "./src/pytorch/convert.ts";
 export { prepare } from "./src/prepare.ts";
+export type { CheckpointOptions } from "./src/pytorch/checkpoint.ts";
+export { type ConvertOptions, convertPyTorch, type ConvertReport } from "./src/pytorch/convert.ts";
+export type { CheckpointLimits } from "./src/pytorch/limits.ts";
 export { openPyTorch } from "./src/pytorch/open.ts";
+export type { SkippedValue } from "./src/pytorch/skipped.ts";
 export { saveFile, type SaveOptions, type SaveReport } from "./src/save.ts";
 export type { SavableModel, SavableTensor, SaveInput, TensorShape } from "./src/save/source.ts";
 export { serialize, type TensorInput, type TensorInputs } from "./src/save/serialize.ts";

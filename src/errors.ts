@@ -34,6 +34,7 @@ export type SafeTensorsErrorCode =
   | "InvalidPickle"
   | "InvalidCheckpoint"
   | "UnsupportedCheckpoint"
+  | "LimitExceeded"
   | "FileExists"
   | "InterruptedSave"
   | "InvalidConfig";

@@ -1,8 +1,14 @@
 /**
  * `convert`: PyTorch checkpoints to safetensors files.
  */
-import { convertPyTorch, type ConvertReport } from "../../mod.ts";
-import { UsageError } from "./arguments.ts";
+import {
+  type CheckpointLimits,
+  convertPyTorch,
+  type ConvertReport,
+  SafeTensorsError,
+  type SkippedValue,
+} from "../../mod.ts";
+import { type Arguments, UsageError } from "./arguments.ts";
 import type { Command } from "./command.ts";
 import { asUsage, DTYPE, dtypeOf } from "./inputs.ts";
 import { interruptible } from "./interrupt.ts";
@@ -14,8 +20,9 @@ export const convert: Command = {
   summary: "Convert a PyTorch checkpoint to safetensors, without running pickle",
   inputs: "[-i] <in.pt|folder|index.json> [-o <out.safetensors>]",
   description:
-    "Converts a PyTorch checkpoint (.pt, .pth, .bin; also sharded) without running any pickle, in bounded memory " +
-    "however large the checkpoint is. If it fails or is interrupted, what was there before is still there.",
+    "Converts a PyTorch checkpoint (.pt, .pth, .bin, .ckpt, .pth.tar or any other name; also sharded) without running " +
+    "any pickle, in bounded memory however large the checkpoint is. What is not a tensor is left out and listed. If it " +
+    "fails or is interrupted, what was there before is still there.",
   options: {
     input: {
       kind: "text",
@@ -27,6 +34,12 @@ export const convert: Command = {
       value: "FILE",
       help: "what to write (default: beside the input, with the suffix .safetensors)",
     },
+    root: {
+      kind: "text",
+      value: "NAME",
+      help:
+        'the part to convert, such as state_dict_ema; "none": all of it (default: state_dict, if there is one)',
+    },
     dtype: DTYPE,
     "max-shard-bytes": {
       kind: "text",
@@ -36,6 +49,12 @@ export const convert: Command = {
     overwrite: { kind: "flag", help: "replace what is there; otherwise an existing output is an error" },
     "dry-run": { kind: "flag", help: "read and check the checkpoint, write nothing" },
     validate: { kind: "flag", help: "read the result back and compare every tensor's bytes" },
+    limit: {
+      kind: "list",
+      value: "NAME=N",
+      help:
+        "another limit, such as maxOpcodes=100000000, for a file that you trust; an error names the limit",
+    },
     json: { kind: "flag", help: "print the report as JSON" },
   },
   examples: [
@@ -46,21 +65,25 @@ export const convert: Command = {
 
   async run(args) {
     const [positional, ...more] = args.inputs;
-    const input = args.text("input") ?? positional;
+    const named = args.list("input");
+    const input = named[0] ?? positional;
     if (input === undefined) throw new UsageError("No checkpoint was given: -i FILE");
-    if (more.length > 0 || (args.text("input") !== undefined && positional !== undefined)) {
+    if (more.length > 0 || named.length > 1 || (named.length > 0 && positional !== undefined)) {
       throw new UsageError("One checkpoint at a time can be converted");
     }
+    if (args.list("output").length > 1) throw new UsageError("A checkpoint is converted to one output");
     const json = args.flag("json");
     const dtype = dtypeOf(args);
     const maxShardBytes = args.bytes("max-shard-bytes");
     const dryRun = args.flag("dry-run");
     using bar = new ProgressBar("Converting", { quiet: json });
-    const report = await interruptible(
+    const report = await inOwnWords(interruptible(
       "Interrupted, what was not complete was removed",
       (signal) =>
         asUsage(() =>
           convertPyTorch(input, args.text("output"), {
+            ...rootOf(args),
+            limits: limitsOf(args),
             overwrite: args.flag("overwrite"),
             dryRun,
             validate: args.flag("validate"),
@@ -70,33 +93,80 @@ export const convert: Command = {
             onProgress: ({ bytes, totalBytes }) => bar.update(bytes, totalBytes),
           })
         ),
-    );
+    ));
     bar[Symbol.dispose]();
     console.log(json ? JSON.stringify(forJson(report, dryRun), null, 2) : describe(report, dryRun));
   },
 };
 
-/** A map is no JSON. */
+/** The option of the library that `--root` stands for. */
+function rootOf(args: Arguments): { root?: string } {
+  const root = args.text("root");
+  return root === undefined ? {} : { root: root === "none" ? "" : root };
+}
+
+function limitsOf(args: Arguments): CheckpointLimits {
+  return Object.fromEntries(
+    args.list("limit").map((given) => {
+      const [, name, number] = /^(\w+)=(\d+)$/.exec(given) ?? [];
+      if (name === undefined) {
+        throw new UsageError(`--limit must be a name and a number, such as maxOpcodes=1000, got "${given}"`);
+      }
+      return [name, Number(number)];
+    }),
+  );
+}
+
+/** The library's errors name its functions; here are none. */
+async function inOwnWords<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!(error instanceof SafeTensorsError) || error.format !== "safetensors") throw error;
+    throw new Error(`Cannot convert "${error.path}": it is a safetensors file already`, { cause: error });
+  }
+}
+
+/** A map is not JSON. */
 function forJson(report: ConvertReport, dryRun: boolean): unknown {
   return { ...report, dryRun, aliases: Object.fromEntries(report.aliases) };
 }
 
 function describe(report: ConvertReport, dryRun: boolean): string {
-  const { paths, tensors, bytes, aliases, skipped, seconds } = report;
+  const { paths, tensors, bytes, writtenBytes, aliases, skipped, notes, seconds } = report;
   const rate = formatRate(bytes / seconds / 1e9);
   const lines = [
     `${dryRun ? "Would write" : "Wrote"}: ${paths.map(printable).join(", ")}`,
-    `Tensors: ${formatCount(tensors, "tensor")} of ${formatBytes(bytes)}`,
+    `Tensors: ${formatCount(tensors, "tensor")} of ${formatBytes(writtenBytes)}` +
+    (writtenBytes === bytes ? "" : ` (${formatBytes(bytes)} in the checkpoint)`),
   ];
   if (aliases.size > 0) {
     lines.push(`Aliases: ${formatCount(aliases.size, "name")} of tensors that are written once`);
     for (const [name, kept] of aliases) lines.push(`  ${printable(name)} = ${printable(kept)}`);
   }
-  if (skipped.length > 0) {
-    lines.push(`Left out: ${formatCount(skipped.length, "value")} that are no tensors`);
-    for (const { name, kind } of skipped) lines.push(`  ${printable(name)}: ${printable(kind)}`);
-  }
+  if (skipped.length > 0) lines.push(...describeSkipped(skipped));
+  for (const note of notes) lines.push(`Note: ${printable(note)}`);
   if (report.validated) lines.push("Validated: every tensor reads back with the same bytes");
   if (!dryRun) lines.push(`Time:    ${formatSeconds(seconds)}, ${rate}`);
   return lines.join("\n");
+}
+
+function describeSkipped(skipped: readonly SkippedValue[]): string[] {
+  const tensors = skipped.reduce((sum, { tensors = 0, isTensor }) => sum + (isTensor ? 1 : tensors), 0);
+  const others = skipped.filter(({ tensors, isTensor }) => !isTensor && tensors === undefined).length;
+  const counts = [
+    ...tensors === 0 ? [] : [formatCount(tensors, "tensor")],
+    ...others === 0
+      ? []
+      : [`${formatCount(others, "value")} that ${others === 1 ? "is not a tensor" : "are not tensors"}`],
+  ];
+  const hasParts = skipped.some(({ tensors }) => tensors !== undefined);
+  return [
+    `Left out: ${counts.join(" and ")}${hasParts ? "; --root NAME converts a part that has tensors" : ""}`,
+    ...skipped.map(({ name, kind, tensors }) =>
+      tensors === undefined
+        ? `  ${printable(name)}: ${printable(kind)}`
+        : `  ${formatCount(tensors, "tensor")} in ${printable(name)}: ${printable(kind)}`
+    ),
+  ];
 }

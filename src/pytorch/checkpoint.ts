@@ -1,22 +1,25 @@
 /**
- * PyTorch checkpoints (.pt, .pth, .bin) as tensors at known places of a file, without running any of the
- * pickle inside. Nothing but names and places is read; the tensors' own bytes are the business of whoever
- * loads them.
+ * PyTorch checkpoints as tensors at known places of a file, without running any of the pickle inside. Nothing but names
+ * and places is read; whoever loads the tensors reads their bytes.
  */
-import { dtypeBits } from "../format/dtype.ts";
+import { describeValue, keysOf } from "../check.ts";
+import { SafeTensorsError } from "../errors.ts";
+import { describeContent, TELLING_BYTES } from "../format/file_hints.ts";
 import { compareUtf8, quote } from "../format/text.ts";
 import type { ByteReader } from "./byte_reader.ts";
-import { checkpointError } from "./checkpoint_error.ts";
-import { type CheckpointTensor, elementCount } from "./checkpoint_tensor.ts";
+import { checkpointError, limitError } from "./checkpoint_error.ts";
+import { type CheckpointTensor, tensorBytes } from "./checkpoint_tensor.ts";
 import type { Container } from "./container.ts";
-import { flattenStateDict, type SkippedValue } from "./flatten.ts";
+import { flattenStateDict } from "./flatten.ts";
 import { openLegacyContainer } from "./legacy_container.ts";
-import { type CheckpointLimits, checkpointLimits } from "./limits.ts";
+import { type CheckpointLimits, checkpointLimits, expansionLimit } from "./limits.ts";
 import { Op } from "./opcodes.ts";
-import { expansionLimit, rebuildTensor } from "./rebuild.ts";
+import { rebuildTensor } from "./rebuild.ts";
+import type { SkippedValue } from "./skipped.ts";
+import { fileStem } from "./stem.ts";
 import { openZipContainer } from "./zip_container.ts";
 
-export type { CheckpointLimits, CheckpointTensor, SkippedValue };
+export type { CheckpointLimits, CheckpointTensor };
 
 /** What a checkpoint holds. */
 export interface Checkpoint {
@@ -26,8 +29,12 @@ export interface Checkpoint {
   readonly container: "zip" | "legacy";
   /** Every tensor by name, in the order of the state dict, aliases included. */
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
-  /** The values that are not tensors and are left out. */
+  /** Tensors of the state dict that cannot be read: their names, and what to throw where one is asked for. */
+  readonly refused: ReadonlyMap<string, SafeTensorsError>;
+  /** The values that are left out, the tensors that cannot be read among them. */
   readonly skipped: readonly SkippedValue[];
+  /** What a user should know about the names. */
+  readonly notes: readonly string[];
   /**
    * Of tensors that are the same view of the same storage, all but one: its name → the name that is kept,
    * which is the first in the order of UTF-8 bytes, as in the reference's `save_model`. A file that is
@@ -37,67 +44,113 @@ export interface Checkpoint {
   readonly aliases: ReadonlyMap<string, string>;
 }
 
-/** How a checkpoint is read: the bounds that keep a hostile file from costing much. */
-export type CheckpointOptions = CheckpointLimits;
+/** How a checkpoint is read. */
+export interface CheckpointOptions {
+  /**
+   * Which part of what was saved is read, by its name, such as "state_dict_ema" or, deeper, "ema.model"; "" reads
+   * everything. Default: the dict "state_dict" where the file has one, else everything.
+   */
+  root?: string;
+  /** Bounds that keep a hostile file from costing much. */
+  limits?: CheckpointLimits;
+}
 
-/** Enough of a file to tell what it is; the mark of a tar archive stands at 257. */
-const MAGIC_BYTES = 512;
+/** The keys of {@linkcode CheckpointOptions}. */
+export const CHECKPOINT_KEYS: readonly string[] = keysOf<CheckpointOptions>({ root: true, limits: true });
+
+/**
+ * The options of a checkpoint among those of a call, checked before anything is opened.
+ *
+ * @throws {TypeError} for a value of a wrong kind
+ * @throws {RangeError} for a limit that is negative or NaN
+ */
+export function checkpointOptions(options: CheckpointOptions): CheckpointOptions {
+  const { root, limits } = options;
+  if (root !== undefined && typeof root !== "string") {
+    throw new TypeError(`root must be the name of a part of the checkpoint, got ${describeValue(root)}`);
+  }
+  return { ...root === undefined ? {} : { root }, limits: checkpointLimits(limits ?? {}) };
+}
+
 const ZIP_MAGIC = "PK\x03\x04";
 const TAR_MAGIC = "ustar";
 const TAR_MAGIC_AT = 257;
+/** How a legacy file of pickle protocols 0 and 1 starts, which have no PROTO: PyTorch's magic number in digits. */
+const TEXT_MAGIC = "L119547037146038801333356L\n";
 
 /**
- * Reads what a checkpoint holds. An outer `{"state_dict": …}` is unwrapped; the names of nested dicts and
- * lists are joined with dots.
+ * Reads what a checkpoint holds. The names of nested dicts and lists are joined with dots; the tensors of modules are
+ * named as by their `state_dict()`; a tensor that was saved by itself has the name of the file, without its suffix.
  *
  * @param reader the file
- * @param options bounds on what it may cost
  * @returns the tensors; every range given lies in the file
- * @throws {SafeTensorsError} "WrongFormat" for other files; "InvalidPickle" for a pickle with opcodes,
- * globals or calls that tensors do not need; "InvalidCheckpoint" for a file that contradicts itself;
- * "UnsupportedCheckpoint" for what no safetensors file can hold, and beyond the limits
+ * @throws {SafeTensorsError} "WrongFormat" for other files; "InvalidPickle" for a pickle that is not one;
+ * "InvalidCheckpoint" for a file that contradicts itself; "UnsupportedCheckpoint" where nothing in it can be read;
+ * "LimitExceeded"; "TensorNotFound" for a root that is not there
  * @throws {ReadError} where the file cannot be read
+ * @throws {TypeError} for an option of a wrong kind
  */
 export async function readCheckpoint(
   reader: ByteReader,
   options: CheckpointOptions = {},
 ): Promise<Checkpoint> {
   const { path } = reader;
-  const limits = checkpointLimits(options);
+  const { root } = options;
+  const limits = checkpointLimits(options.limits ?? {});
   const container = await openContainer(reader, limits);
-  const { tensors: calls, skipped } = flattenStateDict(container.value, path, limits);
+  const flat = flattenStateDict(container.value, { path, limits, root, stem: fileStem(path) });
 
   const context = { path, container, maxExpandedBytes: limits.maxExpandedBytes };
   const tensors = new Map<string, CheckpointTensor>();
-  for (const [name, call] of calls) tensors.set(name, rebuildTensor(call, name, context));
+  const refused = new Map<string, SafeTensorsError>();
+  const skipped = [...flat.skipped];
+  for (const [name, value] of flat.tensors) {
+    const tensor = rebuildTensor(value, name, context);
+    if ("error" in tensor) {
+      refused.set(name, tensor.error);
+      skipped.push({ name, kind: tensor.kind, isTensor: true });
+    } else tensors.set(name, tensor);
+  }
+  if (tensors.size === 0) { for (const error of refused.values()) throw error; }
   const aliases = findAliases(tensors);
   checkTotal(tensors, aliases, reader, limits);
-  return { path, container: container.kind, tensors, skipped, aliases };
+  return { path, container: container.kind, tensors, refused, skipped, notes: flat.notes, aliases };
 }
 
 async function openContainer(reader: ByteReader, limits: Required<CheckpointLimits>): Promise<Container> {
   const { path, size } = reader;
-  const bytes = await reader.read(0, Math.min(MAGIC_BYTES, size));
+  const bytes = await reader.read(0, Math.min(TELLING_BYTES, size));
   const latin1 = String.fromCharCode(...bytes);
   if (latin1.startsWith(ZIP_MAGIC)) return openZipContainer(reader, limits);
-  if (latin1.startsWith(TAR_MAGIC, TAR_MAGIC_AT)) {
-    throw checkpointError(
-      "UnsupportedCheckpoint",
-      path,
-      "it is a tar archive, the format of PyTorch 0.1: load it in an old PyTorch and save it again",
+  if (latin1.startsWith(TAR_MAGIC, TAR_MAGIC_AT)) throw tarError(path, latin1);
+  if (bytes[0] === Op.PROTO || latin1.startsWith(TEXT_MAGIC)) return openLegacyContainer(reader, limits);
+  const content = describeContent(bytes);
+  if (content?.kind === "safetensors") {
+    const details = { path, format: "safetensors", advice: "open it with fastsafeOpen" } as const;
+    throw new SafeTensorsError(
+      "WrongFormat",
+      `Cannot read ${quote(path)}: it is a safetensors file`,
+      details,
     );
   }
-  if (bytes[0] === Op.PROTO) return openLegacyContainer(reader, limits);
-  throw checkpointError(
-    "WrongFormat",
-    path,
-    `it is no PyTorch checkpoint: it starts with ${startOf(latin1)}`,
-  );
+  const found = content && content.kind !== "pytorch" ? content.text : startOf(latin1);
+  throw checkpointError("WrongFormat", path, `it is not a PyTorch checkpoint: ${found}`);
 }
 
-/** The first characters of a file, for a message. */
+/** How a file begins, where nothing more is known of it. */
 function startOf(latin1: string): string {
-  return latin1 === "" ? "nothing, being empty" : quote(latin1.slice(0, 8));
+  if (latin1 === "") return "it is empty";
+  return /^\0+$/.test(latin1) ? "it begins with zeros alone" : `it begins with ${quote(latin1.slice(0, 8))}`;
+}
+
+/** The error about a tar archive: PyTorch 0.1 wrote these, and other tools pack checkpoints into them. */
+function tarError(path: string, latin1: string): Error {
+  const first = latin1.slice(0, latin1.indexOf("\0"));
+  const old = ["sys_info", "pickle", "tensors", "storages"].includes(first);
+  const advice = old
+    ? "the format of PyTorch 0.1: load it in an old PyTorch and save it again"
+    : `the first file in it is ${quote(first)}: unpack it (tar -xf) and take the checkpoint in it`;
+  return checkpointError("UnsupportedCheckpoint", path, `it is a tar archive, ${advice}`);
 }
 
 function findAliases(tensors: ReadonlyMap<string, CheckpointTensor>): Map<string, string> {
@@ -132,12 +185,9 @@ function checkTotal(
   let total = 0;
   for (const tensor of tensors.values()) {
     if (aliases.has(tensor.name)) continue;
-    total += elementCount(tensor.shape) * dtypeBits(tensor.dtype) / 8;
+    total += tensorBytes(tensor);
   }
   if (total <= limit) return;
-  throw checkpointError(
-    "UnsupportedCheckpoint",
-    reader.path,
-    `its tensors take ${total} bytes out of a file of ${reader.size}: ${limit} are allowed (maxExpandedBytes)`,
-  );
+  const detail = `its tensors take ${total} bytes out of a file of ${reader.size}: ${limit} are allowed`;
+  throw limitError(reader.path, detail, "maxExpandedBytes");
 }

@@ -1,5 +1,6 @@
 /** A tensor of a checkpoint, as a range of its file. */
-import type { DType } from "../format/dtype.ts";
+import { type DType, dtypeBits } from "../format/dtype.ts";
+import type { PackedBytes } from "./container.ts";
 
 /** A tensor of a checkpoint: which elements of which storage it shows, and where in the file they lie. */
 export interface CheckpointTensor {
@@ -15,7 +16,7 @@ export interface CheckpointTensor {
   readonly strides: readonly number[];
   /**
    * The file offset of its first element; its storage offset is applied. An empty tensor starts with its
-   * storage.
+   * storage. Where the storage is compressed, this and `storageStart` are offsets in what it unpacks to.
    */
   readonly fileOffset: number;
   /** Which storage it is part of; tensors that share memory share this. */
@@ -24,6 +25,8 @@ export interface CheckpointTensor {
   readonly storageStart: number;
   /** The length of that storage in bytes. */
   readonly storageBytes: number;
+  /** How its storage is compressed, where it is. */
+  readonly packed?: PackedBytes;
   /** Whether its elements lie in the file one after another, in the order of its indices. */
   readonly contiguous: boolean;
   /** The bytes of each component to be reversed after reading; 0 where the file is little-endian. */
@@ -37,4 +40,14 @@ export interface CheckpointTensor {
 /** How many elements a tensor of this shape has. */
 export function elementCount(shape: readonly number[]): number {
   return shape.reduce((count, size) => count * size, 1);
+}
+
+/** Bytes of a tensor's elements. */
+export function tensorBytes({ shape, dtype }: CheckpointTensor): number {
+  return elementCount(shape) * dtypeBits(dtype) / 8;
+}
+
+/** Whether the file has the bytes of a tensor as they are wanted. */
+export function liesReady({ packed, contiguous, byteSwap, conjugate, negative }: CheckpointTensor): boolean {
+  return packed === undefined && contiguous && byteSwap === 0 && !conjugate && !negative;
 }

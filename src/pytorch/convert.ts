@@ -1,11 +1,13 @@
 /**
  * PyTorch checkpoints into safetensors files, streaming.
  */
+import { readFileHeader } from "../catalog.ts";
+import { checkBoolean, checkFunction, checkKeys, checkSignal, keysOf } from "../check.ts";
 import { SafeTensorsError } from "../errors.ts";
 import { castBytes, castTarget } from "../format/cast.ts";
 import type { DType } from "../format/dtype.ts";
 import { compareLayout } from "../format/header_writer.ts";
-import { readFileHeader } from "../catalog.ts";
+import { quote } from "../format/text.ts";
 import { SingleGroup } from "../group/process_group.ts";
 import { missingShard, type PathLike, PYTORCH, resolveInputs, toPath } from "../inputs.ts";
 import { selectEngine } from "../lanes/select.ts";
@@ -14,12 +16,20 @@ import type { Progress } from "../options.ts";
 import { saveFile } from "../save.ts";
 import type { SavableTensor } from "../save/source.ts";
 import { closeAll, type Source, type SourceFile } from "../source/source.ts";
-import { type Checkpoint, type CheckpointTensor, readCheckpoint } from "./checkpoint.ts";
-import { byteReader, tensorBytes } from "./open.ts";
+import {
+  type CheckpointOptions,
+  checkpointOptions,
+  type CheckpointTensor,
+  readCheckpoint,
+} from "./checkpoint.ts";
+import { tensorBytes } from "./checkpoint_tensor.ts";
 import { PartPool, tensorParts } from "./parts.ts";
+import type { SkippedValue } from "./skipped.ts";
+import { fileStem } from "./stem.ts";
+import { byteReader } from "./storage_bytes.ts";
 
 /** Options of {@linkcode convertPyTorch}. */
-export interface ConvertOptions {
+export interface ConvertOptions extends CheckpointOptions {
   /** Casts floating tensors on the way. Default: as they are. */
   dtype?: DType;
   /** Tensor bytes of one file at most; more go into shards with an index. Default: one file. */
@@ -36,6 +46,18 @@ export interface ConvertOptions {
   onProgress?: (progress: Progress) => void;
 }
 
+const CONVERT_KEYS = keysOf<ConvertOptions>({
+  root: true,
+  limits: true,
+  dtype: true,
+  maxShardBytes: true,
+  overwrite: true,
+  dryRun: true,
+  validate: true,
+  signal: true,
+  onProgress: true,
+});
+
 /** What a conversion did. */
 export interface ConvertReport {
   /** The files written, the index last; those that would have been, without names of shards, for a dry run. */
@@ -44,10 +66,14 @@ export interface ConvertReport {
   readonly tensors: number;
   /** Bytes of these tensors in the checkpoint. */
   readonly bytes: number;
+  /** Bytes of these tensors as they are written, which with the option `dtype` are others. */
+  readonly writtenBytes: number;
   /** Names left out because they are the same tensor as another: name → the one that was written. */
   readonly aliases: ReadonlyMap<string, string>;
-  /** Values left out because they are no tensors. */
-  readonly skipped: readonly { readonly name: string; readonly kind: string }[];
+  /** What is left out: values that are not tensors, parts that are not read, tensors that cannot be read. */
+  readonly skipped: readonly SkippedValue[];
+  /** What a user should know about the checkpoint. */
+  readonly notes: readonly string[];
   /** Whether the result was read back and compared. */
   readonly validated: boolean;
   /** Seconds in all. */
@@ -59,10 +85,12 @@ export interface ConvertReport {
  * through bounded memory, however large the checkpoint is.
  *
  * Names that share a tensor are written once; the others stand in the metadata as `name → kept name`, beside
- * `format: "pt"`.
+ * `format: "pt"`. What tensors do not need is left out, and so is a tensor that no safetensors file can hold.
  *
  * @param input a checkpoint, a folder of one, or a `pytorch_model.bin.index.json`
- * @param output the file to write; default is `input` with the suffix `.safetensors`
+ * @param output the file to write; default is `input` with the suffix `.safetensors` in place of its own, such as
+ *   `.pt` or `.pth.tar`; for a folder or an index `model.safetensors` in that folder
+ * @throws {TypeError} for an unknown option or one of a wrong kind
  * @throws {SafeTensorsError} what {@linkcode openPyTorch} and {@linkcode saveFile} throw; "InvalidTensorView" if the
  *   result, read back, has other bytes
  * @throws {ReadError} if the checkpoint cannot be read
@@ -74,14 +102,19 @@ export async function convertPyTorch(
   options: ConvertOptions = {},
 ): Promise<ConvertReport> {
   const startedAt = performance.now();
+  checkKeys("convertPyTorch()", options, CONVERT_KEYS);
+  for (const name of ["overwrite", "dryRun", "validate"] as const) checkBoolean(name, options[name]);
+  checkSignal("signal", options.signal);
+  checkFunction("onProgress", options.onProgress);
   const { dtype, dryRun = false, validate = false, signal } = options;
-  if (dtype !== undefined) castTarget("F32", dtype);
-  const path = output === undefined ? defaultOutput(toPath(input)) : toPath(output);
+  castTarget("F32", dtype);
+  const checked = checkpointOptions(options);
+  const path = output === undefined ? await defaultOutput(toPath(input)) : toPath(output);
   const engine = await selectEngine();
   const { source } = engine;
-  const opened = await openCheckpoints(source, input, signal);
+  const opened = await openCheckpoints(source, input, checked, signal);
   try {
-    const { written, aliases, skipped } = opened;
+    const { written, aliases, skipped, notes } = opened;
     let paths: readonly string[] = [path];
     if (!dryRun) {
       const { maxShardBytes, overwrite = false, onProgress } = options;
@@ -102,8 +135,10 @@ export async function convertPyTorch(
       paths,
       tensors: written.length,
       bytes: written.reduce((bytes, { tensor }) => bytes + tensorBytes(tensor), 0),
+      writtenBytes: written.reduce((bytes, { tensor }) => bytes + writtenBytes(tensor, dtype), 0),
       aliases,
       skipped,
+      notes,
       validated: validate && !dryRun,
       seconds: (performance.now() - startedAt) / 1000,
     };
@@ -123,19 +158,25 @@ interface OpenedCheckpoints {
   /** Every tensor but the aliases, in the order of the state dict. */
   readonly written: readonly Written[];
   readonly aliases: ReadonlyMap<string, string>;
-  readonly skipped: Checkpoint["skipped"];
+  readonly skipped: readonly SkippedValue[];
+  readonly notes: readonly string[];
 }
 
 async function openCheckpoints(
   source: Source,
   input: PathLike,
+  options: CheckpointOptions,
   signal: AbortSignal | undefined,
 ): Promise<OpenedCheckpoints> {
   const inputs = await resolveInputs(input, new SingleGroup(), PYTORCH);
   const files: SourceFile[] = [];
   const byName = new Map<string, Written>();
+  /** Where each name was found, those of aliases too. */
+  const paths = new Map<string, string>();
   const aliases = new Map<string, string>();
-  const skipped: Checkpoint["skipped"][number][] = [];
+  const refused = new Set<string>();
+  const skipped: SkippedValue[] = [];
+  const notes: string[] = [];
   try {
     for (const path of inputs.paths) {
       signal?.throwIfAborted();
@@ -143,22 +184,25 @@ async function openCheckpoints(
         throw missingShard(error, inputs.indexPath);
       });
       files.push(file);
-      const checkpoint = await readCheckpoint(byteReader(file));
+      const checkpoint = await readCheckpoint(byteReader(file), options);
       for (const tensor of checkpoint.tensors.values()) {
-        const first = byName.get(tensor.name)?.file ?? (aliases.has(tensor.name) ? file : undefined);
-        if (first) throw duplicate(tensor.name, path, first.path);
+        const first = paths.get(tensor.name);
+        if (first !== undefined) throw duplicate(tensor.name, path, first);
+        paths.set(tensor.name, path);
         const kept = checkpoint.aliases.get(tensor.name);
         if (kept !== undefined) aliases.set(tensor.name, kept);
         else byName.set(tensor.name, { tensor, file });
       }
-      skipped.push(...checkpoint.skipped);
+      for (const name of checkpoint.refused.keys()) refused.add(name);
+      for (const value of checkpoint.skipped) skipped.push(value);
+      notes.push(...checkpoint.notes.map((note) => `${quote(path)}: ${note}`));
     }
-    checkIndex(inputs.weightMap, byName, aliases);
+    checkIndex(inputs.weightMap, byName, (name) => aliases.has(name) || refused.has(name));
   } catch (error) {
     await closeAll(files);
     throw error;
   }
-  return { files, written: [...byName.values()], aliases, skipped };
+  return { files, written: [...byName.values()], aliases, skipped, notes };
 }
 
 function duplicate(name: string, path: string, first: string): SafeTensorsError {
@@ -169,10 +213,10 @@ function duplicate(name: string, path: string, first: string): SafeTensorsError 
 function checkIndex(
   weightMap: ReadonlyMap<string, string> | null,
   tensors: ReadonlyMap<string, Written>,
-  aliases: ReadonlyMap<string, string>,
+  isKnown: (name: string) => boolean,
 ): void {
   for (const [name, path] of weightMap ?? []) {
-    if (aliases.has(name) || tensors.get(name)?.file.path === path) continue;
+    if (isKnown(name) || tensors.get(name)?.file.path === path) continue;
     const message = `Cannot find tensor "${name}": the index says it is in "${path}"`;
     throw new SafeTensorsError("TensorNotFound", message, { path, tensor: name });
   }
@@ -234,6 +278,11 @@ async function compare(
   }
 }
 
+/** Bytes of a tensor's elements in the result. */
+function writtenBytes(tensor: CheckpointTensor, dtype: DType | undefined): number {
+  return castLength(tensorBytes(tensor), tensor.dtype, castTarget(tensor.dtype, dtype));
+}
+
 function cast(bytes: Uint8Array<ArrayBuffer>, from: DType, to: DType): Uint8Array<ArrayBuffer> {
   if (from === to) return bytes;
   const target = new Uint8Array(castLength(bytes.byteLength, from, to));
@@ -257,9 +306,12 @@ function different(name: string): SafeTensorsError {
   return new SafeTensorsError("InvalidTensorView", message, { tensor: name });
 }
 
-function defaultOutput(input: string): string {
-  const trimmed = input.replace(/\/+$/, "");
-  if (trimmed.endsWith(PYTORCH.index)) return trimmed.replace(/[^/]*$/, "model.safetensors");
-  const suffix = PYTORCH.files.find((suffix) => trimmed.endsWith(suffix));
-  return suffix ? `${trimmed.slice(0, -suffix.length)}.safetensors` : `${trimmed}/model.safetensors`;
+/** Beside the input; in it, where it is a folder. */
+async function defaultOutput(input: string): Promise<string> {
+  const path = input.replace(/(?<!^)\/+$/, "");
+  const folder = path.includes("/") ? path.slice(0, path.lastIndexOf("/") + 1) : "";
+  if (path.endsWith(".json")) return `${folder}model.safetensors`;
+  const info = await Deno.stat(path).catch(() => null); // what is wrong with it, its opening says
+  if (info?.isDirectory) return `${path === "/" ? "" : path}/model.safetensors`;
+  return `${folder}${fileStem(path)}.safetensors`;
 }

@@ -1,32 +1,44 @@
-/** From the saved object to named leaves: which of them are tensors, and what the others are. */
+/** From the saved object to named tensors, and to a list of what else is there. */
 import { quote } from "../format/text.ts";
-import { checkpointError, type CheckpointErrorCode } from "./checkpoint_error.ts";
+import { checkpointError, type CheckpointErrorCode, limitError } from "./checkpoint_error.ts";
+import { keyText } from "./key_text.ts";
 import type { CheckpointLimits } from "./limits.ts";
+import { describeWithTensors, MemberFinder, type Members, TensorCounter } from "./members.ts";
 import {
   describe,
-  dictSize,
-  PersistentId,
-  PickleCall,
-  PickleDict,
-  PickleList,
-  PickleTuple,
+  type PersistentId,
+  type PickleCall,
+  PickleFloat,
   type PickleValue,
 } from "./pickle_value.ts";
+import { isTensor } from "./rebuild.ts";
+import type { SkippedValue } from "./skipped.ts";
 
-/** A leaf that is not a tensor, and so is left out. */
-export interface SkippedValue {
-  /** Its name in the state dict. */
-  readonly name: string;
-  /** A few words on what it is. */
-  readonly kind: string;
+/** What a saved object comes down to. */
+export interface FlatStateDict {
+  /** What would make the tensors, by name, in the order of the state dict. */
+  readonly tensors: ReadonlyMap<string, PickleCall | PersistentId>;
+  /** The values that are left out. */
+  readonly skipped: readonly SkippedValue[];
+  /** What a user should know about the names. */
+  readonly notes: readonly string[];
 }
 
-/** The leaves of a state dict. */
-export interface FlatStateDict {
-  /** The calls that would make the tensors, by name, in the order of the state dict. */
-  readonly tensors: ReadonlyMap<string, PickleCall>;
-  /** The leaves that are left out. */
-  readonly skipped: readonly SkippedValue[];
+/** A container, and what is in it. */
+interface Part extends Members {
+  readonly value: PickleValue;
+}
+
+/** How {@linkcode flattenStateDict} works. */
+export interface FlattenOptions {
+  /** The file, for messages. */
+  readonly path: string;
+  /** The bounds. */
+  readonly limits: Required<CheckpointLimits>;
+  /** Which part of the object is read; "" for all of it. */
+  readonly root: string | undefined;
+  /** The name of a tensor that was saved by itself. */
+  readonly stem: string;
 }
 
 /**
@@ -35,145 +47,270 @@ export interface FlatStateDict {
  */
 const MAX_NAME_CHARACTERS = 2 ** 26;
 
-type Container = PickleDict | PickleList | PickleTuple;
+/** How many roots a message lists. */
+const MAX_LISTED = 10;
 
 /** A container on the way from the root to where the traversal stands. */
 interface Frame {
-  readonly container: Container;
+  readonly value: PickleValue;
+  readonly members: Members;
   readonly name: string | undefined;
-  readonly size: number;
   next: number;
-  /** How many tensors had been found before it was entered. */
+  /** How many tensors had been found, or left out, before it was entered. */
   readonly tensorsBefore: number;
   /** How many values had been left out before it was entered. */
   readonly skippedBefore: number;
 }
 
 /**
- * Names the leaves of `root`: keys and indices on the way, joined with dots.
+ * Names the tensors in `root`: keys and indices on the way, joined with dots.
  *
- * Of a checkpoint `{"state_dict": …}` only that dict is taken; what stands beside it is listed as left out.
- * So is a list without tensors, as one value.
+ * Without the option `root` only the dict `state_dict` of a checkpoint `{"state_dict": …}` is taken; what stands beside
+ * it is listed as left out. So is a dict or list without tensors, as one value.
  *
- * @throws {SafeTensorsError} "UnsupportedCheckpoint" for bare storages, for keys without a name, and beyond
- * the limits; "InvalidCheckpoint" for cycles and for tensors of the same name
+ * @throws {SafeTensorsError} "UnsupportedCheckpoint" where it holds no tensors that can be named, "LimitExceeded";
+ * "InvalidCheckpoint" for a key that one dict has twice; "TensorNotFound" for a root that is not there
  */
-export function flattenStateDict(
-  root: PickleValue,
-  path: string,
-  limits: Required<CheckpointLimits>,
-): FlatStateDict {
-  return new Flattener(path, limits).run(root);
+export function flattenStateDict(root: PickleValue, options: FlattenOptions): FlatStateDict {
+  return new Flattener(options).run(root);
 }
 
 class Flattener {
-  readonly #path: string;
-  readonly #limits: Required<CheckpointLimits>;
-  readonly #tensors = new Map<string, PickleCall>();
+  readonly #options: FlattenOptions;
+  readonly #finder = new MemberFinder();
+  readonly #counter = new TensorCounter();
+  readonly #tensors = new Map<string, PickleCall | PersistentId>();
+  /** Where each tensor was found: its dict or list, and the key. */
+  readonly #places = new Map<string, readonly [container: PickleValue, key: PickleValue]>();
   readonly #skipped: SkippedValue[] = [];
+  /** The first tensor whose name another one had already, and how many there are. */
+  #renamed = { name: "", unique: "", count: 0 };
   readonly #frames: Frame[] = [];
-  /** The containers of the frames, to notice one that holds itself. */
-  readonly #open = new Set<Container>();
+  /** The containers of the frames, to notice one that is in itself. */
+  readonly #open = new Set<PickleValue>();
+  #skippedTensors = 0;
   #values = 0;
   #nameCharacters = 0;
 
-  constructor(path: string, limits: Required<CheckpointLimits>) {
-    this.#path = path;
-    this.#limits = limits;
+  constructor(options: FlattenOptions) {
+    this.#options = options;
   }
 
   run(root: PickleValue): FlatStateDict {
-    if (!isContainer(root)) {
+    if (isTensor(root)) this.#tensors.set(this.#options.stem, root);
+    else this.#walk(this.#choose(root));
+    if (this.#tensors.size === 0 && this.#skippedTensors > 0) {
       throw this.#error(
         "UnsupportedCheckpoint",
-        `it holds ${describeRoot(root)}: a dict of named tensors expected`,
+        `its tensors are in values that are not read by themselves: ${
+          this.#listRoots(root)
+        }: choose one as the root`,
       );
     }
-    this.#enter(undefined, this.#unwrap(root));
+    return { tensors: this.#tensors, skipped: this.#skipped, notes: this.#notes() };
+  }
+
+  #walk(chosen: Part): void {
+    this.#enter(undefined, chosen.value, chosen);
     for (let frame; (frame = this.#frames.at(-1)) !== undefined;) {
-      if (frame.next === frame.size) {
+      if (frame.next === frame.members.size) {
         this.#leave(frame);
         continue;
       }
-      const [key, value] = this.#entry(frame, frame.next++);
-      const name = frame.name === undefined ? key : `${frame.name}.${key}`;
-      this.#count(name);
-      if (isContainer(value)) this.#enter(name, value);
-      else this.#leaf(name, value);
+      const [key, value] = this.#pair(frame.members, frame.next++);
+      const name = this.#name(frame.name, key);
+      const members = this.#finder.of(value);
+      // What is met again within itself has its tensors named already.
+      if (this.#open.has(value)) this.#skipped.push({ name, kind: `${describe(value)} that it is in` });
+      else if (members) this.#enter(name, value, members);
+      else if (isTensor(value)) this.#add(name, value, frame.value, key);
+      else this.#skip(name, value);
     }
-    return { tensors: this.#tensors, skipped: this.#skipped };
+  }
+
+  // Which part is read
+
+  /** The part that is read; what stands beside it is left out. */
+  #choose(root: PickleValue): Part {
+    const { root: wanted } = this.#options;
+    const members = this.#finder.of(root) ?? (wanted ? this.#finder.attributesOf(root) : undefined);
+    if (!members) {
+      const tensors = this.#counter.count(root);
+      throw this.#error(
+        "UnsupportedCheckpoint",
+        `it holds ${
+          describeWithTensors(root, tensors)
+        }: a tensor, or a dict, list or module of named tensors expected` +
+          (tensors > 0 ? `; its attributes can be chosen as the root: ${this.#listRoots(root)}` : ""),
+      );
+    }
+    const whole = { ...members, value: root };
+    if (wanted === undefined) return this.#unwrap(whole) ?? whole;
+    return wanted === "" ? whole : this.#descend(whole, wanted, root);
   }
 
   /** The state dict of a checkpoint that has more beside it. */
-  #unwrap(root: Container): Container {
-    if (!(root instanceof PickleDict)) return root;
-    const entries = Array.from({ length: dictSize(root) }, (_, i) => this.#pair(root, i));
-    const found = entries.filter(([key]) => key === "state_dict");
-    if (found.length > 1) throw this.#error("InvalidCheckpoint", `it has two values named "state_dict"`);
-    const inner = found[0]?.[1];
-    if (!(inner instanceof PickleDict)) return root;
-    for (const [key, value] of entries) {
-      if (key === "state_dict") continue;
-      const name = this.#keyName(key, undefined);
-      this.#count(name);
-      this.#skip(name, value);
+  #unwrap(root: Part): Part | undefined {
+    if (!root.named) return undefined;
+    let found: PickleValue | undefined;
+    for (let i = 0; i < root.size; i++) {
+      const [key, value] = this.#pair(root, i);
+      if (key !== "state_dict") continue;
+      if (found !== undefined) {
+        throw this.#error("InvalidCheckpoint", `it has two values named "state_dict"`);
+      }
+      found = value;
     }
-    return inner;
+    const members = found === undefined ? undefined : this.#finder.of(found);
+    if (!members?.named) return undefined;
+    this.#skipBeside(root, undefined, "state_dict");
+    return { ...members, value: found! };
   }
 
-  #enter(name: string | undefined, container: Container): void {
-    if (this.#open.has(container)) throw this.#error("InvalidCheckpoint", `${place(name)} contains itself`);
-    if (this.#frames.length >= this.#limits.maxNesting) {
-      throw this.#error(
-        "UnsupportedCheckpoint",
-        `${place(name)} nests too deep: ${this.#limits.maxNesting} levels are allowed (maxNesting)`,
-      );
+  /** The part that a name with dots stands for. */
+  #descend(
+    root: Part,
+    wanted: string,
+    top: PickleValue,
+  ): Part {
+    let part = root;
+    let at: string | undefined;
+    for (let rest: string | undefined = wanted; rest !== undefined;) {
+      const step = this.#step(part, rest);
+      const members = step && (this.#finder.of(step.value) ?? this.#finder.attributesOf(step.value));
+      if (!step || !members) {
+        const why = step && isTensor(step.value)
+          ? `${quote(wanted)} is one tensor, not a root`
+          : step
+          ? `${quote(wanted)} is ${describe(step.value)}, which has no named tensors`
+          : `it has no root ${quote(wanted)}`;
+        throw this.#error("TensorNotFound", `${why}: there are ${this.#listRoots(top)}`);
+      }
+      this.#skipBeside(part, at, step.key);
+      at = at === undefined ? step.key : `${at}.${step.key}`;
+      part = { ...members, value: step.value };
+      rest = step.rest;
     }
-    this.#open.add(container);
+    return part;
+  }
+
+  /** The member whose name is `rest`, or the beginning of it before a dot; the longest such. */
+  #step(
+    part: Members,
+    rest: string,
+  ): { key: string; value: PickleValue; rest: string | undefined } | undefined {
+    let found: { key: string; value: PickleValue; rest: string | undefined } | undefined;
+    for (let i = 0; i < part.size; i++) {
+      const [key, value] = this.#pair(part, i);
+      const name = keyText(key);
+      if (rest !== name && !rest.startsWith(`${name}.`) || found && name.length <= found.key.length) continue;
+      found = { key: name, value, rest: rest === name ? undefined : rest.slice(name.length + 1) };
+    }
+    return found;
+  }
+
+  #skipBeside(members: Members, parent: string | undefined, taken: string): void {
+    for (let i = 0; i < members.size; i++) {
+      const [key, value] = this.#pair(members, i);
+      if (keyText(key) !== taken) this.#skip(this.#name(parent, key), value);
+    }
+  }
+
+  /** What can be chosen as the root, for a message. */
+  #listRoots(top: PickleValue): string {
+    const members = this.#finder.of(top) ?? this.#finder.attributesOf(top);
+    const roots: string[] = [];
+    for (let i = 0; i < (members?.size ?? 0); i++) {
+      const [key, value] = this.#pair(members!, i);
+      const tensors = isTensor(value) ? 0 : this.#counter.count(value);
+      if (tensors === 0) continue;
+      roots.push(`${quote(keyText(key))} (${tensors} tensor${tensors === 1 ? "" : "s"})`);
+    }
+    const listed = roots.slice(0, MAX_LISTED).join(", ");
+    const more = roots.length > MAX_LISTED ? ` and ${roots.length - MAX_LISTED} more` : "";
+    return listed === "" ? "none" : listed + more;
+  }
+
+  // The traversal
+
+  #enter(name: string | undefined, value: PickleValue, members: Members): void {
+    const { path, limits: { maxNesting } } = this.#options;
+    if (this.#frames.length >= maxNesting) {
+      throw limitError(path, `${place(name)} nests too deep: ${maxNesting} levels are allowed`, "maxNesting");
+    }
+    this.#open.add(value);
     this.#frames.push({
-      container,
+      value,
+      members,
       name,
-      size: container instanceof PickleDict ? dictSize(container) : container.items.length,
       next: 0,
-      tensorsBefore: this.#tensors.size,
+      tensorsBefore: this.#tensors.size + this.#skippedTensors,
       skippedBefore: this.#skipped.length,
     });
   }
 
-  #leave({ container, name, tensorsBefore, skippedBefore }: Frame): void {
+  /** What holds no tensors is left out as one value. */
+  #leave({ value, name, tensorsBefore, skippedBefore }: Frame): void {
     this.#frames.pop();
-    this.#open.delete(container);
-    if (container instanceof PickleDict || name === undefined || this.#tensors.size > tensorsBefore) return;
-    // Its items have no names of their own that would tell a person more.
+    this.#open.delete(value);
+    if (name === undefined || this.#tensors.size + this.#skippedTensors > tensorsBefore) return;
     this.#skipped.length = skippedBefore;
-    this.#skip(name, container);
+    this.#skip(name, value);
   }
 
-  #leaf(name: string, value: PickleValue): void {
-    if (value instanceof PersistentId) {
-      throw this.#error(
-        "UnsupportedCheckpoint",
-        `${place(name)} is a bare storage, without a dtype and a shape`,
-      );
+  /** Takes a tensor. Keys that are not the same in Python can give the same name: 0 and "0", or "a.b" and b in a. */
+  #add(name: string, value: PickleCall | PersistentId, container: PickleValue, key: PickleValue): void {
+    let unique = name;
+    for (let n = 2; this.#tensors.has(unique); n++) {
+      const [otherContainer, otherKey] = this.#places.get(unique)!;
+      if (otherContainer === container && sameKey(key, otherKey)) {
+        throw this.#error("InvalidCheckpoint", `two of its tensors are named ${quote(name)}`);
+      }
+      unique = `${name}~${n}`;
+      this.#countName(unique);
     }
-    if (!isTensor(value)) return this.#skip(name, value);
-    if (this.#tensors.has(name)) {
-      throw this.#error("InvalidCheckpoint", `two of its tensors are named ${quote(name)}`);
+    if (unique !== name) {
+      this.#renamed = {
+        ...this.#renamed.count === 0 ? { name, unique } : this.#renamed,
+        count: this.#renamed.count + 1,
+      };
     }
-    this.#tensors.set(name, value);
+    this.#tensors.set(unique, value);
+    this.#places.set(unique, [container, key]);
+  }
+
+  #notes(): string[] {
+    const { name, unique, count } = this.#renamed;
+    if (count === 0) return [];
+    const others = count === 1 ? "" : `; so are ${count - 1} others`;
+    return [
+      `two of its tensors are named ${quote(name)}: the second one is given as ${quote(unique)}${others}`,
+    ];
   }
 
   #skip(name: string, value: PickleValue): void {
-    this.#skipped.push({ name, kind: describe(value) });
+    const itself = isTensor(value);
+    const tensors = itself ? 0 : this.#counter.count(value);
+    this.#skippedTensors += itself ? 1 : tensors;
+    this.#skipped.push(
+      itself
+        ? { name, kind: "tensor", isTensor: true }
+        : { name, kind: describe(value), ...tensors > 0 ? { tensors } : {} },
+    );
   }
 
-  #count(name: string): void {
-    if (++this.#values > this.#limits.maxValues) {
-      throw this.#error(
-        "UnsupportedCheckpoint",
-        `its state dict has more values than the ${this.#limits.maxValues} allowed (maxValues)`,
-      );
+  /** The name of what is under `key`, and counts that it was met. */
+  #name(parent: string | undefined, key: PickleValue): string {
+    const { path, limits: { maxValues } } = this.#options;
+    if (++this.#values > maxValues) {
+      throw limitError(path, `its state dict has more values than the ${maxValues} allowed`, "maxValues");
     }
+    const name = parent === undefined ? keyText(key) : `${parent}.${keyText(key)}`;
+    this.#countName(name);
+    return name;
+  }
+
+  #countName(name: string): void {
     if ((this.#nameCharacters += name.length) > MAX_NAME_CHARACTERS) {
       throw this.#error(
         "UnsupportedCheckpoint",
@@ -182,63 +319,22 @@ class Flattener {
     }
   }
 
-  #entry(frame: Frame, index: number): [string, PickleValue] {
-    const { container, name } = frame;
-    if (!(container instanceof PickleDict)) return [String(index), container.items[index]!];
-    const [key, value] = this.#pair(container, index);
-    return [this.#keyName(key, name), value];
-  }
-
-  /** Key and value of a dict; those that its constructor was given come first. */
-  #pair(dict: PickleDict, index: number): [PickleValue, PickleValue] {
-    const initial = dict.initial instanceof PickleList ? dict.initial.items : [];
-    if (index >= initial.length) {
-      const at = (index - initial.length) * 2;
-      return [dict.entries[at]!, dict.entries[at + 1]!];
-    }
-    const pair = initial[index]!;
-    if ((pair instanceof PickleList || pair instanceof PickleTuple) && pair.items.length === 2) {
-      return [pair.items[0]!, pair.items[1]!];
-    }
-    throw this.#error("InvalidPickle", `an OrderedDict is made of ${describe(pair)}: pairs expected`);
-  }
-
-  #keyName(key: PickleValue, parent: string | undefined): string {
-    switch (typeof key) {
-      case "string":
-        return key;
-      case "number":
-      case "bigint":
-        return String(key);
-      case "boolean":
-        return key ? "True" : "False";
-    }
-    if (key === null) return "None";
-    throw this.#error(
-      "UnsupportedCheckpoint",
-      `a key of ${place(parent)} is ${describe(key)}: a str or int expected`,
-    );
+  #pair(members: Members, index: number): readonly [PickleValue, PickleValue] {
+    const pair = members.at(index);
+    if (pair) return pair;
+    throw this.#error("InvalidPickle", "an OrderedDict is made of something else than pairs");
   }
 
   #error(code: CheckpointErrorCode, detail: string): Error {
-    return checkpointError(code, this.#path, detail);
+    return checkpointError(code, this.#options.path, detail);
   }
+}
+
+/** Whether Python takes two keys for one. */
+function sameKey(a: PickleValue, b: PickleValue): boolean {
+  return a === b || a instanceof PickleFloat && b instanceof PickleFloat && a.value === b.value;
 }
 
 function place(name: string | undefined): string {
   return name === undefined ? "the state dict" : quote(name);
-}
-
-function describeRoot(root: PickleValue): string {
-  return isTensor(root) ? "one tensor without a name" : describe(root);
-}
-
-/** Whether `value` has values of its own to be named; a Counter counts, and holds no tensors. */
-function isContainer(value: PickleValue): value is Container {
-  if (value instanceof PickleDict) return value.type !== "collections.Counter";
-  return value instanceof PickleList || value instanceof PickleTuple;
-}
-
-function isTensor(value: PickleValue): value is PickleCall {
-  return value instanceof PickleCall && (value.callee.role === "tensor" || value.callee.role === "wrapper");
 }

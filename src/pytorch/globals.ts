@@ -1,10 +1,10 @@
 /**
- * The globals that a checkpoint of tensors may name. Each is an inert tag out of this table: a name that is
- * not in it is an error, and nothing is ever imported, looked up elsewhere, or called.
+ * The globals of a pickle: names of functions and classes. Those that tensors are made with have a role here; every
+ * other one is inert. Nothing is ever imported, looked up elsewhere, or called.
  */
-import type { DType } from "../format/dtype.ts";
+import { type DType, dtypeBits } from "../format/dtype.ts";
 
-/** What a global stands for: what may be done with it, and what it means for a tensor. */
+/** What a global stands for: what it means for a tensor. */
 export type GlobalRole =
   /** A dict type. */
   | "dict"
@@ -12,16 +12,16 @@ export type GlobalRole =
   | "tensor"
   /** A function or class that wraps a tensor. */
   | "wrapper"
-  /** A function or class that makes a value of no interest here. */
-  | "value"
-  /** A class that is only named. */
-  | "class"
+  /** A class of tensors as PyTorch saved them before 0.4: their state has the storage. */
+  | "tensor class"
   /** A storage type. */
   | "storage"
   /** An element type. */
   | "dtype"
-  /** Something PyTorch knows and no safetensors file can hold. */
-  | "unsupported";
+  /** A function that makes a tensor that no safetensors file can hold. */
+  | "unsupported"
+  /** Anything else: a value that it makes is kept as a record, and is not a tensor. */
+  | "inert";
 
 /** A global: a name with a role, and nothing behind it. */
 export class PickleGlobal {
@@ -32,12 +32,14 @@ export class PickleGlobal {
    * @param role what it stands for
    * @param dtype of a storage or dtype: the safetensors dtype; none for UntypedStorage and where there is no
    * such
-   * @param what of something unsupported: what it is
+   * @param unit of a storage: bytes of an element; of another one: 0
+   * @param what of what a safetensors file cannot hold: a few words on its tensors, such as "quantised tensor"
    */
   constructor(
     readonly path: string,
     readonly role: GlobalRole,
     readonly dtype?: DType,
+    readonly unit: number = 0,
     readonly what?: string,
   ) {}
 }
@@ -85,70 +87,74 @@ const DTYPES_WITHOUT_EQUIVALENT = [
   ...[1, 2, 3, 4, 5, 6, 7].flatMap((bits) => [`int${bits}`, `uint${bits}`]),
 ];
 
+/** Storages of dtypes that safetensors does not have: bytes of an element, and what their tensors are. */
+const OTHER_STORAGES: Readonly<Record<string, readonly [unit: number, what: string]>> = {
+  ComplexDoubleStorage: [16, "complex128 tensor"],
+  QInt8Storage: [1, "quantised tensor"],
+  QInt32Storage: [4, "quantised tensor"],
+  QUInt8Storage: [1, "quantised tensor"],
+  QUInt4x2Storage: [1, "quantised tensor"],
+  QUInt2x4Storage: [1, "quantised tensor"],
+};
+
 const UNSUPPORTED: Readonly<Record<string, string>> = {
-  "torch.ComplexDoubleStorage": "complex128 tensors (ComplexDouble)",
-  "torch.QInt8Storage": "quantised tensors",
-  "torch.QInt32Storage": "quantised tensors",
-  "torch.QUInt8Storage": "quantised tensors",
-  "torch.QUInt4x2Storage": "quantised tensors",
-  "torch.QUInt2x4Storage": "quantised tensors",
-  "torch._utils._rebuild_qtensor": "quantised tensors",
-  "torch._utils._rebuild_sparse_tensor": "sparse tensors",
-  "torch._utils._rebuild_sparse_csr_tensor": "sparse tensors",
-  "torch._utils._rebuild_meta_tensor_no_storage": "meta tensors, which have no data",
-  "torch._utils._rebuild_nested_tensor": "nested tensors",
-  "torch._utils._rebuild_wrapper_subclass": "tensors of a wrapper subclass",
-  "torch._utils._rebuild_device_tensor_from_numpy": "tensors of a device that PyTorch saves as NumPy arrays",
-  "torch._utils._rebuild_device_tensor_from_cpu_tensor": "tensors of a device without storages",
-  "torch.storage.TypedStorage": "bare storages",
-  "torch.storage._load_from_bytes": "bare storages",
+  "torch._utils._rebuild_qtensor": "quantised tensor",
+  "torch._utils._rebuild_sparse_tensor": "sparse tensor",
+  "torch._utils._rebuild_sparse_csr_tensor": "sparse tensor",
+  "torch._utils._rebuild_meta_tensor_no_storage": "meta tensor",
+  "torch._utils._rebuild_nested_tensor": "nested tensor",
+  "torch._utils._rebuild_wrapper_subclass": "tensor of a wrapper subclass",
+  "torch._utils._rebuild_device_tensor_from_numpy": "tensor saved as a NumPy array",
+  "torch._utils._rebuild_xla_tensor": "tensor saved as a NumPy array",
+  "torch._utils._rebuild_device_tensor_from_cpu_tensor": "tensor of a device without storages",
+  "torch.nn.parameter.UninitializedParameter": "parameter without a shape",
+  "torch.nn.parameter.UninitializedBuffer": "buffer without a shape",
+  "torch.storage.TypedStorage": "bare storage",
+  "torch.storage._load_from_bytes": "bare storage",
 };
 
 const TABLE = new Map<string, PickleGlobal>();
 
-function list(role: GlobalRole, paths: readonly string[]): void {
-  for (const path of paths) TABLE.set(path, new PickleGlobal(path, role));
+function add(path: string, ...rest: [GlobalRole, DType?, number?, string?]): void {
+  TABLE.set(path, new PickleGlobal(path, ...rest));
 }
 
-function listTypes(role: "storage" | "dtype", types: Readonly<Record<string, DType>>): void {
-  for (const [name, dtype] of Object.entries(types)) {
-    TABLE.set(`torch.${name}`, new PickleGlobal(`torch.${name}`, role, dtype));
-  }
+for (const name of ["OrderedDict", "Counter", "defaultdict"]) add(`collections.${name}`, "dict");
+add("builtins.dict", "dict");
+for (const name of ["_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"]) {
+  add(`torch._utils.${name}`, "tensor");
+}
+for (const name of ["_rebuild_parameter", "_rebuild_parameter_with_state"]) {
+  add(`torch._utils.${name}`, "wrapper");
+}
+for (const name of ["_rebuild_from_type", "_rebuild_from_type_v2"]) add(`torch._tensor.${name}`, "wrapper");
+add("torch.nn.parameter.Parameter", "wrapper");
+add("torch.storage.UntypedStorage", "storage", undefined, 1);
+add("torch.Tensor", "tensor class");
+for (const [name, dtype] of Object.entries(STORAGES)) {
+  add(`torch.${name}`, "storage", dtype, dtypeBits(dtype) / 8);
+  add(`torch.${name.replace("Storage", "Tensor")}`, "tensor class");
+}
+for (const [name, dtype] of Object.entries(DTYPES)) add(`torch.${name}`, "dtype", dtype);
+for (const name of DTYPES_WITHOUT_EQUIVALENT) add(`torch.${name}`, "dtype");
+for (const [name, [unit, what]] of Object.entries(OTHER_STORAGES)) {
+  add(`torch.${name}`, "storage", undefined, unit, what);
+}
+for (const [path, what] of Object.entries(UNSUPPORTED)) add(path, "unsupported", undefined, 0, what);
+
+/** Modules under the names that they had when a pickle was written: in Python 2, and in older PyTorch. */
+const RENAMED: ReadonlyMap<string, string> = new Map([
+  ["__builtin__", "builtins"],
+  ["copy_reg", "copyreg"],
+  ["torch.tensor", "torch._tensor"],
+  ["torch.cuda", "torch"],
+]);
+
+/** The tag of a global by its module and name: one of the table, or one without a meaning for tensors. */
+export function findGlobal(module: string, name: string): PickleGlobal {
+  const path = `${RENAMED.get(module) ?? module}.${name}`;
+  return TABLE.get(path) ?? new PickleGlobal(`${module}.${name}`, "inert");
 }
 
-list("dict", ["collections.OrderedDict", "collections.Counter"]);
-list(
-  "tensor",
-  ["_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"].map((name) => `torch._utils.${name}`),
-);
-list("wrapper", ["torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"]);
-list("wrapper", ["torch._tensor._rebuild_from_type_v2", "torch.nn.parameter.Parameter"]);
-list("value", ["torch.Size", "torch.device", "_codecs.encode"]);
-list("value", ["builtins.set", "builtins.bytearray", "builtins.complex"]);
-list("class", ["torch.Tensor"]);
-list("storage", ["torch.storage.UntypedStorage"]);
-list("dtype", DTYPES_WITHOUT_EQUIVALENT.map((name) => `torch.${name}`));
-listTypes("storage", STORAGES);
-listTypes("dtype", DTYPES);
-for (const [path, what] of Object.entries(UNSUPPORTED)) {
-  TABLE.set(path, new PickleGlobal(path, "unsupported", undefined, what));
-}
-
-/** Where the classes of PyTorch's modules live: a global from here means that a whole module was saved. */
-const MODULES = "torch.nn.modules";
-const WHOLE_MODULE = new PickleGlobal(
-  MODULES,
-  "unsupported",
-  undefined,
-  "a whole module rather than its state_dict()",
-);
-
-/** The tag of a global by its module and name, or undefined where it is not listed. */
-export function findGlobal(module: string, name: string): PickleGlobal | undefined {
-  // Python 2's name of the module, which pickles of protocol 2 keep.
-  const path = `${module === "__builtin__" ? "builtins" : module}.${name}`;
-  return TABLE.get(path) ?? (`${module}.`.startsWith(`${MODULES}.`) ? WHOLE_MODULE : undefined);
-}
-
-/** The tag of `builtins.set`, for the opcode that makes an empty one. */
-export const SET: PickleGlobal = TABLE.get("builtins.set")!;
+/** A function or class that the pickle computes: there is no name for it. */
+export const COMPUTED: PickleGlobal = new PickleGlobal("value of a computed type", "inert");

@@ -4,8 +4,8 @@
  */
 import { quote } from "../format/text.ts";
 import type { ByteReader } from "./byte_reader.ts";
-import { checkpointError } from "./checkpoint_error.ts";
-import type { Container } from "./container.ts";
+import { checkpointError, limitError } from "./checkpoint_error.ts";
+import type { Container, StoragePlace } from "./container.ts";
 import type { CheckpointLimits } from "./limits.ts";
 import { isListedOpcode, Op, opcodeEnd } from "./opcodes.ts";
 import { describe, PickleDict, PickleList, type PickleValue } from "./pickle_value.ts";
@@ -18,6 +18,9 @@ const PROTOCOL = 1001;
 
 /** Bytes of the element count before each storage. */
 const COUNT_BYTES = 8;
+
+/** Bytes that may follow the last storage, as after a zip archive: they mean nothing. */
+const MAX_TAIL_BYTES = 2 ** 16;
 
 /** What is read of the file at first; it grows by doubling. */
 const FIRST_WINDOW_BYTES = 2 ** 16;
@@ -59,8 +62,8 @@ export async function openLegacyContainer(
   const keys = await pickles.next();
   const storages = collectStorages(persistentIds, path);
   const order = orderStorages(keys.value, storages, path);
-  const starts = await placeStorages(reader, order, keys.end);
-  return { kind: "legacy", value, storages, starts, bigEndian: false };
+  const places = await placeStorages(reader, order, keys.end);
+  return { kind: "legacy", value, storages, places, bigEndian: false };
 }
 
 /** The pickles at the start of a file, read as far as they turn out to go. */
@@ -91,10 +94,10 @@ class PickleSequence {
     const { maxPickleBytes } = this.#limits;
     if (length === size) return false;
     if (length >= maxPickleBytes) {
-      throw checkpointError(
-        "UnsupportedCheckpoint",
+      throw limitError(
         path,
-        `its pickles take more than the ${maxPickleBytes} bytes allowed (maxPickleBytes)`,
+        `its pickles take more than the ${maxPickleBytes} bytes allowed`,
+        "maxPickleBytes",
       );
     }
     const wanted = Math.min(Math.max(FIRST_WINDOW_BYTES, length * 2), maxPickleBytes, size);
@@ -122,7 +125,7 @@ function skipToStop(bytes: Uint8Array, at: number): number {
 }
 
 /** The storages in the order of the file: that of the list of keys, which must name each of them once. */
-function orderStorages(keys: PickleValue, { claims }: StorageTable, path: string): StorageClaim[] {
+function orderStorages(keys: PickleValue, { claims, views }: StorageTable, path: string): StorageClaim[] {
   if (!(keys instanceof PickleList)) {
     throw checkpointError(
       "InvalidCheckpoint",
@@ -134,6 +137,11 @@ function orderStorages(keys: PickleValue, { claims }: StorageTable, path: string
   for (const key of keys.items) {
     const claim = typeof key === "string" ? claims.get(key) : undefined;
     if (claim === undefined) {
+      // What follows a storage cannot be found where the bytes of one of its elements are not known.
+      const unreadable = views.values().find((view) => "reason" in view && view.key === key);
+      if (unreadable && "reason" in unreadable) {
+        throw checkpointError("UnsupportedCheckpoint", path, unreadable.reason);
+      }
       throw checkpointError(
         "InvalidCheckpoint",
         path,
@@ -166,12 +174,12 @@ async function placeStorages(
   reader: ByteReader,
   order: readonly StorageClaim[],
   start: number,
-): Promise<Map<string, number>> {
+): Promise<Map<string, StoragePlace>> {
   const { path, size } = reader;
-  const starts = new Map<string, number>();
+  const places = new Map<string, StoragePlace>();
   let end = start;
   for (const { key, bytes } of order) {
-    starts.set(key, end + COUNT_BYTES);
+    places.set(key, { start: end + COUNT_BYTES });
     end += COUNT_BYTES + bytes;
     if (end > size) {
       throw checkpointError(
@@ -181,10 +189,17 @@ async function placeStorages(
       );
     }
   }
-  if (end !== size) {
-    throw checkpointError("InvalidCheckpoint", path, `${size - end} bytes follow its last storage`);
+  if (size - end > MAX_TAIL_BYTES) {
+    throw checkpointError(
+      "InvalidCheckpoint",
+      path,
+      `${size - end} bytes follow its last storage: ${MAX_TAIL_BYTES} are allowed`,
+    );
   }
-  const counts = order.map(({ key }) => ({ offset: starts.get(key)! - COUNT_BYTES, length: COUNT_BYTES }));
+  const counts = order.map(({ key }) => ({
+    offset: places.get(key)!.start - COUNT_BYTES,
+    length: COUNT_BYTES,
+  }));
   await readScattered(reader, counts, (bytes, i) => {
     const { key, elements } = order[i]!;
     const count = new DataView(bytes.buffer, bytes.byteOffset, COUNT_BYTES).getBigInt64(0, true);
@@ -196,5 +211,5 @@ async function placeStorages(
       );
     }
   });
-  return starts;
+  return places;
 }

@@ -1,49 +1,71 @@
 /** What reading a checkpoint may cost before it is refused as hostile. */
+import { checkKeys, describeValue } from "../check.ts";
 
-/**
- * Bounds on the work and memory that a checkpoint may ask for; all of them can be raised for a file one
- * trusts.
- */
+/** Bounds on the work and memory that a checkpoint may ask for. Raise them for a file that you trust. */
 export interface CheckpointLimits {
-  /** The longest pickle in bytes, the one that describes the tensors; default 64 MiB. */
+  /** The longest pickle in bytes, the one that describes the tensors. Default 64 MiB. */
   maxPickleBytes?: number;
   /**
-   * The most opcodes of that pickle; default 4,194,304, about 140,000 tensors. An opcode makes at most one
-   * small object, so this bounds the memory too: to some 700 MB where a file is made to waste it.
+   * The most opcodes of that pickle. Default 8,388,608, about 280,000 tensors. An opcode makes at most one small
+   * object, so this bounds the memory too: to some 1.4 GB where a file is made to waste it.
    */
   maxOpcodes?: number;
-  /** The longest string in bytes; default 16 MiB. */
+  /** The longest string in bytes. Default 16 MiB. */
   maxStringBytes?: number;
-  /** The deepest nesting of containers, and of MARK opcodes; default 256. */
+  /** The deepest nesting of containers, and of MARK opcodes. Default 1024. */
   maxNesting?: number;
   /**
    * The most tensors, other values and containers met in the state dict, where one that is shared counts as
-   * often as it is met; default 1,048,576.
+   * often as it is met. Default 1,048,576.
    */
   maxValues?: number;
-  /** The most entries of a zip archive; default 262,144. */
+  /** The most entries of a zip archive. Default 1,048,576. */
   maxEntries?: number;
   /**
    * A tensor may be larger than its storage, by dimensions of stride 0 and other overlaps: up to 64 times the
-   * storage's bytes, or up to this many bytes where that is more; default 1 GiB. The same holds for all
-   * tensors together against the size of the file.
+   * storage's bytes, or up to this many bytes where that is more. Default 1 GiB. The same holds for all
+   * tensors together, and for what compressed entries of a zip archive unpack to, against the size of the file.
    */
   maxExpandedBytes?: number;
 }
 
-/** The defaults of {@linkcode CheckpointLimits}, where `limits` leaves them open. */
+const DEFAULTS: Readonly<Required<CheckpointLimits>> = {
+  maxPickleBytes: 64 * 2 ** 20,
+  maxOpcodes: 2 ** 23,
+  maxStringBytes: 16 * 2 ** 20,
+  maxNesting: 1024,
+  maxValues: 2 ** 20,
+  maxEntries: 2 ** 20,
+  maxExpandedBytes: 2 ** 30,
+};
+
+/** The names of all limits. */
+export const LIMITS: readonly (keyof CheckpointLimits)[] = Object.keys(DEFAULTS) as never;
+
+/**
+ * The defaults of {@linkcode CheckpointLimits}, where `limits` leaves them open.
+ *
+ * @throws {TypeError} for an unknown key, and for what is not a number
+ * @throws {RangeError} for a negative number, and for NaN
+ */
 export function checkpointLimits(limits: CheckpointLimits): Required<CheckpointLimits> {
-  const complete = {
-    maxPickleBytes: limits.maxPickleBytes ?? 64 * 2 ** 20,
-    maxOpcodes: limits.maxOpcodes ?? 2 ** 22,
-    maxStringBytes: limits.maxStringBytes ?? 16 * 2 ** 20,
-    maxNesting: limits.maxNesting ?? 256,
-    maxValues: limits.maxValues ?? 2 ** 20,
-    maxEntries: limits.maxEntries ?? 2 ** 18,
-    maxExpandedBytes: limits.maxExpandedBytes ?? 2 ** 30,
-  };
-  for (const [name, value] of Object.entries(complete)) {
-    if (!(value >= 0)) throw new RangeError(`Cannot use ${name}: a number from 0 expected, ${value} given`);
+  checkKeys("limits", limits, LIMITS);
+  const complete = { ...DEFAULTS };
+  for (const name of LIMITS) {
+    const value: unknown = limits[name] ?? DEFAULTS[name];
+    if (typeof value !== "number") {
+      throw new TypeError(`limits.${name} must be a number, got ${describeValue(value)}`);
+    }
+    if (!(value >= 0)) throw new RangeError(`limits.${name} must be a number from 0 on, got ${value}`);
+    complete[name] = value;
   }
   return complete;
+}
+
+/** A tensor may be this many times as large as its storage, however large that is. */
+const MAX_EXPANSION = 64;
+
+/** The most bytes that a tensor, or all of them, may take when its storage, or the file, has `bytes`. */
+export function expansionLimit(bytes: number, maxExpandedBytes: number): number {
+  return Math.max(MAX_EXPANSION * bytes, maxExpandedBytes);
 }

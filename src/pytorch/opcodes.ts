@@ -1,29 +1,43 @@
-/** The opcodes of a pickle that a checkpoint of tensors needs, and how long each one's argument is. */
+/** The opcodes of Python's pickle, protocols 0 to 5, and how long each one's argument is. */
 
-/**
- * The opcodes read here: those that PyTorch's restricted unpickler takes (pickle protocol 2), and four of
- * protocol 4 that only carry data (FRAME, MEMOIZE, SHORT_BINUNICODE, STACK_GLOBAL).
- */
+/** The opcodes that are read: each puts data on a stack, or arranges what is there. */
 export const Op = {
   MARK: 0x28,
   EMPTY_TUPLE: 0x29,
   STOP: 0x2e,
+  POP: 0x30,
+  POP_MARK: 0x31,
+  DUP: 0x32,
+  BINBYTES: 0x42,
+  SHORT_BINBYTES: 0x43,
+  FLOAT: 0x46,
   BINFLOAT: 0x47,
+  INT: 0x49,
   BININT: 0x4a,
   BININT1: 0x4b,
+  LONG: 0x4c,
   BININT2: 0x4d,
   NONE: 0x4e,
   BINPERSID: 0x51,
   REDUCE: 0x52,
+  STRING: 0x53,
+  BINSTRING: 0x54,
   SHORT_BINSTRING: 0x55,
+  UNICODE: 0x56,
   BINUNICODE: 0x58,
   EMPTY_LIST: 0x5d,
   APPEND: 0x61,
   BUILD: 0x62,
   GLOBAL: 0x63,
+  DICT: 0x64,
   APPENDS: 0x65,
+  GET: 0x67,
   BINGET: 0x68,
+  INST: 0x69,
   LONG_BINGET: 0x6a,
+  LIST: 0x6c,
+  OBJ: 0x6f,
+  PUT: 0x70,
   BINPUT: 0x71,
   LONG_BINPUT: 0x72,
   SETITEM: 0x73,
@@ -32,55 +46,38 @@ export const Op = {
   EMPTY_DICT: 0x7d,
   PROTO: 0x80,
   NEWOBJ: 0x81,
+  EXT1: 0x82,
+  EXT2: 0x83,
+  EXT4: 0x84,
   TUPLE1: 0x85,
   TUPLE2: 0x86,
   TUPLE3: 0x87,
   NEWTRUE: 0x88,
   NEWFALSE: 0x89,
   LONG1: 0x8a,
+  LONG4: 0x8b,
   SHORT_BINUNICODE: 0x8c,
+  BINUNICODE8: 0x8d,
+  BINBYTES8: 0x8e,
   EMPTY_SET: 0x8f,
+  ADDITEMS: 0x90,
+  FROZENSET: 0x91,
+  NEWOBJ_EX: 0x92,
   STACK_GLOBAL: 0x93,
   MEMOIZE: 0x94,
   FRAME: 0x95,
+  BYTEARRAY8: 0x96,
 } as const;
 
-/** The other opcodes of Python's pickle, for messages alone. */
-const REFUSED: Readonly<Record<number, string>> = {
-  0x30: "POP",
-  0x31: "POP_MARK",
-  0x32: "DUP",
-  0x42: "BINBYTES",
-  0x43: "SHORT_BINBYTES",
-  0x46: "FLOAT",
-  0x49: "INT",
-  0x4c: "LONG",
-  0x50: "PERSID",
-  0x53: "STRING",
-  0x54: "BINSTRING",
-  0x56: "UNICODE",
-  0x64: "DICT",
-  0x67: "GET",
-  0x69: "INST",
-  0x6c: "LIST",
-  0x6f: "OBJ",
-  0x70: "PUT",
-  0x82: "EXT1",
-  0x83: "EXT2",
-  0x84: "EXT4",
-  0x8b: "LONG4",
-  0x8d: "BINUNICODE8",
-  0x8e: "BINBYTES8",
-  0x90: "ADDITEMS",
-  0x91: "FROZENSET",
-  0x92: "NEWOBJ_EX",
-  0x96: "BYTEARRAY8",
-  0x97: "NEXT_BUFFER",
-  0x98: "READONLY_BUFFER",
+/** The opcodes that are not read, and why: what they name lies outside the pickle. */
+const REFUSED: Readonly<Record<number, readonly [name: string, reason: string]>> = {
+  0x50: ["PERSID", "refers to something outside the pickle by a line of text, which PyTorch does not write"],
+  0x97: ["NEXT_BUFFER", "asks for a buffer that was saved outside this file"],
+  0x98: ["READONLY_BUFFER", "is about a buffer that was saved outside this file"],
 };
 
 const NAMES: Readonly<Record<number, string>> = {
-  ...REFUSED,
+  ...Object.fromEntries(Object.entries(REFUSED).map(([code, [name]]) => [code, name])),
   ...Object.fromEntries(Object.entries(Op).map(([name, code]) => [code, name])),
 };
 
@@ -90,25 +87,43 @@ export function opcodeName(code: number): string {
   return NAMES[code] === undefined ? hex : `${NAMES[code]} (${hex})`;
 }
 
-// What follows an opcode: this many bytes, or one of the three forms below.
+/** Why an opcode that is not one of {@linkcode Op} cannot be read. */
+export function refusalOf(code: number): string {
+  return REFUSED[code]?.[1] ?? "does not exist";
+}
+
+// What follows an opcode: this many bytes, or one of the five forms below.
 const COUNTED_BY_1 = -1;
 const COUNTED_BY_4 = -4;
-const TWO_LINES = -2;
+const COUNTED_BY_8 = -8;
+const ONE_LINE = -11;
+const TWO_LINES = -12;
 const NOT_LISTED = -128;
 
 const ARGUMENT = new Int8Array(256).fill(NOT_LISTED);
-for (const code of Object.values(Op)) ARGUMENT[code] = 0;
-for (const code of [Op.BININT1, Op.BINGET, Op.BINPUT, Op.PROTO]) ARGUMENT[code] = 1;
-for (const code of [Op.BININT, Op.LONG_BINGET, Op.LONG_BINPUT]) ARGUMENT[code] = 4;
-for (const code of [Op.BINFLOAT, Op.FRAME]) ARGUMENT[code] = 8;
-for (const code of [Op.LONG1, Op.SHORT_BINSTRING, Op.SHORT_BINUNICODE]) ARGUMENT[code] = COUNTED_BY_1;
-ARGUMENT[Op.BININT2] = 2;
-ARGUMENT[Op.BINUNICODE] = COUNTED_BY_4;
-ARGUMENT[Op.GLOBAL] = TWO_LINES;
+const FORMS: readonly (readonly [form: number, ...codes: number[]])[] = [
+  [0, ...Object.values(Op)],
+  [1, Op.BININT1, Op.BINGET, Op.BINPUT, Op.PROTO, Op.EXT1],
+  [2, Op.BININT2, Op.EXT2],
+  [4, Op.BININT, Op.LONG_BINGET, Op.LONG_BINPUT, Op.EXT4],
+  [8, Op.BINFLOAT, Op.FRAME],
+  [COUNTED_BY_1, Op.LONG1, Op.SHORT_BINSTRING, Op.SHORT_BINUNICODE, Op.SHORT_BINBYTES],
+  [COUNTED_BY_4, Op.LONG4, Op.BINSTRING, Op.BINUNICODE, Op.BINBYTES],
+  [COUNTED_BY_8, Op.BINUNICODE8, Op.BINBYTES8, Op.BYTEARRAY8],
+  [ONE_LINE, Op.INT, Op.LONG, Op.FLOAT, Op.STRING, Op.UNICODE, Op.GET, Op.PUT],
+  [TWO_LINES, Op.GLOBAL, Op.INST],
+];
+for (const [form, ...codes] of FORMS) for (const code of codes) ARGUMENT[code] = form;
 
 /** Whether `code` is one of {@linkcode Op}. */
 export function isListedOpcode(code: number): boolean {
   return ARGUMENT[code] !== NOT_LISTED;
+}
+
+/** How many bytes of the argument of `code` count the others. */
+export function countBytes(code: number): number {
+  const argument = ARGUMENT[code]!;
+  return argument < 0 && argument >= COUNTED_BY_8 ? -argument : 0;
 }
 
 /**
@@ -123,6 +138,10 @@ export function opcodeEnd(bytes: Uint8Array, at: number): number {
       return at + 2 + (bytes[at + 1] ?? 0);
     case COUNTED_BY_4:
       return at + 5 + readU32(bytes, at + 1);
+    case COUNTED_BY_8:
+      return at + 9 + readU32(bytes, at + 1) + readU32(bytes, at + 5) * 2 ** 32;
+    case ONE_LINE:
+      return lineEnd(bytes, at + 1);
     default:
       return lineEnd(bytes, lineEnd(bytes, at + 1));
   }

@@ -3,75 +3,64 @@
  */
 import type { Assemble } from "../assembly.ts";
 import type { CatalogTensor, FileContents, ListFile } from "../catalog.ts";
+import { checkKeys } from "../check.ts";
 import type { DeviceOption, TensorOn } from "../device/select.ts";
-import { dtypeBits } from "../format/dtype.ts";
+import { quote } from "../format/text.ts";
 import { type Files, PYTORCH } from "../inputs.ts";
 import type { SafeTensorsModel } from "../model.ts";
 import { openModel } from "../open_model.ts";
-import type { OpenOptions } from "../options.ts";
-import type { SourceFile } from "../source/source.ts";
-import type { ByteReader } from "./byte_reader.ts";
-import { type Checkpoint, type CheckpointTensor, readCheckpoint } from "./checkpoint.ts";
-import { elementCount } from "./checkpoint_tensor.ts";
+import { OPEN_KEYS, type OpenOptions } from "../options.ts";
+import {
+  type Checkpoint,
+  CHECKPOINT_KEYS,
+  type CheckpointOptions,
+  checkpointOptions,
+  type CheckpointTensor,
+  readCheckpoint,
+} from "./checkpoint.ts";
+import { liesReady, tensorBytes } from "./checkpoint_tensor.ts";
+import { summarizeSkipped } from "./skipped.ts";
+import { byteReader, openStorage } from "./storage_bytes.ts";
 import { stridedBlocks } from "./strided.ts";
 import { applyTransforms, copyPiece } from "./strided_copy.ts";
 
 /**
- * Opens PyTorch checkpoints (.pt, .pth, .bin) and starts to load them, as {@linkcode fastsafeOpen} does with
- * safetensors files: the tensors lie uncompressed at known places, so they are read in parallel, to any device.
+ * Opens PyTorch checkpoints (.pt, .pth, .bin, .ckpt, .pth.tar or any other name) and starts to load them, as
+ * {@linkcode fastsafeOpen} does with safetensors files: the tensors lie uncompressed at known places, so they are read
+ * in parallel, to any device.
  *
- * No pickle is run: only what describes tensors is understood, anything else is an error that names it. Names that
- * share a tensor share its memory here too. {@linkcode SafeTensorsModel.metadata} tells of each file
- * `format: "pt"` and, for every such name, the one that a saved file would keep.
+ * No pickle is run: functions and classes are names here, and what tensors do not need is left out, as `stats().notes`
+ * tells. So is a tensor that no safetensors file can hold: asking for it is the error. The tensors of a module are named
+ * as by its `state_dict()`. Names that share a tensor share its memory here too. {@linkcode SafeTensorsModel.metadata}
+ * has for each file `format: "pt"` and, for every such name, the one that a saved file would keep.
  *
  * @param files a file, a list of files, a folder, a `pytorch_model.bin.index.json`, or files by rank
  * @returns the model; close it, or bind it with `await using`
- * @throws {SafeTensorsError} "WrongFormat", "InvalidPickle", "InvalidCheckpoint" or "UnsupportedCheckpoint" if a file
- *   is none, or not one that can be read safely; "DuplicateName", "MissingShard" or "TensorNotFound" if files and
- *   index disagree
+ * @throws {SafeTensorsError} "WrongFormat" if a file is something else; "InvalidPickle" or "InvalidCheckpoint" if it is
+ *   damaged; "UnsupportedCheckpoint" if nothing in it can be read; "LimitExceeded"; "DuplicateName", "MissingShard" or
+ *   "TensorNotFound" if files and index disagree, or there is no such `root`
+ * @throws {TypeError} for an unknown option or one of a wrong kind
  * @throws {ReadError} if a file cannot be opened or read
  * @throws {OutOfMemoryError} if the tensors do not fit in memory
  */
 export async function openPyTorch<D extends DeviceOption = "cpu">(
   files: Files,
-  options: OpenOptions<D> = {},
+  options: OpenOptions<D> & CheckpointOptions = {},
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
-  const list: ListFile = async (file, index) => contentsOf(await readCheckpoint(byteReader(file)), index);
+  checkKeys("openPyTorch()", options, [...OPEN_KEYS, ...CHECKPOINT_KEYS]);
+  const checked = checkpointOptions(options);
+  const list: ListFile = async (file, index) => {
+    return contentsOf(await readCheckpoint(byteReader(file), checked), index);
+  };
   return await openModel(files, options, { naming: PYTORCH, list });
 }
 
-/** A file as the checkpoint reader wants it. */
-export function byteReader(file: SourceFile): ByteReader {
-  return {
-    path: file.path,
-    size: file.size,
-    async read(offset, length) {
-      const bytes = new Uint8Array(length);
-      await file.read(offset, bytes);
-      return bytes;
-    },
-  };
-}
-
-/** Whether the file has the bytes of a tensor as they are wanted. */
-export function liesReady(tensor: CheckpointTensor): boolean {
-  return tensor.contiguous && tensor.byteSwap === 0 && !tensor.conjugate && !tensor.negative;
-}
-
-/** Bytes of a tensor's elements. */
-export function tensorBytes({ shape, dtype }: CheckpointTensor): number {
-  return elementCount(shape) * dtypeBits(dtype) / 8;
-}
-
 function contentsOf(checkpoint: Checkpoint, file: number): FileContents {
-  const { tensors, aliases, skipped } = checkpoint;
-  const notes = skipped.length === 0 ? [] : [
-    `"${checkpoint.path}" has ${skipped.length} values that are no tensors, such as "${skipped[0]!.name}" ` +
-    `(${skipped[0]!.kind})`,
-  ];
+  const { path, tensors, aliases, skipped, notes } = checkpoint;
   return {
     metadata: new Map([["format", "pt"], ...aliases]),
-    notes,
+    notes: [...skipped.length === 0 ? [] : [`left out: ${summarizeSkipped(skipped)}`], ...notes]
+      .map((note) => `${quote(path)}: ${note}`),
     tensors: Array.from(tensors.values(), (tensor) => catalogTensor(tensor, file, aliases.get(tensor.name))),
   };
 }
@@ -96,11 +85,12 @@ const SPAN = 2 ** 20;
 function assembler(tensor: CheckpointTensor): Assemble {
   return async (file, target, signal) => {
     const span = new Uint8Array(SPAN);
+    const storage = await openStorage(file, tensor);
     for (const block of stridedBlocks(tensor, SPAN, Infinity)) {
       for (const piece of block.pieces) {
         signal.throwIfAborted();
         const bytes = span.subarray(0, piece.byteLength);
-        await file.read(piece.fileOffset, bytes);
+        await storage.read(piece.fileOffset, bytes);
         copyPiece(bytes, piece, target);
       }
     }

@@ -4,7 +4,8 @@
 import type { Engine } from "../lanes/engine.ts";
 import type { SourceFile } from "../source/source.ts";
 import type { CheckpointTensor } from "./checkpoint.ts";
-import { liesReady, tensorBytes } from "./open.ts";
+import { liesReady, tensorBytes } from "./checkpoint_tensor.ts";
+import { openStorage } from "./storage_bytes.ts";
 import { stridedBlocks } from "./strided.ts";
 import { applyTransforms, copyPiece } from "./strided_copy.ts";
 
@@ -82,11 +83,12 @@ async function* assembledParts(
   pool: PartPool,
 ): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
   const span = new Uint8Array(SPAN);
+  const storage = await openStorage(file, tensor);
   for (const block of stridedBlocks(tensor, SPAN, BLOCK)) {
     const target = pool.take(block.byteLength);
     for (const piece of block.pieces) {
       const bytes = span.subarray(0, piece.byteLength);
-      await file.read(piece.fileOffset, bytes);
+      await storage.read(piece.fileOffset, bytes);
       copyPiece(bytes, piece, target);
     }
     applyTransforms(target, tensor.dtype, tensor);

@@ -2,8 +2,8 @@
 import type { CheckpointLimits } from "./limits.ts";
 import type { PickleValue } from "./pickle_value.ts";
 
-/** Makes the error about the opcode at work. */
-export type Refuse = (detail: string) => Error;
+/** Makes the error about the opcode at work; with `limit`, about what it exceeds. */
+export type Refuse = (detail: string, limit?: keyof CheckpointLimits) => Error;
 
 /** A stack of values in which marks stand; nothing below the last mark can be reached. */
 export class PickleStack {
@@ -42,6 +42,12 @@ export class PickleStack {
     return top;
   }
 
+  /** Takes the value on top, or the mark where there is none above it. */
+  drop(): void {
+    if (this.#values.length === this.#marks.at(-1)) this.#marks.pop();
+    else this.pop();
+  }
+
   /** Pops `count` values and gives them in the order in which they were pushed. */
   popLast(count: number): PickleValue[] {
     const from = this.#values.length - count;
@@ -52,7 +58,7 @@ export class PickleStack {
   /** Sets a mark on top. */
   mark(): void {
     if (this.#marks.length >= this.#maxMarks) {
-      throw this.#refuse(`nests too deep: ${this.#maxMarks} levels are allowed (maxNesting)`);
+      throw this.#refuse(`nests too deep: ${this.#maxMarks} levels are allowed`, "maxNesting");
     }
     this.#marks.push(this.#values.length);
   }
@@ -96,7 +102,9 @@ export class PickleMemo {
 
   /** Keeps `value` as `index`. */
   put(index: number, value: PickleValue): void {
-    if (index >= this.#maxIndex) throw this.#refuse(`puts to ${index}, beyond the largest memo allowed`);
+    if (index >= this.#maxIndex) {
+      throw this.#refuse(`puts to ${index}, beyond the largest memo allowed`, "maxOpcodes");
+    }
     if (this.#values[index] === undefined) this.#size++;
     this.#values[index] = value;
   }

@@ -1,15 +1,18 @@
 /** From the record of a call that would make a tensor to what that tensor is, every claim checked. */
+import type { SafeTensorsError } from "../errors.ts";
 import { type DType, dtypeBits } from "../format/dtype.ts";
 import { quote } from "../format/text.ts";
-import { checkpointError, type CheckpointErrorCode } from "./checkpoint_error.ts";
+import { checkpointError, type CheckpointErrorCode, limitError } from "./checkpoint_error.ts";
 import { type CheckpointTensor, elementCount } from "./checkpoint_tensor.ts";
 import type { Container } from "./container.ts";
 import { PickleGlobal } from "./globals.ts";
+import { expansionLimit } from "./limits.ts";
 import {
   describe,
   PersistentId,
   PickleCall,
   PickleDict,
+  PickleList,
   PickleTuple,
   type PickleValue,
 } from "./pickle_value.ts";
@@ -20,14 +23,6 @@ const MAX_RANK = 64;
 
 /** How many wrappers a tensor may have around it: a parameter of a subclass has two. */
 const MAX_WRAPPERS = 8;
-
-/** A tensor may be this many times as large as its storage, however large that is. */
-const MAX_EXPANSION = 64;
-
-/** The most bytes that a tensor, or all of them, may take when its storage, or the file, has `bytes`. */
-export function expansionLimit(bytes: number, maxExpandedBytes: number): number {
-  return Math.max(MAX_EXPANSION * bytes, maxExpandedBytes);
-}
 
 /** The dtypes whose sign is one bit, so that their negative is theirs with that bit turned. */
 const NEGATABLE: ReadonlySet<DType> = new Set<DType>(["F16", "BF16", "F32", "F64", "C64"]);
@@ -42,18 +37,57 @@ export interface RebuildContext {
   readonly maxExpandedBytes: number;
 }
 
-/**
- * The tensor that `call` would make.
- *
- * @throws {SafeTensorsError} "InvalidPickle" where the call's arguments are not those of its function,
- * "InvalidCheckpoint" where the tensor does not fit its storage, "UnsupportedCheckpoint" for what no
- * safetensors file can hold
- */
-export function rebuildTensor(call: PickleCall, name: string, context: RebuildContext): CheckpointTensor {
-  return new Rebuild(name, context).tensor(call);
+/** A tensor that cannot be read, while others of its file can. */
+export interface RefusedTensor {
+  /** A few words on what it is. */
+  readonly kind: string;
+  /** What to throw where it is asked for. */
+  readonly error: SafeTensorsError;
 }
 
-/** The arguments of the three functions that make a tensor out of a storage. */
+/** Whether `value` stands for a tensor, also for one that cannot be read; a bare storage is one of these. */
+export function isTensor(value: PickleValue): value is PickleCall | PersistentId {
+  if (value instanceof PersistentId) return true;
+  if (!(value instanceof PickleCall)) return false;
+  switch (value.callee.role) {
+    case "tensor":
+    case "wrapper":
+    case "unsupported":
+      return true;
+    case "tensor class":
+      return value.state instanceof PickleTuple && value.state.items.length === 4;
+    default:
+      return false;
+  }
+}
+
+/**
+ * The tensor that `value` would make, or why that one cannot be read.
+ *
+ * @throws {SafeTensorsError} where the file contradicts itself: "InvalidPickle" where the call's arguments are not
+ * those of its function, "InvalidCheckpoint" where the tensor does not fit its storage
+ */
+export function rebuildTensor(
+  value: PickleCall | PersistentId,
+  name: string,
+  context: RebuildContext,
+): CheckpointTensor | RefusedTensor {
+  try {
+    return new Rebuild(name, context).tensor(value);
+  } catch (error) {
+    if (error instanceof Refusal) return error;
+    throw error;
+  }
+}
+
+/** Ends the work on a tensor that cannot be read. */
+class Refusal extends Error implements RefusedTensor {
+  constructor(readonly kind: string, readonly error: SafeTensorsError) {
+    super(error.message);
+  }
+}
+
+/** The arguments of the functions that make a tensor out of a storage. */
 interface TensorArguments {
   readonly storage: PickleValue;
   readonly offset: PickleValue;
@@ -73,8 +107,13 @@ class Rebuild {
     this.#context = context;
   }
 
-  tensor(call: PickleCall): CheckpointTensor {
-    const args = this.#arguments(this.#unwrap(call));
+  tensor(value: PickleCall | PersistentId): CheckpointTensor {
+    if (value instanceof PersistentId) {
+      throw this.#unsupported("it is a bare storage, without a dtype and a shape", "bare storage");
+    }
+    // A header is UTF-8, which has no place for half of a surrogate pair.
+    if (!this.#name.isWellFormed()) throw this.#unsupported("its name is not text that UTF-8 can hold");
+    const args = this.#arguments(this.#unwrap(value));
     const view = this.#view(args.storage);
     const dtype = this.#dtype(args.dtype, view);
     const shape = this.#counts(args.size, "size");
@@ -89,16 +128,17 @@ class Rebuild {
 
     const { container } = this.#context;
     const { key } = view.storage;
-    const storageStart = container.starts.get(key)!;
+    const { start, packed } = container.places.get(key)!;
     const contiguous = isContiguous(shape, strides);
     return {
       name: this.#name,
       dtype,
       ...(dtype === "F4" ? this.#unpackedShape(shape, contiguous) : { shape, strides }),
-      fileOffset: storageStart + view.offset + offset * unitBytes(dtype),
+      fileOffset: start + view.offset + offset * unitBytes(dtype),
       storage: key,
-      storageStart,
+      storageStart: start,
       storageBytes: view.storage.bytes,
+      ...packed ? { packed } : {},
       contiguous,
       byteSwap: container.bigEndian ? componentSwap(dtype) : 0,
       ...this.#pending(args.metadata, dtype),
@@ -108,25 +148,40 @@ class Rebuild {
   /** The call inside what wraps a tensor as a parameter, or as one of a Python type. */
   #unwrap(call: PickleCall): PickleCall {
     for (let depth = 0; depth <= MAX_WRAPPERS; depth++) {
-      if (call.state !== undefined) throw this.#unsupported("its Python object has a state of its own");
-      if (call.callee.role === "tensor") return call;
-      const [first, , args] = call.args;
-      if (call.callee.path === "torch._tensor._rebuild_from_type_v2") {
+      const { callee, state, args: [first, , args] } = call;
+      if (callee.role === "unsupported") {
+        throw this.#unsupported(`it is a ${callee.what}, which no safetensors file can hold`, callee.what);
+      }
+      if (callee.role === "inert") {
+        throw this.#unsupported(
+          `it is made by ${quote(callee.path)}, which is not known here and is not run`,
+        );
+      }
+      if (callee.role === "tensor class") return call;
+      const variable = variableData(call);
+      if (state !== undefined && variable === undefined && !isGradientState(state)) {
+        throw this.#unsupported("its Python object has a state of its own");
+      }
+      if (callee.role === "tensor") return call;
+      if (callee.path.startsWith("torch._tensor._rebuild_from_type")) {
         if (!(first instanceof PickleGlobal) || !(args instanceof PickleTuple)) throw this.#misused(call);
         call = new PickleCall(first, args.items);
-      } else if (first instanceof PickleCall) {
-        call = first;
       } else {
+        const inner = variable ?? first;
+        if (!(inner instanceof PickleCall)) throw this.#misused(call);
+        call = inner;
+      }
+      if (call.callee.role === "storage" || call.callee.role === "dtype" || call.callee.role === "dict") {
         throw this.#misused(call);
       }
-      if (call.callee.role !== "tensor" && call.callee.role !== "wrapper") throw this.#misused(call);
     }
     throw this.#pickle("its parameter is wrapped too often");
   }
 
   #arguments(call: PickleCall): TensorArguments {
-    const { args, callee } = call;
-    const [storage = null, offset = null, size = null, stride = null] = args;
+    const { args, callee, state } = call;
+    const given = callee.role === "tensor class" && state instanceof PickleTuple ? state.items : args;
+    const [storage = null, offset = null, size = null, stride = null] = given;
     const common = { storage, offset, size, stride };
     // requires_grad and the backward hooks, which come in between, say nothing of the data.
     switch (callee.path) {
@@ -139,6 +194,9 @@ class Rebuild {
       case "torch._utils._rebuild_tensor_v3":
         if (args.length !== 7 && args.length !== 8) break;
         return { ...common, dtype: args[6]!, metadata: args[7] ?? null };
+      default:
+        if (given.length !== 4) break;
+        return { ...common, dtype: undefined, metadata: null };
     }
     throw this.#misused(call);
   }
@@ -148,37 +206,50 @@ class Rebuild {
       ? this.#context.container.storages.views.get(storage)
       : undefined;
     if (view === undefined) throw this.#pickle(`it is made of ${describe(storage)}: a storage expected`);
+    if ("reason" in view) throw this.#unsupported(view.reason);
     return view;
   }
 
   /** The dtype of the storage, or, of bytes alone, that of the call. */
-  #dtype(given: PickleValue | undefined, view: StorageView): DType {
-    const { path } = view.storage.type;
+  #dtype(given: PickleValue | undefined, { type }: StorageView): DType {
+    if (type.what !== undefined) {
+      throw this.#unsupported(`it is a ${type.what}, which no safetensors file can hold`, type.what);
+    }
     if (given === undefined) {
-      if (view.dtype === undefined) throw this.#pickle(`its storage is ${path}, and nothing says its dtype`);
-      return view.dtype;
+      if (type.dtype === undefined) {
+        throw this.#pickle(`its storage is ${type.path}, and nothing says its dtype`);
+      }
+      return type.dtype;
     }
     if (!(given instanceof PickleGlobal) || given.role !== "dtype") {
       throw this.#pickle(`its dtype is ${describe(given)}`);
     }
-    if (view.dtype !== undefined) throw this.#pickle(`it is ${given.path}, but its storage is ${path}`);
-    if (given.dtype === undefined) throw this.#unsupported(`no safetensors file can hold ${given.path}`);
+    if (type.dtype !== undefined) throw this.#pickle(`it is ${given.path}, but its storage is ${type.path}`);
+    if (given.dtype === undefined) {
+      const what = `${given.path.replace("torch.", "")} tensor`;
+      throw this.#unsupported(`no safetensors file can hold ${given.path}`, what);
+    }
     return given.dtype;
   }
 
-  #counts(tuple: PickleValue, what: "size" | "stride"): readonly number[] {
-    if (!(tuple instanceof PickleTuple)) {
-      throw this.#pickle(`its ${what} is ${describe(tuple)}: a tuple expected`);
+  /** A size or stride: a tuple, in old files also a list, or a torch.Size made of one. */
+  #counts(given: PickleValue, what: "size" | "stride"): readonly number[] {
+    const isSize = given instanceof PickleCall && given.callee.path === "torch.Size" &&
+      given.args.length === 1;
+    const counts = isSize ? given.args[0]! : given;
+    if (!(counts instanceof PickleTuple || counts instanceof PickleList)) {
+      throw this.#pickle(`its ${what} is ${describe(counts)}: a tuple expected`);
     }
-    if (tuple.items.length > MAX_RANK) {
-      throw this.#invalid(`it has ${tuple.items.length} dimensions: ${MAX_RANK} are allowed`);
+    const { items } = counts;
+    if (items.length > MAX_RANK) {
+      throw this.#invalid(`it has ${items.length} dimensions: ${MAX_RANK} are allowed`);
     }
-    for (const count of tuple.items) {
+    for (const count of items) {
       if (!isCount(count)) {
         throw this.#invalid(`its ${what} holds ${describe(count)}: an int from 0 expected`);
       }
     }
-    return tuple.items as readonly number[];
+    return items as readonly number[];
   }
 
   /** All elements must lie in the storage view, and be no more than its bytes can reasonably make. */
@@ -199,9 +270,10 @@ class Rebuild {
     const bytes = elementCount(shape) * unit;
     const limit = expansionLimit(view.storage.bytes, this.#context.maxExpandedBytes);
     if (bytes > limit || !Number.isSafeInteger(bytes)) {
-      throw this.#unsupported(
-        `it takes ${bytes} bytes out of a storage of ${view.storage.bytes}: ${limit} are allowed (maxExpandedBytes)`,
-      );
+      const detail =
+        `it takes ${bytes} bytes out of a storage of ${view.storage.bytes}: ${limit} are allowed`;
+      const { path } = this.#context;
+      throw this.#refused(detail, undefined, limitError(path, detail, "maxExpandedBytes", this.#name));
     }
   }
 
@@ -256,13 +328,28 @@ class Rebuild {
     return this.#error("InvalidCheckpoint", detail);
   }
 
-  #unsupported(detail: string): Error {
-    return this.#error("UnsupportedCheckpoint", detail);
+  /** For this tensor alone; `what` says what it is, where that is more than the detail says. */
+  #unsupported(detail: string, what?: string): Refusal {
+    return this.#refused(detail, what, this.#error("UnsupportedCheckpoint", detail));
   }
 
-  #error(code: CheckpointErrorCode, detail: string): Error {
+  #refused(detail: string, what: string | undefined, error: SafeTensorsError): Refusal {
+    return new Refusal(what ?? `tensor that cannot be read: ${detail}`, error);
+  }
+
+  #error(code: CheckpointErrorCode, detail: string): SafeTensorsError {
     return checkpointError(code, this.#context.path, detail, this.#name);
   }
+}
+
+/** The data of a Variable as PyTorch saved it before 0.4: the first of five values in its state. */
+function variableData({ state }: PickleCall): PickleValue | undefined {
+  return state instanceof PickleTuple && state.items.length === 5 ? state.items[0] : undefined;
+}
+
+/** Whether a state says nothing of the data: whether a gradient is wanted, and the hooks of its computation. */
+function isGradientState(state: PickleValue): boolean {
+  return state instanceof PickleTuple && state.items.length === 3 && typeof state.items[0] === "boolean";
 }
 
 /** The bytes that PyTorch counts as one element: of F4, a pair. */

@@ -1,5 +1,4 @@
 /** The storages that a pickle refers to: what it claims of each, before anyone has looked where they lie. */
-import { type DType, dtypeBits } from "../format/dtype.ts";
 import { quote } from "../format/text.ts";
 import { checkpointError } from "./checkpoint_error.ts";
 import { PickleGlobal } from "./globals.ts";
@@ -9,7 +8,7 @@ import { describe, type PersistentId, PickleTuple, type PickleValue } from "./pi
 export interface StorageClaim {
   /** Its name in the file. */
   readonly key: string;
-  /** The storage type that the pickle gives it. */
+  /** The storage type that the pickle gives it where it first names it. */
   readonly type: PickleGlobal;
   /** How many elements it has; of an UntypedStorage, bytes. */
   readonly elements: number;
@@ -21,12 +20,20 @@ export interface StorageClaim {
 export interface StorageView {
   /** The whole storage. */
   readonly storage: StorageClaim;
-  /** The dtype of its elements; undefined for an UntypedStorage, which is bytes. */
-  readonly dtype: DType | undefined;
+  /** The type under which the tensor refers to it. */
+  readonly type: PickleGlobal;
   /** Where the view starts in the storage, in bytes. */
   readonly offset: number;
   /** How many bytes of it the view has. */
   readonly bytes: number;
+}
+
+/** A storage that has no bytes here, or whose elements are not known: its tensors cannot be read. */
+export interface UnreadableStorage {
+  /** Its name. */
+  readonly key: string;
+  /** Why. */
+  readonly reason: string;
 }
 
 /** Every storage of a pickle. */
@@ -34,7 +41,7 @@ export interface StorageTable {
   /** The storages, in the order in which the pickle first names them. */
   readonly claims: ReadonlyMap<string, StorageClaim>;
   /** What each persistent id refers to. */
-  readonly views: ReadonlyMap<PersistentId, StorageView>;
+  readonly views: ReadonlyMap<PersistentId, StorageView | UnreadableStorage>;
 }
 
 /**
@@ -42,33 +49,31 @@ export interface StorageTable {
  * sixth item, None or `(view key, offset, size)`, for storages that are part of another.
  *
  * @throws {SafeTensorsError} "InvalidPickle" for an id of another form, "InvalidCheckpoint" where two of them
- * contradict each other, "UnsupportedCheckpoint" for modules and meta storages
+ * contradict each other
  */
 export function collectStorages(ids: readonly PersistentId[], path: string): StorageTable {
   const claims = new Map<string, StorageClaim>();
-  const views = new Map<PersistentId, StorageView>();
+  const views = new Map<PersistentId, StorageView | UnreadableStorage>();
   for (const id of ids) {
     const view = readId(id.id, path);
+    if ("reason" in view) {
+      views.set(id, view);
+      continue;
+    }
+    // One storage may go under several types: PyTorch refers to bytes for the views of another dtype.
     const known = claims.get(view.storage.key);
     if (known === undefined) claims.set(view.storage.key, view.storage);
-    else checkSame(known, view.storage, path);
+    else if (known.bytes !== view.storage.bytes) throw different(known, view.storage, path);
     views.set(id, view);
   }
   return { claims, views };
 }
 
-function readId(id: PickleValue, path: string): StorageView {
+function readId(id: PickleValue, path: string): StorageView | UnreadableStorage {
   const items = id instanceof PickleTuple ? id.items : [];
-  if (items[0] === "module") {
-    throw checkpointError(
-      "UnsupportedCheckpoint",
-      path,
-      "it holds a whole module: save its state_dict() instead",
-    );
-  }
   const [tag, type, key, location, numel, part = null] = items;
   const wellFormed = tag === "storage" && items.length <= 6 && typeof location === "string" &&
-    type instanceof PickleGlobal && type.role === "storage";
+    type instanceof PickleGlobal;
   if (!wellFormed || typeof key !== "string" || !isCount(numel)) {
     throw checkpointError(
       "InvalidPickle",
@@ -76,20 +81,15 @@ function readId(id: PickleValue, path: string): StorageView {
       `${describe(id)} is a persistent id, but not one of a storage`,
     );
   }
-  if (location === "meta") {
-    throw checkpointError(
-      "UnsupportedCheckpoint",
-      path,
-      `storage ${quote(key)} is a meta storage and has no data`,
-    );
-  }
-  const unit = type.dtype === undefined ? 1 : dtypeBits(type.dtype) / 8;
-  const storage = { key, type, elements: numel, bytes: numel * unit };
+  const named = `storage ${quote(key)}`;
+  if (location === "meta") return { key, reason: `${named} is a meta storage and has no data` };
+  if (type.role !== "storage") return { key, reason: `${named} has the unknown type ${quote(type.path)}` };
+  const storage = { key, type, elements: numel, bytes: numel * type.unit };
   if (!Number.isSafeInteger(storage.bytes)) {
-    throw checkpointError("InvalidCheckpoint", path, `storage ${quote(key)} claims ${numel} elements`);
+    throw checkpointError("InvalidCheckpoint", path, `${named} claims ${numel} elements`);
   }
   const [first, count] = readPart(part, numel, key, path);
-  return { storage, dtype: type.dtype, offset: first * unit, bytes: count * unit };
+  return { storage, type, offset: first * type.unit, bytes: count * type.unit };
 }
 
 /** The elements that a legacy view has of its storage: the first, and how many. */
@@ -109,11 +109,8 @@ function readPart(part: PickleValue, numel: number, key: string, path: string): 
   return [first, count];
 }
 
-function checkSame(known: StorageClaim, other: StorageClaim, path: string): void {
-  if (known.type === other.type && known.bytes === other.bytes) return;
-  // PyTorch itself saves one empty storage under several types.
-  if (known.bytes === 0 && other.bytes === 0) return;
-  throw checkpointError(
+function different(known: StorageClaim, other: StorageClaim, path: string): Error {
+  return checkpointError(
     "InvalidCheckpoint",
     path,
     `storage ${quote(known.key)} is ${known.bytes} bytes of ${known.type.path} in one place, ` +

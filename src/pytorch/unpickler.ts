@@ -1,24 +1,43 @@
 /**
- * A pickle machine that only builds data: the listed opcodes, tags instead of globals, records instead of
- * calls.
+ * A pickle machine that only builds data: names instead of functions and classes, records instead of calls.
  *
  * Work and memory are bounded by the number of opcodes: each makes at most one object, and copies nothing but
  * what earlier opcodes put on the stack.
  */
 import type { SafeTensorsError } from "../errors.ts";
-import { quote } from "../format/text.ts";
-import { checkpointError } from "./checkpoint_error.ts";
-import { findGlobal, PickleGlobal, SET } from "./globals.ts";
+import { checkpointError, limitError } from "./checkpoint_error.ts";
+import { COMPUTED, findGlobal, PickleGlobal } from "./globals.ts";
 import { type CheckpointLimits, checkpointLimits } from "./limits.ts";
-import { isListedOpcode, lineEnd, Op, opcodeEnd, opcodeName, readU32 } from "./opcodes.ts";
-import { PickleMemo, PickleStack } from "./pickle_stack.ts";
+import {
+  countBytes,
+  isListedOpcode,
+  lineEnd,
+  Op,
+  opcodeEnd,
+  opcodeName,
+  readU32,
+  refusalOf,
+} from "./opcodes.ts";
+import { PickleMemo, PickleStack, type Refuse } from "./pickle_stack.ts";
+import {
+  decodeString,
+  decodeText,
+  parseFloatLine,
+  parseInteger,
+  parseString,
+  parseUnicode,
+  readLong,
+} from "./pickle_text.ts";
 import {
   describe,
   PersistentId,
+  PickleBytes,
   PickleCall,
   PickleDict,
   PickleFloat,
   PickleList,
+  PickleOther,
+  PickleSet,
   PickleTuple,
   type PickleValue,
 } from "./pickle_value.ts";
@@ -28,6 +47,9 @@ const MAX_PROTOCOL = 5;
 
 /** The longest module and name of a GLOBAL that are worth decoding. */
 const MAX_GLOBAL_BYTES = 512;
+
+/** The longest bytes that a str of protocol 2 is turned into; of longer ones nothing but their type matters. */
+const MAX_ENCODED = 1024;
 
 const EMPTY_TUPLE = new PickleTuple([]);
 
@@ -45,8 +67,7 @@ export interface Unpickled {
  * Reads the pickle at `start` of `bytes`.
  *
  * @param path the file, for messages
- * @throws {SafeTensorsError} "InvalidPickle", with the opcode and its offset in `bytes`, or with the global;
- * "UnsupportedCheckpoint" for a global that means something no safetensors file can hold
+ * @throws {SafeTensorsError} "InvalidPickle", with the opcode and its offset in `bytes`; "LimitExceeded"
  */
 export function unpickle(
   bytes: Uint8Array,
@@ -62,8 +83,6 @@ class Unpickler {
   readonly #view: DataView;
   readonly #path: string;
   readonly #limits: Required<CheckpointLimits>;
-  // Fatal, since a name that is not text cannot be kept; a byte order mark is a character like any other.
-  readonly #utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   readonly #stack: PickleStack;
   readonly #memo: PickleMemo;
   readonly #persistentIds: PersistentId[] = [];
@@ -76,7 +95,7 @@ class Unpickler {
     this.#path = path;
     this.#limits = limits;
     this.#at = start;
-    const refuse = (detail: string) => this.#refused(detail);
+    const refuse: Refuse = (detail, limit) => this.#refused(detail, limit);
     this.#stack = new PickleStack(limits, refuse);
     this.#memo = new PickleMemo(limits, refuse);
   }
@@ -85,9 +104,9 @@ class Unpickler {
     const bytes = this.#bytes;
     for (let opcodes = 0; this.#at < bytes.length; opcodes++) {
       const code = bytes[this.#at]!;
-      if (!isListedOpcode(code)) throw this.#refused("is not one that a checkpoint of tensors needs");
+      if (!isListedOpcode(code)) throw this.#refused(refusalOf(code));
       if (opcodes >= this.#limits.maxOpcodes) {
-        throw this.#refused(`is one too many: ${this.#limits.maxOpcodes} are allowed (maxOpcodes)`);
+        throw this.#refused(`is one too many: ${this.#limits.maxOpcodes} are allowed`, "maxOpcodes");
       }
       const end = opcodeEnd(bytes, this.#at);
       if (end > bytes.length) break;
@@ -113,10 +132,14 @@ class Unpickler {
         return stack.push(memo.get(this.#bytes[from]!));
       case Op.LONG_BINGET:
         return stack.push(memo.get(readU32(this.#bytes, from)));
+      case Op.GET:
+        return stack.push(memo.get(this.#index(from, end)));
       case Op.BINPUT:
         return memo.put(this.#bytes[from]!, stack.top());
       case Op.LONG_BINPUT:
         return memo.put(readU32(this.#bytes, from), stack.top());
+      case Op.PUT:
+        return memo.put(this.#index(from, end), stack.top());
       case Op.MEMOIZE:
         return memo.put(memo.size, stack.top());
       case Op.BININT1:
@@ -126,14 +149,32 @@ class Unpickler {
       case Op.BININT:
         return stack.push(this.#view.getInt32(from, true));
       case Op.LONG1:
-        return stack.push(this.#long(from + 1, end));
+      case Op.LONG4:
+        return stack.push(readLong(this.#argument(code, from, end)));
+      case Op.INT:
+      case Op.LONG:
+        return stack.push(this.#parsed(parseInteger, "a number", from, end));
       case Op.BINFLOAT:
         return stack.push(new PickleFloat(this.#view.getFloat64(from)));
+      case Op.FLOAT:
+        return stack.push(this.#parsed(parseFloatLine, "a number", from, end));
       case Op.BINUNICODE:
-        return stack.push(this.#text(from + 4, end));
       case Op.SHORT_BINUNICODE:
+      case Op.BINUNICODE8:
+        return stack.push(this.#text(this.#argument(code, from, end)));
+      case Op.UNICODE:
+        return stack.push(this.#parsed(parseUnicode, "text", from, end));
       case Op.SHORT_BINSTRING:
-        return stack.push(this.#text(from + 1, end));
+      case Op.BINSTRING:
+        return stack.push(decodeString(this.#argument(code, from, end)));
+      case Op.STRING:
+        return stack.push(this.#parsed(parseString, "text in quotes", from, end));
+      case Op.SHORT_BINBYTES:
+      case Op.BINBYTES:
+      case Op.BINBYTES8:
+        return stack.push(new PickleBytes("bytes", this.#argument(code, from, end)));
+      case Op.BYTEARRAY8:
+        return stack.push(new PickleBytes("bytearray", this.#argument(code, from, end)));
       case Op.NONE:
         return stack.push(null);
       case Op.NEWTRUE:
@@ -142,6 +183,12 @@ class Unpickler {
         return stack.push(false);
       case Op.MARK:
         return stack.mark();
+      case Op.POP:
+        return stack.drop();
+      case Op.POP_MARK:
+        return void stack.popToMark();
+      case Op.DUP:
+        return stack.push(stack.top());
       case Op.EMPTY_TUPLE:
         return stack.push(EMPTY_TUPLE);
       case Op.TUPLE1:
@@ -154,25 +201,46 @@ class Unpickler {
         return stack.push(new PickleTuple(stack.popToMark()));
       case Op.EMPTY_LIST:
         return stack.push(new PickleList());
+      case Op.LIST:
+        return stack.push(new PickleList(stack.popToMark()));
       case Op.APPEND:
         return this.#append([stack.pop()]);
       case Op.APPENDS:
         return this.#append(stack.popToMark());
+      case Op.EMPTY_SET:
+        return stack.push(new PickleSet("set"));
+      case Op.FROZENSET:
+        return stack.push(new PickleSet("frozenset", stack.popToMark()));
+      case Op.ADDITEMS:
+        return this.#addItems(stack.popToMark());
       case Op.EMPTY_DICT:
         return stack.push(new PickleDict("dict"));
+      case Op.DICT:
+        return stack.push(new PickleDict("dict", null, this.#pairs(stack.popToMark())));
       case Op.SETITEM:
         return this.#setItems(stack.popLast(2));
       case Op.SETITEMS:
-        return this.#setItems(stack.popToMark());
-      case Op.EMPTY_SET:
-        return stack.push(new PickleCall(SET, []));
+        return this.#setItems(this.#pairs(stack.popToMark()));
       case Op.GLOBAL:
         return stack.push(this.#readGlobal(from, end));
       case Op.STACK_GLOBAL:
         return stack.push(this.#stackGlobal());
+      case Op.EXT1:
+      case Op.EXT2:
+      case Op.EXT4:
+        // A number that stands for a class in a registry of the program that wrote it.
+        return stack.push(new PickleOther("value of a registered extension"));
       case Op.REDUCE:
       case Op.NEWOBJ:
-        return stack.push(this.#call());
+        return stack.push(this.#call(stack.popLast(2)));
+      case Op.NEWOBJ_EX:
+        return stack.push(this.#call(stack.popLast(3)));
+      case Op.INST:
+        return stack.push(this.#make(this.#readGlobal(from, end), stack.popToMark()));
+      case Op.OBJ: {
+        const [callee = null, ...args] = stack.popToMark();
+        return stack.push(this.#make(callee, args));
+      }
       case Op.BUILD:
         return this.#build(stack.pop());
       case Op.BINPERSID:
@@ -187,42 +255,71 @@ class Unpickler {
     }
   }
 
-  // Values
+  // Arguments
 
-  #text(from: number, end: number): string {
-    if (end - from > this.#limits.maxStringBytes) {
-      throw this.#refused(
-        `holds a string of ${end - from} bytes: ${this.#limits.maxStringBytes} are allowed (maxStringBytes)`,
-      );
-    }
-    try {
-      return this.#utf8.decode(this.#bytes.subarray(from, end));
-    } catch {
-      throw this.#refused("holds a string that is not UTF-8");
-    }
+  /** The argument of `code` without the bytes that count it. */
+  #argument(code: number, from: number, end: number): Uint8Array {
+    return this.#bounded(this.#bytes.subarray(from + countBytes(code), end));
   }
 
-  /** A two's complement integer of up to 255 bytes, least significant first. */
-  #long(from: number, end: number): number | bigint {
-    const hex = this.#bytes.slice(from, end).reverse().toHex();
-    const value = BigInt.asIntN(hex.length * 4, BigInt(`0x0${hex}`));
-    const number = Number(value);
-    return Number.isSafeInteger(number) ? number : value;
+  #bounded(bytes: Uint8Array): Uint8Array {
+    const { maxStringBytes } = this.#limits;
+    if (bytes.length <= maxStringBytes) return bytes;
+    const detail = `holds a string of ${bytes.length} bytes: ${maxStringBytes} are allowed`;
+    throw this.#refused(detail, "maxStringBytes");
   }
+
+  #text(bytes: Uint8Array): string {
+    const text = decodeText(this.#bounded(bytes));
+    if (text === undefined) throw this.#refused("holds a string that is not UTF-8");
+    return text;
+  }
+
+  /** What `parse` makes of a line. */
+  #parsed<T extends PickleValue>(
+    parse: (line: Uint8Array) => T | undefined,
+    what: string,
+    from: number,
+    end: number,
+  ): T {
+    const value = parse(this.#bounded(this.#bytes.subarray(from, end - 1)));
+    if (value === undefined) throw this.#refused(`holds a line that is not ${what}`);
+    return value;
+  }
+
+  /** The line of GET or PUT. */
+  #index(from: number, end: number): number {
+    const index = this.#parsed(parseInteger, "a number", from, end);
+    if (typeof index === "number" && index >= 0) return index;
+    throw this.#refused(`has ${describe(index)} as an index of the memo`);
+  }
+
+  // Containers
 
   #append(items: readonly PickleValue[]): void {
     const list = this.#stack.top();
-    if (!(list instanceof PickleList)) throw this.#refused(`adds to ${describe(list)}: a list expected`);
-    for (const item of items) list.items.push(item);
+    if (list instanceof PickleList) { for (const item of items) list.items.push(item); }
+    else if (isInert(list)) { for (const item of items) (list.items ??= []).push(item); }
+    else throw this.#refused(`adds to ${describe(list)}: a list expected`);
+  }
+
+  #addItems(items: readonly PickleValue[]): void {
+    const set = this.#stack.top();
+    if (set instanceof PickleSet) { for (const item of items) set.items.push(item); }
+    else if (isInert(set)) { for (const item of items) (set.items ??= []).push(item); }
+    else throw this.#refused(`adds to ${describe(set)}: a set expected`);
+  }
+
+  #pairs(items: PickleValue[]): PickleValue[] {
+    if (items.length % 2 !== 0) throw this.#refused("finds a key without a value");
+    return items;
   }
 
   #setItems(items: readonly PickleValue[]): void {
     const dict = this.#stack.top();
-    if (!(dict instanceof PickleDict)) {
-      throw this.#refused(`sets items of ${describe(dict)}: a dict expected`);
-    }
-    if (items.length % 2 !== 0) throw this.#refused("finds a key without a value");
-    for (const item of items) dict.entries.push(item);
+    if (dict instanceof PickleDict) { for (const item of items) dict.entries.push(item); }
+    else if (isInert(dict)) { for (const item of items) (dict.entries ??= []).push(item); }
+    else throw this.#refused(`sets items of ${describe(dict)}: a dict expected`);
   }
 
   // Globals and what is made of them
@@ -230,7 +327,8 @@ class Unpickler {
   #readGlobal(from: number, end: number): PickleGlobal {
     if (end - from > MAX_GLOBAL_BYTES) throw this.#refused(`names a global of ${end - from} bytes`);
     const line = lineEnd(this.#bytes, from);
-    return this.#global(this.#text(from, line - 1), this.#text(line, end - 1));
+    const [module, name] = [this.#bytes.subarray(from, line - 1), this.#bytes.subarray(line, end - 1)];
+    return findGlobal(this.#text(module), this.#text(name));
   }
 
   #stackGlobal(): PickleGlobal {
@@ -238,63 +336,51 @@ class Unpickler {
     if (typeof module !== "string" || typeof name !== "string") {
       throw this.#refused("names a global with something other than two strings");
     }
-    return this.#global(module, name);
+    const length = module.length + name.length;
+    if (length > MAX_GLOBAL_BYTES) throw this.#refused(`names a global of ${length} characters`);
+    return findGlobal(module, name);
   }
 
-  #global(module: string, name: string): PickleGlobal {
-    const found = findGlobal(module, name);
-    const named = `${quote(`${module}.${name}`)} at offset ${this.#at}`;
-    if (found === undefined) {
-      throw this.#error(
-        `global ${named} is not one that a checkpoint of tensors needs; it is not looked up, and nothing is run. ` +
-          `Where the file holds a whole model, save its state_dict() instead`,
-      );
-    }
-    if (found.role === "unsupported") {
-      throw checkpointError(
-        "UnsupportedCheckpoint",
-        this.#path,
-        `it holds ${found.what} (global ${named}), which no safetensors file can hold`,
-      );
-    }
-    return found;
+  #call([callee = null, args = null, keywords]: readonly PickleValue[]): PickleValue {
+    if (!(args instanceof PickleTuple)) throw this.#refused(`is given ${describe(args)}: a tuple expected`);
+    const made = this.#make(callee, args.items);
+    if (keywords !== undefined && made instanceof PickleCall) made.keywords = keywords;
+    return made;
   }
 
   /** Records a call, or the making of an object, where the callee is something that can be called. */
-  #call(): PickleValue {
-    const [callee, args] = this.#stack.popLast(2) as [PickleValue, PickleValue];
-    if (!(args instanceof PickleTuple)) throw this.#refused(`is given ${describe(args)}: a tuple expected`);
-    if (callee instanceof PickleGlobal) {
-      switch (callee.role) {
-        case "dict":
-          return new PickleDict(callee.path, this.#initial(callee, args));
-        case "tensor":
-        case "wrapper":
-        case "value":
-          return new PickleCall(callee, args.items);
-      }
+  #make(callee: PickleValue, args: readonly PickleValue[]): PickleValue {
+    if (callee instanceof PickleCall || callee instanceof PickleOther) return new PickleCall(COMPUTED, args);
+    if (!(callee instanceof PickleGlobal)) {
+      throw this.#refused(`calls ${describe(callee)}, which is not for calling`);
     }
-    throw this.#refused(`calls ${describe(callee)}, which is not for calling`);
-  }
-
-  /** What a dict is made of: an OrderedDict of nothing or a list of pairs, a Counter of nothing or a dict. */
-  #initial(callee: PickleGlobal, { items }: PickleTuple): PickleList | PickleDict | null {
-    const [first = null] = items;
-    const counter = callee.path === "collections.Counter";
-    if (items.length === 0) return null;
-    if (items.length === 1 && first instanceof (counter ? PickleDict : PickleList)) return first;
-    throw this.#refused(`makes ${callee.path} of ${describe(first)}`);
+    const [first] = args;
+    switch (callee.path) {
+      case "copyreg._reconstructor":
+      case "copy_reg._reconstructor":
+      case "copyreg.__newobj__":
+        // How protocols 0 and 1 make an object of a class; the class is the first argument.
+        return new PickleCall(first instanceof PickleGlobal ? first : COMPUTED, args);
+      case "_codecs.encode":
+        // How protocols 0 to 2 make bytes: out of a str in Latin-1.
+        if (typeof first !== "string" || first.length > MAX_ENCODED) break;
+        return new PickleBytes("bytes", Uint8Array.from(first, (character) => character.charCodeAt(0)));
+    }
+    return (callee.role === "dict" && makeDict(callee, args)) || new PickleCall(callee, args);
   }
 
   #build(state: PickleValue): void {
     const target = this.#stack.top();
     // What Python would keep as attributes of a dict, such as `_metadata`, is not part of its content.
-    if (target instanceof PickleDict) return;
+    if (target instanceof PickleDict || target instanceof PickleOther) return;
     if (!(target instanceof PickleCall)) throw this.#refused(`gives a state to ${describe(target)}`);
     target.state = state;
   }
 
-  #persistent(id: PickleValue): PersistentId {
+  #persistent(id: PickleValue): PickleValue {
+    const [tag, named] = id instanceof PickleTuple ? id.items : [];
+    // PyTorch before 1.6 keeps the source text of a module's class beside its name.
+    if (tag === "module" && named instanceof PickleGlobal) return named;
     const persistent = new PersistentId(id);
     this.#persistentIds.push(persistent);
     return persistent;
@@ -302,11 +388,26 @@ class Unpickler {
 
   // Errors
 
-  #refused(detail: string): SafeTensorsError {
-    return this.#error(`opcode ${opcodeName(this.#bytes[this.#at]!)} at offset ${this.#at} ${detail}`);
+  #refused(detail: string, limit?: keyof CheckpointLimits): SafeTensorsError {
+    const whole = `opcode ${opcodeName(this.#bytes[this.#at]!)} at offset ${this.#at} ${detail}`;
+    return limit === undefined ? this.#error(whole) : limitError(this.#path, whole, limit);
   }
 
   #error(detail: string): SafeTensorsError {
     return checkpointError("InvalidPickle", this.#path, detail);
   }
+}
+
+/** Whether a value may turn out to be a list, a set or a dict of a class that is not known here. */
+function isInert(value: PickleValue): value is PickleCall {
+  return value instanceof PickleCall && (value.callee.role === "inert" || value.callee.role === "dict");
+}
+
+/** A dict that is made of nothing, of a list of pairs, or of a plain dict; undefined for anything else. */
+function makeDict(callee: PickleGlobal, args: readonly PickleValue[]): PickleDict | undefined {
+  // The first argument of a defaultdict makes the values that are missing.
+  const [first, ...more] = callee.path === "collections.defaultdict" ? args.slice(1, 3) : args.slice(0, 2);
+  if (first === undefined) return new PickleDict(callee.path);
+  const fits = first instanceof PickleList || first instanceof PickleDict && first.initial === null;
+  return fits && more.length === 0 ? new PickleDict(callee.path, first) : undefined;
 }

@@ -1,18 +1,21 @@
 /**
- * The container of PyTorch 1.6 and later: a zip archive with a pickle and one stored entry for each storage.
+ * The container of PyTorch 1.6 and later: a zip archive with a pickle and one entry for each storage.
  */
 import { quote } from "../format/text.ts";
 import type { ByteReader } from "./byte_reader.ts";
-import { checkpointError } from "./checkpoint_error.ts";
-import type { Container } from "./container.ts";
-import { crc32 } from "./crc32.ts";
-import type { CheckpointLimits } from "./limits.ts";
+import { checkpointError, limitError } from "./checkpoint_error.ts";
+import type { Container, PackedBytes, StoragePlace } from "./container.ts";
+import { checkCrc, inflate } from "./inflate.ts";
+import { type CheckpointLimits, expansionLimit } from "./limits.ts";
 import { collectStorages, type StorageTable } from "./storages.ts";
 import { unpickle } from "./unpickler.ts";
 import { readZipDirectory, type ZipDirectory, type ZipEntry } from "./zip_directory.ts";
 
 /** The newest version of the archive's layout that PyTorch 2.13 reads. */
 const MAX_VERSION = 10;
+
+/** The record that describes the tensors. */
+const PICKLE = "data.pkl";
 
 /** The longest of the small records, such as `version`, that is looked at. */
 const MAX_RECORD_BYTES = 64;
@@ -34,13 +37,15 @@ export async function openZipContainer(
   const records = new Records(reader, entries);
   await checkVersion(records, path);
   const bigEndian = await readByteOrder(records, path);
-  const pickle = await records.read("data.pkl", limits.maxPickleBytes);
+  const pickle = await records.read(PICKLE, limits.maxPickleBytes);
   const { value, persistentIds, end } = unpickle(pickle, path, limits);
   if (end !== pickle.length) {
     throw checkpointError("InvalidPickle", path, `${pickle.length - end} bytes follow the STOP of data.pkl`);
   }
   const storages = collectStorages(persistentIds, path);
-  return { kind: "zip", value, storages, starts: findStorages(storages, records, path), bigEndian };
+  const places = findStorages(storages, records, path);
+  checkPackedSize(places, reader, limits);
+  return { kind: "zip", value, storages, places, bigEndian };
 }
 
 /** The entries of the one folder that holds a checkpoint; PyTorch takes the folder of the first entry. */
@@ -58,7 +63,7 @@ class Records {
     this.#entries = entries;
     this.#root = rootFolder(entries.keys());
     this.#checked = entries.values().some((entry) => entry.crc32 !== 0);
-    if (this.#root === "" || this.find("data.pkl") === undefined) {
+    if (this.#root === "" || this.find(PICKLE) === undefined) {
       const wanted = quote(`${this.#root || "archive/"}data.pkl`);
       throw checkpointError(
         "WrongFormat",
@@ -76,23 +81,22 @@ class Records {
   async read(name: string, maxBytes: number): Promise<Uint8Array> {
     const entry = this.find(name)!;
     const { path } = this.#reader;
+    const what = quote(entry.name);
     if (entry.size > maxBytes) {
-      throw checkpointError(
-        "UnsupportedCheckpoint",
-        path,
-        `${quote(entry.name)} has ${entry.size} bytes: ${maxBytes} are allowed`,
-      );
+      const detail = `${what} has ${entry.size} bytes: ${maxBytes} are allowed`;
+      throw name === PICKLE
+        ? limitError(path, detail, "maxPickleBytes")
+        : checkpointError("UnsupportedCheckpoint", path, detail);
     }
+    if (entry.deflated) return await inflate(this.#reader, this.packed(entry), what);
     const bytes = await this.#reader.read(entry.dataStart, entry.size);
-    if (this.#checked && crc32(bytes) !== entry.crc32) {
-      const hex = (crc: number) => crc.toString(16).padStart(8, "0");
-      throw checkpointError(
-        "InvalidCheckpoint",
-        path,
-        `${quote(entry.name)} is damaged: its CRC-32 is ${hex(crc32(bytes))}, ${hex(entry.crc32)} expected`,
-      );
-    }
+    checkCrc(bytes, this.#checked ? entry.crc32 : undefined, what, path);
     return bytes;
+  }
+
+  /** How a compressed entry lies in the file. */
+  packed({ dataStart, packedSize, size, crc32 }: ZipEntry): PackedBytes {
+    return { offset: dataStart, packedSize, size, crc32: this.#checked ? crc32 : undefined };
   }
 }
 
@@ -137,27 +141,48 @@ async function readByteOrder(records: Records, path: string): Promise<boolean> {
   );
 }
 
-/**
- * Finds the entry of each storage, whose name ends in digits and nothing else, and whose size must be right.
- */
-function findStorages({ claims }: StorageTable, records: Records, path: string): Map<string, number> {
-  const starts = new Map<string, number>();
-  for (const { key, bytes } of claims.values()) {
-    if (!/^[0-9]{1,20}$/.test(key)) {
-      throw checkpointError("InvalidCheckpoint", path, `storage key ${quote(key)} is not a number`);
+/** Finds the entry of each storage, whose size must be right. */
+function findStorages({ claims }: StorageTable, records: Records, path: string): Map<string, StoragePlace> {
+  const places = new Map<string, StoragePlace>();
+  for (const { key, bytes, type } of claims.values()) {
+    if (!isPlainName(key)) {
+      throw checkpointError("InvalidCheckpoint", path, `storage key ${quote(key)} is not a name of a record`);
     }
     const entry = records.find(`data/${key}`);
     if (entry === undefined) {
       throw checkpointError("InvalidCheckpoint", path, `storage ${quote(key)} has no record "data/${key}"`);
     }
-    if (entry.size !== bytes) {
+    // How many bytes quantised elements take is of no interest: no tensor is read from them.
+    if (entry.size !== bytes && type.what === undefined) {
       throw checkpointError(
         "InvalidCheckpoint",
         path,
         `storage ${quote(key)} has a record of ${entry.size} bytes, ${bytes} expected`,
       );
     }
-    starts.set(key, entry.dataStart);
+    places.set(
+      key,
+      entry.deflated ? { start: 0, packed: records.packed(entry) } : { start: entry.dataStart },
+    );
   }
-  return starts;
+  return places;
+}
+
+/** Whether a key names a record by itself: PyTorch's are numbers, other writers have words. */
+function isPlainName(key: string): boolean {
+  return !/^\.{0,2}$|[/\\\p{Cc}]/u.test(key);
+}
+
+/** Compressed storages must not unpack to far more than the file has: else a small file could fill the memory. */
+function checkPackedSize(
+  places: ReadonlyMap<string, StoragePlace>,
+  { path, size }: ByteReader,
+  { maxExpandedBytes }: Required<CheckpointLimits>,
+): void {
+  const limit = expansionLimit(size, maxExpandedBytes);
+  const total = places.values().reduce((sum, { packed }) => sum + (packed?.size ?? 0), 0);
+  if (total <= limit) return;
+  const detail =
+    `its compressed storages unpack to ${total} bytes out of a file of ${size}: ${limit} are allowed`;
+  throw limitError(path, detail, "maxExpandedBytes");
 }

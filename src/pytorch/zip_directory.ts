@@ -1,5 +1,5 @@
 /**
- * Where the entries of a zip archive lie, for archives whose entries are stored as they are.
+ * Where the entries of a zip archive lie, stored as they are or compressed with deflate.
  *
  * Zip says most things twice: in the central directory at the end, and in a header before each entry. Readers
  * that look at one place only can be told different things about one file, so both are read and must agree,
@@ -13,14 +13,18 @@ import { checkpointLimits } from "./limits.ts";
 import { readScattered } from "./scattered_reads.ts";
 import { findDirectory, readU64 } from "./zip_end_record.ts";
 
-/** An entry of a zip archive, stored as it is. */
+/** An entry of a zip archive. */
 export interface ZipEntry {
   /** Its name, with "/" between folders. */
   readonly name: string;
-  /** The file offset of its first byte. */
+  /** The file offset of its first byte, or of the first compressed one. */
   readonly dataStart: number;
   /** Its length in bytes. */
   readonly size: number;
+  /** Its length as it lies in the file. */
+  readonly packedSize: number;
+  /** Whether it is compressed with deflate. */
+  readonly deflated: boolean;
   /** The CRC-32 of its bytes as the directory gives it; not checked here. */
   readonly crc32: number;
 }
@@ -33,7 +37,7 @@ export interface ZipDirectory {
 
 /** How {@linkcode readZipDirectory} reads. */
 export interface ZipDirectoryOptions {
-  /** The most entries; default 262,144. */
+  /** The most entries; default as in `CheckpointLimits`. */
   maxEntries?: number;
   /**
    * Looks at all names before the entries are judged, and may throw: an archive that is known by its names is
@@ -51,8 +55,15 @@ const ZIP64_EXTRA = 1;
 const IN_ZIP64 = 0xffffffff;
 
 const FLAG_ENCRYPTED = 1 << 0;
+/** How hard the compressor tried, which changes nothing. */
+const FLAGS_EFFORT = 1 << 1 | 1 << 2;
 const FLAG_SIZES_FOLLOW = 1 << 3;
 const FLAG_UTF8 = 1 << 11;
+
+const STORED = 0;
+const DEFLATED = 8;
+/** Deflate packs at most this many bytes into one. */
+const MAX_DEFLATE_RATIO = 1032;
 
 /** What the central directory says of an entry. */
 interface CentralEntry {
@@ -73,25 +84,34 @@ interface CentralEntry {
  * @param reader the archive
  * @param options see {@linkcode ZipDirectoryOptions}
  * @returns the entries; their ranges lie in the file and do not overlap
- * @throws {SafeTensorsError} "UnsupportedCheckpoint" for entries that are compressed or encrypted and
- * archives in several parts, "InvalidCheckpoint" for everything that does not hold together
+ * @throws {SafeTensorsError} "UnsupportedCheckpoint" for entries that are encrypted or compressed
+ * otherwise and archives in several parts, "InvalidCheckpoint" for everything that does not hold together
  */
 export async function readZipDirectory(
   reader: ByteReader,
   options: ZipDirectoryOptions = {},
 ): Promise<ZipDirectory> {
   const { path } = reader;
-  const { maxEntries } = checkpointLimits(options);
+  const { maxEntries } = checkpointLimits(
+    options.maxEntries === undefined ? {} : { maxEntries: options.maxEntries },
+  );
   const directory = await findDirectory(reader, maxEntries);
   const bytes = await reader.read(directory.offset, directory.length);
   const central = readCentral(bytes, directory.entries, path);
   options.inspect?.(new Set(central.map((entry) => entry.name)));
-  for (const entry of central) checkStored(entry, path);
+  for (const entry of central) checkEntry(entry, path);
 
   const starts = await readLocalHeaders(reader, central, directory.offset);
   const entries = new Map<string, ZipEntry>();
-  central.forEach(({ name, size, crc32 }, i) => {
-    entries.set(name, { name, dataStart: starts[i]!, size, crc32 });
+  central.forEach(({ name, size, packedSize, method, crc32 }, i) => {
+    entries.set(name, {
+      name,
+      dataStart: starts[i]!,
+      size,
+      packedSize,
+      deflated: method === DEFLATED,
+      crc32,
+    });
   });
   return { entries };
 }
@@ -175,24 +195,36 @@ function findExtra(view: DataView, at: number, end: number): [number, number] {
   return [end, end];
 }
 
-function checkStored(entry: CentralEntry, path: string): void {
-  const named = `entry ${quote(entry.name)}`;
-  checkPacking(entry.flags, entry.method, named, path);
-  if (entry.disk !== 0) {
+function checkEntry({ name, flags, method, disk, size, packedSize }: CentralEntry, path: string): void {
+  const named = `entry ${quote(name)}`;
+  checkPacking(flags, method, named, path);
+  if (disk !== 0) {
     throw unsupported(path, `${named} lies in another part of a zip archive in several parts`);
   }
-  if (entry.packedSize !== entry.size) {
-    throw invalid(path, `${named} is stored as ${entry.packedSize} bytes but claims ${entry.size}`);
+  if (method === STORED && packedSize !== size) {
+    throw invalid(path, `${named} is stored as ${packedSize} bytes but claims ${size}`);
+  }
+  if (method === DEFLATED && size > packedSize * MAX_DEFLATE_RATIO) {
+    throw invalid(
+      path,
+      `${named} is compressed to ${packedSize} bytes but claims ${size}, which is impossible`,
+    );
   }
 }
 
-/** Refuses what makes stored bytes differ from the entry's. */
+/** Refuses what makes the bytes in the file something else than an entry's, stored or deflated. */
 function checkPacking(flags: number, method: number, named: string, path: string): void {
-  if (flags & FLAG_ENCRYPTED) throw unsupported(path, `${named} is encrypted`);
-  if (method !== 0) {
-    throw unsupported(path, `${named} is compressed (method ${method}); PyTorch stores tensors uncompressed`);
+  if (flags & FLAG_ENCRYPTED) {
+    throw unsupported(path, `${named} is encrypted: unpack it with its password first`);
   }
-  const others = flags & ~(FLAG_SIZES_FOLLOW | FLAG_UTF8);
+  if (method !== STORED && method !== DEFLATED) {
+    throw unsupported(
+      path,
+      `${named} is compressed with method ${method}, only deflate can be read: unpack the archive and pack it ` +
+        `again without compression (zip -0)`,
+    );
+  }
+  const others = flags & ~(FLAG_SIZES_FOLLOW | FLAG_UTF8 | (method === DEFLATED ? FLAGS_EFFORT : 0));
   if (others !== 0) throw unsupported(path, `${named} has unknown zip flags 0x${others.toString(16)}`);
 }
 
@@ -208,9 +240,7 @@ async function readLocalHeaders(
     const { localOffset, nameBytes } = central[i]!;
     return { offset: localOffset, length: LOCAL_BYTES + nameBytes.length };
   });
-  /**
-   * Where the room of the entry that is k-th in the file ends: at the next one, the last at the directory.
-   */
+  /** Where the entry that is k-th in the file has to end: before the next one, the last before the directory. */
   const limit = (k: number) => ranges[k + 1]?.offset ?? directoryStart;
   ranges.forEach(({ offset, length }, k) => {
     if (offset + length <= limit(k)) return;
@@ -222,7 +252,8 @@ async function readLocalHeaders(
     const entry = central[byOffset[k]!]!;
     const length = checkLocalHeader(header, entry, path);
     const start = entry.localOffset + length;
-    if (start + entry.size > limit(k)) throw doesNotFit(entry.name, start + entry.size, limit(k), path);
+    const end = start + entry.packedSize;
+    if (end > limit(k)) throw doesNotFit(entry.name, end, limit(k), path);
     starts[byOffset[k]!] = start;
   });
   return starts;
@@ -236,7 +267,11 @@ function checkLocalHeader(header: Uint8Array, entry: CentralEntry, path: string)
     throw invalid(path, `there is no header of ${named} at offset ${entry.localOffset}`);
   }
   const flags = view.getUint16(6, true);
-  checkPacking(flags, view.getUint16(8, true), named, path);
+  const method = view.getUint16(8, true);
+  checkPacking(flags, method, named, path);
+  if (method !== entry.method) {
+    throw invalid(path, `the header of ${named} and the zip directory differ in whether it is compressed`);
+  }
   const nameLength = view.getUint16(26, true);
   const sameName = nameLength === entry.nameBytes.length &&
     entry.nameBytes.every((byte, i) => byte === header[LOCAL_BYTES + i]);
@@ -248,7 +283,9 @@ function checkLocalHeader(header: Uint8Array, entry: CentralEntry, path: string)
     const value = view.getUint32(at, true);
     return value === expected || open && value === 0 || mayBeZip64 && value === IN_ZIP64;
   };
-  if (!agrees(14, entry.crc32, false) || !agrees(18, entry.size, true) || !agrees(22, entry.size, true)) {
+  if (
+    !agrees(14, entry.crc32, false) || !agrees(18, entry.packedSize, true) || !agrees(22, entry.size, true)
+  ) {
     throw invalid(path, `the header of ${named} and the zip directory differ in its size or checksum`);
   }
   return LOCAL_BYTES + nameLength + view.getUint16(28, true);

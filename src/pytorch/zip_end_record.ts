@@ -1,6 +1,6 @@
 /** The end of a zip archive, which says where its directory lies. */
 import type { ByteReader } from "./byte_reader.ts";
-import { checkpointError } from "./checkpoint_error.ts";
+import { checkpointError, limitError } from "./checkpoint_error.ts";
 
 /** Where the central directory of an archive lies. */
 export interface DirectoryLocation {
@@ -14,7 +14,8 @@ export interface DirectoryLocation {
 
 const END_SIGNATURE = 0x06054b50;
 const END_BYTES = 22;
-const MAX_COMMENT_BYTES = 0xffff;
+/** The longest comment; PyTorch looks for the end record so far from the end of the file, whatever is there. */
+const MAX_TAIL_BYTES = 0xffff;
 const LOCATOR_SIGNATURE = 0x07064b50;
 const LOCATOR_BYTES = 20;
 const END64_SIGNATURE = 0x06064b50;
@@ -28,24 +29,30 @@ const MAX_MEAN_ENTRY_BYTES = 512;
 /**
  * Finds the central directory.
  *
- * The directory must end where the end records begin: this leaves no room for bytes that readers could take
- * for different directories.
+ * Its end record is the last one in the file, as for other readers, with at most 64 KiB behind it: a comment, or
+ * something that was added to the file. The directory must end where the end records begin, and no other end record
+ * may be one of this file too: else readers could take one file for two different archives.
  *
  * @throws {SafeTensorsError} "InvalidCheckpoint" where the end of an archive is missing or does not fit the
- * file, "UnsupportedCheckpoint" for archives in several parts, and with more entries than `maxEntries`
+ * file, "UnsupportedCheckpoint" for archives in several parts, "LimitExceeded" with more entries than `maxEntries`
  */
 export async function findDirectory(reader: ByteReader, maxEntries: number): Promise<DirectoryLocation> {
   const { path, size } = reader;
-  const tailStart = Math.max(0, size - LOCATOR_BYTES - END_BYTES - MAX_COMMENT_BYTES);
+  const tailStart = Math.max(0, size - LOCATOR_BYTES - END_BYTES - MAX_TAIL_BYTES);
   const tail = await reader.read(tailStart, size - tailStart);
   const view = new DataView(tail.buffer, tail.byteOffset, tail.byteLength);
-  const at = findEnd(view);
+  const at = findEnd(view, view.byteLength);
   if (at < 0) {
     throw checkpointError(
       "InvalidCheckpoint",
       path,
-      `it starts as a zip archive but has no end of one: it is cut short or something was added to it`,
+      `it starts as a zip archive but has no end of one: it is cut short, or more than ${MAX_TAIL_BYTES} bytes ` +
+        `were added to it`,
     );
+  }
+  for (let other = at; (other = findEnd(view, other)) >= 0;) {
+    if (!mayBeEnd(view, other, tailStart)) continue;
+    throw checkpointError("InvalidCheckpoint", path, "its zip archive has two end records");
   }
   const parts = [view.getUint16(at + 4, true), view.getUint16(at + 6, true)];
   const counts = [view.getUint16(at + 8, true), view.getUint16(at + 10, true)];
@@ -75,10 +82,10 @@ export async function findDirectory(reader: ByteReader, maxEntries: number): Pro
     throw checkpointError("UnsupportedCheckpoint", path, "it is one part of a zip archive in several parts");
   }
   if (location.entries > maxEntries) {
-    throw checkpointError(
-      "UnsupportedCheckpoint",
+    throw limitError(
       path,
-      `its zip archive has ${location.entries} entries: ${maxEntries} are allowed (maxEntries)`,
+      `its zip archive has ${location.entries} entries: ${maxEntries} are allowed`,
+      "maxEntries",
     );
   }
   if (location.offset + location.length !== end) {
@@ -99,15 +106,19 @@ export async function findDirectory(reader: ByteReader, maxEntries: number): Pro
   return location;
 }
 
-/**
- * The last position of an end record whose comment reaches exactly to the end of the file; -1 without one.
- */
-function findEnd(view: DataView): number {
-  for (let at = view.byteLength - END_BYTES; at >= 0; at--) {
-    if (view.getUint32(at, true) !== END_SIGNATURE) continue;
-    if (at + END_BYTES + view.getUint16(at + 20, true) === view.byteLength) return at;
+/** The last position before `end` of the signature of an end record; -1 without one. */
+function findEnd(view: DataView, end: number): number {
+  for (let at = Math.min(end - 1, view.byteLength - END_BYTES); at >= 0; at--) {
+    if (view.getUint32(at, true) === END_SIGNATURE) return at;
   }
   return -1;
+}
+
+/** Whether a reader could take this for the end record: a directory, or a zip64 locator, ends there. */
+function mayBeEnd(view: DataView, at: number, tailStart: number): boolean {
+  const locatorAt = at - LOCATOR_BYTES;
+  return view.getUint32(at + 12, true) + view.getUint32(at + 16, true) === tailStart + at ||
+    locatorAt >= 0 && view.getUint32(locatorAt, true) === LOCATOR_SIGNATURE;
 }
 
 async function readEnd64(reader: ByteReader, offset: number, locatorOffset: number): Promise<DataView> {

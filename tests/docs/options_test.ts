@@ -22,6 +22,7 @@ const TABLES: readonly [page: string, heading: string, path: string, name: strin
   ["docs/options.md", "createReader", "src/usrbio/reader.ts", "ReaderOptions"],
   ["docs/options.md", "MpiGroup", "src/group/mpi_group.ts", "MpiGroupOptions"],
   ["docs/options.md", "NcclGroup", "src/group/nccl_group.ts", "NcclGroupOptions"],
+  ["docs/options.md", "openPyTorch", "src/pytorch/checkpoint.ts", "CheckpointOptions"],
   ["docs/options.md", "convertPyTorch", "src/pytorch/convert.ts", "ConvertOptions"],
 ];
 

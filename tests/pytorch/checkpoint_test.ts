@@ -345,12 +345,13 @@ Deno.test("readCheckpoint() lets an expansion grow to 64 times its storage and b
   const value = record({ w: tensor(floats, [256, 4], [0, 1]) });
   const reader = memoryReader(zipCheckpoint(value));
   // 256 rows of 16 bytes are 4096 bytes, 256 times the storage.
-  const { tensors } = await readCheckpoint(reader, { maxExpandedBytes: 4096 });
+  const { tensors } = await readCheckpoint(reader, { limits: { maxExpandedBytes: 4096 } });
   const bytes = await contiguousBytes(reader, tensors.get("w")!, 64);
   assertEquals(bytes, concat(...Array.from({ length: 256 }, () => FLOATS)));
   const allowed = record({ w: tensor(floats, [64, 4], [0, 1]) });
   assertEquals(
-    (await readCheckpoint(memoryReader(zipCheckpoint(allowed)), { maxExpandedBytes: 0 })).tensors.size,
+    (await readCheckpoint(memoryReader(zipCheckpoint(allowed)), { limits: { maxExpandedBytes: 0 } })).tensors
+      .size,
     1,
   );
 });

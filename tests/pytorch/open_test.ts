@@ -124,9 +124,10 @@ Deno.test("openPyTorch() casts while loading, assembled views too", async () => 
   }
 });
 
-Deno.test("openPyTorch() tells in its notes what is no tensor", async () => {
+Deno.test("openPyTorch() says in its notes what is left out", async () => {
   await using model = await openPyTorch(`${DATA}nested.pt`);
-  assertStringIncludes(model.stats().notes.join("\n"), "no tensors");
+  const note = 'left out: 2 values that are not tensors, such as "epoch" (int 3)';
+  assertStringIncludes(model.stats().notes.join("\n"), note);
 });
 
 Deno.test("fastsafeOpen() names openPyTorch when it is given a checkpoint, or a folder of one", () =>

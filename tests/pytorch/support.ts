@@ -1,9 +1,9 @@
-/** What the tests of this room share: readers over memory, tensors made contiguous, data files. */
+/** What the tests of this folder share: readers over memory, tensors made contiguous, data files. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { SafeTensorsError, type SafeTensorsErrorCode } from "../../src/errors.ts";
 import type { ByteReader } from "../../src/pytorch/byte_reader.ts";
 import {
-  type CheckpointOptions,
+  type CheckpointLimits,
   type CheckpointTensor,
   readCheckpoint,
 } from "../../src/pytorch/checkpoint.ts";
@@ -70,9 +70,9 @@ export async function assertRefused(
   bytes: Uint8Array,
   code: SafeTensorsErrorCode,
   parts: string | readonly string[],
-  options: CheckpointOptions = {},
+  limits: CheckpointLimits = {},
 ): Promise<void> {
-  const error = await assertRejects(() => readCheckpoint(memoryReader(bytes), options), SafeTensorsError);
+  const error = await assertRejects(() => readCheckpoint(memoryReader(bytes), { limits }), SafeTensorsError);
   assertEquals(error.code, code, error.message);
   assertEquals(error.path, "memory.pt");
   assertStringIncludes(error.message, "memory.pt");

@@ -57,12 +57,14 @@ Deno.test("readZipDirectory() shows all names before it judges entries", async (
   assertEquals(seen, ["m/a", "m/b"]);
 });
 
-Deno.test("readZipDirectory() rejects a compressed entry", async () => {
-  await refuse(zip([A, { ...B, method: 8 }]), "UnsupportedCheckpoint", '"m/b" is compressed (method 8)');
+Deno.test("readZipDirectory() rejects an entry that is compressed with something else than deflate", async () => {
+  await refuse(zip([A, { ...B, method: 12 }]), "UnsupportedCheckpoint", '"m/b" is compressed with method 12');
 });
 
-Deno.test("readZipDirectory() rejects an entry whose header says that it is compressed", async () => {
-  await refuse(zip([{ ...A, local: { method: 8 } }]), "UnsupportedCheckpoint", '"m/a" is compressed');
+Deno.test("readZipDirectory() rejects an entry of which header and directory differ in whether it is compressed", async () => {
+  for (const entry of [{ ...A, local: { method: 8 } }, { ...A, method: 8, local: { method: 0 } }]) {
+    await refuse(zip([entry]), "InvalidCheckpoint", 'header of entry "m/a"', "whether it is compressed");
+  }
 });
 
 Deno.test("readZipDirectory() rejects an encrypted entry", async () => {
