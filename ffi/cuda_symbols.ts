@@ -197,6 +197,17 @@ export const CUDA_SYMBOLS = {
     ],
     result: "usize",
   },
+  fst_dlpack_copy: {
+    parameters: [
+      "buffer", // const fst_dlpack_source *source
+      "buffer", // const int64_t *shape
+      "i32", // int32_t versioned
+      "buffer", // const void *bytes
+      "u64", // uint64_t length
+    ],
+    result: "usize",
+    nonblocking: true, // it copies
+  },
   fst_dlpack_is_over: {
     parameters: [
       "u64", // fst_dlpack_lease *lease

@@ -35,6 +35,30 @@ export interface DLPackTensor {
  * @throws {Error} if there is no memory for it
  */
 export function newDLPack(shim: Shim, source: DLPackSource, versioned: boolean): DLPackTensor {
+  const { described, shape } = describe(source);
+  const lease = new BigUint64Array(1);
+  const address = shim.fst_dlpack_new(described, shape, versioned ? 1 : 0, lease);
+  return { address: checkAddress(address), lease: lease[0]! };
+}
+
+/**
+ * Makes a DLPack tensor over a copy of bytes, which it owns.
+ *
+ * @throws {Error} if there is no memory for it
+ */
+export async function copyDLPack(
+  shim: Shim,
+  source: DLPackSource,
+  bytes: Uint8Array<ArrayBuffer>,
+  versioned: boolean,
+): Promise<bigint> {
+  const { described, shape } = describe(source);
+  const length = BigInt(bytes.byteLength);
+  return checkAddress(await shim.fst_dlpack_copy(described, shape, versioned ? 1 : 0, bytes, length));
+}
+
+/** `fst_dlpack_source` of native/dlpack.h, and the shape beside it. */
+function describe(source: DLPackSource): { described: ArrayBuffer; shape: BigInt64Array<ArrayBuffer> } {
   const bytes = new DataView(new ArrayBuffer(32));
   bytes.setBigUint64(0, source.data, true);
   bytes.setInt32(8, source.deviceType, true);
@@ -44,11 +68,12 @@ export function newDLPack(shim: Shim, source: DLPackSource, versioned: boolean):
   bytes.setUint8(21, source.bits);
   bytes.setUint16(22, 1, true);
   bytes.setBigUint64(24, source.block, true);
-  const shape = BigInt64Array.from(source.shape, BigInt);
-  const lease = new BigUint64Array(1);
-  const address = shim.fst_dlpack_new(bytes.buffer, shape, versioned ? 1 : 0, lease);
+  return { described: bytes.buffer, shape: BigInt64Array.from(source.shape, BigInt) };
+}
+
+function checkAddress(address: bigint): bigint {
   if (address === 0n) throw new Error("Cannot make a DLPack tensor: there is no memory for it");
-  return { address, lease: lease[0]! };
+  return address;
 }
 
 /** Whether the deleter has run; true only once for each lease, which is gone by then. */

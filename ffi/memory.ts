@@ -1,21 +1,23 @@
 /**
- * Huge pages for memory that somebody else maps.
+ * Huge pages for memory that somebody else maps. Nothing here keeps memory alive: the calls are synchronous, and give the
+ * system advice on addresses. Calls that touch memory while JavaScript goes on (fst_lane_run, fst_plan_populate) are given
+ * the buffers themselves, which Deno keeps until the call has returned: see `Windows` in src/lanes/native_lanes.ts.
  */
 import type { Shim } from "./symbols.ts";
 
 /** Addresses of memory: the first byte, and one after the last. */
 export type MemoryRange = readonly [start: bigint, stop: bigint];
 
-/** Below this there is no room for a huge page that is sure to be aligned. */
+/** A shorter range may contain no aligned huge page. */
 const LEAST = 4n * 2n ** 20n;
 
-/** Ranges that are looked at: a process with more is let be. */
+/** Ranges that are looked at; skipped for a process with more. */
 const MOST = 16_384;
 
 /**
  * Runs what maps memory, as a driver does for a buffer, and asks for huge pages for what is new. This must come before
- * the memory is touched for the first time. It is no more than advice: what else was mapped at the same time stays as
- * correct as it was, and a system that gives no advice changes nothing.
+ * the memory is touched for the first time. It is advice only: other memory that was mapped at the same time keeps its
+ * contents, and a system that takes no advice changes nothing.
  */
 export function withHugePages<R>(shim: Shim, map: () => R): R {
   const before = mappedRanges(shim);
@@ -44,7 +46,7 @@ export function newRanges(earlier: readonly MemoryRange[], later: readonly Memor
   return ranges;
 }
 
-/** The memory of this process that malloc and mmap gave out, in order of addresses; null where it cannot be told. */
+/** The anonymous memory of this process, in order of addresses; null where the system does not list it. */
 function mappedRanges(shim: Shim): MemoryRange[] | null {
   const words = new BigUint64Array(2 * MOST);
   const count = Number(shim.fst_memory_mapped(words, BigInt(MOST)));

@@ -51,6 +51,7 @@ import landH from "../native/land.h" with { type: "text" };
 import landHostC from "../native/land_host.c" with { type: "text" };
 import libraryC from "../native/library.c" with { type: "text" };
 import libraryH from "../native/library.h" with { type: "text" };
+import memoryAvailableC from "../native/memory_available.c" with { type: "text" };
 import memoryC from "../native/memory.c" with { type: "text" };
 import memoryH from "../native/memory.h" with { type: "text" };
 import fstGroupH from "../native/fst_group.h" with { type: "text" };
@@ -128,6 +129,7 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "land_host.c": landHostC,
   "library.c": libraryC,
   "library.h": libraryH,
+  "memory_available.c": memoryAvailableC,
   "memory.c": memoryC,
   "memory.h": memoryH,
   "fst_group.h": fstGroupH,

@@ -45,12 +45,14 @@ typedef struct package {
   } as;
   fst_cuda_block *block;
   fst_dlpack_lease *lease;
+  void *copy;
   int64_t numbers[];
 } package;
 
 static void drop(package *given) {
   fst_cuda_block *block = given->block;
   fst_dlpack_lease *lease = given->lease;
+  free(given->copy);
   free(given);
   if (block) fst_cuda_release(block);
   if (lease) atomic_store(&lease->is_over, 1);
@@ -85,27 +87,50 @@ static dl_tensor describe(const fst_dlpack_source *source, const int64_t *shape,
   };
 }
 
-void *fst_dlpack_new(const fst_dlpack_source *source, const int64_t *shape, int32_t versioned,
-                     fst_dlpack_lease **lease) {
-  *lease = NULL;
+/* Float types of 8 bits came with DLPack 1.1. */
+#define LAST_CODE_OF_1_0 6
+
+static package *give(const fst_dlpack_source *source, const int64_t *shape, int32_t versioned) {
   package *given = calloc(1, sizeof *given + 2 * (size_t)source->rank * sizeof *given->numbers);
   if (!given) return NULL;
-  given->block = source->block;
-  if (given->block) {
-    fst_cuda_retain(given->block);
-  } else {
-    given->lease = *lease = calloc(1, sizeof **lease);
-    if (!given->lease) {
-      free(given);
-      return NULL;
-    }
-  }
   dl_tensor tensor = describe(source, shape, given->numbers);
   if (versioned) {
-    given->as.versioned = (dl_versioned){1, 0, given, delete_versioned, 0, tensor};
+    const uint32_t minor = source->code > LAST_CODE_OF_1_0;
+    given->as.versioned = (dl_versioned){1, minor, given, delete_versioned, 0, tensor};
   } else {
     given->as.managed = (dl_managed){tensor, given, delete_managed};
   }
+  return given;
+}
+
+void *fst_dlpack_new(const fst_dlpack_source *source, const int64_t *shape, int32_t versioned,
+                     fst_dlpack_lease **lease) {
+  *lease = source->block ? NULL : calloc(1, sizeof **lease);
+  package *given = source->block || *lease ? give(source, shape, versioned) : NULL;
+  if (!given) {
+    free(*lease);
+    *lease = NULL;
+    return NULL;
+  }
+  given->block = source->block;
+  given->lease = *lease;
+  if (given->block) fst_cuda_retain(given->block);
+  return given;
+}
+
+void *fst_dlpack_copy(const fst_dlpack_source *source, const int64_t *shape, int32_t versioned, const void *bytes,
+                      uint64_t length) {
+  const uint64_t line = 64; /* the alignment that consumers like */
+  void *copy = aligned_alloc(line, (length + line) & ~(line - 1));
+  fst_dlpack_source copied = *source;
+  copied.data = length > 0 ? (uint64_t)(uintptr_t)copy : 0;
+  package *given = copy ? give(&copied, shape, versioned) : NULL;
+  if (!given) {
+    free(copy);
+    return NULL;
+  }
+  if (length > 0) memcpy(copy, bytes, length);
+  given->copy = copy;
   return given;
 }
 

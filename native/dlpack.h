@@ -29,6 +29,13 @@ typedef struct fst_dlpack_lease fst_dlpack_lease;
 FST_EXPORT void *fst_dlpack_new(const fst_dlpack_source *source, const int64_t *shape, int32_t versioned,
                                 fst_dlpack_lease **lease);
 
+/*
+ * As fst_dlpack_new, over a copy of `length` bytes that the tensor owns: `source` has neither data nor a block. For memory
+ * that may go before the consumer is done.
+ */
+FST_EXPORT void *fst_dlpack_copy(const fst_dlpack_source *source, const int64_t *shape, int32_t versioned,
+                                 const void *bytes, uint64_t length);
+
 /* Whether the deleter has run. Once this gives 1 the lease is gone, and so must be the caller's pointer to it. */
 FST_EXPORT int32_t fst_dlpack_is_over(fst_dlpack_lease *lease);
 

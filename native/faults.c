@@ -196,6 +196,11 @@ int fst_sys_link(const char *from, const char *to) {
   return fails("link") ? -1 : link(from, to);
 }
 
+size_t fst_sys_page_size(void) {
+  long value = 0;
+  return strike("pagesize", &value) == EFFECT_ERRNO ? (size_t)value : (size_t)sysconf(_SC_PAGESIZE);
+}
+
 #else
 typedef int fst_faults_are_off; /* ISO C wants something in every file */
 #endif

@@ -26,7 +26,7 @@ struct fst_cachestat {
  *   eof        read nothing, as at the end         delay=N  wait N microseconds, then go on
  *   cached / uncached (cachestat)                  changed (fstat): another modification time
  *   plain (rename): EINVAL where it must not replace
- * An empty string takes all of them away.
+ * "pagesize:*:65536" gives pages another size, in bytes. An empty string takes all of them away.
  */
 int fst_sys_open(const char *path, int flags);
 ssize_t fst_sys_pread(int fd, void *buffer, size_t length, off_t offset, int direct);
@@ -38,6 +38,7 @@ ssize_t fst_sys_pwrite(int fd, const void *buffer, size_t length, off_t offset);
 int fst_sys_fsync(int fd);
 int fst_sys_rename(const char *from, const char *to, unsigned flags);
 int fst_sys_link(const char *from, const char *to);
+size_t fst_sys_page_size(void);
 
 #else
 
@@ -77,6 +78,9 @@ static inline int fst_sys_rename(const char *from, const char *to, unsigned flag
 }
 static inline int fst_sys_link(const char *from, const char *to) {
   return link(from, to);
+}
+static inline size_t fst_sys_page_size(void) {
+  return (size_t)sysconf(_SC_PAGESIZE);
 }
 
 #endif

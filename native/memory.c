@@ -1,13 +1,14 @@
-/* Huge pages for destinations and staging, touching memory ahead of the lanes, and how much there is. */
+/* Huge pages for destinations and staging, and touching memory ahead of the lanes. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "debug.h"
+#include "faults.h"
 #include "lane.h"
 #include "memory.h"
 
@@ -42,21 +43,33 @@ int64_t fst_memory_mapped(uint64_t *ranges, uint64_t capacity) {
   return (int64_t)count;
 }
 
+/* Pages have 4, 16 or 64 KiB: lengths given to the system are multiples of that. */
+static size_t whole_pages(size_t length) {
+  const size_t page = fst_sys_page_size();
+  return (length + page - 1) & ~(page - 1);
+}
+
+static void unmap(void *start, size_t length) {
+  int status = length > 0 ? munmap(start, length) : 0;
+  FST_ASSERT(status == 0);
+  (void)status;
+}
+
 void *fst_staging_map(size_t length) {
+  length = whole_pages(length);
   /* One huge page more, so that a 2 MiB-aligned part of the wanted length is inside. */
   size_t mapped = length + FST_HUGE_PAGE;
   char *base = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (base == MAP_FAILED) return NULL;
   char *aligned = (char *)(((uintptr_t)base + FST_HUGE_PAGE - 1) & ~(uintptr_t)(FST_HUGE_PAGE - 1));
-  if (aligned > base) munmap(base, (size_t)(aligned - base));
-  size_t tail = (size_t)(base + mapped - (aligned + length));
-  if (tail > 0) munmap(aligned + length, tail);
+  unmap(base, (size_t)(aligned - base));
+  unmap(aligned + length, (size_t)(base + mapped - (aligned + length)));
   madvise(aligned, length, MADV_HUGEPAGE); /* advice only: small pages work as well */
   return aligned;
 }
 
 void fst_staging_unmap(void *staging, size_t length) {
-  if (staging) munmap(staging, length);
+  if (staging) unmap(staging, whole_pages(length));
 }
 
 int32_t fst_plan_populate(fst_plan *plan, uint32_t limit, uint64_t ahead, const void *keep0, const void *keep1,
@@ -64,6 +77,7 @@ int32_t fst_plan_populate(fst_plan *plan, uint32_t limit, uint64_t ahead, const 
                           const void *keep6, const void *keep7) {
   (void)keep0, (void)keep1, (void)keep2, (void)keep3, (void)keep4, (void)keep5, (void)keep6, (void)keep7;
   const fst_segment *segments = fst_plan_segments(plan);
+  const uintptr_t page = fst_sys_page_size();
   if (limit > plan->segment_count) limit = plan->segment_count;
   uint64_t touched = 0, reached = 0; /* bytes of the segments before `index` and before `next` */
   uint32_t next = atomic_load(&plan->next), counted = next;
@@ -85,60 +99,12 @@ int32_t fst_plan_populate(fst_plan *plan, uint32_t limit, uint64_t ahead, const 
       nanosleep(&pause, NULL);
       continue;
     }
-    uintptr_t start = (uintptr_t)segments[index].destination & ~(uintptr_t)4095;
-    uintptr_t stop = ((uintptr_t)segments[index].destination + landing) & ~(uintptr_t)4095;
+    uintptr_t start = (uintptr_t)segments[index].destination & ~(page - 1);
+    uintptr_t stop = ((uintptr_t)segments[index].destination + landing) & ~(page - 1);
     if (stop > start && madvise((void *)start, stop - start, MADV_POPULATE_WRITE) != 0) return -errno;
     touched += length;
     index++;
     nanosleep(&breath, NULL);
   }
   return 0;
-}
-
-/* The number behind `key` in a file of "key number" lines, or of a single number when key is empty; -1 if none. */
-static int64_t number_in(const char *path, const char *key) {
-  FILE *file = fopen(path, "re");
-  if (!file) return -1;
-  char line[256];
-  int64_t value = -1;
-  size_t length = strlen(key);
-  while (value < 0 && fgets(line, sizeof line, file)) {
-    if (strncmp(line, key, length) != 0) continue;
-    char *end = NULL;
-    long long number = strtoll(line + length, &end, 10);
-    if (end != line + length) value = number; /* "max" is no number: no limit */
-    else break;
-  }
-  fclose(file);
-  return value;
-}
-
-/* What the control group (version 2) of this process still allows, or -1 without a limit. */
-static int64_t group_available(void) {
-  FILE *file = fopen("/proc/self/cgroup", "re");
-  if (!file) return -1;
-  char line[512], path[640];
-  char *group = NULL;
-  while (!group && fgets(line, sizeof line, file)) {
-    if (strncmp(line, "0::", 3) == 0) group = line + 3;
-  }
-  fclose(file);
-  if (!group) return -1;
-  group[strcspn(group, "\n")] = 0;
-  snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.max", group);
-  int64_t limit = number_in(path, "");
-  if (limit < 0) return -1;
-  snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.current", group);
-  int64_t used = number_in(path, "");
-  snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.stat", group);
-  int64_t cache = number_in(path, "inactive_file "); /* given back under pressure, as in MemAvailable */
-  if (used < 0) return -1;
-  return limit - used + (cache > 0 ? cache : 0);
-}
-
-int64_t fst_memory_available(void) {
-  int64_t kibibytes = number_in("/proc/meminfo", "MemAvailable:");
-  if (kibibytes < 0) return -ENOSYS;
-  int64_t machine = kibibytes * 1024, group = group_available();
-  return group >= 0 && group < machine ? group : machine;
 }

@@ -12,7 +12,8 @@
  * - Every NaN becomes the one quiet NaN of F32 (7fc00000), F16 (7e00), BF16 (7fc0) or F64 (7ff8000000000000):
  *   payload and sign are lost, because hardware and libraries do not agree on them (what PyTorch 2.13 makes
  *   of them depends on the instruction set and on the length of the tensor).
- * - Narrowing to an F8 is PyTorch 2.13's `.to(dtype)`:
+ * - Narrowing to an F8 is PyTorch 2.13's `.to(dtype)`, but for F64, which PyTorch rounds twice, by way of F32, and this
+ *   once: 1.0625 + 2^-40 is 39 in F8_E4M3 here, and 38 there.
  *   F8_E5M2      beyond 57344 infinity; NaN 7f, with its sign
  *   F8_E4M3      beyond 448 and infinity saturate to 448; NaN 7f, with its sign
  *   F8_*FNUZ     beyond the largest, infinity and NaN: 80, the only NaN; -0 becomes 0

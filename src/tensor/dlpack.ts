@@ -1,7 +1,7 @@
 /**
  * Giving tensors to other libraries of the process by way of DLPack.
  */
-import { isOver, newDLPack } from "../../ffi/dlpack.ts";
+import { copyDLPack, isOver, newDLPack } from "../../ffi/dlpack.ts";
 import { openLibrary } from "../../ffi/library.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import type { CudaMemory } from "../device/cuda_memory.ts";
@@ -80,7 +80,10 @@ export function exportCuda(
 }
 
 /**
- * A DLPack tensor over JavaScript memory, which is kept alive until its deleter is called.
+ * A DLPack tensor over JavaScript memory, which is kept alive until its deleter is called; in a Worker over a copy of it.
+ *
+ * The memory of a Worker is freed when it ends, whatever the consumer still does. Only a call in flight would hold it
+ * longer; but that call would also keep the program from ending, for as long as a consumer has a tensor.
  *
  * @throws {TypeError} if DLPack does not know the dtype, or the buffer was transferred
  * @throws {DeviceError} if the native library is not to be had
@@ -102,7 +105,9 @@ export async function exportHost(
   }
   const data = bytes.byteLength > 0 ? BigInt(library.shim.fst_address(bytes)) : 0n;
   const source = { ...type, data, deviceType: CPU, device: 0, block: 0n, shape };
-  const made = newDLPack(library.shim, source, options.versioned ?? false);
+  const versioned = options.versioned ?? false;
+  if ("WorkerGlobalScope" in globalThis) return await copyDLPack(library.shim, source, bytes, versioned);
+  const made = newDLPack(library.shim, source, versioned);
   keep(library.shim, made.lease, bytes.buffer);
   return made.address;
 }

@@ -160,7 +160,8 @@ export class HostTensor implements Tensor {
    * Gives the tensor to another library of this process that knows DLPack, without a copy.
    *
    * The memory is kept alive until the consumer calls the deleter, from whatever thread. Do not transfer the buffer
-   * meanwhile: it would be the consumer's no longer.
+   * meanwhile: it would be the consumer's no longer. In a Worker the consumer gets a copy, because the memory of a Worker
+   * is freed when it ends.
    *
    * @returns the address of a DLManagedTensor, or with `versioned` of a DLManagedTensorVersioned; whoever takes it must
    *   call its deleter, once

@@ -4,9 +4,11 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { runInNewContext } from "node:vm";
 import { setFlagsFromString } from "node:v8";
+import { buildShim } from "../../ffi/build.ts";
 import { type DType, DTYPES, fastsafeOpen, HostTensor } from "../../mod.ts";
 import { keptForConsumers } from "../../src/tensor/dlpack.ts";
 import { noise, tempFolder, tensorLength, type TensorSpec, writeFile } from "../support/models.ts";
+import { runChild } from "../support/child.ts";
 import { findPython, Python } from "../support/python.ts";
 import { suite } from "../support/skip.ts";
 import { cudaSuite, settled, standInSuite, useCuda } from "./support.ts";
@@ -54,8 +56,11 @@ interface Seen {
 /** Reads a DLManagedTensor or DLManagedTensorVersioned, as a consumer would. */
 function look(address: bigint, versioned: boolean): Seen {
   const view = new Deno.UnsafePointerView(Deno.UnsafePointer.create(address)!);
-  if (versioned) assertEquals([view.getUint32(0), view.getBigUint64(24)], [1, 0n]); // major version, flags
   const at = versioned ? 32 : 0;
+  if (versioned) {
+    const minor = view.getUint8(at + 20) > 6 ? 1 : 0; // the codes of float8 came with version 1.1
+    assertEquals([view.getUint32(0), view.getUint32(4), view.getBigUint64(24)], [1, minor, 0n]); // version, flags
+  }
   const rank = view.getInt32(at + 16);
   const numbers = (offset: number) => {
     const list = new Deno.UnsafePointerView(view.getPointer(at + offset)!);
@@ -146,6 +151,17 @@ suite("DLPack", "native", machine.shim ? null : machine.missing, () => {
       TypeError,
       'tensor "x" by DLPack: its buffer was transferred',
     );
+  });
+
+  Deno.test("HostTensor.toDLPack() gives memory that stays when its Worker ends", async () => {
+    await using folder = await tempFolder();
+    const { code, stdout, stderr } = await runChild("dlpack_worker.ts", {
+      flags: ["-A"],
+      args: [`${folder.path}/model.safetensors`],
+      env: { HOME: folder.path, FASTSAFETENSORS_LIB: await buildShim() },
+    });
+    const line = `0 ${64 * 2 ** 20} 9 9\n`; // misalignment, length, first and last byte
+    assertEquals([code, stdout, stderr], [0, line + line, ""]);
   });
 
   Deno.test("HostTensor.toDLPack() keeps the memory for as long as the consumer has it", async () => {
