@@ -1,6 +1,7 @@
 /**
  * Tensors into files: in parallel, and so that nobody ever sees half of one.
  */
+import { checkBoolean, checkFunction, checkInteger, checkKeys, checkSignal, keysOf } from "./check.ts";
 import { SafeTensorsError } from "./errors.ts";
 import { castTarget } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
@@ -24,9 +25,12 @@ export interface SaveOptions {
   maxShardBytes?: number;
   /** Casts floating tensors on the way, rounded to nearest even. Default: they stay as they are. */
   dtype?: DType;
-  /** What a stream of tensors will bring: needed where it is not a model. */
+  /** What a stream of tensors will bring, before `dtype` casts it: needed where it is not a model. */
   shapes?: Iterable<TensorShape>;
-  /** Replaces what is there, a set of any number of shards included. Default false: an existing file is an error. */
+  /**
+   * Replaces what is there, a set of any number of shards included; mode and, where permitted, owner stay. Default
+   * false: an existing file is an error.
+   */
   overwrite?: boolean;
   /** Waits until the files are on storage before they appear, past the page cache where that can be. Default true. */
   sync?: boolean;
@@ -60,8 +64,11 @@ export interface SaveReport {
  * Tensors that are the same memory are written once; the metadata then has `name → kept name` for the others. The
  * files appear under their names only when all of them are complete: if anything fails before, what was there is
  * untouched, and nothing is left behind. If the process is killed, the next save to the folder removes what it has
- * left; if that was while a set of several files got their names, the next save or {@linkcode fastsafeOpen} there
- * does the rest.
+ * left; if that was while a set of several files got their names, the next save over it does the rest, or the command
+ * `repair`, and until then it is not opened.
+ *
+ * A folder that is not there is made. A link is followed: the file behind it is replaced. What is there and is no regular
+ * file, such as a device, is refused.
  *
  * The memory of the tensors must stay as it is until the save is over. Handles that a model gives out on the way are
  * disposed of; those that you give are yours.
@@ -69,9 +76,11 @@ export interface SaveReport {
  * @param tensors a record, a map or pairs of name and tensor; a model, or a stream of pairs with the option `shapes`,
  *   is written as it comes, and may be larger than memory
  * @param path the file; with several shards, what their names are made from
- * @throws {SafeTensorsError} "FileExists"; "InvalidTensorView" if data and shape do not fit; "DuplicateName"; what
+ * @throws {SafeTensorsError} "FileExists"; "InterruptedSave" if an interrupted save has left something there and
+ *   `overwrite` is not given; "InvalidTensorView" if data and shape do not fit; "DuplicateName"; what
  *   else the format refuses
- * @throws {WriteError} if the system refuses, such as without space
+ * @throws {TypeError} if something is not a tensor, its typed array is not that of its dtype, or an option is unknown
+ * @throws {WriteError} if the system refuses, such as without space, or the target is not a regular file
  *
  * @example Use
  * ```ts
@@ -91,9 +100,8 @@ export async function saveFile(
   options: SaveOptions = {},
 ): Promise<SaveReport> {
   const startedAt = performance.now();
+  checkOptions(options);
   const { signal, overwrite = false, sync = true, maxShardBytes, maxThreads } = options;
-  checkNumbers(maxShardBytes, maxThreads);
-  if (options.dtype !== undefined) castTarget("F32", options.dtype);
   signal?.throwIfAborted();
   const target = toPath(path);
   const source = saveSource(tensors, options.dtype, options.shapes);
@@ -140,13 +148,27 @@ function totals({ items }: SaveSource, bytes: number): { tensors: number; bytes:
   return { tensors: items.size, bytes: bytes + growth };
 }
 
-function checkNumbers(maxShardBytes: number | undefined, maxThreads: number | undefined): void {
-  if (maxShardBytes !== undefined && !(Number.isSafeInteger(maxShardBytes) && maxShardBytes > 0)) {
-    throw new RangeError(`maxShardBytes must be a positive whole number, got ${maxShardBytes}`);
-  }
-  if (maxThreads !== undefined && !(Number.isInteger(maxThreads) && maxThreads >= 1 && maxThreads <= 16)) {
-    throw new RangeError(`maxThreads must be a whole number from 1 to 16, got ${maxThreads}`);
-  }
+const KEYS = keysOf<SaveOptions>({
+  metadata: true,
+  maxShardBytes: true,
+  dtype: true,
+  shapes: true,
+  overwrite: true,
+  sync: true,
+  maxThreads: true,
+  signal: true,
+  onProgress: true,
+});
+
+function checkOptions(options: SaveOptions): void {
+  checkKeys("saveFile()", options, KEYS);
+  checkInteger("maxShardBytes", options.maxShardBytes, { byDefault: 1, least: 1 });
+  checkInteger("maxThreads", options.maxThreads, { byDefault: 1, least: 1, most: 16 });
+  checkBoolean("overwrite", options.overwrite);
+  checkBoolean("sync", options.sync);
+  checkSignal("signal", options.signal);
+  checkFunction("onProgress", options.onProgress);
+  castTarget("F32", options.dtype);
 }
 
 /** The metadata of the files: the user's, and of every alias the name that was kept. */

@@ -4,8 +4,9 @@
  * The bytes are those of the reference implementation (safetensors 0.8.0) wherever it is deterministic: with two
  * metadata keys or more it writes them in the order of a hash map, this writer in the order of their UTF-8 bytes.
  */
+import { describeValue } from "../check.ts";
 import { SafeTensorsError, type SafeTensorsErrorCode } from "../errors.ts";
-import { type DType, DTYPES, isDType } from "./dtype.ts";
+import { type DType, dtypeMeant, DTYPES, isDType } from "./dtype.ts";
 import { type Header, LENGTH_BYTES, MAX_HEADER_BYTES, METADATA_KEY, type TensorInfo } from "./header.ts";
 import { byteSize, describeSizeError, describeTensor } from "./tensor_size.ts";
 import { compareUtf8, quote } from "./text.ts";
@@ -96,12 +97,23 @@ export function checkSpec({ name, dtype, shape }: TensorSpec): number {
   }
   if (!name.isWellFormed()) throw tensorError("InvalidTensorView", name, "the name has a lone surrogate");
   if (!isDType(dtype)) {
-    throw new TypeError(`Cannot write tensor ${quote(name)}: the dtype "${dtype}" is none of the format's`);
+    const meant = typeof dtype === "string" ? dtypeMeant(dtype) : undefined;
+    const hint = meant ? `did you mean "${meant}"?` : `dtype must be one of ${DTYPES.join(", ")}`;
+    throw new TypeError(
+      `Cannot write tensor ${quote(name)}: ${describeValue(dtype)} is not a dtype of the format: ${hint}`,
+    );
+  }
+  if (!Array.isArray(shape)) {
+    throw new TypeError(
+      `Cannot write tensor ${quote(name)}: shape must be an array of dimensions, got ${describeValue(shape)}`,
+    );
   }
   for (const dimension of shape) {
     if (!Number.isSafeInteger(dimension) || dimension < 0) {
       const tensor = describeTensor(dtype, shape);
-      throw new RangeError(`Cannot write tensor ${quote(name)}: ${dimension} is no dimension in ${tensor}`);
+      throw new RangeError(
+        `Cannot write tensor ${quote(name)}: ${describeValue(dimension)} is not a dimension in ${tensor}`,
+      );
     }
   }
   const size = byteSize(dtype, shape);
@@ -111,10 +123,23 @@ export function checkSpec({ name, dtype, shape }: TensorSpec): number {
 
 /** The metadata sorted by key. */
 function checkMetadata(metadata: MetadataInput): [key: string, value: string][] {
+  if (
+    typeof metadata !== "object" || metadata === null ||
+    Symbol.iterator in metadata && !(metadata instanceof Map)
+  ) {
+    throw new TypeError(
+      `Cannot write metadata: a record or a map of strings expected, got ${describeValue(metadata)}`,
+    );
+  }
   const pairs: [string, string][] = metadata instanceof Map ? [...metadata] : Object.entries(metadata);
   for (const [key, value] of pairs) {
-    if (typeof key !== "string" || typeof value !== "string") {
-      throw new TypeError(`Cannot write metadata ${quote(String(key))}: its key and value must be strings`);
+    if (typeof key !== "string") {
+      throw new TypeError(`Cannot write metadata: its keys must be strings, got ${describeValue(key)}`);
+    }
+    if (typeof value !== "string") {
+      throw new TypeError(
+        `Cannot write metadata ${quote(key)}: its value must be a string, got ${describeValue(value)}`,
+      );
     }
     if (!key.isWellFormed() || !value.isWellFormed()) {
       const detail = "its key or value has a lone surrogate";

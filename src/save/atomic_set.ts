@@ -132,7 +132,7 @@ export class AtomicSet {
       for (const path of [...files.map(({ path }) => path), ...occupied]) {
         places.set(path, await findPlace(path));
       }
-      const folders = set.#foldersBehind(files.map(({ path }) => path));
+      const folders = set.#folders();
       if (folders.length > 1) await requireAccess(folders);
       set.#id = await idOf(target);
       {
@@ -166,7 +166,7 @@ export class AtomicSet {
     const { sync, overwrite, signal } = this.#options;
     if (sync) await settleAll(this.outputs.map((output) => output.sync()));
     const { outputs } = this;
-    using _lock = await lockFolders(this.#foldersBehind(outputs.map(({ target }) => target)), signal);
+    using _lock = await lockFolders(this.#folders(), signal);
     await this.#finishInterrupted();
     const before = [...this.#places.values()];
     await this.#lookAgain();
@@ -240,7 +240,7 @@ export class AtomicSet {
         done.push(step);
       }
       if (this.#options.sync) {
-        for (const folder of this.#foldersBehind(own)) await this.#engine.syncFolder(folder);
+        for (const folder of this.#folders()) await this.#engine.syncFolder(folder);
       }
     } catch (error) {
       await this.#putBack(done, journal, error);
@@ -290,10 +290,9 @@ export class AtomicSet {
     return `${folder}/${temporaryName(folder === this.#folder ? undefined : this.#id)}`;
   }
 
-  /** The folder of the set, and those to which links of these files lead. */
-  #foldersBehind(paths: Iterable<string>): string[] {
-    const behind = [...paths].map((path) => folderOf(this.#places.get(path)!.path));
-    return [...new Set([this.#folder, ...behind])];
+  /** The folder of the set, and those to which its links lead. */
+  #folders(): string[] {
+    return [...new Set([this.#folder, ...this.#places.values().map(({ path }) => folderOf(path))])];
   }
 
   /** Finishes what an interrupted save of this set has left, if that may be replaced. */

@@ -10,7 +10,7 @@ const INTERVAL = 50;
 export class SaveProgress {
   /** Tensors that have been taken to be written. */
   tensors = 0;
-  readonly #total: { readonly tensors: number; readonly bytes: number };
+  readonly #total: { tensors: number; bytes: number };
   readonly #startedAt: number;
   readonly #onProgress: ((progress: Progress) => void) | undefined;
   #bytes = 0;
@@ -25,7 +25,7 @@ export class SaveProgress {
     startedAt: number,
     onProgress: ((progress: Progress) => void) | undefined,
   ) {
-    this.#total = total;
+    this.#total = { ...total };
     this.#startedAt = this.#toldAt = startedAt;
     this.#onProgress = onProgress;
   }
@@ -34,6 +34,11 @@ export class SaveProgress {
   add(bytes: number): void {
     this.#bytes += bytes;
     if (performance.now() - this.#toldAt >= INTERVAL) this.tell();
+  }
+
+  /** Adds to what there is to write: a tensor came with another size than was announced. */
+  grow(bytes: number): void {
+    this.#total.bytes += bytes;
   }
 
   /** Tells how far it is. */

@@ -3,7 +3,8 @@
  */
 import { SafeTensorsError } from "../errors.ts";
 import type { DType } from "../format/dtype.ts";
-import { layoutHeader } from "../format/header_writer.ts";
+import { layoutHeader, type MetadataInput } from "../format/header_writer.ts";
+import { checkTensor, checkView, pairsOf } from "./views.ts";
 
 /** What is needed to write a tensor; a {@linkcode HostTensor} has it. */
 export interface TensorInput {
@@ -11,7 +12,10 @@ export interface TensorInput {
   readonly dtype: DType;
   /** Elements along each dimension. */
   readonly shape: readonly number[];
-  /** The elements in row-major order, little-endian: any view of exactly their bytes. */
+  /**
+   * The elements in row-major order, little-endian: the typed array of their dtype, or their bytes as a Uint8Array or a
+   * DataView. F16 may be a Uint16Array too, and 8-bit floats and smaller ones are bytes.
+   */
   readonly data: ArrayBufferView;
 }
 
@@ -21,8 +25,10 @@ export type TensorInputs = Readonly<Record<string, TensorInput>> | Iterable<read
 /**
  * The bytes of a safetensors file with these tensors, as the reference implementation would write them.
  *
+ * @param metadata the `__metadata__` of the file. Default: none
  * @throws {SafeTensorsError} "InvalidTensorView" if data and shape do not fit; "DuplicateName"; what else the
  *   format refuses
+ * @throws {TypeError} if something is not a tensor in host memory, or its typed array is not that of its dtype
  *
  * @example Use
  * ```ts
@@ -33,18 +39,20 @@ export type TensorInputs = Readonly<Record<string, TensorInput>> | Iterable<read
  * assertEquals(deserialize(file).get("x")!.data, new Uint8Array([1, 2]));
  * ```
  */
-export function serialize(
-  tensors: TensorInputs,
-  metadata?: Readonly<Record<string, string>> | ReadonlyMap<string, string>,
-): Uint8Array<ArrayBuffer> {
-  const inputs = [...isIterable(tensors) ? tensors : Object.entries(tensors)];
-  const specs = inputs.map(([name, { dtype, shape }]) => ({ name, dtype, shape }));
+export function serialize(tensors: TensorInputs, metadata?: MetadataInput): Uint8Array<ArrayBuffer> {
+  const inputs = [...pairsOf(tensors)];
+  const specs = inputs.map(([name, tensor]) => {
+    checkTensor(name, tensor, ["data"]);
+    return { name, dtype: tensor.dtype, shape: tensor.shape };
+  });
   const { bytes, header } = layoutHeader(specs, metadata);
   const views = new Map(inputs.map(([name, { data }]) => [name, data]));
   const file = new Uint8Array(header.dataStart + header.dataLength);
   file.set(bytes);
   for (const { name, shape, dtype, begin, end } of header.tensors.values()) {
-    const { buffer, byteOffset, byteLength } = views.get(name)!;
+    const data: unknown = views.get(name);
+    checkView(name, dtype, data);
+    const { buffer, byteOffset, byteLength } = data;
     if (byteLength !== end - begin) {
       const message =
         `Cannot write tensor "${name}": ${dtype} of shape [${shape}] is ${end - begin} bytes, ` +
@@ -54,8 +62,4 @@ export function serialize(
     file.set(new Uint8Array(buffer, byteOffset, byteLength), header.dataStart + begin);
   }
   return file;
-}
-
-function isIterable(tensors: TensorInputs): tensors is Iterable<readonly [string, TensorInput]> {
-  return Symbol.iterator in tensors;
 }

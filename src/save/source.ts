@@ -1,11 +1,13 @@
 /**
  * What a user wants saved, as a list of what there is and a stream of bytes.
  */
+import { describeValue } from "../check.ts";
 import { SafeTensorsError } from "../errors.ts";
 import { castTarget } from "../format/cast.ts";
 import type { DType } from "../format/dtype.ts";
 import { checkSpec } from "../format/header_writer.ts";
 import { castLength } from "../plan/request.ts";
+import { checkTensor, checkView, pairsOf } from "./views.ts";
 
 /**
  * A tensor that can be saved: its elements in host memory, or a way to bring them there. What it gives must stay as it
@@ -19,7 +21,7 @@ export type SavableTensor =
     readonly shape: readonly number[];
   }
   & ({
-    /** The elements in row-major order, little-endian. */
+    /** The elements in row-major order, little-endian: the typed array of their dtype, or their bytes. */
     readonly data: ArrayBufferView;
   } | {
     /** Copies the elements to host memory. */
@@ -35,7 +37,7 @@ export type SavableTensor =
 export interface TensorShape {
   /** Its name. */
   readonly name: string;
-  /** Element type. */
+  /** Element type, as it comes: before the option `dtype` of a save casts it. */
   readonly dtype: DType;
   /** Elements along each dimension. */
   readonly shape: readonly number[];
@@ -48,7 +50,15 @@ export interface SavableModel extends AsyncIterable<readonly [string, SavableTen
   /** The names of its tensors. */
   keys(): Iterable<string>;
   /** What is known of one. */
-  info(name: string): TensorShape;
+  info(name: string): ModelTensorShape;
+}
+
+/** What a model knows of a tensor: as it is in the file, and as the model gives it if that is another. */
+export interface ModelTensorShape extends TensorShape {
+  /** Element type after loading, if it is another. */
+  readonly targetDtype?: DType;
+  /** Elements along each dimension that are loaded, if not all are. */
+  readonly targetShape?: readonly number[];
 }
 
 /** What can be saved. A stream that is not a model needs the option `shapes`. */
@@ -80,6 +90,8 @@ export interface SaveSource {
   readonly aliases: ReadonlyMap<string, string>;
   /** Whether the tensors of the stream are handed over, so that who takes them has to dispose of them. */
   readonly handsOver: boolean;
+  /** What floating tensors are cast to, if they are. */
+  readonly dtype: DType | undefined;
   /** The tensors; in the order given, if they can be had in any order. */
   stream(order: readonly string[]): AsyncIterable<readonly [string, SavableTensor]>;
 }
@@ -97,19 +109,18 @@ export function saveSource(
   dtype: DType | undefined,
   shapes: Iterable<TensorShape> | undefined,
 ): SaveSource {
-  if (typeof input !== "object" || input === null) {
-    throw new TypeError(`Cannot save: tensors must be a record, a map or an iterable, got ${typeof input}`);
-  }
-  if (shapes === undefined && !(Symbol.asyncIterator in input)) return listed(pairsOf(input), dtype);
-  const known = [...shapes ?? modelShapes(input as AsyncIterable<unknown>)];
+  const isStream = typeof input === "object" && input !== null && Symbol.asyncIterator in input;
+  if (shapes === undefined && !isStream) return listed(pairsOf(input), dtype);
+  const known = shapes === undefined ? modelShapes(input as AsyncIterable<unknown>) : announced(shapes);
   const items = collect(known.map((shape) => itemOf(shape, dtype)));
   const aliases = announcedAliases(known);
   for (const name of aliases.keys()) items.delete(name);
-  const pairs = Symbol.asyncIterator in input ? input : pairsOf(input);
+  const pairs = isStream ? input as AsyncIterable<readonly [string, SavableTensor]> : pairsOf(input);
   return {
     items,
     aliases,
     handsOver: shapes === undefined,
+    dtype,
     async *stream() {
       yield* pairs;
     },
@@ -118,17 +129,14 @@ export function saveSource(
 
 type Pairs = Iterable<readonly [string, SavableTensor]>;
 
-function pairsOf(input: Pairs | Readonly<Record<string, SavableTensor>>): Pairs {
-  return Symbol.iterator in input ? input as Pairs : Object.entries(input);
-}
+/** The properties that a tensor's elements may come by. */
+export const WAYS = ["data", "copyToHost", "parts"] as const;
 
 /** Tensors that are all there: they can be had in any order, and aliases are found. */
 function listed(pairs: Pairs, dtype: DType | undefined): SaveSource {
   const tensors = [...pairs];
   const all = collect(tensors.map(([name, tensor]) => {
-    if (typeof tensor !== "object" || tensor === null) {
-      throw new TypeError(`Cannot save tensor "${name}": it is ${tensor === null ? "null" : typeof tensor}`);
-    }
+    checkTensor(name, tensor, WAYS);
     const item = itemOf({ name, dtype: tensor.dtype, shape: tensor.shape }, dtype);
     if ("data" in tensor) checkLength(item, tensor.data);
     return item;
@@ -140,17 +148,16 @@ function listed(pairs: Pairs, dtype: DType | undefined): SaveSource {
     items: all,
     aliases,
     handsOver: false,
+    dtype,
     async *stream(order) {
       for (const name of order) yield [name, byName.get(name)!];
     },
   };
 }
 
-/** Throws unless a view has exactly the bytes of its item, and its memory is still there. */
-export function checkLength(item: Item, data: ArrayBufferView): void {
-  if (!ArrayBuffer.isView(data)) {
-    throw new TypeError(`Cannot save tensor "${item.name}": its data is no typed array or other view`);
-  }
+/** Throws unless a view holds elements of its item, exactly as many as there should be, and its memory is still there. */
+export function checkLength(item: Item, data: unknown): asserts data is ArrayBufferView {
+  checkView(item.name, item.from, data);
   if (data.byteLength === item.sourceBytes) return;
   const gone = data.buffer instanceof ArrayBuffer && data.buffer.detached;
   throw wrongLength(item, gone ? "its buffer was transferred" : `its data has ${data.byteLength}`);
@@ -170,10 +177,26 @@ function modelShapes(input: AsyncIterable<unknown>): TensorShape[] {
     );
   }
   const model = input as SavableModel;
-  return [...model.keys()].map((name) => model.info(name));
+  const names = [...model.keys()];
+  // A tensor of which a model leaves out the original, as `names` may have it, is the original of others.
+  const originals = new Map(names.map((name) => [name, name]));
+  return names.map((name) => {
+    const { dtype, shape, aliasOf, targetDtype, targetShape } = model.info(name);
+    const original = aliasOf === undefined ? name : originals.getOrInsert(aliasOf, name);
+    const tensor = { name, dtype: targetDtype ?? dtype, shape: targetShape ?? shape };
+    return original === name ? tensor : { ...tensor, aliasOf: original };
+  });
 }
 
-function itemOf({ name, dtype, shape }: TensorShape, wanted: DType | undefined): Item {
+function announced(shapes: Iterable<TensorShape>): TensorShape[] {
+  if (typeof shapes !== "object" || shapes === null || !(Symbol.iterator in shapes)) {
+    throw new TypeError(`shapes must be a list of { name, dtype, shape }, got ${describeValue(shapes)}`);
+  }
+  return [...shapes];
+}
+
+/** The tensor as it will be written, or as it comes if that is another dtype than was announced. */
+export function itemOf({ name, dtype, shape }: TensorShape, wanted: DType | undefined): Item {
   const sourceBytes = checkSpec({ name, dtype, shape });
   const to = castTarget(dtype, wanted);
   return { name, shape, from: dtype, to, sourceBytes, fileBytes: castLength(sourceBytes, dtype, to) };

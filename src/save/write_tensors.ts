@@ -1,12 +1,24 @@
 /**
  * Tensors from where they come to their places in the files.
  */
+import { describeValue } from "../check.ts";
 import { SafeTensorsError } from "../errors.ts";
+import { castTarget } from "../format/cast.ts";
+import { type DType, isDType } from "../format/dtype.ts";
 import { castLength } from "../plan/request.ts";
 import type { OutputStream } from "./output_stream.ts";
 import type { SaveProgress } from "./progress.ts";
 import type { Shard } from "./shards.ts";
-import { checkLength, type Item, type SavableTensor, type SaveSource, wrongLength } from "./source.ts";
+import {
+  checkLength,
+  type Item,
+  itemOf,
+  type SavableTensor,
+  type SaveSource,
+  WAYS,
+  wrongLength,
+} from "./source.ts";
+import { checkTensor } from "./views.ts";
 import type { OpenOutput } from "./write_engine.ts";
 
 /** Where tensors go. */
@@ -24,7 +36,7 @@ export interface Destination {
  *
  * @throws {SafeTensorsError} "TensorNotFound" if one does not come or nobody has announced it, "DuplicateName" if it
  *   comes twice, "InvalidTensorView" if it has not the bytes that it should have
- * @throws {TypeError} if it has not the dtype that was announced
+ * @throws {TypeError} if it has not the shape that was announced, or a dtype that becomes another one in the file
  */
 export async function writeTensors(source: SaveSource, destination: Destination): Promise<void> {
   const { shards, outputs, stream, progress, signal } = destination;
@@ -43,7 +55,7 @@ export async function writeTensors(source: SaveSource, destination: Destination)
       const item = source.items.get(name);
       if (!item) throw refusal("TensorNotFound", name, "was not announced");
       if (!missing.delete(name)) throw refusal("DuplicateName", name, "came twice");
-      await writeTensor(item, tensor, places.get(name)!, destination);
+      await writeTensor(item, tensor, places.get(name)!, destination, source.dtype);
       progress.tensors++;
     } finally {
       if (source.handsOver) (tensor as Partial<Disposable>)[Symbol.dispose]?.();
@@ -58,18 +70,15 @@ export async function writeTensors(source: SaveSource, destination: Destination)
 }
 
 async function writeTensor(
-  item: Item,
+  announced: Item,
   tensor: SavableTensor,
   { output, offset }: { output: OpenOutput; offset: number },
-  { stream }: Destination,
+  { stream, progress }: Destination,
+  wanted: DType | undefined,
 ): Promise<void> {
+  checkTensor(announced.name, tensor, WAYS);
+  const item = asItComes(announced, tensor, wanted, progress);
   const { from, to } = item;
-  if (tensor.dtype !== from) {
-    const remedy = "give the dtype to saveFile, and not to what the tensors come from";
-    throw new TypeError(
-      `Cannot save tensor "${item.name}": it comes as ${tensor.dtype}, announced was ${from}: ${remedy}`,
-    );
-  }
   const put = (bytes: Uint8Array<ArrayBuffer>, skip: number, done?: () => void) =>
     stream.put({ output, offset: offset + castLength(skip, from, to), from, to, item }, bytes, done);
   if (!("parts" in tensor)) {
@@ -79,11 +88,45 @@ async function writeTensor(
   }
   let length = 0;
   for await (const part of tensor.parts()) {
+    if (!(part instanceof Uint8Array)) {
+      throw new TypeError(
+        `Cannot write tensor "${item.name}": parts must be Uint8Arrays, got ${describeValue(part)}`,
+      );
+    }
     if (length + part.byteLength > item.sourceBytes) throw wrongLength(item, "its parts have more");
     await put(part, length, () => tensor.written?.(part));
     length += part.byteLength;
   }
   if (length < item.sourceBytes) throw wrongLength(item, `its parts have ${length}`);
+}
+
+/**
+ * The item of a tensor that may come with another dtype than was announced: with the option `dtype` all floats become
+ * the same in the file.
+ *
+ * @throws {TypeError} if the header says something else of it
+ */
+function asItComes(
+  item: Item,
+  { dtype, shape }: SavableTensor,
+  wanted: DType | undefined,
+  progress: SaveProgress,
+): Item {
+  const { name, from, to, sourceBytes } = item;
+  if (`${shape}` !== `${item.shape}`) {
+    const message =
+      `Cannot save tensor "${name}": announced with the shape [${item.shape}], came with [${shape}]`;
+    throw new TypeError(message);
+  }
+  if (dtype === from) return item;
+  if (!isDType(dtype) || castTarget(dtype, wanted) !== to) {
+    throw new TypeError(
+      `Cannot save tensor "${name}": announced as ${from}, came as ${dtype}: announce ${dtype}`,
+    );
+  }
+  const came = itemOf({ name, dtype, shape }, wanted);
+  progress.grow(came.sourceBytes - sourceBytes);
+  return came;
 }
 
 function refusal(code: "TensorNotFound" | "DuplicateName", name: string, what: string): SafeTensorsError {

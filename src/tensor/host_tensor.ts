@@ -26,6 +26,7 @@ export type TensorData =
 type TypedArrayClass = {
   new (buffer: ArrayBuffer, byteOffset: number, length: number): TensorData;
   readonly BYTES_PER_ELEMENT: number;
+  readonly name: string;
 };
 
 const ARRAYS: Readonly<Record<DType, TypedArrayClass>> = {
@@ -52,6 +53,11 @@ const ARRAYS: Readonly<Record<DType, TypedArrayClass>> = {
   I64: BigInt64Array,
   U64: BigUint64Array,
 };
+
+/** The name of the typed array that holds elements of a dtype. */
+export function arrayNameOf(dtype: DType): string {
+  return ARRAYS[dtype].name;
+}
 
 /**
  * A tensor in JavaScript memory.

@@ -11,7 +11,7 @@ async function run(code: string): Promise<{ printed: string; signal: Deno.Signal
 }
 
 for (const name of ["SIGINT", "SIGTERM"] as const) {
-  Deno.test(`interruptible() lets the work clean up after ${name}`, async () => {
+  Deno.test(`interruptible() lets the work clean up after ${name}, and the process ends by it`, async () => {
     const { printed, signal } = await run(`
       await interruptible("Interrupted, all is clean", (signal) => new Promise((_, reject) => {
         signal.addEventListener("abort", () => setTimeout(() => reject(signal.reason), 100));
@@ -19,7 +19,19 @@ for (const name of ["SIGINT", "SIGTERM"] as const) {
       })).catch((error) => console.log(error.message));
       clearInterval(hang);
     `);
-    assertEquals([printed, signal], ["Interrupted, all is clean", null]);
+    assertEquals([printed, signal], ["Interrupted, all is clean", name]);
+  });
+
+  Deno.test(`a process ends by ${name} that comes too late for the work to be interrupted`, async () => {
+    const { printed, signal } = await run(`
+      console.log(await interruptible("Interrupted", async () => {
+        Deno.kill(Deno.pid, "${name}");
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        return 7;
+      }));
+      clearInterval(hang);
+    `);
+    assertEquals([printed, signal], ["7", name]);
   });
 
   Deno.test(`interruptible() lets a second ${name} end work that does not end`, async () => {

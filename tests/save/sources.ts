@@ -1,11 +1,12 @@
 /**
  * What can be saved.
  */
-import { assert, assertEquals } from "@std/assert";
-import { fastsafeOpen, type SavableTensor, saveFile } from "../../mod.ts";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { fastsafeOpen, type Progress, type SavableTensor, saveFile } from "../../mod.ts";
+import type { DType } from "../../src/format/dtype.ts";
 import type { DefineTest } from "../load/context.ts";
 import { type TensorSpec, writeFile, writeShards, type Written } from "../support/models.ts";
-import { assertFile, assertFiles, pairs, parseFile, referenceFile, written } from "./support.ts";
+import { assertFile, assertFiles, namesIn, pairs, parseFile, referenceFile, written } from "./support.ts";
 
 const SPECS: TensorSpec[] = [
   { name: "w", dtype: "F32", shape: [300, 1000] },
@@ -78,9 +79,12 @@ export function sourceTests(test: DefineTest): void {
       bigints: new BigInt64Array([-1n, 2n ** 62n]),
       halves: new Float16Array([1, 2.5]),
     };
-    const tensors = Object.entries(views).map(([name, data]) =>
-      [name, { dtype: "U8", shape: [data.byteLength], data }] as const
-    );
+    const dtypes: Record<string, DType> = { bigints: "I64", halves: "F16" };
+    const sizes: Record<string, number> = { bigints: 8, halves: 2 };
+    const tensors = Object.entries(views).map(([name, data]) => {
+      const shape = [data.byteLength / (sizes[name] ?? 1)];
+      return [name, { dtype: dtypes[name] ?? "U8", shape, data }] as const;
+    });
     await saveFile(tensors, `${folder}/x`);
     const { tensors: found } = await parseFile(`${folder}/x`);
     for (const [name, { buffer, byteOffset, byteLength }] of Object.entries(views)) {
@@ -132,6 +136,130 @@ export function sourceTests(test: DefineTest): void {
     await saveFile(model, `${folder}/x`);
     await assertFile(`${folder}/x`, referenceFile(data));
     assertEquals(handles.size, 0);
+  });
+
+  test("saveFile() writes tensors once that a model has under several names", async (folder) => {
+    const data = written([{ name: "embed", dtype: "U8", shape: [3] }, {
+      name: "w",
+      dtype: "U8",
+      shape: [2],
+    }]);
+    const aliasOf: Record<string, string> = { lm_head: "embed", "tied.1": "left out", "tied.2": "left out" };
+    const bytesOf = (name: string) => {
+      return data.find((tensor) => tensor.name === (aliasOf[name] === "embed" ? "embed" : name)) ?? data[1]!;
+    };
+    const names = ["lm_head", "embed", "w", "tied.1", "tied.2"];
+    const model = {
+      keys: () => names,
+      info(name: string) {
+        const { dtype, shape } = bytesOf(name);
+        return { name, dtype, shape, ...name in aliasOf ? { aliasOf: aliasOf[name]! } : {} };
+      },
+      async *[Symbol.asyncIterator]() {
+        await Promise.resolve();
+        for (const name of names) yield [name, { ...bytesOf(name), data: bytesOf(name).bytes }] as const;
+      },
+    };
+    const { aliases, tensors } = await saveFile(model, `${folder}/x`);
+    assertEquals([tensors, aliases], [3, new Map([["lm_head", "embed"], ["tied.2", "tied.1"]])]);
+    const expected = [...data, { ...data[1]!, name: "tied.1" }];
+    await assertFile(`${folder}/x`, referenceFile(expected, { lm_head: "embed", "tied.2": "tied.1" }));
+  });
+
+  test("saveFile() writes a model with restored aliases as it was", async (folder) => {
+    const w = { dtype: "U8", shape: [3], data: new Uint8Array([1, 2, 3]) } as const;
+    await saveFile({ embed: w, lm_head: w }, `${folder}/one.safetensors`);
+    for (const lazy of [false, true]) {
+      await using model = await fastsafeOpen(`${folder}/one.safetensors`, { restoreAliases: true, lazy });
+      const { aliases } = await saveFile(model, `${folder}/two-${lazy}.safetensors`);
+      assertEquals([model.keys().length, aliases], [2, new Map([["lm_head", "embed"]])]);
+      await assertFile(`${folder}/two-${lazy}.safetensors`, await Deno.readFile(`${folder}/one.safetensors`));
+    }
+  });
+
+  test("saveFile() writes a model that casts while it loads as it is loaded", async (folder) => {
+    const single = { dtype: "F32", shape: [3], data: new Float32Array([1, -2, 3.5]) } as const;
+    const count = { dtype: "I64", shape: [], data: new BigInt64Array([7n]) } as const;
+    await saveFile({ single, count }, `${folder}/source`);
+    const half = { dtype: "F16", shape: [3], data: new Float16Array([1, -2, 3.5]) } as const;
+    await saveFile({ single: half, count }, `${folder}/half`);
+    const double = { dtype: "F64", shape: [3], data: new Float64Array([1, -2, 3.5]) } as const;
+    await saveFile({ single: double, count }, `${folder}/double`);
+    for (const lazy of [false, true]) {
+      await using model = await fastsafeOpen(`${folder}/source`, { dtype: "F16", lazy });
+      await saveFile(model, `${folder}/x`, { overwrite: true });
+      await assertFile(`${folder}/x`, await Deno.readFile(`${folder}/half`));
+      await saveFile(model, `${folder}/x`, { overwrite: true, dtype: "F64" });
+      await assertFile(`${folder}/x`, await Deno.readFile(`${folder}/double`));
+    }
+  });
+
+  test("with a dtype a stream may bring any float, whatever was announced", async (folder) => {
+    const values = [1, -2, 3.5, 0.25];
+    const arrays = {
+      F32: new Float32Array(values),
+      F64: new Float64Array(values),
+      F16: new Float16Array(values),
+      BF16: new Uint16Array([0x3f80, 0xc000, 0x4060, 0x3e80]),
+    };
+    const floats = Object.keys(arrays) as (keyof typeof arrays)[];
+    const count = { dtype: "I32", shape: [1], data: new Int32Array([5]) } as const;
+    for (const dtype of floats) {
+      const expected = { dtype, shape: [4], data: arrays[dtype] };
+      await saveFile(
+        { a: expected, b: { ...expected, data: arrays[dtype].slice() }, count },
+        `${folder}/expected`,
+        { overwrite: true },
+      );
+      for (const announced of floats) {
+        for (const came of floats) {
+          const stream = async function* (): AsyncGenerator<[string, SavableTensor]> {
+            yield await Promise.resolve(["a", { dtype: came, shape: [4], data: arrays[came] }]);
+            yield ["count", count];
+            yield ["b", { dtype: announced, shape: [4], data: arrays[announced] }];
+          };
+          const shapes = [
+            ...["a", "b"].map((name) => ({ name, dtype: announced, shape: [4] })),
+            { ...count, name: "count" },
+          ];
+          let last: Progress | undefined;
+          await saveFile(stream(), `${folder}/x`, {
+            shapes,
+            dtype,
+            overwrite: true,
+            sync: false,
+            onProgress: (progress) => void (last = progress),
+          });
+          await assertFile(`${folder}/x`, await Deno.readFile(`${folder}/expected`));
+          assertEquals(last!.bytes, last!.totalBytes);
+          if (came === announced) continue;
+          const message =
+            `Cannot save tensor "a": announced as ${announced}, came as ${came}: announce ${came}`;
+          await assertRejects(() => saveFile(stream(), `${folder}/y`, { shapes }), TypeError, message);
+        }
+      }
+    }
+  });
+
+  test("a stream may not bring what another dtype or shape was announced for", async (folder) => {
+    const cases: [announced: DType, came: DType, shape: number[], text: string][] = [
+      ["I32", "F32", [2], "announced as I32, came as F32: announce F32"],
+      ["F32", "I32", [2], "announced as F32, came as I32: announce I32"],
+      ["F32", "F4", [2], "announced as F32, came as F4: announce F4"],
+      ["F32", "f32" as DType, [2], "announced as F32, came as f32: announce f32"],
+      ["F32", "F32", [1, 2], "announced with the shape [2], came with [1,2]"],
+    ];
+    for (const [announced, came, shape, text] of cases) {
+      const stream = async function* (): AsyncGenerator<[string, SavableTensor]> {
+        yield await Promise.resolve(["a", { dtype: came, shape, data: new Uint8Array(8) }]);
+      };
+      const shapes = [{ name: "a", dtype: announced, shape: [2] }];
+      for (const dtype of [undefined, "BF16"] as const) {
+        const options = { shapes, ...dtype && { dtype } };
+        await assertRejects(() => saveFile(stream(), `${folder}/x`, options), TypeError, `"a": ${text}`);
+      }
+    }
+    assertEquals(namesIn(folder), []);
   });
 
   test("saveFile() writes tensors that come in parts, and says when a part can be used again", async (folder) => {

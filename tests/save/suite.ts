@@ -9,6 +9,7 @@ import { refusalTests } from "./refusals.ts";
 import { replaceTests } from "./replace.ts";
 import { shardTests } from "./sharding.ts";
 import { sourceTests } from "./sources.ts";
+import { viewTests } from "./views.ts";
 
 /** Defines every test of the suite; the engine has been selected before. */
 export function saveSuite(engine: EngineName): void {
@@ -18,6 +19,7 @@ export function saveSuite(engine: EngineName): void {
   shardTests(test);
   optionTests(test);
   refusalTests(test);
+  viewTests(test);
   replaceTests(test);
   interruptedTests(test);
 }

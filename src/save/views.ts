@@ -1,0 +1,81 @@
+/**
+ * What is accepted as a tensor, and its elements: typed arrays that fit the dtype, or bytes.
+ */
+import { describeValue } from "../check.ts";
+import type { DType } from "../format/dtype.ts";
+import { quote } from "../format/text.ts";
+import { arrayNameOf } from "../tensor/host_tensor.ts";
+
+/** Views that are bytes and say nothing of the elements. */
+const BYTES: readonly string[] = ["Uint8Array", "Uint8ClampedArray", "DataView"];
+
+/**
+ * Pairs of name and tensor from a record, a map or another iterable.
+ *
+ * @throws {TypeError} if it is none of these, or has something else than pairs
+ */
+export function pairsOf<T>(
+  tensors: Readonly<Record<string, T>> | Iterable<readonly [string, T]>,
+): Iterable<readonly [string, T]> {
+  if (typeof tensors !== "object" || tensors === null) {
+    throw new TypeError(
+      `Cannot write tensors: a record, a map or an iterable of pairs expected, got ${describeValue(tensors)}`,
+    );
+  }
+  return Symbol.iterator in tensors
+    ? checkedPairs(tensors as Iterable<readonly [string, T]>)
+    : Object.entries(tensors);
+}
+
+function* checkedPairs<T>(
+  pairs: Iterable<readonly [string, T]>,
+): Generator<readonly [string, T], void, void> {
+  for (const pair of pairs) {
+    if (!Array.isArray(pair) || pair.length !== 2) {
+      throw new TypeError(
+        `Cannot write tensors: pairs of name and tensor expected, got ${describeValue(pair)}`,
+      );
+    }
+    yield pair as unknown as readonly [string, T];
+  }
+}
+
+/**
+ * Throws unless something has the form of a tensor.
+ *
+ * @param ways the properties that its elements may come by
+ * @throws {TypeError}
+ */
+export function checkTensor(name: string, tensor: unknown, ways: readonly string[]): void {
+  const isObject = typeof tensor === "object" && tensor !== null && !ArrayBuffer.isView(tensor) &&
+    !Array.isArray(tensor);
+  if (!isObject) {
+    throw new TypeError(
+      `Cannot write tensor ${quote(name)}: a tensor is { dtype, shape, data }, got ${describeValue(tensor)}`,
+    );
+  }
+  if (ways.some((way) => way in tensor)) return;
+  const hint = "copyToHost" in tensor ? ": copy it to host memory, or use saveFile()" : "";
+  throw new TypeError(`Cannot write tensor ${quote(name)}: it has no ${ways.join(", ")}${hint}`);
+}
+
+/**
+ * Throws unless a view may hold elements of a dtype: the typed array of that dtype, or bytes. The bits of F16 may be in
+ * a Uint16Array, as those of BF16 are.
+ *
+ * @throws {TypeError} that says what was given and what is wanted
+ */
+export function checkView(name: string, dtype: DType, data: unknown): asserts data is ArrayBufferView {
+  if (!ArrayBuffer.isView(data)) {
+    throw new TypeError(
+      `Cannot write tensor ${quote(name)}: data must be a typed array or a DataView, got ${
+        describeValue(data)
+      }`,
+    );
+  }
+  const given = (data as unknown as { readonly [Symbol.toStringTag]: string })[Symbol.toStringTag];
+  const fitting = arrayNameOf(dtype);
+  if (given === fitting || BYTES.includes(given) || dtype === "F16" && given === "Uint16Array") return;
+  const wanted = fitting === "Uint8Array" ? "a Uint8Array" : `a ${fitting}, or the bytes as a Uint8Array`;
+  throw new TypeError(`Cannot write tensor ${quote(name)}: ${dtype} wants ${wanted}, got a ${given}`);
+}

@@ -1,0 +1,136 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { fileOf, tempFolder, type Written } from "../support/models.ts";
+import { suite } from "../support/skip.ts";
+import { MAIN, runCli, runLineOnTerminal, runOnTerminal, whyNot } from "./support.ts";
+
+const TEMPORARY = (letter: string) => `.fastsafetensors-${letter.repeat(12)}.tmp`;
+
+const JOURNAL = ".fastsafetensors-commit.json"; // as version 0.1 has left it
+
+const OLD = fileOf([{ name: "x", dtype: "U8", shape: [1], bytes: new Uint8Array([1]) } as Written]).bytes;
+const NEW = fileOf([{ name: "x", dtype: "U8", shape: [1], bytes: new Uint8Array([2]) } as Written]).bytes;
+
+const SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"] as const;
+
+/** A single old file, and a save of two shards over it that was killed before its first rename. */
+async function interrupt(folder: string): Promise<void> {
+  await Deno.writeFile(`${folder}/model.safetensors`, OLD);
+  for (const letter of ["a", "b"]) await Deno.writeFile(`${folder}/${TEMPORARY(letter)}`, NEW);
+  const journal = {
+    hide: [["model.safetensors", TEMPORARY("c")]],
+    place: [[TEMPORARY("a"), SHARDS[0]], [TEMPORARY("b"), SHARDS[1]]],
+  };
+  await Deno.writeTextFile(`${folder}/${JOURNAL}`, JSON.stringify(journal));
+}
+
+const listed = (folder: string) => [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
+
+Deno.test("repair shows what it would do where nobody can be asked, and does it with --yes", async () => {
+  await using folder = await tempFolder();
+  const { path } = folder;
+  await interrupt(path);
+  const before = listed(path);
+  const asked = await runCli("repair", `${path}/`);
+  const plan = [
+    `A save of "model" was interrupted and can be completed (${path}/${JOURNAL}):`,
+    `  rename ${path}/model.safetensors to ${path}/${TEMPORARY("c")}`,
+    `  rename ${path}/${TEMPORARY("a")} to ${path}/${SHARDS[0]}`,
+    `  rename ${path}/${TEMPORARY("b")} to ${path}/${SHARDS[1]}`,
+    `  remove ${path}/${TEMPORARY("c")}`,
+    `  remove ${path}/${JOURNAL}`,
+    "3 renames, 2 removals",
+    "",
+  ].join("\n");
+  assertEquals(asked, {
+    code: 1,
+    stdout: plan,
+    stderr: `error: Nothing was changed in ${path}: --yes does it\n`,
+  });
+  assertEquals(listed(path), before);
+  const done = await runCli("repair", path, "--yes");
+  assertEquals(done, { code: 0, stdout: `${plan}Completed\n`, stderr: "" });
+  assertEquals(listed(path), SHARDS.slice());
+  for (const name of SHARDS) assertEquals(await Deno.readFile(`${path}/${name}`), NEW);
+  const again = await runCli("repair", path);
+  assertEquals(again, { code: 0, stdout: `Nothing to repair in ${path}\n`, stderr: "" });
+});
+
+Deno.test("repair undoes a save whose files are gone", async () => {
+  await using folder = await tempFolder();
+  await interrupt(folder.path);
+  await Deno.remove(`${folder.path}/${TEMPORARY("a")}`);
+  await Deno.rename(`${folder.path}/model.safetensors`, `${folder.path}/${TEMPORARY("c")}`);
+  const { code, stdout } = await runCli("repair", "--yes", folder.path);
+  assertEquals(code, 0);
+  assertStringIncludes(stdout, "cannot be completed, and can be undone");
+  assertEquals(listed(folder.path), ["model.safetensors"]);
+  assertEquals(await Deno.readFile(`${folder.path}/model.safetensors`), OLD);
+});
+
+Deno.test("repair refuses by name what no save of this user has left, and goes on with the rest", async () => {
+  await using folder = await tempFolder();
+  const { path } = folder;
+  await interrupt(path);
+  await Deno.writeTextFile(`${path}/thesis.docx`, "years of work");
+  const journal = { hide: [["thesis.docx", TEMPORARY("d")]], place: [[TEMPORARY("e"), "evil.safetensors"]] };
+  await Deno.writeTextFile(`${path}/.evil.fastsafetensors.json`, JSON.stringify(journal));
+  const { code, stderr } = await runCli("repair", "--yes", path);
+  assertEquals([code, stderr], [
+    1,
+    `error: Cannot finish the interrupted save of "${path}/.evil.fastsafetensors.json": it names "thesis.docx", which ` +
+    "is not a file of that set: remove it\n",
+  ]);
+  assertEquals(listed(path), [".evil.fastsafetensors.json", ...SHARDS, "thesis.docx"]);
+});
+
+Deno.test("repair wants a folder that is there", async () => {
+  assertEquals((await runCli("repair")).code, 2);
+  const { code, stderr } = await runCli("repair", "/nowhere/at/all");
+  assertEquals([code, stderr.includes('"/nowhere/at/all"')], [1, true]);
+});
+
+suite("repair on a terminal", "shells", whyNot("script"), () => {
+  Deno.test("repair asks on a terminal", async () => {
+    for (const [answer, expected] of [["y", "Completed"], ["n", "Nothing was changed"]] as const) {
+      await using folder = await tempFolder();
+      await interrupt(folder.path);
+      const command =
+        `printf '${answer}\\n' | script --quiet --command "${Deno.execPath()} run -A ${MAIN} repair ${folder.path}" /dev/null`;
+      const printed = await runLineOnTerminal({}, ["sh", "-c", command]);
+      assertStringIncludes(printed, "Complete it? [y/N]");
+      assertStringIncludes(printed, expected);
+      assertEquals(listed(folder.path).includes(JOURNAL), answer === "n");
+    }
+    await using folder = await tempFolder();
+    assertStringIncludes(await runOnTerminal({}, "repair", folder.path), "Nothing to repair");
+  });
+});
+
+Deno.test("convert writes to no device, FIFO or folder, not even with --overwrite", async () => {
+  await using folder = await tempFolder();
+  const input = new URL("../data/pytorch/parameters.pt", import.meta.url).pathname;
+  const run = (command: string, ...args: string[]) =>
+    new Deno.Command(command, { args, stderr: "null" }).output();
+  await run("mknod", `${folder.path}/null`, "c", "1", "3");
+  await run("mkfifo", `${folder.path}/fifo`);
+  await Deno.mkdir(`${folder.path}/folder`);
+  const before = listed(folder.path);
+  for (const name of before) {
+    const output = `${folder.path}/${name}`;
+    const { isFile } = await Deno.lstat(output);
+    for (const flags of [[], ["--overwrite"]]) {
+      const { code, stderr } = await runCli("convert", "-i", input, "-o", output, ...flags);
+      assertEquals([code, isFile, listed(folder.path)], [1, false, before]);
+      assertStringIncludes(stderr, `error: Cannot save "${output}": it is a`);
+      assertEquals((await Deno.lstat(output)).isFile, false);
+    }
+  }
+  const { code, stdout } = await runCli(
+    "convert",
+    "-i",
+    input,
+    "-o",
+    `${folder.path}/new/deep/x.safetensors`,
+  );
+  assertEquals([code, stdout.includes("new/deep/x.safetensors")], [0, true]);
+});
