@@ -7,7 +7,9 @@ import type { DType } from "./format/dtype.ts";
 import type { Header } from "./format/header.ts";
 import type { ProcessGroup } from "./group/process_group.ts";
 import { headerLength, parseHeader } from "./format/header_reader.ts";
-import { checkIndex, type Inputs, missingShard } from "./inputs.ts";
+import { checkIndexes, explainAbsence } from "./find_files.ts";
+import { quote } from "./format/text.ts";
+import type { Index, Inputs } from "./inputs.ts";
 import { workingFolder } from "./source/local_path.ts";
 import { closeAll, type Source, type SourceFile } from "./source/source.ts";
 
@@ -53,6 +55,8 @@ export interface Catalog<F extends SourceFile = SourceFile> {
   readonly metadata: ReadonlyMap<string, ReadonlyMap<string, string>>;
   /** What a user should know about these files. */
   readonly notes: readonly string[];
+  /** Tensors that cannot be had, as no file has what an index lists, or a file has what cannot be read: name → error. */
+  readonly missing?: ReadonlyMap<string, SafeTensorsError>;
   /** The ranks that have opened the files together; undefined if this process has them all. */
   readonly group?: ProcessGroup;
   /** Opens a file of the same kind, by itself. */
@@ -67,6 +71,8 @@ export interface FileContents {
   readonly metadata: ReadonlyMap<string, string>;
   /** What a user should know about it. */
   readonly notes: readonly string[];
+  /** Its tensors that cannot be read: name → the error for whoever asks for one. */
+  readonly refused?: ReadonlyMap<string, SafeTensorsError>;
 }
 
 /** Lists what is in a file, which is one of the catalog's by its index. */
@@ -80,10 +86,23 @@ const OPENING = 8;
  * them is open.
  *
  * @param folder what relative paths count from: the program may go elsewhere before all are open, or are opened again
- * @throws {SafeTensorsError} if a header is bad, a name occurs twice, or files and index disagree
+ * @throws {SafeTensorsError} if a header is bad, a name occurs twice and no index decides, or a shard is missing
  * @throws {ReadError} if the system refuses
  */
 export async function openCatalog<F extends SourceFile>(
+  source: Source<F>,
+  inputs: Inputs,
+  signal?: AbortSignal,
+  list: ListFile<F> = listHeader,
+  folder: string | undefined = workingFolder(),
+): Promise<Catalog<F>> {
+  const catalog = await openPart(source, inputs, signal, list, folder);
+  if (inputs.indexes.length === 0) return catalog;
+  return { ...catalog, ...compareIndexes(catalog, pathsOf(catalog), inputs.indexes) };
+}
+
+/** {@linkcode openCatalog} without the comparison with the indexes: other ranks have the other files. */
+export async function openPart<F extends SourceFile>(
   source: Source<F>,
   inputs: Inputs,
   signal?: AbortSignal,
@@ -100,27 +119,69 @@ export async function openCatalog<F extends SourceFile>(
       const index = next++;
       try {
         signal?.throwIfAborted();
-        const file = await source.open(paths[index]!, folder);
+        const file = await openInput(source, paths[index]!, inputs, folder);
         files[index] = file;
         contents[index] = await list(file, index);
       } catch (error) {
         failed = true;
-        throw missingShard(error, inputs.indexPath);
+        throw error;
       }
     }
   };
   try {
     const results = await Promise.allSettled(Array.from({ length: OPENING }, openNext));
     for (const result of results) if (result.status === "rejected") throw result.reason;
-    await checkIndex(inputs);
-    const catalog = merge(files, contents, inputs);
-    const reopen = (path: string) =>
-      openCatalog(source, { paths: [path], weightMap: null, indexPath: null }, undefined, list, folder);
-    return { ...catalog, notes: [...source.notes ?? [], ...catalog.notes], reopen };
+    await checkIndexes(inputs);
+    const merged = new MergedTensors<CatalogTensor>(inputs.indexes);
+    const metadata = new Map<string, ReadonlyMap<string, string>>();
+    const missing = new Map<string, SafeTensorsError>();
+    for (const [index, content] of contents.entries()) {
+      const { path } = files[index]!;
+      metadata.set(path, content.metadata);
+      for (const tensor of content.tensors) {
+        Object.freeze(tensor.shape); // every handle and info() give this one
+        merged.add(tensor, path);
+      }
+      for (const [name, error] of content.refused ?? []) missing.set(name, error);
+    }
+    const notes = [
+      ...source.notes ?? [],
+      ...inputs.notes,
+      ...contents.flatMap((content) => content.notes),
+      ...merged.notes(),
+    ];
+    const reopen = async (path: string) => {
+      return await openCatalog(source, { paths: [path], indexes: [], notes: [] }, undefined, list, folder);
+    };
+    return { files, tensors: merged.tensors, metadata, notes, missing, reopen };
   } catch (error) {
     await closeAll(files);
     throw error;
   }
+}
+
+/**
+ * Opens one of the files of a model.
+ *
+ * @throws {SafeTensorsError} "MissingShard" if an index names it and it is not there
+ * @throws {ReadError} if the system refuses
+ */
+export async function openInput<F extends SourceFile>(
+  source: Source<F>,
+  path: string,
+  inputs: Pick<Inputs, "indexes">,
+  folder?: string,
+): Promise<F> {
+  try {
+    return await source.open(path, folder);
+  } catch (error) {
+    throw await explainAbsence(error, inputs);
+  }
+}
+
+/** Name → path of the file of each tensor. */
+export function pathsOf(catalog: Pick<Catalog, "files" | "tensors">): Map<string, string> {
+  return new Map(catalog.tensors.values().map((tensor) => [tensor.name, pathOf(catalog, tensor)]));
 }
 
 /** The path of a tensor's file, on whichever rank that is. */
@@ -159,53 +220,107 @@ async function listHeader(file: SourceFile, index: number): Promise<FileContents
   return { metadata, notes: [], tensors: listed };
 }
 
-function merge<F extends SourceFile>(
-  files: F[],
-  contents: readonly FileContents[],
-  inputs: Inputs,
-): Omit<Catalog<F>, "reopen"> {
-  const tensors = new Map<string, CatalogTensor>();
-  const metadata = new Map<string, ReadonlyMap<string, string>>();
-  for (const [index, content] of contents.entries()) {
-    const { path } = files[index]!;
-    metadata.set(path, content.metadata);
-    for (const tensor of content.tensors) {
-      const first = tensors.get(tensor.name);
-      if (first) {
-        const message = `Cannot open "${path}": tensor "${tensor.name}" is also in "${
-          files[first.file]!.path
-        }"`;
-        throw new SafeTensorsError("DuplicateName", message, { path, tensor: tensor.name });
-      }
-      Object.freeze(tensor.shape); // every handle and info() give this one
-      tensors.set(tensor.name, tensor);
-    }
+/** The tensors of several files by their names. Where a name is in two files of an index, the index decides. */
+export class MergedTensors<T extends { readonly name: string }> {
+  /** Name → tensor, in file order. */
+  readonly tensors = new Map<string, T>();
+  readonly #indexes: readonly (Index & { readonly shards: ReadonlySet<string> })[];
+  /** Name → path of its file. */
+  readonly #paths = new Map<string, string>();
+  readonly #decided = new Set<string>();
+
+  constructor(indexes: readonly Index[]) {
+    this.#indexes = indexes.map((index) => ({ ...index, shards: new Set(index.weightMap.values()) }));
   }
-  const notes = [
-    ...contents.flatMap((content) => content.notes),
-    ...compareIndex({ files, tensors }, inputs),
-  ];
-  return { files, tensors, metadata, notes };
+
+  /**
+   * Adds a tensor of a file.
+   *
+   * @throws {SafeTensorsError} "DuplicateName" if another file has the name too, and no index decides
+   */
+  add(tensor: T, path: string): void {
+    const { name } = tensor;
+    const first = this.#paths.get(name);
+    if (first !== undefined) {
+      const index = this.#indexes.find(({ shards }) => shards.has(first) && shards.has(path));
+      const chosen = index?.weightMap.get(name);
+      if (first === path || (chosen !== first && chosen !== path)) throw duplicate(name, path, first);
+      this.#decided.add(name);
+      if (chosen === first) return;
+      this.tensors.delete(name); // to stand where its file does
+    }
+    this.#paths.set(name, path);
+    this.tensors.set(name, tensor);
+  }
+
+  /** What a user should know about names in two files. */
+  notes(): string[] {
+    if (this.#decided.size === 0) return [];
+    return [`In two shards, and read from the one that the index names: ${counted([...this.#decided])}`];
+  }
 }
 
-/** Every tensor of the index must be in the shard that it names; what the index does not know is worth a note. */
-export function compareIndex(
-  { files, tensors }: Pick<Catalog, "files" | "tensors">,
-  { weightMap, indexPath }: Omit<Inputs, "paths">,
-): string[] {
-  if (!weightMap) return [];
-  for (const [name, path] of weightMap) {
-    const tensor = tensors.get(name);
-    const found = tensor && pathOf({ files }, tensor);
-    if (found === path) continue;
-    const where = tensor ? `, it is in "${found}"` : "";
-    const message = `Cannot find tensor "${name}": the index "${indexPath}" says it is in "${path}"${where}`;
-    throw new SafeTensorsError("TensorNotFound", message, { path, tensor: name });
+function duplicate(name: string, path: string, first: string): SafeTensorsError {
+  const message = `Cannot open "${path}": tensor ${quote(name)} is also in "${first}"`;
+  const advice = "if they are two editions of one model, open one of them";
+  return new SafeTensorsError("DuplicateName", message, { path, tensor: name, advice });
+}
+
+/**
+ * Compares files with their indexes.
+ *
+ * @param known what is known without the indexes: notes, and tensors that cannot be read
+ * @param paths name → path of the file of each tensor
+ * @returns the same, with a note on each kind of difference, and the tensors that no file has
+ */
+export function compareIndexes(
+  known: Pick<Catalog, "missing" | "notes">,
+  paths: ReadonlyMap<string, string>,
+  indexes: readonly Index[],
+): Required<Pick<Catalog, "missing" | "notes">> {
+  const missing = new Map(known.missing);
+  const notes = [...known.notes];
+  const unlisted = new Set(indexes.length === 1 ? paths.keys() : []);
+  for (const { path: indexPath, weightMap } of indexes) {
+    const elsewhere: string[] = [];
+    const absent: string[] = [];
+    for (const [name, path] of weightMap) {
+      unlisted.delete(name);
+      if (paths.has(name)) {
+        if (paths.get(name) !== path) elsewhere.push(name);
+      } else if (!missing.has(name)) {
+        absent.push(name);
+        const message =
+          `Cannot find tensor ${quote(name)}: the index "${indexPath}" says that it is in "${path}", ` +
+          "which does not have it";
+        missing.set(name, new SafeTensorsError("TensorNotFound", message, { path, tensor: name }));
+      }
+    }
+    if (absent.length > 0) {
+      notes.push(`The shards of the index "${indexPath}" do not have what it lists: ${counted(absent)}`);
+    }
+    if (elsewhere.length > 0) {
+      notes.push(`In another shard than the index "${indexPath}" says: ${counted(elsewhere)}`);
+    }
   }
-  if (tensors.size === weightMap.size) return [];
-  const unlisted = tensors.keys().filter((name) => !weightMap.has(name)).take(3).toArray();
-  const count = tensors.size - weightMap.size;
-  return [`${count} tensors are in the shards but not in the index, such as "${unlisted.join('", "')}"`];
+  if (unlisted.size > 0) notes.push(`In the shards but not in the index: ${counted([...unlisted])}`);
+  return { missing, notes };
+}
+
+/** These names, or how many there are and the first of them. */
+function counted(names: readonly string[]): string {
+  const [first] = names as [string];
+  return names.length === 1 ? `tensor ${quote(first)}` : `${names.length} tensors, such as ${quote(first)}`;
+}
+
+/** The error about a name that cannot be had: why it is missing, where that is known. */
+export function tensorNotFound(
+  { missing }: Pick<Catalog, "missing">,
+  name: string,
+  why: string,
+): SafeTensorsError {
+  const message = `Cannot find tensor ${quote(name)}: ${why}`;
+  return missing?.get(name) ?? new SafeTensorsError("TensorNotFound", message, { tensor: name });
 }
 
 /**

@@ -29,6 +29,7 @@ export type SafeTensorsErrorCode =
   | "InvalidIndex"
   | "MissingShard"
   | "NoTensorFiles"
+  | "SeveralModels"
   | "WrongFormat"
   | "UnsupportedCast"
   | "InvalidPickle"

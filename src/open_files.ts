@@ -4,10 +4,11 @@
 import { type Catalog, type ListFile, openCatalog } from "./catalog.ts";
 import type { Device } from "./device/device.ts";
 import { type DeviceOption, selectDevice, type TensorOn } from "./device/select.ts";
-import { checkFiles, dealInputs, type Files, type Naming, resolveInputs, SAFETENSORS } from "./inputs.ts";
+import { checkFiles, dealInputs, type Files, resolveInputs } from "./inputs.ts";
 import type { Engine } from "./lanes/engine.ts";
 import { PortableEngine } from "./lanes/portable_engine.ts";
 import { selectEngine } from "./lanes/select.ts";
+import { type Naming, SAFETENSORS } from "./model_folder.ts";
 import type { CheckedOptions } from "./options.ts";
 import { openShared } from "./ranks/shared_catalog.ts";
 import { selectSource } from "./source/select.ts";
@@ -65,8 +66,8 @@ export async function openFiles(
   { naming, list }: FileKind = { naming: SAFETENSORS },
 ): Promise<Catalog> {
   const { group, shardPlan, signal } = options;
-  checkFiles(files, group);
   const own = typeof options.source === "object" ? options.source : null;
+  checkFiles(files, group, own !== null);
   if (group.size > 1 && !shardPlan) {
     const prepare = async () => {
       return { source: await findSource(), inputs: await dealInputs(files, group, naming, own) };

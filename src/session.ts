@@ -1,11 +1,11 @@
 /**
  * Opened files and the loads that run over them: what the easy and the low-level door share.
  */
-import type { Catalog, CatalogTensor } from "./catalog.ts";
+import { type Catalog, type CatalogTensor, tensorNotFound } from "./catalog.ts";
 import { describeValue } from "./check.ts";
 import { closestWord } from "./closest_word.ts";
 import type { Device } from "./device/device.ts";
-import { SafeTensorsError, UseAfterCloseError } from "./errors.ts";
+import { UseAfterCloseError } from "./errors.ts";
 import { quote } from "./format/text.ts";
 import { Load, type LoadContext, type LoadRequest } from "./load.ts";
 import { Tally } from "./load_progress.ts";
@@ -114,8 +114,7 @@ export class Session<T extends Tensor> {
     const { tensors } = this.catalog;
     const nearest = closestWord(name, tensors.keys());
     const hint = nearest === undefined ? "" : `: did you mean ${quote(nearest)}?`;
-    const message = `Cannot find tensor ${quote(name)}: none of the ${tensors.size} has this name${hint}`;
-    throw new SafeTensorsError("TensorNotFound", message, { tensor: name });
+    throw tensorNotFound(this.catalog, name, `none of the ${tensors.size} has this name${hint}`);
   }
 
   /** How the loads went, or go. */

@@ -1,10 +1,9 @@
 /**
  * Which tensors of a model are wanted, and what is asked of them.
  */
-import type { Catalog, CatalogTensor } from "./catalog.ts";
+import { type Catalog, type CatalogTensor, tensorNotFound } from "./catalog.ts";
 import { closestWord } from "./closest_word.ts";
 import type { Device } from "./device/device.ts";
-import { SafeTensorsError } from "./errors.ts";
 import { quote } from "./format/text.ts";
 import { type LoadRequest, type NamedRequests, ownTensor } from "./load.ts";
 import type { CheckedOptions } from "./options.ts";
@@ -52,10 +51,8 @@ export class WantedTensors implements NamedRequests {
   }
 }
 
-function namedTensors(
-  { tensors }: Catalog,
-  names: CheckedOptions["names"],
-): ReadonlyMap<string, CatalogTensor> {
+function namedTensors(catalog: Catalog, names: CheckedOptions["names"]): ReadonlyMap<string, CatalogTensor> {
+  const { tensors } = catalog;
   if (!names) return tensors;
   if (typeof names === "function") return new Map([...tensors].filter(([name]) => names(name)));
   for (const name of names) {
@@ -66,10 +63,7 @@ function namedTensors(
       : /[*?]/.test(name)
       ? ": names are whole names; for a pattern give a function"
       : "";
-    const message = `Cannot find tensor ${
-      quote(name)
-    }: the option names asks for it, and no file has it${hint}`;
-    throw new SafeTensorsError("TensorNotFound", message, { tensor: name });
+    throw tensorNotFound(catalog, name, `the option names asks for it, and no file has it${hint}`);
   }
   return new Map([...tensors].filter(([name]) => names.has(name)));
 }

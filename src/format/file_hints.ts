@@ -142,7 +142,7 @@ function textFile(bytes: Uint8Array): Content | undefined {
   if (/^\s*\{\s*"(metadata|weight_map)"/.test(text)) {
     return { kind: "index", text: "it is JSON, a shard index, which must have a name that ends in .json" };
   }
-  if (/^\s*(\{\s*["}]|\[)/.test(text)) return other(`it is JSON that begins with ${words}`);
+  if (/^\s*(\{|\[\s*[\]{["\d])/.test(text)) return other(`it is JSON that begins with ${words}`);
   return other(`it is text that begins with ${words}`);
 }
 

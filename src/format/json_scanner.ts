@@ -45,6 +45,15 @@ export const NULL: Uint8Array = ascii("null");
 
 const LITERALS = [NULL, ascii("true"), ascii("false")];
 
+/** What Python writes for numbers that JSON does not have. */
+const NOT_FINITE = [ascii("NaN"), ascii("Infinity"), ascii("-Infinity")];
+
+/** Options of {@linkcode JsonScanner}. */
+export interface JsonScannerOptions {
+  /** Takes NaN, Infinity and numbers too large for a double where a value is skipped, as Python does. */
+  anyNumber?: boolean;
+}
+
 /** The bytes of a text for {@linkcode JsonScanner.textIs} to compare with. */
 export function ascii(text: string): Uint8Array {
   return new TextEncoder().encode(text);
@@ -58,6 +67,7 @@ export class JsonScanner {
   readonly #bytes: Uint8Array;
   readonly #window: TextWindow;
   readonly #fail: JsonFailure;
+  readonly #anyNumber: boolean;
   #depth = 0;
   #stringStart = 0;
   #stringEnd = 0;
@@ -69,10 +79,11 @@ export class JsonScanner {
    * @param bytes The document, in valid UTF-8; not copied.
    * @param fail What to call when it is not what was asked for.
    */
-  constructor(bytes: Uint8Array, fail: JsonFailure) {
+  constructor(bytes: Uint8Array, fail: JsonFailure, { anyNumber = false }: JsonScannerOptions = {}) {
     this.#bytes = bytes;
     this.#window = new TextWindow(bytes);
     this.#fail = fail;
+    this.#anyNumber = anyNumber;
   }
 
   /** Calls the failure function with what was expected and what stands at the position. */
@@ -229,6 +240,7 @@ export class JsonScanner {
   }
 
   #plainValue(): void {
+    if (this.#anyNumber && NOT_FINITE.some((literal) => this.literal(literal))) return;
     const byte = this.#bytes[this.position] ?? 0;
     if (byte === MINUS || (byte >= ZERO && byte <= NINE)) return this.#number();
     if (!LITERALS.some((literal) => this.literal(literal))) this.expected("a value");
@@ -243,15 +255,6 @@ export class JsonScanner {
     }
     this.position += literal.length;
     return true;
-  }
-
-  /** Reads any value and builds it, as `JSON.parse` does; it may be `maxBytes` long. */
-  value(maxBytes: number): unknown {
-    this.peek();
-    const start = this.position;
-    this.skip();
-    if (this.position - start > maxBytes) this.#fail(`the value is longer than ${maxBytes} bytes`, start);
-    return JSON.parse(this.#window.text(start, this.position));
   }
 
   /** Makes sure that nothing but white space is left. */
@@ -328,7 +331,8 @@ export class JsonScanner {
       }
     }
     // The value is below 10^(whole + exponent), and a double reaches above 10^308.
-    if (whole + exponent > 308 && !Number.isFinite(Number(this.#window.text(start, this.position)))) {
+    if (this.#anyNumber || whole + exponent <= 308) return;
+    if (!Number.isFinite(Number(this.#window.text(start, this.position)))) {
       this.#fail("the number is out of range", start);
     }
   }

@@ -1,11 +1,14 @@
 /**
  * The index of a sharded checkpoint, `model.safetensors.index.json`: which tensor is in which file.
  *
- * Indexes come from strangers. A shard name is therefore a plain file name, so that no index reaches out of its own
- * directory, and nothing that another reader might understand differently (a duplicate, a wrong type) passes.
+ * Indexes come from strangers. A shard is therefore a file in the index's own folder or below it: no name in an index
+ * leads out of there. Links that the user's own folder has are followed: the Hugging Face cache consists of them.
+ * What Python's reader takes passes where it can mean one thing only: NaN and infinities in what is not used, a name
+ * that is listed twice for the same file.
  */
 import { SafeTensorsError } from "../errors.ts";
-import { ascii, JsonScanner, NULL } from "./json_scanner.ts";
+import { describeContent } from "./file_hints.ts";
+import { ascii, JsonScanner } from "./json_scanner.ts";
 import { compareUtf8, findInvalidUtf8, quote } from "./text.ts";
 
 /** Options of {@linkcode parseShardIndex}. */
@@ -18,20 +21,14 @@ export interface ShardIndexOptions {
 
 /** The content of a shard index. */
 export interface ShardIndex {
-  /** Tensor name to file name, as listed. */
+  /** Tensor name to file: its path from the index's folder, parts separated by `/`. */
   readonly weightMap: ReadonlyMap<string, string>;
-  /** The index's metadata, as `JSON.parse` builds it; empty where there is none. Its `total_size` is advisory. */
-  readonly metadata: ReadonlyMap<string, unknown>;
-  /** The shards: each file name once, in the order in which the tensors name them. */
+  /** The shards: each file once, in the order in which the tensors name them. */
   readonly files: readonly string[];
 }
 
 const MAX_INDEX_BYTES = 1 << 28;
 
-/** The longest value in the metadata; they are numbers and short strings. */
-const MAX_METADATA_VALUE_BYTES = 1 << 20;
-
-const METADATA = ascii("metadata");
 const WEIGHT_MAP = ascii("weight_map");
 
 /**
@@ -42,76 +39,70 @@ const WEIGHT_MAP = ascii("weight_map");
  */
 export function parseShardIndex(bytes: Uint8Array, options: ShardIndexOptions = {}): ShardIndex {
   const { path, maxBytes = MAX_INDEX_BYTES } = options;
-  const fail = (detail: string, tensor?: string): never => {
+  const fail = (fault: string, tensor?: string): never => {
+    const content = describeContent(bytes);
+    const isJson = !content || content.kind === "index" || content.text.startsWith("it is JSON");
+    const detail = isJson ? fault : content.text;
     const file = path === undefined ? "the shard index" : `the shard index "${path}"`;
     throw new SafeTensorsError("InvalidIndex", `Cannot read ${file}: ${detail}`, { path, tensor });
   };
   if (bytes.length > maxBytes) fail(`it is ${bytes.length} bytes long, the limit is ${maxBytes}`);
   const invalid = findInvalidUtf8(bytes);
   if (invalid >= 0) fail(`the byte at offset ${invalid} is not UTF-8`);
-  const scanner = new JsonScanner(bytes, (detail, position) => fail(`at offset ${position}, ${detail}`));
+  const failAt = (detail: string, position: number) => fail(`at offset ${position}, ${detail}`);
+  const scanner = new JsonScanner(bytes, failAt, { anyNumber: true });
 
-  let weights: Pick<ShardIndex, "weightMap" | "files"> | undefined;
-  let metadata: ReadonlyMap<string, unknown> | undefined;
+  let index: ShardIndex | undefined;
   for (let more = scanner.beginObject(); more; more = scanner.nextMember()) {
     scanner.key();
     if (scanner.textIs(WEIGHT_MAP)) {
-      if (weights !== undefined) fail('"weight_map" is there twice');
-      weights = readWeightMap(scanner, fail);
-    } else if (scanner.textIs(METADATA)) {
-      if (metadata !== undefined) fail('"metadata" is there twice');
-      metadata = readMetadata(scanner, fail);
+      if (index !== undefined) fail('"weight_map" is there twice');
+      index = readWeightMap(scanner, fail);
     } else {
       scanner.skip();
     }
   }
   scanner.end();
-  if (weights === undefined) return fail('"weight_map" is missing');
-  return { ...weights, metadata: metadata ?? new Map() };
+  return index ?? fail('"weight_map" is missing');
 }
 
 type IndexFailure = (detail: string, tensor?: string) => never;
 
-function readWeightMap(scanner: JsonScanner, fail: IndexFailure): Pick<ShardIndex, "weightMap" | "files"> {
+function readWeightMap(scanner: JsonScanner, fail: IndexFailure): ShardIndex {
   const weightMap = new Map<string, string>();
-  // One string object for each shard, however many tensors it has.
+  // As it is written → its path; one string object for each shard, however many tensors it has.
   const files = new Map<string, string>();
   for (let more = scanner.beginObject(); more; more = scanner.nextMember()) {
     scanner.key();
     const tensor = scanner.text();
-    if (weightMap.has(tensor)) fail(`tensor ${quote(tensor)} is listed twice`, tensor);
     scanner.string("a file name");
     const text = scanner.text();
     let file = files.get(text);
     if (file === undefined) {
-      const flaw = fileNameFlaw(text);
+      const flaw = pathFlaw(text);
       if (flaw !== undefined) fail(`tensor ${quote(tensor)} is in ${quote(text)}, which ${flaw}`, tensor);
-      files.set(text, text);
-      file = text;
+      file = text.split("/").filter((part) => part !== "" && part !== ".").join("/");
+      files.set(text, file);
+    }
+    const other = weightMap.get(tensor);
+    if (other !== undefined && other !== file) {
+      fail(`tensor ${quote(tensor)} is listed twice, in ${quote(other)} and in ${quote(file)}`, tensor);
     }
     weightMap.set(tensor, file);
   }
-  return { weightMap, files: [...files.keys()] };
+  return { weightMap, files: [...new Set(files.values())] };
 }
 
-function readMetadata(scanner: JsonScanner, fail: IndexFailure): ReadonlyMap<string, unknown> {
-  const metadata = new Map<string, unknown>();
-  if (scanner.literal(NULL)) return metadata;
-  for (let more = scanner.beginObject(); more; more = scanner.nextMember()) {
-    scanner.key();
-    const key = scanner.text();
-    if (metadata.has(key)) fail(`the metadata key ${quote(key)} is listed twice`);
-    metadata.set(key, scanner.value(MAX_METADATA_VALUE_BYTES));
+/** Why `path` is not that of a file in the index's own folder or below, on any system; undefined where it is. */
+function pathFlaw(path: string): string | undefined {
+  if (/^([a-z]:|[/\\])/i.test(path)) {
+    return "is an absolute path: a file in the index's folder or below is allowed";
   }
-  return metadata;
-}
-
-/** Why `name` is not the name of a file in the index's own directory, on any system; nothing where it is. */
-function fileNameFlaw(name: string): string | undefined {
-  if (name === "" || name === "." || name === "..") return "is no file name";
-  if (/[/\\]/.test(name)) return "is a path: a plain file name is allowed";
-  if (/^[a-z]:/i.test(name)) return "names a drive: a plain file name is allowed";
-  if ([...name].some((character) => character < " ")) return "has a control character";
+  if (path.includes("\\")) return "has a backslash, which leads elsewhere on other systems";
+  const parts = path.split("/");
+  if (parts.includes("..")) return "leads out of the index's folder";
+  if (["", "."].includes(parts.at(-1)!)) return "is not the name of a file";
+  if ([...path].some((character) => character < " ")) return "has a control character";
   return undefined;
 }
 
@@ -128,11 +119,11 @@ export function writeShardIndex(
   totalSize: number,
 ): Uint8Array<ArrayBuffer> {
   if (!Number.isSafeInteger(totalSize) || totalSize < 0) {
-    throw new RangeError(`Cannot write a shard index: ${totalSize} is no size in bytes`);
+    throw new RangeError(`Cannot write a shard index: ${totalSize} is not a size in bytes`);
   }
   const lines: string[] = [];
   for (const [tensor, file] of [...weightMap].sort(([a], [b]) => compareUtf8(a, b))) {
-    const flaw = tensor.isWellFormed() && file.isWellFormed() ? fileNameFlaw(file) : "has a lone surrogate";
+    const flaw = tensor.isWellFormed() && file.isWellFormed() ? pathFlaw(file) : "has a lone surrogate";
     if (flaw !== undefined) {
       const detail = `tensor ${quote(tensor)} is in ${quote(file)}, which ${flaw}`;
       throw new SafeTensorsError("InvalidIndex", `Cannot write a shard index: ${detail}`, { tensor });

@@ -1,7 +1,7 @@
 /**
  * PyTorch checkpoints into safetensors files, streaming.
  */
-import { readFileHeader } from "../catalog.ts";
+import { compareIndexes, MergedTensors, openInput, readFileHeader } from "../catalog.ts";
 import { checkBoolean, checkFunction, checkKeys, checkSignal, keysOf } from "../check.ts";
 import { SafeTensorsError } from "../errors.ts";
 import { castBytes, castTarget } from "../format/cast.ts";
@@ -9,8 +9,9 @@ import type { DType } from "../format/dtype.ts";
 import { compareLayout } from "../format/header_writer.ts";
 import { quote } from "../format/text.ts";
 import { SingleGroup } from "../group/process_group.ts";
-import { missingShard, type PathLike, PYTORCH, resolveInputs, toPath } from "../inputs.ts";
+import { type PathLike, resolveInputs, toPath } from "../inputs.ts";
 import { selectEngine } from "../lanes/select.ts";
+import { PYTORCH } from "../model_folder.ts";
 import { castLength } from "../plan/request.ts";
 import type { Progress } from "../options.ts";
 import { saveFile } from "../save.ts";
@@ -72,7 +73,7 @@ export interface ConvertReport {
   readonly aliases: ReadonlyMap<string, string>;
   /** What is left out: values that are not tensors, parts that are not read, tensors that cannot be read. */
   readonly skipped: readonly SkippedValue[];
-  /** What a user should know about the checkpoint. */
+  /** What a user should know: about the choice of the files, about what is in them, and how an index and they differ. */
   readonly notes: readonly string[];
   /** Whether the result was read back and compared. */
   readonly validated: boolean;
@@ -149,8 +150,11 @@ export async function convertPyTorch(
 
 /** A tensor to be written, and the file that it comes from. */
 interface Written {
+  readonly name: string;
   readonly tensor: CheckpointTensor;
   readonly file: SourceFile;
+  /** Another tensor of the file that it is the same as. */
+  readonly aliasOf: string | undefined;
 }
 
 interface OpenedCheckpoints {
@@ -170,56 +174,41 @@ async function openCheckpoints(
 ): Promise<OpenedCheckpoints> {
   const inputs = await resolveInputs(input, new SingleGroup(), PYTORCH);
   const files: SourceFile[] = [];
-  const byName = new Map<string, Written>();
-  /** Where each name was found, those of aliases too. */
+  const merged = new MergedTensors<Written>(inputs.indexes);
+  /** The names of all tensors, those that cannot be read too, and the path of their file. */
   const paths = new Map<string, string>();
-  const aliases = new Map<string, string>();
-  const refused = new Set<string>();
   const skipped: SkippedValue[] = [];
-  const notes: string[] = [];
+  const notes = [...inputs.notes];
   try {
     for (const path of inputs.paths) {
       signal?.throwIfAborted();
-      const file = await source.open(path).catch((error) => {
-        throw missingShard(error, inputs.indexPath);
-      });
+      const file = await openInput(source, path, inputs);
       files.push(file);
       const checkpoint = await readCheckpoint(byteReader(file), options);
       for (const tensor of checkpoint.tensors.values()) {
-        const first = paths.get(tensor.name);
-        if (first !== undefined) throw duplicate(tensor.name, path, first);
-        paths.set(tensor.name, path);
-        const kept = checkpoint.aliases.get(tensor.name);
-        if (kept !== undefined) aliases.set(tensor.name, kept);
-        else byName.set(tensor.name, { tensor, file });
+        const { name } = tensor;
+        merged.add({ name, tensor, file, aliasOf: checkpoint.aliases.get(name) }, path);
       }
-      for (const name of checkpoint.refused.keys()) refused.add(name);
+      for (const name of checkpoint.refused.keys()) paths.set(name, path);
       for (const value of checkpoint.skipped) skipped.push(value);
       notes.push(...checkpoint.notes.map((note) => `${quote(path)}: ${note}`));
     }
-    checkIndex(inputs.weightMap, byName, (name) => aliases.has(name) || refused.has(name));
   } catch (error) {
     await closeAll(files);
     throw error;
   }
-  return { files, written: [...byName.values()], aliases, skipped, notes };
-}
-
-function duplicate(name: string, path: string, first: string): SafeTensorsError {
-  const message = `Cannot convert "${path}": tensor "${name}" is also in "${first}"`;
-  return new SafeTensorsError("DuplicateName", message, { path, tensor: name });
-}
-
-function checkIndex(
-  weightMap: ReadonlyMap<string, string> | null,
-  tensors: ReadonlyMap<string, Written>,
-  isKnown: (name: string) => boolean,
-): void {
-  for (const [name, path] of weightMap ?? []) {
-    if (isKnown(name) || tensors.get(name)?.file.path === path) continue;
-    const message = `Cannot find tensor "${name}": the index says it is in "${path}"`;
-    throw new SafeTensorsError("TensorNotFound", message, { path, tensor: name });
+  const { tensors } = merged;
+  const written: Written[] = [];
+  const aliases = new Map<string, string>();
+  for (const one of tensors.values()) {
+    paths.set(one.name, one.file.path);
+    // Not where an index takes the tensor of that name from another file.
+    const isAlias = one.aliasOf !== undefined && tensors.get(one.aliasOf)!.file === one.file;
+    if (isAlias) aliases.set(one.name, one.aliasOf!);
+    else written.push(one);
   }
+  const known = { notes: [...notes, ...merged.notes()] };
+  return { files, written, aliases, skipped, notes: compareIndexes(known, paths, inputs.indexes).notes };
 }
 
 async function* streamOf(

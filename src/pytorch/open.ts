@@ -6,8 +6,9 @@ import type { CatalogTensor, FileContents, ListFile } from "../catalog.ts";
 import { checkKeys } from "../check.ts";
 import type { DeviceOption, TensorOn } from "../device/select.ts";
 import { quote } from "../format/text.ts";
-import { type Files, PYTORCH } from "../inputs.ts";
+import type { Files } from "../inputs.ts";
 import type { SafeTensorsModel } from "../model.ts";
+import { PYTORCH } from "../model_folder.ts";
 import { openModel } from "../open_model.ts";
 import { OPEN_KEYS, type OpenOptions } from "../options.ts";
 import {
@@ -56,9 +57,10 @@ export async function openPyTorch<D extends DeviceOption = "cpu">(
 }
 
 function contentsOf(checkpoint: Checkpoint, file: number): FileContents {
-  const { path, tensors, aliases, skipped, notes } = checkpoint;
+  const { path, tensors, refused, aliases, skipped, notes } = checkpoint;
   return {
     metadata: new Map([["format", "pt"], ...aliases]),
+    refused,
     notes: [...skipped.length === 0 ? [] : [`left out: ${summarizeSkipped(skipped)}`], ...notes]
       .map((note) => `${quote(path)}: ${note}`),
     tensors: Array.from(tensors.values(), (tensor) => catalogTensor(tensor, file, aliases.get(tensor.name))),

@@ -4,13 +4,14 @@
 import {
   type Catalog,
   type CatalogTensor,
-  compareIndex,
+  compareIndexes,
   type FileHome,
   type ListFile,
-  openCatalog,
-  pathOf,
+  MergedTensors,
+  openPart,
+  pathsOf,
 } from "../catalog.ts";
-import { GroupError, SafeTensorsError } from "../errors.ts";
+import { GroupError } from "../errors.ts";
 import { type DType, DTYPES } from "../format/dtype.ts";
 import type { Json, ProcessGroup } from "../group/process_group.ts";
 import { type DealtInputs, noFiles } from "../inputs.ts";
@@ -24,7 +25,7 @@ type ToldTensor = [string, number, number[], number, number, string | null];
 interface Told {
   /** Whether it was told which rank reads what. */
   byRank: boolean;
-  /** The index that it read. */
+  /** The indexes that it read. */
   index: string | null;
   /** What each rank opens, as far as this one has been told. */
   lists: [rank: number, paths: string[]][];
@@ -52,7 +53,7 @@ export async function openShared<F extends SourceFile>(
     prepare: async ({ unlessDone }) => {
       const { source, inputs } = await prepare();
       const paths = inputs.lists.get(group.rank) ?? [];
-      const own = await openCatalog(source, { ...inputs, paths, weightMap: null }, signal, list);
+      const own = await openPart(source, { ...inputs, paths }, signal, list);
       unlessDone.defer(() => void closeFiles(own).catch(() => {}));
       return { own, inputs };
     },
@@ -75,7 +76,7 @@ export function closeFiles({ files }: Catalog): Promise<void> {
   return closeAll(files);
 }
 
-function tell(rank: number, own: Catalog, { byRank, indexPath, lists }: DealtInputs): Told {
+function tell(rank: number, own: Catalog, { byRank, indexes, lists }: DealtInputs): Told {
   const files = own.files.map(({ path }) => {
     return { path, metadata: [...own.metadata.get(path)!], tensors: [] as ToldTensor[] };
   });
@@ -84,7 +85,8 @@ function tell(rank: number, own: Catalog, { byRank, indexPath, lists }: DealtInp
     files[file]!.tensors.push([name, code, [...shape], fileOffset, byteLength, aliasOf ?? null]);
   }
   const told = new Map([[rank, []], ...lists]); // a rank without files says so
-  return { byRank, index: indexPath, lists: [...told].map(([rank, paths]) => [rank, [...paths]]), files };
+  const index = indexes.map(({ path }) => path).join('", "') || null;
+  return { byRank, index, lists: [...told].map(([rank, paths]) => [rank, [...paths]]), files };
 }
 
 /** Whatever two ranks say of the files of a third must be the same; if not, that is put down to the later of the two. */
@@ -127,27 +129,22 @@ function mergeTold<F extends SourceFile>(
   inputs: DealtInputs,
   told: readonly Told[],
 ): Catalog<F> {
-  const tensors = new Map<string, CatalogTensor>();
+  const merged = new MergedTensors<CatalogTensor>(inputs.indexes);
   const metadata = new Map<string, ReadonlyMap<string, string>>();
   for (const home of inOrder(told)) {
     const { metadata: entries, tensors: list } = told[home.rank]!.files[home.round]!;
     metadata.set(home.path, new Map(entries));
     for (const one of list) {
       const [name] = one;
-      const first = tensors.get(name);
-      if (first) {
-        const message = `Cannot open "${home.path}": tensor "${name}" is also in "${pathOf(own, first)}"`;
-        throw new SafeTensorsError("DuplicateName", message, { path: home.path, tensor: name });
-      }
-      tensors.set(
-        name,
-        home.rank === group.rank ? { ...own.tensors.get(name)!, home } : elsewhere(one, home),
-      );
+      const tensor = home.rank === group.rank ? { ...own.tensors.get(name)!, home } : elsewhere(one, home);
+      merged.add(tensor, home.path);
     }
   }
   if (told.every(({ files }) => files.length === 0)) throw noFiles();
-  const notes = [...own.notes, ...compareIndex({ files: own.files, tensors }, inputs)];
-  return { ...own, tensors, metadata, notes, group };
+  const { tensors } = merged;
+  const known = { missing: new Map(own.missing), notes: [...own.notes, ...merged.notes()] };
+  const compared = compareIndexes(known, pathsOf({ files: own.files, tensors }), inputs.indexes);
+  return { ...own, tensors, metadata, group, ...compared };
 }
 
 /** The files of all ranks in the order in which they were named. */

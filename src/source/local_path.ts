@@ -2,10 +2,10 @@
  * What local files have in common, whichever engine reads them: where a path leads, what may be opened, and what a
  * refusal means.
  */
-import { resolve } from "node:path";
 import { systemErrorText } from "../../ffi/status.ts";
 import { errnoOf } from "../errno.ts";
 import { ReadError, UseAfterCloseError } from "../errors.ts";
+import { resolve } from "../paths.ts";
 
 /** The folder that relative paths count from now; undefined where it was removed. */
 export function workingFolder(): string | undefined {

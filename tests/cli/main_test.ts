@@ -124,7 +124,7 @@ Deno.test("the command line answers failure with one line and status 1", async (
     ],
     [["inspect", `${path}/bad.safetensors`], `Cannot read the header of "${path}/bad.safetensors"`],
     [["verify", `${path}/lfs.safetensors`], "git lfs pull"],
-    [["load", `${path}/evil.index.json`], "plain file name"],
+    [["load", `${path}/evil.index.json`], "leads out of the index's folder"],
     [["load", `${path}/empty`], "no .safetensors file is in this folder"],
     [["load", `${path}/good.safetensors`, `${path}/same.safetensors`], 'tensor "x" is also in'],
     [["load", `${path}/good.safetensors`, "--names", "y*"], 'no name matches "y*"'],

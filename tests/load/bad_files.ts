@@ -3,7 +3,7 @@
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { ReadError, SafeTensorsError } from "../../mod.ts";
-import { fileOf, type TensorSpec, writeFile, writeShards } from "../support/models.ts";
+import { assertTensor, fileOf, type TensorSpec, writeFile, writeShards } from "../support/models.ts";
 import { bytesRead, openDescriptors } from "../support/process.ts";
 import type { DefineTest } from "./context.ts";
 import { fastsafeOpen } from "./doors_in_use.ts";
@@ -73,14 +73,14 @@ export function badFileTests(test: DefineTest): void {
     const error = await assertRejects(() => fastsafeOpen([first, second]), SafeTensorsError, first);
     assert(bytesRead() - before < 1_000_000);
     assertEquals([error.code, error.path, error.tensor], ["DuplicateName", second, "same"]);
-    await assertRejects(() => fastsafeOpen([first, first]), SafeTensorsError, "is also in");
+    await assertRejects(() => fastsafeOpen([first, second]), SafeTensorsError, "open one of them");
     await assertRejects(() => fastsafeOpen([first, second], { names: ["x"] }), SafeTensorsError);
   });
 
   test("fastsafeOpen() refuses a folder, a pipe and a device as files", async (folder) => {
     await Deno.mkdir(`${folder}/folder.safetensors`);
     const error = await assertRejects(
-      () => fastsafeOpen([`${folder}/folder.safetensors`]),
+      () => fastsafeOpen({ 0: [`${folder}/folder.safetensors`] }),
       ReadError,
       "EISDIR",
     );
@@ -113,20 +113,112 @@ export function badFileTests(test: DefineTest): void {
     }
   });
 
-  test("fastsafeOpen() refuses an index that its shards do not bear out", async (folder) => {
-    const { indexPath, paths } = await writeShards(folder, [FIRST, SECOND]);
-    const index = JSON.parse(await Deno.readTextFile(indexPath));
+  test("fastsafeOpen() opens what is there if an index lists more, and refuses only what is not", async (folder) => {
+    const { indexPath, paths, tensors } = await writeShards(folder, [FIRST, SECOND]);
     const [shardA, shardB] = paths.map((path) => path.slice(folder.length + 1));
-    const cases: [Record<string, string>, tensor: string][] = [
-      [{ a: shardA!, b: shardA! }, "b"],
-      [{ a: shardA!, b: shardB!, c: shardB! }, "c"],
-      [{ a: shardB!, b: shardA! }, "a"],
+    const map = { a: shardA!, b: shardB!, c: shardB!, d: shardA! };
+    await Deno.writeTextFile(indexPath, JSON.stringify({ weight_map: map }));
+    for (const files of [indexPath, folder]) {
+      for (const options of [{}, { lazy: true }]) {
+        await using model = await fastsafeOpen(files, options);
+        assertEquals(model.keys(), ["a", "b"]);
+        for (const tensor of tensors) assertTensor(await model.getTensor(tensor.name), tensor);
+        const notes = model.stats().notes.filter((note) => note.includes("do not have what it lists"));
+        assertEquals(notes.length, 1);
+        assertStringIncludes(notes[0]!, '2 tensors, such as "c"');
+        for (const name of ["c", "d"]) {
+          const error = await assertRejects(() => model.getTensor(name), SafeTensorsError, `"${name}"`);
+          assertEquals([error.code, error.tensor], ["TensorNotFound", name]);
+          assertStringIncludes(
+            error.message,
+            `the index "${indexPath}" says that it is in "${paths["dc".indexOf(name)]}"`,
+          );
+        }
+      }
+      await using some = await fastsafeOpen(files, { names: ["a"] });
+      assertEquals(some.keys(), ["a"]);
+      const names = ["a", "c"];
+      await assertRejects(() => fastsafeOpen(files, { names }), SafeTensorsError, "which does not have it");
+    }
+  });
+
+  test("fastsafeOpen() finds a tensor in another shard than the index says, and notes it", async (folder) => {
+    const { indexPath, paths, tensors } = await writeShards(folder, [FIRST, SECOND]);
+    const [shardA, shardB] = paths.map((path) => path.slice(folder.length + 1));
+    await Deno.writeTextFile(indexPath, JSON.stringify({ weight_map: { a: shardB!, b: shardA! } }));
+    await using model = await fastsafeOpen(folder);
+    for (const tensor of tensors) assertTensor(await model.getTensor(tensor.name), tensor);
+    assert(model.stats().notes.some((note) => note.startsWith("In another shard than the index")));
+  });
+
+  test("fastsafeOpen() takes a name that is in two shards from the one that the index names", async (folder) => {
+    const name = (number: number) => `model-0000${number}-of-00003.safetensors`;
+    const same = (seed: number): TensorSpec => ({
+      name: "w",
+      dtype: "U8",
+      shape: [4],
+      bytes: new Uint8Array(4).fill(seed),
+    });
+    await writeFile(`${folder}/${name(1)}`, [same(1), ...FIRST]);
+    await writeFile(`${folder}/${name(2)}`, [same(2)]);
+    await writeFile(`${folder}/${name(3)}`, [...SECOND, same(3)]);
+    const indexPath = `${folder}/model.safetensors.index.json`;
+    for (const number of [1, 2, 3]) {
+      const map = { w: name(number), a: name(1), b: name(3), other: name(2) };
+      await Deno.writeTextFile(indexPath, JSON.stringify({ weight_map: map }));
+      await using model = await fastsafeOpen(folder);
+      assertEquals((await model.getTensor("w")).bytes, new Uint8Array(4).fill(number));
+      assertEquals(model.info("w").path, `${folder}/${name(number)}`);
+      assertEquals(model.keys().toSorted(), ["a", "b", "w"]);
+      assert(model.stats().notes.some((note) => note.startsWith("In two shards") && note.includes('"w"')));
+    }
+    await Deno.writeTextFile(
+      indexPath,
+      JSON.stringify({ weight_map: { a: name(1), b: name(3), other: name(2) } }),
+    );
+    const error = await assertRejects(() => fastsafeOpen(folder), SafeTensorsError, "is also in");
+    assertEquals([error.code, error.tensor], ["DuplicateName", "w"]);
+  });
+
+  test("fastsafeOpen() opens shards below the folder of an index", async (folder) => {
+    await Deno.mkdir(`${folder}/shards`);
+    const a = await writeFile(`${folder}/shards/m.safetensors`, FIRST);
+    const b = await writeFile(`${folder}/n.safetensors`, SECOND);
+    const indexPath = `${folder}/model.safetensors.index.json`;
+    await Deno.writeTextFile(
+      indexPath,
+      '{"weight_map": {"a": "./shards/m.safetensors", "b": "./n.safetensors"}}',
+    );
+    for (const files of [indexPath, folder]) {
+      await using model = await fastsafeOpen(files);
+      for (const tensor of [...a, ...b]) assertTensor(await model.getTensor(tensor.name), tensor);
+      assertEquals(model.info("a").path, `${folder}/shards/m.safetensors`);
+    }
+  });
+
+  test("fastsafeOpen() says what an index really is, and waits for no pipe", async (folder) => {
+    const indexPath = `${folder}/model.safetensors.index.json`;
+    const cases: [content: string, part: string][] = [
+      ["version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"],
+      ["<!DOCTYPE html><html>", "web page"],
+      ["Entry not found", "the answer of a server"],
+      ['{"metadata": {}, "weight_map": {}}', '"weight_map" is empty'],
     ];
-    for (const [weightMap, tensor] of cases) {
-      await Deno.writeTextFile(indexPath, JSON.stringify({ ...index, weight_map: weightMap }));
-      const error = await assertRejects(() => fastsafeOpen(indexPath), SafeTensorsError, `"${tensor}"`);
-      assertEquals([error.code, error.tensor], ["TensorNotFound", tensor]);
-      assertEquals(openDescriptors(folder), 0);
+    for (const [content, part] of cases) {
+      await Deno.writeTextFile(indexPath, content);
+      for (const files of [indexPath, folder]) {
+        const error = await assertRejects(() => fastsafeOpen(files), SafeTensorsError, part);
+        assertEquals([error.code, error.path], ["InvalidIndex", indexPath]);
+      }
+    }
+    await Deno.remove(indexPath);
+    await Deno.symlink("../../blobs/gone", indexPath);
+    await assertRejects(() => fastsafeOpen(folder), ReadError, "it is a link to");
+    await Deno.remove(indexPath);
+    assert((await new Deno.Command("mkfifo", { args: [indexPath] }).output()).success);
+    for (const files of [indexPath, folder]) {
+      const error = await assertRejects(() => fastsafeOpen(files), ReadError, "not a regular file");
+      assertEquals(error.path, indexPath);
     }
   });
 
@@ -148,7 +240,7 @@ export function badFileTests(test: DefineTest): void {
     ];
     const contents = [
       ...names.map((name) => JSON.stringify({ weight_map: { a: name } })),
-      '{"weight_map": {"a": "model.safetensors", "a": "model.safetensors"}}',
+      '{"weight_map": {"a": "model.safetensors", "a": "other.safetensors"}}',
       '{"weight_map": {"a": 5}}',
       '{"weight_map": {"a": "model.safetensors"',
       '{"metadata": {}}',

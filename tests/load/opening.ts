@@ -54,9 +54,9 @@ export function openingTests(test: DefineTest): void {
     }
   });
 
-  test("fastsafeOpen() opens the .safetensors files of a folder, sorted", async (folder) => {
-    const second = await writeFile(`${folder}/b.safetensors`, SECOND);
-    const first = await writeFile(`${folder}/a.safetensors`, FIRST);
+  test("fastsafeOpen() opens the shards of a folder, sorted", async (folder) => {
+    const second = await writeFile(`${folder}/a-2-of-2.safetensors`, SECOND);
+    const first = await writeFile(`${folder}/a-1-of-2.safetensors`, FIRST);
     await Deno.writeTextFile(`${folder}/config.json`, "{}");
     await Deno.mkdir(`${folder}/c.safetensors`);
     await assertOpens(folder, [...first, ...second]);
@@ -108,18 +108,69 @@ export function openingTests(test: DefineTest): void {
     assert(model.stats().notes.some((note) => note.includes("not in the index") && note.includes('"bias"')));
   });
 
-  test("fastsafeOpen() refuses what is no path", async () => {
-    const cases: [Files, string][] = [
-      ["", "no path"],
-      ["a\0b", "no path"],
+  test("fastsafeOpen() opens a set of paths", async (folder) => {
+    const path = `${folder}/a.safetensors`;
+    await assertOpens(new Set([path]), await writeFile(path, FIRST));
+  });
+
+  test("fastsafeOpen() refuses what is not a path", async (folder) => {
+    const path = `${folder}/a.safetensors`;
+    await writeFile(path, FIRST);
+    const cases: [unknown, string][] = [
+      ["", "not a path"],
+      ["a\0b", "not a path"],
       [[], "empty"],
       [{}, "empty"],
+      [new Set(), "empty"],
       [new URL("https://example.com/model.safetensors"), "only file: URLs"],
-      [[5] as unknown as Files, "must be a string"],
-      [5 as unknown as Files, "must be a path"],
-      [null as unknown as Files, "must be a path"],
+      [[5], "must be a string, got 5"],
+      [[[path]], "must be a string, got an array"],
+      [5, "must be a path"],
+      [null, "must be a path"],
+      [new Map([[path, path]]), "must be a path, a list or a record by rank, got a Map"],
+      [Promise.resolve(path), "got a Promise: await it first"],
+      [new Uint8Array(10), "got a Uint8Array: the bytes of a file are for deserialize(bytes)"],
+      [new ArrayBuffer(10), "deserialize(new Uint8Array(buffer))"],
+      [new Blob(), "got a Blob: its bytes are for deserialize(await blob.bytes())"],
+      ["https://example.com/model.safetensors", "URLs are not supported yet"],
+      ["hf://org/name", "URLs are not supported yet"],
+      [["S3://bucket/model.safetensors"], "URLs are not supported yet"],
+      [{ 0: ["https://example.com/model.safetensors"] }, "URLs are not supported yet"],
+      ["file://fileserver/model.safetensors", "a file: URL with a host"],
+      [new URL(`file://fileserver${path}`), "a file: URL with a host"],
+      [[path, path], `the file "${path}" is named twice`],
+      [[path, new URL(`file://${path}`)], "is named twice"],
+      [[path, `${folder}/./a.safetensors`], "is named twice, by"],
+      [[folder, path], `is named twice, by "${folder}" and by "${path}"`],
     ];
-    for (const [files, part] of cases) await assertRejects(() => fastsafeOpen(files), TypeError, part);
+    for (const [files, part] of cases) {
+      await assertRejects(() => fastsafeOpen(files as Files), TypeError, part);
+    }
+  });
+
+  test("fastsafeOpen() opens a name with a bare % by its URL", async (folder) => {
+    const path = `${folder}/100%.safetensors`;
+    const tensors = await writeFile(path, FIRST);
+    for (const files of [new URL(`file://${path}`), `file://${path}`, `file://localhost${path}`]) {
+      await assertOpens(files, tensors);
+    }
+  });
+
+  test("fastsafeOpen() says what somebody may have meant by a name that is not there", async (folder) => {
+    const cases: [string, string][] = [
+      ["-", "standard input"],
+      ["~/models/llama", "a shell only"],
+      [`${folder}/*.safetensors`, "patterns of names"],
+      [`${folder}/model-0000[12].safetensors`, "patterns of names"],
+      ["openai-community/gpt2", "names of models on a hub"],
+      ["meta-llama/Llama-3.2-1B", "names of models on a hub"],
+      ["hf:org/name", "only local files"],
+      [`${folder}/missing.safetensors`, "(ENOENT)"],
+    ];
+    for (const [path, part] of cases) {
+      const error = await assertRejects(() => fastsafeOpen(path), ReadError, part);
+      assertEquals([error.path, error.errno], [path, 2]);
+    }
   });
 
   test("fastsafeOpen() says which file is not there", async (folder) => {
@@ -128,8 +179,12 @@ export function openingTests(test: DefineTest): void {
       const error = await assertRejects(() => fastsafeOpen(files), ReadError, "ENOENT");
       assertEquals([error.path, error.errno], [path, 2]);
     }
-    await Deno.symlink(`${folder}/nowhere`, path);
-    await assertRejects(() => fastsafeOpen(path), ReadError, "ENOENT");
+    await Deno.symlink("../blobs/gone", path);
+    for (const files of [path, [path], { 0: path }, folder]) {
+      const error = await assertRejects(() => fastsafeOpen(files), ReadError, "download it again");
+      assertEquals([error.path, error.errno], [path, 2]);
+      assert(error.message.includes('a link to "../blobs/gone", which is not there'));
+    }
   });
 
   test("fastsafeOpen() loads only the names of a set, and reads nothing else", async (folder) => {

@@ -212,16 +212,42 @@ test("restoreAliases gives every rank all names", async (folder) => {
   });
 });
 
-test("the index and the files must agree, whichever rank has them", async (folder) => {
+test("the index and the files are compared, whichever rank has them", async (folder) => {
   const { indexPath } = await writeShards(folder, SPECS);
   const index = JSON.parse(await Deno.readTextFile(indexPath));
-  index.weight_map.deep = "model-00001-of-00003.safetensors";
+  index.weight_map.absent = "model-00001-of-00003.safetensors";
   await Deno.writeTextFile(indexPath, JSON.stringify(index));
   await onRanks(2, async (group) => {
-    const error = await assertRejects(() => fastsafeOpen(indexPath, { group }), SafeTensorsError);
-    assertEquals([error.code, error.tensor], ["TensorNotFound", "deep"]);
+    await using model = await fastsafeOpen(indexPath, { group });
+    const notes = model.stats().notes.filter((note) => note.includes("do not have what it lists"));
+    assertEquals(notes, [
+      `The shards of the index "${indexPath}" do not have what it lists: tensor "absent"`,
+    ]);
+    const error = await assertRejects(() => model.getTensor("absent"), SafeTensorsError);
+    assertEquals([error.code, error.tensor], ["TensorNotFound", "absent"]);
     await group.barrier();
   });
+});
+
+test("the index decides where a name is that files of two ranks have", async (folder) => {
+  const files = ["x-1-of-2.safetensors", "x-2-of-2.safetensors"];
+  const write = (file: string, byte: number) =>
+    writeFile(`${folder}/${file}`, [
+      { name: "same", dtype: "U8", shape: [4], bytes: new Uint8Array(4).fill(byte) },
+      { name: file, dtype: "U8", shape: [4] },
+    ]);
+  for (const [byte, file] of files.entries()) await write(file, byte);
+  const indexPath = `${folder}/x.safetensors.index.json`;
+  for (const [byte, file] of files.entries()) {
+    const map = { same: file, [files[0]!]: files[0], [files[1]!]: files[1] };
+    await Deno.writeTextFile(indexPath, JSON.stringify({ weight_map: map }));
+    await onRanks(2, async (group) => {
+      await using model = await fastsafeOpen(folder, { group });
+      assertEquals((await model.getTensor("same")).bytes, new Uint8Array(4).fill(byte));
+      assertEquals(model.info("same").path, `${folder}/${file}`);
+      await group.barrier();
+    });
+  }
 });
 
 test("openPyTorch() deals checkpoints out as well", async () => {

@@ -212,38 +212,40 @@ function incompleteTests(test: DefineTest): void {
       assertEquals([error.code, error.path], ["MissingShard", paths[missing]!]);
       assertEquals(
         error.message,
-        `Cannot open "${folder}": 2 of 3 shards are there, "${
-          paths[missing]
-        }" is not, and there is no index: was a ` +
-          "download interrupted?",
+        `Cannot open "${folder}": 2 of 3 shards are there, ${
+          missing === 2 ? `"${folder}/model-00000-of-00003.safetensors" or ` : ""
+        }"${paths[missing]}" is not, and there is no index: was a download interrupted?`,
       );
       await Deno.writeFile(paths[missing]!, bytes);
     }
     await assertFiles(paths.slice(0, 3), data);
   });
 
-  test("a folder is complete if each set of shards in it is, however it is numbered", async (folder) => {
-    const names = [
-      "m-1-of-2",
-      "m-2-of-2",
-      "n-00001-of-000002",
-      "n-00002-of-000002",
-      "x",
-      "a-of-b",
-      "k-0-of-2",
-      "k-1-of-2",
+  test("a folder of shards is complete however they are numbered", async (folder) => {
+    const sets = [
+      ["m-1-of-2", "m-2-of-2"],
+      ["n-00001-of-000002", "n-00002-of-000002"],
+      ["x"],
+      ["a-of-b"],
+      ["k-0-of-2", "k-1-of-2"],
     ];
-    for (const [n, name] of names.entries()) {
-      const { bytes } = fileOf([{ name: `t${n}`, dtype: "U8", shape: [1] }]);
-      await Deno.writeFile(`${folder}/${name}.safetensors`, bytes);
+    for (const [set, names] of sets.entries()) {
+      await Deno.mkdir(`${folder}/${set}`);
+      for (const name of names) {
+        const { bytes } = fileOf([{ name, dtype: "U8", shape: [1] }]);
+        await Deno.writeFile(`${folder}/${set}/${name}.safetensors`, bytes);
+      }
+      await using model = await fastsafeOpen(`${folder}/${set}`);
+      assertEquals(model.keys(), names);
     }
-    await using model = await fastsafeOpen(folder);
-    assertEquals(model.keys().length, names.length);
   });
 
   test("a folder that claims countless shards is refused at once", async (folder) => {
     await Deno.writeFile(`${folder}/m-00001-of-999999999999.safetensors`, fileOf([]).bytes);
     const error = await assertRejects(() => fastsafeOpen(folder), SafeTensorsError);
     assertEquals(error.path, `${folder}/m-00002-of-999999999999.safetensors`);
+    await Deno.writeFile(`${folder}/m-999999999998-of-999999999999.safetensors`, fileOf([]).bytes);
+    const other = await assertRejects(() => fastsafeOpen(folder), SafeTensorsError);
+    assertEquals(other.path, `${folder}/m-00002-of-999999999999.safetensors`);
   });
 }
