@@ -60,7 +60,8 @@ export const PIECE: { bytes: number } = { bytes: 16 * 2 ** 20 };
 
 const BYTES = 2120;
 const CANCELLED = 56;
-const MESSAGE = { at: 72, bytes: 512 };
+const MESSAGE = { at: 72, bytes: 504 };
+const PENDING = 576;
 const OWN = 584;
 const REFERENCE = 1096;
 const OTHER = 1608;
@@ -119,6 +120,11 @@ export class GroupCall {
   /** What the shim says about it. */
   get message(): string {
     return decodeText(this.memory.subarray(MESSAGE.at, MESSAGE.at + MESSAGE.bytes));
+  }
+
+  /** Not 0: MPI may still touch the memory of the call, and this is its number for `fst_mpi_pending`. */
+  get pending(): bigint {
+    return this.#view.getBigUint64(PENDING, true);
   }
 
   /** What this rank said of it. */

@@ -21,12 +21,12 @@ export const GROUP_SYMBOLS = {
   fst_mpi_group_make: {
     parameters: [
       "u64", // fst_mpi_group *parent
-      "i32", // int32_t color
-      "i32", // int32_t key
-      "buffer", // fst_group_call *call
-      "buffer", // fst_mpi_group_info *info
+      "u64", // uint64_t id
+      "buffer", // const int32_t *ranks
+      "i32", // int32_t size
+      "i32", // int32_t rank
     ],
-    result: "i32",
+    result: "u64",
     nonblocking: true,
   },
   fst_mpi_run: {
@@ -75,6 +75,18 @@ export const GROUP_SYMBOLS = {
     ],
     result: "i32",
     nonblocking: true,
+  },
+  fst_mpi_pending: {
+    parameters: [
+      "u64", // uint64_t number
+    ],
+    result: "i32",
+  },
+  fst_mpi_exit: {
+    parameters: [
+      "i32", // int32_t status
+    ],
+    result: "i32",
   },
   fst_mpi_last_words: {
     parameters: [

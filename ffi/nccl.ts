@@ -3,6 +3,7 @@
  */
 import { decodeText } from "../src/group/call_record.ts";
 import { passEnvironment } from "./environment.ts";
+import { Handle } from "./handle.ts";
 import { type GroupCall, layOutBlocks } from "./group_call.ts";
 import type { Refusal } from "./mpi.ts";
 import type { Shim } from "./symbols.ts";
@@ -34,31 +35,36 @@ export async function makeNcclId(shim: Shim, call: GroupCall): Promise<Uint8Arra
   return id;
 }
 
-/** Makes a communicator on the call's device, with all ranks that have the id; null where `call` failed. */
+/**
+ * Makes a communicator on the call's device, with all ranks that have the id.
+ *
+ * @param hasFailed whether its work cannot be waited for when the handle is closed
+ * @returns null where `call` failed
+ */
 export async function makeNcclGroup(
   shim: Shim,
   id: Uint8Array<ArrayBuffer>,
-  rank: number,
-  size: number,
+  { rank, size }: { rank: number; size: number },
   call: GroupCall,
-): Promise<bigint | null> {
-  const group = new BigUint64Array(1);
-  const status = await shim.fst_nccl_make(id, rank, size, call.memory, group);
-  return status === 0 ? group[0]! : null;
+  hasFailed: () => boolean,
+): Promise<Handle | null> {
+  const made = new BigUint64Array(1);
+  const status = await shim.fst_nccl_make(id, rank, size, call.memory, made);
+  if (status !== 0) return null;
+  return new Handle("the NCCL group", made[0]!, async (group) => {
+    await shim.fst_nccl_free(group, hasFailed() ? 1 : 0);
+  });
 }
 
 /** Makes one call; how it ended is in `call`. */
 export async function runNccl(
   shim: Shim,
-  group: bigint,
+  handle: Handle,
   call: GroupCall,
   lengths: BigUint64Array<ArrayBuffer>,
 ): Promise<void> {
   const { memory, count } = layOutBlocks(shim, call.blocks);
-  await shim.fst_nccl_run(group, call.memory, memory, BigInt(count), lengths);
-}
-
-/** Frees a communicator: when its work is done, or by force. */
-export async function freeNcclGroup(shim: Shim, group: bigint, force: boolean): Promise<void> {
-  await shim.fst_nccl_free(group, force ? 1 : 0);
+  await handle.use("make a call", (group) => {
+    return shim.fst_nccl_run(group, call.memory, memory, BigInt(count), lengths);
+  });
 }

@@ -54,16 +54,15 @@ import libraryH from "../native/library.h" with { type: "text" };
 import memoryAvailableC from "../native/memory_available.c" with { type: "text" };
 import memoryC from "../native/memory.c" with { type: "text" };
 import memoryH from "../native/memory.h" with { type: "text" };
-import fstGroupH from "../native/fst_group.h" with { type: "text" };
 import mpiH from "../native/mpi.h" with { type: "text" };
 import mpiCallC from "../native/mpi_call.c" with { type: "text" };
-import mpiExchangeC from "../native/mpi_exchange.c" with { type: "text" };
-import mpiGroupC from "../native/mpi_group.c" with { type: "text" };
 import mpiLibraryC from "../native/mpi_library.c" with { type: "text" };
-import mpiNoticeC from "../native/mpi_notice.c" with { type: "text" };
+import mpiMeetC from "../native/mpi_meet.c" with { type: "text" };
+import mpiMessageC from "../native/mpi_message.c" with { type: "text" };
 import mpiProcessC from "../native/mpi_process.c" with { type: "text" };
+import mpiThreadC from "../native/mpi_thread.c" with { type: "text" };
 import mpiTransferC from "../native/mpi_transfer.c" with { type: "text" };
-import mpiWaitC from "../native/mpi_wait.c" with { type: "text" };
+import fstGroupH from "../native/fst_group.h" with { type: "text" };
 import ncclC from "../native/nccl.c" with { type: "text" };
 import planC from "../native/plan.c" with { type: "text" };
 import planH from "../native/plan.h" with { type: "text" };
@@ -135,13 +134,12 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "fst_group.h": fstGroupH,
   "mpi.h": mpiH,
   "mpi_call.c": mpiCallC,
-  "mpi_exchange.c": mpiExchangeC,
-  "mpi_group.c": mpiGroupC,
   "mpi_library.c": mpiLibraryC,
-  "mpi_notice.c": mpiNoticeC,
+  "mpi_meet.c": mpiMeetC,
+  "mpi_message.c": mpiMessageC,
   "mpi_process.c": mpiProcessC,
+  "mpi_thread.c": mpiThreadC,
   "mpi_transfer.c": mpiTransferC,
-  "mpi_wait.c": mpiWaitC,
   "nccl.c": ncclC,
   "plan.c": planC,
   "plan.h": planH,

@@ -1,9 +1,10 @@
 /*
  * Process groups in the shim: MPI and NCCL, opened at run time by the first call that needs them.
  *
- * A call runs on the thread that makes it until it is done, has failed, or its time is up; no thread holds a lock while
- * it waits. The caller lets the calls of one group follow one another. Whatever a rank waits for, it learns within
- * milliseconds when another rank fails or leaves.
+ * MPI has one thread of its own, which the calls of all groups share without waiting for each other; a call of NCCL runs
+ * on the thread that makes it. Both return when they are done, have failed, or their time is up. The caller lets the
+ * calls of one group follow one another. Whatever a rank waits for, it learns within milliseconds when another rank fails
+ * or leaves.
  */
 #ifndef FST_GROUP_H
 #define FST_GROUP_H
@@ -78,7 +79,8 @@ typedef struct fst_group_call {
   int32_t status; /* enum fst_group_status; this and all below is written by the shim, but for `own` */
   int32_t failed_rank;
   int32_t code;
-  char message[512];
+  char message[504];
+  uint64_t pending; /* MPI may still touch the memory of the call, until fst_mpi_pending() of this says no; 0: not */
   fst_group_record own;
   fst_group_record reference;
   fst_group_record other;
@@ -95,25 +97,20 @@ typedef struct fst_mpi_info {
 static_assert(sizeof(fst_mpi_info) == 40, "ffi/mpi.ts knows this layout");
 
 /*
- * Opens and initialises MPI, once; 0, or -1 with what is wrong in `message`, which otherwise gets the library's path.
- * The end of the process finalises it.
+ * Opens and initialises MPI, once, on a thread of its own; 0, or -1 with what is wrong in `message`, which otherwise gets
+ * the library's path. The end of the process finalises it.
  */
 FST_EXPORT int32_t fst_mpi_open(fst_mpi_info *info, uint64_t timeout_us, char *message, uint64_t size);
 
 typedef struct fst_mpi_group fst_mpi_group;
 
-typedef struct fst_mpi_group_info {
-  fst_mpi_group *group;
-  int32_t rank, size;
-} fst_mpi_group_info;
-static_assert(sizeof(fst_mpi_group_info) == 16, "ffi/mpi.ts knows this layout");
-
 /*
- * Makes a group of all ranks of the world (parent NULL), or of those of `parent` that give the same color, in the order
- * of their keys. Every rank calls it. In `call` only timeout_us and cancelled are read.
+ * Makes a group; NULL without memory. Without a parent: of all ranks of the world; its first call is FST_GROUP_SPLIT. Else
+ * of those `size` ranks of the parent, of which this one is `ranks[rank]`, after a call FST_GROUP_SPLIT of the parent.
+ * `id` is the same on all of its ranks, and that of no other group. No other rank is waited for.
  */
-FST_EXPORT int32_t fst_mpi_group_make(fst_mpi_group *parent, int32_t color, int32_t key, fst_group_call *call,
-                                      fst_mpi_group_info *info);
+FST_EXPORT fst_mpi_group *fst_mpi_group_make(fst_mpi_group *parent, uint64_t id, const int32_t *ranks, int32_t size,
+                                             int32_t rank);
 
 /* How a call goes about it. */
 enum {
@@ -146,11 +143,17 @@ FST_EXPORT int32_t fst_mpi_fail(fst_mpi_group *group, int32_t rank, const char *
 /* Whether another rank has failed or left: 1, with failed_rank and `message` filled in; else 0. Does not wait. */
 FST_EXPORT int32_t fst_mpi_watch(fst_mpi_group *group, fst_group_call *call);
 
-/* Leaves the group. The other ranks are told, and no call may be under way or follow. */
+/* Leaves the group, and frees it. The other ranks are told, and no call may be under way or follow. */
 FST_EXPORT int32_t fst_mpi_leave(fst_mpi_group *group);
 
-/* What the other ranks are told should the process end with an error status. */
+/* Whether MPI may still touch the memory of a call: `number` is what the call has as `pending`. */
+FST_EXPORT int32_t fst_mpi_pending(uint64_t number);
+
+/* What the other ranks are told should the process end with an error status: to be called when that may happen. */
 FST_EXPORT void fst_mpi_last_words(const char *text);
+
+/* Ends MPI before the process frees its memory; 0, or 1 if MPI cannot be finalised. */
+FST_EXPORT int32_t fst_mpi_exit(int32_t status);
 
 /* ---- NCCL (nccl.c) ---- */
 
@@ -168,7 +171,10 @@ typedef struct fst_nccl_group fst_nccl_group;
 FST_EXPORT int32_t fst_nccl_make(const uint8_t *id, int32_t rank, int32_t size, fst_group_call *call,
                                  fst_nccl_group **group);
 
-/* BROADCAST, SCATTER, SEND or RECEIVE of device memory; the rest as for MPI. Nothing is compared here. */
+/*
+ * BROADCAST, SCATTER, SEND or RECEIVE of device memory; the rest as for MPI. Nothing is compared here. A call that fails
+ * aborts the communicator before it returns: its memory is not in use any more, and no further call goes through.
+ */
 FST_EXPORT int32_t fst_nccl_run(fst_nccl_group *group, fst_group_call *call, const fst_group_block *blocks,
                                 uint64_t block_count, const uint64_t *lengths);
 

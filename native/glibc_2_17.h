@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -20,16 +21,20 @@
 #define FST_FIRST "2.2.5"
 FST_VERSION_OF(dladdr, FST_FIRST);
 FST_VERSION_OF(dlinfo, "2.3.3");
+FST_VERSION_OF(pthread_condattr_setclock, "2.3.3");
 #else
 #define FST_FIRST "2.17"
 FST_VERSION_OF(dladdr, FST_FIRST);
 FST_VERSION_OF(dlinfo, FST_FIRST);
+FST_VERSION_OF(pthread_condattr_setclock, FST_FIRST);
 #endif
 FST_VERSION_OF(dlerror, FST_FIRST);
 FST_VERSION_OF(dlopen, FST_FIRST);
 FST_VERSION_OF(dlsym, FST_FIRST);
 FST_VERSION_OF(glob, FST_FIRST);
-FST_VERSION_OF(pthread_mutex_timedlock, FST_FIRST);
+FST_VERSION_OF(pthread_create, FST_FIRST);
+FST_VERSION_OF(pthread_detach, FST_FIRST);
+FST_VERSION_OF(pthread_sigmask, FST_FIRST);
 
 /* On 64-bit machines the kernel's struct stat and libc's are one. */
 #define fstat(fd, status) ((int)syscall(SYS_fstat, fd, status))

@@ -28,25 +28,28 @@ static int has_standard_abi(void *library) {
 
 static void define(fst_mpi_library *mpi, void *library) {
   void *world = dlsym(library, "ompi_mpi_comm_world");
+  mpi->thread_funneled = 1;
   mpi->thread_serialized = 2;
-  mpi->thread_multiple = 3;
   if (has_standard_abi(library)) {
     mpi->family = "MPI ABI";
     mpi->world = 0x101;
     mpi->byte = 0x247;
     mpi->any_source = -1;
+    mpi->thread_funneled = 1024;
     mpi->thread_serialized = 2048;
-    mpi->thread_multiple = 4096;
+    mpi->tag_ub = 501;
   } else if (world) {
     mpi->family = "Open MPI";
     mpi->world = (uintptr_t)world;
     mpi->byte = (uintptr_t)dlsym(library, "ompi_mpi_byte");
     mpi->any_source = -1;
+    mpi->tag_ub = 0;
   } else {
     mpi->family = "MPICH";
     mpi->world = 0x44000000;
     mpi->byte = 0x4c00010d;
     mpi->any_source = -2;
+    mpi->tag_ub = 0x64400001;
   }
 }
 
@@ -63,14 +66,12 @@ static const fst_library_symbol SYMBOLS[] = {
   FUNCTION(MPI_Comm_size),
   FUNCTION(MPI_Comm_create_errhandler),
   FUNCTION(MPI_Comm_set_errhandler),
+  FUNCTION(MPI_Comm_get_attr),
   FUNCTION(MPI_Comm_idup),
-  FUNCTION(MPI_Comm_split),
-  FUNCTION(MPI_Comm_free),
   FUNCTION(MPI_Isend),
   FUNCTION(MPI_Irecv),
-  FUNCTION(MPI_Ibcast),
-  FUNCTION(MPI_Iallgather),
   FUNCTION(MPI_Iprobe),
+  FUNCTION(MPI_Get_count),
   FUNCTION(MPI_Test),
   FUNCTION(MPI_Cancel),
   {"MPIX_Query_cuda_support", offsetof(fst_mpi_library, MPIX_Query_cuda_support), 1},
@@ -87,7 +88,7 @@ static const char *const *names(void) {
 }
 
 const fst_mpi_library *fst_mpi_library_open(char *message, size_t size) {
-  static fst_mpi_library mpi; /* its only caller holds the process's lock */
+  static fst_mpi_library mpi; /* the MPI thread calls this, once */
   static fst_library library = {
     .variable = "FASTSAFETENSORS_MPI_LIB",
     .symbols = SYMBOLS,

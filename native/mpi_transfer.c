@@ -1,10 +1,10 @@
 /*
  * Bytes between ranks, in pieces that all ranks cut alike: a few are under way at once, so that one can be prepared
- * while another moves, and a stall shows. Streams from different roots move at the same time: while one is copied to a
- * rank, another is copied from it.
+ * while another moves, and a stall shows. Pipes of different roots move at the same time: while bytes of one come to a
+ * rank, those of another leave it.
  *
  * Device memory that MPI does not take goes through pinned host memory: each piece is copied to a slot and sent from
- * there, or received into a slot and copied from there, both at once for different pieces.
+ * there, or received into a slot, sent on from there, and copied to the device.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@
 
 enum { WINDOW = 3, CUDA_NOT_READY = 600 };
 
-/* Pinned memory of a group, kept from call to call. */
+/* Pinned memory of a group, kept from call to call. A call takes it out of the group, and puts it back. */
 struct fst_mpi_staging {
   int device;
   size_t piece_bytes;
@@ -24,29 +24,46 @@ struct fst_mpi_staging {
   void *copied[WINDOW]; /* events */
 };
 
-/* Where the next piece of a stream begins. */
+/* Where the next piece of a pipe begins. */
 typedef struct place {
   size_t block;
   uint64_t offset;
 } place;
 
+/* What happens to the pieces of a pipe, one after another: how many it has begun with, and how many are done. */
+typedef struct stage {
+  uint64_t begun, done;
+  place place;
+  fst_mpi_handle requests[WINDOW];
+} stage;
+
 typedef struct transfer {
-  const fst_mpi_stream *stream; /* NULL: all has been moved */
-  const fst_mpi_group *group;
-  const struct transfer *source; /* what it passes on; NULL: what is here already */
+  fst_mpi_pipe pipe;
   fst_mpi_staging *staging; /* NULL: the library takes the memory as it is */
   uint64_t piece_bytes, pieces;
-  uint64_t moving, moved;   /* pieces given to MPI, and back from it */
-  uint64_t copying, copied; /* pieces on their way between slot and device, and there */
-  place to_move, to_copy;
-  fst_mpi_handle requests[WINDOW];
+  stage receive, send, copy;
+  int finished;
 } transfer;
+
+/*
+ * The transfers of a call: at once, but those through the same slots one after another. To hold any other one back
+ * would be a deadlock where ranks cut a broadcast into different parts: each has blocks in it that the other waits for.
+ */
+typedef struct work {
+  fst_mpi_group *group;
+  int one_peer; /* the only rank concerned, or -1 */
+  int cancelled, suspended;
+  fst_mpi_staging *staging; /* the group's while the work lasts */
+  fst_group_block *blocks;
+  size_t count, finished;
+  transfer transfers[];
+} work;
 
 static uint64_t least(uint64_t a, uint64_t b) {
   return a < b ? a : b;
 }
 
-static int cuda_trouble(fst_group_call *call, const char *function, int code) {
+static enum fst_mpi_outcome cuda_trouble(fst_group_call *call, const char *function, int code) {
   const fst_cudart *cuda = fst_cudart_get();
   call->status = FST_GROUP_CUDA;
   call->code = code;
@@ -69,13 +86,14 @@ void fst_mpi_staging_free(fst_mpi_staging *staging) {
   free(staging);
 }
 
-static fst_mpi_staging *staging_for(fst_mpi_group *group, fst_group_call *call, int device) {
-  fst_mpi_staging *staging = group->staging;
+/* Fitting memory instead of `staging`; NULL with the call filled in. */
+static fst_mpi_staging *fit_staging(fst_mpi_staging *staging, fst_group_call *call, int device) {
   if (staging && staging->device == device && staging->piece_bytes == call->piece_bytes) return staging;
   fst_mpi_staging_free(staging);
-  group->staging = staging = calloc(1, sizeof *staging);
+  staging = calloc(1, sizeof *staging);
   const fst_cudart *cuda = fst_cudart_get();
   if (!staging || !cuda) {
+    free(staging);
     call->status = FST_GROUP_MEMORY;
     return NULL;
   }
@@ -94,199 +112,215 @@ static fst_mpi_staging *staging_for(fst_mpi_group *group, fst_group_call *call, 
   if (code == 0) return staging;
   cuda_trouble(call, function, code);
   fst_mpi_staging_free(staging);
-  group->staging = NULL;
   return NULL;
 }
 
-static int gives(const transfer *transfer) {
-  const fst_mpi_stream *stream = transfer->stream;
-  return stream->kind == FST_MPI_SEND || (stream->kind == FST_MPI_BROADCAST && stream->root == transfer->group->rank);
-}
-
-static uint64_t count_pieces(const fst_mpi_stream *stream, uint64_t piece_bytes) {
+static uint64_t count_pieces(const fst_mpi_pipe *pipe, uint64_t piece_bytes) {
   uint64_t pieces = 0;
-  for (size_t i = 0; i < stream->count; i++) {
-    if (stream->blocks[i].root == stream->root) pieces += (stream->blocks[i].bytes + piece_bytes - 1) / piece_bytes;
+  for (size_t i = 0; i < pipe->count; i++) {
+    if (pipe->blocks[i].root == pipe->root) pieces += (pipe->blocks[i].bytes + piece_bytes - 1) / piece_bytes;
   }
   return pieces;
 }
 
-/* The piece at a place, which moves on to the one behind it. */
-static char *take_piece(const transfer *transfer, place *place, uint64_t *length) {
-  const fst_group_block *block = &transfer->stream->blocks[place->block];
-  while (block->root != transfer->stream->root || place->offset == block->bytes) {
-    *place = (struct place){place->block + 1, 0};
+/* The next piece of a stage, in the blocks or in its slot. */
+static char *next_piece(const transfer *transfer, stage *stage, int in_slot, uint64_t *length) {
+  const fst_group_block *block = &transfer->pipe.blocks[stage->place.block];
+  while (block->root != transfer->pipe.root || stage->place.offset == block->bytes) {
+    stage->place = (struct place){stage->place.block + 1, 0};
     block++;
   }
-  char *address = (char *)(uintptr_t)block->address + place->offset;
-  *length = least(transfer->piece_bytes, block->bytes - place->offset);
-  place->offset += *length;
-  return address;
+  char *address = (char *)(uintptr_t)block->address + stage->place.offset;
+  *length = least(transfer->piece_bytes, block->bytes - stage->place.offset);
+  stage->place.offset += *length;
+  return in_slot ? transfer->staging->slots + stage->begun % WINDOW * transfer->piece_bytes : address;
 }
 
-static char *slot_of(const transfer *transfer, uint64_t piece) {
-  return transfer->staging->slots + piece % WINDOW * transfer->piece_bytes;
-}
-
-static int start_moving(transfer *transfer, fst_group_call *call) {
+static enum fst_mpi_outcome begin(const fst_mpi_group *group, transfer *transfer, stage *stage, fst_group_call *call) {
   const fst_mpi_library *mpi = fst_mpi.library;
-  const fst_mpi_stream *stream = transfer->stream;
-  const fst_mpi_handle comm = transfer->group->comm;
-  fst_mpi_handle *request = &transfer->requests[transfer->moving % WINDOW];
+  const fst_mpi_pipe *pipe = &transfer->pipe;
+  fst_mpi_handle *request = &stage->requests[stage->begun % WINDOW];
+  const int sends = stage == &transfer->send, tag = fst_mpi_data_tag(group, pipe->root);
+  const int peer = group->members[sends ? pipe->to : pipe->from].world;
   uint64_t length;
-  char *bytes = take_piece(transfer, &transfer->to_move, &length);
-  if (transfer->staging) bytes = slot_of(transfer, transfer->moving);
-  const int count = (int)length, tag = FST_MPI_TAG_DATA + stream->root;
-  const char *function;
-  int code;
-  if (stream->kind == FST_MPI_BROADCAST) {
-    function = "MPI_Ibcast";
-    code = mpi->MPI_Ibcast(bytes, count, mpi->byte, stream->root, comm, request);
-  } else if (stream->kind == FST_MPI_SEND) {
-    function = "MPI_Isend";
-    code = mpi->MPI_Isend(bytes, count, mpi->byte, stream->peer, tag, comm, request);
-  } else {
-    function = "MPI_Irecv";
-    code = mpi->MPI_Irecv(bytes, count, mpi->byte, stream->peer, tag, comm, request);
-  }
+  char *bytes = next_piece(transfer, stage, transfer->staging != NULL, &length);
+  const int code = sends ? mpi->MPI_Isend(bytes, (int)length, mpi->byte, peer, tag, fst_mpi.comm, request)
+                         : mpi->MPI_Irecv(bytes, (int)length, mpi->byte, peer, tag, fst_mpi.comm, request);
   if (code != 0) {
     *request = 0;
-    return fst_mpi_trouble(call, function, code);
+    return fst_mpi_trouble(call, sends ? "MPI_Isend" : "MPI_Irecv", code);
   }
-  transfer->moving++;
+  stage->begun++;
   return FST_MPI_MOVED;
 }
 
-static int start_copying(transfer *transfer, fst_group_call *call) {
-  const fst_cudart *cuda = fst_cudart_get();
-  fst_mpi_staging *staging = transfer->staging;
-  uint64_t length;
-  char *slot = slot_of(transfer, transfer->copying), *bytes = take_piece(transfer, &transfer->to_copy, &length);
-  const int give = gives(transfer);
-  int code = cuda->cudaMemcpyAsync(give ? slot : bytes, give ? bytes : slot, length,
-                                   give ? FST_CUDA_TO_HOST : FST_CUDA_TO_DEVICE, staging->stream);
-  if (code != 0) return cuda_trouble(call, "cudaMemcpyAsync", code);
-  code = cuda->cudaEventRecord(staging->copied[transfer->copying % WINDOW], staging->stream);
-  if (code != 0) return cuda_trouble(call, "cudaEventRecord", code);
-  transfer->copying++;
-  return FST_MPI_MOVED;
-}
-
-static int test_copying(transfer *transfer, fst_group_call *call) {
-  const fst_cudart *cuda = fst_cudart_get();
-  int code = cuda->cudaEventQuery(transfer->staging->copied[transfer->copied % WINDOW]);
-  if (code == CUDA_NOT_READY) {
-    cuda->cudaGetLastError();
-    return FST_MPI_IDLE;
-  }
-  if (code != 0) return cuda_trouble(call, "cudaEventQuery", code);
-  transfer->copied++;
-  return FST_MPI_MOVED;
-}
-
-/* Locked. */
-static int advance(transfer *transfer, fst_group_call *call) {
-  const int staged = transfer->staging != NULL, give = gives(transfer);
-  int outcome = FST_MPI_IDLE;
-  /* A slot is free again when the later of its two steps is done with it. */
-  uint64_t limit = least(transfer->moved + WINDOW, staged && give ? transfer->copied : transfer->pieces);
-  if (staged && !give) limit = least(limit, transfer->copied + WINDOW);
-  if (transfer->source) limit = least(limit, transfer->source->moved);
-  while (transfer->moving < limit && transfer->moving < transfer->pieces) {
-    outcome = start_moving(transfer, call);
+/* Begins with pieces up to `limit`, and notes which are done. */
+static enum fst_mpi_outcome pass(const fst_mpi_group *group, transfer *transfer, stage *stage, uint64_t limit,
+                                 fst_group_call *call) {
+  enum fst_mpi_outcome outcome = FST_MPI_IDLE;
+  limit = least(least(limit, stage->done + WINDOW), transfer->pieces);
+  while (stage->begun < limit) {
+    outcome = begin(group, transfer, stage, call);
     if (outcome == FST_MPI_FAILURE) return outcome;
   }
-  while (transfer->moved < transfer->moving) {
-    int done = fst_mpi_test(&transfer->requests[transfer->moved % WINDOW], call);
+  while (stage->done < stage->begun) {
+    const int done = fst_mpi_test(&stage->requests[stage->done % WINDOW], call);
     if (done < 0) return FST_MPI_FAILURE;
     if (!done) break;
-    transfer->moved++;
+    stage->done++;
     outcome = FST_MPI_MOVED;
   }
-  const uint64_t copies = !staged ? 0 : give ? least(transfer->pieces, transfer->moved + WINDOW) : transfer->moved;
-  while (transfer->copying < copies) {
-    outcome = start_copying(transfer, call);
-    if (outcome == FST_MPI_FAILURE) return outcome;
-  }
-  while (transfer->copied < transfer->copying) {
-    const int tested = test_copying(transfer, call);
-    if (tested == FST_MPI_FAILURE) return tested;
-    if (tested == FST_MPI_IDLE) break;
-    outcome = FST_MPI_MOVED;
-  }
-  if (transfer->moved == transfer->pieces && (!staged || transfer->copied == transfer->pieces)) return FST_MPI_FINISHED;
   return outcome;
 }
 
-/*
- * The transfers of a call: at once, but those through the same slots one after another. To hold any other one back
- * would be a deadlock where ranks cut a broadcast into different parts: each has blocks in it that the other waits for.
- */
-typedef struct work {
-  transfer *transfers;
-  size_t count, finished;
-} work;
+static enum fst_mpi_outcome copy(transfer *transfer, uint64_t limit, int to_slot, fst_group_call *call) {
+  const fst_cudart *cuda = fst_cudart_get();
+  fst_mpi_staging *staging = transfer->staging;
+  stage *stage = &transfer->copy;
+  enum fst_mpi_outcome outcome = FST_MPI_IDLE;
+  limit = least(limit, transfer->pieces);
+  while (stage->begun < limit) {
+    uint64_t length;
+    char *slot = staging->slots + stage->begun % WINDOW * transfer->piece_bytes;
+    char *bytes = next_piece(transfer, stage, 0, &length);
+    int code = cuda->cudaMemcpyAsync(to_slot ? slot : bytes, to_slot ? bytes : slot, length,
+                                     to_slot ? FST_CUDA_TO_HOST : FST_CUDA_TO_DEVICE, staging->stream);
+    if (code != 0) return cuda_trouble(call, "cudaMemcpyAsync", code);
+    code = cuda->cudaEventRecord(staging->copied[stage->begun % WINDOW], staging->stream);
+    if (code != 0) return cuda_trouble(call, "cudaEventRecord", code);
+    stage->begun++;
+    outcome = FST_MPI_MOVED;
+  }
+  while (stage->done < stage->begun) {
+    const int code = cuda->cudaEventQuery(staging->copied[stage->done % WINDOW]);
+    if (code == CUDA_NOT_READY) {
+      cuda->cudaGetLastError();
+      break;
+    }
+    if (code != 0) return cuda_trouble(call, "cudaEventQuery", code);
+    stage->done++;
+    outcome = FST_MPI_MOVED;
+  }
+  return outcome;
+}
 
-static int step(void *state, fst_group_call *call) {
+static enum fst_mpi_outcome advance(const fst_mpi_group *group, transfer *transfer, fst_group_call *call) {
+  const int receives = transfer->pipe.from >= 0, sends = transfer->pipe.to >= 0, staged = transfer->staging != NULL;
+  const uint64_t pieces = transfer->pieces;
+  /* A slot is free again when all that is done with its piece has been done. */
+  const uint64_t sent = sends ? transfer->send.done : pieces, copied = staged ? transfer->copy.done : pieces;
+  enum fst_mpi_outcome outcomes[3] = {FST_MPI_IDLE, FST_MPI_IDLE, FST_MPI_IDLE};
+  if (receives) {
+    const uint64_t limit = staged ? least(sent, copied) + WINDOW : pieces;
+    outcomes[0] = pass(group, transfer, &transfer->receive, limit, call);
+  }
+  if (staged && outcomes[0] != FST_MPI_FAILURE) {
+    const uint64_t limit = receives ? transfer->receive.done : transfer->send.done + WINDOW;
+    outcomes[1] = copy(transfer, limit, !receives, call);
+  }
+  if (sends && outcomes[0] != FST_MPI_FAILURE && outcomes[1] != FST_MPI_FAILURE) {
+    const uint64_t limit = receives ? transfer->receive.done : staged ? transfer->copy.done : pieces;
+    outcomes[2] = pass(group, transfer, &transfer->send, limit, call);
+  }
+  enum fst_mpi_outcome outcome = FST_MPI_IDLE;
+  for (int i = 0; i < 3; i++) {
+    if (outcomes[i] != FST_MPI_IDLE && outcome != FST_MPI_FAILURE) outcome = outcomes[i];
+  }
+  if (outcome == FST_MPI_FAILURE) return outcome;
+  transfer->finished = (!receives || transfer->receive.done == pieces) && (!sends || transfer->send.done == pieces) &&
+                       (!staged || transfer->copy.done == pieces);
+  return transfer->finished ? FST_MPI_FINISHED : outcome;
+}
+
+static enum fst_mpi_outcome step(void *state, fst_group_call *call) {
   work *work = state;
-  int outcome = FST_MPI_IDLE, busy = 0;
+  enum fst_mpi_outcome outcome = FST_MPI_IDLE;
+  int busy = 0;
+  const int device = work->count ? work->transfers->pipe.device : -1;
+  const fst_cudart *cuda = device < 0 ? NULL : fst_cudart_get();
+  if (cuda) cuda->cudaSetDevice(device); /* also for a library that copies device memory itself */
   for (size_t i = 0; i < work->count; i++) {
     transfer *transfer = &work->transfers[i];
-    if (!transfer->stream || (transfer->staging && busy)) continue;
-    const int advanced = advance(transfer, call);
+    if (transfer->finished || (transfer->staging && busy)) continue;
+    const enum fst_mpi_outcome advanced = advance(work->group, transfer, call);
     if (advanced == FST_MPI_FAILURE) return advanced;
     if (advanced != FST_MPI_IDLE) outcome = FST_MPI_MOVED;
-    if (advanced == FST_MPI_FINISHED) {
-      transfer->stream = NULL;
-      work->finished++;
-    }
-    if (transfer->staging && transfer->stream) busy = 1;
+    if (advanced == FST_MPI_FINISHED) work->finished++;
+    if (transfer->staging && !transfer->finished) busy = 1;
   }
   return work->finished == work->count ? FST_MPI_FINISHED : outcome;
 }
 
-static int prepare(fst_mpi_group *group, fst_group_call *call, transfer *transfer, const fst_mpi_stream *stream,
-                   int staged) {
-  *transfer = (struct transfer){.stream = stream, .group = group, .piece_bytes = call->piece_bytes};
-  if (stream->piece_bytes > 0) transfer->piece_bytes = least(transfer->piece_bytes, stream->piece_bytes);
-  if (stream->relays) transfer->source = transfer - 1;
-  transfer->pieces = count_pieces(stream, transfer->piece_bytes);
-  if (stream->device < 0 || transfer->pieces == 0) return 0;
-  const fst_cudart *cuda = fst_cudart_get();
-  int code = cuda ? cuda->cudaSetDevice(stream->device) : -1;
-  if (code != 0) {
-    if (cuda) cuda_trouble(call, "cudaSetDevice", code);
-    else call->status = FST_GROUP_CUDA;
-    return -1;
+static int drop(void *state, fst_group_call *call) {
+  work *work = state;
+  if (!call) work->suspended = 1;
+  else if (call->status == FST_GROUP_TIMED_OUT) call->failed_rank = work->one_peer;
+  int under_way = 0;
+  for (size_t i = 0; i < work->count; i++) {
+    transfer *transfer = &work->transfers[i];
+    under_way |= fst_mpi_take_back(transfer->receive.requests, WINDOW, !work->cancelled);
+    under_way |= fst_mpi_take_back(transfer->send.requests, WINDOW, 0);
+    if (transfer->copy.done == transfer->copy.begun) continue;
+    const fst_cudart *cuda = fst_cudart_get();
+    const uint64_t last = (transfer->copy.begun - 1) % WINDOW;
+    if (cuda->cudaEventQuery(transfer->staging->copied[last]) == CUDA_NOT_READY) under_way = 1;
+    else transfer->copy.done = transfer->copy.begun;
+    cuda->cudaGetLastError();
   }
-  if (!staged) return 0;
-  transfer->staging = staging_for(group, call, stream->device);
-  return transfer->staging ? 0 : -1;
+  work->cancelled = 1;
+  return under_way;
 }
 
-int fst_mpi_move(fst_mpi_group *group, fst_group_call *call, int peer, const fst_mpi_stream *streams, size_t count,
-                 int staged) {
-  work work = {calloc(count ? count : 1, sizeof(transfer)), count, 0};
-  if (!work.transfers) return call->status = FST_GROUP_MEMORY;
+static void release(void *state) {
+  work *work = state;
+  if (work->suspended) fst_mpi_staging_free(work->staging);
+  else if (work->staging) work->group->staging = work->staging;
+  free(work->blocks);
+  free(work);
+}
+
+int fst_mpi_moving(fst_mpi_part *part, fst_mpi_group *group, fst_group_call *call, int peer, const fst_mpi_pipe *pipes,
+                   size_t count, int staged) {
+  size_t blocks = 0;
+  for (size_t i = 0; i < count; i++) blocks += i > 0 && pipes[i].blocks == pipes[i - 1].blocks ? 0 : pipes[i].count;
+  work *work = calloc(1, sizeof *work + count * sizeof *work->transfers);
+  fst_group_block *copied = calloc(blocks ? blocks : 1, sizeof *copied);
+  if (!work || !copied) {
+    free(work);
+    free(copied);
+    call->status = FST_GROUP_MEMORY;
+    return -1;
+  }
+  *work = (struct work){.group = group, .one_peer = peer, .blocks = copied, .count = count};
+  work->staging = group->staging;
+  group->staging = NULL;
   int ready = 1;
   for (size_t i = 0; i < count && ready; i++) {
-    ready = prepare(group, call, &work.transfers[i], &streams[i], staged) == 0;
+    const fst_mpi_pipe *pipe = &pipes[i];
+    transfer *transfer = &work->transfers[i];
+    transfer->pipe = *pipe;
+    if (i > 0 && pipe->blocks == pipes[i - 1].blocks) {
+      transfer->pipe.blocks = work->transfers[i - 1].pipe.blocks;
+    } else {
+      transfer->pipe.blocks = memcpy(copied, pipe->blocks, pipe->count * sizeof *copied);
+      copied += pipe->count;
+    }
+    transfer->piece_bytes = pipe->piece_bytes ? least(call->piece_bytes, pipe->piece_bytes) : call->piece_bytes;
+    transfer->pieces = count_pieces(pipe, transfer->piece_bytes);
+    if (pipe->device < 0 || transfer->pieces == 0) continue;
+    const fst_cudart *cuda = fst_cudart_get();
+    const int code = cuda ? cuda->cudaSetDevice(pipe->device) : 0;
+    if (!cuda) call->status = FST_GROUP_CUDA;
+    else if (code != 0) cuda_trouble(call, "cudaSetDevice", code);
+    else if (staged) work->staging = transfer->staging = fit_staging(work->staging, call, pipe->device);
+    ready = call->status == FST_GROUP_DONE;
   }
-  if (ready) fst_mpi_wait(group, call, peer, FST_MPI_MOVING, step, &work);
-  const int one_peer = count == 1 && streams->peer != group->rank && call->own.kind != FST_GROUP_BROADCAST;
-  if (call->status == FST_GROUP_TIMED_OUT) call->failed_rank = one_peer ? streams->peer : -1;
-  int pending = 0;
-  fst_mpi_lock();
-  for (size_t i = 0; i < count && call->status != FST_GROUP_DONE; i++) {
-    transfer *transfer = &work.transfers[i];
-    const int receives = transfer->stream && transfer->stream->kind == FST_MPI_RECEIVE;
-    pending |= fst_mpi_take_back(transfer->requests, WINDOW, receives);
+  if (!ready) {
+    release(work);
+    return -1;
   }
-  if (pending) fst_mpi.stuck = 1;
-  if (pending) group->staging = NULL; /* the library may still write there */
-  fst_mpi_unlock();
-  free(work.transfers);
-  return call->status;
+  *part = (fst_mpi_part){step, drop, release, work, peer, FST_MPI_MOVING};
+  return 0;
 }
 
 int fst_mpi_copy(fst_group_call *call, char *to, int to_device, const char *from, int from_device, uint64_t bytes) {

@@ -232,8 +232,8 @@ static int keep_own(const fst_nccl_group *group, fst_group_call *call, const uin
   return code == 0 ? FST_GROUP_DONE : cuda_trouble(call, "cudaMemcpyAsync", code);
 }
 
-int32_t fst_nccl_run(fst_nccl_group *group, fst_group_call *call, const fst_group_block *blocks, uint64_t block_count,
-                     const uint64_t *lengths) {
+static int run(const fst_nccl_group *group, fst_group_call *call, const fst_group_block *blocks, uint64_t block_count,
+               const uint64_t *lengths) {
   int code = cuda->cudaSetDevice(group->device);
   if (code != 0) return cuda_trouble(call, "cudaSetDevice", code);
   code = nccl.ncclGroupStart();
@@ -256,6 +256,25 @@ int32_t fst_nccl_run(fst_nccl_group *group, fst_group_call *call, const fst_grou
     if (wait_on(call, start) != FST_GROUP_DONE) return call->status;
   }
   return code == 0 ? call->status : cuda_trouble(call, "cudaEventQuery", code);
+}
+
+/* Ends the work of a communicator by force: what it has begun does not touch memory any more. */
+static void abort_comm(fst_nccl_group *group) {
+  nccl.ncclCommAbort(group->comm);
+  group->comm = NULL;
+  fst_group_call call = {.timeout_us = FINALIZE_US};
+  const uint64_t start = now_us();
+  if (cuda->cudaEventRecord(group->done, group->stream) != 0) return;
+  while (cuda->cudaEventQuery(group->done) == CUDA_NOT_READY && wait_on(&call, start) == FST_GROUP_DONE) {
+    cuda->cudaGetLastError();
+  }
+}
+
+int32_t fst_nccl_run(fst_nccl_group *group, fst_group_call *call, const fst_group_block *blocks, uint64_t block_count,
+                     const uint64_t *lengths) {
+  if (!group->comm) return call->status = FST_GROUP_CANCELLED;
+  if (run(group, call, blocks, block_count, lengths) != FST_GROUP_DONE) abort_comm(group);
+  return call->status;
 }
 
 /* Ends a communicator whose work is done. The others may be gone: after a while it is aborted all the same. */

@@ -2,13 +2,12 @@
  * A process group over MPI: Open MPI, MPICH and their relatives, found and opened at run time.
  */
 import { type CudaState, findCuda } from "../../ffi/cuda.ts";
-import { CALL_STATUS, type CallMemory, GroupCall } from "../../ffi/group_call.ts";
+import { CALL_STATUS, GroupCall } from "../../ffi/group_call.ts";
 import { openLibrary } from "../../ffi/library.ts";
 import {
   broadcastMpi,
   failMpi,
   lastWords,
-  leaveMpi,
   makeMpiGroup,
   type MpiHandle,
   type MpiWorld,
@@ -62,13 +61,21 @@ interface CallParts extends CallBlocks {
   readonly compareOnly?: boolean;
 }
 
+/** What a rank says in a split. */
+type Part = { readonly color: number; readonly key: number; readonly id: string };
+
+/** The first id of a group of all ranks; those of other groups are smaller. */
+const WORLD_IDS = 0xffffffffn << 32n;
+
 const encoder = new TextEncoder();
 
 /** The ranks of an MPI group as those of another one that moves the bytes itself. */
 export let mpiControl: (group: MpiGroup) => GroupControl;
 
-/** Memory of calls that failed: the library may still write there. */
-const abandoned: CallMemory[] = [];
+/** Groups of all ranks that were made here: every rank makes them in the same order. */
+let worlds = 0;
+/** Parts of groups that were made here. */
+let parts = 0;
 let tellsLastWords = false;
 
 /**
@@ -108,6 +115,7 @@ export class MpiGroup implements ProcessGroup {
     shim: Shim,
     world: MpiWorld,
     handle: MpiHandle,
+    { rank, size }: { rank: number; size: number },
     timeoutSeconds: number,
     staged: boolean,
   ) {
@@ -115,8 +123,8 @@ export class MpiGroup implements ProcessGroup {
     this.#world = world;
     this.#handle = handle;
     this.#staged = staged;
-    this.rank = handle.rank;
-    this.size = handle.size;
+    this.rank = rank;
+    this.size = size;
     this.family = world.family;
     this.library = world.path;
     this.timeoutSeconds = timeoutSeconds;
@@ -140,11 +148,20 @@ export class MpiGroup implements ProcessGroup {
     if ("reason" in world) throw new DeviceError(`Cannot use MPI: ${world.reason}`, { library: "mpi" });
     tellLastWords(shim);
     const staged = options.deviceMemory === "host" || !world.cudaAware;
-    return await make(null, 0, 0, (handle) => new MpiGroup(shim, world, handle, timeoutSeconds, staged), {
-      shim,
-      record: recordOf("split", world.rank, { label: "MpiGroup.create()" }),
-      timeoutSeconds,
+    const handle = await makeMpiGroup(shim, {
+      parent: null,
+      id: WORLD_IDS + BigInt(worlds++),
+      ranks: [],
+      rank: 0,
     });
+    const group = new MpiGroup(shim, world, checkMemory(handle, world.rank), world, timeoutSeconds, staged);
+    try {
+      await group.#call("split", { label: "MpiGroup.create()" }, {});
+    } catch (error) {
+      await group.close();
+      throw error;
+    }
+    return group;
   }
 
   /**
@@ -161,15 +178,26 @@ export class MpiGroup implements ProcessGroup {
     }
     return this.#queue.run(async () => {
       await this.#make(this.#record("split"), {});
-      const { timeoutSeconds } = this;
-      // FFI does not take -0 for an integer, hence the |.
-      const create = (handle: MpiHandle) =>
-        new MpiGroup(this.#shim, this.#world, handle, timeoutSeconds, this.#staged);
-      return await make(this.#handle, color | 0, key | 0, create, {
-        shim: this.#shim,
-        record: recordOf("split", this.rank),
-        timeoutSeconds,
+      const said = await this.#gather(
+        { color, key, id: `${this.#world.rank * 2 ** 32 + parts++}` },
+        "",
+      ) as Part[];
+      const ranks = [...said.keys()].filter((rank) => said[rank]!.color === color);
+      ranks.sort((a, b) => said[a]!.key - said[b]!.key || a - b);
+      const place = { rank: ranks.indexOf(this.rank), size: ranks.length };
+      const id = BigInt(said[ranks[0]!]!.id);
+      const handle = await this.#handle.use("split", (parent) => {
+        return makeMpiGroup(this.#shim, { parent, id, ranks, rank: place.rank });
       });
+      const { timeoutSeconds } = this;
+      return new MpiGroup(
+        this.#shim,
+        this.#world,
+        checkMemory(handle, this.rank),
+        place,
+        timeoutSeconds,
+        this.#staged,
+      );
     });
   }
 
@@ -226,25 +254,13 @@ export class MpiGroup implements ProcessGroup {
 
   /** Gathers one small value from each rank, in the order of their ranks. */
   async allGather(value: Json, label = ""): Promise<Json[]> {
-    const own = encoder.encode(stringifyJson(value));
-    return await this.#queue.run(async () => {
-      const lengths = new BigUint64Array(this.size);
-      await this.#make(this.#record("allGather", { label, ownBytes: own.byteLength }), { lengths });
-      const ends = Array.from(lengths, Number);
-      for (let rank = 1; rank < ends.length; rank++) ends[rank]! += ends[rank - 1]!;
-      const all = new Uint8Array(ends.at(-1)!);
-      all.set(own, ends[this.rank]! - own.byteLength);
-      await this.#make(this.#record("spread", { label }), { receive: all, lengths });
-      const decoder = new TextDecoder();
-      return ends.map((end, rank) => {
-        return JSON.parse(decoder.decode(all.subarray(end - Number(lengths[rank]!), end))) as Json;
-      });
-    });
+    stringifyJson(value);
+    return await this.#queue.run(() => this.#gather(value, label));
   }
 
   /** Ends the group for all ranks, whose calls then reject with this reason. */
   async abort(reason: string): Promise<void> {
-    if (this.#queue.failure) return;
+    if (this.#queue.failure || this.#handle.closed) return;
     const failure = rankFailure(this.rank, reason);
     this.#queue.fail(failure);
     this.#current?.cancel();
@@ -253,7 +269,7 @@ export class MpiGroup implements ProcessGroup {
 
   /** Leaves the group when the calls made so far are done. */
   async close(): Promise<void> {
-    await this.#queue.close(() => leaveMpi(this.#shim, this.#handle));
+    await this.#queue.close(() => this.#handle.close());
   }
 
   /** As {@linkcode MpiGroup.close}. */
@@ -300,6 +316,21 @@ export class MpiGroup implements ProcessGroup {
     return done.then(() => held[Symbol.dispose]());
   }
 
+  async #gather(value: Json, label: string): Promise<Json[]> {
+    const own = encoder.encode(stringifyJson(value));
+    const lengths = new BigUint64Array(this.size);
+    await this.#make(this.#record("allGather", { label, ownBytes: own.byteLength }), { lengths });
+    const ends = Array.from(lengths, Number);
+    for (let rank = 1; rank < ends.length; rank++) ends[rank]! += ends[rank - 1]!;
+    const all = new Uint8Array(ends.at(-1)!);
+    all.set(own, ends[this.rank]! - own.byteLength);
+    await this.#make(this.#record("spread", { label }), { receive: all, lengths });
+    const decoder = new TextDecoder();
+    return ends.map((end, rank) => {
+      return JSON.parse(decoder.decode(all.subarray(end - Number(lengths[rank]!), end))) as Json;
+    });
+  }
+
   async #make(record: CallRecord, parts: CallParts): Promise<void> {
     const { send, receive, blocks, lengths = new BigUint64Array(), compareOnly = false } = parts;
     const { timeoutSeconds } = this;
@@ -339,8 +370,6 @@ export class MpiGroup implements ProcessGroup {
     const failure = callFailure(call, { rank, library: "mpi", timeoutSeconds });
     if (call.status === CALL_STATUS.refused && record.kind === "agree") return failure;
     this.#queue.fail(failure);
-    const met: number[] = [CALL_STATUS.refused, CALL_STATUS.different]; // no byte has been moved
-    if (!met.includes(call.status)) abandoned.push(call.send, call.receive, ...call.blocks);
     // Also where another rank has told it: whoever has not heard of that one yet is not to blame this one.
     if (call.status !== CALL_STATUS.cancelled) {
       await failMpi(this.#shim, this.#handle, failure.rank, failure.message);
@@ -349,17 +378,9 @@ export class MpiGroup implements ProcessGroup {
   }
 }
 
-async function make(
-  parent: MpiHandle | null,
-  color: number,
-  key: number,
-  create: (handle: MpiHandle) => MpiGroup,
-  { shim, record, timeoutSeconds }: { shim: Shim; record: CallRecord; timeoutSeconds: number },
-): Promise<MpiGroup> {
-  const call = new GroupCall({ record: encodeRecord(record), timeoutSeconds });
-  const handle = await makeMpiGroup(shim, parent, color, key, call);
-  if (handle) return create(handle);
-  throw callFailure(call, { rank: record.rank, library: "mpi", timeoutSeconds });
+function checkMemory(handle: MpiHandle | null, rank: number): MpiHandle {
+  if (handle) return handle;
+  throw rankFailure(rank, "there is no memory for a group");
 }
 
 /** Should an error end the process, the other ranks are told which. */

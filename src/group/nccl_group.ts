@@ -2,10 +2,11 @@
  * A process group over NCCL: device memory between ranks, at the speed of their links.
  */
 import { CALL_STATUS, GroupCall } from "../../ffi/group_call.ts";
+import type { Handle } from "../../ffi/handle.ts";
 import { openLibrary } from "../../ffi/library.ts";
-import { hostName } from "../environment.ts";
-import { freeNcclGroup, makeNcclGroup, makeNcclId, openNccl, runNccl } from "../../ffi/nccl.ts";
+import { makeNcclGroup, makeNcclId, openNccl, runNccl } from "../../ffi/nccl.ts";
 import type { Shim } from "../../ffi/symbols.ts";
+import { hostName } from "../environment.ts";
 import { DeviceError, type GroupError } from "../errors.ts";
 import {
   broadcastRecord,
@@ -75,14 +76,15 @@ export class NcclGroup implements ProcessGroup {
   readonly device: number;
   readonly #shim: Shim;
   readonly #control: GroupControl;
-  readonly #comm: bigint;
-  readonly #queue = new CallQueue();
+  readonly #comm: Handle;
+  readonly #queue: CallQueue;
   #current: GroupCall | undefined;
 
-  private constructor(shim: Shim, control: GroupControl, comm: bigint, device: number) {
+  private constructor(shim: Shim, control: GroupControl, comm: Handle, queue: CallQueue, device: number) {
     this.#shim = shim;
     this.#control = control;
     this.#comm = comm;
+    this.#queue = queue;
     this.rank = control.rank;
     this.size = control.size;
     this.device = device;
@@ -110,7 +112,10 @@ export class NcclGroup implements ProcessGroup {
       const failure = refusal ??
         (Number.isInteger(device) && device >= 0 ? null : `There is no device ${device}`);
       await control.meet(recordOf("agree", control.rank, { label: "NcclGroup.create()", failure }));
-      return new NcclGroup(shim, control, await makeComm(shim, control, device), device);
+      const queue = new CallQueue();
+      const hasFailed = () => queue.failure !== undefined;
+      const comm = await makeComm(shim, control, device, hasFailed);
+      return new NcclGroup(shim, control, comm, queue, device);
     } catch (error) {
       await control.close();
       if (!("reason" in library)) throw error;
@@ -188,7 +193,7 @@ export class NcclGroup implements ProcessGroup {
 
   /** Ends the group for all ranks, whose calls then reject with this reason. */
   async abort(reason: string): Promise<void> {
-    if (this.#queue.failure) return;
+    if (this.#queue.failure || this.#comm.closed) return;
     const failure = rankFailure(this.rank, reason);
     this.#end(failure);
     await this.#control.fail(failure);
@@ -197,7 +202,7 @@ export class NcclGroup implements ProcessGroup {
   /** Leaves the group when the calls made so far are done. */
   async close(): Promise<void> {
     await this.#queue.close(async () => {
-      await freeNcclGroup(this.#shim, this.#comm, this.#queue.failure !== undefined);
+      await this.#comm.close();
       await this.#control.close();
     });
   }
@@ -240,9 +245,12 @@ export class NcclGroup implements ProcessGroup {
       if (gone) call.cancel();
     }, LOOK_MS);
     this.#current = call;
-    await runNccl(this.#shim, this.#comm, call, lengths);
-    this.#current = undefined;
-    clearInterval(timer);
+    try {
+      await runNccl(this.#shim, this.#comm, call, lengths);
+    } finally {
+      this.#current = undefined;
+      clearInterval(timer);
+    }
     if (call.status === CALL_STATUS.done) return;
     if (this.#queue.failure) throw this.#queue.failure;
     const { timeoutSeconds } = this.#control;
@@ -283,7 +291,12 @@ async function meet(
   return { control: mpiControl(group), localRank };
 }
 
-async function makeComm(shim: Shim, control: GroupControl, device: number): Promise<bigint> {
+async function makeComm(
+  shim: Shim,
+  control: GroupControl,
+  device: number,
+  hasFailed: () => boolean,
+): Promise<Handle> {
   const { rank, size, timeoutSeconds } = control;
   const place = { host: null, address: 0n, byteLength: 0, device };
   const record = encodeRecord(recordOf("split", rank, { label: "NcclGroup.create()" }));
@@ -292,7 +305,8 @@ async function makeComm(shim: Shim, control: GroupControl, device: number): Prom
   const [id] = await control.allGather(own.toBase64(), "NCCL id");
   if (call.status === CALL_STATUS.done) {
     const watch = setInterval(() => control.look() && call.cancel(), LOOK_MS);
-    const comm = await makeNcclGroup(shim, Uint8Array.fromBase64(id as string), rank, size, call);
+    const bytes = Uint8Array.fromBase64(id as string);
+    const comm = await makeNcclGroup(shim, bytes, { rank, size }, call, hasFailed);
     clearInterval(watch);
     if (comm !== null) return comm;
   }

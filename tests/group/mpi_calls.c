@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../native/environment_support.h"
 #include "fst_group.h"
 
 enum { PIECE = 1000, BYTES = 10240, ROUNDS = 50 };
@@ -162,18 +163,36 @@ static void fail(fst_mpi_group *group) {
   free(call);
 }
 
-static fst_mpi_group_info make(fst_mpi_group *parent, int color, int key) {
+typedef struct part {
+  fst_mpi_group *group;
+  int rank, size;
+} part;
+
+/* The ranks of a group in an order of their own: every `stride`th from `first` on, the last first. */
+static part make(const part *parent, uint64_t id, int first, int stride) {
   fst_group_call *call = malloc(sizeof *call);
-  fst_mpi_group_info info;
+  part made = {NULL, rank, size};
+  int32_t *ranks = calloc((size_t)size, sizeof *ranks);
   prepare(call, FST_GROUP_SPLIT, 0, 0);
-  if (parent) CHECK(fst_mpi_run(parent, call, NULL, NULL, NULL, 0) == FST_GROUP_DONE);
-  CHECK(fst_mpi_group_make(parent, color, key, call, &info) == FST_GROUP_DONE);
+  if (parent) {
+    CHECK(fst_mpi_run(parent->group, call, NULL, NULL, NULL, 0) == FST_GROUP_DONE);
+    made.size = 0;
+    for (int other = size - 1; other >= 0; other--) {
+      if (other % stride != first) continue;
+      if (other == rank) made.rank = made.size;
+      ranks[made.size++] = other;
+    }
+  }
+  made.group = fst_mpi_group_make(parent ? parent->group : NULL, id, ranks, made.size, made.rank);
+  CHECK(made.group);
+  if (!parent) CHECK(fst_mpi_run(made.group, call, NULL, NULL, NULL, 0) == FST_GROUP_DONE);
+  free(ranks);
   free(call);
-  return info;
+  return made;
 }
 
 static void *broadcasts(void *argument) {
-  const fst_mpi_group_info *info = argument;
+  const part *info = argument;
   for (int round = 0; round < ROUNDS; round++) {
     broadcast(info->group, info->rank, round % info->size, (uint64_t)round * 211);
   }
@@ -183,14 +202,16 @@ static void *broadcasts(void *argument) {
 int main(void) {
   fst_mpi_info world;
   char message[1024] = "";
+  for (const char *const *name = (const char *const[]){"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", NULL}; *name; name++) {
+    set_variable(*name, getenv(*name));
+  }
   if (fst_mpi_open(&world, 60000000, message, sizeof message) != 0) {
     fprintf(stderr, "%s\n", message);
     return 1;
   }
   rank = world.rank;
   size = world.size;
-  fst_mpi_group_info group = make(NULL, 0, 0);
-  CHECK(group.rank == rank && group.size == size);
+  part group = make(NULL, 1ull << 40, 0, 1);
   for (int root = 0; root < size; root++) {
     for (uint64_t bytes = 0; bytes <= BYTES; bytes += 512) broadcast(group.group, rank, root, bytes);
     scatter(group.group, root);
@@ -199,7 +220,7 @@ int main(void) {
   gather(group.group);
   exchange_with_next(group.group);
 
-  fst_mpi_group_info parts[2] = {make(group.group, rank % 2, -rank), make(group.group, 0, -rank)};
+  part parts[2] = {make(&group, (uint64_t)rank % 2 + 1, rank % 2, 2), make(&group, 3, 0, 1)};
   CHECK(parts[1].rank == size - 1 - rank);
   pthread_t threads[2];
   for (int i = 0; i < 2; i++) CHECK(pthread_create(&threads[i], NULL, broadcasts, &parts[i]) == 0);
@@ -208,7 +229,7 @@ int main(void) {
 
   disagree(group.group);
   fst_mpi_leave(group.group);
-  group = make(NULL, 0, 0);
+  group = make(NULL, (1ull << 40) + 1, 0, 1);
   fail(group.group);
   fst_mpi_leave(group.group);
   printf("{\"rank\":%d}\n", rank);

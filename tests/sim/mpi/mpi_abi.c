@@ -24,10 +24,12 @@ enum {
   NO_REQUEST = 0x180,
   BYTE = 0x247,
   ANY_SOURCE = -1,
+  TAG_UB = 501,
   MPICH_WORLD = 0x44000000,
   MPICH_NO_REQUEST = 0x2c000000,
   MPICH_BYTE = 0x4c00010d,
   MPICH_ANY_SOURCE = -2,
+  MPICH_TAG_UB = 0x64400001,
   MPICH_ERR_OTHER = 15,
 };
 static const int LEVELS[] = {0, 1024, 2048, 4096}; /* MPI_THREAD_SINGLE to MPI_THREAD_MULTIPLE */
@@ -171,15 +173,9 @@ EXPORT int MPI_Comm_idup(handle comm, handle *copy, handle *request) {
   return code;
 }
 
-EXPORT int MPI_Comm_split(handle comm, int color, int key, handle *part) {
-  int made = 0, code = CALL("MPI_Comm_split", (int, int, int, int *), comm_of(comm), color, key, &made);
-  *part = mark(made);
-  return code;
-}
-
-EXPORT int MPI_Comm_free(handle *comm) {
-  int freed = comm_of(*comm);
-  return CALL("MPI_Comm_free", (int *), &freed);
+EXPORT int MPI_Comm_get_attr(handle comm, int key, void *value, int *flag) {
+  if (key != TAG_UB) refuse("the attribute", (uintptr_t)key);
+  return CALL("MPI_Comm_get_attr", (int, int, void *, int *), comm_of(comm), MPICH_TAG_UB, value, flag);
 }
 
 EXPORT int MPI_Isend(const void *buffer, int count, handle type, int peer, int tag, handle comm, handle *request) {
@@ -196,23 +192,12 @@ EXPORT int MPI_Irecv(void *buffer, int count, handle type, int peer, int tag, ha
   return code;
 }
 
-EXPORT int MPI_Ibcast(void *buffer, int count, handle type, int root, handle comm, handle *request) {
-  int made = 0, code = CALL("MPI_Ibcast", (void *, int, int, int, int, int *), memory_of(buffer, count), count,
-                            type_of(type), root, comm_of(comm), &made);
-  if (code == 0) give(request, made);
-  return code;
-}
-
-EXPORT int MPI_Iallgather(const void *send, int send_count, handle send_type, void *receive, int receive_count,
-                          handle receive_type, handle comm, handle *request) {
-  int made = 0, code = CALL("MPI_Iallgather", (const void *, int, int, void *, int, int, int, int *), send, send_count,
-                            type_of(send_type), receive, receive_count, type_of(receive_type), comm_of(comm), &made);
-  if (code == 0) give(request, made);
-  return code;
-}
-
 EXPORT int MPI_Iprobe(int peer, int tag, handle comm, int *flag, void *status) {
   return CALL("MPI_Iprobe", (int, int, int, int *, void *), source_of(peer), tag, comm_of(comm), flag, status);
+}
+
+EXPORT int MPI_Get_count(const void *status, handle type, int *count) {
+  return CALL("MPI_Get_count", (const void *, int, int *), status, type_of(type), count);
 }
 
 EXPORT int MPI_Test(handle *request, int *flag, void *status) {
