@@ -26,6 +26,8 @@ export interface LoadContext<T extends Tensor> {
   readonly signal: AbortSignal;
   /** What has been loaded so far. */
   readonly tally: Tally;
+  /** Bytes of host memory that tensors of a load share at most; default by the device. */
+  readonly maxAllocationBytes?: number;
 }
 
 /** What a load is asked for: a range of a file, perhaps with more to do than to read it. */
@@ -166,7 +168,9 @@ export class Load<T extends Tensor> {
       Object.assign(counted, { tensors, bytes });
     };
     const { maxThreads, blockBytes, stagingBytes } = options;
-    started = await device.start(plain, files, { maxThreads, blockBytes, stagingBytes, signal, onLanded });
+    const { maxAllocationBytes } = context;
+    const settings = { maxThreads, blockBytes, stagingBytes, maxAllocationBytes, signal, onLanded };
+    started = await device.start(plain, files, settings);
     const { plan } = started;
     options.log(
       `${plain.length} tensors, ${plan.bytes} bytes in ${plan.segments.length} segments to ${device.name}`,

@@ -57,7 +57,7 @@ export interface GetTensorOptions<D extends DeviceOption | undefined = undefined
 
 const GET_TENSOR_KEYS = keysOf<GetTensorOptions>({ dtype: true, device: true });
 
-/** What iterating a lazy model holds in memory at most, in bytes. */
+/** Bytes of tensors that iterating a lazy model has in memory itself. */
 const LAZY_ITERATION_BYTES = 256 * 2 ** 20;
 
 /** What a model is made of. */
@@ -154,6 +154,9 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   /**
    * A tensor, as soon as its own bytes have landed; with a `shardPlan` this rank's part of it. With a `device` that is
    * another than the model's it is a copy there.
+   *
+   * In host memory it may share its buffer with others, which it keeps alive: below 64 KiB at most 1 MiB; on a lazy model
+   * at most 16 MiB; else those of its file. {@linkcode HostTensor.copy} gives it memory of its own.
    *
    * @throws {SafeTensorsError} "TensorNotFound"; "UnsupportedCast"
    * @throws {ReadError} if its file does not have the bytes that the header promised
@@ -308,8 +311,8 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   }
 
   /**
-   * Every tensor as `[name, tensor]`, in the order in which they land. A lazy model reads them as they are asked for,
-   * with at most 256 MiB in flight. Several ranks iterate together: each gets every tensor, all in the same order, and
+   * Every tensor as `[name, tensor]`, in the order in which they land. A lazy model reads them as they are asked for: it
+   * has at most 256 MiB of them in memory itself, or one tensor that is larger, besides those that you keep. Several ranks iterate together: each gets every tensor, all in the same order, and
    * if one ends the iteration early, the others get a GroupError.
    *
    * @throws {GroupError} if a rank fails, with its own error as the `cause` there

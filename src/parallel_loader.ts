@@ -20,8 +20,11 @@ type ModelOption = "lazy" | "names" | "group";
 export interface ParallelLoaderOptions<D extends DeviceOption = "cpu">
   extends Omit<OpenOptions<D>, ModelOption> {
   /**
-   * Bytes of tensors in memory at once, as they are after a cast, of all batches together; of several ranks each. On a
-   * GPU it is its memory that counts, and a batch's is free again once all of its handles are disposed. Default 1 GiB.
+   * Bytes of tensors that the loader itself has in memory at once, as they are after a cast, of all batches together; of
+   * several ranks each; a larger tensor is a batch of its own. What you keep comes on top: in host memory a tensor keeps
+   * itself alive and at most 16 MiB of its neighbours, one below 64 KiB at most 1 MiB, and a
+   * {@linkcode HostTensor.copy} nothing else. On a GPU it is its memory that counts, and a batch's is free again once all
+   * of its handles are disposed. Default 1 GiB.
    */
   maxBytesInFlight?: number;
   /**

@@ -40,6 +40,9 @@ export interface LoadStats {
   readonly notes: readonly string[];
 }
 
+/** Bytes of host memory that tensors which are loaded on demand or in batches share at most. */
+const SHARED_BYTES = 16 * 2 ** 20;
+
 /** Opened files, a device, and the loads between them. */
 export class Session<T extends Tensor> {
   /** The files and what is in them. */
@@ -65,21 +68,16 @@ export class Session<T extends Tensor> {
   }
 
   /**
-   * Starts to load. The load holds its memory until {@linkcode end} or {@linkcode close}.
+   * Starts to load a part of the tensors. A tensor that stays in use keeps at most {@linkcode SHARED_BYTES} of others
+   * alive. The load holds its memory until {@linkcode end} or {@linkcode close}.
    *
    * @param files what the requests name by index; default is the catalog's
    * @throws {OutOfMemoryError} if the tensors do not fit
    */
   async load(requests: readonly LoadRequest[], files = this.context.files): Promise<Load<T>> {
-    const starting = Load.start({ ...this.context, files }, requests);
-    this.#starting.add(starting);
-    try {
-      const load = await starting;
-      this.#loads.add(load);
-      return load;
-    } finally {
-      this.#starting.delete(starting);
-    }
+    return await this.#start(
+      Load.start({ ...this.context, files, maxAllocationBytes: SHARED_BYTES }, requests),
+    );
   }
 
   /**
@@ -88,10 +86,20 @@ export class Session<T extends Tensor> {
    * @throws {OutOfMemoryError} if the tensors do not fit
    */
   async loadAll(requests: readonly LoadRequest[]): Promise<Load<T>> {
-    const load = await this.load(requests);
-    const close = () => this.closeFiles().catch(() => {}); // close() tells of it
-    load.finished().then(close, close);
+    const load = await this.#start(Load.start(this.context, requests));
+    load.finished().catch(() => {}).finally(() => this.closeFiles());
     return load;
+  }
+
+  async #start(starting: Promise<Load<T>>): Promise<Load<T>> {
+    this.#starting.add(starting);
+    try {
+      const load = await starting;
+      this.#loads.add(load);
+      return load;
+    } finally {
+      this.#starting.delete(starting);
+    }
   }
 
   /** Ends a load of this session, if it still runs, and drops its hold on the memory. Never rejects. */

@@ -39,7 +39,12 @@ export class CpuDevice implements Device<HostTensor> {
     // Asked before, because the system promises memory that it does not have and ends the process later.
     if (free >= 0 && requested > free) throw outOfMemory(requested, free);
     const turn = new Turn();
-    const plan = planLoad(requests, { blockBytes: settings.blockBytes });
+    const { blockBytes, maxAllocationBytes } = settings;
+    const plan = planLoad(requests, {
+      blockBytes,
+      packSmall: true,
+      ...maxAllocationBytes !== undefined && { maxAllocationBytes },
+    });
     const blocks = await this.#allocate(plan.allocations, free, turn);
     const kept: (HostBlock | null)[] = [...blocks];
     const readiness = new Readiness(plan);
@@ -54,6 +59,7 @@ export class CpuDevice implements Device<HostTensor> {
       tensor(request) {
         const { name, target, shape } = plan.requests[request]!;
         const { allocation, offset, byteLength } = plan.placements[request]!;
+        if (byteLength === 0) return new HostTensor(name, target, shape, new Uint8Array());
         const block = kept[allocation];
         if (!block) throw new UseAfterCloseError(`Cannot give out tensor "${name}": its memory was released`);
         const { buffer, base } = block;

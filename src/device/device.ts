@@ -19,6 +19,8 @@ export interface LoadSettings {
   readonly blockBytes: number;
   /** Staging memory of all lanes together, in bytes. */
   readonly stagingBytes: number;
+  /** Bytes of host memory that tensors share at most; a larger tensor has memory of its own. Default 8 GiB. */
+  readonly maxAllocationBytes?: number | undefined;
   /** Ends the load early. */
   readonly signal: AbortSignal;
   /** Called now and then with the file bytes that have landed. */

@@ -40,7 +40,18 @@ export interface LayoutOptions {
   shareBelowBytes?: number;
   /** The alignment of every tensor in bytes, a power of two; default is that of its element type. */
   alignment?: number;
+  /**
+   * Puts tensors below {@linkcode SMALL_TENSOR} together into allocations of their own, of {@linkcode SMALL_ALLOCATION} at
+   * most: where a tensor keeps its whole allocation alive, a small one must not keep a large one. Default false.
+   */
+  packSmall?: boolean;
 }
+
+/** Tensors of fewer bytes are small. */
+export const SMALL_TENSOR = 64 * 1024;
+
+/** Bytes of an allocation that small tensors share. */
+export const SMALL_ALLOCATION = 2 ** 20;
 
 /** The places of all requests. */
 export interface Layout {
@@ -68,6 +79,14 @@ interface OpenRun {
   length: number;
   /** Whether destination and file offset are to agree modulo a page. */
   readonly congruent: boolean;
+  /** Whether its tensors are small, and packed. */
+  readonly small: boolean;
+}
+
+/** An allocation that may still grow. */
+interface OpenAllocation {
+  length: number;
+  readonly runs: { readonly open: OpenRun; readonly offset: number }[];
 }
 
 /** Lays out requests that are sorted by file and offset. */
@@ -75,33 +94,60 @@ export function layOut(requests: readonly TensorRequest[], options: LayoutOption
   const maxAllocation = options.maxAllocationBytes ?? 8 * 2 ** 30;
   const shareBelow = options.shareBelowBytes ?? 64 * 2 ** 20;
   const alignment = options.alignment ?? 1;
-  const placements: Placement[] = new Array(requests.length);
-  const runs: Run[] = [];
-  const allocations: number[] = [];
   const fileBytes = bytesByFile(requests);
-  let cursor = 0;
+  // A large allocation is read after the small ones that belong to the same files.
+  const groups: { readonly small: OpenAllocation[]; large: OpenAllocation | null }[] = [];
   let lastFile = -1;
-  for (const open of findRuns(requests, maxAllocation, alignment)) {
-    const { file, fileOffset } = requests[open.first]!;
-    const ownAllocation = file !== lastFile && (cursor >= shareBelow || fileBytes.get(file)! >= shareBelow);
-    if (allocations.length === 0 || (cursor > 0 && (ownAllocation || cursor + open.length > maxAllocation))) {
-      allocations.push(0);
-      cursor = 0;
+  const offsetIn = (allocation: OpenAllocation, { first, length, congruent }: OpenRun) => {
+    const modulus = congruent && length >= DIRECT_RUN ? PAGE : Math.max(LINE, alignment);
+    return nextCongruent(allocation.length, congruent ? requests[first]!.fileOffset : 0, modulus);
+  };
+  const put = (allocation: OpenAllocation, open: OpenRun) => {
+    const offset = offsetIn(allocation, open);
+    allocation.runs.push({ open, offset });
+    allocation.length = offset + open.length;
+  };
+  for (
+    const open of findRuns(requests, { maxAllocation, alignment, packSmall: options.packSmall ?? false })
+  ) {
+    let group = groups.at(-1);
+    if (!group) groups.push(group = { small: [], large: null });
+    if (open.small) {
+      let last = group.small.at(-1);
+      if (!last || (last.length > 0 && offsetIn(last, open) + open.length > SMALL_ALLOCATION)) {
+        group.small.push(last = { length: 0, runs: [] });
+      }
+      put(last, open);
+      continue;
+    }
+    const { file } = requests[open.first]!;
+    const filled = group.large?.length ?? 0;
+    const ownAllocation = file !== lastFile && (filled >= shareBelow || fileBytes.get(file)! >= shareBelow);
+    if (filled > 0 && (ownAllocation || filled + open.length > maxAllocation)) {
+      groups.push(group = { small: [], large: null });
     }
     lastFile = file;
-    const allocation = allocations.length - 1;
-    const modulus = open.congruent && open.length >= DIRECT_RUN ? PAGE : Math.max(LINE, alignment);
-    const offset = nextCongruent(cursor, open.congruent ? fileOffset : 0, modulus);
-    runs.push({ first: open.first, stop: open.stop, allocation, offset });
-    cursor = offset;
-    for (let index = open.first; index < open.stop; index++) {
-      const byteLength = resultBytes(requests[index]!);
-      placements[index] = { allocation, offset: cursor, byteLength };
-      cursor += byteLength;
-    }
-    allocations[allocation] = cursor;
+    put(group.large ??= { length: 0, runs: [] }, open);
   }
-  return { placements, runs, allocations };
+  return placeAll(requests, groups.flatMap(({ small, large }) => large ? [...small, large] : small));
+}
+
+/** The layout, once it is known what is in each allocation. */
+function placeAll(requests: readonly TensorRequest[], allocations: readonly OpenAllocation[]): Layout {
+  const placements: Placement[] = new Array(requests.length);
+  const runs: Run[] = [];
+  for (const [allocation, { runs: inside }] of allocations.entries()) {
+    for (const { open, offset } of inside) {
+      runs.push({ first: open.first, stop: open.stop, allocation, offset });
+      let at = offset;
+      for (let index = open.first; index < open.stop; index++) {
+        const byteLength = resultBytes(requests[index]!);
+        placements[index] = { allocation, offset: at, byteLength };
+        at += byteLength;
+      }
+    }
+  }
+  return { placements, runs, allocations: allocations.map(({ length }) => length) };
 }
 
 /** The first number from `start` on that agrees with `value` modulo `modulus`. */
@@ -122,20 +168,21 @@ function bytesByFile(requests: readonly TensorRequest[]): Map<number, number> {
   return bytes;
 }
 
-/** Cuts the requests where the file, the cast or the alignment asks for it. */
+/** Cuts the requests where the file, the cast, the alignment or the size of tensors asks for it. */
 function* findRuns(
   requests: readonly TensorRequest[],
-  maxLength: number,
-  minAlignment: number,
+  limits: { readonly maxAllocation: number; readonly alignment: number; readonly packSmall: boolean },
 ): Generator<OpenRun> {
   let open: OpenRun | undefined;
   for (const [index, request] of requests.entries()) {
     const length = resultBytes(request);
-    const alignment = Math.max(dtypeAlignment(request.target), minAlignment);
+    const alignment = Math.max(dtypeAlignment(request.target), limits.alignment);
+    const small: boolean = limits.packSmall && length < SMALL_TENSOR;
     const last = open && requests[open.stop - 1]!;
+    const maxLength = open?.small ? SMALL_ALLOCATION - PAGE : limits.maxAllocation; // it begins within a page
     if (open && last && continues(open, last, request) && open.length + length <= maxLength) {
       const lead = open.congruent ? requests[open.first]!.fileOffset : 0;
-      if (length === 0 || (lead + open.length) % alignment === 0) {
+      if (length === 0 || (small === open.small && (lead + open.length) % alignment === 0)) {
         open.stop = index + 1;
         open.fileEnd += requestBytes(request);
         open.length += length;
@@ -149,6 +196,7 @@ function* findRuns(
       fileEnd: request.fileOffset + requestBytes(request),
       length,
       congruent: isPlain(request) && request.fileOffset % alignment === 0,
+      small,
     };
   }
   if (open) yield open;

@@ -62,9 +62,10 @@ export function arrayNameOf(dtype: DType): string {
 /**
  * A tensor in JavaScript memory.
  *
- * Its bytes are an ordinary part of an ArrayBuffer, usually one that it shares with the other tensors of its file:
- * they stay valid after the file is closed and are freed by the garbage collector once no tensor of that buffer is
- * in use. Writing to them changes nothing but this memory.
+ * Its bytes are an ordinary part of an ArrayBuffer, usually one that it shares with other tensors of its file: they stay
+ * valid after the file is closed and are freed by the garbage collector once no tensor of that buffer is in use.
+ * Tensors below 64 KiB share buffers of at most 1 MiB with one another. {@linkcode copy} gives a tensor a buffer of its
+ * own. Writing to the bytes changes nothing but this memory.
  *
  * @example Use
  * ```ts

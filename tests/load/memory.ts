@@ -93,4 +93,54 @@ export function memoryTests(test: DefineTest, engine: EngineName): void {
       assertTensor(copy, tensor);
     }
   });
+
+  test("a small tensor keeps no large memory alive, however it is loaded", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const specs = Array.from({ length: 12 }, (_, index): TensorSpec[] => [
+      { name: `${index}.w`, dtype: "U8", shape: [2_000_000] },
+      { name: `${index}.norm`, dtype: "F32", shape: [1024] },
+    ]).flat();
+    const tensors = await writeFile(path, specs);
+    const norms = tensors.filter(({ name }) => name.endsWith("norm"));
+    const check = (kept: ReadonlyMap<string, HostTensor>) => {
+      for (const norm of norms) assertTensor(kept.get(norm.name)!, norm);
+      const buffers = new Set(kept.values().map(({ bytes }) => bytes.buffer));
+      assert(buffers.values().reduce((sum, { byteLength }) => sum + byteLength, 0) < 2 ** 20);
+    };
+    const take = async (pairs: AsyncIterable<readonly [string, HostTensor]>) => {
+      const kept = new Map<string, HostTensor>();
+      for await (const [name, tensor] of pairs) if (name.endsWith("norm")) kept.set(name, tensor);
+      return kept;
+    };
+    for (const lazy of [false, true]) {
+      await using model = await fastsafeOpen(path, { lazy });
+      check(await take(model));
+      const all = await Promise.all(model.keys().map((name) => model.getTensor(name)));
+      check(new Map(all.filter(({ name }) => name.endsWith("norm")).map((tensor) => [tensor.name, tensor])));
+    }
+    check(await take(new ParallelLoader(null, path, { maxBytesInFlight: 8e6 }).iterateWeights()));
+    await using loader = new SafeTensorsFileLoader(null);
+    await loader.addFilenames({ 0: path });
+    await using buffer = await loader.copyFilesToDevice();
+    check(new Map([...await buffer.asDict()].filter(([name]) => name.endsWith("norm"))));
+  });
+
+  test("a tensor that is loaded on demand or in a batch keeps 16 MiB of others alive at most", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(
+      path,
+      Array.from({ length: 30 }, (_, index): TensorSpec => {
+        return { name: `${index}`, dtype: "U8", shape: [index === 7 ? 20_000_000 : 1_500_000] };
+      }),
+    );
+    await using model = await fastsafeOpen(path, { lazy: true });
+    const tensors = await Promise.all(model.keys().map((name) => model.getTensor(name)));
+    for await (const [, tensor] of model) tensors.push(tensor);
+    for await (const [, tensor] of new ParallelLoader(null, path).iterateWeights()) tensors.push(tensor);
+    assertEquals(tensors.length, 90);
+    const spare = 2 * 2 ** 20 + 4096; // an allocation begins with a huge page, and a run where it lies in a page
+    for (const { bytes } of tensors) {
+      assert(bytes.buffer.byteLength <= Math.max(16 * 2 ** 20, bytes.byteLength) + spare);
+    }
+  });
 }

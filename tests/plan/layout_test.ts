@@ -78,3 +78,54 @@ Deno.test("layOut() begins an allocation where the largest size is reached", () 
   const { placements } = layOut(requests, { maxAllocationBytes: 1000 });
   assertEquals(placements.map(({ allocation }) => allocation), [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]);
 });
+
+Deno.test("layOut() packs small tensors apart from large ones, and overlaps nothing", () => {
+  for (let seed = 0; seed < 300; seed++) {
+    const random = randomRequests(seed);
+    const requests = sorted([
+      ...random,
+      ...random.map((each) => ({ ...each, file: each.file + 3, run: each.run * (seed % 3 ? 1 : 200) })),
+    ]);
+    const { placements, runs, allocations } = layOut(requests, {
+      packSmall: true,
+      maxAllocationBytes: 400_000,
+    });
+    const inAllocation = placements.map(({ allocation }) => allocation);
+    for (const [index, length] of allocations.entries()) {
+      const inside = placements.filter(({ allocation }) => allocation === index)
+        .sort((a, b) => a.offset - b.offset || a.byteLength - b.byteLength);
+      const sizes = inside.map(({ byteLength }) => byteLength).filter((size) => size > 0);
+      if (sizes.some((size) => size < 65_536)) {
+        assert(sizes.every((size) => size < 65_536) && length <= 1_048_576);
+      }
+      for (const [at, place] of inside.entries()) {
+        assert(place.offset >= (at === 0 ? 0 : inside[at - 1]!.offset + inside[at - 1]!.byteLength));
+        assert(place.offset + place.byteLength <= length);
+      }
+    }
+    assertEquals(placements.map(({ byteLength }) => byteLength), requests.map(resultBytes));
+    assertEquals(
+      runs.flatMap(({ first, stop }) => Array.from({ length: stop - first }, (_, k) => first + k)).toSorted((
+        a,
+        b,
+      ) => a - b),
+      [...requests.keys()],
+    );
+    for (const [at, { allocation, offset, first }] of runs.entries()) {
+      assertEquals([allocation, offset], [inAllocation[first]!, placements[first]!.offset]);
+      const before = runs[at - 1];
+      if (before) {
+        assert(before.allocation < allocation || before.allocation === allocation && before.offset <= offset);
+      }
+    }
+  }
+});
+
+Deno.test("layOut() packs a hundred thousand small tensors into allocations of a mebibyte", () => {
+  const requests = Array.from(
+    { length: 100_000 },
+    (_, index) => request({ name: `${index}`, fileOffset: 8 + index * 2760, run: 2760 }),
+  );
+  const { allocations } = layOut(requests, { packSmall: true });
+  assert(allocations.length <= 265 && allocations.every((length) => length <= 1_048_576));
+});
