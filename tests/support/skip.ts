@@ -16,6 +16,7 @@ export type Requirement =
   | "unprivileged"
   | "mounts"
   | "fuzz"
+  | "stress"
   | "webgpu"
   | "npm"
   | "shells";
