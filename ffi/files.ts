@@ -90,10 +90,8 @@ export async function readFile(
 }
 
 /** Opens a file for direct reads too; false where the file system refuses. */
-export function openDirect(shim: Shim, descriptors: Descriptors): boolean {
-  if (descriptors.fdDirect < 0) {
-    descriptors.fdDirect = Math.max(-1, shim.fst_file_open_direct(descriptors.fd));
-  }
+export async function openDirect(shim: Shim, descriptors: Descriptors): Promise<boolean> {
+  descriptors.fdDirect = Math.max(-1, await shim.fst_file_open_direct(descriptors.fd));
   return descriptors.fdDirect >= 0;
 }
 

@@ -48,6 +48,7 @@ export const SYMBOLS = {
       "i32", // int32_t fd
     ],
     result: "i32",
+    nonblocking: true,
   },
   fst_file_close: {
     parameters: [

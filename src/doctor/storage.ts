@@ -74,7 +74,10 @@ async function firstFile(path: string): Promise<string | null> {
 async function hasDirect(shim: Shim, path: string): Promise<boolean> {
   const { handle } = await openFile(shim, path, 0);
   try {
-    return handle.use(`open "${path}" for direct reads`, (descriptors) => openDirect(shim, descriptors));
+    return await handle.use(
+      `open "${path}" for direct reads`,
+      (descriptors) => openDirect(shim, descriptors),
+    );
   } finally {
     await handle.close();
   }

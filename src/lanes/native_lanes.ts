@@ -73,7 +73,7 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
   const { plan, signal } = job;
   signal.throwIfAborted();
   const notes: string[] = [];
-  const direct = openDirect(job, notes);
+  const direct = await openDirect(job, notes);
   const rings = Math.min(...job.files.map((file) => file.reader?.lanes ?? Infinity));
   const wanted = Math.min(
     job.maxThreads ?? (rings < Infinity ? rings : defaultThreads(direct, job.cachedThreads)),
@@ -128,7 +128,7 @@ function pathOf({ bufferedBytes, directBytes, usrbioBytes }: PlanMemory): RunRep
 }
 
 /** Opens what is not cached for direct reads; whether there is any such file. */
-function openDirect(job: NativeJob, notes: string[]): boolean {
+async function openDirect(job: NativeJob, notes: string[]): Promise<boolean> {
   let direct = false;
   for (const [file, cached] of cachedFractions(job.plan, job.files)) {
     if (cached === null) {
@@ -136,7 +136,7 @@ function openDirect(job: NativeJob, notes: string[]): boolean {
       break;
     }
     if (cached >= MOSTLY_CACHED) continue;
-    if (file.openDirect()) direct = true;
+    if (await file.openDirect()) direct = true;
     else notes.push(`Direct reads of "${file.path}" were refused: read through the page cache`);
   }
   return direct;

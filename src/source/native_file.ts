@@ -36,6 +36,8 @@ export class NativeFile implements SourceFile {
   readonly #opened: OpenedFile;
   #head: Uint8Array;
   #reader: LaneReader | null = null;
+  /** Whether the file could be opened for direct reads, once that was tried. */
+  #direct: Promise<boolean> | undefined;
 
   /** Takes over an opened file. */
   constructor(shim: Shim, path: string, opened: OpenedFile) {
@@ -103,8 +105,8 @@ export class NativeFile implements SourceFile {
   }
 
   /** Opens the file for direct reads too; false where the file system refuses. */
-  openDirect(): boolean {
-    return this.use("load", (descriptors) => openDirect(this.#shim, descriptors));
+  openDirect(): Promise<boolean> {
+    return this.#direct ??= this.use("load", (descriptors) => openDirect(this.#shim, descriptors));
   }
 
   /**

@@ -2,6 +2,7 @@
  * The options of reading through 3FS' rings: their meaning, their defaults and their limits.
  */
 import type { RingOptions } from "../../ffi/usrbio.ts";
+import { checkInteger, checkKeys, describeValue, keysOf } from "../check.ts";
 
 /** How files on 3FS are read. */
 export interface UsrbioOptions {
@@ -42,23 +43,39 @@ const LEAST_RING = 128 * 1024;
 /** The ring's memory is cut into two halves of whole pages. */
 const RING_STEP = 8192;
 
+const USRBIO_KEYS = keysOf<UsrbioOptions>({
+  entries: true,
+  ioDepth: true,
+  bufferBytes: true,
+  numa: true,
+  timeoutSeconds: true,
+  mountPoint: true,
+});
+
 /**
  * Checks options and fills in defaults.
  *
- * @throws {TypeError} if a value is not of its type
+ * @param call what got them, for errors
+ * @param more keys that the caller checks itself
+ * @throws {TypeError} if a value is not of its type, or a key is not known
  * @throws {RangeError} if a number is outside its limits
  */
-export function checkUsrbioOptions(options: UsrbioOptions = {}): CheckedUsrbioOptions {
+export function checkUsrbioOptions(
+  options: UsrbioOptions = {},
+  call = "usrbio",
+  more: readonly string[] = [],
+): CheckedUsrbioOptions {
+  checkKeys(call, options, [...USRBIO_KEYS, ...more]);
   const { mountPoint } = options;
   if (mountPoint !== undefined && (typeof mountPoint !== "string" || !mountPoint.startsWith("/"))) {
-    throw new TypeError(`usrbio.mountPoint must be an absolute path, got ${JSON.stringify(mountPoint)}`);
+    throw new TypeError(`usrbio.mountPoint must be an absolute path, got ${describeValue(mountPoint)}`);
   }
   return {
     entries: whole("entries", options.entries, 64, 1, 4096),
     ioDepth: whole("ioDepth", options.ioDepth, 0, -4096, 0),
     bufferBytes: whole("bufferBytes", options.bufferBytes, 64 * 2 ** 20, 2 ** 20, 16 * 2 ** 30),
     numa: whole("numa", options.numa, -1, -1, 1023),
-    timeoutSeconds: number("timeoutSeconds", options.timeoutSeconds, 30, 0, 86_400),
+    timeoutSeconds: seconds(options.timeoutSeconds),
     mountPoint: mountPoint?.replace(/(?<=.)\/+$/, ""),
   };
 }
@@ -82,14 +99,13 @@ export function mostRings(options: CheckedUsrbioOptions): number {
 }
 
 function whole(name: string, value: unknown, byDefault: number, least: number, most: number): number {
-  const checked = number(name, value, byDefault, least, most);
-  if (Number.isInteger(checked)) return checked;
-  throw new RangeError(`usrbio.${name} must be a whole number from ${least} to ${most}, got ${checked}`);
+  return checkInteger(`usrbio.${name}`, value, { byDefault, least, most });
 }
 
-function number(name: string, value: unknown, byDefault: number, least: number, most: number): number {
-  if (value === undefined) return byDefault;
-  if (typeof value !== "number") throw new TypeError(`usrbio.${name} must be a number, got ${typeof value}`);
-  if (value >= least && value <= most) return value;
-  throw new RangeError(`usrbio.${name} must be a number from ${least} to ${most}, got ${value}`);
+function seconds(value: unknown): number {
+  if (value === undefined) return 30;
+  const name = "usrbio.timeoutSeconds";
+  if (typeof value !== "number") throw new TypeError(`${name} must be a number, got ${describeValue(value)}`);
+  if (value >= 0 && value <= 86_400) return value;
+  throw new RangeError(`${name} must be a number from 0 to 86400, got ${value}`);
 }

@@ -13,6 +13,7 @@ import {
   ringErrorText,
   type RingOptions,
 } from "../../ffi/usrbio.ts";
+import { checkBoolean, checkInteger, checkKeys, checkSignal, describeValue, keysOf } from "../check.ts";
 import { DeviceError, ReadError, SafeTensorsError } from "../errors.ts";
 import { headerLength } from "../format/header_reader.ts";
 import { giveBack, take } from "../lanes/lane_budget.ts";
@@ -89,6 +90,18 @@ export interface RangeReader extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+const READ_KEYS = keysOf<ReadChunkedOptions>({
+  path: true,
+  devicePointer: true,
+  device: true,
+  buffer: true,
+  fileOffset: true,
+  totalLength: true,
+  chunkBytes: true,
+  pipelined: true,
+  signal: true,
+});
+
 /** What a read waits for that nobody ends. */
 const NEVER = new AbortController().signal;
 
@@ -119,9 +132,12 @@ export class SourceReader implements RangeReader {
 
   async readHeadersBatch(
     paths: readonly string[],
-    { threads = 8 }: { threads?: number } = {},
+    options: { threads?: number } = {},
   ): Promise<Map<string, FileHeader>> {
-    checkNumber("threads", threads, 1, 32);
+    checkKeys("readHeadersBatch()", options, ["threads"]);
+    if (!Array.isArray(paths)) throw new TypeError(`paths must be an array, got ${describeValue(paths)}`);
+    for (const path of paths) checkPath(path);
+    const threads = checkInteger("threads", options.threads, { byDefault: 8, least: 1, most: 32 });
     return await this.#files.use("read headers", async (files) => {
       const headers = new Array<FileHeader>(paths.length);
       let next = 0;
@@ -138,10 +154,14 @@ export class SourceReader implements RangeReader {
   }
 
   async readChunked(options: ReadChunkedOptions): Promise<number> {
-    const { path, fileOffset = 0, totalLength, chunkBytes = 0, pipelined = false, signal = NEVER } = options;
-    checkNumber("fileOffset", fileOffset, 0, Number.MAX_SAFE_INTEGER);
-    checkNumber("totalLength", totalLength, 0, Number.MAX_SAFE_INTEGER);
-    checkNumber("chunkBytes", chunkBytes, 0, Number.MAX_SAFE_INTEGER);
+    checkKeys("readChunked()", options, READ_KEYS);
+    const { path, signal = NEVER, pipelined = false } = options;
+    checkPath(path);
+    checkBoolean("pipelined", options.pipelined);
+    checkSignal("signal", options.signal);
+    const fileOffset = checkInteger("fileOffset", options.fileOffset, { byDefault: 0, least: 0 });
+    const totalLength = checkInteger("totalLength", options.totalLength ?? NaN, { byDefault: 0, least: 0 });
+    const chunkBytes = checkInteger("chunkBytes", options.chunkBytes, { byDefault: 0, least: 0 });
     const target = targetOf(options);
     return await this.#files.use(`read "${path}"`, async (files) => {
       signal.throwIfAborted();
@@ -247,14 +267,20 @@ async function readBytes(file: NativeFile, offset: number, length: number): Prom
 }
 
 function targetOf(options: ReadChunkedOptions): RangeRequest["target"] {
-  const { buffer, devicePointer, device = 0, totalLength } = options;
+  const { buffer, devicePointer, totalLength } = options;
   if (buffer && devicePointer !== undefined) {
     throw new TypeError("Cannot read to both a buffer and a device: give one of buffer and devicePointer");
   }
   if (devicePointer !== undefined) {
-    checkNumber("device", device, 0, 63);
+    const device = checkInteger("device", options.device, { byDefault: 0, least: 0, most: 63 });
+    if (typeof devicePointer !== "bigint") {
+      throw new TypeError(`devicePointer must be a bigint, got ${describeValue(devicePointer)}`);
+    }
     if (devicePointer <= 0n) throw new RangeError(`devicePointer must be an address, got ${devicePointer}`);
     return { device, address: devicePointer };
+  }
+  if (buffer !== undefined && !(buffer instanceof Uint8Array)) {
+    throw new TypeError(`buffer must be a Uint8Array, got ${describeValue(buffer)}`);
   }
   if (buffer && buffer.byteLength < totalLength) {
     throw new RangeError(
@@ -264,9 +290,8 @@ function targetOf(options: ReadChunkedOptions): RangeRequest["target"] {
   return buffer ?? null;
 }
 
-function checkNumber(name: string, value: number, least: number, most: number): void {
-  if (Number.isInteger(value) && value >= least && value <= most) return;
-  throw new RangeError(`${name} must be a whole number from ${least} to ${most}, got ${value}`);
+function checkPath(path: unknown): void {
+  if (typeof path !== "string") throw new TypeError(`A path must be a string, got ${describeValue(path)}`);
 }
 
 function rangeError(shim: Shim, path: string, failure: NonNullable<RangeFailure>): Error {

@@ -51,7 +51,7 @@ export interface ReaderOptions extends UsrbioOptions {
  * ```
  */
 export async function createReader(options: ReaderOptions = {}): Promise<RangeReader> {
-  const checked = checkUsrbioOptions(options);
+  const checked = checkUsrbioOptions(options, "createReader()", ["backend"]);
   const named = options.backend === undefined ? "auto" : checkBackend("backend", options.backend);
   const asked = named === "auto" ? requestedBackend() : named;
   const shim = await needShim();

@@ -174,6 +174,28 @@ usrbioSuite("The low-level reader", machine, (test, standIn) => {
         "give one of",
       );
       await assertRejects(() => reader.readHeadersBatch([path], { threads: 0 }), RangeError, "threads");
+      const wrong: [options: object, message: string][] = [
+        [{ length: 1 }, 'readChunked() has no option "length"'],
+        [{ totalLength: "1" }, 'totalLength must be a number, got "1"'],
+        [{ totalLength: 1, path: 7 }, "A path must be a string, got 7"],
+        [{ totalLength: 1, buffer: [0] }, "buffer must be a Uint8Array, got an array"],
+        [{ totalLength: 1, devicePointer: 4096 }, "devicePointer must be a bigint, got 4096"],
+        [{ totalLength: 1, pipelined: 1 }, "pipelined must be true or false, got 1"],
+        [{ totalLength: 1, signal: {} }, "signal must be an AbortSignal, got an object"],
+      ];
+      for (const [options, message] of wrong) {
+        await assertRejects(
+          () => reader.readChunked({ path, totalLength: 1, ...options }),
+          TypeError,
+          message,
+        );
+      }
+      await assertRejects(
+        () => reader.readHeadersBatch([path], { thread: 1 } as object),
+        TypeError,
+        'readHeadersBatch() has no option "thread": did you mean threads?',
+      );
+      await assertRejects(() => reader.readHeadersBatch(path as never), TypeError, "paths must be an array");
     });
 
     test(`a signal ends a read, and the next one works (${backend})`, async (folder) => {
@@ -244,6 +266,11 @@ usrbioSuite("The low-level reader", machine, (test, standIn) => {
       'backend must be "auto", "usrbio", "posix" or "mock", got "cpp"',
     );
     await assertRejects(() => createReader({ bufferBytes: 4096 }), RangeError, "bufferBytes");
+    await assertRejects(
+      () => createReader({ bufferByte: 4096 } as object),
+      TypeError,
+      'createReader() has no option "bufferByte": did you mean bufferBytes?',
+    );
     using _ = setEnv({ FASTSAFETENSORS_BACKEND: "python" });
     await assertRejects(() => createReader(), TypeError, "FASTSAFETENSORS_BACKEND");
     await (await createReader({ backend: "mock" })).close(); // what is given in code is what counts

@@ -178,7 +178,7 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     await assertRejects(
       () => fastsafeOpen(path, { usrbio: { ioDepth: 4 } }),
       RangeError,
-      "usrbio.ioDepth must be a number from -4096 to 0, got 4",
+      "usrbio.ioDepth must be a whole number from -4096 to 0, got 4",
     );
     await assertLoads(path, tensors, { usrbio: { ioDepth: -3 } });
   });
@@ -275,6 +275,11 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     for (const usrbio of [{ entries: "64" }, { mountPoint: "relative" }, { mountPoint: 5 }]) {
       await assertRejects(() => fastsafeOpen(path, { usrbio: usrbio as object }), TypeError, "usrbio.");
     }
+    await assertRejects(
+      () => fastsafeOpen(path, { usrbio: { entry: 5 } as object }),
+      TypeError,
+      'usrbio has no option "entry"',
+    );
     for (const source of ["hdfs", "", null]) {
       await assertRejects(
         () => fastsafeOpen(path, { source: source as "3fs" }),
