@@ -125,12 +125,15 @@ export async function findAbandoned(
 
 /** Whether nobody holds the lock that a save has on its temporary files. */
 async function isAbandoned(path: string): Promise<boolean> {
-  try {
-    using file = await Deno.open(path, { read: true, write: true });
-    return await file.tryLock(true);
-  } catch {
-    return false; // somebody else's, or gone by now
+  for (const write of [true, false]) { // a file that nobody may write is locked all the same
+    try {
+      using file = await Deno.open(path, { read: true, write });
+      return await file.tryLock(true);
+    } catch {
+      // somebody else's, gone by now, or without locks
+    }
   }
+  return false;
 }
 
 /** Removes a file that may be gone already, or that may stay if it must: it is only in the way. */

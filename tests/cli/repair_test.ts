@@ -55,6 +55,20 @@ Deno.test("repair shows what it would do where nobody can be asked, and does it 
   assertEquals(again, { code: 0, stdout: `Nothing to repair in ${path}\n`, stderr: "" });
 });
 
+Deno.test("load, inspect and verify change nothing of an interrupted save, and name repair", async () => {
+  await using folder = await tempFolder();
+  await interrupt(folder.path);
+  const before = listed(folder.path);
+  for (const command of ["load", "inspect", "verify"]) {
+    const { code, stderr } = await runCli(command, folder.path);
+    assertEquals(code, 1);
+    assertStringIncludes(stderr, `was interrupted`);
+    assertStringIncludes(stderr, `run "fastsafetensors repair ${folder.path}"`);
+    assertEquals((await runCli(command, `${folder.path}/model.safetensors`)).code, 0);
+    assertEquals(listed(folder.path), before);
+  }
+});
+
 Deno.test("repair undoes a save whose files are gone", async () => {
   await using folder = await tempFolder();
   await interrupt(folder.path);

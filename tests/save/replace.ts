@@ -62,6 +62,8 @@ export function replaceTests(test: DefineTest): void {
   });
 
   linkTests(test);
+  accessTests(test);
+  poorFileSystemTests(test);
 
   test("whoever has the old file open keeps it", async (folder) => {
     const path = `${folder}/x.safetensors`;
@@ -99,6 +101,135 @@ export function replaceTests(test: DefineTest): void {
   });
 
   incompleteTests(test);
+}
+
+/** Mode, owner and group of a file. */
+function accessOf(path: string): string {
+  const { mode, uid, gid } = Deno.statSync(path);
+  return `${(mode! & 0o7777).toString(8)} ${uid} ${gid}`;
+}
+
+function accessTests(test: DefineTest): void {
+  const own = `${Deno.uid()} ${Deno.gid()}`;
+
+  test("a save keeps the mode and the owner of what it replaces, and nobody sees more of it before", async (folder) => {
+    const path = `${folder}/x.safetensors`;
+    const isRoot = Deno.uid() === 0;
+    for (const mode of [0o600, 0o640, 0o444, 0o666, 0o755]) {
+      for (const sync of [true, false]) {
+        await saveFile(pairs(tensors(1, 1)), path, { overwrite: true });
+        if (isRoot) await Deno.chown(path, 12345, 54321);
+        await Deno.chmod(path, mode);
+        const expected = `${mode.toString(8)} ${isRoot ? "12345 54321" : own}`;
+        assertEquals(accessOf(path), expected);
+        const stream = async function* () {
+          for (const name of namesIn(folder).filter((name) => name.endsWith(".tmp"))) {
+            assertEquals(accessOf(`${folder}/${name}`), `600 ${own}`);
+          }
+          yield* pairs(tensors(1, 3));
+          await Promise.resolve();
+        };
+        await saveFile(stream(), path, { shapes: tensors(1, 3), overwrite: true, sync });
+        assertEquals([accessOf(path), namesIn(folder)], [expected, ["x.safetensors"]]);
+        await Deno.remove(path);
+      }
+    }
+  });
+
+  test("a set keeps the mode of the set that it replaces, by name or in common", async (folder) => {
+    const path = `${folder}/x.safetensors`;
+    const modes = (names: string[]) => names.map((name) => accessOf(`${folder}/${name}`).split(" ")[0]);
+    await saveFile(pairs(tensors(2, 1)), path, { maxShardBytes: 4 });
+    const [first, second, index] = namesIn(folder) as [string, string, string];
+    await Deno.chmod(`${folder}/${first}`, 0o640);
+    await Deno.chmod(`${folder}/${second}`, 0o604);
+    await Deno.chmod(`${folder}/${index}`, 0o660);
+    const options = { maxShardBytes: 4, overwrite: true };
+    await saveFile(pairs(tensors(2, 5)), path, options); // the same names
+    assertEquals(modes([first, second, index]), ["640", "604", "660"]);
+    await saveFile(pairs(tensors(3, 5)), path, options); // shards of other names
+    assertEquals(modes(namesIn(folder)), ["600", "600", "600", "660"]);
+    await saveFile(pairs(tensors(3, 5)), path, { overwrite: true }); // one file
+    assertEquals([modes(namesIn(folder)), namesIn(folder)], [["600"], ["x.safetensors"]]);
+    await Deno.chmod(path, 0o640);
+    await saveFile(pairs(tensors(2, 5)), path, options); // and a set again
+    assertEquals(modes(namesIn(folder)), ["640", "640", "640"]);
+  });
+
+  test("a new file has what the umask leaves of 0666", async (folder) => {
+    for (const umask of [0o022, 0o077, 0o002]) {
+      const before = Deno.umask(umask);
+      try {
+        await Deno.mkdir(`${folder}/${umask}`);
+        const path = `${folder}/${umask}/x.safetensors`;
+        for (const maxShardBytes of [100, 4]) {
+          await saveFile(pairs(tensors(2, 1)), path, { maxShardBytes });
+          for (const name of namesIn(`${folder}/${umask}`)) {
+            assertEquals(accessOf(`${folder}/${umask}/${name}`), `${(0o666 & ~umask).toString(8)} ${own}`);
+          }
+          await Deno.remove(path).catch(() => {});
+        }
+      } finally {
+        Deno.umask(before);
+      }
+    }
+  });
+}
+
+function poorFileSystemTests(test: DefineTest): void {
+  test("saves need no hard links, and replace nothing by accident without them", async (folder) => {
+    const { link } = Deno;
+    try {
+      for (const code of ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"]) {
+        Deno.link = () => Promise.reject(Object.assign(new Error(`refused (${code})`), { code }));
+        const path = `${folder}/${code}.safetensors`;
+        for (const [count, overwrite] of [[1, false], [1, true], [3, true], [2, true], [1, true]] as const) {
+          for (const sync of [true, false]) {
+            const data = tensors(count, count);
+            if (!overwrite) await Deno.remove(path).catch(() => {});
+            const { paths } = await saveFile(pairs(data), path, { maxShardBytes: 4, overwrite, sync });
+            await assertModel(paths.at(-1)!, data);
+          }
+        }
+        for (const maxShardBytes of [100, 4]) {
+          const stream = async function* () {
+            await Deno.writeTextFile(`${folder}/new-00001-of-00002.safetensors`, "theirs");
+            await Deno.writeTextFile(`${folder}/new.safetensors`, "theirs");
+            yield* pairs(tensors(2, 1));
+          };
+          const save = () =>
+            saveFile(stream(), `${folder}/new.safetensors`, { shapes: tensors(2, 1), maxShardBytes });
+          assertEquals((await assertRejects(save, SafeTensorsError)).code, "FileExists");
+          for (const name of ["new.safetensors", "new-00001-of-00002.safetensors"]) {
+            assertEquals(await Deno.readTextFile(`${folder}/${name}`), "theirs");
+            await Deno.remove(`${folder}/${name}`);
+          }
+        }
+      }
+    } finally {
+      Deno.link = link;
+    }
+  });
+
+  test("saves need no locks; without them no temporary file is taken for an abandoned one", async (folder) => {
+    const { tryLock } = Deno.FsFile.prototype;
+    try {
+      Deno.FsFile.prototype.tryLock = () =>
+        Promise.reject(Object.assign(new Error("no locks"), { code: "ENOLCK" }));
+      await Deno.writeTextFile(`${folder}/${TEMPORARY("a")}`, "half");
+      for (const count of [1, 3, 2, 1]) {
+        const data = tensors(count, count);
+        const { paths } = await saveFile(pairs(data), `${folder}/x.safetensors`, {
+          maxShardBytes: 4,
+          overwrite: true,
+        });
+        await assertModel(paths.at(-1)!, data);
+      }
+      assertEquals(namesIn(folder), [TEMPORARY("a"), "x.safetensors"]);
+    } finally {
+      Deno.FsFile.prototype.tryLock = tryLock;
+    }
+  });
 }
 
 function linkTests(test: DefineTest): void {
