@@ -7,7 +7,18 @@ import { compiler } from "../support/compiler.ts";
 import { isRequired, suite } from "../support/skip.ts";
 
 const FOLDER = new URL("./", import.meta.url).pathname;
-const TESTS = ["load_suite", "tensors", "get_tensor", "places", "dlpack", "failures", "gds", "pinned_pool"];
+const TESTS = [
+  "load_suite",
+  "tensors",
+  "get_tensor",
+  "places",
+  "dlpack",
+  "failures",
+  "gds",
+  "pinned_pool",
+  "release",
+  "stress",
+];
 
 const { path: cc, missing } = await compiler();
 const unasked = isRequired("sanitizers") ? null : "FASTSAFETENSORS_TEST_REQUIRE does not list sanitizers";
