@@ -76,7 +76,7 @@ export async function resolveLocal(path: string, naming: Naming): Promise<Found>
   if (!/\.json$/i.test(path)) return { paths: [path], notes: [] };
   const found = await readIndex(path);
   if (!await isStale(found)) return found;
-  const { models } = modelsIn(await fileNames(dirname(path)), naming);
+  const { models } = modelsIn(await fileNames(dirname(path), naming), naming);
   const model = models.find(({ index }) => index === basename(path));
   if (!model || !isWhole(model)) return found; // the error about the files that are not there comes as they are opened
   return { ...inFolder(dirname(path), filesOf(dirname(path), model)), notes: [staleNote(found)] };
@@ -85,10 +85,10 @@ export async function resolveLocal(path: string, naming: Naming): Promise<Found>
 async function resolveFolder(folder: string, naming: Naming): Promise<Found> {
   let names: string[];
   try {
-    names = await fileNames(folder);
+    names = await fileNames(folder, naming);
     if (naming === SAFETENSORS) {
       await checkFolder(folder, names);
-      names = await fileNames(folder); // a save may have ended meanwhile
+      names = await fileNames(folder, naming); // a save may have ended meanwhile
     }
   } catch (error) {
     throw error instanceof SafeTensorsError ? error : readError(error, "open", folder);
@@ -163,13 +163,16 @@ function leftOutNote(folder: string, { paths, index }: Found, names: readonly st
 }
 
 /** The files in a folder, and links to files: the Hugging Face cache consists of them. */
-async function fileNames(folder: string): Promise<string[]> {
+async function fileNames(folder: string, { files }: Naming): Promise<string[]> {
   const names: string[] = [];
   for await (const { name, isDirectory, isSymlink } of Deno.readDir(folder)) {
     if (isDirectory) continue;
-    // A link to nothing counts as a file, so that the error names it.
-    const info = isSymlink ? await Deno.stat(join(folder, name)).catch(() => null) : null;
-    if (!info?.isDirectory) names.push(name);
+    if (isSymlink && files.some((suffix) => name.toLowerCase().endsWith(suffix))) {
+      // A link to nothing counts as a file, so that the error names it.
+      const info = await Deno.stat(join(folder, name)).catch(() => null);
+      if (info?.isDirectory) continue;
+    }
+    names.push(name);
   }
   return names;
 }

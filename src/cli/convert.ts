@@ -1,13 +1,7 @@
 /**
  * `convert`: PyTorch checkpoints to safetensors files.
  */
-import {
-  type CheckpointLimits,
-  convertPyTorch,
-  type ConvertReport,
-  SafeTensorsError,
-  type SkippedValue,
-} from "../../mod.ts";
+import { type CheckpointLimits, convertPyTorch, type ConvertReport, type SkippedValue } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import type { Command } from "./command.ts";
 import { asUsage, DTYPE, dtypeOf } from "./inputs.ts";
@@ -77,7 +71,7 @@ export const convert: Command = {
     const maxShardBytes = args.bytes("max-shard-bytes");
     const dryRun = args.flag("dry-run");
     using bar = new ProgressBar("Converting", { quiet: json });
-    const report = await inOwnWords(interruptible(
+    const report = await interruptible(
       "Interrupted, what was not complete was removed",
       (signal) =>
         asUsage(() =>
@@ -93,7 +87,7 @@ export const convert: Command = {
             onProgress: ({ bytes, totalBytes }) => bar.update(bytes, totalBytes),
           })
         ),
-    ));
+    );
     bar[Symbol.dispose]();
     console.log(json ? JSON.stringify(forJson(report, dryRun), null, 2) : describe(report, dryRun));
   },
@@ -115,16 +109,6 @@ function limitsOf(args: Arguments): CheckpointLimits {
       return [name, Number(number)];
     }),
   );
-}
-
-/** The library's errors name its functions; here are none. */
-async function inOwnWords<T>(work: Promise<T>): Promise<T> {
-  try {
-    return await work;
-  } catch (error) {
-    if (!(error instanceof SafeTensorsError) || error.format !== "safetensors") throw error;
-    throw new Error(`Cannot convert "${error.path}": it is a safetensors file already`, { cause: error });
-  }
 }
 
 /** A map is not JSON. */

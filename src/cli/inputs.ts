@@ -32,6 +32,11 @@ export async function openModel(
   return await asUsage(() => fastsafeOpen(inputs.length === 1 ? inputs[0]! : inputs, options));
 }
 
+/** The notes of a model on its files; how fast they are read is not among them. */
+export function fileNotes(model: SafeTensorsModel): string[] {
+  return model.stats().notes.filter((note) => !note.startsWith("Portable engine"));
+}
+
 /** Wrong values of options, which the library refuses with a TypeError or a RangeError, are wrong usage of a command. */
 export async function asUsage<T>(call: () => Promise<T>): Promise<T> {
   try {

@@ -4,7 +4,7 @@
 import type { SafeTensorsModel } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import type { Command } from "./command.ts";
-import { MODEL_INPUTS, nameFilter, NAMES, openModel, requireTensors } from "./inputs.ts";
+import { fileNotes, MODEL_INPUTS, nameFilter, NAMES, openModel, requireTensors } from "./inputs.ts";
 import { styled } from "./terminal.ts";
 import { drawTree, type ListedTensor } from "./tensor_tree.ts";
 import { formatBytes, formatCount, formatTable, printable } from "./text.ts";
@@ -36,7 +36,7 @@ export const inspect: Command = {
     const names = nameFilter(patterns);
     await using model = await openModel(args.inputs, { lazy: true, ...names && { names } });
     requireTensors(model, patterns);
-    console.log(draw(listFiles(model)));
+    console.log(draw(listFiles(model), fileNotes(model)));
   },
 };
 
@@ -50,13 +50,17 @@ interface ListedFile {
 /** Metadata longer than this is cut, in characters: some files carry pictures in it. */
 const LONG_VALUE = 200;
 
+/** Shows files, and notes on them. */
+type Drawing = (files: readonly ListedFile[], notes: readonly string[]) => string;
+
 /** How to show files, in one of three ways. */
-function drawingOf(args: Arguments, depth: number | undefined): (files: readonly ListedFile[]) => string {
+function drawingOf(args: Arguments, depth: number | undefined): Drawing {
   const list = args.flag("list"), json = args.flag("json");
   if (depth !== undefined && (list || json)) throw new UsageError("--depth is for the tree");
   if (list && json) throw new UsageError("--list and --json are two ways to show the same");
-  if (json) return (files) => JSON.stringify({ files, ...totalsOf(files) }, null, 2);
-  return list ? drawList : (files) => drawModel(files, depth);
+  if (json) return (files, notes) => JSON.stringify({ files, ...totalsOf(files), notes }, null, 2);
+  const draw = list ? drawList : (files: readonly ListedFile[]) => drawModel(files, depth);
+  return (files, notes) => [draw(files), ...notes.map((note) => `Note: ${printable(note)}`)].join("\n");
 }
 
 function listFiles(model: SafeTensorsModel): ListedFile[] {

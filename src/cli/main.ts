@@ -14,6 +14,7 @@ import config from "../../deno.json" with { type: "json" };
 import { parseArguments, unknownWord, UsageError } from "./arguments.ts";
 import { COMMANDS } from "./commands.ts";
 import { commandHelp, commandUsage, overview, overviewUsage, PROGRAM } from "./help.ts";
+import { inOwnWords } from "./own_words.ts";
 import { styled } from "./terminal.ts";
 import { printable } from "./text.ts";
 
@@ -23,8 +24,7 @@ async function main([name, ...rest]: readonly string[]): Promise<number> {
     await run(name, rest);
     return 0;
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    const oneLine = printable(message.replaceAll(/\s*\n\s*/g, " "));
+    const oneLine = printable(inOwnWords(error).replaceAll(/\s*\n\s*/g, " "));
     console.error(`${styled("red", "error:", "stderr")} ${oneLine}`);
     if (!(error instanceof UsageError)) return 1;
     console.error(`\n${usage(name)}`);

@@ -2,9 +2,10 @@
  * `verify`: reads every byte of files, and compares with known checksums.
  */
 import type { SafeTensorsModel } from "../../mod.ts";
+import { type Index, resolveInputs } from "../inputs.ts";
 import type { Command } from "./command.ts";
 import { compareChecksums, computeChecksums, type Mismatch, readChecksums } from "./checksums.ts";
-import { MODEL_INPUTS, openModel } from "./inputs.ts";
+import { asUsage, fileNotes, MODEL_INPUTS, openModel } from "./inputs.ts";
 import { ProgressBar } from "./progress_bar.ts";
 import { formatBytes, formatCount, printable } from "./text.ts";
 
@@ -34,20 +35,24 @@ export const verify: Command = {
     const known = list === undefined ? null : await readChecksums(list);
     const json = args.flag("json");
     await using model = await openModel(args.inputs, { lazy: true });
+    const { indexes } = await asUsage(() => resolveInputs(args.inputs, { size: 1 }));
     const checksums = known || json ? await hashAll(model, json) : await readAll(model);
+    const misplaced = indexes.flatMap((index) => misplacedIn(model, index));
     const mismatches = known ? compareChecksums(checksums, known) : [];
     const report: Report = {
-      ok: mismatches.length === 0,
+      ok: mismatches.length === 0 && misplaced.length === 0,
       files: model.metadata().size,
-      index: args.inputs.length === 1 && await hasIndex(args.inputs[0]!),
+      index: indexes.length > 0,
+      misplaced,
       tensors: model.keys().length,
       bytes: model.stats().bytes,
       compared: known ? known.size - mismatches.length : 0,
       mismatches,
+      notes: fileNotes(model),
       checksums: Object.fromEntries(checksums),
     };
     console.log(json ? JSON.stringify(report, null, 2) : describe(report, known !== null));
-    if (!report.ok) throw new Error(complain(mismatches, known!.size));
+    if (!report.ok) throw new Error(complain(report, known?.size ?? 0));
   },
 };
 
@@ -55,14 +60,26 @@ interface Report {
   /** Whether all is well. */
   ok: boolean;
   files: number;
-  /** Whether an index was checked against the files. */
+  /** Whether an index was compared with the files. */
   index: boolean;
+  /** Tensors that are not in the file that an index names. */
+  misplaced: readonly Misplaced[];
   tensors: number;
   bytes: number;
   /** Known checksums that agree. */
   compared: number;
   mismatches: readonly Mismatch[];
+  /** What is to be known about the files, such as those that were left out. */
+  notes: readonly string[];
   checksums: Record<string, string>;
+}
+
+interface Misplaced {
+  tensor: string;
+  /** The file that the index names. */
+  expected: string;
+  /** The file that has the tensor; null: none has it. */
+  actual: string | null;
 }
 
 async function readAll(model: SafeTensorsModel): Promise<Map<string, string>> {
@@ -84,31 +101,45 @@ function sizeOf(model: SafeTensorsModel): number {
   return model.keys().reduce((sum, name) => sum + model.info(name).byteLength, 0);
 }
 
-/** Whether opening this goes by an index: the library then has checked that index and files agree. */
-async function hasIndex(input: string): Promise<boolean> {
-  if (!(await Deno.stat(input)).isDirectory) return input.endsWith(".json");
-  const entries = await Array.fromAsync(Deno.readDir(input));
-  return entries.some((entry) => entry.name.endsWith(".safetensors.index.json"));
+function misplacedIn(model: SafeTensorsModel, { weightMap }: Index): Misplaced[] {
+  const found = Array.from(weightMap, ([tensor, expected]) => {
+    return { tensor, expected, actual: model.has(tensor) ? model.info(tensor).path : null };
+  });
+  return found.filter(({ expected, actual }) => actual !== expected);
 }
 
 function describe(report: Report, compared: boolean): string {
-  const { files, tensors, bytes, mismatches } = report;
+  const { files, tensors, bytes, misplaced, mismatches } = report;
+  const indexed = misplaced.length === 0
+    ? "every tensor is in the file that the index names"
+    : `${formatCount(misplaced.length, "tensor")} not in the file that the index names`;
   const lines = [
     `Headers:   ${formatCount(files, "file")}, each described by its header to the last byte`,
-    `Index:     ${report.index ? "every tensor is in the file that the index names" : "none"}`,
+    `Index:     ${report.index ? indexed : "none"}`,
+    ...misplaced.map(({ tensor, expected, actual }) =>
+      `  ${printable(tensor)}: ${printable(expected)} expected, ${printable(actual ?? "no file")} has it`
+    ),
     `Tensors:   ${formatCount(tensors, "tensor")} of ${formatBytes(bytes)}, every byte was read`,
   ];
-  if (!compared) return [...lines, "Checksums: none to compare with (--checksums FILE)"].join("\n");
+  const notes = report.notes.map((note) => `Note: ${printable(note)}`);
+  if (!compared) return [...lines, "Checksums: none to compare with (--checksums FILE)", ...notes].join("\n");
   const others = tensors - report.compared - mismatches.filter(({ actual }) => actual !== null).length;
   const unknown = others > 0 ? `, ${formatCount(others, "tensor")} without a known checksum` : "";
   lines.push(`Checksums: ${report.compared} agree, ${mismatches.length} do not${unknown}`);
   for (const { tensor, expected, actual } of mismatches) {
     lines.push(`  ${printable(tensor)}: ${expected} expected, ${actual ?? "no such tensor"} found`);
   }
-  return lines.join("\n");
+  return [...lines, ...notes].join("\n");
 }
 
-function complain(mismatches: readonly Mismatch[], known: number): string {
+function complain({ misplaced, mismatches }: Report, known: number): string {
+  const [lost] = misplaced;
+  if (lost) {
+    return `Verification failed: ${
+      formatCount(misplaced.length, "tensor")
+    } not in the file that the index names, ` +
+      `the first is "${lost.tensor}"`;
+  }
   const { tensor } = mismatches[0]!;
   return `Verification failed: ${mismatches.length} of ${known} checksums do not agree, the first is that of "${tensor}"`;
 }

@@ -21,8 +21,8 @@ export function writeError(error: unknown, action: string, path: string): unknow
 
 /** The refusal to replace a file without being asked to. */
 export function fileExists(path: string, cause?: Error): SafeTensorsError {
-  const message = `Cannot save "${path}": it exists: pass overwrite: true to replace it`;
-  return new SafeTensorsError("FileExists", message, { path, cause });
+  const advice = "pass overwrite: true to replace it";
+  return new SafeTensorsError("FileExists", `Cannot save "${path}": it exists`, { path, advice, cause });
 }
 
 /** The refusal to put a file where a folder is. */
