@@ -25,7 +25,14 @@ export function absolutePath(path: string, folder: string | undefined = workingF
 /** Throws if a path names a folder, or what is not a regular file: a pipe could be waited for without end. */
 export function refuseSpecial(path: string, info: Deno.FileInfo): void {
   if (info.isDirectory) throw new Deno.errors.IsADirectory(`Is a directory: "${path}"`);
-  if (!info.isFile) throw new ReadError(`Cannot open "${path}": it is not a regular file`, { path });
+  if (info.isFile) return;
+  const kinds = [
+    [info.isFifo, " but a named pipe (FIFO)"],
+    [info.isSocket, " but a socket"],
+    [info.isCharDevice || info.isBlockDevice, " but a device"],
+  ] as const;
+  const kind = kinds.find(([is]) => is)?.[1] ?? "";
+  throw new ReadError(`Cannot open "${path}": it is not a regular file${kind}`, { path });
 }
 
 /** A refusal of the system, or of Deno, as a {@linkcode ReadError} that says what was tried. */

@@ -87,9 +87,14 @@ export function badFileTests(test: DefineTest): void {
     assertEquals(error.errno, 21);
     const { success } = await new Deno.Command("mkfifo", { args: [`${folder}/pipe.safetensors`] }).output();
     assert(success);
-    for (const path of [`${folder}/pipe.safetensors`, "/dev/zero"]) {
-      await assertRejects(() => fastsafeOpen([path]), ReadError, "not a regular file");
-      await assertRejects(() => fastsafeOpen(path), ReadError, "not a regular file");
+    for (
+      const [path, kind] of [[`${folder}/pipe.safetensors`, "a named pipe (FIFO)"], [
+        "/dev/zero",
+        "a device",
+      ]] as const
+    ) {
+      await assertRejects(() => fastsafeOpen([path]), ReadError, `not a regular file but ${kind}`);
+      await assertRejects(() => fastsafeOpen(path), ReadError, `not a regular file but ${kind}`);
     }
     await assertRejects(() => fastsafeOpen(`${folder}/pipe.safetensors/x`), ReadError, "ENOTDIR");
   });
