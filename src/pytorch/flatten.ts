@@ -255,7 +255,8 @@ class Flattener {
     this.#open.delete(value);
     if (name === undefined || this.#tensors.size + this.#skippedTensors > tensorsBefore) return;
     this.#skipped.length = skippedBefore;
-    this.#skip(name, value);
+    // Half of the modules in a module, such as activations, have none.
+    if (!this.#frames.at(-1)?.members.isModule) this.#skip(name, value);
   }
 
   /** Takes a tensor. Keys that are not the same in Python can give the same name: 0 and "0", or "a.b" and b in a. */

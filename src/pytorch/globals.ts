@@ -153,7 +153,7 @@ const RENAMED: ReadonlyMap<string, string> = new Map([
 /** The tag of a global by its module and name: one of the table, or one without a meaning for tensors. */
 export function findGlobal(module: string, name: string): PickleGlobal {
   const path = `${RENAMED.get(module) ?? module}.${name}`;
-  return TABLE.get(path) ?? new PickleGlobal(`${module}.${name}`, "inert");
+  return TABLE.get(path) ?? new PickleGlobal(path, "inert");
 }
 
 /** A function or class that the pickle computes: there is no name for it. */

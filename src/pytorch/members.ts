@@ -15,6 +15,8 @@ import { isTensor } from "./rebuild.ts";
 export interface Members {
   /** Whether they have names: those of a list have numbers. */
   readonly named: boolean;
+  /** Whether it is a module, the parts of which may well have no tensors. */
+  readonly isModule?: true;
   /** How many there are. */
   readonly size: number;
   /** The key and the value of one of them; undefined where a dict was made of something else than pairs. */
@@ -102,19 +104,25 @@ function moduleMembers(state: PickleDict): Members | undefined {
   const isModule = parameters instanceof PickleDict && buffers instanceof PickleDict &&
     modules instanceof PickleDict;
   if (!isModule) return undefined;
-  const passing = attributes.get("_non_persistent_buffers_set");
-  const passingNames = new Set(passing instanceof PickleSet ? passing.items : []);
+  const passing = new Set(itemsOfSet(attributes.get("_non_persistent_buffers_set")));
   const members: (readonly [PickleValue, PickleValue])[] = [];
   for (const dict of [parameters, buffers, modules]) {
     const entries = dictMembers(dict);
     for (let i = 0; i < entries.size; i++) {
       const pair = entries.at(i);
       // None stands for a parameter, buffer or module that could be there.
-      if (!pair || pair[1] === null || dict === buffers && passingNames.has(pair[0])) continue;
+      if (!pair || pair[1] === null || dict === buffers && passing.has(pair[0])) continue;
       members.push(pair);
     }
   }
-  return { named: true, size: members.length, at: (index) => members[index] };
+  return { named: true, isModule: true, size: members.length, at: (index) => members[index] };
+}
+
+/** The items of a set, which protocols 0 to 3 make of a list. */
+function itemsOfSet(value: PickleValue | undefined): readonly PickleValue[] {
+  if (value instanceof PickleSet) return value.items;
+  const [list] = value instanceof PickleCall && value.callee.path === "builtins.set" ? value.args : [];
+  return list instanceof PickleList ? list.items : [];
 }
 
 /** Counts the tensors in values, also in those that are no containers, such as the attributes of objects. */

@@ -151,9 +151,9 @@ export function describe(value: PickleValue): string {
 /** The class of what a call would make, as far as that is known. */
 function typeOf({ callee, args }: PickleCall): string {
   // NumPy saves arrays and scalars by functions whose names say nothing of that.
-  const [, name] = /^numpy\.(?:_?core)\.multiarray\.(_reconstruct|scalar)$/.exec(callee.path) ?? [];
+  const [, name] = /^numpy\.(?:_?core)\.\w+\.(_reconstruct|_frombuffer|scalar)$/.exec(callee.path) ?? [];
   if (name === "_reconstruct" && args[0] instanceof PickleGlobal) return args[0].path;
-  return name === "scalar" ? "numpy scalar" : callee.path;
+  return name === "scalar" ? "numpy scalar" : name === undefined ? callee.path : "numpy.ndarray";
 }
 
 /** How many entries a dict was given; a key given twice counts twice. */
@@ -165,9 +165,7 @@ export function dictSize({ initial, entries }: PickleDict): number {
 /** What a person calls a type or function of this path. */
 function pythonName(path: string): string {
   // Protocol 2 has no opcode for bytes, and makes them out of a string.
-  const name = path === "_codecs.encode"
-    ? "bytes"
-    : path.replace(/^(builtins|__builtin__|collections)\./, "");
+  const name = path === "_codecs.encode" ? "bytes" : path.replace(/^(builtins|collections)\./, "");
   return quote(name).slice(1, -1); // a hostile file can have any text as a name
 }
 

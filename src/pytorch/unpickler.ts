@@ -357,10 +357,16 @@ class Unpickler {
     const [first] = args;
     switch (callee.path) {
       case "copyreg._reconstructor":
-      case "copy_reg._reconstructor":
-      case "copyreg.__newobj__":
-        // How protocols 0 and 1 make an object of a class; the class is the first argument.
-        return new PickleCall(first instanceof PickleGlobal ? first : COMPUTED, args);
+      case "copyreg.__newobj__": {
+        // How protocols 0 and 1 make an object of a class. The class is the first argument; what is in the object is the
+        // third, where the class is made from dict.
+        const type = first instanceof PickleGlobal ? first : COMPUTED;
+        const content = args[2];
+        if (content instanceof PickleDict && content.initial === null) {
+          return new PickleDict(type.path, content);
+        }
+        return new PickleCall(type, args);
+      }
       case "_codecs.encode":
         // How protocols 0 to 2 make bytes: out of a str in Latin-1.
         if (typeof first !== "string" || first.length > MAX_ENCODED) break;

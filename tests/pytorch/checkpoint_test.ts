@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { type Checkpoint, readCheckpoint } from "../../src/pytorch/checkpoint.ts";
+import { readCheckpoint } from "../../src/pytorch/checkpoint.ts";
 import {
   bool,
   concat,
@@ -24,36 +24,16 @@ import {
   utf8,
   zipCheckpoint,
 } from "./builders.ts";
-import { contiguousBytes, exists, memoryReader, PYTORCH_DATA, REAL_DATA, sha256 } from "./support.ts";
-
-const OWN_DATA = new URL("../data/checkpoints/", import.meta.url);
-
-type Expected = Record<string, { dtype: string; shape: number[]; sha256: string }>;
-
-async function load(url: URL): Promise<[Checkpoint, ReturnType<typeof memoryReader>]> {
-  const reader = memoryReader(await Deno.readFile(url), url.pathname);
-  return [await readCheckpoint(reader), reader];
-}
-
-/**
- * Fails unless every tensor of the file has the name, dtype, shape and contiguous bytes that PyTorch gives
- * it.
- */
-async function assertMatches(url: URL, expectedUrl: URL): Promise<Checkpoint> {
-  const expected: Expected = JSON.parse(await Deno.readTextFile(expectedUrl));
-  const [checkpoint, reader] = await load(url);
-  assertEquals([...checkpoint.tensors.keys()], Object.keys(expected));
-  for (const [name, { dtype, shape, sha256: digest }] of Object.entries(expected)) {
-    const found = checkpoint.tensors.get(name)!;
-    assertEquals([found.name, found.dtype, found.shape], [name, dtype, shape]);
-    // Tiny blocks take the tensors apart in every way; one block for all takes them whole.
-    for (const [span, block] of [[2 ** 20, Infinity], [64, 64], [16, 32], [1000, 24]] as const) {
-      const bytes = await contiguousBytes(reader, found, span, block);
-      assertEquals(await sha256(bytes), digest, `${name} by spans of ${span} and blocks of ${block}`);
-    }
-  }
-  return checkpoint;
-}
+import {
+  assertMatches,
+  contiguousBytes,
+  exists,
+  load,
+  memoryReader,
+  OWN_DATA,
+  PYTORCH_DATA,
+  REAL_DATA,
+} from "./support.ts";
 
 const WRITTEN = {
   zip: ["dtypes", "nested", "parameters", "state_dict", "tied", "views"],

@@ -3,10 +3,14 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { SafeTensorsError, type SafeTensorsErrorCode } from "../../src/errors.ts";
 import type { ByteReader } from "../../src/pytorch/byte_reader.ts";
 import {
+  type Checkpoint,
   type CheckpointLimits,
+  type CheckpointOptions,
   type CheckpointTensor,
   readCheckpoint,
 } from "../../src/pytorch/checkpoint.ts";
+import { openStorage } from "../../src/pytorch/storage_bytes.ts";
+import type { SourceFile } from "../../src/source/source.ts";
 import { stridedBlocks } from "../../src/pytorch/strided.ts";
 import { applyTransforms, copyPiece } from "../../src/pytorch/strided_copy.ts";
 
@@ -45,13 +49,20 @@ export async function contiguousBytes(
 ): Promise<Uint8Array<ArrayBuffer>> {
   const blocks: Uint8Array[] = [];
   let offset = 0;
+  const file = {
+    ...reader,
+    read: async (at: number, target: Uint8Array) => target.set(await reader.read(at, target.length)),
+  };
+  const storage = await openStorage(file as unknown as SourceFile, tensor);
   for (const block of stridedBlocks(tensor, spanBytes, blockBytes)) {
     assertEquals(block.offset, offset);
     assert(block.byteLength <= blockBytes);
     const bytes = new Uint8Array(block.byteLength);
     for (const piece of block.pieces) {
       assert(piece.byteLength <= spanBytes);
-      copyPiece(await reader.read(piece.fileOffset, piece.byteLength), piece, bytes);
+      const read = new Uint8Array(piece.byteLength);
+      await storage.read(piece.fileOffset, read);
+      copyPiece(read, piece, bytes);
     }
     applyTransforms(bytes, tensor.dtype, tensor);
     blocks.push(bytes);
@@ -78,6 +89,41 @@ export async function assertRefused(
   assertStringIncludes(error.message, "memory.pt");
   for (const part of [parts].flat()) assertStringIncludes(error.message, part);
 }
+
+type Expected = Record<string, { dtype: string; shape: number[]; sha256: string }>;
+
+/** Reads a checkpoint of the tests' data; gives it and the reader. */
+export async function load(url: URL, options: CheckpointOptions = {}): Promise<[Checkpoint, MemoryReader]> {
+  const reader = memoryReader(await Deno.readFile(url), url.pathname);
+  return [await readCheckpoint(reader, options), reader];
+}
+
+/**
+ * Fails unless every tensor of the file has the name, dtype, shape and contiguous bytes that PyTorch gives
+ * it.
+ */
+export async function assertMatches(
+  url: URL,
+  expectedUrl: URL,
+  options: CheckpointOptions = {},
+): Promise<Checkpoint> {
+  const expected: Expected = JSON.parse(await Deno.readTextFile(expectedUrl));
+  const [checkpoint, reader] = await load(url, options);
+  assertEquals([...checkpoint.tensors.keys()], Object.keys(expected));
+  for (const [name, { dtype, shape, sha256: digest }] of Object.entries(expected)) {
+    const found = checkpoint.tensors.get(name)!;
+    assertEquals([found.name, found.dtype, found.shape], [name, dtype, shape]);
+    // Tiny blocks take the tensors apart in every way; one block for all takes them whole.
+    for (const [span, block] of [[2 ** 20, Infinity], [64, 64], [16, 32], [1000, 24]] as const) {
+      const bytes = await contiguousBytes(reader, found, span, block);
+      assertEquals(await sha256(bytes), digest, `${name} by spans of ${span} and blocks of ${block}`);
+    }
+  }
+  return checkpoint;
+}
+
+/** The folder of checkpoints that the tests have made by PyTorch, each for what is special about it. */
+export const OWN_DATA: URL = new URL("../data/checkpoints/", import.meta.url);
 
 /** The folder of checkpoints written by PyTorch. */
 export const PYTORCH_DATA: URL = new URL("../data/pytorch/", import.meta.url);
