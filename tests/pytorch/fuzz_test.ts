@@ -31,11 +31,11 @@ async function readSeed(url: URL): Promise<Seed> {
     return { bytes, pickle: [0, start - 8], directory: start - 8, crcAt: -1 };
   }
   const { entries } = await readZipDirectory(memoryReader(bytes));
-  const { dataStart, size } = entries.values().find(({ name }) => name.endsWith("/data.pkl"))!;
+  const { dataStart, packedSize } = entries.values().find(({ name }) => name.endsWith("/data.pkl"))!;
   // PyTorch writes the pickle first, so its central header is where the end record says that the directory
   // is.
   const directory = new DataView(bytes.buffer).getUint32(bytes.length - 6, true);
-  return { bytes, pickle: [dataStart, dataStart + size], directory, crcAt: directory + 16 };
+  return { bytes, pickle: [dataStart, dataStart + packedSize], directory, crcAt: directory + 16 };
 }
 
 /** Values that are at the edge of something. */
@@ -71,8 +71,13 @@ function mutate(bytes: Uint8Array, start: number, end: number, next: (below: num
 }
 
 /** Fails unless every read that the first blocks of every tensor ask for lies in the file. */
-function assertInFile(checkpoint: Checkpoint, size: number): void {
+function assertInFile(checkpoint: Checkpoint, fileSize: number): void {
   for (const tensor of checkpoint.tensors.values()) {
+    let size = fileSize;
+    if (tensor.packed) { // its offsets are in what it unpacks to
+      assert(tensor.packed.offset + tensor.packed.packedSize <= size);
+      size = tensor.packed.size;
+    }
     let pieces = 0;
     for (const block of stridedBlocks(tensor, 4096)) {
       for (const { fileOffset, byteLength } of block.pieces) {
@@ -86,7 +91,10 @@ function assertInFile(checkpoint: Checkpoint, size: number): void {
 
 Deno.test(`readCheckpoint() neither crashes nor hangs on ${INPUTS} damaged checkpoints`, async () => {
   const names = ["dtypes", "legacy", "nested", "parameters", "state_dict", "tied", "views"];
-  const own = ["lazy", "leaves", "no_checksums", "protocol_4", "protocol_4_legacy", "strides", "training"];
+  const own = [
+    ...["lazy", "leaves", "no_checksums", "protocol_4", "protocol_4_legacy", "strides", "training"],
+    ...["inert", "inert_1", "inert_5", "inert_legacy_1", "keys", "module", "refused", "deflated", "roots"],
+  ];
   const seeds = await Promise.all([
     ...names.map((name) => readSeed(new URL(`${name}.pt`, PYTORCH_DATA))),
     ...own.map((name) => readSeed(new URL(`${name}.pt`, OWN_DATA))),
@@ -132,7 +140,14 @@ Deno.test(`readCheckpoint() neither crashes nor hangs on ${INPUTS} damaged check
     slowest = Math.max(slowest, performance.now() - before);
   }
   // The mutations reach every kind of refusal, and leave some files readable.
-  for (const code of ["read", "InvalidPickle", "InvalidCheckpoint", "UnsupportedCheckpoint", "WrongFormat"]) {
+  const codes = [
+    "InvalidPickle",
+    "InvalidCheckpoint",
+    "UnsupportedCheckpoint",
+    "LimitExceeded",
+    "WrongFormat",
+  ];
+  for (const code of ["read", ...codes]) {
     assert((outcomes.get(code) ?? 0) > INPUTS / 1000, `${code}: ${outcomes.get(code)}`);
   }
   assert(slowest < 2000, `${slowest} ms for one input`);

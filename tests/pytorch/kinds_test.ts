@@ -382,7 +382,9 @@ Deno.test("a compressed storage that is damaged, or makes more or fewer bytes th
   const cases = {
     "CRC-32": deflated({ crc: 5 }),
     "does not unpack to the 20004 bytes": deflated({ size: 20_004 }),
-    "does not unpack to the 20000 bytes": deflated({ data: new Uint8Array(deflateRawSync(new Uint8Array(20_004))) }),
+    "does not unpack to the 20000 bytes": deflated({
+      data: new Uint8Array(deflateRawSync(new Uint8Array(20_004))),
+    }),
     "is damaged: ": deflated({ data: new Uint8Array(1000).fill(0xff) }),
     'storage "1"': deflated({ data: whole.slice(0, -3) }),
   };

@@ -215,3 +215,131 @@ Deno.test("convertPyTorch() leaves nothing behind when it is stopped", () =>
     await assertRejects(call, Error, "enough");
     assertEquals([...Deno.readDirSync(folder)], []);
   }));
+
+const OWN = new URL("../data/checkpoints/", import.meta.url).pathname;
+
+for (const name of ["inert", "two_dtypes", "bare", "module", "deflated", "roots", "refused"]) {
+  Deno.test(`openPyTorch() and convertPyTorch() give every tensor of ${name}.pt`, () =>
+    inFolder(async (folder) => {
+      const expected = expectedOf(`${OWN}${name}.expected.json`);
+      for (const lazy of [false, true]) {
+        await using model = await openPyTorch(`${OWN}${name}.pt`, { lazy });
+        await checkTensors(model, expected);
+      }
+      await convertPyTorch(`${OWN}${name}.pt`, `${folder}/out.safetensors`, { validate: true });
+      await using model = await fastsafeOpen(folder, { restoreAliases: true });
+      await checkTensors(model, expected);
+    }));
+}
+
+Deno.test("openPyTorch() refuses a tensor that no safetensors file can hold where it is asked for", async () => {
+  const path = `${OWN}refused.pt`;
+  for (const lazy of [false, true]) {
+    await using model = await openPyTorch(path, { lazy });
+    assertEquals(model.keys(), ["w"]);
+    const error = await assertRejects(() => model.getTensor("complex128"), SafeTensorsError);
+    assertEquals([error.code, error.tensor], ["UnsupportedCheckpoint", "complex128"]);
+    assertEquals((await model.getTensor("w")).shape, [4]);
+  }
+  const error = await assertRejects(() => openPyTorch(path, { names: ["w", "sparse"] }), SafeTensorsError);
+  assertStringIncludes(error.message, "sparse tensor");
+  await using model = await openPyTorch(path, { names: ["w"] });
+  assertEquals(model.keys(), ["w"]);
+});
+
+Deno.test("openPyTorch() and convertPyTorch() read the part that the option root names", () =>
+  inFolder(async (folder) => {
+    const expected = expectedOf(`${OWN}roots_ema.expected.json`);
+    await using model = await openPyTorch(`${OWN}roots.pt`, { root: "state_dict_ema" });
+    await checkTensors(model, expected);
+    assertStringIncludes(
+      model.stats().notes.join(),
+      'left out: 7 tensors in "state_dict", 12 tensors in "optimizer"',
+    );
+    const report = await convertPyTorch(`${OWN}roots.pt`, `${folder}/x.safetensors`, {
+      root: "state_dict_ema",
+    });
+    assertEquals(report.skipped.map(({ name, tensors }) => [name, tensors]), [
+      ["state_dict", 7],
+      ["optimizer", 12],
+      ["epoch", undefined],
+    ]);
+    await using saved = await fastsafeOpen(folder);
+    await checkTensors(saved, expected);
+  }));
+
+Deno.test("openPyTorch() and convertPyTorch() take the limits that an error names", async () => {
+  const path = `${DATA}state_dict.pt`;
+  const limits = { maxOpcodes: 10 };
+  const convert = () => convertPyTorch(path, undefined, { limits, dryRun: true });
+  for (const call of [() => openPyTorch(path, { limits }), convert]) {
+    const error = await assertRejects(call, SafeTensorsError);
+    assertEquals(error.code, "LimitExceeded");
+    assertStringIncludes(error.message, "10 are allowed (limit maxOpcodes)");
+  }
+  await using model = await openPyTorch(path, { limits: { maxOpcodes: 10_000 } });
+  assert(model.keys().length > 0);
+});
+
+Deno.test("openPyTorch() and convertPyTorch() reject options that they do not have", async () => {
+  const path = `${DATA}state_dict.pt`;
+  const open = (options: unknown) => () => openPyTorch(path, options as never);
+  const convert = (options: unknown) => () => convertPyTorch(path, undefined, options as never);
+  await assertRejects(open({ rooot: "x" }), TypeError, "root");
+  await assertRejects(open({ root: 5 }), TypeError, "root must be the name");
+  await assertRejects(open({ limits: { maxTensors: 5 } }), TypeError, 'limits has no option "maxTensors"');
+  await assertRejects(convert({ dryrun: true }), TypeError, "dryRun");
+  await assertRejects(convert({ dryRun: "yes" }), TypeError, "dryRun must be true or false");
+});
+
+Deno.test("convertPyTorch() writes beside an input of any name, and into a folder", () =>
+  inFolder(async (folder) => {
+    const names = {
+      "model.ckpt": "model.safetensors",
+      "best.pth.tar": "best.safetensors",
+      "net.PT": "net.safetensors",
+      "weights-1.5": "weights-1.5.safetensors",
+      "plain": "plain.safetensors",
+      "a.b.t7": "a.b.safetensors",
+    };
+    for (const [name, output] of Object.entries(names)) {
+      await Deno.copyFile(`${DATA}state_dict.pt`, `${folder}/${name}`);
+      const { paths } = await convertPyTorch(`${folder}/${name}`, undefined, { dryRun: true });
+      assertEquals(paths, [`${folder}/${output}`]);
+    }
+    await Deno.mkdir(`${folder}/epoch.5`);
+    await Deno.copyFile(`${DATA}state_dict.pt`, `${folder}/epoch.5/pytorch_model.bin`);
+    const { paths } = await convertPyTorch(`${folder}/epoch.5/`, undefined, { dryRun: true });
+    assertEquals(paths, [`${folder}/epoch.5/model.safetensors`]);
+  }));
+
+Deno.test("convertPyTorch() gives the bytes before and after a cast", () =>
+  inFolder(async (folder) => {
+    const options = { dtype: "BF16", dryRun: true } as const;
+    const report = await convertPyTorch(`${OWN}bare.pt`, `${folder}/x.safetensors`, options);
+    assertEquals([report.bytes, report.writtenBytes], [24, 12]);
+  }));
+
+Deno.test("convertPyTorch() names the file that an alias is in first where another file has the name too", () =>
+  inFolder(async (folder) => {
+    for (const name of ["a.pt", "b.pt"]) await Deno.copyFile(`${DATA}tied.pt`, `${folder}/${name}`);
+    const map = { "lm_head.weight": "a.pt", x: "b.pt" };
+    await Deno.writeTextFile(`${folder}/model.bin.index.json`, JSON.stringify({ weight_map: map }));
+    const call = () => convertPyTorch(`${folder}/model.bin.index.json`, undefined, { dryRun: true });
+    const error = await assertRejects(call, SafeTensorsError);
+    assertEquals(error.code, "DuplicateName");
+    assertStringIncludes(error.message, `/b.pt": tensor`);
+    assertStringIncludes(error.message, `/a.pt"`);
+  }));
+
+Deno.test("openPyTorch() says of a safetensors file what it is, and fastsafeOpen() of a checkpoint", () =>
+  inFolder(async (folder) => {
+    await convertPyTorch(`${DATA}state_dict.pt`, `${folder}/x.safetensors`);
+    await Deno.rename(`${folder}/x.safetensors`, `${folder}/x.ckpt`);
+    const error = await assertRejects(() => openPyTorch(`${folder}/x.ckpt`), SafeTensorsError);
+    assertEquals([error.code, error.format], ["WrongFormat", "safetensors"]);
+    assertStringIncludes(error.message, "open it with fastsafeOpen");
+    await Deno.copyFile(`${DATA}state_dict.pt`, `${folder}/y.safetensors`);
+    const other = await assertRejects(() => fastsafeOpen(`${folder}/y.safetensors`), SafeTensorsError);
+    assertEquals(other.format, "pytorch");
+  }));
