@@ -15,6 +15,7 @@ import { indexPathOf, planShards } from "./save/shards.ts";
 import { type SaveInput, type SaveSource, saveSource, type TensorShape } from "./save/source.ts";
 import { supersededBy } from "./save/superseded.ts";
 import { selectWriteEngine } from "./save/write_engine.ts";
+import { isFolder } from "./save/write_error.ts";
 import { writeTensors } from "./save/write_tensors.ts";
 
 /** Options of {@linkcode saveFile}. */
@@ -104,6 +105,7 @@ export async function saveFile(
   const { signal, overwrite = false, sync = true, maxShardBytes, maxThreads } = options;
   signal?.throwIfAborted();
   const target = toPath(path);
+  if (target.endsWith("/")) throw isFolder(target);
   const source = saveSource(tensors, options.dtype, options.shapes);
   const metadata = withAliases(options.metadata, source.aliases);
   const { shards, index } = planShards(source.items.values(), target, maxShardBytes ?? Infinity, metadata);

@@ -6,17 +6,9 @@
  * what they are, the old files are hidden, and then the new ones get their names, so that at no time some of the old
  * ones stand beside some of the new ones. If a rename fails, all is put back.
  */
+import { basename, dirname } from "../paths.ts";
 import { WriteError } from "../errors.ts";
-import {
-  findAbandoned,
-  folderOf,
-  hasLongName,
-  lockFolders,
-  lookAt,
-  nameOf,
-  removeQuietly,
-  temporaryName,
-} from "./folder.ts";
+import { findAbandoned, hasLongName, lockFolders, lookAt, removeQuietly, temporaryName } from "./folder.ts";
 import {
   interruptedSave,
   type Journal,
@@ -97,7 +89,7 @@ export class AtomicSet {
   ) {
     this.#engine = engine;
     this.#target = target;
-    this.#folder = folderOf(target);
+    this.#folder = dirname(target);
     this.outputs = outputs;
     this.#places = places;
     this.#made = made;
@@ -121,7 +113,7 @@ export class AtomicSet {
     occupied: readonly string[],
     options: SetOptions,
   ): Promise<AtomicSet> {
-    const folder = folderOf(target);
+    const folder = dirname(target);
     await requireAccess([folder]);
     for (const { path } of files) if (hasLongName(path)) throw longName(path);
     const made = await makeFolder(folder);
@@ -142,7 +134,7 @@ export class AtomicSet {
         await set.#lookAgain();
         const replaces = places.values().some(({ info }) => info);
         for (const { path } of files) {
-          const temporary = set.#temporaryIn(folderOf(places.get(path)!.path));
+          const temporary = set.#temporaryIn(dirname(places.get(path)!.path));
           // Nobody may read it who may not read what it replaces; its own mode comes before its own name.
           outputs.push(await engine.create(temporary, path, options.direct, replaces ? 0o600 : 0o666));
         }
@@ -173,9 +165,9 @@ export class AtomicSet {
     const old = overwrite ? this.#existing(await findSuperseded()) : [];
     await this.#takeOverAccess(old, before);
     signal?.throwIfAborted();
-    const stem = stemOf(nameOf(this.#target));
+    const stem = stemOf(basename(this.#target));
     const own = new Set(outputs.map(({ target }) => target));
-    const isMember = (path: string) => stemOfMember(nameOf(path)) === stem;
+    const isMember = (path: string) => stemOfMember(basename(path)) === stem;
     // What is not named after the set cannot stand in its journal: it goes when the new files are there.
     const journaled = old.filter(isMember);
     if (outputs.length === 1 && (!isMember(outputs[0]!.target) || journaled.every((path) => own.has(path)))) {
@@ -200,7 +192,7 @@ export class AtomicSet {
     const { sync, overwrite } = this.#options;
     const { path: place, info } = this.#places.get(target)!;
     if (!sync) return await this.#engine.rename(path, place, overwrite, target);
-    const folder = folderOf(place);
+    const folder = dirname(place);
     const kept = `${folder}/${temporaryName()}`;
     // A second name for the old file as long as the new one may yet fail, where the file system has such a thing.
     const isKept = info !== null && await Deno.link(place, kept).then(() => true, () => false);
@@ -223,7 +215,7 @@ export class AtomicSet {
     const hide = old.map((subject): Step => {
       // A link that no new file goes behind is hidden itself.
       const from = own.has(subject) ? this.#places.get(subject)!.path : subject;
-      return { from, to: this.#temporaryIn(folderOf(from)), subject };
+      return { from, to: this.#temporaryIn(dirname(from)), subject };
     });
     const place = outputs.map(({ path, target }): Step => {
       return { from: path, to: this.#places.get(target)!.path, subject: target };
@@ -232,8 +224,8 @@ export class AtomicSet {
     const done: Step[] = [];
     try {
       await this.#writeJournal(journal, {
-        hide: hide.map(({ subject, to }) => [nameOf(subject), nameOf(to)]),
-        place: place.map(({ from, subject }) => [nameOf(from), nameOf(subject)]),
+        hide: hide.map(({ subject, to }) => [basename(subject), basename(to)]),
+        place: place.map(({ from, subject }) => [basename(from), basename(subject)]),
       });
       for (const step of [...hide, ...place]) {
         await this.#engine.rename(step.from, step.to, false, step.subject);
@@ -292,12 +284,12 @@ export class AtomicSet {
 
   /** The folder of the set, and those to which its links lead. */
   #folders(): string[] {
-    return [...new Set([this.#folder, ...this.#places.values().map(({ path }) => folderOf(path))])];
+    return [...new Set([this.#folder, ...this.#places.values().map(({ path }) => dirname(path))])];
   }
 
   /** Finishes what an interrupted save of this set has left, if that may be replaced. */
   async #finishInterrupted(): Promise<void> {
-    const folder = this.#folder, stem = stemOf(nameOf(this.#target));
+    const folder = this.#folder, stem = stemOf(basename(this.#target));
     const journals = await journalsOf(folder, stem);
     if (journals.length === 0) return;
     const uid = await ownUid(folder);
@@ -399,7 +391,7 @@ async function ownUid(folder: string): Promise<number | null> {
 
 /** Six hexadecimal digits that stand for a set. */
 async function idOf(target: string): Promise<string> {
-  const name = `${await Deno.realPath(folderOf(target))}/${stemOf(nameOf(target))}`;
+  const name = `${await Deno.realPath(dirname(target))}/${stemOf(basename(target))}`;
   const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(name));
   return new Uint8Array(hash, 0, 3).toHex();
 }

@@ -1,6 +1,7 @@
 /**
  * A folder that is saved to: its lock, and the temporary files in it.
  */
+import { basename } from "../paths.ts";
 import { constants } from "node:os";
 import { SystemError } from "../../ffi/files.ts";
 import { writeError } from "./write_error.ts";
@@ -8,20 +9,9 @@ import { writeError } from "./write_error.ts";
 /** Windows opens no folder as a file: there folders are neither locked nor synced. */
 const HAS_FOLDER_FILES = Deno.build.os !== "windows";
 
-/** The folder of a path. */
-export function folderOf(path: string): string {
-  const slash = path.lastIndexOf("/");
-  return slash < 0 ? "." : slash === 0 ? "/" : path.slice(0, slash);
-}
-
-/** The last part of a path. */
-export function nameOf(path: string): string {
-  return path.slice(path.lastIndexOf("/") + 1);
-}
-
 /** Whether the last part of a path is longer than Linux lets it be. */
 export function hasLongName(path: string): boolean {
-  return new TextEncoder().encode(nameOf(path)).byteLength > 255;
+  return new TextEncoder().encode(basename(path)).byteLength > 255;
 }
 
 const TEMPORARY = /^\.fastsafetensors-[0-9a-f]{12}\.(tmp|link)$/;

@@ -8,8 +8,9 @@
  * A journal names files of its own set and this package's temporary files, all in its folder. Whatever else it may
  * say, such as one that came with an archive, is refused.
  */
+import { basename, dirname } from "../paths.ts";
 import { SafeTensorsError, WriteError } from "../errors.ts";
-import { folderOf, isTemporaryName, lockFolders, lookAt, nameOf } from "./folder.ts";
+import { isTemporaryName, lockFolders, lookAt } from "./folder.ts";
 import { describeKind } from "./target.ts";
 import { writeError } from "./write_error.ts";
 
@@ -163,7 +164,7 @@ const PATIENCE = 10_000;
  * @throws {SafeTensorsError} "InterruptedSave"
  */
 export async function checkMissing(path: string): Promise<void> {
-  const stem = stemOfMember(nameOf(path)), folder = folderOf(path);
+  const stem = stemOfMember(basename(path)), folder = dirname(path);
   if (stem !== null) await refuseInterrupted(path, folder, () => isInterrupted(folder, stem));
 }
 
@@ -202,8 +203,7 @@ async function isInterrupted(folder: string, stem: string): Promise<boolean> {
 
 /** The error about a set whose save was interrupted. */
 export function interruptedSave(action: string, path: string, folder: string): SafeTensorsError {
-  const message =
-    `Cannot ${action} "${path}": a save there was interrupted: save it again over what is there, ` +
-    `or run "fastsafetensors repair ${folder}"`;
-  return new SafeTensorsError("InterruptedSave", message, { path });
+  const message = `Cannot ${action} "${path}": a save there was interrupted`;
+  const advice = `save it again over what is there, or run "fastsafetensors repair ${folder}"`;
+  return new SafeTensorsError("InterruptedSave", message, { path, advice });
 }

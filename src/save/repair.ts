@@ -4,8 +4,9 @@
  * Complete is what it becomes if every new file is still there, under its temporary name or its own. If some are gone
  * and none has its name yet, the old files come back. Anything else is for the user to decide.
  */
+import { basename, dirname } from "../paths.ts";
 import { WriteError } from "../errors.ts";
-import { folderOf, lockFolders, lookAt, nameOf, removeQuietly, syncFolder } from "./folder.ts";
+import { lockFolders, lookAt, removeQuietly, syncFolder } from "./folder.ts";
 import { journalsIn, type OwnJournal, readJournal } from "./journal.ts";
 import { describeKind, findPlace } from "./target.ts";
 import { writeError } from "./write_error.ts";
@@ -104,7 +105,7 @@ async function findMembers(folder: string, journal: OwnJournal): Promise<Member[
     if (info && !info.isFile && !(info.isSymlink && place === undefined)) throw special(path, info);
     const beside = async (other: string | undefined) => {
       if (other === undefined) return null;
-      const beside = { path: `${folderOf(path)}/${other}`, info: await lookAt(`${folderOf(path)}/${other}`) };
+      const beside = { path: `${dirname(path)}/${other}`, info: await lookAt(`${dirname(path)}/${other}`) };
       const mayBeLink = place === undefined; // a link that is hidden
       if (beside.info && !beside.info.isFile && !(beside.info.isSymlink && mayBeLink)) {
         throw special(beside.path, beside.info);
@@ -128,7 +129,7 @@ function special(path: string, info: Deno.FileInfo): WriteError {
 export async function carryOut({ path, renames, removals }: Repair): Promise<void> {
   try {
     for (const { from, to } of renames) await Deno.rename(from, to);
-    const folders = new Set([path, ...renames.map(({ to }) => to)].map(folderOf));
+    const folders = new Set([path, ...renames.map(({ to }) => to)].map(dirname));
     for (const folder of folders) await syncFolder(folder);
     await Deno.remove(path);
   } catch (error) {
@@ -139,7 +140,7 @@ export async function carryOut({ path, renames, removals }: Repair): Promise<voi
 
 /** The folders in which a repair renames or removes. */
 export function foldersOf({ path, renames, removals }: Repair): string[] {
-  return [...new Set([path, ...renames.map(({ to }) => to), ...removals].map(folderOf))];
+  return [...new Set([path, ...renames.map(({ to }) => to), ...removals].map(dirname))];
 }
 
 /** What interrupted saves have left in a folder. */
@@ -175,9 +176,9 @@ export async function findLeftovers(folder: string, uid: number | null): Promise
  * @throws {WriteError} if it is not the same repair any more, or the system refuses
  */
 export async function carryOutAsFound(found: Repair, uid: number | null): Promise<void> {
-  const folder = folderOf(found.path);
+  const folder = dirname(found.path);
   using _locks = await lockFolders(foldersOf(found));
-  const now = await planRepair(folder, nameOf(found.path), uid);
+  const now = await planRepair(folder, basename(found.path), uid);
   if (JSON.stringify(now) !== JSON.stringify(found)) {
     throw new WriteError(`Cannot repair "${folder}": files have changed meanwhile: run it again`, {
       path: folder,

@@ -1,10 +1,10 @@
 /**
  * Which tensor goes into which file, and what each file begins with.
  */
+import { basename } from "../paths.ts";
 import type { Header } from "../format/header.ts";
 import { layoutHeader, type MetadataInput } from "../format/header_writer.ts";
 import { writeShardIndex } from "../format/shard_index.ts";
-import { nameOf } from "./folder.ts";
 import type { Item } from "./source.ts";
 
 /** A file to be written. */
@@ -54,7 +54,7 @@ export function planShards(
   if (shards.length === 1) return { shards, index: null };
   const weightMap = new Map<string, string>();
   for (const shard of shards) {
-    const file = nameOf(shard.path);
+    const file = basename(shard.path);
     for (const name of shard.header.tensors.keys()) weightMap.set(name, file);
   }
   const total = shards.reduce((bytes, shard) => bytes + shard.header.dataLength, 0);

@@ -1,8 +1,9 @@
 /**
  * What a save replaces beside the files of the same names.
  */
+import { dirname } from "../paths.ts";
 import { parseShardIndex } from "../format/shard_index.ts";
-import { folderOf, lookAt } from "./folder.ts";
+import { lookAt } from "./folder.ts";
 import { indexPathOf } from "./shards.ts";
 
 /**
@@ -11,7 +12,7 @@ import { indexPathOf } from "./shards.ts";
  */
 export async function supersededBy(target: string): Promise<string[]> {
   const index = indexPathOf(target);
-  const shards = (await shardsOf(index)).map((name) => `${folderOf(target)}/${name}`);
+  const shards = (await shardsOf(index)).map((name) => `${dirname(target)}/${name}`);
   const paths = [target, index, ...shards];
   const infos = await Promise.all(paths.map((path) => lookAt(path)));
   return paths.filter((_, index) => infos[index]?.isFile || infos[index]?.isSymlink);

@@ -2,9 +2,10 @@
  * Where a save's files go: behind links, into folders that may have to be made, and never over anything but regular
  * files.
  */
+import { dirname, resolve } from "../paths.ts";
 import { constants } from "node:os";
 import { WriteError } from "../errors.ts";
-import { folderOf, lookAt } from "./folder.ts";
+import { lookAt } from "./folder.ts";
 import { fileExists, isFolder, writeError } from "./write_error.ts";
 
 /** Links in a row that are followed, as many as Linux follows. */
@@ -29,11 +30,11 @@ export async function findPlace(path: string): Promise<Place> {
     const info = await lookAt(at);
     if (!info?.isSymlink) return { path: at, info };
     try {
-      const folder = folderOf(at);
+      const folder = dirname(at);
       // Links there stand for open files: what they seem to name is not what is open.
       if (isInProc(await Deno.realPath(folder))) throw notRegular(path, "an open stream of a process");
       const next = await Deno.readLink(at);
-      at = next.startsWith("/") ? next : `${folder}/${next}`;
+      at = resolve(folder, next);
       if (isInProc(at)) throw notRegular(path, "an open stream of a process");
     } catch (error) {
       throw writeError(error, "save", path);
@@ -106,7 +107,7 @@ export async function requireAccess(folders: readonly string[]): Promise<void> {
  */
 export async function makeFolder(path: string): Promise<string[]> {
   const missing: string[] = [];
-  for (let at = path; await isMissing(at); at = folderOf(at)) missing.push(at);
+  for (let at = path; await isMissing(at); at = dirname(at)) missing.push(at);
   if (missing.length === 0) return missing;
   try {
     await Deno.mkdir(path, { recursive: true });

@@ -1,7 +1,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { fileOf, tempFolder, type Written } from "../support/models.ts";
-import { suite } from "../support/skip.ts";
-import { MAIN, runCli, runLineOnTerminal, runOnTerminal, whyNot } from "./support.ts";
+import { exists, suite } from "../support/skip.ts";
+import { MAIN, runCli, runLineOnTerminal, runOnTerminal, startCli, whyNot } from "./support.ts";
 
 const TEMPORARY = (letter: string) => `.fastsafetensors-${letter.repeat(12)}.tmp`;
 
@@ -147,4 +147,24 @@ Deno.test("convert writes to no device, FIFO or folder, not even with --overwrit
     `${folder.path}/new/deep/x.safetensors`,
   );
   assertEquals([code, stdout.includes("new/deep/x.safetensors")], [0, true]);
+});
+
+Deno.test("convert that is interrupted at any moment leaves all of its result, or nothing, and ends by the signal", async () => {
+  const input = new URL("../data/pytorch/parameters.pt", import.meta.url).pathname;
+  const outcomes = new Set<string>();
+  for (let delay = 0; delay < 600; delay += 60) {
+    await using folder = await tempFolder();
+    const output = `${folder.path}/new/x.safetensors`;
+    const child = startCli("convert", "-i", input, "-o", output, "--max-shard-bytes", "16");
+    const timer = setTimeout(() => child.kill("SIGINT"), delay);
+    const { code, signal } = await child.output();
+    clearTimeout(timer);
+    assertEquals(code === 0 || signal === "SIGINT", true, `${code} ${signal}`);
+    const names = exists(`${folder.path}/new`) ? listed(`${folder.path}/new`) : [];
+    const isWhole = names.includes("x.safetensors.index.json") || names.includes("x.safetensors");
+    assertEquals(names.filter((name) => name.startsWith(".")), []);
+    assertEquals(isWhole || listed(folder.path).length === 0, true, String(names));
+    outcomes.add(isWhole ? "whole" : "nothing");
+  }
+  assertEquals(outcomes.has("nothing"), true);
 });

@@ -337,6 +337,17 @@ function pathTests(test: DefineTest): void {
     assertEquals([namesIn(folder), await Deno.readTextFile(`${folder}/out`)], [["link", "out"], ""]);
   });
 
+  test("saveFile() refuses a path that ends as that of a folder", async (folder) => {
+    for (const path of [`${folder}/`, `${folder}/new/`, `${folder}/x.safetensors//`]) {
+      const error = await assertRejects(
+        () => saveFile(pairs(data), path),
+        WriteError,
+        `"${path}": it is a folder`,
+      );
+      assertEquals([error.errno, namesIn(folder)], [21, []]);
+    }
+  });
+
   test("saveFile() refuses what is no path", async () => {
     for (const path of ["", "a\0b", 7, new URL("https://example.org/x")]) {
       await assertRejects(() => saveFile(pairs(data), path as string), TypeError);
