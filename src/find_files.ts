@@ -18,7 +18,7 @@ import {
   SAFETENSORS,
 } from "./model_folder.ts";
 import { noModel } from "./no_model.ts";
-import { basename, dirname, join } from "./paths.ts";
+import { basename, dirname, join, POSIX } from "./paths.ts";
 import { checkFolder, checkMissing } from "./save/journal.ts";
 import { readError, refuseSpecial } from "./source/local_path.ts";
 import type { Source } from "./source/source.ts";
@@ -41,6 +41,7 @@ export function isUrl(name: string): boolean {
 /** A name that a source of the user's knows: a file, or an index that names files beside it. */
 export async function resolveNamed(name: string, source: Source): Promise<Found> {
   const [, path, query] = isUrl(name) ? /^([^?#]*)(.*)$/s.exec(name)! : ["", name, ""];
+  const paths = isUrl(name) ? POSIX : { dirname, join };
   if (!path!.endsWith(".json")) return { paths: [name], notes: [] };
   const file = await source.open(name);
   try {
@@ -49,7 +50,7 @@ export async function resolveNamed(name: string, source: Source): Promise<Found>
     await file.read(0, bytes);
     await file.verify?.();
     // What signs the URL of the index, such as a token for the whole folder, is for its files as well.
-    return indexed(name, bytes, (shard) => join(dirname(path!), shard) + query);
+    return indexed(name, bytes, (shard) => paths.join(paths.dirname(path!), shard) + query);
   } finally {
     await file.close();
   }

@@ -95,6 +95,7 @@ Deno.test("inspect --json lists files with their tensors", async () => {
     tensors: 2,
     bytes: 12,
     dtypes: { C64: { tensors: 1, bytes: 8 }, F4: { tensors: 1, bytes: 4 } },
+    notes: [],
   });
 });
 

@@ -128,7 +128,6 @@ Deno.test("the command line answers failure with one line and status 1", async (
     [["load", `${path}/empty`], "no .safetensors file is in this folder"],
     [["load", `${path}/good.safetensors`, `${path}/same.safetensors`], 'tensor "x" is also in'],
     [["load", `${path}/good.safetensors`, "--names", "y*"], 'no name matches "y*"'],
-    [["doctor", `${path}/none`], `${path}/none`],
     [["verify", `${path}/good.safetensors`, "--checksums", `${path}/none.json`], "Cannot read checksums"],
     [["verify", `${path}/good.safetensors`, "--checksums", `${path}/sums.json`], "64 hexadecimal digits"],
   ];

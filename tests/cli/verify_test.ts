@@ -47,10 +47,12 @@ Deno.test("verify --json prints checksums that --checksums takes, and finds what
     ok: true,
     files: 1,
     index: false,
+    misplaced: [],
     tensors: 2,
     bytes: 3,
     compared: 0,
     mismatches: [],
+    notes: [],
     checksums: {
       checksums: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", // FIPS 180-2, "abc"
       empty: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",

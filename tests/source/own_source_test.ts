@@ -154,3 +154,33 @@ webgpuSuite("a source of the user's", (test) => {
     assertEquals((await toHost(await model.getTensor("y"))).data, new Int32Array([5, 6, 7, 8]));
   });
 });
+
+Deno.test("fastsafeOpen() opens an index with a query from a source of the user's, and its files with the same", async () => {
+  const index = new TextEncoder().encode(
+    '{"weight_map": {"x": "m1.safetensors", "y": "./sub/m2.safetensors"}}',
+  );
+  const source = new MemorySource({
+    "https://h/model.safetensors.index.json?sig=1&x=a/b": index,
+    "https://h/m1.safetensors?sig=1&x=a/b": serialize({ x }),
+    "https://h/sub/m2.safetensors?sig=1&x=a/b": serialize({ y }),
+    "https://h/other.safetensors": serialize({ z: x }),
+    "s3://bucket/model.safetensors.index.json": index,
+    "s3://bucket/m1.safetensors": serialize({ x }),
+    "s3://bucket/sub/m2.safetensors": serialize({ y }),
+  });
+  const names = ["https://h/model.safetensors.index.json?sig=1&x=a/b", "https://h/other.safetensors"];
+  await using model = await fastsafeOpen(names, { source });
+  assertEquals(model.keys(), ["x", "y", "z"]);
+  assertEquals((await model.getTensor("y")).data, y.data);
+  await using signed = await fastsafeOpen(names[0]!, { source });
+  assertEquals(signed.info("x").path, "https://h/m1.safetensors?sig=1&x=a/b");
+  await using bucket = await fastsafeOpen("s3://bucket/model.safetensors.index.json", { source });
+  assertEquals(bucket.info("y").path, "s3://bucket/sub/m2.safetensors");
+  const missing = new MemorySource({ "https://h/model.safetensors.index.json": index });
+  const error = await assertRejects(
+    () => fastsafeOpen("https://h/model.safetensors.index.json", { source: missing }),
+    SafeTensorsError,
+    "names this shard, and it is not there",
+  );
+  assertEquals([error.code, error.path], ["MissingShard", "https://h/m1.safetensors"]);
+});
