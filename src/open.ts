@@ -21,7 +21,7 @@ import { OPEN_KEYS, type OpenOptions } from "./options.ts";
  *
  * Options that are not given may come from the configuration file that `FASTSAFETENSORS_CONFIG` names.
  *
- * @param files a file, a list of files, a folder, a `model.safetensors.index.json`, or files by rank
+ * @param files a file, a folder, a `model.safetensors.index.json`, a list of these, or files by rank
  * @returns the model; close it, or bind it with `await using`
  * @throws {SafeTensorsError} if a header or an index is bad, or files and index disagree
  * @throws {SafeTensorsError} "InvalidConfig" if the configuration file is not valid

@@ -35,7 +35,7 @@ import { applyTransforms, copyPiece } from "./strided_copy.ts";
  * as by its `state_dict()`. Names that share a tensor share its memory here too. {@linkcode SafeTensorsModel.metadata}
  * has for each file `format: "pt"` and, for every such name, the one that a saved file would keep.
  *
- * @param files a file, a list of files, a folder, a `pytorch_model.bin.index.json`, or files by rank
+ * @param files a file, a folder, a `pytorch_model.bin.index.json`, a list of these, or files by rank
  * @returns the model; close it, or bind it with `await using`
  * @throws {SafeTensorsError} "WrongFormat" if a file is something else; "InvalidPickle" or "InvalidCheckpoint" if it is
  *   damaged; "UnsupportedCheckpoint" if nothing in it can be read; "LimitExceeded"; "DuplicateName", "MissingShard" or
