@@ -1,15 +1,22 @@
 import { assertEquals } from "@std/assert";
 import { sources } from "./pages.ts";
 
-/** What every room may import: errors, and the checks of arguments with the words for them. */
-const BASE = ["src/errors.ts", "src/check.ts", "src/closest_word.ts"];
+/** What every room may import: errors, the checks of arguments with the words for them, paths and the environment. */
+const BASE = [
+  "src/errors.ts",
+  "src/errno.ts",
+  "src/check.ts",
+  "src/closest_word.ts",
+  "src/paths.ts",
+  "src/environment.ts",
+];
 
 /** Room → the rooms that it may import from, besides itself and the base. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "src/format": [],
   "src/plan": ["src/format"],
   "src/source": ["src/lanes", "src/usrbio", "ffi"],
-  "src/cli": ["mod.ts", "deno.json", "src/environment.ts", "src/format/text.ts"],
+  "src/cli": ["mod.ts", "deno.json", "src/format/text.ts", "src/inputs.ts", "src/save/repair.ts"],
 };
 
 /** What a file imports, as paths of the repository. */
