@@ -49,16 +49,13 @@ export interface TensorShape {
 export interface SavableModel extends AsyncIterable<readonly [string, SavableTensor]> {
   /** The names of its tensors. */
   keys(): Iterable<string>;
-  /** What is known of one. */
-  info(name: string): ModelTensorShape;
-}
-
-/** What a model knows of a tensor: as it is in the file, and as the model gives it if that is another. */
-export interface ModelTensorShape extends TensorShape {
-  /** Element type after loading, if it is another. */
-  readonly targetDtype?: DType;
-  /** Elements along each dimension that are loaded, if not all are. */
-  readonly targetShape?: readonly number[];
+  /** What is known of one: as it is in the file, and as the model gives it where its options make it another. */
+  info(name: string): TensorShape & {
+    /** Element type after loading, if it is another. */
+    readonly targetDtype?: DType;
+    /** Elements along each dimension that are loaded, if not all are. */
+    readonly targetShape?: readonly number[];
+  };
 }
 
 /** What can be saved. A stream that is not a model needs the option `shapes`. */
