@@ -24,7 +24,7 @@ export interface AssembledRequest extends TensorRequest {
 
 /** Puts tensors together. */
 export class Assembly<T extends Tensor> {
-  /** Settles when all are done, or one failed. */
+  /** Settles when all are done; rejects with the first failure. */
   readonly finished: Promise<void>;
   readonly #tensors: Map<TensorRequest, PromiseWithResolvers<T>>;
 
@@ -73,20 +73,21 @@ export class Assembly<T extends Tensor> {
     signal: AbortSignal,
     onDone: (request: AssembledRequest) => void,
   ): Promise<void> {
-    try {
-      for (const request of requests) {
+    let failure: { readonly error: unknown } | undefined;
+    for (const request of requests) {
+      try {
         signal.throwIfAborted();
         const bytes = new Uint8Array(request.run);
         await request.assemble(files[request.file]!, bytes, signal);
         const stored = new HostTensor(request.name, request.dtype, request.shape, bytes);
-        this.#tensors.get(request)!.resolve(
-          await device.fromHost(await stored.to({ dtype: request.target })),
-        );
+        const tensor = await device.fromHost(await stored.to({ dtype: request.target }));
+        this.#tensors.get(request)!.resolve(tensor);
         onDone(request);
+      } catch (error) { // the others are still put together, unless the load is ended
+        this.#tensors.get(request)!.reject(error);
+        failure ??= { error };
       }
-    } catch (error) {
-      for (const { reject } of this.#tensors.values()) reject(error);
-      throw error;
     }
+    if (failure) throw failure.error;
   }
 }

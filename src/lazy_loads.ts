@@ -1,14 +1,16 @@
 /**
  * Loading what is asked for, when it is asked for.
  */
+import { OutOfMemoryError } from "./errors.ts";
 import type { Load, LoadRequest } from "./load.ts";
 import type { Session } from "./session.ts";
 import type { SourceFile } from "./source/source.ts";
 import type { Tensor } from "./tensor/tensor.ts";
 
-/** What is read together: the requests, the load, and how many of them are still to be given out. */
+/** What is read together: the requests, the load, and how many tensors are still to be given out. */
 interface LazyBatch<T extends Tensor> {
-  readonly requests: LoadRequest[];
+  /** A request that is made twice is read once. */
+  readonly requests: Set<LoadRequest>;
   readonly load: Promise<Load<T>>;
   waiting: number;
 }
@@ -18,6 +20,8 @@ export class LazyLoads<T extends Tensor> {
   readonly #session: Session<T>;
   readonly #files: readonly SourceFile[];
   #batch: LazyBatch<T> | undefined;
+  /** Settles when what is read by itself, as its batch did not fit in memory, has come. */
+  #last: Promise<void> = Promise.resolve();
 
   /** @param files what the requests name by index; default is the session's */
   constructor(session: Session<T>, files: readonly SourceFile[] = session.context.files) {
@@ -28,9 +32,15 @@ export class LazyLoads<T extends Tensor> {
   /** The tensor of a request, once it has landed. */
   async get(request: LoadRequest): Promise<T> {
     const batch = this.#batch ??= this.#nextBatch();
-    batch.requests.push(request);
+    batch.requests.add(request);
     batch.waiting++;
-    const load = await batch.load;
+    let load: Load<T>;
+    try {
+      load = await batch.load;
+    } catch (error) {
+      if (!(error instanceof OutOfMemoryError) || batch.requests.size === 1) throw error;
+      return await this.#alone(request); // what does not fit together may fit one by one
+    }
     try {
       return await load.get(request);
     } finally {
@@ -38,17 +48,30 @@ export class LazyLoads<T extends Tensor> {
     }
   }
 
-  /** Lets go of a load once it is through; its tensors keep their own hold on the memory. */
+  #alone(request: LoadRequest): Promise<T> {
+    const tensor = this.#last.then(async () => {
+      const load = await this.#session.load([request], { files: this.#files });
+      try {
+        return await load.get(request);
+      } finally {
+        this.#retire(load);
+      }
+    });
+    this.#last = tensor.then(() => {}, () => {});
+    return tensor;
+  }
+
+  /** Ends a load whose tensors have all been given out; these keep their own hold on the memory. */
   #retire(load: Load<T>): void {
     const end = () => this.#session.end(load, new Error("This load has been given out"));
     load.finished().then(end, end);
   }
 
   #nextBatch(): LazyBatch<T> {
-    const requests: LoadRequest[] = [];
+    const requests = new Set<LoadRequest>();
     const load = Promise.resolve().then(() => {
       this.#batch = undefined;
-      return this.#session.load(requests, this.#files);
+      return this.#session.load([...requests], { files: this.#files });
     });
     return { requests, load, waiting: 0 };
   }

@@ -4,11 +4,13 @@
 import { type Assemble, type AssembledRequest, Assembly } from "./assembly.ts";
 import type { CatalogTensor } from "./catalog.ts";
 import type { Device, DeviceLoad } from "./device/device.ts";
+import { DeviceError, OutOfMemoryError } from "./errors.ts";
 import { castTarget } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
 import type { SliceLayout } from "./format/slices.ts";
+import { BufferTransferredError, type LoadWay, type RunReport } from "./lanes/engine.ts";
 import { hostOperations } from "./lanes/select.ts";
-import { LoadProgress, type Tally } from "./load_progress.ts";
+import type { Tally, Work } from "./load_progress.ts";
 import type { CheckedOptions } from "./options.ts";
 import { requestBytes, type TensorRequest } from "./plan/request.ts";
 import type { SourceFile } from "./source/source.ts";
@@ -121,20 +123,25 @@ function assembleSlice(assemble: Assemble, byteLength: number, layout: SliceLayo
 
 /** A running load. */
 export class Load<T extends Tensor> {
+  readonly #context: LoadContext<T>;
   readonly #load: DeviceLoad<T>;
   readonly #assembly: Assembly<T>;
   readonly #requests: SortedRequests;
   readonly #index: ReadonlyMap<TensorRequest, number>;
   readonly #stop: AbortController;
   readonly #finished: Promise<void>;
+  /** Settles when what is read by itself has come, as far as it has been asked for. */
+  #last: Promise<void> = Promise.resolve();
 
   private constructor(
+    context: LoadContext<T>,
     load: DeviceLoad<T>,
     assembly: Assembly<T>,
     requests: SortedRequests,
     stop: AbortController,
     finished: Promise<void>,
   ) {
+    this.#context = context;
     this.#load = load;
     this.#assembly = assembly;
     this.#requests = requests;
@@ -146,57 +153,72 @@ export class Load<T extends Tensor> {
   /**
    * Allocates and starts.
    *
+   * @param isAnnounced whether the progress has been told of these requests
    * @throws {OutOfMemoryError} if the tensors do not fit
    */
   static async start<T extends Tensor>(
     context: LoadContext<T>,
     requests: readonly LoadRequest[],
+    isAnnounced = false,
   ): Promise<Load<T>> {
-    const { options, device, files, tally } = context;
+    const { options, device, files, tally, maxAllocationBytes } = context;
     const sorted = sortRequests(requests);
     const { plain, assembled } = sorted;
     const stop = new AbortController();
     const signal = AbortSignal.any([context.signal, stop.signal]);
-    const bytes = [...plain, ...assembled].reduce((sum, request) => sum + requestBytes(request), 0);
-    const progress = new LoadProgress(options, tally, { tensors: plain.length + assembled.length, bytes });
     const counted = { tensors: 0, bytes: 0 };
     let started: DeviceLoad<T> | undefined = undefined;
-    const onLanded = (bytes: number) => {
+    const onLanded = (bytes: number, way?: LoadWay) => {
+      if (way) tally.way = way;
       if (!started) return;
       const tensors = started.readiness.landed.length;
-      progress.add(tensors - counted.tensors, bytes - counted.bytes);
+      tally.add(tensors - counted.tensors, bytes - counted.bytes);
       Object.assign(counted, { tensors, bytes });
     };
     const { maxThreads, blockBytes, stagingBytes } = options;
-    const { maxAllocationBytes } = context;
     const settings = { maxThreads, blockBytes, stagingBytes, maxAllocationBytes, signal, onLanded };
     started = await device.start(plain, files, settings);
     const { plan } = started;
+    const work = workOf(sorted);
+    if (!isAnnounced) tally.expect(work);
+    tally.begin();
     options.log(
       `${plain.length} tensors, ${plan.bytes} bytes in ${plan.segments.length} segments to ${device.name}`,
     );
-    const assembly = new Assembly(assembled, files, device, signal, ({ run }) => progress.add(1, run));
-    const finished = Promise.all([started.finished, assembly.finished]).then(([report]) => {
-      onLanded(plan.bytes);
-      tally.add(report);
-      options.log(`${bytes} bytes landed, ${report.path}, ${report.threads} lanes`);
-      for (const note of report.notes) options.log(note);
-    }, async (error) => {
-      stop.abort(error);
-      await Promise.allSettled([started.finished, assembly.finished]);
-      options.log(`Load ended early: ${error}`);
-      throw error;
-    }).finally(() => progress.end());
+    const assembly = new Assembly(assembled, files, device, signal, ({ run }) => tally.add(1, run));
+    // One of the two may fail, and the other bring what it can.
+    const finished = Promise.allSettled([started.finished, assembly.finished]).then(([plainEnd, end]) => {
+      if (plainEnd.status === "fulfilled") {
+        onLanded(plan.bytes, plainEnd.value);
+        for (const note of plainEnd.value.notes) tally.notes.add(note);
+      }
+      const failed = plainEnd.status === "rejected" ? plainEnd : end.status === "rejected" ? end : null;
+      if (failed) {
+        options.log(`Load ended early: ${failed.reason}`);
+        throw failed.reason;
+      }
+      const { path, threads, notes } = (plainEnd as PromiseFulfilledResult<RunReport>).value;
+      options.log(`${work.bytes} bytes landed, ${path}, ${threads} lanes`);
+      for (const note of notes) options.log(note);
+    }).finally(() => tally.end());
     finished.catch(() => {}); // nobody has to wait for it
-    return new Load(started, assembly, sorted, stop, finished);
+    return new Load({ ...context, signal }, started, assembly, sorted, stop, finished);
   }
 
-  /** The tensor of one of the requests that this load was started with, once it has landed. */
+  /**
+   * The tensor of one of the requests that this load was started with, once it has landed. If the load has failed before,
+   * it is read by itself: what is wrong with another file, or another tensor, does not concern it.
+   */
   async get(request: LoadRequest): Promise<T> {
     const kept = this.#requests.kept.get(request) ?? request;
     if (kept.assemble) return this.#named(await this.#assembly.get(kept), request.name);
     const index = this.#index.get(kept)!;
-    await this.#load.readiness.whenReady(index);
+    try {
+      await this.#load.readiness.whenReady(index);
+    } catch (error) {
+      if (!this.#concernsOne(error)) throw error;
+      return this.#named(await this.#alone(kept), request.name);
+    }
     return this.#named(this.#load.tensor(index), request.name);
   }
 
@@ -230,9 +252,32 @@ export class Load<T extends Tensor> {
   async close(reason: unknown): Promise<void> {
     this.#stop.abort(reason);
     await this.#finished.catch(() => {});
+    await this.#last;
     this.#load.readiness.fail(reason);
     this.#load.release();
     this.#assembly.release();
+  }
+
+  /** Whether an error may be that of one file or tensor, so that others can still be read. */
+  #concernsOne(error: unknown): boolean {
+    return this.#load.plan.requests.length > 1 && !this.#context.signal.aborted &&
+      !(error instanceof BufferTransferredError || error instanceof DeviceError ||
+        error instanceof OutOfMemoryError);
+  }
+
+  /** Reads a tensor by itself, one after another: in a model of many, many may have been asked for. */
+  #alone(request: LoadRequest): Promise<T> {
+    const tensor = this.#last.then(async () => {
+      this.#context.signal.throwIfAborted();
+      const load = await Load.start(this.#context, [request], true);
+      try {
+        return await load.get(request);
+      } finally {
+        await load.close(new Error("This tensor has been given out"));
+      }
+    });
+    this.#last = tensor.then(() => {}, () => {});
+    return tensor;
   }
 
   #named(tensor: T, name: string): T {
@@ -253,6 +298,13 @@ interface SortedRequests {
   readonly aliases: ReadonlyMap<TensorRequest, readonly LoadRequest[]>;
   /** The other way round. */
   readonly kept: ReadonlyMap<TensorRequest, LoadRequest>;
+}
+
+/** What a load of these requests is to bring: tensors, and bytes of files. */
+export function workOf(requests: readonly LoadRequest[] | SortedRequests): Work {
+  const { plain, assembled } = "plain" in requests ? requests : sortRequests(requests);
+  const bytes = [...plain, ...assembled].reduce((sum, request) => sum + requestBytes(request), 0);
+  return { tensors: plain.length + assembled.length, bytes };
 }
 
 function sortRequests(requests: readonly LoadRequest[]): SortedRequests {

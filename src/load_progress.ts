@@ -1,10 +1,20 @@
 /**
  * How far the loads of a model are: for its statistics, and for whoever watches.
  */
-import type { RunReport } from "./lanes/engine.ts";
+import type { LoadWay } from "./lanes/engine.ts";
 import type { CheckedOptions } from "./options.ts";
 
-/** What the loads of one model have done so far, for its statistics. */
+/** How often progress is reported, in milliseconds. */
+const INTERVAL = 50;
+
+/** What loads bring. */
+export interface Work {
+  readonly tensors: number;
+  /** Bytes of files. */
+  readonly bytes: number;
+}
+
+/** What the loads of one model, or of one iteration, are to bring and have brought. */
 export class Tally {
   /** When the last load ended, in milliseconds; null before the first one has, and while one runs. */
   endedAt: number | null = null;
@@ -12,69 +22,59 @@ export class Tally {
   tensors = 0;
   /** File bytes that have landed. */
   bytes = 0;
-  /** Lanes of the last load. */
-  threads = 0;
-  /** The way of the last load's bytes. */
-  path: RunReport["path"] | null = null;
-  /** What was worth telling, each line once. */
+  /** The way of most of the bytes of the last load from which bytes have landed. */
+  way: LoadWay | null = null;
+  /** What a user should know, each line once. */
   readonly notes: Set<string>;
+  readonly #options: Pick<CheckedOptions, "onProgress" | "startedAt">;
+  readonly #total = { tensors: 0, bytes: 0 };
+  #running = 0;
+  #reportedAt = performance.now();
 
-  constructor(notes: Iterable<string>) {
+  constructor(options: Pick<CheckedOptions, "onProgress" | "startedAt">, notes: Iterable<string>) {
+    this.#options = options;
     this.notes = new Set(notes);
   }
 
-  /** Notes how a load went that has ended well. */
-  add(report: RunReport): void {
-    this.threads = report.threads;
-    this.path = report.path;
-    for (const note of report.notes) this.notes.add(note);
+  /** Adds what is to be brought. Known ahead for all loads of an iteration, so that the total is that of all of them. */
+  expect({ tensors, bytes }: Work): void {
+    this.#total.tensors += tensors;
+    this.#total.bytes += bytes;
   }
-}
 
-/** How often progress is told, in milliseconds. */
-const INTERVAL = 50;
-
-/** The progress of one load. */
-export class LoadProgress {
-  readonly #options: CheckedOptions;
-  readonly #tally: Tally;
-  readonly #total: { readonly tensors: number; readonly bytes: number };
-  #tensors = 0;
-  #bytes = 0;
-  #toldAt = performance.now();
-
-  /** @param total what the load is to bring */
-  constructor(options: CheckedOptions, tally: Tally, total: { tensors: number; bytes: number }) {
-    this.#options = options;
-    this.#tally = tally;
-    this.#total = total;
-    tally.endedAt = null;
+  /** Notes that a load has begun. */
+  begin(): void {
+    this.#running++;
+    this.endedAt = null;
   }
 
   /** Adds tensors and file bytes that have landed. */
   add(tensors: number, bytes: number): void {
-    this.#tensors += tensors;
-    this.#bytes += bytes;
-    this.#tally.tensors += tensors;
-    this.#tally.bytes += bytes;
-    if (this.#bytes === this.#total.bytes) return; // told at the end
-    if (performance.now() - this.#toldAt >= INTERVAL) this.#tell();
+    this.tensors += tensors;
+    this.bytes += bytes;
+    if (this.#isComplete) return; // reported at the end
+    if (performance.now() - this.#reportedAt >= INTERVAL) this.#report();
   }
 
-  /** Notes that the load has ended, well or not. */
+  /** Notes that a load has ended, well or not. */
   end(): void {
-    this.#tally.endedAt = performance.now();
-    if (this.#bytes === this.#total.bytes) this.#tell();
+    if (--this.#running > 0) return;
+    this.endedAt = performance.now();
+    if (this.#isComplete) this.#report();
   }
 
-  #tell(): void {
-    this.#toldAt = performance.now();
+  get #isComplete(): boolean {
+    return this.tensors === this.#total.tensors;
+  }
+
+  #report(): void {
+    this.#reportedAt = performance.now();
     this.#options.onProgress?.({
-      bytes: this.#bytes,
+      bytes: Math.min(this.bytes, this.#total.bytes), // what is read once more does not count twice
       totalBytes: this.#total.bytes,
-      tensors: this.#tensors,
+      tensors: this.tensors,
       totalTensors: this.#total.tensors,
-      seconds: (this.#toldAt - this.#options.startedAt) / 1000,
+      seconds: (this.#reportedAt - this.#options.startedAt) / 1000,
     });
   }
 }

@@ -23,11 +23,14 @@ import { PAGE } from "./plan/layout.ts";
 import type { SourceOption } from "./source/select.ts";
 import { type CheckedUsrbioOptions, checkUsrbioOptions, type UsrbioOptions } from "./usrbio/options.ts";
 
-/** How far a load has come. */
+/**
+ * How far a load has come: that of all tensors, of an iteration, or of everything that a lazy model has been asked for so
+ * far.
+ */
 export interface Progress {
   /** File bytes that have landed. */
   readonly bytes: number;
-  /** File bytes in all. */
+  /** File bytes in all; those of all batches. */
   readonly totalBytes: number;
   /** Tensors that have landed. */
   readonly tensors: number;

@@ -32,7 +32,7 @@ export interface LoadStats {
    * mode, through 3FS' rings, or by the portable engine; null before any has.
    */
   readonly path: "buffered" | "direct" | "gds" | "gds-compat" | "3fs" | "portable" | null;
-  /** Lanes that ran. */
+  /** Lanes that ran, or run; 0 before any bytes have landed. */
   readonly threads: number;
   /** Bytes of one read. */
   readonly blockBytes: number;
@@ -62,7 +62,7 @@ export class Session<T extends Tensor> {
       device,
       options,
       signal: options.signal ? AbortSignal.any([options.signal, this.#abort.signal]) : this.#abort.signal,
-      tally: new Tally([...notes, ...catalog.notes]),
+      tally: new Tally(options, [...notes, ...catalog.notes]),
     };
     for (const note of this.context.tally.notes) options.log(note);
   }
@@ -71,23 +71,27 @@ export class Session<T extends Tensor> {
    * Starts to load a part of the tensors. A tensor that stays in use keeps at most {@linkcode SHARED_BYTES} of others
    * alive. The load holds its memory until {@linkcode end} or {@linkcode close}.
    *
-   * @param files what the requests name by index; default is the catalog's
+   * @param options.files what the requests name by index; default is the catalog's
+   * @param options.isAnnounced whether the progress has been told of these requests
    * @throws {OutOfMemoryError} if the tensors do not fit
    */
-  async load(requests: readonly LoadRequest[], files = this.context.files): Promise<Load<T>> {
-    return await this.#start(
-      Load.start({ ...this.context, files, maxAllocationBytes: SHARED_BYTES }, requests),
-    );
+  async load(
+    requests: readonly LoadRequest[],
+    { files = this.context.files, isAnnounced = false } = {},
+  ): Promise<Load<T>> {
+    const context = { ...this.context, files, maxAllocationBytes: SHARED_BYTES };
+    return await this.#start(Load.start(context, requests, isAnnounced));
   }
 
   /**
-   * Starts the one load that brings everything: the files are closed once all has landed.
+   * Starts the one load that brings everything: the files are closed once all has landed, and stay open if it fails, so
+   * that what is not at fault can still be read.
    *
    * @throws {OutOfMemoryError} if the tensors do not fit
    */
   async loadAll(requests: readonly LoadRequest[]): Promise<Load<T>> {
     const load = await this.#start(Load.start(this.context, requests));
-    load.finished().catch(() => {}).finally(() => this.closeFiles());
+    load.finished().then(() => this.closeFiles(), () => {});
     return load;
   }
 
@@ -136,8 +140,8 @@ export class Session<T extends Tensor> {
       seconds,
       gigabytesPerSecond: tally.bytes / seconds / 1e9,
       device: device.name,
-      path: tally.path,
-      threads: tally.threads,
+      path: tally.way?.path ?? null,
+      threads: tally.way?.threads ?? 0,
       blockBytes: options.blockBytes,
       notes: [...tally.notes],
     };

@@ -1,7 +1,7 @@
 /**
  * Loading in batches under a bound on memory: the next batches are read while one is given out.
  */
-import type { Load, LoadRequest } from "./load.ts";
+import { type Load, type LoadRequest, workOf } from "./load.ts";
 import { resultBytes } from "./plan/layout.ts";
 import type { RankIteration, SharedBatch } from "./ranks/rank_iteration.ts";
 import type { Session } from "./session.ts";
@@ -77,11 +77,12 @@ async function* loadAhead<T extends Tensor>(
   batches: readonly LoadRequest[][],
   ahead: number,
 ): AsyncGenerator<{ load: Promise<Load<T>> }, void, void> {
+  for (const batch of batches) session.context.tally.expect(workOf(batch));
   const started: Promise<Load<T>>[] = []; // the first is the one that is given out
   let next = 0;
   const start = (count: number) => {
     while (started.length < count && next < batches.length) {
-      const load = session.load(batches[next++]!);
+      const load = session.load(batches[next++]!, { isAnnounced: true });
       load.catch(() => {}); // told when its turn comes
       started.push(load);
     }

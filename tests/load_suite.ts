@@ -9,6 +9,7 @@ import { type EngineName, testsOf } from "./load/context.ts";
 import { doorTests } from "./load/doors.ts";
 import { inMemoryTests } from "./load/in_memory.ts";
 import { lifecycleTests } from "./load/lifecycle.ts";
+import { oneBadTests } from "./load/one_bad.ts";
 import { openingTests } from "./load/opening.ts";
 import { memoryTests } from "./load/memory.ts";
 import { optionTests } from "./load/options.ts";
@@ -31,6 +32,7 @@ export function loadSuite(engine: EngineName): void {
   optionTests(test);
   badFileTests(test);
   changedFileTests(test);
+  oneBadTests(test, engine);
   memoryTests(test, engine);
   unawaitedTests(test, engine);
 }

@@ -2,7 +2,7 @@
  * Where tensors are brought to: what every kind of device gives.
  */
 import type { GroupBuffer } from "../group/process_group.ts";
-import type { RunReport } from "../lanes/engine.ts";
+import type { LoadWay, RunReport } from "../lanes/engine.ts";
 import type { LoadPlan } from "../plan/plan.ts";
 import type { Readiness } from "../plan/readiness.ts";
 import type { TensorRequest } from "../plan/request.ts";
@@ -23,8 +23,8 @@ export interface LoadSettings {
   readonly maxAllocationBytes?: number | undefined;
   /** Ends the load early. */
   readonly signal: AbortSignal;
-  /** Called now and then with the file bytes that have landed. */
-  readonly onLanded?: (bytes: number) => void;
+  /** Called now and then with the file bytes that have landed, and how. */
+  readonly onLanded?: (bytes: number, way?: LoadWay) => void;
 }
 
 /** A load that is running, or has run. */

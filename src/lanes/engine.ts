@@ -34,16 +34,20 @@ export interface Job<F extends SourceFile = SourceFile> {
   readonly blockBytes: number;
   /** Ends the job early. */
   readonly signal: AbortSignal;
-  /** Called now and then with the file bytes that have landed. */
-  readonly onLanded?: (bytes: number) => void;
+  /** Called now and then with the file bytes that have landed, and how. */
+  readonly onLanded?: (bytes: number, way?: LoadWay) => void;
+}
+
+/** Which way the bytes go. */
+export interface LoadWay {
+  /** The way of most of the bytes. */
+  readonly path: "buffered" | "direct" | "gds" | "gds-compat" | "3fs" | "portable";
+  /** Lanes that run. */
+  readonly threads: number;
 }
 
 /** Which way the bytes went. */
-export interface RunReport {
-  /** The way of most of the bytes. */
-  readonly path: "buffered" | "direct" | "gds" | "gds-compat" | "3fs" | "portable";
-  /** Lanes that ran. */
-  readonly threads: number;
+export interface RunReport extends LoadWay {
   /** What a user should know about how it went. */
   readonly notes: readonly string[];
 }
@@ -77,8 +81,8 @@ export interface Engine<F extends SourceFile = SourceFile> {
 }
 
 /** What ends a run whose destination the user has taken away. */
-export function bufferTransferred(): TypeError {
-  return new TypeError(
-    "Cannot go on loading: the buffer of a tensor was transferred while its file was loading",
-  );
+export class BufferTransferredError extends TypeError {
+  constructor() {
+    super("Cannot go on loading: the buffer of a tensor was transferred while its file was loading");
+  }
 }

@@ -9,7 +9,7 @@ import { PAGE } from "../plan/layout.ts";
 import { type LoadPlan, segmentBytes } from "../plan/plan.ts";
 import type { Readiness } from "../plan/readiness.ts";
 import type { NativeFile } from "../source/native_file.ts";
-import { bufferTransferred, type RunReport } from "./engine.ts";
+import { BufferTransferredError, type LoadWay, type RunReport } from "./engine.ts";
 import { giveBack, take } from "./lane_budget.ts";
 import { Turn } from "./turn.ts";
 
@@ -49,8 +49,8 @@ export interface NativeJob {
   readonly blockBytes: number;
   /** Ends the job early. */
   readonly signal: AbortSignal;
-  /** Called now and then with the file bytes that have landed. */
-  readonly onLanded?: (bytes: number) => void;
+  /** Called now and then with the file bytes that have landed, and how. */
+  readonly onLanded?: (bytes: number, way?: LoadWay) => void;
 }
 
 /** Buffers that one lane call can keep alive (native/fst.h). */
@@ -99,7 +99,7 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
           { length: lanes },
           (_, lane) => stop.onError(runLane(shim, plan, memory, windows, lane)),
         ),
-        stop.onError(watch(shim, job, memory, stop)),
+        stop.onError(watch(shim, job, memory, lanes, stop)),
         // Last: while memory is populated, mapping the stack of a new thread takes this one milliseconds.
         ...populates ? [stop.onError(populate(shim, plan, memory, windows))] : [],
       ]);
@@ -272,7 +272,7 @@ class Windows {
     for (let allocation = first; allocation < stop; allocation++) {
       // Nothing could keep such memory alive any more: writing on would corrupt whoever gets it next.
       if (this.#keep[allocation]?.detached) {
-        throw bufferTransferred();
+        throw new BufferTransferredError();
       }
     }
     return {
@@ -317,7 +317,13 @@ async function populate(shim: Shim, plan: LoadPlan, memory: PlanMemory, windows:
 }
 
 /** Passes on what has landed until all has, or the lanes stop. */
-async function watch(shim: Shim, job: NativeJob, memory: PlanMemory, stop: Stop): Promise<void> {
+async function watch(
+  shim: Shim,
+  job: NativeJob,
+  memory: PlanMemory,
+  threads: number,
+  stop: Stop,
+): Promise<void> {
   const { done } = memory;
   let lowest = 0; // every segment below has been passed on
   for (let gather = 0;; gather = GATHER) { // the first news at once
@@ -330,7 +336,10 @@ async function watch(shim: Shim, job: NativeJob, memory: PlanMemory, stop: Stop)
       job.readiness.segmentLanded(index);
     }
     while (lowest < done.length && done[lowest] === 2) lowest++;
-    job.onLanded?.(memory.landedBytes);
+    const { bufferedBytes, directBytes, usrbioBytes, landedBytes } = memory;
+    // A device that fetches by itself counts its bytes elsewhere.
+    const isKnown = bufferedBytes + directBytes + usrbioBytes > 0;
+    job.onLanded?.(landedBytes, isKnown ? { path: pathOf(memory), threads } : undefined);
     if (lowest === done.length) return;
     if (failure) return job.readiness.fail(failure.error);
     await shim.fst_plan_wait(memory.bytes, seen, WAIT, gather);

@@ -8,7 +8,7 @@ import { castLength } from "../plan/request.ts";
 import { PortableFileSource } from "../source/portable_file.ts";
 import type { SourceFile } from "../source/source.ts";
 import { LoopOperations } from "./host_operations.ts";
-import { bufferTransferred, type Engine, type HostBlock, type Job, type RunReport } from "./engine.ts";
+import { BufferTransferredError, type Engine, type HostBlock, type Job, type RunReport } from "./engine.ts";
 
 /** Reads in flight: more of Deno's own gain nothing, as it copies on its own threads. */
 const READERS = 4;
@@ -50,10 +50,10 @@ export class PortableEngine implements Engine<SourceFile> {
           await job.files[segment.file]!.verify?.();
           landed += segmentBytes(segment);
           readiness.segmentLanded(index);
-          job.onLanded?.(landed);
+          job.onLanded?.(landed, { path: "portable", threads: readers });
         } catch (error) {
           failure ??= {
-            error: job.blocks[segment.allocation]!.buffer.detached ? bufferTransferred() : error,
+            error: job.blocks[segment.allocation]!.buffer.detached ? new BufferTransferredError() : error,
           };
           readiness.fail(failure.error);
         }

@@ -6,7 +6,7 @@ import { type OpenOptions, type Progress, UseAfterCloseError } from "../../mod.t
 import { assertTensor, type TensorSpec, writeFile, type Written } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 import type { DefineTest, EngineName } from "./context.ts";
-import { fastsafeOpen } from "./doors_in_use.ts";
+import { fastsafeOpen, ParallelLoader } from "./doors_in_use.ts";
 
 /** A file that takes a while: many small blocks, read one after another. */
 const SLOWLY: OpenOptions = { blockBytes: 4096, maxThreads: 1 };
@@ -315,6 +315,53 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     assert(ended.bytes >= bytes && ended.bytes <= total && ended.seconds >= seconds);
     await settle();
     assertEquals(model.stats().seconds, ended.seconds);
+  });
+
+  test("stats() knows way and lanes as soon as the first tensor is there", async (folder) => {
+    const [path] = await writeSlow(folder);
+    for (const lazy of [false, true]) {
+      await using model = await fastsafeOpen(path, { ...SLOWLY, lazy });
+      if (lazy) assertEquals([model.stats().path, model.stats().threads], [null, 0]);
+      await model.getTensor("first");
+      const { path: way, threads, tensors, bytes } = model.stats();
+      const ways = engine === "portable" ? ["portable"] : engine === "3fs" ? ["3fs"] : ["buffered", "direct"];
+      assert(ways.includes(String(way)), String(way));
+      assertEquals(threads, 1);
+      assert(tensors >= 1 && bytes >= 100);
+    }
+  });
+
+  test("progress of batches is that of all of them, and never goes back", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(
+      path,
+      Array.from({ length: 40 }, (_, index): TensorSpec => {
+        return { name: `${index}`, dtype: "U8", shape: [100_000] };
+      }),
+    );
+    const check = (seen: readonly Progress[], bytes: number, tensors: number) => {
+      assertEquals([seen.at(-1)!.bytes, seen.at(-1)!.tensors], [bytes, tensors]);
+      for (const [index, progress] of seen.entries()) {
+        assertEquals([progress.totalBytes, progress.totalTensors], [bytes, tensors]);
+        const before = seen[index - 1];
+        assert(!before || progress.bytes >= before.bytes && progress.tensors >= before.tensors);
+      }
+    };
+    for (const queueSize of [-1, 0, 2]) {
+      const seen: Progress[] = [];
+      const onProgress = (progress: Progress) => void seen.push(progress);
+      const loader = new ParallelLoader(null, path, { maxBytesInFlight: 1_000_000, queueSize, onProgress });
+      for await (const _ of loader.iterateWeights());
+      check(seen, 4_000_000, 40);
+    }
+    const seen: Progress[] = [];
+    await using model = await fastsafeOpen(path, { lazy: true, onProgress: (each) => void seen.push(each) });
+    await model.getTensor("0");
+    await settle();
+    check(seen.splice(0), 100_000, 1);
+    await model.getTensor("1");
+    await settle();
+    check(seen, 200_000, 2);
   });
 
   test("stats() of a lazy model adds up", async (folder) => {

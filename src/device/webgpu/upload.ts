@@ -127,7 +127,7 @@ class Uploader implements AsyncDisposable {
     if (chunk.casts.length > 0) await this.#cast(chunk.casts, signal);
     for (let index = chunk.segments[0]; index < chunk.segments[1]; index++) readiness.segmentLanded(index);
     this.#landed += chunk.plan.bytes;
-    settings.onLanded?.(this.#landed);
+    settings.onLanded?.(this.#landed, { path: report.path, threads: this.#threads });
     this.#note(report, chunk.plan.bytes);
   }
 
