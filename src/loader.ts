@@ -1,7 +1,7 @@
 /**
  * The low-level door, in the steps that fastsafetensors' users know: name files, copy them to a device, take tensors.
  */
-import { type Catalog, type CatalogTensor, pathOf } from "./catalog.ts";
+import { type Catalog, type CatalogTensor, pathOf, restoreAliases } from "./catalog.ts";
 import { checkKeys, keysOf } from "./check.ts";
 import type { DeviceOption, TensorOn } from "./device/select.ts";
 import { SafeTensorsError, UseAfterCloseError } from "./errors.ts";
@@ -57,6 +57,10 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
   readonly #group: ProcessGroup;
   readonly #options: LoaderOptions<D>;
   readonly #catalogs: Catalog[] = [];
+  /** What is in the files added, once that has been asked for. */
+  #merged: Catalog | null = null;
+  /** Settles when the copies that have been asked for have started, or failed. */
+  #copies: Promise<unknown> = Promise.resolve();
   #closed = false;
 
   /**
@@ -88,22 +92,35 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
 
   async #add(files: Readonly<Record<number, PathLike | readonly PathLike[]>>): Promise<void> {
     this.#checkOpen("add files");
-    const options = checkOptions(this.#options, this.#group);
+    const options = { ...checkOptions(this.#options, this.#group), restoreAliases: false }; // of all files together
     const findSource = async () => await selectSource(await findEngine(options), options);
     const catalog = await openFiles(files, options, findSource);
     try {
+      await this.#copies; // files whose copy fails are this loader's again, and no name may be in two files
       this.#checkOpen("add files");
       for (const earlier of this.#catalogs) refuseDuplicates(earlier, catalog);
     } catch (error) {
       await closeFiles(catalog);
       throw error;
     }
-    this.#catalogs.push(catalog);
+    this.#keep([...this.#catalogs, catalog]);
+  }
+
+  /** Replaces the files added. */
+  #keep(catalogs: readonly Catalog[]): void {
+    this.#catalogs.splice(0, Infinity, ...catalogs);
+    this.#merged = null;
+  }
+
+  get #catalog(): Catalog {
+    if (this.#merged) return this.#merged;
+    const merged = mergeCatalogs(this.#catalogs);
+    return this.#merged = this.#options.restoreAliases ? restoreAliases(merged) : merged;
   }
 
   /** The names of the tensors in the files added, in file order. */
   getKeys(): string[] {
-    return this.#catalogs.flatMap((catalog) => [...catalog.tensors.keys()]);
+    return [...this.#catalog.tensors.keys()];
   }
 
   /**
@@ -112,10 +129,8 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
    * @throws {SafeTensorsError} "TensorNotFound"
    */
   getShape(name: string): readonly number[] {
-    for (const catalog of this.#catalogs) {
-      const tensor = catalog.tensors.get(name);
-      if (tensor) return tensor.shape;
-    }
+    const tensor = this.#catalog.tensors.get(name);
+    if (tensor) return tensor.shape;
     throw new SafeTensorsError("TensorNotFound", `Cannot find tensor "${name}" in the files added`, {
       tensor: name,
     });
@@ -130,15 +145,18 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
    * @throws {GroupError} on all of several ranks if that happens on one: the files are closed
    */
   copyFilesToDevice(options: { dtype?: DType } = {}): Promise<FilesBuffer<TensorOn<D>>> {
-    return handled(this.#copy(options));
+    const copy = handled(this.#copy(options));
+    this.#copies = Promise.allSettled([this.#copies, copy]);
+    return copy;
   }
 
   async #copy(options: { dtype?: DType }): Promise<FilesBuffer<TensorOn<D>>> {
     this.#checkOpen("copy files");
     checkKeys("copyFilesToDevice()", options, COPY_KEYS);
     const checked = checkOptions({ ...this.#options, ...options }, this.#group);
-    const catalogs = this.#catalogs.splice(0); // the buffer's from now on, whatever is added meanwhile
-    const catalog = mergeCatalogs(catalogs);
+    const catalog = this.#catalog;
+    const catalogs = [...this.#catalogs];
+    this.#keep([]); // the buffer's from now on
     const start = async () => {
       const { device, notes } = await equip<D>(checked);
       return await startBuffer(catalog, device, checked, notes);
@@ -148,14 +166,20 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
       return await together(catalog.group, operation, start, (buffer) => buffer.close());
     } catch (error) {
       if (this.#closed || catalog.group) await closeFiles(catalog);
-      else this.#catalogs.unshift(...catalogs);
+      else this.#keep([...catalogs, ...this.#catalogs]);
       throw error;
     }
   }
 
-  /** Closes the files added that no buffer has taken, so that others can be added. */
+  /**
+   * Closes the files added that no buffer has taken, so that others can be added. Waits for copies that have been asked
+   * for: if they fail their files are closed as well.
+   */
   async reset(): Promise<void> {
-    await Promise.all(this.#catalogs.splice(0).map(closeFiles));
+    await this.#copies;
+    const catalogs = [...this.#catalogs];
+    this.#keep([]);
+    await Promise.all(catalogs.map(closeFiles));
   }
 
   /** {@linkcode reset}, for good. Buffers live on until they are closed themselves. */

@@ -1,7 +1,7 @@
 /**
  * Opening what the user named: by this process alone, or dealt out to the ranks of a group.
  */
-import { type Catalog, type ListFile, openCatalog } from "./catalog.ts";
+import { type Catalog, type ListFile, openCatalog, restoreAliases } from "./catalog.ts";
 import type { Device } from "./device/device.ts";
 import { type DeviceOption, selectDevice, type TensorOn } from "./device/select.ts";
 import { checkFiles, dealInputs, type Files, resolveInputs } from "./inputs.ts";
@@ -61,22 +61,24 @@ export interface FileKind {
  */
 export async function openFiles(
   files: Files,
-  options: Pick<CheckedOptions, "group" | "shardPlan" | "signal" | "source">,
+  options: Pick<CheckedOptions, "group" | "shardPlan" | "signal" | "source" | "restoreAliases">,
   findSource: () => Promise<Source>,
   { naming, list }: FileKind = { naming: SAFETENSORS },
 ): Promise<Catalog> {
   const { group, shardPlan, signal } = options;
+  const withAliases = (catalog: Catalog) => options.restoreAliases ? restoreAliases(catalog) : catalog;
   const own = typeof options.source === "object" ? options.source : null;
   checkFiles(files, group, own !== null);
   if (group.size > 1 && !shardPlan) {
     const prepare = async () => {
       return { source: await findSource(), inputs: await dealInputs(files, group, naming, own) };
     };
-    return await openShared(group, prepare, signal, list);
+    return withAliases(await openShared(group, prepare, signal, list));
   }
   signal?.throwIfAborted();
   const source = await findSource();
-  const catalog = await openCatalog(source, await resolveInputs(files, group, naming, own), signal, list);
+  const inputs = await resolveInputs(files, group, naming, own);
+  const catalog = withAliases(await openCatalog(source, inputs, signal, list));
   const notes = shardPlan?.notesOn(catalog.tensors.keys()) ?? [];
   return { ...catalog, notes: [...catalog.notes, ...notes] };
 }

@@ -1,7 +1,6 @@
 /**
  * From files to a model, whatever kind of files they are.
  */
-import { restoreAliases } from "./catalog.ts";
 import type { DeviceOption, TensorOn } from "./device/select.ts";
 import { SingleGroup } from "./group/process_group.ts";
 import { handled } from "./handled.ts";
@@ -32,8 +31,7 @@ export async function openWith<T extends Tensor>(
   const checked = checkOptions(options, new SingleGroup());
   let equipment: Equipment<T>;
   const findSource = async () => (equipment = await find(checked)).source;
-  const opened = await openFiles(files, checked, findSource, kind);
-  const catalog = options.restoreAliases ? restoreAliases(opened) : opened;
+  const catalog = await openFiles(files, checked, findSource, kind);
   const { device, notes } = equipment!;
   const start = () => startModel(catalog, device, checked, notes);
   const operation = { label: "load", signal: checked.signal };

@@ -142,6 +142,7 @@ export interface CheckedOptions {
   readonly dtype: DType | undefined;
   readonly names: ReadonlySet<string> | ((name: string) => boolean) | undefined;
   readonly lazy: boolean;
+  readonly restoreAliases: boolean;
   readonly maxThreads: number | undefined;
   readonly blockBytes: number;
   readonly stagingBytes: number;
@@ -192,6 +193,7 @@ export function checkOptions(given: OpenOptions<DeviceOption>, single: ProcessGr
     dtype: options.dtype,
     names: wantedNames(options.names),
     lazy: options.lazy ?? false,
+    restoreAliases: options.restoreAliases ?? false,
     maxThreads: options.maxThreads === undefined
       ? undefined
       : checkInteger("maxThreads", options.maxThreads, { byDefault: 1, least: 1, most: MAX_THREADS }),

@@ -4,6 +4,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   type FilesBuffer,
+  type HostTensor,
   OutOfMemoryError,
   ReadError,
   SafeTensorsError,
@@ -13,7 +14,7 @@ import { decode, encode } from "../support/floats.ts";
 import { assertBytes, assertTensor, type TensorSpec, writeFile } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 import type { DefineTest } from "./context.ts";
-import { fastsafeOpen, SafeTensorsFileLoader } from "./doors_in_use.ts";
+import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "./doors_in_use.ts";
 import { FIRST, SECOND } from "./door_files.ts";
 
 /** Opens both files in one buffer. */
@@ -230,5 +231,65 @@ export function doorTests(test: DefineTest): void {
     await loader.addFilenames({ 0: path });
     await assertRejects(() => loader.copyFilesToDevice(), OutOfMemoryError);
     assertEquals(loader.getKeys(), ["huge", "small"]);
+  });
+
+  test("restoreAliases means the same for every way to load", async (folder) => {
+    const path = `${folder}/a.safetensors`;
+    const [embed, other] = await writeFile(path, [
+      { name: "embed", dtype: "U8", shape: [100_000] },
+      { name: "other", dtype: "U8", shape: [10] },
+    ], { metadata: { lm_head: "embed", format: "pt" } });
+    await writeFile(`${folder}/b.safetensors`, [{ name: "more", dtype: "U8", shape: [1] }], {
+      metadata: { tied: "other", lm_head: "more" },
+    });
+    const expected = new Map([["embed", embed!], ["other", other!], ["lm_head", {
+      ...embed!,
+      name: "lm_head",
+    }]]);
+    const check = (tensors: Iterable<readonly [string, HostTensor]>) => {
+      const given = new Map(tensors);
+      assertEquals([...given.keys()].sort(), [...expected.keys()].sort());
+      for (const [name, tensor] of expected) assertTensor(given.get(name)!, tensor);
+    };
+    const options = { restoreAliases: true };
+    for (const lazy of [false, true]) {
+      await using model = await fastsafeOpen(path, { ...options, lazy });
+      check(await Array.fromAsync(model));
+      assertEquals(model.info("lm_head").aliasOf, "embed");
+    }
+    check(await Array.fromAsync(new ParallelLoader(null, path, options).iterateWeights()));
+    await using loader = new SafeTensorsFileLoader(null, options);
+    await loader.addFilenames({ 0: path });
+    assertEquals(loader.getKeys().sort(), ["embed", "lm_head", "other"]);
+    assertEquals(loader.getShape("lm_head"), [100_000]);
+    await using buffer = await loader.copyFilesToDevice();
+    check(await buffer.asDict());
+    // Of several files: a name that a file has is a tensor and no alias, wherever its kept one is.
+    await loader.addFilenames({ 0: `${folder}/b.safetensors` });
+    assertEquals(loader.getKeys(), ["more", "lm_head"]);
+    await loader.addFilenames({ 0: path });
+    assertEquals(loader.getKeys(), ["more", "embed", "other", "tied", "lm_head"]);
+  });
+
+  test("files whose copy fails are the loader's again, and are checked against what was added meanwhile", async (folder) => {
+    const [a, b] = [`${folder}/a.safetensors`, `${folder}/b.safetensors`];
+    await writeFile(a, [{ name: "x", dtype: "U8", shape: [4] }]);
+    await writeFile(b, [{ name: "x", dtype: "U8", shape: [5] }]);
+    const controller = new AbortController();
+    const loader = new SafeTensorsFileLoader(null, { signal: controller.signal });
+    await loader.addFilenames({ 0: a });
+    for (const dtype of ["I32", "F16"] as const) { // refused at once; or ended by the signal below, or done
+      const copy = loader.copyFilesToDevice({ dtype });
+      const added = loader.addFilenames({ 0: b });
+      if (dtype === "F16") controller.abort();
+      const [copied, second] = await Promise.allSettled([copy, added]);
+      if (copied.status === "fulfilled") await copied.value.close();
+      const keys = loader.getKeys();
+      assert(keys.length <= 1 && new Set(keys).size === keys.length);
+      if (dtype === "F16") break;
+      assertEquals([copied.status, second.status, loader.getShape("x")], ["rejected", "rejected", [4]]);
+    }
+    await loader.close();
+    assertEquals(openDescriptors(folder), 0);
   });
 }
