@@ -76,6 +76,30 @@ usrbioSuite("From 3FS to CUDA", { ...machine, missing }, (test, standIn) => {
     assertNothingOnDevice(cuda);
   });
 
+  test("several loads to the device share a mount's rings", async (folder) => {
+    const [path, tensors] = await model(folder);
+    using _ = standIn.set({ FST_SIM_3FS_LATENCY_US: "1000" });
+    const options = {
+      ...device,
+      lazy: true,
+      maxThreads: 2,
+      blockBytes: 65_536,
+      usrbio: { bufferBytes: 2 ** 20 },
+    };
+    {
+      await using one = await fastsafeOpen(path, options);
+      await using two = await fastsafeOpen(path, options);
+      await Promise.all([one, two, one, two].flatMap((model, index) =>
+        tensors.map(async (tensor) => {
+          await new Promise((resolve) => setTimeout(resolve, 2 * index)); // in loads of their own
+          await assertOnDevice(await model.getTensor(tensor.name), tensor);
+        })
+      ));
+      assert(standIn.report().counts.rings <= 2);
+    }
+    assertNothingOnDevice(cuda);
+  });
+
   test("files on 3FS and others land in one load", async (folder) => {
     const [path, tensors] = await model(folder);
     const outside = await Deno.makeTempFile();
