@@ -34,6 +34,7 @@ export {
   type DeviceErrorDetails,
   GroupError,
   OutOfMemoryError,
+  type OutOfMemoryErrorDetails,
   ReadError,
   type ReadErrorDetails,
   SafeTensorsError,

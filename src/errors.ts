@@ -173,6 +173,12 @@ export class DeviceError extends Error {
   }
 }
 
+/** Details of an {@linkcode OutOfMemoryError}. */
+export interface OutOfMemoryErrorDetails extends ErrorOptions {
+  /** What to do about it: it becomes the end of the message, after a colon. */
+  advice?: string | undefined;
+}
+
 /** Host or device memory does not suffice. */
 export class OutOfMemoryError extends Error {
   /** The name of this class. */
@@ -181,12 +187,15 @@ export class OutOfMemoryError extends Error {
   readonly requested: number;
   /** Bytes that were free when it was asked; -1 where that is not known. */
   readonly free: number;
+  /** The end of the message where that says what to do in the words of this API; a program may put it in its own. */
+  readonly advice: string | undefined;
 
   /** Describes a lack of memory, in bytes. */
-  constructor(message: string, requested: number, free: number, options?: ErrorOptions) {
-    super(message, options);
+  constructor(message: string, requested: number, free: number, details: OutOfMemoryErrorDetails = {}) {
+    super(details.advice === undefined ? message : `${message}: ${details.advice}`, details);
     this.requested = requested;
     this.free = free;
+    this.advice = details.advice;
   }
 }
 

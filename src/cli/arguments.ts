@@ -3,6 +3,7 @@
  */
 import { parseArgs } from "node:util";
 import { closestWord } from "../closest_word.ts";
+import { quote } from "../format/text.ts";
 
 /** The command was called in a way that it does not understand; its usage is printed with the message. */
 export class UsageError extends Error {
@@ -33,14 +34,27 @@ export class Arguments {
     return this.#given.has(name);
   }
 
-  /** The option's value; the last one if it was given several times. */
+  /**
+   * The option's value.
+   *
+   * @throws {UsageError} if it was given several times
+   */
   text(name: string): string | undefined {
-    return this.list(name).at(-1);
+    const [value, ...more] = this.list(name);
+    if (more.length > 0) throw new UsageError(`--${name} can be given once, got it ${more.length + 1} times`);
+    return value;
   }
 
   /** All values of an option, in the order given. */
   list(name: string): readonly string[] {
     return this.#given.get(name) ?? [];
+  }
+
+  /** The option's value, which must be one of these. */
+  choice<T extends string>(name: string, values: readonly T[]): T | undefined {
+    const text = this.text(name);
+    if (text === undefined || (values as readonly string[]).includes(text)) return text as T | undefined;
+    throw new UsageError(`--${name} must be one of ${values.join(", ")}, got ${quote(text)}`);
   }
 
   /** The option's value as a whole number from 1 on. */
@@ -49,7 +63,7 @@ export class Arguments {
     if (text === undefined) return undefined;
     const count = Number(text);
     if (/^\d+$/.test(text) && count >= 1 && Number.isSafeInteger(count)) return count;
-    throw new UsageError(`--${name} must be a whole number from 1 on, got "${text}"`);
+    throw new UsageError(`--${name} must be a whole number from 1 on, got ${quote(text)}`);
   }
 
   /** The option's value in bytes: a number, perhaps with a unit such as MB or GiB. */
@@ -60,7 +74,7 @@ export class Arguments {
     const power = prefix === undefined ? 0 : "KMGT".indexOf(prefix.toUpperCase()) + 1;
     const bytes = Number(number) * (binary ? 1024 : 1000) ** power;
     if (bytes >= 1 && Number.isSafeInteger(bytes)) return bytes;
-    throw new UsageError(`--${name} must be a number of bytes, such as 500MB or 1GiB, got "${text}"`);
+    throw new UsageError(`--${name} must be a number of bytes, such as 500MB or 1GiB, got ${quote(text)}`);
   }
 }
 
@@ -99,7 +113,7 @@ export function parseArguments(args: readonly string[], kinds: OptionKinds): Arg
     const values = given.get(name) ?? [];
     given.set(name, values);
     if (known[name] === "flag") {
-      if (value !== undefined) throw new UsageError(`--${name} takes no value, got "${value}"`);
+      if (value !== undefined) throw new UsageError(`--${name} takes no value, got ${quote(value)}`);
     } else {
       if (!value || !inlineValue && /^-./.test(value)) throw new UsageError(`--${name} needs a value`);
       values.push(value);

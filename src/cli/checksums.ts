@@ -1,6 +1,7 @@
 /**
  * SHA-256 of tensors: computing them in parallel, and reading a list of known ones.
  */
+import { quote } from "../format/text.ts";
 
 /** Bytes that are hashed at once: hashing off the main thread takes a copy. */
 const IN_FLIGHT = 256 * 2 ** 20;
@@ -79,10 +80,13 @@ export async function readChecksums(path: string): Promise<Map<string, string>> 
   try {
     json = JSON.parse(await Deno.readTextFile(path));
   } catch (error) {
-    throw new Error(`Cannot read checksums from "${path}": ${(error as Error).message}`, { cause: error });
+    const reason = error instanceof Deno.errors.NotFound
+      ? "no such file or folder"
+      : (error as Error).message;
+    throw new Error(`Cannot read checksums from ${quote(path)}: ${reason}`, { cause: error });
   }
   if (!isRecord(json)) {
-    throw new Error(`Cannot read checksums from "${path}": an object of tensor names is expected`);
+    throw new Error(`Cannot read checksums from ${quote(path)}: an object of tensor names is expected`);
   }
   const printed = isRecord(json.checksums) && typeof json.ok === "boolean" ? json.checksums : json;
   const checksums = new Map<string, string>();
@@ -90,7 +94,7 @@ export async function readChecksums(path: string): Promise<Map<string, string>> 
     const checksum = isRecord(entry) ? entry.sha256 : entry;
     if (typeof checksum !== "string" || !/^[0-9a-f]{64}$/i.test(checksum)) {
       throw new Error(
-        `Cannot read checksums from "${path}": "${tensor}" has no SHA-256 of 64 hexadecimal digits`,
+        `Cannot read checksums from ${quote(path)}: ${quote(tensor)} has no SHA-256 of 64 hexadecimal digits`,
       );
     }
     checksums.set(tensor, checksum.toLowerCase());

@@ -3,14 +3,14 @@
  */
 import { LETTERS } from "./arguments.ts";
 import { type Command, type Commands, HELP, type Option } from "./command.ts";
-import { styled } from "./terminal.ts";
+import { styled, terminalColumns } from "./terminal.ts";
 import { formatTable, wrap } from "./text.ts";
 
 /** The name of the program. */
 export const PROGRAM = "fastsafetensors";
 
-/** Lines of help are no longer than this. */
-const WIDTH = 100;
+/** Lines of help are no longer than this, and than the terminal. */
+const WIDTH = Math.min(100, terminalColumns(100));
 
 /** The help of all commands together. */
 export function overview(commands: Commands): string {
@@ -19,13 +19,16 @@ export function overview(commands: Commands): string {
     `${styled("bold", "Usage:")} ${overviewUsage()}`,
     `${styled("bold", "Commands:")}\n${formatTable(rows)}`,
     `${styled("bold", "Options:")}\n${
-      formatTable([["  -h, --help", "print this, or behind a command its help"], [
-        "      --version",
+      formatTable([["  -h, --help", "print this; after a command, its help"], [
+        "  -V, --version",
         "print the version",
       ]])
     }`,
-    "Colours and progress are for terminals only, and NO_COLOR=1 switches colours off. The exit status\n" +
-    "is 0; 1 on failure, with one line on stderr; 2 on wrong usage.",
+    wrap(
+      "Colours and progress are for terminals only, and NO_COLOR=1 switches colours off. The exit status is 0; 1 on " +
+        "failure, with one line on stderr; 2 on wrong usage; 128 and the signal's number where one ended it.",
+      WIDTH,
+    ),
   ].join("\n\n");
 }
 

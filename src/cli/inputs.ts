@@ -2,6 +2,8 @@
  * What the user named: models, tensors, dtypes.
  */
 import { type DType, fastsafeOpen, isDType, type OpenOptions, type SafeTensorsModel } from "../../mod.ts";
+import { dtypeMeant } from "../format/dtype.ts";
+import { quote } from "../format/text.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import type { Option } from "./command.ts";
 
@@ -52,7 +54,8 @@ export function dtypeOf(args: Arguments): DType | undefined {
   const given = args.text("dtype");
   const dtype = given?.toUpperCase();
   if (dtype === undefined || isDType(dtype)) return dtype;
-  throw new UsageError(`There is no dtype "${given}"`);
+  const meant = dtypeMeant(given!);
+  throw new UsageError(`There is no dtype ${quote(given!)}${meant ? `: did you mean ${meant}?` : ""}`);
 }
 
 /**

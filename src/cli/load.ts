@@ -16,7 +16,11 @@ import {
 } from "./inputs.ts";
 import { loadTogether, SHARD_PLANS } from "./load_ranks.ts";
 import { ProgressBar } from "./progress_bar.ts";
+import { describeRepeats, medianOf } from "./repeats.ts";
 import { formatBytes, formatCount, formatRate, formatSeconds, printable } from "./text.ts";
+
+const SOURCES = ["file", "3fs"] as const;
+const GDS = ["auto", "require", "off"] as const;
 
 /** The command. */
 export const load: Command = {
@@ -38,13 +42,13 @@ export const load: Command = {
       kind: "text",
       value: "S",
       help: "where the files are read from: file, or 3fs for the rings of 3FS (default: by the mount)",
-      choices: ["file", "3fs"],
+      choices: SOURCES,
     },
     gds: {
       kind: "text",
       value: "M",
       help: "GPUDirect Storage for a load to a GPU: auto, require or off (default auto)",
-      choices: ["auto", "require", "off"],
+      choices: GDS,
     },
     threads: {
       kind: "text",
@@ -73,14 +77,18 @@ export const load: Command = {
         "by itself: llama, mixtral, gpt2 (default: every tensor, whole)",
       choices: Object.keys(SHARD_PLANS),
     },
-    repeat: { kind: "text", value: "N", help: "load N times and report the median" },
+    repeat: {
+      kind: "text",
+      value: "N",
+      help: "load N times and report the median; of an even number the slower middle one",
+    },
     "debug-log": { kind: "flag", help: "write to stderr what the load decides, line by line" },
     json: { kind: "flag", help: "print statistics as JSON" },
   },
   notes:
     "The time counts from the opening of the files to the last byte; finding or building the native library, or waking " +
     "a GPU, is not in it. What no option says is taken from the configuration file that FASTSAFETENSORS_CONFIG names, " +
-    "or ./fastsafetensors.json, if there is one.",
+    "if it names one.",
   examples: [
     ["load model.safetensors", "one file, into memory"],
     ["load ~/models/llama --dtype BF16 --device cuda", "a folder of shards, to the first GPU"],
@@ -96,12 +104,11 @@ export const load: Command = {
     if (ranks) return await loadTogether(args, options, repeat);
     const runs: LoadStats[] = [];
     while (runs.length < repeat) runs.push(await loadOnce(args, options));
-    const median = runs.toSorted((a, b) => a.seconds - b.seconds)[(repeat - 1) >> 1]!;
+    const median = medianOf(runs);
     if (args.flag("json")) {
       console.log(JSON.stringify({ ...median, runs: runs.map((run) => run.seconds) }, null, 2));
     } else {
-      console.log(summarize(median));
-      if (repeat > 1) console.log(`  ${repeat} loads: ${rates(runs)}`);
+      console.log([summarize(median), ...describeRepeats(runs)].join("\n"));
     }
   },
 };
@@ -112,8 +119,8 @@ function loadOptions(args: Arguments): OpenOptions {
     device: args.text("device") as OpenOptions["device"],
     dtype: dtypeOf(args),
     names: nameFilter(args.list("names")),
-    source: args.text("source") as OpenOptions["source"],
-    gds: args.text("gds") as OpenOptions["gds"],
+    source: args.choice("source", SOURCES),
+    gds: args.choice("gds", GDS),
     maxThreads: args.count("threads"),
     blockBytes: args.bytes("block-bytes"),
     stagingBytes: args.bytes("staging-bytes"),
@@ -159,8 +166,4 @@ export function summarize(stats: LoadStats): string {
     `  to ${device}; ${way}; ${formatCount(threads, "thread")}`,
     ...stats.notes.map((note) => `  note: ${printable(note)}`),
   ].join("\n");
-}
-
-function rates(runs: readonly LoadStats[]): string {
-  return runs.map((run) => formatRate(run.gigabytesPerSecond)).join(", ");
 }

@@ -15,6 +15,7 @@ import {
 import { type Arguments, UsageError } from "./arguments.ts";
 import { openModel, requireTensors } from "./inputs.ts";
 import { ProgressBar } from "./progress_bar.ts";
+import { describeRepeats, medianOf } from "./repeats.ts";
 import { formatBytes, formatCount, formatRate, formatSeconds, printable } from "./text.ts";
 
 /** The plans that `--shard` knows by name. */
@@ -67,16 +68,13 @@ export async function loadTogether(args: Arguments, options: OpenOptions, repeat
   const runs: Report[] = [];
   while (runs.length < repeat) runs.push(await loadOnce(args, options, sharing, group));
   if (group.rank > 0) return;
-  const median = runs.toSorted((a, b) => a.seconds - b.seconds)[(repeat - 1) >> 1]!;
+  const median = medianOf(runs);
   if (args.flag("json")) {
     const { what } = sharing;
     const json = { size: group.size, library: group.family, shares: what, ...median };
     console.log(JSON.stringify({ ...json, runs: runs.map((run) => run.seconds) }, null, 2));
   } else {
-    console.log(summarize(median, sharing, group));
-    if (repeat > 1) {
-      console.log(`  ${repeat} loads: ${runs.map((run) => formatRate(run.gigabytesPerSecond)).join(", ")}`);
-    }
+    console.log([summarize(median, sharing, group), ...describeRepeats(runs)].join("\n"));
   }
 }
 

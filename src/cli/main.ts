@@ -24,7 +24,8 @@ async function main([name, ...rest]: readonly string[]): Promise<number> {
     await run(name, rest);
     return 0;
   } catch (error) {
-    const oneLine = printable(inOwnWords(error).replaceAll(/\s*\n\s*/g, " "));
+    const message = inOwnWords(error, Object.keys(commandOf(name)?.options ?? {}));
+    const oneLine = printable(message.replaceAll(/\s*\n\s*/g, " "));
     console.error(`${styled("red", "error:", "stderr")} ${oneLine}`);
     if (!(error instanceof UsageError)) return 1;
     console.error(`\n${usage(name)}`);
@@ -33,9 +34,9 @@ async function main([name, ...rest]: readonly string[]): Promise<number> {
 }
 
 async function run(name: string | undefined, rest: readonly string[]): Promise<void> {
-  if (name === "--help" || name === "-h") return console.log(overview(COMMANDS));
-  if (name === "--version") return console.log(`${PROGRAM} ${config.version}`);
-  if (name === undefined) throw new UsageError("No command was given");
+  if (name === undefined || name === "--help" || name === "-h") return console.log(overview(COMMANDS));
+  if (name === "--version" || name === "-V") return console.log(`${PROGRAM} ${config.version}`);
+  if (name === "help") return await run(rest[0] ?? "--help", rest.length > 0 ? ["--help"] : []);
   const command = commandOf(name);
   if (!command) throw unknownWord("command", `"${name}"`, Object.keys(COMMANDS).map((known) => `"${known}"`));
   const kinds = Object.entries(command.options).map(([option, { kind }]) => [option, kind] as const);

@@ -1,21 +1,34 @@
 /**
- * Errors of the library in the words of the command line: advice names commands and options, not functions.
+ * Errors of the library in the words of the command line: options by their flags, and advice that names commands.
  */
 import { OutOfMemoryError, SafeTensorsError } from "../../mod.ts";
 import { PROGRAM } from "./help.ts";
 
-/** The message of an error, for somebody who called a command. */
-export function inOwnWords(error: unknown): string {
+/** Options of the library whose flag has another name. */
+const OTHER_FLAGS: Readonly<Record<string, string>> = { maxThreads: "threads" };
+
+/**
+ * The message of an error, for somebody who called a command.
+ *
+ * @param options the names of the command's options, such as `block-bytes`
+ */
+export function inOwnWords(error: unknown, options: readonly string[]): string {
   if (!(error instanceof Error)) return String(error);
-  if (error instanceof OutOfMemoryError) {
-    return error.message.replace(/load fewer names, or open with lazy: true$/, "--names loads fewer tensors");
-  }
-  if (!(error instanceof SafeTensorsError) || error.advice === undefined) return error.message;
-  const advice = adviceOn(error);
-  return advice === undefined ? error.message : error.message.slice(0, -error.advice.length) + advice;
+  return withFlags(withOwnAdvice(error), options).replace(" and any GPUDevice", ""); // no command takes one
 }
 
-function adviceOn({ code, format, path = "FILE" }: SafeTensorsError): string | undefined {
+/** The message with what to do by this program in place of what to do by the library. */
+function withOwnAdvice(error: Error): string {
+  const { advice } = error as { readonly advice?: unknown };
+  if (typeof advice !== "string") return error.message;
+  const own = adviceOn(error);
+  return error.message.slice(0, -advice.length) + (own ?? advice);
+}
+
+function adviceOn(error: Error): string | undefined {
+  if (error instanceof OutOfMemoryError) return "--names loads fewer tensors";
+  if (!(error instanceof SafeTensorsError)) return undefined;
+  const { code, format, path = "FILE" } = error;
   if (format === "pytorch") return `convert it: ${PROGRAM} convert -i ${inShell(path)}`;
   if (format === "safetensors") return `nothing is to be converted: ${PROGRAM} load ${inShell(path)}`;
   return code === "FileExists" ? "--overwrite replaces it" : undefined;
@@ -24,4 +37,30 @@ function adviceOn({ code, format, path = "FILE" }: SafeTensorsError): string | u
 /** A path as a shell reads it. */
 function inShell(path: string): string {
   return /^[\w./@%+=:,-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
+}
+
+/** `maxThreads` becomes `--threads`, `blockBytes` `--block-bytes`, `gds: "off"` `--gds off`, `validate: true` `--validate`. */
+function withFlags(message: string, options: readonly string[]): string {
+  const flags = new Map(options.map((option) => [keyOf(option), `--${option}`]));
+  for (const [key, option] of Object.entries(OTHER_FLAGS)) {
+    if (options.includes(option)) flags.set(key, `--${option}`);
+  }
+  // Not within quotes, where a name or a path stands.
+  return message.split(/("(?:[^"\\]|\\.)*")/).map((part, index, parts) => {
+    if (index % 2 === 1) return part;
+    const next = parts[index + 1];
+    return part
+      .replace(/\b([a-z][a-zA-Z]*): (?:true\b|$)/g, (whole, key) => {
+        const flag = flags.get(key);
+        if (!flag) return whole;
+        return whole.endsWith("true") ? flag : next === undefined ? whole : `${flag} `;
+      })
+      .replace(/(?<=^|: )[a-z]+(?= must be )/g, (key) => flags.get(key) ?? key)
+      .replace(/\b[a-z]+(?:[A-Z][a-z]+)+\b/g, (key) => flags.get(key) ?? key);
+  }).join("");
+}
+
+/** The library's name of an option: `block-bytes` is `blockBytes`. */
+function keyOf(option: string): string {
+  return option.replaceAll(/-([a-z])/g, (_, letter) => letter.toUpperCase());
 }

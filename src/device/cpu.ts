@@ -143,9 +143,9 @@ export class CpuDevice implements Device<HostTensor> {
 function outOfMemory(requested: number, free: number, cause?: Error): OutOfMemoryError {
   const available = free >= 0 ? `, ${free} are available` : "";
   return new OutOfMemoryError(
-    `Cannot load: ${requested} bytes of memory are needed${available}: load fewer names, or open with lazy: true`,
+    `Cannot load: ${requested} bytes of memory are needed${available}`,
     requested,
     free,
-    cause && { cause },
+    { cause, advice: "load fewer names, or open with lazy: true" },
   );
 }

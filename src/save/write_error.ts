@@ -5,6 +5,7 @@ import { constants } from "node:os";
 import { systemErrorText } from "../../ffi/status.ts";
 import { errnoOf } from "../errno.ts";
 import { SafeTensorsError, WriteError } from "../errors.ts";
+import { quote } from "../format/text.ts";
 
 const { EEXIST, EISDIR, ENAMETOOLONG, ENOSPC } = constants.errno;
 
@@ -22,7 +23,7 @@ export function writeError(error: unknown, action: string, path: string): unknow
 /** The refusal to replace a file without being asked to. */
 export function fileExists(path: string, cause?: Error): SafeTensorsError {
   const advice = "pass overwrite: true to replace it";
-  return new SafeTensorsError("FileExists", `Cannot save "${path}": it exists`, { path, advice, cause });
+  return new SafeTensorsError("FileExists", `Cannot save ${quote(path)}: it exists`, { path, cause, advice });
 }
 
 /** The refusal to put a file where a folder is. */

@@ -10,10 +10,10 @@ Deno.test("parseArguments() tells files from options", () => {
   assertEquals([args.flag("fast"), args.flag("json"), args.flag("help")], [true, false, false]);
 });
 
-Deno.test("parseArguments() collects lists and takes the last of a text", () => {
+Deno.test("parseArguments() collects lists, and a text can be given once", () => {
   const args = parseArguments(["--names=a*", "--names", "b", "--dtype=F32", "--dtype=BF16", "-h"], KINDS);
   assertEquals(args.list("names"), ["a*", "b"]);
-  assertEquals(args.text("dtype"), "BF16");
+  assertThrows(() => args.text("dtype"), UsageError, "--dtype can be given once, got it 2 times");
   assertEquals(args.flag("help"), true);
   assertEquals(args.text("threads"), undefined);
 });

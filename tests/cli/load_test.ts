@@ -16,7 +16,7 @@ Deno.test("load prints a summary without a progress bar where stderr is no termi
     stdout,
     /^Loaded 3 tensors of 12\.5 kB from 2 files in \d\.\d{3} s: .*GB\/s\n +to cpu; (buffered|direct|portable), .*; \d threads?\n/,
   );
-  assertMatch(stdout, /\n +2 loads: \S+ GB\/s, \S+ GB\/s\n$/);
+  assertMatch(stdout, /\n +the median of 2 loads: \S+ GB\/s, \S+ GB\/s\n$/);
 });
 
 Deno.test("load --json prints statistics", async () => {

@@ -1,6 +1,9 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { parseArguments } from "../../src/cli/arguments.ts";
+import { OutOfMemoryError, SafeTensorsError } from "../../mod.ts";
 import { COMMANDS as COMMAND_TABLE } from "../../src/cli/commands.ts";
+import { describeRepeats, medianOf } from "../../src/cli/repeats.ts";
+import { inOwnWords } from "../../src/cli/own_words.ts";
 import { tempFolder, writeFile } from "../support/models.ts";
 import { MAIN, runCli, runCliWith } from "./support.ts";
 
@@ -10,6 +13,15 @@ Deno.test("the command line lists its commands", async () => {
   const { code, stdout, stderr } = await runCli("--help");
   assertEquals([code, stderr], [0, ""]);
   for (const command of COMMANDS) assertStringIncludes(stdout, `\n  ${command} `);
+});
+
+Deno.test("the command line prints its help without a command, and that of a command by help", async () => {
+  const help = await runCli("--help");
+  for (const args of [[], ["help"], ["-h"]]) assertEquals(await runCli(...args), help);
+  const ofLoad = await runCli("load", "--help");
+  assertEquals(await runCli("help", "load"), ofLoad);
+  assertEquals((await runCli("help", "lod")).code, 2);
+  assertEquals(await runCli("-V"), await runCli("--version"));
 });
 
 Deno.test("the command line tells the version of the package", async () => {
@@ -68,7 +80,6 @@ Deno.test("the command line answers wrong usage with the usage and status 2", as
   const file = `${folder.path}/x.safetensors`;
   await writeFile(file, [{ name: "x", dtype: "F32", shape: [2] }]);
   const cases: [args: string[], message: string, usage: string][] = [
-    [[], "No command was given", "<command>"],
     [["lod"], 'There is no command "lod": did you mean "load"?', "<command>"],
     [["remove"], 'There is no command "remove"\n', "<command>"],
     [["toString"], 'There is no command "toString"', "<command>"],
@@ -77,13 +88,22 @@ Deno.test("the command line answers wrong usage with the usage and status 2", as
     [["load", file, "--fast"], "There is no option --fast\n", "load"],
     [["load", file, "--thread=2"], "There is no option --thread: did you mean --threads?", "load"],
     [["load", file, "--dtype", "F33"], 'There is no dtype "F33"', "load"],
+    [["load", file, "--dtype", "float16"], 'There is no dtype "float16": did you mean F16?', "load"],
+    [["load", file, "--gds", "require"], '--gds "require" needs a CUDA GPU', "load"],
+    [["load", file, "--gds", "on"], '--gds must be one of auto, require, off, got "on"', "load"],
+    [
+      ["load", file, "--threads", "1", "--threads", "2"],
+      "--threads can be given once, got it 2 times",
+      "load",
+    ],
+    [["load", file, "--block-bytes", "5MB"], "--block-bytes must be a multiple of 4096, got 5000000", "load"],
     [["load", file, "--dtype", "I64"], 'Cannot cast to "I64"', "load"],
     [["load", file, "--threads", "0"], "--threads must be a whole number from 1 on", "load"],
-    [["load", file, "--threads", "1000"], "maxThreads must be a whole number from 1 to 16", "load"],
+    [["load", file, "--threads", "1000"], "--threads must be a whole number from 1 to 16", "load"],
     [["load", file, "--device", "abacus"], 'Cannot load to device "abacus"', "load"],
-    [["load", file, "--source", "tape"], "source must be ", "load"],
-    [["load", file, "--block-bytes", "1000"], "blockBytes must be", "load"],
-    [["load", file, "--staging-bytes", "1"], "stagingBytes must be", "load"],
+    [["load", file, "--source", "tape"], '--source must be one of file, 3fs, got "tape"', "load"],
+    [["load", file, "--block-bytes", "1000"], "--block-bytes must be a whole number from 4096 ", "load"],
+    [["load", file, "--staging-bytes", "1"], "--staging-bytes must be", "load"],
     [["load", file, "--shard", "0"], "--shard goes with --ranks", "load"],
     [["load", file, "--no-json"], "There is no option --no-json", "load"],
     [["convert", file, "--dtype", "F33"], 'There is no dtype "F33"', "convert"],
@@ -138,4 +158,71 @@ Deno.test("the command line answers failure with one line and status 1", async (
     assertEquals(stderr.startsWith("error: "), true, stderr);
     assertEquals(stderr.trimEnd().split("\n").length, 1, stderr);
   }));
+});
+
+Deno.test("the command line answers in its own words, not in those of the library", async () => {
+  await using folder = await tempFolder();
+  const { path } = folder;
+  const checkpoint = new URL("../data/pytorch/tied.pt", import.meta.url).pathname;
+  await Deno.copyFile(checkpoint, `${path}/tied.pt`);
+  await runCli("convert", `${path}/tied.pt`);
+  const cases: [args: string[], end: string][] = [
+    [["convert", `${path}/tied.pt`], "it exists: --overwrite replaces it"],
+    [["inspect", `${path}/tied.pt`], `convert it: fastsafetensors convert -i ${path}/tied.pt`],
+    [["load", `${path}/tied.pt`], `convert it: fastsafetensors convert -i ${path}/tied.pt`],
+  ];
+  for (const [args, end] of cases) {
+    const { code, stderr } = await runCli(...args);
+    assertEquals(code, 1, stderr);
+    assertEquals(stderr.trimEnd().endsWith(end), true, stderr);
+  }
+});
+
+Deno.test("inOwnWords() puts flags and advice of the command in place of the library's", () => {
+  const options = Object.keys(COMMAND_TABLE["load"]!.options);
+  const advice = "load fewer names, or open with lazy: true";
+  const cases: readonly (readonly [error: Error, text: string])[] = [
+    [
+      new OutOfMemoryError("9 bytes are needed", 9, 1, { advice }),
+      "9 bytes are needed: --names loads fewer tensors",
+    ],
+    [
+      new SafeTensorsError("WrongFormat", "Cannot read it", {
+        format: "safetensors",
+        advice: "open it with fastsafeOpen",
+      }),
+      "Cannot read it: nothing is to be converted: fastsafetensors load 'a b'",
+    ],
+    [new RangeError("maxThreads must be a whole number"), "--threads must be a whole number"],
+    [
+      new RangeError("stagingBytes must be less than blockBytes"),
+      "--staging-bytes must be less than --block-bytes",
+    ],
+    [
+      new TypeError('gds: "require" and source: "3fs" contradict'),
+      '--gds "require" and --source "3fs" contradict',
+    ],
+    [
+      new TypeError('Cannot cast to "I8": dtype must be one of F32'),
+      'Cannot cast to "I8": --dtype must be one of F32',
+    ],
+    [
+      new Error('Cannot open "maxThreads/names must be \\"gds: true"'),
+      'Cannot open "maxThreads/names must be \\"gds: true"',
+    ],
+    [new Error("someThing: true and names are left"), "someThing: true and names are left"],
+  ];
+  for (const [error, text] of cases) assertEquals(inOwnWords(error, options), text);
+  assertEquals(inOwnWords("thrown as it is", options), "thrown as it is");
+});
+
+Deno.test("medianOf() is the slower one of the two in the middle", () => {
+  const runs = (...seconds: number[]) =>
+    seconds.map((one) => ({ seconds: one, gigabytesPerSecond: 1 / one }));
+  assertEquals(medianOf(runs(3)).seconds, 3);
+  assertEquals(medianOf(runs(1, 16)).seconds, 16);
+  assertEquals(medianOf(runs(5, 1, 3)).seconds, 3);
+  assertEquals(medianOf(runs(4, 1, 3, 2)).seconds, 3);
+  assertEquals(describeRepeats(runs(2)), []);
+  assertEquals(describeRepeats(runs(2, 0.5)), ["  the median of 2 loads: 0.50 GB/s, 2.00 GB/s"]);
 });

@@ -16,7 +16,15 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "src/format": [],
   "src/plan": ["src/format"],
   "src/source": ["src/lanes", "src/usrbio", "ffi"],
-  "src/cli": ["mod.ts", "deno.json", "src/format/text.ts", "src/inputs.ts", "src/save/repair.ts"],
+  "src/cli": [
+    "mod.ts",
+    "deno.json",
+    "src/environment.ts",
+    "src/format/dtype.ts",
+    "src/format/text.ts",
+    "src/inputs.ts",
+    "src/save/repair.ts",
+  ],
 };
 
 /** What a file imports, as paths of the repository. */

@@ -236,8 +236,9 @@ async function fill(
 export function checkSize(gpu: Gpu, byteLength: number, action: string): void {
   if (byteLength <= gpu.maxBufferBytes) return;
   const message = `Cannot ${action}: it has ${byteLength} bytes, and a buffer of this device at most ` +
-    `${gpu.maxBufferBytes} (maxBufferSize): open with lazy: true and get slices of it`;
-  throw new OutOfMemoryError(message, byteLength, gpu.maxBufferBytes);
+    `${gpu.maxBufferBytes} (maxBufferSize)`;
+  const advice = "open with lazy: true and get slices of it";
+  throw new OutOfMemoryError(message, byteLength, gpu.maxBufferBytes, { advice });
 }
 
 function runMoves(gpu: Gpu, moves: readonly Move[]): void {
