@@ -32,8 +32,8 @@ function flaw(line: string): string | null {
     return task === undefined || Object.hasOwn(TASKS, task) ? null : `there is no task "${task}"`;
   }
   if (verb === "run" || verb === "test") {
-    const path = rest[0] ?? "";
-    if (first !== "-A") return "it does not begin with -A";
+    const path = rest.find((word) => !word.startsWith("-")) ?? "";
+    if (first !== "-A" && !first?.startsWith("--allow-")) return "it does not begin with permissions";
     if (path === "program.ts") return null; // the reader's own
     try {
       Deno.statSync(ROOT + path);

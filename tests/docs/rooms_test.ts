@@ -19,7 +19,6 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "src/cli": [
     "mod.ts",
     "deno.json",
-    "src/environment.ts",
     "src/format/dtype.ts",
     "src/format/text.ts",
     "src/inputs.ts",
