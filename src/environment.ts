@@ -35,3 +35,14 @@ export function hostName(): string {
     "Cannot see the name of this machine: run again with --allow-sys=hostname",
   );
 }
+
+/**
+ * The user that this process runs as; null where the system has no numbers for users.
+ *
+ * @throws {Deno.errors.NotCapable} where it is not to be seen
+ */
+export function userId(): number | null {
+  if (Deno.build.os === "windows") return null;
+  if (isGranted({ name: "sys", kind: "uid" })) return Deno.uid();
+  throw new Deno.errors.NotCapable("Cannot see which user this is: run again with --allow-sys=uid");
+}

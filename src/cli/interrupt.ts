@@ -2,8 +2,12 @@
  * Ending in an orderly way when the user or the system wants an end.
  */
 
-/** Windows has no other one. */
-const SIGNALS: readonly Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
+import { isGranted } from "../environment.ts";
+
+/** The signals and their numbers. Windows has no other one. */
+const SIGNALS: readonly (readonly [name: Deno.Signal, number: number])[] = Deno.build.os === "windows"
+  ? [["SIGINT", 2]]
+  : [["SIGINT", 2], ["SIGTERM", 15]];
 
 /**
  * Runs `work` with a signal that Ctrl-C and SIGTERM abort, so that it can clean up. A second one ends the process at
@@ -17,10 +21,13 @@ export async function interruptible<T>(
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const interrupt = new AbortController();
-  const listeners = SIGNALS.map((name) =>
+  const listeners = SIGNALS.map(([name, number]) =>
     [name, () => {
       ignore();
-      addEventListener("unload", () => Deno.kill(Deno.pid, name));
+      addEventListener("unload", () => {
+        Deno.exitCode = 128 + number; // what a shell makes of the signal, where this program may not send it
+        if (isGranted({ name: "run" })) Deno.kill(Deno.pid, name);
+      });
       interrupt.abort(new Error(message));
     }] as const
   );

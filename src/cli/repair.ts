@@ -1,6 +1,7 @@
 /**
  * `repair`: completes or undoes saves that were interrupted.
  */
+import { userId } from "../environment.ts";
 import { carryOutAsFound, findLeftovers, type Repair } from "../save/repair.ts";
 import { UsageError } from "./arguments.ts";
 import type { Command } from "./command.ts";
@@ -24,7 +25,7 @@ export const repair: Command = {
 
   async run(args) {
     if (args.inputs.length === 0) throw new UsageError("No folder was named");
-    const uid = Deno.build.os === "windows" ? null : Deno.uid();
+    const uid = userId();
     const complaints: string[] = [];
     for (const input of args.inputs) {
       const folder = input.replace(/(?<=.)\/+$/, "");

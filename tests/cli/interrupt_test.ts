@@ -52,3 +52,33 @@ Deno.test("interruptible() gives what the work gives, and leaves no listener beh
   `);
   assertEquals([printed, signal], ["7", "SIGTERM"]);
 });
+
+Deno.test("a process that may not send signals ends with 128 and the signal's number", async () => {
+  const program = await Deno.makeTempFile({ suffix: ".ts" });
+  await Deno.writeTextFile(
+    program,
+    `import { interruptible } from "${SOURCE}";
+    const hang = setInterval(() => {}, 1000);
+    await interruptible("Interrupted", (signal) => new Promise((_, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason));
+      console.log("ready");
+    })).catch(() => Deno.exitCode = 1);
+    clearInterval(hang);`,
+  );
+  try {
+    for (const [name, status] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+      const child = new Deno.Command(Deno.execPath(), {
+        args: ["run", "--no-prompt", "--allow-read", program],
+        stdout: "piped",
+      }).spawn();
+      const reader = child.stdout.getReader();
+      await reader.read(); // it is ready
+      child.kill(name);
+      const { code, signal } = await child.status;
+      assertEquals([code, signal], [status, null], name);
+      await reader.cancel();
+    }
+  } finally {
+    await Deno.remove(program);
+  }
+});
