@@ -2,7 +2,7 @@
  * MPI through the shim.
  */
 import { decodeText } from "../src/group/call_record.ts";
-import { environmentVariable } from "../src/environment.ts";
+import { environmentVariable, setEnvironmentVariable } from "../src/environment.ts";
 import { passEnvironment } from "./environment.ts";
 import { CALL_STATUS, type GroupCall, layOutBlocks } from "./group_call.ts";
 import { Handle } from "./handle.ts";
@@ -59,9 +59,7 @@ function startAlone(): void {
   if (
     ["OMPI_COMM_WORLD_SIZE", "PMIX_RANK", SINGLETON].some((name) => environmentVariable(name) !== undefined)
   ) return;
-  try {
-    Deno.env.set(SINGLETON, "1");
-  } catch { /* not permitted: as it is */ }
+  setEnvironmentVariable(SINGLETON, "1");
 }
 
 /** A group of ranks; closing the handle leaves the group. */

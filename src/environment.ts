@@ -14,6 +14,11 @@ export function environmentVariable(name: string): string | undefined {
   return Deno.env.get(name) || undefined;
 }
 
+/** Sets an environment variable, where this program may. */
+export function setEnvironmentVariable(name: string, value: string): void {
+  if (isGranted({ name: "env", variable: name })) Deno.env.set(name, value);
+}
+
 /** Whether a path may be read. */
 export function mayRead(path: string): boolean {
   return isGranted({ name: "read", path });
