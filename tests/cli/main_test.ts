@@ -188,6 +188,7 @@ Deno.test("inOwnWords() puts flags and advice of the command in place of the lib
     ],
     [
       new SafeTensorsError("WrongFormat", "Cannot read it", {
+        path: "a b",
         format: "safetensors",
         advice: "open it with fastsafeOpen",
       }),
