@@ -5,6 +5,7 @@ import { castDevice, copyDevice, type CudaPlace, readDevice } from "../../ffi/cu
 import type { Shim } from "../../ffi/symbols.ts";
 import { CudaMemory } from "../device/cuda_memory.ts";
 import { cudaIndex, type CudaName } from "../device/cuda_name.ts";
+import { checkKeys } from "../check.ts";
 import { SafeTensorsError, UseAfterCloseError } from "../errors.ts";
 import { castSupported } from "../format/cast.ts";
 import { type DType, dtypeBits } from "../format/dtype.ts";
@@ -106,12 +107,14 @@ export class CudaTensor implements Tensor, Disposable {
    * The tensor with another floating element type, rounded to nearest even, or on another device. The result is a
    * handle of its own, to be disposed like this one; where nothing changes it shares the memory.
    *
+   * @throws {TypeError} if an option is unknown, or `device` is not the name of a CUDA device
    * @throws {SafeTensorsError} "UnsupportedCast" if there is no such cast
    * @throws {OutOfMemoryError} if the device has no memory for it
    * @throws {DeviceError} if a device fails, or there is no such device
    * @throws {UseAfterCloseError} if it was disposed
    */
   async to(options: { dtype: DType } | { device: CudaName }): Promise<CudaTensor> {
+    checkKeys("CudaTensor.to()", options, ["dtype", "device"]);
     if ("dtype" in options) return await this.#cast(options.dtype);
     return await this.#move(cudaIndex(options.device));
   }

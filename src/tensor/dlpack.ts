@@ -5,6 +5,7 @@ import { copyDLPack, isOver, newDLPack } from "../../ffi/dlpack.ts";
 import { openLibrary } from "../../ffi/library.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import type { CudaMemory } from "../device/cuda_memory.ts";
+import { checkBoolean, checkKeys } from "../check.ts";
 import { DeviceError } from "../errors.ts";
 import { type DType, dtypeBits } from "../format/dtype.ts";
 
@@ -47,6 +48,13 @@ const CODES: Readonly<Partial<Record<DType, number>>> = {
 /** DLDeviceType. */
 const CPU = 1, CUDA = 2;
 
+/** Checks options, and whether they ask for the struct of DLPack 1.x. */
+function isVersioned(options: DLPackOptions): boolean {
+  checkKeys("toDLPack()", options, ["versioned"]);
+  checkBoolean("versioned", options.versioned);
+  return options.versioned ?? false;
+}
+
 function elementType({ name, dtype }: Described): { code: number; bits: number } {
   const code = CODES[dtype];
   if (code === undefined) {
@@ -58,7 +66,7 @@ function elementType({ name, dtype }: Described): { code: number; bits: number }
 /**
  * A DLPack tensor over device memory, which it holds until its deleter is called.
  *
- * @throws {TypeError} if DLPack does not know the dtype
+ * @throws {TypeError} if DLPack does not know the dtype, or an option is unknown or wrong
  */
 export function exportCuda(
   tensor: Described,
@@ -74,7 +82,7 @@ export function exportCuda(
     block,
     shape: tensor.shape,
   };
-  const made = newDLPack(shim, source, options.versioned ?? false);
+  const made = newDLPack(shim, source, isVersioned(options));
   if (made.lease !== 0n) keep(shim, made.lease, null);
   return made.address;
 }
@@ -85,7 +93,7 @@ export function exportCuda(
  * The memory of a Worker is freed when it ends, whatever the consumer still does. Only a call in flight would hold it
  * longer; but that call would also keep the program from ending, for as long as a consumer has a tensor.
  *
- * @throws {TypeError} if DLPack does not know the dtype, or the buffer was transferred
+ * @throws {TypeError} if DLPack does not know the dtype, the buffer was transferred, or an option is unknown or wrong
  * @throws {DeviceError} if the native library is not to be had
  */
 export async function exportHost(
@@ -93,6 +101,7 @@ export async function exportHost(
   options: DLPackOptions,
 ): Promise<bigint> {
   const type = elementType(tensor);
+  const versioned = isVersioned(options);
   const library = await openLibrary();
   if (!library.shim) {
     const message =
@@ -105,7 +114,6 @@ export async function exportHost(
   }
   const data = bytes.byteLength > 0 ? BigInt(library.shim.fst_address(bytes)) : 0n;
   const source = { ...type, data, deviceType: CPU, device: 0, block: 0n, shape };
-  const versioned = options.versioned ?? false;
   if ("WorkerGlobalScope" in globalThis) return await copyDLPack(library.shim, source, bytes, versioned);
   const made = newDLPack(library.shim, source, versioned);
   keep(library.shim, made.lease, bytes.buffer);

@@ -144,13 +144,25 @@ suite("DLPack", "native", machine.shim ? null : machine.missing, () => {
 
   Deno.test("HostTensor.toDLPack() refuses a buffer that was transferred", async () => {
     const bytes = new Uint8Array(8);
-    bytes.buffer.transfer();
     const tensor = new HostTensor("x", "U8", [8], bytes);
+    bytes.buffer.transfer();
     await assertRejects(
       () => tensor.toDLPack(),
       TypeError,
       'tensor "x" by DLPack: its buffer was transferred',
     );
+  });
+
+  Deno.test("HostTensor.toDLPack() refuses unknown and wrong options", async () => {
+    const tensor = new HostTensor("x", "U8", [3], new Uint8Array(3));
+    for (
+      const [options, message] of [
+        [{ version: true }, 'toDLPack() has no option "version"'],
+        [{ versioned: 1 }, "versioned must be true or false, got 1"],
+      ] as const
+    ) {
+      await assertRejects(() => tensor.toDLPack(options as object), TypeError, message);
+    }
   });
 
   Deno.test("HostTensor.toDLPack() gives memory that stays when its Worker ends", async () => {
