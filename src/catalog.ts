@@ -56,7 +56,7 @@ export interface Catalog<F extends SourceFile = SourceFile> {
   /** What a user should know about these files. */
   readonly notes: readonly string[];
   /** Tensors that cannot be had, as no file has what an index lists, or a file has what cannot be read: name → error. */
-  readonly missing?: ReadonlyMap<string, SafeTensorsError>;
+  readonly missing?: ReadonlyMap<string, () => SafeTensorsError>;
   /** The ranks that have opened the files together; undefined if this process has them all. */
   readonly group?: ProcessGroup;
   /** Opens a file of the same kind, by itself. */
@@ -97,8 +97,9 @@ export async function openCatalog<F extends SourceFile>(
   folder: string | undefined = workingFolder(),
 ): Promise<Catalog<F>> {
   const catalog = await openPart(source, inputs, signal, list, folder);
-  if (inputs.indexes.length === 0) return catalog;
-  return { ...catalog, ...compareIndexes(catalog, pathsOf(catalog), inputs.indexes) };
+  const { files, tensors } = catalog;
+  const pathOfName = (name: string) => pathOf({ files }, tensors.get(name)!);
+  return { ...catalog, ...compareIndexes(catalog, tensors, pathOfName, inputs.indexes) };
 }
 
 /** {@linkcode openCatalog} without the comparison with the indexes: other ranks have the other files. */
@@ -132,17 +133,17 @@ export async function openPart<F extends SourceFile>(
     const results = await Promise.allSettled(Array.from({ length: OPENING }, openNext));
     for (const result of results) if (result.status === "rejected") throw result.reason;
     await checkIndexes(inputs);
-    const merged = new MergedTensors<CatalogTensor>(inputs.indexes);
+    const merged = new MergedTensors<CatalogTensor>(inputs.indexes, (tensor) => pathOf({ files }, tensor));
     const metadata = new Map<string, ReadonlyMap<string, string>>();
-    const missing = new Map<string, SafeTensorsError>();
+    const missing = new Map<string, () => SafeTensorsError>();
     for (const [index, content] of contents.entries()) {
       const { path } = files[index]!;
       metadata.set(path, content.metadata);
       for (const tensor of content.tensors) {
         Object.freeze(tensor.shape); // every handle and info() give this one
-        merged.add(tensor, path);
+        merged.add(tensor);
       }
-      for (const [name, error] of content.refused ?? []) missing.set(name, error);
+      for (const [name, error] of content.refused ?? []) missing.set(name, () => error);
     }
     const notes = [
       ...source.notes ?? [],
@@ -177,11 +178,6 @@ export async function openInput<F extends SourceFile>(
   } catch (error) {
     throw await explainAbsence(error, inputs);
   }
-}
-
-/** Name → path of the file of each tensor. */
-export function pathsOf(catalog: Pick<Catalog, "files" | "tensors">): Map<string, string> {
-  return new Map(catalog.tensors.values().map((tensor) => [tensor.name, pathOf(catalog, tensor)]));
 }
 
 /** The path of a tensor's file, on whichever rank that is. */
@@ -225,11 +221,12 @@ export class MergedTensors<T extends { readonly name: string }> {
   /** Name → tensor, in file order. */
   readonly tensors = new Map<string, T>();
   readonly #indexes: readonly (Index & { readonly shards: ReadonlySet<string> })[];
-  /** Name → path of its file. */
-  readonly #paths = new Map<string, string>();
+  readonly #pathOf: (tensor: T) => string;
   readonly #decided = new Set<string>();
 
-  constructor(indexes: readonly Index[]) {
+  /** @param pathOf the path of a tensor's file */
+  constructor(indexes: readonly Index[], pathOf: (tensor: T) => string) {
+    this.#pathOf = pathOf;
     this.#indexes = indexes.map((index) => ({ ...index, shards: new Set(index.weightMap.values()) }));
   }
 
@@ -238,10 +235,11 @@ export class MergedTensors<T extends { readonly name: string }> {
    *
    * @throws {SafeTensorsError} "DuplicateName" if another file has the name too, and no index decides
    */
-  add(tensor: T, path: string): void {
+  add(tensor: T): void {
     const { name } = tensor;
-    const first = this.#paths.get(name);
-    if (first !== undefined) {
+    const other = this.tensors.get(name);
+    if (other) {
+      const [first, path] = [this.#pathOf(other), this.#pathOf(tensor)];
       const index = this.#indexes.find(({ shards }) => shards.has(first) && shards.has(path));
       const chosen = index?.weightMap.get(name);
       if (first === path || (chosen !== first && chosen !== path)) throw duplicate(name, path, first);
@@ -249,7 +247,6 @@ export class MergedTensors<T extends { readonly name: string }> {
       if (chosen === first) return;
       this.tensors.delete(name); // to stand where its file does
     }
-    this.#paths.set(name, path);
     this.tensors.set(name, tensor);
   }
 
@@ -270,30 +267,34 @@ function duplicate(name: string, path: string, first: string): SafeTensorsError 
  * Compares files with their indexes.
  *
  * @param known what is known without the indexes: notes, and tensors that cannot be read
- * @param paths name → path of the file of each tensor
+ * @param tensors by name
+ * @param pathOf the path of the file that has one of them
  * @returns the same, with a note on each kind of difference, and the tensors that no file has
  */
 export function compareIndexes(
   known: Pick<Catalog, "missing" | "notes">,
-  paths: ReadonlyMap<string, string>,
+  tensors: ReadonlyMap<string, unknown>,
+  pathOf: (name: string) => string,
   indexes: readonly Index[],
 ): Required<Pick<Catalog, "missing" | "notes">> {
   const missing = new Map(known.missing);
   const notes = [...known.notes];
-  const unlisted = new Set(indexes.length === 1 ? paths.keys() : []);
+  let listed = 0;
   for (const { path: indexPath, weightMap } of indexes) {
     const elsewhere: string[] = [];
     const absent: string[] = [];
     for (const [name, path] of weightMap) {
-      unlisted.delete(name);
-      if (paths.has(name)) {
-        if (paths.get(name) !== path) elsewhere.push(name);
+      if (tensors.has(name)) {
+        listed++;
+        if (pathOf(name) !== path) elsewhere.push(name);
       } else if (!missing.has(name)) {
         absent.push(name);
-        const message =
-          `Cannot find tensor ${quote(name)}: the index "${indexPath}" says that it is in "${path}", ` +
-          "which does not have it";
-        missing.set(name, new SafeTensorsError("TensorNotFound", message, { path, tensor: name }));
+        missing.set(name, () => {
+          const message =
+            `Cannot find tensor ${quote(name)}: the index "${indexPath}" says that it is in "${path}", ` +
+            "which does not have it";
+          return new SafeTensorsError("TensorNotFound", message, { path, tensor: name });
+        });
       }
     }
     if (absent.length > 0) {
@@ -303,8 +304,21 @@ export function compareIndexes(
       notes.push(`In another shard than the index "${indexPath}" says: ${counted(elsewhere)}`);
     }
   }
-  if (unlisted.size > 0) notes.push(`In the shards but not in the index: ${counted([...unlisted])}`);
+  if (listed < tensors.size) notes.push(...unlistedNotes(tensors, pathOf, indexes));
   return { missing, notes };
+}
+
+/** Notes on tensors in files of an index that does not list them. */
+function unlistedNotes(
+  tensors: ReadonlyMap<string, unknown>,
+  pathOf: (name: string) => string,
+  indexes: readonly Index[],
+): string[] {
+  return indexes.flatMap(({ path, weightMap }) => {
+    const shards = new Set(weightMap.values());
+    const names = tensors.keys().filter((name) => !weightMap.has(name) && shards.has(pathOf(name))).toArray();
+    return names.length === 0 ? [] : [`In the shards but not in the index "${path}": ${counted(names)}`];
+  });
 }
 
 /** These names, or how many there are and the first of them. */
@@ -320,7 +334,7 @@ export function tensorNotFound(
   why: string,
 ): SafeTensorsError {
   const message = `Cannot find tensor ${quote(name)}: ${why}`;
-  return missing?.get(name) ?? new SafeTensorsError("TensorNotFound", message, { tensor: name });
+  return missing?.get(name)?.() ?? new SafeTensorsError("TensorNotFound", message, { tensor: name });
 }
 
 /**

@@ -174,7 +174,7 @@ async function openCheckpoints(
 ): Promise<OpenedCheckpoints> {
   const inputs = await resolveInputs(input, new SingleGroup(), PYTORCH);
   const files: SourceFile[] = [];
-  const merged = new MergedTensors<Written>(inputs.indexes);
+  const merged = new MergedTensors<Written>(inputs.indexes, ({ file }) => file.path);
   /** The names of all tensors, those that cannot be read too, and the path of their file. */
   const paths = new Map<string, string>();
   const skipped: SkippedValue[] = [];
@@ -187,7 +187,7 @@ async function openCheckpoints(
       const checkpoint = await readCheckpoint(byteReader(file), options);
       for (const tensor of checkpoint.tensors.values()) {
         const { name } = tensor;
-        merged.add({ name, tensor, file, aliasOf: checkpoint.aliases.get(name) }, path);
+        merged.add({ name, tensor, file, aliasOf: checkpoint.aliases.get(name) });
       }
       for (const name of checkpoint.refused.keys()) paths.set(name, path);
       for (const value of checkpoint.skipped) skipped.push(value);
@@ -208,7 +208,13 @@ async function openCheckpoints(
     else written.push(one);
   }
   const known = { notes: [...notes, ...merged.notes()] };
-  return { files, written, aliases, skipped, notes: compareIndexes(known, paths, inputs.indexes).notes };
+  return {
+    files,
+    written,
+    aliases,
+    skipped,
+    notes: compareIndexes(known, paths, (name) => paths.get(name)!, inputs.indexes).notes,
+  };
 }
 
 async function* streamOf(

@@ -9,7 +9,7 @@ import {
   type ListFile,
   MergedTensors,
   openPart,
-  pathsOf,
+  pathOf,
 } from "../catalog.ts";
 import { GroupError } from "../errors.ts";
 import { type DType, DTYPES } from "../format/dtype.ts";
@@ -129,7 +129,7 @@ function mergeTold<F extends SourceFile>(
   inputs: DealtInputs,
   told: readonly Told[],
 ): Catalog<F> {
-  const merged = new MergedTensors<CatalogTensor>(inputs.indexes);
+  const merged = new MergedTensors<CatalogTensor>(inputs.indexes, (tensor) => pathOf(own, tensor));
   const metadata = new Map<string, ReadonlyMap<string, string>>();
   for (const home of inOrder(told)) {
     const { metadata: entries, tensors: list } = told[home.rank]!.files[home.round]!;
@@ -137,13 +137,14 @@ function mergeTold<F extends SourceFile>(
     for (const one of list) {
       const [name] = one;
       const tensor = home.rank === group.rank ? { ...own.tensors.get(name)!, home } : elsewhere(one, home);
-      merged.add(tensor, home.path);
+      merged.add(tensor);
     }
   }
   if (told.every(({ files }) => files.length === 0)) throw noFiles();
   const { tensors } = merged;
   const known = { missing: new Map(own.missing), notes: [...own.notes, ...merged.notes()] };
-  const compared = compareIndexes(known, pathsOf({ files: own.files, tensors }), inputs.indexes);
+  const pathOfName = (name: string) => pathOf(own, tensors.get(name)!);
+  const compared = compareIndexes(known, tensors, pathOfName, inputs.indexes);
   return { ...own, tensors, metadata, group, ...compared };
 }
 
