@@ -192,7 +192,7 @@ suite("Processes with the native engine", "native", missing, () => {
     const { path, env } = at;
     const model = `${path}/large.safetensors`;
     await writeFile(model, [
-      { name: "first", dtype: "U8", shape: [100] },
+      { name: "first", dtype: "U8", shape: [100_000] },
       { name: "rest", dtype: "U8", shape: [2_000_000] },
     ]);
     const library = await buildShim({ flags: FAULT_FLAGS });
