@@ -84,7 +84,9 @@ export interface OwnJournal extends Journal {
 export async function readJournal(folder: string, name: string, uid: number | null): Promise<OwnJournal> {
   const path = `${folder}/${name}`;
   const refuse = (reason: string) =>
-    new WriteError(`Cannot finish the interrupted save of "${path}": ${reason}: remove it`, { path });
+    new WriteError(`Cannot finish the interrupted save of "${path}": ${reason}: remove the journal`, {
+      path,
+    });
   const text = await readText(path, uid, refuse);
   const journal = parse(text);
   if (!journal) throw refuse("this is not a journal of a save");

@@ -92,7 +92,7 @@ Deno.test("repair refuses by name what no save of this user has left, and goes o
   assertEquals([code, stderr], [
     1,
     `error: Cannot finish the interrupted save of "${path}/.evil.fastsafetensors.json": it names "thesis.docx", which ` +
-    "is not a file of that set: remove it\n",
+    "is not a file of that set: remove the journal\n",
   ]);
   assertEquals(listed(path), [".evil.fastsafetensors.json", ...SHARDS, "thesis.docx"]);
 });
