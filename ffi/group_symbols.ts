@@ -97,7 +97,8 @@ export const GROUP_SYMBOLS = {
   fst_nccl_open: {
     parameters: [
       "buffer", // int32_t *version
-      "buffer", // char *message
+      "buffer", // char *path
+      "buffer", // char *reason
       "u64", // uint64_t size
     ],
     result: "i32",

@@ -23,9 +23,9 @@ const ID_BYTES = 128;
 export async function openNccl(shim: Shim): Promise<NcclLibrary | Refusal> {
   passEnvironment(shim);
   const version = new Int32Array(1);
-  const message = new Uint8Array(1024);
-  const status = await shim.fst_nccl_open(version, message, BigInt(message.byteLength));
-  return status === 0 ? { path: decodeText(message), version: version[0]! } : { reason: decodeText(message) };
+  const path = new Uint8Array(1024), reason = new Uint8Array(1024);
+  const status = await shim.fst_nccl_open(version, path, reason, BigInt(path.byteLength));
+  return status === 0 ? { path: decodeText(path), version: version[0]! } : { reason: decodeText(reason) };
 }
 
 /** Makes the id of a new communicator; how it ended is in `call`. */

@@ -62,10 +62,10 @@ const encoder = new TextEncoder();
 export async function findUsrbio(shim: Shim): Promise<UsrbioLibrary> {
   passEnvironment(shim);
   const handle = new BigUint64Array(1);
-  const message = newMessage();
-  const status = await shim.fst_usrbio_find(handle, message, MESSAGE_BYTES);
-  if (status === 0) return { handle: handle[0]!, path: textOf(message) };
-  return { handle: null, reason: textOf(message) || systemErrorText(-status) };
+  const path = newMessage(), reason = newMessage();
+  const status = await shim.fst_usrbio_find(handle, path, reason, MESSAGE_BYTES);
+  if (status === 0) return { handle: handle[0]!, path: textOf(path) };
+  return { handle: null, reason: textOf(reason) || systemErrorText(-status) };
 }
 
 /** The same functions over ordinary reads. */

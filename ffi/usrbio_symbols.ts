@@ -9,7 +9,8 @@ export const USRBIO_SYMBOLS = {
   fst_usrbio_find: {
     parameters: [
       "buffer", // fst_usrbio **library
-      "buffer", // char *message
+      "buffer", // char *path
+      "buffer", // char *reason
       "u64", // uint64_t size
     ],
     result: "i32",

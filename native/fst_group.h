@@ -159,8 +159,11 @@ FST_EXPORT int32_t fst_mpi_exit(int32_t status);
 
 #define FST_NCCL_ID_BYTES 128
 
-/* Opens libnccl and libcudart; 0, or -1 with what is wrong in `message`, which otherwise gets the library's path. */
-FST_EXPORT int32_t fst_nccl_open(int32_t *version, char *message, uint64_t size);
+/*
+ * Opens libnccl and libcudart. 0, and `path` gets where libnccl is; or -1, and `reason` gets why not, and is empty
+ * otherwise. Both have `size` bytes.
+ */
+FST_EXPORT int32_t fst_nccl_open(int32_t *version, char *path, char *reason, uint64_t size);
 
 /* Makes the id that all ranks of a new communicator share. Statuses here and below: enum fst_group_status. */
 FST_EXPORT int32_t fst_nccl_make_id(uint8_t *id, fst_group_call *call);

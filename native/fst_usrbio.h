@@ -15,9 +15,10 @@ typedef struct fst_usrbio_mount fst_usrbio_mount;
 
 /*
  * Opens libhf3fs_api_shared.so: from the folder in HF3FS_LIB_DIR, from those in LD_LIBRARY_PATH, from where pip puts
- * hf3fs_py_usrbio. `message` gets its path, or everything that was tried.
+ * hf3fs_py_usrbio. `path` gets where it is, `reason` why it is not available: everything that was tried, or empty. Both
+ * have `size` bytes.
  */
-FST_EXPORT int32_t fst_usrbio_find(fst_usrbio **library, char *message, uint64_t size);
+FST_EXPORT int32_t fst_usrbio_find(fst_usrbio **library, char *path, char *reason, uint64_t size);
 
 /* The same functions over ordinary reads, for files on any file system. */
 FST_EXPORT const fst_usrbio *fst_usrbio_posix(void);

@@ -87,14 +87,14 @@ static fst_library library = {
   .mutex = PTHREAD_MUTEX_INITIALIZER,
 };
 
-int32_t fst_nccl_open(int32_t *version, char *message, uint64_t size) {
-  const fst_cudart *runtime = fst_cudart_open(message, size);
-  if (!runtime || fst_library_open(&library, message, size) != 0) return -1;
+int32_t fst_nccl_open(int32_t *version, char *path, char *reason, uint64_t size) {
+  const fst_cudart *runtime = fst_cudart_open(reason, size);
+  if (!runtime || fst_library_open(&library, reason, size) != 0) return -1;
   atomic_store(&cuda, runtime);
   int number = 0;
   nccl.ncclGetVersion(&number);
   *version = number;
-  snprintf(message, size, "%s", library.path);
+  snprintf(path, size, "%s", library.path);
   return 0;
 }
 

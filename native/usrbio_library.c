@@ -44,29 +44,30 @@ static const struct {
 };
 
 typedef struct search {
-  char *message; /* what was tried */
-  size_t size;
+  char *path;   /* where the library is */
+  char *reason; /* what was tried */
+  size_t size;  /* of both */
   void *library;
 } search;
 
 __attribute__((format(printf, 2, 3))) static void tell(search *search, const char *format, ...) {
-  size_t length = strlen(search->message);
+  size_t length = strlen(search->reason);
   if (length + 1 >= search->size) return;
   va_list rest;
   va_start(rest, format);
-  vsnprintf(search->message + length, search->size - length, format, rest);
+  vsnprintf(search->reason + length, search->size - length, format, rest);
   va_end(rest);
 }
 
 /* Tries every file that a pattern matches, and tells what it found there. */
 static void try_pattern(search *search, const char *pattern, const char *name) {
   glob_t found;
-  tell(search, "%s%s", *search->message ? ", " : "looked in ", name);
+  tell(search, "%s%s", *search->reason ? ", " : "looked in ", name);
   if (glob(pattern, 0, NULL, &found) != 0) return;
   for (size_t i = 0; i < found.gl_pathc && !search->library; i++) {
     /* Global, for what comes with the library and expects its symbols to be there. */
     search->library = dlopen(found.gl_pathv[i], RTLD_NOW | RTLD_GLOBAL);
-    if (search->library) snprintf(search->message, search->size, "%s", found.gl_pathv[i]);
+    if (search->library) snprintf(search->path, search->size, "%s", found.gl_pathv[i]);
     else tell(search, " (%s)", dlerror());
   }
   globfree(&found);
@@ -92,20 +93,20 @@ static void try_wheels(search *search) {
 }
 
 /* Whether the table that the library makes would be too large. */
-static int limit_is_absurd(char *message, size_t size) {
+static int limit_is_absurd(char *reason, size_t size) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_max <= FST_USRBIO_MOST_FILES) return 0;
-  snprintf(message, size,
+  snprintf(reason, size,
            "it would take 16 bytes for each of the %llu files that the hard limit allows to be open: lower it with "
            "\"ulimit -Hn 1048576\"",
            (unsigned long long)limit.rlim_max);
   return 1;
 }
 
-int32_t fst_usrbio_find(fst_usrbio **result, char *message, uint64_t size) {
-  *message = 0;
-  if (limit_is_absurd(message, size)) return -EMFILE;
-  search search = {.message = message, .size = size};
+int32_t fst_usrbio_find(fst_usrbio **result, char *path, char *reason, uint64_t size) {
+  *path = *reason = 0;
+  if (limit_is_absurd(reason, size)) return -EMFILE;
+  search search = {.path = path, .reason = reason, .size = size};
   char folder[FST_ENVIRONMENT_VALUE], list[FST_ENVIRONMENT_VALUE];
   const char *named = fst_environment("HF3FS_LIB_DIR", folder), *folders = fst_environment("LD_LIBRARY_PATH", list);
   if (named) try_folder(&search, named, strlen(named));
@@ -119,12 +120,11 @@ int32_t fst_usrbio_find(fst_usrbio **result, char *message, uint64_t size) {
     tell(&search, " for libhf3fs_api_shared*.so*; HF3FS_LIB_DIR can name its folder");
     return -ENOENT;
   }
+  *reason = 0; /* of the places before this one */
   fst_usrbio *library = calloc(1, sizeof *library);
   if (!library) return -ENOMEM;
   const size_t count = sizeof SYMBOLS / sizeof *SYMBOLS;
-  char path[FST_LIBRARY_PATH];
-  snprintf(path, sizeof path, "%s", message);
-  if (fst_library_bind(search.library, path, SYMBOLS, count, library, message, size) != 0) {
+  if (fst_library_bind(search.library, path, SYMBOLS, count, library, reason, size) != 0) {
     free(library);
     return -ENOSYS;
   }

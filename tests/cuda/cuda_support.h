@@ -20,18 +20,19 @@ static inline void use_stand_ins(void) {
   set_variable("FASTSAFETENSORS_NVFS_PROC", "/proc/self/stat"); /* something that is there */
 }
 
-/* Sets FST_SIM_… and friends, and has the stand-ins read them again. */
-static inline void set_sim(const char *name, const char *value) {
-  if (value) setenv(name, value, 1);
-  else unsetenv(name);
-  fst_sim_reset();
-}
-
 /* Waits until all that was given back has been freed. */
 static inline void wait_for_releases(void) {
   fst_cuda_releases releases;
   fst_cuda_releases_now(&releases);
   CHECK(fst_cuda_releases_wait(releases.queued) == 0, "nothing frees");
+}
+
+/* Sets FST_SIM_… and friends, and has the stand-ins read them again. */
+static inline void set_sim(const char *name, const char *value) {
+  if (value) setenv(name, value, 1);
+  else unsetenv(name);
+  wait_for_releases(); /* no other thread may be in a call */
+  fst_sim_reset();
 }
 
 /* Nothing is held but what is kept between loads on purpose, and nothing was done that CUDA would not have borne. */

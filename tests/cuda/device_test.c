@@ -195,6 +195,7 @@ static void test_tensors(void) {
   fst_sim_fail("stream-kernel:1:700");
   CHECK(fst_cuda_cast(0, target.address, source.address, 1000, FST_F32, FST_BF16) == 700,
         "a failure was passed over");
+  wait_for_releases();
   fst_sim_reset();
   fst_cuda_release(source.block);
   fst_cuda_release(target.block);

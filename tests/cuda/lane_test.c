@@ -226,6 +226,7 @@ static void test_every_failure(void) {
     /* What fails on a stream is told by whichever call comes next: the runtime's, or the driver's that launches a cast. */
     if (strncmp(cases[c].failure, "stream-", 7) == 0 && code > FST_CUDA_DRIVER) code -= FST_CUDA_DRIVER;
     if (cases[c].code) CHECK(code == cases[c].code, "ended with %d (%s)", code, cases[c].failure);
+    wait_for_releases();
     fst_sim_reset(); /* a device whose context was lost would stay so */
     check_clean(cases[c].failure);
     load_test again = {"after a failure", 0, cases[c].gds, 1 << 17, 3, NULL, NULL};

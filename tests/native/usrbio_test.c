@@ -74,9 +74,11 @@ static void start(void) {
   snprintf(path, sizeof path, "%s/mount", folder);
   setenv("FST_SIM_3FS_MOUNT", path, 1);
   setenv("TMPDIR", path, 1);
-  int status = fst_usrbio_find(&library, message, sizeof message);
+  char found[sizeof message];
+  int status = fst_usrbio_find(&library, found, message, sizeof message);
   if (status != 0) fprintf(stderr, "%s\n", message);
   require(status == 0, "finding the stand-in");
+  CHECK(strstr(found, "libhf3fs_api_shared") && !*message, "the path is \"%s\", the reason \"%s\"", found, message);
   find_stand_in();
   noise_open(&file, FILE_BYTES);
 }
@@ -149,7 +151,7 @@ static void test_opening(void) {
   CHECK(fst_usrbio_is_3fs(library, file.info.fd) && !fst_usrbio_is_3fs(library, 0), "what is on 3FS");
   CHECK(!fst_usrbio_is_mounted(file.info.fd), "the system knows of no 3FS here");
   set_variable("HF3FS_LIB_DIR", "/nowhere");
-  CHECK(fst_usrbio_find(&none, message, 40) == -ENOENT && strlen(message) < 40, "\"%s\"", message);
+  CHECK(fst_usrbio_find(&none, path, message, 40) == -ENOENT && strlen(message) < 40 && !*path, "\"%s\"", message);
   snprintf(path, sizeof path, "%s/build", folder);
   set_variable("HF3FS_LIB_DIR", path);
   CHECK(sim.live_total() == 0, "something is left on the stand-in");
