@@ -72,7 +72,7 @@ struct fst_mpi_group {
   int32_t *departures; /* ranks in the order in which they left or failed */
   int departed;
   int left;         /* and still here, because it is broken */
-  int broken;       /* bytes were moving when a call failed: what the others still send is received and dropped */
+  int broken;       /* a call failed: bytes that the others still send are received and dropped */
   uint64_t hurried; /* another rank's time is up in call number `hurried` - 1; 0: none */
   fst_mpi_message *inbox;
   fst_mpi_staging *staging; /* of the calls: one at a time */

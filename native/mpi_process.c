@@ -62,8 +62,10 @@ enum fst_mpi_stage fst_mpi_end(int status) {
   if (!is_said) say_why(status);
   /* MPI_Finalize waits for everybody as well; here their messages are read, and it can be left. */
   const uint64_t start = fst_mpi_now_us();
-  while (!is_said || !fst_mpi_is_idle() || (fst_mpi.comm != 0 && !all_are_empty())) {
-    fst_mpi_progress();
+  for (;;) {
+    const int all_is_said = is_said && (fst_mpi.comm == 0 || all_are_empty());
+    fst_mpi_progress(); /* also what was sent before the last word of all */
+    if (all_is_said && fst_mpi_is_idle()) break;
     if (!is_said && fst_mpi_is_idle()) {
       is_said = 1;
       fst_mpi_tell(&fst_mpi.everyone, FST_MPI_EMPTY, -1, fst_mpi.rank, "");

@@ -181,7 +181,7 @@ static int drop(fst_mpi_command *command, uint64_t now) {
   fst_mpi_part *part = &command->parts[command->current];
   if (command->dropped_at == 0) {
     command->dropped_at = now;
-    if (part->phase == FST_MPI_MOVING && command->group) command->group->broken = 1;
+    if (command->group) command->group->broken = 1;
   }
   if (part->drop(part->state, command->call)) {
     if (now - command->dropped_at < DROP_US) return 0;
@@ -261,8 +261,7 @@ static void receive_and_drop(int tag) {
   dropping = made;
 }
 
-static void drop_what_comes(uint64_t now) {
-  static uint64_t looked_at;
+static void drop_what_comes(void) {
   for (dropped **link = &dropping; *link;) {
     dropped *one = *link;
     if (fst_mpi_take_back(&one->request, 1, 0)) {
@@ -272,8 +271,6 @@ static void drop_what_comes(uint64_t now) {
     *link = one->next;
     free(one);
   }
-  if (now - looked_at < LONGEST_SLEEP_US) return;
-  looked_at = now;
   for (const fst_mpi_group *group = fst_mpi.groups; group; group = group->next) {
     for (int root = 0; group->broken && root < group->size; root++) receive_and_drop(fst_mpi_data_tag(group, root));
   }
@@ -347,7 +344,7 @@ int fst_mpi_progress(void) {
   if (fst_mpi.comm == 0) return 0;
   const int moved = fst_mpi_pass_messages();
   look_after_pending();
-  drop_what_comes(fst_mpi_now_us());
+  drop_what_comes();
   return moved;
 }
 
@@ -361,11 +358,11 @@ int fst_mpi_has_pending(void) {
 
 /* The callers of these stay where they are, and with them the memory that the library may still touch. */
 static void abandon_all(void) {
+  for (fst_mpi_group *group = fst_mpi.groups; group; group = group->next) group->broken = 1;
   while (active) {
     fst_mpi_command *command = active;
     active = command->next;
     fst_mpi_part *part = &command->parts[command->current];
-    if (command->group && part->phase == FST_MPI_MOVING) command->group->broken = 1;
     if (part->drop(part->state, NULL)) suspend(command);
   }
 }
