@@ -73,6 +73,7 @@ struct fst_mpi_group {
   int departed;
   int left;         /* and still here, because it is broken */
   int broken;       /* a call failed: bytes that the others still send are received and dropped */
+  uint64_t look_at, look_every; /* for that; microseconds */
   uint64_t hurried; /* another rank's time is up in call number `hurried` - 1; 0: none */
   fst_mpi_message *inbox;
   fst_mpi_staging *staging; /* of the calls: one at a time */
@@ -88,7 +89,7 @@ typedef struct fst_mpi_process {
   fst_mpi_handle comm; /* a copy of the world's; 0: not yet */
   int rank, size;
   uint64_t tag_limit; /* tags for bytes are FST_MPI_TAG_DATA and so many more */
-  uint64_t tags_used;
+  uint64_t splits;    /* in which this process was rank 0 */
   fst_mpi_group *groups;
   fst_mpi_group everyone; /* all ranks of the world, for the ends of processes only */
 } fst_mpi_process;

@@ -66,13 +66,14 @@ static void conclude(const meeting *meeting, fst_group_call *call, const uint64_
   if (call->status != FST_GROUP_DONE) return;
   if (call->own.kind == FST_GROUP_GATHER) memcpy(meeting->lengths, own_bytes, size * sizeof *own_bytes);
   if (call->own.kind != FST_GROUP_SPLIT) return;
-  uint64_t tags = 0;
-  for (size_t rank = 0; rank < size; rank++) {
-    if (own_bytes[rank] > tags) tags = own_bytes[rank];
-  }
-  if (meeting->group->tags == UINT64_MAX) meeting->group->tags = tags;
-  else meeting->group->next_tags = tags;
-  fst_mpi.tags_used = tags + size;
+  if (meeting->group->tags == UINT64_MAX) meeting->group->tags = own_bytes[0];
+  else meeting->group->next_tags = own_bytes[0];
+}
+
+/* Tags that no other group gets: rank 0 of the group says which, out of those of its process. */
+static uint64_t new_tags(void) {
+  const uint64_t world = (uint64_t)fst_mpi.size;
+  return (fst_mpi.splits++ * world + (uint64_t)fst_mpi.rank) * world;
 }
 
 static enum fst_mpi_outcome answer(meeting *meeting, fst_group_call *call) {
@@ -133,7 +134,7 @@ static enum fst_mpi_outcome step(void *state, fst_group_call *call) {
   if (!meeting->begun) {
     meeting->begun = 1;
     call->own.sequence = group->completed;
-    if (call->own.kind == FST_GROUP_SPLIT) call->own.own_bytes = fst_mpi.tags_used;
+    if (call->own.kind == FST_GROUP_SPLIT && group->rank == 0) call->own.own_bytes = new_tags();
     fst_mpi_message *record = own_record(meeting, call);
     if (group->rank != 0) {
       if (fst_mpi_send(group, 0, record, call) == FST_MPI_FAILURE) return FST_MPI_FAILURE;

@@ -24,6 +24,7 @@ enum {
   DEPARTURE_US = 1000000,  /* how long what a rank sent before it left may take to arrive */
   REASON_US = 250000,      /* how long after a rank has left the reason may take to arrive */
   HURRY_US = 2000000,      /* how long rank 0 may take to say for whom it waits */
+  LONGEST_LOOK_US = 100000, /* between looks for what is sent to a call that failed */
   DROP_US = 100000,        /* how long a call that failed waits for its memory */
   HUNG_SECONDS = 5,        /* after which a library that does not come back is not waited for at the end */
 };
@@ -37,6 +38,7 @@ static fst_mpi_command *active;  /* the thread's own */
 static fst_mpi_command *pending; /* failed, and the library may still touch their memory */
 static uint64_t pending_count;
 static int frozen; /* the process may be about to free what the library would write to: MPI is not called */
+static int ends; /* the thread's own: no command is taken any more */
 static int started;
 static enum fst_mpi_stage wanted, reached;
 static int end_status;
@@ -245,20 +247,21 @@ typedef struct dropped {
 } dropped;
 static dropped *dropping;
 
-static void receive_and_drop(int tag) {
+static int receive_and_drop(int tag) {
   const fst_mpi_library *mpi = fst_mpi.library;
   fst_mpi_status status;
   int waiting = 0, bytes = 0;
-  if (mpi->MPI_Iprobe(mpi->any_source, tag, fst_mpi.comm, &waiting, &status) != 0 || !waiting) return;
-  if (mpi->MPI_Get_count(&status, mpi->byte, &bytes) != 0 || bytes < 0) return;
+  if (mpi->MPI_Iprobe(mpi->any_source, tag, fst_mpi.comm, &waiting, &status) != 0 || !waiting) return 0;
+  if (mpi->MPI_Get_count(&status, mpi->byte, &bytes) != 0 || bytes < 0) return 0;
   dropped *made = malloc(sizeof *made + (size_t)bytes);
-  if (!made) return;
+  if (!made) return 0;
   if (mpi->MPI_Irecv(made->bytes, bytes, mpi->byte, mpi->any_source, tag, fst_mpi.comm, &made->request) != 0) {
     free(made);
-    return;
+    return 0;
   }
   made->next = dropping;
   dropping = made;
+  return 1;
 }
 
 static void drop_what_comes(void) {
@@ -271,8 +274,15 @@ static void drop_what_comes(void) {
     *link = one->next;
     free(one);
   }
-  for (const fst_mpi_group *group = fst_mpi.groups; group; group = group->next) {
-    for (int root = 0; group->broken && root < group->size; root++) receive_and_drop(fst_mpi_data_tag(group, root));
+  /* A look is a yield of the processor in some libraries: the longer nothing comes, the fewer there are. */
+  const uint64_t now = fst_mpi_now_us();
+  for (fst_mpi_group *group = fst_mpi.groups; group; group = group->next) {
+    if (!group->broken || (now < group->look_at && !ends)) continue;
+    int came = 0;
+    for (int root = 0; root < group->size; root++) came |= receive_and_drop(fst_mpi_data_tag(group, root));
+    group->look_every = came || group->look_every == 0 ? LONGEST_SLEEP_US : 2 * group->look_every;
+    if (group->look_every > LONGEST_LOOK_US) group->look_every = LONGEST_LOOK_US;
+    group->look_at = now + group->look_every;
   }
 }
 
@@ -358,6 +368,7 @@ int fst_mpi_has_pending(void) {
 
 /* The callers of these stay where they are, and with them the memory that the library may still touch. */
 static void abandon_all(void) {
+  ends = 1;
   for (fst_mpi_group *group = fst_mpi.groups; group; group = group->next) group->broken = 1;
   while (active) {
     fst_mpi_command *command = active;
@@ -372,9 +383,9 @@ static void *run(void *unused) {
   for (;;) {
     const int awake = take_posted();
     pthread_mutex_lock(&mutex);
-    const int ends = wanted != FST_MPI_RUNNING, status = end_status;
+    const int is_wanted = wanted != FST_MPI_RUNNING, status = end_status;
     pthread_mutex_unlock(&mutex);
-    if (ends) {
+    if (is_wanted) {
       abandon_all();
       const enum fst_mpi_stage stage = !awake && pending ? FST_MPI_GAVE_UP : fst_mpi_end(status);
       pthread_mutex_lock(&mutex);

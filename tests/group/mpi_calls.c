@@ -3,9 +3,11 @@
  * Two groups are used from two threads at once.
  */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "../native/environment_support.h"
 #include "fst_group.h"
@@ -199,6 +201,57 @@ static void *broadcasts(void *argument) {
   return NULL;
 }
 
+/* ---- Ends at random moments ---- */
+
+enum { ENDINGS = 30, GUARD = 64 };
+
+typedef struct ending {
+  fst_mpi_group *group;
+  fst_group_call *call;
+} ending;
+
+static void *broadcast_until_failed(void *argument) {
+  ending *ending = argument;
+  for (int round = 0; round < ROUNDS && ending->call->status == FST_GROUP_DONE; round++) {
+    const uint64_t bytes = 1 + (uint64_t)(round * 7919 % 200000);
+    unsigned char *memory = malloc(bytes + 2 * GUARD);
+    memset(memory, 0xa5, bytes + 2 * GUARD);
+    const fst_group_block block = {(uintptr_t)(memory + GUARD), bytes, round % size, 0};
+    prepare(ending->call, FST_GROUP_BROADCAST, round % size, bytes);
+    run_broadcast(ending->group, ending->call, &block, 1, 0);
+    for (uint64_t i = 0; i < GUARD; i++) CHECK(memory[i] == 0xa5 && memory[GUARD + bytes + i] == 0xa5);
+    if (ending->call->status != FST_GROUP_DONE) fst_mpi_fail(ending->group, rank, "after that");
+    const struct timespec millisecond = {0, 1000000};
+    for (int ms = 0; fst_mpi_pending(ending->call->pending); ms++) {
+      CHECK(ms < 60000); /* the others receive what was sent, and send what was announced */
+      nanosleep(&millisecond, NULL);
+    }
+    free(memory);
+  }
+  return NULL;
+}
+
+/* A rank cancels its call, fails, or leaves without a word, while all of them make calls. */
+static void end_at_random(uint64_t id) {
+  ending all[2];
+  pthread_t threads[2];
+  for (int i = 0; i < 2; i++) {
+    all[i] = (ending){make(NULL, id + (uint64_t)i, 0, 1).group, calloc(1, sizeof(fst_group_call))};
+    CHECK(pthread_create(&threads[i], NULL, broadcast_until_failed, &all[i]) == 0);
+  }
+  unsigned random = (unsigned)(id * 64 + (uint64_t)rank);
+  const struct timespec moment = {0, rand_r(&random) % 8000000};
+  nanosleep(&moment, NULL);
+  const int culprit = (int)(id / 2 % (uint64_t)size);
+  if (rank == culprit) fst_mpi_fail(all[id / 4 % 2].group, rank, "at random");
+  if (rank == culprit && id % 4 < 2) atomic_store(&all[0].call->cancelled, 1u);
+  for (int i = 0; i < 2; i++) {
+    pthread_join(threads[i], NULL);
+    fst_mpi_leave(all[i].group);
+    free(all[i].call);
+  }
+}
+
 int main(void) {
   fst_mpi_info world;
   char message[1024] = "";
@@ -232,6 +285,7 @@ int main(void) {
   group = make(NULL, (1ull << 40) + 1, 0, 1);
   fail(group.group);
   fst_mpi_leave(group.group);
+  for (int round = 0; size > 1 && round < ENDINGS; round++) end_at_random((1ull << 41) + 2 * (uint64_t)round);
   printf("{\"rank\":%d}\n", rank);
   return 0;
 }
