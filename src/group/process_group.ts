@@ -19,7 +19,8 @@ export interface DeviceMemory {
 
 /**
  * What a call reads or writes: bytes on the host, or device memory. A host buffer is not to be read or written while
- * the call is under way, and, if the call fails, not to be transferred afterwards: bytes may still arrive in it.
+ * the call is under way, and, if the call fails, not to be transferred afterwards: bytes may still arrive in it. It is
+ * never freed before MPI is done with it.
  */
 export type GroupBuffer = Uint8Array<ArrayBuffer> | DeviceMemory;
 

@@ -11,6 +11,8 @@ import { openLibrary } from "../../ffi/library.ts";
 import { findLaunchers, type Launcher, runCommand } from "./ranks.ts";
 import { endingOf, ENDINGS } from "./stress_plan.ts";
 
+await openLibrary(); // built once, not by several ranks at the same time
+
 /** What looks for faults besides the job itself. */
 export const TOOLS = ["none", "MALLOC_PERTURB_", "AddressSanitizer"] as const;
 type Tool = typeof TOOLS[number];
@@ -38,7 +40,6 @@ export async function stress(
   seed: number,
   { jobRounds = 5, report = () => {} }: { jobRounds?: number; report?: (result: StressResult) => void } = {},
 ): Promise<StressResult[]> {
-  await openLibrary(); // built once, not by several ranks at the same time
   const results = new Map<string, StressResult>();
   const combinations = await allCombinations();
   const jobs = Math.ceil(rounds / jobRounds);
