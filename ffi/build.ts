@@ -4,6 +4,7 @@
 import { environmentVariable, isGranted } from "../src/environment.ts";
 import { checkPermissions } from "./permissions.ts";
 import { SOURCES } from "./sources.ts";
+import { quote } from "../src/format/text.ts";
 
 /** Flags of every build; a bare C compiler is all they need. */
 const FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"];
@@ -146,7 +147,7 @@ function start(compiler: string, cwd: string, args: readonly string[]): Deno.Chi
       .spawn();
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
-    const message = `Cannot build the native library: there is no C compiler "${compiler}" on the PATH`;
+    const message = `Cannot build the native library: there is no C compiler ${quote(compiler)} on the PATH`;
     throw new Error(message, { cause: error });
   }
 }
@@ -155,5 +156,7 @@ async function succeed(compiler: string, process: Deno.ChildProcess): Promise<vo
   const { success, code, stderr } = await process.output();
   if (success) return;
   const printed = new TextDecoder().decode(stderr).trim();
-  throw new Error(`Cannot build the native library: "${compiler}" ended with status ${code}:\n${printed}`);
+  throw new Error(
+    `Cannot build the native library: ${quote(compiler)} ended with status ${code}:\n${printed}`,
+  );
 }

@@ -5,6 +5,7 @@ import { DeviceError, OutOfMemoryError } from "../src/errors.ts";
 import { releasesNow, retryAfterReleases } from "./cuda_release.ts";
 import { passEnvironment } from "./environment.ts";
 import { Handle } from "./handle.ts";
+import { quote } from "../src/format/text.ts";
 import { systemErrorText } from "./status.ts";
 import type { Shim } from "./symbols.ts";
 
@@ -144,10 +145,10 @@ export async function findCuda(shim: Shim): Promise<CudaState> {
   const counted = info.getInt32(0, true);
   const devices = info.getInt32(4, true);
   if (devices > 0) return { ...found, devices, reason: "" };
-  if (counted === 0) return { ...found, reason: `"${library}" counts no GPU` };
+  if (counted === 0) return { ...found, reason: `${quote(library)} counts no GPU` };
   const { code, codeName } = describeStatus(shim, counted);
   const what = NO_GPU.includes(counted) ? "finds no GPU" : "cannot tell what GPUs there are";
-  return { ...found, code, codeName, reason: `"${library}" ${what}: ${statusText(shim, counted)}` };
+  return { ...found, code, codeName, reason: `${quote(library)} ${what}: ${statusText(shim, counted)}` };
 }
 
 function version(number: number): string | null {

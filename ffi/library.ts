@@ -10,6 +10,7 @@ import { buildShim } from "./build.ts";
 import { PermissionsMissing } from "./permissions.ts";
 import { passEnvironment } from "./environment.ts";
 import { unpackPrebuilt } from "./prebuilt.ts";
+import { quote } from "../src/format/text.ts";
 import { ABI_VERSION, type Shim, SYMBOLS } from "./symbols.ts";
 
 /** The shim, or why there is none. */
@@ -75,7 +76,9 @@ function openNamed(path: string): LibraryState {
     return { shim: open(path), path };
   } catch (cause) {
     failure = { permissions: cause instanceof PermissionsMissing ? cause.permissions : [] };
-    const message = `Cannot use the library that FASTSAFETENSORS_LIB names, "${path}": ${messageOf(cause)}`;
+    const message = `Cannot use the library that FASTSAFETENSORS_LIB names, ${quote(path)}: ${
+      messageOf(cause)
+    }`;
     throw new Error(message, { cause });
   }
 }

@@ -4,6 +4,7 @@
  */
 import type { Device } from "./device/device.ts";
 import { UseAfterCloseError } from "./errors.ts";
+import { quote } from "./format/text.ts";
 import type { TensorRequest } from "./plan/request.ts";
 import type { SourceFile } from "./source/source.ts";
 import { HostTensor } from "./tensor/host_tensor.ts";
@@ -50,7 +51,7 @@ export class Assembly<T extends Tensor> {
   async get(request: TensorRequest): Promise<T> {
     const tensor = await this.#tensors.get(request)?.promise;
     if (tensor && this.#tensors.has(request)) return tensor.named(request.name) as T;
-    throw new UseAfterCloseError(`Cannot get tensor "${request.name}": its memory was released`);
+    throw new UseAfterCloseError(`Cannot get tensor ${quote(request.name)}: its memory was released`);
   }
 
   /** Drops the hold on these tensors, which nobody will ask for again. */

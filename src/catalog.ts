@@ -190,8 +190,9 @@ export async function readFileHeader(file: SourceFile): Promise<Header> {
   const { path, size, head } = file;
   if (head.byteLength < Math.min(8, size)) {
     const details = { path, offset: 0, expected: size, actual: head.byteLength };
-    const message =
-      `Cannot read "${path}": ${size} bytes expected, ${head.byteLength} found: was it truncated?`;
+    const message = `Cannot read ${
+      quote(path)
+    }: ${size} bytes expected, ${head.byteLength} found: was it truncated?`;
     throw new ReadError(message, details);
   }
   const length = headerLength(head, size, { path });
@@ -258,7 +259,7 @@ export class MergedTensors<T extends { readonly name: string }> {
 }
 
 function duplicate(name: string, path: string, first: string): SafeTensorsError {
-  const message = `Cannot open "${path}": tensor ${quote(name)} is also in "${first}"`;
+  const message = `Cannot open ${quote(path)}: tensor ${quote(name)} is also in ${quote(first)}`;
   const advice = "if they are two editions of one model, open one of them";
   return new SafeTensorsError("DuplicateName", message, { path, tensor: name, advice });
 }
@@ -298,10 +299,10 @@ export function compareIndexes(
       }
     }
     if (absent.length > 0) {
-      notes.push(`The shards of the index "${indexPath}" do not have what it lists: ${counted(absent)}`);
+      notes.push(`The shards of the index ${quote(indexPath)} do not have what it lists: ${counted(absent)}`);
     }
     if (elsewhere.length > 0) {
-      notes.push(`In another shard than the index "${indexPath}" says: ${counted(elsewhere)}`);
+      notes.push(`In another shard than the index ${quote(indexPath)} says: ${counted(elsewhere)}`);
     }
   }
   if (listed < tensors.size) notes.push(...unlistedNotes(tensors, pathOf, indexes));

@@ -63,7 +63,7 @@ function isPlainObject(value: unknown): value is object {
 /** @throws {TypeError} unless the option is one of these words, or missing */
 export function checkWord(name: string, value: unknown, words: readonly string[]): void {
   if (value === undefined || (words as readonly unknown[]).includes(value)) return;
-  const list = words.map((word) => `"${word}"`);
+  const list = words.map((word) => `${quote(word)}`);
   const wanted = [list.slice(0, -1).join(", "), list.at(-1)].join(" or ");
   throw new TypeError(`${name} must be ${wanted}, got ${describeValue(value)}`);
 }

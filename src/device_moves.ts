@@ -4,6 +4,7 @@
 import type { Device } from "./device/device.ts";
 import { isCudaName } from "./device/cuda_name.ts";
 import { checkDevice, type DeviceOption, selectDevice } from "./device/select.ts";
+import { quote } from "./format/text.ts";
 import { findEngine } from "./open_files.ts";
 import type { CheckedOptions } from "./options.ts";
 import { CudaTensor } from "./tensor/cuda_tensor.ts";
@@ -66,6 +67,6 @@ function toHost(tensor: Tensor): HostTensor | Promise<HostTensor> {
   if (tensor instanceof HostTensor) return tensor;
   if (tensor instanceof CudaTensor || tensor instanceof WebGpuTensor) return tensor.copyToHost();
   throw new TypeError(
-    `Cannot bring tensor "${tensor.name}" to another device: its own is not one of this package`,
+    `Cannot bring tensor ${quote(tensor.name)} to another device: its own is not one of this package`,
   );
 }

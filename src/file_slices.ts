@@ -4,6 +4,7 @@
  */
 import { type Catalog, type CatalogTensor, pathOf } from "./catalog.ts";
 import { ReadError } from "./errors.ts";
+import { quote } from "./format/text.ts";
 import { LazyLoads } from "./lazy_loads.ts";
 import type { LoadRequest } from "./load.ts";
 import type { Session } from "./session.ts";
@@ -39,7 +40,7 @@ export class FileSlices<T extends Tensor> {
   async get(tensor: CatalogTensor, request: (found: CatalogTensor) => LoadRequest): Promise<T> {
     const path = pathOf(this.#session.catalog, tensor);
     const opened = await this.#open(path);
-    this.#session.checkOpen(`read tensor "${tensor.name}"`);
+    this.#session.checkOpen(`read tensor ${quote(tensor.name)}`);
     const found = sameTensor(opened.catalog, tensor, path);
     return await this.#loads.get(request({ ...found, file: opened.index }));
   }
@@ -70,7 +71,9 @@ function sameTensor({ tensors }: Catalog, wanted: CatalogTensor, path: string): 
   if (found && describe(found) === describe(wanted)) return { ...found, name: wanted.name };
   const what = found ? describe(found) : "no such tensor";
   const message =
-    `Cannot read tensor "${wanted.name}" of "${path}": ${describe(wanted)} expected, ${what} found: ` +
+    `Cannot read tensor ${quote(wanted.name)} of ${quote(path)}: ${
+      describe(wanted)
+    } expected, ${what} found: ` +
     "is it the same file for every rank?";
   throw new ReadError(message, { path, offset: wanted.fileOffset, expected: wanted.byteLength });
 }

@@ -4,6 +4,7 @@
 import { type Catalog, pathOf } from "./catalog.ts";
 import type { Device } from "./device/device.ts";
 import { FileSlices } from "./file_slices.ts";
+import { quote } from "./format/text.ts";
 import { handled } from "./handled.ts";
 import { rankSlices, sliceLayout } from "./format/slices.ts";
 import { type Load, type LoadRequest, tensorSlice, wholeTensor } from "./load.ts";
@@ -103,7 +104,7 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
   }
 
   async #getTensor(name: string): Promise<T> {
-    this.#session.checkOpen(`get tensor "${name}"`);
+    this.#session.checkOpen(`get tensor ${quote(name)}`);
     this.#session.find(name);
     if (this.#ranks) return await this.#ranks.getTensor(name);
     return await this.#load.get(this.#requests.get(name)!);
@@ -124,7 +125,7 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
   }
 
   async #getSharded(name: string, dimension: number, options: ShardOptions): Promise<T> {
-    this.#session.checkOpen(`get a part of tensor "${name}"`);
+    this.#session.checkOpen(`get a part of tensor ${quote(name)}`);
     const { rank, size } = this.#session.context.options.group;
     const tensor = this.#session.find(name);
     const slices = rankSlices(tensor, dimension, rank, size);
@@ -153,11 +154,11 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
     const { size } = this.#session.context.options.group;
     if (!Number.isInteger(destination) || destination < 0 || destination >= size) {
       throw new RangeError(
-        `Cannot push tensor "${name}" to rank ${destination}: the group has ${size} (from 0)`,
+        `Cannot push tensor ${quote(name)} to rank ${destination}: the group has ${size} (from 0)`,
       );
     }
     if (!this.#ranks) return await this.getTensor(name);
-    this.#session.checkOpen(`push tensor "${name}"`);
+    this.#session.checkOpen(`push tensor ${quote(name)}`);
     this.#session.find(name);
     return await this.#ranks.pushTensor(name, destination);
   }
@@ -185,13 +186,15 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
         shape.every((size, index) => index === dimension || size === first.shape[index]);
       if (dtype === first.dtype && fits) continue;
       throw new TypeError(
-        `Cannot join "${first.name}" (${first.dtype} [${first.shape}]) and "${name}" (${dtype} [${shape}]) along ` +
+        `Cannot join ${quote(first.name)} (${first.dtype} [${first.shape}]) and ${
+          quote(name)
+        } (${dtype} [${shape}]) along ` +
           `dimension ${dimension}: dtype and other dimensions must agree`,
       );
     }
     const joined = names.join("+");
     const parts = this.#ranks
-      ? await this.#ranks.getAll(`getMultiCols("${joined}", ${dimension})`, names, dimension)
+      ? await this.#ranks.getAll(`getMultiCols(${quote(joined)}, ${dimension})`, names, dimension)
       : await Promise.all(names.map((name) => this.getSharded(name, dimension)));
     try {
       return await this.#session.context.device.concatenate(joined, parts, dimension);

@@ -113,7 +113,10 @@ async function resolveFolder(folder: string, naming: Naming): Promise<Found> {
   const found = await resolveFolder(snapshot, naming);
   return {
     ...found,
-    notes: [`The folder "${folder}" is a cache: its snapshot "${snapshot}" was opened`, ...found.notes],
+    notes: [
+      `The folder ${quote(folder)} is a cache: its snapshot ${quote(snapshot)} was opened`,
+      ...found.notes,
+    ],
   };
 }
 
@@ -133,7 +136,7 @@ async function withIndexes(
     const owner = models.find((other) => isUsual(other, naming) && namesOf(other).some(lists));
     if (!owner || (owner.index !== undefined && !given.has(owner))) continue;
     if (given.has(owner)) {
-      const message = `Cannot choose an index in "${folder}": there are ${quote(owner.index!)}, ${
+      const message = `Cannot choose an index in ${quote(folder)}: there are ${quote(owner.index!)}, ${
         quote(index)
       }`;
       throw new SafeTensorsError("SeveralModels", message, { path: folder, advice: "open one of them" });
@@ -160,7 +163,7 @@ function leftOutNote(folder: string, { paths, index }: Found, names: readonly st
   const left = names.filter((name) => !opened.has(join(folder, name))).sort();
   if (left.length === 0) return [];
   const what = index ? quote(basename(index.path)) : listOf(paths.map((path) => quote(basename(path))), 2);
-  return [`Of the folder "${folder}" ${what} was opened; left out: ${listOf(left.map(quote))}`];
+  return [`Of the folder ${quote(folder)} ${what} was opened; left out: ${listOf(left.map(quote))}`];
 }
 
 /** The files in a folder, and links to files: the Hugging Face cache consists of them. */
@@ -192,7 +195,7 @@ async function snapshotOf(folder: string): Promise<string | null> {
   if (name !== undefined) return join(snapshots, name);
   if (names.length === 0) return null;
   const paths = names.sort().map((name) => quote(join(snapshots, name)));
-  const message = `Cannot choose a snapshot in "${folder}": there are ${listOf(paths)}`;
+  const message = `Cannot choose a snapshot in ${quote(folder)}: there are ${listOf(paths)}`;
   throw new SafeTensorsError("SeveralModels", message, { path: folder, advice: "open one of them" });
 }
 
@@ -228,8 +231,9 @@ async function readIndex(path: string): Promise<Found> {
 
 function checkIndexSize(path: string, size: number): void {
   if (size <= MAX_INDEX_BYTES) return;
-  const message =
-    `Cannot read "${path}": an index of ${size} bytes is larger than the limit of ${MAX_INDEX_BYTES}`;
+  const message = `Cannot read ${
+    quote(path)
+  }: an index of ${size} bytes is larger than the limit of ${MAX_INDEX_BYTES}`;
   throw new SafeTensorsError("InvalidIndex", message, { path });
 }
 
@@ -237,7 +241,7 @@ function checkIndexSize(path: string, size: number): void {
 function indexed(path: string, bytes: Uint8Array, pathOf: (shard: string) => string): Found {
   const index = parseShardIndex(bytes, { path, maxBytes: MAX_INDEX_BYTES });
   if (index.files.length === 0) {
-    const message = `Cannot open a model by the shard index "${path}": its "weight_map" is empty`;
+    const message = `Cannot open a model by the shard index ${quote(path)}: its "weight_map" is empty`;
     throw new SafeTensorsError("InvalidIndex", message, { path });
   }
   const paths = new Map(index.files.map((file) => [file, pathOf(file)]));
@@ -257,7 +261,9 @@ async function isThere(path: string): Promise<boolean> {
 }
 
 function staleNote({ index, paths }: Found): string {
-  return `The index "${index!.path}" was not used: of the ${paths.length} files that it names none is there`;
+  return `The index ${
+    quote(index!.path)
+  } was not used: of the ${paths.length} files that it names none is there`;
 }
 
 /** What tells an index from its successor. Inode numbers do not: some FUSE file systems give new ones all the time. */
@@ -276,7 +282,7 @@ export async function checkIndexes({ indexes }: Pick<Inputs, "indexes">): Promis
     if (version === undefined) continue;
     const info = await Deno.stat(path).catch(() => null);
     if (info && versionOf(info) === version) continue;
-    const message = `Cannot open "${path}": it was replaced while its shards were opened: open it again`;
+    const message = `Cannot open ${quote(path)}: it was replaced while its shards were opened: open it again`;
     throw new ReadError(message, { path });
   }
 }
@@ -296,17 +302,19 @@ export async function explainAbsence(error: unknown, inputs?: Pick<Inputs, "inde
     }
     const why = link === null ? "it is not there" : linkText(link);
     const more = absent.size > 1 ? ` (${absent.size} are not there: ${listOf([...absent].map(quote))})` : "";
-    const message = `Cannot open "${path}": the index "${index.path}" names this shard, and ${why}${more}`;
+    const message = `Cannot open ${quote(path)}: the index ${
+      quote(index.path)
+    } names this shard, and ${why}${more}`;
     return new SafeTensorsError("MissingShard", message, { path, cause: error });
   }
   const advice = link !== null ? linkText(link) : isLocal ? adviceOn(path) : "";
   if (advice === "") return error;
-  const message = link === null ? `${error.message}: ${advice}` : `Cannot open "${path}": ${advice}`;
+  const message = link === null ? `${error.message}: ${advice}` : `Cannot open ${quote(path)}: ${advice}`;
   return new ReadError(message, { path, errno: 2, cause: error });
 }
 
 function linkText(target: string): string {
-  return `it is a link to "${target}", which is not there: download it again`;
+  return `it is a link to ${quote(target)}, which is not there: download it again`;
 }
 
 /** What somebody may have meant by the name of a file that is not there. */

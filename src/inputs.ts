@@ -2,6 +2,7 @@
  * What a user names when opening a model, as a list of files.
  */
 import { describeValue } from "./check.ts";
+import { quote } from "./format/text.ts";
 import type { ProcessGroup } from "./group/process_group.ts";
 import { type Found, isUrl, resolveLocal, resolveNamed } from "./find_files.ts";
 import { type Naming, SAFETENSORS } from "./model_folder.ts";
@@ -77,7 +78,7 @@ export function checkFiles(files: Files, group: Pick<ProcessGroup, "size">, own 
   for (const path of isByRank(files) ? [...ranksOf(files, group).values()].flat() : listOfPaths(files)) {
     if (!own && isUrl(path)) {
       throw new TypeError(
-        `Cannot open "${path}": URLs are not supported yet, only local files: download it first`,
+        `Cannot open ${quote(path)}: URLs are not supported yet, only local files: download it first`,
       );
     }
   }
@@ -147,8 +148,8 @@ function refuseTwice(named: readonly string[], found: readonly Found[], own: Sou
       const place = own ? path : absolutePath(path).replaceAll(/\/(\.?\/)+/g, "/");
       const first = seen.get(place);
       if (first !== undefined) {
-        const by = first === named[item] ? "" : `, by "${first}" and by "${named[item]}"`;
-        throw new TypeError(`Cannot open a model: the file "${path}" is named twice${by}`);
+        const by = first === named[item] ? "" : `, by ${quote(first)} and by ${quote(named[item]!)}`;
+        throw new TypeError(`Cannot open a model: the file ${quote(path)} is named twice${by}`);
       }
       seen.set(place, named[item]!);
     }
@@ -163,7 +164,7 @@ function ranksOf(files: RankFiles, { size }: Pick<ProcessGroup, "size">): Map<nu
       const hint = size > 1
         ? `the group has ${size} (from 0)`
         : "the group has 1, this process, which is rank 0: the option group gives others";
-      throw new RangeError(`Cannot open files for rank "${rank}": ${hint}`);
+      throw new RangeError(`Cannot open files for rank ${quote(rank)}: ${hint}`);
     }
     lists.set(Number(rank), listOfPaths(list));
   }
@@ -196,7 +197,7 @@ export function toPath(file: PathLike): string {
   if (file instanceof URL) {
     if (file.protocol !== "file:") {
       throw new TypeError(
-        `Cannot open "${file.href}": only file: URLs can be opened, others are not supported yet`,
+        `Cannot open ${quote(file.href)}: only file: URLs can be opened, others are not supported yet`,
       );
     }
     return fromFileUrl(file);

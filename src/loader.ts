@@ -7,6 +7,7 @@ import type { DeviceOption, TensorOn } from "./device/select.ts";
 import { SafeTensorsError, UseAfterCloseError } from "./errors.ts";
 import { type FilesBuffer, startBuffer } from "./files_buffer.ts";
 import type { DType } from "./format/dtype.ts";
+import { quote } from "./format/text.ts";
 import { type ProcessGroup, SingleGroup } from "./group/process_group.ts";
 import { handled } from "./handled.ts";
 import type { PathLike } from "./inputs.ts";
@@ -131,7 +132,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
   getShape(name: string): readonly number[] {
     const tensor = this.#catalog.tensors.get(name);
     if (tensor) return tensor.shape;
-    throw new SafeTensorsError("TensorNotFound", `Cannot find tensor "${name}" in the files added`, {
+    throw new SafeTensorsError("TensorNotFound", `Cannot find tensor ${quote(name)} in the files added`, {
       tensor: name,
     });
   }
@@ -203,7 +204,9 @@ function refuseDuplicates(earlier: Catalog, later: Catalog): void {
     const first = earlier.tensors.get(tensor.name);
     if (!first) continue;
     const path = pathOf(later, tensor);
-    const message = `Cannot add "${path}": tensor "${tensor.name}" is also in "${pathOf(earlier, first)}"`;
+    const message = `Cannot add ${quote(path)}: tensor ${quote(tensor.name)} is also in ${
+      quote(pathOf(earlier, first))
+    }`;
     throw new SafeTensorsError("DuplicateName", message, { path, tensor: tensor.name });
   }
 }

@@ -10,6 +10,7 @@ import { SafeTensorsError } from "./errors.ts";
 import { castSupported } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
 import { FileSlices } from "./file_slices.ts";
+import { quote } from "./format/text.ts";
 import { handled, handledGenerator } from "./handled.ts";
 import { rankSlices, type SliceIndex, type SliceLayout, sliceLayout } from "./format/slices.ts";
 import { LazyLoads } from "./lazy_loads.ts";
@@ -178,7 +179,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     name: string,
     options: GetTensorOptions<D>,
   ): Promise<Tensor> {
-    this.#session.checkOpen(`get tensor "${name}"`);
+    this.#session.checkOpen(`get tensor ${quote(name)}`);
     checkKeys("getTensor()", options, GET_TENSOR_KEYS);
     const { device, dtype } = options;
     if (device === undefined) return await this.#getTensor(name, dtype);
@@ -247,7 +248,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     options: GetTensorOptions<D>,
   ): Promise<Tensor> {
     checkKeys("getSlice()", options, GET_TENSOR_KEYS);
-    this.#session.checkOpen(`get a slice of tensor "${name}"`);
+    this.#session.checkOpen(`get a slice of tensor ${quote(name)}`);
     const { device, dtype } = options;
     const own = this.#wanted.get(this.#find(name).name);
     const layout = sliceLayout({ name, dtype: own.dtype, shape: own.shape }, slices);
@@ -292,7 +293,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   }
 
   async #getSharded(name: string, dimension: number, options: ShardOptions): Promise<T> {
-    this.#session.checkOpen(`get a part of tensor "${name}"`);
+    this.#session.checkOpen(`get a part of tensor ${quote(name)}`);
     const { group, shardPlan } = this.#options;
     const tensor = this.#find(name);
     const slices = rankSlices(tensor, dimension, group.rank, group.size);
@@ -303,7 +304,8 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
       return await this.#slices.get(tensor, (found) => tensorSlice(found, dtype, device, layout));
     }
     if (shardPlan && group.size > 1) {
-      const message = `Cannot shard tensor "${name}": by the shard plan it is this rank's part already; ` +
+      const message =
+        `Cannot shard tensor ${quote(name)}: by the shard plan it is this rank's part already; ` +
         `with from: "file" a part is read from the file`;
       throw new TypeError(message);
     }
@@ -377,7 +379,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   #find(name: string): CatalogTensor {
     const tensor = this.#session.find(name);
     if (this.#wanted.has(name)) return tensor;
-    const message = `Cannot find tensor "${name}": the option names leaves it out`;
+    const message = `Cannot find tensor ${quote(name)}: the option names leaves it out`;
     throw new SafeTensorsError("TensorNotFound", message, { tensor: name });
   }
 }
@@ -393,6 +395,6 @@ async function castTo<T extends Tensor>(tensor: T, dtype: DType): Promise<T> {
 }
 
 function unsupportedCast({ name, dtype }: CatalogTensor, target: DType): SafeTensorsError {
-  const message = `Cannot cast tensor "${name}" from ${dtype} to ${target}`;
+  const message = `Cannot cast tensor ${quote(name)} from ${dtype} to ${target}`;
   return new SafeTensorsError("UnsupportedCast", message, { tensor: name });
 }

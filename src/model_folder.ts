@@ -167,7 +167,7 @@ export function chooseModel(
   const equals = models.filter((model) => rankOf(model, naming) === rank);
   if (equals.length === 1) return first;
   const names = equals.map((model) => quote(model.index ?? filesOf(folder, model, false)[0]!));
-  const message = `Cannot choose a model in "${folder}": there are ${listOf(names)}`;
+  const message = `Cannot choose a model in ${quote(folder)}: there are ${listOf(names)}`;
   throw new SafeTensorsError("SeveralModels", message, { path: folder, advice: "open one of them" });
 }
 
@@ -217,7 +217,9 @@ function missingOf(folder: string, count: number, names: ReadonlyMap<number, str
   // Some tools count from 0, most from 1: of 1 and 2 of 3 nobody knows whether 0 or 3 is missing.
   const either = least === 1 && missing > most ? `${quote(pathOf(0))} or ` : "";
   const message =
-    `Cannot open "${folder}": ${names.size} of ${count} shards are there, ${either}${quote(path)} is not, ` +
+    `Cannot open ${quote(folder)}: ${names.size} of ${count} shards are there, ${either}${
+      quote(path)
+    } is not, ` +
     "and there is no index: was a download interrupted?";
   return new SafeTensorsError("MissingShard", message, { path });
 }

@@ -33,7 +33,7 @@ export async function noModel(
   leftOut: readonly string[],
   naming: Naming,
 ): Promise<SafeTensorsError> {
-  const message = `Cannot open "${folder}": no ${naming.what} is in this folder`;
+  const message = `Cannot open ${quote(folder)}: no ${naming.what} is in this folder`;
   const error = (detail: string, details = {}) =>
     new SafeTensorsError("NoTensorFiles", message + detail, { path: folder, ...details });
   const family = naming === SAFETENSORS ? PYTORCH : SAFETENSORS;

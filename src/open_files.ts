@@ -4,6 +4,7 @@
 import { type Catalog, type ListFile, openCatalog, restoreAliases } from "./catalog.ts";
 import type { Device } from "./device/device.ts";
 import { type DeviceOption, selectDevice, type TensorOn } from "./device/select.ts";
+import { quote } from "./format/text.ts";
 import { checkFiles, dealInputs, type Files, resolveInputs } from "./inputs.ts";
 import type { Engine } from "./lanes/engine.ts";
 import { PortableEngine } from "./lanes/portable_engine.ts";
@@ -41,7 +42,7 @@ export async function equip<D extends DeviceOption>(
 /** What runs loads: for a source of the user's always the portable engine, as lanes can read descriptors only. */
 export async function findEngine({ source }: Pick<CheckedOptions, "source">): Promise<Engine> {
   if (typeof source !== "object") return await selectEngine();
-  return new PortableEngine(`the files come from the source "${source.name}"`);
+  return new PortableEngine(`the files come from the source ${quote(source.name)}`);
 }
 
 /** A kind of files. */

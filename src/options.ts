@@ -18,6 +18,7 @@ import { checkDevice, type DeviceOption } from "./device/select.ts";
 import { castTarget } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
 import { type ShardPlan, ShardRules } from "./format/shard_plan.ts";
+import { quote } from "./format/text.ts";
 import type { ProcessGroup } from "./group/process_group.ts";
 import { PAGE } from "./plan/layout.ts";
 import type { SourceOption } from "./source/select.ts";
@@ -252,7 +253,9 @@ function sourceOption(
   if (typeof source === "object" && typeof source?.open === "function") {
     if (!isCudaName(device)) return source;
     throw new TypeError(
-      `Cannot load to "${device}" from a source of your own: it is read on the CPU: load to "cpu" or "webgpu"`,
+      `Cannot load to ${
+        quote(device)
+      } from a source of your own: it is read on the CPU: load to "cpu" or "webgpu"`,
     );
   }
   if (source !== undefined && source !== "3fs" && source !== "file") {

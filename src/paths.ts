@@ -5,6 +5,7 @@
  * understands as well. On POSIX systems a backslash is a character of a name like any other, so `pathe` must not touch
  * such paths. There `..` stays where it is, too: behind a link it is not the folder that the text suggests.
  */
+import { quote } from "./format/text.ts";
 
 /** What a system does with paths. */
 export interface Paths {
@@ -42,7 +43,9 @@ export const POSIX: Paths = {
   resolve: (folder, path) => path.startsWith("/") ? path : POSIX.join(folder, path),
   fromFileUrl(url) {
     if (url.hostname !== "" && url.hostname !== "localhost") {
-      throw new TypeError(`Cannot open "${url.href}": a file: URL with a host is no path on this system`);
+      throw new TypeError(
+        `Cannot open ${quote(url.href)}: a file: URL with a host is no path on this system`,
+      );
     }
     return decodePath(url);
   },
@@ -67,7 +70,7 @@ function decodePath(url: URL): string {
   try {
     return decodeURIComponent(url.pathname.replace(/%(?![0-9a-f]{2})/gi, "%25"));
   } catch (cause) {
-    throw new TypeError(`Cannot open "${url.href}": its escapes are not UTF-8 text`, { cause });
+    throw new TypeError(`Cannot open ${quote(url.href)}: its escapes are not UTF-8 text`, { cause });
   }
 }
 

@@ -6,6 +6,7 @@ import { SafeTensorsError } from "./errors.ts";
 import { castTarget } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
 import type { MetadataInput } from "./format/header_writer.ts";
+import { quote } from "./format/text.ts";
 import { type PathLike, toPath } from "./inputs.ts";
 import type { Progress } from "./options.ts";
 import { AtomicSet } from "./save/atomic_set.ts";
@@ -184,8 +185,10 @@ function withAliases(
     const other = all.get(name);
     if (other !== undefined && other !== kept) {
       const message =
-        `Cannot save tensor "${name}": it is the same memory as "${kept}", which the metadata should say, but ` +
-        `there "${name}" is ${JSON.stringify(other)}: rename one of the two`;
+        `Cannot save tensor ${quote(name)}: it is the same memory as ${
+          quote(kept)
+        }, which the metadata should say, but ` +
+        `there ${quote(name)} is ${JSON.stringify(other)}: rename one of the two`;
       throw new SafeTensorsError("DuplicateName", message, { tensor: name });
     }
     all.set(name, kept);

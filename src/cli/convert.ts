@@ -4,6 +4,7 @@
 import { type CheckpointLimits, convertPyTorch, type ConvertReport, type SkippedValue } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import type { Command } from "./command.ts";
+import { quote } from "../format/text.ts";
 import { asUsage, DTYPE, dtypeOf } from "./inputs.ts";
 import { interruptible } from "./interrupt.ts";
 import { ProgressBar } from "./progress_bar.ts";
@@ -104,7 +105,9 @@ function limitsOf(args: Arguments): CheckpointLimits {
     args.list("limit").map((given) => {
       const [, name, number] = /^(\w+)=(\d+)$/.exec(given) ?? [];
       if (name === undefined) {
-        throw new UsageError(`--limit must be a name and a number, such as maxOpcodes=1000, got "${given}"`);
+        throw new UsageError(
+          `--limit must be a name and a number, such as maxOpcodes=1000, got ${quote(given)}`,
+        );
       }
       return [name, Number(number)];
     }),

@@ -5,6 +5,7 @@ import { fastsafeOpen, prepare } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import { compareChecksums, computeChecksums } from "./checksums.ts";
 import type { Command } from "./command.ts";
+import { quote } from "../format/text.ts";
 import { interruptible } from "./interrupt.ts";
 import { summarize } from "./load.ts";
 import { ProgressBar } from "./progress_bar.ts";
@@ -32,7 +33,7 @@ export const demo: Command = {
   ],
 
   async run(args) {
-    if (args.inputs.length > 0) throw new UsageError(`demo takes no files, got "${args.inputs[0]}"`);
+    if (args.inputs.length > 0) throw new UsageError(`demo takes no files, got ${quote(args.inputs[0]!)}`);
     const bytes = args.bytes("bytes") ?? DEFAULT_BYTES;
     await interruptible("Interrupted, the temporary folder was removed", async (signal) => {
       const folder = await Deno.makeTempDir({ prefix: "fastsafetensors-demo-" });
@@ -76,7 +77,7 @@ async function demonstrate(
   });
   const mismatches = compareChecksums(checksums, written.checksums);
   if (mismatches.length > 0 || checksums.size !== written.checksums.size) {
-    const wrong = mismatches.map(({ tensor }) => `"${tensor}"`).join(", ");
+    const wrong = mismatches.map(({ tensor }) => `${quote(tensor)}`).join(", ");
     throw new Error(`The demo failed: what was loaded is not what was written: ${wrong}`);
   }
   say(`Proved ${formatCount(checksums.size, "tensor")} by SHA-256: every byte is what was written`);

@@ -74,5 +74,5 @@ export function nameFilter(patterns: readonly string[]): ((name: string) => bool
 /** Whatever was left out by a name filter is fine, but not everything. */
 export function requireTensors(model: SafeTensorsModel, patterns: readonly string[]): void {
   if (patterns.length === 0 || model.keys().length > 0) return;
-  throw new Error(`Cannot find a tensor: no name matches ${patterns.map((p) => `"${p}"`).join(" or ")}`);
+  throw new Error(`Cannot find a tensor: no name matches ${patterns.map((p) => `${quote(p)}`).join(" or ")}`);
 }

@@ -13,6 +13,7 @@ import {
   type Tensor,
 } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
+import { quote } from "../format/text.ts";
 import { openModel, requireTensors } from "./inputs.ts";
 import { ProgressBar } from "./progress_bar.ts";
 import { describeRepeats, medianOf } from "./repeats.ts";
@@ -84,7 +85,7 @@ function sharingOf(shard: string | undefined): Sharing {
   if (shardPlan) return { what: `its parts by the plan ${shard.toLowerCase()}, read by itself`, shardPlan };
   if (!/^\d+$/.test(shard)) {
     const plans = Object.keys(SHARD_PLANS).join(", ");
-    throw new UsageError(`--shard must be a dimension or one of the plans ${plans}, got "${shard}"`);
+    throw new UsageError(`--shard must be a dimension or one of the plans ${plans}, got ${quote(shard)}`);
   }
   return {
     what: `its part of dimension ${shard}, handed out by the rank that has read it`,

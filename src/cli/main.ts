@@ -13,6 +13,7 @@
 import config from "../../deno.json" with { type: "json" };
 import { parseArguments, unknownWord, UsageError } from "./arguments.ts";
 import { COMMANDS } from "./commands.ts";
+import { quote } from "../format/text.ts";
 import { commandHelp, commandUsage, overview, overviewUsage, PROGRAM } from "./help.ts";
 import { inOwnWords } from "./own_words.ts";
 import { styled } from "./terminal.ts";
@@ -38,7 +39,13 @@ async function run(name: string | undefined, rest: readonly string[]): Promise<v
   if (name === "--version" || name === "-V") return console.log(`${PROGRAM} ${config.version}`);
   if (name === "help") return await run(rest[0] ?? "--help", rest.length > 0 ? ["--help"] : []);
   const command = commandOf(name);
-  if (!command) throw unknownWord("command", `"${name}"`, Object.keys(COMMANDS).map((known) => `"${known}"`));
+  if (!command) {
+    throw unknownWord(
+      "command",
+      `${quote(name)}`,
+      Object.keys(COMMANDS).map((known) => `${quote(known)}`),
+    );
+  }
   const kinds = Object.entries(command.options).map(([option, { kind }]) => [option, kind] as const);
   const args = parseArguments(rest, Object.fromEntries(kinds));
   if (args.flag("help")) return console.log(commandHelp(name, command));

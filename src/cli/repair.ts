@@ -2,6 +2,7 @@
  * `repair`: completes or undoes saves that were interrupted.
  */
 import { userId } from "../environment.ts";
+import { quote } from "../format/text.ts";
 import { carryOutAsFound, findLeftovers, type Repair } from "../save/repair.ts";
 import { UsageError } from "./arguments.ts";
 import type { Command } from "./command.ts";
@@ -54,7 +55,7 @@ function mayDo({ kind }: Repair): boolean {
 function describe({ path, stem, kind, renames, removals }: Repair): string {
   const what = kind === "complete" ? "can be completed" : "cannot be completed, and can be undone";
   return [
-    `A save of "${printable(stem)}" was interrupted and ${what} (${printable(path)}):`,
+    `A save of ${quote(stem)} was interrupted and ${what} (${printable(path)}):`,
     ...renames.map(({ from, to }) => `  rename ${printable(from)} to ${printable(to)}`),
     ...removals.map((left) => `  remove ${printable(left)}`),
     `  remove ${printable(path)}`,

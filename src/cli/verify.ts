@@ -2,6 +2,7 @@
  * `verify`: reads every byte of files, and compares with known checksums.
  */
 import type { SafeTensorsModel } from "../../mod.ts";
+import { quote } from "../format/text.ts";
 import { type Index, resolveInputs } from "../inputs.ts";
 import type { Command } from "./command.ts";
 import { compareChecksums, computeChecksums, type Mismatch, readChecksums } from "./checksums.ts";
@@ -138,8 +139,10 @@ function complain({ misplaced, mismatches }: Report, known: number): string {
     return `Verification failed: ${
       formatCount(misplaced.length, "tensor")
     } not in the file that the index names, ` +
-      `the first is "${lost.tensor}"`;
+      `the first is ${quote(lost.tensor)}`;
   }
   const { tensor } = mismatches[0]!;
-  return `Verification failed: ${mismatches.length} of ${known} checksums do not agree, the first is that of "${tensor}"`;
+  return `Verification failed: ${mismatches.length} of ${known} checksums do not agree, the first is that of ${
+    quote(tensor)
+  }`;
 }

@@ -5,6 +5,7 @@ import { OutOfMemoryError, UseAfterCloseError } from "../errors.ts";
 import { joinLayout } from "../format/join.ts";
 import type { SliceLayout, SliceSource } from "../format/slices.ts";
 import { tensorBytes } from "../format/tensor_size.ts";
+import { quote } from "../format/text.ts";
 import type { Engine, HostBlock } from "../lanes/engine.ts";
 import { Turn } from "../lanes/turn.ts";
 import { resultBytes } from "../plan/layout.ts";
@@ -61,11 +62,13 @@ export class CpuDevice implements Device<HostTensor> {
         const { allocation, offset, byteLength } = plan.placements[request]!;
         if (byteLength === 0) return new HostTensor(name, target, shape, new Uint8Array());
         const block = kept[allocation];
-        if (!block) throw new UseAfterCloseError(`Cannot give out tensor "${name}": its memory was released`);
+        if (!block) {
+          throw new UseAfterCloseError(`Cannot give out tensor ${quote(name)}: its memory was released`);
+        }
         const { buffer, base } = block;
         if (buffer.detached) {
           throw new TypeError(
-            `Cannot give out tensor "${name}": the buffer that it shares with its file was transferred`,
+            `Cannot give out tensor ${quote(name)}: the buffer that it shares with its file was transferred`,
           );
         }
         return new HostTensor(name, target, shape, new Uint8Array(buffer, base + offset, byteLength));

@@ -10,6 +10,7 @@ import { DeviceError, UseAfterCloseError } from "../errors.ts";
 import { joinLayout } from "../format/join.ts";
 import type { SliceLayout, SliceSource } from "../format/slices.ts";
 import { tensorBytes } from "../format/tensor_size.ts";
+import { quote } from "../format/text.ts";
 import type { RunReport } from "../lanes/engine.ts";
 import { planLoad } from "../plan/plan.ts";
 import { Readiness } from "../plan/readiness.ts";
@@ -75,7 +76,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
       this.#shim,
       this.#index,
       plan.allocations,
-      `load to device "${this.name}"`,
+      `load to device ${quote(this.name)}`,
     );
     const readiness = new Readiness(plan);
     let finished: Promise<RunReport>;
@@ -102,7 +103,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
         const { allocation, offset, byteLength } = plan.placements[request]!;
         const memory = memories[allocation]!;
         if (!held.has(memory)) {
-          throw new UseAfterCloseError(`Cannot give out tensor "${name}": its load was closed`);
+          throw new UseAfterCloseError(`Cannot give out tensor ${quote(name)}: its load was closed`);
         }
         memory.hold();
         return newCudaTensor(memory, { name, dtype, shape, byteLength, offset });
@@ -118,7 +119,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
 
   fromHost(tensor: HostTensor): Promise<CudaTensor> {
     const { name, dtype, shape, byteLength } = tensor;
-    const action = `copy tensor "${name}" to device "${this.name}"`;
+    const action = `copy tensor ${quote(name)} to device ${quote(this.name)}`;
     const fill = (target: CudaMemory) => writeDevice(this.#shim, target, tensor.bytes, action);
     return fillTensor(this.#shim, this.#index, { name, dtype, shape, byteLength }, action, fill);
   }
@@ -128,7 +129,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
       const { name, dtype } = tensor;
       const { shape, byteLength, run, levels } = layout;
       const source = { device, address: address + BigInt(layout.offset) };
-      const action = `slice tensor "${name}"`;
+      const action = `slice tensor ${quote(name)}`;
       const fill = (target: CudaMemory) => gatherDevice(this.#shim, target, source, run, levels, action);
       return fillTensor(this.#shim, device, { name, dtype, shape, byteLength }, action, fill);
     });
@@ -140,7 +141,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
 
   async receive({ name, dtype, shape }: SliceSource): Promise<IncomingTensor<CudaTensor>> {
     const byteLength = tensorBytes(dtype, shape);
-    const action = `receive tensor "${name}" on device "${this.name}"`;
+    const action = `receive tensor ${quote(name)} on device ${quote(this.name)}`;
     const room = await CudaMemory.allocateOne(this.#shim, this.#index, byteLength, action);
     let isRoom = true;
     return {
@@ -168,7 +169,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
   /** Copies of slices of a tensor, one after another. */
   #gather(tensor: CudaTensor, slices: readonly SliceLayout[]): Promise<CudaTensor> {
     const byteLength = slices.reduce((sum, slice) => sum + slice.byteLength, 0);
-    const action = `gather parts of tensor "${tensor.name}"`;
+    const action = `gather parts of tensor ${quote(tensor.name)}`;
     return useCudaTensor(tensor, "share", ({ device, address }) => {
       const fill = async (target: CudaMemory) => {
         let at = 0;
@@ -187,7 +188,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
   async concatenate(name: string, tensors: readonly CudaTensor[], dimension: number): Promise<CudaTensor> {
     const { shape, byteLength, rows } = joinLayout(tensors, dimension);
     const { dtype } = tensors[0]!;
-    const action = `join tensors to "${name}"`;
+    const action = `join tensors to ${quote(name)}`;
     const fill = async ({ device, address }: CudaMemory) => {
       let at = 0;
       for (const tensor of tensors) {

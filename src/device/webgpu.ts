@@ -7,6 +7,7 @@
 import { DeviceError, OutOfMemoryError, UseAfterCloseError } from "../errors.ts";
 import type { SliceLayout, SliceSource } from "../format/slices.ts";
 import { tensorBytes } from "../format/tensor_size.ts";
+import { quote } from "../format/text.ts";
 import type { Engine } from "../lanes/engine.ts";
 import { Turn } from "../lanes/turn.ts";
 import { resultBytes } from "../plan/layout.ts";
@@ -71,7 +72,7 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
     const turn = new Turn();
     const gpu = this.#gpu;
     for (const request of requests) { // before there is a plan, which for a huge tensor is huge itself
-      checkSize(gpu, resultBytes(request), `load tensor "${request.name}" to the GPU`);
+      checkSize(gpu, resultBytes(request), `load tensor ${quote(request.name)} to the GPU`);
     }
     const staging = divideStaging(settings);
     const plan = planLoad(requests, {
@@ -117,7 +118,7 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
         const memory = memories[allocation]!;
         gpu.lost.throwIfAborted();
         if (!held.has(memory)) {
-          throw new UseAfterCloseError(`Cannot give out tensor "${name}": its load was closed`);
+          throw new UseAfterCloseError(`Cannot give out tensor ${quote(name)}: its load was closed`);
         }
         memory.hold();
         // A tensor without bytes may stand at the very end, where nothing can be bound.

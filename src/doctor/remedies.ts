@@ -2,6 +2,7 @@
  * What could be better on a machine, and what to do about it.
  */
 import type { DoctorReport } from "../doctor.ts";
+import { quote } from "../format/text.ts";
 import { HF3FS } from "./usrbio.ts";
 
 /** What the remedies follow from; `libraryReason` says why there is no native library, and is empty if there is. */
@@ -47,7 +48,7 @@ function forReads({ engine, cachestat, machine, storage }: Findings): string[] {
   for (const { path, fileSystem, direct } of storage) {
     if (direct !== false || NO_NEED_OF_DIRECT.includes(fileSystem ?? "")) continue;
     remedies.push(
-      `"${path}" is on a file system without direct reads${
+      `${quote(path)} is on a file system without direct reads${
         fileSystem === null ? "" : ` (${fileSystem})`
       }: files that ` +
         "are not cached load slower. Keep models on one that has them, such as ext4 or XFS; in a container, on a volume",
@@ -72,7 +73,7 @@ function forUsrbio({ engine, usrbio, storage }: Findings): string[] {
   }
   return storage.flatMap(({ path, usrbio }) =>
     usrbio?.used === false
-      ? [`"${path}" is on 3FS, and read by ordinary reads, slower: ${usrbio.reason}`]
+      ? [`${quote(path)} is on 3FS, and read by ordinary reads, slower: ${usrbio.reason}`]
       : []
   );
 }

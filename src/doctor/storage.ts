@@ -4,6 +4,7 @@
 import { openDirect, openFile } from "../../ffi/files.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import { mayRead } from "../environment.ts";
+import { quote } from "../format/text.ts";
 import type { Mount } from "./machine.ts";
 import { type UsrbioUse, usrbioUseOf } from "./usrbio.ts";
 
@@ -75,7 +76,7 @@ async function hasDirect(shim: Shim, path: string): Promise<boolean> {
   const { handle } = await openFile(shim, path, 0);
   try {
     return await handle.use(
-      `open "${path}" for direct reads`,
+      `open ${quote(path)} for direct reads`,
       (descriptors) => openDirect(shim, descriptors),
     );
   } finally {

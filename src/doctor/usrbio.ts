@@ -3,6 +3,7 @@
  */
 import type { Shim } from "../../ffi/symbols.ts";
 import { mountPointOf } from "../../ffi/usrbio.ts";
+import { quote } from "../format/text.ts";
 import { NativeEngine } from "../lanes/native_engine.ts";
 import { NativeFile } from "../source/native_file.ts";
 import { selectSource } from "../source/select.ts";
@@ -75,7 +76,7 @@ export async function usrbioUseOf(
 async function whyNotUsed(shim: Shim, path: string): Promise<string> {
   try {
     const backend = requestedBackend();
-    if (backend === "posix" || backend === "mock") return `FASTSAFETENSORS_BACKEND is "${backend}"`;
+    if (backend === "posix" || backend === "mock") return `FASTSAFETENSORS_BACKEND is ${quote(backend)}`;
     const choice = { source: undefined, usrbio: checkUsrbioOptions(), maxThreads: undefined };
     const source = await selectSource(new NativeEngine(shim), choice);
     const file = await source.open(path);

@@ -13,6 +13,7 @@
 import { describeValue } from "../check.ts";
 import { SafeTensorsError } from "../errors.ts";
 import { type DType, dtypeBits, dtypeMeant } from "./dtype.ts";
+import { quote } from "./text.ts";
 
 const INFINITY = 0x7f800000;
 const NAN = 0x7fc00000;
@@ -248,7 +249,9 @@ export function castTarget(from: DType, wanted: DType | undefined, subByte = fal
   if (wanted === undefined) return from;
   if (!isFloatDType(wanted)) {
     const meant = typeof wanted === "string" ? dtypeMeant(wanted) : undefined;
-    const hint = meant && isFloatDType(meant) ? `did you mean "${meant}"?` : `dtype must be one of ${FLOATS}`;
+    const hint = meant && isFloatDType(meant)
+      ? `did you mean ${quote(meant)}?`
+      : `dtype must be one of ${FLOATS}`;
     throw new TypeError(`Cannot cast to ${describeValue(wanted)}: ${hint}`);
   }
   return isFloatDType(from) || (subByte && isSubByteFloat(from)) ? wanted : from;

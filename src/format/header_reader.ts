@@ -106,7 +106,7 @@ function wrongContent(
 ): SafeTensorsError | undefined {
   const content = describeContent(first);
   if (!content || content.kind === "safetensors") return undefined;
-  const file = path === undefined ? "the safetensors header" : `"${path}"`;
+  const file = path === undefined ? "the safetensors header" : `${quote(path)}`;
   const message = `Cannot read ${file}: ${content.text}`;
   if (content.kind !== "pytorch") return new SafeTensorsError(code, message, { path });
   return new SafeTensorsError(code, message, { path, format: "pytorch", advice: "open it with openPyTorch" });
@@ -119,6 +119,6 @@ function headerError(
   tensor?: string,
 ): SafeTensorsError {
   const subject = tensor === undefined ? "" : `tensor ${quote(tensor)} in `;
-  const file = path === undefined ? "the safetensors header" : `the header of "${path}"`;
+  const file = path === undefined ? "the safetensors header" : `the header of ${quote(path)}`;
   return new SafeTensorsError(code, `Cannot read ${subject}${file}: ${detail}`, { path, tensor });
 }

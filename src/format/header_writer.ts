@@ -79,7 +79,7 @@ export function layoutHeader(tensors: Iterable<TensorSpec>, metadata?: MetadataI
     const shape = [...spec.shape];
     placed.set(name, { name, dtype, shape, begin, end });
     members.push(
-      `${JSON.stringify(name)}:{"dtype":"${dtype}","shape":[${shape}],"data_offsets":[${begin},${end}]}`,
+      `${JSON.stringify(name)}:{"dtype":${quote(dtype)},"shape":[${shape}],"data_offsets":[${begin},${end}]}`,
     );
   }
   const bytes = encodeHeader(`{${members.join(",")}}`);
@@ -98,7 +98,7 @@ export function checkSpec({ name, dtype, shape }: TensorSpec): number {
   if (!name.isWellFormed()) throw tensorError("InvalidTensorView", name, "the name has a lone surrogate");
   if (!isDType(dtype)) {
     const meant = typeof dtype === "string" ? dtypeMeant(dtype) : undefined;
-    const hint = meant ? `did you mean "${meant}"?` : `dtype must be one of ${DTYPES.join(", ")}`;
+    const hint = meant ? `did you mean ${quote(meant)}?` : `dtype must be one of ${DTYPES.join(", ")}`;
     throw new TypeError(
       `Cannot write tensor ${quote(name)}: ${describeValue(dtype)} is not a dtype of the format: ${hint}`,
     );

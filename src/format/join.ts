@@ -2,6 +2,7 @@
  * Joining tensors along a dimension.
  */
 import { SafeTensorsError } from "../errors.ts";
+import { quote } from "./text.ts";
 
 /** What joining needs to know of a tensor. */
 export interface JoinSource {
@@ -35,7 +36,7 @@ export function joinLayout(tensors: readonly JoinSource[], dimension: number): J
   const rows = first.shape.slice(0, dimension).reduce((product, size) => product * size, 1);
   for (const { name, byteLength } of tensors) {
     if (rows === 0 || byteLength % rows === 0) continue;
-    const message = `Cannot join tensor "${name}" along dimension ${dimension}: it would cut a byte`;
+    const message = `Cannot join tensor ${quote(name)} along dimension ${dimension}: it would cut a byte`;
     throw new SafeTensorsError("MisalignedSlice", message, { tensor: name });
   }
   return {

@@ -43,7 +43,7 @@ export function parseShardIndex(bytes: Uint8Array, options: ShardIndexOptions = 
     const content = describeContent(bytes);
     const isJson = !content || content.kind === "index" || content.text.startsWith("it is JSON");
     const detail = isJson ? fault : content.text;
-    const file = path === undefined ? "the shard index" : `the shard index "${path}"`;
+    const file = path === undefined ? "the shard index" : `the shard index ${quote(path)}`;
     throw new SafeTensorsError("InvalidIndex", `Cannot read ${file}: ${detail}`, { path, tensor });
   };
   if (bytes.length > maxBytes) fail(`it is ${bytes.length} bytes long, the limit is ${maxBytes}`);

@@ -2,6 +2,7 @@
  * Shard plans: which part of each tensor a rank of a tensor-parallel model holds, decided by the tensor's name.
  */
 import { rankSlices, type SliceLayout, sliceLayout, type SliceSource } from "./slices.ts";
+import { quote } from "./text.ts";
 
 /**
  * How a tensor is cut for the ranks.
@@ -69,7 +70,7 @@ export class ShardRules {
       return cut(tensor, rule, rank, size);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      throw new RangeError(`Cannot follow pattern "${pattern}" of the shard plan: ${error.message}`, {
+      throw new RangeError(`Cannot follow pattern ${quote(pattern!)} of the shard plan: ${error.message}`, {
         cause: error,
       });
     }
@@ -84,7 +85,7 @@ function checkRule(pattern: string, rule: ShardRule): void {
   if (rule === null || isCount(rule)) return;
   if (typeof rule === "object" && isCount(rule.dimension) && isCount(rule.parts) && rule.parts > 0) return;
   const wanted = "a dimension from 0, { dimension, parts } or null";
-  const message = `shardPlan must give ${wanted} for "${pattern}", got ${Deno.inspect(rule)}`;
+  const message = `shardPlan must give ${wanted} for ${quote(pattern)}, got ${Deno.inspect(rule)}`;
   throw typeof rule === "number" || typeof rule === "object"
     ? new RangeError(message)
     : new TypeError(message);
@@ -124,7 +125,9 @@ function cut(
   const length = shape[dimension]!;
   if (length % parts !== 0) {
     throw new RangeError(
-      `Cannot shard tensor "${tensor.name}" of shape [${shape}]: dimension ${dimension} does not fall into ${parts} parts`,
+      `Cannot shard tensor ${
+        quote(tensor.name)
+      } of shape [${shape}]: dimension ${dimension} does not fall into ${parts} parts`,
     );
   }
   // The parts as a dimension of their own.

@@ -2,6 +2,7 @@
  * What a rank says of a call so that the others can compare: written here, laid out as `fst_group_record` of
  * native/fst_group.h, sent as it is.
  */
+import { printable } from "../format/text.ts";
 
 /** What a rank can call, with the numbers of `fst_group_kind`. */
 export const CALL_KINDS = {
@@ -118,7 +119,7 @@ export function decodeText(bytes: Uint8Array): string {
 
 /** A call in words: `broadcast() of 4096 bytes from rank 0 ("model.norm.weight")`. */
 export function describeCall({ kind, root, tag, bytes, label }: CallRecord): string {
-  const about = label === "" ? "" : ` ("${label}")`;
+  const about = label === "" ? "" : ` ("${printable(label)}")`;
   const tagged = tag === 0 ? "" : ` with tag ${tag}`;
   switch (kind) {
     case "broadcast":

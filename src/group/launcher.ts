@@ -2,6 +2,7 @@
  * What a launcher has told this process about itself and the others.
  */
 import { environmentVariable } from "../environment.ts";
+import { quote } from "../format/text.ts";
 
 /** Where a process stands among those that were started with it. */
 export interface LaunchPlace {
@@ -57,10 +58,14 @@ function number(names: readonly string[], what: string): number {
   for (const name of names) {
     const text = environmentVariable(name);
     if (text === undefined) continue;
-    if (!/^\d{1,9}$/.test(text)) throw new RangeError(`"${name}" must be a whole number, got "${text}"`);
+    if (!/^\d{1,9}$/.test(text)) {
+      throw new RangeError(`${quote(name)} must be a whole number, got ${quote(text)}`);
+    }
     return Number(text);
   }
   throw new TypeError(
-    `Cannot tell the ${what}: none of ${names.map((name) => `"${name}"`).join(", ")} is set, or may be read`,
+    `Cannot tell the ${what}: none of ${
+      names.map((name) => `${quote(name)}`).join(", ")
+    } is set, or may be read`,
   );
 }

@@ -2,6 +2,7 @@
  * How the ranks of a group over TCP find each other: rank 0 listens, the others connect.
  */
 import { GroupError } from "../errors.ts";
+import { quote } from "../format/text.ts";
 import { readFrame, writeFrame } from "./frames.ts";
 import type { LaunchPlace } from "./launcher.ts";
 import type { Json } from "./process_group.ts";
@@ -146,7 +147,7 @@ async function admit(connection: Deno.TcpConn, place: LaunchPlace, lines: Map<nu
   const reason = hello?.protocol !== PROTOCOL
     ? "this is rank 0 of something else"
     : hello.job !== place.job
-    ? `this is job "${place.job}", not "${hello.job}"`
+    ? `this is job ${quote(place.job)}, not ${quote(String(hello.job))}`
     : hello.size !== place.size
     ? `rank 0 expects ${place.size} ranks, rank ${hello.rank} ${hello.size}`
     : !Number.isInteger(hello.rank) || hello.rank! < 1 || hello.rank! >= place.size || lines.has(hello.rank!)

@@ -5,6 +5,7 @@ import { type PlanFile, PlanMemory } from "../../ffi/plan_memory.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import { ringErrorText } from "../../ffi/usrbio.ts";
 import { ReadError } from "../errors.ts";
+import { quote } from "../format/text.ts";
 import { PAGE } from "../plan/layout.ts";
 import { type LoadPlan, segmentBytes } from "../plan/plan.ts";
 import type { Readiness } from "../plan/readiness.ts";
@@ -137,7 +138,7 @@ async function openDirect(job: NativeJob, notes: string[]): Promise<boolean> {
     }
     if (cached >= MOSTLY_CACHED) continue;
     if (await file.openDirect()) direct = true;
-    else notes.push(`Direct reads of "${file.path}" were refused: read through the page cache`);
+    else notes.push(`Direct reads of ${quote(file.path)} were refused: read through the page cache`);
   }
   return direct;
 }
@@ -354,7 +355,7 @@ function failureOf(job: NativeJob, memory: PlanMemory): { readonly error: Error 
   const { offset, expected, actual, errno } = failure;
   const tensor = job.plan.requests[segment.firstRequest]!.name;
   if (failure.kind === "device") {
-    return { error: job.lander!.error(`load tensor "${tensor}" of "${path}"`, errno) };
+    return { error: job.lander!.error(`load tensor ${quote(tensor)} of ${quote(path)}`, errno) };
   }
   const at = `${expected || segmentBytes(segment)} bytes expected at offset ${offset}`;
   const reason = {
@@ -362,6 +363,6 @@ function failureOf(job: NativeJob, memory: PlanMemory): { readonly error: Error 
     truncated: `${at}, ${actual} found: was it truncated?`,
     changed: `the file was changed after its header was read`,
   }[failure.kind];
-  const message = `Cannot read "${path}" (tensor "${tensor}"): ${reason}`;
+  const message = `Cannot read ${quote(path)} (tensor ${quote(tensor)}): ${reason}`;
   return { error: new ReadError(message, { path, offset, expected, actual, errno }) };
 }

@@ -296,8 +296,9 @@ function sameBytes(a: Uint8Array<ArrayBuffer>, b: Uint8Array<ArrayBuffer>): bool
 }
 
 function different(name: string): SafeTensorsError {
-  const message =
-    `Cannot trust the result: tensor "${name}" reads back with other bytes than the checkpoint has`;
+  const message = `Cannot trust the result: tensor ${
+    quote(name)
+  } reads back with other bytes than the checkpoint has`;
   return new SafeTensorsError("InvalidTensorView", message, { tensor: name });
 }
 

@@ -1,4 +1,5 @@
 /** Where the bytes of a tensor's storage are read from. */
+import { quote } from "../format/text.ts";
 import type { SourceFile } from "../source/source.ts";
 import type { ByteReader } from "./byte_reader.ts";
 import type { CheckpointTensor } from "./checkpoint_tensor.ts";
@@ -26,7 +27,7 @@ export async function openStorage(
 ): Promise<StorageReader> {
   if (!packed) return file;
   const known = unpacked.get(packed)?.deref();
-  const bytes = known ?? await inflate(byteReader(file), packed, `storage "${storage}"`);
+  const bytes = known ?? await inflate(byteReader(file), packed, `storage ${quote(storage)}`);
   if (!known) unpacked.set(packed, new WeakRef(bytes));
   return {
     read(offset, target) {

@@ -3,6 +3,7 @@
  */
 import { type FileHome, pathOf } from "../catalog.ts";
 import { UseAfterCloseError } from "../errors.ts";
+import { quote } from "../format/text.ts";
 import type { LoadRequest, NamedRequests } from "../load.ts";
 import type { Session } from "../session.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -133,7 +134,9 @@ export class RankTensors<T extends Tensor> {
   #released(name: string): UseAfterCloseError {
     const path = pathOf(this.#session.catalog, this.#session.find(name));
     return new UseAfterCloseError(
-      `Cannot get tensor "${name}": all tensors of "${path}" have been handed out and the memory was released: keep ` +
+      `Cannot get tensor ${quote(name)}: all tensors of ${
+        quote(path)
+      } have been handed out and the memory was released: keep ` +
         `the tensor, or open the files anew`,
     );
   }

@@ -13,6 +13,7 @@ import {
 } from "../catalog.ts";
 import { GroupError } from "../errors.ts";
 import { type DType, DTYPES } from "../format/dtype.ts";
+import { quote } from "../format/text.ts";
 import type { Json, ProcessGroup } from "../group/process_group.ts";
 import { type DealtInputs, noFiles } from "../inputs.ts";
 import { closeAll, type Source, type SourceFile } from "../source/source.ts";
@@ -97,7 +98,7 @@ function compareTold(told: readonly Told[]): void {
       throw disagreement(rank, `rank ${rank} and rank 0 were not both given files by rank`);
     }
     if (index !== told[0]!.index) {
-      const [said, other] = [quote(index), quote(told[0]!.index)];
+      const [said, other] = [named(index), named(told[0]!.index)];
       throw disagreement(rank, `rank ${rank} has read the index ${said}, rank 0 ${other}`);
     }
     for (const [reader, paths] of lists[rank]!) {
@@ -106,7 +107,7 @@ function compareTold(told: readonly Told[]): void {
       const length = Math.max(paths.length, others.length);
       const at = Array.from({ length }).findIndex((_, file) => paths[file] !== others[file]);
       if (at < 0) continue;
-      const [said, is] = [quote(paths[at]), quote(others[at])];
+      const [said, is] = [named(paths[at]), named(others[at])];
       throw disagreement(
         rank,
         `file ${at + 1} of rank ${reader} is ${said} for rank ${rank}, and ${is} for rank ${other}`,
@@ -115,8 +116,8 @@ function compareTold(told: readonly Told[]): void {
   }
 }
 
-function quote(path: string | null | undefined): string {
-  return path === null || path === undefined ? "none" : `"${path}"`;
+function named(path: string | null | undefined): string {
+  return path === null || path === undefined ? "none" : quote(path);
 }
 
 function disagreement(rank: number, reason: string): GroupError {

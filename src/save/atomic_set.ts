@@ -6,6 +6,7 @@
  * what they are, the old files are hidden, and then the new ones get their names, so that at no time some of the old
  * ones stand beside some of the new ones. If a rename fails, all is put back.
  */
+import { quote } from "../format/text.ts";
 import { basename, dirname } from "../paths.ts";
 import { WriteError } from "../errors.ts";
 import { findAbandoned, hasLongName, lockFolders, lookAt, removeQuietly, temporaryName } from "./folder.ts";
@@ -252,7 +253,9 @@ export class AtomicSet {
       if (await lookAt(journal)) await Deno.remove(journal);
     } catch {
       const message =
-        `Cannot save to "${this.#folder}", nor put back what was there: save it again over what is there, or run ` +
+        `Cannot save to ${
+          quote(this.#folder)
+        }, nor put back what was there: save it again over what is there, or run ` +
         `"fastsafetensors repair ${this.#folder}": ${(cause as Error).message}`;
       throw new WriteError(message, {
         path: this.#folder,
@@ -317,7 +320,7 @@ export class AtomicSet {
     for (const [path, { path: before }] of places) {
       const place = await findPlace(path);
       if (place.path !== before) {
-        throw new WriteError(`Cannot save "${path}": it was made a link meanwhile, or leads elsewhere`, {
+        throw new WriteError(`Cannot save ${quote(path)}: it was made a link meanwhile, or leads elsewhere`, {
           path,
         });
       }

@@ -8,6 +8,7 @@
  * A journal names files of its own set and this package's temporary files, all in its folder. Whatever else it may
  * say, such as one that came with an archive, is refused.
  */
+import { quote } from "../format/text.ts";
 import { basename, dirname } from "../paths.ts";
 import { SafeTensorsError, WriteError } from "../errors.ts";
 import { isTemporaryName, lockFolders, lookAt } from "./folder.ts";
@@ -205,7 +206,7 @@ async function isInterrupted(folder: string, stem: string): Promise<boolean> {
 
 /** The error about a set whose save was interrupted. */
 export function interruptedSave(action: string, path: string, folder: string): SafeTensorsError {
-  const message = `Cannot ${action} "${path}": a save there was interrupted`;
+  const message = `Cannot ${action} ${quote(path)}: a save there was interrupted`;
   const advice = `save it again over what is there, or run "fastsafetensors repair ${folder}"`;
   return new SafeTensorsError("InterruptedSave", message, { path, advice });
 }

@@ -3,6 +3,7 @@
  */
 import { castBytes } from "../format/cast.ts";
 import type { DType } from "../format/dtype.ts";
+import { quote } from "../format/text.ts";
 import { castLength } from "../plan/request.ts";
 import { lookAt, removeQuietly, syncFolder } from "./folder.ts";
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
@@ -49,7 +50,7 @@ export class PortableWriteEngine implements WriteEngine {
       } catch (error) {
         if (!NO_HARD_LINKS.has((error as { code?: string }).code ?? "")) throw error;
         // The folder is locked: no other save takes the name meanwhile.
-        if (await lookAt(to)) throw new Deno.errors.AlreadyExists(`"${to}" exists`);
+        if (await lookAt(to)) throw new Deno.errors.AlreadyExists(`${quote(to)} exists`);
         return await Deno.rename(from, to);
       }
       await removeQuietly(from); // the file has its name: what is left is only in the way

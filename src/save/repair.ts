@@ -4,6 +4,7 @@
  * Complete is what it becomes if every new file is still there, under its temporary name or its own. If some are gone
  * and none has its name yet, the old files come back. Anything else is for the user to decide.
  */
+import { quote } from "../format/text.ts";
 import { basename, dirname } from "../paths.ts";
 import { WriteError } from "../errors.ts";
 import { lockFolders, lookAt, removeQuietly, syncFolder } from "./folder.ts";
@@ -59,8 +60,8 @@ export async function planRepair(folder: string, journal: string, uid: number | 
     exists && temporary?.exists && (!hidden || hidden.exists)
   );
   const refuse = (reason: string) =>
-    new WriteError(`Cannot finish the interrupted save of "${path}": ${reason}`, { path });
-  if (inTheWay) throw refuse(`"${inTheWay.path}" has come into being since: move it away`);
+    new WriteError(`Cannot finish the interrupted save of ${quote(path)}: ${reason}`, { path });
+  if (inTheWay) throw refuse(`${quote(inTheWay.path)} has come into being since: move it away`);
   const lost = placed.find((member) =>
     !member.temporary!.exists && (!member.exists || isPending && isEither(member))
   );
@@ -80,7 +81,9 @@ export async function planRepair(folder: string, journal: string, uid: number | 
   const gone = members.find(({ exists, hidden }) => hidden && !hidden.exists && !exists);
   if (gone || placed.some(isPlaced)) {
     const missing = (gone ?? lost).path;
-    throw refuse(`"${missing}" is neither there nor among the temporary files: remove what is incomplete`);
+    throw refuse(
+      `${quote(missing)} is neither there nor among the temporary files: remove what is incomplete`,
+    );
   }
   return {
     path,
@@ -117,7 +120,7 @@ async function findMembers(folder: string, journal: OwnJournal): Promise<Member[
 }
 
 function special(path: string, info: Deno.FileInfo): WriteError {
-  const message = `Cannot finish an interrupted save: "${path}" is ${describeKind(info)}: remove it`;
+  const message = `Cannot finish an interrupted save: ${quote(path)} is ${describeKind(info)}: remove it`;
   return new WriteError(message, { path });
 }
 
@@ -180,7 +183,7 @@ export async function carryOutAsFound(found: Repair, uid: number | null): Promis
   using _locks = await lockFolders(foldersOf(found));
   const now = await planRepair(folder, basename(found.path), uid);
   if (JSON.stringify(now) !== JSON.stringify(found)) {
-    throw new WriteError(`Cannot repair "${folder}": files have changed meanwhile: run it again`, {
+    throw new WriteError(`Cannot repair ${quote(folder)}: files have changed meanwhile: run it again`, {
       path: folder,
     });
   }

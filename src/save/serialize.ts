@@ -4,6 +4,7 @@
 import { SafeTensorsError } from "../errors.ts";
 import type { DType } from "../format/dtype.ts";
 import { layoutHeader, type MetadataInput } from "../format/header_writer.ts";
+import { quote } from "../format/text.ts";
 import { checkTensor, checkView, pairsOf } from "./views.ts";
 
 /** What is needed to write a tensor; a {@linkcode HostTensor} has it. */
@@ -55,7 +56,7 @@ export function serialize(tensors: TensorInputs, metadata?: MetadataInput): Uint
     const { buffer, byteOffset, byteLength } = data;
     if (byteLength !== end - begin) {
       const message =
-        `Cannot write tensor "${name}": ${dtype} of shape [${shape}] is ${end - begin} bytes, ` +
+        `Cannot write tensor ${quote(name)}: ${dtype} of shape [${shape}] is ${end - begin} bytes, ` +
         `its data has ${byteLength}`;
       throw new SafeTensorsError("InvalidTensorView", message, { tensor: name });
     }

@@ -6,6 +6,7 @@ import { SafeTensorsError } from "../errors.ts";
 import { castTarget } from "../format/cast.ts";
 import type { DType } from "../format/dtype.ts";
 import { checkSpec } from "../format/header_writer.ts";
+import { quote } from "../format/text.ts";
 import { castLength } from "../plan/request.ts";
 import { checkTensor, checkView, pairsOf } from "./views.ts";
 
@@ -162,8 +163,9 @@ export function checkLength(item: Item, data: unknown): asserts data is ArrayBuf
 
 /** The error about a tensor whose bytes are not as many as they should be. */
 export function wrongLength({ name, from, shape, sourceBytes }: Item, found: string): SafeTensorsError {
-  const message =
-    `Cannot save tensor "${name}": ${from} of shape [${shape}] is ${sourceBytes} bytes, ${found}`;
+  const message = `Cannot save tensor ${
+    quote(name)
+  }: ${from} of shape [${shape}] is ${sourceBytes} bytes, ${found}`;
   return new SafeTensorsError("InvalidTensorView", message, { tensor: name });
 }
 
@@ -204,7 +206,7 @@ function collect(items: readonly Item[]): Map<string, Item> {
   for (const item of items) {
     const { name } = item;
     if (byName.has(name)) {
-      const message = `Cannot save: tensor "${name}" is given twice`;
+      const message = `Cannot save: tensor ${quote(name)} is given twice`;
       throw new SafeTensorsError("DuplicateName", message, { tensor: name });
     }
     byName.set(name, item);
@@ -219,8 +221,9 @@ function announcedAliases(shapes: readonly TensorShape[]): Map<string, string> {
   for (const { name, aliasOf } of shapes) {
     if (aliasOf === undefined) continue;
     if (!own.has(aliasOf)) {
-      const message =
-        `Cannot save tensor "${name}": it is announced as the same as "${aliasOf}", which is none`;
+      const message = `Cannot save tensor ${quote(name)}: it is announced as the same as ${
+        quote(aliasOf)
+      }, which is none`;
       throw new SafeTensorsError("TensorNotFound", message, { tensor: name });
     }
     aliases.set(name, aliasOf);

@@ -2,6 +2,7 @@
  * Where a save's files go: behind links, into folders that may have to be made, and never over anything but regular
  * files.
  */
+import { quote } from "../format/text.ts";
 import { dirname, resolve } from "../paths.ts";
 import { constants } from "node:os";
 import { WriteError } from "../errors.ts";
@@ -41,7 +42,10 @@ export async function findPlace(path: string): Promise<Place> {
     }
   }
   const { ELOOP } = constants.errno;
-  throw new WriteError(`Cannot save "${path}": it is a link that leads to itself`, { path, errno: ELOOP });
+  throw new WriteError(`Cannot save ${quote(path)}: it is a link that leads to itself`, {
+    path,
+    errno: ELOOP,
+  });
 }
 
 function isInProc(path: string): boolean {
@@ -71,7 +75,7 @@ export function describeKind(info: Deno.FileInfo): string {
 }
 
 function notRegular(path: string, kind: string): WriteError {
-  return new WriteError(`Cannot save "${path}": it is ${kind}, and only regular files are replaced`, {
+  return new WriteError(`Cannot save ${quote(path)}: it is ${kind}, and only regular files are replaced`, {
     path,
   });
 }
@@ -90,7 +94,7 @@ export async function requireAccess(folders: readonly string[]): Promise<void> {
     for (const name of names) {
       if ((await Deno.permissions.request({ name, path })).state !== "granted") refused.push(name);
     }
-    if (refused.length > 0) missing.add(`${refused.join(" and ")} access to "${path}"`);
+    if (refused.length > 0) missing.add(`${refused.join(" and ")} access to ${quote(path)}`);
   }
   if (missing.size === 0) return;
   const flags = ["read", "write"].map((name) => `--allow-${name}=${folders.join(",")}`).join(" ");

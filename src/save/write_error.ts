@@ -17,7 +17,7 @@ export function writeError(error: unknown, action: string, path: string): unknow
   if (errno === EEXIST) return fileExists(path, error);
   const reason = errno > 0 ? systemErrorText(errno) : error.message;
   const remedy = errno === ENOSPC ? ": free some space, or save elsewhere" : "";
-  return new WriteError(`Cannot ${action} "${path}": ${reason}${remedy}`, { path, errno, cause: error });
+  return new WriteError(`Cannot ${action} ${quote(path)}: ${reason}${remedy}`, { path, errno, cause: error });
 }
 
 /** The refusal to replace a file without being asked to. */
@@ -28,12 +28,12 @@ export function fileExists(path: string, cause?: Error): SafeTensorsError {
 
 /** The refusal to put a file where a folder is. */
 export function isFolder(path: string): WriteError {
-  return new WriteError(`Cannot save "${path}": it is a folder`, { path, errno: EISDIR });
+  return new WriteError(`Cannot save ${quote(path)}: it is a folder`, { path, errno: EISDIR });
 }
 
 /** The refusal of a name that no file system takes. */
 export function longName(path: string): WriteError {
-  return new WriteError(`Cannot save "${path}": its name is longer than 255 bytes`, {
+  return new WriteError(`Cannot save ${quote(path)}: its name is longer than 255 bytes`, {
     path,
     errno: ENAMETOOLONG,
   });

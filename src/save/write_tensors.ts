@@ -5,6 +5,7 @@ import { describeValue } from "../check.ts";
 import { SafeTensorsError } from "../errors.ts";
 import { castTarget } from "../format/cast.ts";
 import { type DType, isDType } from "../format/dtype.ts";
+import { quote } from "../format/text.ts";
 import { castLength } from "../plan/request.ts";
 import type { OutputStream } from "./output_stream.ts";
 import type { SaveProgress } from "./progress.ts";
@@ -90,7 +91,7 @@ async function writeTensor(
   for await (const part of tensor.parts()) {
     if (!(part instanceof Uint8Array)) {
       throw new TypeError(
-        `Cannot write tensor "${item.name}": parts must be Uint8Arrays, got ${describeValue(part)}`,
+        `Cannot write tensor ${quote(item.name)}: parts must be Uint8Arrays, got ${describeValue(part)}`,
       );
     }
     if (length + part.byteLength > item.sourceBytes) throw wrongLength(item, "its parts have more");
@@ -114,14 +115,15 @@ function asItComes(
 ): Item {
   const { name, from, to, sourceBytes } = item;
   if (`${shape}` !== `${item.shape}`) {
-    const message =
-      `Cannot save tensor "${name}": announced with the shape [${item.shape}], came with [${shape}]`;
+    const message = `Cannot save tensor ${
+      quote(name)
+    }: announced with the shape [${item.shape}], came with [${shape}]`;
     throw new TypeError(message);
   }
   if (dtype === from) return item;
   if (!isDType(dtype) || castTarget(dtype, wanted) !== to) {
     throw new TypeError(
-      `Cannot save tensor "${name}": announced as ${from}, came as ${dtype}: announce ${dtype}`,
+      `Cannot save tensor ${quote(name)}: announced as ${from}, came as ${dtype}: announce ${dtype}`,
     );
   }
   const came = itemOf({ name, dtype, shape }, wanted);
@@ -130,7 +132,7 @@ function asItComes(
 }
 
 function refusal(code: "TensorNotFound" | "DuplicateName", name: string, what: string): SafeTensorsError {
-  return new SafeTensorsError(code, `Cannot save: tensor "${name}" ${what}`, { tensor: name });
+  return new SafeTensorsError(code, `Cannot save: tensor ${quote(name)} ${what}`, { tensor: name });
 }
 
 /** A stream that does not keep an aborted save waiting, even if it gives nothing any more. */

@@ -5,6 +5,7 @@
 import { systemErrorText } from "../../ffi/status.ts";
 import { errnoOf } from "../errno.ts";
 import { ReadError, UseAfterCloseError } from "../errors.ts";
+import { quote } from "../format/text.ts";
 import { resolve } from "../paths.ts";
 
 /** The folder that relative paths count from now; undefined where it was removed. */
@@ -24,7 +25,7 @@ export function absolutePath(path: string, folder: string | undefined = workingF
 
 /** Throws if a path names a folder, or what is not a regular file: a pipe could be waited for without end. */
 export function refuseSpecial(path: string, info: Deno.FileInfo): void {
-  if (info.isDirectory) throw new Deno.errors.IsADirectory(`Is a directory: "${path}"`);
+  if (info.isDirectory) throw new Deno.errors.IsADirectory(`Is a directory: ${quote(path)}`);
   if (info.isFile) return;
   const kinds = [
     [info.isFifo, " but a named pipe (FIFO)"],
@@ -32,7 +33,7 @@ export function refuseSpecial(path: string, info: Deno.FileInfo): void {
     [info.isCharDevice || info.isBlockDevice, " but a device"],
   ] as const;
   const kind = kinds.find(([is]) => is)?.[1] ?? "";
-  throw new ReadError(`Cannot open "${path}": it is not a regular file${kind}`, { path });
+  throw new ReadError(`Cannot open ${quote(path)}: it is not a regular file${kind}`, { path });
 }
 
 /** A refusal of the system, or of Deno, as a {@linkcode ReadError} that says what was tried. */
@@ -46,12 +47,13 @@ export function readError(
   if (!(error instanceof Error) || error instanceof UseAfterCloseError) return error as Error;
   const errno = errnoOf(error);
   const reason = errno > 0 ? systemErrorText(errno) : error.message;
-  return new ReadError(`Cannot ${action} "${path}": ${reason}`, { path, errno, ...range, cause: error });
+  return new ReadError(`Cannot ${action} ${quote(path)}: ${reason}`, { path, errno, ...range, cause: error });
 }
 
 /** The error of a file that has fewer bytes than were expected of it. */
 export function tooShort(path: string, offset: number, expected: number, actual: number): ReadError {
-  const message =
-    `Cannot read "${path}": ${expected} bytes expected at offset ${offset}, ${actual} found: was it truncated?`;
+  const message = `Cannot read ${
+    quote(path)
+  }: ${expected} bytes expected at offset ${offset}, ${actual} found: was it truncated?`;
   return new ReadError(message, { path, offset, expected, actual });
 }

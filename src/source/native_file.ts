@@ -12,6 +12,7 @@ import {
 import type { Handle } from "../../ffi/handle.ts";
 import type { PlanFile } from "../../ffi/plan_memory.ts";
 import type { Shim } from "../../ffi/symbols.ts";
+import { quote } from "../format/text.ts";
 import { absolutePath, readError, refuseSpecial, tooShort } from "./local_path.ts";
 import { HEAD_BYTES, type Source, type SourceFile } from "./source.ts";
 
@@ -72,7 +73,7 @@ export class NativeFile implements SourceFile {
    * @throws {UseAfterCloseError} once the file is closed
    */
   use<R>(action: string, body: (descriptors: Descriptors) => R): R {
-    return this.#opened.handle.use(`${action} "${this.path}"`, body);
+    return this.#opened.handle.use(`${action} ${quote(this.path)}`, body);
   }
 
   async read(offset: number, target: Uint8Array<ArrayBuffer>): Promise<void> {

@@ -3,6 +3,7 @@
  */
 import { Handle } from "../../ffi/handle.ts";
 import { ReadError } from "../errors.ts";
+import { quote } from "../format/text.ts";
 import { absolutePath, readError, refuseSpecial, tooShort } from "./local_path.ts";
 import { HEAD_BYTES, type Source, type SourceFile } from "./source.ts";
 
@@ -132,7 +133,7 @@ export class PortableFile implements SourceFile {
   async verify(): Promise<void> {
     const { size, mtime } = await this.#use((file, openings) => openings.version(file));
     if (size === this.size && mtime?.getTime() === this.#version.mtime?.getTime()) return;
-    const message = `Cannot read "${this.path}": the file was changed after its header was read`;
+    const message = `Cannot read ${quote(this.path)}: the file was changed after its header was read`;
     throw new ReadError(message, { path: this.path, expected: this.size, actual: size });
   }
 
@@ -146,7 +147,7 @@ export class PortableFile implements SourceFile {
   ): Promise<R> {
     try {
       return await this.#openings.use(
-        `read "${this.path}"`,
+        `read ${quote(this.path)}`,
         (openings) => openings.use((file) => body(file, openings)),
       );
     } catch (error) {

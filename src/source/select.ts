@@ -1,6 +1,7 @@
 /**
  * Choosing where files are read from.
  */
+import { quote } from "../format/text.ts";
 import type { Engine } from "../lanes/engine.ts";
 import { needShim, requestedBackend } from "../usrbio/backend.ts";
 import { type CheckedUsrbioOptions, mostRings, ringOptions } from "../usrbio/options.ts";
@@ -35,7 +36,7 @@ export async function selectSource(engine: Engine, choice: SourceChoice): Promis
   const backend = requestedBackend();
   if (backend === "posix" || backend === "mock") {
     if (choice.source !== "3fs") return engine.source;
-    const note = `Files on 3FS are read by ordinary reads: FASTSAFETENSORS_BACKEND is "${backend}"`;
+    const note = `Files on 3FS are read by ordinary reads: FASTSAFETENSORS_BACKEND is ${quote(backend)}`;
     return { name: engine.source.name, notes: [note], open: (path) => engine.source.open(path) };
   }
   const required = choice.source === "3fs" || backend === "usrbio";

@@ -17,6 +17,7 @@ import {
   USRBIO_READER,
 } from "../../ffi/usrbio.ts";
 import { environmentVariable } from "../environment.ts";
+import { quote } from "../format/text.ts";
 import { libraryMissing, no3fs, openUsrbio } from "../usrbio/backend.ts";
 import { absolutePath, readError } from "./local_path.ts";
 import { type LaneReader, type NativeFile, NativeFileSource } from "./native_file.ts";
@@ -91,21 +92,21 @@ export class UsrbioFileSource implements Source<NativeFile> {
     const mountPoint = await mountPointOf(shim, library.handle, absolute);
     if (mountPoint === null) return this.#pass(path, "it is not below a mount point of 3FS");
     if (wanted !== undefined && wanted !== mountPoint && await resolved(wanted) !== mountPoint) {
-      return this.#pass(path, `it is on the mount "${mountPoint}", not on "${wanted}"`);
+      return this.#pass(path, `it is on the mount ${quote(mountPoint)}, not on ${quote(wanted)}`);
     }
     const opened = await openMount(shim, library.handle, mountPoint, rings);
     if (opened.mount === null) {
-      return this.#refuse(`the mount "${mountPoint}" does not answer: ${opened.reason}`, opened.errno);
+      return this.#refuse(`the mount ${quote(mountPoint)} does not answer: ${opened.reason}`, opened.errno);
     }
     const errno = await registerFile(shim, library.handle, descriptors);
     if (errno === 0) return { kind: USRBIO_READER, mount: opened.mount, lanes };
     await opened.mount.close();
-    return this.#refuse(`registering "${path}" failed: ${systemErrorText(errno)}`, errno);
+    return this.#refuse(`registering ${quote(path)} failed: ${systemErrorText(errno)}`, errno);
   }
 
   /** A file that 3FS has nothing to do with: fine, unless it was demanded. */
   #pass(path: string, reason: string): null {
-    if (this.#options.required) throw no3fs(`"${path}": ${reason}`);
+    if (this.#options.required) throw no3fs(`${quote(path)}: ${reason}`);
     return null;
   }
 

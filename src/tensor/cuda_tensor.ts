@@ -10,6 +10,7 @@ import { SafeTensorsError, UseAfterCloseError } from "../errors.ts";
 import { castSupported } from "../format/cast.ts";
 import { type DType, dtypeBits } from "../format/dtype.ts";
 import { type DLPackOptions, exportCuda } from "./dlpack.ts";
+import { quote } from "../format/text.ts";
 import { HostTensor } from "./host_tensor.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -141,7 +142,7 @@ export class CudaTensor implements Tensor, Disposable {
       const bytes = new Uint8Array(this.byteLength);
       if (bytes.byteLength >= HUGE) shim.fst_memory_advise(bytes, 0n, BigInt(bytes.byteLength));
       if (bytes.byteLength > 0) {
-        await readDevice(shim, bytes, place, `copy tensor "${this.name}" to the host`);
+        await readDevice(shim, bytes, place, `copy tensor ${quote(this.name)} to the host`);
       }
       return new HostTensor(this.name, this.dtype, this.shape, bytes);
     });
@@ -178,14 +179,14 @@ export class CudaTensor implements Tensor, Disposable {
 
   #check(action: string): void {
     if (!this.#isDisposed) return;
-    throw new UseAfterCloseError(`Cannot ${action} tensor "${this.name}": its handle was disposed`);
+    throw new UseAfterCloseError(`Cannot ${action} tensor ${quote(this.name)}: its handle was disposed`);
   }
 
   /** Does something with the memory, which stays for as long as that takes even if the handle is disposed meanwhile. */
   async #use<R>(action: string, use: (place: CudaPlace, block: bigint) => R | Promise<R>): Promise<R> {
     this.#check(action);
     const place = { device: this.#memory.device, address: this.#address };
-    return await this.#memory.use(`${action} tensor "${this.name}"`, (block) => use(place, block));
+    return await this.#memory.use(`${action} tensor ${quote(this.name)}`, (block) => use(place, block));
   }
 
   #share(name: string): CudaTensor {
@@ -197,7 +198,7 @@ export class CudaTensor implements Tensor, Disposable {
   #cast(dtype: DType): Promise<CudaTensor> {
     return this.#use("cast", async (place) => {
       if (dtype === this.dtype) return this.#share(this.name);
-      const action = `cast tensor "${this.name}" from ${this.dtype} to ${dtype}`;
+      const action = `cast tensor ${quote(this.name)} from ${this.dtype} to ${dtype}`;
       if (!castSupported(this.dtype, dtype)) {
         throw new SafeTensorsError("UnsupportedCast", `Cannot ${action}`, { tensor: this.name });
       }
@@ -217,7 +218,7 @@ export class CudaTensor implements Tensor, Disposable {
     return this.#use("copy", (place) => {
       if (device === place.device) return this.#share(this.name);
       const { name, dtype, shape, byteLength } = this;
-      const action = `copy tensor "${name}" to device "cuda:${device}"`;
+      const action = `copy tensor ${quote(name)} to device "cuda:${device}"`;
       return fillTensor(
         this.#memory.shim,
         device,

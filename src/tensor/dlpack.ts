@@ -8,6 +8,7 @@ import type { CudaMemory } from "../device/cuda_memory.ts";
 import { checkBoolean, checkKeys } from "../check.ts";
 import { DeviceError } from "../errors.ts";
 import { type DType, dtypeBits } from "../format/dtype.ts";
+import { quote } from "../format/text.ts";
 
 /** Options of `toDLPack`. */
 export interface DLPackOptions {
@@ -58,7 +59,7 @@ function isVersioned(options: DLPackOptions): boolean {
 function elementType({ name, dtype }: Described): { code: number; bits: number } {
   const code = CODES[dtype];
   if (code === undefined) {
-    throw new TypeError(`Cannot give tensor "${name}" by DLPack: it does not know ${dtype}`);
+    throw new TypeError(`Cannot give tensor ${quote(name)} by DLPack: it does not know ${dtype}`);
   }
   return { code, bits: dtypeBits(dtype) };
 }
@@ -104,13 +105,14 @@ export async function exportHost(
   const versioned = isVersioned(options);
   const library = await openLibrary();
   if (!library.shim) {
-    const message =
-      `Cannot give tensor "${tensor.name}" by DLPack: that needs the native library: ${library.reason}`;
+    const message = `Cannot give tensor ${
+      quote(tensor.name)
+    } by DLPack: that needs the native library: ${library.reason}`;
     throw new DeviceError(message, { library: "fastsafetensors" });
   }
   const { bytes, shape } = tensor;
   if (bytes.buffer.detached) {
-    throw new TypeError(`Cannot give tensor "${tensor.name}" by DLPack: its buffer was transferred`);
+    throw new TypeError(`Cannot give tensor ${quote(tensor.name)} by DLPack: its buffer was transferred`);
   }
   const data = bytes.byteLength > 0 ? BigInt(library.shim.fst_address(bytes)) : 0n;
   const source = { ...type, data, deviceType: CPU, device: 0, block: 0n, shape };

@@ -5,6 +5,7 @@ import { castBytes, castSupported } from "../format/cast.ts";
 import type { DType } from "../format/dtype.ts";
 import { tensorBytes } from "../format/tensor_size.ts";
 import { SafeTensorsError } from "../errors.ts";
+import { quote } from "../format/text.ts";
 import { hostOperations } from "../lanes/select.ts";
 import { type DLPackOptions, exportHost } from "./dlpack.ts";
 import type { Tensor } from "./tensor.ts";
@@ -95,7 +96,9 @@ export class HostTensor implements Tensor {
     const expected = tensorBytes(dtype, shape);
     if (bytes.byteLength !== expected) {
       throw new RangeError(
-        `Cannot make tensor "${name}": ${dtype} of shape [${shape}] is ${expected} bytes, got ${bytes.byteLength}`,
+        `Cannot make tensor ${
+          quote(name)
+        }: ${dtype} of shape [${shape}] is ${expected} bytes, got ${bytes.byteLength}`,
       );
     }
     this.name = name;
@@ -184,7 +187,7 @@ export class HostTensor implements Tensor {
     if (castSupported(this.dtype, dtype)) {
       return new HostTensor(this.name, dtype, this.shape, allocate(tensorBytes(dtype, this.shape)));
     }
-    const message = `Cannot cast tensor "${this.name}" from ${this.dtype} to ${dtype}`;
+    const message = `Cannot cast tensor ${quote(this.name)} from ${this.dtype} to ${dtype}`;
     throw new SafeTensorsError("UnsupportedCast", message, { tensor: this.name });
   }
 }

@@ -6,6 +6,7 @@ import { ceilTo } from "../device/webgpu/gpu.ts";
 import type { GpuMemory } from "../device/webgpu/memory.ts";
 import { UseAfterCloseError } from "../errors.ts";
 import type { DType } from "../format/dtype.ts";
+import { quote } from "../format/text.ts";
 import type { HostTensor } from "./host_tensor.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -191,7 +192,7 @@ export class WebGpuTensor implements Tensor, Disposable {
 
   #check(action: string): void {
     if (!this.#isDisposed) return;
-    throw new UseAfterCloseError(`Cannot ${action} tensor "${this.name}": its handle was disposed`);
+    throw new UseAfterCloseError(`Cannot ${action} tensor ${quote(this.name)}: its handle was disposed`);
   }
 
   /** The memory with one more hold, for work during which the handle may be disposed. */

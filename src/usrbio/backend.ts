@@ -6,6 +6,7 @@ import type { Shim } from "../../ffi/symbols.ts";
 import { findUsrbio, type UsrbioLibrary } from "../../ffi/usrbio.ts";
 import { environmentVariable } from "../environment.ts";
 import { DeviceError } from "../errors.ts";
+import { quote } from "../format/text.ts";
 
 /**
  * A way to read files on 3FS: "usrbio", through rings shared with 3FS; "posix", ordinary reads on the mount; "mock",
@@ -42,7 +43,7 @@ export function requestedBackend(): Backend | "auto" {
 
 /** Values as a list to choose from: `"a", "b" or "c"`. */
 export function listOf(values: readonly string[]): string {
-  const quoted = values.map((value) => `"${value}"`);
+  const quoted = values.map((value) => `${quote(value)}`);
   return quoted.length < 2 ? quoted.join("") : `${quoted.slice(0, -1).join(", ")} or ${quoted.at(-1)}`;
 }
 

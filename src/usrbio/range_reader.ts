@@ -16,6 +16,7 @@ import {
 import { checkBoolean, checkInteger, checkKeys, checkSignal, describeValue, keysOf } from "../check.ts";
 import { DeviceError, ReadError, SafeTensorsError } from "../errors.ts";
 import { headerLength } from "../format/header_reader.ts";
+import { quote } from "../format/text.ts";
 import { giveBack, take } from "../lanes/lane_budget.ts";
 import type { NativeFile } from "../source/native_file.ts";
 import { closeAll, type Source } from "../source/source.ts";
@@ -163,7 +164,7 @@ export class SourceReader implements RangeReader {
     const totalLength = checkInteger("totalLength", options.totalLength ?? NaN, { byDefault: 0, least: 0 });
     const chunkBytes = checkInteger("chunkBytes", options.chunkBytes, { byDefault: 0, least: 0 });
     const target = targetOf(options);
-    return await this.#files.use(`read "${path}"`, async (files) => {
+    return await this.#files.use(`read ${quote(path)}`, async (files) => {
       signal.throwIfAborted();
       const file = await this.#open(files, path);
       const length = Math.max(0, Math.min(totalLength, file.size - fileOffset));
@@ -255,7 +256,7 @@ async function readHeader(file: NativeFile): Promise<FileHeader> {
     const json = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
     return { json, headerLength: 8 + length, fileSize: size };
   } catch (cause) {
-    const message = `Cannot read the header of "${path}": it is not UTF-8`;
+    const message = `Cannot read the header of ${quote(path)}: it is not UTF-8`;
     throw new SafeTensorsError("InvalidHeader", message, { path, cause });
   }
 }
@@ -296,8 +297,8 @@ function checkPath(path: unknown): void {
 
 function rangeError(shim: Shim, path: string, failure: NonNullable<RangeFailure>): Error {
   const { kind, errno, offset, expected, actual } = failure;
-  if (kind === "device") return cudaError(shim, `read "${path}" to the device`, errno);
-  const at = `Cannot read "${path}": ${expected} bytes expected at offset ${offset}`;
+  if (kind === "device") return cudaError(shim, `read ${quote(path)} to the device`, errno);
+  const at = `Cannot read ${quote(path)}: ${expected} bytes expected at offset ${offset}`;
   const message = kind === "system"
     ? `${at}: ${ringErrorText(errno)}`
     : `${at}, ${actual} found: was it truncated?`;

@@ -6,6 +6,7 @@ import { castSupported } from "../../format/cast.ts";
 import { type DType, dtypeBits } from "../../format/dtype.ts";
 import { joinLayout } from "../../format/join.ts";
 import type { SliceLayout } from "../../format/slices.ts";
+import { quote } from "../../format/text.ts";
 import { HostTensor } from "../../tensor/host_tensor.ts";
 import type { WebGpuTensorInit } from "../../tensor/webgpu_tensor.ts";
 import { Backlog } from "./backlog.ts";
@@ -43,7 +44,7 @@ export type GpuResult = [memory: GpuMemory, init: WebGpuTensorInit];
  */
 export function castTensor(memory: GpuMemory, tensor: GpuSource, dtype: DType): Promise<GpuResult> {
   const { name, shape } = tensor;
-  const action = `cast tensor "${name}" from ${tensor.dtype} to ${dtype}`;
+  const action = `cast tensor ${quote(name)} from ${tensor.dtype} to ${dtype}`;
   if (!castSupported(tensor.dtype, dtype, true)) {
     throw new SafeTensorsError("UnsupportedCast", `Cannot ${action}`, { tensor: name });
   }
@@ -71,7 +72,7 @@ export function sliceTensor(memory: GpuMemory, tensor: GpuSource, layout: SliceL
   return fill(
     memory.gpu,
     { name, dtype, shape, byteLength },
-    `slice tensor "${name}"`,
+    `slice tensor ${quote(name)}`,
     memory.buffer.usage,
     ({ buffer: target }) => {
       const sourceOffset = tensor.byteOffset + layout.offset;
@@ -103,7 +104,7 @@ export function joinTensors(
   return fill(
     gpu,
     { name, dtype, shape, byteLength },
-    `join tensors to "${name}"`,
+    `join tensors to ${quote(name)}`,
     buffer.usage,
     (target) => {
       const pitch = byteLength / rows;
@@ -124,7 +125,7 @@ export function joinTensors(
 /** Brings a tensor from host memory, piece by piece. */
 export async function writeTensor(gpu: Gpu, tensor: HostTensor, usage: number): Promise<GpuResult> {
   const { name, dtype, shape, byteLength, bytes } = tensor;
-  const action = `copy tensor "${name}" to the GPU`;
+  const action = `copy tensor ${quote(name)} to the GPU`;
   const [memory, init] = await fill(gpu, { name, dtype, shape, byteLength }, action, usage, () => {});
   const backlog = new Backlog(gpu.device.queue);
   try {
@@ -158,7 +159,7 @@ export async function readTensor(memory: GpuMemory, tensor: GpuSource): Promise<
   if (byteLength === 0) return new HostTensor(name, dtype, shape, bytes);
   const { gpu } = memory;
   const { device } = gpu;
-  const action = `copy tensor "${name}" to the host`;
+  const action = `copy tensor ${quote(name)} to the host`;
   const size = Math.min(READ_PIECE, Math.ceil(byteLength / 4) * 4);
   const staging = await gpu.attempt(action, size, () => {
     return device.createBuffer({ size, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
