@@ -15,7 +15,7 @@ const BASE = [
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "src/format": [],
   "src/plan": ["src/format"],
-  "src/source": ["src/lanes", "src/usrbio", "ffi"],
+  "src/source": ["src/format/text.ts", "src/lanes", "src/usrbio", "ffi"],
   "src/cli": [
     "mod.ts",
     "deno.json",
