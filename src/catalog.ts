@@ -292,7 +292,9 @@ export function compareIndexes(
         absent.push(name);
         missing.set(name, () => {
           const message =
-            `Cannot find tensor ${quote(name)}: the index "${indexPath}" says that it is in "${path}", ` +
+            `Cannot find tensor ${quote(name)}: the index ${quote(indexPath)} says that it is in ${
+              quote(path)
+            }, ` +
             "which does not have it";
           return new SafeTensorsError("TensorNotFound", message, { path, tensor: name });
         });
@@ -318,7 +320,7 @@ function unlistedNotes(
   return indexes.flatMap(({ path, weightMap }) => {
     const shards = new Set(weightMap.values());
     const names = tensors.keys().filter((name) => !weightMap.has(name) && shards.has(pathOf(name))).toArray();
-    return names.length === 0 ? [] : [`In the shards but not in the index "${path}": ${counted(names)}`];
+    return names.length === 0 ? [] : [`In the shards but not in the index ${quote(path)}: ${counted(names)}`];
   });
 }
 

@@ -85,7 +85,7 @@ export interface OwnJournal extends Journal {
 export async function readJournal(folder: string, name: string, uid: number | null): Promise<OwnJournal> {
   const path = `${folder}/${name}`;
   const refuse = (reason: string) =>
-    new WriteError(`Cannot finish the interrupted save of "${path}": ${reason}: remove the journal`, {
+    new WriteError(`Cannot finish the interrupted save of ${quote(path)}: ${reason}: remove the journal`, {
       path,
     });
   const text = await readText(path, uid, refuse);
