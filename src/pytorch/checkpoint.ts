@@ -6,6 +6,7 @@ import { describeValue, keysOf } from "../check.ts";
 import { SafeTensorsError } from "../errors.ts";
 import { describeContent, TELLING_BYTES } from "../format/file_hints.ts";
 import { compareUtf8, quote } from "../format/text.ts";
+import { Turn } from "../lanes/turn.ts";
 import type { ByteReader } from "./byte_reader.ts";
 import { checkpointError, limitError } from "./checkpoint_error.ts";
 import { type CheckpointTensor, tensorBytes } from "./checkpoint_tensor.ts";
@@ -72,6 +73,9 @@ export function checkpointOptions(options: CheckpointOptions): CheckpointOptions
   return { ...root === undefined ? {} : { root }, limits: checkpointLimits(limits ?? {}) };
 }
 
+/** Tensors between two looks at the clock. */
+const TURN_STEPS = 1024;
+
 const ZIP_MAGIC = "PK\x03\x04";
 const TAR_MAGIC = "ustar";
 const TAR_MAGIC_AT = 257;
@@ -98,13 +102,16 @@ export async function readCheckpoint(
   const { root } = options;
   const limits = checkpointLimits(options.limits ?? {});
   const container = await openContainer(reader, limits);
-  const flat = flattenStateDict(container.value, { path, limits, root, stem: fileStem(path) });
+  const flat = await flattenStateDict(container.value, { path, limits, root, stem: fileStem(path) });
 
   const context = { path, container, maxExpandedBytes: limits.maxExpandedBytes };
   const tensors = new Map<string, CheckpointTensor>();
   const refused = new Map<string, SafeTensorsError>();
   const skipped = [...flat.skipped];
-  for (const [name, value] of flat.tensors) {
+  const turn = new Turn();
+  let steps = 0;
+  for (const [name, { value }] of flat.tensors) {
+    if (++steps % TURN_STEPS === 0) await turn.pause();
     const tensor = rebuildTensor(value, name, context);
     if ("error" in tensor) {
       refused.set(name, tensor.error);
@@ -112,7 +119,7 @@ export async function readCheckpoint(
     } else tensors.set(name, tensor);
   }
   if (tensors.size === 0) { for (const error of refused.values()) throw error; }
-  const aliases = findAliases(tensors);
+  const aliases = await findAliases(tensors);
   checkTotal(tensors, aliases, reader, limits);
   return { path, container: container.kind, tensors, refused, skipped, notes: flat.notes, aliases };
 }
@@ -153,26 +160,44 @@ function tarError(path: string, latin1: string): Error {
   return checkpointError("UnsupportedCheckpoint", path, `it is a tar archive, ${advice}`);
 }
 
-function findAliases(tensors: ReadonlyMap<string, CheckpointTensor>): Map<string, string> {
-  // Empty tensors share no memory.
-  const filled = tensors.values().filter(({ shape }) => !shape.includes(0));
-  const aliases = new Map<string, string>();
-  for (const neighbours of Map.groupBy(filled, ({ storage }) => storage).values()) {
+/** The names of tensors that are the same view of the same storage as another one. */
+async function findAliases(tensors: ReadonlyMap<string, CheckpointTensor>): Promise<Map<string, string>> {
+  const turn = new Turn();
+  const byStorage = new Map<string, CheckpointTensor[]>();
+  let steps = 0;
+  for (const tensor of tensors.values()) {
+    if (++steps % TURN_STEPS === 0) await turn.pause();
+    if (tensor.shape.includes(0)) continue; // empty tensors share no memory
+    const neighbours = byStorage.get(tensor.storage);
+    if (neighbours) neighbours.push(tensor);
+    else byStorage.set(tensor.storage, [tensor]);
+  }
+  const views = new Map<string, string[]>();
+  for (const neighbours of byStorage.values()) {
     if (neighbours.length === 1) continue;
-    for (const same of Map.groupBy(neighbours, viewKey).values()) {
-      const [kept, ...others] = same.map(({ name }) => name).sort(compareUtf8);
-      for (const name of others) aliases.set(name, kept!);
+    for (const tensor of neighbours) {
+      if (++steps % TURN_STEPS === 0) await turn.pause();
+      const key = viewKey(tensor);
+      const same = views.get(key);
+      if (same) same.push(tensor.name);
+      else views.set(key, [tensor.name]);
     }
+  }
+  const aliases = new Map<string, string>();
+  for (const names of views.values()) {
+    if (names.length === 1) continue;
+    const [kept, ...others] = names.sort(compareUtf8);
+    for (const name of others) aliases.set(name, kept!);
   }
   return aliases;
 }
 
-/** The same for tensors of one storage that are the same view of it, and only for these. */
+/** The same for tensors that are the same view of one storage, and only for these. */
 function viewKey(tensor: CheckpointTensor): string {
-  const { fileOffset, dtype, shape, strides, conjugate, negative } = tensor;
+  const { storage, fileOffset, dtype, shape, strides, conjugate, negative } = tensor;
   // The stride of a dimension of size 1 is never taken.
   const taken = strides.map((stride, i) => shape[i] === 1 ? 0 : stride);
-  return [fileOffset, dtype, shape.join(), taken.join(), conjugate, negative].join(" ");
+  return [storage, fileOffset, dtype, shape.join(), taken.join(), conjugate, negative].join(" ");
 }
 
 function checkTotal(

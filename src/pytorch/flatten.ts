@@ -1,5 +1,6 @@
 /** From the saved object to named tensors, and to a list of what else is there. */
 import { quote } from "../format/text.ts";
+import { Turn } from "../lanes/turn.ts";
 import { checkpointError, type CheckpointErrorCode, limitError } from "./checkpoint_error.ts";
 import { keyText } from "./key_text.ts";
 import type { CheckpointLimits } from "./limits.ts";
@@ -17,11 +18,21 @@ import type { SkippedValue } from "./skipped.ts";
 /** What a saved object comes down to. */
 export interface FlatStateDict {
   /** What would make the tensors, by name, in the order of the state dict. */
-  readonly tensors: ReadonlyMap<string, PickleCall | PersistentId>;
+  readonly tensors: ReadonlyMap<string, FoundTensor>;
   /** The values that are left out. */
   readonly skipped: readonly SkippedValue[];
   /** What a user should know about the names. */
   readonly notes: readonly string[];
+}
+
+/** A tensor, and where it was found. */
+export interface FoundTensor {
+  /** What would make it. */
+  readonly value: PickleCall | PersistentId;
+  /** Its dict or list. */
+  readonly container: PickleValue;
+  /** Its key or index there. */
+  readonly key: PickleValue;
 }
 
 /** A container, and what is in it. */
@@ -47,6 +58,9 @@ export interface FlattenOptions {
  */
 const MAX_NAME_CHARACTERS = 2 ** 26;
 
+/** Values between two looks at the clock. */
+const TURN_STEPS = 1024;
+
 /** How many roots a message lists. */
 const MAX_LISTED = 10;
 
@@ -71,17 +85,15 @@ interface Frame {
  * @throws {SafeTensorsError} "UnsupportedCheckpoint" where it holds no tensors that can be named, "LimitExceeded";
  * "InvalidCheckpoint" for a key that one dict has twice; "TensorNotFound" for a root that is not there
  */
-export function flattenStateDict(root: PickleValue, options: FlattenOptions): FlatStateDict {
-  return new Flattener(options).run(root);
+export async function flattenStateDict(root: PickleValue, options: FlattenOptions): Promise<FlatStateDict> {
+  return await new Flattener(options).run(root);
 }
 
 class Flattener {
   readonly #options: FlattenOptions;
   readonly #finder = new MemberFinder();
   readonly #counter = new TensorCounter();
-  readonly #tensors = new Map<string, PickleCall | PersistentId>();
-  /** Where each tensor was found: its dict or list, and the key. */
-  readonly #places = new Map<string, readonly [container: PickleValue, key: PickleValue]>();
+  readonly #tensors = new Map<string, FoundTensor>();
   readonly #skipped: SkippedValue[] = [];
   /** The first tensor whose name another one had already, and how many there are. */
   #renamed = { name: "", unique: "", count: 0 };
@@ -96,9 +108,9 @@ class Flattener {
     this.#options = options;
   }
 
-  run(root: PickleValue): FlatStateDict {
-    if (isTensor(root)) this.#tensors.set(this.#options.stem, root);
-    else this.#walk(this.#choose(root));
+  async run(root: PickleValue): Promise<FlatStateDict> {
+    if (isTensor(root)) this.#tensors.set(this.#options.stem, { value: root, container: null, key: null });
+    else await this.#walk(this.#choose(root));
     if (this.#tensors.size === 0 && this.#skippedTensors > 0) {
       throw this.#error(
         "UnsupportedCheckpoint",
@@ -110,8 +122,9 @@ class Flattener {
     return { tensors: this.#tensors, skipped: this.#skipped, notes: this.#notes() };
   }
 
-  #walk(chosen: Part): void {
+  async #walk(chosen: Part): Promise<void> {
     this.#enter(undefined, chosen.value, chosen);
+    const turn = new Turn();
     for (let frame; (frame = this.#frames.at(-1)) !== undefined;) {
       if (frame.next === frame.members.size) {
         this.#leave(frame);
@@ -119,11 +132,12 @@ class Flattener {
       }
       const [key, value] = this.#pair(frame.members, frame.next++);
       const name = this.#name(frame.name, key);
+      if (this.#values % TURN_STEPS === 0) await turn.pause();
       const members = this.#finder.of(value);
       // What is met again within itself has its tensors named already.
       if (this.#open.has(value)) this.#skipped.push({ name, kind: `${describe(value)} that it is in` });
       else if (members) this.#enter(name, value, members);
-      else if (isTensor(value)) this.#add(name, value, frame.value, key);
+      else if (isTensor(value)) this.#add(name, { value, container: frame.value, key });
       else this.#skip(name, value);
     }
   }
@@ -260,11 +274,10 @@ class Flattener {
   }
 
   /** Takes a tensor. Keys that are not the same in Python can give the same name: 0 and "0", or "a.b" and b in a. */
-  #add(name: string, value: PickleCall | PersistentId, container: PickleValue, key: PickleValue): void {
+  #add(name: string, found: FoundTensor): void {
     let unique = name;
-    for (let n = 2; this.#tensors.has(unique); n++) {
-      const [otherContainer, otherKey] = this.#places.get(unique)!;
-      if (otherContainer === container && sameKey(key, otherKey)) {
+    for (let n = 2, other; (other = this.#tensors.get(unique)) !== undefined; n++) {
+      if (other.container === found.container && sameKey(found.key, other.key)) {
         throw this.#error("InvalidCheckpoint", `two of its tensors are named ${quote(name)}`);
       }
       unique = `${name}~${n}`;
@@ -276,8 +289,7 @@ class Flattener {
         count: this.#renamed.count + 1,
       };
     }
-    this.#tensors.set(unique, value);
-    this.#places.set(unique, [container, key]);
+    this.#tensors.set(unique, found);
   }
 
   #notes(): string[] {

@@ -60,7 +60,7 @@ export async function openLegacyContainer(
   }
   const { value, persistentIds } = await pickles.next();
   const keys = await pickles.next();
-  const storages = collectStorages(persistentIds, path);
+  const storages = await collectStorages(persistentIds, path);
   const order = orderStorages(keys.value, storages, path);
   const places = await placeStorages(reader, order, keys.end);
   return { kind: "legacy", value, storages, places, bigEndian: false };
@@ -82,7 +82,7 @@ class PickleSequence {
     let scanned = skipToStop(this.#bytes, this.#at);
     while (scanned >= 0 && await this.#grow()) scanned = skipToStop(this.#bytes, scanned);
     // Where there is no whole pickle, this says what is wrong with it, and at which offset.
-    const unpickled = unpickle(this.#bytes, this.#reader.path, this.#limits, this.#at);
+    const unpickled = await unpickle(this.#bytes, this.#reader.path, this.#limits, this.#at);
     this.#at = unpickled.end;
     return unpickled;
   }

@@ -263,10 +263,12 @@ class Rebuild {
     if (shape.includes(0)) return;
     const unit = unitBytes(dtype);
     const capacity = Math.floor(view.bytes / unit);
-    const storage = `storage ${quote(view.storage.key)}`;
     // A term that a number does not hold exactly is beyond any capacity, and so is a sum.
     const last = shape.reduce((sum, size, i) => sum + (size - 1) * strides[i]!, offset);
-    if (last >= capacity) throw this.#invalid(`it reaches to element ${last}: ${storage} has ${capacity}`);
+    if (last >= capacity) {
+      const storage = quote(view.storage.key);
+      throw this.#invalid(`it reaches to element ${last}: storage ${storage} has ${capacity}`);
+    }
     const bytes = elementCount(shape) * unit;
     const limit = expansionLimit(view.storage.bytes, this.#context.maxExpandedBytes);
     if (bytes > limit || !Number.isSafeInteger(bytes)) {

@@ -1,8 +1,12 @@
 /** The storages that a pickle refers to: what it claims of each, before anyone has looked where they lie. */
 import { quote } from "../format/text.ts";
+import { Turn } from "../lanes/turn.ts";
 import { checkpointError } from "./checkpoint_error.ts";
 import { PickleGlobal } from "./globals.ts";
 import { describe, type PersistentId, PickleTuple, type PickleValue } from "./pickle_value.ts";
+
+/** Storages between two looks at the clock. */
+const TURN_STEPS = 1024;
 
 /** A storage by its claims. */
 export interface StorageClaim {
@@ -51,10 +55,12 @@ export interface StorageTable {
  * @throws {SafeTensorsError} "InvalidPickle" for an id of another form, "InvalidCheckpoint" where two of them
  * contradict each other
  */
-export function collectStorages(ids: readonly PersistentId[], path: string): StorageTable {
+export async function collectStorages(ids: readonly PersistentId[], path: string): Promise<StorageTable> {
+  const turn = new Turn();
   const claims = new Map<string, StorageClaim>();
   const views = new Map<PersistentId, StorageView | UnreadableStorage>();
   for (const id of ids) {
+    if (views.size % TURN_STEPS === 0) await turn.pause();
     const view = readId(id.id, path);
     if ("reason" in view) {
       views.set(id, view);

@@ -5,6 +5,7 @@
  * what earlier opcodes put on the stack.
  */
 import type { SafeTensorsError } from "../errors.ts";
+import { Turn } from "../lanes/turn.ts";
 import { checkpointError, limitError } from "./checkpoint_error.ts";
 import { COMPUTED, findGlobal, PickleGlobal } from "./globals.ts";
 import { type CheckpointLimits, checkpointLimits } from "./limits.ts";
@@ -51,6 +52,9 @@ const MAX_GLOBAL_BYTES = 512;
 /** The longest bytes that a str of protocol 2 is turned into; of longer ones nothing but their type matters. */
 const MAX_ENCODED = 1024;
 
+/** Opcodes between two looks at the clock. */
+const TURN_STEPS = 4096;
+
 const EMPTY_TUPLE = new PickleTuple([]);
 
 /** What a pickle held. */
@@ -69,13 +73,13 @@ export interface Unpickled {
  * @param path the file, for messages
  * @throws {SafeTensorsError} "InvalidPickle", with the opcode and its offset in `bytes`; "LimitExceeded"
  */
-export function unpickle(
+export async function unpickle(
   bytes: Uint8Array,
   path: string,
   limits: CheckpointLimits = {},
   start = 0,
-): Unpickled {
-  return new Unpickler(bytes, path, checkpointLimits(limits), start).run();
+): Promise<Unpickled> {
+  return await new Unpickler(bytes, path, checkpointLimits(limits), start).run();
 }
 
 class Unpickler {
@@ -100,9 +104,11 @@ class Unpickler {
     this.#memo = new PickleMemo(limits, refuse);
   }
 
-  run(): Unpickled {
+  async run(): Promise<Unpickled> {
     const bytes = this.#bytes;
+    const turn = new Turn();
     for (let opcodes = 0; this.#at < bytes.length; opcodes++) {
+      if (opcodes % TURN_STEPS === TURN_STEPS - 1) await turn.pause();
       const code = bytes[this.#at]!;
       if (!isListedOpcode(code)) throw this.#refused(refusalOf(code));
       if (opcodes >= this.#limits.maxOpcodes) {

@@ -38,11 +38,11 @@ export async function openZipContainer(
   await checkVersion(records, path);
   const bigEndian = await readByteOrder(records, path);
   const pickle = await records.read(PICKLE, limits.maxPickleBytes);
-  const { value, persistentIds, end } = unpickle(pickle, path, limits);
+  const { value, persistentIds, end } = await unpickle(pickle, path, limits);
   if (end !== pickle.length) {
     throw checkpointError("InvalidPickle", path, `${pickle.length - end} bytes follow the STOP of data.pkl`);
   }
-  const storages = collectStorages(persistentIds, path);
+  const storages = await collectStorages(persistentIds, path);
   const places = findStorages(storages, records, path);
   checkPackedSize(places, reader, limits);
   return { kind: "zip", value, storages, places, bigEndian };

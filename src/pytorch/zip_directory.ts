@@ -8,6 +8,7 @@
  */
 import { quote } from "../format/text.ts";
 import type { ByteReader } from "./byte_reader.ts";
+import { Turn } from "../lanes/turn.ts";
 import { checkpointError } from "./checkpoint_error.ts";
 import { checkpointLimits } from "./limits.ts";
 import { readScattered } from "./scattered_reads.ts";
@@ -60,6 +61,9 @@ const FLAGS_EFFORT = 1 << 1 | 1 << 2;
 const FLAG_SIZES_FOLLOW = 1 << 3;
 const FLAG_UTF8 = 1 << 11;
 
+/** Entries between two looks at the clock. */
+const TURN_STEPS = 1024;
+
 const STORED = 0;
 const DEFLATED = 8;
 /** Deflate packs at most this many bytes into one. */
@@ -97,7 +101,7 @@ export async function readZipDirectory(
   );
   const directory = await findDirectory(reader, maxEntries);
   const bytes = await reader.read(directory.offset, directory.length);
-  const central = readCentral(bytes, directory.entries, path);
+  const central = await readCentral(bytes, directory.entries, path);
   options.inspect?.(new Set(central.map((entry) => entry.name)));
   for (const entry of central) checkEntry(entry, path);
 
@@ -116,13 +120,15 @@ export async function readZipDirectory(
   return { entries };
 }
 
-function readCentral(bytes: Uint8Array, count: number, path: string): CentralEntry[] {
+async function readCentral(bytes: Uint8Array, count: number, path: string): Promise<CentralEntry[]> {
+  const turn = new Turn();
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   const entries: CentralEntry[] = [];
   const names = new Set<string>();
   let at = 0;
   for (let i = 0; i < count; i++) {
+    if (i % TURN_STEPS === TURN_STEPS - 1) await turn.pause();
     const nameAt = at + CENTRAL_BYTES;
     if (nameAt > bytes.length || view.getUint32(at, true) !== CENTRAL_SIGNATURE) {
       throw invalid(path, `its zip directory does not hold the ${count} entries it counts, only ${i}`);
