@@ -74,11 +74,13 @@ function decodePath(url: URL): string {
   }
 }
 
-// Programs import this package without its deno.json, so that the version stands here.
-// deno-lint-ignore no-import-prefix
-const load = () => import("npm:pathe@2.0.3");
+/**
+ * The library, in full: programs import this package without its deno.json. Held in a variable, as Deno downloads at
+ * once, on every system, what an import names in quotes.
+ */
+const PATHE = "npm:pathe@2.0.3";
 
-/** Of this system. `pathe` is not even downloaded where it is not needed. */
+/** Of this system. */
 export const { dirname, basename, join, resolve, fromFileUrl }: Paths = Deno.build.os === "windows"
-  ? windowsPaths(await load())
+  ? windowsPaths(await import(PATHE) as Pathe)
   : POSIX;
