@@ -2,29 +2,9 @@
  * Checks of arguments that every entry point shares. Each throws at once and says what was given and what is wanted.
  */
 import { closestWord } from "./closest_word.ts";
-import { quote } from "./format/text.ts";
+import { describeValue, quote } from "./format/text.ts";
 
-/** What an error says was given: short, and safe to print. */
-export function describeValue(value: unknown): string {
-  if (value === null || value === undefined) return String(value);
-  switch (typeof value) {
-    case "string":
-      return quote(value);
-    case "number":
-    case "boolean":
-      return String(value);
-    case "bigint":
-      return `${value}n`;
-    case "function":
-      return "a function";
-    case "symbol":
-      return "a symbol";
-  }
-  if (Array.isArray(value)) return "an array";
-  const name: unknown = (value as object).constructor?.name;
-  if (typeof name !== "string" || name === "" || name === "Object") return "an object";
-  return `${/^[AEIO]/.test(name) ? "an" : "a"} ${name.slice(0, 80)}`;
-}
+export { describeValue };
 
 /**
  * The keys of the options `T`, for {@linkcode checkKeys}. The compiler refuses a list that lacks a key of the type, or

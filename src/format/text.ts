@@ -17,9 +17,10 @@ export function printable(text: string): string {
 
 /**
  * `text` in double quotes for a message: {@linkcode printable}, and where it is very long without its middle, as the
- * end of a path or of a name tells more.
+ * end of a path or of a name tells more. What is not a text, whatever its type says, is described.
  */
 export function quote(text: string): string {
+  if (typeof text !== "string") return describeValue(text);
   if (text.length <= MAX_QUOTED) {
     const whole = escape(text);
     if (whole.length <= MAX_QUOTED) return `"${whole}"`;
@@ -28,6 +29,28 @@ export function quote(text: string): string {
   const head = fitting([...text.slice(0, half)], half);
   const tail = fitting([...text.slice(-half)].reverse(), half).reverse();
   return `"${head.join("")}…${tail.join("")}"`;
+}
+
+/** What an error says was given: short, and safe to print. */
+export function describeValue(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  switch (typeof value) {
+    case "string":
+      return quote(value);
+    case "number":
+    case "boolean":
+      return String(value);
+    case "bigint":
+      return `${value}n`;
+    case "function":
+      return "a function";
+    case "symbol":
+      return "a symbol";
+  }
+  if (Array.isArray(value)) return "an array";
+  const name: unknown = (value as object).constructor?.name;
+  if (typeof name !== "string" || name === "" || name === "Object") return "an object";
+  return `${/^[AEIO]/.test(name) ? "an" : "a"} ${name.slice(0, 80)}`;
 }
 
 /** The first characters, escaped, as far as they fit. */
