@@ -1,9 +1,9 @@
 /**
  * A folder that is saved to: its lock, and the temporary files in it.
  */
-import { basename } from "../paths.ts";
 import { constants } from "node:os";
 import { SystemError } from "../../ffi/files.ts";
+import { basename } from "../paths.ts";
 import { writeError } from "./write_error.ts";
 
 /** Windows opens no folder as a file: there folders are neither locked nor synced. */

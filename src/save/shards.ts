@@ -1,10 +1,10 @@
 /**
  * Which tensor goes into which file, and what each file begins with.
  */
-import { basename } from "../paths.ts";
 import type { Header } from "../format/header.ts";
 import { layoutHeader, type MetadataInput } from "../format/header_writer.ts";
 import { writeShardIndex } from "../format/shard_index.ts";
+import { basename } from "../paths.ts";
 import type { Item } from "./source.ts";
 
 /** A file to be written. */

@@ -1,8 +1,8 @@
 /**
  * What a save replaces beside the files of the same names.
  */
-import { dirname } from "../paths.ts";
 import { parseShardIndex } from "../format/shard_index.ts";
+import { dirname } from "../paths.ts";
 import { lookAt } from "./folder.ts";
 import { indexPathOf } from "./shards.ts";
 

@@ -2,10 +2,11 @@
  * Where a save's files go: behind links, into folders that may have to be made, and never over anything but regular
  * files.
  */
+import { constants } from "node:os";
+import { errnoOf } from "../errno.ts";
+import { WriteError } from "../errors.ts";
 import { quote } from "../format/text.ts";
 import { dirname, resolve } from "../paths.ts";
-import { constants } from "node:os";
-import { WriteError } from "../errors.ts";
 import { lookAt } from "./folder.ts";
 import { fileExists, isFolder, writeError } from "./write_error.ts";
 
@@ -34,6 +35,7 @@ export async function findPlace(path: string): Promise<Place> {
       const folder = dirname(at);
       // Links there stand for open files: what they seem to name is not what is open.
       if (isInProc(await Deno.realPath(folder))) throw notRegular(path, "an open stream of a process");
+      await checkMayFollow(at);
       const next = await Deno.readLink(at);
       at = resolve(folder, next);
       if (isInProc(at)) throw notRegular(path, "an open stream of a process");
@@ -46,6 +48,16 @@ export async function findPlace(path: string): Promise<Place> {
     path,
     errno: ELOOP,
   });
+}
+
+/** Throws if the system would not follow a link: Linux does not, for instance, if a stranger has laid it into /tmp. */
+async function checkMayFollow(link: string): Promise<void> {
+  try {
+    await Deno.stat(link);
+  } catch (error) {
+    const { ENOENT, ELOOP } = constants.errno;
+    if (![ENOENT, ELOOP].includes(errnoOf(error as Error))) throw error;
+  }
 }
 
 function isInProc(path: string): boolean {

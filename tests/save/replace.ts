@@ -271,6 +271,28 @@ function linkTests(test: DefineTest): void {
     assertEquals([error.errno, namesIn(folder)], [2, ["disk", "link.safetensors", "lost.safetensors"]]);
   });
 
+  test("a save follows no link that the system would not follow", async (folder) => {
+    const path = `${folder}/x.safetensors`;
+    await Deno.writeTextFile(`${folder}/mine`, "mine");
+    await Deno.symlink("mine", path);
+    const { stat } = Deno;
+    try {
+      // As Linux answers (fs.protected_symlinks) if a stranger has laid a link into a folder such as /tmp.
+      const refusal = Object.assign(new Deno.errors.PermissionDenied("Permission denied"), {
+        code: "EACCES",
+      });
+      Deno.stat = (at) => at === path ? Promise.reject(refusal) : stat(at);
+      const error = await assertRejects(() => saveFile({}, path, { overwrite: true }), WriteError);
+      assertEquals([error.errno, error.path], [13, path]);
+    } finally {
+      Deno.stat = stat;
+    }
+    assertEquals([namesIn(folder), await Deno.readTextFile(`${folder}/mine`)], [
+      ["mine", "x.safetensors"],
+      "mine",
+    ]);
+  });
+
   test("a save refuses links that lead in a circle", async (folder) => {
     await Deno.symlink("b.safetensors", `${folder}/a.safetensors`);
     await Deno.symlink("a.safetensors", `${folder}/b.safetensors`);
