@@ -269,13 +269,16 @@ static uint64_t pending(void) {
   return releases.queued - releases.done;
 }
 
-/* Keeps a device busy: each operation of a stream waits for a while before it runs. */
+/* Has a device copy once; the operation waits for up to two seconds before it runs. */
 static void *keep_busy(void *memory) {
   const fst_cuda_allocation *pair = memory;
-  for (int turn = 0; turn < 8; turn++) {
-    CHECK(fst_cuda_copy(0, pair[1].address, 0, pair[0].address, 4096) == 0, "copy");
-  }
-  return NULL;
+  return (void *)(intptr_t)fst_cuda_copy(0, pair[1].address, 0, pair[0].address, 4096);
+}
+
+static int is_busy(void) {
+  static char text[65536];
+  fst_sim_report(text, sizeof text);
+  return strstr(text, "\"inFlight\":0}") == NULL;
 }
 
 /* What cudaFree waits for, nobody else does: not who releases, and not the deleter of a DLPack tensor. */
@@ -290,16 +293,18 @@ static void test_releases(void) {
   require(given && fst_cuda_pin(0, 65536, &address, &staging) == 0, "fst_cuda_pin");
   fst_cuda_release(given_memory.block);
   CHECK(pending() == 0, "the deleter has not run");
-  set_sim("FST_SIM_DELAY_US", "400000");
+  set_sim("FST_SIM_DELAY_US", "2000000");
   pthread_t thread;
+  void *copied;
   require(pthread_create(&thread, NULL, keep_busy, pair) == 0, "pthread_create");
-  usleep(50000);
+  while (!is_busy()) usleep(100);
   fst_cuda_release(other.block);
   given->deleter(given);
   fst_cuda_unpin(staging);
   CHECK(pending() == 3 && fst_sim_live_allocations() == 4 && fst_sim_live_registered() == 1,
         "who releases has waited for the device: %llu are pending", (unsigned long long)pending());
-  pthread_join(thread, NULL);
+  pthread_join(thread, &copied);
+  CHECK(copied == NULL, "the copy ended with %d", (int)(intptr_t)copied);
   wait_for_releases();
   CHECK(pending() == 0 && fst_sim_live_allocations() == 2 && fst_sim_live_registered() == 0, "not all was freed");
   fst_cuda_releases before, after;
