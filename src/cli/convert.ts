@@ -60,13 +60,12 @@ export const convert: Command = {
 
   async run(args) {
     const [positional, ...more] = args.inputs;
-    const named = args.list("input");
-    const input = named[0] ?? positional;
+    const named = args.text("input");
+    const input = named ?? positional;
     if (input === undefined) throw new UsageError("No checkpoint was given: -i FILE");
-    if (more.length > 0 || named.length > 1 || (named.length > 0 && positional !== undefined)) {
+    if (more.length > 0 || (named !== undefined && positional !== undefined)) {
       throw new UsageError("One checkpoint at a time can be converted");
     }
-    if (args.list("output").length > 1) throw new UsageError("A checkpoint is converted to one output");
     const json = args.flag("json");
     const dtype = dtypeOf(args);
     const maxShardBytes = args.bytes("max-shard-bytes");
