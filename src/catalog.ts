@@ -6,10 +6,11 @@ import { ReadError, SafeTensorsError } from "./errors.ts";
 import type { DType } from "./format/dtype.ts";
 import type { Header } from "./format/header.ts";
 import type { ProcessGroup } from "./group/process_group.ts";
-import { headerLength, parseHeader } from "./format/header_reader.ts";
+import { headerLength, headerSteps } from "./format/header_reader.ts";
 import { checkIndexes, explainAbsence } from "./find_files.ts";
 import { quote } from "./format/text.ts";
 import type { Index, Inputs } from "./inputs.ts";
+import { finishInTurns, Turn } from "./lanes/turn.ts";
 import { workingFolder } from "./source/local_path.ts";
 import { closeAll, type Source, type SourceFile } from "./source/source.ts";
 
@@ -136,12 +137,14 @@ export async function openPart<F extends SourceFile>(
     const merged = new MergedTensors<CatalogTensor>(inputs.indexes, (tensor) => pathOf({ files }, tensor));
     const metadata = new Map<string, ReadonlyMap<string, string>>();
     const missing = new Map<string, () => SafeTensorsError>();
+    const turn = new Turn();
     for (const [index, content] of contents.entries()) {
       const { path } = files[index]!;
       metadata.set(path, content.metadata);
       for (const tensor of content.tensors) {
         Object.freeze(tensor.shape); // every handle and info() give this one
         merged.add(tensor);
+        if (merged.tensors.size % 4096 === 0) await turn.pause();
       }
       for (const [name, error] of content.refused ?? []) missing.set(name, () => error);
     }
@@ -204,15 +207,17 @@ export async function readFileHeader(file: SourceFile): Promise<Header> {
     json = whole;
   }
   file.releaseHead();
-  return parseHeader(json, size, { path });
+  return await finishInTurns(headerSteps(json, size, { path }));
 }
 
 async function listHeader(file: SourceFile, index: number): Promise<FileContents> {
   const { tensors, metadata, dataStart } = await readFileHeader(file);
   const listed: CatalogTensor[] = [];
+  const turn = new Turn();
   // At once, not while the files are merged: what the header was read into can be freed before the next one is.
   for (const { name, dtype, shape, begin, end } of tensors.values()) {
     listed.push({ name, dtype, shape, file: index, fileOffset: dataStart + begin, byteLength: end - begin });
+    if (listed.length % 4096 === 0) await turn.pause();
   }
   return { metadata, notes: [], tensors: listed };
 }

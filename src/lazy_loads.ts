@@ -3,16 +3,20 @@
  */
 import { OutOfMemoryError } from "./errors.ts";
 import type { Load, LoadRequest } from "./load.ts";
+import { Turn } from "./lanes/turn.ts";
 import type { Session } from "./session.ts";
 import type { SourceFile } from "./source/source.ts";
 import type { Tensor } from "./tensor/tensor.ts";
 
-/** What is read together: the requests, the load, and how many tensors are still to be given out. */
+/** What is read together. */
 interface LazyBatch<T extends Tensor> {
   /** A request that is made twice is read once. */
   readonly requests: Set<LoadRequest>;
   readonly load: Promise<Load<T>>;
-  waiting: number;
+  /** Those who wait for the load: of very many, not all are told in one turn of the event loop. */
+  readonly waiting: PromiseWithResolvers<void>[];
+  /** How many tensors are still to be given out. */
+  left: number;
 }
 
 /** Loads on demand: what is asked for in one turn of the event loop is read together. */
@@ -33,7 +37,10 @@ export class LazyLoads<T extends Tensor> {
   async get(request: LoadRequest): Promise<T> {
     const batch = this.#batch ??= this.#nextBatch();
     batch.requests.add(request);
-    batch.waiting++;
+    batch.left++;
+    const started = Promise.withResolvers<void>();
+    batch.waiting.push(started);
+    await started.promise;
     let load: Load<T>;
     try {
       load = await batch.load;
@@ -44,7 +51,7 @@ export class LazyLoads<T extends Tensor> {
     try {
       return await load.get(request);
     } finally {
-      if (--batch.waiting === 0) this.#retire(load);
+      if (--batch.left === 0) this.#retire(load);
     }
   }
 
@@ -73,6 +80,15 @@ export class LazyLoads<T extends Tensor> {
       this.#batch = undefined;
       return this.#session.load([...requests], { files: this.#files });
     });
-    return { requests, load, waiting: 0 };
+    const batch: LazyBatch<T> = { requests, load, waiting: [], left: 0 };
+    const startAll = async () => {
+      const turn = new Turn();
+      for (const [index, { resolve }] of batch.waiting.entries()) {
+        resolve();
+        if (index % 256 === 255) await turn.pause();
+      }
+    };
+    load.then(startAll, startAll);
+    return batch;
   }
 }

@@ -213,8 +213,9 @@ export class Load<T extends Tensor> {
     const kept = this.#requests.kept.get(request) ?? request;
     if (kept.assemble) return this.#named(await this.#assembly.get(kept), request.name);
     const index = this.#index.get(kept)!;
+    const { readiness } = this.#load;
     try {
-      await this.#load.readiness.whenReady(index);
+      if (!readiness.isReady(index)) await readiness.whenReady(index);
     } catch (error) {
       if (!this.#concernsOne(error)) throw error;
       return this.#named(await this.#alone(kept), request.name);

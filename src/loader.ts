@@ -57,7 +57,7 @@ const COPY_KEYS = keysOf<{ dtype?: DType }>({ dtype: true });
 export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements AsyncDisposable {
   readonly #group: ProcessGroup;
   readonly #options: LoaderOptions<D>;
-  readonly #catalogs: Catalog[] = [];
+  #catalogs: readonly Catalog[] = [];
   /** What is in the files added, once that has been asked for. */
   #merged: Catalog | null = null;
   /** Settles when the copies that have been asked for have started, or failed. */
@@ -109,7 +109,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
 
   /** Replaces the files added. */
   #keep(catalogs: readonly Catalog[]): void {
-    this.#catalogs.splice(0, Infinity, ...catalogs);
+    this.#catalogs = catalogs;
     this.#merged = null;
   }
 
@@ -156,7 +156,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
     checkKeys("copyFilesToDevice()", options, COPY_KEYS);
     const checked = checkOptions({ ...this.#options, ...options }, this.#group);
     const catalog = this.#catalog;
-    const catalogs = [...this.#catalogs];
+    const catalogs = this.#catalogs;
     this.#keep([]); // the buffer's from now on
     const start = async () => {
       const { device, notes } = await equip<D>(checked);
@@ -178,7 +178,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
    */
   async reset(): Promise<void> {
     await this.#copies;
-    const catalogs = [...this.#catalogs];
+    const catalogs = this.#catalogs;
     this.#keep([]);
     await Promise.all(catalogs.map(closeFiles));
   }

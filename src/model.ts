@@ -13,6 +13,7 @@ import { FileSlices } from "./file_slices.ts";
 import { quote } from "./format/text.ts";
 import { handled, handledGenerator } from "./handled.ts";
 import { rankSlices, type SliceIndex, type SliceLayout, sliceLayout } from "./format/slices.ts";
+import { Turn } from "./lanes/turn.ts";
 import { LazyLoads } from "./lazy_loads.ts";
 import { type Load, type LoadRequest, ownTensor, tensorSlice } from "./load.ts";
 import type { CheckedOptions } from "./options.ts";
@@ -78,7 +79,13 @@ export async function startModel<T extends Tensor>(
 ): Promise<SafeTensorsModel<T>> {
   const wanted = new WantedTensors(catalog, device, options);
   const session = new Session(catalog, device, options, notes);
-  const load = options.lazy ? undefined : await session.loadAll(ownRequests(wanted));
+  if (options.lazy) return new SafeTensorsModel({ session, wanted, load: undefined });
+  const turn = new Turn();
+  for (const name of wanted.keys()) {
+    wanted.get(name); // the requests of very many tensors take many turns to make
+    if (turn.isLong) await turn.pause();
+  }
+  const load = await session.loadAll(ownRequests(wanted));
   return new SafeTensorsModel({ session, wanted, load });
 }
 
@@ -182,15 +189,15 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     this.#session.checkOpen(`get tensor ${quote(name)}`);
     checkKeys("getTensor()", options, GET_TENSOR_KEYS);
     const { device, dtype } = options;
-    if (device === undefined) return await this.#getTensor(name, dtype);
+    if (device === undefined) return this.#getTensor(name, dtype);
     const move = await this.#moves.to(device); // before anything is read for it
     return await move(await this.#getTensor(name, dtype));
   }
 
   /** A tensor on the model's own device. */
-  async #getTensor(name: string, dtype: DType | undefined): Promise<T> {
+  #getTensor(name: string, dtype: DType | undefined): Promise<T> {
     const request = this.#request(name, dtype);
-    return await (this.#ranks ? this.#ranks.getTensor(name, request) : this.#own(request));
+    return this.#ranks ? this.#ranks.getTensor(name, request) : this.#own(request);
   }
 
   /** The request for a tensor with another dtype than the model's, or the model's own. */
@@ -207,14 +214,13 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
    * A tensor that this process reads. One that was cast while it landed has lost what the cast rounded off: with another
    * dtype it is read again, so that an eager model gives the same numbers as a lazy one.
    */
-  async #own(request: LoadRequest): Promise<T> {
-    if (!this.#load) return await this.#lazy.get(request);
+  #own(request: LoadRequest): Promise<T> {
+    if (!this.#load) return this.#lazy.get(request);
     const { name, target: dtype } = request;
     const own = this.#wanted.get(name);
-    if (dtype !== own.target && own.target !== own.dtype) {
-      return await this.#slices.get(this.#find(name), ({ file }) => ({ ...request, file }));
-    }
-    return await castTo(await this.#load.get(own), dtype);
+    if (dtype === own.target) return this.#load.get(own);
+    if (own.target === own.dtype) return this.#load.get(own).then((tensor) => castTo(tensor, dtype));
+    return this.#slices.get(this.#find(name), ({ file }) => ({ ...request, file }));
   }
 
   /**

@@ -16,6 +16,7 @@ import { optionTests } from "./load/options.ts";
 import { parallelLoaderTests } from "./load/parallel_loader.ts";
 import { sliceTests } from "./load/slices.ts";
 import { tensorTests } from "./load/tensors.ts";
+import { turnTests } from "./load/turns.ts";
 import { unawaitedTests } from "./load/unawaited.ts";
 
 /** Defines every test of the suite; the engine has been selected before. */
@@ -35,4 +36,5 @@ export function loadSuite(engine: EngineName): void {
   oneBadTests(test, engine);
   memoryTests(test, engine);
   unawaitedTests(test, engine);
+  turnTests(test, engine);
 }

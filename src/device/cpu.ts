@@ -7,9 +7,9 @@ import type { SliceLayout, SliceSource } from "../format/slices.ts";
 import { tensorBytes } from "../format/tensor_size.ts";
 import { quote } from "../format/text.ts";
 import type { Engine, HostBlock } from "../lanes/engine.ts";
-import { Turn } from "../lanes/turn.ts";
+import { finishInTurns, Turn } from "../lanes/turn.ts";
 import { resultBytes } from "../plan/layout.ts";
-import { planLoad } from "../plan/plan.ts";
+import { planSteps } from "../plan/plan.ts";
 import { Readiness } from "../plan/readiness.ts";
 import type { TensorRequest } from "../plan/request.ts";
 import type { SourceFile } from "../source/source.ts";
@@ -41,11 +41,11 @@ export class CpuDevice implements Device<HostTensor> {
     if (free >= 0 && requested > free) throw outOfMemory(requested, free);
     const turn = new Turn();
     const { blockBytes, maxAllocationBytes } = settings;
-    const plan = planLoad(requests, {
+    const plan = await finishInTurns(planSteps(requests, {
       blockBytes,
       packSmall: true,
       ...maxAllocationBytes !== undefined && { maxAllocationBytes },
-    });
+    }));
     const blocks = await this.#allocate(plan.allocations, free, turn);
     const kept: (HostBlock | null)[] = [...blocks];
     const readiness = new Readiness(plan);

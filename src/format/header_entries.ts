@@ -11,6 +11,7 @@ import {
   type TensorFault,
 } from "./header_layout.ts";
 import { ascii, JsonScanner, NULL } from "./json_scanner.ts";
+import type { Steps } from "./steps.ts";
 import type { ExactShape } from "./tensor_size.ts";
 import { quote } from "./text.ts";
 
@@ -30,6 +31,9 @@ const DATA_OFFSETS = ascii("data_offsets");
 /** The most dimensions of all tensors together: as many as a million tensors have, but not what 99 MB could list. */
 const MAX_DIMENSIONS = 1 << 23;
 
+/** Entries that are read in one step. */
+const STEP = 256;
+
 /** The most ranges kept exactly. No file has even one; a few let the error be the one that the reference gives. */
 const MAX_EXACT_RANGES = 4096;
 
@@ -37,9 +41,9 @@ const MAX_EXACT_RANGES = 4096;
 const DTYPE_NAMES: ReadonlyMap<string, DType> = new Map(DTYPES.map((dtype) => [dtype, dtype]));
 
 /** Reads the JSON of a header, which must be valid UTF-8. */
-export function readEntries(json: Uint8Array, limits: CheckedLimits, fail: HeaderFailure): Entries {
+export function* readEntries(json: Uint8Array, limits: CheckedLimits, fail: HeaderFailure): Steps<Entries> {
   const reader = new EntryReader(json, limits, fail);
-  reader.read();
+  yield* reader.read();
   return reader;
 }
 
@@ -72,7 +76,7 @@ class EntryReader implements Entries {
     });
   }
 
-  read(): void {
+  *read(): Steps<void> {
     const scanner = this.#scanner;
     const { maxTensors } = this.#limits;
     let metadataSeen = false;
@@ -82,7 +86,7 @@ class EntryReader implements Entries {
       if (scanner.textIs(METADATA)) {
         if (metadataSeen) this.#invalid(`"${METADATA_KEY}" is there twice`);
         metadataSeen = true;
-        this.#readMetadata();
+        yield* this.#readMetadata();
         continue;
       }
       if (this.tensors.length >= maxTensors) {
@@ -92,18 +96,20 @@ class EntryReader implements Entries {
       const info = this.#readTensor(this.#tensor);
       this.#tensor = undefined;
       this.tensors.push(info);
+      if (this.tensors.length % STEP === 0) yield;
       if (last !== undefined && (info.begin < last.begin || info.end < last.end)) this.ordered = false;
       last = info;
     }
     scanner.end();
   }
 
-  #readMetadata(): void {
+  *#readMetadata(): Steps<void> {
     const scanner = this.#scanner;
     if (scanner.literal(NULL)) return;
     const { maxTensors } = this.#limits;
     let listed = 0;
     for (let more = scanner.beginObject(); more; more = scanner.nextMember()) {
+      if (listed % STEP === STEP - 1) yield;
       if (listed++ >= maxTensors) this.#refuse("TooManyTensors", `more than ${maxTensors} metadata entries`);
       scanner.key();
       const key = scanner.text();

@@ -1,6 +1,7 @@
 /** Where a header says its tensors lie, checked: each as long as its dtype and shape make it, and all end to end. */
 import type { SafeTensorsErrorCode } from "../errors.ts";
 import type { TensorInfo } from "./header.ts";
+import type { Steps } from "./steps.ts";
 import { byteSize, describeSizeError, describeTensor, type ExactShape } from "./tensor_size.ts";
 
 /** Refuses the header: throws the error, with the path that the caller knows. */
@@ -82,9 +83,14 @@ export function findFault(
 }
 
 /** Orders the tensors by begin, then end; several without bytes at one place stay as listed. */
-export function inFileOrder(listing: Listing): NamedTensors {
+export function* inFileOrder(listing: Listing): Steps<NamedTensors> {
   const listed = listing.tensors;
-  const tensors = byName(listing.ordered ? listed : listed.toSorted(order(listing)));
+  const sorted = listing.ordered ? listed : yield* sortSteps(listed, order(listing));
+  const tensors = new Map<string, TensorInfo>();
+  for (const info of sorted) {
+    tensors.set(info.name, info);
+    if (tensors.size % 4096 === 0) yield;
+  }
   if (tensors.size === listed.length) return { tensors, fault: listing.fault, duplicate: undefined };
   return lastOfEachName(listing);
 }
@@ -111,6 +117,29 @@ function order({ exact }: Listing): (a: TensorInfo, b: TensorInfo) => number {
   return exact.size === 0
     ? (a, b) => a.begin - b.begin || a.end - b.end
     : (a, b) => compareRanges(exact.get(a) ?? a, exact.get(b) ?? b);
+}
+
+/** Sorts in steps, and stably: short runs at once, then by merging. */
+function* sortSteps<R>(items: readonly R[], compare: (a: R, b: R) => number): Steps<R[]> {
+  let runs: R[][] = [];
+  for (let at = 0; at < items.length; at += 2048) {
+    runs.push(items.slice(at, at + 2048).sort(compare));
+    yield;
+  }
+  while (runs.length > 1) {
+    const merged: R[][] = [];
+    for (let pair = 0; pair < runs.length; pair += 2) {
+      const [a, b = []] = [runs[pair]!, runs[pair + 1]];
+      const both: R[] = [];
+      for (let i = 0, j = 0; i < a.length || j < b.length;) {
+        both.push(j >= b.length || (i < a.length && compare(a[i]!, b[j]!) <= 0) ? a[i++]! : b[j++]!);
+        if (both.length % 2048 === 0) yield;
+      }
+      merged.push(both);
+    }
+    runs = merged;
+  }
+  return runs[0] ?? [];
 }
 
 function byName(tensors: readonly TensorInfo[]): Map<string, TensorInfo> {

@@ -11,6 +11,7 @@ import { describeContent } from "./file_hints.ts";
 import { checkLimits, type Header, type HeaderLimits, LENGTH_BYTES } from "./header.ts";
 import { readEntries } from "./header_entries.ts";
 import { checkLayout, type HeaderFailure, inFileOrder } from "./header_layout.ts";
+import { finishNow, type Steps } from "./steps.ts";
 import { findInvalidUtf8, quote } from "./text.ts";
 
 /** Options of {@linkcode headerLength} and {@linkcode parseHeader}. */
@@ -74,6 +75,11 @@ export function headerLength(first: Uint8Array, fileSize: number, options: Heade
  * "RankTooLarge".
  */
 export function parseHeader(json: Uint8Array, fileSize: number, options: HeaderOptions = {}): Header {
+  return finishNow(headerSteps(json, fileSize, options));
+}
+
+/** {@linkcode parseHeader} in steps, for a header of very many tensors. */
+export function* headerSteps(json: Uint8Array, fileSize: number, options: HeaderOptions = {}): Steps<Header> {
   const limits = checkLimits(options);
   const fail: HeaderFailure = (code, detail, tensor) => {
     throw headerError(options.path, code, detail, tensor);
@@ -83,11 +89,14 @@ export function parseHeader(json: Uint8Array, fileSize: number, options: HeaderO
   if (json.length === 0) {
     fail("InvalidHeaderDeserialization", "its length is 0: the file was reserved, but never written");
   }
-  const entries = readEntries(json, limits, fail);
-  const named = inFileOrder(entries);
+  yield;
+  const entries = yield* readEntries(json, limits, fail);
+  const named = yield* inFileOrder(entries);
+  yield;
   const dataStart = LENGTH_BYTES + json.length;
   const dataLength = fileSize - dataStart;
   checkLayout(named, entries.exact, dataLength, fail);
+  yield;
   // Last, because the reference takes the last of two: a header with another fault keeps the code that it gives.
   const { tensors, duplicate } = named;
   if (duplicate !== undefined) fail("DuplicateName", "the name is listed twice", duplicate);

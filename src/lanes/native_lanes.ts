@@ -69,6 +69,9 @@ const SAMPLE = 2 ** 20;
 /** How long to wait for news at most, and how long to let more gather once there is some, in microseconds. */
 const WAIT = 1_000_000, GATHER = 8_000;
 
+/** Tensors that land in one turn of the event loop. */
+const MANY = 512;
+
 /** Runs a job; see {@linkcode Engine.run}. */
 export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunReport> {
   const { plan, signal } = job;
@@ -326,8 +329,10 @@ async function watch(
   stop: Stop,
 ): Promise<void> {
   const { done } = memory;
+  let announced = job.readiness.landed.length;
   let lowest = 0; // every segment below has been passed on
   for (let gather = 0;; gather = GATHER) { // the first news at once
+    const turn = new Turn();
     const seen = memory.wake;
     const taken = memory.next;
     const failure = stop.reason ?? failureOf(job, memory);
@@ -335,6 +340,10 @@ async function watch(
       if (Atomics.load(done, index) !== 1) continue;
       done[index] = 2;
       job.readiness.segmentLanded(index);
+      const landed = job.readiness.landed.length;
+      if (landed - announced < MANY) continue;
+      announced = landed;
+      await turn.pause(); // whoever waits for very many tensors has much to do
     }
     while (lowest < done.length && done[lowest] === 2) lowest++;
     const { bufferedBytes, directBytes, usrbioBytes, landedBytes } = memory;

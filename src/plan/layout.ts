@@ -5,6 +5,7 @@
  * Offsets are relative to allocations whose first byte has an address that is a multiple of {@linkcode PAGE}.
  */
 import { dtypeAlignment } from "../format/dtype.ts";
+import { finishNow, type Steps } from "../format/steps.ts";
 import { castLength, requestBytes, type TensorRequest } from "./request.ts";
 
 /** Bytes of a page: what a direct read asks of file offsets and addresses. */
@@ -91,6 +92,14 @@ interface OpenAllocation {
 
 /** Lays out requests that are sorted by file and offset. */
 export function layOut(requests: readonly TensorRequest[], options: LayoutOptions = {}): Layout {
+  return finishNow(layoutSteps(requests, options));
+}
+
+/** {@linkcode layOut} in steps. */
+export function* layoutSteps(
+  requests: readonly TensorRequest[],
+  options: LayoutOptions = {},
+): Steps<Layout> {
   const maxAllocation = options.maxAllocationBytes ?? 8 * 2 ** 30;
   const shareBelow = options.shareBelowBytes ?? 64 * 2 ** 20;
   const alignment = options.alignment ?? 1;
@@ -110,6 +119,7 @@ export function layOut(requests: readonly TensorRequest[], options: LayoutOption
   for (
     const open of findRuns(requests, { maxAllocation, alignment, packSmall: options.packSmall ?? false })
   ) {
+    yield;
     let group = groups.at(-1);
     if (!group) groups.push(group = { small: [], large: null });
     if (open.small) {
@@ -129,15 +139,19 @@ export function layOut(requests: readonly TensorRequest[], options: LayoutOption
     lastFile = file;
     put(group.large ??= { length: 0, runs: [] }, open);
   }
-  return placeAll(requests, groups.flatMap(({ small, large }) => large ? [...small, large] : small));
+  return yield* placeAll(requests, groups.flatMap(({ small, large }) => large ? [...small, large] : small));
 }
 
 /** The layout, once it is known what is in each allocation. */
-function placeAll(requests: readonly TensorRequest[], allocations: readonly OpenAllocation[]): Layout {
+function* placeAll(
+  requests: readonly TensorRequest[],
+  allocations: readonly OpenAllocation[],
+): Steps<Layout> {
   const placements: Placement[] = new Array(requests.length);
   const runs: Run[] = [];
   for (const [allocation, { runs: inside }] of allocations.entries()) {
     for (const { open, offset } of inside) {
+      yield;
       runs.push({ first: open.first, stop: open.stop, allocation, offset });
       let at = offset;
       for (let index = open.first; index < open.stop; index++) {

@@ -3,7 +3,8 @@
  * take them. Pure: no file is touched here.
  */
 import { type DType, dtypeBits } from "../format/dtype.ts";
-import { type Layout, layOut, type LayoutOptions, PAGE, type Placement, type Run } from "./layout.ts";
+import { finishNow, type Steps } from "../format/steps.ts";
+import { type Layout, type LayoutOptions, layoutSteps, PAGE, type Placement, type Run } from "./layout.ts";
 import { castLength, type Level, requestBytes, type TensorRequest } from "./request.ts";
 
 /** One piece of work of a lane: `outerCount` × `innerCount` runs of a file, dense at their destination. */
@@ -66,6 +67,11 @@ export const READ_THROUGH_GAP = 1024;
  * @throws {RangeError} if `blockBytes` is not a positive multiple of {@linkcode PAGE}
  */
 export function planLoad(requests: readonly TensorRequest[], options: PlanOptions): LoadPlan {
+  return finishNow(planSteps(requests, options));
+}
+
+/** {@linkcode planLoad} in steps, for very many tensors. */
+export function* planSteps(requests: readonly TensorRequest[], options: PlanOptions): Steps<LoadPlan> {
   const { blockBytes } = options;
   if (!Number.isSafeInteger(blockBytes) || blockBytes < PAGE || blockBytes % PAGE !== 0) {
     throw new RangeError(
@@ -73,9 +79,11 @@ export function planLoad(requests: readonly TensorRequest[], options: PlanOption
     );
   }
   const sorted = requests.toSorted((a, b) => a.file - b.file || a.fileOffset - b.fileOffset);
-  const layout: Layout = layOut(sorted, options);
+  yield;
+  const layout: Layout = yield* layoutSteps(sorted, options);
   const segments: Segment[] = [];
   for (const run of layout.runs) {
+    yield;
     const levels = sorted[run.first]!.levels;
     if (levels.length === 0) cutRange(segments, sorted, layout.placements, run, blockBytes);
     else cutStrided(segments, sorted[run.first]!, run, blockBytes);

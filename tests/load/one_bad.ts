@@ -49,12 +49,12 @@ export function oneBadTests(test: DefineTest, engine: EngineName): void {
     // The first tensor waits for the whole of the file to be read, so that it can be cut off before.
     await using model = await fastsafeOpen(paths, { blockBytes: 4096, maxThreads: 1 });
     await Deno.truncate(paths[1]!, CUT);
-    const loaded = model.whenLoaded();
+    const loaded = model.whenLoaded().catch((error) => assertEquals(error.path, paths[1]!));
     for (const tensor of tensors.toReversed()) {
       if (isWhole(tensor)) assertTensor(await model.getTensor(tensor.name), tensor);
       else await model.getTensor(tensor.name).catch((error) => assert(error instanceof ReadError));
     }
-    await loaded.catch((error) => assertEquals(error.path, paths[1]!));
+    await loaded;
   });
 
   test("a load of files of which one was replaced gives the tensors of the others", async (folder) => {
