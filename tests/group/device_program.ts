@@ -106,7 +106,13 @@ async function lastCall(group: ProcessGroup): Promise<void> {
   if (fails && mode === "abort") return await group.abort("no memory");
   if (fails && mode === "order") return await group.barrier();
   if (fails && mode === "link") Deno.env.set("FST_SIM_NCCL_FAIL", "1"); // this process's first group of calls
-  await group.broadcast(block, 0, "weights");
+  try {
+    await group.broadcast(block, 0, "weights");
+  } catch (error) {
+    // The memory is free again once the call has rejected: cudaFree waits for what still uses the device.
+    if (mode === "link") { for (const pointer of allocated) sim.cudaFree(pointer); }
+    throw error;
+  }
 }
 
 async function create(): Promise<ProcessGroup> {
