@@ -9,6 +9,9 @@ const SIGNALS: readonly (readonly [name: Deno.Signal, number: number])[] = Deno.
   ? [["SIGINT", 2]]
   : [["SIGINT", 2], ["SIGTERM", 15]];
 
+/** How long to wait for a signal to end this process, in milliseconds: it does so at once. */
+const PATIENCE = 2000;
+
 /**
  * Runs `work` with a signal that Ctrl-C and SIGTERM abort, so that it can clean up. A second one ends the process at
  * once. After the first the process ends by that signal when everything is done, whatever `work` has come to: so
@@ -26,7 +29,7 @@ export async function interruptible<T>(
       ignore();
       addEventListener("unload", () => {
         Deno.exitCode = 128 + number; // what a shell makes of the signal, where this program may not send it
-        if (isGranted({ name: "run" })) Deno.kill(Deno.pid, name);
+        if (isGranted({ name: "run" })) endBy(name);
       });
       interrupt.abort(new Error(message));
     }] as const
@@ -40,4 +43,10 @@ export async function interruptible<T>(
   } finally {
     ignore();
   }
+}
+
+/** Ends the process by a signal. Deno passes signals on from another thread: this one must not be done before. */
+function endBy(name: Deno.Signal): void {
+  Deno.kill(Deno.pid, name);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PATIENCE);
 }
