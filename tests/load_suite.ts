@@ -15,6 +15,7 @@ import { memoryTests } from "./load/memory.ts";
 import { optionTests } from "./load/options.ts";
 import { parallelLoaderTests } from "./load/parallel_loader.ts";
 import { sliceTests } from "./load/slices.ts";
+import { stressTests } from "./load/stress.ts";
 import { tensorTests } from "./load/tensors.ts";
 import { turnTests } from "./load/turns.ts";
 import { unawaitedTests } from "./load/unawaited.ts";
@@ -37,4 +38,5 @@ export function loadSuite(engine: EngineName): void {
   memoryTests(test, engine);
   unawaitedTests(test, engine);
   turnTests(test, engine);
+  stressTests(test, engine);
 }
