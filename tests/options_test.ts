@@ -6,6 +6,8 @@ import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   doctor,
   fastsafeOpen,
+  MpiGroup,
+  NcclGroup,
   ParallelLoader,
   PinnedPool,
   prepare,
@@ -162,6 +164,15 @@ Deno.test("The calls of a model and of a buffer refuse unknown options", async (
     () => buffer.getSharded(name, 0, { form: "file" } as never),
     'getSharded() has no option "form": did you mean from?',
   );
+});
+
+Deno.test("MpiGroup.create() and NcclGroup.create() refuse unknown options and words", async () => {
+  const mpi = (options: unknown) => () => MpiGroup.create(options as never);
+  const nccl = (options: unknown) => () => NcclGroup.create(options as never);
+  await assertRefused(mpi({ timeout: 3 }), 'MpiGroup.create() has no option "timeout"');
+  await assertRefused(mpi({ deviceMemory: "gpu" }), 'deviceMemory must be "auto" or "host", got "gpu"');
+  await assertRefused(nccl({ ranks: 3 }), 'NcclGroup.create() has no option "ranks": did you mean rank?');
+  await assertRefused(nccl(null), "The options of NcclGroup.create() must be a plain object, got null");
 });
 
 Deno.test("PinnedPool, prepare() and doctor() refuse wrong arguments", async () => {

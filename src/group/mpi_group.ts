@@ -1,6 +1,7 @@
 /**
  * A process group over MPI: Open MPI, MPICH and their relatives, found and opened at run time.
  */
+import { checkKeys, checkWord, keysOf } from "../check.ts";
 import { type CudaState, findCuda } from "../../ffi/cuda.ts";
 import { CALL_STATUS, GroupCall } from "../../ffi/group_call.ts";
 import { openLibrary } from "../../ffi/library.ts";
@@ -54,6 +55,8 @@ export interface MpiGroupOptions {
    */
   deviceMemory?: "auto" | "host";
 }
+
+const KEYS = keysOf<MpiGroupOptions>({ timeoutSeconds: true, deviceMemory: true });
 
 /** What a call is besides its record. */
 interface CallParts extends CallBlocks {
@@ -140,6 +143,8 @@ export class MpiGroup implements ProcessGroup {
    * @throws {RangeError} if `timeoutSeconds` is no positive number
    */
   static async create(options: MpiGroupOptions = {}): Promise<MpiGroup> {
+    checkKeys("MpiGroup.create()", options, KEYS);
+    checkWord("deviceMemory", options.deviceMemory, ["auto", "host"]);
     const timeoutSeconds = checkTimeout(options.timeoutSeconds);
     const opened = await openLibrary();
     if (!opened.shim) throw new DeviceError(`Cannot use MPI: ${opened.reason}`, { library: "mpi" });

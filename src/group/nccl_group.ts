@@ -1,6 +1,7 @@
 /**
  * A process group over NCCL: device memory between ranks, at the speed of their links.
  */
+import { checkKeys, keysOf } from "../check.ts";
 import { CALL_STATUS, GroupCall } from "../../ffi/group_call.ts";
 import type { Handle } from "../../ffi/handle.ts";
 import { openLibrary } from "../../ffi/library.ts";
@@ -56,6 +57,16 @@ export interface NcclGroupOptions {
   timeoutSeconds?: number;
 }
 
+const KEYS = keysOf<NcclGroupOptions>({
+  group: true,
+  device: true,
+  rank: true,
+  size: true,
+  address: true,
+  port: true,
+  timeoutSeconds: true,
+});
+
 /** Bytes on their way, and what to tell of them. */
 interface CallParts extends CallBlocks {
   readonly lengths?: readonly number[];
@@ -100,6 +111,7 @@ export class NcclGroup implements ProcessGroup {
    * @throws {TypeError} if nothing says where the ranks meet
    */
   static async create(options: NcclGroupOptions = {}): Promise<NcclGroup> {
+    checkKeys("NcclGroup.create()", options, KEYS);
     const timeoutSeconds = checkTimeout(options.timeoutSeconds);
     const opened = await openLibrary();
     if (!opened.shim) throw new DeviceError(`Cannot use NCCL: ${opened.reason}`, { library: "nccl" });
