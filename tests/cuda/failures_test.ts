@@ -104,8 +104,9 @@ cudaSuite("What goes wrong on any CUDA device", machine, (test) => {
     await using model = await fastsafeOpen(path, SMALL);
     const error = await assertRejects(() => model.whenLoaded(), ReadError, "truncated");
     assertEquals(error.path, path);
-    await assertRejects(() => model.getTensor("large"), ReadError);
-    (await model.getTensor("last").catch(() => null))?.[Symbol.dispose](); // it may have landed before
+    for (const name of ["large", "last"]) {
+      (await model.getTensor(name).catch(() => null))?.[Symbol.dispose](); // it may be read anew
+    }
     _faults[Symbol.dispose]();
     await assertLoads(path, tensors);
   });
