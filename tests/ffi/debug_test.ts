@@ -24,7 +24,7 @@ suite("The debug build", "native", missing, () => {
     await writeFile(path, [{ name: "x", dtype: "U8", shape: [300_000] }]);
     const { code, stdout, stderr } = await runChild("config.ts", {
       flags,
-      args: [path],
+      args: ["fastsafeOpen", path],
       env: await environment(),
       cwd: folder.path,
     });
