@@ -4,12 +4,14 @@
 import { type Catalog, pathOf } from "./catalog.ts";
 import type { Device } from "./device/device.ts";
 import { FileSlices } from "./file_slices.ts";
+import { STEP } from "./format/steps.ts";
 import { quote } from "./format/text.ts";
 import { handled } from "./handled.ts";
 import { rankSlices, sliceLayout } from "./format/slices.ts";
 import { type Load, type LoadRequest, tensorSlice, wholeTensor } from "./load.ts";
+import { finishInTurns, Turn } from "./lanes/turn.ts";
 import type { CheckedOptions } from "./options.ts";
-import { ownRequests, RankTensors } from "./ranks/rank_tensors.ts";
+import { ownSteps, RankTensors } from "./ranks/rank_tensors.ts";
 import { type LoadStats, Session } from "./session.ts";
 import { isFromFile, type ShardOptions } from "./shard_options.ts";
 import type { HostTensor } from "./tensor/host_tensor.ts";
@@ -33,10 +35,13 @@ export async function startBuffer<T extends Tensor>(
 ): Promise<FilesBuffer<T>> {
   const session = new Session(catalog, device, options, notes);
   const requests = new Map<string, LoadRequest>();
+  const turn = new Turn();
   for (const tensor of catalog.tensors.values()) {
     requests.set(tensor.name, wholeTensor(tensor, options.dtype, device));
+    if (requests.size % STEP === 0) await turn.pause();
   }
-  return new FilesBuffer({ session, requests, load: await session.loadAll(ownRequests(requests)) });
+  const own = await finishInTurns(ownSteps(requests));
+  return new FilesBuffer({ session, requests, load: await session.loadAll(own) });
 }
 
 /**

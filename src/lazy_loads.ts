@@ -3,7 +3,7 @@
  */
 import { OutOfMemoryError } from "./errors.ts";
 import type { Load, LoadRequest } from "./load.ts";
-import { Turn } from "./lanes/turn.ts";
+import { TurnQueue } from "./lanes/turn.ts";
 import type { Session } from "./session.ts";
 import type { SourceFile } from "./source/source.ts";
 import type { Tensor } from "./tensor/tensor.ts";
@@ -81,13 +81,8 @@ export class LazyLoads<T extends Tensor> {
       return this.#session.load([...requests], { files: this.#files });
     });
     const batch: LazyBatch<T> = { requests, load, waiting: [], left: 0 };
-    const startAll = async () => {
-      const turn = new Turn();
-      for (const [index, { resolve }] of batch.waiting.entries()) {
-        resolve();
-        if (index % 256 === 255) await turn.pause();
-      }
-    };
+    const queue = new TurnQueue();
+    const startAll = () => batch.waiting.forEach(({ resolve }) => queue.add(resolve));
     load.then(startAll, startAll);
     return batch;
   }

@@ -7,9 +7,11 @@ import type { Device, DeviceLoad } from "./device/device.ts";
 import { DeviceError, OutOfMemoryError } from "./errors.ts";
 import { castTarget } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
+import { STEP, type Steps } from "./format/steps.ts";
 import type { SliceLayout } from "./format/slices.ts";
 import { BufferTransferredError, type LoadWay, type RunReport } from "./lanes/engine.ts";
 import { hostOperations } from "./lanes/select.ts";
+import { finishInTurns, Turn, TurnQueue } from "./lanes/turn.ts";
 import type { Tally, Work } from "./load_progress.ts";
 import type { CheckedOptions } from "./options.ts";
 import { requestBytes, type TensorRequest } from "./plan/request.ts";
@@ -121,6 +123,9 @@ function assembleSlice(assemble: Assemble, byteLength: number, layout: SliceLayo
   };
 }
 
+/** Tensors that an iteration gives between two looks at the clock. */
+const GIVEN_PER_TURN = 64;
+
 /** A running load. */
 export class Load<T extends Tensor> {
   readonly #context: LoadContext<T>;
@@ -128,6 +133,7 @@ export class Load<T extends Tensor> {
   readonly #assembly: Assembly<T>;
   readonly #requests: SortedRequests;
   readonly #index: ReadonlyMap<TensorRequest, number>;
+  readonly #givingOut = new TurnQueue();
   readonly #stop: AbortController;
   readonly #finished: Promise<void>;
   /** Settles when what is read by itself has come, as far as it has been asked for. */
@@ -138,6 +144,7 @@ export class Load<T extends Tensor> {
     load: DeviceLoad<T>,
     assembly: Assembly<T>,
     requests: SortedRequests,
+    index: ReadonlyMap<TensorRequest, number>,
     stop: AbortController,
     finished: Promise<void>,
   ) {
@@ -147,7 +154,7 @@ export class Load<T extends Tensor> {
     this.#requests = requests;
     this.#stop = stop;
     this.#finished = finished;
-    this.#index = new Map(load.plan.requests.map((request, index) => [request, index]));
+    this.#index = index;
   }
 
   /**
@@ -162,7 +169,7 @@ export class Load<T extends Tensor> {
     isAnnounced = false,
   ): Promise<Load<T>> {
     const { options, device, files, tally, maxAllocationBytes } = context;
-    const sorted = sortRequests(requests);
+    const sorted = await finishInTurns(sortSteps(requests));
     const { plain, assembled } = sorted;
     const stop = new AbortController();
     const signal = AbortSignal.any([context.signal, stop.signal]);
@@ -179,8 +186,7 @@ export class Load<T extends Tensor> {
     const settings = { maxThreads, blockBytes, stagingBytes, maxAllocationBytes, signal, onLanded };
     started = await device.start(plain, files, settings);
     const { plan } = started;
-    const work = workOf(sorted);
-    if (!isAnnounced) tally.expect(work);
+    if (!isAnnounced) tally.expect(sorted.work);
     tally.begin();
     options.log(
       `${plain.length} tensors, ${plan.bytes} bytes in ${plan.segments.length} segments to ${device.name}`,
@@ -198,11 +204,12 @@ export class Load<T extends Tensor> {
         throw failed.reason;
       }
       const { path, threads, notes } = (plainEnd as PromiseFulfilledResult<RunReport>).value;
-      options.log(`${work.bytes} bytes landed, ${path}, ${threads} lanes`);
+      options.log(`${sorted.work.bytes} bytes landed, ${path}, ${threads} lanes`);
       for (const note of notes) options.log(note);
     }).finally(() => tally.end());
     finished.catch(() => {}); // nobody has to wait for it
-    return new Load({ ...context, signal }, started, assembly, sorted, stop, finished);
+    const index = await finishInTurns(indexSteps(plan.requests));
+    return new Load({ ...context, signal }, started, assembly, sorted, index, stop, finished);
   }
 
   /**
@@ -215,7 +222,7 @@ export class Load<T extends Tensor> {
     const index = this.#index.get(kept)!;
     const { readiness } = this.#load;
     try {
-      if (!readiness.isReady(index)) await readiness.whenReady(index);
+      await (readiness.isReady(index) ? this.#givingOut.next() : readiness.whenReady(index));
     } catch (error) {
       if (!this.#concernsOne(error)) throw error;
       return this.#named(await this.#alone(kept), request.name);
@@ -226,7 +233,10 @@ export class Load<T extends Tensor> {
   /** Every tensor, in the order in which they land; those that have to be put together come last. */
   async *[Symbol.asyncIterator](): AsyncGenerator<[string, T], void, void> {
     const { aliases, assembled } = this.#requests;
+    const turn = new Turn();
+    let given = 0;
     for await (const index of this.#load.readiness.inLandingOrder()) {
+      if (++given % GIVEN_PER_TURN === 0) await turn.pause(); // what has landed is given without a wait
       const request = this.#load.plan.requests[index]!;
       yield [request.name, this.#load.tensor(index)];
       for (const alias of aliases.get(request) ?? []) yield [alias.name, await this.get(alias)];
@@ -299,17 +309,18 @@ interface SortedRequests {
   readonly aliases: ReadonlyMap<TensorRequest, readonly LoadRequest[]>;
   /** The other way round. */
   readonly kept: ReadonlyMap<TensorRequest, LoadRequest>;
+  /** What a load of them is to bring. */
+  readonly work: Work;
 }
 
-/** What a load of these requests is to bring: tensors, and bytes of files. */
-export function workOf(requests: readonly LoadRequest[] | SortedRequests): Work {
-  const { plain, assembled } = "plain" in requests ? requests : sortRequests(requests);
-  const bytes = [...plain, ...assembled].reduce((sum, request) => sum + requestBytes(request), 0);
-  return { tensors: plain.length + assembled.length, bytes };
-}
-
-function sortRequests(requests: readonly LoadRequest[]): SortedRequests {
-  const aliased = requests.filter(({ aliasOf }) => aliasOf !== undefined);
+/** Sorts requests, and adds up what a load of them is to bring: tensors, and bytes of files. */
+export function* sortSteps(requests: readonly LoadRequest[]): Steps<SortedRequests> {
+  const aliased: LoadRequest[] = [];
+  for (const [index, request] of requests.entries()) {
+    if (index % STEP === 0) yield;
+    if (request.aliasOf !== undefined) aliased.push(request);
+  }
+  yield;
   const byName = aliased.length === 0 ? null : new Map(requests.map((request) => [request.name, request]));
   const kept = new Map<TensorRequest, LoadRequest>();
   const aliases = new Map<TensorRequest, LoadRequest[]>();
@@ -319,13 +330,27 @@ function sortRequests(requests: readonly LoadRequest[]): SortedRequests {
     kept.set(alias, target);
     aliases.set(target, [...aliases.get(target) ?? [], alias]);
   }
-  const own = requests.filter((request) => !kept.has(request));
-  return {
-    plain: own.filter(({ assemble }) => !assemble),
-    assembled: own.filter(isAssembled),
-    aliases,
-    kept,
-  };
+  const plain: LoadRequest[] = [];
+  const assembled: AssembledRequest[] = [];
+  let bytes = 0;
+  for (const [index, request] of requests.entries()) {
+    if (index % STEP === 0) yield;
+    if (kept.has(request)) continue;
+    if (isAssembled(request)) assembled.push(request);
+    else plain.push(request);
+    bytes += requestBytes(request);
+  }
+  return { plain, assembled, aliases, kept, work: { tensors: plain.length + assembled.length, bytes } };
+}
+
+/** Request → its place in the list. */
+function* indexSteps(requests: readonly TensorRequest[]): Steps<ReadonlyMap<TensorRequest, number>> {
+  const places = new Map<TensorRequest, number>();
+  for (const [index, request] of requests.entries()) {
+    if (index % STEP === 0) yield;
+    places.set(request, index);
+  }
+  return places;
 }
 
 function isAssembled(request: LoadRequest): request is AssembledRequest {

@@ -17,13 +17,13 @@ import { together } from "./ranks/queue.ts";
 import { closeFiles } from "./ranks/shared_catalog.ts";
 import { selectSource } from "./source/select.ts";
 
-/** Options that belong to an opened model. */
-type ModelOption = "lazy" | "names" | "group" | "dtype" | "shardPlan";
-
 /** Options of {@linkcode SafeTensorsFileLoader}: those of a load, without what belongs to an opened model. */
-export type LoaderOptions<D extends DeviceOption = "cpu"> = Omit<OpenOptions<D>, ModelOption>;
+export type LoaderOptions<D extends DeviceOption = "cpu"> = Omit<
+  OpenOptions<D>,
+  "lazy" | "names" | "group" | "dtype" | "shardPlan"
+>;
 
-const MODEL_KEYS = keysOf<Record<ModelOption, unknown>>({
+const MODEL_KEYS = keysOf<Omit<OpenOptions, keyof LoaderOptions>>({
   lazy: true,
   names: true,
   group: true,

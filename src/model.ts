@@ -13,12 +13,12 @@ import { FileSlices } from "./file_slices.ts";
 import { quote } from "./format/text.ts";
 import { handled, handledGenerator } from "./handled.ts";
 import { rankSlices, type SliceIndex, type SliceLayout, sliceLayout } from "./format/slices.ts";
-import { Turn } from "./lanes/turn.ts";
+import { finishInTurns } from "./lanes/turn.ts";
 import { LazyLoads } from "./lazy_loads.ts";
 import { type Load, type LoadRequest, ownTensor, tensorSlice } from "./load.ts";
 import type { CheckedOptions } from "./options.ts";
 import { RankIteration } from "./ranks/rank_iteration.ts";
-import { ownRequests, RankTensors } from "./ranks/rank_tensors.ts";
+import { ownSteps, RankTensors } from "./ranks/rank_tensors.ts";
 import { type LoadStats, Session } from "./session.ts";
 import { isFromFile, type ShardOptions } from "./shard_options.ts";
 import { streamBatches, streamShared } from "./stream.ts";
@@ -77,15 +77,10 @@ export async function startModel<T extends Tensor>(
   options: CheckedOptions,
   notes: readonly string[],
 ): Promise<SafeTensorsModel<T>> {
-  const wanted = new WantedTensors(catalog, device, options);
+  const wanted = await finishInTurns(WantedTensors.steps(catalog, device, options));
   const session = new Session(catalog, device, options, notes);
   if (options.lazy) return new SafeTensorsModel({ session, wanted, load: undefined });
-  const turn = new Turn();
-  for (const name of wanted.keys()) {
-    wanted.get(name); // the requests of very many tensors take many turns to make
-    if (turn.isLong) await turn.pause();
-  }
-  const load = await session.loadAll(ownRequests(wanted));
+  const load = await session.loadAll(await finishInTurns(ownSteps(wanted)));
   return new SafeTensorsModel({ session, wanted, load });
 }
 
@@ -340,7 +335,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
         : streamShared(this.#session, iteration, bounds);
       yield* iteration.run(batches);
     } else if (this.#load) yield* this.#load;
-    else yield* streamBatches(this.#session, [...this.#wanted.values()], bounds);
+    else yield* streamBatches(this.#session, await finishInTurns(ownSteps(this.#wanted)), bounds);
   }
 
   /**

@@ -13,12 +13,9 @@ import { RankIteration } from "./ranks/rank_iteration.ts";
 import { Session } from "./session.ts";
 import { streamBatches, type StreamBounds, streamShared } from "./stream.ts";
 
-/** Options of {@linkcode fastsafeOpen} that an iteration over everything does not have. */
-type ModelOption = "lazy" | "names" | "group";
-
-/** Options of {@linkcode ParallelLoader}. */
+/** Options of {@linkcode ParallelLoader}: those of a load, without what an iteration over everything does not have. */
 export interface ParallelLoaderOptions<D extends DeviceOption = "cpu">
-  extends Omit<OpenOptions<D>, ModelOption> {
+  extends Omit<OpenOptions<D>, "lazy" | "names" | "group"> {
   /**
    * Bytes of tensors that the loader itself has in memory at once, as they are after a cast, of all batches together; of
    * several ranks each; a larger tensor is a batch of its own. What you keep comes on top: in host memory a tensor keeps
@@ -35,7 +32,11 @@ export interface ParallelLoaderOptions<D extends DeviceOption = "cpu">
   queueSize?: number;
 }
 
-const MODEL_KEYS = keysOf<Record<ModelOption, unknown>>({ lazy: true, names: true, group: true });
+const MODEL_KEYS = keysOf<Omit<OpenOptions, keyof ParallelLoaderOptions>>({
+  lazy: true,
+  names: true,
+  group: true,
+});
 
 const KEYS = [
   ...OPEN_KEYS.filter((key) => !MODEL_KEYS.includes(key)),

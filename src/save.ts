@@ -8,12 +8,13 @@ import type { DType } from "./format/dtype.ts";
 import type { MetadataInput } from "./format/header_writer.ts";
 import { quote } from "./format/text.ts";
 import { type PathLike, toPath } from "./inputs.ts";
+import { finishInTurns } from "./lanes/turn.ts";
 import type { Progress } from "./options.ts";
 import { AtomicSet } from "./save/atomic_set.ts";
 import { OutputStream } from "./save/output_stream.ts";
 import { SaveProgress } from "./save/progress.ts";
-import { indexPathOf, planShards } from "./save/shards.ts";
-import { type SaveInput, type SaveSource, saveSource, type TensorShape } from "./save/source.ts";
+import { indexPathOf, shardSteps } from "./save/shards.ts";
+import { type SaveInput, type SaveSource, sourceSteps, type TensorShape } from "./save/source.ts";
 import { supersededBy } from "./save/superseded.ts";
 import { selectWriteEngine } from "./save/write_engine.ts";
 import { isFolder } from "./save/write_error.ts";
@@ -107,9 +108,11 @@ export async function saveFile(
   signal?.throwIfAborted();
   const target = toPath(path);
   if (target.endsWith("/")) throw isFolder(target);
-  const source = saveSource(tensors, options.dtype, options.shapes);
+  const source = await finishInTurns(sourceSteps(tensors, options.dtype, options.shapes));
   const metadata = withAliases(options.metadata, source.aliases);
-  const { shards, index } = planShards(source.items.values(), target, maxShardBytes ?? Infinity, metadata);
+  const { shards, index } = await finishInTurns(
+    shardSteps(source.items.values(), target, maxShardBytes ?? Infinity, metadata),
+  );
   const files = index ? [...shards, { path: index.path, size: index.bytes.byteLength }] : shards;
   const paths = files.map((file) => file.path);
   const bytes = files.reduce((sum, { size }) => sum + size, 0);

@@ -1,7 +1,9 @@
 /**
  * Loading in batches under a bound on memory: the next batches are read while one is given out.
  */
-import { type Load, type LoadRequest, workOf } from "./load.ts";
+import { STEP, type Steps } from "./format/steps.ts";
+import { finishInTurns } from "./lanes/turn.ts";
+import { type Load, type LoadRequest, sortSteps } from "./load.ts";
 import { resultBytes } from "./plan/layout.ts";
 import type { RankIteration, SharedBatch } from "./ranks/rank_iteration.ts";
 import type { Session } from "./session.ts";
@@ -24,10 +26,11 @@ function liveBatches({ queueSize }: StreamBounds): number {
 }
 
 /** Cuts requests into batches of at most `bytes` in memory; a larger tensor is a batch of its own. */
-export function cutBatches(requests: readonly LoadRequest[], bytes: number): LoadRequest[][] {
+export function* batchSteps(requests: readonly LoadRequest[], bytes: number): Steps<LoadRequest[][]> {
   const batches: LoadRequest[][] = [];
   let size = 0;
-  for (const request of requests) {
+  for (const [index, request] of requests.entries()) {
+    if (index % STEP === 0) yield;
     const length = resultBytes(request);
     if (batches.length === 0 || size + length > bytes) {
       batches.push([]);
@@ -45,7 +48,8 @@ export async function* streamBatches<T extends Tensor>(
   requests: readonly LoadRequest[],
   bounds: StreamBounds,
 ): AsyncGenerator<[string, T], void, void> {
-  const batches = cutBatches(requests, Math.floor(bounds.bytesInFlight / liveBatches(bounds)));
+  const bytes = Math.floor(bounds.bytesInFlight / liveBatches(bounds));
+  const batches = await finishInTurns(batchSteps(requests, bytes));
   for await (const { load } of loadAhead(session, batches, liveBatches(bounds) - 1)) yield* await load;
 }
 
@@ -58,7 +62,8 @@ export async function* streamShared<T extends Tensor>(
   iteration: RankIteration<T>,
   bounds: StreamBounds,
 ): AsyncGenerator<SharedBatch<T>, void, void> {
-  const batches = iteration.inBatches(Math.floor(bounds.bytesInFlight / liveBatches(bounds)));
+  const bytes = Math.floor(bounds.bytesInFlight / liveBatches(bounds));
+  const batches = await finishInTurns(iteration.batchSteps(bytes));
   const { rank } = session.context.options.group;
   const own = batches.map((batch) =>
     batch.filter(({ owner }) => owner === rank).map(({ request }) => request)
@@ -77,7 +82,9 @@ async function* loadAhead<T extends Tensor>(
   batches: readonly LoadRequest[][],
   ahead: number,
 ): AsyncGenerator<{ load: Promise<Load<T>> }, void, void> {
-  for (const batch of batches) session.context.tally.expect(workOf(batch));
+  for (const batch of batches) {
+    session.context.tally.expect((await finishInTurns(sortSteps(batch))).work);
+  }
   const started: Promise<Load<T>>[] = []; // the first is the one that is given out
   let next = 0;
   const start = (count: number) => {

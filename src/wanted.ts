@@ -4,6 +4,7 @@
 import { type Catalog, type CatalogTensor, tensorNotFound } from "./catalog.ts";
 import { closestWord } from "./closest_word.ts";
 import type { Device } from "./device/device.ts";
+import { STEP, type Steps } from "./format/steps.ts";
 import { quote } from "./format/text.ts";
 import { type LoadRequest, type NamedRequests, ownTensor } from "./load.ts";
 import type { CheckedOptions } from "./options.ts";
@@ -18,14 +19,29 @@ export class WantedTensors implements NamedRequests {
   readonly #requestFor: (tensor: CatalogTensor) => LoadRequest;
   readonly #requests = new Map<string, LoadRequest>();
 
+  private constructor(
+    tensors: ReadonlyMap<string, CatalogTensor>,
+    requestFor: (tensor: CatalogTensor) => LoadRequest,
+  ) {
+    this.#tensors = tensors;
+    this.#requestFor = requestFor;
+  }
+
   /**
+   * Chooses the tensors.
+   *
    * @throws {SafeTensorsError} "TensorNotFound" if `names` lists a tensor that no file has; what a shard plan asks for
    *   and cannot be had
    */
-  constructor(catalog: Catalog, device: Device<Tensor>, options: CheckedOptions) {
-    this.#tensors = namedTensors(catalog, options.names);
-    this.#requestFor = (tensor) => ownTensor(tensor, options, device);
-    if (options.shardPlan) this.values().toArray(); // a plan that does not fit is an error at once
+  static *steps(catalog: Catalog, device: Device<Tensor>, options: CheckedOptions): Steps<WantedTensors> {
+    const tensors = yield* namedSteps(catalog, options.names);
+    const wanted = new WantedTensors(tensors, (tensor) => ownTensor(tensor, options, device));
+    if (!options.shardPlan) return wanted;
+    let step = 0;
+    for (const _request of wanted.values()) { // a plan that does not fit is an error at once
+      if (++step % STEP === 0) yield;
+    }
+    return wanted;
   }
 
   /** Whether a tensor is wanted. */
@@ -51,11 +67,14 @@ export class WantedTensors implements NamedRequests {
   }
 }
 
-function namedTensors(catalog: Catalog, names: CheckedOptions["names"]): ReadonlyMap<string, CatalogTensor> {
+function* namedSteps(
+  catalog: Catalog,
+  names: CheckedOptions["names"],
+): Steps<ReadonlyMap<string, CatalogTensor>> {
   const { tensors } = catalog;
   if (!names) return tensors;
-  if (typeof names === "function") return new Map([...tensors].filter(([name]) => names(name)));
-  for (const name of names) {
+  const isWanted = typeof names === "function" ? names : (name: string) => names.has(name);
+  for (const name of typeof names === "function" ? [] : names) {
     if (tensors.has(name)) continue;
     const nearest = closestWord(name, tensors.keys());
     const hint = nearest !== undefined
@@ -65,5 +84,11 @@ function namedTensors(catalog: Catalog, names: CheckedOptions["names"]): Readonl
       : "";
     throw tensorNotFound(catalog, name, `the option names asks for it, and no file has it${hint}`);
   }
-  return new Map([...tensors].filter(([name]) => names.has(name)));
+  const named = new Map<string, CatalogTensor>();
+  let step = 0;
+  for (const [name, tensor] of tensors) {
+    if (++step % STEP === 0) yield;
+    if (isWanted(name)) named.set(name, tensor);
+  }
+  return named;
 }

@@ -4,6 +4,7 @@
 import { OutOfMemoryError, UseAfterCloseError } from "../errors.ts";
 import { joinLayout } from "../format/join.ts";
 import type { SliceLayout, SliceSource } from "../format/slices.ts";
+import { STEP, type Steps } from "../format/steps.ts";
 import { tensorBytes } from "../format/tensor_size.ts";
 import { quote } from "../format/text.ts";
 import type { Engine, HostBlock } from "../lanes/engine.ts";
@@ -35,7 +36,7 @@ export class CpuDevice implements Device<HostTensor> {
     files: readonly SourceFile[],
     settings: LoadSettings,
   ): Promise<DeviceLoad<HostTensor>> {
-    const requested = requests.reduce((sum, request) => sum + resultBytes(request), 0);
+    const requested = await finishInTurns(totalSteps(requests));
     const free = this.#engine.availableMemory();
     // Asked before, because the system promises memory that it does not have and ends the process later.
     if (free >= 0 && requested > free) throw outOfMemory(requested, free);
@@ -48,8 +49,8 @@ export class CpuDevice implements Device<HostTensor> {
     }));
     const blocks = await this.#allocate(plan.allocations, free, turn);
     const kept: (HostBlock | null)[] = [...blocks];
-    const readiness = new Readiness(plan);
-    const retirement = new Retirement(plan);
+    const readiness = await finishInTurns(Readiness.steps(plan));
+    const retirement = await finishInTurns(Retirement.steps(plan));
     const finished = this.#engine.run({ plan, files, blocks, readiness, ...settings });
     // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
     finished.catch((error) => readiness.fail(error));
@@ -141,6 +142,16 @@ export class CpuDevice implements Device<HostTensor> {
       throw outOfMemory(byteLengths.reduce((sum, length) => sum + length, 0), free, error);
     }
   }
+}
+
+/** The bytes of all results. */
+function* totalSteps(requests: readonly TensorRequest[]): Steps<number> {
+  let sum = 0;
+  for (const [index, request] of requests.entries()) {
+    if (index % STEP === 0) yield;
+    sum += resultBytes(request);
+  }
+  return sum;
 }
 
 function outOfMemory(requested: number, free: number, cause?: Error): OutOfMemoryError {

@@ -12,7 +12,8 @@ import type { SliceLayout, SliceSource } from "../format/slices.ts";
 import { tensorBytes } from "../format/tensor_size.ts";
 import { quote } from "../format/text.ts";
 import type { RunReport } from "../lanes/engine.ts";
-import { planLoad } from "../plan/plan.ts";
+import { finishInTurns } from "../lanes/turn.ts";
+import { planSteps } from "../plan/plan.ts";
 import { Readiness } from "../plan/readiness.ts";
 import type { TensorRequest } from "../plan/request.ts";
 import type { NativeFile } from "../source/native_file.ts";
@@ -70,7 +71,10 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
     files: readonly NativeFile[],
     settings: LoadSettings,
   ): Promise<DeviceLoad<CudaTensor>> {
-    const plan = planLoad(requests, { blockBytes: settings.blockBytes, alignment: ALIGNMENT });
+    const { blockBytes } = settings;
+    const plan = await finishInTurns(planSteps(requests, { blockBytes, alignment: ALIGNMENT }));
+    const readiness = await finishInTurns(Readiness.steps(plan));
+    const retirement = await finishInTurns(Retirement.steps(plan));
     await releasesDone(this.#shim); // or a bound on memory would not hold for what is really resident
     const memories = await CudaMemory.allocate(
       this.#shim,
@@ -78,7 +82,6 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
       plan.allocations,
       `load to device ${quote(this.name)}`,
     );
-    const readiness = new Readiness(plan);
     let finished: Promise<RunReport>;
     try {
       const run = await CudaRun.prepare(this.#shim, this.#index, this.#settings, plan, files, settings);
@@ -89,7 +92,6 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
     }
     // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
     finished.catch((error) => readiness.fail(error));
-    const retirement = new Retirement(plan);
     const held = new Set(memories);
     const drop = (memory: CudaMemory) => {
       if (held.delete(memory)) memory.drop();

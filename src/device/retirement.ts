@@ -1,6 +1,7 @@
 /**
  * Which allocations of a load nobody will ask for any more.
  */
+import { finishNow, STEP, type Steps } from "../format/steps.ts";
 import type { LoadPlan } from "../plan/plan.ts";
 
 /** Counts the requests of each allocation that are not retired. */
@@ -9,11 +10,25 @@ export class Retirement {
   readonly #retired: Uint8Array;
   readonly #left: number[];
 
-  constructor(plan: LoadPlan) {
+  private constructor(plan: LoadPlan) {
     this.#plan = plan;
     this.#retired = new Uint8Array(plan.requests.length);
     this.#left = plan.allocations.map(() => 0);
-    for (const { allocation } of plan.placements) this.#left[allocation]!++;
+  }
+
+  /** The counts of a load of which nothing is retired. */
+  static of(plan: LoadPlan): Retirement {
+    return finishNow(Retirement.steps(plan));
+  }
+
+  /** {@linkcode Retirement.of} in steps. */
+  static *steps(plan: LoadPlan): Steps<Retirement> {
+    const retirement = new Retirement(plan);
+    for (const [index, { allocation }] of plan.placements.entries()) {
+      if (index % STEP === 0) yield;
+      retirement.#left[allocation]!++;
+    }
+    return retirement;
   }
 
   /** Retires requests; gives the allocations that no other needs. */

@@ -9,9 +9,9 @@ import type { SliceLayout, SliceSource } from "../format/slices.ts";
 import { tensorBytes } from "../format/tensor_size.ts";
 import { quote } from "../format/text.ts";
 import type { Engine } from "../lanes/engine.ts";
-import { Turn } from "../lanes/turn.ts";
+import { finishInTurns, Turn } from "../lanes/turn.ts";
 import { resultBytes } from "../plan/layout.ts";
-import { planLoad } from "../plan/plan.ts";
+import { planSteps } from "../plan/plan.ts";
 import { Readiness } from "../plan/readiness.ts";
 import type { TensorRequest } from "../plan/request.ts";
 import type { SourceFile } from "../source/source.ts";
@@ -75,16 +75,15 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
       checkSize(gpu, resultBytes(request), `load tensor ${quote(request.name)} to the GPU`);
     }
     const staging = divideStaging(settings);
-    const plan = planLoad(requests, {
+    const plan = await finishInTurns(planSteps(requests, {
       blockBytes: staging.blockBytes,
       alignment: gpu.alignment,
       maxAllocationBytes: Math.min(gpu.maxBufferBytes, SHARED_BUFFER),
-    });
+    }));
+    const readiness = await finishInTurns(Readiness.steps(plan));
+    const retirement = await finishInTurns(Retirement.steps(plan));
     await turn.pause();
     const memories = await this.#allocate(plan.allocations);
-    await turn.pause();
-    const readiness = new Readiness(plan);
-    const retirement = new Retirement(plan);
     await turn.pause();
     const held = new Set(memories);
     const drop = (memory: GpuMemory) => {

@@ -36,16 +36,6 @@ export interface Header {
   readonly dataLength: number;
 }
 
-/** What a reader takes before it refuses a header as hostile. */
-export interface HeaderLimits {
-  /** The longest JSON in bytes; default 100,000,000, the reference implementation's limit. */
-  maxHeaderBytes?: number | undefined;
-  /** The most tensors, and likewise the most metadata entries; default 1,048,576. */
-  maxTensors?: number | undefined;
-  /** The most dimensions of one tensor; default 4096. */
-  maxRank?: number | undefined;
-}
-
 /** The name under which a header keeps its metadata; no tensor can have it. */
 export const METADATA_KEY = "__metadata__";
 
@@ -55,27 +45,11 @@ export const LENGTH_BYTES = 8;
 /** The longest header JSON in bytes that the reference implementation reads. */
 export const MAX_HEADER_BYTES = 100_000_000;
 
-/** {@linkcode HeaderLimits} with nothing left open. */
-export interface CheckedLimits {
-  /** The longest JSON in bytes. */
-  readonly maxHeaderBytes: number;
-  /** The most tensors, and the most metadata entries. */
-  readonly maxTensors: number;
-  /** The most dimensions of one tensor. */
-  readonly maxRank: number;
-}
-
 /**
- * The limits, with the defaults for what they leave open.
- *
- * @throws {RangeError} Where one is not a number from 0 on.
+ * The most tensors, and likewise the most metadata entries. A header of the longest length has hardly room for more
+ * tensors; it has for more metadata entries than a JavaScript map holds.
  */
-export function checkLimits(limits: HeaderLimits): CheckedLimits {
-  const { maxHeaderBytes = MAX_HEADER_BYTES, maxTensors = 1_048_576, maxRank = 4096 } = limits;
-  for (const [name, value] of Object.entries({ maxHeaderBytes, maxTensors, maxRank })) {
-    if (!(value >= 0)) {
-      throw new RangeError(`Cannot use ${name}: a number from 0 on expected, ${value} given`);
-    }
-  }
-  return { maxHeaderBytes, maxTensors, maxRank };
-}
+export const MAX_TENSORS = 2 ** 21;
+
+/** The most dimensions of one tensor. */
+export const MAX_RANK = 4096;

@@ -1,7 +1,7 @@
 /** The header's JSON as entries: types and numbers checked one by one, but not yet against each other. */
 import type { SafeTensorsErrorCode } from "../errors.ts";
 import { type DType, DTYPES } from "./dtype.ts";
-import { type CheckedLimits, LENGTH_BYTES, METADATA_KEY, type TensorInfo } from "./header.ts";
+import { LENGTH_BYTES, MAX_RANK, MAX_TENSORS, METADATA_KEY, type TensorInfo } from "./header.ts";
 import {
   compareRanges,
   type ExactRange,
@@ -11,7 +11,7 @@ import {
   type TensorFault,
 } from "./header_layout.ts";
 import { ascii, JsonScanner, NULL } from "./json_scanner.ts";
-import type { Steps } from "./steps.ts";
+import { STEP, type Steps } from "./steps.ts";
 import type { ExactShape } from "./tensor_size.ts";
 import { quote } from "./text.ts";
 
@@ -31,9 +31,6 @@ const DATA_OFFSETS = ascii("data_offsets");
 /** The most dimensions of all tensors together: as many as a million tensors have, but not what 99 MB could list. */
 const MAX_DIMENSIONS = 1 << 23;
 
-/** Entries that are read in one step. */
-const STEP = 256;
-
 /** The most ranges kept exactly. No file has even one; a few let the error be the one that the reference gives. */
 const MAX_EXACT_RANGES = 4096;
 
@@ -41,8 +38,8 @@ const MAX_EXACT_RANGES = 4096;
 const DTYPE_NAMES: ReadonlyMap<string, DType> = new Map(DTYPES.map((dtype) => [dtype, dtype]));
 
 /** Reads the JSON of a header, which must be valid UTF-8. */
-export function* readEntries(json: Uint8Array, limits: CheckedLimits, fail: HeaderFailure): Steps<Entries> {
-  const reader = new EntryReader(json, limits, fail);
+export function* readEntries(json: Uint8Array, fail: HeaderFailure): Steps<Entries> {
+  const reader = new EntryReader(json, fail);
   yield* reader.read();
   return reader;
 }
@@ -56,7 +53,6 @@ class EntryReader implements Entries {
   duplicateKey: string | undefined;
 
   readonly #scanner: JsonScanner;
-  readonly #limits: CheckedLimits;
   readonly #fail: HeaderFailure;
   #faultRange: ExactRange = { begin: 0, end: 0 };
   /** The tensor being read, for messages. */
@@ -67,8 +63,7 @@ class EntryReader implements Entries {
   /** Whether an integer of the tensor being read is above 2^53 - 1. */
   #rounds = false;
 
-  constructor(json: Uint8Array, limits: CheckedLimits, fail: HeaderFailure) {
-    this.#limits = limits;
+  constructor(json: Uint8Array, fail: HeaderFailure) {
     this.#fail = fail;
     this.#scanner = new JsonScanner(json, (detail, position) => {
       const hint = json[position] === 0 ? "; a header is padded with spaces, this one with NUL bytes" : "";
@@ -78,7 +73,6 @@ class EntryReader implements Entries {
 
   *read(): Steps<void> {
     const scanner = this.#scanner;
-    const { maxTensors } = this.#limits;
     let metadataSeen = false;
     let last: TensorInfo | undefined;
     for (let more = scanner.beginObject(); more; more = scanner.nextMember()) {
@@ -89,8 +83,8 @@ class EntryReader implements Entries {
         yield* this.#readMetadata();
         continue;
       }
-      if (this.tensors.length >= maxTensors) {
-        this.#refuse("TooManyTensors", `more than ${maxTensors} tensors`);
+      if (this.tensors.length >= MAX_TENSORS) {
+        this.#refuse("TooManyTensors", `more than ${MAX_TENSORS} tensors`);
       }
       this.#tensor = scanner.text();
       const info = this.#readTensor(this.#tensor);
@@ -106,11 +100,12 @@ class EntryReader implements Entries {
   *#readMetadata(): Steps<void> {
     const scanner = this.#scanner;
     if (scanner.literal(NULL)) return;
-    const { maxTensors } = this.#limits;
     let listed = 0;
     for (let more = scanner.beginObject(); more; more = scanner.nextMember()) {
       if (listed % STEP === STEP - 1) yield;
-      if (listed++ >= maxTensors) this.#refuse("TooManyTensors", `more than ${maxTensors} metadata entries`);
+      if (listed++ >= MAX_TENSORS) {
+        this.#refuse("TooManyTensors", `more than ${MAX_TENSORS} metadata entries`);
+      }
       scanner.key();
       const key = scanner.text();
       scanner.string("a string as metadata");
@@ -184,11 +179,10 @@ class EntryReader implements Entries {
 
   #readShape(): (number | bigint)[] {
     const scanner = this.#scanner;
-    const { maxRank } = this.#limits;
     const dimensions = this.#dimensions;
     let rank = 0;
     for (let more = scanner.beginArray(); more; more = scanner.nextElement()) {
-      if (rank >= maxRank) this.#refuse("RankTooLarge", `more than ${maxRank} dimensions`);
+      if (rank >= MAX_RANK) this.#refuse("RankTooLarge", `more than ${MAX_RANK} dimensions`);
       dimensions[rank++] = this.#integer();
     }
     this.#dimensionsInAll += rank;

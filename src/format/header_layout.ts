@@ -120,7 +120,7 @@ function order({ exact }: Listing): (a: TensorInfo, b: TensorInfo) => number {
 }
 
 /** Sorts in steps, and stably: short runs at once, then by merging. */
-function* sortSteps<R>(items: readonly R[], compare: (a: R, b: R) => number): Steps<R[]> {
+export function* sortSteps<R>(items: readonly R[], compare: (a: R, b: R) => number): Steps<R[]> {
   let runs: R[][] = [];
   for (let at = 0; at < items.length; at += 2048) {
     runs.push(items.slice(at, at + 2048).sort(compare));

@@ -8,14 +8,14 @@
  */
 import { SafeTensorsError, type SafeTensorsErrorCode } from "../errors.ts";
 import { describeContent } from "./file_hints.ts";
-import { checkLimits, type Header, type HeaderLimits, LENGTH_BYTES } from "./header.ts";
+import { type Header, LENGTH_BYTES, MAX_HEADER_BYTES } from "./header.ts";
 import { readEntries } from "./header_entries.ts";
 import { checkLayout, type HeaderFailure, inFileOrder } from "./header_layout.ts";
 import { finishNow, type Steps } from "./steps.ts";
 import { findInvalidUtf8, quote } from "./text.ts";
 
 /** Options of {@linkcode headerLength} and {@linkcode parseHeader}. */
-export interface HeaderOptions extends HeaderLimits {
+export interface HeaderOptions {
   /** The file, for the messages of errors. */
   path?: string | undefined;
 }
@@ -26,12 +26,11 @@ export interface HeaderOptions extends HeaderLimits {
  * @param first The first bytes of the file: 8 or more, or all of a shorter file. With 512 the message of an error can
  * say what the file really is.
  * @param fileSize The size of the file in bytes.
- * @param options The limit on the length, and the file's name for messages.
+ * @param options The file's name for messages.
  * @returns The length `n`; the JSON is the bytes 8 to 8 + n, and the whole of it is in the file.
  * @throws {SafeTensorsError} "HeaderTooSmall", "HeaderTooLarge" or "InvalidHeaderLength".
  */
 export function headerLength(first: Uint8Array, fileSize: number, options: HeaderOptions = {}): number {
-  const { maxHeaderBytes } = checkLimits(options);
   const refuse = (code: SafeTensorsErrorCode, detail: string): never => {
     throw wrongContent(first, code, options.path) ?? headerError(options.path, code, detail);
   };
@@ -48,8 +47,8 @@ export function headerLength(first: Uint8Array, fileSize: number, options: Heade
     );
   }
   const length = new DataView(first.buffer, first.byteOffset).getBigUint64(0, true);
-  if (length > maxHeaderBytes) {
-    const detail = `its length at offset 0 is ${length} bytes, the limit is ${maxHeaderBytes}`;
+  if (length > MAX_HEADER_BYTES) {
+    const detail = `its length at offset 0 is ${length} bytes, the limit is ${MAX_HEADER_BYTES}`;
     refuse("HeaderTooLarge", length < 2n ** 32n ? detail : `it is not a safetensors file: ${detail}`);
   }
   const available = fileSize - LENGTH_BYTES;
@@ -67,7 +66,7 @@ export function headerLength(first: Uint8Array, fileSize: number, options: Heade
  *
  * @param json The header's JSON: exactly the bytes 8 to 8 + n of the file. They are not kept.
  * @param fileSize The size of the file in bytes.
- * @param options Limits, and the file's name for messages.
+ * @param options The file's name for messages.
  * @returns The tensors in the order of their bytes, and the metadata.
  * @throws {SafeTensorsError} "InvalidHeader" (not UTF-8), "InvalidHeaderDeserialization" (not JSON, or not of the
  * right form), "InvalidOffset", "ValidationOverflow", "MisalignedSlice", "TensorInvalidInfo" (a tensor's range or
@@ -80,7 +79,6 @@ export function parseHeader(json: Uint8Array, fileSize: number, options: HeaderO
 
 /** {@linkcode parseHeader} in steps, for a header of very many tensors. */
 export function* headerSteps(json: Uint8Array, fileSize: number, options: HeaderOptions = {}): Steps<Header> {
-  const limits = checkLimits(options);
   const fail: HeaderFailure = (code, detail, tensor) => {
     throw headerError(options.path, code, detail, tensor);
   };
@@ -90,7 +88,7 @@ export function* headerSteps(json: Uint8Array, fileSize: number, options: Header
     fail("InvalidHeaderDeserialization", "its length is 0: the file was reserved, but never written");
   }
   yield;
-  const entries = yield* readEntries(json, limits, fail);
+  const entries = yield* readEntries(json, fail);
   const named = yield* inFileOrder(entries);
   yield;
   const dataStart = LENGTH_BYTES + json.length;

@@ -7,7 +7,9 @@
 import { describeValue } from "../check.ts";
 import { SafeTensorsError, type SafeTensorsErrorCode } from "../errors.ts";
 import { type DType, dtypeMeant, DTYPES, isDType } from "./dtype.ts";
+import { sortSteps } from "./header_layout.ts";
 import { type Header, LENGTH_BYTES, MAX_HEADER_BYTES, METADATA_KEY, type TensorInfo } from "./header.ts";
+import { finishNow, STEP, type Steps } from "./steps.ts";
 import { byteSize, describeSizeError, describeTensor } from "./tensor_size.ts";
 import { compareUtf8, quote } from "./text.ts";
 
@@ -61,14 +63,26 @@ export function compareLayout(
  * @throws {RangeError} Where a dimension is not an integer from 0 to 2^53 - 1.
  */
 export function layoutHeader(tensors: Iterable<TensorSpec>, metadata?: MetadataInput): HeaderLayout {
+  return finishNow(headerLayoutSteps([...tensors], metadata));
+}
+
+/** {@linkcode layoutHeader} in steps, for very many tensors. */
+export function* headerLayoutSteps(
+  tensors: readonly TensorSpec[],
+  metadata?: MetadataInput,
+): Steps<HeaderLayout> {
   const pairs = metadata === undefined ? [] : checkMetadata(metadata);
   const members = metadata === undefined ? [] : [`"${METADATA_KEY}":{${pairs.map(writePair).join(",")}}`];
-  const specs = [...tensors];
-  const sizes = new Map(specs.map((spec) => [spec, checkSpec(spec)]));
-  specs.sort(compareLayout);
+  const sizes = new Map<TensorSpec, number>();
+  for (const spec of tensors) {
+    sizes.set(spec, checkSpec(spec));
+    if (sizes.size % STEP === 0) yield;
+  }
+  const specs = yield* sortSteps(tensors, compareLayout);
   const placed = new Map<string, TensorInfo>();
   let end = 0;
   for (const spec of specs) {
+    if (placed.size % STEP === 0) yield;
     const { name, dtype } = spec;
     if (placed.has(name)) throw tensorError("DuplicateName", name, "the name is given twice");
     const begin = end;
@@ -82,7 +96,7 @@ export function layoutHeader(tensors: Iterable<TensorSpec>, metadata?: MetadataI
       `${JSON.stringify(name)}:{"dtype":${quote(dtype)},"shape":[${shape}],"data_offsets":[${begin},${end}]}`,
     );
   }
-  const bytes = encodeHeader(`{${members.join(",")}}`);
+  const bytes = yield* encodeHeader(members);
   const header = { tensors: placed, metadata: new Map(pairs), dataStart: bytes.length, dataLength: end };
   return { bytes, header };
 }
@@ -153,17 +167,30 @@ function writePair([key, value]: readonly [string, string]): string {
   return `${JSON.stringify(key)}:${JSON.stringify(value)}`;
 }
 
-/** The length, the JSON and its padding. */
-function encodeHeader(json: string): Uint8Array<ArrayBuffer> {
-  const text = new TextEncoder().encode(json);
-  const length = Math.ceil(text.length / ALIGNMENT) * ALIGNMENT;
+/** The length, the JSON of an object of these members, and its padding. */
+function* encodeHeader(members: readonly string[]): Steps<Uint8Array<ArrayBuffer>> {
+  const encoder = new TextEncoder();
+  const texts = [encoder.encode("{")];
+  for (let at = 0; at < members.length; at += STEP) {
+    yield;
+    texts.push(encoder.encode((at === 0 ? "" : ",") + members.slice(at, at + STEP).join(",")));
+  }
+  texts.push(encoder.encode("}"));
+  const textLength = texts.reduce((sum, text) => sum + text.length, 0);
+  const length = Math.ceil(textLength / ALIGNMENT) * ALIGNMENT;
   if (length > MAX_HEADER_BYTES) {
     const detail = `the header is ${length} bytes long, the limit is ${MAX_HEADER_BYTES}`;
     throw new SafeTensorsError("HeaderTooLarge", `Cannot write the safetensors header: ${detail}`);
   }
-  const bytes = new Uint8Array(LENGTH_BYTES + length).fill(SPACE, LENGTH_BYTES + text.length);
+  yield;
+  const bytes = new Uint8Array(LENGTH_BYTES + length).fill(SPACE, LENGTH_BYTES + textLength);
   new DataView(bytes.buffer).setBigUint64(0, BigInt(length), true);
-  bytes.set(text, LENGTH_BYTES);
+  let at = LENGTH_BYTES;
+  for (const text of texts) {
+    yield;
+    bytes.set(text, at);
+    at += text.length;
+  }
   return bytes;
 }
 

@@ -5,7 +5,7 @@
  * Offsets are relative to allocations whose first byte has an address that is a multiple of {@linkcode PAGE}.
  */
 import { dtypeAlignment } from "../format/dtype.ts";
-import { finishNow, type Steps } from "../format/steps.ts";
+import { finishNow, STEP, type Steps } from "../format/steps.ts";
 import { castLength, requestBytes, type TensorRequest } from "./request.ts";
 
 /** Bytes of a page: what a direct read asks of file offsets and addresses. */
@@ -103,7 +103,7 @@ export function* layoutSteps(
   const maxAllocation = options.maxAllocationBytes ?? 8 * 2 ** 30;
   const shareBelow = options.shareBelowBytes ?? 64 * 2 ** 20;
   const alignment = options.alignment ?? 1;
-  const fileBytes = bytesByFile(requests);
+  const fileBytes = yield* bytesByFile(requests);
   // A large allocation is read after the small ones that belong to the same files.
   const groups: { readonly small: OpenAllocation[]; large: OpenAllocation | null }[] = [];
   let lastFile = -1;
@@ -120,6 +120,7 @@ export function* layoutSteps(
     const open of findRuns(requests, { maxAllocation, alignment, packSmall: options.packSmall ?? false })
   ) {
     yield;
+    if (!open) continue;
     let group = groups.at(-1);
     if (!group) groups.push(group = { small: [], large: null });
     if (open.small) {
@@ -155,6 +156,7 @@ function* placeAll(
       runs.push({ first: open.first, stop: open.stop, allocation, offset });
       let at = offset;
       for (let index = open.first; index < open.stop; index++) {
+        if (index % STEP === 0) yield;
         const byteLength = resultBytes(requests[index]!);
         placements[index] = { allocation, offset: at, byteLength };
         at += byteLength;
@@ -174,21 +176,26 @@ export function resultBytes(request: TensorRequest): number {
   return castLength(requestBytes(request), request.dtype, request.target);
 }
 
-function bytesByFile(requests: readonly TensorRequest[]): Map<number, number> {
+function* bytesByFile(requests: readonly TensorRequest[]): Steps<Map<number, number>> {
   const bytes = new Map<number, number>();
-  for (const request of requests) {
+  for (const [index, request] of requests.entries()) {
+    if (index % STEP === 0) yield;
     bytes.set(request.file, (bytes.get(request.file) ?? 0) + resultBytes(request));
   }
   return bytes;
 }
 
-/** Cuts the requests where the file, the cast, the alignment or the size of tensors asks for it. */
+/**
+ * Cuts the requests where the file, the cast, the alignment or the size of tensors asks for it. Yields undefined where a
+ * long run may be interrupted.
+ */
 function* findRuns(
   requests: readonly TensorRequest[],
   limits: { readonly maxAllocation: number; readonly alignment: number; readonly packSmall: boolean },
-): Generator<OpenRun> {
+): Generator<OpenRun | undefined> {
   let open: OpenRun | undefined;
   for (const [index, request] of requests.entries()) {
+    if (index % STEP === 0) yield undefined;
     const length = resultBytes(request);
     const alignment = Math.max(dtypeAlignment(request.target), limits.alignment);
     const small: boolean = limits.packSmall && length < SMALL_TENSOR;

@@ -3,7 +3,7 @@
  * take them. Pure: no file is touched here.
  */
 import { type DType, dtypeBits } from "../format/dtype.ts";
-import { finishNow, type Steps } from "../format/steps.ts";
+import { finishNow, STEP, type Steps } from "../format/steps.ts";
 import { type Layout, type LayoutOptions, layoutSteps, PAGE, type Placement, type Run } from "./layout.ts";
 import { castLength, type Level, requestBytes, type TensorRequest } from "./request.ts";
 
@@ -79,7 +79,11 @@ export function* planSteps(requests: readonly TensorRequest[], options: PlanOpti
     );
   }
   const sorted = requests.toSorted((a, b) => a.file - b.file || a.fileOffset - b.fileOffset);
-  yield;
+  let bytes = 0;
+  for (const [index, request] of sorted.entries()) {
+    if (index % STEP === 0) yield;
+    bytes += requestBytes(request);
+  }
   const layout: Layout = yield* layoutSteps(sorted, options);
   const segments: Segment[] = [];
   for (const run of layout.runs) {
@@ -93,7 +97,7 @@ export function* planSteps(requests: readonly TensorRequest[], options: PlanOpti
     placements: layout.placements,
     allocations: layout.allocations,
     segments,
-    bytes: sorted.reduce((bytes, request) => bytes + requestBytes(request), 0),
+    bytes,
   };
 }
 

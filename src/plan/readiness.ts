@@ -1,6 +1,8 @@
 /**
  * Which tensors of a running load have landed, who waits for them, and in which order they came.
  */
+import { TurnQueue } from "../lanes/turn.ts";
+import { finishNow, STEP, type Steps } from "../format/steps.ts";
 import type { LoadPlan } from "./plan.ts";
 
 /** Bookkeeping of one load. Requests are named by their index in the plan. */
@@ -10,19 +12,36 @@ export class Readiness {
   readonly #missing: Uint32Array;
   readonly #waiting = new Map<number, PromiseWithResolvers<void>>();
   readonly #landed: number[] = [];
+  readonly #settling = new TurnQueue();
   #change = Promise.withResolvers<void>();
   #failure: { readonly error: unknown } | undefined;
 
-  constructor(plan: LoadPlan) {
+  private constructor(plan: LoadPlan) {
     this.#plan = plan;
     this.#missing = new Uint32Array(plan.requests.length);
+  }
+
+  /** The bookkeeping of a load that has not begun. */
+  static of(plan: LoadPlan): Readiness {
+    return finishNow(Readiness.steps(plan));
+  }
+
+  /** {@linkcode Readiness.of} in steps. */
+  static *steps(plan: LoadPlan): Steps<Readiness> {
+    const readiness = new Readiness(plan);
+    const missing = readiness.#missing;
+    let step = 0;
     for (const segment of plan.segments) {
       for (let request = segment.firstRequest; request < segment.stopRequest; request++) {
+        if (++step % STEP === 0) yield;
         // Requests without bytes may stand between those that a segment serves; they wait for nothing.
-        if (plan.placements[request]!.byteLength > 0) this.#missing[request]!++;
+        if (plan.placements[request]!.byteLength > 0) missing[request]!++;
       }
     }
-    for (const [request, missing] of this.#missing.entries()) if (missing === 0) this.#landed.push(request);
+    for (let request = 0; request < missing.length; request++) {
+      if (missing[request] === 0) readiness.#landed.push(request);
+    }
+    return readiness;
   }
 
   /** Requests that have landed, in the order in which they did. */
@@ -43,8 +62,10 @@ export class Readiness {
       if (this.#plan.placements[request]!.byteLength === 0) continue;
       if (--this.#missing[request]! > 0) continue;
       this.#landed.push(request);
-      this.#waiting.get(request)?.resolve();
+      const waiting = this.#waiting.get(request);
+      if (!waiting) continue;
       this.#waiting.delete(request);
+      this.#settling.add(waiting.resolve);
     }
     if (this.#landed.length > before) this.#announce();
   }
@@ -53,7 +74,7 @@ export class Readiness {
   fail(error: unknown): void {
     if (this.#failure) return;
     this.#failure = { error };
-    for (const waiting of this.#waiting.values()) waiting.reject(error);
+    for (const waiting of this.#waiting.values()) this.#settling.add(() => waiting.reject(error));
     this.#waiting.clear();
     this.#announce();
   }

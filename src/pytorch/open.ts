@@ -6,7 +6,9 @@ import type { CatalogTensor, FileContents, ListFile } from "../catalog.ts";
 import { checkKeys } from "../check.ts";
 import type { DeviceOption, TensorOn } from "../device/select.ts";
 import { quote } from "../format/text.ts";
+import { STEP } from "../format/steps.ts";
 import type { Files } from "../inputs.ts";
+import { Turn } from "../lanes/turn.ts";
 import type { SafeTensorsModel } from "../model.ts";
 import { PYTORCH } from "../model_folder.ts";
 import { openModel } from "../open_model.ts";
@@ -51,19 +53,25 @@ export async function openPyTorch<D extends DeviceOption = "cpu">(
   checkKeys("openPyTorch()", options, [...OPEN_KEYS, ...CHECKPOINT_KEYS]);
   const checked = checkpointOptions(options);
   const list: ListFile = async (file, index) => {
-    return contentsOf(await readCheckpoint(byteReader(file), checked), index);
+    return await contentsOf(await readCheckpoint(byteReader(file), checked), index);
   };
   return await openModel(files, options, { naming: PYTORCH, list });
 }
 
-function contentsOf(checkpoint: Checkpoint, file: number): FileContents {
+async function contentsOf(checkpoint: Checkpoint, file: number): Promise<FileContents> {
   const { path, tensors, refused, aliases, skipped, notes } = checkpoint;
+  const turn = new Turn();
+  const listed: CatalogTensor[] = [];
+  for (const tensor of tensors.values()) {
+    if (listed.length % STEP === 0) await turn.pause();
+    listed.push(catalogTensor(tensor, file, aliases.get(tensor.name)));
+  }
   return {
     metadata: new Map([["format", "pt"], ...aliases]),
     refused,
     notes: [...skipped.length === 0 ? [] : [`left out: ${summarizeSkipped(skipped)}`], ...notes]
       .map((note) => `${quote(path)}: ${note}`),
-    tensors: Array.from(tensors.values(), (tensor) => catalogTensor(tensor, file, aliases.get(tensor.name))),
+    tensors: listed,
   };
 }
 

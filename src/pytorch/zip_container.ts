@@ -3,6 +3,8 @@
  */
 import { quote } from "../format/text.ts";
 import type { ByteReader } from "./byte_reader.ts";
+import { STEP } from "../format/steps.ts";
+import { Turn } from "../lanes/turn.ts";
 import { checkpointError, limitError } from "./checkpoint_error.ts";
 import type { Container, PackedBytes, StoragePlace } from "./container.ts";
 import { checkCrc, inflate } from "./inflate.ts";
@@ -43,7 +45,7 @@ export async function openZipContainer(
     throw checkpointError("InvalidPickle", path, `${pickle.length - end} bytes follow the STOP of data.pkl`);
   }
   const storages = await collectStorages(persistentIds, path);
-  const places = findStorages(storages, records, path);
+  const places = await findStorages(storages, records, path);
   checkPackedSize(places, reader, limits);
   return { kind: "zip", value, storages, places, bigEndian };
 }
@@ -142,9 +144,15 @@ async function readByteOrder(records: Records, path: string): Promise<boolean> {
 }
 
 /** Finds the entry of each storage, whose size must be right. */
-function findStorages({ claims }: StorageTable, records: Records, path: string): Map<string, StoragePlace> {
+async function findStorages(
+  { claims }: StorageTable,
+  records: Records,
+  path: string,
+): Promise<Map<string, StoragePlace>> {
+  const turn = new Turn();
   const places = new Map<string, StoragePlace>();
   for (const { key, bytes, type } of claims.values()) {
+    if (places.size % STEP === 0) await turn.pause();
     if (!isPlainName(key)) {
       throw checkpointError("InvalidCheckpoint", path, `storage key ${quote(key)} is not a name of a record`);
     }

@@ -103,11 +103,16 @@ export async function readZipDirectory(
   const bytes = await reader.read(directory.offset, directory.length);
   const central = await readCentral(bytes, directory.entries, path);
   options.inspect?.(new Set(central.map((entry) => entry.name)));
-  for (const entry of central) checkEntry(entry, path);
+  const turn = new Turn();
+  for (const [i, entry] of central.entries()) {
+    if (i % TURN_STEPS === 0) await turn.pause();
+    checkEntry(entry, path);
+  }
 
   const starts = await readLocalHeaders(reader, central, directory.offset);
   const entries = new Map<string, ZipEntry>();
-  central.forEach(({ name, size, packedSize, method, crc32 }, i) => {
+  for (const [i, { name, size, packedSize, method, crc32 }] of central.entries()) {
+    if (i % TURN_STEPS === 0) await turn.pause();
     entries.set(name, {
       name,
       dataStart: starts[i]!,
@@ -116,7 +121,7 @@ export async function readZipDirectory(
       deflated: method === DEFLATED,
       crc32,
     });
-  });
+  }
   return { entries };
 }
 

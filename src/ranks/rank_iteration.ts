@@ -2,6 +2,8 @@
  * Every tensor of files that the ranks of a group have opened together, handed out one after another to all of them.
  */
 import type { CatalogTensor, FileHome } from "../catalog.ts";
+import { STEP, type Steps } from "../format/steps.ts";
+import { finishInTurns } from "../lanes/turn.ts";
 import type { NamedRequests } from "../load.ts";
 import type { Session } from "../session.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -40,11 +42,13 @@ export class RankIteration<T extends Tensor> {
    * next of these, and so on; then the same of each rank's second file. Within a batch the files of different ranks go
    * side by side, at the pace at which the ranks read them.
    */
-  inBatches(bytes: number): WantedTensor[][] {
+  *batchSteps(bytes: number): Steps<WantedTensor[][]> {
     const rounds: WantedTensor[][][] = [];
     const reached = new Map<FileHome, { batch: number; bytes: number }>();
     const tensors = [...this.#requests.keys()].map((name) => this.#session.find(name));
+    let step = 0;
     for (const { name, home } of sideBySide(tensors)) {
+      if (++step % STEP === 0) yield;
       const wanted = { request: this.#requests.get(name)!, owner: home!.rank, dimension: null };
       const length = requestLength(wanted);
       const last = reached.get(home!) ?? { batch: 0, bytes: 0 };
@@ -59,7 +63,7 @@ export class RankIteration<T extends Tensor> {
 
   /** All tensors as one batch. */
   async *inOneBatch(supply: Supply<T>): AsyncGenerator<SharedBatch<T>, void, void> {
-    yield { wanted: this.inBatches(Infinity).flat(), supply };
+    yield { wanted: (await finishInTurns(this.batchSteps(Infinity))).flat(), supply };
   }
 
   /**

@@ -3,6 +3,7 @@
  */
 import { type FileHome, pathOf } from "../catalog.ts";
 import { UseAfterCloseError } from "../errors.ts";
+import { finishNow, STEP, type Steps } from "../format/steps.ts";
 import { quote } from "../format/text.ts";
 import type { LoadRequest, NamedRequests } from "../load.ts";
 import type { Session } from "../session.ts";
@@ -28,8 +29,14 @@ export interface OwnTensors<T extends Tensor> {
 }
 
 /** The requests that this rank reads itself. */
-export function ownRequests(requests: NamedRequests): LoadRequest[] {
-  return [...requests.values()].filter(({ file }) => file >= 0);
+export function* ownSteps(requests: NamedRequests): Steps<LoadRequest[]> {
+  const own: LoadRequest[] = [];
+  let step = 0;
+  for (const request of requests.values()) { // a request may be made by asking for it
+    if (++step % STEP === 0) yield;
+    if (request.file >= 0) own.push(request);
+  }
+  return own;
 }
 
 /**
@@ -124,7 +131,9 @@ export class RankTensors<T extends Tensor> {
           const left = this.#left.get(home(one))!;
           if (!left.delete(one.request.name) || left.size > 0) continue;
           retire(
-            ownRequests(this.#requests).filter(({ name }) => this.#session.find(name).home === home(one)),
+            finishNow(ownSteps(this.#requests)).filter(({ name }) =>
+              this.#session.find(name).home === home(one)
+            ),
           );
         }
       },

@@ -2,7 +2,8 @@
  * Which tensor goes into which file, and what each file begins with.
  */
 import type { Header } from "../format/header.ts";
-import { layoutHeader, type MetadataInput } from "../format/header_writer.ts";
+import { headerLayoutSteps, type MetadataInput } from "../format/header_writer.ts";
+import { STEP, type Steps } from "../format/steps.ts";
 import { writeShardIndex } from "../format/shard_index.ts";
 import { basename } from "../paths.ts";
 import type { Item } from "./source.ts";
@@ -38,34 +39,40 @@ export function indexPathOf(path: string): string {
  * fit; a tensor that is larger than a shard has one of its own, and the one before it is gone on with. One shard has
  * the path itself, several have `-00001-of-00003` before the suffix, and an index.
  */
-export function planShards(
+export function* shardSteps(
   items: Iterable<Item>,
   path: string,
   maxShardBytes: number,
   metadata: MetadataInput | undefined,
-): ShardPlan {
-  const groups = cut(items, maxShardBytes);
-  const shards = groups.map((group, number) => {
+): Steps<ShardPlan> {
+  const groups = yield* cut(items, maxShardBytes);
+  const shards: Shard[] = [];
+  for (const [number, group] of groups.entries()) {
     const specs = group.map((item) => ({ name: item.name, dtype: item.to, shape: item.shape }));
-    const { bytes, header } = layoutHeader(specs, metadata);
+    const { bytes, header } = yield* headerLayoutSteps(specs, metadata);
     const size = header.dataStart + header.dataLength;
-    return { path: shardPath(path, number, groups.length), head: bytes, header, size };
-  });
+    shards.push({ path: shardPath(path, number, groups.length), head: bytes, header, size });
+  }
   if (shards.length === 1) return { shards, index: null };
   const weightMap = new Map<string, string>();
   for (const shard of shards) {
     const file = basename(shard.path);
-    for (const name of shard.header.tensors.keys()) weightMap.set(name, file);
+    for (const name of shard.header.tensors.keys()) {
+      weightMap.set(name, file);
+      if (weightMap.size % STEP === 0) yield;
+    }
   }
   const total = shards.reduce((bytes, shard) => bytes + shard.header.dataLength, 0);
   return { shards, index: { path: indexPathOf(path), bytes: writeShardIndex(weightMap, total) } };
 }
 
-function cut(items: Iterable<Item>, maxShardBytes: number): Item[][] {
+function* cut(items: Iterable<Item>, maxShardBytes: number): Steps<Item[][]> {
   const groups: Item[][] = [];
   let open: Item[] = [];
   let size = 0;
+  let step = 0;
   for (const item of items) {
+    if (++step % STEP === 0) yield;
     if (item.fileBytes > maxShardBytes) {
       groups.push([item]);
       continue;

@@ -6,6 +6,7 @@ import { SafeTensorsError } from "../errors.ts";
 import { castTarget } from "../format/cast.ts";
 import type { DType } from "../format/dtype.ts";
 import { checkSpec } from "../format/header_writer.ts";
+import { STEP, type Steps } from "../format/steps.ts";
 import { quote } from "../format/text.ts";
 import { castLength } from "../plan/request.ts";
 import { checkTensor, checkView, pairsOf } from "./views.ts";
@@ -102,16 +103,18 @@ export interface SaveSource {
  *   refuses
  * @throws {TypeError} if it is nothing that can be saved
  */
-export function saveSource(
+export function* sourceSteps(
   input: SaveInput,
   dtype: DType | undefined,
   shapes: Iterable<TensorShape> | undefined,
-): SaveSource {
+): Steps<SaveSource> {
   const isStream = typeof input === "object" && input !== null && Symbol.asyncIterator in input;
-  if (shapes === undefined && !isStream) return listed(pairsOf(input), dtype);
-  const known = shapes === undefined ? modelShapes(input as AsyncIterable<unknown>) : announced(shapes);
-  const items = collect(known.map((shape) => itemOf(shape, dtype)));
-  const aliases = announcedAliases(known);
+  if (shapes === undefined && !isStream) return yield* listed(pairsOf(input), dtype);
+  const known = shapes === undefined
+    ? yield* modelShapes(input as AsyncIterable<unknown>)
+    : announced(shapes);
+  const items = yield* collect(known, (shape) => itemOf(shape, dtype));
+  const aliases = yield* announcedAliases(known);
   for (const name of aliases.keys()) items.delete(name);
   const pairs = isStream ? input as AsyncIterable<readonly [string, SavableTensor]> : pairsOf(input);
   return {
@@ -131,16 +134,16 @@ type Pairs = Iterable<readonly [string, SavableTensor]>;
 export const WAYS = ["data", "copyToHost", "parts"] as const;
 
 /** Tensors that are all there: they can be had in any order, and aliases are found. */
-function listed(pairs: Pairs, dtype: DType | undefined): SaveSource {
-  const tensors = [...pairs];
-  const all = collect(tensors.map(([name, tensor]) => {
+function* listed(pairs: Pairs, dtype: DType | undefined): Steps<SaveSource> {
+  const byName = new Map<string, SavableTensor>();
+  const all = yield* collect(pairs, ([name, tensor]) => {
     checkTensor(name, tensor, WAYS);
     const item = itemOf({ name, dtype: tensor.dtype, shape: tensor.shape }, dtype);
     if ("data" in tensor) checkLength(item, tensor.data);
+    byName.set(name, tensor);
     return item;
-  }));
-  const byName = new Map(tensors);
-  const aliases = findAliases(byName);
+  });
+  const aliases = yield* findAliases(byName);
   for (const name of aliases.keys()) all.delete(name);
   return {
     items: all,
@@ -169,7 +172,7 @@ export function wrongLength({ name, from, shape, sourceBytes }: Item, found: str
   return new SafeTensorsError("InvalidTensorView", message, { tensor: name });
 }
 
-function modelShapes(input: AsyncIterable<unknown>): TensorShape[] {
+function* modelShapes(input: AsyncIterable<unknown>): Steps<TensorShape[]> {
   if (!("keys" in input && "info" in input)) {
     throw new TypeError(
       "Cannot save a stream of tensors: their shapes must be known ahead: pass the option shapes",
@@ -178,13 +181,20 @@ function modelShapes(input: AsyncIterable<unknown>): TensorShape[] {
   const model = input as SavableModel;
   const names = [...model.keys()];
   // A tensor of which a model leaves out the original, as `names` may have it, is the original of others.
-  const originals = new Map(names.map((name) => [name, name]));
-  return names.map((name) => {
+  const originals = new Map<string, string>();
+  for (const name of names) {
+    originals.set(name, name);
+    if (originals.size % STEP === 0) yield;
+  }
+  const shapes: TensorShape[] = [];
+  for (const name of names) {
+    if (shapes.length % STEP === 0) yield;
     const { dtype, shape, aliasOf, targetDtype, targetShape } = model.info(name);
     const original = aliasOf === undefined ? name : originals.getOrInsert(aliasOf, name);
     const tensor = { name, dtype: targetDtype ?? dtype, shape: targetShape ?? shape };
-    return original === name ? tensor : { ...tensor, aliasOf: original };
-  });
+    shapes.push(original === name ? tensor : { ...tensor, aliasOf: original });
+  }
+  return shapes;
 }
 
 function announced(shapes: Iterable<TensorShape>): TensorShape[] {
@@ -201,9 +211,11 @@ export function itemOf({ name, dtype, shape }: TensorShape, wanted: DType | unde
   return { name, shape, from: dtype, to, sourceBytes, fileBytes: castLength(sourceBytes, dtype, to) };
 }
 
-function collect(items: readonly Item[]): Map<string, Item> {
+function* collect<T>(given: Iterable<T>, toItem: (one: T) => Item): Steps<Map<string, Item>> {
   const byName = new Map<string, Item>();
-  for (const item of items) {
+  for (const one of given) {
+    if (byName.size % STEP === 0) yield;
+    const item = toItem(one);
     const { name } = item;
     if (byName.has(name)) {
       const message = `Cannot save: tensor ${quote(name)} is given twice`;
@@ -215,10 +227,15 @@ function collect(items: readonly Item[]): Map<string, Item> {
 }
 
 /** The aliases among what has been announced; what each stands for must be a tensor of its own. */
-function announcedAliases(shapes: readonly TensorShape[]): Map<string, string> {
-  const own = new Set(shapes.filter(({ aliasOf }) => aliasOf === undefined).map(({ name }) => name));
+function* announcedAliases(shapes: readonly TensorShape[]): Steps<Map<string, string>> {
+  const own = new Set<string>();
+  for (const [index, { name, aliasOf }] of shapes.entries()) {
+    if (index % STEP === 0) yield;
+    if (aliasOf === undefined) own.add(name);
+  }
   const aliases = new Map<string, string>();
-  for (const { name, aliasOf } of shapes) {
+  for (const [index, { name, aliasOf }] of shapes.entries()) {
+    if (index % STEP === 0) yield;
     if (aliasOf === undefined) continue;
     if (!own.has(aliasOf)) {
       const message = `Cannot save tensor ${quote(name)}: it is announced as the same as ${
@@ -232,10 +249,12 @@ function announcedAliases(shapes: readonly TensorShape[]): Map<string, string> {
 }
 
 /** Tensors that are the same elements of the same memory: the first name is kept, the others point to it. */
-function findAliases(tensors: ReadonlyMap<string, SavableTensor>): Map<string, string> {
+function* findAliases(tensors: ReadonlyMap<string, SavableTensor>): Steps<Map<string, string>> {
   const kept = new Map<unknown, Map<string, string>>();
   const aliases = new Map<string, string>();
+  let step = 0;
   for (const [name, tensor] of tensors) {
+    if (++step % STEP === 0) yield;
     const { memory, place } = placeOf(tensor);
     const places = kept.get(memory) ?? new Map<string, string>();
     kept.set(memory, places);

@@ -24,7 +24,12 @@ export function pairsOf<T>(
   }
   return Symbol.iterator in tensors
     ? checkedPairs(tensors as Iterable<readonly [string, T]>)
-    : Object.entries(tensors);
+    : entriesOf(tensors);
+}
+
+/** As `Object.entries`, which for very many tensors takes too long at once. */
+function* entriesOf<T>(tensors: Readonly<Record<string, T>>): Generator<readonly [string, T], void, void> {
+  for (const name of Object.keys(tensors)) yield [name, tensors[name]!];
 }
 
 function* checkedPairs<T>(

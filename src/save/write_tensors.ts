@@ -5,7 +5,9 @@ import { describeValue } from "../check.ts";
 import { SafeTensorsError } from "../errors.ts";
 import { castTarget } from "../format/cast.ts";
 import { type DType, isDType } from "../format/dtype.ts";
+import { STEP } from "../format/steps.ts";
 import { quote } from "../format/text.ts";
+import { Turn } from "../lanes/turn.ts";
 import { castLength } from "../plan/request.ts";
 import type { OutputStream } from "./output_stream.ts";
 import type { SaveProgress } from "./progress.ts";
@@ -41,16 +43,19 @@ export interface Destination {
  */
 export async function writeTensors(source: SaveSource, destination: Destination): Promise<void> {
   const { shards, outputs, stream, progress, signal } = destination;
+  const turn = new Turn();
   const places = new Map<string, { output: OpenOutput; offset: number }>();
   for (const [index, { head, header }] of shards.entries()) {
     const output = outputs[index]!;
     await stream.put({ output, offset: 0, from: "U8", to: "U8" }, head);
     for (const { name, begin } of header.tensors.values()) {
+      if (places.size % STEP === 0) await turn.pause();
       places.set(name, { output, offset: header.dataStart + begin });
     }
   }
   const missing = new Set(places.keys());
   for await (const [name, tensor] of interruptible(source.stream([...missing]), signal)) {
+    if (progress.tensors % 64 === 63) await turn.pause(); // small tensors that are all there come without a wait
     try {
       if (source.aliases.has(name)) continue;
       const item = source.items.get(name);

@@ -17,7 +17,7 @@ Deno.test("Retirement frees an allocation with the last request in it", () => {
   ];
   const plan = planLoad(requests, { blockBytes: 4096, shareBelowBytes: 1, maxAllocationBytes: 10_000 });
   assertEquals(plan.placements.map(({ allocation }) => allocation), [0, 0, 1, 1]);
-  const retirement = new Retirement(plan);
+  const retirement = Retirement.of(plan);
   assertEquals(retirement.retire([0, 2]), []);
   assertEquals(retirement.retire([0]), []); // twice is once
   assertEquals(retirement.retire([3, 1]), [1, 0]);
@@ -26,7 +26,7 @@ Deno.test("Retirement frees an allocation with the last request in it", () => {
 
 Deno.test("Retirement keeps what small files share until none of them is needed", () => {
   const plan = planLoad([request("a", 0, 100, 50), request("b", 1, 100, 50)], { blockBytes: 4096 });
-  const retirement = new Retirement(plan);
+  const retirement = Retirement.of(plan);
   assertEquals(retirement.retire([1]), []);
   assertEquals(retirement.retire([0]), [0]);
 });

@@ -19,7 +19,7 @@ async function turn(): Promise<void> {
 Deno.test("Readiness calls a request ready with its last segment, in whatever order they land", () => {
   for (let seed = 0; seed < 100; seed++) {
     const plan = planLoad(randomRequests(seed), { blockBytes: PAGE });
-    const readiness = new Readiness(plan);
+    const readiness = Readiness.of(plan);
     const random = randomNumbers(seed);
     const missing = plan.requests.map((_, request) =>
       plan.placements[request]!.byteLength === 0
@@ -40,7 +40,7 @@ Deno.test("Readiness calls a request ready with its last segment, in whatever or
 });
 
 Deno.test("Readiness wakes those who wait for a request, and no others", async () => {
-  const readiness = new Readiness(THREE);
+  const readiness = Readiness.of(THREE);
   const woken: string[] = [];
   for (const [index, { name }] of THREE.requests.entries()) {
     for (let twice = 0; twice < 2; twice++) readiness.whenReady(index).then(() => woken.push(name));
@@ -61,7 +61,7 @@ Deno.test("Readiness wakes those who wait for a request, and no others", async (
 });
 
 Deno.test("Readiness gives every request once in landing order, to any number of iterations", async () => {
-  const readiness = new Readiness(THREE);
+  const readiness = Readiness.of(THREE);
   const collect = () => Array.fromAsync(readiness.inLandingOrder(), (index) => THREE.requests[index]!.name);
   const early = [collect(), collect()];
   for (const segment of [3, 4, 1, 0, 2]) {
@@ -72,7 +72,7 @@ Deno.test("Readiness gives every request once in landing order, to any number of
 });
 
 Deno.test("Readiness tells the first failure to all who wait or come later, and keeps what has landed", async () => {
-  const readiness = new Readiness(THREE);
+  const readiness = Readiness.of(THREE);
   readiness.segmentLanded(3);
   const waiting = readiness.whenReady(0);
   const iteration = Array.fromAsync(readiness.inLandingOrder());
@@ -90,6 +90,6 @@ Deno.test("Readiness tells the first failure to all who wait or come later, and 
 });
 
 Deno.test("Readiness of an empty plan is complete", async () => {
-  const readiness = new Readiness(planLoad([], { blockBytes: PAGE }));
+  const readiness = Readiness.of(planLoad([], { blockBytes: PAGE }));
   assertEquals(await Array.fromAsync(readiness.inLandingOrder()), []);
 });

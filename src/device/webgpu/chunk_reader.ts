@@ -143,7 +143,7 @@ export class ChunkReader {
         plan: chunk.plan,
         files,
         blocks: [block],
-        readiness: new Readiness(chunk.plan), // nobody waits for less than a chunk
+        readiness: Readiness.of(chunk.plan), // nobody waits for less than a chunk
         maxThreads: this.#threads,
         cachedThreads: 1, // one copies faster than the queue takes, and more would take its processor away
         blockBytes: staging.blockBytes,
