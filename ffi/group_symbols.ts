@@ -12,7 +12,8 @@ export const GROUP_SYMBOLS = {
     parameters: [
       "buffer", // fst_mpi_info *info
       "u64", // uint64_t timeout_us
-      "buffer", // char *message
+      "buffer", // char *path
+      "buffer", // char *reason
       "u64", // uint64_t size
     ],
     result: "i32",

@@ -40,15 +40,16 @@ export async function openMpi(shim: Shim, timeoutSeconds: number): Promise<MpiWo
   passEnvironment(shim);
   startAlone();
   const info = new Uint8Array(40);
-  const message = new Uint8Array(1024);
+  const path = new Uint8Array(1024);
+  const reason = new Uint8Array(1024);
   const timeout = BigInt(Math.round(timeoutSeconds * 1e6));
-  const status = await shim.fst_mpi_open(info, timeout, message, BigInt(message.byteLength));
-  if (status !== 0) return { reason: decodeText(message) };
+  const status = await shim.fst_mpi_open(info, timeout, path, reason, BigInt(path.byteLength));
+  if (status !== 0) return { reason: decodeText(reason) };
   const view = new DataView(info.buffer);
   return {
     rank: view.getInt32(0, true),
     size: view.getInt32(4, true),
-    path: decodeText(message),
+    path: decodeText(path),
     family: decodeText(info.subarray(12)),
     cudaAware: view.getInt32(8, true) === 1,
   };

@@ -97,10 +97,10 @@ typedef struct fst_mpi_info {
 static_assert(sizeof(fst_mpi_info) == 40, "ffi/mpi.ts knows this layout");
 
 /*
- * Opens and initialises MPI, once, on a thread of its own; 0, or -1 with what is wrong in `message`, which otherwise gets
- * the library's path. The end of the process finalises it.
+ * Opens and initialises MPI, once, on a thread of its own. 0, and `path` gets where the library is; or -1, and `reason`
+ * gets why not. The other one is empty; both have `size` bytes. The end of the process finalises MPI.
  */
-FST_EXPORT int32_t fst_mpi_open(fst_mpi_info *info, uint64_t timeout_us, char *message, uint64_t size);
+FST_EXPORT int32_t fst_mpi_open(fst_mpi_info *info, uint64_t timeout_us, char *path, char *reason, uint64_t size);
 
 typedef struct fst_mpi_group fst_mpi_group;
 

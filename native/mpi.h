@@ -2,7 +2,8 @@
  * MPI, opened at run time: inside the shim only.
  *
  * One thread (mpi_thread.c) makes every call into the library, from MPI_Init_thread to MPI_Finalize, and owns all groups.
- * Other threads give it commands and wait for their end; no lock is held while MPI is called.
+ * Other threads give it commands and wait for their end; one that finds it at rest may stand in for it until a small call
+ * is done. No lock is held while MPI is called.
  */
 #ifndef FST_MPI_H
 #define FST_MPI_H
@@ -46,8 +47,8 @@ typedef struct fst_mpi_library {
   const char *family;
 } fst_mpi_library;
 
-/* Opens libmpi; NULL with what was tried in `message`, which otherwise gets the library's path. */
-const fst_mpi_library *fst_mpi_library_open(char *message, size_t size);
+/* Opens libmpi, and says where it is; NULL with what was tried in `reason`, which is empty otherwise. */
+const fst_mpi_library *fst_mpi_library_open(const char **path, char *reason, size_t size);
 
 typedef struct fst_mpi_message fst_mpi_message;
 typedef struct fst_mpi_staging fst_mpi_staging;
@@ -83,10 +84,11 @@ struct fst_mpi_group {
   char gone_reason[504];
 };
 
-/* What the MPI thread knows. It alone reads and writes this, once MPI runs. */
+/* What the MPI thread knows. It alone, or whoever stands in for it, reads and writes this, once MPI runs. */
 typedef struct fst_mpi_process {
   const fst_mpi_library *library;
   fst_mpi_handle comm; /* a copy of the world's; 0: not yet */
+  int any_thread; /* may call the library, one at a time */
   int rank, size;
   uint64_t tag_limit; /* tags for bytes are FST_MPI_TAG_DATA and so many more */
   uint64_t splits;    /* in which this process was rank 0 */
@@ -132,7 +134,7 @@ typedef struct fst_mpi_command {
   /* The thread's own. */
   uint64_t moved_at, hurried_at, gone_at, dropped_at; /* microseconds; 0: not yet */
   uint64_t pending; /* its number among those that the library has not let go of */
-  int done;
+  int *done;        /* the caller's: set when it may go on */
 } fst_mpi_command;
 
 /*

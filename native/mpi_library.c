@@ -87,8 +87,8 @@ static const char *const *names(void) {
   return by_mpich ? mpich_first : open_mpi_first;
 }
 
-const fst_mpi_library *fst_mpi_library_open(char *message, size_t size) {
-  static fst_mpi_library mpi; /* the MPI thread calls this, once */
+const fst_mpi_library *fst_mpi_library_open(const char **path, char *reason, size_t size) {
+  static fst_mpi_library mpi; /* fst_mpi_open() calls this, until it succeeds */
   static fst_library library = {
     .variable = "FASTSAFETENSORS_MPI_LIB",
     .symbols = SYMBOLS,
@@ -97,8 +97,8 @@ const fst_mpi_library *fst_mpi_library_open(char *message, size_t size) {
     .mutex = PTHREAD_MUTEX_INITIALIZER,
   };
   library.names = names();
-  if (fst_library_open(&library, message, size) != 0) return NULL;
+  if (fst_library_open(&library, reason, size) != 0) return NULL;
   define(&mpi, library.handle);
-  snprintf(message, size, "%s", library.path);
+  *path = library.path;
   return &mpi;
 }

@@ -52,7 +52,9 @@ enum fst_mpi_outcome fst_mpi_send(const fst_mpi_group *group, int rank, fst_mpi_
   int code = mpi->MPI_Isend(&message->group, (int)(HEAD + message->bytes), mpi->byte, group->members[rank].world,
                             FST_MPI_TAG_MESSAGE, fst_mpi.comm, &message->request);
   if (code == 0) {
-    append(&outbox, message);
+    /* Most are sent at once, and nobody has to look after them then. */
+    if (fst_mpi_take_back(&message->request, 1, 0)) append(&outbox, message);
+    else free(message);
     return FST_MPI_MOVED;
   }
   free(message);

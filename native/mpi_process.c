@@ -105,7 +105,8 @@ static void stay_loaded(void) {
 typedef struct opening {
   int asked; /* for a copy of the world's communicator, so that messages here meet no others */
   fst_mpi_handle request, copy;
-  char path[1024], refusal[1024];
+  const char *path; /* of the library */
+  char refusal[1024];
 } opening;
 static opening state; /* of the only one there is: the library may write the copy after a call has failed */
 
@@ -139,7 +140,7 @@ static int start_library(void) {
   if (code == 0 && initialized) {
     code = mpi->MPI_Query_thread(&level);
   } else if (code == 0) {
-    code = mpi->MPI_Init_thread(NULL, NULL, mpi->thread_funneled, &level);
+    code = mpi->MPI_Init_thread(NULL, NULL, mpi->thread_serialized, &level);
     is_ours = code == 0;
   }
   if (code == 0) {
@@ -163,6 +164,7 @@ static int start_library(void) {
     return -1;
   }
   if (!fits_launcher()) return -1;
+  fst_mpi.any_thread = level >= mpi->thread_serialized;
   fst_mpi.tag_limit = tag_limit();
   fst_mpi.everyone = (fst_mpi_group){.rank = fst_mpi.rank, .size = fst_mpi.size, .id = UINT64_MAX};
   if (fst_mpi_know(&fst_mpi.everyone, NULL) == 0) return 0;
@@ -200,13 +202,13 @@ static void release(void *unused) {
   (void)unused;
 }
 
-int32_t fst_mpi_open(fst_mpi_info *info, uint64_t timeout_us, char *message, uint64_t size) {
+int32_t fst_mpi_open(fst_mpi_info *info, uint64_t timeout_us, char *path, char *reason, uint64_t size) {
   static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
   static int tried;
   pthread_mutex_lock(&mutex);
-  if (!fst_mpi.library) fst_mpi.library = fst_mpi_library_open(state.path, sizeof state.path);
+  *path = *reason = 0;
+  if (!fst_mpi.library) fst_mpi.library = fst_mpi_library_open(&state.path, reason, size);
   if (!fst_mpi.library) {
-    snprintf(message, size, "%s", state.path);
     pthread_mutex_unlock(&mutex);
     return -1;
   }
@@ -229,8 +231,9 @@ int32_t fst_mpi_open(fst_mpi_info *info, uint64_t timeout_us, char *message, uin
     free(call);
   }
   const int refused = *state.refusal != 0;
-  snprintf(message, size, "%s", refused ? state.refusal : state.path);
+  snprintf(reason, size, "%s", state.refusal);
   if (!refused) {
+    snprintf(path, size, "%s", state.path);
     const fst_mpi_library *mpi = fst_mpi.library;
     *info = (fst_mpi_info){fst_mpi.rank, fst_mpi.size, 0, ""};
     info->cuda_aware = mpi->MPIX_Query_cuda_support && mpi->MPIX_Query_cuda_support() == 1;

@@ -1,5 +1,5 @@
 /*
- * The thread that makes every call into MPI, and the commands that it is given.
+ * The thread that makes every call into MPI, and the commands that it is given. Whoever stands in for it counts as it.
  *
  * It asks again and again what has come about, so that a rank that fails, a call that is cancelled and time that runs out
  * all end a call. The longer nothing happens, the more the processor is left to others.
@@ -20,6 +20,7 @@ enum {
   MEETING_YIELD_US = 50,   /* the others may come much later */
   MOVING_YIELD_US = 20000, /* a library moves large messages only while it is called */
   LONGEST_SLEEP_US = 1000,
+  LENT_US = 1000,          /* without movement, after which a caller leaves its call to the thread */
   IDLE_SLEEP_US = 10000,   /* between looks at what others say, when nothing is to be done */
   DEPARTURE_US = 1000000,  /* how long what a rank sent before it left may take to arrive */
   REASON_US = 250000,      /* how long after a rank has left the reason may take to arrive */
@@ -38,6 +39,8 @@ static fst_mpi_command *active;  /* the thread's own */
 static fst_mpi_command *pending; /* failed, and the library may still touch their memory */
 static uint64_t pending_count;
 static int frozen; /* the process may be about to free what the library would write to: MPI is not called */
+static int resting; /* the thread waits in rest(), and may be stood in for */
+static int lent; /* a caller stands in for the thread: what is the thread's own is the caller's then */
 static int ends; /* the thread's own: no command is taken any more */
 static int started;
 static enum fst_mpi_stage wanted, reached;
@@ -101,24 +104,6 @@ void fst_mpi_release(fst_mpi_command *command) {
   free(command);
 }
 
-int fst_mpi_do(fst_mpi_command *command) {
-  fst_group_call *call = command->call;
-  pthread_mutex_lock(&mutex);
-  if (wanted != FST_MPI_RUNNING) {
-    call->status = FST_GROUP_CANCELLED;
-  } else {
-    fst_mpi_command **last = &posted;
-    while (*last) last = &(*last)->next;
-    *last = command;
-    frozen = 0;
-    pthread_cond_signal(&work);
-    /* Once the process ends nobody is let go, and the command may be freed. */
-    while (wanted != FST_MPI_RUNNING || !command->done) pthread_cond_wait(&finished, &mutex);
-  }
-  pthread_mutex_unlock(&mutex);
-  return call->status;
-}
-
 /* Lets the caller go on; nothing of it is touched afterwards, unless it is pending. */
 static void finish(fst_mpi_command *command) {
   const fst_group_call *call = command->call;
@@ -128,7 +113,7 @@ static void finish(fst_mpi_command *command) {
     fst_mpi_publish(group);
   }
   pthread_mutex_lock(&mutex);
-  command->done = 1;
+  *command->done = 1;
   pthread_cond_broadcast(&finished);
   pthread_mutex_unlock(&mutex);
 }
@@ -313,29 +298,51 @@ int32_t fst_mpi_watch(fst_mpi_group *group, fst_group_call *call) {
   return gone;
 }
 
-/* Waits for something to do: a little, or until it is there. */
-static void rest(uint64_t now, int moved) {
-  uint64_t idle = UINT64_MAX, sleep = IDLE_SLEEP_US;
+static int cleans_up(void) {
+  return pending || dropping || fst_mpi_sends();
+}
+
+/* How long until the next turn, in microseconds; 0: at once, after a yield of the processor where nothing moves. */
+static uint64_t how_long_to_sleep(uint64_t now, int moved) {
+  uint64_t idle = UINT64_MAX;
   int moving = 0;
   for (const fst_mpi_command *command = active; command; command = command->next) {
     if (now - command->moved_at < idle) idle = now - command->moved_at;
     if (command->parts[command->current].phase == FST_MPI_MOVING && command->dropped_at == 0) moving = 1;
   }
-  if (moved || (active && idle < SPIN_US)) return;
+  if (moved || (active && idle < SPIN_US)) return 0;
   if (active && idle < (moving ? MOVING_YIELD_US : MEETING_YIELD_US)) {
     sched_yield();
-    return;
+    return 0;
   }
-  const int cleans_up = pending || dropping || fst_mpi_sends();
-  if (active) sleep = idle / 8 < LONGEST_SLEEP_US ? idle / 8 : LONGEST_SLEEP_US;
-  else if (cleans_up) sleep = LONGEST_SLEEP_US;
+  if (active) return idle / 8 < LONGEST_SLEEP_US ? idle / 8 : LONGEST_SLEEP_US;
+  return cleans_up() ? LONGEST_SLEEP_US : IDLE_SLEEP_US;
+}
+
+/* Waits for something to do: a little, or until it is there. */
+static void rest(int moved) {
+  const uint64_t sleep = how_long_to_sleep(fst_mpi_now_us(), moved);
+  if (sleep == 0) return;
+  const int looks = active || fst_mpi.groups || cleans_up();
   const struct timespec until = in_us(sleep);
   pthread_mutex_lock(&mutex);
   if (!posted && wanted == reached) {
-    if (active || (!frozen && (fst_mpi.groups || cleans_up))) pthread_cond_timedwait(&work, &mutex, &until);
+    resting = 1;
+    if (active || (!frozen && looks)) pthread_cond_timedwait(&work, &mutex, &until);
     else pthread_cond_wait(&work, &mutex);
+    resting = 0;
   }
+  while (lent) pthread_cond_wait(&work, &mutex);
   pthread_mutex_unlock(&mutex);
+}
+
+int fst_mpi_progress(void) {
+  atomic_fetch_add(&turns, 1);
+  if (fst_mpi.comm == 0) return 0;
+  const int moved = fst_mpi_pass_messages();
+  look_after_pending();
+  drop_what_comes();
+  return moved;
 }
 
 static int take_posted(void) {
@@ -349,13 +356,53 @@ static int take_posted(void) {
   return awake;
 }
 
-int fst_mpi_progress(void) {
-  atomic_fetch_add(&turns, 1);
-  if (fst_mpi.comm == 0) return 0;
-  const int moved = fst_mpi_pass_messages();
-  look_after_pending();
-  drop_what_comes();
+/* Does what can be done at present; 1 if a message came. */
+static int take_turn(int awake) {
+  const int moved = awake && fst_mpi_progress();
+  const uint64_t now = fst_mpi_now_us();
+  for (fst_mpi_command **link = &active; *link;) {
+    fst_mpi_command *command = *link, *next = command->next;
+    if (advance(command, now)) *link = next;
+    else link = &command->next;
+  }
   return moved;
+}
+
+/* Stands in for the thread, which rests, until the call is done or takes long. The mutex is held before and after. */
+static void stand_in(const fst_mpi_command *command, const int *done) {
+  lent = 1;
+  do {
+    pthread_mutex_unlock(&mutex);
+    const int moved = take_turn(take_posted());
+    const uint64_t sleep = *done ? 0 : how_long_to_sleep(fst_mpi_now_us(), moved);
+    if (sleep) nanosleep(&(struct timespec){0, (long)sleep * 1000}, NULL);
+    pthread_mutex_lock(&mutex);
+  } while (wanted == FST_MPI_RUNNING && !*done && fst_mpi_now_us() - command->moved_at < LENT_US);
+  lent = 0;
+  if (!resting || posted || active || cleans_up() || wanted != FST_MPI_RUNNING) pthread_cond_signal(&work);
+}
+
+int fst_mpi_do(fst_mpi_command *command) {
+  fst_group_call *call = command->call;
+  int done = 0; /* here, as the thread may free a pending command before its caller wakes up */
+  command->done = &done;
+  pthread_mutex_lock(&mutex);
+  if (wanted != FST_MPI_RUNNING) {
+    call->status = FST_GROUP_CANCELLED;
+  } else {
+    fst_mpi_command **last = &posted;
+    while (*last) last = &(*last)->next;
+    *last = command;
+    /* Waking the thread and being woken by it takes longer than a small call. */
+    const int may_stand_in = resting && !lent && !frozen && command->group && fst_mpi.any_thread;
+    frozen = 0;
+    if (may_stand_in) stand_in(command, &done);
+    else pthread_cond_signal(&work);
+    /* Once the process ends nobody is let go, and the command may be freed. */
+    while (wanted != FST_MPI_RUNNING || !done) pthread_cond_wait(&finished, &mutex);
+  }
+  pthread_mutex_unlock(&mutex);
+  return call->status;
 }
 
 int fst_mpi_is_idle(void) {
@@ -394,14 +441,7 @@ static void *run(void *unused) {
       pthread_mutex_unlock(&mutex);
       return NULL;
     }
-    const int moved = awake && fst_mpi_progress();
-    const uint64_t now = fst_mpi_now_us();
-    for (fst_mpi_command **link = &active; *link;) {
-      fst_mpi_command *command = *link, *next = command->next;
-      if (advance(command, now)) *link = next;
-      else link = &command->next;
-    }
-    rest(now, moved);
+    rest(take_turn(awake));
   }
 }
 

@@ -254,12 +254,16 @@ static void end_at_random(uint64_t id) {
 
 int main(void) {
   fst_mpi_info world;
-  char message[1024] = "";
+  char path[1024], reason[1024];
   for (const char *const *name = (const char *const[]){"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", NULL}; *name; name++) {
     set_variable(*name, getenv(*name));
   }
-  if (fst_mpi_open(&world, 60000000, message, sizeof message) != 0) {
-    fprintf(stderr, "%s\n", message);
+  if (fst_mpi_open(&world, 60000000, path, reason, sizeof path) != 0) {
+    fprintf(stderr, "%s\n", reason);
+    return 1;
+  }
+  if (*path != '/' || *reason) {
+    fprintf(stderr, "the library at \"%s\", for the reason \"%s\"\n", path, reason);
     return 1;
   }
   rank = world.rank;
