@@ -16,12 +16,12 @@ export async function writeFrame(connection: Deno.Conn, message: Json): Promise<
   for (let sent = 0; sent < frame.byteLength;) sent += await connection.write(frame.subarray(sent));
 }
 
-/** Reads one message; null at the end of the connection. */
-export async function readFrame(connection: Deno.Conn): Promise<Json | null> {
+/** Reads one message, of at most so many bytes; null at the end of the connection. */
+export async function readFrame(connection: Deno.Conn, maxBytes = MAX_BYTES): Promise<Json | null> {
   const head = await readExactly(connection, 4);
   if (head === null) return null;
   const length = new DataView(head.buffer).getUint32(0);
-  if (length > MAX_BYTES) throw new RangeError(`A message of ${length} bytes is too long`);
+  if (length > maxBytes) throw new RangeError(`A message of ${length} bytes is too long`);
   const text = await readExactly(connection, length);
   return text === null ? null : JSON.parse(new TextDecoder().decode(text)) as Json;
 }

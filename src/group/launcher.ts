@@ -16,6 +16,8 @@ export interface LaunchPlace {
   readonly port: number;
   /** Which job this is; empty where the launcher does not say. */
   readonly job: string;
+  /** What every rank must know to be admitted; empty: nothing. */
+  readonly secret: string;
 }
 
 const RANK = ["RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK"];
@@ -24,7 +26,7 @@ const LOCAL_RANK = ["LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID
 
 /**
  * Reads the variables that torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), or for the first
- * three those of an MPI launcher; what is given goes first.
+ * three those of an MPI launcher, and FASTSAFETENSORS_GROUP_SECRET; what is given goes first.
  *
  * Where torchrun's own store listens at MASTER_PORT, which it says by TORCHELASTIC_USE_AGENT_STORE, the ranks meet at
  * the next port.
@@ -41,7 +43,11 @@ export function launchPlace(given: Partial<LaunchPlace> = {}): LaunchPlace {
   const localRank = given.localRank ??
     (LOCAL_RANK.some((name) => environmentVariable(name) !== undefined) ? number(LOCAL_RANK, "") : rank);
   const job = given.job ?? environmentVariable("TORCHELASTIC_RUN_ID") ?? "";
-  if (size === 1) return { rank, size, localRank, address: "", port: 0, job }; // nobody to meet
+  const secret = given.secret ?? environmentVariable("FASTSAFETENSORS_GROUP_SECRET") ?? "";
+  // What it is instead is not shown: it may end up in a log.
+  if (typeof secret !== "string") throw new TypeError("The option secret must be a string");
+  if (secret.length > 1024) throw new RangeError("The option secret must have at most 1024 characters");
+  if (size === 1) return { rank, size, localRank, address: "", port: 0, job, secret }; // nobody to meet
   const address = given.address ?? environmentVariable("MASTER_ADDR");
   if (address === undefined) {
     throw new TypeError('Cannot tell where rank 0 is: "MASTER_ADDR" is not set, or may not be read');
@@ -51,7 +57,7 @@ export function launchPlace(given: Partial<LaunchPlace> = {}): LaunchPlace {
   if (!Number.isInteger(port) || port < 1 || port > 65535) {
     throw new RangeError(`Port ${port} is not from 1 to 65535`);
   }
-  return { rank, size, localRank, address, port, job };
+  return { rank, size, localRank, address, port, job, secret };
 }
 
 function number(names: readonly string[], what: string): number {

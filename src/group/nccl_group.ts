@@ -53,6 +53,11 @@ export interface NcclGroupOptions {
   address?: string;
   /** The port there. Default `MASTER_PORT`, or the next one where torchrun itself uses that. */
   port?: number;
+  /**
+   * What a process must know to be admitted as a rank, the same on all of them, at most 1024 characters. It is sent as it
+   * is. Default `FASTSAFETENSORS_GROUP_SECRET`; empty: whoever reaches the port and knows the job's name is admitted.
+   */
+  secret?: string;
   /** How long, in seconds, a call may take before it rejects. Default 300. */
   timeoutSeconds?: number;
 }
@@ -64,6 +69,7 @@ const KEYS = keysOf<NcclGroupOptions>({
   size: true,
   address: true,
   port: true,
+  secret: true,
   timeoutSeconds: true,
 });
 

@@ -13,13 +13,19 @@ import { type FromHub, TcpHub, type ToHub } from "./tcp_hub.ts";
 interface Hello {
   readonly protocol: typeof PROTOCOL;
   readonly job: string;
+  readonly secret: string;
   readonly rank: number;
   readonly size: number;
 }
 
+/** What rank 0 says to that. */
+type Answer = { readonly welcome: true } | { readonly reason: string };
+
 const PROTOCOL = "fastsafetensors 1";
 /** How long, in milliseconds, a connection may stay silent before it is taken for a stranger's. */
 const HELLO_MS = 5000;
+/** Longest introduction, in bytes: a stranger's length takes no more memory than this. */
+const HELLO_BYTES = 16 * 1024;
 const RETRY_MS = 50;
 /** How long, in milliseconds, the others may take to read what was told last. */
 const LINGER_MS = 1000;
@@ -51,7 +57,7 @@ class Line {
   }
 
   /** Writes behind what has been told before; a connection that has ended takes no notice. */
-  tell(message: ToHub | FromHub): Promise<void> {
+  tell(message: ToHub | FromHub | Answer): Promise<void> {
     if (!this.#open) return Promise.resolve();
     this.#writes++;
     this.#connection.ref();
@@ -90,21 +96,19 @@ class Line {
 /** Rank 0: waits for all others. */
 async function gather(place: LaunchPlace, timeoutSeconds: number, until: number): Promise<TcpControl> {
   const lines = new Map<number, Line>();
-  const listener = place.size > 1 ? listen(place) : null;
-  const timer = setTimeout(() => listener?.close(), until - performance.now());
   try {
-    while (listener && lines.size < place.size - 1) await admit(await listener.accept(), place, lines);
+    if (place.size > 1) await admitAll(place, lines, until);
   } catch (error) {
     await Promise.all(Array.from(lines.values(), (line) => line.close()));
-    if (!(error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted)) throw error;
+    throw error;
+  }
+  if (lines.size < place.size - 1) {
+    await Promise.all(Array.from(lines.values(), (line) => line.close()));
     const missing = Array.from({ length: place.size - 1 }, (_, index) => index + 1).filter((rank) =>
       !lines.has(rank)
     );
     const reason = `did not come to ${place.address}:${place.port} within ${timeoutSeconds} seconds`;
     throw new GroupError(`Cannot form a group: rank ${missing.join(", ")} ${reason}`, missing[0]!, reason);
-  } finally {
-    clearTimeout(timer);
-    if (listener) closeQuietly(listener);
   }
   const hub: TcpHub = new TcpHub(place.size, (rank, message) => {
     if (rank === 0) queueMicrotask(() => control.take(message));
@@ -124,8 +128,8 @@ async function gather(place: LaunchPlace, timeoutSeconds: number, until: number)
 /** Another rank: looks for rank 0 until it is there. */
 async function join(place: LaunchPlace, timeoutSeconds: number, until: number): Promise<TcpControl> {
   const connection = await connect(place, timeoutSeconds, until);
-  const { job, rank, size } = place;
-  await writeFrame(connection, { protocol: PROTOCOL, job, rank, size });
+  const { job, secret, rank, size } = place;
+  await writeFrame(connection, { protocol: PROTOCOL, job, secret, rank, size });
   const answer = await readFrame(connection).catch(() => null) as { welcome?: true; reason?: string } | null;
   if (!answer?.welcome) {
     connection.close();
@@ -139,13 +143,40 @@ async function join(place: LaunchPlace, timeoutSeconds: number, until: number): 
   return control;
 }
 
-/** Lets a rank in, or tells it why not. */
+/** Admits ranks until all are here or the time is up. Who says nothing holds up no other. */
+async function admitAll(place: LaunchPlace, lines: Map<number, Line>, until: number): Promise<void> {
+  const listener = listen(place);
+  const timer = setTimeout(() => closeQuietly(listener), until - performance.now());
+  const unknown = new Map<Deno.TcpConn, Promise<void>>();
+  try {
+    while (lines.size < place.size - 1) {
+      const connection = await listener.accept();
+      const admitted = admit(connection, place, lines).finally(() => {
+        unknown.delete(connection);
+        if (lines.size === place.size - 1) closeQuietly(listener);
+      });
+      unknown.set(connection, admitted);
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted)) throw error;
+  } finally {
+    clearTimeout(timer);
+    closeQuietly(listener);
+    const ended = [...unknown.values()];
+    for (const connection of unknown.keys()) closeQuietly(connection);
+    await Promise.all(ended);
+  }
+}
+
+/** Makes a connection a rank's, or tells it why not. */
 async function admit(connection: Deno.TcpConn, place: LaunchPlace, lines: Map<number, Line>): Promise<void> {
   const timer = setTimeout(() => closeQuietly(connection), HELLO_MS);
-  const hello = await readFrame(connection).catch(() => null) as Partial<Hello> | null;
-  clearTimeout(timer);
+  const hello = await readFrame(connection, HELLO_BYTES).catch(() => null) as Partial<Hello> | null;
+  const knowsSecret = await isSame(String(hello?.secret ?? ""), place.secret);
   const reason = hello?.protocol !== PROTOCOL
     ? "this is rank 0 of something else"
+    : !knowsSecret
+    ? "rank 0 has another secret: give all ranks the same one, by the option secret or FASTSAFETENSORS_GROUP_SECRET"
     : hello.job !== place.job
     ? `this is job ${quote(place.job)}, not ${quote(String(hello.job))}`
     : hello.size !== place.size
@@ -153,24 +184,49 @@ async function admit(connection: Deno.TcpConn, place: LaunchPlace, lines: Map<nu
     : !Number.isInteger(hello.rank) || hello.rank! < 1 || hello.rank! >= place.size || lines.has(hello.rank!)
     ? `there is no place for another rank ${hello.rank}`
     : undefined;
-  await writeFrame(connection, reason === undefined ? { welcome: true } : { reason }).catch(() => {});
-  if (reason === undefined) lines.set(hello!.rank!, new Line(connection));
-  else closeQuietly(connection);
+  if (reason === undefined) {
+    clearTimeout(timer);
+    const line = new Line(connection);
+    lines.set(hello!.rank!, line); // before anything is waited for: another may say the same number
+    await line.tell({ welcome: true });
+    return;
+  }
+  await writeFrame(connection, { reason }).catch(() => {});
+  clearTimeout(timer);
+  closeQuietly(connection);
 }
 
+/** Compares digests, so that the time that it takes says nothing about the secret. */
+async function isSame(a: string, b: string): Promise<boolean> {
+  const encoder = new TextEncoder();
+  const [first, second] = await Promise.all(
+    [a, b].map((text) => crypto.subtle.digest("SHA-256", encoder.encode(text))),
+  );
+  return new Uint8Array(first!).toHex() === new Uint8Array(second!).toHex();
+}
+
+/** Listens at rank 0's address alone: who is admitted takes part in what the group does. */
 function listen({ address, port }: LaunchPlace): Deno.TcpListener {
+  const where = `Cannot meet the other ranks at ${address}:${port}`;
+  const mend = "give all ranks an address of rank 0's machine, by the option address or MASTER_ADDR";
+  let listener;
   try {
-    return Deno.listen({ hostname: address, port });
-  } catch (error) {
-    // The address that the others use may not be one of this machine's, as behind a translation of addresses.
-    if (error instanceof Deno.errors.AddrNotAvailable) return Deno.listen({ hostname: "0.0.0.0", port });
-    if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+    listener = Deno.listen({ hostname: address, port });
+  } catch (cause) {
+    if (cause instanceof Deno.errors.AddrNotAvailable) {
+      throw new Deno.errors.AddrNotAvailable(`${where}: the address is not this machine's; ${mend}`, {
+        cause,
+      });
+    }
+    if (!(cause instanceof Deno.errors.AddrInUse)) throw cause;
     throw new Deno.errors.AddrInUse(
-      `Cannot meet the other ranks at ${address}:${port}: the port is taken; give all ranks another one, by the ` +
-        "option port or MASTER_PORT",
-      { cause: error },
+      `${where}: the port is taken; give all ranks another one, by the option port or MASTER_PORT`,
+      { cause },
     );
   }
+  if (!["0.0.0.0", "::", "::ffff:0.0.0.0"].includes(listener.addr.hostname)) return listener;
+  listener.close();
+  throw new Deno.errors.AddrNotAvailable(`${where}: that stands for all addresses of a machine; ${mend}`);
 }
 
 async function connect(place: LaunchPlace, timeoutSeconds: number, until: number): Promise<Deno.TcpConn> {
@@ -190,7 +246,7 @@ async function connect(place: LaunchPlace, timeoutSeconds: number, until: number
 }
 
 /** Messages are plain data; undefined properties do not occur. */
-function json(message: ToHub | FromHub): Json {
+function json(message: ToHub | FromHub | Answer): Json {
   return message as unknown as Json;
 }
 

@@ -13,6 +13,7 @@ const NAMES = [
   "OMPI_COMM_WORLD_RANK",
   "OMPI_COMM_WORLD_SIZE",
   "OMPI_COMM_WORLD_LOCAL_RANK",
+  "FASTSAFETENSORS_GROUP_SECRET",
   "PMI_RANK",
   "PMI_SIZE",
   "MPI_LOCALRANKID",
@@ -29,7 +30,24 @@ function launcherTest(name: string, variables: Record<string, string>, check: ()
 const TORCHRUN = { RANK: "5", WORLD_SIZE: "8", LOCAL_RANK: "1", MASTER_ADDR: "host", MASTER_PORT: "29500" };
 
 launcherTest("launchPlace() reads torchrun's variables", TORCHRUN, () => {
-  assertEquals(launchPlace(), { rank: 5, size: 8, localRank: 1, address: "host", port: 29500, job: "" });
+  const place = { rank: 5, size: 8, localRank: 1, address: "host", port: 29500, job: "", secret: "" };
+  assertEquals(launchPlace(), place);
+});
+
+launcherTest("launchPlace() takes the secret of the option, else of the variable", {
+  ...TORCHRUN,
+  FASTSAFETENSORS_GROUP_SECRET: "from outside",
+}, () => {
+  assertEquals(launchPlace().secret, "from outside");
+  assertEquals(launchPlace({ secret: "own" }).secret, "own");
+  const wrong = 12345 as unknown as string;
+  const { message } = assertThrows(
+    () => launchPlace({ secret: wrong }),
+    TypeError,
+    "secret must be a string",
+  );
+  assertEquals(message.includes("12345"), false);
+  assertThrows(() => launchPlace({ secret: "x".repeat(1025) }), RangeError, "at most 1024 characters");
 });
 
 launcherTest("launchPlace() keeps off the port of torchrun's own store", {
@@ -48,7 +66,8 @@ launcherTest("launchPlace() reads an MPI launcher's variables", {
   OMPI_COMM_WORLD_LOCAL_RANK: "0",
 }, () => {
   const place = launchPlace({ address: "::1", port: 5000 });
-  assertEquals(place, { rank: 1, size: 2, localRank: 0, address: "::1", port: 5000, job: "" });
+  const expected = { rank: 1, size: 2, localRank: 0, address: "::1", port: 5000, job: "", secret: "" };
+  assertEquals(place, expected);
 });
 
 launcherTest("launchPlace() needs no address for a rank alone", {}, () => {

@@ -12,7 +12,10 @@ async function ranks(size: number, timeoutSeconds = 20): Promise<TcpControl[]> {
     Array.from(
       { length: size },
       (_, rank) =>
-        meetOverTcp({ rank, size, localRank: rank, address: "127.0.0.1", port, job: "test" }, timeoutSeconds),
+        meetOverTcp(
+          { rank, size, localRank: rank, address: "127.0.0.1", port, job: "test", secret: "" },
+          timeoutSeconds,
+        ),
     ),
   );
 }
@@ -146,7 +149,7 @@ Deno.test("TcpControl tells of a rank that leaves or fails", async () => {
 });
 
 Deno.test("meetOverTcp() keeps strangers out and names the ranks that are missing", async () => {
-  const place = { size: 3, localRank: 0, address: "127.0.0.1", port: freePort(), job: "a" };
+  const place = { size: 3, localRank: 0, address: "127.0.0.1", port: freePort(), job: "a", secret: "" };
   const meeting = [
     meetOverTcp({ ...place, rank: 0 }, 1),
     meetOverTcp({ ...place, rank: 1 }, 1),
@@ -180,7 +183,15 @@ Deno.test("meetOverTcp() keeps strangers out and names the ranks that are missin
 });
 
 Deno.test("meetOverTcp() names rank 0 where nobody listens", async () => {
-  const place = { rank: 1, size: 2, localRank: 1, address: "127.0.0.1", port: freePort(), job: "" };
+  const place = {
+    rank: 1,
+    size: 2,
+    localRank: 1,
+    address: "127.0.0.1",
+    port: freePort(),
+    job: "",
+    secret: "",
+  };
   const failure = await assertRejects(
     () => meetOverTcp(place, 0.2),
     GroupError,
@@ -188,3 +199,75 @@ Deno.test("meetOverTcp() names rank 0 where nobody listens", async () => {
   );
   assertEquals(failure.rank, 0);
 });
+
+/** Connects as soon as somebody listens. */
+async function connectTo(port: number): Promise<Deno.TcpConn> {
+  for (;;) {
+    try {
+      return await Deno.connect({ hostname: "127.0.0.1", port });
+    } catch (error) {
+      if (!(error instanceof Deno.errors.ConnectionRefused)) throw error;
+    }
+  }
+}
+
+Deno.test("meetOverTcp() admits ranks while strangers are silent", async () => {
+  const place = { size: 2, localRank: 0, address: "127.0.0.1", port: freePort(), job: "", secret: "" };
+  const first = meetOverTcp({ ...place, rank: 0 }, 3); // less than one stranger may be silent
+  using _one = await connectTo(place.port);
+  using _other = await connectTo(place.port);
+  await close(await Promise.all([first, meetOverTcp({ ...place, rank: 1 }, 3)]));
+});
+
+Deno.test("meetOverTcp() admits nobody who does not know the secret, and does not say the job's name", async () => {
+  const place = { size: 2, localRank: 0, address: "127.0.0.1", port: freePort(), job: "a", secret: "right" };
+  const first = meetOverTcp({ ...place, rank: 0 }, 10);
+  for (const secret of ["", "wrong", "right "]) {
+    await assertRejects(
+      () => meetOverTcp({ ...place, rank: 1, secret, job: "b" }, 10),
+      GroupError,
+      "Cannot join a group: rank 0 has another secret: give all ranks the same one, by the option secret or " +
+        "FASTSAFETENSORS_GROUP_SECRET",
+    );
+  }
+  await close(await Promise.all([first, meetOverTcp({ ...place, rank: 1 }, 10)]));
+});
+
+Deno.test("meetOverTcp() gives one number to one rank, also where two say it at once", async () => {
+  const place = { size: 3, localRank: 0, address: "127.0.0.1", port: freePort(), job: "", secret: "" };
+  const first = meetOverTcp({ ...place, rank: 0 }, 10);
+  const same = await Promise.allSettled([1, 2].map(() => meetOverTcp({ ...place, rank: 1 }, 10)));
+  assertEquals(same.map(({ status }) => status).sort(), ["fulfilled", "rejected"]);
+  const all = await Promise.all([first, meetOverTcp({ ...place, rank: 2 }, 10)]);
+  await close([...all, ...same.flatMap((one) => one.status === "fulfilled" ? [one.value] : [])]);
+});
+
+// 192.0.2.1 is for documentation: no machine has it.
+for (
+  const [address, reason] of [
+    ["192.0.2.1", "the address is not this machine's"],
+    ["0.0.0.0", "that stands for all addresses of a machine"],
+    ["0", "that stands for all addresses of a machine"],
+    ["::", "that stands for all addresses of a machine"],
+    ["::ffff:0.0.0.0", "that stands for all addresses of a machine"],
+  ]
+) {
+  Deno.test(`meetOverTcp() listens at no other address than rank 0's: ${address}`, async () => {
+    const place = {
+      rank: 0,
+      size: 2,
+      localRank: 0,
+      address: address!,
+      port: freePort(),
+      job: "",
+      secret: "",
+    };
+    await assertRejects(
+      () => meetOverTcp(place, 1),
+      Deno.errors.AddrNotAvailable,
+      `Cannot meet the other ranks at ${address}:${place.port}: ${reason}; give all ranks an address of ` +
+        "rank 0's machine, by the option address or MASTER_ADDR",
+    );
+    using _free = Deno.listen({ hostname: "127.0.0.1", port: place.port });
+  });
+}
