@@ -179,7 +179,12 @@ export class Load<T extends Tensor> {
       if (way) tally.way = way;
       if (!started) return;
       const tensors = started.readiness.landed.length;
-      tally.add(tensors - counted.tensors, bytes - counted.bytes);
+      try {
+        tally.add(tensors - counted.tensors, bytes - counted.bytes);
+      } catch (error) { // of the caller's onProgress: it ends the load, and nothing is read again
+        stop.abort(error);
+        throw error;
+      }
       Object.assign(counted, { tensors, bytes });
     };
     const { maxThreads, blockBytes, stagingBytes } = options;
@@ -214,7 +219,8 @@ export class Load<T extends Tensor> {
 
   /**
    * The tensor of one of the requests that this load was started with, once it has landed. If the load has failed before,
-   * it is read by itself: what is wrong with another file, or another tensor, does not concern it.
+   * it is read by itself, unless it failed for bytes of this tensor: what is wrong with another file, or another tensor,
+   * does not concern it.
    */
   async get(request: LoadRequest): Promise<T> {
     const kept = this.#requests.kept.get(request) ?? request;
@@ -224,7 +230,7 @@ export class Load<T extends Tensor> {
     try {
       await (readiness.isReady(index) ? this.#givingOut.next() : readiness.whenReady(index));
     } catch (error) {
-      if (!this.#concernsOne(error)) throw error;
+      if (readiness.hasFailed(index) || !this.#concernsOne(error)) throw error;
       return this.#named(await this.#alone(kept), request.name);
     }
     return this.#named(this.#load.tensor(index), request.name);

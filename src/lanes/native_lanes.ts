@@ -112,7 +112,7 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
     }
     const failure = stop.reason ?? failureOf(job, memory);
     if (failure) {
-      job.readiness.fail(failure.error);
+      job.readiness.fail(failure.error, failure.segment);
       throw failure.error;
     }
     if (memory.directRefused > 0) {
@@ -222,9 +222,16 @@ async function planMemory(
   return memory;
 }
 
+/** Why a run ended early. */
+interface Failure {
+  readonly error: unknown;
+  /** The segment that could not be read; missing where it is not for one. */
+  readonly segment?: number;
+}
+
 /** Ends the lanes early, for the first reason that comes up on this side. */
 class Stop {
-  reason: { readonly error: unknown } | null = null;
+  reason: Failure | null = null;
   readonly #cancel: () => void;
 
   constructor(cancel: () => void) {
@@ -351,12 +358,12 @@ async function watch(
     const isKnown = bufferedBytes + directBytes + usrbioBytes > 0;
     job.onLanded?.(landedBytes, isKnown ? { path: pathOf(memory), threads } : undefined);
     if (lowest === done.length) return;
-    if (failure) return job.readiness.fail(failure.error);
+    if (failure) return job.readiness.fail(failure.error, failure.segment);
     await shim.fst_plan_wait(memory.bytes, seen, WAIT, gather);
   }
 }
 
-function failureOf(job: NativeJob, memory: PlanMemory): { readonly error: Error } | null {
+function failureOf(job: NativeJob, memory: PlanMemory): Failure | null {
   const failure = memory.failure;
   if (!failure) return null;
   const segment = job.plan.segments[failure.segment]!;
@@ -364,7 +371,8 @@ function failureOf(job: NativeJob, memory: PlanMemory): { readonly error: Error 
   const { offset, expected, actual, errno } = failure;
   const tensor = job.plan.requests[segment.firstRequest]!.name;
   if (failure.kind === "device") {
-    return { error: job.lander!.error(`load tensor ${quote(tensor)} of ${quote(path)}`, errno) };
+    const error = job.lander!.error(`load tensor ${quote(tensor)} of ${quote(path)}`, errno);
+    return { error, segment: failure.segment };
   }
   const at = `${expected || segmentBytes(segment)} bytes expected at offset ${offset}`;
   const reason = {
@@ -373,5 +381,6 @@ function failureOf(job: NativeJob, memory: PlanMemory): { readonly error: Error 
     changed: `the file was changed after its header was read`,
   }[failure.kind];
   const message = `Cannot read ${quote(path)} (tensor ${quote(tensor)}): ${reason}`;
-  return { error: new ReadError(message, { path, offset, expected, actual, errno }) };
+  const error = new ReadError(message, { path, offset, expected, actual, errno });
+  return { error, segment: failure.segment };
 }

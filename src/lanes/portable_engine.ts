@@ -55,7 +55,7 @@ export class PortableEngine implements Engine<SourceFile> {
           failure ??= {
             error: job.blocks[segment.allocation]!.buffer.detached ? new BufferTransferredError() : error,
           };
-          readiness.fail(failure.error);
+          readiness.fail(failure.error, index);
         }
       }
     };

@@ -5,6 +5,7 @@ import { assert, assertEquals } from "@std/assert";
 import { assertTensor, type TensorSpec, writeFile } from "../support/models.ts";
 import type { DefineTest, EngineName } from "./context.ts";
 import { fastsafeOpen } from "./doors_in_use.ts";
+import { saveFile } from "../../mod.ts";
 
 /** Counts turns of the event loop that others have had, until it is disposed. */
 class Turns implements Disposable {
@@ -19,6 +20,23 @@ class Turns implements Disposable {
     setTimeout(next, 0);
   }
 
+  /** Throws if others had hardly a turn since the last call; work in one go leaves them one before and one after it. */
+  assertMany(what: string): void {
+    assert(this.count >= 4, `${this.count} turns: ${what}`);
+    this.forget();
+  }
+
+  /** Counts anew. */
+  forget(): void {
+    this.count = 0;
+  }
+
+  /** Stops, and waits for the last turn that is counted. */
+  async end(): Promise<void> {
+    this[Symbol.dispose]();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+
   [Symbol.dispose]() {
     this.#running = false;
   }
@@ -27,26 +45,81 @@ class Turns implements Disposable {
 export function turnTests(test: DefineTest, engine: EngineName): void {
   if (engine !== "native" && engine !== "portable") return;
 
-  test("a file of very many tensors is opened and loaded in many turns of the event loop", async (folder) => {
+  /** A file of very many tensors. */
+  async function writeMany(folder: string) {
     const path = `${folder}/model.safetensors`;
     const bytes = new Uint8Array([1, 2, 3, 4]);
     const specs = Array.from({ length: 60_000 }, (_, index): TensorSpec => {
       return { name: `model.layers.${index}.weight`, dtype: "F32", shape: [1], bytes };
     });
-    const tensors = await writeFile(path, specs);
+    return { path, tensors: await writeFile(path, specs) };
+  }
+
+  test("a file of very many tensors is opened and loaded in many turns of the event loop", async (folder) => {
+    const { path, tensors } = await writeMany(folder);
     using turns = new Turns();
     await using lazy = await fastsafeOpen(path, { lazy: true });
-    const opened = turns.count;
-    assert(opened >= 10, `${opened} turns while it was opened`);
-    const all = await Promise.all(specs.slice(0, 20_000).map(({ name }) => lazy.getTensor(name)));
-    assert(turns.count - opened >= 10, `${turns.count - opened} turns while tensors were read`);
+    turns.assertMany("opening");
+    const all = await Promise.all(tensors.slice(0, 20_000).map(({ name }) => lazy.getTensor(name)));
+    turns.assertMany("reading what is asked for");
     for (const index of [0, 777, 19_999]) assertTensor(all[index]!, tensors[index]!);
-    const before = turns.count;
     await using model = await fastsafeOpen(path);
     await model.whenLoaded();
-    assert(turns.count - before >= 15, `${turns.count - before} turns while it was loaded`);
+    turns.assertMany("loading");
     assertEquals(model.stats().tensors, 60_000);
     assertTensor(await model.getTensor("model.layers.59999.weight"), tensors.at(-1)!);
-    await new Promise((resolve) => setTimeout(resolve, 5)); // the last turn that was counted
+    await turns.end();
+  });
+
+  test("very many tensors are iterated and given out in many turns of the event loop", async (folder) => {
+    const { path, tensors } = await writeMany(folder);
+    await using model = await fastsafeOpen(path);
+    await model.whenLoaded();
+    using turns = new Turns();
+    let given = 0;
+    for await (const _ of model) given++;
+    assertEquals(given, 60_000);
+    turns.assertMany("iterating");
+    const all = await Promise.all(tensors.map(({ name }) => model.getTensor(name)));
+    assertTensor(all.at(-1)!, tensors.at(-1)!);
+    turns.assertMany("giving out");
+    await using lazy = await fastsafeOpen(path, { lazy: true });
+    turns.forget();
+    for await (const _ of lazy) given++;
+    assertEquals(given, 120_000);
+    turns.assertMany("iterating a lazy model");
+    await turns.end();
+  });
+
+  test("very many tensors that close() rejects are rejected in many turns of the event loop", async (folder) => {
+    const { path, tensors } = await writeMany(folder);
+    const model = await fastsafeOpen(path, { lazy: true });
+    const waiting = tensors.map(({ name }) => model.getTensor(name));
+    using turns = new Turns();
+    const ends = Promise.allSettled(waiting);
+    await model.close();
+    for (const { status } of await ends) assertEquals(status, "rejected");
+    turns.assertMany("rejecting");
+    await turns.end();
+  });
+
+  test("very many tensors are saved in many turns of the event loop", async (folder) => {
+    const data = new Float32Array(1);
+    const record = Object.fromEntries(
+      Array.from(
+        { length: 60_000 },
+        (_, index) => [`t${index}`, { dtype: "F32", shape: [1], data } as const],
+      ),
+    );
+    const map = new Map(
+      Object.entries(record).map(([name, tensor]) => [name, { ...tensor, data: data.slice() }]),
+    );
+    for (const [what, given] of Object.entries({ record, map })) {
+      using turns = new Turns();
+      const { tensors } = await saveFile(given, `${folder}/${what}.safetensors`);
+      assertEquals(tensors, what === "map" ? 60_000 : 1); // the record's are the same memory
+      turns.assertMany(`saving a ${what}`);
+      await turns.end();
+    }
   });
 }
