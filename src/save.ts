@@ -7,6 +7,7 @@ import { castTarget } from "./format/cast.ts";
 import type { DType } from "./format/dtype.ts";
 import type { MetadataInput } from "./format/header_writer.ts";
 import { quote } from "./format/text.ts";
+import { handled } from "./handled.ts";
 import { type PathLike, toPath } from "./inputs.ts";
 import { finishInTurns } from "./lanes/turn.ts";
 import type { Progress } from "./options.ts";
@@ -97,11 +98,15 @@ export interface SaveReport {
  * assertEquals((await model.getTensor("x")).data, new Float32Array([1, 2]));
  * ```
  */
-export async function saveFile(
+export function saveFile(
   tensors: SaveInput,
   path: PathLike,
   options: SaveOptions = {},
 ): Promise<SaveReport> {
+  return handled(save(tensors, path, options));
+}
+
+async function save(tensors: SaveInput, path: PathLike, options: SaveOptions): Promise<SaveReport> {
   const startedAt = performance.now();
   checkOptions(options);
   const { signal, overwrite = false, sync = true, maxShardBytes, maxThreads } = options;

@@ -8,6 +8,7 @@ import { castBytes, castTarget } from "../format/cast.ts";
 import type { DType } from "../format/dtype.ts";
 import { compareLayout } from "../format/header_writer.ts";
 import { quote } from "../format/text.ts";
+import { handled } from "../handled.ts";
 import { SingleGroup } from "../group/process_group.ts";
 import { type PathLike, resolveInputs, toPath } from "../inputs.ts";
 import { selectEngine } from "../lanes/select.ts";
@@ -97,10 +98,18 @@ export interface ConvertReport {
  * @throws {ReadError} if the checkpoint cannot be read
  * @throws {WriteError} if the result cannot be written
  */
-export async function convertPyTorch(
+export function convertPyTorch(
   input: PathLike,
   output?: PathLike,
   options: ConvertOptions = {},
+): Promise<ConvertReport> {
+  return handled(convert(input, output, options));
+}
+
+async function convert(
+  input: PathLike,
+  output: PathLike | undefined,
+  options: ConvertOptions,
 ): Promise<ConvertReport> {
   const startedAt = performance.now();
   checkKeys("convertPyTorch()", options, CONVERT_KEYS);

@@ -6,6 +6,7 @@ import type { CatalogTensor, FileContents, ListFile } from "../catalog.ts";
 import { checkKeys } from "../check.ts";
 import type { DeviceOption, TensorOn } from "../device/select.ts";
 import { quote } from "../format/text.ts";
+import { handled } from "../handled.ts";
 import { STEP } from "../format/steps.ts";
 import type { Files } from "../inputs.ts";
 import { Turn } from "../lanes/turn.ts";
@@ -46,9 +47,16 @@ import { applyTransforms, copyPiece } from "./strided_copy.ts";
  * @throws {ReadError} if a file cannot be opened or read
  * @throws {OutOfMemoryError} if the tensors do not fit in memory
  */
-export async function openPyTorch<D extends DeviceOption = "cpu">(
+export function openPyTorch<D extends DeviceOption = "cpu">(
   files: Files,
   options: OpenOptions<D> & CheckpointOptions = {},
+): Promise<SafeTensorsModel<TensorOn<D>>> {
+  return handled(open(files, options));
+}
+
+async function open<D extends DeviceOption>(
+  files: Files,
+  options: OpenOptions<D> & CheckpointOptions,
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
   checkKeys("openPyTorch()", options, [...OPEN_KEYS, ...CHECKPOINT_KEYS]);
   const checked = checkpointOptions(options);

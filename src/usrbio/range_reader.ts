@@ -17,6 +17,7 @@ import { checkBoolean, checkInteger, checkKeys, checkSignal, describeValue, keys
 import { DeviceError, ReadError, SafeTensorsError } from "../errors.ts";
 import { headerLength } from "../format/header_reader.ts";
 import { quote } from "../format/text.ts";
+import { handled } from "../handled.ts";
 import { giveBack, take } from "../lanes/lane_budget.ts";
 import type { NativeFile } from "../source/native_file.ts";
 import { closeAll, type Source } from "../source/source.ts";
@@ -131,9 +132,16 @@ export class SourceReader implements RangeReader {
     return this.#source.notes ?? [];
   }
 
-  async readHeadersBatch(
+  readHeadersBatch(
     paths: readonly string[],
     options: { threads?: number } = {},
+  ): Promise<Map<string, FileHeader>> {
+    return handled(this.#readHeadersBatch(paths, options));
+  }
+
+  async #readHeadersBatch(
+    paths: readonly string[],
+    options: { threads?: number },
   ): Promise<Map<string, FileHeader>> {
     checkKeys("readHeadersBatch()", options, ["threads"]);
     if (!Array.isArray(paths)) throw new TypeError(`paths must be an array, got ${describeValue(paths)}`);
@@ -154,7 +162,11 @@ export class SourceReader implements RangeReader {
     });
   }
 
-  async readChunked(options: ReadChunkedOptions): Promise<number> {
+  readChunked(options: ReadChunkedOptions): Promise<number> {
+    return handled(this.#readChunked(options));
+  }
+
+  async #readChunked(options: ReadChunkedOptions): Promise<number> {
     checkKeys("readChunked()", options, READ_KEYS);
     const { path, signal = NEVER, pipelined = false } = options;
     checkPath(path);

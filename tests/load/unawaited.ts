@@ -3,7 +3,15 @@
  * the error.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type HostTensor, type SafeTensorsModel, UseAfterCloseError } from "../../mod.ts";
+import {
+  autoOpen,
+  convertPyTorch,
+  type HostTensor,
+  openPyTorch,
+  type SafeTensorsModel,
+  saveFile,
+  UseAfterCloseError,
+} from "../../mod.ts";
 import { type TensorSpec, writeFile } from "../support/models.ts";
 import type { DefineTest, EngineName } from "./context.ts";
 import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "./doors_in_use.ts";
@@ -93,4 +101,30 @@ export function unawaitedTests(test: DefineTest, engine: EngineName): void {
     });
     assertEquals(count, 0);
   });
+
+  const functions: Record<string, (path: string, signal: AbortSignal) => Promise<unknown>> = {
+    fastsafeOpen: (path, signal) => fastsafeOpen(path, { signal }),
+    autoOpen: (path, signal) => autoOpen(path, { signal }),
+    openPyTorch: (path, signal) => openPyTorch(path, { signal }),
+    convertPyTorch: (path, signal) => convertPyTorch(path, `${path}.out`, { signal }),
+    saveFile: (path, signal) => {
+      return saveFile({ x: { dtype: "U8", shape: [1], data: new Uint8Array(1) } }, `${path}.out`, { signal });
+    },
+    "ParallelLoader.iterateWeights": (path, signal) =>
+      new ParallelLoader(null, path, { signal }).iterateWeights().next(),
+  };
+  for (const [what, call] of Object.entries(functions)) {
+    test(`a promise of ${what} that a signal rejects does not end the process`, async (folder) => {
+      const path = `${folder}/model.safetensors`;
+      await writeFile(path, SPECS);
+      const reason = new Error("enough");
+      let given: Promise<unknown> | undefined;
+      const count = await unhandled(() => {
+        given = call(path, AbortSignal.abort(reason));
+        return new Promise((resolve) => setTimeout(resolve, 20));
+      });
+      assertEquals(count, 0);
+      assertEquals(await assertRejects(() => given!), reason);
+    });
+  }
 }
