@@ -7,7 +7,7 @@ import { ringErrorText } from "../../ffi/usrbio.ts";
 import { ReadError } from "../errors.ts";
 import { quote } from "../format/text.ts";
 import { PAGE } from "../plan/layout.ts";
-import { type LoadPlan, segmentBytes } from "../plan/plan.ts";
+import { type LoadPlan, requestAt, segmentBytes } from "../plan/plan.ts";
 import type { Readiness } from "../plan/readiness.ts";
 import type { NativeFile } from "../source/native_file.ts";
 import { BufferTransferredError, type LoadWay, type RunReport } from "./engine.ts";
@@ -112,7 +112,7 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
     }
     const failure = stop.reason ?? failureOf(job, memory);
     if (failure) {
-      job.readiness.fail(failure.error, failure.segment);
+      job.readiness.fail(failure.error, failure.request);
       throw failure.error;
     }
     if (memory.directRefused > 0) {
@@ -225,8 +225,8 @@ async function planMemory(
 /** Why a run ended early. */
 interface Failure {
   readonly error: unknown;
-  /** The segment that could not be read; missing where it is not for one. */
-  readonly segment?: number;
+  /** The request of which bytes could not be read; missing where it is not for one. */
+  readonly request?: number;
 }
 
 /** Ends the lanes early, for the first reason that comes up on this side. */
@@ -358,7 +358,7 @@ async function watch(
     const isKnown = bufferedBytes + directBytes + usrbioBytes > 0;
     job.onLanded?.(landedBytes, isKnown ? { path: pathOf(memory), threads } : undefined);
     if (lowest === done.length) return;
-    if (failure) return job.readiness.fail(failure.error, failure.segment);
+    if (failure) return job.readiness.fail(failure.error, failure.request);
     await shim.fst_plan_wait(memory.bytes, seen, WAIT, gather);
   }
 }
@@ -369,10 +369,11 @@ function failureOf(job: NativeJob, memory: PlanMemory): Failure | null {
   const segment = job.plan.segments[failure.segment]!;
   const { path } = job.files[segment.file]!;
   const { offset, expected, actual, errno } = failure;
-  const tensor = job.plan.requests[segment.firstRequest]!.name;
+  const request = requestAt(job.plan, segment, offset + actual);
+  const tensor = job.plan.requests[request]!.name;
   if (failure.kind === "device") {
     const error = job.lander!.error(`load tensor ${quote(tensor)} of ${quote(path)}`, errno);
-    return { error, segment: failure.segment };
+    return { error, request };
   }
   const at = `${expected || segmentBytes(segment)} bytes expected at offset ${offset}`;
   const reason = {
@@ -382,5 +383,5 @@ function failureOf(job: NativeJob, memory: PlanMemory): Failure | null {
   }[failure.kind];
   const message = `Cannot read ${quote(path)} (tensor ${quote(tensor)}): ${reason}`;
   const error = new ReadError(message, { path, offset, expected, actual, errno });
-  return { error, segment: failure.segment };
+  return { error, request };
 }

@@ -3,7 +3,8 @@
  * Deno's own files, and from sources that users bring.
  */
 import { availableSystemMemory } from "../environment.ts";
-import { READ_THROUGH_GAP, type Segment, segmentBytes } from "../plan/plan.ts";
+import { ReadError } from "../errors.ts";
+import { READ_THROUGH_GAP, requestAt, type Segment, segmentBytes } from "../plan/plan.ts";
 import { castLength } from "../plan/request.ts";
 import { PortableFileSource } from "../source/portable_file.ts";
 import type { SourceFile } from "../source/source.ts";
@@ -55,7 +56,7 @@ export class PortableEngine implements Engine<SourceFile> {
           failure ??= {
             error: job.blocks[segment.allocation]!.buffer.detached ? new BufferTransferredError() : error,
           };
-          readiness.fail(failure.error, index);
+          readiness.fail(failure.error, requestAt(plan, segment, unreadOffset(error) ?? segment.fileOffset));
         }
       }
     };
@@ -64,6 +65,11 @@ export class PortableEngine implements Engine<SourceFile> {
     signal.throwIfAborted();
     return { path: "portable", threads: readers, notes: [] };
   }
+}
+
+/** The offset of the first byte that could not be read, where an error says that. */
+function unreadOffset(error: unknown): number | null {
+  return error instanceof ReadError ? error.offset + error.actual : null;
 }
 
 async function land(job: Job, segment: Segment): Promise<void> {

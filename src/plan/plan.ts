@@ -106,6 +106,15 @@ export function segmentBytes(segment: Segment): number {
   return segment.run * segment.outerCount * segment.innerCount;
 }
 
+/** The request of a segment that has the byte at an offset of the file; the segment's first where none has. */
+export function requestAt(plan: LoadPlan, { firstRequest, stopRequest }: Segment, offset: number): number {
+  for (let index = firstRequest; index < stopRequest; index++) {
+    const request = plan.requests[index]!;
+    if (offset >= request.fileOffset && offset < request.fileOffset + requestBytes(request)) return index;
+  }
+  return firstRequest;
+}
+
 /** Bytes of one cut of what is cast: whole elements, and whole words of what they become. */
 function castBlock(blockBytes: number, from: DType): number {
   return dtypeBits(from) === 6 ? blockBytes - blockBytes % 12 : blockBytes;

@@ -3,7 +3,7 @@
  */
 import { TurnQueue } from "../lanes/turn.ts";
 import { finishNow, STEP, type Steps } from "../format/steps.ts";
-import type { LoadPlan, Segment } from "./plan.ts";
+import type { LoadPlan } from "./plan.ts";
 
 /** Bookkeeping of one load. Requests are named by their index in the plan. */
 export class Readiness {
@@ -15,8 +15,8 @@ export class Readiness {
   readonly #settling = new TurnQueue();
   #change = Promise.withResolvers<void>();
   #failure: { readonly error: unknown } | undefined;
-  /** The segment whose bytes could not be read. */
-  #failedSegment: Segment | undefined;
+  /** The request of which the first byte that could not be read is. */
+  #failedRequest: number | undefined;
 
   private constructor(plan: LoadPlan) {
     this.#plan = plan;
@@ -75,12 +75,12 @@ export class Readiness {
   /**
    * Ends the load: whoever waits, now or later, for what has not landed gets this error. The first one counts.
    *
-   * @param segment the segment that could not be read, if the error is that of one
+   * @param request the one of which bytes could not be read, if that is the error
    */
-  fail(error: unknown, segment?: number): void {
+  fail(error: unknown, request?: number): void {
     if (this.#failure) return;
     this.#failure = { error };
-    if (segment !== undefined) this.#failedSegment = this.#plan.segments[segment];
+    this.#failedRequest = request;
     for (const waiting of this.#waiting.values()) this.#settling.add(() => waiting.reject(error));
     this.#waiting.clear();
     this.#announce();
@@ -88,8 +88,7 @@ export class Readiness {
 
   /** Whether the load has failed for bytes of this request. */
   hasFailed(request: number): boolean {
-    const segment = this.#failedSegment;
-    return segment !== undefined && request >= segment.firstRequest && request < segment.stopRequest;
+    return request === this.#failedRequest;
   }
 
   /** Resolves once a request has landed. */

@@ -2,7 +2,8 @@
  * Memory: what is given back when something is closed, and what a tensor that is still in use holds.
  */
 import { assert, assertEquals } from "@std/assert";
-import type { HostTensor } from "../../mod.ts";
+import { type HostTensor, OutOfMemoryError } from "../../mod.ts";
+import { selectEngine } from "../../src/lanes/select.ts";
 import { Watched } from "../support/garbage.ts";
 import { assertTensor, type TensorSpec, writeFile } from "../support/models.ts";
 import type { DefineTest, EngineName } from "./context.ts";
@@ -58,6 +59,28 @@ export function memoryTests(test: DefineTest, engine: EngineName): void {
       await iteration.return();
       assert(await memory.isCollected());
       assertEquals((await iteration.next()).done, true);
+    }
+  });
+
+  test("lazy tensors that do not fit in memory together are read one by one", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const tensors = await writeFile(path, [...SPECS, { name: "large", dtype: "U8", shape: [500_000] }]);
+    const current = await selectEngine();
+    const availableMemory = current.availableMemory;
+    current.availableMemory = () => 400_000; // room for one of the first two
+    try {
+      await using model = await fastsafeOpen(path, { lazy: true });
+      const all = await Promise.allSettled(["a", "b", "a", "large"].map((name) => model.getTensor(name)));
+      for (const [index, name] of ["a", "b", "a"].entries()) {
+        const result = all[index]!;
+        assert(result.status === "fulfilled", name);
+        assertTensor(result.value, tensors.find((tensor) => tensor.name === name)!);
+      }
+      const large = all[3]!;
+      assert(large.status === "rejected" && large.reason instanceof OutOfMemoryError);
+      assertEquals([large.reason.requested, large.reason.free], [500_000, 400_000]);
+    } finally {
+      current.availableMemory = availableMemory;
     }
   });
 
