@@ -20,7 +20,7 @@ export interface GroupControl {
   meet(record: CallRecord, peer?: number, lengths?: readonly number[]): Promise<void>;
   /** Gathers one small value from each rank. */
   allGather(value: Json, label: string): Promise<Json[]>;
-  /** Whether another rank has failed or left since; to be asked while bytes move. */
+  /** Whether another rank has failed since; to be asked while bytes move. */
   look(): GroupError | undefined;
   /** Tells the other ranks that the group is at its end. */
   fail(failure: GroupError): Promise<void>;

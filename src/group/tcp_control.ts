@@ -56,7 +56,7 @@ export class TcpControl implements GroupControl {
   }
 
   look(): GroupError | undefined {
-    return this.#failure ?? this.#gone(recordOf("barrier", this.rank));
+    return this.#failure; // a rank that has left while bytes move was done with its part
   }
 
   async fail(failure: GroupError): Promise<void> {
@@ -106,7 +106,7 @@ export class TcpControl implements GroupControl {
     lengths: readonly number[],
     value: Json,
   ): Promise<readonly Json[]> {
-    const failure = this.#failure ?? this.#gone(record, peer);
+    const failure = this.#failure ??= this.#gone(record, peer);
     if (failure) throw failure;
     const { promise, resolve, reject } = Promise.withResolvers<readonly Json[]>();
     const waiting = this.#waiting = { record, peer, resolve, reject };

@@ -148,6 +148,21 @@ Deno.test("TcpControl tells of a rank that leaves or fails", async () => {
   await close(failed);
 });
 
+Deno.test("TcpControl lets bytes move on when a rank leaves that has done its part", async () => {
+  const all = await ranks(3);
+  await Promise.all(all.map((rank) => rank.meet(recordOf("broadcast", rank.rank, { bytes: 6 }))));
+  const leaving = all[2]!.close();
+  const pair = recordOf("send", 0, { root: 0, bytes: 1 });
+  await Promise.all([all[0]!.meet(pair, 1), all[1]!.meet({ ...pair, kind: "receive", rank: 1 }, 0)]);
+  await new Promise((resolve) => setTimeout(resolve, 100)); // for what rank 2 said to arrive
+  assertEquals(all.map((rank) => rank.look()), [undefined, undefined, undefined]);
+  const messages = await settled([0, 1].map((rank) => all[rank]!.meet(recordOf("barrier", rank))));
+  assertEquals(messages, Array(2).fill("Rank 2 is gone: it left the group before barrier()"));
+  assertEquals([0, 1].map((rank) => all[rank]!.look()?.rank), [2, 2]);
+  await close(all.slice(0, 2));
+  await leaving;
+});
+
 Deno.test("meetOverTcp() keeps strangers out and names the ranks that are missing", async () => {
   const place = { size: 3, localRank: 0, address: "127.0.0.1", port: freePort(), job: "a", secret: "" };
   const meeting = [
