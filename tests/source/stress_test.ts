@@ -14,6 +14,7 @@ import { buildStandIn } from "../support/stand_in.ts";
 import { makeMount, standInEnv } from "../usrbio/support.ts";
 
 const ROUNDS = isRequired("stress") ? 120 : 20;
+const LOAD_SUITE = new URL("../load_native_test.ts", import.meta.url).pathname;
 const SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 
 const { path: cc, missing } = await compiler();
@@ -70,5 +71,13 @@ suite("random ends of loads and reads", "native", missing ?? standIn.missing, ()
   suite("random ends of loads and reads under sanitizers", "sanitizers", unasked, () => {
     stress("native", 14, "sanitizers", true);
     stress("3fs", 15, "sanitizers", true);
+    Deno.test("loads of the suite that are ended at random moments [native, sanitizers]", async () => {
+      const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+        args: ["test", "-A", "--no-check", "--filter", "random moments", LOAD_SUITE],
+        env: { NO_COLOR: "1", ...await sanitized() },
+      }).output();
+      const printed = new TextDecoder().decode(new Uint8Array([...stdout, ...stderr]));
+      assert(success && printed.includes("ok | 1 passed"), printed.slice(-20_000));
+    });
   });
 });
