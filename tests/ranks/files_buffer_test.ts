@@ -365,7 +365,7 @@ test("addFilenames() refuses ranks that the group does not have, and no files at
   await onRanks(2, async (group) => {
     await using loader = new SafeTensorsFileLoader(group);
     await assertRejects(() => loader.addFilenames({ 2: [path] }), RangeError, 'rank "2"');
-    await assertRejects(() => loader.addFilenames({ 0: [""] }), TypeError, "no path");
+    await assertRejects(() => loader.addFilenames({ 0: [""] }), TypeError, "not a path");
     await assertRejects(() => loader.addFilenames({}), TypeError, "empty");
     await assertRejects(() => loader.addFilenames({ 0: [], 1: [] }), TypeError, "empty");
   });
