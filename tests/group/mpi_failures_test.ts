@@ -102,8 +102,10 @@ function failureTests(launcher: Launcher): void {
   });
 
   Deno.test(`${title} ends when a rank stands still while bytes move`, async () => {
-    const { code, ranks, stderr } = await runRanks(launcher, SIZE, "failing_program.ts", ["stop"]);
+    const { code, ranks: all, stderr } = await runRanks(launcher, SIZE, "failing_program.ts", ["stop"]);
     assert(code !== 0);
+    // The launcher wakes rank 2 up before it kills it, which may leave it the time to say that it has failed, too.
+    const ranks = all.filter((said) => said.rank < 2);
     assertEquals(ranks.map((said) => [said.rank, said.name]), [[0, "GroupError"], [1, "GroupError"]], stderr);
     for (const said of ranks) {
       assertMatch(said.message, /((is|are) missing: no answer|nothing moved) for 2 seconds/);
