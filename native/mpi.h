@@ -2,8 +2,7 @@
  * MPI, opened at run time: inside the shim only.
  *
  * One thread (mpi_thread.c) makes every call into the library, from MPI_Init_thread to MPI_Finalize, and owns all groups.
- * Other threads give it commands and wait for their end; one that finds it at rest may stand in for it until a small call
- * is done. No lock is held while MPI is called.
+ * Other threads give it commands and wait for their end; no lock is held while MPI is called.
  */
 #ifndef FST_MPI_H
 #define FST_MPI_H
@@ -84,11 +83,10 @@ struct fst_mpi_group {
   char gone_reason[504];
 };
 
-/* What the MPI thread knows. It alone, or whoever stands in for it, reads and writes this, once MPI runs. */
+/* What the MPI thread knows. It alone reads and writes this, once MPI runs. */
 typedef struct fst_mpi_process {
   const fst_mpi_library *library;
   fst_mpi_handle comm; /* a copy of the world's; 0: not yet */
-  int any_thread; /* may call the library, one at a time */
   int rank, size;
   uint64_t tag_limit; /* tags for bytes are FST_MPI_TAG_DATA and so many more */
   uint64_t splits;    /* in which this process was rank 0 */

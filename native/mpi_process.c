@@ -140,7 +140,7 @@ static int start_library(void) {
   if (code == 0 && initialized) {
     code = mpi->MPI_Query_thread(&level);
   } else if (code == 0) {
-    code = mpi->MPI_Init_thread(NULL, NULL, mpi->thread_serialized, &level);
+    code = mpi->MPI_Init_thread(NULL, NULL, mpi->thread_funneled, &level);
     is_ours = code == 0;
   }
   if (code == 0) {
@@ -164,7 +164,6 @@ static int start_library(void) {
     return -1;
   }
   if (!fits_launcher()) return -1;
-  fst_mpi.any_thread = level >= mpi->thread_serialized;
   fst_mpi.tag_limit = tag_limit();
   fst_mpi.everyone = (fst_mpi_group){.rank = fst_mpi.rank, .size = fst_mpi.size, .id = UINT64_MAX};
   if (fst_mpi_know(&fst_mpi.everyone, NULL) == 0) return 0;

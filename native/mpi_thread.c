@@ -1,5 +1,5 @@
 /*
- * The thread that makes every call into MPI, and the commands that it is given. Whoever stands in for it counts as it.
+ * The thread that makes every call into MPI, and the commands that it is given.
  *
  * It asks again and again what has come about, so that a rank that fails, a call that is cancelled and time that runs out
  * all end a call. The longer nothing happens, the more the processor is left to others.
@@ -20,7 +20,6 @@ enum {
   MEETING_YIELD_US = 50,   /* the others may come much later */
   MOVING_YIELD_US = 20000, /* a library moves large messages only while it is called */
   LONGEST_SLEEP_US = 1000,
-  LENT_US = 1000,          /* without movement, after which a caller leaves its call to the thread */
   IDLE_SLEEP_US = 10000,   /* between looks at what others say, when nothing is to be done */
   DEPARTURE_US = 1000000,  /* how long what a rank sent before it left may take to arrive */
   REASON_US = 250000,      /* how long after a rank has left the reason may take to arrive */
@@ -39,8 +38,6 @@ static fst_mpi_command *active;  /* the thread's own */
 static fst_mpi_command *pending; /* failed, and the library may still touch their memory */
 static uint64_t pending_count;
 static int frozen; /* the process may be about to free what the library would write to: MPI is not called */
-static int resting; /* the thread waits in rest(), and may be stood in for */
-static int lent; /* a caller stands in for the thread: what is the thread's own is the caller's then */
 static int ends; /* the thread's own: no command is taken any more */
 static int started;
 static enum fst_mpi_stage wanted, reached;
@@ -327,12 +324,9 @@ static void rest(int moved) {
   const struct timespec until = in_us(sleep);
   pthread_mutex_lock(&mutex);
   if (!posted && wanted == reached) {
-    resting = 1;
     if (active || (!frozen && looks)) pthread_cond_timedwait(&work, &mutex, &until);
     else pthread_cond_wait(&work, &mutex);
-    resting = 0;
   }
-  while (lent) pthread_cond_wait(&work, &mutex);
   pthread_mutex_unlock(&mutex);
 }
 
@@ -368,20 +362,6 @@ static int take_turn(int awake) {
   return moved;
 }
 
-/* Stands in for the thread, which rests, until the call is done or takes long. The mutex is held before and after. */
-static void stand_in(const fst_mpi_command *command, const int *done) {
-  lent = 1;
-  do {
-    pthread_mutex_unlock(&mutex);
-    const int moved = take_turn(take_posted());
-    const uint64_t sleep = *done ? 0 : how_long_to_sleep(fst_mpi_now_us(), moved);
-    if (sleep) nanosleep(&(struct timespec){0, (long)sleep * 1000}, NULL);
-    pthread_mutex_lock(&mutex);
-  } while (wanted == FST_MPI_RUNNING && !*done && fst_mpi_now_us() - command->moved_at < LENT_US);
-  lent = 0;
-  if (!resting || posted || active || cleans_up() || wanted != FST_MPI_RUNNING) pthread_cond_signal(&work);
-}
-
 int fst_mpi_do(fst_mpi_command *command) {
   fst_group_call *call = command->call;
   int done = 0; /* here, as the thread may free a pending command before its caller wakes up */
@@ -393,11 +373,8 @@ int fst_mpi_do(fst_mpi_command *command) {
     fst_mpi_command **last = &posted;
     while (*last) last = &(*last)->next;
     *last = command;
-    /* Waking the thread and being woken by it takes longer than a small call. */
-    const int may_stand_in = resting && !lent && !frozen && command->group && fst_mpi.any_thread;
     frozen = 0;
-    if (may_stand_in) stand_in(command, &done);
-    else pthread_cond_signal(&work);
+    pthread_cond_signal(&work);
     /* Once the process ends nobody is let go, and the command may be freed. */
     while (wanted != FST_MPI_RUNNING || !done) pthread_cond_wait(&finished, &mutex);
   }
