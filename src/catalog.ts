@@ -10,7 +10,7 @@ import { headerLength, headerSteps } from "./format/header_reader.ts";
 import { checkIndexes, explainAbsence } from "./find_files.ts";
 import { quote } from "./format/text.ts";
 import type { Index, Inputs } from "./inputs.ts";
-import { finishInTurns, Turn } from "./lanes/turn.ts";
+import { finishInTurns, Turn } from "./turn.ts";
 import { workingFolder } from "./source/local_path.ts";
 import { closeAll, type Source, type SourceFile } from "./source/source.ts";
 

@@ -9,7 +9,7 @@ import { quote } from "./format/text.ts";
 import { handled } from "./handled.ts";
 import { rankSlices, sliceLayout } from "./format/slices.ts";
 import { type Load, type LoadRequest, tensorSlice, wholeTensor } from "./load.ts";
-import { finishInTurns, Turn } from "./lanes/turn.ts";
+import { finishInTurns, Turn } from "./turn.ts";
 import type { CheckedOptions } from "./options.ts";
 import { ownSteps, RankTensors } from "./ranks/rank_tensors.ts";
 import { type LoadStats, Session } from "./session.ts";

@@ -3,7 +3,7 @@
  */
 import { OutOfMemoryError } from "./errors.ts";
 import type { Load, LoadRequest } from "./load.ts";
-import { TurnQueue } from "./lanes/turn.ts";
+import { TurnQueue } from "./turn.ts";
 import type { Session } from "./session.ts";
 import type { SourceFile } from "./source/source.ts";
 import type { Tensor } from "./tensor/tensor.ts";

@@ -11,7 +11,7 @@ import { STEP, type Steps } from "./format/steps.ts";
 import type { SliceLayout } from "./format/slices.ts";
 import { BufferTransferredError, type LoadWay, type RunReport } from "./lanes/engine.ts";
 import { hostOperations } from "./lanes/select.ts";
-import { finishInTurns, Turn, TurnQueue } from "./lanes/turn.ts";
+import { finishInTurns, Turn, TurnQueue } from "./turn.ts";
 import type { Tally, Work } from "./load_progress.ts";
 import type { CheckedOptions } from "./options.ts";
 import { requestBytes, type TensorRequest } from "./plan/request.ts";

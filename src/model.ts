@@ -13,7 +13,7 @@ import { FileSlices } from "./file_slices.ts";
 import { quote } from "./format/text.ts";
 import { handled, handledGenerator } from "./handled.ts";
 import { rankSlices, type SliceIndex, type SliceLayout, sliceLayout } from "./format/slices.ts";
-import { finishInTurns } from "./lanes/turn.ts";
+import { finishInTurns } from "./turn.ts";
 import { LazyLoads } from "./lazy_loads.ts";
 import { type Load, type LoadRequest, ownTensor, tensorSlice } from "./load.ts";
 import type { CheckedOptions } from "./options.ts";

@@ -9,7 +9,7 @@ import type { MetadataInput } from "./format/header_writer.ts";
 import { quote } from "./format/text.ts";
 import { handled } from "./handled.ts";
 import { type PathLike, toPath } from "./inputs.ts";
-import { finishInTurns } from "./lanes/turn.ts";
+import { finishInTurns } from "./turn.ts";
 import type { Progress } from "./options.ts";
 import { AtomicSet } from "./save/atomic_set.ts";
 import { OutputStream } from "./save/output_stream.ts";

@@ -2,7 +2,7 @@
  * Loading in batches under a bound on memory: the next batches are read while one is given out.
  */
 import { STEP, type Steps } from "./format/steps.ts";
-import { finishInTurns } from "./lanes/turn.ts";
+import { finishInTurns } from "./turn.ts";
 import { type Load, type LoadRequest, sortSteps } from "./load.ts";
 import { resultBytes } from "./plan/layout.ts";
 import type { RankIteration, SharedBatch } from "./ranks/rank_iteration.ts";

@@ -12,7 +12,7 @@ import type { SliceLayout, SliceSource } from "../format/slices.ts";
 import { tensorBytes } from "../format/tensor_size.ts";
 import { quote } from "../format/text.ts";
 import type { RunReport } from "../lanes/engine.ts";
-import { finishInTurns } from "../lanes/turn.ts";
+import { finishInTurns } from "../turn.ts";
 import { planSteps } from "../plan/plan.ts";
 import { Readiness } from "../plan/readiness.ts";
 import type { TensorRequest } from "../plan/request.ts";

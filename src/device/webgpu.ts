@@ -9,7 +9,7 @@ import type { SliceLayout, SliceSource } from "../format/slices.ts";
 import { tensorBytes } from "../format/tensor_size.ts";
 import { quote } from "../format/text.ts";
 import type { Engine } from "../lanes/engine.ts";
-import { finishInTurns, Turn } from "../lanes/turn.ts";
+import { finishInTurns, Turn } from "../turn.ts";
 import { resultBytes } from "../plan/layout.ts";
 import { planSteps } from "../plan/plan.ts";
 import { Readiness } from "../plan/readiness.ts";

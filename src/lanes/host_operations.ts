@@ -8,7 +8,7 @@ import { castBytes } from "../format/cast.ts";
 import { type DType, dtypeBits } from "../format/dtype.ts";
 import { cutSlice, gatherSlice, type SliceLayout } from "../format/slices.ts";
 import { giveBack, take } from "./lane_budget.ts";
-import { Turn } from "./turn.ts";
+import { Turn } from "../turn.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 

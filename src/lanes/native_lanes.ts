@@ -12,7 +12,7 @@ import type { Readiness } from "../plan/readiness.ts";
 import type { NativeFile } from "../source/native_file.ts";
 import { BufferTransferredError, type LoadWay, type RunReport } from "./engine.ts";
 import { giveBack, take } from "./lane_budget.ts";
-import { Turn } from "./turn.ts";
+import { Turn } from "../turn.ts";
 
 /** Where lanes put what they read, if that is not host memory. */
 export interface NativeLander {

@@ -1,7 +1,7 @@
 /**
  * Which tensors of a running load have landed, who waits for them, and in which order they came.
  */
-import { TurnQueue } from "../lanes/turn.ts";
+import { TurnQueue } from "../turn.ts";
 import { finishNow, STEP, type Steps } from "../format/steps.ts";
 import type { LoadPlan } from "./plan.ts";
 

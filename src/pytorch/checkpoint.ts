@@ -6,7 +6,7 @@ import { describeValue, keysOf } from "../check.ts";
 import { SafeTensorsError } from "../errors.ts";
 import { describeContent, TELLING_BYTES } from "../format/file_hints.ts";
 import { compareUtf8, quote } from "../format/text.ts";
-import { Turn } from "../lanes/turn.ts";
+import { Turn } from "../turn.ts";
 import type { ByteReader } from "./byte_reader.ts";
 import { checkpointError, limitError } from "./checkpoint_error.ts";
 import { type CheckpointTensor, tensorBytes } from "./checkpoint_tensor.ts";

@@ -9,7 +9,7 @@ import { quote } from "../format/text.ts";
 import { handled } from "../handled.ts";
 import { STEP } from "../format/steps.ts";
 import type { Files } from "../inputs.ts";
-import { Turn } from "../lanes/turn.ts";
+import { Turn } from "../turn.ts";
 import type { SafeTensorsModel } from "../model.ts";
 import { PYTORCH } from "../model_folder.ts";
 import { openModel } from "../open_model.ts";

@@ -5,7 +5,7 @@
  * what earlier opcodes put on the stack.
  */
 import type { SafeTensorsError } from "../errors.ts";
-import { Turn } from "../lanes/turn.ts";
+import { Turn } from "../turn.ts";
 import { checkpointError, limitError } from "./checkpoint_error.ts";
 import { COMPUTED, findGlobal, PickleGlobal } from "./globals.ts";
 import { type CheckpointLimits, checkpointLimits } from "./limits.ts";

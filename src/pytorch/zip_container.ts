@@ -4,7 +4,7 @@
 import { quote } from "../format/text.ts";
 import type { ByteReader } from "./byte_reader.ts";
 import { STEP } from "../format/steps.ts";
-import { Turn } from "../lanes/turn.ts";
+import { Turn } from "../turn.ts";
 import { checkpointError, limitError } from "./checkpoint_error.ts";
 import type { Container, PackedBytes, StoragePlace } from "./container.ts";
 import { checkCrc, inflate } from "./inflate.ts";

@@ -8,7 +8,7 @@
  */
 import { quote } from "../format/text.ts";
 import type { ByteReader } from "./byte_reader.ts";
-import { Turn } from "../lanes/turn.ts";
+import { Turn } from "../turn.ts";
 import { checkpointError } from "./checkpoint_error.ts";
 import { checkpointLimits } from "./limits.ts";
 import { readScattered } from "./scattered_reads.ts";

@@ -3,7 +3,7 @@
  */
 import type { CatalogTensor, FileHome } from "../catalog.ts";
 import { STEP, type Steps } from "../format/steps.ts";
-import { finishInTurns } from "../lanes/turn.ts";
+import { finishInTurns } from "../turn.ts";
 import type { NamedRequests } from "../load.ts";
 import type { Session } from "../session.ts";
 import type { Tensor } from "../tensor/tensor.ts";

@@ -7,7 +7,7 @@ import { castTarget } from "../format/cast.ts";
 import { type DType, isDType } from "../format/dtype.ts";
 import { STEP } from "../format/steps.ts";
 import { quote } from "../format/text.ts";
-import { Turn } from "../lanes/turn.ts";
+import { Turn } from "../turn.ts";
 import { castLength } from "../plan/request.ts";
 import type { OutputStream } from "./output_stream.ts";
 import type { SaveProgress } from "./progress.ts";

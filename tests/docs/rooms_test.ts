@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { sources } from "./pages.ts";
 
-/** What every room may import: errors, the checks of arguments with the words for them, paths and the environment. */
+/** What every room may import: errors, the checks of arguments with the words for them, paths, the environment and turns. */
 const BASE = [
   "src/errors.ts",
   "src/errno.ts",
@@ -9,6 +9,7 @@ const BASE = [
   "src/closest_word.ts",
   "src/paths.ts",
   "src/environment.ts",
+  "src/turn.ts",
 ];
 
 /** Room → the rooms that it may import from, besides itself and the base. */

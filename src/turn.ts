@@ -2,7 +2,7 @@
  * Keeping the event loop free while something long is prepared on its thread.
  */
 
-import type { Steps } from "../format/steps.ts";
+import type { Steps } from "./format/steps.ts";
 
 /** How long one turn may hold the event loop, in milliseconds. */
 const LONGEST = 8;
