@@ -42,6 +42,23 @@ export function inMemoryTests(test: DefineTest): void {
     for (const tensor of tensors) assertTensor(read.get(tensor.name)!, tensor);
   });
 
+  test("deserialize() takes an ArrayBuffer and any view of one, and nothing else", () => {
+    const { bytes, tensors } = fileOf(FIRST);
+    const whole = bytes.slice().buffer;
+    for (const file of [whole, new DataView(whole), new Uint8ClampedArray(whole)]) {
+      const read = deserialize(file);
+      for (const tensor of tensors) assertTensor(read.get(tensor.name)!, tensor);
+      assertEquals(read.get(tensors[0]!.name)!.bytes.buffer, whole);
+    }
+    for (const file of ["model.safetensors", [1, 2], null, new Blob([bytes])]) {
+      assertThrows(
+        () => deserialize(file as never),
+        TypeError,
+        "file must be an ArrayBuffer or a view of one, got",
+      );
+    }
+  });
+
   test("deserialize() refuses what is cut short or too long", () => {
     const { bytes } = fileOf(FIRST);
     const cases: [Uint8Array<ArrayBuffer>, string][] = [
@@ -98,6 +115,11 @@ export function inMemoryTests(test: DefineTest): void {
     const error = await assertRejects(() => readHeader(path), SafeTensorsError);
     assertEquals([error.code, error.path], ["InvalidHeaderLength", path]);
     await assertRejects(() => readHeader(`${folder}/missing`), ReadError, "ENOENT");
+    const url = new URL(`file://${folder}/100%25.safetensors`);
+    await writeFile(`${folder}/100%.safetensors`, FIRST);
+    assertEquals([...(await readHeader(url)).tensors.keys()].length, FIRST.length);
+    await assertRejects(() => readHeader(new URL("https://host/model.safetensors")), TypeError, "file: URLs");
+    await assertRejects(() => readHeader(5 as never), TypeError, "a path must be a string, got 5");
     assertEquals(openDescriptors(folder), 0);
   });
 
