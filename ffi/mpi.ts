@@ -176,7 +176,7 @@ export function watchMpi(shim: Shim, handle: MpiHandle, call: GroupCall): boolea
   return !handle.closed && handle.use("watch", (group) => shim.fst_mpi_watch(group, call.memory)) !== 0;
 }
 
-/** What the other ranks are told should this process end with an error status: to be called when it may. */
+/** Sets the reason that the other ranks receive if this process ends with an error status. Called before it may end so. */
 export function lastWords(shim: Shim, text: string): void {
   shim.fst_mpi_last_words(encoder.encode(`${text}\0`));
 }

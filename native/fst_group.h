@@ -143,13 +143,13 @@ FST_EXPORT int32_t fst_mpi_fail(fst_mpi_group *group, int32_t rank, const char *
 /* Whether another rank has failed or left: 1, with failed_rank and `message` filled in; else 0. Does not wait. */
 FST_EXPORT int32_t fst_mpi_watch(fst_mpi_group *group, fst_group_call *call);
 
-/* Leaves the group, and frees it. The other ranks are told, and no call may be under way or follow. */
+/* Leaves the group, and frees it. The other ranks receive a notice. No call may be under way or follow. */
 FST_EXPORT int32_t fst_mpi_leave(fst_mpi_group *group);
 
 /* Whether MPI may still touch the memory of a call: `number` is what the call has as `pending`. */
 FST_EXPORT int32_t fst_mpi_pending(uint64_t number);
 
-/* What the other ranks are told should the process end with an error status: to be called when that may happen. */
+/* Sets the reason that the other ranks receive if the process ends with an error status. */
 FST_EXPORT void fst_mpi_last_words(const char *text);
 
 /* Ends MPI before the process frees its memory; 0, or 1 if MPI cannot be finalised. */

@@ -131,7 +131,7 @@ typedef struct fst_mpi_command {
   int counts; /* it is one of the group's completed calls if it ends well */
   /* The thread's own. */
   uint64_t moved_at, hurried_at, gone_at, dropped_at; /* microseconds; 0: not yet */
-  uint64_t pending; /* its number among those that the library has not let go of */
+  uint64_t pending; /* its number among those whose memory the library may still use */
   int *done;        /* the caller's: set when it may go on */
 } fst_mpi_command;
 

@@ -160,7 +160,7 @@ static int is_hopeless(fst_mpi_command *command, uint64_t now) {
   return 1;
 }
 
-/* Takes a command back after a failure; 1 when the caller has been let go. */
+/* Takes a command back after a failure; 1 when the caller goes on. */
 static int drop(fst_mpi_command *command, uint64_t now) {
   fst_mpi_part *part = &command->parts[command->current];
   if (command->dropped_at == 0) {
@@ -196,7 +196,7 @@ static int advance(fst_mpi_command *command, uint64_t now) {
   }
 }
 
-/* ---- Memory that the library has not let go of ---- */
+/* ---- Memory that the library may still use ---- */
 
 int32_t fst_mpi_pending(uint64_t number) {
   pthread_mutex_lock(&mutex);

@@ -64,12 +64,12 @@ export class CpuDevice implements Device<HostTensor> {
         if (byteLength === 0) return new HostTensor(name, target, shape, new Uint8Array());
         const block = kept[allocation];
         if (!block) {
-          throw new UseAfterCloseError(`Cannot give out tensor ${quote(name)}: its memory was released`);
+          throw new UseAfterCloseError(`Cannot get tensor ${quote(name)}: its memory was released`);
         }
         const { buffer, base } = block;
         if (buffer.detached) {
           throw new TypeError(
-            `Cannot give out tensor ${quote(name)}: the buffer that it shares with its file was transferred`,
+            `Cannot get tensor ${quote(name)}: the buffer that it shares with its file was transferred`,
           );
         }
         return new HostTensor(name, target, shape, new Uint8Array(buffer, base + offset, byteLength));

@@ -105,7 +105,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
         const { allocation, offset, byteLength } = plan.placements[request]!;
         const memory = memories[allocation]!;
         if (!held.has(memory)) {
-          throw new UseAfterCloseError(`Cannot give out tensor ${quote(name)}: its load was closed`);
+          throw new UseAfterCloseError(`Cannot get tensor ${quote(name)}: its load was closed`);
         }
         memory.hold();
         return newCudaTensor(memory, { name, dtype, shape, byteLength, offset });

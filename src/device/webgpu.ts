@@ -117,7 +117,7 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
         const memory = memories[allocation]!;
         gpu.lost.throwIfAborted();
         if (!held.has(memory)) {
-          throw new UseAfterCloseError(`Cannot give out tensor ${quote(name)}: its load was closed`);
+          throw new UseAfterCloseError(`Cannot get tensor ${quote(name)}: its load was closed`);
         }
         memory.hold();
         // A tensor without bytes may stand at the very end, where nothing can be bound.

@@ -388,7 +388,7 @@ function checkMemory(handle: MpiHandle | null, rank: number): MpiHandle {
   throw rankFailure(rank, "there is no memory for a group");
 }
 
-/** Should an error end the process, the other ranks are told which. */
+/** If an error ends the process, the other ranks receive its message. */
 function tellLastWords(shim: Shim): void {
   if (tellsLastWords) return;
   tellsLastWords = true;

@@ -1,5 +1,5 @@
 /**
- * Doors of the package that load to a GPU and give out tensors in host memory: what was written for typed arrays can be
+ * Doors of the package that load to a GPU and return tensors in host memory: what was written for typed arrays can be
  * asked of device memory too.
  */
 import {
