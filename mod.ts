@@ -17,15 +17,15 @@
  *
  * @module
  */
-export { deserialize, readHeader } from "./src/deserialize.ts";
+export { deserialize, readHeader } from "./src/model/deserialize.ts";
 export type { CudaDeviceInfo } from "./ffi/cuda.ts";
-export type { GdsOption } from "./src/device/cuda_run.ts";
-export type { CudaName } from "./src/device/cuda_name.ts";
-export type { CudaDeviceReport, CudaReport } from "./src/device/cuda_report.ts";
-export { PinnedPool, type PinnedPoolOptions } from "./src/device/pinned_pool.ts";
+export type { GdsOption } from "./src/device/cuda/run.ts";
+export type { CudaName } from "./src/device/cuda/name.ts";
+export type { CudaDeviceReport, CudaReport } from "./src/device/cuda/report.ts";
+export { PinnedPool, type PinnedPoolOptions } from "./src/device/cuda/pinned_pool.ts";
 export type { DeviceOption, TensorOn } from "./src/device/select.ts";
 export type { WebGpuAdapterReport, WebGpuReport } from "./src/device/webgpu/adapter.ts";
-export { doctor, type DoctorReport } from "./src/doctor.ts";
+export { doctor, type DoctorReport } from "./src/doctor/doctor.ts";
 export type { MachineReport } from "./src/doctor/machine.ts";
 export type { StorageReport } from "./src/doctor/storage.ts";
 export type { UsrbioReport, UsrbioUse } from "./src/doctor/usrbio.ts";
@@ -43,9 +43,9 @@ export {
   UseAfterCloseError,
   WriteError,
   type WriteErrorDetails,
-} from "./src/errors.ts";
-export { FilesBuffer } from "./src/files_buffer.ts";
-export { type DType, dtypeBits, DTYPES, isDType } from "./src/format/dtype.ts";
+} from "./src/base/errors.ts";
+export { FilesBuffer } from "./src/compat/files_buffer.ts";
+export { type DType, dtypeBits, DTYPES, isDType } from "./src/base/dtype.ts";
 export type { Header, TensorInfo } from "./src/format/header.ts";
 export type { MetadataInput } from "./src/format/header_writer.ts";
 export type { ShardPlan, ShardRule } from "./src/format/shard_plan.ts";
@@ -62,34 +62,34 @@ export {
 } from "./src/group/process_group.ts";
 export { MpiGroup, type MpiGroupOptions } from "./src/group/mpi_group.ts";
 export { NcclGroup, type NcclGroupOptions } from "./src/group/nccl_group.ts";
-export type { Files, PathLike } from "./src/inputs.ts";
-export { type LoaderOptions, SafeTensorsFileLoader } from "./src/loader.ts";
-export { type GetTensorOptions, SafeTensorsModel, type TensorSummary } from "./src/model.ts";
-export { autoOpen, fastsafeOpen } from "./src/open.ts";
-export type { OpenOptions, Progress } from "./src/options.ts";
-export { ParallelLoader, type ParallelLoaderOptions } from "./src/parallel_loader.ts";
-export { prepare } from "./src/prepare.ts";
+export type { Files, PathLike } from "./src/files/inputs.ts";
+export { type LoaderOptions, SafeTensorsFileLoader } from "./src/compat/loader.ts";
+export { type GetTensorOptions, SafeTensorsModel, type TensorSummary } from "./src/model/model.ts";
+export { autoOpen, fastsafeOpen } from "./src/deno/open.ts";
+export type { OpenOptions, Progress } from "./src/model/options.ts";
+export { ParallelLoader, type ParallelLoaderOptions } from "./src/compat/parallel_loader.ts";
+export { prepare } from "./src/deno/prepare.ts";
 export type { CheckpointOptions } from "./src/pytorch/checkpoint.ts";
 export { type ConvertOptions, convertPyTorch, type ConvertReport } from "./src/pytorch/convert.ts";
 export type { CheckpointLimits } from "./src/pytorch/limits.ts";
 export { openPyTorch } from "./src/pytorch/open.ts";
 export type { SkippedValue } from "./src/pytorch/skipped.ts";
-export { saveFile, type SaveOptions, type SaveReport } from "./src/save.ts";
+export { saveFile, type SaveOptions, type SaveReport } from "./src/save/save.ts";
 export type { SavableModel, SavableTensor, SaveInput, TensorShape } from "./src/save/source.ts";
 export { serialize, type TensorInput, type TensorInputs } from "./src/save/serialize.ts";
-export type { LoadStats } from "./src/session.ts";
-export type { SourceOption } from "./src/source/select.ts";
-export type { Source, SourceFile } from "./src/source/source.ts";
-export type { ShardOptions } from "./src/shard_options.ts";
-export { GPT2_SHARDS, LLAMA_SHARDS, MIXTRAL_SHARDS } from "./src/shard_plans.ts";
-export { CudaTensor } from "./src/tensor/cuda_tensor.ts";
-export type { DLPackOptions } from "./src/tensor/dlpack.ts";
-export { HostTensor, type TensorData } from "./src/tensor/host_tensor.ts";
-export type { Tensor } from "./src/tensor/tensor.ts";
-export { WebGpuTensor, type WebGpuView } from "./src/tensor/webgpu_tensor.ts";
-export type { Backend } from "./src/usrbio/backend.ts";
-export type { UsrbioOptions } from "./src/usrbio/options.ts";
-export type { FileHeader, RangeReader, ReadChunkedOptions } from "./src/usrbio/range_reader.ts";
+export type { LoadStats } from "./src/load/session.ts";
+export type { SourceOption } from "./src/deno/select_source.ts";
+export type { Source, SourceFile } from "./src/files/source.ts";
+export type { ShardOptions } from "./src/files/shard_options.ts";
+export { GPT2_SHARDS, LLAMA_SHARDS, MIXTRAL_SHARDS } from "./src/format/shard_plans.ts";
+export { CudaTensor } from "./src/device/cuda/tensor.ts";
+export type { DLPackOptions } from "./src/device/cuda/dlpack.ts";
+export { HostTensor, type TensorData } from "./src/device/cpu/tensor.ts";
+export type { Tensor } from "./src/device/tensor.ts";
+export { WebGpuTensor, type WebGpuView } from "./src/device/webgpu/tensor.ts";
+export type { Backend } from "./src/three_fs/backend.ts";
+export type { UsrbioOptions } from "./src/three_fs/options.ts";
+export type { FileHeader, RangeReader, ReadChunkedOptions } from "./src/three_fs/range_reader.ts";
 export {
   createReader,
   extractMountPoint,
@@ -97,4 +97,4 @@ export {
   getHf3fsLibPath,
   isAvailable,
   type ReaderOptions,
-} from "./src/usrbio/reader.ts";
+} from "./src/three_fs/reader.ts";

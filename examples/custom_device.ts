@@ -8,14 +8,14 @@
  * way, without a copy of the model in between, is that of src/device/webgpu/upload.ts.
  */
 import { type DType, HostTensor, serialize, type Tensor } from "@x/fastsafetensors";
-import { CpuDevice } from "../src/device/cpu.ts";
+import { CpuDevice } from "../src/device/cpu/device.ts";
 import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../src/device/device.ts";
 import type { SliceLayout, SliceSource } from "../src/format/slices.ts";
-import { selectEngine } from "../src/lanes/select.ts";
-import { openWith } from "../src/open_model.ts";
-import type { TensorRequest } from "../src/plan/request.ts";
-import { selectSource } from "../src/source/select.ts";
-import type { SourceFile } from "../src/source/source.ts";
+import { selectEngine } from "../src/load/native/select.ts";
+import { openWith } from "../src/deno/open_model.ts";
+import type { TensorRequest } from "../src/load/request.ts";
+import { selectSource } from "../src/deno/select_source.ts";
+import type { SourceFile } from "../src/files/source.ts";
 
 const PAGE = 64 * 1024;
 

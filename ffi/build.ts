@@ -1,10 +1,10 @@
 /**
  * Building the shim from its sources with the machine's C compiler, once per source hash and user.
  */
-import { environmentVariable, isGranted } from "../src/environment.ts";
+import { environmentVariable, isGranted } from "./variables.ts";
 import { checkPermissions } from "./permissions.ts";
 import { SOURCES } from "./sources.ts";
-import { quote } from "../src/format/text.ts";
+import { quote } from "../src/base/text.ts";
 
 /** Flags of every build; a bare C compiler is all they need. */
 const FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"];

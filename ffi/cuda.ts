@@ -1,11 +1,11 @@
 /**
  * CUDA through the shim: its structs become objects, its statuses errors.
  */
-import { DeviceError, OutOfMemoryError } from "../src/errors.ts";
+import { DeviceError, OutOfMemoryError } from "../src/base/errors.ts";
 import { releasesNow, retryAfterReleases } from "./cuda_release.ts";
 import { passEnvironment } from "./environment.ts";
 import { Handle } from "./handle.ts";
-import { quote } from "../src/format/text.ts";
+import { quote } from "../src/base/text.ts";
 import { systemErrorText } from "./status.ts";
 import type { Shim } from "./symbols.ts";
 

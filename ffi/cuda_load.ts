@@ -1,7 +1,7 @@
 /**
  * Loads to a CUDA device through the shim: what their lanes share.
  */
-import { DeviceError, OutOfMemoryError } from "../src/errors.ts";
+import { DeviceError, OutOfMemoryError } from "../src/base/errors.ts";
 import {
   check,
   cudaDevice,

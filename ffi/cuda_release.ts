@@ -1,7 +1,7 @@
 /**
  * What was given back to CUDA devices, and is freed by the shim's own thread: nothing here waits on the event loop.
  */
-import { DeviceError } from "../src/errors.ts";
+import { DeviceError } from "../src/base/errors.ts";
 import type { Shim } from "./symbols.ts";
 
 /** What was given back since the process started, by all of its isolates. */

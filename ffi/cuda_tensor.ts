@@ -1,7 +1,7 @@
 /**
  * What the shim does with tensors on a CUDA device. Each call resolves once it is done.
  */
-import { type DType, DTYPES } from "../src/format/dtype.ts";
+import { type DType, DTYPES } from "../src/base/dtype.ts";
 import type { SliceLevel } from "../src/format/slices.ts";
 import { check } from "./cuda.ts";
 import type { Shim } from "./symbols.ts";

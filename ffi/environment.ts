@@ -2,7 +2,7 @@
  * The environment variables that the shim knows. They are read here, where no other thread of the process can change
  * them at the same time, and passed on: the shim itself never asks the system for them.
  */
-import { environmentVariable } from "../src/environment.ts";
+import { environmentVariable } from "./variables.ts";
 import type { Shim } from "./symbols.ts";
 
 /** The names that native/ looks up by fst_environment. */

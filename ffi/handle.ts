@@ -2,7 +2,7 @@
  * A C object as TypeScript holds it. C objects are reached through this class only: it counts who uses one, refuses new
  * users once it is closed, and frees it when the last user has left.
  */
-import { UseAfterCloseError } from "../src/errors.ts";
+import { UseAfterCloseError } from "../src/base/errors.ts";
 
 /** A C object, `T` its pointer, descriptor or number in the shim. */
 export class Handle<T = bigint> {

@@ -2,7 +2,7 @@
  * Slices, casts and joins of tensors in host memory through the shim. Every buffer is a parameter of its call, so that it
  * stays alive until the call ends, whatever becomes of the tensors meanwhile.
  */
-import { type DType, DTYPES } from "../src/format/dtype.ts";
+import { type DType, DTYPES } from "../src/base/dtype.ts";
 import type { SliceLayout } from "../src/format/slices.ts";
 import { SystemError } from "./files.ts";
 import type { Shim } from "./symbols.ts";

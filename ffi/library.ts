@@ -5,12 +5,12 @@
  * folder; the build in that folder; a new build there with `cc`. Where none of these can be had there is no shim, and
  * a reason why. The library is never closed: a call in flight into a closed library would end the process.
  */
-import { environmentVariable, isGranted } from "../src/environment.ts";
+import { environmentVariable, isGranted } from "./variables.ts";
 import { buildShim } from "./build.ts";
 import { PermissionsMissing } from "./permissions.ts";
 import { passEnvironment } from "./environment.ts";
 import { unpackPrebuilt } from "./prebuilt.ts";
-import { quote } from "../src/format/text.ts";
+import { quote } from "../src/base/text.ts";
 import { ABI_VERSION, type Shim, SYMBOLS } from "./symbols.ts";
 
 /** The shim, or why there is none. */

@@ -1,7 +1,7 @@
 /**
  * Huge pages for memory that somebody else maps. Nothing here keeps memory alive: the calls are synchronous, and give the
  * system advice on addresses. Calls that touch memory while JavaScript goes on (fst_lane_run, fst_plan_populate) are given
- * the buffers themselves, which Deno keeps until the call has returned: see `Windows` in src/lanes/native_lanes.ts.
+ * the buffers themselves, which Deno keeps until the call has returned: see `Windows` in src/load/native/native_lanes.ts.
  */
 import type { Shim } from "./symbols.ts";
 

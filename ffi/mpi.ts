@@ -2,7 +2,7 @@
  * MPI through the shim.
  */
 import { decodeText } from "../src/group/call_record.ts";
-import { environmentVariable, setEnvironmentVariable } from "../src/environment.ts";
+import { environmentVariable, setEnvironmentVariable } from "./variables.ts";
 import { passEnvironment } from "./environment.ts";
 import { CALL_STATUS, type GroupCall, layOutBlocks } from "./group_call.ts";
 import { Handle } from "./handle.ts";

@@ -1,7 +1,7 @@
 /**
  * The permissions that the native library needs: which of them a program lacks, and how to give them.
  */
-import { isGranted } from "../src/environment.ts";
+import { isGranted } from "./variables.ts";
 
 /** The variables by which the library is found. */
 export const LIBRARY_VARIABLES = ["FASTSAFETENSORS_LIB", "XDG_CACHE_HOME", "HOME"];

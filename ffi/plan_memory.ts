@@ -1,8 +1,8 @@
 /**
  * The memory of a plan as native/plan.h lays it out: written once here, then counted in by the lanes.
  */
-import { DTYPES } from "../src/format/dtype.ts";
-import type { Segment } from "../src/plan/plan.ts";
+import { DTYPES } from "../src/base/dtype.ts";
+import type { Segment } from "../src/load/plan.ts";
 
 /** A file as the lanes need to know it; all of it from `fst_file_open`. */
 export interface PlanFile {

@@ -6,7 +6,7 @@
  * of a source would leave libraries behind that are not built from it. A checkout has none, or its own, and those only
  * count while they are built from the sources beside them.
  */
-import { isGranted } from "../src/environment.ts";
+import { isGranted } from "./variables.ts";
 import { cacheFolder, recipeHash, sha256 } from "./build.ts";
 import { checkPermissions } from "./permissions.ts";
 

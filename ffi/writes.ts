@@ -1,7 +1,7 @@
 /**
  * Writing files through the shim: its status codes become errors here.
  */
-import { type DType, DTYPES } from "../src/format/dtype.ts";
+import { type DType, DTYPES } from "../src/base/dtype.ts";
 import { SystemError } from "./files.ts";
 import type { Shim } from "./symbols.ts";
 

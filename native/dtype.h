@@ -1,5 +1,5 @@
 /*
- * The element types of the safetensors format, numbered as in DTYPES of src/format/dtype.ts.
+ * The element types of the safetensors format, numbered as in DTYPES of src/base/dtype.ts.
  */
 #ifndef FST_DTYPE_H
 #define FST_DTYPE_H

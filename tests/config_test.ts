@@ -4,7 +4,7 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { buildShim } from "../ffi/build.ts";
 import { SafeTensorsError } from "../mod.ts";
-import { type Configuration, parseConfiguration, withConfiguration } from "../src/config.ts";
+import { type Configuration, parseConfiguration, withConfiguration } from "../src/deno/config.ts";
 import { runCliWith } from "./cli/support.ts";
 import { runChild } from "./support/child.ts";
 import { compiler } from "./support/compiler.ts";

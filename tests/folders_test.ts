@@ -3,9 +3,9 @@
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { fastsafeOpen, openPyTorch, ReadError, SafeTensorsError } from "../mod.ts";
-import { selectEngine } from "../src/lanes/select.ts";
-import { PYTORCH, SAFETENSORS } from "../src/model_folder.ts";
-import { resolveInputs } from "../src/inputs.ts";
+import { selectEngine } from "../src/load/native/select.ts";
+import { PYTORCH, SAFETENSORS } from "../src/files/model_folder.ts";
+import { resolveInputs } from "../src/files/inputs.ts";
 import { fileOf, tempFolder } from "./support/models.ts";
 
 await selectEngine(); // its library stays open after the first test

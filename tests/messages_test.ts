@@ -109,7 +109,7 @@ Deno.test("no message has a text between quotes that quote() has not made", () =
   const FINE =
     /"\$\{(METADATA_KEY|String\.fromCharCode\(byte\)|printable\(label\)|PROGRAM|XDG_CACHE_HOME:.*)\}|getTensor|getSlice|getSharded|pushTensor|next tensors/;
   const raw = sources(["src", "ffi"], [".ts"]).entries()
-    .filter(([path]) => !path.startsWith("src/cli/completions/") && path !== "src/format/text.ts")
+    .filter(([path]) => !path.startsWith("src/cli/completions/") && path !== "src/base/text.ts")
     .flatMap(([path, text]) =>
       text.split("\n").filter((line) =>
         /"\$\{/.test(line) && !/^\s*(\*|\/\/|\/\*)/.test(line) && !FINE.test(line)

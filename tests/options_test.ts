@@ -15,9 +15,9 @@ import {
   SafeTensorsFileLoader,
   serialize,
 } from "../mod.ts";
-import { checkKeys, describeValue } from "../src/check.ts";
-import { closestWord } from "../src/closest_word.ts";
-import { dtypeMeant } from "../src/format/dtype.ts";
+import { checkKeys, describeValue } from "../src/base/check.ts";
+import { closestWord } from "../src/base/closest_word.ts";
+import { dtypeMeant } from "../src/base/dtype.ts";
 
 const path = await Deno.makeTempFile({ suffix: ".safetensors" });
 const data = new Float32Array([1, 2]);

@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 // deno-lint-ignore no-import-prefix
 import * as pathe from "npm:pathe@2.0.3";
-import { POSIX, windowsPaths } from "../src/paths.ts";
+import { POSIX, windowsPaths } from "../src/base/paths.ts";
 
 const WINDOWS = windowsPaths(pathe);
 

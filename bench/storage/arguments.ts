@@ -2,7 +2,7 @@
  * The command line of the storage benchmark.
  */
 import { type Arguments, parseArguments, UsageError } from "../../src/cli/arguments.ts";
-import { BACKENDS } from "../../src/usrbio/backend.ts";
+import { BACKENDS } from "../../src/three_fs/backend.ts";
 import { type Combination, combinations, type Settings, single, type Target } from "./sweep.ts";
 
 export const USAGE = `Usage: deno task bench:storage [folder] [options]

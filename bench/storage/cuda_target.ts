@@ -2,7 +2,7 @@
  * Device memory to read to.
  */
 import { openLibrary } from "../../ffi/library.ts";
-import { CudaMemory } from "../../src/device/cuda_memory.ts";
+import { CudaMemory } from "../../src/device/cuda/memory.ts";
 
 /** A block on a device. */
 export class CudaTarget implements Disposable {

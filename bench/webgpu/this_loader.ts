@@ -2,7 +2,7 @@
  * A contender: this loader. `this_loader.ts <options as JSON> FILE…`
  */
 import { fastsafeOpen } from "../../mod.ts";
-import { selectEngine } from "../../src/lanes/select.ts";
+import { selectEngine } from "../../src/load/native/select.ts";
 import { measure } from "./contender.ts";
 
 const [options, ...files] = Deno.args;

@@ -2,8 +2,8 @@
  * What a command was given: files and options, checked.
  */
 import { parseArgs } from "node:util";
-import { closestWord } from "../closest_word.ts";
-import { quote } from "../format/text.ts";
+import { closestWord } from "../base/closest_word.ts";
+import { quote } from "../base/text.ts";
 
 /** The command was called in a way that it does not understand; its usage is printed with the message. */
 export class UsageError extends Error {

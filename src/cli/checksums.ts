@@ -1,7 +1,7 @@
 /**
  * SHA-256 of tensors: computing them in parallel, and reading a list of known ones.
  */
-import { quote } from "../format/text.ts";
+import { quote } from "../base/text.ts";
 
 /** Bytes that are hashed at once: hashing off the main thread takes a copy. */
 const IN_FLIGHT = 256 * 2 ** 20;

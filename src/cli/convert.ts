@@ -4,7 +4,7 @@
 import { type CheckpointLimits, convertPyTorch, type ConvertReport, type SkippedValue } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import type { Command } from "./command.ts";
-import { quote } from "../format/text.ts";
+import { quote } from "../base/text.ts";
 import { asUsage, DTYPE, dtypeOf } from "./inputs.ts";
 import { interruptible } from "./interrupt.ts";
 import { ProgressBar } from "./progress_bar.ts";

@@ -5,7 +5,7 @@ import { fastsafeOpen, prepare } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import { compareChecksums, computeChecksums } from "./checksums.ts";
 import type { Command } from "./command.ts";
-import { quote } from "../format/text.ts";
+import { quote } from "../base/text.ts";
 import { interruptible } from "./interrupt.ts";
 import { summarize } from "./load.ts";
 import { ProgressBar } from "./progress_bar.ts";

@@ -9,7 +9,7 @@ import {
   type UsrbioReport,
   type WebGpuReport,
 } from "../../mod.ts";
-import { quote } from "../format/text.ts";
+import { quote } from "../base/text.ts";
 import type { Command } from "./command.ts";
 import { formatBytes, formatCount, formatTable, printable } from "./text.ts";
 

@@ -2,8 +2,8 @@
  * What the user named: models, tensors, dtypes.
  */
 import { type DType, fastsafeOpen, isDType, type OpenOptions, type SafeTensorsModel } from "../../mod.ts";
-import { dtypeMeant } from "../format/dtype.ts";
-import { quote } from "../format/text.ts";
+import { dtypeMeant } from "../base/dtype.ts";
+import { quote } from "../base/text.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import type { Option } from "./command.ts";
 

@@ -2,7 +2,7 @@
  * Ending in an orderly way when the user or the system wants an end.
  */
 
-import { isGranted } from "../environment.ts";
+import { isGranted } from "../../ffi/variables.ts";
 
 /** The signals and their numbers. Windows has no other one. */
 const SIGNALS: readonly (readonly [name: Deno.Signal, number: number])[] = Deno.build.os === "windows"

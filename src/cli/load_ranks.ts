@@ -13,7 +13,7 @@ import {
   type Tensor,
 } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
-import { quote } from "../format/text.ts";
+import { quote } from "../base/text.ts";
 import { openModel, requireTensors } from "./inputs.ts";
 import { ProgressBar } from "./progress_bar.ts";
 import { describeRepeats, medianOf } from "./repeats.ts";

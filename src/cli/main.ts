@@ -13,7 +13,7 @@
 import config from "../../deno.json" with { type: "json" };
 import { parseArguments, unknownWord, UsageError } from "./arguments.ts";
 import { COMMANDS } from "./commands.ts";
-import { quote } from "../format/text.ts";
+import { quote } from "../base/text.ts";
 import { commandHelp, commandUsage, overview, overviewUsage, PROGRAM } from "./help.ts";
 import { inOwnWords } from "./own_words.ts";
 import { styled } from "./terminal.ts";

@@ -1,8 +1,8 @@
 /**
  * `repair`: completes or undoes saves that were interrupted.
  */
-import { userId } from "../environment.ts";
-import { quote } from "../format/text.ts";
+import { userId } from "../../ffi/variables.ts";
+import { quote } from "../base/text.ts";
 import { carryOutAsFound, findLeftovers, type Repair } from "../save/repair.ts";
 import { UsageError } from "./arguments.ts";
 import type { Command } from "./command.ts";

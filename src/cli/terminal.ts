@@ -2,7 +2,7 @@
  * Bold and dim text where a terminal shows it, and nowhere else.
  */
 import { styleText } from "node:util";
-import { environmentVariable, mayRead } from "../environment.ts";
+import { environmentVariable, mayRead } from "../../ffi/variables.ts";
 
 /** Text in a style, or as it is where the stream is not a terminal that shows it, or `NO_COLOR` is set. */
 export function styled(

@@ -2,7 +2,7 @@
  * Numbers and tables for people to read.
  */
 
-export { printable } from "../format/text.ts";
+export { printable } from "../base/text.ts";
 
 /** Bytes in decimal units, as GB/s are: `1.07 GB`. */
 export function formatBytes(bytes: number): string {

@@ -2,8 +2,8 @@
  * `verify`: reads every byte of files, and compares with known checksums.
  */
 import type { SafeTensorsModel } from "../../mod.ts";
-import { quote } from "../format/text.ts";
-import { type Index, resolveInputs } from "../inputs.ts";
+import { quote } from "../base/text.ts";
+import { type Index, resolveInputs } from "../files/inputs.ts";
 import type { Command } from "./command.ts";
 import { compareChecksums, computeChecksums, type Mismatch, readChecksums } from "./checksums.ts";
 import { asUsage, fileNotes, MODEL_INPUTS, openModel } from "./inputs.ts";

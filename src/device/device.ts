@@ -2,14 +2,14 @@
  * Where tensors are brought to: what every kind of device gives.
  */
 import type { GroupBuffer } from "../group/process_group.ts";
-import type { LoadWay, RunReport } from "../lanes/engine.ts";
-import type { LoadPlan } from "../plan/plan.ts";
-import type { Readiness } from "../plan/readiness.ts";
-import type { TensorRequest } from "../plan/request.ts";
+import type { LoadWay, RunReport } from "../load/engine.ts";
+import type { LoadPlan } from "../load/plan.ts";
+import type { Readiness } from "../load/readiness.ts";
+import type { TensorRequest } from "../load/request.ts";
 import type { SliceLayout, SliceSource } from "../format/slices.ts";
-import type { SourceFile } from "../source/source.ts";
-import type { HostTensor } from "../tensor/host_tensor.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import type { SourceFile } from "../files/source.ts";
+import type { HostTensor } from "./cpu/tensor.ts";
+import type { Tensor } from "./tensor.ts";
 
 /** How a load is to run. */
 export interface LoadSettings {

@@ -1,8 +1,8 @@
 /**
  * Which allocations of a load nobody will ask for any more.
  */
-import { finishNow, STEP, type Steps } from "../format/steps.ts";
-import type { LoadPlan } from "../plan/plan.ts";
+import { finishNow, STEP, type Steps } from "../base/steps.ts";
+import type { LoadPlan } from "../load/plan.ts";
 
 /** Counts the requests of each allocation that are not retired. */
 export class Retirement {

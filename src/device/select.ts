@@ -1,19 +1,19 @@
 /**
  * The devices that the option `device` can name: the only place that lists them.
  */
-import { describeValue } from "../check.ts";
-import type { Engine } from "../lanes/engine.ts";
-import type { NativeFile } from "../source/native_file.ts";
-import type { CudaTensor } from "../tensor/cuda_tensor.ts";
-import type { HostTensor } from "../tensor/host_tensor.ts";
-import type { Tensor } from "../tensor/tensor.ts";
-import type { WebGpuTensor } from "../tensor/webgpu_tensor.ts";
-import { CpuDevice } from "./cpu.ts";
-import { CudaDevice } from "./cuda.ts";
-import { cudaIndex, type CudaName, isCudaName } from "./cuda_name.ts";
-import type { CudaSettings } from "./cuda_run.ts";
+import { describeValue } from "../base/check.ts";
+import type { Engine } from "../load/engine.ts";
+import type { NativeFile } from "../files/native/native_file.ts";
+import type { CudaTensor } from "./cuda/tensor.ts";
+import type { HostTensor } from "./cpu/tensor.ts";
+import type { Tensor } from "./tensor.ts";
+import type { WebGpuTensor } from "./webgpu/tensor.ts";
+import { CpuDevice } from "./cpu/device.ts";
+import { CudaDevice } from "./cuda/device.ts";
+import { cudaIndex, type CudaName, isCudaName } from "./cuda/name.ts";
+import type { CudaSettings } from "./cuda/run.ts";
 import type { Device } from "./device.ts";
-import { WebGpuDevice, type WebGpuSettings } from "./webgpu.ts";
+import { WebGpuDevice, type WebGpuSettings } from "./webgpu/device.ts";
 
 /** What the option `device` takes. */
 export type DeviceOption = "cpu" | CudaName | "webgpu" | GPUDevice;

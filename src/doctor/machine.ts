@@ -1,7 +1,7 @@
 /**
  * What the system grants to loads, as far as this program may see it.
  */
-import { mayRead } from "../environment.ts";
+import { mayRead } from "../../ffi/variables.ts";
 
 /** What the system grants to loads; null is not known, here or on this system. */
 export interface MachineReport {

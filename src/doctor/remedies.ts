@@ -1,8 +1,8 @@
 /**
  * What could be better on a machine, and what to do about it.
  */
-import type { DoctorReport } from "../doctor.ts";
-import { quote } from "../format/text.ts";
+import type { DoctorReport } from "./doctor.ts";
+import { quote } from "../base/text.ts";
 import { HF3FS } from "./usrbio.ts";
 
 /** What the remedies follow from; `libraryReason` says why there is no native library, and is empty if there is. */

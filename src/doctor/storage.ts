@@ -3,8 +3,8 @@
  */
 import { openDirect, openFile } from "../../ffi/files.ts";
 import type { Shim } from "../../ffi/symbols.ts";
-import { mayRead } from "../environment.ts";
-import { quote } from "../format/text.ts";
+import { mayRead } from "../../ffi/variables.ts";
+import { quote } from "../base/text.ts";
 import type { Mount } from "./machine.ts";
 import { type UsrbioUse, usrbioUseOf } from "./usrbio.ts";
 

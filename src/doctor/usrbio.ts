@@ -3,12 +3,12 @@
  */
 import type { Shim } from "../../ffi/symbols.ts";
 import { mountPointOf } from "../../ffi/usrbio.ts";
-import { quote } from "../format/text.ts";
-import { NativeEngine } from "../lanes/native_engine.ts";
-import { NativeFile } from "../source/native_file.ts";
-import { selectSource } from "../source/select.ts";
-import { openUsrbio, requestedBackend } from "../usrbio/backend.ts";
-import { checkUsrbioOptions } from "../usrbio/options.ts";
+import { quote } from "../base/text.ts";
+import { NativeEngine } from "../load/native/native_engine.ts";
+import { NativeFile } from "../files/native/native_file.ts";
+import { selectSource } from "../deno/select_source.ts";
+import { openUsrbio, requestedBackend } from "../three_fs/backend.ts";
+import { checkUsrbioOptions } from "../three_fs/options.ts";
 import type { Mount } from "./machine.ts";
 
 /** 3FS' file system, as mounts call it. */

@@ -10,10 +10,10 @@
  * F8_E5M2 overflows to infinity; a NaN of either keeps its sign; the FNUZ dtypes make NaN (80) of everything too
  * large; F8_E8M0 drops the sign and makes NaN (ff) of infinity.
  */
-import { describeValue } from "../check.ts";
-import { SafeTensorsError } from "../errors.ts";
-import { type DType, dtypeBits, dtypeMeant } from "./dtype.ts";
-import { quote } from "./text.ts";
+import { describeValue } from "../base/check.ts";
+import { SafeTensorsError } from "../base/errors.ts";
+import { type DType, dtypeBits, dtypeMeant } from "../base/dtype.ts";
+import { quote } from "../base/text.ts";
 
 const INFINITY = 0x7f800000;
 const NAN = 0x7fc00000;

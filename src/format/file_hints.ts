@@ -6,7 +6,7 @@
  * The readers of safetensors headers, of shard indexes and of PyTorch checkpoints ask this before they say anything
  * else, as a failed download or a file of another format makes every number in it meaningless.
  */
-import { quote } from "./text.ts";
+import { quote } from "../base/text.ts";
 
 /**
  * What was recognised. "safetensors", "pytorch" and "index" can be opened by another function than the one that was

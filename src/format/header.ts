@@ -3,7 +3,7 @@
  *
  * A file is `u64 n, little-endian` · `n bytes of UTF-8 JSON` · tensor data.
  */
-import type { DType } from "./dtype.ts";
+import type { DType } from "../base/dtype.ts";
 
 /** One tensor of a file: what it is, and where its bytes lie. */
 export interface TensorInfo {

@@ -1,6 +1,6 @@
 /** The header's JSON as entries: types and numbers checked one by one, but not yet against each other. */
-import type { SafeTensorsErrorCode } from "../errors.ts";
-import { type DType, DTYPES } from "./dtype.ts";
+import type { SafeTensorsErrorCode } from "../base/errors.ts";
+import { type DType, DTYPES } from "../base/dtype.ts";
 import { LENGTH_BYTES, MAX_RANK, MAX_TENSORS, METADATA_KEY, type TensorInfo } from "./header.ts";
 import {
   compareRanges,
@@ -11,9 +11,9 @@ import {
   type TensorFault,
 } from "./header_layout.ts";
 import { ascii, JsonScanner, NULL } from "./json_scanner.ts";
-import { STEP, type Steps } from "./steps.ts";
+import { STEP, type Steps } from "../base/steps.ts";
 import type { ExactShape } from "./tensor_size.ts";
-import { quote } from "./text.ts";
+import { quote } from "../base/text.ts";
 
 /** What a header says. */
 export interface Entries extends Listing {

@@ -1,7 +1,7 @@
 /** Where a header says its tensors lie, checked: each as long as its dtype and shape make it, and all end to end. */
-import type { SafeTensorsErrorCode } from "../errors.ts";
+import type { SafeTensorsErrorCode } from "../base/errors.ts";
 import type { TensorInfo } from "./header.ts";
-import type { Steps } from "./steps.ts";
+import type { Steps } from "../base/steps.ts";
 import { byteSize, describeSizeError, describeTensor, type ExactShape } from "./tensor_size.ts";
 
 /** Refuses the header: throws the error, with the path that the caller knows. */

@@ -6,13 +6,13 @@
  * are errors, which the reference lets pass. A header that this reader takes describes the file to the last byte: the
  * tensors lie end to end, each as long as its dtype and shape say, and nothing is before, between or after them.
  */
-import { SafeTensorsError, type SafeTensorsErrorCode } from "../errors.ts";
+import { SafeTensorsError, type SafeTensorsErrorCode } from "../base/errors.ts";
 import { describeContent } from "./file_hints.ts";
 import { type Header, LENGTH_BYTES, MAX_HEADER_BYTES } from "./header.ts";
 import { readEntries } from "./header_entries.ts";
 import { checkLayout, type HeaderFailure, inFileOrder } from "./header_layout.ts";
-import { finishNow, type Steps } from "./steps.ts";
-import { findInvalidUtf8, quote } from "./text.ts";
+import { finishNow, type Steps } from "../base/steps.ts";
+import { findInvalidUtf8, quote } from "../base/text.ts";
 
 /** Options of {@linkcode headerLength} and {@linkcode parseHeader}. */
 export interface HeaderOptions {

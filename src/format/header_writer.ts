@@ -4,14 +4,14 @@
  * The bytes are those of the reference implementation (safetensors 0.8.0) wherever it is deterministic: with two
  * metadata keys or more it writes them in the order of a hash map, this writer in the order of their UTF-8 bytes.
  */
-import { describeValue } from "../check.ts";
-import { SafeTensorsError, type SafeTensorsErrorCode } from "../errors.ts";
-import { type DType, dtypeMeant, DTYPES, isDType } from "./dtype.ts";
+import { describeValue } from "../base/check.ts";
+import { SafeTensorsError, type SafeTensorsErrorCode } from "../base/errors.ts";
+import { type DType, dtypeMeant, DTYPES, isDType } from "../base/dtype.ts";
 import { sortSteps } from "./header_layout.ts";
 import { type Header, LENGTH_BYTES, MAX_HEADER_BYTES, METADATA_KEY, type TensorInfo } from "./header.ts";
-import { finishNow, STEP, type Steps } from "./steps.ts";
+import { finishNow, STEP, type Steps } from "../base/steps.ts";
 import { byteSize, describeSizeError, describeTensor } from "./tensor_size.ts";
-import { compareUtf8, quote } from "./text.ts";
+import { compareUtf8, quote } from "../base/text.ts";
 
 /** A tensor to be written: all that a header needs to know of it. */
 export interface TensorSpec {

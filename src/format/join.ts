@@ -1,8 +1,8 @@
 /**
  * Joining tensors along a dimension.
  */
-import { SafeTensorsError } from "../errors.ts";
-import { quote } from "./text.ts";
+import { SafeTensorsError } from "../base/errors.ts";
+import { quote } from "../base/text.ts";
 
 /** What joining needs to know of a tensor. */
 export interface JoinSource {

@@ -6,10 +6,10 @@
  * What Python's reader takes passes where it can mean one thing only: NaN and infinities in what is not used, a name
  * that is listed twice for the same file.
  */
-import { SafeTensorsError } from "../errors.ts";
+import { SafeTensorsError } from "../base/errors.ts";
 import { describeContent } from "./file_hints.ts";
 import { ascii, JsonScanner } from "./json_scanner.ts";
-import { compareUtf8, findInvalidUtf8, quote } from "./text.ts";
+import { compareUtf8, findInvalidUtf8, quote } from "../base/text.ts";
 
 /** Options of {@linkcode parseShardIndex}. */
 export interface ShardIndexOptions {

@@ -2,7 +2,7 @@
  * Shard plans: which part of each tensor a rank of a tensor-parallel model holds, decided by the tensor's name.
  */
 import { rankSlices, type SliceLayout, sliceLayout, type SliceSource } from "./slices.ts";
-import { quote } from "./text.ts";
+import { quote } from "../base/text.ts";
 
 /**
  * How a tensor is cut for the ranks.

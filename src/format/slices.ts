@@ -1,9 +1,9 @@
 /**
  * Slices of tensors, with NumPy's meaning: which bytes they are, as a few nested repetitions of one contiguous run.
  */
-import { SafeTensorsError, type SafeTensorsErrorCode } from "../errors.ts";
-import { type DType, dtypeBits } from "./dtype.ts";
-import { quote } from "./text.ts";
+import { SafeTensorsError, type SafeTensorsErrorCode } from "../base/errors.ts";
+import { type DType, dtypeBits } from "../base/dtype.ts";
+import { quote } from "../base/text.ts";
 
 /**
  * What to take of one dimension.

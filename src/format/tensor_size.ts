@@ -1,5 +1,5 @@
 /** How many bytes a tensor of a dtype and shape has; exact whatever a header claims. */
-import { type DType, dtypeBits } from "./dtype.ts";
+import { type DType, dtypeBits } from "../base/dtype.ts";
 
 /** Dimensions as they are written: a bigint where a number would round one. */
 export type ExactShape = readonly (number | bigint)[];

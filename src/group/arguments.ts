@@ -2,7 +2,7 @@
  * Checking what a group's calls are given, before any other rank is concerned.
  */
 import type { CallInput, CallMemory } from "../../ffi/group_call.ts";
-import { holdDeviceMemory } from "../device/cuda_memory.ts";
+import { holdDeviceMemory } from "../device/cuda/memory.ts";
 import { type CallRecord, SEVERAL_ROOTS } from "./call_record.ts";
 import type {
   BroadcastBlock,

@@ -2,7 +2,7 @@
  * From how a call ended to the error that tells of it.
  */
 import { CALL_STATUS, type GroupCall } from "../../ffi/group_call.ts";
-import { DeviceError, GroupError } from "../errors.ts";
+import { DeviceError, GroupError } from "../base/errors.ts";
 import { type CallRecord, decodeRecord, describeCall, describeDifference } from "./call_record.ts";
 
 /** What is told besides the call itself. */

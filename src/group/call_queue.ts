@@ -1,7 +1,7 @@
 /**
  * One call after another: every rank must begin the calls of a group in the same order.
  */
-import { UseAfterCloseError } from "../errors.ts";
+import { UseAfterCloseError } from "../base/errors.ts";
 
 /** The calls of one group. */
 export class CallQueue {

@@ -2,7 +2,7 @@
  * What a rank says of a call so that the others can compare: written here, laid out as `fst_group_record` of
  * native/fst_group.h, sent as it is.
  */
-import { printable } from "../format/text.ts";
+import { printable } from "../base/text.ts";
 
 /** What a rank can call, with the numbers of `fst_group_kind`. */
 export const CALL_KINDS = {

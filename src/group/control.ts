@@ -1,7 +1,7 @@
 /**
  * What keeps ranks in step while something else moves their bytes.
  */
-import type { GroupError } from "../errors.ts";
+import type { GroupError } from "../base/errors.ts";
 import type { CallRecord } from "./call_record.ts";
 import type { Json } from "./process_group.ts";
 

@@ -1,8 +1,8 @@
 /**
  * What a launcher has told this process about itself and the others.
  */
-import { environmentVariable } from "../environment.ts";
-import { quote } from "../format/text.ts";
+import { environmentVariable } from "../../ffi/variables.ts";
+import { quote } from "../base/text.ts";
 
 /** Where a process stands among those that were started with it. */
 export interface LaunchPlace {

@@ -1,7 +1,7 @@
 /**
  * A process group over MPI: Open MPI, MPICH and their relatives, found and opened at run time.
  */
-import { checkKeys, checkWord, keysOf } from "../check.ts";
+import { checkKeys, checkWord, keysOf } from "../base/check.ts";
 import { type CudaState, findCuda } from "../../ffi/cuda.ts";
 import { CALL_STATUS, GroupCall } from "../../ffi/group_call.ts";
 import { openLibrary } from "../../ffi/library.ts";
@@ -17,7 +17,7 @@ import {
   watchMpi,
 } from "../../ffi/mpi.ts";
 import type { Shim } from "../../ffi/symbols.ts";
-import { DeviceError, type GroupError } from "../errors.ts";
+import { DeviceError, type GroupError } from "../base/errors.ts";
 import {
   broadcastRecord,
   type CallBlocks,

@@ -1,14 +1,14 @@
 /**
  * A process group over NCCL: device memory between ranks, at the speed of their links.
  */
-import { checkKeys, keysOf } from "../check.ts";
+import { checkKeys, keysOf } from "../base/check.ts";
 import { CALL_STATUS, GroupCall } from "../../ffi/group_call.ts";
 import type { Handle } from "../../ffi/handle.ts";
 import { openLibrary } from "../../ffi/library.ts";
 import { makeNcclGroup, makeNcclId, openNccl, runNccl } from "../../ffi/nccl.ts";
 import type { Shim } from "../../ffi/symbols.ts";
-import { hostName } from "../environment.ts";
-import { DeviceError, type GroupError } from "../errors.ts";
+import { hostName } from "../../ffi/variables.ts";
+import { DeviceError, type GroupError } from "../base/errors.ts";
 import {
   broadcastRecord,
   type CallBlocks,

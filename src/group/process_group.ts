@@ -1,7 +1,7 @@
 /**
  * The ranks that load together, and what passes between them.
  */
-import { DeviceError, GroupError, UseAfterCloseError } from "../errors.ts";
+import { DeviceError, GroupError, UseAfterCloseError } from "../base/errors.ts";
 import { checkBroadcast, checkPeer, checkScatter, deviceMemory, stringifyJson } from "./arguments.ts";
 
 /** A JSON value. */

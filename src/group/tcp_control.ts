@@ -1,7 +1,7 @@
 /**
  * Ranks that meet over TCP at an address that the launcher gives, without MPI.
  */
-import type { GroupError } from "../errors.ts";
+import type { GroupError } from "../base/errors.ts";
 import { departure, differenceFailure, rankFailure, timeout, toldFailure } from "./call_failure.ts";
 import { type CallRecord, recordOf } from "./call_record.ts";
 import type { GroupControl } from "./control.ts";

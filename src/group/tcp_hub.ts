@@ -2,7 +2,7 @@
  * Rank 0's part in a group over TCP: all ranks talk to it, it compares what they call and passes on what one says to
  * the others. A process that ends closes its connection, so that everyone hears of it at once.
  */
-import type { GroupError } from "../errors.ts";
+import type { GroupError } from "../base/errors.ts";
 import { differenceFailure, rankFailure, timeout } from "./call_failure.ts";
 import type { CallRecord } from "./call_record.ts";
 import type { Json } from "./process_group.ts";

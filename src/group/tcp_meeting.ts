@@ -1,8 +1,8 @@
 /**
  * How the ranks of a group over TCP find each other: rank 0 listens, the others connect.
  */
-import { GroupError } from "../errors.ts";
-import { quote } from "../format/text.ts";
+import { GroupError } from "../base/errors.ts";
+import { quote } from "../base/text.ts";
 import { readFrame, writeFrame } from "./frames.ts";
 import type { LaunchPlace } from "./launcher.ts";
 import type { Json } from "./process_group.ts";

@@ -2,11 +2,11 @@
  * PyTorch checkpoints as tensors at known places of a file, without running any of the pickle inside. Nothing but names
  * and places is read; whoever loads the tensors reads their bytes.
  */
-import { describeValue, keysOf } from "../check.ts";
-import { SafeTensorsError } from "../errors.ts";
+import { describeValue, keysOf } from "../base/check.ts";
+import { SafeTensorsError } from "../base/errors.ts";
 import { describeContent, TELLING_BYTES } from "../format/file_hints.ts";
-import { compareUtf8, quote } from "../format/text.ts";
-import { Turn } from "../turn.ts";
+import { compareUtf8, quote } from "../base/text.ts";
+import { Turn } from "../base/turn.ts";
 import type { ByteReader } from "./byte_reader.ts";
 import { checkpointError, limitError } from "./checkpoint_error.ts";
 import { type CheckpointTensor, tensorBytes } from "./checkpoint_tensor.ts";

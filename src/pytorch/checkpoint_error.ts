@@ -1,6 +1,6 @@
 /** The errors of this folder, all worded alike. */
-import { SafeTensorsError } from "../errors.ts";
-import { quote } from "../format/text.ts";
+import { SafeTensorsError } from "../base/errors.ts";
+import { quote } from "../base/text.ts";
 import type { CheckpointLimits } from "./limits.ts";
 
 /**

@@ -1,5 +1,5 @@
 /** A tensor of a checkpoint, as a range of its file. */
-import { type DType, dtypeBits } from "../format/dtype.ts";
+import { type DType, dtypeBits } from "../base/dtype.ts";
 import type { PackedBytes } from "./container.ts";
 
 /** A tensor of a checkpoint: which elements of which storage it shows, and where in the file they lie. */

@@ -1,23 +1,23 @@
 /**
  * PyTorch checkpoints into safetensors files, streaming.
  */
-import { compareIndexes, MergedTensors, openInput, readFileHeader } from "../catalog.ts";
-import { checkBoolean, checkFunction, checkKeys, checkSignal, keysOf } from "../check.ts";
-import { SafeTensorsError } from "../errors.ts";
+import { compareIndexes, MergedTensors, openInput, readFileHeader } from "../files/catalog.ts";
+import { checkBoolean, checkFunction, checkKeys, checkSignal, keysOf } from "../base/check.ts";
+import { SafeTensorsError } from "../base/errors.ts";
 import { castBytes, castTarget } from "../format/cast.ts";
-import type { DType } from "../format/dtype.ts";
+import type { DType } from "../base/dtype.ts";
 import { compareLayout } from "../format/header_writer.ts";
-import { quote } from "../format/text.ts";
-import { handled } from "../handled.ts";
+import { quote } from "../base/text.ts";
+import { handled } from "../base/handled.ts";
 import { SingleGroup } from "../group/process_group.ts";
-import { type PathLike, resolveInputs, toPath } from "../inputs.ts";
-import { selectEngine } from "../lanes/select.ts";
-import { PYTORCH } from "../model_folder.ts";
-import { castLength } from "../plan/request.ts";
-import type { Progress } from "../options.ts";
-import { saveFile } from "../save.ts";
+import { type PathLike, resolveInputs, toPath } from "../files/inputs.ts";
+import { selectEngine } from "../load/native/select.ts";
+import { PYTORCH } from "../files/model_folder.ts";
+import { castLength } from "../load/request.ts";
+import type { Progress } from "../model/options.ts";
+import { saveFile } from "../save/save.ts";
 import type { SavableTensor } from "../save/source.ts";
-import { closeAll, type Source, type SourceFile } from "../source/source.ts";
+import { closeAll, type Source, type SourceFile } from "../files/source.ts";
 import {
   type CheckpointOptions,
   checkpointOptions,

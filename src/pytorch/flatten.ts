@@ -1,6 +1,6 @@
 /** From the saved object to named tensors, and to a list of what else is there. */
-import { quote } from "../format/text.ts";
-import { Turn } from "../turn.ts";
+import { quote } from "../base/text.ts";
+import { Turn } from "../base/turn.ts";
 import { checkpointError, type CheckpointErrorCode, limitError } from "./checkpoint_error.ts";
 import { keyText } from "./key_text.ts";
 import type { CheckpointLimits } from "./limits.ts";

@@ -2,7 +2,7 @@
  * The globals of a pickle: names of functions and classes. Those that tensors are made with have a role here; every
  * other one is inert. Nothing is ever imported, looked up elsewhere, or called.
  */
-import { type DType, dtypeBits } from "../format/dtype.ts";
+import { type DType, dtypeBits } from "../base/dtype.ts";
 
 /** What a global stands for: what it means for a tensor. */
 export type GlobalRole =

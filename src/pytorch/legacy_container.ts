@@ -2,7 +2,7 @@
  * The container before PyTorch 1.6: five pickles in a row (magic number, protocol version, system
  * information, the object, the storage keys), then for each key a count of elements and their bytes.
  */
-import { quote } from "../format/text.ts";
+import { quote } from "../base/text.ts";
 import type { ByteReader } from "./byte_reader.ts";
 import { checkpointError, limitError } from "./checkpoint_error.ts";
 import type { Container, StoragePlace } from "./container.ts";

@@ -1,5 +1,5 @@
 /** What reading a checkpoint may cost before it is refused as hostile. */
-import { checkKeys, describeValue } from "../check.ts";
+import { checkKeys, describeValue } from "../base/check.ts";
 
 /** Bounds on the work and memory that a checkpoint may ask for. Raise them for a file that you trust. */
 export interface CheckpointLimits {

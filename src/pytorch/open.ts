@@ -1,19 +1,19 @@
 /**
  * PyTorch checkpoints through the same door, lanes and devices as safetensors files.
  */
-import type { Assemble } from "../assembly.ts";
-import type { CatalogTensor, FileContents, ListFile } from "../catalog.ts";
-import { checkKeys } from "../check.ts";
+import type { Assemble } from "../load/assembly.ts";
+import type { CatalogTensor, FileContents, ListFile } from "../files/catalog.ts";
+import { checkKeys } from "../base/check.ts";
 import type { DeviceOption, TensorOn } from "../device/select.ts";
-import { quote } from "../format/text.ts";
-import { handled } from "../handled.ts";
-import { STEP } from "../format/steps.ts";
-import type { Files } from "../inputs.ts";
-import { Turn } from "../turn.ts";
-import type { SafeTensorsModel } from "../model.ts";
-import { PYTORCH } from "../model_folder.ts";
-import { openModel } from "../open_model.ts";
-import { OPEN_KEYS, type OpenOptions } from "../options.ts";
+import { quote } from "../base/text.ts";
+import { handled } from "../base/handled.ts";
+import { STEP } from "../base/steps.ts";
+import type { Files } from "../files/inputs.ts";
+import { Turn } from "../base/turn.ts";
+import type { SafeTensorsModel } from "../model/model.ts";
+import { PYTORCH } from "../files/model_folder.ts";
+import { openModel } from "../deno/open_model.ts";
+import { OPEN_KEYS, type OpenOptions } from "../model/options.ts";
 import {
   type Checkpoint,
   CHECKPOINT_KEYS,

@@ -1,8 +1,8 @@
 /**
  * The bytes of a checkpoint's tensor part by part, so that a tensor of any size passes through little memory.
  */
-import type { Engine } from "../lanes/engine.ts";
-import type { SourceFile } from "../source/source.ts";
+import type { Engine } from "../load/engine.ts";
+import type { SourceFile } from "../files/source.ts";
 import type { CheckpointTensor } from "./checkpoint.ts";
 import { liesReady, tensorBytes } from "./checkpoint_tensor.ts";
 import { openStorage } from "./storage_bytes.ts";

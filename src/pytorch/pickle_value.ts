@@ -2,7 +2,7 @@
  * What a pickle holds, as plain data. Nothing here does anything: a call is the record of a call, a global is
  * a name, and neither is ever looked up or run.
  */
-import { quote } from "../format/text.ts";
+import { quote } from "../base/text.ts";
 import { PickleGlobal } from "./globals.ts";
 
 /** A value of a pickle. `None` is null; an int is a number where it is safe, else a bigint. */

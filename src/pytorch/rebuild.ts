@@ -1,7 +1,7 @@
 /** From the record of a call that would make a tensor to what that tensor is, every claim checked. */
-import type { SafeTensorsError } from "../errors.ts";
-import { type DType, dtypeBits } from "../format/dtype.ts";
-import { quote } from "../format/text.ts";
+import type { SafeTensorsError } from "../base/errors.ts";
+import { type DType, dtypeBits } from "../base/dtype.ts";
+import { quote } from "../base/text.ts";
 import { checkpointError, type CheckpointErrorCode, limitError } from "./checkpoint_error.ts";
 import { type CheckpointTensor, elementCount } from "./checkpoint_tensor.ts";
 import type { Container } from "./container.ts";

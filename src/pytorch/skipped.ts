@@ -1,5 +1,5 @@
 /** What a checkpoint has besides the tensors that are read. */
-import { quote } from "../format/text.ts";
+import { quote } from "../base/text.ts";
 
 /** A value that is left out: it is not a tensor, not in the part that is read, or a tensor that cannot be read. */
 export interface SkippedValue {

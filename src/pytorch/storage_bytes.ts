@@ -1,6 +1,6 @@
 /** Where the bytes of a tensor's storage are read from. */
-import { quote } from "../format/text.ts";
-import type { SourceFile } from "../source/source.ts";
+import { quote } from "../base/text.ts";
+import type { SourceFile } from "../files/source.ts";
 import type { ByteReader } from "./byte_reader.ts";
 import type { CheckpointTensor } from "./checkpoint_tensor.ts";
 import type { PackedBytes } from "./container.ts";

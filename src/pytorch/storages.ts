@@ -1,6 +1,6 @@
 /** The storages that a pickle refers to: what it claims of each, before anyone has looked where they lie. */
-import { quote } from "../format/text.ts";
-import { Turn } from "../turn.ts";
+import { quote } from "../base/text.ts";
+import { Turn } from "../base/turn.ts";
 import { checkpointError } from "./checkpoint_error.ts";
 import { PickleGlobal } from "./globals.ts";
 import { describe, type PersistentId, PickleTuple, type PickleValue } from "./pickle_value.ts";

@@ -6,7 +6,7 @@
  * the order of the file, whatever the order of the dimensions: a transposed matrix whose block is the whole
  * tensor is read once, from front to back. Gaps up to 64 KiB are read along, larger ones are skipped.
  */
-import { dtypeBits } from "../format/dtype.ts";
+import { dtypeBits } from "../base/dtype.ts";
 import type { CheckpointTensor } from "./checkpoint_tensor.ts";
 
 /** A block of the contiguous tensor, and what it is made of. */

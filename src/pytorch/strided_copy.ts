@@ -1,7 +1,7 @@
 /**
  * The bytes of strided views: scattering a span over its block, and the transformations that PyTorch put off.
  */
-import { type DType, dtypeBits } from "../format/dtype.ts";
+import { type DType, dtypeBits } from "../base/dtype.ts";
 import type { CheckpointTensor } from "./checkpoint_tensor.ts";
 import type { StridedLevel, StridedPiece } from "./strided.ts";
 

@@ -4,8 +4,8 @@
  * Work and memory are bounded by the number of opcodes: each makes at most one object, and copies nothing but
  * what earlier opcodes put on the stack.
  */
-import type { SafeTensorsError } from "../errors.ts";
-import { Turn } from "../turn.ts";
+import type { SafeTensorsError } from "../base/errors.ts";
+import { Turn } from "../base/turn.ts";
 import { checkpointError, limitError } from "./checkpoint_error.ts";
 import { COMPUTED, findGlobal, PickleGlobal } from "./globals.ts";
 import { type CheckpointLimits, checkpointLimits } from "./limits.ts";

@@ -1,10 +1,10 @@
 /**
  * The container of PyTorch 1.6 and later: a zip archive with a pickle and one entry for each storage.
  */
-import { quote } from "../format/text.ts";
+import { quote } from "../base/text.ts";
 import type { ByteReader } from "./byte_reader.ts";
-import { STEP } from "../format/steps.ts";
-import { Turn } from "../turn.ts";
+import { STEP } from "../base/steps.ts";
+import { Turn } from "../base/turn.ts";
 import { checkpointError, limitError } from "./checkpoint_error.ts";
 import type { Container, PackedBytes, StoragePlace } from "./container.ts";
 import { checkCrc, inflate } from "./inflate.ts";

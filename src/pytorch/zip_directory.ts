@@ -6,9 +6,9 @@
  * and anything a checkpoint does not need is refused. Sizes and checksums come from the central directory,
  * since PyTorch leaves them out of the headers.
  */
-import { quote } from "../format/text.ts";
+import { quote } from "../base/text.ts";
 import type { ByteReader } from "./byte_reader.ts";
-import { Turn } from "../turn.ts";
+import { Turn } from "../base/turn.ts";
 import { checkpointError } from "./checkpoint_error.ts";
 import { checkpointLimits } from "./limits.ts";
 import { readScattered } from "./scattered_reads.ts";

@@ -3,10 +3,10 @@
  */
 import type { Device, ExposedBytes, IncomingTensor } from "../device/device.ts";
 import type { GroupBuffer, ProcessGroup } from "../group/process_group.ts";
-import type { LoadRequest } from "../load.ts";
-import { resultBytes } from "../plan/layout.ts";
-import type { Session } from "../session.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import type { LoadRequest } from "../load/load.ts";
+import { resultBytes } from "../load/layout.ts";
+import type { Session } from "../load/session.ts";
+import type { Tensor } from "../device/tensor.ts";
 import { type Held, RankQueue } from "./queue.ts";
 import {
   rankLayouts,

@@ -2,7 +2,7 @@
  * What the ranks of a group do together: one thing after another, in the order in which it was asked for, and only
  * once all of them have said that they are ready.
  */
-import { GroupError } from "../errors.ts";
+import { GroupError } from "../base/errors.ts";
 import type { ProcessGroup } from "../group/process_group.ts";
 
 /** What is given up at the end of an operation. */

@@ -1,12 +1,12 @@
 /**
  * Every tensor of files that the ranks of a group have opened together, handed out one after another to all of them.
  */
-import type { CatalogTensor, FileHome } from "../catalog.ts";
-import { STEP, type Steps } from "../format/steps.ts";
-import { finishInTurns } from "../turn.ts";
-import type { NamedRequests } from "../load.ts";
-import type { Session } from "../session.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import type { CatalogTensor, FileHome } from "../files/catalog.ts";
+import { STEP, type Steps } from "../base/steps.ts";
+import { finishInTurns } from "../base/turn.ts";
+import type { NamedRequests } from "../load/load.ts";
+import type { Session } from "../load/session.ts";
+import type { Tensor } from "../device/tensor.ts";
 import {
   type BegunOperation,
   cutOperations,

@@ -1,13 +1,13 @@
 /**
  * The tensors of files that the ranks of a group have opened together, by name.
  */
-import { type FileHome, pathOf } from "../catalog.ts";
-import { UseAfterCloseError } from "../errors.ts";
-import { finishNow, STEP, type Steps } from "../format/steps.ts";
-import { quote } from "../format/text.ts";
-import type { LoadRequest, NamedRequests } from "../load.ts";
-import type { Session } from "../session.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { type FileHome, pathOf } from "../files/catalog.ts";
+import { UseAfterCloseError } from "../base/errors.ts";
+import { finishNow, STEP, type Steps } from "../base/steps.ts";
+import { quote } from "../base/text.ts";
+import type { LoadRequest, NamedRequests } from "../load/load.ts";
+import type { Session } from "../load/session.ts";
+import type { Tensor } from "../device/tensor.ts";
 import {
   cutOperations,
   Exchange,

@@ -10,13 +10,13 @@ import {
   MergedTensors,
   openPart,
   pathOf,
-} from "../catalog.ts";
-import { GroupError } from "../errors.ts";
-import { type DType, DTYPES } from "../format/dtype.ts";
-import { quote } from "../format/text.ts";
+} from "../files/catalog.ts";
+import { GroupError } from "../base/errors.ts";
+import { type DType, DTYPES } from "../base/dtype.ts";
+import { quote } from "../base/text.ts";
 import type { Json, ProcessGroup } from "../group/process_group.ts";
-import { type DealtInputs, noFiles } from "../inputs.ts";
-import { closeAll, type Source, type SourceFile } from "../source/source.ts";
+import { type DealtInputs, noFiles } from "../files/inputs.ts";
+import { closeAll, type Source, type SourceFile } from "../files/source.ts";
 import { RankQueue } from "./queue.ts";
 
 /** A tensor, as a rank tells of it: name, number of the dtype, shape, offset in the file, bytes, what it is an alias of. */

@@ -6,9 +6,9 @@
  * what they are, the old files are hidden, and then the new ones get their names, so that at no time some of the old
  * ones stand beside some of the new ones. If a rename fails, all is put back.
  */
-import { WriteError } from "../errors.ts";
-import { quote } from "../format/text.ts";
-import { basename, dirname } from "../paths.ts";
+import { WriteError } from "../base/errors.ts";
+import { quote } from "../base/text.ts";
+import { basename, dirname } from "../base/paths.ts";
 import { findAbandoned, hasLongName, lockFolders, lookAt, removeQuietly, temporaryName } from "./folder.ts";
 import {
   interruptedSave,

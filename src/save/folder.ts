@@ -3,7 +3,7 @@
  */
 import { constants } from "node:os";
 import { SystemError } from "../../ffi/files.ts";
-import { basename } from "../paths.ts";
+import { basename } from "../base/paths.ts";
 import { writeError } from "./write_error.ts";
 
 /** Windows opens no folder as a file: there folders are neither locked nor synced. */

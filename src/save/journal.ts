@@ -8,9 +8,9 @@
  * A journal names files of its own set and this package's temporary files, all in its folder. Whatever else it may
  * say, such as one that came with an archive, is refused.
  */
-import { SafeTensorsError, WriteError } from "../errors.ts";
-import { quote } from "../format/text.ts";
-import { basename, dirname } from "../paths.ts";
+import { SafeTensorsError, WriteError } from "../base/errors.ts";
+import { quote } from "../base/text.ts";
+import { basename, dirname } from "../base/paths.ts";
 import { isTemporaryName, lockFolders, lookAt } from "./folder.ts";
 import { describeKind } from "./target.ts";
 import { writeError } from "./write_error.ts";

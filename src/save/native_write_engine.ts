@@ -13,8 +13,8 @@ import {
   syncFolder,
   writeRange,
 } from "../../ffi/writes.ts";
-import { type DType, dtypeBits } from "../format/dtype.ts";
-import { giveBack, take } from "../lanes/lane_budget.ts";
+import { type DType, dtypeBits } from "../base/dtype.ts";
+import { giveBack, take } from "../load/native/lane_budget.ts";
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
 import { checkThere, writeError } from "./write_error.ts";
 

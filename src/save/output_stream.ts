@@ -5,8 +5,8 @@
  * Tensors lie end to end in a file, wherever pages begin. What is large is written from where it is, cut where pages
  * of the file end; what is small, and what is left at both ends of the large, is gathered with its neighbours.
  */
-import type { DType } from "../format/dtype.ts";
-import { castLength } from "../plan/request.ts";
+import type { DType } from "../base/dtype.ts";
+import { castLength } from "../load/request.ts";
 import { type Item, wrongLength } from "./source.ts";
 import type { OpenOutput } from "./write_engine.ts";
 

@@ -2,9 +2,9 @@
  * Writing through Deno alone.
  */
 import { castBytes } from "../format/cast.ts";
-import type { DType } from "../format/dtype.ts";
-import { quote } from "../format/text.ts";
-import { castLength } from "../plan/request.ts";
+import type { DType } from "../base/dtype.ts";
+import { quote } from "../base/text.ts";
+import { castLength } from "../load/request.ts";
 import { lookAt, removeQuietly, syncFolder } from "./folder.ts";
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
 import { checkThere, writeError } from "./write_error.ts";

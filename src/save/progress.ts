@@ -1,7 +1,7 @@
 /**
  * How far a save is, for whoever watches.
  */
-import type { Progress } from "../options.ts";
+import type { Progress } from "../model/options.ts";
 
 /** How often progress is told, in milliseconds. */
 const INTERVAL = 50;

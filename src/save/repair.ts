@@ -4,9 +4,9 @@
  * Complete is what it becomes if every new file is still there, under its temporary name or its own. If some are gone
  * and none has its name yet, the old files come back. Anything else is for the user to decide.
  */
-import { WriteError } from "../errors.ts";
-import { quote } from "../format/text.ts";
-import { basename, dirname } from "../paths.ts";
+import { WriteError } from "../base/errors.ts";
+import { quote } from "../base/text.ts";
+import { basename, dirname } from "../base/paths.ts";
 import { lockFolders, lookAt, removeQuietly, syncFolder } from "./folder.ts";
 import { journalsIn, type OwnJournal, readJournal } from "./journal.ts";
 import { describeKind, findPlace } from "./target.ts";

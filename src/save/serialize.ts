@@ -1,10 +1,10 @@
 /**
  * Tensors to the bytes of a safetensors file.
  */
-import { SafeTensorsError } from "../errors.ts";
-import type { DType } from "../format/dtype.ts";
+import { SafeTensorsError } from "../base/errors.ts";
+import type { DType } from "../base/dtype.ts";
 import { layoutHeader, type MetadataInput } from "../format/header_writer.ts";
-import { quote } from "../format/text.ts";
+import { quote } from "../base/text.ts";
 import { checkTensor, checkView, pairsOf } from "./views.ts";
 
 /** What is needed to write a tensor; a {@linkcode HostTensor} has it. */

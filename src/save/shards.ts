@@ -3,9 +3,9 @@
  */
 import type { Header } from "../format/header.ts";
 import { headerLayoutSteps, type MetadataInput } from "../format/header_writer.ts";
-import { STEP, type Steps } from "../format/steps.ts";
+import { STEP, type Steps } from "../base/steps.ts";
 import { writeShardIndex } from "../format/shard_index.ts";
-import { basename } from "../paths.ts";
+import { basename } from "../base/paths.ts";
 import type { Item } from "./source.ts";
 
 /** A file to be written. */

@@ -1,14 +1,14 @@
 /**
  * What a user wants saved, as a list of what there is and a stream of bytes.
  */
-import { describeValue } from "../check.ts";
-import { SafeTensorsError } from "../errors.ts";
+import { describeValue } from "../base/check.ts";
+import { SafeTensorsError } from "../base/errors.ts";
 import { castTarget } from "../format/cast.ts";
-import type { DType } from "../format/dtype.ts";
+import type { DType } from "../base/dtype.ts";
 import { checkSpec } from "../format/header_writer.ts";
-import { STEP, type Steps } from "../format/steps.ts";
-import { quote } from "../format/text.ts";
-import { castLength } from "../plan/request.ts";
+import { STEP, type Steps } from "../base/steps.ts";
+import { quote } from "../base/text.ts";
+import { castLength } from "../load/request.ts";
 import { checkTensor, checkView, pairsOf } from "./views.ts";
 
 /**

@@ -2,7 +2,7 @@
  * What a save replaces beside the files of the same names.
  */
 import { parseShardIndex } from "../format/shard_index.ts";
-import { dirname } from "../paths.ts";
+import { dirname } from "../base/paths.ts";
 import { lookAt } from "./folder.ts";
 import { indexPathOf } from "./shards.ts";
 

@@ -3,10 +3,10 @@
  * files.
  */
 import { constants } from "node:os";
-import { errnoOf } from "../errno.ts";
-import { WriteError } from "../errors.ts";
-import { quote } from "../format/text.ts";
-import { dirname, resolve } from "../paths.ts";
+import { errnoOf } from "../files/native/errno.ts";
+import { WriteError } from "../base/errors.ts";
+import { quote } from "../base/text.ts";
+import { dirname, resolve } from "../base/paths.ts";
 import { lookAt } from "./folder.ts";
 import { fileExists, isFolder, writeError } from "./write_error.ts";
 

@@ -1,10 +1,10 @@
 /**
  * What is accepted as a tensor, and its elements: typed arrays that fit the dtype, or bytes.
  */
-import { describeValue } from "../check.ts";
-import type { DType } from "../format/dtype.ts";
-import { quote } from "../format/text.ts";
-import { arrayNameOf } from "../tensor/host_tensor.ts";
+import { describeValue } from "../base/check.ts";
+import type { DType } from "../base/dtype.ts";
+import { quote } from "../base/text.ts";
+import { arrayNameOf } from "../device/cpu/tensor.ts";
 
 /** Views that are bytes and say nothing of the elements. */
 const BYTES: readonly string[] = ["Uint8Array", "Uint8ClampedArray", "DataView"];

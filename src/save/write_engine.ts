@@ -2,7 +2,7 @@
  * What writes files: the shim, or Deno alone.
  */
 import { openLibrary } from "../../ffi/library.ts";
-import type { DType } from "../format/dtype.ts";
+import type { DType } from "../base/dtype.ts";
 import { NativeWriteEngine } from "./native_write_engine.ts";
 import { PortableWriteEngine } from "./portable_write_engine.ts";
 

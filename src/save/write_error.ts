@@ -3,9 +3,9 @@
  */
 import { constants } from "node:os";
 import { systemErrorText } from "../../ffi/status.ts";
-import { errnoOf } from "../errno.ts";
-import { SafeTensorsError, WriteError } from "../errors.ts";
-import { quote } from "../format/text.ts";
+import { errnoOf } from "../files/native/errno.ts";
+import { SafeTensorsError, WriteError } from "../base/errors.ts";
+import { quote } from "../base/text.ts";
 
 const { EEXIST, EISDIR, ENAMETOOLONG, ENOSPC } = constants.errno;
 

@@ -1,14 +1,14 @@
 /**
  * Tensors from where they come to their places in the files.
  */
-import { describeValue } from "../check.ts";
-import { SafeTensorsError } from "../errors.ts";
+import { describeValue } from "../base/check.ts";
+import { SafeTensorsError } from "../base/errors.ts";
 import { castTarget } from "../format/cast.ts";
-import { type DType, isDType } from "../format/dtype.ts";
-import { STEP } from "../format/steps.ts";
-import { quote } from "../format/text.ts";
-import { Turn } from "../turn.ts";
-import { castLength } from "../plan/request.ts";
+import { type DType, isDType } from "../base/dtype.ts";
+import { STEP } from "../base/steps.ts";
+import { quote } from "../base/text.ts";
+import { Turn } from "../base/turn.ts";
+import { castLength } from "../load/request.ts";
 import type { OutputStream } from "./output_stream.ts";
 import type { SaveProgress } from "./progress.ts";
 import type { Shard } from "./shards.ts";

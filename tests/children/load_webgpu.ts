@@ -2,7 +2,7 @@
 import { peakMemory } from "../../bench/side_by_side/sample.ts";
 import { fastsafeOpen } from "../../mod.ts";
 import { requestGpuDevice } from "../../src/device/webgpu/adapter.ts";
-import { selectEngine } from "../../src/lanes/select.ts";
+import { selectEngine } from "../../src/load/native/select.ts";
 
 const device = await requestGpuDevice();
 await selectEngine();

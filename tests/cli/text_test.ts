@@ -9,7 +9,7 @@ import {
   printable,
   wrap,
 } from "../../src/cli/text.ts";
-import { closestWord } from "../../src/closest_word.ts";
+import { closestWord } from "../../src/base/closest_word.ts";
 
 Deno.test("formatBytes() uses decimal units and three digits", () => {
   assertEquals(

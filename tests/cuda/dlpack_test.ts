@@ -6,7 +6,7 @@ import { runInNewContext } from "node:vm";
 import { setFlagsFromString } from "node:v8";
 import { buildShim } from "../../ffi/build.ts";
 import { type DType, DTYPES, fastsafeOpen, HostTensor } from "../../mod.ts";
-import { keptForConsumers } from "../../src/tensor/dlpack.ts";
+import { keptForConsumers } from "../../src/device/cuda/dlpack.ts";
 import { noise, tempFolder, tensorLength, type TensorSpec, writeFile } from "../support/models.ts";
 import { runChild } from "../support/child.ts";
 import { findPython, Python } from "../support/python.ts";

@@ -8,7 +8,7 @@ import { releasesDone } from "../../ffi/cuda_release.ts";
 import { openLibrary, useLibrary } from "../../ffi/library.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import type { CudaTensor, HostTensor } from "../../mod.ts";
-import { selectEngine } from "../../src/lanes/select.ts";
+import { selectEngine } from "../../src/load/native/select.ts";
 import { compiler } from "../support/compiler.ts";
 import { setEnv } from "../support/environment.ts";
 import { assertTensor, tempFolder, type Written } from "../support/models.ts";

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { openLibrary } from "../../ffi/library.ts";
-import { NativeEngine } from "../../src/lanes/native_engine.ts";
+import { NativeEngine } from "../../src/load/native/native_engine.ts";
 import { suite } from "../support/skip.ts";
 
 const { shim } = await openLibrary();

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { Retirement } from "../../src/device/retirement.ts";
-import { planLoad } from "../../src/plan/plan.ts";
-import type { TensorRequest } from "../../src/plan/request.ts";
+import { planLoad } from "../../src/load/plan.ts";
+import type { TensorRequest } from "../../src/load/request.ts";
 
 const request = (name: string, file: number, fileOffset: number, bytes: number): TensorRequest => {
   return { name, shape: [bytes], dtype: "U8", target: "U8", file, fileOffset, run: bytes, levels: [] };

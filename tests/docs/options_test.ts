@@ -11,15 +11,15 @@ function optionsOf(path: string, name: string): string[] {
 
 /** Where the table of each interface of options is. */
 const TABLES: readonly [page: string, heading: string, path: string, name: string][] = [
-  ["README.md", "Options", "src/options.ts", "OpenOptions"],
-  ["docs/saving.md", "Options", "src/save.ts", "SaveOptions"],
-  ["docs/options.md", "ParallelLoader", "src/parallel_loader.ts", "ParallelLoaderOptions"],
-  ["docs/options.md", "getTensor", "src/model.ts", "GetTensorOptions"],
-  ["docs/options.md", "getSharded", "src/shard_options.ts", "ShardOptions"],
-  ["docs/options.md", "PinnedPool", "src/device/pinned_pool.ts", "PinnedPoolOptions"],
-  ["docs/options.md", "toDLPack", "src/tensor/dlpack.ts", "DLPackOptions"],
-  ["docs/options.md", "usrbio", "src/usrbio/options.ts", "UsrbioOptions"],
-  ["docs/options.md", "createReader", "src/usrbio/reader.ts", "ReaderOptions"],
+  ["README.md", "Options", "src/model/options.ts", "OpenOptions"],
+  ["docs/saving.md", "Options", "src/save/save.ts", "SaveOptions"],
+  ["docs/options.md", "ParallelLoader", "src/compat/parallel_loader.ts", "ParallelLoaderOptions"],
+  ["docs/options.md", "getTensor", "src/model/model.ts", "GetTensorOptions"],
+  ["docs/options.md", "getSharded", "src/files/shard_options.ts", "ShardOptions"],
+  ["docs/options.md", "PinnedPool", "src/device/cuda/pinned_pool.ts", "PinnedPoolOptions"],
+  ["docs/options.md", "toDLPack", "src/device/cuda/dlpack.ts", "DLPackOptions"],
+  ["docs/options.md", "usrbio", "src/three_fs/options.ts", "UsrbioOptions"],
+  ["docs/options.md", "createReader", "src/three_fs/reader.ts", "ReaderOptions"],
   ["docs/options.md", "MpiGroup", "src/group/mpi_group.ts", "MpiGroupOptions"],
   ["docs/options.md", "NcclGroup", "src/group/nccl_group.ts", "NcclGroupOptions"],
   ["docs/options.md", "openPyTorch", "src/pytorch/checkpoint.ts", "CheckpointOptions"],
@@ -88,7 +88,7 @@ Deno.test("CONTRIBUTING.md has every environment variable of the tests, and no o
 });
 
 Deno.test("docs/options.md has every key of the configuration file", () => {
-  const source = read("src/config.ts");
+  const source = read("src/deno/config.ts");
   const keys = [...source.matchAll(/^ *(?:"": \{ )?(\w+): (?:oneOf|whole|seconds|BOOLEAN|PATH)/gm)]
     .map(([, key]) => key!);
   const text = section("docs/options.md", "The configuration file");
@@ -109,7 +109,7 @@ Deno.test("README.md has every error class of the package", () => {
 });
 
 Deno.test("docs/tuning.md has every field of the statistics, and every way that bytes go", () => {
-  const declared = read("src/session.ts");
+  const declared = read("src/load/session.ts");
   const body = declared.slice(declared.indexOf("interface LoadStats"));
   const fields = [...body.slice(0, body.indexOf("\n}")).matchAll(/readonly (\w+):/g)].map(([, name]) =>
     name!

@@ -3,26 +3,26 @@ import { sources } from "./pages.ts";
 
 /** What every room may import: errors, the checks of arguments with the words for them, paths, the environment and turns. */
 const BASE = [
-  "src/errors.ts",
-  "src/errno.ts",
-  "src/check.ts",
-  "src/closest_word.ts",
-  "src/paths.ts",
-  "src/environment.ts",
-  "src/turn.ts",
+  "src/base/errors.ts",
+  "src/files/native/errno.ts",
+  "src/base/check.ts",
+  "src/base/closest_word.ts",
+  "src/base/paths.ts",
+  "ffi/variables.ts",
+  "src/base/turn.ts",
 ];
 
 /** Room → the rooms that it may import from, besides itself and the base. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "src/format": [],
   "src/plan": ["src/format"],
-  "src/source": ["src/format/text.ts", "src/lanes", "src/usrbio", "ffi"],
+  "src/source": ["src/base/text.ts", "src/lanes", "src/usrbio", "ffi"],
   "src/cli": [
     "mod.ts",
     "deno.json",
-    "src/format/dtype.ts",
-    "src/format/text.ts",
-    "src/inputs.ts",
+    "src/base/dtype.ts",
+    "src/base/text.ts",
+    "src/files/inputs.ts",
     "src/save/repair.ts",
   ],
 };

@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { Handle } from "../../ffi/handle.ts";
-import { UseAfterCloseError } from "../../src/errors.ts";
+import { UseAfterCloseError } from "../../src/base/errors.ts";
 
 Deno.test("Handle: close() frees after the last user has left, once, and refuses new users at once", async () => {
   const freed: bigint[] = [];

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { type PlanFile, PlanMemory, type PlanSegment } from "../../ffi/plan_memory.ts";
-import { DTYPES } from "../../src/format/dtype.ts";
+import { DTYPES } from "../../src/base/dtype.ts";
 import { compiler } from "../support/compiler.ts";
 import { tempFolder } from "../support/models.ts";
 import { suite } from "../support/skip.ts";

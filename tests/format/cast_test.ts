@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { SafeTensorsError } from "../../src/errors.ts";
+import { SafeTensorsError } from "../../src/base/errors.ts";
 import { castBytes, castSupported, castTarget, isFloatDType } from "../../src/format/cast.ts";
-import { type DType, dtypeBits, DTYPES } from "../../src/format/dtype.ts";
+import { type DType, dtypeBits, DTYPES } from "../../src/base/dtype.ts";
 
 const F8 = ["F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"] as const;
 const FLOATS: DType[] = ["F32", "F16", "BF16", "F64", ...F8];

@@ -1,5 +1,5 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { SafeTensorsError } from "../../src/errors.ts";
+import { SafeTensorsError } from "../../src/base/errors.ts";
 import { type ContentKind, describeContent } from "../../src/format/file_hints.ts";
 import { headerLength } from "../../src/format/header_reader.ts";
 

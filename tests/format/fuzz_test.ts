@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
-import { SafeTensorsError } from "../../src/errors.ts";
-import { dtypeBits, isDType } from "../../src/format/dtype.ts";
+import { SafeTensorsError } from "../../src/base/errors.ts";
+import { dtypeBits, isDType } from "../../src/base/dtype.ts";
 import type { Header } from "../../src/format/header.ts";
 import { headerLength, parseHeader } from "../../src/format/header_reader.ts";
 import { parseShardIndex } from "../../src/format/shard_index.ts";

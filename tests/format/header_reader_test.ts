@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { SafeTensorsError } from "../../src/errors.ts";
+import { SafeTensorsError } from "../../src/base/errors.ts";
 import type { Header, TensorInfo } from "../../src/format/header.ts";
 import { headerLength, parseHeader } from "../../src/format/header_reader.ts";
 

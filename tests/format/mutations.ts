@@ -1,5 +1,5 @@
 /** Valid safetensors files and mutations of them, from a seed. */
-import { type DType, dtypeBits, DTYPES } from "../../src/format/dtype.ts";
+import { type DType, dtypeBits, DTYPES } from "../../src/base/dtype.ts";
 
 /** Numbers from 0 up to 1, the same for the same seed (mulberry32). */
 export function seededRandom(seed: number): () => number {

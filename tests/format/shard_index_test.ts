@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { SafeTensorsError } from "../../src/errors.ts";
+import { SafeTensorsError } from "../../src/base/errors.ts";
 import { parseShardIndex, type ShardIndex, writeShardIndex } from "../../src/format/shard_index.ts";
 
 function parse(json: string, options?: { path?: string; maxBytes?: number }): ShardIndex {

@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { SafeTensorsError } from "../../src/errors.ts";
+import { SafeTensorsError } from "../../src/base/errors.ts";
 import { type ShardPlan, type ShardRule, ShardRules } from "../../src/format/shard_plan.ts";
 
 const rules = (plan: ShardPlan) => new ShardRules(plan);

@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { SafeTensorsError } from "../../src/errors.ts";
-import type { DType } from "../../src/format/dtype.ts";
+import { SafeTensorsError } from "../../src/base/errors.ts";
+import type { DType } from "../../src/base/dtype.ts";
 import { gatherSlice, shardSlice, type SliceIndex, sliceLayout } from "../../src/format/slices.ts";
 import { below, pick, seededRandom } from "./mutations.ts";
 

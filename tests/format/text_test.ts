@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { compareUtf8, findInvalidUtf8, quote } from "../../src/format/text.ts";
+import { compareUtf8, findInvalidUtf8, quote } from "../../src/base/text.ts";
 import { below, seededRandom } from "./mutations.ts";
 
 function isUtf8(bytes: Uint8Array): boolean {

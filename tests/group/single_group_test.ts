@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { DeviceError, GroupError, UseAfterCloseError } from "../../src/errors.ts";
+import { DeviceError, GroupError, UseAfterCloseError } from "../../src/base/errors.ts";
 import { SingleGroup } from "../../src/group/process_group.ts";
 
 Deno.test("SingleGroup makes every call that a rank alone can make", async () => {

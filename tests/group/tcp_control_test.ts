@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { GroupError } from "../../src/errors.ts";
+import { GroupError } from "../../src/base/errors.ts";
 import { recordOf } from "../../src/group/call_record.ts";
 import type { TcpControl } from "../../src/group/tcp_control.ts";
 import { meetOverTcp } from "../../src/group/tcp_meeting.ts";

@@ -3,7 +3,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { type HostTensor, OutOfMemoryError } from "../../mod.ts";
-import { selectEngine } from "../../src/lanes/select.ts";
+import { selectEngine } from "../../src/load/native/select.ts";
 import { Watched } from "../support/garbage.ts";
 import { assertTensor, type TensorSpec, writeFile } from "../support/models.ts";
 import type { DefineTest, EngineName } from "./context.ts";

@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { giveBack, take } from "../../src/lanes/lane_budget.ts";
+import { giveBack, take } from "../../src/load/native/lane_budget.ts";
 
 /** All calls that there are. */
 const ALL = 24;
@@ -77,8 +77,8 @@ Deno.test("calls are granted in the order of asking: writers do not overtake a l
 });
 
 Deno.test("two copies of the module share one budget", async () => {
-  const copy: typeof import("../../src/lanes/lane_budget.ts") = await import(
-    `${new URL("../../src/lanes/lane_budget.ts", import.meta.url)}?copy`
+  const copy: typeof import("../../src/load/native/lane_budget.ts") = await import(
+    `${new URL("../../src/load/native/lane_budget.ts", import.meta.url)}?copy`
   );
   await take(ALL, ALL);
   let isServed = false;

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
-import { layOut, PAGE, resultBytes } from "../../src/plan/layout.ts";
-import type { TensorRequest } from "../../src/plan/request.ts";
+import { layOut, PAGE, resultBytes } from "../../src/load/layout.ts";
+import type { TensorRequest } from "../../src/load/request.ts";
 import { randomRequests, request } from "./random_requests.ts";
 
 function sorted(requests: TensorRequest[]): TensorRequest[] {

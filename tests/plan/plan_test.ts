@@ -1,14 +1,14 @@
 import { assert, assertEquals, assertThrows, fail } from "@std/assert";
-import { type DType, dtypeAlignment, dtypeBits } from "../../src/format/dtype.ts";
-import { PAGE } from "../../src/plan/layout.ts";
+import { type DType, dtypeAlignment, dtypeBits } from "../../src/base/dtype.ts";
+import { PAGE } from "../../src/load/layout.ts";
 import {
   type LoadPlan,
   planLoad,
   type PlanOptions,
   READ_THROUGH_GAP,
   segmentBytes,
-} from "../../src/plan/plan.ts";
-import { requestBytes, type TensorRequest } from "../../src/plan/request.ts";
+} from "../../src/load/plan.ts";
+import { requestBytes, type TensorRequest } from "../../src/load/request.ts";
 import { randomRequests, request } from "./random_requests.ts";
 
 /** What is at a byte of an allocation: the file and the offset that it comes from, as one number; -1 for nothing. */

@@ -1,8 +1,8 @@
 /**
  * Requests to try plans with: many, odd, and the same on every run.
  */
-import type { DType } from "../../src/format/dtype.ts";
-import type { Level, TensorRequest } from "../../src/plan/request.ts";
+import type { DType } from "../../src/base/dtype.ts";
+import type { Level, TensorRequest } from "../../src/load/request.ts";
 import { noise } from "../support/models.ts";
 
 const BYTES: readonly (readonly [DType, number])[] = [["U8", 1], ["F16", 2], ["BF16", 2], ["F32", 4], [

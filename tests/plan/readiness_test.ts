@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { PAGE } from "../../src/plan/layout.ts";
-import { planLoad } from "../../src/plan/plan.ts";
-import { Readiness } from "../../src/plan/readiness.ts";
+import { PAGE } from "../../src/load/layout.ts";
+import { planLoad } from "../../src/load/plan.ts";
+import { Readiness } from "../../src/load/readiness.ts";
 import { randomNumbers, randomRequests, request } from "./random_requests.ts";
 
 const THREE = planLoad([

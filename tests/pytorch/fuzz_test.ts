@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { crc32 } from "node:zlib";
-import { SafeTensorsError } from "../../src/errors.ts";
+import { SafeTensorsError } from "../../src/base/errors.ts";
 import { type Checkpoint, readCheckpoint } from "../../src/pytorch/checkpoint.ts";
 import { stridedBlocks } from "../../src/pytorch/strided.ts";
 import { readZipDirectory } from "../../src/pytorch/zip_directory.ts";

@@ -2,7 +2,7 @@
  * Containers that are damaged, or made to do harm: zip archives and legacy files.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { SafeTensorsError } from "../../src/errors.ts";
+import { SafeTensorsError } from "../../src/base/errors.ts";
 import { readCheckpoint } from "../../src/pytorch/checkpoint.ts";
 import {
   concat,

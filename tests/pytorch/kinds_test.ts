@@ -4,7 +4,7 @@
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { crc32, deflateRawSync } from "node:zlib";
-import { SafeTensorsError } from "../../src/errors.ts";
+import { SafeTensorsError } from "../../src/base/errors.ts";
 import { readCheckpoint } from "../../src/pytorch/checkpoint.ts";
 import {
   bool,

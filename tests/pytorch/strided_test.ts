@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { type DType, dtypeBits } from "../../src/format/dtype.ts";
+import { type DType, dtypeBits } from "../../src/base/dtype.ts";
 import type { CheckpointTensor } from "../../src/pytorch/checkpoint_tensor.ts";
 import { stridedBlocks } from "../../src/pytorch/strided.ts";
 import { applyTransforms, copyPiece } from "../../src/pytorch/strided_copy.ts";

@@ -1,6 +1,6 @@
 /** What the tests of this folder share: readers over memory, tensors made contiguous, data files. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { SafeTensorsError, type SafeTensorsErrorCode } from "../../src/errors.ts";
+import { SafeTensorsError, type SafeTensorsErrorCode } from "../../src/base/errors.ts";
 import type { ByteReader } from "../../src/pytorch/byte_reader.ts";
 import {
   type Checkpoint,
@@ -10,7 +10,7 @@ import {
   readCheckpoint,
 } from "../../src/pytorch/checkpoint.ts";
 import { openStorage } from "../../src/pytorch/storage_bytes.ts";
-import type { SourceFile } from "../../src/source/source.ts";
+import type { SourceFile } from "../../src/files/source.ts";
 import { stridedBlocks } from "../../src/pytorch/strided.ts";
 import { applyTransforms, copyPiece } from "../../src/pytorch/strided_copy.ts";
 

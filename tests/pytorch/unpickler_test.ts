@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertStringIncludes } from "@std/assert";
-import { SafeTensorsError, type SafeTensorsErrorCode } from "../../src/errors.ts";
+import { SafeTensorsError, type SafeTensorsErrorCode } from "../../src/base/errors.ts";
 import type { CheckpointLimits } from "../../src/pytorch/limits.ts";
 import type { PickleGlobal } from "../../src/pytorch/globals.ts";
 import {

@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { SafeTensorsError, type SafeTensorsErrorCode } from "../../src/errors.ts";
+import { SafeTensorsError, type SafeTensorsErrorCode } from "../../src/base/errors.ts";
 import { readZipDirectory } from "../../src/pytorch/zip_directory.ts";
 import { type ArchiveOptions, concat, type EntryOptions, little, utf8, zip } from "./builders.ts";
 import { memoryReader } from "./support.ts";

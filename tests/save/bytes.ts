@@ -3,7 +3,7 @@
  */
 import { assertEquals } from "@std/assert";
 import { deserialize, fastsafeOpen, saveFile, serialize } from "../../mod.ts";
-import type { DType } from "../../src/format/dtype.ts";
+import type { DType } from "../../src/base/dtype.ts";
 import type { DefineTest, EngineName } from "../load/context.ts";
 import { readJson } from "../support/floats.ts";
 import { assertBytes } from "../support/models.ts";

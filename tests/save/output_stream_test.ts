@@ -3,7 +3,7 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { castBytes } from "../../src/format/cast.ts";
-import type { DType } from "../../src/format/dtype.ts";
+import type { DType } from "../../src/base/dtype.ts";
 import { OutputStream, type Place } from "../../src/save/output_stream.ts";
 import type { OpenOutput } from "../../src/save/write_engine.ts";
 import { below, pick, seededRandom } from "../format/mutations.ts";

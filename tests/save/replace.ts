@@ -3,9 +3,9 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fastsafeOpen, SafeTensorsError, saveFile, WriteError } from "../../mod.ts";
-import { openCatalog } from "../../src/catalog.ts";
-import { resolveInputs } from "../../src/inputs.ts";
-import { selectEngine } from "../../src/lanes/select.ts";
+import { openCatalog } from "../../src/files/catalog.ts";
+import { resolveInputs } from "../../src/files/inputs.ts";
+import { selectEngine } from "../../src/load/native/select.ts";
 import type { DefineTest } from "../load/context.ts";
 import { fileOf } from "../support/models.ts";
 import {

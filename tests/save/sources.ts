@@ -3,7 +3,7 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fastsafeOpen, type Progress, type SavableTensor, saveFile } from "../../mod.ts";
-import type { DType } from "../../src/format/dtype.ts";
+import type { DType } from "../../src/base/dtype.ts";
 import type { DefineTest } from "../load/context.ts";
 import { type TensorSpec, writeFile, writeShards, type Written } from "../support/models.ts";
 import { assertFile, assertFiles, namesIn, pairs, parseFile, referenceFile, written } from "./support.ts";

@@ -4,7 +4,7 @@
 import { assertEquals } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { fastsafeOpen } from "../../mod.ts";
-import type { DType } from "../../src/format/dtype.ts";
+import type { DType } from "../../src/base/dtype.ts";
 import {
   assertBytes,
   fileOf,

@@ -3,7 +3,7 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { saveFile, type SaveOptions, serialize } from "../../mod.ts";
-import type { DType } from "../../src/format/dtype.ts";
+import type { DType } from "../../src/base/dtype.ts";
 import type { DefineTest } from "../load/context.ts";
 import { namesIn } from "./support.ts";
 

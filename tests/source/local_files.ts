@@ -3,8 +3,8 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fastsafeOpen, ReadError, saveFile, UseAfterCloseError } from "../../mod.ts";
-import { selectEngine } from "../../src/lanes/select.ts";
-import { closeAll } from "../../src/source/source.ts";
+import { selectEngine } from "../../src/load/native/select.ts";
+import { closeAll } from "../../src/files/source.ts";
 import { assertTensor, tempFolder, writeFile, writeShards } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 

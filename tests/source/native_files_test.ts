@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { createReader, serialize } from "../../mod.ts";
-import { selectEngine } from "../../src/lanes/select.ts";
+import { selectEngine } from "../../src/load/native/select.ts";
 import { tempFolder } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
 import { useFaultEngine } from "../support/engine.ts";

@@ -5,8 +5,8 @@
 import { buildShim } from "../../ffi/build.ts";
 import { openLibrary, useLibrary } from "../../ffi/library.ts";
 import type { Shim } from "../../ffi/symbols.ts";
-import type { Engine } from "../../src/lanes/engine.ts";
-import { selectEngine } from "../../src/lanes/select.ts";
+import type { Engine } from "../../src/load/engine.ts";
+import { selectEngine } from "../../src/load/native/select.ts";
 
 /** Compiler flags of the build that can be made to fail (native/faults.h). */
 export const FAULT_FLAGS: readonly string[] = ["-DFST_FAULTS"];

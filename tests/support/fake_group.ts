@@ -3,7 +3,7 @@
  * as soon as all have made a call. It compares calls as the real groups do and fails as they do, but no library is
  * there, nothing runs at the same time, and nobody can be killed. What needs that is tested under mpirun.
  */
-import { GroupError } from "../../src/errors.ts";
+import { GroupError } from "../../src/base/errors.ts";
 import { CallQueue } from "../../src/group/call_queue.ts";
 import type {
   BroadcastBlock,

@@ -2,7 +2,7 @@
  * What the codes of the floating dtypes stand for, and which code is nearest to a number: by table and by search, not
  * by the bits that the package shifts.
  */
-import type { DType } from "../../src/format/dtype.ts";
+import type { DType } from "../../src/base/dtype.ts";
 
 /** The floating dtypes that can be cast. */
 export type FloatDType = "F64" | "F32" | "F16" | "BF16" | SmallFloat;

@@ -2,7 +2,7 @@
  * Safetensors files for tests, written without the package's own writer, and the bytes that must come out of them.
  */
 import { assertEquals } from "@std/assert";
-import type { DType } from "../../src/format/dtype.ts";
+import type { DType } from "../../src/base/dtype.ts";
 
 /** Bits of an element, from the format's documentation. */
 const BITS: Readonly<Record<DType, number>> = {

@@ -3,7 +3,7 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { createReader, DeviceError, fastsafeOpen, type OpenOptions, ReadError } from "../../mod.ts";
-import { CudaMemory } from "../../src/device/cuda_memory.ts";
+import { CudaMemory } from "../../src/device/cuda/memory.ts";
 import {
   assertNothingLeft as assertNothingOnDevice,
   assertOnDevice,

@@ -4,9 +4,9 @@
 import { assert, assertEquals } from "@std/assert";
 import { castsOnGpu, type Chunk, chunkRoom, cutChunks } from "../../src/device/webgpu/chunks.ts";
 import { castBytes } from "../../src/format/cast.ts";
-import { type DType, dtypeBits } from "../../src/format/dtype.ts";
-import { type LoadPlan, planLoad, type Segment } from "../../src/plan/plan.ts";
-import { castLength, requestBytes, type TensorRequest } from "../../src/plan/request.ts";
+import { type DType, dtypeBits } from "../../src/base/dtype.ts";
+import { type LoadPlan, planLoad, type Segment } from "../../src/load/plan.ts";
+import { castLength, requestBytes, type TensorRequest } from "../../src/load/request.ts";
 import { randomNumbers, randomRequests, request } from "../plan/random_requests.ts";
 import { assertBytes, noise } from "../support/models.ts";
 

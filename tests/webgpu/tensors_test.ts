@@ -11,7 +11,7 @@ import {
   SafeTensorsFileLoader,
   saveFile,
 } from "../../mod.ts";
-import { selectEngine } from "../../src/lanes/select.ts";
+import { selectEngine } from "../../src/load/native/select.ts";
 import { noise, type TensorSpec, writeFile, writeHole, writeShards } from "../support/models.ts";
 import { advisedBytes } from "../support/process.ts";
 import { assertOnGpu, toHost, WatchedDevice, webgpuSuite } from "./support.ts";

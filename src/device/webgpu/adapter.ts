@@ -1,7 +1,7 @@
 /**
  * Finding a GPU: the only place where an adapter or a device is requested.
  */
-import { DeviceError } from "../../errors.ts";
+import { DeviceError } from "../../base/errors.ts";
 
 /** What WebGPU offers, as {@linkcode doctor} reports it. */
 export interface WebGpuReport {

@@ -8,7 +8,7 @@
  * NaN. Elements fill bytes from the lowest bit up: the first of two F4 is the low half of its byte, as in PyTorch's
  * `float4_e2m1fn_x2` and in ONNX, and four F6 are three bytes, read as one little-endian number.
  */
-import { type DType, dtypeBits } from "../../format/dtype.ts";
+import { type DType, dtypeBits } from "../../base/dtype.ts";
 import { PREAMBLE, WORKGROUP } from "./dispatch.ts";
 
 const HELPERS = `

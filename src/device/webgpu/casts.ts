@@ -1,7 +1,7 @@
 /**
  * Casting on the GPU.
  */
-import { type DType, dtypeBits } from "../../format/dtype.ts";
+import { type DType, dtypeBits } from "../../base/dtype.ts";
 import { GROUP, partShader, wordShader } from "./cast_shader.ts";
 import { type Dispatch, WORKGROUP } from "./dispatch.ts";
 import { floorTo, type Gpu } from "./gpu.ts";

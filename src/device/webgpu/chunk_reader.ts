@@ -1,12 +1,12 @@
 /**
  * Reading the chunks of a load into a small ring of host memory, ahead of who uploads them.
  */
-import { OutOfMemoryError } from "../../errors.ts";
-import type { Engine, HostBlock, RunReport } from "../../lanes/engine.ts";
-import { PAGE } from "../../plan/layout.ts";
-import type { LoadPlan } from "../../plan/plan.ts";
-import { Readiness } from "../../plan/readiness.ts";
-import type { SourceFile } from "../../source/source.ts";
+import { OutOfMemoryError } from "../../base/errors.ts";
+import type { Engine, HostBlock, RunReport } from "../../load/engine.ts";
+import { PAGE } from "../../load/layout.ts";
+import type { LoadPlan } from "../../load/plan.ts";
+import { Readiness } from "../../load/readiness.ts";
+import type { SourceFile } from "../../files/source.ts";
 import type { LoadSettings } from "../device.ts";
 import { type Chunk, CHUNK_MARGIN, chunkRoom, cutChunks } from "./chunks.ts";
 import { floorTo } from "./gpu.ts";

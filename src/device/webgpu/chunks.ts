@@ -5,10 +5,10 @@
  * What is uploaded as it is lies in staging memory as in its buffer, alignment gaps included, so that one call uploads
  * many small tensors. What the GPU casts goes to a scratch buffer first, as it is in the file.
  */
-import { type DType, dtypeBits } from "../../format/dtype.ts";
-import { PAGE } from "../../plan/layout.ts";
-import { type LoadPlan, type Segment, segmentBytes } from "../../plan/plan.ts";
-import { castLength } from "../../plan/request.ts";
+import { type DType, dtypeBits } from "../../base/dtype.ts";
+import { PAGE } from "../../load/layout.ts";
+import { type LoadPlan, type Segment, segmentBytes } from "../../load/plan.ts";
+import { castLength } from "../../load/request.ts";
 import { ceilTo, floorTo } from "./gpu.ts";
 
 /** A range of staging memory and where it is uploaded. Offsets and length are multiples of 4 in the buffer. */

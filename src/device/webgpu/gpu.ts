@@ -1,7 +1,7 @@
 /**
  * A GPUDevice with what all loads and tensors on it share: its limits, its kernels, and whether it is still there.
  */
-import { DeviceError, OutOfMemoryError } from "../../errors.ts";
+import { DeviceError, OutOfMemoryError } from "../../base/errors.ts";
 import { requestGpuDevice } from "./adapter.ts";
 
 /** A device as loads and tensors use it. */

@@ -1,14 +1,14 @@
 /**
  * What is done with tensors that are on a GPU: each result is in a new buffer.
  */
-import { DeviceError, OutOfMemoryError, SafeTensorsError } from "../../errors.ts";
+import { DeviceError, OutOfMemoryError, SafeTensorsError } from "../../base/errors.ts";
 import { castSupported } from "../../format/cast.ts";
-import { type DType, dtypeBits } from "../../format/dtype.ts";
+import { type DType, dtypeBits } from "../../base/dtype.ts";
 import { joinLayout } from "../../format/join.ts";
 import type { SliceLayout } from "../../format/slices.ts";
-import { quote } from "../../format/text.ts";
-import { HostTensor } from "../../tensor/host_tensor.ts";
-import type { WebGpuTensorInit } from "../../tensor/webgpu_tensor.ts";
+import { quote } from "../../base/text.ts";
+import { HostTensor } from "../cpu/tensor.ts";
+import type { WebGpuTensorInit } from "./tensor.ts";
 import { Backlog } from "./backlog.ts";
 import { castDispatches } from "./casts.ts";
 import { Dispatcher } from "./dispatch.ts";

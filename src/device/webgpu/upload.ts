@@ -2,8 +2,8 @@
  * Running a load to a GPU: while one chunk is handed to the device's queue, the lanes read the next ones into the other
  * blocks of a small ring. No more than the ring is ever in host memory.
  */
-import type { RunReport } from "../../lanes/engine.ts";
-import type { Readiness } from "../../plan/readiness.ts";
+import type { RunReport } from "../../load/engine.ts";
+import type { Readiness } from "../../load/readiness.ts";
 import { Backlog } from "./backlog.ts";
 import { castDispatches } from "./casts.ts";
 import { ChunkReader, type Filled, type ReadJob } from "./chunk_reader.ts";

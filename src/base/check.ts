@@ -1,0 +1,90 @@
+/**
+ * Checks of arguments that every entry point shares. Each throws at once and says what was given and what is wanted.
+ */
+import { closestWord } from "./closest_word.ts";
+import { describeValue, quote } from "./text.ts";
+
+export { describeValue };
+
+/**
+ * The keys of the options `T`, for {@linkcode checkKeys}. The compiler refuses a list that lacks a key of the type, or
+ * has another one.
+ */
+export function keysOf<T extends object>(keys: Readonly<Record<keyof T, true>>): readonly string[] {
+  return Object.keys(keys);
+}
+
+/**
+ * Checks that `options` is a plain object and has only known keys. A Map, a Promise or an object of a class would
+ * otherwise be options without any key, and ignored.
+ *
+ * @param call the function that got them, such as `fastsafeOpen()`
+ * @throws {TypeError} that names the unknown key and the nearest known one
+ */
+export function checkKeys(call: string, options: unknown, known: readonly string[]): void {
+  if (!isPlainObject(options)) {
+    throw new TypeError(`The options of ${call} must be a plain object, got ${describeValue(options)}`);
+  }
+  for (const key of Object.keys(options)) {
+    if (known.includes(key)) continue;
+    const nearest = closestWord(key, known);
+    const hint = nearest ? `: did you mean ${nearest}?` : `; known are ${known.join(", ")}`;
+    throw new TypeError(`${call} has no option ${quote(key)}${hint}`);
+  }
+}
+
+/** Whether it is what `{…}` makes, also in another realm. */
+function isPlainObject(value: unknown): value is object {
+  if (typeof value !== "object" || value === null) return false;
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === null || Object.hasOwn(prototype, "isPrototypeOf");
+}
+
+/** @throws {TypeError} unless the option is one of these words, or missing */
+export function checkWord(name: string, value: unknown, words: readonly string[]): void {
+  if (value === undefined || (words as readonly unknown[]).includes(value)) return;
+  const list = words.map((word) => `${quote(word)}`);
+  const wanted = [list.slice(0, -1).join(", "), list.at(-1)].join(" or ");
+  throw new TypeError(`${name} must be ${wanted}, got ${describeValue(value)}`);
+}
+
+/** @throws {TypeError} unless the option is a boolean or missing */
+export function checkBoolean(name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== "boolean") {
+    throw new TypeError(`${name} must be true or false, got ${describeValue(value)}`);
+  }
+}
+
+/** @throws {TypeError} unless the option is a function or missing */
+export function checkFunction(name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== "function") {
+    throw new TypeError(`${name} must be a function, got ${describeValue(value)}`);
+  }
+}
+
+/** @throws {TypeError} unless the option is an AbortSignal or missing */
+export function checkSignal(name: string, value: unknown): void {
+  if (value !== undefined && !(value instanceof AbortSignal)) {
+    throw new TypeError(`${name} must be an AbortSignal, got ${describeValue(value)}`);
+  }
+}
+
+/**
+ * A whole number within its limits, or its default where it is missing.
+ *
+ * @throws {TypeError} if it is not a number
+ * @throws {RangeError} if it is not whole, or outside its limits
+ */
+export function checkInteger(
+  name: string,
+  value: unknown,
+  { byDefault, least, most = Number.MAX_SAFE_INTEGER }: { byDefault: number; least: number; most?: number },
+): number {
+  if (value === undefined) return byDefault;
+  if (typeof value !== "number") throw new TypeError(`${name} must be a number, got ${describeValue(value)}`);
+  if (!Number.isInteger(value) || value < least || value > most) {
+    const limits = most === Number.MAX_SAFE_INTEGER ? `at least ${least}` : `from ${least} to ${most}`;
+    throw new RangeError(`${name} must be a whole number ${limits}, got ${value}`);
+  }
+  return value;
+}

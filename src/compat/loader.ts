@@ -1,0 +1,229 @@
+/**
+ * The low-level door, in the steps that fastsafetensors' users know: name files, copy them to a device, take tensors.
+ */
+import { type Catalog, type CatalogTensor, pathOf, restoreAliases } from "../files/catalog.ts";
+import { checkKeys, keysOf } from "../base/check.ts";
+import type { DeviceOption, TensorOn } from "../device/select.ts";
+import { SafeTensorsError, UseAfterCloseError } from "../base/errors.ts";
+import { type FilesBuffer, startBuffer } from "./files_buffer.ts";
+import type { DType } from "../base/dtype.ts";
+import { quote } from "../base/text.ts";
+import { type ProcessGroup, SingleGroup } from "../group/process_group.ts";
+import { handled } from "../base/handled.ts";
+import type { PathLike } from "../files/inputs.ts";
+import { equip, findEngine, openFiles } from "../deno/open_files.ts";
+import { checkGroup, checkOptions, OPEN_KEYS, type OpenOptions } from "../model/options.ts";
+import { together } from "../ranks/queue.ts";
+import { closeFiles } from "../ranks/shared_catalog.ts";
+import { selectSource } from "../deno/select_source.ts";
+
+/** Options of {@linkcode SafeTensorsFileLoader}: those of a load, without what belongs to an opened model. */
+export type LoaderOptions<D extends DeviceOption = "cpu"> = Omit<
+  OpenOptions<D>,
+  "lazy" | "names" | "group" | "dtype" | "shardPlan"
+>;
+
+const MODEL_KEYS = keysOf<Omit<OpenOptions, keyof LoaderOptions>>({
+  lazy: true,
+  names: true,
+  group: true,
+  dtype: true,
+  shardPlan: true,
+});
+
+const LOADER_KEYS = OPEN_KEYS.filter((key) => !MODEL_KEYS.includes(key));
+
+const COPY_KEYS = keysOf<{ dtype?: DType }>({ dtype: true });
+
+/**
+ * Reads the headers of files, then brings all of their tensors to a device.
+ *
+ * @example Use
+ * ```ts
+ * import { SafeTensorsFileLoader, serialize } from "@x/fastsafetensors";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const path = await Deno.makeTempFile({ suffix: ".safetensors" });
+ * await Deno.writeFile(path, serialize({ x: { dtype: "I32", shape: [3], data: new Int32Array([1, 2, 3]) } }));
+ *
+ * const loader = new SafeTensorsFileLoader(null);
+ * await loader.addFilenames({ 0: [path] });
+ * const buffer = await loader.copyFilesToDevice();
+ * assertEquals((await buffer.getTensor("x")).data, new Int32Array([1, 2, 3]));
+ * await buffer.close();
+ * await loader.close();
+ * ```
+ */
+export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements AsyncDisposable {
+  readonly #group: ProcessGroup;
+  readonly #options: LoaderOptions<D>;
+  #catalogs: readonly Catalog[] = [];
+  /** What is in the files added, once that has been asked for. */
+  #merged: Catalog | null = null;
+  /** Settles when the copies that have been asked for have started, or failed. */
+  #copies: Promise<unknown> = Promise.resolve();
+  #closed = false;
+
+  /**
+   * A loader without files yet.
+   *
+   * @param group the ranks that load together; null is this process alone
+   */
+  constructor(group: ProcessGroup | null = null, options: LoaderOptions<D> = {}) {
+    this.#group = checkGroup("group", group ?? undefined) ?? new SingleGroup();
+    checkKeys("SafeTensorsFileLoader", options, LOADER_KEYS);
+    checkOptions(options, this.#group);
+    this.#options = options;
+  }
+
+  /**
+   * Opens files and reads their headers. May be called several times before {@linkcode copyFilesToDevice}.
+   *
+   * Every rank calls it and learns what is in all files, but opens only its own: a rank may have none. It need not be
+   * told of other ranks' files; what it is told must be what they are.
+   *
+   * @param files by the rank that reads them
+   * @throws {SafeTensorsError} if a header is bad, or a name occurs twice
+   * @throws {ReadError} if the system refuses
+   * @throws {GroupError} on all of several ranks if one cannot open its files, or they were told different things
+   */
+  addFilenames(files: Readonly<Record<number, PathLike | readonly PathLike[]>>): Promise<void> {
+    return handled(this.#add(files));
+  }
+
+  async #add(files: Readonly<Record<number, PathLike | readonly PathLike[]>>): Promise<void> {
+    this.#checkOpen("add files");
+    const options = { ...checkOptions(this.#options, this.#group), restoreAliases: false }; // of all files together
+    const findSource = async () => await selectSource(await findEngine(options), options);
+    const catalog = await openFiles(files, options, findSource);
+    try {
+      await this.#copies; // files whose copy fails are this loader's again, and no name may be in two files
+      this.#checkOpen("add files");
+      for (const earlier of this.#catalogs) refuseDuplicates(earlier, catalog);
+    } catch (error) {
+      await closeFiles(catalog);
+      throw error;
+    }
+    this.#keep([...this.#catalogs, catalog]);
+  }
+
+  /** Replaces the files added. */
+  #keep(catalogs: readonly Catalog[]): void {
+    this.#catalogs = catalogs;
+    this.#merged = null;
+  }
+
+  get #catalog(): Catalog {
+    if (this.#merged) return this.#merged;
+    const merged = mergeCatalogs(this.#catalogs);
+    return this.#merged = this.#options.restoreAliases ? restoreAliases(merged) : merged;
+  }
+
+  /** The names of the tensors in the files added, in file order. */
+  getKeys(): string[] {
+    return [...this.#catalog.tensors.keys()];
+  }
+
+  /**
+   * The shape of a tensor in the files added.
+   *
+   * @throws {SafeTensorsError} "TensorNotFound"
+   */
+  getShape(name: string): readonly number[] {
+    const tensor = this.#catalog.tensors.get(name);
+    if (tensor) return tensor.shape;
+    throw new SafeTensorsError("TensorNotFound", `Cannot find tensor ${quote(name)} in the files added`, {
+      tensor: name,
+    });
+  }
+
+  /**
+   * Allocates memory for all tensors of the files added and starts to read. The files go with the buffer: the loader
+   * is empty again and can take new ones.
+   *
+   * @param options.dtype casts floating tensors on the way
+   * @throws {OutOfMemoryError} if the tensors do not fit: the files are still the loader's
+   * @throws {GroupError} on all of several ranks if that happens on one: the files are closed
+   */
+  copyFilesToDevice(options: { dtype?: DType } = {}): Promise<FilesBuffer<TensorOn<D>>> {
+    const copy = handled(this.#copy(options));
+    this.#copies = Promise.allSettled([this.#copies, copy]);
+    return copy;
+  }
+
+  async #copy(options: { dtype?: DType }): Promise<FilesBuffer<TensorOn<D>>> {
+    this.#checkOpen("copy files");
+    checkKeys("copyFilesToDevice()", options, COPY_KEYS);
+    const checked = checkOptions({ ...this.#options, ...options }, this.#group);
+    const catalog = this.#catalog;
+    const catalogs = this.#catalogs;
+    this.#keep([]); // the buffer's from now on
+    const start = async () => {
+      const { device, notes } = await equip<D>(checked);
+      return await startBuffer(catalog, device, checked, notes);
+    };
+    try {
+      const operation = { label: "copyFilesToDevice()", signal: checked.signal };
+      return await together(catalog.group, operation, start, (buffer) => buffer.close());
+    } catch (error) {
+      if (this.#closed || catalog.group) await closeFiles(catalog);
+      else this.#keep([...catalogs, ...this.#catalogs]);
+      throw error;
+    }
+  }
+
+  /**
+   * Closes the files added that no buffer has taken, so that others can be added. Waits for copies that have been asked
+   * for: if they fail their files are closed as well.
+   */
+  async reset(): Promise<void> {
+    await this.#copies;
+    const catalogs = this.#catalogs;
+    this.#keep([]);
+    await Promise.all(catalogs.map(closeFiles));
+  }
+
+  /** {@linkcode reset}, for good. Buffers live on until they are closed themselves. */
+  close(): Promise<void> {
+    this.#closed = true;
+    return this.reset();
+  }
+
+  /** {@linkcode close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #checkOpen(action: string): void {
+    if (this.#closed) throw new UseAfterCloseError(`Cannot ${action}: the loader was closed`);
+  }
+}
+
+function refuseDuplicates(earlier: Catalog, later: Catalog): void {
+  for (const tensor of later.tensors.values()) {
+    const first = earlier.tensors.get(tensor.name);
+    if (!first) continue;
+    const path = pathOf(later, tensor);
+    const message = `Cannot add ${quote(path)}: tensor ${quote(tensor.name)} is also in ${
+      quote(pathOf(earlier, first))
+    }`;
+    throw new SafeTensorsError("DuplicateName", message, { path, tensor: tensor.name });
+  }
+}
+
+function mergeCatalogs(catalogs: readonly Catalog[]): Catalog {
+  const files = catalogs.flatMap((catalog) => catalog.files);
+  const tensors = new Map<string, CatalogTensor>();
+  let before = 0;
+  for (const catalog of catalogs) {
+    for (const tensor of catalog.tensors.values()) {
+      tensors.set(tensor.name, { ...tensor, file: tensor.file < 0 ? -1 : tensor.file + before });
+    }
+    before += catalog.files.length;
+  }
+  const metadata = new Map(catalogs.flatMap((catalog) => [...catalog.metadata]));
+  const notes = catalogs.flatMap((catalog) => catalog.notes);
+  const group = catalogs[0]?.group;
+  const reopen = (path: string) => catalogs[0]!.reopen(path); // asked for the file of a tensor: there is one
+  return { files, tensors, metadata, notes, reopen, ...group ? { group } : {} };
+}

@@ -1,0 +1,130 @@
+/**
+ * Going through the tensors of many files once, with a bound on memory.
+ */
+import { checkInteger, checkKeys, keysOf } from "../base/check.ts";
+import type { DeviceOption, TensorOn } from "../device/select.ts";
+import { type ProcessGroup, SingleGroup } from "../group/process_group.ts";
+import { handledGenerator } from "../base/handled.ts";
+import type { Files } from "../files/inputs.ts";
+import { ownTensor } from "../load/load.ts";
+import { equip, type Equipment, openFiles } from "../deno/open_files.ts";
+import { checkGroup, checkOptions, OPEN_KEYS, type OpenOptions } from "../model/options.ts";
+import { RankIteration } from "../ranks/rank_iteration.ts";
+import { Session } from "../load/session.ts";
+import { streamBatches, type StreamBounds, streamShared } from "../load/stream.ts";
+
+/** Options of {@linkcode ParallelLoader}: those of a load, without what an iteration over everything does not have. */
+export interface ParallelLoaderOptions<D extends DeviceOption = "cpu">
+  extends Omit<OpenOptions<D>, "lazy" | "names" | "group"> {
+  /**
+   * Bytes of tensors that the loader itself has in memory at once, as they are after a cast, of all batches together; of
+   * several ranks each; a larger tensor is a batch of its own. What you keep comes on top: in host memory a tensor keeps
+   * itself alive and at most 16 MiB of its neighbours, one below 64 KiB at most 1 MiB, and a
+   * {@linkcode HostTensor.copy} nothing else. On a GPU it is its memory that counts, and a batch's is free again once all
+   * of its handles are disposed. Default 1 GiB.
+   */
+  maxBytesInFlight?: number;
+  /**
+   * How far reading goes ahead. -1: not at all, a batch is read when the one before has been given out. 0: one batch is
+   * read while another is given out. `n` from 1 on: `n` more are read ahead. The batches share `maxBytesInFlight`.
+   * Default 0.
+   */
+  queueSize?: number;
+}
+
+const MODEL_KEYS = keysOf<Omit<OpenOptions, keyof ParallelLoaderOptions>>({
+  lazy: true,
+  names: true,
+  group: true,
+});
+
+const KEYS = [
+  ...OPEN_KEYS.filter((key) => !MODEL_KEYS.includes(key)),
+  ...keysOf<StreamOptions>({ maxBytesInFlight: true, queueSize: true }),
+];
+
+type StreamOptions = Pick<ParallelLoaderOptions, Exclude<keyof ParallelLoaderOptions, keyof OpenOptions>>;
+
+/**
+ * Reads files in batches and gives out their tensors once, reading the next batch while the last one is used. For
+ * models that are larger than memory, or that go on elsewhere tensor by tensor.
+ *
+ * Several ranks each read their own files, one of each rank in a batch, and every tensor is handed out to all of them.
+ *
+ * @example Use
+ * ```ts
+ * import { ParallelLoader, serialize } from "@x/fastsafetensors";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const path = await Deno.makeTempFile({ suffix: ".safetensors" });
+ * await Deno.writeFile(path, serialize({ x: { dtype: "U8", shape: [2], data: new Uint8Array([1, 2]) } }));
+ *
+ * const seen: string[] = [];
+ * for await (const [name] of new ParallelLoader(null, [path]).iterateWeights()) seen.push(name);
+ * assertEquals(seen, ["x"]);
+ * ```
+ */
+export class ParallelLoader<D extends DeviceOption = "cpu"> {
+  readonly #group: ProcessGroup;
+  readonly #files: Files;
+  readonly #options: ParallelLoaderOptions<D>;
+  readonly #bounds: StreamBounds;
+
+  /**
+   * Checks the options; nothing is opened yet.
+   *
+   * @param group the ranks that load together; null is this process alone
+   * @param files what to read, as for {@linkcode fastsafeOpen}
+   */
+  constructor(group: ProcessGroup | null, files: Files, options: ParallelLoaderOptions<D> = {}) {
+    this.#group = checkGroup("group", group ?? undefined) ?? new SingleGroup();
+    this.#files = files;
+    this.#options = options;
+    checkKeys("ParallelLoader", options, KEYS);
+    this.#bounds = {
+      bytesInFlight: checkInteger("maxBytesInFlight", options.maxBytesInFlight, {
+        byDefault: 2 ** 30,
+        least: 1,
+      }),
+      queueSize: checkInteger("queueSize", options.queueSize, { byDefault: 0, least: -1 }),
+    };
+    checkOptions(options, this.#group);
+  }
+
+  /**
+   * Every tensor once, as `[name, tensor]`. Each iteration opens the files anew and closes them at its end, also
+   * when it ends early.
+   *
+   * Several ranks iterate together and get the tensors in the same order. If one fails or ends its iteration early, the
+   * others get a {@linkcode GroupError} that names it, unless they have got every tensor.
+   *
+   * @throws {SafeTensorsError} if a header is bad, or a name occurs twice
+   * @throws {ReadError} if a file cannot be read as far as its header promised
+   * @throws {GroupError} on all of several ranks if that happens on one, or they open different files
+   */
+  iterateWeights(): AsyncGenerator<[string, TensorOn<D>], void, void> {
+    return handledGenerator(this.#iterate());
+  }
+
+  async *#iterate(): AsyncGenerator<[string, TensorOn<D>], void, void> {
+    const options = checkOptions(this.#options, this.#group);
+    let equipment: Equipment<TensorOn<D>>;
+    const findSource = async () => (equipment = await equip<D>(options)).source;
+    const catalog = await openFiles(this.#files, options, findSource);
+    const { device, notes } = equipment!;
+    const session = new Session(catalog, device, options, notes);
+    try {
+      const tensors = [...catalog.tensors.values()];
+      const requests = tensors.map((tensor) => ownTensor(tensor, options, device));
+      if (catalog.group) {
+        const byName = new Map(requests.map((request) => [request.name, request]));
+        const iteration = new RankIteration(session, byName);
+        yield* iteration.run(streamShared(session, iteration, this.#bounds));
+      } else {
+        yield* streamBatches(session, requests, this.#bounds);
+      }
+    } finally {
+      await session.close();
+    }
+  }
+}

@@ -1,0 +1,218 @@
+/**
+ * The configuration file: the one that fastsafetensors' AutoLoader reads, so that both can share it.
+ *
+ * `FASTSAFETENSORS_CONFIG` names it, for every way to open files; what a program does without that variable depends on
+ * no file of the working folder, except where it calls {@linkcode autoOpen}. Where this program may not see the
+ * variable or the file, there is no configuration. Its keys, each optional:
+ *
+ * - `loader`: "base" reads every file by ordinary reads, "3fs" every file through 3FS; without it, each as suits it
+ * - `base` (unless the loader is "3fs"): `copier_type`: "gds" is `gds: "auto"`, "nogds" and "unified" are `gds: "off"`;
+ *   `bbuf_size_kb`: `stagingBytes` in KiB; `max_threads`: `maxThreads`, of which at most 16 are used
+ * - `3fs` (unless the loader is "base"): `mount_point`, `entries`, `io_depth`, `buffer_size` in bytes, `numa`,
+ *   `timeout` in seconds: the options `usrbio`
+ * - `debug`: `debug_log`: `debugLog`
+ *
+ * What has no counterpart here is checked and otherwise passed over: `framework`; `set_numa` and `disable_cache` in
+ * `debug`; `use_pipeline`, `max_concurrent_producers`, `queue_size` and `use_tqdm_on_load` in `parallel`.
+ */
+import { environmentVariable, mayRead } from "../../ffi/variables.ts";
+import { SafeTensorsError } from "../base/errors.ts";
+import { quote } from "../base/text.ts";
+import type { OpenOptions } from "../model/options.ts";
+import type { DeviceOption } from "../device/select.ts";
+import type { UsrbioOptions } from "../three_fs/options.ts";
+
+/** The options that a configuration can set. */
+export type Configuration = Pick<
+  OpenOptions<DeviceOption>,
+  "debugLog" | "gds" | "maxThreads" | "source" | "stagingBytes" | "usrbio"
+>;
+
+/** What a value must be; whoever reads it gets it checked. */
+interface Kind {
+  /** In words. */
+  readonly allowed: string;
+  readonly fits: (value: unknown) => boolean;
+}
+
+const BOOLEAN: Kind = { allowed: "true or false", fits: (value) => typeof value === "boolean" };
+const PATH: Kind = {
+  allowed: 'an absolute path, or "" to find it',
+  fits: (value) => typeof value === "string" && (value === "" || value.startsWith("/")),
+};
+const oneOf = (...values: readonly (string | number)[]): Kind => ({
+  allowed: values.map((value) => JSON.stringify(value)).join(" or "),
+  fits: (value) => values.includes(value as string),
+});
+const whole = (least: number, most: number): Kind => ({
+  allowed: `a whole number from ${least} to ${most}`,
+  fits: (value) => Number.isInteger(value) && least <= (value as number) && (value as number) <= most,
+});
+const seconds = (most: number): Kind => ({
+  allowed: `a number from 0 to ${most}`,
+  fits: (value) => typeof value === "number" && 0 <= value && value <= most,
+});
+
+const PARALLEL = {
+  use_pipeline: BOOLEAN,
+  max_concurrent_producers: oneOf(1),
+  queue_size: whole(-1, 2 ** 31 - 1),
+  use_tqdm_on_load: BOOLEAN,
+};
+const DEBUG = { debug_log: BOOLEAN, set_numa: BOOLEAN, disable_cache: BOOLEAN };
+const FRAMEWORK = { framework: oneOf("pytorch", "paddle") };
+
+/** Section → key → kind. The keys of "parallel" and "debug" may stand outside their section as well. */
+const SECTIONS: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
+  "": { loader: oneOf("base", "3fs"), ...FRAMEWORK, ...PARALLEL, ...DEBUG },
+  base: {
+    copier_type: oneOf("gds", "nogds", "unified"),
+    bbuf_size_kb: whole(64, 4 * 2 ** 20),
+    max_threads: whole(1, 1024),
+    ...FRAMEWORK,
+    ...DEBUG,
+  },
+  "3fs": {
+    mount_point: PATH,
+    entries: whole(1, 4096),
+    io_depth: whole(-4096, 0),
+    buffer_size: whole(2 ** 20, 16 * 2 ** 30),
+    numa: whole(-1, 1023),
+    timeout: seconds(86_400),
+    ...FRAMEWORK,
+    ...DEBUG,
+  },
+  parallel: PARALLEL,
+  debug: DEBUG,
+};
+
+/** What has been warned about: once is enough. */
+const warned = new Set<string>();
+
+/**
+ * The options that the configuration file sets; none without a file. An unknown key is warned about on stderr, once.
+ *
+ * @param byDefault the file where `FASTSAFETENSORS_CONFIG` names none; it need not be there
+ * @throws {SafeTensorsError} "InvalidConfig" if the file that `FASTSAFETENSORS_CONFIG` names is not there, a file is
+ *   not JSON, or a value is not one of those allowed
+ */
+export function readConfiguration(byDefault?: string): Configuration {
+  const named = environmentVariable("FASTSAFETENSORS_CONFIG");
+  const path = named ?? byDefault;
+  if (path === undefined || !mayRead(path)) return {};
+  let text: string;
+  try {
+    text = Deno.readTextFileSync(path);
+  } catch (error) {
+    if (named === undefined && error instanceof Deno.errors.NotFound) return {};
+    const reason = error instanceof Error ? error.message : String(error);
+    const origin = named === undefined ? "" : ", which FASTSAFETENSORS_CONFIG names";
+    throw invalid(`Cannot read the configuration ${quote(path)}${origin}: ${reason}`, path, error);
+  }
+  const { configuration, unknown } = parseConfiguration(text, path);
+  for (const key of unknown) {
+    const warning = `fastsafetensors: the configuration ${quote(path)} has an unknown key: ${key}`;
+    if (!warned.has(warning)) console.warn(warning);
+    warned.add(warning);
+  }
+  return configuration;
+}
+
+/**
+ * The options that a configuration sets, and its unknown keys.
+ *
+ * @throws {SafeTensorsError} "InvalidConfig"
+ */
+export function parseConfiguration(
+  text: string,
+  path: string,
+): { configuration: Configuration; unknown: string[] } {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw invalid(`Cannot read the configuration ${quote(path)}: ${(error as Error).message}`, path, error);
+  }
+  if (!isObject(json)) {
+    throw invalid(`Cannot read the configuration ${quote(path)}: it is not a JSON object`, path);
+  }
+  const unknown: string[] = [];
+  const check = (section: string, values: Record<string, unknown>) => {
+    for (const [key, value] of Object.entries(values)) {
+      const name = section === "" ? key : `${section}.${key}`;
+      if (section === "" && key !== "" && Object.hasOwn(SECTIONS, key)) {
+        if (isObject(value)) check(key, value);
+        else throw wrong(path, name, "an object", value);
+        continue;
+      }
+      const kinds = SECTIONS[section]!;
+      if (!Object.hasOwn(kinds, key)) unknown.push(name);
+      else if (!kinds[key]!.fits(value)) throw wrong(path, name, kinds[key]!.allowed, value);
+    }
+  };
+  check("", json);
+  return { configuration: optionsOf(json), unknown };
+}
+
+/** Options given in code over those of the configuration. */
+export function withConfiguration<D extends DeviceOption>(
+  options: OpenOptions<D>,
+  configuration: Configuration,
+): OpenOptions<D> {
+  const base: Configuration = { ...configuration };
+  // Each of these says what the other one says too.
+  if (options.nogds !== undefined) delete base.gds;
+  if (options.gds === "require") delete base.source;
+  const usrbio = { ...base.usrbio, ...defined(options.usrbio ?? {}) };
+  return { ...base, ...defined(options), usrbio };
+}
+
+/** The settings of a checked file as options. */
+function optionsOf(json: Record<string, unknown>): Configuration {
+  const section = (name: string) => (json[name] ?? {}) as Record<string, never>;
+  const { loader } = json;
+  const base = loader === "3fs" ? {} : section("base");
+  const usrbio = loader === "base" ? {} : section("3fs");
+  const { debug_log } = { ...json, ...section("debug") } as { debug_log?: boolean };
+  const { copier_type, bbuf_size_kb, max_threads } = base as {
+    copier_type?: string;
+    bbuf_size_kb?: number;
+    max_threads?: number;
+  };
+  return defined<Configuration>({
+    source: loader === undefined ? undefined : loader === "3fs" ? "3fs" : "file",
+    gds: copier_type === undefined ? undefined : copier_type === "gds" ? "auto" : "off",
+    stagingBytes: bbuf_size_kb === undefined ? undefined : bbuf_size_kb * 1024,
+    maxThreads: max_threads === undefined ? undefined : Math.min(16, max_threads),
+    debugLog: debug_log,
+    usrbio: defined<UsrbioOptions>({
+      mountPoint: usrbio["mount_point"] || undefined,
+      entries: usrbio["entries"],
+      ioDepth: usrbio["io_depth"],
+      bufferBytes: usrbio["buffer_size"],
+      numa: usrbio["numa"],
+      timeoutSeconds: usrbio["timeout"],
+    }),
+  });
+}
+
+/** Without the keys whose value is undefined. */
+function defined<T extends object>(values: { [K in keyof T]: T[K] | undefined }): T {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as T;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function wrong(path: string, name: string, allowed: string, value: unknown): SafeTensorsError {
+  const given = JSON.stringify(value);
+  return invalid(
+    `Cannot use the configuration ${quote(path)}: ${name} must be ${allowed}, got ${given}`,
+    path,
+  );
+}
+
+function invalid(message: string, path: string, cause?: unknown): SafeTensorsError {
+  return new SafeTensorsError("InvalidConfig", message, cause === undefined ? { path } : { path, cause });
+}

@@ -1,0 +1,165 @@
+/**
+ * The CPU as a device: tensors in JavaScript-owned memory.
+ */
+import { OutOfMemoryError, UseAfterCloseError } from "../../base/errors.ts";
+import { joinLayout } from "../../format/join.ts";
+import type { SliceLayout, SliceSource } from "../../format/slices.ts";
+import { STEP, type Steps } from "../../base/steps.ts";
+import { tensorBytes } from "../../format/tensor_size.ts";
+import { quote } from "../../base/text.ts";
+import type { Engine, HostBlock } from "../../load/engine.ts";
+import { finishInTurns, Turn } from "../../base/turn.ts";
+import { resultBytes } from "../../load/layout.ts";
+import { planSteps } from "../../load/plan.ts";
+import { Readiness } from "../../load/readiness.ts";
+import type { TensorRequest } from "../../load/request.ts";
+import type { SourceFile } from "../../files/source.ts";
+import { HostTensor } from "./tensor.ts";
+import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../device.ts";
+import { exposeHost } from "../host_exchange.ts";
+import { Retirement } from "../retirement.ts";
+
+/** Bytes from which a tensor is worth huge pages, and a look at what memory there is. */
+const LARGE = 2 * 2 ** 20;
+
+/** Tensors as typed arrays. */
+export class CpuDevice implements Device<HostTensor> {
+  readonly name = "cpu";
+  readonly #engine: Engine;
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  async start(
+    requests: readonly TensorRequest[],
+    files: readonly SourceFile[],
+    settings: LoadSettings,
+  ): Promise<DeviceLoad<HostTensor>> {
+    const requested = await finishInTurns(totalSteps(requests));
+    const free = this.#engine.availableMemory();
+    // Asked before, because the system promises memory that it does not have and ends the process later.
+    if (free >= 0 && requested > free) throw outOfMemory(requested, free);
+    const turn = new Turn();
+    const { blockBytes, maxAllocationBytes } = settings;
+    const plan = await finishInTurns(planSteps(requests, {
+      blockBytes,
+      packSmall: true,
+      ...maxAllocationBytes !== undefined && { maxAllocationBytes },
+    }));
+    const blocks = await this.#allocate(plan.allocations, free, turn);
+    const kept: (HostBlock | null)[] = [...blocks];
+    const readiness = await finishInTurns(Readiness.steps(plan));
+    const retirement = await finishInTurns(Retirement.steps(plan));
+    const finished = this.#engine.run({ plan, files, blocks, readiness, ...settings });
+    // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
+    finished.catch((error) => readiness.fail(error));
+    return {
+      plan,
+      readiness,
+      finished,
+      tensor(request) {
+        const { name, target, shape } = plan.requests[request]!;
+        const { allocation, offset, byteLength } = plan.placements[request]!;
+        if (byteLength === 0) return new HostTensor(name, target, shape, new Uint8Array());
+        const block = kept[allocation];
+        if (!block) {
+          throw new UseAfterCloseError(`Cannot get tensor ${quote(name)}: its memory was released`);
+        }
+        const { buffer, base } = block;
+        if (buffer.detached) {
+          throw new TypeError(
+            `Cannot get tensor ${quote(name)}: the buffer that it shares with its file was transferred`,
+          );
+        }
+        return new HostTensor(name, target, shape, new Uint8Array(buffer, base + offset, byteLength));
+      },
+      retire(requests) {
+        for (const allocation of retirement.retire(requests)) kept[allocation] = null;
+      },
+      release: () => void kept.fill(null), // the garbage collector frees what no tensor holds
+    };
+  }
+
+  fromHost(tensor: HostTensor): Promise<HostTensor> {
+    return Promise.resolve(tensor);
+  }
+
+  async slice(tensor: HostTensor, layout: SliceLayout): Promise<HostTensor> {
+    const target = this.#allocateOne(layout.byteLength);
+    await this.#engine.operations.gather(tensor.bytes, layout, target);
+    return new HostTensor(tensor.name, tensor.dtype, layout.shape, target);
+  }
+
+  expose({ bytes }: HostTensor): Promise<ExposedBytes> {
+    return Promise.resolve(exposeHost(bytes, this.#engine.operations));
+  }
+
+  receive({ name, dtype, shape }: SliceSource): Promise<IncomingTensor<HostTensor>> {
+    return Promise.try(() => {
+      const byteLength = tensorBytes(dtype, shape);
+      const memory = this.#allocateOne(byteLength);
+      const finish = () => Promise.resolve(new HostTensor(name, dtype, shape, memory));
+      return { memory, finish, [Symbol.dispose]() {} };
+    });
+  }
+
+  async concatenate(
+    name: string,
+    tensors: readonly HostTensor[],
+    dimension: number,
+  ): Promise<HostTensor> {
+    const { shape, byteLength, rows } = joinLayout(tensors, dimension);
+    const target = this.#allocateOne(byteLength);
+    if (byteLength > 0) await this.#engine.operations.join(tensors.map(({ bytes }) => bytes), rows, target);
+    return new HostTensor(name, tensors[0]!.dtype, shape, target);
+  }
+
+  /** Memory for one tensor. */
+  #allocateOne(byteLength: number): Uint8Array<ArrayBuffer> {
+    if (byteLength < LARGE) return new Uint8Array(byteLength);
+    const free = this.#engine.availableMemory();
+    if (free >= 0 && byteLength > free) throw outOfMemory(byteLength, free);
+    try {
+      return this.#engine.operations.allocate(byteLength);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      throw outOfMemory(byteLength, free, error);
+    }
+  }
+
+  async #allocate(byteLengths: readonly number[], free: number, turn: Turn): Promise<HostBlock[]> {
+    try {
+      const blocks: HostBlock[] = [];
+      for (const length of byteLengths) {
+        await turn.pause(); // a block of a gigabyte takes milliseconds, as the garbage collector has its say
+        blocks.push(this.#engine.allocate(length));
+      }
+      await turn.pause();
+      return blocks;
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      throw outOfMemory(byteLengths.reduce((sum, length) => sum + length, 0), free, error);
+    }
+  }
+}
+
+/** The bytes of all results. */
+function* totalSteps(requests: readonly TensorRequest[]): Steps<number> {
+  let sum = 0;
+  for (const [index, request] of requests.entries()) {
+    if (index % STEP === 0) yield;
+    sum += resultBytes(request);
+  }
+  return sum;
+}
+
+function outOfMemory(requested: number, free: number, cause?: Error): OutOfMemoryError {
+  const available = free >= 0 ? `, ${free} are available` : "";
+  return new OutOfMemoryError(
+    `Cannot load: ${requested} bytes of memory are needed${available}`,
+    requested,
+    free,
+    { cause, advice: "load fewer names, or open with lazy: true" },
+  );
+}

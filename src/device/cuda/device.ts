@@ -1,0 +1,211 @@
+/**
+ * A CUDA GPU as a device: tensors as device pointers.
+ */
+import { findCuda, noSuchDevice } from "../../../ffi/cuda.ts";
+import { releasesDone } from "../../../ffi/cuda_release.ts";
+import { gatherDevice, scatterDevice, writeDevice } from "../../../ffi/cuda_tensor.ts";
+import { openLibrary } from "../../../ffi/library.ts";
+import type { Shim } from "../../../ffi/symbols.ts";
+import { DeviceError, UseAfterCloseError } from "../../base/errors.ts";
+import { joinLayout } from "../../format/join.ts";
+import type { SliceLayout, SliceSource } from "../../format/slices.ts";
+import { tensorBytes } from "../../format/tensor_size.ts";
+import { quote } from "../../base/text.ts";
+import type { RunReport } from "../../load/engine.ts";
+import { finishInTurns } from "../../base/turn.ts";
+import { planSteps } from "../../load/plan.ts";
+import { Readiness } from "../../load/readiness.ts";
+import type { TensorRequest } from "../../load/request.ts";
+import type { NativeFile } from "../../files/native/native_file.ts";
+import { type CudaTensor, fillTensor, newCudaTensor, useCudaTensor } from "./tensor.ts";
+import type { HostTensor } from "../cpu/tensor.ts";
+import { CudaMemory } from "./memory.ts";
+import { CudaRun, type CudaSettings } from "./run.ts";
+import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../device.ts";
+import { Retirement } from "../retirement.ts";
+
+/** The alignment of every tensor in bytes: what vector loads of any width ask for. */
+const ALIGNMENT = 16;
+
+/** Tensors as device pointers. */
+export class CudaDevice implements Device<CudaTensor, NativeFile> {
+  readonly name: `cuda:${number}`;
+  readonly #shim: Shim;
+  readonly #index: number;
+  readonly #settings: CudaSettings;
+
+  private constructor(shim: Shim, index: number, settings: CudaSettings) {
+    this.name = `cuda:${index}`;
+    this.#shim = shim;
+    this.#index = index;
+    this.#settings = settings;
+  }
+
+  /**
+   * Finds a device.
+   *
+   * @throws {DeviceError} if there is no such device, or no GPU at all, and says what was looked for
+   */
+  static async find(index: number, settings: CudaSettings): Promise<CudaDevice> {
+    const library = await openLibrary();
+    const action = `Cannot load to device "cuda:${index}"`;
+    if (!library.shim) {
+      throw new DeviceError(`${action}: that needs the native library: ${library.reason}`, {
+        library: "cudart",
+      });
+    }
+    const { devices, reason, code, codeName } = await findCuda(library.shim);
+    if (devices === 0) {
+      throw new DeviceError(`${action}: no GPU can be used: ${reason}`, {
+        library: "cudart",
+        code,
+        codeName,
+      });
+    }
+    if (index >= devices) throw noSuchDevice(index, devices);
+    return new CudaDevice(library.shim, index, settings);
+  }
+
+  async start(
+    requests: readonly TensorRequest[],
+    files: readonly NativeFile[],
+    settings: LoadSettings,
+  ): Promise<DeviceLoad<CudaTensor>> {
+    const { blockBytes } = settings;
+    const plan = await finishInTurns(planSteps(requests, { blockBytes, alignment: ALIGNMENT }));
+    const readiness = await finishInTurns(Readiness.steps(plan));
+    const retirement = await finishInTurns(Retirement.steps(plan));
+    await releasesDone(this.#shim); // or a bound on memory would not hold for what is really resident
+    const memories = await CudaMemory.allocate(
+      this.#shim,
+      this.#index,
+      plan.allocations,
+      `load to device ${quote(this.name)}`,
+    );
+    let finished: Promise<RunReport>;
+    try {
+      const run = await CudaRun.prepare(this.#shim, this.#index, this.#settings, plan, files, settings);
+      finished = run.start(memories, readiness);
+    } catch (error) {
+      for (const memory of memories) memory.drop();
+      throw error;
+    }
+    // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
+    finished.catch((error) => readiness.fail(error));
+    const held = new Set(memories);
+    const drop = (memory: CudaMemory) => {
+      if (held.delete(memory)) memory.drop();
+    };
+    return {
+      plan,
+      readiness,
+      finished,
+      tensor(request) {
+        const { name, target: dtype, shape } = plan.requests[request]!;
+        const { allocation, offset, byteLength } = plan.placements[request]!;
+        const memory = memories[allocation]!;
+        if (!held.has(memory)) {
+          throw new UseAfterCloseError(`Cannot get tensor ${quote(name)}: its load was closed`);
+        }
+        memory.hold();
+        return newCudaTensor(memory, { name, dtype, shape, byteLength, offset });
+      },
+      retire(requests) {
+        for (const allocation of retirement.retire(requests)) drop(memories[allocation]!);
+      },
+      release() {
+        for (const memory of memories) drop(memory);
+      },
+    };
+  }
+
+  fromHost(tensor: HostTensor): Promise<CudaTensor> {
+    const { name, dtype, shape, byteLength } = tensor;
+    const action = `copy tensor ${quote(name)} to device ${quote(this.name)}`;
+    const fill = (target: CudaMemory) => writeDevice(this.#shim, target, tensor.bytes, action);
+    return fillTensor(this.#shim, this.#index, { name, dtype, shape, byteLength }, action, fill);
+  }
+
+  slice(tensor: CudaTensor, layout: SliceLayout): Promise<CudaTensor> {
+    return useCudaTensor(tensor, "slice", ({ device, address }) => {
+      const { name, dtype } = tensor;
+      const { shape, byteLength, run, levels } = layout;
+      const source = { device, address: address + BigInt(layout.offset) };
+      const action = `slice tensor ${quote(name)}`;
+      const fill = (target: CudaMemory) => gatherDevice(this.#shim, target, source, run, levels, action);
+      return fillTensor(this.#shim, device, { name, dtype, shape, byteLength }, action, fill);
+    });
+  }
+
+  expose(tensor: CudaTensor): Promise<ExposedBytes> {
+    return Promise.try(() => this.#expose(tensor.named(tensor.name)));
+  }
+
+  async receive({ name, dtype, shape }: SliceSource): Promise<IncomingTensor<CudaTensor>> {
+    const byteLength = tensorBytes(dtype, shape);
+    const action = `receive tensor ${quote(name)} on device ${quote(this.name)}`;
+    const room = await CudaMemory.allocateOne(this.#shim, this.#index, byteLength, action);
+    let isRoom = true;
+    return {
+      memory: { devicePointer: room.address, byteLength, device: this.#index },
+      finish: () => {
+        isRoom = false;
+        return Promise.resolve(newCudaTensor(room, { name, dtype, shape, byteLength, offset: 0 }));
+      },
+      [Symbol.dispose]() {
+        if (isRoom) room.drop();
+      },
+    };
+  }
+
+  /** Takes over the handle. */
+  #expose(tensor: CudaTensor): ExposedBytes {
+    const { devicePointer, byteLength } = tensor;
+    return {
+      memory: { devicePointer, byteLength, device: this.#index },
+      gather: async (slices) => this.#expose(await this.#gather(tensor, slices)),
+      [Symbol.dispose]: () => tensor[Symbol.dispose](),
+    };
+  }
+
+  /** Copies of slices of a tensor, one after another. */
+  #gather(tensor: CudaTensor, slices: readonly SliceLayout[]): Promise<CudaTensor> {
+    const byteLength = slices.reduce((sum, slice) => sum + slice.byteLength, 0);
+    const action = `gather parts of tensor ${quote(tensor.name)}`;
+    return useCudaTensor(tensor, "share", ({ device, address }) => {
+      const fill = async (target: CudaMemory) => {
+        let at = 0;
+        for (const { offset, byteLength, run, levels } of slices) {
+          const to = { device, address: target.address + BigInt(at) };
+          const from = { device, address: address + BigInt(offset) };
+          await gatherDevice(this.#shim, to, from, run, levels, action);
+          at += byteLength;
+        }
+      };
+      const init = { name: tensor.name, dtype: "U8", shape: [byteLength], byteLength } as const;
+      return fillTensor(this.#shim, device, init, action, fill);
+    });
+  }
+
+  async concatenate(name: string, tensors: readonly CudaTensor[], dimension: number): Promise<CudaTensor> {
+    const { shape, byteLength, rows } = joinLayout(tensors, dimension);
+    const { dtype } = tensors[0]!;
+    const action = `join tensors to ${quote(name)}`;
+    const fill = async ({ device, address }: CudaMemory) => {
+      let at = 0;
+      for (const tensor of tensors) {
+        const width = tensor.byteLength / rows;
+        const target = { device, address: address + BigInt(at) };
+        if (width > 0) {
+          await useCudaTensor(
+            tensor,
+            "join",
+            (source) => scatterDevice(this.#shim, target, byteLength / rows, source, width, rows, action),
+          );
+        }
+        at += width;
+      }
+    };
+    return await fillTensor(this.#shim, this.#index, { name, dtype, shape, byteLength }, action, fill);
+  }
+}

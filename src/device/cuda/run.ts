@@ -1,0 +1,171 @@
+/**
+ * Running a plan into the memory of a CUDA device.
+ */
+import { cudaError, statusText } from "../../../ffi/cuda.ts";
+import {
+  CUDA_LANDER,
+  type CudaLoad,
+  type GdsReport,
+  gdsReport,
+  openLoad,
+  probeGds,
+} from "../../../ffi/cuda_load.ts";
+import type { Shim } from "../../../ffi/symbols.ts";
+import type { RunReport } from "../../load/engine.ts";
+import { isCached, runNativeLanes } from "../../load/native/native_lanes.ts";
+import { PAGE } from "../../load/layout.ts";
+import { type LoadPlan, segmentBytes } from "../../load/plan.ts";
+import type { Readiness } from "../../load/readiness.ts";
+import type { NativeFile } from "../../files/native/native_file.ts";
+import type { CudaMemory } from "./memory.ts";
+import type { LoadSettings } from "../device.ts";
+import { giveBackTo, PinnedPool, type PinnedSlab, takeFrom } from "./pinned_pool.ts";
+
+/** Whether GPUDirect Storage is used: where it is there, or else an error, or never. */
+export type GdsOption = "auto" | "require" | "off";
+
+/** How a CUDA device loads. */
+export interface CudaSettings {
+  /** Whether GPUDirect Storage is used. */
+  readonly gds: GdsOption;
+  /** Where staging memory comes from; undefined: pinned for each load. */
+  readonly pool: PinnedPool | undefined;
+}
+
+/** Slots of staging memory that each lane has: it reads into one while the device copies from the other. */
+const SLOTS = 2;
+
+/** Lanes that a load is given staging memory for, where the user does not say. */
+const MOST_LANES = 16;
+
+/** What a slot's length is a multiple of, if it is long: a page of the GPU. */
+const SLOT_STEP = 64 * 1024;
+
+/** A plan with all that it needs to run, but for the memory of its tensors. */
+export class CudaRun {
+  readonly #shim: Shim;
+  readonly #gds: GdsOption;
+  readonly #plan: LoadPlan;
+  readonly #files: readonly NativeFile[];
+  readonly #settings: LoadSettings;
+  readonly #pool: PinnedPool;
+  readonly #slab: PinnedSlab;
+  readonly #stagingBytes: number;
+  readonly #load: CudaLoad;
+
+  private constructor(
+    shim: Shim,
+    gds: GdsOption,
+    plan: LoadPlan,
+    files: readonly NativeFile[],
+    settings: LoadSettings,
+    staging: { pool: PinnedPool; slab: PinnedSlab; stagingBytes: number },
+    load: CudaLoad,
+  ) {
+    this.#shim = shim;
+    this.#gds = gds;
+    this.#plan = plan;
+    this.#files = files;
+    this.#settings = settings;
+    this.#pool = staging.pool;
+    this.#slab = staging.slab;
+    this.#stagingBytes = staging.stagingBytes;
+    this.#load = load;
+  }
+
+  /**
+   * Gets staging memory, and prepares the device.
+   *
+   * @throws {DeviceError} if the device fails, or GPUDirect Storage is required and not to be had
+   * @throws {OutOfMemoryError} if the device has no memory for the ring that casts need
+   */
+  static async prepare(
+    shim: Shim,
+    device: number,
+    { gds, pool = new PinnedPool({ maxBytes: 0 }) }: CudaSettings,
+    plan: LoadPlan,
+    files: readonly NativeFile[],
+    settings: LoadSettings,
+  ): Promise<CudaRun> {
+    const stagingBytes = stagingFor(plan, settings);
+    const slab = await takeFrom(pool, shim, device, stagingBytes);
+    try {
+      // Its driver takes up to seconds to open, for bytes that it would not be asked for.
+      const inVain = gds === "auto" && isCached(plan, files) && (await probeGds(shim)).usable;
+      const opened = await openLoad(shim, {
+        device,
+        files: files.length,
+        pinned: slab.address,
+        pinnedBytes: stagingBytes,
+        gds: inVain ? "off" : gds,
+        casts: plan.segments.some(({ from, to }) => from !== to),
+      });
+      const load = inVain ? { ...opened, gdsReason: "the page cache had the bytes" } : opened;
+      return new CudaRun(shim, gds, plan, files, settings, { pool, slab, stagingBytes }, load);
+    } catch (error) {
+      giveBackTo(pool, slab);
+      throw error;
+    }
+  }
+
+  /**
+   * Runs the lanes, once. When this settles, none of them is running any more, and all is given back.
+   *
+   * @param memories one piece for each of the plan's allocations; held until then, whoever drops them
+   */
+  async start(memories: readonly CudaMemory[], readiness: Readiness): Promise<RunReport> {
+    for (const memory of memories) memory.hold();
+    const { handle } = this.#load;
+    try {
+      return await handle.use("load", async (context) => {
+        const report = await runNativeLanes(this.#shim, {
+          ...this.#settings,
+          plan: this.#plan,
+          files: this.#files,
+          readiness,
+          stagingBytes: this.#stagingBytes,
+          addresses: memories.map(({ address }) => Number(address)), // below 2^53 on every device
+          keep: [],
+          lander: {
+            kind: CUDA_LANDER,
+            context,
+            slots: SLOTS,
+            error: (action, status) => cudaError(this.#shim, action, status),
+          },
+        });
+        return this.#withGds(report, gdsReport(this.#shim, context));
+      });
+    } finally {
+      handle.close();
+      giveBackTo(this.#pool, this.#slab);
+      for (const memory of memories) memory.drop();
+    }
+  }
+
+  /** What the lanes say, and what cuFile did. */
+  #withGds(report: RunReport, gds: GdsReport): RunReport {
+    const notes = [...report.notes];
+    const { bytes } = this.#plan;
+    if (gds.mode === "off") {
+      if (this.#gds !== "off") notes.push(`GPUDirect Storage is not used: ${this.#load.gdsReason}`);
+      return { ...report, notes };
+    }
+    if (this.#load.gdsReason) notes.push(this.#load.gdsReason);
+    if (gds.failure !== 0) {
+      const why = statusText(this.#shim, gds.failure);
+      notes.push(`GPUDirect Storage was given up after ${gds.bytes} bytes, the host read the rest: ${why}`);
+    } else if (gds.bytes === 0 && bytes > 0) {
+      notes.push("GPUDirect Storage is not used: the page cache had the bytes, or they came in small pieces");
+    }
+    return { ...report, path: gds.bytes * 2 > bytes ? gds.mode : report.path, notes };
+  }
+}
+
+/** Bytes of staging memory that a load can make use of, at most what it may have. */
+function stagingFor(plan: LoadPlan, settings: LoadSettings): number {
+  const lanes = Math.max(1, Math.min(settings.maxThreads ?? MOST_LANES, plan.segments.length));
+  const largest = plan.segments.reduce((most, segment) => Math.max(most, segmentBytes(segment)), 0);
+  // Whole pages around a block that begins and ends inside of one.
+  const slot = Math.min(settings.blockBytes, largest) + 2 * PAGE;
+  return Math.min(settings.stagingBytes, SLOTS * lanes * Math.ceil(slot / SLOT_STEP) * SLOT_STEP);
+}

@@ -1,0 +1,187 @@
+/**
+ * A GPU that WebGPU drives as a device: tensors in GPUBuffers.
+ *
+ * Bytes reach a GPUBuffer through the host only: WebGPU has no way to import memory, nor to let storage write into a
+ * buffer by itself.
+ */
+import { DeviceError, OutOfMemoryError, UseAfterCloseError } from "../../base/errors.ts";
+import type { SliceLayout, SliceSource } from "../../format/slices.ts";
+import { tensorBytes } from "../../format/tensor_size.ts";
+import { quote } from "../../base/text.ts";
+import type { Engine } from "../../load/engine.ts";
+import { finishInTurns, Turn } from "../../base/turn.ts";
+import { resultBytes } from "../../load/layout.ts";
+import { planSteps } from "../../load/plan.ts";
+import { Readiness } from "../../load/readiness.ts";
+import type { TensorRequest } from "../../load/request.ts";
+import type { SourceFile } from "../../files/source.ts";
+import { HostTensor } from "../cpu/tensor.ts";
+import { holdWebGpuTensor, newWebGpuTensor, type WebGpuTensor } from "./tensor.ts";
+import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../device.ts";
+import { exposeHost } from "../host_exchange.ts";
+import { Retirement } from "../retirement.ts";
+import { divideStaging } from "./chunk_reader.ts";
+import { Gpu } from "./gpu.ts";
+import { GpuMemory } from "./memory.ts";
+import { checkSize, joinTensors, sliceTensor, writeTensor } from "./operations.ts";
+import { runUpload } from "./upload.ts";
+
+/** How a WebGPU device loads. */
+export interface WebGpuSettings {
+  /** Flags of the tensors' buffers besides those that every one needs. */
+  readonly gpuBufferUsage: number;
+}
+
+/** Bytes of a buffer that tensors share at most; a larger tensor has one of its own. Smaller ones are freed sooner. */
+const SHARED_BUFFER = 2 * 2 ** 30;
+
+/** Tensors in GPUBuffers. */
+export class WebGpuDevice implements Device<WebGpuTensor> {
+  readonly name = "webgpu";
+  readonly castsSubByte = true;
+  readonly #engine: Engine;
+  readonly #gpu: Gpu;
+  readonly #usage: number;
+
+  private constructor(engine: Engine, gpu: Gpu, usage: number) {
+    this.#engine = engine;
+    this.#gpu = gpu;
+    this.#usage = usage;
+  }
+
+  /**
+   * Takes the user's device, or the one of this isolate.
+   *
+   * @throws {DeviceError} if there is none, or it was lost
+   */
+  static async find(
+    device: "webgpu" | GPUDevice,
+    engine: Engine,
+    settings: WebGpuSettings,
+  ): Promise<WebGpuDevice> {
+    const gpu = device === "webgpu" ? await Gpu.shared() : Gpu.of(device);
+    gpu.lost.throwIfAborted();
+    return new WebGpuDevice(engine, gpu, settings.gpuBufferUsage);
+  }
+
+  async start(
+    requests: readonly TensorRequest[],
+    files: readonly SourceFile[],
+    settings: LoadSettings,
+  ): Promise<DeviceLoad<WebGpuTensor>> {
+    const turn = new Turn();
+    const gpu = this.#gpu;
+    for (const request of requests) { // before there is a plan, which for a huge tensor is huge itself
+      checkSize(gpu, resultBytes(request), `load tensor ${quote(request.name)} to the GPU`);
+    }
+    const staging = divideStaging(settings);
+    const plan = await finishInTurns(planSteps(requests, {
+      blockBytes: staging.blockBytes,
+      alignment: gpu.alignment,
+      maxAllocationBytes: Math.min(gpu.maxBufferBytes, SHARED_BUFFER),
+    }));
+    const readiness = await finishInTurns(Readiness.steps(plan));
+    const retirement = await finishInTurns(Retirement.steps(plan));
+    await turn.pause();
+    const memories = await this.#allocate(plan.allocations);
+    await turn.pause();
+    const held = new Set(memories);
+    const drop = (memory: GpuMemory) => {
+      if (held.delete(memory)) memory.drop();
+    };
+    const release = () => memories.forEach(drop);
+    const finished = runUpload({
+      gpu,
+      engine: this.#engine,
+      plan,
+      alignment: gpu.alignment,
+      files,
+      memories,
+      readiness,
+      settings,
+      staging,
+    });
+    // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
+    finished.catch((error) => {
+      readiness.fail(error);
+      // What the GPU has of it is worth nothing any more.
+      if (error instanceof DeviceError || error instanceof OutOfMemoryError) release();
+    });
+    return {
+      plan,
+      readiness,
+      finished,
+      tensor(request) {
+        const { name, target: dtype, shape } = plan.requests[request]!;
+        const { allocation, offset, byteLength } = plan.placements[request]!;
+        const memory = memories[allocation]!;
+        gpu.lost.throwIfAborted();
+        if (!held.has(memory)) {
+          throw new UseAfterCloseError(`Cannot get tensor ${quote(name)}: its load was closed`);
+        }
+        memory.hold();
+        // A tensor without bytes may stand at the very end, where nothing can be bound.
+        return newWebGpuTensor(memory, {
+          name,
+          dtype,
+          shape,
+          byteLength,
+          offset: byteLength === 0 ? 0 : offset,
+        });
+      },
+      retire(requests) {
+        for (const allocation of retirement.retire(requests)) drop(memories[allocation]!);
+      },
+      release,
+    };
+  }
+
+  /** The buffers of a load. */
+  #allocate(byteLengths: readonly number[]): Promise<GpuMemory[]> {
+    const [gpu, engine] = [this.#gpu, this.#engine];
+    // What a software adapter writes to for the first time is given to it page by page, which takes longer than to
+    // write it; memory of a real GPU is not the system's to page.
+    const around = gpu.isSoftware ? engine.withHugePages?.bind(engine) : undefined;
+    return GpuMemory.allocate(gpu, byteLengths, "load", this.#usage, around);
+  }
+
+  async fromHost(tensor: HostTensor): Promise<WebGpuTensor> {
+    return newWebGpuTensor(...await writeTensor(this.#gpu, tensor, this.#usage));
+  }
+
+  async slice(tensor: WebGpuTensor, layout: SliceLayout): Promise<WebGpuTensor> {
+    const memory = holdWebGpuTensor(tensor, "slice");
+    try {
+      return newWebGpuTensor(...await sliceTensor(memory, tensor, layout));
+    } finally {
+      memory.drop();
+    }
+  }
+
+  async expose(tensor: WebGpuTensor): Promise<ExposedBytes> {
+    return exposeHost((await tensor.copyToHost()).bytes, this.#engine.operations);
+  }
+
+  receive({ name, dtype, shape }: SliceSource): Promise<IncomingTensor<WebGpuTensor>> {
+    return Promise.try(() => {
+      const memory = new Uint8Array(tensorBytes(dtype, shape)); // no process group can write to a GPUBuffer
+      const finish = () => this.fromHost(new HostTensor(name, dtype, shape, memory));
+      return { memory, finish, [Symbol.dispose]() {} };
+    });
+  }
+
+  async concatenate(
+    name: string,
+    tensors: readonly WebGpuTensor[],
+    dimension: number,
+  ): Promise<WebGpuTensor> {
+    const memories: GpuMemory[] = [];
+    try {
+      for (const tensor of tensors) memories.push(holdWebGpuTensor(tensor, "join"));
+      const sources = tensors.map((tensor, index) => [memories[index]!, tensor] as const);
+      return newWebGpuTensor(...await joinTensors(name, sources, dimension));
+    } finally {
+      for (const memory of memories) memory.drop();
+    }
+  }
+}

@@ -1,0 +1,330 @@
+/**
+ * From one thing that the user named, a file, a folder or an index, to the files that it stands for.
+ */
+import { ReadError, SafeTensorsError } from "../base/errors.ts";
+import { parseShardIndex } from "../format/shard_index.ts";
+import { quote } from "../base/text.ts";
+import type { Index, Inputs } from "./inputs.ts";
+import {
+  chooseModel,
+  filesOf,
+  isUsual,
+  isWhole,
+  listOf,
+  type ModelFiles,
+  modelsIn,
+  namesOf,
+  type Naming,
+  SAFETENSORS,
+} from "./model_folder.ts";
+import { noModel } from "./no_model.ts";
+import { basename, dirname, join, POSIX } from "../base/paths.ts";
+import { checkFolder, checkMissing } from "../save/journal.ts";
+import { readError, refuseSpecial } from "./local_path.ts";
+import type { Source } from "./source.ts";
+
+/** What one thing that the user named stands for. */
+export interface Found {
+  /** The files, in order. */
+  readonly paths: readonly string[];
+  /** The index that names them. */
+  readonly index?: Index;
+  /** What a user should know about the choice. */
+  readonly notes: readonly string[];
+}
+
+/** Whether a name is a URL of another kind than `file:`. */
+export function isUrl(name: string): boolean {
+  return /^[a-z][a-z\d+.-]+:\/\//i.test(name);
+}
+
+/** A name that a source of the user's knows: a file, or an index that names files beside it. */
+export async function resolveNamed(name: string, source: Source): Promise<Found> {
+  const [, path, query] = isUrl(name) ? /^([^?#]*)(.*)$/s.exec(name)! : ["", name, ""];
+  const paths = isUrl(name) ? POSIX : { dirname, join };
+  if (!path!.endsWith(".json")) return { paths: [name], notes: [] };
+  const file = await source.open(name);
+  try {
+    checkIndexSize(name, file.size);
+    const bytes = new Uint8Array(file.size);
+    await file.read(0, bytes);
+    await file.verify?.();
+    // What signs the URL of the index, such as a token for the whole folder, is for its files as well.
+    return indexed(name, bytes, (shard) => paths.join(paths.dirname(path!), shard) + query);
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * A local path: a file, a folder or an index.
+ *
+ * @throws {SafeTensorsError} if a folder has no model or several, or an index is bad
+ * @throws {ReadError} if it is not there
+ */
+export async function resolveLocal(path: string, naming: Naming): Promise<Found> {
+  let info: Deno.FileInfo;
+  try {
+    info = await Deno.stat(path).catch(async (error) => {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      if (naming === SAFETENSORS) await checkMissing(path); // it may be on its way to this name
+      return await Deno.stat(path);
+    });
+  } catch (error) {
+    throw error instanceof SafeTensorsError ? error : await explainAbsence(readError(error, "open", path));
+  }
+  if (info.isDirectory) return await resolveFolder(path, naming);
+  if (!/\.json$/i.test(path)) return { paths: [path], notes: [] };
+  const found = await readIndex(path);
+  if (!await isStale(found)) return found;
+  const { models } = modelsIn(await fileNames(dirname(path), naming), naming);
+  const model = models.find(({ index }) => index === basename(path));
+  if (!model || !isWhole(model)) return found; // the error about the files that are not there comes as they are opened
+  return { ...inFolder(dirname(path), filesOf(dirname(path), model)), notes: [staleNote(found)] };
+}
+
+async function resolveFolder(folder: string, naming: Naming): Promise<Found> {
+  let names: string[];
+  try {
+    names = await fileNames(folder, naming);
+    if (naming === SAFETENSORS) {
+      await checkFolder(folder, names);
+      names = await fileNames(folder, naming); // a save may have ended meanwhile
+    }
+  } catch (error) {
+    throw error instanceof SafeTensorsError ? error : readError(error, "open", folder);
+  }
+  const content = modelsIn(names, naming);
+  const notes: string[] = [];
+  let models = await withIndexes(folder, content.models, naming);
+  for (let model; (model = chooseModel(folder, models, naming));) {
+    const found = await filesOfModel(folder, model);
+    const others = models.filter((other) => isWhole(other));
+    if (!found.index || others.length === 0 || !await isStale(found)) {
+      const all = [...content.leftOut, ...content.models.flatMap(namesOf)];
+      return { ...found, notes: [...notes, ...leftOutNote(folder, found, all)] };
+    }
+    notes.push(staleNote(found));
+    delete model.index;
+    models = others;
+  }
+  const snapshot = await snapshotOf(folder);
+  if (!snapshot) throw await noModel(folder, names, content.leftOut, naming);
+  const found = await resolveFolder(snapshot, naming);
+  return {
+    ...found,
+    notes: [
+      `The folder ${quote(folder)} is a cache: its snapshot ${quote(snapshot)} was opened`,
+      ...found.notes,
+    ],
+  };
+}
+
+/** Gives an index of another name to the model of a usual name of which it lists files. */
+async function withIndexes(
+  folder: string,
+  models: readonly ModelFiles[],
+  naming: Naming,
+): Promise<ModelFiles[]> {
+  const given = new Set<ModelFiles>();
+  let left = models;
+  for (const model of models) {
+    const { index } = model;
+    if (index === undefined || namesOf(model).length > 0 || isUsual(model, naming)) continue;
+    const { paths } = await readIndex(join(folder, index));
+    const lists = (name: string) => paths.includes(join(folder, name));
+    const owner = models.find((other) => isUsual(other, naming) && namesOf(other).some(lists));
+    if (!owner || (owner.index !== undefined && !given.has(owner))) continue;
+    if (given.has(owner)) {
+      const message = `Cannot choose an index in ${quote(folder)}: there are ${quote(owner.index!)}, ${
+        quote(index)
+      }`;
+      throw new SafeTensorsError("SeveralModels", message, { path: folder, advice: "open one of them" });
+    }
+    owner.index = index;
+    given.add(owner);
+    left = left.filter((other) => other !== model);
+  }
+  return [...left];
+}
+
+async function filesOfModel(folder: string, model: ModelFiles): Promise<Found> {
+  if (model.index !== undefined) return await readIndex(join(folder, model.index));
+  return inFolder(folder, filesOf(folder, model));
+}
+
+function inFolder(folder: string, names: readonly string[]): Found {
+  return { paths: names.map((name) => join(folder, name)), notes: [] };
+}
+
+/** A note about the files of the family in a folder that are not opened. */
+function leftOutNote(folder: string, { paths, index }: Found, names: readonly string[]): string[] {
+  const opened = new Set(paths);
+  const left = names.filter((name) => !opened.has(join(folder, name))).sort();
+  if (left.length === 0) return [];
+  const what = index ? quote(basename(index.path)) : listOf(paths.map((path) => quote(basename(path))), 2);
+  return [`Of the folder ${quote(folder)} ${what} was opened; left out: ${listOf(left.map(quote))}`];
+}
+
+/** The files in a folder, and links to files: the Hugging Face cache consists of them. */
+async function fileNames(folder: string, { files }: Naming): Promise<string[]> {
+  const names: string[] = [];
+  for await (const { name, isDirectory, isSymlink } of Deno.readDir(folder)) {
+    if (isDirectory) continue;
+    if (isSymlink && files.some((suffix) => name.toLowerCase().endsWith(suffix))) {
+      // A link to nothing counts as a file, so that the error names it.
+      const info = await Deno.stat(join(folder, name)).catch(() => null);
+      if (info?.isDirectory) continue;
+    }
+    names.push(name);
+  }
+  return names;
+}
+
+/** The snapshot that a folder of the Hugging Face cache, `models--org--name`, stands for; null if it is none of these. */
+async function snapshotOf(folder: string): Promise<string | null> {
+  const snapshots = join(folder, "snapshots");
+  const names: string[] = [];
+  try {
+    for await (const { name, isDirectory } of Deno.readDir(snapshots)) if (isDirectory) names.push(name);
+  } catch {
+    return null;
+  }
+  const main = await readSmall(join(join(folder, "refs"), "main"));
+  const name = names.includes(main) ? main : names.length === 1 ? names[0] : undefined;
+  if (name !== undefined) return join(snapshots, name);
+  if (names.length === 0) return null;
+  const paths = names.sort().map((name) => quote(join(snapshots, name)));
+  const message = `Cannot choose a snapshot in ${quote(folder)}: there are ${listOf(paths)}`;
+  throw new SafeTensorsError("SeveralModels", message, { path: folder, advice: "open one of them" });
+}
+
+/** The text of a small file; empty if it cannot be read. */
+async function readSmall(path: string): Promise<string> {
+  try {
+    const { isFile, size } = await Deno.stat(path);
+    return isFile && size < 1000 ? (await Deno.readTextFile(path)).trim() : "";
+  } catch {
+    return "";
+  }
+}
+
+/** Indexes reach 25 MB; this is far beyond any real one. */
+const MAX_INDEX_BYTES = 256 * 2 ** 20;
+
+async function readIndex(path: string): Promise<Found> {
+  let bytes: Uint8Array;
+  let version: string;
+  try {
+    const info = await Deno.stat(path);
+    refuseSpecial(path, info); // a pipe could be waited for without end
+    checkIndexSize(path, info.size);
+    version = versionOf(info);
+    bytes = await Deno.readFile(path);
+  } catch (error) {
+    if (error instanceof SafeTensorsError) throw error;
+    throw await explainAbsence(readError(error, "read", path));
+  }
+  const { index, ...found } = indexed(path, bytes, (shard) => join(dirname(path), shard));
+  return { ...found, index: { ...index!, version } };
+}
+
+function checkIndexSize(path: string, size: number): void {
+  if (size <= MAX_INDEX_BYTES) return;
+  const message = `Cannot read ${
+    quote(path)
+  }: an index of ${size} bytes is larger than the limit of ${MAX_INDEX_BYTES}`;
+  throw new SafeTensorsError("InvalidIndex", message, { path });
+}
+
+/** What the bytes of an index say, with the paths of the files beside it. */
+function indexed(path: string, bytes: Uint8Array, pathOf: (shard: string) => string): Found {
+  const index = parseShardIndex(bytes, { path, maxBytes: MAX_INDEX_BYTES });
+  if (index.files.length === 0) {
+    const message = `Cannot open a model by the shard index ${quote(path)}: its "weight_map" is empty`;
+    throw new SafeTensorsError("InvalidIndex", message, { path });
+  }
+  const paths = new Map(index.files.map((file) => [file, pathOf(file)]));
+  const weightMap = new Map<string, string>();
+  for (const [name, file] of index.weightMap) weightMap.set(name, paths.get(file)!);
+  return { paths: [...paths.values()], index: { path, weightMap }, notes: [] };
+}
+
+/** Whether none of the files is there that an index names. */
+async function isStale({ paths }: Found): Promise<boolean> {
+  for (const path of paths) if (await isThere(path)) return false;
+  return true;
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return await Deno.lstat(path).then(() => true, (error) => !(error instanceof Deno.errors.NotFound));
+}
+
+function staleNote({ index, paths }: Found): string {
+  return `The index ${
+    quote(index!.path)
+  } was not used: of the ${paths.length} files that it names none is there`;
+}
+
+/** What tells an index from its successor. Inode numbers do not: some FUSE file systems give new ones all the time. */
+function versionOf({ size, mtime }: Deno.FileInfo): string {
+  return [size, mtime?.getTime()].join();
+}
+
+/**
+ * Throws if an index is not the one any more that named the files, now that they are open: a save that replaces a set
+ * of shards takes the old index away first, so that they might be some of the old and some of the new.
+ *
+ * @throws {ReadError}
+ */
+export async function checkIndexes({ indexes }: Pick<Inputs, "indexes">): Promise<void> {
+  for (const { path, version } of indexes) {
+    if (version === undefined) continue;
+    const info = await Deno.stat(path).catch(() => null);
+    if (info && versionOf(info) === version) continue;
+    const message = `Cannot open ${quote(path)}: it was replaced while its shards were opened: open it again`;
+    throw new ReadError(message, { path });
+  }
+}
+
+/** Why a file could not be opened: if it is not there, what that may be due to; any other error as it is. */
+export async function explainAbsence(error: unknown, inputs?: Pick<Inputs, "indexes">): Promise<unknown> {
+  if (!(error instanceof ReadError) || error.errno !== 2) return error;
+  const { path } = error;
+  // Only of local files: the names that a source of the user's opens are not looked for.
+  const isLocal = error.cause instanceof Deno.errors.NotFound;
+  const link = isLocal ? await Deno.readLink(path).catch(() => null) : null;
+  const index = inputs?.indexes.find(({ weightMap }) => weightMap.values().some((shard) => shard === path));
+  if (index) {
+    const absent = new Set([path]);
+    for (const shard of new Set(index.weightMap.values())) {
+      if (isLocal && !await isThere(shard)) absent.add(shard);
+    }
+    const why = link === null ? "it is not there" : linkText(link);
+    const more = absent.size > 1 ? ` (${absent.size} are not there: ${listOf([...absent].map(quote))})` : "";
+    const message = `Cannot open ${quote(path)}: the index ${
+      quote(index.path)
+    } names this shard, and ${why}${more}`;
+    return new SafeTensorsError("MissingShard", message, { path, cause: error });
+  }
+  const advice = link !== null ? linkText(link) : isLocal ? adviceOn(path) : "";
+  if (advice === "") return error;
+  const message = link === null ? `${error.message}: ${advice}` : `Cannot open ${quote(path)}: ${advice}`;
+  return new ReadError(message, { path, errno: 2, cause: error });
+}
+
+function linkText(target: string): string {
+  return `it is a link to ${quote(target)}, which is not there: download it again`;
+}
+
+/** What somebody may have meant by the name of a file that is not there. */
+function adviceOn(path: string): string {
+  if (path === "-") return "standard input cannot be opened: write it to a file first";
+  if (path.startsWith("~")) return "~ stands for a folder in a shell only: give the whole path";
+  if (/[*?]|\[.*\]/.test(path)) return "patterns of names are not supported: name the files, or their folder";
+  if (/^[a-z][a-z\d+-]+:[^/\\]/i.test(path)) return "only local files are supported yet: download it first";
+  if (/^[\w.-]+\/[\w.-]+$/.test(path) && !/^\.|\.\w*(safetensors|bin|pt|pth|json)$/i.test(path)) {
+    return "names of models on a hub are not supported yet, only local files: download it first, and open its folder";
+  }
+  return "";
+}

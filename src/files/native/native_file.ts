@@ -1,0 +1,158 @@
+/**
+ * Local files through the shim.
+ */
+import {
+  cachedBytes,
+  type Descriptors,
+  openDirect,
+  type OpenedFile,
+  openFile,
+  readFile,
+} from "../../../ffi/files.ts";
+import type { Handle } from "../../../ffi/handle.ts";
+import type { PlanFile } from "../../../ffi/plan_memory.ts";
+import type { Shim } from "../../../ffi/symbols.ts";
+import { quote } from "../../base/text.ts";
+import { absolutePath, readError, refuseSpecial, tooShort } from "../local_path.ts";
+import { HEAD_BYTES, type Source, type SourceFile } from "../source.ts";
+
+/** Bytes of one look at the page cache. */
+const WINDOW = 256 * 1024;
+
+/** What lanes read a file by, if not by the system's own calls. */
+export interface LaneReader {
+  /** `fst_reader_kind` in native/plan.h. */
+  readonly kind: number;
+  /** The mount with its rings; the file's own, which closes it. */
+  readonly mount: Handle;
+  /** The lanes that it is made for; more than that would only wait. */
+  readonly lanes: number;
+}
+
+/** A local file with a descriptor that lanes can read from. */
+export class NativeFile implements SourceFile {
+  readonly path: string;
+  readonly size: number;
+  readonly #shim: Shim;
+  readonly #opened: OpenedFile;
+  #head: Uint8Array;
+  #reader: LaneReader | null = null;
+  /** Whether the file could be opened for direct reads, once that was tried. */
+  #direct: Promise<boolean> | undefined;
+
+  /** Takes over an opened file. */
+  constructor(shim: Shim, path: string, opened: OpenedFile) {
+    this.#shim = shim;
+    this.path = path;
+    this.size = opened.size;
+    this.#opened = opened;
+    this.#head = opened.head;
+  }
+
+  get head(): Uint8Array {
+    return this.#head;
+  }
+
+  releaseHead(): void {
+    this.#head = new Uint8Array();
+  }
+
+  /** What lanes read the file by; null: by the system's own calls. */
+  get reader(): LaneReader | null {
+    return this.#reader;
+  }
+
+  /** Has lanes read the file by this from now on; its mount is closed with the file. */
+  readBy(reader: LaneReader): void {
+    this.#reader = reader;
+  }
+
+  /**
+   * Calls `body` with the descriptors, which stay open until what it returns has settled.
+   *
+   * @throws {UseAfterCloseError} once the file is closed
+   */
+  use<R>(action: string, body: (descriptors: Descriptors) => R): R {
+    return this.#opened.handle.use(`${action} ${quote(this.path)}`, body);
+  }
+
+  async read(offset: number, target: Uint8Array<ArrayBuffer>): Promise<void> {
+    const expected = target.byteLength;
+    let actual: number;
+    try {
+      actual = await this.use("read", ({ fd }) => readFile(this.#shim, fd, target, offset));
+    } catch (error) {
+      throw readError(error, "read", this.path, { offset, expected });
+    }
+    if (actual < expected) throw tooShort(this.path, offset, expected, actual);
+  }
+
+  /**
+   * What part of a range, from 0 to 1, the page cache holds, judged by a few windows spread over it (to ask for every
+   * page of a large file takes milliseconds); null where the system cannot tell.
+   */
+  cachedFraction(offset: number, length: number, windows: number): number | null {
+    if (this.#reader) return 1; // it does not read past the page cache, nor through it
+    const step = Math.max(WINDOW, Math.floor(length / windows));
+    let asked = 0, cached = 0;
+    for (let at = 0; at < length; at += step) {
+      const size = Math.min(WINDOW, length - at);
+      const bytes = this.use("load", ({ fd }) => cachedBytes(this.#shim, fd, offset + at, size));
+      if (bytes < 0) return null;
+      asked += size;
+      cached += bytes;
+    }
+    return asked === 0 ? 1 : cached / asked;
+  }
+
+  /** Opens the file for direct reads too; false where the file system refuses. */
+  openDirect(): Promise<boolean> {
+    return this.#direct ??= this.use("load", (descriptors) => openDirect(this.#shim, descriptors));
+  }
+
+  /**
+   * The file as lanes know it; nothing of it is closed before `ended` has settled.
+   *
+   * @throws {UseAfterCloseError} once the file is closed
+   */
+  lend(ended: Promise<void>): PlanFile {
+    const { size, mtimeSeconds, mtimeNanoseconds } = this.#opened;
+    let lent!: PlanFile;
+    this.use("load", ({ fd, fdDirect }) => {
+      lent = { fd, fdDirect, size, mtimeSeconds, mtimeNanoseconds };
+      return ended;
+    });
+    const { kind, mount } = this.#reader ?? {};
+    mount?.use("load", (handle) => {
+      lent = { ...lent, reader: { kind: kind!, handle } };
+      return ended;
+    });
+    return lent;
+  }
+
+  async close(): Promise<void> {
+    await this.#opened.handle.close();
+    await this.#reader?.mount.close();
+  }
+}
+
+/** Local files through the shim. */
+export class NativeFileSource implements Source<NativeFile> {
+  readonly name = "file";
+  readonly #shim: Shim;
+
+  constructor(shim: Shim) {
+    this.#shim = shim;
+  }
+
+  async open(path: string, folder?: string): Promise<NativeFile> {
+    const absolute = absolutePath(path, folder);
+    try {
+      // The shim does not ask Deno; this asks for the read permission in Deno's own way.
+      refuseSpecial(path, await Deno.stat(absolute));
+      return new NativeFile(this.#shim, path, await openFile(this.#shim, absolute, HEAD_BYTES));
+    } catch (error) {
+      throw readError(error, "open", path);
+    }
+  }
+}

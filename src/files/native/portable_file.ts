@@ -1,0 +1,191 @@
+/**
+ * Local files through Deno alone, for machines without a C compiler and runs without FFI permission.
+ */
+import { Handle } from "../../../ffi/handle.ts";
+import { ReadError } from "../../base/errors.ts";
+import { quote } from "../../base/text.ts";
+import { absolutePath, readError, refuseSpecial, tooShort } from "../local_path.ts";
+import { HEAD_BYTES, type Source, type SourceFile } from "../source.ts";
+
+/** Readers of one file that do not wait for each other: more gain nothing. */
+const READERS = 4;
+
+/** What tells one version of a file from another. */
+type Version = Pick<Deno.FileInfo, "size" | "mtime">;
+
+/**
+ * The Deno files of a path. A Deno file has one position, which two readers would mix up: each is used by one reader at
+ * a time. All but the first are opened when they are needed, as long as the path still names the same file.
+ */
+class Openings {
+  readonly #path: string;
+  readonly #info: Deno.FileInfo;
+  readonly #all: Deno.FsFile[];
+  readonly #idle: Deno.FsFile[];
+  readonly #waiting: ((file: Deno.FsFile) => void)[] = [];
+  #mayOpen = true;
+
+  constructor(path: string, info: Deno.FileInfo, first: Deno.FsFile) {
+    this.#path = path;
+    this.#info = info;
+    this.#all = [first];
+    this.#idle = [first];
+  }
+
+  /** Calls `body` with a file that nobody else uses meanwhile. */
+  async use<R>(body: (file: Deno.FsFile) => Promise<R>): Promise<R> {
+    const file = this.#idle.pop() ?? await this.#another() ??
+      await new Promise<Deno.FsFile>((resolve) => this.#next(resolve));
+    try {
+      return await body(file);
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next(file);
+      else this.#idle.push(file);
+    }
+  }
+
+  /** The version of the open file, as far as Deno tells it. */
+  async version(file: Deno.FsFile): Promise<Version> {
+    try {
+      return await file.stat();
+    } catch (error) {
+      // Behind a link that leads out of what may be read, Deno reads the file but does not tell its times.
+      if (!(error instanceof Deno.errors.NotCapable)) throw error;
+      const named = await this.#named();
+      return { size: await file.seek(0, Deno.SeekMode.End), mtime: (named ?? this.#info).mtime };
+    }
+  }
+
+  close(): void {
+    for (const file of this.#all) file.close();
+  }
+
+  /** Waits for a file; one may have become idle since it was looked for. */
+  #next(resolve: (file: Deno.FsFile) => void): void {
+    const idle = this.#idle.pop();
+    if (idle) resolve(idle);
+    else this.#waiting.push(resolve);
+  }
+
+  /** One more file; null where there are enough, or the path may name another one by now. */
+  async #another(): Promise<Deno.FsFile | null> {
+    if (!this.#mayOpen) return null;
+    this.#mayOpen = false;
+    let file: Deno.FsFile | undefined;
+    try {
+      if (!await this.#named()) return null;
+      file = await Deno.open(this.#path);
+      if (!await this.#named()) return null; // it was replaced meanwhile
+      this.#all.push(file);
+      this.#mayOpen = this.#all.length < READERS;
+      const opened = file;
+      file = undefined;
+      return opened;
+    } catch {
+      return null; // those that are open will do
+    } finally {
+      file?.close();
+    }
+  }
+
+  /** What the path names now; null if that is another file, or cannot be told. */
+  async #named(): Promise<Deno.FileInfo | null> {
+    const info = await Deno.stat(this.#path).catch(() => null);
+    return info && info.dev === this.#info.dev && info.ino === this.#info.ino ? info : null;
+  }
+}
+
+/** A local file. It stays the one that was opened, whatever its path comes to name. */
+export class PortableFile implements SourceFile {
+  readonly path: string;
+  readonly size: number;
+  readonly #version: Version;
+  readonly #openings: Handle<Openings>;
+  #head: Uint8Array;
+
+  constructor(path: string, openings: Openings, version: Version, head: Uint8Array) {
+    this.path = path;
+    this.size = version.size;
+    this.#version = version;
+    this.#openings = new Handle("the file", openings, (openings) => openings.close());
+    this.#head = head;
+  }
+
+  get head(): Uint8Array {
+    return this.#head;
+  }
+
+  releaseHead(): void {
+    this.#head = new Uint8Array();
+  }
+
+  async read(offset: number, target: Uint8Array<ArrayBuffer>): Promise<void> {
+    const expected = target.byteLength;
+    const actual = await this.#use(async (file) => {
+      await file.seek(offset, Deno.SeekMode.Start);
+      return await fill(file, target);
+    }, { offset, expected });
+    if (actual < expected) throw tooShort(this.path, offset, expected, actual);
+  }
+
+  /** Throws a {@linkcode ReadError} if the file is no longer what it was when its header was read. */
+  async verify(): Promise<void> {
+    const { size, mtime } = await this.#use((file, openings) => openings.version(file));
+    if (size === this.size && mtime?.getTime() === this.#version.mtime?.getTime()) return;
+    const message = `Cannot read ${quote(this.path)}: the file was changed after its header was read`;
+    throw new ReadError(message, { path: this.path, expected: this.size, actual: size });
+  }
+
+  close(): Promise<void> {
+    return this.#openings.close();
+  }
+
+  async #use<R>(
+    body: (file: Deno.FsFile, openings: Openings) => Promise<R>,
+    range: { offset?: number; expected?: number } = {},
+  ): Promise<R> {
+    try {
+      return await this.#openings.use(
+        `read ${quote(this.path)}`,
+        (openings) => openings.use((file) => body(file, openings)),
+      );
+    } catch (error) {
+      throw readError(error, "read", this.path, range);
+    }
+  }
+}
+
+async function fill(file: Deno.FsFile, target: Uint8Array): Promise<number> {
+  let done = 0;
+  while (done < target.byteLength) {
+    const got = await file.read(target.subarray(done, done + 2 ** 30));
+    if (got === null) break;
+    done += got;
+  }
+  return done;
+}
+
+/** Local files through Deno alone. */
+export class PortableFileSource implements Source<PortableFile> {
+  readonly name = "file";
+
+  async open(path: string, folder?: string): Promise<PortableFile> {
+    const absolute = absolutePath(path, folder);
+    let file: Deno.FsFile | undefined;
+    try {
+      const info = await Deno.stat(absolute);
+      refuseSpecial(path, info);
+      file = await Deno.open(absolute);
+      const openings = new Openings(absolute, info, file);
+      const version = await openings.version(file);
+      const head = new Uint8Array(Math.min(HEAD_BYTES, version.size));
+      await file.seek(0, Deno.SeekMode.Start);
+      const got = await fill(file, head);
+      return new PortableFile(path, openings, version, head.subarray(0, got));
+    } catch (error) {
+      file?.close();
+      throw readError(error, "open", path);
+    }
+  }
+}

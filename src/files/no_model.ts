@@ -1,0 +1,87 @@
+/**
+ * The error about a folder in which there is no model: what there is, and what to do with it.
+ */
+import { SafeTensorsError } from "../base/errors.ts";
+import { quote } from "../base/text.ts";
+import { listOf, modelsIn, namesOf, type Naming, PYTORCH, SAFETENSORS } from "./model_folder.ts";
+import { join } from "../base/paths.ts";
+
+/** Suffixes of files in other formats, what they are and what to do. */
+const OTHERS: readonly (readonly [suffix: RegExp, text: string])[] = [
+  [
+    /\.distcp$/,
+    "a distributed checkpoint of PyTorch (DCP): make one file of it with " +
+    "`python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER model.pt`",
+  ],
+  [/\.gguf$/, "a GGUF model, another format"],
+  [/\.(onnx|ort)$/, "an ONNX model, another format"],
+  [/\.(h5|hdf5|keras)$/, "a Keras model, another format"],
+  [/\.msgpack$/, "a Flax model, another format"],
+  [/\.np[yz]$/, "NumPy arrays, another format"],
+  [/\.(pb|tflite|ckpt\.index)$/, "a TensorFlow model, another format"],
+  [
+    /\.(part|incomplete|crdownload|aria2|download|partial)$/,
+    "a download that was not finished: download it again",
+  ],
+  [/\.(zip|tar|gz|tgz|xz|zst|bz2|7z|rar)$/, "an archive or compressed: unpack it first"],
+];
+
+/** Makes the error. */
+export async function noModel(
+  folder: string,
+  names: readonly string[],
+  leftOut: readonly string[],
+  naming: Naming,
+): Promise<SafeTensorsError> {
+  const message = `Cannot open ${quote(folder)}: no ${naming.what} is in this folder`;
+  const error = (detail: string, details = {}) =>
+    new SafeTensorsError("NoTensorFiles", message + detail, { path: folder, ...details });
+  const family = naming === SAFETENSORS ? PYTORCH : SAFETENSORS;
+  const [model] = modelsIn(names, family).models;
+  if (model) {
+    const name = quote(model.index ?? namesOf(model)[0]!);
+    return family === PYTORCH
+      ? error(`; ${name} is a PyTorch checkpoint`, {
+        format: "pytorch",
+        advice: "open the folder with openPyTorch",
+      })
+      : error(`; ${name} is a safetensors file`, {
+        format: "safetensors",
+        advice: "open the folder with fastsafeOpen",
+      });
+  }
+  const folders = await modelFolders(folder, naming);
+  if (folders.length > 0) {
+    const list = listOf(folders.map(quote), 12);
+    return folders.length === 1
+      ? error(`; the folder ${list} in it has some: open it`)
+      : error(`; the folders ${list} in it have some: open one of them`);
+  }
+  for (const [suffix, text] of OTHERS) {
+    const name = names.find((name) => suffix.test(name.toLowerCase()));
+    if (name !== undefined) return error(`; ${quote(name)} is ${text}`);
+  }
+  if (leftOut.length > 0) {
+    return error(
+      `; ${listOf(leftOut.map(quote))} are not weights by their names: name the file itself to open it`,
+    );
+  }
+  return error("");
+}
+
+/** The folders in a folder that hold models, or are caches of them. */
+async function modelFolders(folder: string, naming: Naming): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { name, isDirectory, isSymlink } of Deno.readDir(folder)) {
+    if ((!isDirectory && !isSymlink) || name.startsWith(".")) continue;
+    try {
+      const inside = await Array.fromAsync(Deno.readDir(join(folder, name)));
+      const files = inside.filter(({ isDirectory }) => !isDirectory).map(({ name }) => name);
+      const isCache = inside.some(({ name, isDirectory }) => isDirectory && name === "snapshots");
+      if (isCache || modelsIn(files, naming).models.length > 0) found.push(name);
+    } catch {
+      continue; // a link to a file, or a folder that cannot be read: no model is seen there
+    }
+  }
+  return found.sort();
+}

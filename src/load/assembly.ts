@@ -1,0 +1,94 @@
+/**
+ * Tensors that do not lie in their file as they are wanted: transposed or strided views, bytes in another order. They
+ * are put together in host memory, one after another, and then brought to their device.
+ */
+import type { Device } from "../device/device.ts";
+import { UseAfterCloseError } from "../base/errors.ts";
+import { quote } from "../base/text.ts";
+import type { TensorRequest } from "./request.ts";
+import type { SourceFile } from "../files/source.ts";
+import { HostTensor } from "../device/cpu/tensor.ts";
+import type { Tensor } from "../device/tensor.ts";
+
+/** Fills `target` with the elements of a tensor, contiguous and little-endian. */
+export type Assemble = (
+  file: SourceFile,
+  target: Uint8Array<ArrayBuffer>,
+  signal: AbortSignal,
+) => Promise<void>;
+
+/** A request for a tensor that has to be put together; its `run` is the length of the result before a cast. */
+export interface AssembledRequest extends TensorRequest {
+  /** How. */
+  readonly assemble: Assemble;
+}
+
+/** Puts tensors together. */
+export class Assembly<T extends Tensor> {
+  /** Settles when all are done; rejects with the first failure. */
+  readonly finished: Promise<void>;
+  readonly #tensors: Map<TensorRequest, PromiseWithResolvers<T>>;
+
+  /**
+   * Starts.
+   *
+   * @param onDone called for each request once its tensor is there
+   */
+  constructor(
+    requests: readonly AssembledRequest[],
+    files: readonly SourceFile[],
+    device: Device<T>,
+    signal: AbortSignal,
+    onDone: (request: AssembledRequest) => void,
+  ) {
+    this.#tensors = new Map(requests.map((request) => [request, Promise.withResolvers<T>()]));
+    for (const { promise } of this.#tensors.values()) promise.catch(() => {}); // told to whoever asks
+    this.finished = this.#run(requests, files, device, signal, onDone);
+    this.finished.catch(() => {});
+  }
+
+  /** The tensor of a request, once it is there. Each call gives a handle of its own. */
+  async get(request: TensorRequest): Promise<T> {
+    const tensor = await this.#tensors.get(request)?.promise;
+    if (tensor && this.#tensors.has(request)) return tensor.named(request.name) as T;
+    throw new UseAfterCloseError(`Cannot get tensor ${quote(request.name)}: its memory was released`);
+  }
+
+  /** Drops the hold on these tensors, which nobody will ask for again. */
+  retire(requests: readonly TensorRequest[]): void {
+    for (const request of requests) {
+      this.#tensors.get(request)?.promise.then((tensor) => tensor[Symbol.dispose]?.(), () => {});
+      this.#tensors.delete(request);
+    }
+  }
+
+  /** Drops this hold on the tensors; handles that were given out keep theirs. */
+  release(): void {
+    this.retire([...this.#tensors.keys()]);
+  }
+
+  async #run(
+    requests: readonly AssembledRequest[],
+    files: readonly SourceFile[],
+    device: Device<T>,
+    signal: AbortSignal,
+    onDone: (request: AssembledRequest) => void,
+  ): Promise<void> {
+    let failure: { readonly error: unknown } | undefined;
+    for (const request of requests) {
+      try {
+        signal.throwIfAborted();
+        const bytes = new Uint8Array(request.run);
+        await request.assemble(files[request.file]!, bytes, signal);
+        const stored = new HostTensor(request.name, request.dtype, request.shape, bytes);
+        const tensor = await device.fromHost(await stored.to({ dtype: request.target }));
+        this.#tensors.get(request)!.resolve(tensor);
+        onDone(request);
+      } catch (error) { // the others are still put together, unless the load is ended
+        this.#tensors.get(request)!.reject(error);
+        failure ??= { error };
+      }
+    }
+    if (failure) throw failure.error;
+  }
+}

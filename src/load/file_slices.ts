@@ -1,0 +1,79 @@
+/**
+ * Tensors, or parts of them, read straight from their files, whichever rank has opened those, and also after all has been
+ * loaded: nothing passes between the ranks.
+ */
+import { type Catalog, type CatalogTensor, pathOf } from "../files/catalog.ts";
+import { ReadError } from "../base/errors.ts";
+import { quote } from "../base/text.ts";
+import { LazyLoads } from "./lazy_loads.ts";
+import type { LoadRequest } from "./load.ts";
+import type { Session } from "./session.ts";
+import { closeAll, type SourceFile } from "../files/source.ts";
+import type { Tensor } from "../device/tensor.ts";
+
+/** A file that was opened for this. */
+interface OpenedFile {
+  readonly catalog: Catalog;
+  /** Where it stands in the list of files. */
+  readonly index: number;
+}
+
+/** Reads tensors and parts of them. Each file is opened once, when it is first needed. */
+export class FileSlices<T extends Tensor> {
+  readonly #session: Session<T>;
+  readonly #files: SourceFile[] = [];
+  readonly #opened = new Map<string, Promise<OpenedFile>>();
+  readonly #loads: LazyLoads<T>;
+
+  constructor(session: Session<T>) {
+    this.#session = session;
+    this.#loads = new LazyLoads(session, this.#files);
+  }
+
+  /**
+   * What `request` asks for of a tensor of the session's catalog. What is asked for in one turn of the event loop is
+   * read together.
+   *
+   * @param request makes the request from the tensor as it is in the file that was opened for this
+   * @throws {ReadError} if the file cannot be opened or read, or does not have the tensor as the catalog has it
+   */
+  async get(tensor: CatalogTensor, request: (found: CatalogTensor) => LoadRequest): Promise<T> {
+    const path = pathOf(this.#session.catalog, tensor);
+    const opened = await this.#open(path);
+    this.#session.checkOpen(`read tensor ${quote(tensor.name)}`);
+    const found = sameTensor(opened.catalog, tensor, path);
+    return await this.#loads.get(request({ ...found, file: opened.index }));
+  }
+
+  /** Closes the files; nothing may be reading from them any more. */
+  async close(): Promise<void> {
+    await Promise.allSettled(this.#opened.values());
+    await closeAll(this.#files);
+  }
+
+  #open(path: string): Promise<OpenedFile> {
+    const known = this.#opened.get(path);
+    if (known) return known;
+    const opened = this.#session.catalog.reopen(path).then((catalog) => {
+      return { catalog, index: this.#files.push(...catalog.files) - 1 };
+    });
+    this.#opened.set(path, opened);
+    opened.catch(() => this.#opened.delete(path)); // another try may find it
+    return opened;
+  }
+}
+
+/** The tensor as this process finds it in the file, which must be as the rank that has opened the file found it. */
+function sameTensor({ tensors }: Catalog, wanted: CatalogTensor, path: string): CatalogTensor {
+  const found = tensors.get(wanted.aliasOf ?? wanted.name) ?? tensors.get(wanted.name);
+  const describe = ({ dtype, shape, fileOffset }: CatalogTensor) =>
+    `${dtype} [${shape}] at offset ${fileOffset}`;
+  if (found && describe(found) === describe(wanted)) return { ...found, name: wanted.name };
+  const what = found ? describe(found) : "no such tensor";
+  const message =
+    `Cannot read tensor ${quote(wanted.name)} of ${quote(path)}: ${
+      describe(wanted)
+    } expected, ${what} found: ` +
+    "is it the same file for every rank?";
+  throw new ReadError(message, { path, offset: wanted.fileOffset, expected: wanted.byteLength });
+}

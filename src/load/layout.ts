@@ -1,0 +1,236 @@
+/**
+ * Where every tensor of a load goes: runs of tensors that lie side by side in a file stay side by side in memory,
+ * so that they can be read in large blocks, unless the alignment of an element type asks for a step.
+ *
+ * Offsets are relative to allocations whose first byte has an address that is a multiple of {@linkcode PAGE}.
+ */
+import { dtypeAlignment } from "../base/dtype.ts";
+import { finishNow, STEP, type Steps } from "../base/steps.ts";
+import { castLength, requestBytes, type TensorRequest } from "./request.ts";
+
+/** Bytes of a page: what a direct read asks of file offsets and addresses. */
+export const PAGE = 4096;
+
+/** Where a request's bytes go. */
+export interface Placement {
+  /** Index of the allocation. */
+  readonly allocation: number;
+  /** Byte offset in it. */
+  readonly offset: number;
+  /** Bytes there, after the cast. */
+  readonly byteLength: number;
+}
+
+/** Requests that are one contiguous range of a file and of an allocation, or one strided request. */
+export interface Run {
+  /** First request, and the one after the last, in plan order. */
+  readonly first: number;
+  /** One after the last request. */
+  readonly stop: number;
+  /** Index of the allocation. */
+  readonly allocation: number;
+  /** Byte offset in it. */
+  readonly offset: number;
+}
+
+/** What the layout may do. */
+export interface LayoutOptions {
+  /** Allocations are closed at this size; a larger tensor gets one of its own. Default 8 GiB. */
+  maxAllocationBytes?: number;
+  /** Files smaller than this share an allocation. Default 64 MiB. */
+  shareBelowBytes?: number;
+  /** The alignment of every tensor in bytes, a power of two; default is that of its element type. */
+  alignment?: number;
+  /**
+   * Puts tensors below {@linkcode SMALL_TENSOR} together into allocations of their own, of {@linkcode SMALL_ALLOCATION} at
+   * most: where a tensor keeps its whole allocation alive, a small one must not keep a large one. Default false.
+   */
+  packSmall?: boolean;
+}
+
+/** Tensors of fewer bytes are small. */
+export const SMALL_TENSOR = 64 * 1024;
+
+/** Bytes of an allocation that small tensors share. */
+export const SMALL_ALLOCATION = 2 ** 20;
+
+/** The places of all requests. */
+export interface Layout {
+  /** One for each request, in the same order. */
+  readonly placements: readonly Placement[];
+  /** Contiguous runs, in order of allocation and offset. */
+  readonly runs: readonly Run[];
+  /** Bytes of each allocation. */
+  readonly allocations: readonly number[];
+}
+
+/** Runs at least this long are placed so that direct reads can go straight into them. */
+const DIRECT_RUN = 256 * 1024;
+
+/** Shorter runs, and whatever is cast, begin at a cache line. */
+const LINE = 64;
+
+/** A run that may still grow. */
+interface OpenRun {
+  readonly first: number;
+  stop: number;
+  /** Where in the file it ends. */
+  fileEnd: number;
+  /** Bytes at the destination. */
+  length: number;
+  /** Whether destination and file offset are to agree modulo a page. */
+  readonly congruent: boolean;
+  /** Whether its tensors are small, and packed. */
+  readonly small: boolean;
+}
+
+/** An allocation that may still grow. */
+interface OpenAllocation {
+  length: number;
+  readonly runs: { readonly open: OpenRun; readonly offset: number }[];
+}
+
+/** Lays out requests that are sorted by file and offset. */
+export function layOut(requests: readonly TensorRequest[], options: LayoutOptions = {}): Layout {
+  return finishNow(layoutSteps(requests, options));
+}
+
+/** {@linkcode layOut} in steps. */
+export function* layoutSteps(
+  requests: readonly TensorRequest[],
+  options: LayoutOptions = {},
+): Steps<Layout> {
+  const maxAllocation = options.maxAllocationBytes ?? 8 * 2 ** 30;
+  const shareBelow = options.shareBelowBytes ?? 64 * 2 ** 20;
+  const alignment = options.alignment ?? 1;
+  const fileBytes = yield* bytesByFile(requests);
+  // A large allocation is read after the small ones that belong to the same files.
+  const groups: { readonly small: OpenAllocation[]; large: OpenAllocation | null }[] = [];
+  let lastFile = -1;
+  const offsetIn = (allocation: OpenAllocation, { first, length, congruent }: OpenRun) => {
+    const modulus = congruent && length >= DIRECT_RUN ? PAGE : Math.max(LINE, alignment);
+    return nextCongruent(allocation.length, congruent ? requests[first]!.fileOffset : 0, modulus);
+  };
+  const put = (allocation: OpenAllocation, open: OpenRun) => {
+    const offset = offsetIn(allocation, open);
+    allocation.runs.push({ open, offset });
+    allocation.length = offset + open.length;
+  };
+  for (
+    const open of findRuns(requests, { maxAllocation, alignment, packSmall: options.packSmall ?? false })
+  ) {
+    yield;
+    if (!open) continue;
+    let group = groups.at(-1);
+    if (!group) groups.push(group = { small: [], large: null });
+    if (open.small) {
+      let last = group.small.at(-1);
+      if (!last || (last.length > 0 && offsetIn(last, open) + open.length > SMALL_ALLOCATION)) {
+        group.small.push(last = { length: 0, runs: [] });
+      }
+      put(last, open);
+      continue;
+    }
+    const { file } = requests[open.first]!;
+    const filled = group.large?.length ?? 0;
+    const ownAllocation = file !== lastFile && (filled >= shareBelow || fileBytes.get(file)! >= shareBelow);
+    if (filled > 0 && (ownAllocation || filled + open.length > maxAllocation)) {
+      groups.push(group = { small: [], large: null });
+    }
+    lastFile = file;
+    put(group.large ??= { length: 0, runs: [] }, open);
+  }
+  return yield* placeAll(requests, groups.flatMap(({ small, large }) => large ? [...small, large] : small));
+}
+
+/** The layout, once it is known what is in each allocation. */
+function* placeAll(
+  requests: readonly TensorRequest[],
+  allocations: readonly OpenAllocation[],
+): Steps<Layout> {
+  const placements: Placement[] = new Array(requests.length);
+  const runs: Run[] = [];
+  for (const [allocation, { runs: inside }] of allocations.entries()) {
+    for (const { open, offset } of inside) {
+      yield;
+      runs.push({ first: open.first, stop: open.stop, allocation, offset });
+      let at = offset;
+      for (let index = open.first; index < open.stop; index++) {
+        if (index % STEP === 0) yield;
+        const byteLength = resultBytes(requests[index]!);
+        placements[index] = { allocation, offset: at, byteLength };
+        at += byteLength;
+      }
+    }
+  }
+  return { placements, runs, allocations: allocations.map(({ length }) => length) };
+}
+
+/** The first number from `start` on that agrees with `value` modulo `modulus`. */
+function nextCongruent(start: number, value: number, modulus: number): number {
+  return start + (((value - start) % modulus) + modulus) % modulus;
+}
+
+/** Bytes of a request's result. */
+export function resultBytes(request: TensorRequest): number {
+  return castLength(requestBytes(request), request.dtype, request.target);
+}
+
+function* bytesByFile(requests: readonly TensorRequest[]): Steps<Map<number, number>> {
+  const bytes = new Map<number, number>();
+  for (const [index, request] of requests.entries()) {
+    if (index % STEP === 0) yield;
+    bytes.set(request.file, (bytes.get(request.file) ?? 0) + resultBytes(request));
+  }
+  return bytes;
+}
+
+/**
+ * Cuts the requests where the file, the cast, the alignment or the size of tensors asks for it. Yields undefined where a
+ * long run may be interrupted.
+ */
+function* findRuns(
+  requests: readonly TensorRequest[],
+  limits: { readonly maxAllocation: number; readonly alignment: number; readonly packSmall: boolean },
+): Generator<OpenRun | undefined> {
+  let open: OpenRun | undefined;
+  for (const [index, request] of requests.entries()) {
+    if (index % STEP === 0) yield undefined;
+    const length = resultBytes(request);
+    const alignment = Math.max(dtypeAlignment(request.target), limits.alignment);
+    const small: boolean = limits.packSmall && length < SMALL_TENSOR;
+    const last = open && requests[open.stop - 1]!;
+    const maxLength = open?.small ? SMALL_ALLOCATION - PAGE : limits.maxAllocation; // it begins within a page
+    if (open && last && continues(open, last, request) && open.length + length <= maxLength) {
+      const lead = open.congruent ? requests[open.first]!.fileOffset : 0;
+      if (length === 0 || (small === open.small && (lead + open.length) % alignment === 0)) {
+        open.stop = index + 1;
+        open.fileEnd += requestBytes(request);
+        open.length += length;
+        continue;
+      }
+    }
+    if (open) yield open;
+    open = {
+      first: index,
+      stop: index + 1,
+      fileEnd: request.fileOffset + requestBytes(request),
+      length,
+      congruent: isPlain(request) && request.fileOffset % alignment === 0,
+      small,
+    };
+  }
+  if (open) yield open;
+}
+
+/** Whether `next` follows `last` in the file without a gap and is read in the same way. */
+function continues(open: OpenRun, last: TensorRequest, next: TensorRequest): boolean {
+  if (next.file !== last.file || next.fileOffset !== open.fileEnd) return false;
+  if (last.levels.length > 0 || next.levels.length > 0) return false;
+  return (isPlain(last) && isPlain(next)) || (last.dtype === next.dtype && last.target === next.target);
+}
+
+/** A contiguous range that is not cast. */
+function isPlain(request: TensorRequest): boolean {
+  return request.levels.length === 0 && request.dtype === request.target;
+}

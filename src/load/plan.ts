@@ -1,0 +1,265 @@
+/**
+ * The plan of a load: segments, each a piece of a file with its place in memory, in the order in which the lanes
+ * take them. Pure: no file is touched here.
+ */
+import { type DType, dtypeBits } from "../base/dtype.ts";
+import { finishNow, STEP, type Steps } from "../base/steps.ts";
+import { type Layout, type LayoutOptions, layoutSteps, PAGE, type Placement, type Run } from "./layout.ts";
+import { castLength, type Level, requestBytes, type TensorRequest } from "./request.ts";
+
+/** One piece of work of a lane: `outerCount` × `innerCount` runs of a file, dense at their destination. */
+export interface Segment {
+  /** Index into the load's files. */
+  readonly file: number;
+  /** Where its first run begins in the file. */
+  readonly fileOffset: number;
+  /** Bytes of one run. */
+  readonly run: number;
+  /** Repetitions of the inner runs. */
+  readonly outerCount: number;
+  /** Bytes in the file between them. */
+  readonly outerStride: number;
+  /** Runs of one outer repetition; what lies between them is small enough to be read too. */
+  readonly innerCount: number;
+  /** Bytes in the file between them. */
+  readonly innerStride: number;
+  /** Element type in the file. */
+  readonly from: DType;
+  /** Element type at the destination. */
+  readonly to: DType;
+  /** Index of the allocation. */
+  readonly allocation: number;
+  /** Byte offset in it. */
+  readonly offset: number;
+  /** The requests it serves: first and one after the last. */
+  readonly firstRequest: number;
+  /** One after the last request it serves. */
+  readonly stopRequest: number;
+}
+
+/** What a plan needs to know besides the requests. */
+export interface PlanOptions extends LayoutOptions {
+  /** Bytes of one segment at most, a multiple of {@linkcode PAGE}. */
+  blockBytes: number;
+}
+
+/** A load, ready to run. */
+export interface LoadPlan {
+  /** What was asked, sorted by file and offset: the order of every list here. */
+  readonly requests: readonly TensorRequest[];
+  /** Where each request's bytes go. */
+  readonly placements: readonly Placement[];
+  /** Bytes of each allocation. */
+  readonly allocations: readonly number[];
+  /** In the order in which they are to be read: by allocation, then offset. */
+  readonly segments: readonly Segment[];
+  /** File bytes that all segments deliver. */
+  readonly bytes: number;
+}
+
+/** Runs closer together than this are read with what lies between them (native/land.c uses the same figure). */
+export const READ_THROUGH_GAP = 1024;
+
+/**
+ * Plans a load.
+ *
+ * @param requests in any order; the plan sorts them by file and offset
+ * @throws {RangeError} if `blockBytes` is not a positive multiple of {@linkcode PAGE}
+ */
+export function planLoad(requests: readonly TensorRequest[], options: PlanOptions): LoadPlan {
+  return finishNow(planSteps(requests, options));
+}
+
+/** {@linkcode planLoad} in steps, for very many tensors. */
+export function* planSteps(requests: readonly TensorRequest[], options: PlanOptions): Steps<LoadPlan> {
+  const { blockBytes } = options;
+  if (!Number.isSafeInteger(blockBytes) || blockBytes < PAGE || blockBytes % PAGE !== 0) {
+    throw new RangeError(
+      `Cannot plan a load: blockBytes must be a positive multiple of ${PAGE}, got ${blockBytes}`,
+    );
+  }
+  const sorted = requests.toSorted((a, b) => a.file - b.file || a.fileOffset - b.fileOffset);
+  let bytes = 0;
+  for (const [index, request] of sorted.entries()) {
+    if (index % STEP === 0) yield;
+    bytes += requestBytes(request);
+  }
+  const layout: Layout = yield* layoutSteps(sorted, options);
+  const segments: Segment[] = [];
+  for (const run of layout.runs) {
+    yield;
+    const levels = sorted[run.first]!.levels;
+    if (levels.length === 0) cutRange(segments, sorted, layout.placements, run, blockBytes);
+    else cutStrided(segments, sorted[run.first]!, run, blockBytes);
+  }
+  return {
+    requests: sorted,
+    placements: layout.placements,
+    allocations: layout.allocations,
+    segments,
+    bytes,
+  };
+}
+
+/** File bytes that a segment delivers. */
+export function segmentBytes(segment: Segment): number {
+  return segment.run * segment.outerCount * segment.innerCount;
+}
+
+/** The request of a segment that has the byte at an offset of the file; the segment's first where none has. */
+export function requestAt(plan: LoadPlan, { firstRequest, stopRequest }: Segment, offset: number): number {
+  for (let index = firstRequest; index < stopRequest; index++) {
+    const request = plan.requests[index]!;
+    if (offset >= request.fileOffset && offset < request.fileOffset + requestBytes(request)) return index;
+  }
+  return firstRequest;
+}
+
+/** Bytes of one cut of what is cast: whole elements, and whole words of what they become. */
+function castBlock(blockBytes: number, from: DType): number {
+  return dtypeBits(from) === 6 ? blockBytes - blockBytes % 12 : blockBytes;
+}
+
+/**
+ * Cuts a contiguous run where pages of the file begin, and of those where a block begins in its allocation: two lanes
+ * that touch the same huge page at once both have one cleared, of which one is thrown away. With blocks that began a
+ * page before a huge one, that was every third, and a load took a quarter longer.
+ */
+function cutRange(
+  segments: Segment[],
+  requests: readonly TensorRequest[],
+  placements: readonly Placement[],
+  run: Run,
+  blockBytes: number,
+): void {
+  const head = requests[run.first]!;
+  const last = requests[run.stop - 1]!;
+  const cast = head.dtype !== head.target;
+  const start = head.fileOffset;
+  const stop = last.fileOffset + requestBytes(last);
+  const castStep = castBlock(blockBytes, head.dtype);
+  const shift = run.offset - start;
+  const origin = shift % PAGE === 0 ? -shift : 0; // where in the file blocks are counted from
+  let firstRequest = run.first;
+  for (let at = start; at < stop;) {
+    // A cast run is cut at multiples counted from its start: every cut then falls between elements.
+    const next = Math.min(
+      stop,
+      cast ? at + castStep : origin + (Math.floor((at - origin) / blockBytes) + 1) * blockBytes,
+    );
+    const offset = run.offset + castLength(at - start, head.dtype, head.target);
+    const endOffset = run.offset + castLength(next - start, head.dtype, head.target);
+    while (ends(placements[firstRequest]!) <= offset) firstRequest++;
+    let stopRequest = firstRequest + 1;
+    while (stopRequest < run.stop && placements[stopRequest]!.offset < endOffset) stopRequest++;
+    segments.push({
+      file: head.file,
+      fileOffset: at,
+      run: next - at,
+      outerCount: 1,
+      outerStride: 0,
+      innerCount: 1,
+      innerStride: 0,
+      from: cast ? head.dtype : "U8",
+      to: cast ? head.target : "U8",
+      allocation: run.allocation,
+      offset,
+      firstRequest,
+      stopRequest,
+    });
+    at = next;
+  }
+}
+
+function ends(placement: Placement): number {
+  return placement.offset + placement.byteLength;
+}
+
+/** Cuts one strided request into segments of two levels that read about a block. */
+function cutStrided(segments: Segment[], request: TensorRequest, run: Run, blockBytes: number): void {
+  if (requestBytes(request) === 0) return;
+  if (request.run > blockBytes) return cutLongRuns(segments, request, run, blockBytes);
+  const { inner, outer, rest } = splitLevels(request, blockBytes);
+  const rowBytes = request.run * inner.count;
+  const rowSpan = inner.count > 1 ? (inner.count - 1) * inner.stride + request.run : request.run;
+  const throughGaps = outer.stride - rowSpan <= READ_THROUGH_GAP;
+  const rowsAtOnce = Math.max(1, Math.floor(blockBytes / (throughGaps ? outer.stride : rowSpan)));
+  const base = {
+    file: request.file,
+    from: request.dtype,
+    to: request.target,
+    allocation: run.allocation,
+    firstRequest: run.first,
+    stopRequest: run.stop,
+  };
+  let offset = run.offset;
+  for (const start of starts(request.fileOffset, rest)) {
+    for (let row = 0; row < outer.count; row += rowsAtOnce) {
+      const outerCount = Math.min(rowsAtOnce, outer.count - row);
+      segments.push({
+        ...base,
+        fileOffset: start + row * outer.stride,
+        run: request.run,
+        outerCount,
+        outerStride: outer.stride,
+        innerCount: inner.count,
+        innerStride: inner.stride,
+        offset,
+      });
+      offset += castLength(rowBytes * outerCount, request.dtype, request.target);
+    }
+  }
+}
+
+/** Cuts each run of a strided request by itself. */
+function cutLongRuns(segments: Segment[], request: TensorRequest, run: Run, blockBytes: number): void {
+  const length = castLength(request.run, request.dtype, request.target);
+  const step = request.dtype === request.target ? blockBytes : castBlock(blockBytes, request.dtype);
+  let offset = run.offset;
+  for (const start of starts(request.fileOffset, request.levels)) {
+    for (let at = 0; at < request.run; at += step) {
+      segments.push({
+        file: request.file,
+        fileOffset: start + at,
+        run: Math.min(step, request.run - at),
+        outerCount: 1,
+        outerStride: 0,
+        innerCount: 1,
+        innerStride: 0,
+        from: request.dtype,
+        to: request.target,
+        allocation: run.allocation,
+        offset: offset + castLength(at, request.dtype, request.target),
+        firstRequest: run.first,
+        stopRequest: run.stop,
+      });
+    }
+    offset += length;
+  }
+}
+
+const ONCE: Level = { count: 1, stride: 0 };
+
+/** The two innermost levels as a segment has them, and the ones that become segments of their own. */
+function splitLevels(
+  request: TensorRequest,
+  blockBytes: number,
+): { inner: Level; outer: Level; rest: readonly Level[] } {
+  const { levels, run } = request;
+  const last = levels.at(-1)!;
+  const span = (last.count - 1) * last.stride + run;
+  if (last.stride - run > READ_THROUGH_GAP || levels.length === 1 || span > blockBytes) {
+    return { inner: ONCE, outer: last, rest: levels.slice(0, -1) };
+  }
+  return { inner: last, outer: levels.at(-2)!, rest: levels.slice(0, -2) };
+}
+
+/** The file offsets at which the repetitions of these levels start, in order. */
+function* starts(offset: number, levels: readonly Level[]): Generator<number> {
+  const [level, ...inner] = levels;
+  if (!level) {
+    yield offset;
+    return;
+  }
+  for (let index = 0; index < level.count; index++) yield* starts(offset + index * level.stride, inner);
+}

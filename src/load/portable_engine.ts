@@ -1,0 +1,98 @@
+/**
+ * The engine over what every file can do, {@linkcode SourceFile.read}: slower, and everywhere the same. It loads from
+ * Deno's own files, and from sources that users bring.
+ */
+import { availableSystemMemory } from "../../ffi/variables.ts";
+import { ReadError } from "../base/errors.ts";
+import { READ_THROUGH_GAP, requestAt, type Segment, segmentBytes } from "./plan.ts";
+import { castLength } from "./request.ts";
+import { PortableFileSource } from "../files/native/portable_file.ts";
+import type { SourceFile } from "../files/source.ts";
+import { LoopOperations } from "./native/host_operations.ts";
+import { BufferTransferredError, type Engine, type HostBlock, type Job, type RunReport } from "./engine.ts";
+
+/** Reads in flight: more of Deno's own gain nothing, as it copies on its own threads. */
+const READERS = 4;
+
+const OPERATIONS = new LoopOperations();
+
+/** Positional reads of files, a few at once. */
+export class PortableEngine implements Engine<SourceFile> {
+  readonly name = "portable";
+  readonly notes: readonly string[];
+  readonly source = new PortableFileSource();
+  readonly operations = OPERATIONS;
+
+  /** @param reason why the native engine is not used */
+  constructor(reason: string) {
+    this.notes = [`Portable engine, slower than the native one: ${reason}`];
+  }
+
+  availableMemory(): number {
+    return availableSystemMemory();
+  }
+
+  allocate(byteLength: number): HostBlock {
+    return { buffer: new ArrayBuffer(byteLength), base: 0 };
+  }
+
+  async run(job: Job): Promise<RunReport> {
+    const { plan, signal, readiness } = job;
+    const readers = Math.min(job.maxThreads ?? READERS, Math.max(1, plan.segments.length));
+    let next = 0, landed = 0;
+    let failure: { error: unknown } | undefined;
+    const read = async () => {
+      while (next < plan.segments.length && !failure) {
+        const index = next++;
+        const segment = plan.segments[index]!;
+        try {
+          signal.throwIfAborted();
+          await land(job, segment);
+          await job.files[segment.file]!.verify?.();
+          landed += segmentBytes(segment);
+          readiness.segmentLanded(index);
+          job.onLanded?.(landed, { path: "portable", threads: readers });
+        } catch (error) {
+          failure ??= {
+            error: job.blocks[segment.allocation]!.buffer.detached ? new BufferTransferredError() : error,
+          };
+          readiness.fail(failure.error, requestAt(plan, segment, unreadOffset(error) ?? segment.fileOffset));
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: readers }, read));
+    if (failure) throw failure.error;
+    signal.throwIfAborted();
+    return { path: "portable", threads: readers, notes: [] };
+  }
+}
+
+/** The offset of the first byte that could not be read, where an error says that. */
+function unreadOffset(error: unknown): number | null {
+  return error instanceof ReadError ? error.offset + error.actual : null;
+}
+
+async function land(job: Job, segment: Segment): Promise<void> {
+  const { buffer, base } = job.blocks[segment.allocation]!;
+  const file = job.files[segment.file]!;
+  const length = castLength(segmentBytes(segment), segment.from, segment.to);
+  const target = new Uint8Array(buffer, base + segment.offset, length);
+  if (segment.outerCount === 1 && segment.innerCount === 1) {
+    if (segment.from === segment.to) return await file.read(segment.fileOffset, target);
+    const bytes = new Uint8Array(segment.run);
+    await file.read(segment.fileOffset, bytes);
+    return await OPERATIONS.cast(bytes, segment.from, target, segment.to);
+  }
+  const { run, outerCount, outerStride, innerCount, innerStride } = segment;
+  const row = (innerCount - 1) * innerStride + run;
+  const rows = outerStride - row <= READ_THROUGH_GAP ? outerCount : 1;
+  const bytes = new Uint8Array((rows - 1) * outerStride + row);
+  const levels = [{ count: rows, stride: outerStride }, { count: innerCount, stride: innerStride }];
+  const layout = { shape: [], byteLength: rows * innerCount * run, offset: 0, run, levels };
+  const dense = segment.from === segment.to ? target : new Uint8Array(segmentBytes(segment));
+  for (let outer = 0, at = 0; outer < outerCount; outer += rows, at += layout.byteLength) {
+    await file.read(segment.fileOffset + outer * outerStride, bytes);
+    await OPERATIONS.gather(bytes, layout, dense.subarray(at, at + layout.byteLength));
+  }
+  if (dense !== target) await OPERATIONS.cast(dense, segment.from, target, segment.to);
+}

@@ -1,0 +1,114 @@
+/**
+ * Reading ranges of files on 3FS in the steps that users of the Python package know: a reader, the headers of a batch
+ * of files, then ranges of them to memory.
+ */
+import { mountPointOf } from "../../ffi/usrbio.ts";
+import { DeviceError } from "../base/errors.ts";
+import { readError } from "../files/local_path.ts";
+import { NativeFileSource } from "../files/native/native_file.ts";
+import { UsrbioFileSource } from "./file.ts";
+import {
+  type Backend,
+  checkBackend,
+  libraryMissing,
+  needShim,
+  no3fs,
+  openUsrbio,
+  requestedBackend,
+} from "./backend.ts";
+import { checkUsrbioOptions, ringOptions, type UsrbioOptions } from "./options.ts";
+import { type RangeReader, SourceReader } from "./range_reader.ts";
+
+/** Options of {@linkcode createReader}; `bufferBytes` is the one buffer of the reader. */
+export interface ReaderOptions extends UsrbioOptions {
+  /**
+   * How to read. Where it is "auto", and `FASTSAFETENSORS_BACKEND` names none either, files on 3FS are read through its
+   * rings and others by ordinary reads. Default "auto".
+   */
+  backend?: Backend | "auto";
+}
+
+/**
+ * Makes a reader.
+ *
+ * @throws {TypeError} if an option has a wrong value, or `FASTSAFETENSORS_BACKEND` names no backend
+ * @throws {RangeError} if a number is outside its limits
+ * @throws {DeviceError} if the native library, or the one of 3FS where that is demanded, is not to be had
+ *
+ * @example Use
+ * ```ts
+ * import { createReader, serialize } from "@x/fastsafetensors";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const path = await Deno.makeTempFile({ suffix: ".safetensors" });
+ * await Deno.writeFile(path, serialize({ x: { dtype: "U8", shape: [3], data: new Uint8Array([1, 2, 3]) } }));
+ *
+ * await using reader = await createReader({ backend: "mock" }); // any folder; "usrbio" reads from 3FS
+ * const { headerLength, fileSize } = (await reader.readHeadersBatch([path])).get(path)!;
+ * const buffer = new Uint8Array(fileSize - headerLength);
+ * await reader.readChunked({ path, buffer, fileOffset: headerLength, totalLength: buffer.byteLength });
+ * assertEquals(buffer, new Uint8Array([1, 2, 3]));
+ * ```
+ */
+export async function createReader(options: ReaderOptions = {}): Promise<RangeReader> {
+  const checked = checkUsrbioOptions(options, "createReader()", ["backend"]);
+  const named = options.backend === undefined ? "auto" : checkBackend("backend", options.backend);
+  const asked = named === "auto" ? requestedBackend() : named;
+  const shim = await needShim();
+  const rings = ringOptions(checked, 1);
+  const backend = asked === "auto" ? await getBackend() : asked;
+  if (backend !== "usrbio") return new SourceReader(shim, backend, new NativeFileSource(shim), rings);
+  const required = asked === "usrbio";
+  if (required) {
+    const library = await openUsrbio(shim);
+    if (library.handle === null) throw no3fs(libraryMissing(library.reason));
+  }
+  const source = new UsrbioFileSource(shim, { required, rings, lanes: 1, mountPoint: checked.mountPoint });
+  return new SourceReader(shim, backend, source, rings);
+}
+
+/**
+ * The backend that readers have unless they are told otherwise: what `FASTSAFETENSORS_BACKEND` names, else "usrbio" if
+ * {@linkcode isAvailable}, else "posix".
+ *
+ * @throws {TypeError} if `FASTSAFETENSORS_BACKEND` names none of "auto", "usrbio", "posix" and "mock"
+ */
+export async function getBackend(): Promise<Backend> {
+  const asked = requestedBackend();
+  if (asked !== "auto") return asked;
+  return await isAvailable() ? "usrbio" : "posix";
+}
+
+/** Whether 3FS' library can be used. */
+export async function isAvailable(): Promise<boolean> {
+  return await getHf3fsLibPath() !== null;
+}
+
+/** The path of 3FS' library; null where it was not found or cannot be used. */
+export async function getHf3fsLibPath(): Promise<string | null> {
+  try {
+    const library = await openUsrbio(await needShim());
+    return library.handle === null ? null : library.path;
+  } catch (error) {
+    if (error instanceof DeviceError) return null;
+    throw error;
+  }
+}
+
+/**
+ * Where the 3FS that a path is on is mounted; null where it is on none, or 3FS' library is not to be had.
+ *
+ * @throws {ReadError} if there is no such path
+ */
+export async function extractMountPoint(path: string): Promise<string | null> {
+  if (!await isAvailable()) return null;
+  const shim = await needShim();
+  const library = await openUsrbio(shim);
+  if (library.handle === null) return null;
+  try {
+    await Deno.stat(path); // asks for the permission to read it, too
+    return await mountPointOf(shim, library.handle, path);
+  } catch (error) {
+    throw readError(error, "open", path);
+  }
+}
