@@ -1,0 +1,86 @@
+import { assertEquals } from "@std/assert";
+import { sources } from "./pages.ts";
+
+/** The folders, each of which imports only those in lines above its own, or one way within its line. */
+const ORDER: readonly (readonly string[])[] = [
+  ["src/base"],
+  ["ffi"],
+  ["src/format"],
+  ["src/files"],
+  ["src/load"],
+  ["src/device"],
+  ["src/model"],
+  ["src/three_fs", "src/ranks", "src/group"],
+  ["src/deno"],
+  ["src/save", "src/pytorch"],
+  ["src/compat", "src/doctor"],
+  ["src/cli"],
+];
+
+/** What a file imports, as paths of the repository. */
+function imports(path: string, text: string): string[] {
+  return [...text.matchAll(/\bfrom "(\.[^"]+)"|\bimport\("(\.[^"]+)"/g)]
+    .map(([, one, other]) => new URL(one ?? other!, `file:///${path}`).pathname.slice(1));
+}
+
+const code = sources(["src", "ffi"], [".ts"]);
+
+/** What imports a folder below its own. */
+const EXCEPTIONS: readonly string[] = [
+  "ffi/cuda_tensor.ts: src/format/slices.ts",
+  "ffi/group_call.ts: src/group/call_record.ts",
+  "ffi/host_ops.ts: src/format/slices.ts",
+  "ffi/mpi.ts: src/group/call_record.ts",
+  "ffi/nccl.ts: src/group/call_record.ts",
+  "ffi/plan_memory.ts: src/load/plan.ts",
+  "src/device/device.ts: src/group/process_group.ts",
+  "src/files/catalog.ts: src/group/process_group.ts",
+  "src/files/catalog.ts: src/load/assembly.ts",
+  "src/files/find_files.ts: src/save/journal.ts",
+  "src/files/inputs.ts: src/group/process_group.ts",
+  "src/load/assembly.ts: src/device/cpu/tensor.ts",
+  "src/load/assembly.ts: src/device/device.ts",
+  "src/load/assembly.ts: src/device/tensor.ts",
+  "src/load/file_slices.ts: src/device/tensor.ts",
+  "src/load/lazy_loads.ts: src/device/tensor.ts",
+  "src/load/load.ts: src/device/device.ts",
+  "src/load/load.ts: src/device/tensor.ts",
+  "src/load/load.ts: src/model/options.ts",
+  "src/load/progress.ts: src/model/options.ts",
+  "src/load/session.ts: src/device/device.ts",
+  "src/load/session.ts: src/device/tensor.ts",
+  "src/load/session.ts: src/model/options.ts",
+  "src/load/stream.ts: src/device/tensor.ts",
+  "src/load/stream.ts: src/ranks/rank_iteration.ts",
+  "src/model/device_moves.ts: src/deno/open_files.ts",
+  "src/model/model.ts: src/ranks/rank_iteration.ts",
+  "src/model/model.ts: src/ranks/rank_tensors.ts",
+  "src/model/options.ts: src/deno/config.ts",
+  "src/model/options.ts: src/deno/select_source.ts",
+  "src/model/options.ts: src/group/process_group.ts",
+  "src/model/options.ts: src/three_fs/options.ts",
+];
+
+/** The line of ORDER that a file belongs to; -1 for what is no folder of it. */
+function level(path: string): number {
+  return ORDER.findIndex((folders) => folders.some((folder) => path.startsWith(`${folder}/`)));
+}
+
+Deno.test("no folder imports one to its right", () => {
+  const strangers = code.entries().flatMap(([path, text]) =>
+    imports(path, text).filter((target) => level(target) > level(path)).map((target) => `${path}: ${target}`)
+  ).toArray();
+  assertEquals(strangers.sort(), [...EXCEPTIONS].sort());
+});
+
+Deno.test("only ffi/ opens libraries", () => {
+  const places = code.entries().filter(([, text]) => text.includes("Deno.dlopen(")).map(([path]) => path);
+  assertEquals(places.filter((path) => !path.startsWith("ffi/")).toArray(), []);
+});
+
+Deno.test("a device knows no file format's reader, and no file format knows a device", () => {
+  const strangers = code.entries().filter(([path]) => path.startsWith("src/device/")).flatMap((
+    [path, text],
+  ) => imports(path, text).filter((target) => /header|shard_index|pytorch|catalog/.test(target))).toArray();
+  assertEquals(strangers, []);
+});
