@@ -38,5 +38,5 @@ export function loadSuite(engine: EngineName): void {
   memoryTests(test, engine);
   unawaitedTests(test, engine);
   turnTests(test, engine);
-  stressTests(test, engine);
+  stressTests(test, engine, 20);
 }

@@ -2,7 +2,7 @@
  * The blocks of code that `deno test --doc` leaves out (`ts ignore`), because they need files, devices or ranks: each is
  * run here, in a folder with what it needs. `deno task test:doc` runs the others.
  */
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { standInEnv } from "../cuda/support.ts";
 import { findLaunchers, runCommand } from "../group/ranks.ts";
 import { tempFolder, writeFile, writeShards } from "../support/models.ts";
@@ -65,15 +65,19 @@ const SCENES: readonly Scene[] = [
   },
 ];
 
-/** Type-checks a block and runs it. */
+/** Options with which a program of a folder finds the package. */
+async function configure(folder: string): Promise<string[]> {
+  const imports = { "@x/fastsafetensors": `file://${ROOT}mod.ts` };
+  await Deno.writeTextFile(`${folder}/imports.json`, JSON.stringify({ imports }));
+  return ["--config", `${ROOT}deno.json`, "--import-map", `${folder}/imports.json`];
+}
+
+/** Runs a block. */
 async function run({ text }: Block, scene: Scene): Promise<void> {
   await using folder = await tempFolder();
   await scene.prepare(folder.path);
   await Deno.writeTextFile(`${folder.path}/program.ts`, text);
-  const imports = { "@x/fastsafetensors": `file://${ROOT}mod.ts` };
-  await Deno.writeTextFile(`${folder.path}/imports.json`, JSON.stringify({ imports }));
-  const config = ["--config", `${ROOT}deno.json`, "--import-map", `${folder.path}/imports.json`];
-  const args = ["run", "-A", "--check", ...config, `${folder.path}/program.ts`];
+  const args = ["run", "-A", "--no-check", ...await configure(folder.path), `${folder.path}/program.ts`];
   const env = { NO_COLOR: "1", ...scene.env?.() };
   if (scene.ranks) {
     // The launcher has no option for the folder that all of them know.
@@ -91,6 +95,17 @@ async function run({ text }: Block, scene: Scene): Promise<void> {
 }
 
 const left = PAGES.flatMap(({ blocks }) => blocks).filter(({ kind }) => kind === "ts ignore");
+
+Deno.test("the blocks that are run have right types", async () => {
+  await using folder = await tempFolder();
+  const paths = left.map(({ place }) => `${folder.path}/${place.replaceAll(/[^\w.]/g, "-")}.ts`);
+  for (const [index, path] of paths.entries()) await Deno.writeTextFile(path, left[index]!.text);
+  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["check", "--quiet", ...await configure(folder.path), ...paths], // all at once: each would take seconds
+    env: { NO_COLOR: "1" },
+  }).output();
+  assert(success, new TextDecoder().decode(stderr));
+});
 
 for (const block of left) {
   const scene = SCENES.find(({ fits }) => fits.test(block.text));

@@ -1,26 +1,24 @@
 /**
  * Loads that are closed or aborted at random moments: every promise gives the tensor as it was written or the reason,
- * and what was given out stays as it is. `FASTSAFETENSORS_TEST_REQUIRE` with "stress" makes it twenty times as many.
+ * and what was given out stays as it is.
  */
 import { assert } from "@std/assert";
 import { type HostTensor, UseAfterCloseError } from "../../mod.ts";
 import { assertTensor, noise, type TensorSpec, writeFile } from "../support/models.ts";
-import { isRequired } from "../support/skip.ts";
 import type { DefineTest, EngineName } from "./context.ts";
 import { fastsafeOpen } from "./doors_in_use.ts";
 
-const ROUNDS = isRequired("stress") ? 400 : 20;
-
-export function stressTests(test: DefineTest, engine: EngineName): void {
+/** Defines a test of so many loads. */
+export function stressTests(test: DefineTest, engine: EngineName, rounds: number): void {
   if (engine !== "native" && engine !== "portable") return;
 
-  test("loads that are closed or aborted at random moments give what was written, or the reason", async (folder) => {
+  test(`${rounds} loads that are closed or aborted at random moments give what was written, or the reason`, async (folder) => {
     const path = `${folder}/model.safetensors`;
     const specs = [100, 70_000, 3_000_000, 0, 40_000, 900_000].map((size, index): TensorSpec => {
       return { name: `${index}`, dtype: "U8", shape: [size] };
     });
     const tensors = await writeFile(path, specs);
-    for (let round = 0; round < ROUNDS; round++) {
+    for (let round = 0; round < rounds; round++) {
       const words = new Uint32Array(noise(4 * 64, round + 1).buffer);
       let next = 0;
       const random = (limit: number) => words[next++ % words.length]! % limit;

@@ -13,20 +13,24 @@ const KERNELS = ["kernels/cast.cu", "kernels/convert.h", "dtype.h"].map((name) =
 /**
  * Builds the stand-in of a folder in tests/sim; where it is, or why it cannot be built here.
  *
+ * @param flags of the compiler, such as `-fsanitize=thread`
  * @throws {Error} if there are compilers and they refuse the sources
  */
 export async function buildStandIn(
   name: "3fs" | "cuda" | "mpi" | "nccl",
+  flags: readonly string[] = [],
 ): Promise<{ folder: string; missing: string | null }> {
   const { missing } = await compiler();
   if (missing) return { folder: "", missing };
-  const folder = `${cacheFolder()}/stand-in-${name}-${await digestOfSources()}`;
+  const folder = `${cacheFolder()}/stand-in-${name}-${await digestOfSources(flags)}`;
   await Deno.mkdir(cacheFolder(), { recursive: true });
   using lock = await Deno.open(`${folder}.lock`, { create: true, write: true });
   await lock.lock(true);
   if (await Deno.stat(folder).catch(() => null)) return { folder, missing: null };
   const work = await Deno.makeTempDir({ dir: cacheFolder(), prefix: "build-" });
-  const { success, stderr } = await new Deno.Command("sh", { args: [`${SIM}${name}/build.sh`, work] })
+  const { success, stderr } = await new Deno.Command("sh", {
+    args: [`${SIM}${name}/build.sh`, work, ...flags],
+  })
     .output();
   const printed = new TextDecoder().decode(stderr);
   if (!success) throw new Error(`Cannot build the stand-in tests/sim/${name}:\n${printed}`);
@@ -35,12 +39,12 @@ export async function buildStandIn(
   return { folder, missing: null };
 }
 
-async function digestOfSources(): Promise<string> {
+async function digestOfSources(flags: readonly string[]): Promise<string> {
   const folders = Deno.readDirSync(SIM).map(({ name }) => `${SIM}${name}`);
   const files = folders.flatMap((folder) => Deno.readDirSync(folder).map(({ name }) => `${folder}/${name}`));
   const paths = [...files, ...KERNELS].sort();
   const texts = await Promise.all(paths.map((path) => Deno.readTextFile(path)));
-  const recipe = new TextEncoder().encode(JSON.stringify([paths, texts]));
+  const recipe = new TextEncoder().encode(JSON.stringify([paths, texts, flags]));
   return new Uint8Array(await crypto.subtle.digest("SHA-256", recipe)).toHex().slice(0, 24);
 }
 

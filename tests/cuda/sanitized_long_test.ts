@@ -1,10 +1,10 @@
 /**
  * The load suite and the other tests of CUDA on the stand-ins once more, with a shim that AddressSanitizer and
- * UndefinedBehaviorSanitizer watch, in a process of its own: where `FASTSAFETENSORS_TEST_REQUIRE` lists "sanitizers".
+ * UndefinedBehaviorSanitizer watch, in a process of its own.
  */
 import { assert } from "@std/assert";
 import { compiler } from "../support/compiler.ts";
-import { isRequired, suite } from "../support/skip.ts";
+import { suite } from "../support/skip.ts";
 
 const FOLDER = new URL("./", import.meta.url).pathname;
 const TESTS = [
@@ -21,9 +21,8 @@ const TESTS = [
 ];
 
 const { path: cc, missing } = await compiler();
-const unasked = isRequired("sanitizers") ? null : "FASTSAFETENSORS_TEST_REQUIRE does not list sanitizers";
 
-suite("the load suite on CUDA stand-ins under sanitizers", "sanitizers", unasked ?? missing, () => {
+suite("the load suite on CUDA stand-ins under sanitizers", "cuda", missing, () => {
   Deno.test("the load suite on CUDA stand-ins passes under sanitizers [CUDA stand-in]", async () => {
     const decoder = new TextDecoder();
     const found = await new Deno.Command(cc, { args: ["-print-file-name=libasan.so"] }).output();

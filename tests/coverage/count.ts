@@ -1,0 +1,55 @@
+/**
+ * Counting the lines that tests run, into `coverage/`: those of TypeScript by Deno, also in programs that tests start;
+ * those of C by gcov, for which a `cc` at the head of the PATH adds its flags, and builds go to a cache folder of their own.
+ */
+import { compiler } from "../support/compiler.ts";
+
+/** Where it all is kept. */
+export const FOLDER = new URL("../../coverage", import.meta.url).pathname;
+
+/** What a run of `deno test` needs so that its lines are counted. */
+export interface Counting {
+  /** Options of `deno test`. */
+  readonly options: readonly string[];
+  /** Environment variables. */
+  readonly env: Record<string, string>;
+}
+
+/** Prepares the folder; what earlier runs have counted stays. */
+export async function countLines(): Promise<Counting> {
+  const raw = `${FOLDER}/deno`;
+  return {
+    options: [`--coverage=${raw}`, "--coverage-raw-data-only"],
+    env: {
+      PATH: `${await countingCompiler()}:${Deno.env.get("PATH")}`,
+      DENO_DIR: await denoFolder(), // else it would be below the next
+      XDG_CACHE_HOME: `${FOLDER}/cache`,
+      DENO_COVERAGE_DIR: raw, // for the programs that tests start
+    },
+  };
+}
+
+/**
+ * A folder with a `cc` that counts lines: each call of it writes its notes to a folder of its own. It optimizes as it is
+ * asked to: what is tested is the library that users have. What a sanitizer watches runs without, too.
+ */
+async function countingCompiler(): Promise<string> {
+  const { path, missing } = await compiler();
+  if (missing) throw new Error(`Cannot count the lines of native/: ${missing}`);
+  const folder = `${FOLDER}/bin`;
+  await Deno.mkdir(folder, { recursive: true });
+  await Deno.mkdir(`${FOLDER}/gcov`, { recursive: true });
+  const script = `#!/bin/sh
+case "$*" in *-fsanitize=*) exec '${path}' "$@" ;; esac
+work=$(mktemp -d '${FOLDER}/gcov/XXXXXXXX')
+exec '${path}' "$@" --coverage -fprofile-update=atomic -dumpdir "$work/"
+`;
+  await Deno.writeTextFile(`${folder}/cc`, script, { mode: 0o755 });
+  return folder;
+}
+
+/** Where Deno keeps what it has compiled. */
+async function denoFolder(): Promise<string> {
+  const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["info", "--json"] }).output();
+  return JSON.parse(new TextDecoder().decode(stdout)).denoDir;
+}

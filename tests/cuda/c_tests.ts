@@ -1,0 +1,31 @@
+/**
+ * The C tests of CUDA (*_test.c) on the stand-ins. Native library and stand-ins are built alike.
+ */
+import { tempFolder } from "../support/models.ts";
+import { C_FLAGS, nativeObjects, run } from "../support/objects.ts";
+import { buildStandIn } from "../support/stand_in.ts";
+
+const ROOT = new URL("../../", import.meta.url).pathname;
+
+/** Defines a test that builds and runs them all; the name tells the builds apart. */
+export function cTests(name: string, flags: readonly string[], cc: string): void {
+  Deno.test(`the C tests of CUDA pass (${name}) [CUDA stand-in]`, async (t) => {
+    await using folder = await tempFolder();
+    const { path } = folder;
+    const standIn = await buildStandIn("cuda", flags);
+    const all = [...C_FLAGS, ...flags];
+    const shim = `${path}/libshim.so`;
+    const objects = await nativeObjects(cc, flags);
+    await run(cc, [...all, "-shared", "-o", shim, ...objects, "-lpthread", "-ldl", "-lm"]);
+    for (const test of ["lane_test", "device_test"]) {
+      await t.step(test, async () => {
+        const program = `${path}/${test}`, source = `${ROOT}tests/cuda/${test}.c`;
+        const libraries = [shim, `${standIn.folder}/libfst_sim_cuda.so`, "-lpthread", "-ldl"];
+        const rpath = `-Wl,-rpath,${path}:${standIn.folder}`;
+        await run(cc, [...all, `-I${ROOT}tests/native`, "-o", program, source, ...libraries, rpath]);
+        const env = { FST_SIM_KERNELS: `${standIn.folder}/libfst_sim_kernels.so`, TMPDIR: path };
+        await run(program, [], { cwd: ROOT, env });
+      });
+    }
+  });
+}

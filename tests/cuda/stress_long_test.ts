@@ -1,0 +1,4 @@
+import { stressTest } from "./stress.ts";
+import { useCuda } from "./support.ts";
+
+stressTest(await useCuda(), 300);

@@ -1,0 +1,157 @@
+/**
+ * Damaged checkpoints: each is read with its tensors inside the file, or refused by its code, and soon.
+ */
+import { assert, assertEquals } from "@std/assert";
+import { crc32 } from "node:zlib";
+import { SafeTensorsError } from "../../src/base/errors.ts";
+import { type Checkpoint, readCheckpoint } from "../../src/pytorch/checkpoint.ts";
+import { stridedBlocks } from "../../src/pytorch/strided.ts";
+import { readZipDirectory } from "../../src/pytorch/zip_directory.ts";
+import { little } from "./builders.ts";
+import { memoryReader, PYTORCH_DATA } from "./support.ts";
+
+const OWN_DATA = new URL("../data/checkpoints/", import.meta.url);
+
+/** A valid file, and where in it one can do harm that a checksum does not stop. */
+interface Seed {
+  bytes: Uint8Array;
+  /** The pickle, or for a legacy file all of them. */
+  pickle: [start: number, end: number];
+  /** From where the directory, or for a legacy file the storages, reach to the end. */
+  directory: number;
+  /** Where the directory keeps the checksum of the pickle; -1 where there is none. */
+  crcAt: number;
+}
+
+async function readSeed(url: URL): Promise<Seed> {
+  const bytes = await Deno.readFile(url);
+  const checkpoint = await readCheckpoint(memoryReader(bytes));
+  if (checkpoint.container === "legacy") {
+    const start = Math.min(...checkpoint.tensors.values().map(({ storageStart }) => storageStart));
+    return { bytes, pickle: [0, start - 8], directory: start - 8, crcAt: -1 };
+  }
+  const { entries } = await readZipDirectory(memoryReader(bytes));
+  const { dataStart, packedSize } = entries.values().find(({ name }) => name.endsWith("/data.pkl"))!;
+  // PyTorch writes the pickle first, so its central header is where the end record says that the directory
+  // is.
+  const directory = new DataView(bytes.buffer).getUint32(bytes.length - 6, true);
+  return { bytes, pickle: [dataStart, dataStart + packedSize], directory, crcAt: directory + 16 };
+}
+
+/** Values that are at the edge of something. */
+const EDGES = [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff];
+
+/** Changes a few places of `bytes` between `start` and `end`. */
+function mutate(bytes: Uint8Array, start: number, end: number, next: (below: number) => number): Uint8Array {
+  const result = bytes.slice();
+  for (let changes = 1 + next(4); changes > 0; changes--) {
+    const at = start + next(end - start);
+    switch (next(5)) {
+      case 0:
+        result[at] = next(256);
+        break;
+      case 1:
+        result[at]! ^= 1 << next(8);
+        break;
+      case 2:
+        result.set(little(EDGES[next(EDGES.length)]!, Math.min([1, 2, 4, 8][next(4)]!, end - at)), at);
+        break;
+      case 3: {
+        // One part over another: opcodes and entries meet where they never do.
+        const from = start + next(end - start);
+        result.copyWithin(at, from, from + Math.min(1 + next(40), end - Math.max(at, from)));
+        break;
+      }
+      case 4:
+        result.fill(result[at]!, at, Math.min(end, at + 1 + next(12)));
+        break;
+    }
+  }
+  return result;
+}
+
+/** Fails unless every read that the first blocks of every tensor ask for lies in the file. */
+function assertInFile(checkpoint: Checkpoint, fileSize: number): void {
+  for (const tensor of checkpoint.tensors.values()) {
+    let size = fileSize;
+    if (tensor.packed) { // its offsets are in what it unpacks to
+      assert(tensor.packed.offset + tensor.packed.packedSize <= size);
+      size = tensor.packed.size;
+    }
+    let pieces = 0;
+    for (const block of stridedBlocks(tensor, 4096)) {
+      for (const { fileOffset, byteLength } of block.pieces) {
+        assert(fileOffset >= tensor.storageStart && fileOffset + byteLength <= size);
+        if (++pieces > 20) break;
+      }
+      if (pieces > 20) break;
+    }
+  }
+}
+
+/** Defines a test of so many damaged checkpoints. */
+export function fuzzCheckpoints(inputs: number, seed: number): void {
+  Deno.test(`readCheckpoint() neither crashes nor hangs on ${inputs} damaged checkpoints`, async () => {
+    const names = ["dtypes", "legacy", "nested", "parameters", "state_dict", "tied", "views"];
+    const own = [
+      ...["lazy", "leaves", "no_checksums", "protocol_4", "protocol_4_legacy", "strides", "training"],
+      ...["inert", "inert_1", "inert_5", "inert_legacy_1", "keys", "module", "refused", "deflated", "roots"],
+    ];
+    const seeds = await Promise.all([
+      ...names.map((name) => readSeed(new URL(`${name}.pt`, PYTORCH_DATA))),
+      ...own.map((name) => readSeed(new URL(`${name}.pt`, OWN_DATA))),
+    ]);
+    let state = seed;
+    const next = (below: number) => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return Math.floor(state / 2 ** 32 * below);
+    };
+    const outcomes = new Map<string, number>();
+    let slowest = 0;
+    for (let i = 0; i < inputs; i++) {
+      const { bytes, pickle, directory, crcAt } = seeds[i % seeds.length]!;
+      let damaged: Uint8Array;
+      switch (next(8)) {
+        case 0:
+          damaged = mutate(bytes, 0, bytes.length, next);
+          break;
+        case 1:
+          damaged = bytes.slice(0, next(bytes.length));
+          break;
+        case 2:
+        case 3:
+          damaged = mutate(bytes, directory, bytes.length, next);
+          break;
+        default:
+          damaged = mutate(bytes, ...pickle, next);
+          if (crcAt >= 0) damaged.set(little(crc32(damaged.subarray(...pickle)), 4), crcAt);
+      }
+      const before = performance.now();
+      try {
+        const checkpoint = await readCheckpoint(memoryReader(damaged));
+        assertInFile(checkpoint, damaged.length);
+        outcomes.set("read", (outcomes.get("read") ?? 0) + 1);
+      } catch (error) {
+        if (!(error instanceof SafeTensorsError)) {
+          throw new Error(`Input ${i} fails otherwise`, { cause: error });
+        }
+        assertEquals(error.path, "memory.pt");
+        assert(error.message.length < 1000, error.message);
+        outcomes.set(error.code, (outcomes.get(error.code) ?? 0) + 1);
+      }
+      slowest = Math.max(slowest, performance.now() - before);
+    }
+    // The mutations reach every kind of refusal, and leave some files readable.
+    const codes = [
+      "InvalidPickle",
+      "InvalidCheckpoint",
+      "UnsupportedCheckpoint",
+      "LimitExceeded",
+      "WrongFormat",
+    ];
+    for (const code of ["read", ...codes]) {
+      assert((outcomes.get(code) ?? 0) > inputs / 1000, `${code}: ${outcomes.get(code)}`);
+    }
+    assert(slowest < 2000, `${slowest} ms for one input`);
+  });
+}

@@ -1,0 +1,3 @@
+import { fuzzCheckpoints } from "./fuzz.ts";
+
+fuzzCheckpoints(100_000, 20260);

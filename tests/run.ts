@@ -1,0 +1,97 @@
+/**
+ * `deno task test` runs the quick tests, `deno task test:long` the long ones (`*_long_test.ts`): all of them, or those at
+ * the paths that are given. Each file runs in a process of its own, as many at a time as there are processors (or
+ * `DENO_JOBS`): tests set environment variables and open libraries, and no file may see what another one did.
+ *
+ * Options: `--coverage` keeps which lines ran, for `deno task coverage`; all others are those of `deno test`, such as
+ * `--filter=NumPy`.
+ */
+import { countLines } from "./coverage/count.ts";
+
+const ROOT = new URL("../", import.meta.url).pathname;
+const LONG = "_long_test.ts";
+
+/** What a file's tests gave. */
+interface Result {
+  readonly passed: number;
+  readonly failed: number;
+  /** Lines that name skipped tests and say why. */
+  readonly skipped: readonly string[];
+  readonly seconds: number;
+  /** All that was printed. */
+  readonly printed: string;
+}
+
+/** The test files at a path: itself, or those below a folder that are long ones, or that are not. */
+function testFiles(path: string, long: boolean): string[] {
+  if (Deno.statSync(path).isFile) return [path];
+  const folder = path.replace(/\/*$/, "/");
+  return [...Deno.readDirSync(folder)].flatMap(({ name, isDirectory }) => {
+    if (isDirectory) return testFiles(folder + name, long);
+    return name.endsWith("_test.ts") && name.endsWith(LONG) === long ? [folder + name] : [];
+  });
+}
+
+async function runFile(
+  file: string,
+  options: readonly string[],
+  env: Record<string, string>,
+): Promise<Result> {
+  const start = performance.now();
+  // `deno task check` checks the types of all files at once.
+  const { success, code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["test", "--allow-all", "--no-check", ...options, file],
+    env: { ...env, NO_COLOR: "1" },
+    stdin: "null",
+  }).output();
+  const seconds = (performance.now() - start) / 1000;
+  const decoder = new TextDecoder();
+  const printed = decoder.decode(stdout) + decoder.decode(stderr);
+  const counts = [...printed.matchAll(/^(?:ok|FAILED) \| (\d+) passed.*? \| (\d+) failed/gm)].at(-1);
+  const passed = Number(counts?.[1] ?? 0), failed = Number(counts?.[2] ?? 0);
+  const skipped = [...printed.matchAll(/^(.*) \.\.\. ignored \(/gm)].map(([, name]) => name!);
+  if (success) return { passed, failed, skipped, seconds, printed };
+  // A process that crashes, or fails outside of any test, is a failure too.
+  return { passed, failed: Math.max(failed, 1), skipped, seconds, printed: `${printed}Status ${code}\n` };
+}
+
+const long = Deno.args.includes("--long"), coverage = Deno.args.includes("--coverage");
+const options = Deno.args.filter((word) =>
+  word.startsWith("-") && word !== "--long" && word !== "--coverage"
+);
+const paths = Deno.args.filter((word) => !word.startsWith("-"));
+const waiting = (paths.length > 0 ? paths : [`${ROOT}tests`]).flatMap((path) => testFiles(path, long)).sort();
+if (waiting.length === 0) {
+  console.error(`There is no test at ${paths.join(", ")}`);
+  Deno.exit(1);
+}
+
+const counting = coverage ? await countLines() : { options: [], env: {} };
+const started = performance.now();
+const results: (Result & { readonly name: string })[] = [];
+
+async function work(): Promise<void> {
+  for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+    const result = await runFile(file, [...options, ...counting.options], counting.env);
+    const name = file.startsWith(ROOT) ? file.slice(ROOT.length) : file;
+    const { passed, failed, skipped, seconds, printed } = result;
+    const counts = `${passed} passed, ${failed} failed, ${skipped.length} skipped`;
+    console.log(`${failed > 0 ? "FAILED" : "ok"}  ${name}: ${counts} (${seconds.toFixed(1)} s)`);
+    if (failed > 0) console.log(printed);
+    results.push({ ...result, name });
+  }
+}
+
+const jobs = Number(Deno.env.get("DENO_JOBS") ?? navigator.hardwareConcurrency);
+await Promise.all(Array.from({ length: jobs }, work));
+
+const skipped = results.flatMap(({ name, skipped }) => skipped.map((line) => `  ${name}: ${line}`)).sort();
+if (skipped.length > 0) console.log(`\nSkipped:\n${skipped.join("\n")}`);
+const sum = (of: (result: Result) => number) => results.reduce((total, result) => total + of(result), 0);
+const failed = sum((result) => result.failed);
+const minutes = ((performance.now() - started) / 60_000).toFixed(1);
+console.log(
+  `\n${failed > 0 ? "FAILED" : "ok"} | ${sum((result) => result.passed)} passed | ${failed} failed | ` +
+    `${skipped.length} ignored (${minutes} minutes)`,
+);
+Deno.exit(failed > 0 ? 1 : 0);
