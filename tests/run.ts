@@ -1,15 +1,24 @@
 /**
- * `deno task test` runs the quick tests, `deno task test:long` the long ones (`*_long_test.ts`): all of them, or those at
- * the paths that are given. Each file runs in a process of its own, as many at a time as there are processors (or
- * `DENO_JOBS`): tests set environment variables and open libraries, and no file may see what another one did.
- *
- * Options: `--coverage` keeps which lines ran, for `deno task coverage`; all others are those of `deno test`, such as
- * `--filter=NumPy`.
+ * The commands `deno task test` and `deno task test:long`. Each test file runs in a process of its own: tests set
+ * environment variables and open libraries, and no file may see what another one did.
  */
 import { countLines } from "./coverage/count.ts";
+import { exists } from "./support/skip.ts";
 
 const ROOT = new URL("../", import.meta.url).pathname;
 const LONG = "_long_test.ts";
+
+const HELP = `Runs tests, each file in a process of its own, as many at a time as there are processors.
+
+Usage: deno task test [OPTIONS] [PATH…]        the quick tests, of all files or of those at PATH
+       deno task test:long [OPTIONS] [PATH…]   the long tests: files that end in ${LONG}
+
+Options:
+  --coverage      keep which lines ran in coverage/, for deno task coverage
+  --filter=NAME   only tests with this in their names; all other options of "deno test" are its own, too
+  --help
+
+DENO_JOBS sets how many files run at a time. FASTSAFETENSORS_TEST_REQUIRE lists what must not be skipped.`;
 
 /** What a file's tests gave. */
 interface Result {
@@ -24,6 +33,9 @@ interface Result {
 
 /** The test files at a path: itself, or those below a folder that are long ones, or that are not. */
 function testFiles(path: string, long: boolean): string[] {
+  if (!exists(path)) {
+    throw new Error(`There is no "${path}"; a value follows its option as in "--filter=NumPy"`);
+  }
   if (Deno.statSync(path).isFile) return [path];
   const folder = path.replace(/\/*$/, "/");
   return [...Deno.readDirSync(folder)].flatMap(({ name, isDirectory }) => {
@@ -50,20 +62,29 @@ async function runFile(
   const counts = [...printed.matchAll(/^(?:ok|FAILED) \| (\d+) passed.*? \| (\d+) failed/gm)].at(-1);
   const passed = Number(counts?.[1] ?? 0), failed = Number(counts?.[2] ?? 0);
   const skipped = [...printed.matchAll(/^(.*) \.\.\. ignored \(/gm)].map(([, name]) => name!);
-  if (success) return { passed, failed, skipped, seconds, printed };
+  if (success && counts) return { passed, failed, skipped, seconds, printed };
   // A process that crashes, or fails outside of any test, is a failure too.
   return { passed, failed: Math.max(failed, 1), skipped, seconds, printed: `${printed}Status ${code}\n` };
 }
 
+if (Deno.args.includes("--help")) {
+  console.log(HELP);
+  Deno.exit();
+}
 const long = Deno.args.includes("--long"), coverage = Deno.args.includes("--coverage");
 const options = Deno.args.filter((word) =>
   word.startsWith("-") && word !== "--long" && word !== "--coverage"
 );
 const paths = Deno.args.filter((word) => !word.startsWith("-"));
+const unknown = paths.find((path) => !exists(path));
+if (unknown !== undefined) {
+  console.error(`There is no "${unknown}"; the value of an option follows "=", as in "--filter=NumPy"`);
+  Deno.exit(2);
+}
 const waiting = (paths.length > 0 ? paths : [`${ROOT}tests`]).flatMap((path) => testFiles(path, long)).sort();
 if (waiting.length === 0) {
-  console.error(`There is no test at ${paths.join(", ")}`);
-  Deno.exit(1);
+  console.error(`There are no ${long ? "long" : "quick"} tests at ${paths.join(", ")}`);
+  Deno.exit(2);
 }
 
 const counting = coverage ? await countLines() : { options: [], env: {} };
@@ -76,9 +97,10 @@ async function work(): Promise<void> {
     const name = file.startsWith(ROOT) ? file.slice(ROOT.length) : file;
     const { passed, failed, skipped, seconds, printed } = result;
     const counts = `${passed} passed, ${failed} failed, ${skipped.length} skipped`;
+    results.push({ ...result, name });
+    if (passed + failed + skipped.length === 0) continue; // all filtered out
     console.log(`${failed > 0 ? "FAILED" : "ok"}  ${name}: ${counts} (${seconds.toFixed(1)} s)`);
     if (failed > 0) console.log(printed);
-    results.push({ ...result, name });
   }
 }
 

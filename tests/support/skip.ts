@@ -15,7 +15,6 @@ export type Requirement =
   | "cross"
   | "unprivileged"
   | "mounts"
-  | "fuzz"
   | "stress"
   | "webgpu"
   | "npm"
