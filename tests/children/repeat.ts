@@ -1,5 +1,5 @@
 /**
- * A program of its own, for leak_test.ts: loads again and again, well and badly, and prints what it holds after a
+ * A program of its own, for leak_long_test.ts: loads again and again, well and badly, and prints what it holds after a
  * warm-up and at the end. Arguments: the engine, a folder with a model, how often.
  */
 import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "../../mod.ts";

@@ -1,5 +1,5 @@
 /**
- * A program of its own, for save/leak_test.ts: saves again and again, well and badly, and prints what it holds after a
+ * A program of its own, for save/leak_long_test.ts: saves again and again, well and badly, and prints what it holds after a
  * warm-up and at the end. Arguments: the engine, a folder, how often.
  */
 import { fastsafeOpen, saveFile } from "../../mod.ts";

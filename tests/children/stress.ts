@@ -1,5 +1,5 @@
 /**
- * A program of its own, for source/stress_test.ts: closes and aborts loads and reads at random moments. Whatever comes
+ * A program of its own, for source/stress.ts: closes and aborts loads and reads at random moments. Whatever comes
  * must be right, and whatever does not come must say so. Arguments: the engine ("native", "3fs" or "portable"), a
  * folder with shards, how often, and where the random numbers begin.
  */

@@ -43,7 +43,7 @@ Deno.test("parseHeader() reads every valid file", () => {
   }
 });
 
-/** For each seed; together with those of pytorch/fuzz_test.ts, 220,000. */
+/** For each seed; together with those of pytorch/fuzz_long_test.ts, 220,000. */
 const INPUTS = 40_000;
 
 for (const seed of [1, 2, 3]) {

@@ -1,5 +1,5 @@
 import { compiler } from "../support/compiler.ts";
-import { SANITIZERS, sanitizerFlags } from "../support/objects.ts";
+import { sanitizerFlags, SANITIZERS } from "../support/objects.ts";
 import { suite } from "../support/skip.ts";
 import { selfTest } from "./self.ts";
 
