@@ -30,7 +30,7 @@ Deno.test("task test adds up the tests of all files, and lists what was skipped 
   });
   assertEquals(code, 0, printed);
   assertMatch(printed, /\nok \| 4 passed \| 0 failed \| 1 ignored \(/);
-  assertMatch(printed, /\nSkipped:\n  .*\/b\/c_test\.ts: MPI is skipped: there is no mpirun\n/);
+  assertMatch(printed, /\nSkipped:\n {2}.*\/b\/c_test\.ts: MPI is skipped: there is no mpirun\n/);
 });
 
 Deno.test("task test:long runs the long tests, and no others", async () => {
