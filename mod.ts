@@ -85,7 +85,7 @@ export { GPT2_SHARDS, LLAMA_SHARDS, MIXTRAL_SHARDS } from "./src/format/shard_pl
 export { CudaTensor } from "./src/device/cuda/tensor.ts";
 export type { DLPackOptions } from "./src/device/cuda/dlpack.ts";
 export { HostTensor, type TensorData } from "./src/device/cpu/tensor.ts";
-export type { Tensor } from "./src/device/tensor.ts";
+export type { Tensor } from "./src/load/tensor.ts";
 export { WebGpuTensor, type WebGpuView } from "./src/device/webgpu/tensor.ts";
 export type { Backend } from "./src/three_fs/backend.ts";
 export type { UsrbioOptions } from "./src/three_fs/options.ts";

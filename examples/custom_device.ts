@@ -3,13 +3,13 @@
  *
  *     deno run -A examples/custom_device.ts
  *
- * A device is written inside of this repository: its interface, in src/device/device.ts, is not part of the package's
+ * A device is written inside of this repository: its interface, in src/load/device.ts, is not part of the package's
  * public face. This one takes the simple way, through the CPU: a tensor is copied once it has landed there. The direct
  * way, without a copy of the model in between, is that of src/device/webgpu/upload.ts.
  */
 import { type DType, HostTensor, serialize, type Tensor } from "@x/fastsafetensors";
 import { CpuDevice } from "../src/device/cpu/device.ts";
-import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../src/device/device.ts";
+import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../src/load/device.ts";
 import type { SliceLayout, SliceSource } from "../src/format/slices.ts";
 import { selectEngine } from "../src/load/native/select.ts";
 import { openWith } from "../src/deno/open_model.ts";

@@ -2,7 +2,7 @@
  * The tensors of a set of files on a device, by name.
  */
 import { type Catalog, pathOf } from "../files/catalog.ts";
-import type { Device } from "../device/device.ts";
+import type { Device } from "../load/device.ts";
 import { FileSlices } from "../load/file_slices.ts";
 import { STEP } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
@@ -15,7 +15,7 @@ import { ownSteps, RankTensors } from "../ranks/rank_tensors.ts";
 import { type LoadStats, Session } from "../load/session.ts";
 import { isFromFile, type ShardOptions } from "../files/shard_options.ts";
 import type { HostTensor } from "../device/cpu/tensor.ts";
-import type { Tensor } from "../device/tensor.ts";
+import type { Tensor } from "../load/tensor.ts";
 
 /** What a buffer is made of. */
 export interface StartedBuffer<T extends Tensor> {

@@ -2,7 +2,7 @@
  * Opening what the user named: by this process alone, or dealt out to the ranks of a group.
  */
 import { type Catalog, type ListFile, openCatalog, restoreAliases } from "../files/catalog.ts";
-import type { Device } from "../device/device.ts";
+import type { Device } from "../load/device.ts";
 import { type DeviceOption, selectDevice, type TensorOn } from "../device/select.ts";
 import { quote } from "../base/text.ts";
 import { checkFiles, dealInputs, type Files, resolveInputs } from "../files/inputs.ts";
@@ -14,7 +14,7 @@ import type { CheckedOptions } from "../model/options.ts";
 import { openShared } from "../ranks/shared_catalog.ts";
 import { selectSource } from "./select_source.ts";
 import type { Source } from "../files/source.ts";
-import type { Tensor } from "../device/tensor.ts";
+import type { Tensor } from "../load/tensor.ts";
 
 /** What files are loaded with. */
 export interface Equipment<T extends Tensor> {

@@ -10,7 +10,7 @@ import { equip, type Equipment, type FileKind, openFiles } from "./open_files.ts
 import { type CheckedOptions, checkOptions, type OpenOptions } from "../model/options.ts";
 import { together } from "../ranks/queue.ts";
 import { closeFiles } from "../ranks/shared_catalog.ts";
-import type { Tensor } from "../device/tensor.ts";
+import type { Tensor } from "../load/tensor.ts";
 
 /** Opens files and starts to load them to the device that the options name. After an error none is open. */
 export function openModel<D extends DeviceOption>(

@@ -6,13 +6,13 @@ import type { Engine } from "../load/engine.ts";
 import type { NativeFile } from "../files/native/native_file.ts";
 import type { CudaTensor } from "./cuda/tensor.ts";
 import type { HostTensor } from "./cpu/tensor.ts";
-import type { Tensor } from "./tensor.ts";
+import type { Tensor } from "../load/tensor.ts";
 import type { WebGpuTensor } from "./webgpu/tensor.ts";
 import { CpuDevice } from "./cpu/device.ts";
 import { CudaDevice } from "./cuda/device.ts";
 import { cudaIndex, type CudaName, isCudaName } from "./cuda/name.ts";
 import type { CudaSettings } from "./cuda/run.ts";
-import type { Device } from "./device.ts";
+import type { Device } from "../load/device.ts";
 import { WebGpuDevice, type WebGpuSettings } from "./webgpu/device.ts";
 
 /** What the option `device` takes. */

@@ -1,11 +1,10 @@
 /**
  * What is in a set of opened files: every tensor with its place.
  */
-import type { Assemble } from "../load/assembly.ts";
 import { ReadError, SafeTensorsError } from "../base/errors.ts";
 import type { DType } from "../base/dtype.ts";
 import type { Header } from "../format/header.ts";
-import type { ProcessGroup } from "../group/process_group.ts";
+import type { ProcessGroup } from "../base/process_group.ts";
 import { headerLength, headerSteps } from "../format/header_reader.ts";
 import { checkIndexes, explainAbsence } from "./find_files.ts";
 import { quote } from "../base/text.ts";
@@ -13,6 +12,13 @@ import type { Index, Inputs } from "./inputs.ts";
 import { finishInTurns, Turn } from "../base/turn.ts";
 import { workingFolder } from "./local_path.ts";
 import { closeAll, type Source, type SourceFile } from "./source.ts";
+
+/** Fills `target` with the elements of a tensor, contiguous and little-endian. */
+export type Assemble = (
+  file: SourceFile,
+  target: Uint8Array<ArrayBuffer>,
+  signal: AbortSignal,
+) => Promise<void>;
 
 /** A tensor in a file. */
 export interface CatalogTensor {

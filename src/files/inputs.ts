@@ -3,7 +3,7 @@
  */
 import { describeValue } from "../base/check.ts";
 import { quote } from "../base/text.ts";
-import type { ProcessGroup } from "../group/process_group.ts";
+import type { ProcessGroup } from "../base/process_group.ts";
 import { type Found, isUrl, resolveLocal, resolveNamed } from "./find_files.ts";
 import { type Naming, SAFETENSORS } from "./model_folder.ts";
 import { fromFileUrl } from "../base/paths.ts";

@@ -11,7 +11,7 @@ import type {
   Json,
   ProcessGroup,
   ScatterSource,
-} from "./process_group.ts";
+} from "../base/process_group.ts";
 
 /** A group as far as its ranks are concerned. */
 export type Ranks = Pick<ProcessGroup, "rank" | "size">;

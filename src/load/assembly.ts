@@ -2,20 +2,14 @@
  * Tensors that do not lie in their file as they are wanted: transposed or strided views, bytes in another order. They
  * are put together in host memory, one after another, and then brought to their device.
  */
-import type { Device } from "../device/device.ts";
+import type { Device } from "./device.ts";
 import { UseAfterCloseError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
-import type { TensorRequest } from "./request.ts";
+import { hostOperations } from "./native/select.ts";
+import { castLength, type TensorRequest } from "./request.ts";
+import type { Assemble } from "../files/catalog.ts";
 import type { SourceFile } from "../files/source.ts";
-import { HostTensor } from "../device/cpu/tensor.ts";
-import type { Tensor } from "../device/tensor.ts";
-
-/** Fills `target` with the elements of a tensor, contiguous and little-endian. */
-export type Assemble = (
-  file: SourceFile,
-  target: Uint8Array<ArrayBuffer>,
-  signal: AbortSignal,
-) => Promise<void>;
+import type { Tensor } from "./tensor.ts";
 
 /** A request for a tensor that has to be put together; its `run` is the length of the result before a cast. */
 export interface AssembledRequest extends TensorRequest {
@@ -78,10 +72,9 @@ export class Assembly<T extends Tensor> {
     for (const request of requests) {
       try {
         signal.throwIfAborted();
-        const bytes = new Uint8Array(request.run);
-        await request.assemble(files[request.file]!, bytes, signal);
-        const stored = new HostTensor(request.name, request.dtype, request.shape, bytes);
-        const tensor = await device.fromHost(await stored.to({ dtype: request.target }));
+        const { name, shape, target } = request;
+        const bytes = await assembleAndCast(request, files[request.file]!, signal);
+        const tensor = await device.fromHost({ name, dtype: target, shape, bytes });
         this.#tensors.get(request)!.resolve(tensor);
         onDone(request);
       } catch (error) { // the others are still put together, unless the load is ended
@@ -91,4 +84,19 @@ export class Assembly<T extends Tensor> {
     }
     if (failure) throw failure.error;
   }
+}
+
+/** The elements of a tensor in host memory, as its request wants them. */
+async function assembleAndCast(
+  { assemble, run, dtype, target }: AssembledRequest,
+  file: SourceFile,
+  signal: AbortSignal,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const stored = new Uint8Array(run);
+  await assemble(file, stored, signal);
+  if (dtype === target) return stored;
+  const operations = hostOperations();
+  const bytes = operations.allocate(castLength(run, dtype, target));
+  await operations.cast(stored, dtype, bytes, target);
+  return bytes;
 }

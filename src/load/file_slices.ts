@@ -9,7 +9,7 @@ import { LazyLoads } from "./lazy_loads.ts";
 import type { LoadRequest } from "./load.ts";
 import type { Session } from "./session.ts";
 import { closeAll, type SourceFile } from "../files/source.ts";
-import type { Tensor } from "../device/tensor.ts";
+import type { Tensor } from "./tensor.ts";
 
 /** A file that was opened for this. */
 interface OpenedFile {

@@ -6,7 +6,7 @@ import type { Load, LoadRequest } from "./load.ts";
 import { TurnQueue } from "../base/turn.ts";
 import type { Session } from "./session.ts";
 import type { SourceFile } from "../files/source.ts";
-import type { Tensor } from "../device/tensor.ts";
+import type { Tensor } from "./tensor.ts";
 
 /** What is read together. */
 interface LazyBatch<T extends Tensor> {

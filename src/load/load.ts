@@ -1,9 +1,9 @@
 /**
  * One load: requests on their way to a device, and how far they are.
  */
-import { type Assemble, type AssembledRequest, Assembly } from "./assembly.ts";
-import type { CatalogTensor } from "../files/catalog.ts";
-import type { Device, DeviceLoad } from "../device/device.ts";
+import { type AssembledRequest, Assembly } from "./assembly.ts";
+import type { Assemble, CatalogTensor } from "../files/catalog.ts";
+import type { Device, DeviceLoad } from "./device.ts";
 import { DeviceError, OutOfMemoryError } from "../base/errors.ts";
 import { castTarget } from "../format/cast.ts";
 import type { DType } from "../base/dtype.ts";
@@ -16,7 +16,7 @@ import type { Tally, Work } from "./progress.ts";
 import type { CheckedOptions } from "../model/options.ts";
 import { requestBytes, type TensorRequest } from "./request.ts";
 import type { SourceFile } from "../files/source.ts";
-import type { Tensor } from "../device/tensor.ts";
+import type { Tensor } from "./tensor.ts";
 
 /** What the loads of one model have in common. */
 export interface LoadContext<T extends Tensor> {

@@ -4,14 +4,14 @@
 import { type Catalog, type CatalogTensor, tensorNotFound } from "../files/catalog.ts";
 import { describeValue } from "../base/check.ts";
 import { closestWord } from "../base/closest_word.ts";
-import type { Device } from "../device/device.ts";
+import type { Device } from "./device.ts";
 import { UseAfterCloseError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
 import { Load, type LoadContext, type LoadRequest } from "./load.ts";
 import { Tally } from "./progress.ts";
 import type { CheckedOptions } from "../model/options.ts";
 import { closeAll } from "../files/source.ts";
-import type { Tensor } from "../device/tensor.ts";
+import type { Tensor } from "./tensor.ts";
 
 /** How a load went. */
 export interface LoadStats {

@@ -7,7 +7,7 @@ import { type Load, type LoadRequest, sortSteps } from "./load.ts";
 import { resultBytes } from "./layout.ts";
 import type { RankIteration, SharedBatch } from "../ranks/rank_iteration.ts";
 import type { Session } from "./session.ts";
-import type { Tensor } from "../device/tensor.ts";
+import type { Tensor } from "./tensor.ts";
 
 /** How much is loaded at once. */
 export interface StreamBounds {

@@ -1,7 +1,7 @@
 /**
  * Bringing tensors from the device of their model to another one.
  */
-import type { Device } from "../device/device.ts";
+import type { Device } from "../load/device.ts";
 import { isCudaName } from "../device/cuda/name.ts";
 import { checkDevice, type DeviceOption, selectDevice } from "../device/select.ts";
 import { quote } from "../base/text.ts";
@@ -9,7 +9,7 @@ import { findEngine } from "../deno/open_files.ts";
 import type { CheckedOptions } from "./options.ts";
 import { CudaTensor } from "../device/cuda/tensor.ts";
 import { HostTensor } from "../device/cpu/tensor.ts";
-import type { Tensor } from "../device/tensor.ts";
+import type { Tensor } from "../load/tensor.ts";
 import { WebGpuTensor } from "../device/webgpu/tensor.ts";
 
 /** A tensor on its way, and what it is then. */

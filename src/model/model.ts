@@ -3,7 +3,7 @@
  */
 import { type Catalog, type CatalogTensor, pathOf } from "../files/catalog.ts";
 import { checkKeys, keysOf } from "../base/check.ts";
-import type { Device } from "../device/device.ts";
+import type { Device } from "../load/device.ts";
 import type { DeviceOption, TensorOn } from "../device/select.ts";
 import { DeviceMoves } from "./device_moves.ts";
 import { SafeTensorsError } from "../base/errors.ts";
@@ -23,7 +23,7 @@ import { type LoadStats, Session } from "../load/session.ts";
 import { isFromFile, type ShardOptions } from "../files/shard_options.ts";
 import { streamBatches, streamShared } from "../load/stream.ts";
 import type { HostTensor } from "../device/cpu/tensor.ts";
-import type { Tensor } from "../device/tensor.ts";
+import type { Tensor } from "../load/tensor.ts";
 import { WantedTensors } from "./wanted.ts";
 
 /** What is known of a tensor before its bytes are read. */

@@ -19,7 +19,7 @@ import { castTarget } from "../format/cast.ts";
 import type { DType } from "../base/dtype.ts";
 import { type ShardPlan, ShardRules } from "../format/shard_plan.ts";
 import { quote } from "../base/text.ts";
-import type { ProcessGroup } from "../group/process_group.ts";
+import type { ProcessGroup } from "../base/process_group.ts";
 import { PAGE } from "../load/layout.ts";
 import type { SourceOption } from "../deno/select_source.ts";
 import { type CheckedUsrbioOptions, checkUsrbioOptions, type UsrbioOptions } from "../three_fs/options.ts";

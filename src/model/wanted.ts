@@ -3,12 +3,12 @@
  */
 import { type Catalog, type CatalogTensor, tensorNotFound } from "../files/catalog.ts";
 import { closestWord } from "../base/closest_word.ts";
-import type { Device } from "../device/device.ts";
+import type { Device } from "../load/device.ts";
 import { STEP, type Steps } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
 import { type LoadRequest, type NamedRequests, ownTensor } from "../load/load.ts";
 import type { CheckedOptions } from "./options.ts";
-import type { Tensor } from "../device/tensor.ts";
+import type { Tensor } from "../load/tensor.ts";
 
 /**
  * The tensors that the option `names` leaves, by name, in file order. A request is made when it is first asked for, and

@@ -1,8 +1,7 @@
 /**
  * PyTorch checkpoints through the same door, lanes and devices as safetensors files.
  */
-import type { Assemble } from "../load/assembly.ts";
-import type { CatalogTensor, FileContents, ListFile } from "../files/catalog.ts";
+import type { Assemble, CatalogTensor, FileContents, ListFile } from "../files/catalog.ts";
 import { checkKeys } from "../base/check.ts";
 import type { DeviceOption, TensorOn } from "../device/select.ts";
 import { quote } from "../base/text.ts";

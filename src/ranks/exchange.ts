@@ -1,12 +1,12 @@
 /**
  * Tensors from the ranks that have read them to the ranks that need them.
  */
-import type { Device, ExposedBytes, IncomingTensor } from "../device/device.ts";
-import type { GroupBuffer, ProcessGroup } from "../group/process_group.ts";
+import type { Device, ExposedBytes, IncomingTensor } from "../load/device.ts";
+import type { GroupBuffer, ProcessGroup } from "../base/process_group.ts";
 import type { LoadRequest } from "../load/load.ts";
 import { resultBytes } from "../load/layout.ts";
 import type { Session } from "../load/session.ts";
-import type { Tensor } from "../device/tensor.ts";
+import type { Tensor } from "../load/tensor.ts";
 import { type Held, RankQueue } from "./queue.ts";
 import {
   rankLayouts,

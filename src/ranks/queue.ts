@@ -3,7 +3,7 @@
  * once all of them have said that they are ready.
  */
 import { GroupError } from "../base/errors.ts";
-import type { ProcessGroup } from "../group/process_group.ts";
+import type { ProcessGroup } from "../base/process_group.ts";
 
 /** What is given up at the end of an operation. */
 export interface Held {

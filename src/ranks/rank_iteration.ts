@@ -6,7 +6,7 @@ import { STEP, type Steps } from "../base/steps.ts";
 import { finishInTurns } from "../base/turn.ts";
 import type { NamedRequests } from "../load/load.ts";
 import type { Session } from "../load/session.ts";
-import type { Tensor } from "../device/tensor.ts";
+import type { Tensor } from "../load/tensor.ts";
 import {
   type BegunOperation,
   cutOperations,

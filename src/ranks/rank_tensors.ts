@@ -7,7 +7,7 @@ import { finishNow, STEP, type Steps } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
 import type { LoadRequest, NamedRequests } from "../load/load.ts";
 import type { Session } from "../load/session.ts";
-import type { Tensor } from "../device/tensor.ts";
+import type { Tensor } from "../load/tensor.ts";
 import {
   cutOperations,
   Exchange,

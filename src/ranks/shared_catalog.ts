@@ -14,7 +14,7 @@ import {
 import { GroupError } from "../base/errors.ts";
 import { type DType, DTYPES } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
-import type { Json, ProcessGroup } from "../group/process_group.ts";
+import type { Json, ProcessGroup } from "../base/process_group.ts";
 import { type DealtInputs, noFiles } from "../files/inputs.ts";
 import { closeAll, type Source, type SourceFile } from "../files/source.ts";
 import { RankQueue } from "./queue.ts";

@@ -15,7 +15,14 @@ import { Readiness } from "../../load/readiness.ts";
 import type { TensorRequest } from "../../load/request.ts";
 import type { SourceFile } from "../../files/source.ts";
 import { HostTensor } from "./tensor.ts";
-import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../device.ts";
+import type {
+  Device,
+  DeviceLoad,
+  ExposedBytes,
+  HostElements,
+  IncomingTensor,
+  LoadSettings,
+} from "../../load/device.ts";
 import { exposeHost } from "../host_exchange.ts";
 import { Retirement } from "../retirement.ts";
 
@@ -81,8 +88,8 @@ export class CpuDevice implements Device<HostTensor> {
     };
   }
 
-  fromHost(tensor: HostTensor): Promise<HostTensor> {
-    return Promise.resolve(tensor);
+  fromHost({ name, dtype, shape, bytes }: HostElements): Promise<HostTensor> {
+    return Promise.resolve(new HostTensor(name, dtype, shape, bytes));
   }
 
   async slice(tensor: HostTensor, layout: SliceLayout): Promise<HostTensor> {

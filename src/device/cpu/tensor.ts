@@ -8,7 +8,7 @@ import { SafeTensorsError } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
 import { hostOperations } from "../../load/native/select.ts";
 import { type DLPackOptions, exportHost } from "../cuda/dlpack.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Tensor } from "../../load/tensor.ts";
 
 /** What {@linkcode HostTensor.data} gives: the typed array that fits the dtype. */
 export type TensorData =

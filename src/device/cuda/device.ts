@@ -18,10 +18,16 @@ import { Readiness } from "../../load/readiness.ts";
 import type { TensorRequest } from "../../load/request.ts";
 import type { NativeFile } from "../../files/native/native_file.ts";
 import { type CudaTensor, fillTensor, newCudaTensor, useCudaTensor } from "./tensor.ts";
-import type { HostTensor } from "../cpu/tensor.ts";
 import { CudaMemory } from "./memory.ts";
 import { CudaRun, type CudaSettings } from "./run.ts";
-import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../device.ts";
+import type {
+  Device,
+  DeviceLoad,
+  ExposedBytes,
+  HostElements,
+  IncomingTensor,
+  LoadSettings,
+} from "../../load/device.ts";
 import { Retirement } from "../retirement.ts";
 
 /** The alignment of every tensor in bytes: what vector loads of any width ask for. */
@@ -119,10 +125,10 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
     };
   }
 
-  fromHost(tensor: HostTensor): Promise<CudaTensor> {
-    const { name, dtype, shape, byteLength } = tensor;
+  fromHost({ name, dtype, shape, bytes }: HostElements): Promise<CudaTensor> {
+    const { byteLength } = bytes;
     const action = `copy tensor ${quote(name)} to device ${quote(this.name)}`;
-    const fill = (target: CudaMemory) => writeDevice(this.#shim, target, tensor.bytes, action);
+    const fill = (target: CudaMemory) => writeDevice(this.#shim, target, bytes, action);
     return fillTensor(this.#shim, this.#index, { name, dtype, shape, byteLength }, action, fill);
   }
 

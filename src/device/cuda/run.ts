@@ -18,7 +18,7 @@ import { type LoadPlan, segmentBytes } from "../../load/plan.ts";
 import type { Readiness } from "../../load/readiness.ts";
 import type { NativeFile } from "../../files/native/native_file.ts";
 import type { CudaMemory } from "./memory.ts";
-import type { LoadSettings } from "../device.ts";
+import type { LoadSettings } from "../../load/device.ts";
 import { giveBackTo, PinnedPool, type PinnedSlab, takeFrom } from "./pinned_pool.ts";
 
 /** Whether GPUDirect Storage is used: where it is there, or else an error, or never. */

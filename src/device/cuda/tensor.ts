@@ -12,7 +12,7 @@ import { type DType, dtypeBits } from "../../base/dtype.ts";
 import { type DLPackOptions, exportCuda } from "./dlpack.ts";
 import { quote } from "../../base/text.ts";
 import { HostTensor } from "../cpu/tensor.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Tensor } from "../../load/tensor.ts";
 
 /** What a tensor on a device is, and where. */
 export interface CudaTensorInit {

@@ -7,7 +7,7 @@ import { PAGE } from "../../load/layout.ts";
 import type { LoadPlan } from "../../load/plan.ts";
 import { Readiness } from "../../load/readiness.ts";
 import type { SourceFile } from "../../files/source.ts";
-import type { LoadSettings } from "../device.ts";
+import type { LoadSettings } from "../../load/device.ts";
 import { type Chunk, CHUNK_MARGIN, chunkRoom, cutChunks } from "./chunks.ts";
 import { floorTo } from "./gpu.ts";
 

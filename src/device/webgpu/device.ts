@@ -15,9 +15,15 @@ import { planSteps } from "../../load/plan.ts";
 import { Readiness } from "../../load/readiness.ts";
 import type { TensorRequest } from "../../load/request.ts";
 import type { SourceFile } from "../../files/source.ts";
-import { HostTensor } from "../cpu/tensor.ts";
 import { holdWebGpuTensor, newWebGpuTensor, type WebGpuTensor } from "./tensor.ts";
-import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../device.ts";
+import type {
+  Device,
+  DeviceLoad,
+  ExposedBytes,
+  HostElements,
+  IncomingTensor,
+  LoadSettings,
+} from "../../load/device.ts";
 import { exposeHost } from "../host_exchange.ts";
 import { Retirement } from "../retirement.ts";
 import { divideStaging } from "./chunk_reader.ts";
@@ -145,7 +151,7 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
     return GpuMemory.allocate(gpu, byteLengths, "load", this.#usage, around);
   }
 
-  async fromHost(tensor: HostTensor): Promise<WebGpuTensor> {
+  async fromHost(tensor: HostElements): Promise<WebGpuTensor> {
     return newWebGpuTensor(...await writeTensor(this.#gpu, tensor, this.#usage));
   }
 
@@ -165,7 +171,7 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
   receive({ name, dtype, shape }: SliceSource): Promise<IncomingTensor<WebGpuTensor>> {
     return Promise.try(() => {
       const memory = new Uint8Array(tensorBytes(dtype, shape)); // no process group can write to a GPUBuffer
-      const finish = () => this.fromHost(new HostTensor(name, dtype, shape, memory));
+      const finish = () => this.fromHost({ name, dtype, shape, bytes: memory });
       return { memory, finish, [Symbol.dispose]() {} };
     });
   }

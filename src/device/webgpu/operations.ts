@@ -8,6 +8,7 @@ import { joinLayout } from "../../format/join.ts";
 import type { SliceLayout } from "../../format/slices.ts";
 import { quote } from "../../base/text.ts";
 import { HostTensor } from "../cpu/tensor.ts";
+import type { HostElements } from "../../load/device.ts";
 import type { WebGpuTensorInit } from "./tensor.ts";
 import { Backlog } from "./backlog.ts";
 import { castDispatches } from "./casts.ts";
@@ -123,8 +124,9 @@ export function joinTensors(
 }
 
 /** Brings a tensor from host memory, piece by piece. */
-export async function writeTensor(gpu: Gpu, tensor: HostTensor, usage: number): Promise<GpuResult> {
-  const { name, dtype, shape, byteLength, bytes } = tensor;
+export async function writeTensor(gpu: Gpu, tensor: HostElements, usage: number): Promise<GpuResult> {
+  const { name, dtype, shape, bytes } = tensor;
+  const { byteLength } = bytes;
   const action = `copy tensor ${quote(name)} to the GPU`;
   const [memory, init] = await fill(gpu, { name, dtype, shape, byteLength }, action, usage, () => {});
   const backlog = new Backlog(gpu.device.queue);

@@ -8,7 +8,7 @@ import { UseAfterCloseError } from "../../base/errors.ts";
 import type { DType } from "../../base/dtype.ts";
 import { quote } from "../../base/text.ts";
 import type { HostTensor } from "../cpu/tensor.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Tensor } from "../../load/tensor.ts";
 
 /** A part of a tensor that one binding can show: what `GPUDevice.createBindGroup` takes as a resource. */
 export interface WebGpuView {

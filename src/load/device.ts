@@ -1,14 +1,13 @@
 /**
- * Where tensors are brought to: what every kind of device gives.
+ * Where a load brings tensors to: what every kind of device implements.
  */
-import type { GroupBuffer } from "../group/process_group.ts";
-import type { LoadWay, RunReport } from "../load/engine.ts";
-import type { LoadPlan } from "../load/plan.ts";
-import type { Readiness } from "../load/readiness.ts";
-import type { TensorRequest } from "../load/request.ts";
+import type { GroupBuffer } from "../base/process_group.ts";
+import type { LoadWay, RunReport } from "./engine.ts";
+import type { LoadPlan } from "./plan.ts";
+import type { Readiness } from "./readiness.ts";
+import type { TensorRequest } from "./request.ts";
 import type { SliceLayout, SliceSource } from "../format/slices.ts";
 import type { SourceFile } from "../files/source.ts";
-import type { HostTensor } from "./cpu/tensor.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** How a load is to run. */
@@ -71,6 +70,12 @@ export interface IncomingTensor<T extends Tensor = Tensor> {
   [Symbol.dispose](): void;
 }
 
+/** A tensor whose elements are in host memory, contiguous and little-endian. */
+export interface HostElements extends SliceSource {
+  /** The elements. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
 /** A place for tensors. */
 export interface Device<T extends Tensor = Tensor, F extends SourceFile = SourceFile> {
   /** Its name in options and statistics. */
@@ -88,11 +93,11 @@ export interface Device<T extends Tensor = Tensor, F extends SourceFile = Source
     settings: LoadSettings,
   ): Promise<DeviceLoad<T>>;
   /**
-   * Brings a tensor from host memory here; on the CPU it is the same.
+   * Brings a tensor from host memory here; on the CPU it shares this memory.
    *
    * @throws {OutOfMemoryError} if it does not fit
    */
-  fromHost(tensor: HostTensor): Promise<T>;
+  fromHost(tensor: HostElements): Promise<T>;
   /** Copies a slice out of a tensor of this device. */
   slice(tensor: T, layout: SliceLayout): Promise<T>;
   /** Shows a process group the bytes of a tensor. */
