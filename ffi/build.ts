@@ -3,7 +3,7 @@
  */
 import { environmentVariable, isGranted } from "./variables.ts";
 import { checkPermissions } from "./permissions.ts";
-import { SOURCES } from "./sources.ts";
+import { SOURCES_HASH } from "./recipe.ts";
 import { quote } from "../src/base/text.ts";
 
 /** Flags of every build; a bare C compiler is all they need. */
@@ -39,9 +39,21 @@ export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }
 
+/** SHA-256 of what JSON can hold: sources, flags. */
+export function hashOf(value: unknown): Promise<string> {
+  return sha256(new TextEncoder().encode(JSON.stringify(value)));
+}
+
 /** What a build is made of: SHA-256 over the sources, the flags of every build, these and the architecture. */
 export function recipeHash(flags: readonly string[] = [], arch: string = Deno.build.arch): Promise<string> {
-  return sha256(new TextEncoder().encode(JSON.stringify([SOURCES, FLAGS, LIBRARIES, flags, arch])));
+  return hashOf([SOURCES_HASH, FLAGS, LIBRARIES, flags, arch]);
+}
+
+/** The sources, which are only loaded to be compiled: most programs find a library that was built before. */
+async function loadSources(): Promise<Readonly<Record<string, string>>> {
+  const { SOURCES } = await import("./sources.ts");
+  if (await hashOf(SOURCES) === SOURCES_HASH) return SOURCES;
+  throw new Error('Cannot build the native library: its sources have changed, run "deno task build:sources"');
 }
 
 /** The path at which a build with these options lives, built or not: its name carries a hash of sources and flags. */
@@ -107,9 +119,12 @@ export async function compileShim(
   compiler = "cc",
   onStart?: () => void,
 ): Promise<string> {
-  await Deno.mkdir(`${folder}/kernels`);
-  for (const [name, text] of Object.entries(SOURCES)) await Deno.writeTextFile(`${folder}/${name}`, text);
-  const units = Object.keys(SOURCES).filter((name) => name.endsWith(".c"));
+  const sources = await loadSources();
+  for (const [name, text] of Object.entries(sources)) {
+    await Deno.mkdir(`${folder}/${name}`.replace(/\/[^/]*$/, ""), { recursive: true });
+    await Deno.writeTextFile(`${folder}/${name}`, text);
+  }
+  const units = Object.keys(sources).filter((name) => name.endsWith(".c"));
   const objects = units.map((name) => `${name}.o`);
   const run = async (...args: readonly string[]) => {
     const running = start(compiler, folder, [...FLAGS, ...flags, ...args]);

@@ -1,11 +1,7 @@
-/**
- * The C sources of the shim as text, so that a package that came over https can build them too.
- */
+// `deno task build:sources` writes this file: do not edit it.
 import castC from "../native/cast.c" with { type: "text" };
 import castH from "../native/cast.h" with { type: "text" };
-import castPtxH from "../native/kernels/cast_ptx.h" with { type: "text" };
 import castX86H from "../native/cast_x86.h" with { type: "text" };
-import convertH from "../native/kernels/convert.h" with { type: "text" };
 import copyC from "../native/copy.c" with { type: "text" };
 import copyH from "../native/copy.h" with { type: "text" };
 import cudaC from "../native/cuda.c" with { type: "text" };
@@ -35,6 +31,7 @@ import faultsH from "../native/faults.h" with { type: "text" };
 import fileC from "../native/file.c" with { type: "text" };
 import fstH from "../native/fst.h" with { type: "text" };
 import fstCudaH from "../native/fst_cuda.h" with { type: "text" };
+import fstGroupH from "../native/fst_group.h" with { type: "text" };
 import fstHostH from "../native/fst_host.h" with { type: "text" };
 import fstUsrbioH from "../native/fst_usrbio.h" with { type: "text" };
 import fstWriteH from "../native/fst_write.h" with { type: "text" };
@@ -42,18 +39,20 @@ import gdsC from "../native/gds.c" with { type: "text" };
 import gdsH from "../native/gds.h" with { type: "text" };
 import glibc217H from "../native/glibc_2_17.h" with { type: "text" };
 import hostOpsC from "../native/host_ops.c" with { type: "text" };
-import landCudaC from "../native/land_cuda.c" with { type: "text" };
-import landCudaH from "../native/land_cuda.h" with { type: "text" };
-import laneC from "../native/lane.c" with { type: "text" };
-import laneH from "../native/lane.h" with { type: "text" };
+import kernelsCastPtxH from "../native/kernels/cast_ptx.h" with { type: "text" };
+import kernelsConvertH from "../native/kernels/convert.h" with { type: "text" };
 import landC from "../native/land.c" with { type: "text" };
 import landH from "../native/land.h" with { type: "text" };
+import landCudaC from "../native/land_cuda.c" with { type: "text" };
+import landCudaH from "../native/land_cuda.h" with { type: "text" };
 import landHostC from "../native/land_host.c" with { type: "text" };
+import laneC from "../native/lane.c" with { type: "text" };
+import laneH from "../native/lane.h" with { type: "text" };
 import libraryC from "../native/library.c" with { type: "text" };
 import libraryH from "../native/library.h" with { type: "text" };
-import memoryAvailableC from "../native/memory_available.c" with { type: "text" };
 import memoryC from "../native/memory.c" with { type: "text" };
 import memoryH from "../native/memory.h" with { type: "text" };
+import memoryAvailableC from "../native/memory_available.c" with { type: "text" };
 import mpiH from "../native/mpi.h" with { type: "text" };
 import mpiCallC from "../native/mpi_call.c" with { type: "text" };
 import mpiLibraryC from "../native/mpi_library.c" with { type: "text" };
@@ -62,7 +61,6 @@ import mpiMessageC from "../native/mpi_message.c" with { type: "text" };
 import mpiProcessC from "../native/mpi_process.c" with { type: "text" };
 import mpiThreadC from "../native/mpi_thread.c" with { type: "text" };
 import mpiTransferC from "../native/mpi_transfer.c" with { type: "text" };
-import fstGroupH from "../native/fst_group.h" with { type: "text" };
 import ncclC from "../native/nccl.c" with { type: "text" };
 import planC from "../native/plan.c" with { type: "text" };
 import planH from "../native/plan.h" with { type: "text" };
@@ -76,13 +74,11 @@ import usrbioReadC from "../native/usrbio_read.c" with { type: "text" };
 import usrbioRingC from "../native/usrbio_ring.c" with { type: "text" };
 import writeC from "../native/write.c" with { type: "text" };
 
-/** File name below native/ → text. */
+/** Path of a C source or header below native/ → its text. */
 export const SOURCES: Readonly<Record<string, string>> = {
   "cast.c": castC,
   "cast.h": castH,
-  "kernels/cast_ptx.h": castPtxH,
   "cast_x86.h": castX86H,
-  "kernels/convert.h": convertH,
   "copy.c": copyC,
   "copy.h": copyH,
   "cuda.c": cudaC,
@@ -112,6 +108,7 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "file.c": fileC,
   "fst.h": fstH,
   "fst_cuda.h": fstCudaH,
+  "fst_group.h": fstGroupH,
   "fst_host.h": fstHostH,
   "fst_usrbio.h": fstUsrbioH,
   "fst_write.h": fstWriteH,
@@ -119,19 +116,20 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "gds.h": gdsH,
   "glibc_2_17.h": glibc217H,
   "host_ops.c": hostOpsC,
-  "land_cuda.c": landCudaC,
-  "land_cuda.h": landCudaH,
-  "lane.c": laneC,
-  "lane.h": laneH,
+  "kernels/cast_ptx.h": kernelsCastPtxH,
+  "kernels/convert.h": kernelsConvertH,
   "land.c": landC,
   "land.h": landH,
+  "land_cuda.c": landCudaC,
+  "land_cuda.h": landCudaH,
   "land_host.c": landHostC,
+  "lane.c": laneC,
+  "lane.h": laneH,
   "library.c": libraryC,
   "library.h": libraryH,
-  "memory_available.c": memoryAvailableC,
   "memory.c": memoryC,
   "memory.h": memoryH,
-  "fst_group.h": fstGroupH,
+  "memory_available.c": memoryAvailableC,
   "mpi.h": mpiH,
   "mpi_call.c": mpiCallC,
   "mpi_library.c": mpiLibraryC,

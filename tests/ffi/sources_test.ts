@@ -1,22 +1,44 @@
 import { assert, assertEquals } from "@std/assert";
 import { SOURCES } from "../../ffi/sources.ts";
+import { generate } from "../../native/tools/sources.ts";
 
-const NATIVE = new URL("../../native/", import.meta.url);
-
-/** Every C file and header below a folder, by its path in it. */
-async function* cFiles(folder: URL, prefix = ""): AsyncGenerator<string> {
-  for await (const { name, isDirectory } of Deno.readDir(folder)) {
-    if (isDirectory) yield* cFiles(new URL(`${name}/`, folder), `${prefix}${name}/`);
-    else if (/\.[ch]$/.test(name)) yield prefix + name;
-  }
+/** What `deno info --json` prints, in so far as it counts. */
+interface Graph {
+  readonly roots: readonly string[];
+  readonly modules: readonly {
+    readonly specifier: string;
+    readonly dependencies?: readonly {
+      readonly isDynamic?: boolean;
+      readonly code?: { readonly specifier: string };
+    }[];
+  }[];
 }
 
-Deno.test("SOURCES has every C file and header of native/, as it is there", async () => {
-  const names = await Array.fromAsync(cFiles(NATIVE));
-  assertEquals(Object.keys(SOURCES).sort(), names.sort());
-  for (const name of names) {
-    assertEquals(SOURCES[name], await Deno.readTextFile(new URL(name, NATIVE)), name);
+const ROOT = new URL("../../", import.meta.url);
+
+Deno.test("the generated files have every C source and header of native/, as it is there", async () => {
+  for (const [path, text] of Object.entries(await generate())) {
+    const is = await Deno.readTextFile(new URL(path, ROOT));
+    assert(is === text, `native/ and ${path} differ: run "deno task build:sources"`);
   }
+  assertEquals(SOURCES["cast.c"], await Deno.readTextFile(new URL("native/cast.c", ROOT)));
+});
+
+Deno.test("a program that imports the package loads no text, unless it builds the library", async () => {
+  const { stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["info", "--json", new URL("mod.ts", ROOT).href],
+  }).output();
+  const graph: Graph = JSON.parse(new TextDecoder().decode(stdout));
+  const modules = new Map(graph.modules.map((module) => [module.specifier, module]));
+  const reached = new Set(graph.roots);
+  for (const specifier of reached) {
+    for (const { code, isDynamic } of modules.get(specifier)?.dependencies ?? []) {
+      if (code && !isDynamic) reached.add(code.specifier);
+    }
+  }
+  assert(reached.has(new URL("ffi/build.ts", ROOT).href));
+  assertEquals([...reached].filter((specifier) => !/^node:|\.ts$/.test(specifier)), []);
+  assert(!reached.has(new URL("ffi/sources.ts", ROOT).href));
 });
 
 Deno.test("SOURCES has every header that its files include", () => {
