@@ -1,5 +1,5 @@
 /**
- * What the side-by-sides found, in one shape: who was how fast, and how that is to the limit.
+ * The results of the side-by-side benchmarks in one form: the rate of each contender, and its ratio to the limit.
  */
 import { formatBytes, formatCount } from "../../src/cli/text.ts";
 import type { Measurement, Report as LoadReport } from "../side_by_side/report.ts";
@@ -66,8 +66,9 @@ export function compareLoads(report: LoadReport): Comparison {
     name: "side_by_side",
     title: `Loading ${formatBytes(bytes)} in ${formatCount(files, "file")} to the CPU`,
     ratio: "of limit",
-    note: "The limit is a C program that does nothing but read. " +
-      "GB/s are of the bytes in the files: with the cast twice as many are written.",
+    note:
+      "The limit is a C program that only reads. Each contender runs in a new process and reads into memory that " +
+      "the system has made available beforehand. GB/s count the bytes of the files; the cast writes twice as many.",
     source: report,
     panels: (["hot", "cold"] as const).flatMap((kind) => {
       const results = report.results[kind];
@@ -86,7 +87,7 @@ export function compareSaves(report: SaveReport): Comparison {
     name: "save",
     title: `Saving ${formatBytes(report.bytes)} from memory`,
     ratio: "of limit",
-    note: "The limit is a C program that does nothing but write.",
+    note: "The limit is a C program that only writes.",
     source: report,
     panels: (["synced", "not synced"] as const).flatMap((kind) => {
       const results = report.results[kind];
@@ -107,9 +108,9 @@ export function compareRanks(report: RanksReport): Comparison {
     title: `Ranks on one machine, a model of ${formatBytes(report.bytes)}`,
     ratio: "ratio",
     note:
-      "Handing a model out is compared with the C program; ranks that read their parts with one process, " +
-      "by the bytes of all shares together. Rows lie together in a file; of columns each row has a few kilobytes, " +
-      "which cost the kernel about twice the time for a byte.",
+      "The ratio of a broadcast is to the C program. The ratio of ranks that read their own parts is to one process, " +
+      "by the bytes of all parts together. The rows of a part lie together in the file; its columns are a few " +
+      "kilobytes in each row, for which the kernel needs about twice the time per byte.",
     source: report,
     panels: [{ title: "In the page cache", limit: null, entries }],
   };
@@ -127,7 +128,7 @@ export function compareWebGpu(report: WebGpuReport): Comparison {
     name: "webgpu",
     title: `Loading to WebGPU: ${name}${isSoftware ? ", in software" : ""}`,
     ratio: "× naive",
-    note: "The queue alone has its bytes in memory from the start.",
+    note: "For the queue alone the bytes are in memory already.",
     source: report,
     panels: [{ title: "In the page cache", limit: null, entries }],
   };

@@ -14,15 +14,12 @@ const BEGIN = "<!-- results:begin -->", END = "<!-- results:end -->";
 /** Path of a page below the repository → what stands between its markers, as a formatter has it. */
 export async function makeBlocks({ comparisons, scaling }: Results): Promise<Map<string, string>> {
   const loads = comparisons.filter(({ name }) => name === "side_by_side");
-  const readme = [
-    ...loads.map((comparison) => comparisonSection(comparison, CHARTS)),
-    ...scaling ? [scalingPicture(CHARTS)] : [],
-  ];
+  const readme = loads.map((comparison) => comparisonSection(comparison, CHARTS));
   const benchmarks = [
     ...comparisons.map((comparison) =>
       `### ${comparison.title}\n\n${comparisonSection(comparison, "charts", false)}`
     ),
-    ...scaling ? [scalingSection(scaling, "charts")] : [],
+    ...scaling ? [scalingSection(scaling)] : [],
   ];
   return new Map([
     ["README.md", await format(readme.join("\n\n"))],
@@ -38,7 +35,9 @@ export async function makeBlocks({ comparisons, scaling }: Results): Promise<Map
 export function replaceBlock(page: string, block: string): string {
   const begin = page.indexOf(BEGIN), end = page.indexOf(END);
   if (begin < 0 || end < begin) {
-    throw new Error(`Cannot place the results: the page needs a line "${BEGIN}" and behind it one "${END}"`);
+    throw new Error(
+      `Cannot place the results: the page needs a line "${BEGIN}" and after it a line "${END}"`,
+    );
   }
   return `${page.slice(0, begin + BEGIN.length)}\n\n${block}\n\n${page.slice(end)}`;
 }
@@ -57,16 +56,12 @@ function comparisonSection(comparison: Comparison, folder: string, isTitled = tr
   ].join("\n\n");
 }
 
-function scalingPicture(folder: string): string {
+function scalingSection(scaling: ScalingReport): string {
   const alt = "The rate of loading beside the machine's limit, by bytes, by number of tensors and by lanes";
-  return picture("scaling", alt, folder);
-}
-
-function scalingSection(scaling: ScalingReport, folder: string): string {
   return [
     "### How loading scales",
     `Measured ${describeSource(scaling)}.`,
-    scalingPicture(folder),
+    picture("scaling", alt, "charts"),
     scalingTable(scaling),
   ].join("\n\n");
 }

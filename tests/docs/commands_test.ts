@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
-import { PAGES, read, ROOT } from "./pages.ts";
+import { COMMANDS } from "../../src/cli/commands.ts";
+import { firstCells, PAGES, read, ROOT } from "./pages.ts";
 
 const CONFIG = JSON.parse(read("deno.json"));
 const TASKS: Readonly<Record<string, { command: string }>> = CONFIG.tasks;
@@ -45,15 +46,15 @@ function flaw(line: string): string | null {
     const names = [...read(path).matchAll(/Deno\.test\("([^"]+)"/g)].map(([, name]) => name!);
     return names.some((name) => name.includes(filter!)) ? null : `no test of "${path}" has "${filter}"`;
   }
+  if (verb === "compile" || verb === "install" && rest.at(-1)!.endsWith(".ts")) {
+    return Object.values(CONFIG.exports).includes(`./${rest.at(-1)}`) ? null : "no entry";
+  }
   if (verb === "add" || verb === "install") {
     const specifier = [first, ...rest].find((word) => word?.startsWith("jsr:")) ?? "";
     const [name, entry] = [`jsr:${CONFIG.name}`, specifier.slice(`jsr:${CONFIG.name}`.length)];
     return specifier.startsWith(name) && Object.hasOwn(CONFIG.exports, `.${entry}`)
       ? null
       : `"${specifier}" is not exported`;
-  }
-  if (verb === "compile") {
-    return Object.values(CONFIG.exports).includes(`./${rest.at(-1)}`) ? null : "no entry";
   }
   return `"deno ${verb}" is not known here`;
 }
@@ -113,4 +114,11 @@ Deno.test("every option that a command in the documentation is given stands in i
     const unknown = options.keys().filter((option) => !new RegExp(`(^|\\s)${option}\\b`, "m").test(help));
     assertEquals([success, unknown.toArray()], [true, []], `deno ${command} --help`);
   }
+});
+
+Deno.test("docs/commands.md has every command of the command line, in order, and no other", () => {
+  const commands = firstCells("docs/commands.md", "Commands").map((cell) =>
+    /^(?:deno task|fastsafetensors) (\w+)/.exec(cell)![1]!
+  );
+  assertEquals(commands, Object.keys(COMMANDS));
 });

@@ -36,3 +36,16 @@ Deno.test("every page in docs/ and every example is linked from the README", () 
   ];
   assertEquals(names.filter((name) => !text.includes(`(${name}`)), []);
 });
+
+Deno.test("README.md is short enough to be read in five minutes", () => {
+  const lines = page("README.md").text.trimEnd().split("\n").length;
+  assertEquals(lines <= 160, true, `${lines} lines, at most 160 expected`);
+});
+
+Deno.test("every page in docs/ opens with a sentence that says what it is for", () => {
+  const pages = PAGES.filter(({ path }) => path.startsWith("docs/"));
+  assertEquals(
+    pages.filter(({ text }) => !/^# .+\n\nThis page /.test(text)).map(({ path }) => path),
+    [],
+  );
+});

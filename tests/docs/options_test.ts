@@ -1,4 +1,6 @@
 import { assertEquals } from "@std/assert";
+import { dtypeBits, DTYPES, HostTensor } from "../../mod.ts";
+import { checkpointLimits } from "../../src/pytorch/limits.ts";
 import { firstCells, page, read, section, sources } from "./pages.ts";
 
 /** The names of the options that an interface declares. */
@@ -11,7 +13,7 @@ function optionsOf(path: string, name: string): string[] {
 
 /** Where the table of each interface of options is. */
 const TABLES: readonly [page: string, heading: string, path: string, name: string][] = [
-  ["README.md", "Options", "src/model/options.ts", "OpenOptions"],
+  ["docs/options.md", "fastsafeOpen", "src/model/options.ts", "OpenOptions"],
   ["docs/saving.md", "Options", "src/save/save.ts", "SaveOptions"],
   ["docs/options.md", "ParallelLoader", "src/compat/parallel_loader.ts", "ParallelLoaderOptions"],
   ["docs/options.md", "getTensor", "src/model/model.ts", "GetTensorOptions"],
@@ -22,8 +24,8 @@ const TABLES: readonly [page: string, heading: string, path: string, name: strin
   ["docs/options.md", "createReader", "src/three_fs/reader.ts", "ReaderOptions"],
   ["docs/options.md", "MpiGroup", "src/group/mpi_group.ts", "MpiGroupOptions"],
   ["docs/options.md", "NcclGroup", "src/group/nccl_group.ts", "NcclGroupOptions"],
-  ["docs/options.md", "openPyTorch", "src/pytorch/checkpoint.ts", "CheckpointOptions"],
-  ["docs/options.md", "convertPyTorch", "src/pytorch/convert.ts", "ConvertOptions"],
+  ["docs/pytorch.md", "Options of openPyTorch", "src/pytorch/checkpoint.ts", "CheckpointOptions"],
+  ["docs/pytorch.md", "Options of convertPyTorch", "src/pytorch/convert.ts", "ConvertOptions"],
 ];
 
 for (const [where, heading, path, name] of TABLES) {
@@ -100,12 +102,41 @@ Deno.test("docs/options.md has every key of the configuration file", () => {
   );
 });
 
-Deno.test("README.md has every error class of the package", () => {
+Deno.test("docs/errors.md has every error class of the package", () => {
   const names = [...read("mod.ts").matchAll(/^ {2}(\w+Error),$/gm)].map(([, name]) => name!);
-  const documented = firstCells("README.md", "Errors").filter((name) =>
-    !/^(Type|Range)Error|Deno/.test(name)
+  const documented = firstCells("docs/errors.md", "Errors").filter((name) =>
+    name.endsWith("Error") && !/^(Type|Range)Error|Deno/.test(name)
   );
   assertEquals(documented.toSorted(), names.toSorted());
+});
+
+Deno.test("docs/errors.md has every code of a SafeTensorsError, in order, and no other", () => {
+  const source = read("src/base/errors.ts");
+  const start = source.indexOf("type SafeTensorsErrorCode");
+  const codes = [...source.slice(start, source.indexOf(";", start)).matchAll(/\| "(\w+)"/g)].map(([, code]) =>
+    code!
+  );
+  assertEquals(codes.length > 20, true);
+  assertEquals(firstCells("docs/errors.md", "Codes of a SafeTensorsError"), codes);
+});
+
+Deno.test("docs/pytorch.md has every limit of a checkpoint with its default, in order, and no other", () => {
+  const rows = [...section("docs/pytorch.md", "Limits").matchAll(/^\| `(\w+)` +\| ([\d,]+)( [KMG]iB)?/gm)];
+  const unit = { "": 1, " KiB": 2 ** 10, " MiB": 2 ** 20, " GiB": 2 ** 30 };
+  const documented = rows.map(([, name, count, suffix = ""]) =>
+    [name, Number(count!.replaceAll(",", "")) * unit[suffix as keyof typeof unit]] as [string, number]
+  );
+  assertEquals(Object.fromEntries(documented), checkpointLimits({}));
+});
+
+Deno.test("docs/tensors.md has every dtype, with its bits and its typed array", () => {
+  const rows = section("docs/tensors.md", "Dtypes").matchAll(/^\| `(\w+)` +\| +(\d+) \| `(\w+)` +\|/gm);
+  const documented = [...rows].map(([, dtype, bits, array]) => [dtype, Number(bits), array]);
+  const real = DTYPES.map((dtype) => {
+    const bits = dtypeBits(dtype);
+    return [dtype, bits, new HostTensor("x", dtype, [8], new Uint8Array(bits)).data.constructor.name];
+  });
+  assertEquals(documented.sort(), real.sort());
 });
 
 Deno.test("docs/tuning.md has every field of the statistics, and every way that bytes go", () => {

@@ -39,6 +39,11 @@ Deno.test("the figures in README.md and docs/benchmarks.md are those in bench/re
   const pages = await makePages(ROOT);
   assertEquals([...pages.keys()], ["README.md", "docs/benchmarks.md"]);
   assertStringIncludes(pages.get("README.md")!, "**this loader**");
+  assertEquals(
+    pages.get("README.md")!.match(/<picture>/g)?.length,
+    1,
+    "one chart in README.md, the others in docs/",
+  );
   assertEquals(await differences(ROOT, pages), [], "run deno task bench:report");
 });
 
