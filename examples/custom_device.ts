@@ -14,6 +14,7 @@ import type { SliceLayout, SliceSource } from "../src/format/slices.ts";
 import { selectEngine } from "../src/load/native/select.ts";
 import { openWith } from "../src/deno/open_model.ts";
 import type { TensorRequest } from "../src/load/request.ts";
+import { selectDevice } from "../src/deno/select_device.ts";
 import { selectSource } from "../src/deno/select_source.ts";
 import type { SourceFile } from "../src/files/source.ts";
 
@@ -139,7 +140,12 @@ try {
   await using model = await openWith(path, { dtype: "F32" }, async (options) => {
     const engine = await selectEngine();
     const device = new WasmDevice(memory, new CpuDevice(engine));
-    return { source: await selectSource(engine, options), device, notes: engine.notes };
+    return {
+      device,
+      findDevice: (name) => selectDevice(name, engine, options),
+      source: await selectSource(engine, options),
+      notes: engine.notes,
+    };
   });
   for (const name of model.keys().sort()) {
     const tensor = await model.getTensor(name);

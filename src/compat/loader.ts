@@ -3,7 +3,7 @@
  */
 import { type Catalog, type CatalogTensor, pathOf, restoreAliases } from "../files/catalog.ts";
 import { checkKeys, keysOf } from "../base/check.ts";
-import type { DeviceOption, TensorOn } from "../device/select.ts";
+import type { DeviceOption, TensorOn } from "../device/option.ts";
 import { SafeTensorsError, UseAfterCloseError } from "../base/errors.ts";
 import { type FilesBuffer, startBuffer } from "./files_buffer.ts";
 import type { DType } from "../base/dtype.ts";

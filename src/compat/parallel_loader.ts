@@ -2,7 +2,7 @@
  * Going through the tensors of many files once, with a bound on memory.
  */
 import { checkInteger, checkKeys, keysOf } from "../base/check.ts";
-import type { DeviceOption, TensorOn } from "../device/select.ts";
+import type { DeviceOption, TensorOn } from "../device/option.ts";
 import { type ProcessGroup, SingleGroup } from "../group/process_group.ts";
 import { handledGenerator } from "../base/handled.ts";
 import type { Files } from "../files/inputs.ts";

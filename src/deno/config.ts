@@ -19,7 +19,7 @@ import { environmentVariable, mayRead } from "../../ffi/variables.ts";
 import { SafeTensorsError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
 import type { OpenOptions } from "../model/options.ts";
-import type { DeviceOption } from "../device/select.ts";
+import type { DeviceOption } from "../device/option.ts";
 import type { UsrbioOptions } from "../three_fs/options.ts";
 
 /** The options that a configuration can set. */

@@ -3,7 +3,7 @@
  */
 import { checkKeys } from "../base/check.ts";
 import { readConfiguration, withConfiguration } from "./config.ts";
-import type { DeviceOption, TensorOn } from "../device/select.ts";
+import type { DeviceOption, TensorOn } from "../device/option.ts";
 import { handled } from "../base/handled.ts";
 import type { Files } from "../files/inputs.ts";
 import type { SafeTensorsModel } from "../model/model.ts";

@@ -2,8 +2,9 @@
  * Opening what the user named: by this process alone, or dealt out to the ranks of a group.
  */
 import { type Catalog, type ListFile, openCatalog, restoreAliases } from "../files/catalog.ts";
-import type { Device } from "../load/device.ts";
-import { type DeviceOption, selectDevice, type TensorOn } from "../device/select.ts";
+import type { DeviceOption, TensorOn } from "../device/option.ts";
+import type { ModelEquipment } from "../model/model.ts";
+import { selectDevice } from "./select_device.ts";
 import { quote } from "../base/text.ts";
 import { checkFiles, dealInputs, type Files, resolveInputs } from "../files/inputs.ts";
 import type { Engine } from "../load/engine.ts";
@@ -17,13 +18,9 @@ import type { Source } from "../files/source.ts";
 import type { Tensor } from "../load/tensor.ts";
 
 /** What files are loaded with. */
-export interface Equipment<T extends Tensor> {
+export interface Equipment<T extends Tensor> extends ModelEquipment<T> {
   /** Where they are read from. */
   readonly source: Source;
-  /** Where their tensors go. */
-  readonly device: Device<T>;
-  /** What a user should know about the choice of the engine. */
-  readonly notes: readonly string[];
 }
 
 /**
@@ -35,8 +32,12 @@ export async function equip<D extends DeviceOption>(
   options: CheckedOptions,
 ): Promise<Equipment<TensorOn<D>>> {
   const engine = await findEngine(options);
-  const device = await selectDevice(options.device as D, engine, options);
-  return { source: await selectSource(engine, options), device, notes: engine.notes };
+  return {
+    device: await selectDevice(options.device as D, engine, options),
+    findDevice: (device) => selectDevice(device, engine, options),
+    source: await selectSource(engine, options),
+    notes: engine.notes,
+  };
 }
 
 /** What runs loads: for a source of the user's always the portable engine, as lanes can read descriptors only. */

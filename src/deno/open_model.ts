@@ -1,7 +1,7 @@
 /**
  * From files to a model, whatever kind of files they are.
  */
-import type { DeviceOption, TensorOn } from "../device/select.ts";
+import type { DeviceOption, TensorOn } from "../device/option.ts";
 import { SingleGroup } from "../group/process_group.ts";
 import { handled } from "../base/handled.ts";
 import type { Files } from "../files/inputs.ts";
@@ -32,8 +32,7 @@ export async function openWith<T extends Tensor>(
   let equipment: Equipment<T>;
   const findSource = async () => (equipment = await find(checked)).source;
   const catalog = await openFiles(files, checked, findSource, kind);
-  const { device, notes } = equipment!;
-  const start = () => startModel(catalog, device, checked, notes);
+  const start = () => startModel(catalog, equipment, checked);
   const operation = { label: "load", signal: checked.signal };
   try {
     return await together(catalog.group, operation, start, (model) => model.close());

@@ -2,7 +2,8 @@
  * Getting ready before the first load.
  */
 import { retryLibrary } from "../../ffi/library.ts";
-import { checkDevice, type DeviceOption, selectDevice } from "../device/select.ts";
+import { checkDevice, type DeviceOption } from "../device/option.ts";
+import { selectDevice } from "./select_device.ts";
 import { selectEngine } from "../load/native/select.ts";
 
 /**

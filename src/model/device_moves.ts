@@ -1,29 +1,30 @@
 /**
  * Bringing tensors from the device of their model to another one.
  */
-import type { Device } from "../load/device.ts";
-import { isCudaName } from "../device/cuda/name.ts";
-import { checkDevice, type DeviceOption, selectDevice } from "../device/select.ts";
-import { quote } from "../base/text.ts";
-import { findEngine } from "../deno/open_files.ts";
-import type { CheckedOptions } from "./options.ts";
-import { CudaTensor } from "../device/cuda/tensor.ts";
 import { HostTensor } from "../device/cpu/tensor.ts";
+import type { Device } from "../load/device.ts";
+import { checkDevice, type CudaName, type DeviceOption, isCudaName } from "../device/option.ts";
 import type { Tensor } from "../load/tensor.ts";
-import { WebGpuTensor } from "../device/webgpu/tensor.ts";
+import type { DType } from "../base/dtype.ts";
+import { quote } from "../base/text.ts";
+
+/** Finds a device that an option names: whoever opens a model knows how. */
+export type FindDevice = (device: DeviceOption) => Promise<Device<Tensor>>;
 
 /** A tensor on its way, and what it is then. */
 type Move = (tensor: Tensor) => Promise<Tensor>;
 
 /** Finds devices, each once, and brings tensors there. */
 export class DeviceMoves {
-  readonly #options: CheckedOptions;
+  readonly #own: DeviceOption;
+  readonly #findDevice: FindDevice;
   readonly #devices = new Map<DeviceOption, Promise<Device<Tensor>>>();
 
-  /** @param context of the model: its device, and its options, which hold for other devices too */
-  constructor({ device, options }: { device: Device<Tensor>; options: CheckedOptions }) {
-    this.#options = options;
-    this.#devices.set(options.device, Promise.resolve(device));
+  /** @param own the model's device, and the option that names it */
+  constructor(own: { option: DeviceOption; device: Device<Tensor> }, findDevice: FindDevice) {
+    this.#own = own.option;
+    this.#findDevice = findDevice;
+    this.#devices.set(own.option, Promise.resolve(own.device));
   }
 
   /**
@@ -37,9 +38,9 @@ export class DeviceMoves {
     // Host memory needs no device, and no engine: every tensor can be copied there.
     const target = checkDevice(device) === "cpu" ? null : await this.#find(device);
     return async (tensor) => {
-      if (tensor instanceof WebGpuTensor && this.#isOn(tensor, device)) return tensor;
+      if (this.#isOn(tensor, device)) return tensor;
       try {
-        if (tensor instanceof CudaTensor && isCudaName(device)) return await tensor.to({ device });
+        if (isOnCuda(tensor) && isCudaName(device)) return await tensor.to({ device });
         const onHost = await toHost(tensor);
         return target ? await target.fromHost(onHost) : onHost;
       } finally {
@@ -49,23 +50,44 @@ export class DeviceMoves {
     };
   }
 
-  #isOn(tensor: WebGpuTensor, device: DeviceOption): boolean {
-    return tensor.device === device || device === "webgpu" && this.#options.device === "webgpu";
+  /** Whether a tensor is on a GPU that WebGPU drives, and that one is meant. */
+  #isOn(tensor: Tensor, device: DeviceOption): boolean {
+    if (!("device" in tensor) || typeof tensor.device !== "object") return false;
+    return tensor.device === device || device === "webgpu" && this.#own === "webgpu";
   }
 
   #find(device: DeviceOption): Promise<Device<Tensor>> {
     const known = this.#devices.get(device);
     if (known) return known;
-    const found = findEngine(this.#options).then((engine) => selectDevice(device, engine, this.#options));
-    this.#devices.set(device, found as Promise<Device<Tensor>>);
+    const found = this.#findDevice(device);
+    this.#devices.set(device, found);
     found.catch(() => this.#devices.delete(device)); // another try may find it
-    return found as Promise<Device<Tensor>>;
+    return found;
   }
+}
+
+/** A tensor on a CUDA device, which brings itself to another one. */
+interface CudaMovable extends Tensor {
+  readonly device: CudaName;
+  to(options: { dtype: DType } | { device: CudaName }): Promise<Tensor>;
+}
+
+function isOnCuda(tensor: Tensor): tensor is CudaMovable {
+  return "device" in tensor && isCudaName(tensor.device);
+}
+
+/** A tensor that can be copied to host memory. */
+interface Copyable extends Tensor {
+  copyToHost(): Promise<HostTensor>;
+}
+
+function isCopyable(tensor: Tensor): tensor is Copyable {
+  return "copyToHost" in tensor && typeof tensor.copyToHost === "function";
 }
 
 function toHost(tensor: Tensor): HostTensor | Promise<HostTensor> {
   if (tensor instanceof HostTensor) return tensor;
-  if (tensor instanceof CudaTensor || tensor instanceof WebGpuTensor) return tensor.copyToHost();
+  if (isCopyable(tensor)) return tensor.copyToHost();
   throw new TypeError(
     `Cannot bring tensor ${quote(tensor.name)} to another device: its own is not one of this package`,
   );

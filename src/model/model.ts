@@ -4,8 +4,8 @@
 import { type Catalog, type CatalogTensor, pathOf } from "../files/catalog.ts";
 import { checkKeys, keysOf } from "../base/check.ts";
 import type { Device } from "../load/device.ts";
-import type { DeviceOption, TensorOn } from "../device/select.ts";
-import { DeviceMoves } from "./device_moves.ts";
+import type { DeviceOption, TensorOn } from "../device/option.ts";
+import { DeviceMoves, type FindDevice } from "./device_moves.ts";
 import { SafeTensorsError } from "../base/errors.ts";
 import { castSupported } from "../format/cast.ts";
 import type { DType } from "../base/dtype.ts";
@@ -68,20 +68,31 @@ export interface StartedModel<T extends Tensor> {
   readonly wanted: WantedTensors;
   /** The load of all wanted tensors that this process reads; a lazy model has none. */
   readonly load: Load<T> | undefined;
+  /** Finds the device that a tensor is asked for on, where that is another than the model's. */
+  readonly findDevice: FindDevice;
+}
+
+/** What a model is loaded with. */
+export interface ModelEquipment<T extends Tensor> {
+  /** Where its tensors go. */
+  readonly device: Device<T>;
+  /** Finds other devices. */
+  readonly findDevice: FindDevice;
+  /** What a user should know about the choice. */
+  readonly notes: readonly string[];
 }
 
 /** Starts to load what an opened model needs: all wanted tensors, or with `lazy` none yet. */
 export async function startModel<T extends Tensor>(
   catalog: Catalog,
-  device: Device<T>,
+  { device, findDevice, notes }: ModelEquipment<T>,
   options: CheckedOptions,
-  notes: readonly string[],
 ): Promise<SafeTensorsModel<T>> {
   const wanted = await finishInTurns(WantedTensors.steps(catalog, device, options));
   const session = new Session(catalog, device, options, notes);
-  if (options.lazy) return new SafeTensorsModel({ session, wanted, load: undefined });
+  if (options.lazy) return new SafeTensorsModel({ session, wanted, load: undefined, findDevice });
   const load = await session.loadAll(await finishInTurns(ownSteps(wanted)));
-  return new SafeTensorsModel({ session, wanted, load });
+  return new SafeTensorsModel({ session, wanted, load, findDevice });
 }
 
 /**
@@ -108,13 +119,16 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   readonly #load: Load<T> | undefined;
 
   /** Use {@linkcode fastsafeOpen}. */
-  constructor({ session, wanted, load }: StartedModel<T>) {
+  constructor({ session, wanted, load, findDevice }: StartedModel<T>) {
     this.#session = session;
     this.#wanted = wanted;
     this.#load = load;
     this.#lazy = new LazyLoads(session);
     this.#slices = new FileSlices(session);
-    this.#moves = new DeviceMoves(session.context);
+    this.#moves = new DeviceMoves(
+      { option: this.#options.device, device: session.context.device },
+      findDevice,
+    );
     this.#ranks = session.catalog.group ? this.#shared(this.#options.lazy) : null;
   }
 

@@ -12,9 +12,8 @@ import {
 } from "../base/check.ts";
 import { readConfiguration, withConfiguration } from "../deno/config.ts";
 import type { GdsOption } from "../device/cuda/run.ts";
-import { isCudaName } from "../device/cuda/name.ts";
 import { PinnedPool } from "../device/cuda/pinned_pool.ts";
-import { checkDevice, type DeviceOption } from "../device/select.ts";
+import { checkDevice, type DeviceOption, isCudaName } from "../device/option.ts";
 import { castTarget } from "../format/cast.ts";
 import type { DType } from "../base/dtype.ts";
 import { type ShardPlan, ShardRules } from "../format/shard_plan.ts";

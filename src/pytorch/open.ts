@@ -3,7 +3,7 @@
  */
 import type { Assemble, CatalogTensor, FileContents, ListFile } from "../files/catalog.ts";
 import { checkKeys } from "../base/check.ts";
-import type { DeviceOption, TensorOn } from "../device/select.ts";
+import type { DeviceOption, TensorOn } from "../device/option.ts";
 import { quote } from "../base/text.ts";
 import { handled } from "../base/handled.ts";
 import { STEP } from "../base/steps.ts";

@@ -38,7 +38,6 @@ const EXCEPTIONS: readonly string[] = [
   "src/load/progress.ts: src/model/options.ts",
   "src/load/session.ts: src/model/options.ts",
   "src/load/stream.ts: src/ranks/rank_iteration.ts",
-  "src/model/device_moves.ts: src/deno/open_files.ts",
   "src/model/model.ts: src/ranks/rank_iteration.ts",
   "src/model/model.ts: src/ranks/rank_tensors.ts",
   "src/model/options.ts: src/deno/config.ts",

@@ -7,7 +7,8 @@ import { tensorBytes } from "../../format/tensor_size.ts";
 import { SafeTensorsError } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
 import { hostOperations } from "../../load/native/select.ts";
-import { type DLPackOptions, exportHost } from "../cuda/dlpack.ts";
+import { exportHost } from "../cuda/dlpack.ts";
+import type { DLPackOptions } from "../dlpack.ts";
 import type { Tensor } from "../../load/tensor.ts";
 
 /** What {@linkcode HostTensor.data} gives: the typed array that fits the dtype. */

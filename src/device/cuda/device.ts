@@ -6,7 +6,7 @@ import { releasesDone } from "../../../ffi/cuda_release.ts";
 import { gatherDevice, scatterDevice, writeDevice } from "../../../ffi/cuda_tensor.ts";
 import { openLibrary } from "../../../ffi/library.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
-import { DeviceError, UseAfterCloseError } from "../../base/errors.ts";
+import { DeviceError } from "../../base/errors.ts";
 import { joinLayout } from "../../format/join.ts";
 import type { SliceLayout, SliceSource } from "../../format/slices.ts";
 import { tensorBytes } from "../../format/tensor_size.ts";
@@ -17,7 +17,7 @@ import { planSteps } from "../../load/plan.ts";
 import { Readiness } from "../../load/readiness.ts";
 import type { TensorRequest } from "../../load/request.ts";
 import type { NativeFile } from "../../files/native/native_file.ts";
-import { type CudaTensor, fillTensor, newCudaTensor, useCudaTensor } from "./tensor.ts";
+import { type CudaTensor, newCudaTensor, useCudaTensor } from "../cuda_tensor.ts";
 import { CudaMemory } from "./memory.ts";
 import { CudaRun, type CudaSettings } from "./run.ts";
 import type {
@@ -28,7 +28,9 @@ import type {
   IncomingTensor,
   LoadSettings,
 } from "../../load/device.ts";
+import { LoadMemory } from "../load_memory.ts";
 import { Retirement } from "../retirement.ts";
+import type { TensorDescription } from "../tensor_handle.ts";
 
 /** The alignment of every tensor in bytes: what vector loads of any width ask for. */
 const ALIGNMENT = 16;
@@ -98,30 +100,14 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
     }
     // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
     finished.catch((error) => readiness.fail(error));
-    const held = new Set(memories);
-    const drop = (memory: CudaMemory) => {
-      if (held.delete(memory)) memory.drop();
-    };
+    const held = new LoadMemory(plan, memories, retirement);
     return {
       plan,
       readiness,
       finished,
-      tensor(request) {
-        const { name, target: dtype, shape } = plan.requests[request]!;
-        const { allocation, offset, byteLength } = plan.placements[request]!;
-        const memory = memories[allocation]!;
-        if (!held.has(memory)) {
-          throw new UseAfterCloseError(`Cannot get tensor ${quote(name)}: its load was closed`);
-        }
-        memory.hold();
-        return newCudaTensor(memory, { name, dtype, shape, byteLength, offset });
-      },
-      retire(requests) {
-        for (const allocation of retirement.retire(requests)) drop(memories[allocation]!);
-      },
-      release() {
-        for (const memory of memories) drop(memory);
-      },
+      tensor: (request) => newCudaTensor(...held.tensor(request)),
+      retire: (requests) => held.retire(requests),
+      release: () => held.release(),
     };
   }
 
@@ -129,7 +115,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
     const { byteLength } = bytes;
     const action = `copy tensor ${quote(name)} to device ${quote(this.name)}`;
     const fill = (target: CudaMemory) => writeDevice(this.#shim, target, bytes, action);
-    return fillTensor(this.#shim, this.#index, { name, dtype, shape, byteLength }, action, fill);
+    return this.#filled({ name, dtype, shape, byteLength }, action, fill);
   }
 
   slice(tensor: CudaTensor, layout: SliceLayout): Promise<CudaTensor> {
@@ -139,7 +125,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
       const source = { device, address: address + BigInt(layout.offset) };
       const action = `slice tensor ${quote(name)}`;
       const fill = (target: CudaMemory) => gatherDevice(this.#shim, target, source, run, levels, action);
-      return fillTensor(this.#shim, device, { name, dtype, shape, byteLength }, action, fill);
+      return this.#filled({ name, dtype, shape, byteLength }, action, fill);
     });
   }
 
@@ -189,7 +175,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
         }
       };
       const init = { name: tensor.name, dtype: "U8", shape: [byteLength], byteLength } as const;
-      return fillTensor(this.#shim, device, init, action, fill);
+      return this.#filled(init, action, fill);
     });
   }
 
@@ -212,6 +198,16 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
         at += width;
       }
     };
-    return await fillTensor(this.#shim, this.#index, { name, dtype, shape, byteLength }, action, fill);
+    return await this.#filled({ name, dtype, shape, byteLength }, action, fill);
+  }
+
+  /** A tensor in new memory of this device, once that has been filled. */
+  async #filled(
+    tensor: TensorDescription,
+    action: string,
+    fill: (target: CudaMemory) => Promise<void>,
+  ): Promise<CudaTensor> {
+    const memory = await CudaMemory.filled(this.#shim, this.#index, tensor.byteLength, action, fill);
+    return newCudaTensor(memory, { ...tensor, offset: 0 });
   }
 }

@@ -4,23 +4,28 @@
 import { copyDLPack, isOver, newDLPack } from "../../../ffi/dlpack.ts";
 import { openLibrary } from "../../../ffi/library.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
-import type { CudaMemory } from "./memory.ts";
+import type { DLPackOptions } from "../dlpack.ts";
 import { checkBoolean, checkKeys } from "../../base/check.ts";
 import { DeviceError } from "../../base/errors.ts";
 import { type DType, dtypeBits } from "../../base/dtype.ts";
 import { quote } from "../../base/text.ts";
-
-/** Options of `toDLPack`. */
-export interface DLPackOptions {
-  /** Makes a DLManagedTensorVersioned (DLPack 1.0, capsule "dltensor_versioned"). Default: a DLManagedTensor. */
-  versioned?: boolean;
-}
 
 /** What DLPack needs to know of a tensor. */
 interface Described {
   readonly name: string;
   readonly dtype: DType;
   readonly shape: readonly number[];
+}
+
+/** Where the bytes of a tensor are on a device. */
+interface DeviceBlock {
+  readonly shim: Shim;
+  /** Index of the device. */
+  readonly device: number;
+  /** The tensor's first byte. */
+  readonly address: bigint;
+  /** The shim's name for the memory; 0 for a tensor of no bytes. */
+  readonly block: bigint;
 }
 
 /** DLDataTypeCode. F4 and F6 are left out: consumers disagree about how their elements are packed. */
@@ -71,8 +76,7 @@ function elementType({ name, dtype }: Described): { code: number; bits: number }
  */
 export function exportCuda(
   tensor: Described,
-  { shim, device, address }: Pick<CudaMemory, "shim" | "device" | "address">,
-  block: bigint,
+  { shim, device, address, block }: DeviceBlock,
   options: DLPackOptions,
 ): bigint {
   const source = {

@@ -2,15 +2,27 @@
  * Device memory that is held by the handles of the tensors in it.
  */
 import { allocateBlocks, type CudaBlock } from "../../../ffi/cuda.ts";
-import type { CudaPlace } from "../../../ffi/cuda_tensor.ts";
+import { castDevice, copyDevice, type CudaPlace, readDevice } from "../../../ffi/cuda_tensor.ts";
 import type { Handle } from "../../../ffi/handle.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
+import { type DType, dtypeBits } from "../../base/dtype.ts";
+import { SafeTensorsError } from "../../base/errors.ts";
+import { quote } from "../../base/text.ts";
+import { castSupported } from "../../format/cast.ts";
+import { HostTensor } from "../cpu/tensor.ts";
+import type { CudaTensorMemory, NewCudaTensor } from "../cuda_tensor.ts";
+import type { DLPackOptions } from "../dlpack.ts";
+import type { PlacedTensor } from "../tensor_handle.ts";
+import { exportCuda } from "./dlpack.ts";
+
+/** Bytes from which host memory is worth huge pages. */
+const HUGE = 2 * 2 ** 20;
 
 /** The memory that this isolate holds, by rising address; of all devices, whose addresses differ. */
 const held: CudaMemory[] = [];
 
 /** A piece of a device's memory. It is given back when the last holder drops it and no call uses it any more. */
-export class CudaMemory implements CudaPlace {
+export class CudaMemory implements CudaTensorMemory {
   /** What drives the device. */
   readonly shim: Shim;
   /** Index of the device. */
@@ -61,6 +73,28 @@ export class CudaMemory implements CudaPlace {
     return memory!;
   }
 
+  /**
+   * Allocates one piece, held once, and fills it; nothing is called to fill one of no bytes.
+   *
+   * @param action what for, for messages: "Cannot …"
+   */
+  static async filled(
+    shim: Shim,
+    device: number,
+    byteLength: number,
+    action: string,
+    fill: (target: CudaMemory) => Promise<void>,
+  ): Promise<CudaMemory> {
+    const memory = await CudaMemory.allocateOne(shim, device, byteLength, action);
+    try {
+      if (byteLength > 0) await fill(memory);
+      return memory;
+    } catch (error) {
+      memory.drop();
+      throw error;
+    }
+  }
+
   /** Adds a holder. */
   hold(): void {
     this.#holders++;
@@ -74,6 +108,51 @@ export class CudaMemory implements CudaPlace {
     if (--this.#holders > 0 || !this.#handle) return;
     held.splice(held.indexOf(this), 1);
     this.#handle.close();
+  }
+
+  async read(tensor: PlacedTensor): Promise<HostTensor> {
+    const { name, dtype, shape, byteLength } = tensor;
+    const bytes = new Uint8Array(byteLength);
+    if (byteLength >= HUGE) this.shim.fst_memory_advise(bytes, 0n, BigInt(byteLength));
+    if (byteLength > 0) {
+      await readDevice(this.shim, bytes, this.#placeOf(tensor), `copy tensor ${quote(name)} to the host`);
+    }
+    return new HostTensor(name, dtype, shape, bytes);
+  }
+
+  async cast(tensor: PlacedTensor, dtype: DType): Promise<NewCudaTensor> {
+    const { name, dtype: from, shape } = tensor;
+    const action = `cast tensor ${quote(name)} from ${from} to ${dtype}`;
+    if (!castSupported(from, dtype)) {
+      throw new SafeTensorsError("UnsupportedCast", `Cannot ${action}`, { tensor: name });
+    }
+    const elements = tensor.byteLength * 8 / dtypeBits(from);
+    const byteLength = elements * dtypeBits(dtype) / 8;
+    const source = this.#placeOf(tensor);
+    const fill = (target: CudaMemory) => castDevice(this.shim, target, dtype, source, from, elements, action);
+    const memory = await CudaMemory.filled(this.shim, this.device, byteLength, action, fill);
+    return [memory, { name, dtype, shape, byteLength, offset: 0 }];
+  }
+
+  async copyTo(tensor: PlacedTensor, device: number): Promise<NewCudaTensor> {
+    const { name, byteLength } = tensor;
+    const action = `copy tensor ${quote(name)} to device "cuda:${device}"`;
+    const fill = (target: CudaMemory) =>
+      copyDevice(this.shim, target, this.#placeOf(tensor), byteLength, action);
+    const memory = await CudaMemory.filled(this.shim, device, byteLength, action, fill);
+    return [memory, { ...tensor, offset: 0 }];
+  }
+
+  exportDLPack(tensor: PlacedTensor, options: DLPackOptions): bigint {
+    const { shim } = this;
+    return this.use(
+      "give",
+      (block) => exportCuda(tensor, { shim, ...this.#placeOf(tensor), block }, options),
+    );
+  }
+
+  #placeOf({ byteLength, offset }: PlacedTensor): CudaPlace {
+    return { device: this.device, address: byteLength === 0 ? 0n : this.address + BigInt(offset) };
   }
 
   /**

@@ -4,7 +4,7 @@
  * Bytes reach a GPUBuffer through the host only: WebGPU has no way to import memory, nor to let storage write into a
  * buffer by itself.
  */
-import { DeviceError, OutOfMemoryError, UseAfterCloseError } from "../../base/errors.ts";
+import { DeviceError, OutOfMemoryError } from "../../base/errors.ts";
 import type { SliceLayout, SliceSource } from "../../format/slices.ts";
 import { tensorBytes } from "../../format/tensor_size.ts";
 import { quote } from "../../base/text.ts";
@@ -25,11 +25,12 @@ import type {
   LoadSettings,
 } from "../../load/device.ts";
 import { exposeHost } from "../host_exchange.ts";
+import { LoadMemory } from "../load_memory.ts";
 import { Retirement } from "../retirement.ts";
 import { divideStaging } from "./chunk_reader.ts";
 import { Gpu } from "./gpu.ts";
 import { GpuMemory } from "./memory.ts";
-import { checkSize, joinTensors, sliceTensor, writeTensor } from "./operations.ts";
+import { checkSize, type GpuResult, joinTensors, sliceTensor, writeTensor } from "./operations.ts";
 import { runUpload } from "./upload.ts";
 
 /** How a WebGPU device loads. */
@@ -91,11 +92,7 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
     await turn.pause();
     const memories = await this.#allocate(plan.allocations);
     await turn.pause();
-    const held = new Set(memories);
-    const drop = (memory: GpuMemory) => {
-      if (held.delete(memory)) memory.drop();
-    };
-    const release = () => memories.forEach(drop);
+    const held = new LoadMemory(plan, memories, retirement);
     const finished = runUpload({
       gpu,
       engine: this.#engine,
@@ -111,34 +108,18 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
     finished.catch((error) => {
       readiness.fail(error);
       // What the GPU has of it is worth nothing any more.
-      if (error instanceof DeviceError || error instanceof OutOfMemoryError) release();
+      if (error instanceof DeviceError || error instanceof OutOfMemoryError) held.release();
     });
     return {
       plan,
       readiness,
       finished,
       tensor(request) {
-        const { name, target: dtype, shape } = plan.requests[request]!;
-        const { allocation, offset, byteLength } = plan.placements[request]!;
-        const memory = memories[allocation]!;
         gpu.lost.throwIfAborted();
-        if (!held.has(memory)) {
-          throw new UseAfterCloseError(`Cannot get tensor ${quote(name)}: its load was closed`);
-        }
-        memory.hold();
-        // A tensor without bytes may stand at the very end, where nothing can be bound.
-        return newWebGpuTensor(memory, {
-          name,
-          dtype,
-          shape,
-          byteLength,
-          offset: byteLength === 0 ? 0 : offset,
-        });
+        return newWebGpuTensor(...held.tensor(request));
       },
-      retire(requests) {
-        for (const allocation of retirement.retire(requests)) drop(memories[allocation]!);
-      },
-      release,
+      retire: (requests) => held.retire(requests),
+      release: () => held.release(),
     };
   }
 
@@ -156,9 +137,9 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
   }
 
   async slice(tensor: WebGpuTensor, layout: SliceLayout): Promise<WebGpuTensor> {
-    const memory = holdWebGpuTensor(tensor, "slice");
+    const [memory, placed] = holdWebGpuTensor(tensor, "slice");
     try {
-      return newWebGpuTensor(...await sliceTensor(memory, tensor, layout));
+      return newWebGpuTensor(...await sliceTensor(memory, placed, layout));
     } finally {
       memory.drop();
     }
@@ -181,13 +162,12 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
     tensors: readonly WebGpuTensor[],
     dimension: number,
   ): Promise<WebGpuTensor> {
-    const memories: GpuMemory[] = [];
+    const sources: GpuResult[] = [];
     try {
-      for (const tensor of tensors) memories.push(holdWebGpuTensor(tensor, "join"));
-      const sources = tensors.map((tensor, index) => [memories[index]!, tensor] as const);
+      for (const tensor of tensors) sources.push(holdWebGpuTensor(tensor, "join"));
       return newWebGpuTensor(...await joinTensors(name, sources, dimension));
     } finally {
-      for (const memory of memories) memory.drop();
+      for (const [memory] of sources) memory.drop();
     }
   }
 }

@@ -9,7 +9,7 @@ import type { SliceLayout } from "../../format/slices.ts";
 import { quote } from "../../base/text.ts";
 import { HostTensor } from "../cpu/tensor.ts";
 import type { HostElements } from "../../load/device.ts";
-import type { WebGpuTensorInit } from "./tensor.ts";
+import type { PlacedTensor, TensorDescription } from "../tensor_handle.ts";
 import { Backlog } from "./backlog.ts";
 import { castDispatches } from "./casts.ts";
 import { Dispatcher } from "./dispatch.ts";
@@ -21,29 +21,15 @@ import { PIECE, pieces, turn } from "./pieces.ts";
 /** Bytes that are copied to the host at once: `mapAsync` takes Deno ten milliseconds whatever it maps. */
 const READ_PIECE = 32 * 2 ** 20;
 
-/** A tensor to work with: what it is, and where in its memory. */
-export interface GpuSource {
-  /** Its name. */
-  readonly name: string;
-  /** Element type. */
-  readonly dtype: DType;
-  /** Elements along each dimension. */
-  readonly shape: readonly number[];
-  /** Bytes of its elements. */
-  readonly byteLength: number;
-  /** Its first byte in the buffer. */
-  readonly byteOffset: number;
-}
-
 /** A tensor that was made: its memory, held once, and what it is. */
-export type GpuResult = [memory: GpuMemory, init: WebGpuTensorInit];
+export type GpuResult = [memory: GpuMemory, tensor: PlacedTensor];
 
 /**
  * Casts a tensor.
  *
  * @throws {SafeTensorsError} "UnsupportedCast" if there is no such cast
  */
-export function castTensor(memory: GpuMemory, tensor: GpuSource, dtype: DType): Promise<GpuResult> {
+export function castTensor(memory: GpuMemory, tensor: PlacedTensor, dtype: DType): Promise<GpuResult> {
   const { name, shape } = tensor;
   const action = `cast tensor ${quote(name)} from ${tensor.dtype} to ${dtype}`;
   if (!castSupported(tensor.dtype, dtype, true)) {
@@ -59,7 +45,7 @@ export function castTensor(memory: GpuMemory, tensor: GpuSource, dtype: DType): 
       to: dtype,
       count,
       source: memory.buffer,
-      sourceOffset: tensor.byteOffset,
+      sourceOffset: tensor.offset,
       target,
       targetOffset: 0,
     }));
@@ -67,7 +53,11 @@ export function castTensor(memory: GpuMemory, tensor: GpuSource, dtype: DType): 
 }
 
 /** Copies a slice out of a tensor. */
-export function sliceTensor(memory: GpuMemory, tensor: GpuSource, layout: SliceLayout): Promise<GpuResult> {
+export function sliceTensor(
+  memory: GpuMemory,
+  tensor: PlacedTensor,
+  layout: SliceLayout,
+): Promise<GpuResult> {
   const { name, dtype } = tensor;
   const { shape, byteLength, run, levels } = layout;
   return fill(
@@ -76,7 +66,7 @@ export function sliceTensor(memory: GpuMemory, tensor: GpuSource, layout: SliceL
     `slice tensor ${quote(name)}`,
     memory.buffer.usage,
     ({ buffer: target }) => {
-      const sourceOffset = tensor.byteOffset + layout.offset;
+      const sourceOffset = tensor.offset + layout.offset;
       runMoves(memory.gpu, [{
         source: memory.buffer,
         sourceOffset,
@@ -97,7 +87,7 @@ export function sliceTensor(memory: GpuMemory, tensor: GpuSource, layout: SliceL
  */
 export function joinTensors(
   name: string,
-  sources: readonly (readonly [GpuMemory, GpuSource])[],
+  sources: readonly (readonly [GpuMemory, PlacedTensor])[],
   dimension: number,
 ): Promise<GpuResult> {
   const { shape, byteLength, rows } = joinLayout(sources.map(([, tensor]) => tensor), dimension);
@@ -113,7 +103,7 @@ export function joinTensors(
       let column = 0;
       for (const [memory, tensor] of sources) {
         const run = tensor.byteLength / rows;
-        const move = { source: memory.buffer, sourceOffset: tensor.byteOffset, target: target.buffer, pitch };
+        const move = { source: memory.buffer, sourceOffset: tensor.offset, target: target.buffer, pitch };
         const levels = rows > 1 ? [{ count: rows, stride: run }] : [];
         if (run > 0) moves.push({ ...move, run, levels, targetOffset: column });
         column += run;
@@ -155,7 +145,7 @@ export async function writeTensor(gpu: Gpu, tensor: HostElements, usage: number)
 }
 
 /** Copies a tensor to JavaScript memory, piece by piece. */
-export async function readTensor(memory: GpuMemory, tensor: GpuSource): Promise<HostTensor> {
+export async function readTensor(memory: GpuMemory, tensor: PlacedTensor): Promise<HostTensor> {
   const { name, dtype, shape, byteLength } = tensor;
   const bytes = new Uint8Array(byteLength);
   if (byteLength === 0) return new HostTensor(name, dtype, shape, bytes);
@@ -172,7 +162,7 @@ export async function readTensor(memory: GpuMemory, tensor: GpuSource): Promise<
         const encoder = device.createCommandEncoder();
         encoder.copyBufferToBuffer(
           memory.buffer,
-          tensor.byteOffset + at,
+          tensor.offset + at,
           staging,
           0,
           Math.ceil(length / 4) * 4,
@@ -204,9 +194,6 @@ async function mapToRead(gpu: Gpu, staging: GPUBuffer, action: string): Promise<
   }
 }
 
-/** What a tensor without an offset is: it has a buffer of its own. */
-type NewTensor = Omit<WebGpuTensorInit, "offset">;
-
 /**
  * A tensor in a new buffer, once the work that fills it has been handed to the queue.
  *
@@ -215,7 +202,7 @@ type NewTensor = Omit<WebGpuTensorInit, "offset">;
  */
 async function fill(
   gpu: Gpu,
-  init: NewTensor,
+  init: TensorDescription,
   action: string,
   usage: number,
   work: (target: GpuMemory) => void,

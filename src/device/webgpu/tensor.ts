@@ -1,14 +1,13 @@
 /**
  * Tensors in the buffers of a WebGPU device.
  */
-import { castTensor, readTensor } from "./operations.ts";
+import { castTensor, type GpuResult, readTensor } from "./operations.ts";
 import { ceilTo } from "./gpu.ts";
 import type { GpuMemory } from "./memory.ts";
-import { UseAfterCloseError } from "../../base/errors.ts";
 import type { DType } from "../../base/dtype.ts";
-import { quote } from "../../base/text.ts";
 import type { HostTensor } from "../cpu/tensor.ts";
 import type { Tensor } from "../../load/tensor.ts";
+import { type PlacedTensor, TensorHandle } from "../tensor_handle.ts";
 
 /** A part of a tensor that one binding can show: what `GPUDevice.createBindGroup` takes as a resource. */
 export interface WebGpuView {
@@ -20,25 +19,11 @@ export interface WebGpuView {
   readonly size: number;
 }
 
-/** What a tensor on a GPU is, and where. */
-export interface WebGpuTensorInit {
-  /** Its name in the file. */
-  readonly name: string;
-  /** Element type. */
-  readonly dtype: DType;
-  /** Elements along each dimension. */
-  readonly shape: readonly number[];
-  /** Bytes of its elements. */
-  readonly byteLength: number;
-  /** Its first byte, counted from that of the memory. */
-  readonly offset: number;
-}
-
 /** Makes a tensor that takes over one hold on the memory. */
-export let newWebGpuTensor: (memory: GpuMemory, init: WebGpuTensorInit) => WebGpuTensor;
+export let newWebGpuTensor: (memory: GpuMemory, tensor: PlacedTensor) => WebGpuTensor;
 
-/** The memory of a tensor, with one more hold: it stays until that is dropped, even if the handle is disposed before. */
-export let holdWebGpuTensor: (tensor: WebGpuTensor, action: string) => GpuMemory;
+/** The memory of a tensor, with one more hold, and its place there. */
+export let holdWebGpuTensor: (tensor: WebGpuTensor, action: string) => GpuResult;
 
 /**
  * A tensor in a GPUBuffer, ready to be bound in a shader.
@@ -79,27 +64,26 @@ export class WebGpuTensor implements Tensor, Disposable {
    * ask for.
    */
   readonly byteOffset: number;
-  readonly #memory: GpuMemory;
-  #isDisposed = false;
+  readonly #handle: TensorHandle<GpuMemory>;
 
   /** Takes over one hold on the memory. Tensors are made by a model, not by hand. */
-  private constructor(memory: GpuMemory, init: WebGpuTensorInit) {
-    this.name = init.name;
-    this.dtype = init.dtype;
-    this.shape = init.shape;
-    this.byteLength = init.byteLength;
-    this.byteOffset = init.offset;
-    this.#memory = memory;
+  private constructor(memory: GpuMemory, tensor: PlacedTensor) {
+    this.name = tensor.name;
+    this.dtype = tensor.dtype;
+    this.shape = tensor.shape;
+    this.byteLength = tensor.byteLength;
+    this.byteOffset = tensor.offset;
+    this.#handle = new TensorHandle(memory, tensor);
   }
 
   static {
-    newWebGpuTensor = (memory, init) => new WebGpuTensor(memory, init);
-    holdWebGpuTensor = (tensor, action) => tensor.#hold(action);
+    newWebGpuTensor = (memory, tensor) => new WebGpuTensor(memory, tensor);
+    holdWebGpuTensor = (tensor, action) => tensor.#handle.share(action);
   }
 
   /** The device that the buffer is of: only its pipelines can bind it. */
   get device(): GPUDevice {
-    return this.#memory.gpu.device;
+    return this.#handle.memory.gpu.device;
   }
 
   /**
@@ -109,8 +93,8 @@ export class WebGpuTensor implements Tensor, Disposable {
    * @throws {UseAfterCloseError} if it was disposed
    */
   get buffer(): GPUBuffer {
-    this.#check("use");
-    return this.#memory.buffer;
+    this.#handle.check("use");
+    return this.#handle.memory.buffer;
   }
 
   /**
@@ -130,7 +114,7 @@ export class WebGpuTensor implements Tensor, Disposable {
    */
   get views(): readonly WebGpuView[] {
     const { buffer, byteOffset, paddedByteLength } = this;
-    const step = this.#memory.gpu.maxBindingBytes;
+    const step = this.#handle.memory.gpu.maxBindingBytes;
     return Array.from({ length: Math.ceil(paddedByteLength / step) }, (_, index) => ({
       buffer,
       offset: byteOffset + index * step,
@@ -148,13 +132,12 @@ export class WebGpuTensor implements Tensor, Disposable {
    * @throws {UseAfterCloseError} if it was disposed
    */
   async to(options: { dtype: DType }): Promise<WebGpuTensor> {
-    const memory = this.#hold("cast");
-    try {
-      if (options.dtype === this.dtype) return this.#share(this.name);
-      return newWebGpuTensor(...await castTensor(memory, this, options.dtype));
-    } finally {
-      memory.drop();
-    }
+    const { dtype } = options;
+    if (dtype === this.dtype) return new WebGpuTensor(...this.#handle.share("cast"));
+    return await this.#handle.use(
+      "cast",
+      async (memory) => new WebGpuTensor(...await castTensor(memory, this.#handle.tensor, dtype)),
+    );
   }
 
   /**
@@ -163,8 +146,7 @@ export class WebGpuTensor implements Tensor, Disposable {
    * @throws {UseAfterCloseError} if it was disposed
    */
   named(name: string): WebGpuTensor {
-    this.#check("name");
-    return this.#share(name);
+    return new WebGpuTensor(...this.#handle.share("name", name));
   }
 
   /**
@@ -174,37 +156,12 @@ export class WebGpuTensor implements Tensor, Disposable {
    * @throws {DeviceError} if the device was lost
    * @throws {UseAfterCloseError} if it was disposed
    */
-  async copyToHost(): Promise<HostTensor> {
-    const memory = this.#hold("copy");
-    try {
-      return await readTensor(memory, this);
-    } finally {
-      memory.drop();
-    }
+  copyToHost(): Promise<HostTensor> {
+    return this.#handle.use("copy", (memory) => readTensor(memory, this.#handle.tensor));
   }
 
   /** Gives the handle up. The buffer is destroyed with the last handle in it. */
   [Symbol.dispose](): void {
-    if (this.#isDisposed) return;
-    this.#isDisposed = true;
-    this.#memory.drop();
-  }
-
-  #check(action: string): void {
-    if (!this.#isDisposed) return;
-    throw new UseAfterCloseError(`Cannot ${action} tensor ${quote(this.name)}: its handle was disposed`);
-  }
-
-  /** The memory with one more hold, for work during which the handle may be disposed. */
-  #hold(action: string): GpuMemory {
-    this.#check(action);
-    this.#memory.hold();
-    return this.#memory;
-  }
-
-  #share(name: string): WebGpuTensor {
-    const { dtype, shape, byteLength, byteOffset } = this;
-    this.#memory.hold();
-    return new WebGpuTensor(this.#memory, { name, dtype, shape, byteLength, offset: byteOffset });
+    this.#handle.dispose();
   }
 }

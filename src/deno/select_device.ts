@@ -1,0 +1,36 @@
+/**
+ * The device that the option `device` names. What not every program needs is imported here, when it is asked for.
+ */
+import { CpuDevice } from "../device/cpu/device.ts";
+import type { CudaSettings } from "../device/cuda/run.ts";
+import { cudaIndex, type DeviceOption, isCudaName, type TensorOn } from "../device/option.ts";
+import type { WebGpuSettings } from "../device/webgpu/device.ts";
+import type { Device } from "../load/device.ts";
+import type { Tensor } from "../load/tensor.ts";
+import type { Engine } from "../load/engine.ts";
+
+/** What devices need to know of the options of a load. */
+export type DeviceSettings = CudaSettings & WebGpuSettings;
+
+/**
+ * The device that a checked option names.
+ *
+ * @throws {DeviceError} if this machine does not have it
+ */
+export async function selectDevice<D extends DeviceOption>(
+  device: D,
+  engine: Engine,
+  settings: DeviceSettings,
+): Promise<Device<TensorOn<D>>> {
+  return await find(device, engine, settings) as Device<Tensor> as Device<TensorOn<D>>;
+}
+
+async function find(device: DeviceOption, engine: Engine, settings: DeviceSettings) {
+  if (device === "cpu") return new CpuDevice(engine);
+  if (isCudaName(device)) {
+    const { CudaDevice } = await import("../device/cuda/device.ts");
+    return await CudaDevice.find(cudaIndex(device), settings);
+  }
+  const { WebGpuDevice } = await import("../device/webgpu/device.ts");
+  return await WebGpuDevice.find(device, engine, settings);
+}
