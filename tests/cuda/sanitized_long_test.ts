@@ -8,7 +8,7 @@ import { suite } from "../support/skip.ts";
 
 const FOLDER = new URL("./", import.meta.url).pathname;
 const TESTS = [
-  "load_suite",
+  "load_suite_long",
   "tensors",
   "get_tensor",
   "places",

@@ -29,7 +29,7 @@ export function memoryTests(test: DefineTest, engine: EngineName): void {
       const model = await fastsafeOpen(path, { lazy });
       const memory = await memoryOf(model.getTensor("a"));
       await model.whenLoaded();
-      if (!lazy) assertEquals(await memory.isCollected(), false);
+      if (!lazy) assertEquals(await memory.isCollected(5), false);
       await model.close();
       assert(await memory.isCollected(), `lazy: ${lazy}`);
       assertEquals(model.keys(), ["a", "b"]);
@@ -92,7 +92,7 @@ export function memoryTests(test: DefineTest, engine: EngineName): void {
       const tensor = await model.getTensor("a");
       const memory = new Watched(tensor.bytes.buffer);
       await model.close();
-      assertEquals(await memory.isCollected(), false);
+      assertEquals(await memory.isCollected(5), false); // one or two are enough where it can be collected
       assertTensor(tensor, a!);
     }
   });

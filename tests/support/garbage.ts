@@ -20,9 +20,9 @@ export class Watched {
     registry.register(object, this.#id);
   }
 
-  /** Collects garbage until the object is gone, or for a quarter of a second; whether it is gone. */
-  async isCollected(): Promise<boolean> {
-    for (let round = 0; round < 25 && !gone.has(this.#id); round++) {
+  /** Collects garbage until the object is gone, or for so many rounds; whether it is gone. */
+  async isCollected(rounds = 25): Promise<boolean> {
+    for (let round = 0; round < rounds && !gone.has(this.#id); round++) {
       gc();
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
