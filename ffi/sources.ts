@@ -1,58 +1,60 @@
 // `deno task build:sources` writes this file: do not edit it.
-import castC from "../native/cast.c" with { type: "text" };
-import castH from "../native/cast.h" with { type: "text" };
-import castX86H from "../native/cast_x86.h" with { type: "text" };
-import copyC from "../native/copy.c" with { type: "text" };
-import copyH from "../native/copy.h" with { type: "text" };
-import cudaC from "../native/cuda.c" with { type: "text" };
-import cudaH from "../native/cuda.h" with { type: "text" };
-import cudaDriverC from "../native/cuda_driver.c" with { type: "text" };
-import cudaDriverH from "../native/cuda_driver.h" with { type: "text" };
-import cudaKernelsC from "../native/cuda_kernels.c" with { type: "text" };
-import cudaLoadC from "../native/cuda_load.c" with { type: "text" };
-import cudaLoadH from "../native/cuda_load.h" with { type: "text" };
-import cudaMemoryC from "../native/cuda_memory.c" with { type: "text" };
-import cudaReleaseC from "../native/cuda_release.c" with { type: "text" };
-import cudaTensorC from "../native/cuda_tensor.c" with { type: "text" };
-import cudartC from "../native/cudart.c" with { type: "text" };
-import cudartH from "../native/cudart.h" with { type: "text" };
-import cufileC from "../native/cufile.c" with { type: "text" };
-import cufileH from "../native/cufile.h" with { type: "text" };
-import debugC from "../native/debug.c" with { type: "text" };
-import debugH from "../native/debug.h" with { type: "text" };
-import dlpackC from "../native/dlpack.c" with { type: "text" };
-import dlpackH from "../native/dlpack.h" with { type: "text" };
-import dtypeH from "../native/dtype.h" with { type: "text" };
-import environmentC from "../native/environment.c" with { type: "text" };
-import environmentH from "../native/environment.h" with { type: "text" };
+import castCastC from "../native/cast/cast.c" with { type: "text" };
+import castCastH from "../native/cast/cast.h" with { type: "text" };
+import castConvertH from "../native/cast/convert.h" with { type: "text" };
+import castDtypeH from "../native/cast/dtype.h" with { type: "text" };
+import castX86H from "../native/cast/x86.h" with { type: "text" };
+import coreCopyC from "../native/core/copy.c" with { type: "text" };
+import coreCopyH from "../native/core/copy.h" with { type: "text" };
+import coreDebugC from "../native/core/debug.c" with { type: "text" };
+import coreDebugH from "../native/core/debug.h" with { type: "text" };
+import coreEnvironmentC from "../native/core/environment.c" with { type: "text" };
+import coreEnvironmentH from "../native/core/environment.h" with { type: "text" };
+import coreFaultsC from "../native/core/faults.c" with { type: "text" };
+import coreFaultsH from "../native/core/faults.h" with { type: "text" };
+import coreFileC from "../native/core/file.c" with { type: "text" };
+import coreHostOpsC from "../native/core/host_ops.c" with { type: "text" };
+import coreLandC from "../native/core/land.c" with { type: "text" };
+import coreLandH from "../native/core/land.h" with { type: "text" };
+import coreLandHostC from "../native/core/land_host.c" with { type: "text" };
+import coreLaneC from "../native/core/lane.c" with { type: "text" };
+import coreLaneH from "../native/core/lane.h" with { type: "text" };
+import coreLibraryC from "../native/core/library.c" with { type: "text" };
+import coreLibraryH from "../native/core/library.h" with { type: "text" };
+import coreMemoryC from "../native/core/memory.c" with { type: "text" };
+import coreMemoryH from "../native/core/memory.h" with { type: "text" };
+import coreMemoryAvailableC from "../native/core/memory_available.c" with { type: "text" };
+import corePlanC from "../native/core/plan.c" with { type: "text" };
+import coreReadC from "../native/core/read.c" with { type: "text" };
+import coreWriteC from "../native/core/write.c" with { type: "text" };
+import cudaCudaH from "../native/cuda/cuda.h" with { type: "text" };
+import cudaCudartC from "../native/cuda/cudart.c" with { type: "text" };
+import cudaCudartH from "../native/cuda/cudart.h" with { type: "text" };
+import cudaCufileC from "../native/cuda/cufile.c" with { type: "text" };
+import cudaCufileH from "../native/cuda/cufile.h" with { type: "text" };
+import cudaDeviceC from "../native/cuda/device.c" with { type: "text" };
+import cudaDlpackC from "../native/cuda/dlpack.c" with { type: "text" };
+import cudaDlpackH from "../native/cuda/dlpack.h" with { type: "text" };
+import cudaDriverC from "../native/cuda/driver.c" with { type: "text" };
+import cudaDriverH from "../native/cuda/driver.h" with { type: "text" };
+import cudaGdsC from "../native/cuda/gds.c" with { type: "text" };
+import cudaGdsH from "../native/cuda/gds.h" with { type: "text" };
+import cudaKernelsC from "../native/cuda/kernels.c" with { type: "text" };
+import cudaKernelsCastPtxH from "../native/cuda/kernels/cast_ptx.h" with { type: "text" };
+import cudaLandC from "../native/cuda/land.c" with { type: "text" };
+import cudaLandH from "../native/cuda/land.h" with { type: "text" };
+import cudaLoadC from "../native/cuda/load.c" with { type: "text" };
+import cudaLoadH from "../native/cuda/load.h" with { type: "text" };
+import cudaMemoryC from "../native/cuda/memory.c" with { type: "text" };
+import cudaReleaseC from "../native/cuda/release.c" with { type: "text" };
+import cudaTensorC from "../native/cuda/tensor.c" with { type: "text" };
 import exportH from "../native/export.h" with { type: "text" };
-import faultsC from "../native/faults.c" with { type: "text" };
-import faultsH from "../native/faults.h" with { type: "text" };
-import fileC from "../native/file.c" with { type: "text" };
 import fstH from "../native/fst.h" with { type: "text" };
 import fstCudaH from "../native/fst_cuda.h" with { type: "text" };
 import fstGroupH from "../native/fst_group.h" with { type: "text" };
 import fstHostH from "../native/fst_host.h" with { type: "text" };
 import fstUsrbioH from "../native/fst_usrbio.h" with { type: "text" };
 import fstWriteH from "../native/fst_write.h" with { type: "text" };
-import gdsC from "../native/gds.c" with { type: "text" };
-import gdsH from "../native/gds.h" with { type: "text" };
-import glibc217H from "../native/glibc_2_17.h" with { type: "text" };
-import hostOpsC from "../native/host_ops.c" with { type: "text" };
-import kernelsCastPtxH from "../native/kernels/cast_ptx.h" with { type: "text" };
-import kernelsConvertH from "../native/kernels/convert.h" with { type: "text" };
-import landC from "../native/land.c" with { type: "text" };
-import landH from "../native/land.h" with { type: "text" };
-import landCudaC from "../native/land_cuda.c" with { type: "text" };
-import landCudaH from "../native/land_cuda.h" with { type: "text" };
-import landHostC from "../native/land_host.c" with { type: "text" };
-import laneC from "../native/lane.c" with { type: "text" };
-import laneH from "../native/lane.h" with { type: "text" };
-import libraryC from "../native/library.c" with { type: "text" };
-import libraryH from "../native/library.h" with { type: "text" };
-import memoryC from "../native/memory.c" with { type: "text" };
-import memoryH from "../native/memory.h" with { type: "text" };
-import memoryAvailableC from "../native/memory_available.c" with { type: "text" };
 import mpiH from "../native/mpi.h" with { type: "text" };
 import mpiCallC from "../native/mpi_call.c" with { type: "text" };
 import mpiLibraryC from "../native/mpi_library.c" with { type: "text" };
@@ -62,74 +64,73 @@ import mpiProcessC from "../native/mpi_process.c" with { type: "text" };
 import mpiThreadC from "../native/mpi_thread.c" with { type: "text" };
 import mpiTransferC from "../native/mpi_transfer.c" with { type: "text" };
 import ncclC from "../native/nccl.c" with { type: "text" };
-import planC from "../native/plan.c" with { type: "text" };
 import planH from "../native/plan.h" with { type: "text" };
-import readC from "../native/read.c" with { type: "text" };
-import readUsrbioC from "../native/read_usrbio.c" with { type: "text" };
-import usrbioH from "../native/usrbio.h" with { type: "text" };
-import usrbioLibraryC from "../native/usrbio_library.c" with { type: "text" };
-import usrbioMountC from "../native/usrbio_mount.c" with { type: "text" };
-import usrbioPosixC from "../native/usrbio_posix.c" with { type: "text" };
-import usrbioReadC from "../native/usrbio_read.c" with { type: "text" };
-import usrbioRingC from "../native/usrbio_ring.c" with { type: "text" };
-import writeC from "../native/write.c" with { type: "text" };
+import threeFsLaneC from "../native/three_fs/lane.c" with { type: "text" };
+import threeFsLibraryC from "../native/three_fs/library.c" with { type: "text" };
+import threeFsMountC from "../native/three_fs/mount.c" with { type: "text" };
+import threeFsPosixC from "../native/three_fs/posix.c" with { type: "text" };
+import threeFsReadC from "../native/three_fs/read.c" with { type: "text" };
+import threeFsRingC from "../native/three_fs/ring.c" with { type: "text" };
+import threeFsThreeFsH from "../native/three_fs/three_fs.h" with { type: "text" };
 
 /** Path of a C source or header below native/ → its text. */
 export const SOURCES: Readonly<Record<string, string>> = {
-  "cast.c": castC,
-  "cast.h": castH,
-  "cast_x86.h": castX86H,
-  "copy.c": copyC,
-  "copy.h": copyH,
-  "cuda.c": cudaC,
-  "cuda.h": cudaH,
-  "cuda_driver.c": cudaDriverC,
-  "cuda_driver.h": cudaDriverH,
-  "cuda_kernels.c": cudaKernelsC,
-  "cuda_load.c": cudaLoadC,
-  "cuda_load.h": cudaLoadH,
-  "cuda_memory.c": cudaMemoryC,
-  "cuda_release.c": cudaReleaseC,
-  "cuda_tensor.c": cudaTensorC,
-  "cudart.c": cudartC,
-  "cudart.h": cudartH,
-  "cufile.c": cufileC,
-  "cufile.h": cufileH,
-  "debug.c": debugC,
-  "debug.h": debugH,
-  "dlpack.c": dlpackC,
-  "dlpack.h": dlpackH,
-  "dtype.h": dtypeH,
-  "environment.c": environmentC,
-  "environment.h": environmentH,
+  "cast/cast.c": castCastC,
+  "cast/cast.h": castCastH,
+  "cast/convert.h": castConvertH,
+  "cast/dtype.h": castDtypeH,
+  "cast/x86.h": castX86H,
+  "core/copy.c": coreCopyC,
+  "core/copy.h": coreCopyH,
+  "core/debug.c": coreDebugC,
+  "core/debug.h": coreDebugH,
+  "core/environment.c": coreEnvironmentC,
+  "core/environment.h": coreEnvironmentH,
+  "core/faults.c": coreFaultsC,
+  "core/faults.h": coreFaultsH,
+  "core/file.c": coreFileC,
+  "core/host_ops.c": coreHostOpsC,
+  "core/land.c": coreLandC,
+  "core/land.h": coreLandH,
+  "core/land_host.c": coreLandHostC,
+  "core/lane.c": coreLaneC,
+  "core/lane.h": coreLaneH,
+  "core/library.c": coreLibraryC,
+  "core/library.h": coreLibraryH,
+  "core/memory.c": coreMemoryC,
+  "core/memory.h": coreMemoryH,
+  "core/memory_available.c": coreMemoryAvailableC,
+  "core/plan.c": corePlanC,
+  "core/read.c": coreReadC,
+  "core/write.c": coreWriteC,
+  "cuda/cuda.h": cudaCudaH,
+  "cuda/cudart.c": cudaCudartC,
+  "cuda/cudart.h": cudaCudartH,
+  "cuda/cufile.c": cudaCufileC,
+  "cuda/cufile.h": cudaCufileH,
+  "cuda/device.c": cudaDeviceC,
+  "cuda/dlpack.c": cudaDlpackC,
+  "cuda/dlpack.h": cudaDlpackH,
+  "cuda/driver.c": cudaDriverC,
+  "cuda/driver.h": cudaDriverH,
+  "cuda/gds.c": cudaGdsC,
+  "cuda/gds.h": cudaGdsH,
+  "cuda/kernels.c": cudaKernelsC,
+  "cuda/kernels/cast_ptx.h": cudaKernelsCastPtxH,
+  "cuda/land.c": cudaLandC,
+  "cuda/land.h": cudaLandH,
+  "cuda/load.c": cudaLoadC,
+  "cuda/load.h": cudaLoadH,
+  "cuda/memory.c": cudaMemoryC,
+  "cuda/release.c": cudaReleaseC,
+  "cuda/tensor.c": cudaTensorC,
   "export.h": exportH,
-  "faults.c": faultsC,
-  "faults.h": faultsH,
-  "file.c": fileC,
   "fst.h": fstH,
   "fst_cuda.h": fstCudaH,
   "fst_group.h": fstGroupH,
   "fst_host.h": fstHostH,
   "fst_usrbio.h": fstUsrbioH,
   "fst_write.h": fstWriteH,
-  "gds.c": gdsC,
-  "gds.h": gdsH,
-  "glibc_2_17.h": glibc217H,
-  "host_ops.c": hostOpsC,
-  "kernels/cast_ptx.h": kernelsCastPtxH,
-  "kernels/convert.h": kernelsConvertH,
-  "land.c": landC,
-  "land.h": landH,
-  "land_cuda.c": landCudaC,
-  "land_cuda.h": landCudaH,
-  "land_host.c": landHostC,
-  "lane.c": laneC,
-  "lane.h": laneH,
-  "library.c": libraryC,
-  "library.h": libraryH,
-  "memory.c": memoryC,
-  "memory.h": memoryH,
-  "memory_available.c": memoryAvailableC,
   "mpi.h": mpiH,
   "mpi_call.c": mpiCallC,
   "mpi_library.c": mpiLibraryC,
@@ -139,15 +140,12 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "mpi_thread.c": mpiThreadC,
   "mpi_transfer.c": mpiTransferC,
   "nccl.c": ncclC,
-  "plan.c": planC,
   "plan.h": planH,
-  "read.c": readC,
-  "read_usrbio.c": readUsrbioC,
-  "usrbio.h": usrbioH,
-  "usrbio_library.c": usrbioLibraryC,
-  "usrbio_mount.c": usrbioMountC,
-  "usrbio_posix.c": usrbioPosixC,
-  "usrbio_read.c": usrbioReadC,
-  "usrbio_ring.c": usrbioRingC,
-  "write.c": writeC,
+  "three_fs/lane.c": threeFsLaneC,
+  "three_fs/library.c": threeFsLibraryC,
+  "three_fs/mount.c": threeFsMountC,
+  "three_fs/posix.c": threeFsPosixC,
+  "three_fs/read.c": threeFsReadC,
+  "three_fs/ring.c": threeFsRingC,
+  "three_fs/three_fs.h": threeFsThreeFsH,
 };

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "environment.h"
-#include "library.h"
+#include "core/environment.h"
+#include "core/library.h"
 #include "mpi.h"
 
 #define OPEN_MPI "libmpi.so.40"

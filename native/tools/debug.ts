@@ -7,7 +7,7 @@
  */
 import { buildShim } from "../../ffi/build.ts";
 
-/** Flags of the debug build; the hooks around every function (native/debug.c) leave out those of single elements. */
+/** Flags of the debug build; the hooks around every function (native/core/debug.c) leave out those of single elements. */
 export const DEBUG_FLAGS: readonly string[] = [
   "-O0",
   "-g",

@@ -14,7 +14,7 @@ import { checkLibrary, NEWEST_GLIBC } from "./elf.ts";
 const FLAGS = [
   "-Werror",
   "-include",
-  "glibc_2_17.h",
+  new URL("glibc_2_17.h", import.meta.url).pathname,
   "-Wl,-z,defs,--no-as-needed",
   "-l:libpthread.so.0",
   "-l:libdl.so.2",

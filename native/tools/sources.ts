@@ -10,9 +10,10 @@ import { hashOf } from "../../ffi/build.ts";
 const ROOT = new URL("../../", import.meta.url);
 const NOTE = "// `deno task build:sources` writes this file: do not edit it.\n";
 
-/** Every C file and header below a folder, by its path there. */
+/** Every C file and header below a folder, by its path there, but for what only a release needs. */
 async function* cFiles(folder: URL, prefix = ""): AsyncGenerator<string> {
   for await (const { name, isDirectory } of Deno.readDir(folder)) {
+    if (prefix + name === "tools") continue;
     if (isDirectory) yield* cFiles(new URL(`${name}/`, folder), `${prefix}${name}/`);
     else if (/\.[ch]$/.test(name)) yield prefix + name;
   }

@@ -1,5 +1,5 @@
 /**
- * Casts between the float dtypes in plain TypeScript, bit for bit as native/kernels/convert.h does them.
+ * Casts between the float dtypes in plain TypeScript, bit for bit as native/cast/convert.h does them.
  *
  * A cast goes through a pivot, the bits of an F32. Widening to it is exact, except that an F64 is rounded to odd
  * (cut off, with the last bit set if anything was lost), so that narrowing the pivot rounds once: to nearest,

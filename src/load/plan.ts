@@ -57,7 +57,7 @@ export interface LoadPlan {
   readonly bytes: number;
 }
 
-/** Runs closer together than this are read with what lies between them (native/land.c uses the same figure). */
+/** Runs closer together than this are read with what lies between them (native/core/land.c uses the same figure). */
 export const READ_THROUGH_GAP = 1024;
 
 /**

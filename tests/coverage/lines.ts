@@ -53,7 +53,7 @@ interface GcovReport {
 /**
  * Reads what `gcov --json-format --stdout` prints: a document a line.
  *
- * @param sources names below native/: a build has them in a folder of its own, other files are left out
+ * @param sources paths below native/: a build has them in a folder of its own, other files are left out
  * @param root the repository's folder, with its slash: in its tests/, stand-ins have files of the same names
  */
 export function addGcov(lines: Lines, text: string, sources: ReadonlySet<string>, root: string): void {
@@ -62,8 +62,9 @@ export function addGcov(lines: Lines, text: string, sources: ReadonlySet<string>
     for (const { file, lines: counted } of files) {
       const path = new URL(file, `file://${folder}/`).pathname;
       if (path.startsWith(`${root}tests/`)) continue;
-      const name = file.replace(/^.*\/(?=kernels\/)/, "").replace(/^(?!kernels\/).*\//, "");
-      if (!sources.has(name)) continue;
+      const folders = path.split("/");
+      const name = [3, 2, 1].map((parts) => folders.slice(-parts).join("/")).find((end) => sources.has(end));
+      if (name === undefined) continue;
       for (const { line_number, count } of counted) add(lines, `native/${name}`, line_number, count);
     }
   }

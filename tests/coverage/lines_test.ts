@@ -23,26 +23,24 @@ Deno.test("addGcov() knows the sources of native/ wherever they were built", () 
       })),
     });
   const printed = [
-    document("/r/coverage/cache/build-1", ["lane.c", [[7, 0], [8, 3]]], ["kernels/convert.h", [[1, 1]]], [
-      "/usr/include/stdio.h",
-      [[
-        1,
-        1,
-      ]],
-    ]),
-    document("/tmp/x", ["/r/native/lane.c", [[7, 1]]], ["/r/native/kernels/convert.h", [[1, 4]]], ["core.c", [
-      [1, 1],
-    ]]),
-    document("/r", ["native/lane.c", [[8, 2]]], ["tests/sim/lane.c", [[7, 100]]]),
-    document("/r/tests/sim", ["lane.c", [[9, 0]]]), // a stand-in's, of the same name
+    document("/r/coverage/cache/build-1", ["core/lane.c", [[7, 0], [8, 3]]], ["./cuda/kernels/x.h", [[
+      1,
+      1,
+    ]]]),
+    document("/r/coverage/cache/build-1", ["cuda/lane.c", [[7, 9]]], ["/usr/include/stdio.h", [[1, 1]]]),
+    document("/tmp/x", ["/r/native/core/lane.c", [[7, 1]]], ["/r/native/cuda/kernels/x.h", [[1, 4]]]),
+    document("/tmp/x", ["core.c", [[1, 1]]], ["lane.c", [[1, 1]]]),
+    document("/r", ["native/core/lane.c", [[8, 2]]], ["tests/sim/lane.c", [[7, 100]]]),
+    document("/r/tests/sim", ["cuda/lane.c", [[9, 0]]]), // a stand-in's, of the same name
     "",
   ].join("\n");
-  addGcov(lines, printed, new Set(["lane.c", "kernels/convert.h"]), "/r/");
+  addGcov(lines, printed, new Set(["core/lane.c", "cuda/lane.c", "cuda/kernels/x.h"]), "/r/");
   assertEquals(
     lines,
     new Map([
-      ["native/lane.c", new Map([[7, 1], [8, 5]])],
-      ["native/kernels/convert.h", new Map([[1, 5]])],
+      ["native/core/lane.c", new Map([[7, 1], [8, 5]])],
+      ["native/cuda/kernels/x.h", new Map([[1, 5]])],
+      ["native/cuda/lane.c", new Map([[7, 9]])],
     ]),
   );
 });

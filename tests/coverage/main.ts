@@ -29,11 +29,12 @@ async function report(): Promise<Lines> {
   ]);
   addLcov(lines, lcov, ROOT);
   const sources = new Set(Object.keys(SOURCES));
+  const names = new Set([...sources].map((path) => path.slice(path.lastIndexOf("/") + 1)));
   for await (const { name } of Deno.readDir(`${FOLDER}/gcov`)) {
     const folder = `${FOLDER}/gcov/${name}`;
     // Programs of the tests are no business of this, and some leave data that gcov cannot read.
     const data = [...Deno.readDirSync(folder)].map((file) => file.name).filter((file) =>
-      file.endsWith(".gcda") && sources.has(file.replace(/(\.c)?\.gcda$/, ".c"))
+      file.endsWith(".gcda") && names.has(file.replace(/(\.c)?\.gcda$/, ".c"))
     );
     if (data.length === 0) continue;
     addGcov(lines, await output("gcov", ["--json-format", "--stdout", "--", ...data], folder), sources, ROOT);

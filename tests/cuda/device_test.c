@@ -4,8 +4,8 @@
  */
 #include "cuda_support.h"
 
-#include "cast.h"
-#include "dlpack.h"
+#include "cast/cast.h"
+#include "cuda/dlpack.h"
 #include "../sim/cuda/cuda_abi.h"
 
 #define FILE_BYTES (1u << 20)

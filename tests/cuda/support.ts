@@ -74,7 +74,7 @@ export interface CudaMachine {
   readonly standIns: StandIns | null;
   /** Devices. */
   readonly devices: number;
-  /** Makes system calls of the shim fail (native/faults.h) until the result is disposed. */
+  /** Makes system calls of the shim fail (native/core/faults.h) until the result is disposed. */
   setFileFaults(spec: string): Disposable;
   /** The shim in use. */
   readonly shim: Shim;

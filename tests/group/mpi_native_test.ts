@@ -10,7 +10,9 @@ import { isRequired, suite } from "../support/skip.ts";
 import { findLaunchers, type Launcher, runCommand } from "./ranks.ts";
 
 const ROOT = new URL("../../", import.meta.url).pathname;
-const UNITS = Object.keys(SOURCES).filter((name) => /^(mpi_.*|library|environment|cudart)\.c$/.test(name));
+const UNITS = Object.keys(SOURCES).filter((name) =>
+  /^(mpi_.*|core\/(library|environment)|cuda\/cudart)\.c$/.test(name)
+);
 const { found, missing } = findLaunchers();
 const { path: cc, missing: noCompiler } = await compiler();
 const unasked = isRequired("sanitizers") ? null : "FASTSAFETENSORS_TEST_REQUIRE does not list sanitizers";

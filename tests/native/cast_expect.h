@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dtype.h"
-#include "kernels/convert.h"
+#include "cast/dtype.h"
+#include "cast/convert.h"
 
 #define FLOATS 9
 

@@ -3,7 +3,7 @@
  * functions.
  */
 #define fst_copy copy_under_test
-#include "copy.c"
+#include "core/copy.c"
 #undef fst_copy
 
 #include "plan_support.h"

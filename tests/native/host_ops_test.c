@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dtype.h"
+#include "cast/dtype.h"
 #include "fst_host.h"
 #include "plan_support.h"
 

@@ -3,7 +3,7 @@
  * arithmetic against fst_cast, and their addressing at every alignment. Tests what they compute, not how a
  * device runs them.
  *
- *   cc -std=c11 -O2 -I native -c native/cast.c -o cast.o
+ *   cc -std=c11 -O2 -I native -c native/cast/cast.c -o cast.o
  *   c++ -std=c++17 -O2 -I native tests/native/kernels_test.cpp cast.o
  */
 #define __global__
@@ -15,9 +15,9 @@ struct Dimension {
 };
 static Dimension blockIdx, blockDim, gridDim, threadIdx;
 
-#include "cast.h"
+#include "cast/cast.h"
 #include "cast_expect.h"
-#include "kernels/cast.cu"
+#include "cuda/kernels/cast.cu"
 
 #include <vector>
 

@@ -2,7 +2,7 @@
 #ifndef LANE_SUPPORT_H
 #define LANE_SUPPORT_H
 
-#include "cast.h"
+#include "cast/cast.h"
 #include "plan_support.h"
 
 /* The file that plans are made over; each test has its own. */

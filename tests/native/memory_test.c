@@ -1,7 +1,7 @@
 /* Pages of any size, and what control groups allow. */
 #include <sys/stat.h>
 
-#include "memory.h"
+#include "core/memory.h"
 #include "plan_support.h"
 
 #ifndef MADV_POPULATE_WRITE

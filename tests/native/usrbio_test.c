@@ -6,10 +6,10 @@
 #include <stdatomic.h>
 #include <sys/stat.h>
 
-#include "cast.h"
+#include "cast/cast.h"
 #include "environment_support.h"
 #include "plan_support.h"
-#include "usrbio.h"
+#include "three_fs/three_fs.h"
 
 #if defined(__SANITIZE_THREAD__)
 #define SANITIZER "-fsanitize=thread"

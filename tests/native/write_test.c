@@ -1,9 +1,9 @@
-/* Writing of native/write.c: ranges of every alignment, cast or not, from several threads, and what goes wrong. */
+/* Writing of native/core/write.c: ranges of every alignment, cast or not, from several threads, and what goes wrong. */
 #include "plan_support.h"
 
 #include <sys/file.h>
 
-#include "cast.h"
+#include "cast/cast.h"
 #include "fst_write.h"
 
 #define FILE_BYTES (9u << 20)

@@ -1,6 +1,6 @@
 /**
  * Saves whose process is killed: at every system call of a commit in turn, held up there by the build of the shim that
- * can be made to fail (native/faults.h).
+ * can be made to fail (native/core/faults.h).
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { SafeTensorsError } from "../../mod.ts";

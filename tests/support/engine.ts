@@ -8,7 +8,7 @@ import type { Shim } from "../../ffi/symbols.ts";
 import type { Engine } from "../../src/load/engine.ts";
 import { selectEngine } from "../../src/load/native/select.ts";
 
-/** Compiler flags of the build that can be made to fail (native/faults.h). */
+/** Compiler flags of the build that can be made to fail (native/core/faults.h). */
 export const FAULT_FLAGS: readonly string[] = ["-DFST_FAULTS"];
 
 /**
@@ -32,7 +32,7 @@ export async function usePortableEngine(): Promise<void> {
 export interface Faults {
   /** Whether the build is in use, or why not. */
   readonly missing: string | null;
-  /** Sets what fails (native/faults.h); all is well again once the result is disposed. */
+  /** Sets what fails (native/core/faults.h); all is well again once the result is disposed. */
   set(spec: string): Disposable;
 }
 

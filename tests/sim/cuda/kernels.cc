@@ -1,5 +1,5 @@
 /*
- * The host build of native/kernels/cast.cu, for FST_SIM_KERNELS: the same source that the PTX comes from, compiled as
+ * The host build of native/cuda/kernels/cast.cu, for FST_SIM_KERNELS: the same source that the PTX comes from, compiled as
  * C++. sim.h says what is exported.
  */
 #include <cstddef>
@@ -17,7 +17,7 @@ struct Index {
 };
 static thread_local Index blockIdx, threadIdx, blockDim, gridDim;
 
-#include "../../../native/kernels/cast.cu"
+#include "cuda/kernels/cast.cu"
 
 template <typename T>
 constexpr char letter() {

@@ -1,6 +1,6 @@
 /* The project's own kernels: its PTX, and the host build of the same source. */
-#include "../../../native/dtype.h"
-#include "../../../native/kernels/cast_ptx.h"
+#include "cast/dtype.h"
+#include "cuda/kernels/cast_ptx.h"
 #include "self_test.h"
 
 enum { BYTES = 5000 };

@@ -45,7 +45,7 @@
  *     const char fst_sig_NAME[]     one letter a parameter: P device pointer, Q 64-bit integer, I 32-bit integer
  *     void fst_host_NAME(void **parameters, unsigned grid_x, unsigned block_x)
  *   `parameters` is as for cuLaunchKernel, with every P replaced by the address of the device memory's bytes.
- *   libfst_sim_kernels.so, from kernels.cc, has those of native/kernels/cast.cu.
+ *   libfst_sim_kernels.so, from kernels.cc, has those of native/cuda/kernels/cast.cu.
  *   The letters are checked against the parameters in the PTX. Only one-dimensional launches are known.
  */
 #ifndef FST_SIM_H

@@ -1,0 +1,58 @@
+/*
+ * Copying by wide registers. For the sizes that rings deal in, memcpy takes the processor's own copying instruction,
+ * which on virtual machines of the day is slower: 171 against 160 ms/GB from the second-level cache to pages that the
+ * kernel has just cleared, 5 % of all that a load costs.
+ */
+#include "core/copy.h"
+
+#include <string.h>
+
+#ifdef __x86_64__
+#include <immintrin.h>
+
+__attribute__((target("avx512f"))) static uint64_t copy_avx512(char *to, const char *from, uint64_t bytes) {
+  uint64_t at = 0;
+  for (; at + 256 <= bytes; at += 256) {
+    const __m512i a = _mm512_loadu_si512(from + at), b = _mm512_loadu_si512(from + at + 64);
+    const __m512i c = _mm512_loadu_si512(from + at + 128), d = _mm512_loadu_si512(from + at + 192);
+    _mm512_storeu_si512(to + at, a);
+    _mm512_storeu_si512(to + at + 64, b);
+    _mm512_storeu_si512(to + at + 128, c);
+    _mm512_storeu_si512(to + at + 192, d);
+  }
+  return at;
+}
+
+__attribute__((target("avx2"))) static uint64_t copy_avx2(char *to, const char *from, uint64_t bytes) {
+  uint64_t at = 0;
+  for (; at + 128 <= bytes; at += 128) {
+    const __m256i *source = (const __m256i *)(from + at);
+    __m256i *target = (__m256i *)(to + at);
+    const __m256i a = _mm256_loadu_si256(source), b = _mm256_loadu_si256(source + 1);
+    const __m256i c = _mm256_loadu_si256(source + 2), d = _mm256_loadu_si256(source + 3);
+    _mm256_storeu_si256(target, a);
+    _mm256_storeu_si256(target + 1, b);
+    _mm256_storeu_si256(target + 2, c);
+    _mm256_storeu_si256(target + 3, d);
+  }
+  return at;
+}
+
+/* Copies all but a rest; how much. */
+static uint64_t copy_wide(char *to, const char *from, uint64_t bytes) {
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f")) return copy_avx512(to, from, bytes);
+  if (__builtin_cpu_supports("avx2")) return copy_avx2(to, from, bytes);
+  return 0;
+}
+#else
+static uint64_t copy_wide(char *to, const char *from, uint64_t bytes) {
+  (void)to, (void)from, (void)bytes;
+  return 0;
+}
+#endif
+
+void fst_copy(void *to, const void *from, uint64_t bytes) {
+  const uint64_t done = copy_wide(to, from, bytes);
+  memcpy((char *)to + done, (const char *)from + done, bytes - done);
+}

@@ -1,0 +1,206 @@
+/* The fault layer of test builds: see faults.h. Empty in an ordinary build. */
+#define _GNU_SOURCE /* O_DIRECT */
+#ifdef FST_FAULTS
+
+#include "core/faults.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "fst.h"
+
+enum effect { EFFECT_NONE, EFFECT_ERRNO, EFFECT_SHORT, EFFECT_EOF, EFFECT_DELAY, EFFECT_CACHED, EFFECT_UNCACHED, EFFECT_CHANGED, EFFECT_PLAIN };
+
+struct fault {
+  char call[16];
+  long nth; /* counts down to the call it strikes; -1: every call */
+  enum effect effect;
+  long value;
+};
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct fault faults[16];
+static int fault_count;
+
+static int parse_effect(const char *text, struct fault *fault) {
+  fault->value = 0;
+  if (strncmp(text, "short=", 6) == 0) {
+    fault->effect = EFFECT_SHORT;
+    fault->value = atol(text + 6);
+  } else if (strncmp(text, "delay=", 6) == 0) {
+    fault->effect = EFFECT_DELAY;
+    fault->value = atol(text + 6);
+  } else if (strcmp(text, "eof") == 0) {
+    fault->effect = EFFECT_EOF;
+  } else if (strcmp(text, "cached") == 0) {
+    fault->effect = EFFECT_CACHED;
+  } else if (strcmp(text, "uncached") == 0) {
+    fault->effect = EFFECT_UNCACHED;
+  } else if (strcmp(text, "changed") == 0) {
+    fault->effect = EFFECT_CHANGED;
+  } else if (strcmp(text, "plain") == 0) {
+    fault->effect = EFFECT_PLAIN;
+  } else {
+    fault->effect = EFFECT_ERRNO;
+    fault->value = atol(text);
+    if (fault->value <= 0) return -EINVAL;
+  }
+  return 0;
+}
+
+int32_t fst_fault_set(const char *spec) {
+  char copy[512];
+  if (strlen(spec) >= sizeof copy) return -E2BIG;
+  strcpy(copy, spec);
+  int status = 0;
+  pthread_mutex_lock(&mutex);
+  fault_count = 0;
+  char *rest = NULL;
+  for (char *item = strtok_r(copy, ",", &rest); item && status == 0; item = strtok_r(NULL, ",", &rest)) {
+    struct fault *fault = &faults[fault_count];
+    char *nth = strchr(item, ':');
+    char *effect = nth ? strchr(nth + 1, ':') : NULL;
+    if (!effect || nth - item >= (long)sizeof fault->call || fault_count == 16) {
+      status = -EINVAL;
+      break;
+    }
+    *nth++ = 0;
+    *effect++ = 0;
+    strcpy(fault->call, item);
+    fault->nth = strcmp(nth, "*") == 0 ? -1 : atol(nth);
+    status = parse_effect(effect, fault);
+    if (status == 0) fault_count++;
+  }
+  pthread_mutex_unlock(&mutex);
+  return status;
+}
+
+/* Delays are served here; any other effect is handed to the caller. */
+static enum effect strike(const char *call, long *value) {
+  enum effect effect = EFFECT_NONE;
+  long delay = 0;
+  pthread_mutex_lock(&mutex);
+  for (int i = 0; i < fault_count; i++) {
+    if (strcmp(faults[i].call, call) != 0) continue;
+    int hit = faults[i].nth == -1;
+    if (faults[i].nth > 0) hit = --faults[i].nth == 0;
+    if (!hit) continue;
+    if (faults[i].effect == EFFECT_DELAY) {
+      delay = faults[i].value;
+    } else if (effect == EFFECT_NONE) {
+      effect = faults[i].effect;
+      *value = faults[i].value;
+    }
+  }
+  pthread_mutex_unlock(&mutex);
+  if (delay > 0) usleep((useconds_t)delay);
+  return effect;
+}
+
+int fst_sys_open(const char *path, int flags) {
+  long value = 0;
+  if (strike(flags & O_DIRECT ? "opendirect" : "open", &value) == EFFECT_ERRNO) {
+    errno = (int)value;
+    return -1;
+  }
+  return open(path, flags);
+}
+
+ssize_t fst_sys_pread(int fd, void *buffer, size_t length, off_t offset, int direct) {
+  long value = 0;
+  enum effect effect = strike(direct ? "preaddirect" : "pread", &value);
+  if (effect == EFFECT_EOF) return 0;
+  if (effect == EFFECT_ERRNO) {
+    errno = (int)value;
+    return -1;
+  }
+  if (effect != EFFECT_SHORT || (size_t)value >= length) return pread(fd, buffer, length, offset);
+  /* A direct read is asked for whole pages, whatever it gives. */
+  ssize_t got = pread(fd, buffer, direct ? ((size_t)value + 4095) & ~(size_t)4095 : (size_t)value, offset);
+  return got < value ? got : value;
+}
+
+int fst_sys_fstat(int fd, struct stat *status) {
+  long value = 0;
+  enum effect effect = strike("fstat", &value);
+  if (effect == EFFECT_ERRNO) {
+    errno = (int)value;
+    return -1;
+  }
+  int result = fstat(fd, status);
+  if (effect == EFFECT_CHANGED) status->st_mtim.tv_sec++;
+  return result;
+}
+
+int fst_sys_cachestat(int fd, const struct fst_cachestat_range *range, struct fst_cachestat *result) {
+  long value = 0;
+  enum effect effect = strike("cachestat", &value);
+  if (effect == EFFECT_ERRNO) {
+    errno = (int)value;
+    return -1;
+  }
+  int status = (int)syscall(451, fd, range, result, 0);
+  if (effect == EFFECT_CACHED || effect == EFFECT_UNCACHED) {
+    memset(result, 0, sizeof *result);
+    if (effect == EFFECT_CACHED) result->cached = range->length / 4096 + 1;
+    return 0;
+  }
+  return status;
+}
+
+/* For calls that either go through or fail: whether this one fails, with errno set. */
+static int fails(const char *call) {
+  long value = 0;
+  if (strike(call, &value) != EFFECT_ERRNO) return 0;
+  errno = (int)value;
+  return 1;
+}
+
+int fst_sys_create(const char *path, mode_t mode) {
+  return fails("create") ? -1 : open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+}
+
+int fst_sys_allocate(int fd, off_t size) {
+  return fails("allocate") ? -1 : (int)syscall(SYS_fallocate, fd, 0, (off_t)0, size);
+}
+
+ssize_t fst_sys_pwrite(int fd, const void *buffer, size_t length, off_t offset) {
+  long value = 0;
+  enum effect effect = strike("pwrite", &value);
+  if (effect == EFFECT_ERRNO) {
+    errno = (int)value;
+    return -1;
+  }
+  if (effect == EFFECT_SHORT && (size_t)value < length) length = (size_t)value;
+  return pwrite(fd, buffer, length, offset);
+}
+
+int fst_sys_fsync(int fd) {
+  return fails("fsync") ? -1 : fsync(fd);
+}
+
+int fst_sys_rename(const char *from, const char *to, unsigned flags) {
+  long value = 0;
+  enum effect effect = strike("rename", &value);
+  if (effect == EFFECT_ERRNO || (effect == EFFECT_PLAIN && flags != 0)) {
+    errno = effect == EFFECT_ERRNO ? (int)value : EINVAL;
+    return -1;
+  }
+  return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags);
+}
+
+int fst_sys_link(const char *from, const char *to) {
+  return fails("link") ? -1 : link(from, to);
+}
+
+size_t fst_sys_page_size(void) {
+  long value = 0;
+  return strike("pagesize", &value) == EFFECT_ERRNO ? (size_t)value : (size_t)sysconf(_SC_PAGESIZE);
+}
+
+#else
+typedef int fst_faults_are_off; /* ISO C wants something in every file */
+#endif

@@ -1,0 +1,67 @@
+/* Landing in host memory: straight, cast on the way, or gathered from strided rows. */
+#include <string.h>
+
+#include "cast/cast.h"
+#include "cast/dtype.h"
+#include "core/land.h"
+#include "core/memory.h"
+
+static uint64_t element_bytes(uint32_t dtype) {
+  return fst_dtype_bits(dtype) / 8;
+}
+
+static void put(const fst_segment *segment, char *destination, const char *bytes, uint64_t length) {
+  if (segment->from == segment->to) memcpy(destination, bytes, length);
+  else fst_cast(destination, bytes, length / element_bytes(segment->from), segment->to, segment->from);
+}
+
+/*
+ * Has the kernel clear the pages of a destination before there are bytes for them. Were they cleared while a cast
+ * writes, that would drive the bytes to be cast out of the cache: 1.17 s instead of 1.72 s for 4 GiB of BF16 to F32.
+ */
+static void touch_pages(char *destination, uint64_t bytes) {
+  volatile char *at = destination;
+  *at = 0;
+  const uint64_t next = FST_HUGE_PAGE - (uintptr_t)destination % FST_HUGE_PAGE;
+  for (uint64_t page = next; page < bytes; page += FST_HUGE_PAGE) at[page] = 0;
+}
+
+static int land_range(fst_lane *lane, uint64_t offset, uint64_t length, uint64_t address) {
+  const fst_segment *segment = lane->segment;
+  char *destination = (char *)(uintptr_t)address;
+  if (segment->from == segment->to) return fst_read_range(lane, offset, length, destination);
+  while (length > 0) {
+    uint64_t part = fst_stage_piece(lane, offset, length);
+    const uint64_t landing = fst_segment_landing(segment, part);
+    const char *bytes;
+    touch_pages(destination, landing);
+    if (fst_read_staged(lane, offset, part, &bytes) != 0) return -1;
+    put(segment, destination, bytes, part);
+    destination += landing;
+    offset += part;
+    length -= part;
+  }
+  return 0;
+}
+
+static int land_span(fst_lane *lane, uint64_t offset, uint64_t outer, uint64_t inner, uint64_t address) {
+  const fst_segment *segment = lane->segment;
+  char *destination = (char *)(uintptr_t)address;
+  const char *bytes;
+  if (fst_read_staged(lane, offset, fst_span_bytes(segment, outer, inner), &bytes) != 0) return -1;
+  uint64_t step = fst_segment_landing(segment, segment->run);
+  for (uint64_t o = 0; o < outer; o++) {
+    for (uint64_t i = 0; i < inner; i++) {
+      put(segment, destination, bytes + o * segment->outer_stride + i * segment->inner_stride, segment->run);
+      destination += step;
+    }
+  }
+  return 0;
+}
+
+int fst_land_host(fst_lane *lane) {
+  static const fst_sink sink = {land_range, land_span};
+  if (fst_land_segment(lane, &sink) != 0 || fst_read_verify(lane) != 0) return -1;
+  fst_plan_landed(lane->plan, lane->index);
+  return 0;
+}

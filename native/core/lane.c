@@ -1,0 +1,40 @@
+/* The loop of a lane: take a segment, land it, take the next. */
+#include "core/lane.h"
+
+#include "cuda/land.h"
+#include "core/memory.h"
+
+static int land(fst_lane *lane) {
+  switch ((enum fst_lander_kind)lane->plan->lander) {
+    case FST_LANDER_HOST:
+      return fst_land_host(lane);
+    case FST_LANDER_CUDA:
+      return fst_land_cuda(lane);
+  }
+  fst_plan_fail(lane->plan, lane->index, FST_FAILURE_DEVICE, -1, 0, 0, 0);
+  return -1;
+}
+
+static int take(fst_lane *lane) {
+  if (!lane->has_ahead) return fst_plan_take(lane->plan, lane->limit, &lane->index);
+  lane->has_ahead = 0;
+  lane->index = lane->ahead;
+  return !atomic_load(&lane->plan->cancelled);
+}
+
+int32_t fst_lane_run(fst_plan *plan, uint32_t limit, const void *keep0, const void *keep1, const void *keep2,
+                     const void *keep3, const void *keep4, const void *keep5, const void *keep6,
+                     const void *keep7) {
+  (void)keep0, (void)keep1, (void)keep2, (void)keep3, (void)keep4, (void)keep5, (void)keep6, (void)keep7;
+  fst_lane lane = {.plan = plan, .limit = limit};
+  int status = 0;
+  while (status == 0 && !fst_usrbio_yields(&lane) && take(&lane)) {
+    lane.segment = &fst_plan_segments(plan)[lane.index];
+    lane.file = &fst_plan_files(plan)[lane.segment->file];
+    status = land(&lane);
+  }
+  fst_land_cuda_end(&lane);
+  fst_usrbio_end(&lane);
+  fst_staging_unmap(lane.staging, plan->staging_bytes);
+  return atomic_load(&plan->cancelled) ? 1 : 0;
+}

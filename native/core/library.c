@@ -1,0 +1,151 @@
+/* Finding shared libraries that may be missing. */
+#define _GNU_SOURCE /* dlinfo */
+#include "core/library.h"
+
+#include <dlfcn.h>
+#include <glob.h>
+#include <link.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/environment.h"
+
+/* Adds to a message, which is cut where it does not fit. */
+__attribute__((format(printf, 3, 4))) static void add(char *message, size_t size, const char *format, ...) {
+  size_t length = size > 0 ? strlen(message) : 0;
+  if (length + 1 >= size) return;
+  va_list rest;
+  va_start(rest, format);
+  vsnprintf(message + length, size - length, format, rest);
+  va_end(rest);
+}
+
+/* `dlerror` of the latest dlopen that found a file and could not use it is worth more than "no such file". */
+static void *try_path(const char *path, char *trouble, size_t size) {
+  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (library) return library;
+  const char *text = dlerror();
+  if (text && !strstr(text, "No such file")) snprintf(trouble, size, "%s", text);
+  return NULL;
+}
+
+/* Every match of the pattern, each with the name behind it. */
+static void *try_pattern(const char *pattern, const char *name, char *trouble, size_t size) {
+  glob_t found;
+  void *library = NULL;
+  if (glob(pattern, GLOB_NOSORT, NULL, &found) == 0) {
+    for (size_t i = 0; i < found.gl_pathc && !library; i++) {
+      char path[4096];
+      int length = snprintf(path, sizeof path, "%s/%s", found.gl_pathv[i], name);
+      if (length < (int)sizeof path) library = try_path(path, trouble, size);
+    }
+    globfree(&found);
+  }
+  return library;
+}
+
+/* Folders: those with a variable count only where it is set, "*" stands for a version, "%" for a wheel's folder. */
+static const struct {
+  const char *variable, *rest;
+} FOLDERS[] = {
+  {"CUDA_HOME", "/lib64"},
+  {"CUDA_PATH", "/lib64"},
+  {NULL, "/usr/local/cuda/lib64"},
+  {"VIRTUAL_ENV", "/lib/python3*/site-packages/%"},
+  {"CONDA_PREFIX", "/lib"},
+  {"CONDA_PREFIX", "/lib/python3*/site-packages/%"},
+  {"HOME", "/.local/lib/python3*/site-packages/%"},
+  {NULL, "/usr/local/lib/python3*/site-packages/%"},
+  {NULL, "/usr/local/lib/python3*/dist-packages/%"},
+  {NULL, "/usr/lib/python3/dist-packages/%"},
+};
+
+static void *try_folders(const fst_library *wanted, const char *name, char *trouble, size_t size) {
+  void *library = NULL;
+  char value[FST_ENVIRONMENT_VALUE];
+  for (size_t i = 0; i < sizeof FOLDERS / sizeof *FOLDERS && !library; i++) {
+    const char *base = FOLDERS[i].variable ? fst_environment(FOLDERS[i].variable, value) : "";
+    if (!base || (FOLDERS[i].variable && base[0] != '/')) continue;
+    int stem = (int)strcspn(FOLDERS[i].rest, "%"), has_wheel = FOLDERS[i].rest[stem] == '%';
+    const char *const no_wheel[] = {"", NULL};
+    for (const char *const *wheel = has_wheel ? wanted->wheels : no_wheel; *wheel && !library; wheel++) {
+      char pattern[4096];
+      int length = snprintf(pattern, sizeof pattern, "%s%.*s%s", base, stem, FOLDERS[i].rest, *wheel);
+      if (length < (int)sizeof pattern) library = try_pattern(pattern, name, trouble, size);
+    }
+  }
+  return library;
+}
+
+static void tell_tried(const fst_library *wanted, const char *trouble, char *reason, size_t size) {
+  snprintf(reason, size, "looked for");
+  for (const char *const *name = wanted->names; *name; name++) {
+    add(reason, size, "%s \"%s\"", name == wanted->names ? "" : ",", *name);
+  }
+  add(reason, size, " among the system's libraries");
+  if (wanted->wheels) add(reason, size, ", below CUDA_HOME and in \"/usr/local/cuda/lib64\"");
+  for (const char *const *wheel = wanted->wheels; wheel && *wheel; wheel++) {
+    add(reason, size, "%s \"%s\"", wheel == wanted->wheels ? ", in Python's packages below" : " and", *wheel);
+  }
+  add(reason, size, "; %s can name it", wanted->variable);
+  if (*trouble) add(reason, size, "; %s", trouble);
+}
+
+/* The library, or NULL with the reason. */
+static void *find(const fst_library *wanted, char *reason, size_t size) {
+  char trouble[512] = "", value[FST_ENVIRONMENT_VALUE];
+  void *library = NULL;
+  const char *named = fst_environment(wanted->variable, value);
+  if (named) {
+    library = dlopen(named, RTLD_NOW | RTLD_LOCAL);
+    const char *text = library ? NULL : dlerror();
+    if (!library) {
+      snprintf(reason, size, "%s names \"%s\": %s", wanted->variable, named, text ? text : "it cannot be opened");
+    }
+    return library;
+  }
+  /* What another part of the process uses comes first: two runtimes side by side would not share their state. */
+  for (const char *const *name = wanted->names; *name && !library; name++) {
+    library = dlopen(*name, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
+  }
+  for (const char *const *name = wanted->names; *name && !library; name++) {
+    library = try_path(*name, trouble, sizeof trouble);
+  }
+  for (const char *const *name = wanted->names; wanted->wheels && *name && !library; name++) {
+    library = try_folders(wanted, *name, trouble, sizeof trouble);
+  }
+  if (!library) tell_tried(wanted, trouble, reason, size);
+  return library;
+}
+
+int fst_library_open(fst_library *library, char *reason, size_t size) {
+  if (size > 0) *reason = 0;
+  pthread_mutex_lock(&library->mutex);
+  void *handle = library->handle ? NULL : find(library, reason, size);
+  if (handle) {
+    struct link_map *map = NULL;
+    int known = dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 && map;
+    snprintf(library->path, sizeof library->path, "%s", known ? map->l_name : "");
+    if (fst_library_bind(handle, library->path, library->symbols, library->symbol_count, library->functions, reason,
+                         size) == 0) {
+      library->handle = handle;
+    }
+  }
+  int status = library->handle ? 0 : -1;
+  pthread_mutex_unlock(&library->mutex);
+  return status;
+}
+
+int fst_library_bind(void *handle, const char *path, const fst_library_symbol *symbols, size_t count, void *functions,
+                     char *reason, size_t size) {
+  for (size_t i = 0; i < count; i++) {
+    void *address = dlsym(handle, symbols[i].name);
+    if (!address && !symbols[i].optional) {
+      snprintf(reason, size, "\"%s\" has no function %s", path, symbols[i].name);
+      return -1;
+    }
+    memcpy((char *)functions + symbols[i].offset, &address, sizeof address);
+  }
+  return 0;
+}

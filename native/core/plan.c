@@ -1,0 +1,78 @@
+/* Taking segments, reporting them, and waiting for reports. */
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/debug.h"
+#include "fst.h"
+
+static void wake_all(fst_plan *plan) {
+  atomic_fetch_add(&plan->wake, 1);
+  syscall(SYS_futex, (uint32_t *)&plan->wake, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+static int stopped(fst_plan *plan) {
+  return atomic_load(&plan->cancelled) || atomic_load(&plan->failure);
+}
+
+int fst_plan_take(fst_plan *plan, uint32_t limit, uint32_t *index) {
+  if (limit > plan->segment_count) limit = plan->segment_count;
+  uint32_t next = atomic_load(&plan->next);
+  /* Compare and swap rather than add: `next` must never pass the limit, where another lane call goes on. */
+  while (next < limit && !stopped(plan)) {
+    if (atomic_compare_exchange_weak(&plan->next, &next, next + 1)) {
+      *index = next;
+      return 1;
+    }
+  }
+  return 0;
+}
+
+void fst_plan_landed(fst_plan *plan, uint32_t index) {
+  FST_ASSERT(index < atomic_load(&plan->next) && atomic_load(&fst_plan_done(plan)[index]) == 0);
+  atomic_fetch_add(&plan->landed_bytes, fst_segment_bytes(&fst_plan_segments(plan)[index]));
+  atomic_store(&fst_plan_done(plan)[index], 1);
+  wake_all(plan);
+}
+
+void fst_plan_fail(fst_plan *plan, uint32_t index, enum fst_failure failure, int32_t error, uint64_t offset,
+                   uint64_t expected, uint64_t actual) {
+  /* cancelled doubles as the claim on the failure's fields: who sets it first writes them. */
+  uint32_t none = 0;
+  if (!atomic_compare_exchange_strong(&plan->cancelled, &none, 2)) return;
+  FST_TRACE("segment %u fails: kind %d, error %d, at byte %llu, %llu of %llu bytes", index, (int)failure, error,
+            (unsigned long long)offset, (unsigned long long)actual, (unsigned long long)expected);
+  plan->failed_segment = index;
+  plan->failed_errno = error;
+  plan->failed_offset = offset;
+  plan->failed_expected = expected;
+  plan->failed_actual = actual;
+  atomic_store(&plan->failure, failure);
+  wake_all(plan);
+}
+
+void fst_plan_cancel(fst_plan *plan) {
+  uint32_t none = 0;
+  atomic_compare_exchange_strong(&plan->cancelled, &none, 1);
+  wake_all(plan);
+}
+
+/* How late the end of a load may be noticed, in microseconds. */
+#define GATHER_STEP_US 2000u
+
+uint32_t fst_plan_wait(fst_plan *plan, uint32_t seen, uint32_t timeout_us, uint32_t gather_us) {
+  if (atomic_load(&plan->wake) == seen) {
+    struct timespec timeout = {timeout_us / 1000000, (long)(timeout_us % 1000000) * 1000};
+    syscall(SYS_futex, (uint32_t *)&plan->wake, FUTEX_WAIT_PRIVATE, seen, &timeout, NULL, 0);
+  }
+  /* Once all is taken, what is under way is not waited for longer than it takes. */
+  while (gather_us > 0 && !stopped(plan) && atomic_load(&plan->next) < plan->segment_count) {
+    const uint32_t step_us = gather_us < GATHER_STEP_US ? gather_us : GATHER_STEP_US;
+    const struct timespec step = {0, (long)step_us * 1000};
+    nanosleep(&step, NULL);
+    gather_us -= step_us;
+  }
+  return atomic_load(&plan->wake);
+}

@@ -1,0 +1,36 @@
+/* libcuda, opened at run time. */
+#include "cuda/driver.h"
+
+#include "core/library.h"
+
+static fst_cuda_driver functions;
+
+#define FUNCTION(name, optional) {#name, offsetof(fst_cuda_driver, name), optional}
+static const fst_library_symbol SYMBOLS[] = {
+  FUNCTION(cuGetErrorString, 0),
+  FUNCTION(cuGetErrorName, 0),
+  FUNCTION(cuDeviceGetName, 1),
+  FUNCTION(cuModuleLoadData, 0),
+  FUNCTION(cuModuleGetFunction, 0),
+  FUNCTION(cuModuleUnload, 0),
+  FUNCTION(cuLaunchKernel, 0),
+};
+#undef FUNCTION
+
+static fst_library library = {
+  .variable = "FASTSAFETENSORS_CUDA_LIB",
+  .names = (const char *const[]){"libcuda.so.1", "libcuda.so", NULL},
+  .wheels = (const char *const[]){NULL}, /* it belongs to the kernel's driver, and comes with it alone */
+  .symbols = SYMBOLS,
+  .symbol_count = sizeof SYMBOLS / sizeof *SYMBOLS,
+  .functions = &functions,
+  .mutex = PTHREAD_MUTEX_INITIALIZER,
+};
+
+const fst_cuda_driver *fst_cuda_driver_open(char *reason, size_t size) {
+  return fst_library_open(&library, reason, size) == 0 ? &functions : NULL;
+}
+
+const fst_cuda_driver *fst_cuda_driver_get(void) {
+  return fst_cuda_driver_open(NULL, 0);
+}

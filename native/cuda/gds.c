@@ -1,0 +1,159 @@
+/* One load's use of cuFile. Whatever goes wrong is left to the host, which knows how to say what it was. */
+#include "cuda/gds.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/faults.h"
+
+#define PAGE ((uint64_t)4096) /* what cuFile asks of offsets, lengths and addresses, or it bounces the bytes */
+
+/* Shorter reads are quicker by way of the host. */
+#define MINIMUM ((uint64_t)64 << 10)
+
+typedef struct gds_file {
+  enum { UNTRIED, REGISTERED, REFUSED } state;
+  int fd; /* its own: another load may have registered the plan's */
+  void *handle;
+} gds_file;
+
+struct fst_gds {
+  fst_cufile_driver driver;
+  int required;
+  pthread_mutex_t mutex; /* of the files */
+  uint32_t file_count;
+  gds_file *files;
+  _Atomic int stopped; /* cuFile has failed: the rest goes by way of the host */
+  _Atomic int failure; /* the first one */
+  _Atomic uint64_t bytes;
+};
+
+fst_gds *fst_gds_new(const fst_cufile_driver *driver, uint32_t files, int required) {
+  fst_gds *gds = calloc(1, sizeof *gds);
+  gds_file *list = calloc(files > 0 ? files : 1, sizeof *list);
+  if (!gds || !list || pthread_mutex_init(&gds->mutex, NULL) != 0) {
+    free(gds);
+    free(list);
+    return NULL;
+  }
+  gds->driver = *driver;
+  gds->required = required;
+  gds->file_count = files;
+  gds->files = list;
+  return gds;
+}
+
+void fst_gds_free(fst_gds *gds) {
+  for (uint32_t i = 0; i < gds->file_count; i++) {
+    if (gds->files[i].state != REGISTERED) continue;
+    gds->driver.cufile->cuFileHandleDeregister(gds->files[i].handle);
+    fst_file_close(gds->files[i].fd);
+  }
+  pthread_mutex_destroy(&gds->mutex);
+  free(gds->files);
+  free(gds);
+}
+
+void fst_gds_tally(fst_gds *gds, uint64_t *bytes, int *failure) {
+  *bytes = atomic_load(&gds->bytes);
+  *failure = atomic_load(&gds->failure);
+}
+
+/* Notes a failure. 1: the host goes on; -1: cuFile was required, and the plan has failed. */
+static int fail(fst_gds *gds, fst_lane *lane, int status) {
+  int none = 0;
+  atomic_compare_exchange_strong(&gds->failure, &none, status);
+  if (!gds->required) return 1;
+  const fst_segment *segment = lane->segment;
+  const uint64_t bytes = fst_segment_bytes(segment);
+  fst_plan_fail(lane->plan, lane->index, FST_FAILURE_DEVICE, status, segment->file_offset, bytes, 0);
+  return -1;
+}
+
+static int stop(fst_gds *gds, fst_lane *lane, int status) {
+  atomic_store(&gds->stopped, 1);
+  return fail(gds, lane, status);
+}
+
+/* A descriptor of the plan's file for cuFile alone: O_DIRECT, which older versions insist on, where it can be had. */
+static int reopen(int fd) {
+  int direct = fst_file_open_direct(fd);
+  if (direct >= 0) return direct;
+  char path[32];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  int buffered = fst_sys_open(path, O_RDONLY | O_CLOEXEC);
+  return buffered < 0 ? -errno : buffered;
+}
+
+static int register_file(fst_gds *gds, fst_lane *lane, gds_file *file) {
+  int fd = reopen(lane->file->fd);
+  int status = fd < 0 ? fd : 0;
+  if (status == 0) {
+    fst_cufile_description description = {.type = 1, .handle = {.fd = fd}};
+    status = gds->driver.cufile->cuFileHandleRegister(&file->handle, &description).err;
+    if (status != 0) fst_file_close(fd);
+  }
+  file->state = status == 0 ? REGISTERED : REFUSED;
+  file->fd = fd;
+  return status == 0 ? 0 : fail(gds, lane, status);
+}
+
+/* The handle of the file in hand. 0; 1 where the file system does not take part; -1 if the plan failed. */
+static int find_handle(fst_gds *gds, fst_lane *lane, void **handle) {
+  gds_file *file = &gds->files[lane->segment->file];
+  int result = 0;
+  pthread_mutex_lock(&gds->mutex);
+  if (file->state == UNTRIED) result = register_file(gds, lane, file);
+  else if (file->state == REFUSED) result = 1;
+  *handle = file->handle;
+  pthread_mutex_unlock(&gds->mutex);
+  return result;
+}
+
+int fst_gds_wants(fst_gds *gds, fst_lane *lane, uint64_t offset, uint64_t length) {
+  if (atomic_load(&gds->stopped) || lane->file->reader != FST_READER_POSIX) return 0;
+  if (gds->required) return 1;
+  if (length < MINIMUM) return 0;
+  int64_t cached = fst_file_cached(lane->file->fd, offset, length);
+  return cached < 0 || (uint64_t)cached < length / 2;
+}
+
+int fst_gds_register(fst_gds *gds, fst_lane *lane, uint64_t window, uint64_t bytes) {
+  int status = gds->driver.cufile->cuFileBufRegister((const void *)(uintptr_t)window, bytes, 0).err;
+  return status == 0 ? 0 : stop(gds, lane, status);
+}
+
+void fst_gds_deregister(fst_gds *gds, uint64_t window) {
+  gds->driver.cufile->cuFileBufDeregister((const void *)(uintptr_t)window);
+}
+
+int fst_gds_read(fst_gds *gds, fst_lane *lane, uint64_t window, uint64_t window_bytes, uint64_t offset, uint64_t length,
+                 uint64_t *skip, uint64_t *got) {
+  *got = 0;
+  void *handle;
+  int status = find_handle(gds, lane, &handle);
+  if (status != 0) return status < 0 ? -1 : 0;
+  uint64_t start = offset & ~(PAGE - 1);
+  uint64_t wanted = offset + length - start; /* from the page's start */
+  if (wanted > window_bytes) wanted = window_bytes;
+  ssize_t read = gds->driver.cufile->cuFileRead(handle, (void *)(uintptr_t)window, (wanted + PAGE - 1) & ~(PAGE - 1),
+                                                (off_t)start, 0);
+  if (read < 0) {
+    int error = errno; /* some versions leave their own code there */
+    if (read == -1) status = error >= FST_CUFILE_FIRST ? error : -error;
+    else status = (int)-read;
+    return stop(gds, lane, status) < 0 ? -1 : 0;
+  }
+  *skip = offset - start;
+  if ((uint64_t)read < wanted) {
+    /* Short: what is there counts, unless it is next to nothing. The file may end here: the host will see. */
+    if ((uint64_t)read < *skip + PAGE) return 0;
+    wanted = (uint64_t)read;
+  }
+  *got = wanted - *skip;
+  atomic_fetch_add(&gds->bytes, *got);
+  return 0;
+}

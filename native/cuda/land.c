@@ -1,0 +1,251 @@
+/*
+ * Landing in device memory. Each lane has a stream and two slots of pinned memory: while the device copies from the
+ * one, the lane reads into the other. Where elements are cast, and where cuFile reads, each slot has a block of device
+ * memory beside it, from which a kernel puts the bytes into place.
+ */
+#include "cuda/land.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuda/load.h"
+#include "core/land.h"
+
+#define PAGE ((uint64_t)4096)
+
+typedef struct slot {
+  char *pinned;
+  uint64_t block; /* on the device; 0 where the load has no ring */
+  void *event;    /* of the last work that uses either */
+  int busy;       /* the event has been recorded, and nobody has waited for it */
+  int finishes;   /* that work is the last of `segment` */
+  uint32_t segment;
+} slot;
+
+struct fst_cuda_lane {
+  const fst_cudart *runtime;
+  fst_cuda_load *load;
+  int number; /* -1: none is claimed */
+  void *stream;
+  slot slots[2];
+  unsigned turn;   /* the slot in use */
+  int has_windows; /* the blocks are registered with cuFile */
+  uint64_t window_bytes;
+};
+
+static int fail(fst_lane *lane, uint32_t index, int status) {
+  const fst_segment *segment = &fst_plan_segments(lane->plan)[index];
+  if (lane->cuda->runtime) fst_cuda_done(lane->cuda->runtime, status);
+  fst_plan_fail(lane->plan, index, FST_FAILURE_DEVICE, status, segment->file_offset, fst_segment_bytes(segment), 0);
+  return -1;
+}
+
+/* ---- The lane's equipment ---- */
+
+/* The lowest number that no lane of this load has, for which there is staging memory; -1: none. */
+static int claim_number(fst_cuda_load *load, uint64_t slot_bytes) {
+  uint64_t most = load->pinned_bytes / (2 * slot_bytes);
+  uint32_t taken = atomic_load(&load->lanes);
+  for (;;) {
+    int number = 0;
+    while (number < 32 && (taken >> number & 1)) number++;
+    if (number == 32 || (uint64_t)number >= most) return -1;
+    if (atomic_compare_exchange_weak(&load->lanes, &taken, taken | 1u << number)) return number;
+  }
+}
+
+static int begin(fst_lane *lane) {
+  fst_cuda_load *load = (fst_cuda_load *)(uintptr_t)lane->plan->lander_context;
+  const uint64_t slot_bytes = lane->plan->staging_bytes;
+  struct fst_cuda_lane *cuda = lane->cuda;
+  cuda->load = load;
+  int status = fst_cuda_enter(load->device, &cuda->runtime);
+  if (status != 0) return status;
+  cuda->number = claim_number(load, slot_bytes);
+  if (cuda->number < 0) return -EBUSY;
+  status = cuda->runtime->cudaStreamCreateWithFlags(&cuda->stream, FST_CUDA_STREAM_NON_BLOCKING);
+  for (unsigned i = 0; i < 2 && status == 0; i++) {
+    const uint64_t at = (2 * (uint64_t)cuda->number + i) * slot_bytes;
+    cuda->slots[i].pinned = load->pinned + at;
+    cuda->slots[i].block = load->ring ? load->ring + at : 0;
+    status = cuda->runtime->cudaEventCreateWithFlags(&cuda->slots[i].event,
+                                                     FST_CUDA_EVENT_NO_TIMING | FST_CUDA_EVENT_BLOCKING_WAIT);
+  }
+  cuda->window_bytes = slot_bytes < FST_GDS_WINDOW ? slot_bytes : FST_GDS_WINDOW;
+  return status;
+}
+
+/* Waits until the device has done with a slot, and reports the segment that this finishes. */
+static int settle(fst_lane *lane, slot *slot) {
+  if (!slot->busy) return 0;
+  slot->busy = 0;
+  int status = lane->cuda->runtime->cudaEventSynchronize(slot->event);
+  if (status != 0) return fail(lane, slot->segment, status);
+  if (slot->finishes) fst_plan_landed(lane->plan, slot->segment);
+  slot->finishes = 0;
+  return 0;
+}
+
+/* The slot that has been in use for longer, for the lane to read into; NULL after a failure. */
+static slot *next_slot(fst_lane *lane) {
+  struct fst_cuda_lane *cuda = lane->cuda;
+  slot *slot = &cuda->slots[cuda->turn ^= 1];
+  if (settle(lane, slot) != 0) return NULL;
+  slot->segment = lane->index;
+  const fst_reader *reader = fst_reader_of(lane);
+  lane->staging = reader->slot ? reader->slot(lane, cuda->turn) : slot->pinned;
+  return lane->staging ? slot : NULL;
+}
+
+void fst_land_cuda_end(fst_lane *lane) {
+  struct fst_cuda_lane *cuda = lane->cuda;
+  if (!cuda) return;
+  const fst_cudart *runtime = cuda->runtime;
+  settle(lane, &cuda->slots[cuda->turn ^ 1]);
+  settle(lane, &cuda->slots[cuda->turn]);
+  /* Whatever happened: nothing may still read the slots or write the tensors when the lane returns. */
+  if (cuda->stream) {
+    int status = runtime->cudaStreamSynchronize(cuda->stream);
+    if (status != 0) fail(lane, lane->index, status);
+  }
+  for (unsigned i = 0; i < 2; i++) {
+    if (cuda->has_windows) fst_gds_deregister(cuda->load->gds, cuda->slots[i].block);
+    if (cuda->slots[i].event) fst_cuda_done(runtime, runtime->cudaEventDestroy(cuda->slots[i].event));
+  }
+  if (cuda->stream) fst_cuda_done(runtime, runtime->cudaStreamDestroy(cuda->stream));
+  if (cuda->number >= 0) atomic_fetch_and(&cuda->load->lanes, ~(1u << cuda->number));
+  lane->staging = NULL; /* it was the load's */
+  lane->cuda = NULL;
+  free(cuda);
+}
+
+/* ---- Sending what has been read to its place ---- */
+
+static int record(fst_lane *lane, slot *slot, int status) {
+  if (status == 0) status = lane->cuda->runtime->cudaEventRecord(slot->event, lane->cuda->stream);
+  if (status != 0) return fail(lane, lane->index, status);
+  slot->busy = 1;
+  return 0;
+}
+
+static int cast(fst_lane *lane, uint64_t destination, uint64_t source, uint64_t length) {
+  const fst_segment *segment = lane->segment;
+  uint64_t count = length / (fst_dtype_bits(segment->from) / 8);
+  return fst_cuda_launch_cast(lane->cuda->load->kernels, lane->cuda->stream, destination, source, count, segment->to,
+                              segment->from);
+}
+
+/* From pinned memory. */
+static int send_pinned(fst_lane *lane, slot *slot, const char *bytes, uint64_t length, uint64_t destination) {
+  const fst_segment *segment = lane->segment;
+  const int casts = segment->from != segment->to;
+  void *target = (void *)(uintptr_t)(casts ? slot->block : destination);
+  int status = lane->cuda->runtime->cudaMemcpyAsync(target, bytes, length, FST_CUDA_TO_DEVICE, lane->cuda->stream);
+  if (status == 0 && casts) status = cast(lane, destination, slot->block, length);
+  return record(lane, slot, status);
+}
+
+/* From the slot's block, to which cuFile has read it. */
+static int send_block(fst_lane *lane, slot *slot, uint64_t source, uint64_t length, uint64_t destination) {
+  const fst_segment *segment = lane->segment;
+  struct fst_cuda_lane *cuda = lane->cuda;
+  int status;
+  if (segment->from != segment->to) {
+    status = cast(lane, destination, source, length);
+  } else if (source % 16 == destination % 16) {
+    status = cuda->runtime->cudaMemcpyAsync((void *)(uintptr_t)destination, (const void *)(uintptr_t)source, length,
+                                            FST_CUDA_ON_DEVICE, cuda->stream);
+  } else {
+    status = fst_cuda_launch_copy(cuda->load->kernels, cuda->stream, destination, source, length);
+  }
+  return record(lane, slot, status);
+}
+
+/* ---- Reading ---- */
+
+/* Has cuFile read to the slot's block: `*got` bytes are then at `*source`, or 0 where the host is to read. */
+static int read_gds(fst_lane *lane, slot *slot, uint64_t offset, uint64_t length, uint64_t *source, uint64_t *got) {
+  struct fst_cuda_lane *cuda = lane->cuda;
+  fst_gds *gds = cuda->load->gds;
+  *got = 0;
+  if (!gds || !fst_gds_wants(gds, lane, offset, length)) return 0;
+  if (!cuda->has_windows) {
+    int status = fst_gds_register(gds, lane, cuda->slots[0].block, cuda->window_bytes);
+    if (status != 0) return status < 0 ? -1 : 0;
+    status = fst_gds_register(gds, lane, cuda->slots[1].block, cuda->window_bytes);
+    if (status != 0) fst_gds_deregister(gds, cuda->slots[0].block);
+    if (status != 0) return status < 0 ? -1 : 0;
+    cuda->has_windows = 1;
+  }
+  uint64_t skip;
+  if (fst_gds_read(gds, lane, slot->block, cuda->window_bytes, offset, length, &skip, got) != 0) return -1;
+  if (lane->segment->from != lane->segment->to) *got -= *got % (fst_dtype_bits(lane->segment->from) / 8);
+  *source = slot->block + skip;
+  return 0;
+}
+
+/* How much the host reads at once: as many pieces as it takes, of about the same length, the next of them at a page. */
+static uint64_t piece(const fst_lane *lane, uint64_t offset, uint64_t length) {
+  uint64_t part = fst_stage_piece(lane, offset, length);
+  if (part == length) return length;
+  uint64_t pieces = (length + part - 1) / part, even = (length / pieces + PAGE) & ~(PAGE - 1);
+  if (even < part) part = even;
+  if (lane->segment->from == lane->segment->to) part -= (offset + part) % PAGE; /* a cast must not cut an element */
+  return part;
+}
+
+static int land_range(fst_lane *lane, uint64_t offset, uint64_t length, uint64_t destination) {
+  while (length > 0) {
+    slot *slot = next_slot(lane);
+    uint64_t part, source = 0;
+    if (!slot || read_gds(lane, slot, offset, length, &source, &part) != 0) return -1;
+    if (part > 0) {
+      if (send_block(lane, slot, source, part, destination) != 0) return -1;
+    } else {
+      const char *bytes;
+      part = piece(lane, offset, length);
+      if (fst_read_staged(lane, offset, part, &bytes) != 0) return -1;
+      if (send_pinned(lane, slot, bytes, part, destination) != 0) return -1;
+    }
+    destination += fst_segment_landing(lane->segment, part);
+    offset += part;
+    length -= part;
+  }
+  return 0;
+}
+
+/* Gathered where they were read: each run moves towards the front, over what has been moved before. */
+static int land_span(fst_lane *lane, uint64_t offset, uint64_t outer, uint64_t inner, uint64_t destination) {
+  const fst_segment *segment = lane->segment;
+  slot *slot = next_slot(lane);
+  const char *bytes;
+  if (!slot || fst_read_staged(lane, offset, fst_span_bytes(segment, outer, inner), &bytes) != 0) return -1;
+  char *dense = lane->staging;
+  for (uint64_t o = 0; o < outer; o++) {
+    for (uint64_t i = 0; i < inner; i++) {
+      memmove(dense, bytes + o * segment->outer_stride + i * segment->inner_stride, segment->run);
+      dense += segment->run;
+    }
+  }
+  return send_pinned(lane, slot, lane->staging, (uint64_t)(dense - lane->staging), destination);
+}
+
+int fst_land_cuda(fst_lane *lane) {
+  static const fst_sink sink = {land_range, land_span};
+  if (!lane->cuda) {
+    lane->cuda = calloc(1, sizeof *lane->cuda);
+    if (!lane->cuda) {
+      fst_plan_fail(lane->plan, lane->index, FST_FAILURE_SYSTEM, ENOMEM, lane->segment->file_offset, 0, 0);
+      return -1;
+    }
+    lane->cuda->number = -1;
+    int status = begin(lane);
+    if (status != 0) return fail(lane, lane->index, status);
+  }
+  if (fst_land_segment(lane, &sink) != 0 || fst_read_verify(lane) != 0) return -1;
+  /* All of it has been told to the stream, in order: when the last piece is there, so are the others. */
+  slot *last = &lane->cuda->slots[lane->cuda->turn];
+  last->finishes = 1;
+  return 0;
+}

@@ -1,0 +1,90 @@
+/* Preparing a load to a CUDA device, and what came of it. */
+#include "cuda/load.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GPU_PAGE ((uint64_t)64 << 10) /* what cuFile registers at once */
+
+static int allocate_ring(const fst_cudart *runtime, fst_cuda_load *load) {
+  int status = runtime->cudaMalloc(&load->ring_memory, load->pinned_bytes + GPU_PAGE);
+  if (status == 0) load->ring = ((uint64_t)(uintptr_t)load->ring_memory + GPU_PAGE - 1) & ~(GPU_PAGE - 1);
+  return fst_cuda_done(runtime, status);
+}
+
+/* cuFile, its windows and the kernel that moves bytes from there into place. */
+static int open_gds(const fst_cudart *runtime, fst_cuda_load *load, const fst_cuda_load_options *options,
+                    char *reason, size_t size) {
+  const enum fst_gds_wish wish = (enum fst_gds_wish)options->gds;
+  fst_cufile_driver driver;
+  int status = fst_cufile_open(wish, &driver, reason, size);
+  if (status != 0 || driver.mode == FST_GDS_OFF) return status;
+  status = fst_cuda_load_kernels(load->device, &load->kernels);
+  if (status == 0 && !load->ring_memory) status = allocate_ring(runtime, load);
+  if (status == 0) {
+    load->gds = fst_gds_new(&driver, options->files, wish == FST_GDS_REQUIRE);
+    if (!load->gds) status = -ENOMEM;
+  }
+  if (status != 0) {
+    snprintf(reason, size, "its kernels, or its ring of device memory, failed with status %d", status);
+    return wish == FST_GDS_REQUIRE ? status : 0;
+  }
+  load->gds_mode = driver.mode;
+  return 0;
+}
+
+static int free_load(fst_cuda_release_job *job) {
+  fst_cuda_load *load = (fst_cuda_load *)job;
+  const fst_cudart *runtime;
+  int status = fst_cuda_enter(load->device, &runtime);
+  if (load->gds) fst_gds_free(load->gds);
+  if (status == 0 && load->ring_memory) status = fst_cuda_done(runtime, runtime->cudaFree(load->ring_memory));
+  free(load);
+  return status;
+}
+
+int32_t fst_cuda_load_open(const fst_cuda_load_options *options, fst_cuda_load **result, char *reason,
+                           uint64_t size) {
+  *result = NULL;
+  if (size > 0) *reason = 0;
+  const fst_cudart *runtime;
+  int status = fst_cuda_enter(options->device, &runtime);
+  if (status != 0) return status;
+  fst_cuda_load *load = calloc(1, sizeof *load);
+  if (!load) return -ENOMEM;
+  load->job.free = free_load;
+  load->device = options->device;
+  load->pinned = (char *)(uintptr_t)options->pinned;
+  load->pinned_bytes = options->pinned_bytes;
+  if (options->casts) {
+    status = fst_cuda_load_kernels(load->device, &load->kernels);
+    if (status == 0) status = allocate_ring(runtime, load);
+  }
+  if (status == 0 && options->gds != FST_GDS_NEVER) status = open_gds(runtime, load, options, reason, size);
+  if (status == 0) *result = load;
+  else fst_cuda_load_close(load);
+  return status;
+}
+
+void fst_cuda_load_report_of(const fst_cuda_load *load, fst_cuda_load_report *report) {
+  memset(report, 0, sizeof *report);
+  report->gds = load->gds_mode;
+  if (load->gds) fst_gds_tally(load->gds, &report->gds_bytes, &report->gds_failure);
+}
+
+void fst_cuda_load_close(fst_cuda_load *load) {
+  fst_cuda_release_later(&load->job);
+}
+
+#ifdef FST_FAULTS
+int32_t fst_cuda_shutdown(void) {
+  fst_cuda_releases releases;
+  fst_cuda_releases_now(&releases);
+  fst_cuda_releases_wait(releases.queued);
+  int status = fst_cufile_shutdown();
+  int kernels = fst_cuda_unload_kernels();
+  return status != 0 ? status : kernels;
+}
+#endif

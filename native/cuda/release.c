@@ -1,0 +1,85 @@
+/*
+ * Giving back what a device or its driver may still use. cudaFree waits for all work of its device, kernels of other
+ * ranks that never come included: the caller only queues what is to be freed, and one thread of the shim's own frees
+ * one thing after another. So no caller waits, no consumer's thread changes its current device, and at most one thread
+ * is stuck where a device is.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "cuda/cuda.h"
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t queued = PTHREAD_COND_INITIALIZER, freed = PTHREAD_COND_INITIALIZER;
+static fst_cuda_release_job *first, **last = &first;
+static fst_cuda_releases counts;
+static int has_thread;
+static int is_ending; /* the process is: its libraries may be gone */
+
+static void *run(void *unused) {
+  (void)unused;
+  pthread_mutex_lock(&mutex);
+  for (;;) {
+    while (!first || is_ending) pthread_cond_wait(&queued, &mutex);
+    fst_cuda_release_job *job = first;
+    first = job->next;
+    if (!first) last = &first;
+    pthread_mutex_unlock(&mutex);
+    int status = job->free(job);
+    pthread_mutex_lock(&mutex);
+    counts.done++;
+    if (status != 0) {
+      counts.failed++;
+      counts.status = status;
+    }
+    pthread_cond_broadcast(&freed);
+  }
+  return NULL;
+}
+
+static void end(void) {
+  pthread_mutex_lock(&mutex);
+  is_ending = 1;
+  pthread_mutex_unlock(&mutex);
+}
+
+/* Locked. It stays: a process that frees device memory once does so again. */
+static void start_thread(void) {
+  static int has_end;
+  if (!has_end) has_end = atexit(end) == 0; /* before the handler of libcudart, which is registered by now */
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the program's */
+  pthread_t thread;
+  has_thread = pthread_create(&thread, NULL, run, NULL) == 0;
+  if (has_thread) pthread_detach(thread);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void fst_cuda_release_later(fst_cuda_release_job *job) {
+  pthread_mutex_lock(&mutex);
+  job->next = NULL;
+  *last = job;
+  last = &job->next;
+  counts.queued++;
+  if (!has_thread) start_thread(); /* where that fails, the next call tries again */
+  pthread_cond_signal(&queued);
+  pthread_mutex_unlock(&mutex);
+}
+
+void fst_cuda_releases_now(fst_cuda_releases *result) {
+  pthread_mutex_lock(&mutex);
+  *result = counts;
+  pthread_mutex_unlock(&mutex);
+}
+
+int32_t fst_cuda_releases_wait(uint64_t queued_before) {
+  pthread_mutex_lock(&mutex);
+  if (!has_thread && first) start_thread();
+  while (has_thread && counts.done < queued_before) pthread_cond_wait(&freed, &mutex);
+  int status = counts.done < queued_before ? -EAGAIN : 0;
+  pthread_mutex_unlock(&mutex);
+  return status;
+}

@@ -1,0 +1,120 @@
+/* What is done with tensors that are on a device. Each call has a stream of its own, and waits for it. */
+#include <errno.h>
+#include <stdint.h>
+
+#include "cuda/cuda.h"
+#include "cast/dtype.h"
+
+/* Pitches of two-dimensional copies are signed 32 bits on every device so far. */
+#define MOST_PITCH ((uint64_t)INT32_MAX)
+
+/* Everything that a call needs, from begin to end. */
+typedef struct work {
+  const fst_cudart *runtime;
+  const fst_cuda_kernels *kernels; /* where it asked for them */
+  void *stream;
+} work;
+
+static int begin(work *work, int device, int with_kernels) {
+  int status = fst_cuda_enter(device, &work->runtime);
+  if (status == 0 && with_kernels) status = fst_cuda_load_kernels(device, &work->kernels);
+  work->stream = NULL;
+  if (status != 0) return status;
+  return fst_cuda_done(work->runtime,
+                       work->runtime->cudaStreamCreateWithFlags(&work->stream, FST_CUDA_STREAM_NON_BLOCKING));
+}
+
+/* Waits, also after a failure: what was begun before it must be over. */
+static int end(work *work, int status) {
+  int waited = work->runtime->cudaStreamSynchronize(work->stream);
+  int destroyed = work->runtime->cudaStreamDestroy(work->stream);
+  if (status == 0) status = waited;
+  return fst_cuda_done(work->runtime, status != 0 ? status : destroyed);
+}
+
+static void *pointer(uint64_t address) {
+  return (void *)(uintptr_t)address;
+}
+
+/* The driver stages memory that is not pinned. From there, the call may return before the device has the bytes. */
+int32_t fst_cuda_write(int32_t device, uint64_t destination, const void *source, uint64_t bytes) {
+  const fst_cudart *runtime;
+  int status = fst_cuda_enter(device, &runtime);
+  if (status == 0) status = runtime->cudaMemcpy(pointer(destination), source, bytes, FST_CUDA_TO_DEVICE);
+  if (status == 0) status = runtime->cudaStreamSynchronize(NULL);
+  return runtime ? fst_cuda_done(runtime, status) : status;
+}
+
+int32_t fst_cuda_read(int32_t device, void *destination, uint64_t source, uint64_t bytes) {
+  const fst_cudart *runtime;
+  int status = fst_cuda_enter(device, &runtime);
+  if (status == 0) status = runtime->cudaMemcpy(destination, pointer(source), bytes, FST_CUDA_TO_HOST);
+  return runtime ? fst_cuda_done(runtime, status) : status;
+}
+
+int32_t fst_cuda_copy(int32_t to_device, uint64_t destination, int32_t from_device, uint64_t source, uint64_t bytes) {
+  work work;
+  int status = begin(&work, from_device, 0);
+  if (status != 0) return status;
+  if (to_device == from_device) {
+    status = work.runtime->cudaMemcpyAsync(pointer(destination), pointer(source), bytes, FST_CUDA_ON_DEVICE,
+                                           work.stream);
+  } else {
+    status = work.runtime->cudaMemcpyPeerAsync(pointer(destination), to_device, pointer(source), from_device, bytes,
+                                               work.stream);
+  }
+  return end(&work, status);
+}
+
+int32_t fst_cuda_cast(int32_t device, uint64_t destination, uint64_t source, uint64_t count, uint32_t to,
+                      uint32_t from) {
+  if (!fst_cuda_can_cast(to, from)) return -ENOTSUP;
+  work work;
+  int status = begin(&work, device, 1);
+  if (status != 0) return status;
+  return end(&work, fst_cuda_launch_cast(work.kernels, work.stream, destination, source, count, to, from));
+}
+
+/* The two innermost levels are one launch; those around them are walked through. */
+static int gather(const work *work, uint64_t *destination, uint64_t source, uint64_t run, const fst_cuda_level *levels,
+                  uint32_t level_count) {
+  if (level_count > 2) {
+    int status = 0;
+    for (uint64_t i = 0; i < levels->count && status == 0; i++) {
+      status = gather(work, destination, source + i * levels->stride, run, levels + 1, level_count - 1);
+    }
+    return status;
+  }
+  const fst_cuda_level once = {1, 0};
+  fst_cuda_level inner = level_count > 0 ? levels[level_count - 1] : once;
+  fst_cuda_level outer = level_count > 1 ? levels[0] : once;
+  int status = fst_cuda_launch_gather(work->kernels, work->stream, *destination, source, run, outer, inner);
+  *destination += run * inner.count * outer.count;
+  return status;
+}
+
+int32_t fst_cuda_gather(int32_t device, uint64_t destination, uint64_t source, uint64_t run,
+                        const fst_cuda_level *levels, uint32_t level_count) {
+  if (level_count == 0) return fst_cuda_copy(device, destination, device, source, run);
+  work work;
+  int status = begin(&work, device, 1);
+  if (status != 0) return status;
+  return end(&work, gather(&work, &destination, source, run, levels, level_count));
+}
+
+int32_t fst_cuda_scatter(int32_t device, uint64_t destination, uint64_t pitch, uint64_t source, uint64_t width,
+                         uint64_t rows) {
+  work work;
+  int status = begin(&work, device, 0);
+  if (status != 0) return status;
+  if (pitch <= MOST_PITCH) {
+    status = work.runtime->cudaMemcpy2DAsync(pointer(destination), pitch, pointer(source), width, width, rows,
+                                             FST_CUDA_ON_DEVICE, work.stream);
+  } else {
+    for (uint64_t row = 0; row < rows && status == 0; row++) {
+      status = work.runtime->cudaMemcpyAsync(pointer(destination + row * pitch), pointer(source + row * width), width,
+                                             FST_CUDA_ON_DEVICE, work.stream);
+    }
+  }
+  return end(&work, status);
+}
