@@ -12,8 +12,8 @@ import { tempFolder, writeFile } from "./support/models.ts";
 import { suite } from "./support/skip.ts";
 
 function parse(value: unknown): Configuration {
-  const { configuration, unknown } = parseConfiguration(JSON.stringify(value), "c.json");
-  assertEquals(unknown, []);
+  const { configuration, warnings } = parseConfiguration(JSON.stringify(value), "c.json");
+  assertEquals(warnings, []);
   return configuration;
 }
 
@@ -23,7 +23,15 @@ Deno.test("parseConfiguration() takes the whole of fastsafetensors' reference co
     framework: "pytorch",
     base: { copier_type: "gds", bbuf_size_kb: 16384, max_threads: 16 },
     "3fs": { mount_point: "/mnt/3fs", entries: 64, io_depth: 0, buffer_size: 67108864 },
-    parallel: { use_pipeline: false, max_concurrent_producers: 1, queue_size: 0, use_tqdm_on_load: true },
+    parallel: {
+      use_pipeline: false,
+      max_concurrent_producers: 1,
+      queue_size: 0,
+      use_tqdm_on_load: true,
+      max_batch_bytes: null,
+      use_chunk_budget_as_allocation_size: false,
+      device_memory_budget: null,
+    },
     debug: { debug_log: false, set_numa: true, disable_cache: true },
   };
   assertEquals(parse(reference), {
@@ -75,8 +83,33 @@ Deno.test("parseConfiguration() keeps to the section of the loader that is named
   assertEquals(parse({ loader: "3fs", ...both }), { source: "3fs", usrbio: { entries: 8 } });
 });
 
-Deno.test("parseConfiguration() lists unknown keys and passes them over", () => {
-  const { configuration, unknown } = parseConfiguration(
+Deno.test("parseConfiguration() warns about values of fastsafetensors that this package does not support", () => {
+  const warnings = (value: unknown) => parseConfiguration(JSON.stringify(value), "c.json");
+  const usrbio = {};
+  assertEquals(warnings({ base: { copier_type: "fgds" } }), {
+    configuration: { gds: "auto", usrbio },
+    warnings: ['sets base.copier_type to "fgds", which is not supported here: the option gds is "auto"'],
+  });
+  assertEquals(warnings({ loader: "base", base: { copier_type: "dstorage" } }), {
+    configuration: { source: "file", gds: "off", usrbio },
+    warnings: ['sets base.copier_type to "dstorage", which is not supported here: the option gds is "off"'],
+  });
+  assertEquals(warnings({ loader: "3fs", base: { copier_type: "fgds" } }), {
+    configuration: { source: "3fs", usrbio },
+    warnings: [],
+  });
+  const instead = "which is not supported here: the option maxBytesInFlight of ParallelLoader bounds memory";
+  assertEquals(warnings({ parallel: { max_batch_bytes: 1024 }, device_memory_budget: 4096 }), {
+    configuration: { usrbio },
+    warnings: [
+      `sets parallel.max_batch_bytes to 1024, ${instead}`,
+      `sets device_memory_budget to 4096, ${instead}`,
+    ],
+  });
+});
+
+Deno.test("parseConfiguration() warns about unknown keys and passes them over", () => {
+  const { configuration, warnings } = parseConfiguration(
     JSON.stringify({
       loader: "3fs",
       colour: 1,
@@ -86,12 +119,15 @@ Deno.test("parseConfiguration() lists unknown keys and passes them over", () => 
     }),
     "c.json",
   );
-  assertEquals(unknown, ["colour", "oss", "3fs.entires", "debug.x"]);
+  assertEquals(
+    warnings,
+    ["colour", "oss", "3fs.entires", "debug.x"].map((key) => `has an unknown key: ${key}`),
+  );
   assertEquals(configuration, { source: "3fs", usrbio: { entries: 4 } });
-  assertEquals(parseConfiguration('{"__proto__": 1, "constructor": 2, "": 3}', "c.json").unknown, [
-    "__proto__",
-    "constructor",
-    "",
+  assertEquals(parseConfiguration('{"__proto__": 1, "constructor": 2, "": 3}', "c.json").warnings, [
+    "has an unknown key: __proto__",
+    "has an unknown key: constructor",
+    "has an unknown key: ",
   ]);
 });
 
@@ -102,7 +138,7 @@ Deno.test("parseConfiguration() refuses a wrong value with those allowed", () =>
       [{ framework: "jax" }, 'framework must be "pytorch" or "paddle", got "jax"'],
       [
         { base: { copier_type: "fast" } },
-        'base.copier_type must be "gds" or "nogds" or "unified", got "fast"',
+        'base.copier_type must be "gds" or "fgds" or "nogds" or "unified" or "dstorage", got "fast"',
       ],
       [{ base: { max_threads: 0 } }, "base.max_threads must be a whole number from 1 to 1024, got 0"],
       [
@@ -124,6 +160,10 @@ Deno.test("parseConfiguration() refuses a wrong value with those allowed", () =>
       [
         { parallel: { queue_size: -2 } },
         "parallel.queue_size must be a whole number from -1 to 2147483647, got -2",
+      ],
+      [
+        { parallel: { max_batch_bytes: 0 } },
+        "parallel.max_batch_bytes must be null or a whole number from 1 on, got 0",
       ],
       [{ use_pipeline: 1 }, "use_pipeline must be true or false, got 1"],
       [{ debug: { debug_log: "yes" } }, 'debug.debug_log must be true or false, got "yes"'],

@@ -5,15 +5,18 @@
  * no file of the working folder, except where it calls {@linkcode autoOpen}. Where this program may not see the
  * variable or the file, there is no configuration. Its keys, each optional:
  *
- * - `loader`: "base" reads every file by ordinary reads, "3fs" every file through 3FS; without it, each as suits it
- * - `base` (unless the loader is "3fs"): `copier_type`: "gds" is `gds: "auto"`, "nogds" and "unified" are `gds: "off"`;
- *   `bbuf_size_kb`: `stagingBytes` in KiB; `max_threads`: `maxThreads`, of which at most 16 are used
+ * - `loader`: "base" reads every file by ordinary reads, "3fs" every file through 3FS; without it the mount decides
+ * - `base` (unless the loader is "3fs"): `copier_type`: "gds" is `gds: "auto"`, "nogds" and "unified" are `gds: "off"`,
+ *   "fgds" and "dstorage" are not available here: they are "auto" and "off", with a warning; `bbuf_size_kb`:
+ *   `stagingBytes` in KiB; `max_threads`: `maxThreads`, of which at most 16 are used
  * - `3fs` (unless the loader is "base"): `mount_point`, `entries`, `io_depth`, `buffer_size` in bytes, `numa`,
  *   `timeout` in seconds: the options `usrbio`
  * - `debug`: `debug_log`: `debugLog`
  *
- * What has no counterpart here is checked and otherwise passed over: `framework`; `set_numa` and `disable_cache` in
- * `debug`; `use_pipeline`, `max_concurrent_producers`, `queue_size` and `use_tqdm_on_load` in `parallel`.
+ * These keys have no counterpart here; their values are checked and not used: `framework`; `set_numa` and `disable_cache`
+ * in `debug`; `use_pipeline`, `max_concurrent_producers`, `queue_size` and `use_tqdm_on_load` in `parallel`. So are
+ * `max_batch_bytes`, `device_memory_budget` and `use_chunk_budget_as_allocation_size` in `parallel`, with a warning where
+ * they ask for a bound on memory.
  */
 import { environmentVariable, mayRead } from "../../ffi/variables.ts";
 import { SafeTensorsError } from "../base/errors.ts";
@@ -28,11 +31,13 @@ export type Configuration = Pick<
   "debugLog" | "gds" | "maxThreads" | "source" | "stagingBytes" | "usrbio"
 >;
 
-/** What a value must be; whoever reads it gets it checked. */
+/** The values that a key may have. */
 interface Kind {
   /** In words. */
   readonly allowed: string;
   readonly fits: (value: unknown) => boolean;
+  /** What happens instead, for an allowed value that this package does not support. */
+  readonly instead?: (value: unknown) => string | undefined;
 }
 
 const BOOLEAN: Kind = { allowed: "true or false", fits: (value) => typeof value === "boolean" };
@@ -53,11 +58,30 @@ const seconds = (most: number): Kind => ({
   fits: (value) => typeof value === "number" && 0 <= value && value <= most,
 });
 
+/** A bound on memory that only fastsafetensors knows; null is none. */
+const BUDGET: Kind = {
+  allowed: "null or a whole number from 1 on",
+  fits: (value) => value === null || Number.isSafeInteger(value) && value as number > 0,
+  instead: (value) =>
+    value === null ? undefined : "the option maxBytesInFlight of ParallelLoader bounds memory",
+};
+
+/** `copier_type` → the option `gds`. */
+const COPIERS = { gds: "auto", fgds: "auto", nogds: "off", unified: "off", dstorage: "off" } as const;
+const COPIER: Kind = {
+  ...oneOf(...Object.keys(COPIERS)),
+  instead: (value) =>
+    value === "fgds" || value === "dstorage" ? `the option gds is ${quote(COPIERS[value])}` : undefined,
+};
+
 const PARALLEL = {
   use_pipeline: BOOLEAN,
   max_concurrent_producers: oneOf(1),
   queue_size: whole(-1, 2 ** 31 - 1),
   use_tqdm_on_load: BOOLEAN,
+  max_batch_bytes: BUDGET,
+  device_memory_budget: BUDGET,
+  use_chunk_budget_as_allocation_size: BOOLEAN,
 };
 const DEBUG = { debug_log: BOOLEAN, set_numa: BOOLEAN, disable_cache: BOOLEAN };
 const FRAMEWORK = { framework: oneOf("pytorch", "paddle") };
@@ -66,7 +90,7 @@ const FRAMEWORK = { framework: oneOf("pytorch", "paddle") };
 const SECTIONS: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
   "": { loader: oneOf("base", "3fs"), ...FRAMEWORK, ...PARALLEL, ...DEBUG },
   base: {
-    copier_type: oneOf("gds", "nogds", "unified"),
+    copier_type: COPIER,
     bbuf_size_kb: whole(64, 4 * 2 ** 20),
     max_threads: whole(1, 1024),
     ...FRAMEWORK,
@@ -86,11 +110,12 @@ const SECTIONS: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
   debug: DEBUG,
 };
 
-/** What has been warned about: once is enough. */
+/** The warnings that have been written: each is written once. */
 const warned = new Set<string>();
 
 /**
- * The options that the configuration file sets; none without a file. An unknown key is warned about on stderr, once.
+ * The options that the configuration file sets; none without a file. Writes a warning for each unknown key and for each
+ * value that is not supported here to stderr, once.
  *
  * @param byDefault the file where `FASTSAFETENSORS_CONFIG` names none; it need not be there
  * @throws {SafeTensorsError} "InvalidConfig" if the file that `FASTSAFETENSORS_CONFIG` names is not there, a file is
@@ -109,9 +134,9 @@ export function readConfiguration(byDefault?: string): Configuration {
     const origin = named === undefined ? "" : ", which FASTSAFETENSORS_CONFIG names";
     throw invalid(`Cannot read the configuration ${quote(path)}${origin}: ${reason}`, path, error);
   }
-  const { configuration, unknown } = parseConfiguration(text, path);
-  for (const key of unknown) {
-    const warning = `fastsafetensors: the configuration ${quote(path)} has an unknown key: ${key}`;
+  const { configuration, warnings } = parseConfiguration(text, path);
+  for (const each of warnings) {
+    const warning = `fastsafetensors: the configuration ${quote(path)} ${each}`;
     if (!warned.has(warning)) console.warn(warning);
     warned.add(warning);
   }
@@ -119,14 +144,14 @@ export function readConfiguration(byDefault?: string): Configuration {
 }
 
 /**
- * The options that a configuration sets, and its unknown keys.
+ * The options that a configuration sets, and what to warn about: sentences whose subject is the configuration.
  *
  * @throws {SafeTensorsError} "InvalidConfig"
  */
 export function parseConfiguration(
   text: string,
   path: string,
-): { configuration: Configuration; unknown: string[] } {
+): { configuration: Configuration; warnings: string[] } {
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -136,7 +161,8 @@ export function parseConfiguration(
   if (!isObject(json)) {
     throw invalid(`Cannot read the configuration ${quote(path)}: it is not a JSON object`, path);
   }
-  const unknown: string[] = [];
+  const warnings: string[] = [];
+  const isUnused = (section: string) => section === "base" && json.loader === "3fs";
   const check = (section: string, values: Record<string, unknown>) => {
     for (const [key, value] of Object.entries(values)) {
       const name = section === "" ? key : `${section}.${key}`;
@@ -146,12 +172,20 @@ export function parseConfiguration(
         continue;
       }
       const kinds = SECTIONS[section]!;
-      if (!Object.hasOwn(kinds, key)) unknown.push(name);
-      else if (!kinds[key]!.fits(value)) throw wrong(path, name, kinds[key]!.allowed, value);
+      if (!Object.hasOwn(kinds, key)) {
+        warnings.push(`has an unknown key: ${name}`);
+        continue;
+      }
+      const { fits, allowed, instead } = kinds[key]!;
+      if (!fits(value)) throw wrong(path, name, allowed, value);
+      const answer = isUnused(section) ? undefined : instead?.(value);
+      if (answer) {
+        warnings.push(`sets ${name} to ${JSON.stringify(value)}, which is not supported here: ${answer}`);
+      }
     }
   };
   check("", json);
-  return { configuration: optionsOf(json), unknown };
+  return { configuration: optionsOf(json), warnings };
 }
 
 /** Options given in code over those of the configuration. */
@@ -175,13 +209,13 @@ function optionsOf(json: Record<string, unknown>): Configuration {
   const usrbio = loader === "base" ? {} : section("3fs");
   const { debug_log } = { ...json, ...section("debug") } as { debug_log?: boolean };
   const { copier_type, bbuf_size_kb, max_threads } = base as {
-    copier_type?: string;
+    copier_type?: keyof typeof COPIERS;
     bbuf_size_kb?: number;
     max_threads?: number;
   };
   return defined<Configuration>({
     source: loader === undefined ? undefined : loader === "3fs" ? "3fs" : "file",
-    gds: copier_type === undefined ? undefined : copier_type === "gds" ? "auto" : "off",
+    gds: copier_type === undefined ? undefined : COPIERS[copier_type],
     stagingBytes: bbuf_size_kb === undefined ? undefined : bbuf_size_kb * 1024,
     maxThreads: max_threads === undefined ? undefined : Math.min(16, max_threads),
     debugLog: debug_log,

@@ -91,7 +91,9 @@ Deno.test("CONTRIBUTING.md has every environment variable of the tests, and no o
 
 Deno.test("docs/options.md has every key of the configuration file", () => {
   const source = read("src/deno/config.ts");
-  const keys = [...source.matchAll(/^ *(?:"": \{ )?(\w+): (?:oneOf|whole|seconds|BOOLEAN|PATH)/gm)]
+  const keys = [
+    ...source.matchAll(/^ *(?:"": \{ )?(\w+): (?:oneOf|whole|seconds|BOOLEAN|PATH|BUDGET|COPIER)/gm),
+  ]
     .map(([, key]) => key!);
   const text = section("docs/options.md", "The configuration file");
   assertEquals(new Set(keys).isSupersetOf(new Set(["loader", "copier_type", "queue_size", "timeout"])), true);
