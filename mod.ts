@@ -18,16 +18,9 @@
  * @module
  */
 export { deserialize, readHeader } from "./src/model/deserialize.ts";
-export type { CudaDeviceInfo } from "./ffi/cuda.ts";
 export type { GdsOption } from "./src/device/cuda/run.ts";
-export type { CudaDeviceReport, CudaReport } from "./src/device/cuda/report.ts";
 export { PinnedPool, type PinnedPoolOptions } from "./src/device/cuda/pinned_pool.ts";
 export type { CudaName, DeviceOption, TensorOn } from "./src/device/option.ts";
-export type { WebGpuAdapterReport, WebGpuReport } from "./src/device/webgpu/adapter.ts";
-export { doctor, type DoctorReport } from "./src/doctor/doctor.ts";
-export type { MachineReport } from "./src/doctor/machine.ts";
-export type { StorageReport } from "./src/doctor/storage.ts";
-export type { UsrbioReport, UsrbioUse } from "./src/doctor/usrbio.ts";
 export {
   DeviceError,
   type DeviceErrorDetails,
@@ -43,36 +36,16 @@ export {
   WriteError,
   type WriteErrorDetails,
 } from "./src/base/errors.ts";
-export { FilesBuffer } from "./src/compat/files_buffer.ts";
 export { type DType, dtypeBits, DTYPES, isDType } from "./src/base/dtype.ts";
 export type { Header, TensorInfo } from "./src/format/header.ts";
 export type { MetadataInput } from "./src/format/header_writer.ts";
 export type { ShardPlan, ShardRule } from "./src/format/shard_plan.ts";
 export type { SliceIndex } from "./src/format/slices.ts";
-export {
-  type BroadcastBlock,
-  type DeviceMemory,
-  type GroupBuffer,
-  type Json,
-  type ProcessGroup,
-  type RankStatus,
-  type ScatterSource,
-  SingleGroup,
-} from "./src/group/process_group.ts";
-export { MpiGroup, type MpiGroupOptions } from "./src/group/mpi_group.ts";
-export { NcclGroup, type NcclGroupOptions } from "./src/group/nccl_group.ts";
 export type { Files, PathLike } from "./src/files/inputs.ts";
-export { type LoaderOptions, SafeTensorsFileLoader } from "./src/compat/loader.ts";
 export { type GetTensorOptions, SafeTensorsModel, type TensorSummary } from "./src/model/model.ts";
 export { autoOpen, fastsafeOpen } from "./src/deno/open.ts";
 export type { OpenOptions, Progress } from "./src/model/options.ts";
-export { ParallelLoader, type ParallelLoaderOptions } from "./src/compat/parallel_loader.ts";
 export { prepare } from "./src/deno/prepare.ts";
-export type { CheckpointOptions } from "./src/pytorch/checkpoint.ts";
-export { type ConvertOptions, convertPyTorch, type ConvertReport } from "./src/pytorch/convert.ts";
-export type { CheckpointLimits } from "./src/pytorch/limits.ts";
-export { openPyTorch } from "./src/pytorch/open.ts";
-export type { SkippedValue } from "./src/pytorch/skipped.ts";
 export { saveFile, type SaveOptions, type SaveReport } from "./src/save/save.ts";
 export type { SavableModel, SavableTensor, SaveInput, TensorShape } from "./src/save/source.ts";
 export { serialize, type TensorInput, type TensorInputs } from "./src/save/serialize.ts";
@@ -80,20 +53,28 @@ export type { LoadStats } from "./src/load/session.ts";
 export type { SourceOption } from "./src/deno/select_source.ts";
 export type { Source, SourceFile } from "./src/files/source.ts";
 export type { ShardOptions } from "./src/files/shard_options.ts";
-export { GPT2_SHARDS, LLAMA_SHARDS, MIXTRAL_SHARDS } from "./src/format/shard_plans.ts";
 export { CudaTensor } from "./src/device/cuda_tensor.ts";
 export type { DLPackOptions } from "./src/device/dlpack.ts";
 export { HostTensor, type TensorData } from "./src/device/cpu/tensor.ts";
 export type { Tensor } from "./src/load/tensor.ts";
 export { WebGpuTensor, type WebGpuView } from "./src/device/webgpu/tensor.ts";
-export type { Backend } from "./src/three_fs/backend.ts";
 export type { UsrbioOptions } from "./src/three_fs/options.ts";
-export type { FileHeader, RangeReader, ReadChunkedOptions } from "./src/three_fs/range_reader.ts";
 export {
+  convertPyTorch,
   createReader,
+  doctor,
   extractMountPoint,
+  FilesBuffer,
   getBackend,
   getHf3fsLibPath,
+  GPT2_SHARDS,
   isAvailable,
-  type ReaderOptions,
-} from "./src/three_fs/reader.ts";
+  LLAMA_SHARDS,
+  MIXTRAL_SHARDS,
+  MpiGroup,
+  NcclGroup,
+  openPyTorch,
+  ParallelLoader,
+  SafeTensorsFileLoader,
+  SingleGroup,
+} from "./src/base/moved.ts";

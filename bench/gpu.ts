@@ -5,7 +5,7 @@
  * In every turn each contender runs once, in a process of its own and into fresh device memory; each turn begins with
  * another one. Hot: all files are in the page cache. Cold: none of their bytes is, which is checked.
  */
-import { doctor } from "../mod.ts";
+import { doctor } from "../src/doctor/mod.ts";
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatBytes, formatCount } from "../src/cli/text.ts";
 import { runCommand, writeReport } from "./command.ts";

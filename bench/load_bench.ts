@@ -3,7 +3,8 @@
  *
  * Figures to quote come from `deno task bench:side-by-side`, which takes larger files and a fresh process a run.
  */
-import { fastsafeOpen, ParallelLoader } from "../mod.ts";
+import { fastsafeOpen } from "../mod.ts";
+import { ParallelLoader } from "../src/compat/mod.ts";
 import { writeSyntheticModel } from "../src/cli/synthetic_model.ts";
 import { tempFolder } from "./temp_folder.ts";
 

@@ -2,7 +2,7 @@
  * How fast files are read from where they are, and what the size of buffers and requests, the number of processes and
  * pipelining do to it: on 3FS, or in any folder.
  */
-import { getBackend, getHf3fsLibPath } from "../mod.ts";
+import { getBackend, getHf3fsLibPath } from "../src/three_fs/mod.ts";
 import type { Arguments } from "../src/cli/arguments.ts";
 import { formatBytes, formatCount, formatRate } from "../src/cli/text.ts";
 import { runCommand } from "./command.ts";

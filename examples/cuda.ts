@@ -5,7 +5,8 @@
  *
  * Without arguments a file with a small weight is made for it, and removed at the end. Without a GPU it says so.
  */
-import { doctor, fastsafeOpen, serialize } from "@x/fastsafetensors";
+import { fastsafeOpen, serialize } from "@x/fastsafetensors";
+import { doctor } from "@x/fastsafetensors/doctor";
 
 const DELETER = { parameters: ["pointer"], result: "void" } as const satisfies Deno.ForeignFunction;
 

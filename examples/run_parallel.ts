@@ -6,7 +6,9 @@
  *
  * The files are dealt out to the ranks one by one. Without arguments two small ones are made, and removed at the end.
  */
-import { type HostTensor, MpiGroup, SafeTensorsFileLoader, serialize } from "@x/fastsafetensors";
+import { type HostTensor, serialize } from "@x/fastsafetensors";
+import { SafeTensorsFileLoader } from "@x/fastsafetensors/compat";
+import { MpiGroup } from "@x/fastsafetensors/ranks";
 
 await using group = await MpiGroup.create(); // every process that mpirun has started
 const { rank, size } = group;

@@ -6,7 +6,8 @@
  *
  * Without arguments two small files are made for it, and removed at the end.
  */
-import { SafeTensorsFileLoader, serialize } from "@x/fastsafetensors";
+import { serialize } from "@x/fastsafetensors";
+import { SafeTensorsFileLoader } from "@x/fastsafetensors/compat";
 
 const made = Deno.args.length === 0 ? await makeFiles() : null;
 const files = made?.files ?? Deno.args;

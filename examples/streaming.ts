@@ -6,7 +6,8 @@
  * Without arguments a model of 8 tensors in 2 files is made for it, and removed at the end.
  */
 import { parseArgs } from "@std/cli/parse-args";
-import { fastsafeOpen, isDType, ParallelLoader, serialize } from "@x/fastsafetensors";
+import { fastsafeOpen, isDType, serialize } from "@x/fastsafetensors";
+import { ParallelLoader } from "@x/fastsafetensors/compat";
 
 const { _: [wanted], dtype, memory } = parseArgs(Deno.args, {
   string: ["_", "dtype", "memory"],

@@ -2,7 +2,8 @@
  * Folders as people have them: which files of them are the model, and what is said of the others.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { fastsafeOpen, openPyTorch, ReadError, SafeTensorsError } from "../mod.ts";
+import { fastsafeOpen, ReadError, SafeTensorsError } from "../mod.ts";
+import { openPyTorch } from "../src/pytorch/mod.ts";
 import { selectEngine } from "../src/load/native/select.ts";
 import { PYTORCH, SAFETENSORS } from "../src/files/model_folder.ts";
 import { resolveInputs } from "../src/files/inputs.ts";

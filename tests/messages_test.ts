@@ -2,16 +2,9 @@
  * Messages of errors: whatever a name or a path holds, they show it, steer no terminal, and stay short.
  */
 import { assert, assertEquals } from "@std/assert";
-import {
-  deserialize,
-  fastsafeOpen,
-  openPyTorch,
-  ParallelLoader,
-  readHeader,
-  SafeTensorsFileLoader,
-  saveFile,
-  serialize,
-} from "../mod.ts";
+import { deserialize, fastsafeOpen, readHeader, saveFile, serialize } from "../mod.ts";
+import { ParallelLoader, SafeTensorsFileLoader } from "../src/compat/mod.ts";
+import { openPyTorch } from "../src/pytorch/mod.ts";
 import { sources } from "./docs/pages.ts";
 import "./support/open_library.ts";
 

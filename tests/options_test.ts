@@ -3,18 +3,10 @@
  */
 import "./support/open_library.ts";
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import {
-  doctor,
-  fastsafeOpen,
-  MpiGroup,
-  NcclGroup,
-  ParallelLoader,
-  PinnedPool,
-  prepare,
-  SafeTensorsError,
-  SafeTensorsFileLoader,
-  serialize,
-} from "../mod.ts";
+import { fastsafeOpen, PinnedPool, prepare, SafeTensorsError, serialize } from "../mod.ts";
+import { ParallelLoader, SafeTensorsFileLoader } from "../src/compat/mod.ts";
+import { doctor } from "../src/doctor/mod.ts";
+import { MpiGroup, NcclGroup } from "../src/ranks/mod.ts";
 import { checkKeys, describeValue } from "../src/base/check.ts";
 import { closestWord } from "../src/base/closest_word.ts";
 import { dtypeMeant } from "../src/base/dtype.ts";

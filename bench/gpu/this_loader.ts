@@ -4,7 +4,8 @@
  * The native library is opened, and the device woken, before the clock starts: torch is imported, and has its context,
  * before that of the peers does.
  */
-import { doctor, fastsafeOpen, type OpenOptions } from "../../mod.ts";
+import { fastsafeOpen, type OpenOptions } from "../../mod.ts";
+import { doctor } from "../../src/doctor/mod.ts";
 import { peakMemory, type Sample, StallWatch, touchMemory } from "../side_by_side/sample.ts";
 
 /** One run, and what matters on a GPU. */

@@ -2,7 +2,8 @@
  * A contender: this package hands every tensor of a model out to every rank, once all have been read. Arguments: files.
  * Rank 0 prints a {@linkcode RankSample}.
  */
-import { fastsafeOpen, MpiGroup, type Tensor } from "../../mod.ts";
+import { fastsafeOpen, type Tensor } from "../../mod.ts";
+import { MpiGroup } from "../../src/ranks/mod.ts";
 import { peakMemory, touchMemory } from "../side_by_side/sample.ts";
 import type { RankSample } from "./sample.ts";
 

@@ -2,7 +2,8 @@
  * A contender: every rank reads its own part of a model, or a single process all of it. Arguments: "one" or "ranks", the
  * shard plan as JSON, files. Rank 0 prints a {@linkcode RankSample}.
  */
-import { fastsafeOpen, MpiGroup, prepare, SingleGroup } from "../../mod.ts";
+import { fastsafeOpen, prepare } from "../../mod.ts";
+import { MpiGroup, SingleGroup } from "../../src/ranks/mod.ts";
 import { peakMemory, touchMemory } from "../side_by_side/sample.ts";
 import type { RankSample } from "./sample.ts";
 

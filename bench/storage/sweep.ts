@@ -1,7 +1,7 @@
 /**
  * What a sweep runs: every combination of its settings, each by as many processes as it says.
  */
-import type { Backend } from "../../mod.ts";
+import type { Backend } from "../../src/three_fs/mod.ts";
 
 /** One way to read. */
 export interface Combination {

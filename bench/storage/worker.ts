@@ -2,7 +2,7 @@
  * One process of a sweep: opens its files, then reads its share each time it is told to. Lines of JSON go in and out.
  */
 import { TextLineStream } from "./lines.ts";
-import { createReader } from "../../mod.ts";
+import { createReader } from "../../src/three_fs/mod.ts";
 import { CudaTarget } from "./cuda_target.ts";
 import type { Combination, Range, Target } from "./sweep.ts";
 

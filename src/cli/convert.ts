@@ -1,7 +1,12 @@
 /**
  * `convert`: PyTorch checkpoints to safetensors files.
  */
-import { type CheckpointLimits, convertPyTorch, type ConvertReport, type SkippedValue } from "../../mod.ts";
+import {
+  type CheckpointLimits,
+  convertPyTorch,
+  type ConvertReport,
+  type SkippedValue,
+} from "../pytorch/mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import type { Command } from "./command.ts";
 import { quote } from "../base/text.ts";

@@ -8,7 +8,7 @@ import {
   type StorageReport,
   type UsrbioReport,
   type WebGpuReport,
-} from "../../mod.ts";
+} from "../doctor/mod.ts";
 import { quote } from "../base/text.ts";
 import type { Command } from "./command.ts";
 import { formatBytes, formatCount, formatTable, printable } from "./text.ts";

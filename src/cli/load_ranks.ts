@@ -1,17 +1,8 @@
 /**
  * `load --ranks`: several processes load together, started by a launcher such as `mpirun`.
  */
-import {
-  GPT2_SHARDS,
-  LLAMA_SHARDS,
-  type LoadStats,
-  MIXTRAL_SHARDS,
-  MpiGroup,
-  type OpenOptions,
-  type SafeTensorsModel,
-  type ShardPlan,
-  type Tensor,
-} from "../../mod.ts";
+import type { LoadStats, OpenOptions, SafeTensorsModel, ShardPlan, Tensor } from "../../mod.ts";
+import { GPT2_SHARDS, LLAMA_SHARDS, MIXTRAL_SHARDS, MpiGroup } from "../ranks/mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import { quote } from "../base/text.ts";
 import { openModel, requireTensors } from "./inputs.ts";

@@ -40,7 +40,8 @@ const COPY_KEYS = keysOf<{ dtype?: DType }>({ dtype: true });
  *
  * @example Use
  * ```ts
- * import { SafeTensorsFileLoader, serialize } from "@x/fastsafetensors";
+ * import { serialize } from "@x/fastsafetensors";
+ * import { SafeTensorsFileLoader } from "@x/fastsafetensors/compat";
  * import { assertEquals } from "@std/assert";
  *
  * const path = await Deno.makeTempFile({ suffix: ".safetensors" });

@@ -53,7 +53,8 @@ type StreamOptions = Pick<ParallelLoaderOptions, Exclude<keyof ParallelLoaderOpt
  *
  * @example Use
  * ```ts
- * import { ParallelLoader, serialize } from "@x/fastsafetensors";
+ * import { serialize } from "@x/fastsafetensors";
+ * import { ParallelLoader } from "@x/fastsafetensors/compat";
  * import { assertEquals } from "@std/assert";
  *
  * const path = await Deno.makeTempFile({ suffix: ".safetensors" });

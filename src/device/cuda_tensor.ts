@@ -60,7 +60,8 @@ export let useCudaTensor: <R>(
  *
  * @example Use
  * ```ts
- * import { doctor, fastsafeOpen, serialize } from "@x/fastsafetensors";
+ * import { fastsafeOpen, serialize } from "@x/fastsafetensors";
+ * import { doctor } from "@x/fastsafetensors/doctor";
  * import { assertEquals } from "@std/assert";
  *
  * const path = await Deno.makeTempFile({ suffix: ".safetensors" });

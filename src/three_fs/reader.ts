@@ -37,7 +37,8 @@ export interface ReaderOptions extends UsrbioOptions {
  *
  * @example Use
  * ```ts
- * import { createReader, serialize } from "@x/fastsafetensors";
+ * import { serialize } from "@x/fastsafetensors";
+ * import { createReader } from "@x/fastsafetensors/3fs";
  * import { assertEquals } from "@std/assert";
  *
  * const path = await Deno.makeTempFile({ suffix: ".safetensors" });

@@ -2,7 +2,9 @@
  * Loads a file with nothing but what a configuration file says, by `fastsafeOpen` or `autoOpen`, and prints what came
  * of it; or, by "all", what comes of every way to open files: the code of its error, or null.
  */
-import { autoOpen, fastsafeOpen, openPyTorch, ParallelLoader, SafeTensorsFileLoader } from "../../mod.ts";
+import { autoOpen, fastsafeOpen } from "../../mod.ts";
+import { ParallelLoader, SafeTensorsFileLoader } from "../../src/compat/mod.ts";
+import { openPyTorch } from "../../src/pytorch/mod.ts";
 
 const [way, path] = Deno.args as [string, string];
 

@@ -2,7 +2,8 @@
  * A program of its own, for leak_long_test.ts: loads again and again, well and badly, and prints what it holds after a
  * warm-up and at the end. Arguments: the engine, a folder with a model, how often.
  */
-import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "../../mod.ts";
+import { fastsafeOpen } from "../../mod.ts";
+import { ParallelLoader, SafeTensorsFileLoader } from "../../src/compat/mod.ts";
 import { expectError, repeat, useEngine } from "./repeating.ts";
 
 const [engine, folder, rounds] = Deno.args as [string, string, string];

@@ -5,15 +5,9 @@
  */
 import { Buffer } from "node:buffer";
 import { assert, assertEquals } from "@std/assert";
-import {
-  createReader,
-  deserialize,
-  fastsafeOpen,
-  type FileHeader,
-  type OpenOptions,
-  SafeTensorsFileLoader,
-  UseAfterCloseError,
-} from "../../mod.ts";
+import { deserialize, fastsafeOpen, type OpenOptions, UseAfterCloseError } from "../../mod.ts";
+import { createReader, type FileHeader } from "../../src/three_fs/mod.ts";
+import { SafeTensorsFileLoader } from "../../src/compat/mod.ts";
 import { openDescriptors } from "../support/process.ts";
 import { useEngine } from "./repeating.ts";
 

@@ -1,5 +1,5 @@
 /** Reads from a file on 3FS, says so, and then keeps its ring until somebody ends it. */
-import { createReader } from "../../mod.ts";
+import { createReader } from "../../src/three_fs/mod.ts";
 
 const reader = await createReader({ backend: "usrbio" });
 const path = Deno.args[0]!;

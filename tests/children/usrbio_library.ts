@@ -1,5 +1,5 @@
 /** Looks for 3FS' library, and prints where it is or why it cannot be used. */
-import { createReader, getBackend, getHf3fsLibPath, isAvailable } from "../../mod.ts";
+import { createReader, getBackend, getHf3fsLibPath, isAvailable } from "../../src/three_fs/mod.ts";
 
 const path = await getHf3fsLibPath();
 let error: { name: string; library: string; message: string } | null = null;

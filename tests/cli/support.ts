@@ -1,7 +1,7 @@
 /** Running the command line as its users do: in a process of its own. */
 
 /** The command line. */
-export const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
+export const MAIN = new URL("../../src/cli/mod.ts", import.meta.url).pathname;
 
 /** How a command ended. */
 export interface Outcome {

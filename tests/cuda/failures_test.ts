@@ -9,16 +9,9 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
-import {
-  DeviceError,
-  doctor,
-  fastsafeOpen,
-  OutOfMemoryError,
-  ParallelLoader,
-  ReadError,
-  SafeTensorsFileLoader,
-  UseAfterCloseError,
-} from "../../mod.ts";
+import { DeviceError, fastsafeOpen, OutOfMemoryError, ReadError, UseAfterCloseError } from "../../mod.ts";
+import { ParallelLoader, SafeTensorsFileLoader } from "../../src/compat/mod.ts";
+import { doctor } from "../../src/doctor/mod.ts";
 import { tempFolder, type TensorSpec, writeFile, type Written } from "../support/models.ts";
 import { assertOnDevice, cudaSuite, settled, standInSuite, useCuda } from "./support.ts";
 

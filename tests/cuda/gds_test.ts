@@ -3,7 +3,8 @@
  * fails.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { DeviceError, doctor, fastsafeOpen, type OpenOptions } from "../../mod.ts";
+import { DeviceError, fastsafeOpen, type OpenOptions } from "../../mod.ts";
+import { doctor } from "../../src/doctor/mod.ts";
 import { assertTensor, type TensorSpec, writeFile, type Written } from "../support/models.ts";
 import { assertOnDevice, cudaSuite, standInSuite, toHost, useCuda } from "./support.ts";
 

@@ -3,7 +3,7 @@
  * the stand-in put there.
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import type { DoctorReport } from "../../mod.ts";
+import type { DoctorReport } from "../../src/doctor/mod.ts";
 import { cannotHide, runChild } from "../support/child.ts";
 import { tempFolder } from "../support/models.ts";
 import { exists, suite } from "../support/skip.ts";

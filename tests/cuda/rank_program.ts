@@ -2,7 +2,8 @@
  * One of two ranks over the stand-in for NCCL that gives device memory back while a broadcast is under way, and says how
  * that went. Arguments: what happens ("lost": rank 1's part of the broadcast fails, "given": nothing), and a folder.
  */
-import { fastsafeOpen, NcclGroup, serialize } from "../../mod.ts";
+import { fastsafeOpen, serialize } from "../../mod.ts";
+import { NcclGroup } from "../../src/ranks/mod.ts";
 import { say } from "../group/say.ts";
 
 const [mode, folder] = Deno.args as [string, string];

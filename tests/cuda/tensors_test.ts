@@ -7,11 +7,10 @@ import {
   DeviceError,
   DTYPES,
   fastsafeOpen,
-  ParallelLoader,
   SafeTensorsError,
-  SafeTensorsFileLoader,
   UseAfterCloseError,
 } from "../../mod.ts";
+import { ParallelLoader, SafeTensorsFileLoader } from "../../src/compat/mod.ts";
 import { decode, encode, FLOATS } from "../support/floats.ts";
 import { assertBytes, assertTensor, noise, type TensorSpec, writeFile } from "../support/models.ts";
 import { assertOnDevice, cudaSuite, settled, standInSuite, toHost, useCuda } from "./support.ts";

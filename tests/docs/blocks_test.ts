@@ -8,7 +8,7 @@ import { findLaunchers, runCommand } from "../group/ranks.ts";
 import { tempFolder, writeFile, writeShards } from "../support/models.ts";
 import { type Requirement, suite } from "../support/skip.ts";
 import { missing as noAdapter } from "../webgpu/support.ts";
-import { type Block, PAGES, ROOT } from "./pages.ts";
+import { type Block, PAGES, read, ROOT } from "./pages.ts";
 import { buildStandIn } from "../support/stand_in.ts";
 
 /** What a block needs to run. */
@@ -67,7 +67,12 @@ const SCENES: readonly Scene[] = [
 
 /** Options with which a program of a folder finds the package. */
 async function configure(folder: string): Promise<string[]> {
-  const imports = { "@x/fastsafetensors": `file://${ROOT}mod.ts` };
+  const { exports } = JSON.parse(read("deno.json")) as { exports: Record<string, string> };
+  const imports = Object.fromEntries(
+    Object.entries(exports).map((
+      [entry, path],
+    ) => [`@x/fastsafetensors${entry.slice(1)}`, `file://${ROOT}${path}`]),
+  );
   await Deno.writeTextFile(`${folder}/imports.json`, JSON.stringify({ imports }));
   return ["--config", `${ROOT}deno.json`, "--import-map", `${folder}/imports.json`];
 }

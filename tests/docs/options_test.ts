@@ -11,6 +11,9 @@ function optionsOf(path: string, name: string): string[] {
   return [...body.matchAll(/^ {2}(\w+)\??:/gm)].map(([, option]) => option!);
 }
 
+/** The files that the package exports. */
+const ENTRIES = Object.values((JSON.parse(read("deno.json")) as { exports: Record<string, string> }).exports);
+
 /** Where the table of each interface of options is. */
 const TABLES: readonly [page: string, heading: string, path: string, name: string][] = [
   ["docs/options.md", "fastsafeOpen", "src/model/options.ts", "OpenOptions"],
@@ -35,7 +38,9 @@ for (const [where, heading, path, name] of TABLES) {
 }
 
 Deno.test("every interface of options that is public has its table", () => {
-  const names = [...read("mod.ts").matchAll(/\b(?:type )?(\w+Options)\b/g)].map(([, name]) => name!);
+  const names = ENTRIES.flatMap((path) =>
+    [...read(path).matchAll(/\b(?:type )?(\w+Options)\b/g)].map(([, name]) => name!)
+  );
   const others = [
     "LoaderOptions", // OpenOptions without some
     "ReadChunkedOptions", // the arguments of a call

@@ -2,7 +2,8 @@
  * Casts on the way in, against values that were computed without the package.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type DType, DTYPES, type ProcessGroup, ReadError, SafeTensorsError } from "../../mod.ts";
+import { type DType, DTYPES, ReadError, SafeTensorsError } from "../../mod.ts";
+import type { ProcessGroup } from "../../src/ranks/mod.ts";
 import {
   decode,
   encode,

@@ -3,13 +3,13 @@
  */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
-  type FilesBuffer,
   type HostTensor,
   OutOfMemoryError,
   ReadError,
   SafeTensorsError,
   UseAfterCloseError,
 } from "../../mod.ts";
+import type { FilesBuffer } from "../../src/compat/mod.ts";
 import { decode, encode } from "../support/floats.ts";
 import { assertBytes, assertTensor, type TensorSpec, writeFile } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";

@@ -6,12 +6,14 @@ import {
   type CudaTensor,
   type DeviceOption,
   fastsafeOpen as open,
-  type FilesBuffer,
   type HostTensor,
-  ParallelLoader as Loader,
-  SafeTensorsFileLoader as FileLoader,
   type SafeTensorsModel,
 } from "../../mod.ts";
+import {
+  type FilesBuffer,
+  ParallelLoader as Loader,
+  SafeTensorsFileLoader as FileLoader,
+} from "../../src/compat/mod.ts";
 import type { Doors } from "./doors_in_use.ts";
 
 /** A tensor on a device, whatever device; the suite need not know. */

@@ -2,7 +2,8 @@
  * What can be opened, and what is known of it before any byte of a tensor is read.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type Files, type ProcessGroup, ReadError, SafeTensorsError, type TensorSummary } from "../../mod.ts";
+import { type Files, ReadError, SafeTensorsError, type TensorSummary } from "../../mod.ts";
+import type { ProcessGroup } from "../../src/ranks/mod.ts";
 import { assertTensor, type TensorSpec, writeFile, writeShards, type Written } from "../support/models.ts";
 import type { DefineTest } from "./context.ts";
 import { fastsafeOpen } from "./doors_in_use.ts";

@@ -2,7 +2,8 @@
  * Slices, against an element-by-element walk: eager and lazy must give the same, and lazy must read little.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type DType, type ProcessGroup, SafeTensorsError, type SliceIndex } from "../../mod.ts";
+import { type DType, SafeTensorsError, type SliceIndex } from "../../mod.ts";
+import type { ProcessGroup } from "../../src/ranks/mod.ts";
 import { decode, encode } from "../support/floats.ts";
 import {
   assertBytes,

@@ -3,15 +3,8 @@
  * the error.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import {
-  autoOpen,
-  convertPyTorch,
-  type HostTensor,
-  openPyTorch,
-  type SafeTensorsModel,
-  saveFile,
-  UseAfterCloseError,
-} from "../../mod.ts";
+import { autoOpen, type HostTensor, type SafeTensorsModel, saveFile, UseAfterCloseError } from "../../mod.ts";
+import { convertPyTorch, openPyTorch } from "../../src/pytorch/mod.ts";
 import { type TensorSpec, writeFile } from "../support/models.ts";
 import type { DefineTest, EngineName } from "./context.ts";
 import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "./doors_in_use.ts";

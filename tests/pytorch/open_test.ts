@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { convertPyTorch, fastsafeOpen, openPyTorch, type SafeTensorsModel } from "../../mod.ts";
+import { fastsafeOpen, type SafeTensorsModel } from "../../mod.ts";
+import { convertPyTorch, openPyTorch } from "../../src/pytorch/mod.ts";
 import { SafeTensorsError } from "../../src/base/errors.ts";
 import { openLibrary } from "../../ffi/library.ts";
 import { exists, suite } from "../support/skip.ts";

@@ -2,7 +2,8 @@
  * Ranks of which the last fails while a model is handed out; the others say which error they saw, and how long after
  * the failure. Arguments: what happens, folder, files.
  */
-import { fastsafeOpen, ParallelLoader } from "../../mod.ts";
+import { fastsafeOpen } from "../../mod.ts";
+import { ParallelLoader } from "../../src/compat/mod.ts";
 import { MpiGroup } from "../../src/group/mpi_group.ts";
 import { say } from "../group/say.ts";
 import { writeSparse } from "./sparse.ts";

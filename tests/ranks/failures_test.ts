@@ -2,14 +2,8 @@
  * A rank that fails: every rank is told which and why, and the group goes on.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import {
-  fastsafeOpen,
-  GroupError,
-  OutOfMemoryError,
-  ReadError,
-  SafeTensorsError,
-  SafeTensorsFileLoader,
-} from "../../mod.ts";
+import { fastsafeOpen, GroupError, OutOfMemoryError, ReadError, SafeTensorsError } from "../../mod.ts";
+import { SafeTensorsFileLoader } from "../../src/compat/mod.ts";
 import { onRanks, runRanks } from "../support/fake_group.ts";
 import { assertTensor, writeFile } from "../support/models.ts";
 import { writeSparse } from "./sparse.ts";

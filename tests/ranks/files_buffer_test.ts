@@ -2,13 +2,8 @@
  * FilesBuffer over several ranks: what each gets, against parts that were picked element by element.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import {
-  type FilesBuffer,
-  GroupError,
-  SafeTensorsError,
-  SafeTensorsFileLoader,
-  UseAfterCloseError,
-} from "../../mod.ts";
+import { GroupError, SafeTensorsError, UseAfterCloseError } from "../../mod.ts";
+import { type FilesBuffer, SafeTensorsFileLoader } from "../../src/compat/mod.ts";
 import { type FakeGroup, onRanks, runRanks } from "../support/fake_group.ts";
 import { decode, encode } from "../support/floats.ts";
 import { assertBytes, assertTensor, type TensorSpec, writeFile, type Written } from "../support/models.ts";

@@ -3,15 +3,11 @@
  * every tensor. Arguments: "mpi", "nccl" or "mpi-nccl" (NCCL on the ranks of MPI),
  * the device, folder, files.
  */
-import {
-  fastsafeOpen,
-  MpiGroup,
-  NcclGroup,
-  ParallelLoader,
-  SafeTensorsFileLoader,
-  type Tensor,
-} from "../../mod.ts";
-import type { CudaTensor, DeviceOption, HostTensor, ProcessGroup } from "../../mod.ts";
+import { fastsafeOpen, type Tensor } from "../../mod.ts";
+import { ParallelLoader, SafeTensorsFileLoader } from "../../src/compat/mod.ts";
+import { MpiGroup, NcclGroup } from "../../src/ranks/mod.ts";
+import type { CudaTensor, DeviceOption, HostTensor } from "../../mod.ts";
+import type { ProcessGroup } from "../../src/ranks/mod.ts";
 import { digest } from "../group/ranks.ts";
 import { say } from "../group/say.ts";
 

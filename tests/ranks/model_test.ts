@@ -2,7 +2,8 @@
  * A model over several ranks, whose files each have been opened by one of them.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { fastsafeOpen, openPyTorch, SafeTensorsError, UseAfterCloseError } from "../../mod.ts";
+import { fastsafeOpen, SafeTensorsError, UseAfterCloseError } from "../../mod.ts";
+import { openPyTorch } from "../../src/pytorch/mod.ts";
 import { onRanks, runRanks } from "../support/fake_group.ts";
 import { decode, encode } from "../support/floats.ts";
 import {

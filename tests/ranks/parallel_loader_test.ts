@@ -2,7 +2,8 @@
  * Going through the tensors of many files together: the same on every rank, and an end for all when one ends it.
  */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { fastsafeOpen, ParallelLoader, type ParallelLoaderOptions, ReadError } from "../../mod.ts";
+import { fastsafeOpen, ReadError } from "../../mod.ts";
+import { ParallelLoader, type ParallelLoaderOptions } from "../../src/compat/mod.ts";
 import { onRanks, runRanks } from "../support/fake_group.ts";
 import { assertTensor, type TensorSpec, writeShards, type Written } from "../support/models.ts";
 import { assertBlames, SPECS, test } from "./support.ts";

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { GroupError, SingleGroup } from "../../mod.ts";
+import { GroupError } from "../../mod.ts";
+import { SingleGroup } from "../../src/ranks/mod.ts";
 import { RankQueue, together } from "../../src/ranks/queue.ts";
 import { type FakeGroup, onRanks, runRanks } from "../support/fake_group.ts";
 import { assertBlames } from "./support.ts";

@@ -3,16 +3,10 @@
  * read for them.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import {
-  fastsafeOpen,
-  GPT2_SHARDS,
-  LLAMA_SHARDS,
-  MIXTRAL_SHARDS,
-  openPyTorch,
-  ParallelLoader,
-  type ProcessGroup,
-  type ShardPlan,
-} from "../../mod.ts";
+import { fastsafeOpen, type ShardPlan } from "../../mod.ts";
+import { ParallelLoader } from "../../src/compat/mod.ts";
+import { openPyTorch } from "../../src/pytorch/mod.ts";
+import { GPT2_SHARDS, LLAMA_SHARDS, MIXTRAL_SHARDS, type ProcessGroup } from "../../src/ranks/mod.ts";
 import { decode, encode, isFloat } from "../support/floats.ts";
 import {
   assertBytes,

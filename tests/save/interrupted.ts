@@ -3,14 +3,8 @@
  * set or `repair` completes it, and a journal that no save of this user has left is refused.
  */
 import { assertEquals, assertRejects } from "@std/assert";
-import {
-  convertPyTorch,
-  fastsafeOpen,
-  openPyTorch,
-  SafeTensorsError,
-  saveFile,
-  WriteError,
-} from "../../mod.ts";
+import { fastsafeOpen, SafeTensorsError, saveFile, WriteError } from "../../mod.ts";
+import { convertPyTorch, openPyTorch } from "../../src/pytorch/mod.ts";
 import { carryOutAsFound, findLeftovers } from "../../src/save/repair.ts";
 import type { DefineTest } from "../load/context.ts";
 import { fileOf, type Written } from "../support/models.ts";

@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
-import { createReader, serialize } from "../../mod.ts";
+import { serialize } from "../../mod.ts";
+import { createReader } from "../../src/three_fs/mod.ts";
 import { selectEngine } from "../../src/load/native/select.ts";
 import { tempFolder } from "../support/models.ts";
 import { suite } from "../support/skip.ts";

@@ -3,11 +3,11 @@ import {
   fastsafeOpen,
   ReadError,
   SafeTensorsError,
-  SafeTensorsFileLoader,
   serialize,
   type Source,
   type SourceFile,
 } from "@x/fastsafetensors";
+import { SafeTensorsFileLoader } from "@x/fastsafetensors/compat";
 import { runChild } from "../support/child.ts";
 import { toHost, webgpuSuite } from "../webgpu/support.ts";
 

@@ -3,7 +3,8 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { buildShim } from "../../ffi/build.ts";
-import { createReader, DeviceError, fastsafeOpen } from "../../mod.ts";
+import { DeviceError, fastsafeOpen } from "../../mod.ts";
+import { createReader } from "../../src/three_fs/mod.ts";
 import { assertTensor, type TensorSpec, writeFile } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
 import { standInEnv, use3fs, usrbioSuite } from "./support.ts";

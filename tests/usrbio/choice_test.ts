@@ -2,15 +2,9 @@
  * Which way files are read: what was demanded, what the environment says, what is there.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import {
-  DeviceError,
-  fastsafeOpen,
-  getBackend,
-  getHf3fsLibPath,
-  isAvailable,
-  ParallelLoader,
-  SafeTensorsFileLoader,
-} from "../../mod.ts";
+import { DeviceError, fastsafeOpen } from "../../mod.ts";
+import { getBackend, getHf3fsLibPath, isAvailable } from "../../src/three_fs/mod.ts";
+import { ParallelLoader, SafeTensorsFileLoader } from "../../src/compat/mod.ts";
 import { setEnv } from "../support/environment.ts";
 import { assertTensor, type TensorSpec, writeFile } from "../support/models.ts";
 import { use3fs, usrbioSuite } from "./support.ts";

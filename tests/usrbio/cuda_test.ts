@@ -2,7 +2,8 @@
  * From 3FS to a CUDA device, on the stand-ins for both: the memory of a ring is pinned, and read to in halves.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { createReader, DeviceError, fastsafeOpen, type OpenOptions, ReadError } from "../../mod.ts";
+import { DeviceError, fastsafeOpen, type OpenOptions, ReadError } from "../../mod.ts";
+import { createReader } from "../../src/three_fs/mod.ts";
 import { CudaMemory } from "../../src/device/cuda/memory.ts";
 import {
   assertNothingLeft as assertNothingOnDevice,

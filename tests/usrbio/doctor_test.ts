@@ -2,7 +2,7 @@
  * What `doctor` says of 3FS: of its library, and of files on a mount.
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { doctor } from "../../mod.ts";
+import { doctor } from "../../src/doctor/mod.ts";
 import { runCli } from "../cli/support.ts";
 import { setEnv } from "../support/environment.ts";
 import { tempFolder } from "../support/models.ts";

@@ -2,14 +2,8 @@
  * The low-level face, on 3FS and over ordinary reads.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import {
-  createReader,
-  DeviceError,
-  type ReaderOptions,
-  ReadError,
-  SafeTensorsError,
-  UseAfterCloseError,
-} from "../../mod.ts";
+import { DeviceError, ReadError, SafeTensorsError, UseAfterCloseError } from "../../mod.ts";
+import { createReader, type ReaderOptions } from "../../src/three_fs/mod.ts";
 import { setEnv } from "../support/environment.ts";
 import { assertBytes, fileOf, noise, type TensorSpec } from "../support/models.ts";
 import { use3fs, usrbioSuite } from "./support.ts";

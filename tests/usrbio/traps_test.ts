@@ -2,7 +2,8 @@
  * The traps of 3FS' interface, one test each.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { DeviceError, extractMountPoint, fastsafeOpen, type OpenOptions, ReadError } from "../../mod.ts";
+import { DeviceError, fastsafeOpen, type OpenOptions, ReadError } from "../../mod.ts";
+import { extractMountPoint } from "../../src/three_fs/mod.ts";
 import { assertTensor, type TensorSpec, writeFile, type Written } from "../support/models.ts";
 import { onRanks } from "../support/fake_group.ts";
 import { use3fs, usrbioSuite } from "./support.ts";

@@ -6,11 +6,11 @@ import {
   DeviceError,
   fastsafeOpen,
   OutOfMemoryError,
-  ParallelLoader,
   type Progress,
   ReadError,
   UseAfterCloseError,
 } from "../../mod.ts";
+import { ParallelLoader } from "../../src/compat/mod.ts";
 import {
   assertTensor,
   noise,

@@ -2,13 +2,8 @@
  * Slices, shards and joins on the GPU, compared with those of the CPU.
  */
 import { assertEquals, assertRejects } from "@std/assert";
-import {
-  type DType,
-  fastsafeOpen,
-  SafeTensorsError,
-  SafeTensorsFileLoader,
-  type SliceIndex,
-} from "../../mod.ts";
+import { type DType, fastsafeOpen, SafeTensorsError, type SliceIndex } from "../../mod.ts";
+import { SafeTensorsFileLoader } from "../../src/compat/mod.ts";
 import { shardSlice } from "../../src/format/slices.ts";
 import { assertBytes, type TensorSpec, writeFile } from "../support/models.ts";
 import { toHost, WatchedDevice, webgpuSuite } from "./support.ts";

@@ -2,15 +2,8 @@
  * Whole tensors in buffers: every dtype, every odd shape and place.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import {
-  type DType,
-  DTYPES,
-  fastsafeOpen,
-  OutOfMemoryError,
-  ParallelLoader,
-  SafeTensorsFileLoader,
-  saveFile,
-} from "../../mod.ts";
+import { type DType, DTYPES, fastsafeOpen, OutOfMemoryError, saveFile } from "../../mod.ts";
+import { ParallelLoader, SafeTensorsFileLoader } from "../../src/compat/mod.ts";
 import { selectEngine } from "../../src/load/native/select.ts";
 import { noise, type TensorSpec, writeFile, writeHole, writeShards } from "../support/models.ts";
 import { advisedBytes } from "../support/process.ts";

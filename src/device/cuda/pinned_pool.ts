@@ -52,7 +52,8 @@ export let giveBackTo: (pool: PinnedPool, slab: PinnedSlab) => void;
  *
  * @example Use
  * ```ts
- * import { doctor, fastsafeOpen, PinnedPool, serialize } from "@x/fastsafetensors";
+ * import { fastsafeOpen, PinnedPool, serialize } from "@x/fastsafetensors";
+ * import { doctor } from "@x/fastsafetensors/doctor";
  *
  * const path = await Deno.makeTempFile({ suffix: ".safetensors" });
  * await Deno.writeFile(path, serialize({ x: { dtype: "F32", shape: [2], data: new Float32Array([1, 2]) } }));

@@ -1,0 +1,9 @@
+/**
+ * The classes of the Python package fastsafetensors, for programs that come from there: name files, copy them to a
+ * device, take tensors. New programs use `fastsafeOpen`.
+ *
+ * @module
+ */
+export { FilesBuffer } from "./files_buffer.ts";
+export { type LoaderOptions, SafeTensorsFileLoader } from "./loader.ts";
+export { ParallelLoader, type ParallelLoaderOptions } from "./parallel_loader.ts";

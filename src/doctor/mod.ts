@@ -1,0 +1,19 @@
+/**
+ * What this machine offers for loading, and what to do for more.
+ *
+ * @example Use
+ * ```ts
+ * import { doctor } from "@x/fastsafetensors/doctor";
+ *
+ * console.log((await doctor()).cuda.devices.length);
+ * ```
+ *
+ * @module
+ */
+export type { CudaDeviceInfo } from "../../ffi/cuda.ts";
+export type { CudaDeviceReport, CudaReport } from "../device/cuda/report.ts";
+export type { WebGpuAdapterReport, WebGpuReport } from "../device/webgpu/adapter.ts";
+export { doctor, type DoctorReport } from "./doctor.ts";
+export type { MachineReport } from "./machine.ts";
+export type { StorageReport } from "./storage.ts";
+export type { UsrbioReport, UsrbioUse } from "./usrbio.ts";
