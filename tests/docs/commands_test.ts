@@ -103,7 +103,7 @@ Deno.test("every option that a command in the documentation is given stands in i
     const key = given.arguments.join(" ");
     wanted.set(key, (wanted.get(key) ?? new Set()).union(new Set(given.options)));
   }
-  assertEquals([...wanted.keys()].some((command) => command.endsWith("main.ts load")), true);
+  assertEquals([...wanted.keys()].some((command) => command.endsWith("src/cli/mod.ts load")), true);
   for (const [command, options] of wanted) {
     const { success, stdout } = await new Deno.Command(Deno.execPath(), {
       args: [...command.split(" "), "--help"],

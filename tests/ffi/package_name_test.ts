@@ -1,0 +1,57 @@
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { checkPackageName } from "../../native/tools/package_name.ts";
+import { read, ROOT } from "../docs/pages.ts";
+
+Deno.test("checkPackageName() accepts names by JSR's rules", () => {
+  for (
+    const name of [
+      "@std/assert",
+      "@ab/cd",
+      "@deno-drivers/sqlite3",
+      `@${"s".repeat(20)}/${"p".repeat(58)}`,
+      "@a.b/c-d",
+    ]
+  ) {
+    checkPackageName(name);
+  }
+});
+
+Deno.test("checkPackageName() rejects what JSR refuses", () => {
+  const names = [
+    "@x/fastsafetensors",
+    "fastsafetensors",
+    "@ab",
+    "@ab/c",
+    "@Ab/cd",
+    "@ab_c/de",
+    "@-ab/cd",
+    "@ab-/cd",
+  ];
+  names.push(
+    "@a--b/cd",
+    "@a..b/cd",
+    `@${"s".repeat(21)}/cd`,
+    `@ab/${"p".repeat(59)}`,
+    "@ab/c.d",
+    "@ab/c_d",
+    "@ab/cd-",
+  );
+  for (const name of names) {
+    assertThrows(() => checkPackageName(name), TypeError, `Cannot publish as "${name}"`);
+  }
+});
+
+Deno.test("deno task publish ends before it publishes under the placeholder scope", async () => {
+  const { tasks } = JSON.parse(read("deno.json")) as { tasks: Record<string, { command: string }> };
+  const [check, publish] = tasks["publish"]!.command.split(" && ");
+  assertEquals(publish, "deno publish");
+  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: check!.split(" ").slice(1),
+    cwd: ROOT,
+  }).output();
+  assertEquals(code, 1);
+  assertStringIncludes(
+    new TextDecoder().decode(stderr),
+    'Cannot publish as "@x/fastsafetensors": a scope has 2 to 20',
+  );
+});
