@@ -22,7 +22,7 @@ const TABLES: readonly [page: string, heading: string, path: string, name: strin
   ["docs/options.md", "getTensor", "src/model/model.ts", "GetTensorOptions"],
   ["docs/options.md", "getSharded", "src/files/shard_options.ts", "ShardOptions"],
   ["docs/options.md", "PinnedPool", "src/device/cuda/pinned_pool.ts", "PinnedPoolOptions"],
-  ["docs/options.md", "toDLPack", "src/device/cuda/dlpack.ts", "DLPackOptions"],
+  ["docs/options.md", "toDLPack", "src/device/dlpack.ts", "DLPackOptions"],
   ["docs/options.md", "usrbio", "src/three_fs/options.ts", "UsrbioOptions"],
   ["docs/options.md", "createReader", "src/three_fs/reader.ts", "ReaderOptions"],
   ["docs/options.md", "MpiGroup", "src/group/mpi_group.ts", "MpiGroupOptions"],
