@@ -2,8 +2,8 @@
  * What the shim does with tensors on a CUDA device. Each call resolves once it is done.
  */
 import { type DType, DTYPES } from "../src/base/dtype.ts";
-import type { SliceLevel } from "../src/format/slices.ts";
 import { check } from "./cuda.ts";
+import { type ByteLevel, levelList } from "./levels.ts";
 import type { Shim } from "./symbols.ts";
 
 /** Somewhere in a device's memory. */
@@ -81,11 +81,10 @@ export async function gatherDevice(
   target: CudaPlace,
   source: CudaPlace,
   run: number,
-  levels: readonly SliceLevel[],
+  levels: readonly ByteLevel[],
   action: string,
 ): Promise<void> {
-  const list = new BigUint64Array(2 * levels.length);
-  levels.forEach(({ count, stride }, index) => list.set([BigInt(count), BigInt(stride)], 2 * index));
+  const list = levelList(levels);
   const { device, address } = source;
   const status = await shim.fst_cuda_gather(
     device,

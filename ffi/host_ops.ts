@@ -3,8 +3,8 @@
  * stays alive until the call ends, whatever becomes of the tensors meanwhile.
  */
 import { type DType, DTYPES } from "../src/base/dtype.ts";
-import type { SliceLayout } from "../src/format/slices.ts";
 import { SystemError } from "./files.ts";
+import { type ByteRuns, levelList } from "./levels.ts";
 import type { Shim } from "./symbols.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
@@ -19,11 +19,10 @@ const lengthOf = ({ byteLength }: Bytes) => BigInt(byteLength);
 export async function gatherHost(
   shim: Shim,
   source: Bytes,
-  { offset, run, levels }: SliceLayout,
+  { offset, run, levels }: ByteRuns,
   target: Bytes,
 ): Promise<void> {
-  const list = new BigUint64Array(2 * levels.length);
-  levels.forEach(({ count, stride }, index) => list.set([BigInt(count), BigInt(stride)], 2 * index));
+  const list = levelList(levels);
   const place = [BigInt(offset), BigInt(run)] as const;
   const buffers = [source, lengthOf(source), target, lengthOf(target)] as const;
   check(await shim.fst_host_gather(...buffers, ...place, list, levels.length));

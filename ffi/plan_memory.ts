@@ -1,8 +1,7 @@
 /**
  * The memory of a plan as native/plan.h lays it out: written once here, then counted in by the lanes.
  */
-import { DTYPES } from "../src/base/dtype.ts";
-import type { Segment } from "../src/load/plan.ts";
+import { type DType, DTYPES } from "../src/base/dtype.ts";
 
 /** A file as the lanes need to know it; all of it from `fst_file_open`. */
 export interface PlanFile {
@@ -21,7 +20,26 @@ export interface PlanFile {
 }
 
 /** A segment as the lanes run it: see `fst_segment` in native/plan.h. */
-export type PlanSegment = Omit<Segment, "allocation" | "offset" | "firstRequest" | "stopRequest">;
+export interface PlanSegment {
+  /** Index into the plan's files. */
+  readonly file: number;
+  /** Where its first run begins in the file. */
+  readonly fileOffset: number;
+  /** Bytes of one run. */
+  readonly run: number;
+  /** Repetitions of the inner runs. */
+  readonly outerCount: number;
+  /** Bytes in the file between them. */
+  readonly outerStride: number;
+  /** Runs of one outer repetition. */
+  readonly innerCount: number;
+  /** Bytes in the file between them. */
+  readonly innerStride: number;
+  /** Element type in the file. */
+  readonly from: DType;
+  /** Element type at the destination. */
+  readonly to: DType;
+}
 
 /** Why the lanes stopped: `fst_failure` in native/plan.h. */
 export type PlanFailure = {

@@ -8,15 +8,37 @@ import { DeviceError, OutOfMemoryError } from "../base/errors.ts";
 import { castTarget } from "../format/cast.ts";
 import type { DType } from "../base/dtype.ts";
 import { STEP, type Steps } from "../base/steps.ts";
+import type { ShardRules } from "../format/shard_plan.ts";
 import type { SliceLayout } from "../format/slices.ts";
 import { BufferTransferredError, type LoadWay, type RunReport } from "./engine.ts";
 import { hostOperations } from "./native/select.ts";
 import { finishInTurns, Turn, TurnQueue } from "../base/turn.ts";
-import type { Tally, Work } from "./progress.ts";
-import type { CheckedOptions } from "../model/options.ts";
+import type { ProgressWatch, Work } from "../base/progress.ts";
+import type { ProcessGroup } from "../base/process_group.ts";
+import type { Tally } from "./progress.ts";
 import { requestBytes, type TensorRequest } from "./request.ts";
 import type { SourceFile } from "../files/source.ts";
 import type { Tensor } from "./tensor.ts";
+
+/** What loads need of a model's options, checked and with defaults filled in. */
+export interface LoadOptions extends ProgressWatch {
+  /** The element type that floating tensors are cast to. */
+  readonly dtype: DType | undefined;
+  /** Lanes wanted; default by the machine and by what is cached. */
+  readonly maxThreads: number | undefined;
+  /** Bytes of one read. */
+  readonly blockBytes: number;
+  /** Staging memory of all lanes together, in bytes. */
+  readonly stagingBytes: number;
+  /** The ranks that load together. */
+  readonly group: ProcessGroup;
+  /** Which part of each tensor a rank loads. */
+  readonly shardPlan: ShardRules | undefined;
+  /** Ends the loads. */
+  readonly signal: AbortSignal | undefined;
+  /** Writes what a load decides. */
+  readonly log: (line: string) => void;
+}
 
 /** What the loads of one model have in common. */
 export interface LoadContext<T extends Tensor> {
@@ -25,7 +47,7 @@ export interface LoadContext<T extends Tensor> {
   /** Where the tensors go. */
   readonly device: Device<T>;
   /** Checked options. */
-  readonly options: CheckedOptions;
+  readonly options: LoadOptions;
   /** Ends every load of the model. */
   readonly signal: AbortSignal;
   /** What has been loaded so far. */
@@ -101,7 +123,7 @@ export function tensorSlice(
 /** The request for what this process loads of a tensor: all of it, or its part by the shard plan. */
 export function ownTensor(
   tensor: CatalogTensor,
-  { dtype, shardPlan, group }: Pick<CheckedOptions, "dtype" | "shardPlan" | "group">,
+  { dtype, shardPlan, group }: Pick<LoadOptions, "dtype" | "shardPlan" | "group">,
   device: Device<Tensor>,
 ): LoadRequest {
   if (!shardPlan) return wholeTensor(tensor, dtype, device);

@@ -7,9 +7,8 @@ import { closestWord } from "../base/closest_word.ts";
 import type { Device } from "./device.ts";
 import { UseAfterCloseError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
-import { Load, type LoadContext, type LoadRequest } from "./load.ts";
+import { Load, type LoadContext, type LoadOptions, type LoadRequest } from "./load.ts";
 import { Tally } from "./progress.ts";
-import type { CheckedOptions } from "../model/options.ts";
 import { closeAll } from "../files/source.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -55,7 +54,7 @@ export class Session<T extends Tensor> {
   #closingFiles: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(catalog: Catalog, device: Device<T>, options: CheckedOptions, notes: readonly string[]) {
+  constructor(catalog: Catalog, device: Device<T>, options: LoadOptions, notes: readonly string[]) {
     this.catalog = catalog;
     this.context = {
       files: catalog.files,

@@ -66,6 +66,7 @@ const LAZY_ITERATION_BYTES = 256 * 2 ** 20;
 export interface StartedModel<T extends Tensor> {
   readonly session: Session<T>;
   readonly wanted: WantedTensors;
+  readonly options: CheckedOptions;
   /** The load of all wanted tensors that this process reads; a lazy model has none. */
   readonly load: Load<T> | undefined;
   /** Finds the device that a tensor is asked for on, where that is another than the model's. */
@@ -90,9 +91,9 @@ export async function startModel<T extends Tensor>(
 ): Promise<SafeTensorsModel<T>> {
   const wanted = await finishInTurns(WantedTensors.steps(catalog, device, options));
   const session = new Session(catalog, device, options, notes);
-  if (options.lazy) return new SafeTensorsModel({ session, wanted, load: undefined, findDevice });
+  if (options.lazy) return new SafeTensorsModel({ session, wanted, options, load: undefined, findDevice });
   const load = await session.loadAll(await finishInTurns(ownSteps(wanted)));
-  return new SafeTensorsModel({ session, wanted, load, findDevice });
+  return new SafeTensorsModel({ session, wanted, options, load, findDevice });
 }
 
 /**
@@ -111,6 +112,7 @@ export async function startModel<T extends Tensor>(
 export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDisposable {
   readonly #session: Session<T>;
   readonly #wanted: WantedTensors;
+  readonly #options: CheckedOptions;
   readonly #lazy: LazyLoads<T>;
   readonly #slices: FileSlices<T>;
   readonly #moves: DeviceMoves;
@@ -119,16 +121,14 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   readonly #load: Load<T> | undefined;
 
   /** Use {@linkcode fastsafeOpen}. */
-  constructor({ session, wanted, load, findDevice }: StartedModel<T>) {
+  constructor({ session, wanted, options, load, findDevice }: StartedModel<T>) {
     this.#session = session;
     this.#wanted = wanted;
+    this.#options = options;
     this.#load = load;
     this.#lazy = new LazyLoads(session);
     this.#slices = new FileSlices(session);
-    this.#moves = new DeviceMoves(
-      { option: this.#options.device, device: session.context.device },
-      findDevice,
-    );
+    this.#moves = new DeviceMoves({ option: options.device, device: session.context.device }, findDevice);
     this.#ranks = session.catalog.group ? this.#shared(this.#options.lazy) : null;
   }
 
@@ -378,10 +378,6 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   /** {@linkcode close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  get #options(): CheckedOptions {
-    return this.#session.context.options;
   }
 
   #shared(lazy: boolean): RankTensors<T> {

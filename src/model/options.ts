@@ -19,26 +19,11 @@ import type { DType } from "../base/dtype.ts";
 import { type ShardPlan, ShardRules } from "../format/shard_plan.ts";
 import { quote } from "../base/text.ts";
 import type { ProcessGroup } from "../base/process_group.ts";
+import type { Progress } from "../base/progress.ts";
 import { PAGE } from "../load/layout.ts";
+import type { LoadOptions } from "../load/load.ts";
 import type { SourceOption } from "../deno/select_source.ts";
 import { type CheckedUsrbioOptions, checkUsrbioOptions, type UsrbioOptions } from "../three_fs/options.ts";
-
-/**
- * How far a load has come: that of all tensors, of an iteration, or of everything that a lazy model has been asked for so
- * far.
- */
-export interface Progress {
-  /** File bytes that have landed. */
-  readonly bytes: number;
-  /** File bytes in all; those of all batches. */
-  readonly totalBytes: number;
-  /** Tensors that have landed. */
-  readonly tensors: number;
-  /** Tensors in all. */
-  readonly totalTensors: number;
-  /** Seconds since the load began. */
-  readonly seconds: number;
-}
 
 /** Options of {@linkcode fastsafeOpen}, for the device `D`. */
 export interface OpenOptions<D extends DeviceOption = "cpu"> {
@@ -137,27 +122,16 @@ export const OPEN_KEYS = keysOf<OpenOptions>({
 });
 
 /** {@linkcode OpenOptions} with defaults filled in and everything checked. */
-export interface CheckedOptions {
+export interface CheckedOptions extends LoadOptions {
   readonly device: DeviceOption;
-  readonly dtype: DType | undefined;
   readonly names: ReadonlySet<string> | ((name: string) => boolean) | undefined;
   readonly lazy: boolean;
   readonly restoreAliases: boolean;
-  readonly maxThreads: number | undefined;
-  readonly blockBytes: number;
-  readonly stagingBytes: number;
   readonly gds: GdsOption;
   readonly pool: PinnedPool | undefined;
   readonly source: SourceOption | undefined;
   readonly usrbio: CheckedUsrbioOptions;
   readonly gpuBufferUsage: number;
-  readonly group: ProcessGroup;
-  readonly shardPlan: ShardRules | undefined;
-  readonly signal: AbortSignal | undefined;
-  readonly onProgress: ((progress: Progress) => void) | undefined;
-  readonly log: (line: string) => void;
-  /** When the options were checked, which is when the work began: `performance.now()`, in milliseconds. */
-  readonly startedAt: number;
 }
 
 const MAX_THREADS = 16;

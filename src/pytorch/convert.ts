@@ -14,7 +14,7 @@ import { type PathLike, resolveInputs, toPath } from "../files/inputs.ts";
 import { selectEngine } from "../load/native/select.ts";
 import { PYTORCH } from "../files/model_folder.ts";
 import { castLength } from "../load/request.ts";
-import type { Progress } from "../model/options.ts";
+import type { Progress } from "../base/progress.ts";
 import { saveFile } from "../save/save.ts";
 import type { SavableTensor } from "../save/source.ts";
 import { closeAll, type Source, type SourceFile } from "../files/source.ts";

@@ -10,10 +10,9 @@ import { quote } from "../base/text.ts";
 import { handled } from "../base/handled.ts";
 import { type PathLike, toPath } from "../files/inputs.ts";
 import { finishInTurns } from "../base/turn.ts";
-import type { Progress } from "../model/options.ts";
+import { type Progress, ProgressCounter, type Work } from "../base/progress.ts";
 import { AtomicSet } from "./atomic_set.ts";
 import { OutputStream } from "./output_stream.ts";
-import { SaveProgress } from "./progress.ts";
 import { indexPathOf, shardSteps } from "./shards.ts";
 import { type SaveInput, type SaveSource, sourceSteps, type TensorShape } from "./source.ts";
 import { supersededBy } from "./superseded.ts";
@@ -130,18 +129,22 @@ async function save(tensors: SaveInput, path: PathLike, options: SaveOptions): P
     direct,
     signal,
   });
-  const progress = new SaveProgress(totals(source, bytes), startedAt, options.onProgress);
+  const progress = new ProgressCounter({ onProgress: options.onProgress, startedAt });
+  progress.expect(totals(source, bytes));
   const stream = new OutputStream({
     writers: maxThreads ?? engine.writers,
     memory: (byteLength) => engine.memory(byteLength),
-    onWritten: (byteLength) => progress.add(byteLength),
+    onWritten: (byteLength) => {
+      progress.bytes += byteLength;
+      progress.reportNowAndThen();
+    },
     signal,
   });
   try {
     const { outputs } = set;
     if (index) await stream.put({ output: outputs.at(-1)!, offset: 0, from: "U8", to: "U8" }, index.bytes);
     await writeTensors(source, { shards, outputs, stream, progress, signal });
-    progress.tell();
+    progress.report();
     await set.commit(() => supersededBy(target));
   } catch (error) {
     await stream.settle();
@@ -154,7 +157,7 @@ async function save(tensors: SaveInput, path: PathLike, options: SaveOptions): P
 }
 
 /** What there is to write: heads and index as they are, tensors before a cast. */
-function totals({ items }: SaveSource, bytes: number): { tensors: number; bytes: number } {
+function totals({ items }: SaveSource, bytes: number): Work {
   const growth = items.values().reduce((sum, { sourceBytes, fileBytes }) => sum + sourceBytes - fileBytes, 0);
   return { tensors: items.size, bytes: bytes + growth };
 }

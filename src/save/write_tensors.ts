@@ -10,7 +10,7 @@ import { quote } from "../base/text.ts";
 import { Turn } from "../base/turn.ts";
 import { castLength } from "../load/request.ts";
 import type { OutputStream } from "./output_stream.ts";
-import type { SaveProgress } from "./progress.ts";
+import type { ProgressCounter } from "../base/progress.ts";
 import type { Shard } from "./shards.ts";
 import {
   checkLength,
@@ -30,7 +30,7 @@ export interface Destination {
   /** The files of the shards, in their order. */
   readonly outputs: readonly OpenOutput[];
   readonly stream: OutputStream;
-  readonly progress: SaveProgress;
+  readonly progress: ProgressCounter;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -116,7 +116,7 @@ function asItComes(
   item: Item,
   { dtype, shape }: SavableTensor,
   wanted: DType | undefined,
-  progress: SaveProgress,
+  progress: ProgressCounter,
 ): Item {
   const { name, from, to, sourceBytes } = item;
   if (`${shape}` !== `${item.shape}`) {
@@ -132,7 +132,7 @@ function asItComes(
     );
   }
   const came = itemOf({ name, dtype, shape }, wanted);
-  progress.grow(came.sourceBytes - sourceBytes);
+  progress.expect({ tensors: 0, bytes: came.sourceBytes - sourceBytes });
   return came;
 }
 
