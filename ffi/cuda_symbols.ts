@@ -1,5 +1,5 @@
 /**
- * The symbols of native/fst_cuda.h and native/cuda/dlpack.h, each parameter with its C declaration.
+ * The symbols of native/fst_cuda.h, each parameter with its C declaration.
  *
  * Device addresses, and the shim's own pointers that go with them, are numbers here: nothing on this side reads there.
  */

@@ -57,7 +57,7 @@ export async function copyDLPack(
   return checkAddress(await shim.fst_dlpack_copy(described, shape, versioned ? 1 : 0, bytes, length));
 }
 
-/** `fst_dlpack_source` of native/cuda/dlpack.h, and the shape beside it. */
+/** `fst_dlpack_source` of native/fst_cuda.h, and the shape beside it. */
 function describe(source: DLPackSource): { described: ArrayBuffer; shape: BigInt64Array<ArrayBuffer> } {
   const bytes = new DataView(new ArrayBuffer(32));
   bytes.setBigUint64(0, source.data, true);

@@ -1,5 +1,5 @@
 /**
- * The symbols of native/fst_host.h, each parameter with its C declaration.
+ * The symbols of native/fst.h (core/host_ops.c), each parameter with its C declaration.
  */
 
 /** Slices, casts and joins of what is in host memory: each takes as long as its bytes do. */

@@ -2,59 +2,42 @@
 import castCastC from "../native/cast/cast.c" with { type: "text" };
 import castCastH from "../native/cast/cast.h" with { type: "text" };
 import castConvertH from "../native/cast/convert.h" with { type: "text" };
-import castDtypeH from "../native/cast/dtype.h" with { type: "text" };
 import castX86H from "../native/cast/x86.h" with { type: "text" };
 import coreCopyC from "../native/core/copy.c" with { type: "text" };
-import coreCopyH from "../native/core/copy.h" with { type: "text" };
+import coreCoreH from "../native/core/core.h" with { type: "text" };
 import coreDebugC from "../native/core/debug.c" with { type: "text" };
-import coreDebugH from "../native/core/debug.h" with { type: "text" };
 import coreEnvironmentC from "../native/core/environment.c" with { type: "text" };
-import coreEnvironmentH from "../native/core/environment.h" with { type: "text" };
 import coreFaultsC from "../native/core/faults.c" with { type: "text" };
 import coreFaultsH from "../native/core/faults.h" with { type: "text" };
 import coreFileC from "../native/core/file.c" with { type: "text" };
 import coreHostOpsC from "../native/core/host_ops.c" with { type: "text" };
 import coreLandC from "../native/core/land.c" with { type: "text" };
-import coreLandH from "../native/core/land.h" with { type: "text" };
 import coreLandHostC from "../native/core/land_host.c" with { type: "text" };
 import coreLaneC from "../native/core/lane.c" with { type: "text" };
-import coreLaneH from "../native/core/lane.h" with { type: "text" };
 import coreLibraryC from "../native/core/library.c" with { type: "text" };
-import coreLibraryH from "../native/core/library.h" with { type: "text" };
 import coreMemoryC from "../native/core/memory.c" with { type: "text" };
-import coreMemoryH from "../native/core/memory.h" with { type: "text" };
 import coreMemoryAvailableC from "../native/core/memory_available.c" with { type: "text" };
 import corePlanC from "../native/core/plan.c" with { type: "text" };
 import coreReadC from "../native/core/read.c" with { type: "text" };
 import coreWriteC from "../native/core/write.c" with { type: "text" };
 import cudaCudaH from "../native/cuda/cuda.h" with { type: "text" };
 import cudaCudartC from "../native/cuda/cudart.c" with { type: "text" };
-import cudaCudartH from "../native/cuda/cudart.h" with { type: "text" };
 import cudaCufileC from "../native/cuda/cufile.c" with { type: "text" };
-import cudaCufileH from "../native/cuda/cufile.h" with { type: "text" };
 import cudaDeviceC from "../native/cuda/device.c" with { type: "text" };
 import cudaDlpackC from "../native/cuda/dlpack.c" with { type: "text" };
-import cudaDlpackH from "../native/cuda/dlpack.h" with { type: "text" };
 import cudaDriverC from "../native/cuda/driver.c" with { type: "text" };
-import cudaDriverH from "../native/cuda/driver.h" with { type: "text" };
 import cudaGdsC from "../native/cuda/gds.c" with { type: "text" };
-import cudaGdsH from "../native/cuda/gds.h" with { type: "text" };
 import cudaKernelsC from "../native/cuda/kernels.c" with { type: "text" };
 import cudaKernelsCastPtxH from "../native/cuda/kernels/cast_ptx.h" with { type: "text" };
 import cudaLandC from "../native/cuda/land.c" with { type: "text" };
-import cudaLandH from "../native/cuda/land.h" with { type: "text" };
 import cudaLoadC from "../native/cuda/load.c" with { type: "text" };
-import cudaLoadH from "../native/cuda/load.h" with { type: "text" };
 import cudaMemoryC from "../native/cuda/memory.c" with { type: "text" };
 import cudaReleaseC from "../native/cuda/release.c" with { type: "text" };
 import cudaTensorC from "../native/cuda/tensor.c" with { type: "text" };
-import exportH from "../native/export.h" with { type: "text" };
 import fstH from "../native/fst.h" with { type: "text" };
 import fstCudaH from "../native/fst_cuda.h" with { type: "text" };
 import fstGroupH from "../native/fst_group.h" with { type: "text" };
-import fstHostH from "../native/fst_host.h" with { type: "text" };
 import fstUsrbioH from "../native/fst_usrbio.h" with { type: "text" };
-import fstWriteH from "../native/fst_write.h" with { type: "text" };
 import mpiH from "../native/mpi.h" with { type: "text" };
 import mpiCallC from "../native/mpi_call.c" with { type: "text" };
 import mpiLibraryC from "../native/mpi_library.c" with { type: "text" };
@@ -78,59 +61,42 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "cast/cast.c": castCastC,
   "cast/cast.h": castCastH,
   "cast/convert.h": castConvertH,
-  "cast/dtype.h": castDtypeH,
   "cast/x86.h": castX86H,
   "core/copy.c": coreCopyC,
-  "core/copy.h": coreCopyH,
+  "core/core.h": coreCoreH,
   "core/debug.c": coreDebugC,
-  "core/debug.h": coreDebugH,
   "core/environment.c": coreEnvironmentC,
-  "core/environment.h": coreEnvironmentH,
   "core/faults.c": coreFaultsC,
   "core/faults.h": coreFaultsH,
   "core/file.c": coreFileC,
   "core/host_ops.c": coreHostOpsC,
   "core/land.c": coreLandC,
-  "core/land.h": coreLandH,
   "core/land_host.c": coreLandHostC,
   "core/lane.c": coreLaneC,
-  "core/lane.h": coreLaneH,
   "core/library.c": coreLibraryC,
-  "core/library.h": coreLibraryH,
   "core/memory.c": coreMemoryC,
-  "core/memory.h": coreMemoryH,
   "core/memory_available.c": coreMemoryAvailableC,
   "core/plan.c": corePlanC,
   "core/read.c": coreReadC,
   "core/write.c": coreWriteC,
   "cuda/cuda.h": cudaCudaH,
   "cuda/cudart.c": cudaCudartC,
-  "cuda/cudart.h": cudaCudartH,
   "cuda/cufile.c": cudaCufileC,
-  "cuda/cufile.h": cudaCufileH,
   "cuda/device.c": cudaDeviceC,
   "cuda/dlpack.c": cudaDlpackC,
-  "cuda/dlpack.h": cudaDlpackH,
   "cuda/driver.c": cudaDriverC,
-  "cuda/driver.h": cudaDriverH,
   "cuda/gds.c": cudaGdsC,
-  "cuda/gds.h": cudaGdsH,
   "cuda/kernels.c": cudaKernelsC,
   "cuda/kernels/cast_ptx.h": cudaKernelsCastPtxH,
   "cuda/land.c": cudaLandC,
-  "cuda/land.h": cudaLandH,
   "cuda/load.c": cudaLoadC,
-  "cuda/load.h": cudaLoadH,
   "cuda/memory.c": cudaMemoryC,
   "cuda/release.c": cudaReleaseC,
   "cuda/tensor.c": cudaTensorC,
-  "export.h": exportH,
   "fst.h": fstH,
   "fst_cuda.h": fstCudaH,
   "fst_group.h": fstGroupH,
-  "fst_host.h": fstHostH,
   "fst_usrbio.h": fstUsrbioH,
-  "fst_write.h": fstWriteH,
   "mpi.h": mpiH,
   "mpi_call.c": mpiCallC,
   "mpi_library.c": mpiLibraryC,

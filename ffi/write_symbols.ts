@@ -1,5 +1,5 @@
 /**
- * The symbols of native/fst_write.h, each parameter with its C declaration.
+ * The symbols of native/fst.h (core/write.c), each parameter with its C declaration.
  */
 
 /** Creating, filling, syncing and renaming files. What may wait for storage is `nonblocking`. */

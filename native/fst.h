@@ -10,8 +10,10 @@
 
 #include <stdint.h>
 
-#include "export.h"
 #include "plan.h"
+
+/* What the shared library shows to the outside: everything else is hidden (-fvisibility=hidden). */
+#define FST_EXPORT __attribute__((visibility("default")))
 
 /* FST_ABI_VERSION of the sources this was built from. */
 FST_EXPORT uint32_t fst_abi_version(void);
@@ -19,7 +21,7 @@ FST_EXPORT uint32_t fst_abi_version(void);
 /* The address of a buffer, for a caller that has no other way to learn it. */
 FST_EXPORT uint64_t fst_address(const void *buffer);
 
-/* ---- files (file.c) ---- */
+/* ---- Files (core/file.c) ---- */
 
 typedef struct fst_file_info {
   int32_t fd; /* owned by the caller: fst_file_close */
@@ -48,7 +50,7 @@ FST_EXPORT int64_t fst_file_read(int32_t fd, void *buffer, uint64_t length, uint
 /* How many of the bytes are in the page cache; -ENOSYS where the system cannot tell (Linux < 6.5). */
 FST_EXPORT int64_t fst_file_cached(int32_t fd, uint64_t offset, uint64_t length);
 
-/* ---- memory (memory.c) ---- */
+/* ---- Memory (core/memory.c, core/memory_available.c) ---- */
 
 /*
  * Asks for huge pages for the 2 MiB-aligned inside of a range that has not been touched yet. The offset counts from the
@@ -65,7 +67,7 @@ FST_EXPORT int64_t fst_memory_mapped(uint64_t *ranges, uint64_t capacity);
 /* Bytes that this process may still allocate: what the machine and the control group have available; -errno. */
 FST_EXPORT int64_t fst_memory_available(void);
 
-/* ---- plans (plan.c, lane.c) ---- */
+/* ---- Plans (core/plan.c, core/lane.c) ---- */
 
 /*
  * Runs segments of the plan on the calling thread until none below `limit` is left, the plan is cancelled, or one
@@ -90,6 +92,83 @@ FST_EXPORT uint32_t fst_plan_wait(fst_plan *plan, uint32_t seen, uint32_t timeou
 
 /* Lets no lane take another segment. Lanes return as soon as the segment in their hands is done. */
 FST_EXPORT void fst_plan_cancel(fst_plan *plan);
+
+/* ---- The environment (core/environment.c) ---- */
+
+/*
+ * Replaces all variables by "NAME=value" strings, each with its NUL, `bytes` bytes altogether; copied. Any thread may
+ * call. 0, or -ENOMEM, which changes nothing.
+ */
+FST_EXPORT int32_t fst_environment_set(const char *variables, uint64_t bytes);
+
+/* ---- Tensors in host memory (core/host_ops.c) ---- */
+
+/*
+ * Slices, casts and joins off the thread of the event loop.
+ *
+ * Source and target are buffers of the caller's, kept alive for the call; they must not overlap. 0, or -EINVAL if a
+ * range leaves its buffer: nothing is written then.
+ */
+
+/* How a run repeats: `count` times, `stride` bytes apart. */
+typedef struct fst_level {
+  uint64_t count;
+  uint64_t stride;
+} fst_level;
+
+/*
+ * Gathers a slice: the run of `run` bytes at `offset`, repeated by the levels, outermost first. The target is as long as
+ * all runs together.
+ */
+FST_EXPORT int32_t fst_host_gather(const void *source, uint64_t source_length, void *target, uint64_t target_length,
+                                   uint64_t offset, uint64_t run, const fst_level *levels, uint32_t level_count);
+
+/* Casts `count` elements of dtype `from` (enum fst_dtype) to dtype `to`; -ENOTSUP: there is no such cast. */
+FST_EXPORT int32_t fst_host_cast(const void *source, uint64_t source_length, void *target, uint64_t target_length,
+                                 uint64_t count, uint32_t from, uint32_t to);
+
+/* Copies `rows` rows of `width` bytes, dense in the source, to `offset` and every `pitch` bytes from there on. */
+FST_EXPORT int32_t fst_host_scatter(const void *source, uint64_t source_length, void *target, uint64_t target_length,
+                                    uint64_t offset, uint64_t pitch, uint64_t width, uint64_t rows);
+
+/* ---- Writing (core/write.c) ---- */
+
+/*
+ * Writing files so that nobody ever sees half of one: a temporary sibling, written in parallel, synced, renamed.
+ */
+
+/*
+ * Creates a file that must not exist yet, with a mode as open(2) takes it, locked (flock) for as long as the descriptor
+ * is open: a temporary file that nobody has locked was left behind by a process that is gone. The descriptor, or -errno.
+ */
+FST_EXPORT int32_t fst_write_create(const char *path, uint32_t mode);
+
+/* A second descriptor of the file for writes past the page cache; -errno where the file system refuses. */
+FST_EXPORT int32_t fst_write_open_direct(int32_t fd);
+
+/* Gives the file its size, with the space reserved where the file system can do that; -ENOSPC if there is none. */
+FST_EXPORT int32_t fst_write_allocate(int32_t fd, uint64_t size);
+
+/*
+ * Writes `count` elements at `offset`, cast from dtype `from` to dtype `to` on the way (equal: as they are; `count`
+ * is then bytes). `fd_direct` is a second, O_DIRECT descriptor of the file for its whole pages, or -1.
+ *
+ * `staging` is for what cannot go straight from `source`: page-aligned, whole pages long, and nobody else's meanwhile.
+ */
+FST_EXPORT int32_t fst_write_range(int32_t fd, int32_t fd_direct, const void *source, uint64_t count, uint64_t offset,
+                                   uint32_t from, uint32_t to, void *staging, uint64_t staging_length);
+
+/* Waits until the file is on storage. */
+FST_EXPORT int32_t fst_write_sync(int32_t fd);
+
+/*
+ * Renames; without `replace`, -EEXIST if the new path exists, even if it has just come into being. A file system that
+ * knows neither this kind of rename nor hard links is asked first: there the caller must exclude others.
+ */
+FST_EXPORT int32_t fst_path_rename(const char *from, const char *to, int32_t replace);
+
+/* Waits until the names in a folder are on storage. */
+FST_EXPORT int32_t fst_folder_sync(const char *path);
 
 #ifdef FST_FAULTS
 /* Test builds only: see faults.h. */

@@ -19,7 +19,7 @@
 
 #define FST_CUDA_DRIVER 100000
 
-/* ---- Libraries and devices (cuda.c) ---- */
+/* ---- Libraries and devices (cuda/device.c) ---- */
 
 typedef struct fst_cuda_info {
   int32_t count_status; /* of counting devices: 35 and 100 mean that there is none */
@@ -52,7 +52,7 @@ FST_EXPORT void fst_cuda_error(int32_t status, char *name, char *text, uint64_t 
 /* Which library a status of -ENOSYS means, and where it was looked for; empty if none is missing. */
 FST_EXPORT void fst_cuda_missing(char *reason, uint64_t size);
 
-/* ---- Giving back (cuda_release.c) ---- */
+/* ---- Giving back (cuda/release.c) ---- */
 
 /* What was given back, and what is still to be freed. */
 typedef struct fst_cuda_releases {
@@ -72,7 +72,7 @@ FST_EXPORT void fst_cuda_releases_now(fst_cuda_releases *result);
  */
 FST_EXPORT int32_t fst_cuda_releases_wait(uint64_t queued);
 
-/* ---- Memory (cuda_memory.c) ---- */
+/* ---- Memory (cuda/memory.c) ---- */
 
 /* Device memory with a count of its holders: the caller of fst_cuda_allocate, and DLPack tensors. */
 typedef struct fst_cuda_block fst_cuda_block;
@@ -101,7 +101,7 @@ FST_EXPORT int32_t fst_cuda_pin(int32_t device, uint64_t bytes, uint64_t *addres
 /* Has it freed. No lane may be using it. Does not wait. */
 FST_EXPORT void fst_cuda_unpin(fst_cuda_pinned *pinned);
 
-/* ---- Loads (cuda_load.c) ---- */
+/* ---- Loads (cuda/load.c) ---- */
 
 /* What the lanes of one load to a device share: fst_plan.lander_context of FST_LANDER_CUDA. */
 typedef struct fst_cuda_load fst_cuda_load;
@@ -149,7 +149,7 @@ FST_EXPORT void fst_cuda_load_close(fst_cuda_load *load);
  */
 FST_EXPORT int32_t fst_gds_probe(char *state, uint64_t size);
 
-/* ---- Tensors (cuda_tensor.c): each waits until it is done ---- */
+/* ---- Tensors (cuda/tensor.c): each waits until it is done ---- */
 
 /* Copies from host memory. */
 FST_EXPORT int32_t fst_cuda_write(int32_t device, uint64_t destination, const void *source, uint64_t bytes);
@@ -161,7 +161,7 @@ FST_EXPORT int32_t fst_cuda_read(int32_t device, void *destination, uint64_t sou
 FST_EXPORT int32_t fst_cuda_copy(int32_t to_device, uint64_t destination, int32_t from_device, uint64_t source,
                                  uint64_t bytes);
 
-/* Casts elements; dtypes as in dtype.h. -ENOTSUP unless fst_cuda_can_cast. */
+/* Casts elements; dtypes are enum fst_dtype. -ENOTSUP unless fst_cuda_can_cast. */
 FST_EXPORT int32_t fst_cuda_cast(int32_t device, uint64_t destination, uint64_t source, uint64_t count, uint32_t to,
                                  uint32_t from);
 
@@ -177,6 +177,45 @@ FST_EXPORT int32_t fst_cuda_gather(int32_t device, uint64_t destination, uint64_
 /* Copies `rows` rows of `width` bytes from where they lie one after another to `pitch` bytes apart. */
 FST_EXPORT int32_t fst_cuda_scatter(int32_t device, uint64_t destination, uint64_t pitch, uint64_t source,
                                     uint64_t width, uint64_t rows);
+
+/* ---- DLPack (cuda/dlpack.c) ---- */
+
+/*
+ * Giving tensors to other libraries of the process. The structs are those of DLPack 1.x and, for consumers that know
+ * no versions, of 0.x. What is given is freed by its own deleter, in C and from any thread.
+ */
+
+/* Where a tensor is, and what it is of. */
+typedef struct fst_dlpack_source {
+  uint64_t data;       /* address of the first element */
+  int32_t device_type; /* 1: CPU; 2: CUDA */
+  int32_t device;      /* index of the device */
+  int32_t rank;
+  uint8_t code, bits; /* of DLDataType */
+  uint16_t lanes;
+  fst_cuda_block *block; /* memory to hold until the deleter runs; NULL: the caller does, see fst_dlpack_lease */
+} fst_dlpack_source;
+static_assert(sizeof(fst_dlpack_source) == 32, "ffi/dlpack.ts knows this layout");
+
+/* Says when the deleter of a tensor in the caller's own memory has run. Held by the caller and by the tensor. */
+typedef struct fst_dlpack_lease fst_dlpack_lease;
+
+/*
+ * A DLManagedTensor (DLManagedTensorVersioned if `versioned`) for a dense tensor; `shape` has `rank` entries and is
+ * copied. NULL without memory. `lease` gets one where the source has no block, and NULL where it has.
+ */
+FST_EXPORT void *fst_dlpack_new(const fst_dlpack_source *source, const int64_t *shape, int32_t versioned,
+                                fst_dlpack_lease **lease);
+
+/*
+ * As fst_dlpack_new, over a copy of `length` bytes that the tensor owns: `source` has neither data nor a block. For memory
+ * that may go before the consumer is done.
+ */
+FST_EXPORT void *fst_dlpack_copy(const fst_dlpack_source *source, const int64_t *shape, int32_t versioned,
+                                 const void *bytes, uint64_t length);
+
+/* Whether the deleter has run. Once this gives 1 the lease is gone, and so must be the caller's pointer to it. */
+FST_EXPORT int32_t fst_dlpack_is_over(fst_dlpack_lease *lease);
 
 #ifdef FST_FAULTS
 /* Test builds only: gives back what is kept between loads, which is kernels and the cuFile driver. */

@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/environment.h"
-#include "core/library.h"
+#include "core/core.h"
 #include "mpi.h"
 
 #define OPEN_MPI "libmpi.so.40"

@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/environment.h"
+#include "core/core.h"
 #include "mpi.h"
 
 enum { GRACE_US = 5000000 }; /* for the others to end by themselves, before they are aborted */

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cuda/cudart.h"
+#include "cuda/cuda.h"
 #include "mpi.h"
 
 enum { WINDOW = 3, CUDA_NOT_READY = 600 };

@@ -11,9 +11,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "cuda/cudart.h"
+#include "cuda/cuda.h"
 #include "fst_group.h"
-#include "core/library.h"
 
 enum { IN_PROGRESS = 7, UINT8 = 1, CUDA_NOT_READY = 600, FINALIZE_US = 2000000, LONGEST_SLEEP_US = 200 };
 

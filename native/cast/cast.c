@@ -3,14 +3,13 @@
  *
  * The portable way is two passes over a piece that stays in the first-level cache: widen to pivots, narrow
  * from them (convert.h), so that nine dtypes need eighteen loops and not seventy-two. The pairs that
- * loads ask for have single-pass kernels in cast_x86.h.
+ * loads ask for have single-pass kernels in x86.h.
  */
 #include "cast/cast.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "cast/dtype.h"
 #include "cast/convert.h"
 
 #define F8_FIRST FST_F8_E5M2

@@ -3,9 +3,9 @@
  * which on virtual machines of the day is slower: 171 against 160 ms/GB from the second-level cache to pages that the
  * kernel has just cleared, 5 % of all that a load costs.
  */
-#include "core/copy.h"
-
 #include <string.h>
+
+#include "core/core.h"
 
 #ifdef __x86_64__
 #include <immintrin.h>

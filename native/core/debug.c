@@ -3,7 +3,7 @@
  * calls the two hooks below around every function (-finstrument-functions), and these keep to what is exported.
  */
 #define _GNU_SOURCE /* dladdr */
-#include "core/debug.h"
+#include "core/core.h"
 
 #ifdef FST_DEBUG
 

@@ -1,10 +1,10 @@
 /* The environment variables that the shim knows. */
-#include "core/environment.h"
-
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "core/core.h"
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static char *strings;

@@ -1,12 +1,10 @@
 /* Slices, casts and joins of tensors in host memory. */
-#include "fst_host.h"
-
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
 
 #include "cast/cast.h"
-#include "cast/dtype.h"
+#include "fst.h"
 
 /* Dimensions of a slice that repeat: as many as a header's tensor may have. */
 #define MAX_LEVELS 4096u

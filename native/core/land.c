@@ -1,7 +1,5 @@
 /* Walking a segment: a plain range, or strided rows in pieces that fit the staging memory. */
-#include "core/land.h"
-
-#include "core/debug.h"
+#include "core/core.h"
 
 /* Rows closer together than this are read with what lies between them: to copy that costs no more than another call. */
 #define READ_THROUGH_GAP 1024u

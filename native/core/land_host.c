@@ -1,10 +1,7 @@
 /* Landing in host memory: straight, cast on the way, or gathered from strided rows. */
 #include <string.h>
 
-#include "cast/cast.h"
-#include "cast/dtype.h"
-#include "core/land.h"
-#include "core/memory.h"
+#include "core/core.h"
 
 static uint64_t element_bytes(uint32_t dtype) {
   return fst_dtype_bits(dtype) / 8;

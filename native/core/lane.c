@@ -1,8 +1,5 @@
 /* The loop of a lane: take a segment, land it, take the next. */
-#include "core/lane.h"
-
-#include "cuda/land.h"
-#include "core/memory.h"
+#include "core/core.h"
 
 static int land(fst_lane *lane) {
   switch ((enum fst_lander_kind)lane->plan->lander) {

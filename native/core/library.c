@@ -1,7 +1,5 @@
 /* Finding shared libraries that may be missing. */
 #define _GNU_SOURCE /* dlinfo */
-#include "core/library.h"
-
 #include <dlfcn.h>
 #include <glob.h>
 #include <link.h>
@@ -9,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/environment.h"
+#include "core/core.h"
 
 /* Adds to a message, which is cut where it does not fit. */
 __attribute__((format(printf, 3, 4))) static void add(char *message, size_t size, const char *format, ...) {

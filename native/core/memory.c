@@ -7,10 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/debug.h"
+#include "core/core.h"
 #include "core/faults.h"
-#include "core/lane.h"
-#include "core/memory.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23

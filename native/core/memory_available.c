@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fst.h"
-#include "core/memory.h"
+#include "core/core.h"
 
 #define LONGEST 4352 /* a path of PATH_MAX, and a file name */
 

@@ -5,8 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/debug.h"
-#include "fst.h"
+#include "core/core.h"
 
 static void wake_all(fst_plan *plan) {
   atomic_fetch_add(&plan->wake, 1);

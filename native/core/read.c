@@ -2,10 +2,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core/debug.h"
+#include "core/core.h"
 #include "core/faults.h"
-#include "core/lane.h"
-#include "core/memory.h"
 
 #define PAGE ((uint64_t)4096) /* what O_DIRECT asks of offsets, lengths and addresses on every file system we know */
 

@@ -1,4 +1,4 @@
-/* Creating, filling, syncing and renaming files: see fst_write.h. */
+/* Creating, filling, syncing and renaming files: see fst.h. */
 #define _GNU_SOURCE /* O_DIRECT, renameat2, statx */
 #include <errno.h>
 #include <stdio.h>
@@ -8,9 +8,8 @@
 #include <unistd.h>
 
 #include "cast/cast.h"
-#include "cast/dtype.h"
 #include "core/faults.h"
-#include "fst_write.h"
+#include "fst.h"
 
 #define PAGE ((uint64_t)4096)
 

@@ -1,7 +1,5 @@
 /* libcudart, opened at run time. */
-#include "cuda/cudart.h"
-
-#include "core/library.h"
+#include "cuda/cuda.h"
 
 static fst_cudart functions;
 

@@ -4,8 +4,6 @@
  * what comes out of a cuFile that cannot be told is never called GPUDirect Storage.
  */
 #define _GNU_SOURCE /* F_DUPFD_CLOEXEC */
-#include "cuda/cufile.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -14,8 +12,7 @@
 #include <strings.h>
 #include <unistd.h>
 
-#include "core/environment.h"
-#include "core/library.h"
+#include "cuda/cuda.h"
 
 static fst_cufile functions;
 

@@ -1,13 +1,10 @@
 /* CUDA devices: whether there are any, what they are, and what their libraries' errors are called. */
-#include "cuda/cuda.h"
-
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "cuda/driver.h"
-#include "cuda/cufile.h"
+#include "cuda/cuda.h"
 
 int fst_cuda_enter(int device, const fst_cudart **runtime) {
   *runtime = fst_cudart_get();

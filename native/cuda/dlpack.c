@@ -1,6 +1,4 @@
 /* DLPack tensors, and their deleters. */
-#include "cuda/dlpack.h"
-
 #include <stdlib.h>
 #include <string.h>
 

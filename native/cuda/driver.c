@@ -1,7 +1,5 @@
 /* libcuda, opened at run time. */
-#include "cuda/driver.h"
-
-#include "core/library.h"
+#include "cuda/cuda.h"
 
 static fst_cuda_driver functions;
 

@@ -1,6 +1,4 @@
 /* One load's use of cuFile. Whatever goes wrong is left to the host, which knows how to say what it was. */
-#include "cuda/gds.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -8,6 +6,7 @@
 #include <stdlib.h>
 
 #include "core/faults.h"
+#include "cuda/cuda.h"
 
 #define PAGE ((uint64_t)4096) /* what cuFile asks of offsets, lengths and addresses, or it bounces the bytes */
 

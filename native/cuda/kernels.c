@@ -3,8 +3,6 @@
 #include <pthread.h>
 
 #include "cuda/cuda.h"
-#include "cuda/driver.h"
-#include "cast/dtype.h"
 #include "cuda/kernels/cast_ptx.h"
 
 #define THREADS 256u /* of a block */

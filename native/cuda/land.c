@@ -3,14 +3,11 @@
  * one, the lane reads into the other. Where elements are cast, and where cuFile reads, each slot has a block of device
  * memory beside it, from which a kernel puts the bytes into place.
  */
-#include "cuda/land.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cuda/load.h"
-#include "core/land.h"
+#include "cuda/cuda.h"
 
 #define PAGE ((uint64_t)4096)
 

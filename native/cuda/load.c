@@ -1,10 +1,10 @@
 /* Preparing a load to a CUDA device, and what came of it. */
-#include "cuda/load.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "cuda/cuda.h"
 
 #define GPU_PAGE ((uint64_t)64 << 10) /* what cuFile registers at once */
 

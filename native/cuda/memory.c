@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "cuda/cuda.h"
-#include "core/memory.h"
 
 /* ---- Device memory ---- */
 

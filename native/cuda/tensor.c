@@ -3,7 +3,6 @@
 #include <stdint.h>
 
 #include "cuda/cuda.h"
-#include "cast/dtype.h"
 
 /* Pitches of two-dimensional copies are signed 32 bits on every device so far. */
 #define MOST_PITCH ((uint64_t)INT32_MAX)

@@ -5,7 +5,6 @@
 #include <errno.h>
 
 #include "cuda/cuda.h"
-#include "core/lane.h"
 #include "three_fs/three_fs.h"
 
 /*

@@ -11,8 +11,6 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "core/environment.h"
-#include "core/library.h"
 #include "three_fs/three_fs.h"
 
 /*

@@ -172,7 +172,7 @@ int fst_usrbio_is_wanted(const fst_usrbio_mount *mount) {
 
 /*
  * How much of `bytes` each ring may have: half of what /dev/shm has free is left to other programs. This is politeness;
- * what keeps the memory that a ring has from vanishing is that it was reserved (usrbio_ring.c).
+ * what keeps the memory that a ring has from vanishing is that it was reserved (ring.c).
  */
 static uint64_t share_of(const fst_usrbio_place *place, uint64_t bytes, uint32_t rings) {
   struct statvfs status;

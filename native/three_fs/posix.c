@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "core/memory.h"
 #include "three_fs/three_fs.h"
 
 typedef struct request {

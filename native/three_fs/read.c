@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core/copy.h"
 #include "cuda/cuda.h"
 #include "three_fs/three_fs.h"
 

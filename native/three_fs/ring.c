@@ -11,7 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/copy.h"
 #include "three_fs/three_fs.h"
 
 /* How long one call waits at most: a cancelled load is noticed in between. */

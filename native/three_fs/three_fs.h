@@ -1,14 +1,15 @@
-/* 3FS' library, rings and what is read through them: inside the shim only. */
-#ifndef FST_USRBIO_RING_H
-#define FST_USRBIO_RING_H
+/* 3FS' library, rings and what is read through them. Inside the shim only. */
+#ifndef FST_THREE_FS_H
+#define FST_THREE_FS_H
 
 #include <pthread.h>
 #include <stdbool.h>
 #include <time.h>
 
+#include "core/core.h"
 #include "fst_usrbio.h"
 
-/* ---- The library (usrbio_library.c); layouts of x86-64 ---- */
+/* ---- The library (library.c); layouts of x86-64 ---- */
 
 struct hf3fs_iov {
   uint8_t *base;
@@ -42,7 +43,7 @@ struct hf3fs_cqe {
 static_assert(sizeof(struct hf3fs_cqe) == 24, "3FS' library has this layout");
 
 struct fst_usrbio {
-  int is_private; /* its memory is not shared with another process: usrbio_posix.c */
+  int is_private; /* its memory is not shared with another process: posix.c */
   bool (*is_hf3fs)(int fd);
   int (*extract_mount_point)(char *mount_point, int size, const char *path);
   int (*iovcreate)(struct hf3fs_iov *iov, const char *mount_point, size_t size, size_t block_size, int numa);
@@ -60,7 +61,7 @@ struct fst_usrbio {
                       const struct timespec *until);
 };
 
-/* ---- Rings (usrbio_ring.c) ---- */
+/* ---- Rings (ring.c) ---- */
 
 typedef struct fst_usrbio_ring fst_usrbio_ring;
 
@@ -132,10 +133,10 @@ int fst_usrbio_finish(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_
 /* Lets what is in flight come to its end, whatever it brings; a ring in which it does not is broken. */
 void fst_usrbio_drain(fst_usrbio_ring *ring);
 
-/* Tells the thread's current CUDA device of the ring's memory, unless one has been told. 0 or a status as in cuda.h. */
+/* Tells the thread's current CUDA device of the ring's memory, unless one has been told. 0 or a status as in fst_cuda.h. */
 int fst_usrbio_pin(fst_usrbio_ring *ring);
 
-/* ---- Mounts (usrbio_mount.c) ---- */
+/* ---- Mounts (mount.c) ---- */
 
 typedef struct fst_usrbio_place fst_usrbio_place;
 

@@ -5,7 +5,7 @@
 #include "cuda_support.h"
 
 #include "cast/cast.h"
-#include "cuda/dlpack.h"
+#include "fst_cuda.h"
 #include "../sim/cuda/cuda_abi.h"
 
 #define FILE_BYTES (1u << 20)

@@ -5,7 +5,7 @@
  */
 #include "cuda_support.h"
 
-#include "cuda/load.h"
+#include "cuda/cuda.h"
 #include "lane_support.h"
 
 #define FILE_BYTES (3u << 20)

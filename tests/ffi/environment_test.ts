@@ -14,7 +14,7 @@ function code(name: string): string {
 Deno.test("no C source reads or changes the process's environment", () => {
   for (const name of Object.keys(SOURCES)) {
     const used = code(name).match(/\b(secure_getenv|getenv|setenv|putenv|unsetenv|clearenv|environ)\b/);
-    assert(!used, `${name} uses ${used?.[0]}: see native/core/environment.h`);
+    assert(!used, `${name} uses ${used?.[0]}: see native/core/core.h`);
   }
 });
 

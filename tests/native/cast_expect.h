@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cast/dtype.h"
+#include "cast/cast.h"
 #include "cast/convert.h"
 
 #define FLOATS 9

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/environment.h"
+#include "core/core.h"
 
 /* Sets a variable of the shim's; NULL takes it away. */
 static inline void set_variable(const char *name, const char *value) {

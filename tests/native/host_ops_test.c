@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cast/dtype.h"
-#include "fst_host.h"
+#include "cast/cast.h"
+#include "fst.h"
 #include "plan_support.h"
 
 #define EXPECT(condition) CHECK(condition, "%s", #condition)

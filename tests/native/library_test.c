@@ -2,7 +2,7 @@
  * Finding shared libraries, among some that this test builds: no machine has others of these names, which are of the
  * form that CUDA's versions and wheels have.
  */
-#include "core/library.h"
+#include "core/core.h"
 
 #include <dlfcn.h>
 

@@ -1,7 +1,7 @@
 /* Pages of any size, and what control groups allow. */
 #include <sys/stat.h>
 
-#include "core/memory.h"
+#include "core/core.h"
 #include "plan_support.h"
 
 #ifndef MADV_POPULATE_WRITE

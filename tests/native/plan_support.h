@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "cast/dtype.h"
+#include "cast/cast.h"
 #include "fst.h"
 
 #define NO_KEEP NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL

@@ -4,7 +4,7 @@
 #include <sys/file.h>
 
 #include "cast/cast.h"
-#include "fst_write.h"
+#include "fst.h"
 
 #define FILE_BYTES (9u << 20)
 #define STAGING (64u << 10)

@@ -6,7 +6,7 @@ import { compiler } from "./compiler.ts";
 import { setEnv } from "./environment.ts";
 
 const SIM = new URL("../sim/", import.meta.url).pathname;
-const KERNELS = ["cuda/kernels/cast.cu", "cast/convert.h", "cast/dtype.h"].map((name) =>
+const KERNELS = ["cuda/kernels/cast.cu", "cast/convert.h", "cast/cast.h"].map((name) =>
   new URL(`../../native/${name}`, import.meta.url).pathname
 );
 

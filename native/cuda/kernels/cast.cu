@@ -6,7 +6,7 @@
  * Pointers are device addresses of any alignment; source and destination do not overlap. Pointers, counts,
  * bytes and strides are 64 bits wide, dtypes 32.
  */
-#include "cast/dtype.h"
+#include "cast/cast.h"
 #include "cast/convert.h"
 
 FST_FN uint64_t thread_index() { return (uint64_t)blockIdx.x * blockDim.x + threadIdx.x; }

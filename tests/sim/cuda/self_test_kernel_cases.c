@@ -1,5 +1,5 @@
 /* The project's own kernels: its PTX, and the host build of the same source. */
-#include "cast/dtype.h"
+#include "cast/cast.h"
 #include "cuda/kernels/cast_ptx.h"
 #include "self_test.h"
 
