@@ -3,57 +3,62 @@ import { dtypeBits, DTYPES, HostTensor } from "../../mod.ts";
 import { checkpointLimits } from "../../src/pytorch/limits.ts";
 import { firstCells, page, read, section, sources } from "./pages.ts";
 
-/** The names of the options that an interface declares. */
-function optionsOf(path: string, name: string): string[] {
-  const source = read(path);
-  const start = source.indexOf(`export interface ${name}`);
-  const body = source.slice(start, source.indexOf("\n}", start));
-  return [...body.matchAll(/^ {2}(\w+)\??:/gm)].map(([, option]) => option!);
+const CODE = sources(["src"], [".ts"]).values().toArray().join("\n");
+
+/** The entry points of the package for programs. */
+const ENTRIES = Object.values(JSON.parse(read("deno.json")).exports as Record<string, string>)
+  .filter((path) => path.endsWith("/mod.ts")).map((path) => read(path.slice(2))).join("\n");
+
+/** The declaration of an interface, from its name to its closing brace. */
+function declarationOf(name: string): string {
+  const start = CODE.search(new RegExp(`export interface ${name}\\b`));
+  if (start < 0) throw new Error(`Cannot find the interface "${name}" in src`);
+  return CODE.slice(start, CODE.indexOf("\n}", start));
 }
 
-/** The files that the package exports. */
-const ENTRIES = Object.values((JSON.parse(read("deno.json")) as { exports: Record<string, string> }).exports);
+/** The names of the options that an interface declares. */
+function optionsOf(name: string): string[] {
+  return [...declarationOf(name).matchAll(/^ {2}(\w+)\??:/gm)].map(([, option]) => option!);
+}
 
 /** Where the table of each interface of options is. */
-const TABLES: readonly [page: string, heading: string, path: string, name: string][] = [
-  ["docs/options.md", "fastsafeOpen", "src/model/options.ts", "OpenOptions"],
-  ["docs/saving.md", "Options", "src/save/save.ts", "SaveOptions"],
-  ["docs/options.md", "ParallelLoader", "src/compat/parallel_loader.ts", "ParallelLoaderOptions"],
-  ["docs/options.md", "getTensor", "src/model/model.ts", "GetTensorOptions"],
-  ["docs/options.md", "getSharded", "src/files/shard_options.ts", "ShardOptions"],
-  ["docs/options.md", "PinnedPool", "src/device/cuda/pinned_pool.ts", "PinnedPoolOptions"],
-  ["docs/options.md", "toDLPack", "src/device/dlpack.ts", "DLPackOptions"],
-  ["docs/options.md", "usrbio", "src/three_fs/options.ts", "UsrbioOptions"],
-  ["docs/options.md", "createReader", "src/three_fs/reader.ts", "ReaderOptions"],
-  ["docs/options.md", "MpiGroup", "src/group/mpi_group.ts", "MpiGroupOptions"],
-  ["docs/options.md", "NcclGroup", "src/group/nccl_group.ts", "NcclGroupOptions"],
-  ["docs/pytorch.md", "Options of openPyTorch", "src/pytorch/checkpoint.ts", "CheckpointOptions"],
-  ["docs/pytorch.md", "Options of convertPyTorch", "src/pytorch/convert.ts", "ConvertOptions"],
+const TABLES: readonly [page: string, heading: string, name: string][] = [
+  ["docs/options.md", "fastsafeOpen", "OpenOptions"],
+  ["docs/saving.md", "Options", "SaveOptions"],
+  ["docs/options.md", "ParallelLoader", "ParallelLoaderOptions"],
+  ["docs/options.md", "getTensor", "GetTensorOptions"],
+  ["docs/options.md", "getSharded", "ShardOptions"],
+  ["docs/options.md", "PinnedPool", "PinnedPoolOptions"],
+  ["docs/options.md", "toDLPack", "DLPackOptions"],
+  ["docs/options.md", "usrbio", "UsrbioOptions"],
+  ["docs/options.md", "createReader", "ReaderOptions"],
+  ["docs/options.md", "MpiGroup", "MpiGroupOptions"],
+  ["docs/options.md", "NcclGroup", "NcclGroupOptions"],
+  ["docs/pytorch.md", "Options of openPyTorch", "CheckpointOptions"],
+  ["docs/pytorch.md", "Options of convertPyTorch", "ConvertOptions"],
 ];
 
-for (const [where, heading, path, name] of TABLES) {
+for (const [where, heading, name] of TABLES) {
   Deno.test(`${where} has a row for every option of ${name}, in order, and no other`, () => {
-    assertEquals(firstCells(where, heading), optionsOf(path, name));
+    assertEquals(firstCells(where, heading), optionsOf(name));
   });
 }
 
 Deno.test("every interface of options that is public has its table", () => {
-  const names = ENTRIES.flatMap((path) =>
-    [...read(path).matchAll(/\b(?:type )?(\w+Options)\b/g)].map(([, name]) => name!)
-  );
+  const names = [...ENTRIES.matchAll(/\b(?:type )?(\w+Options)\b/g)].map(([, name]) => name!);
   const others = [
     "LoaderOptions", // OpenOptions without some
     "ReadChunkedOptions", // the arguments of a call
   ];
-  assertEquals([...new Set(names)].sort(), [...TABLES.map(([, , , name]) => name), ...others].sort());
+  assertEquals([...new Set(names)].sort(), [...TABLES.map(([, , name]) => name), ...others].sort());
 });
 
 Deno.test("every option is read by the code", () => {
   const code = sources(["src"], [".ts"]).values().map((text) => text.replace(/\/\*\*[\s\S]*?\*\//g, ""))
     .toArray().join("\n");
-  for (const [, , path, name] of TABLES) {
+  for (const [, , name] of TABLES) {
     // As a property of the options, or taken out of them by destructuring.
-    const unread = optionsOf(path, name).filter((option) =>
+    const unread = optionsOf(name).filter((option) =>
       !new RegExp(
         `\\b(?:options|given)\\.${option}\\b|` +
           `[{,]\\s*${option}\\b(?=[^{}]*\\}\\s*(?:= (?:this\\.#)?options\\b|:\\s*\\w+(?:Options|Place)\\b))`,
@@ -110,7 +115,7 @@ Deno.test("docs/options.md has every key of the configuration file", () => {
 });
 
 Deno.test("docs/errors.md has every error class of the package", () => {
-  const names = [...read("mod.ts").matchAll(/^ {2}(\w+Error),$/gm)].map(([, name]) => name!);
+  const names = [...ENTRIES.matchAll(/^ {2}(\w+Error),$/gm)].map(([, name]) => name!);
   const documented = firstCells("docs/errors.md", "Errors").filter((name) =>
     name.endsWith("Error") && !/^(Type|Range)Error|Deno/.test(name)
   );
@@ -147,11 +152,8 @@ Deno.test("docs/tensors.md has every dtype, with its bits and its typed array", 
 });
 
 Deno.test("docs/tuning.md has every field of the statistics, and every way that bytes go", () => {
-  const declared = read("src/load/session.ts");
-  const body = declared.slice(declared.indexOf("interface LoadStats"));
-  const fields = [...body.slice(0, body.indexOf("\n}")).matchAll(/readonly (\w+):/g)].map(([, name]) =>
-    name!
-  );
+  const body = declarationOf("LoadStats");
+  const fields = [...body.matchAll(/readonly (\w+):/g)].map(([, name]) => name!);
   const text = section("docs/tuning.md", "Reading stats()");
   assertEquals(fields.filter((field) => !text.includes(`\`${field}\``)), []);
   const ways = [.../readonly path:([^;]+);/.exec(body)![1]!.matchAll(/"([^"]+)"/g)].map(([, way]) => way!);
