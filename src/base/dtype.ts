@@ -92,3 +92,8 @@ export function dtypeMeant(name: string): DType | undefined {
 export function dtypeAlignment(dtype: DType): number {
   return dtype === "C64" ? 4 : Math.max(1, BITS[dtype] / 8 | 0);
 }
+
+/** The bytes of a tensor that is known to have a whole number of them. */
+export function tensorBytes(dtype: DType, shape: readonly number[]): number {
+  return shape.reduce((elements, length) => elements * length, 1) * dtypeBits(dtype) / 8;
+}

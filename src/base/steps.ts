@@ -15,3 +15,26 @@ export function finishNow<R>(steps: Steps<R>): R {
     if (done) return value;
   }
 }
+
+/** Sorts in steps, and stably: short runs at once, then by merging. */
+export function* sortInSteps<R>(items: readonly R[], compare: (a: R, b: R) => number): Steps<R[]> {
+  let runs: R[][] = [];
+  for (let at = 0; at < items.length; at += 2048) {
+    runs.push(items.slice(at, at + 2048).sort(compare));
+    yield;
+  }
+  while (runs.length > 1) {
+    const merged: R[][] = [];
+    for (let pair = 0; pair < runs.length; pair += 2) {
+      const [a, b = []] = [runs[pair]!, runs[pair + 1]];
+      const both: R[] = [];
+      for (let i = 0, j = 0; i < a.length || j < b.length;) {
+        both.push(j >= b.length || (i < a.length && compare(a[i]!, b[j]!) <= 0) ? a[i++]! : b[j++]!);
+        if (both.length % 2048 === 0) yield;
+      }
+      merged.push(both);
+    }
+    runs = merged;
+  }
+  return runs[0] ?? [];
+}

@@ -3,7 +3,7 @@
  *
  * A file is `u64 n, little-endian` · `n bytes of UTF-8 JSON` · tensor data.
  */
-import type { DType } from "../base/dtype.ts";
+import { type DType, dtypeBits } from "../base/dtype.ts";
 
 /** One tensor of a file: what it is, and where its bytes lie. */
 export interface TensorInfo {
@@ -53,3 +53,48 @@ export const MAX_TENSORS = 2 ** 21;
 
 /** The most dimensions of one tensor. */
 export const MAX_RANK = 4096;
+
+/* ---- How many bytes a tensor of a dtype and shape has; exact whatever a header claims ---- */
+
+/** Dimensions as they are written: a bigint where a number would round one. */
+export type ExactShape = readonly (number | bigint)[];
+
+/** Why there is no such size: more bits than a u64 counts, or an end within a byte. */
+export type SizeError = "ValidationOverflow" | "MisalignedSlice";
+
+const U64_LIMIT = 1n << 64n;
+
+/** The bytes of a tensor, or the error code of the shape; a bigint above 2^50 or so. */
+export function byteSize(dtype: DType, shape: ExactShape): number | bigint | SizeError {
+  let elements = 1;
+  for (const dimension of shape) {
+    elements *= Number(dimension);
+    if (elements > Number.MAX_SAFE_INTEGER) return exactByteSize(dtype, shape);
+  }
+  const bits = elements * dtypeBits(dtype);
+  if (bits > Number.MAX_SAFE_INTEGER) return exactByteSize(dtype, shape);
+  return bits % 8 === 0 ? bits / 8 : "MisalignedSlice";
+}
+
+/** The same in bigints; from left to right as in the reference, so that a 0 saves what follows it and nothing else. */
+function exactByteSize(dtype: DType, shape: ExactShape): bigint | SizeError {
+  let bits = 1n;
+  for (const factor of [...shape, dtypeBits(dtype)]) {
+    bits *= BigInt(factor);
+    if (bits >= U64_LIMIT) return "ValidationOverflow";
+  }
+  return bits % 8n === 0n ? bits / 8n : "MisalignedSlice";
+}
+
+/** Dtype and shape for a message, such as `F32 [2, 3]`. */
+export function describeTensor(dtype: DType, shape: ExactShape): string {
+  return `${dtype} [${shape.slice(0, 8).join(", ")}${shape.length > 8 ? ", …" : ""}]`;
+}
+
+/** What a {@linkcode SizeError} means, for a message. */
+export function describeSizeError(error: SizeError, dtype: DType, shape: ExactShape): string {
+  const tensor = describeTensor(dtype, shape);
+  return error === "MisalignedSlice"
+    ? `${tensor} does not end with a whole byte`
+    : `${tensor} has more bits than a u64 can count`;
+}

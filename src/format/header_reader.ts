@@ -6,13 +6,25 @@
  * are errors, which the reference lets pass. A header that this reader takes describes the file to the last byte: the
  * tensors lie end to end, each as long as its dtype and shape say, and nothing is before, between or after them.
  */
+import { type DType, DTYPES } from "../base/dtype.ts";
 import { SafeTensorsError, type SafeTensorsErrorCode } from "../base/errors.ts";
-import { describeContent } from "./file_hints.ts";
-import { type Header, LENGTH_BYTES, MAX_HEADER_BYTES } from "./header.ts";
-import { readEntries } from "./header_entries.ts";
-import { checkLayout, type HeaderFailure, inFileOrder } from "./header_layout.ts";
-import { finishNow, type Steps } from "../base/steps.ts";
+import { finishNow, sortInSteps, STEP, type Steps } from "../base/steps.ts";
 import { findInvalidUtf8, quote } from "../base/text.ts";
+import { describeContent } from "./file_hints.ts";
+import {
+  byteSize,
+  describeSizeError,
+  describeTensor,
+  type ExactShape,
+  type Header,
+  LENGTH_BYTES,
+  MAX_HEADER_BYTES,
+  MAX_RANK,
+  MAX_TENSORS,
+  METADATA_KEY,
+  type TensorInfo,
+} from "./header.ts";
+import { ascii, JsonScanner, NULL } from "./json_scanner.ts";
 
 /** Options of {@linkcode headerLength} and {@linkcode parseHeader}. */
 export interface HeaderOptions {
@@ -128,4 +140,353 @@ function headerError(
   const subject = tensor === undefined ? "" : `tensor ${quote(tensor)} in `;
   const file = path === undefined ? "the safetensors header" : `the header of ${quote(path)}`;
   return new SafeTensorsError(code, `Cannot read ${subject}${file}: ${detail}`, { path, tensor });
+}
+
+/* ---- The JSON as entries: types and numbers are checked one by one, but not yet against each other ---- */
+
+/** What a header says. */
+interface Entries extends Listing {
+  /** The metadata; of two entries with one key, the last. */
+  readonly metadata: ReadonlyMap<string, string>;
+  /** The first metadata key that is listed twice. */
+  readonly duplicateKey: string | undefined;
+}
+
+const METADATA = ascii(METADATA_KEY);
+const DTYPE = ascii("dtype");
+const SHAPE = ascii("shape");
+const DATA_OFFSETS = ascii("data_offsets");
+
+/** The most dimensions of all tensors together: as many as a million tensors have, but not what 99 MB could list. */
+const MAX_DIMENSIONS = 1 << 23;
+
+/** The most ranges kept exactly. No file has even one; a few let the error be the one that the reference gives. */
+const MAX_EXACT_RANGES = 4096;
+
+/** The one string object for each dtype: a header of a million tensors does not keep a million copies. */
+const DTYPE_NAMES: ReadonlyMap<string, DType> = new Map(DTYPES.map((dtype) => [dtype, dtype]));
+
+/** Reads the JSON of a header, which must be valid UTF-8. */
+function* readEntries(json: Uint8Array, fail: HeaderFailure): Steps<Entries> {
+  const reader = new EntryReader(json, fail);
+  yield* reader.read();
+  return reader;
+}
+
+class EntryReader implements Entries {
+  readonly tensors: TensorInfo[] = [];
+  readonly exact = new Map<TensorInfo, ExactRange>();
+  readonly metadata = new Map<string, string>();
+  ordered = true;
+  fault: TensorFault | undefined;
+  duplicateKey: string | undefined;
+
+  readonly #scanner: JsonScanner;
+  readonly #fail: HeaderFailure;
+  #faultRange: ExactRange = { begin: 0, end: 0 };
+  /** The tensor being read, for messages. */
+  #tensor: string | undefined;
+  /** Dimensions on their way into a shape: an array filled by `push` keeps room for 17. */
+  readonly #dimensions: (number | bigint)[] = [];
+  #dimensionsInAll = 0;
+  /** Whether an integer of the tensor being read is above 2^53 - 1. */
+  #rounds = false;
+
+  constructor(json: Uint8Array, fail: HeaderFailure) {
+    this.#fail = fail;
+    this.#scanner = new JsonScanner(json, (detail, position) => {
+      const hint = json[position] === 0 ? "; a header is padded with spaces, this one with NUL bytes" : "";
+      this.#refuse("InvalidHeaderDeserialization", detail + hint, position);
+    });
+  }
+
+  *read(): Steps<void> {
+    const scanner = this.#scanner;
+    let metadataSeen = false;
+    let last: TensorInfo | undefined;
+    for (let more = scanner.beginObject(); more; more = scanner.nextMember()) {
+      scanner.key();
+      if (scanner.textIs(METADATA)) {
+        if (metadataSeen) this.#invalid(`"${METADATA_KEY}" is there twice`);
+        metadataSeen = true;
+        yield* this.#readMetadata();
+        continue;
+      }
+      if (this.tensors.length >= MAX_TENSORS) {
+        this.#refuse("TooManyTensors", `more than ${MAX_TENSORS} tensors`);
+      }
+      this.#tensor = scanner.text();
+      const info = this.#readTensor(this.#tensor);
+      this.#tensor = undefined;
+      this.tensors.push(info);
+      if (this.tensors.length % STEP === 0) yield;
+      if (last !== undefined && (info.begin < last.begin || info.end < last.end)) this.ordered = false;
+      last = info;
+    }
+    scanner.end();
+  }
+
+  *#readMetadata(): Steps<void> {
+    const scanner = this.#scanner;
+    if (scanner.literal(NULL)) return;
+    let listed = 0;
+    for (let more = scanner.beginObject(); more; more = scanner.nextMember()) {
+      if (listed % STEP === STEP - 1) yield;
+      if (listed++ >= MAX_TENSORS) {
+        this.#refuse("TooManyTensors", `more than ${MAX_TENSORS} metadata entries`);
+      }
+      scanner.key();
+      const key = scanner.text();
+      scanner.string("a string as metadata");
+      const count = this.metadata.size;
+      this.metadata.set(key, scanner.text());
+      if (this.metadata.size === count) this.duplicateKey ??= key;
+    }
+  }
+
+  #readTensor(name: string): TensorInfo {
+    const scanner = this.#scanner;
+    let dtype: DType | undefined;
+    let shape: readonly (number | bigint)[] | undefined;
+    let begin: number | bigint | undefined;
+    let end: number | bigint = 0;
+    this.#rounds = false;
+    for (let more = scanner.beginObject(); more; more = scanner.nextMember()) {
+      scanner.key();
+      if (scanner.textIs(DTYPE)) {
+        if (dtype !== undefined) this.#invalid('"dtype" is there twice');
+        dtype = this.#readDType();
+      } else if (scanner.textIs(SHAPE)) {
+        if (shape !== undefined) this.#invalid('"shape" is there twice');
+        shape = this.#readShape();
+      } else if (scanner.textIs(DATA_OFFSETS)) {
+        if (begin !== undefined) this.#invalid('"data_offsets" is there twice');
+        if (!scanner.beginArray()) this.#invalid("two data offsets expected, none found");
+        begin = this.#integer();
+        if (!scanner.nextElement()) this.#invalid("two data offsets expected, one found");
+        end = this.#integer();
+        if (scanner.nextElement()) this.#invalid("two data offsets expected, more found");
+      } else {
+        scanner.skip();
+      }
+    }
+    if (dtype === undefined) return this.#invalid('"dtype" is missing');
+    if (shape === undefined) return this.#invalid('"shape" is missing');
+    if (begin === undefined) return this.#invalid('"data_offsets" is missing');
+    const info: TensorInfo = this.#rounds
+      ? { name, dtype, shape: Object.freeze(shape.map(Number)), begin: Number(begin), end: Number(end) }
+      // Every integer went through #integer(): they are numbers.
+      : { name, dtype, shape: Object.freeze(shape as number[]), begin: begin as number, end: end as number };
+    if (typeof begin === "bigint" || typeof end === "bigint") {
+      if (this.exact.size >= MAX_EXACT_RANGES) {
+        this.#refuse("InvalidOffset", `more than ${MAX_EXACT_RANGES} tensors lie beyond 2^53 bytes`);
+      }
+      this.exact.set(info, { begin, end });
+      this.ordered = false;
+    }
+    this.#check(info, shape, begin, end);
+    return info;
+  }
+
+  /** Keeps the fault that comes first in the file. */
+  #check(info: TensorInfo, shape: ExactShape, begin: number | bigint, end: number | bigint): void {
+    const fault = findFault(info, shape, begin, end);
+    if (fault === undefined) return;
+    if (this.fault !== undefined && compareRanges({ begin, end }, this.#faultRange) >= 0) return;
+    this.fault = fault;
+    this.#faultRange = { begin, end };
+  }
+
+  #readDType(): DType {
+    const scanner = this.#scanner;
+    scanner.string("a dtype");
+    const text = scanner.text();
+    const dtype = DTYPE_NAMES.get(text);
+    return dtype ??
+      this.#invalid(`the dtype ${quote(text)} is none of the format's, or newer than this version`);
+  }
+
+  #readShape(): (number | bigint)[] {
+    const scanner = this.#scanner;
+    const dimensions = this.#dimensions;
+    let rank = 0;
+    for (let more = scanner.beginArray(); more; more = scanner.nextElement()) {
+      if (rank >= MAX_RANK) this.#refuse("RankTooLarge", `more than ${MAX_RANK} dimensions`);
+      dimensions[rank++] = this.#integer();
+    }
+    this.#dimensionsInAll += rank;
+    if (this.#dimensionsInAll > MAX_DIMENSIONS) {
+      this.#refuse("RankTooLarge", `more than ${MAX_DIMENSIONS} dimensions in all`);
+    }
+    return dimensions.slice(0, rank);
+  }
+
+  #integer(): number | bigint {
+    const value = this.#scanner.u64();
+    if (typeof value === "bigint") this.#rounds = true;
+    return value;
+  }
+
+  #invalid(detail: string): never {
+    return this.#refuse("InvalidHeaderDeserialization", detail);
+  }
+
+  #refuse(code: SafeTensorsErrorCode, detail: string, position = this.#scanner.position): never {
+    return this.#fail(code, `at offset ${LENGTH_BYTES + position}, ${detail}`, this.#tensor);
+  }
+}
+
+/* ---- The layout: whether the tensors fill the file, end to end ---- */
+
+/** Refuses the header: throws the error, with the path that the caller knows. */
+type HeaderFailure = (code: SafeTensorsErrorCode, detail: string, tensor?: string) => never;
+
+/** A range of the data as it is written. A bigint is above 2^53 - 1: no file holds it, but a header can claim it. */
+interface ExactRange {
+  /** The first data byte. */
+  readonly begin: number | bigint;
+  /** The data byte after the last. */
+  readonly end: number | bigint;
+}
+
+/** What is wrong with a tensor by itself, whatever the others are. */
+interface TensorFault {
+  /** The code of the error. */
+  readonly code: SafeTensorsErrorCode;
+  /** What is wrong, for the message. */
+  readonly detail: string;
+  /** The tensor that has the fault. */
+  readonly tensor: TensorInfo;
+}
+
+/** What a header lists. */
+interface Listing {
+  /** The tensors as listed. */
+  readonly tensors: readonly TensorInfo[];
+  /** Whether that is the order of their bytes, as it mostly is. */
+  readonly ordered: boolean;
+  /** The ranges of the tensors whose {@linkcode TensorInfo} is rounded. */
+  readonly exact: ReadonlyMap<TensorInfo, ExactRange>;
+  /** The first fault in the order of the bytes. */
+  readonly fault: TensorFault | undefined;
+}
+
+/** What a header lists, by name. */
+interface NamedTensors {
+  /** In the order of their bytes; of two with one name, the last that is listed. */
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+  /** The first fault in that order. */
+  readonly fault: TensorFault | undefined;
+  /** The first name that is listed twice. */
+  readonly duplicate: string | undefined;
+}
+
+/** Compares exactly, whatever the two are: `<` and `>` do not round a bigint. */
+function compare(a: number | bigint, b: number | bigint): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** Orders ranges by begin, then by end. */
+function compareRanges(a: ExactRange, b: ExactRange): number {
+  return compare(a.begin, b.begin) || compare(a.end, b.end);
+}
+
+/** What is wrong with a tensor by itself, if anything is; shape and range are given exactly. */
+function findFault(
+  tensor: TensorInfo,
+  shape: ExactShape,
+  begin: number | bigint,
+  end: number | bigint,
+): TensorFault | undefined {
+  const { dtype } = tensor;
+  if (end < begin) {
+    return {
+      code: "InvalidOffset",
+      detail: `it ends at data byte ${end}, before it begins at ${begin}`,
+      tensor,
+    };
+  }
+  const size = byteSize(dtype, shape);
+  if (typeof size === "string") return { code: size, detail: describeSizeError(size, dtype, shape), tensor };
+  const span = typeof begin === "number" && typeof end === "number"
+    ? end - begin
+    : BigInt(end) - BigInt(begin);
+  if (compare(size, span) === 0) return undefined;
+  const taken = `${describeTensor(dtype, shape)} takes ${size} bytes`;
+  return { code: "TensorInvalidInfo", detail: `${taken}, data bytes ${begin} to ${end} are ${span}`, tensor };
+}
+
+/** Orders the tensors by begin, then end; several without bytes at one place stay as listed. */
+function* inFileOrder(listing: Listing): Steps<NamedTensors> {
+  const listed = listing.tensors;
+  const sorted = listing.ordered ? listed : yield* sortInSteps(listed, order(listing));
+  const tensors = new Map<string, TensorInfo>();
+  for (const info of sorted) {
+    tensors.set(info.name, info);
+    if (tensors.size % 4096 === 0) yield;
+  }
+  if (tensors.size === listed.length) return { tensors, fault: listing.fault, duplicate: undefined };
+  return lastOfEachName(listing);
+}
+
+/** The rare case: the header will be refused, and until then is treated as the reference treats it. */
+function lastOfEachName(listing: Listing): NamedTensors {
+  const last = new Map<string, TensorInfo>();
+  let duplicate: string | undefined;
+  for (const info of listing.tensors) {
+    if (last.has(info.name)) duplicate ??= info.name;
+    last.set(info.name, info);
+  }
+  const sorted = [...last.values()].sort(order(listing));
+  for (const info of sorted) {
+    const { begin, end } = listing.exact.get(info) ?? info;
+    // A shape may be rounded here, so the fault is not always the reference's; the header is refused in any case.
+    const fault = findFault(info, info.shape, begin, end);
+    if (fault !== undefined) return { tensors: byName(sorted), fault, duplicate };
+  }
+  return { tensors: byName(sorted), fault: undefined, duplicate };
+}
+
+function order({ exact }: Listing): (a: TensorInfo, b: TensorInfo) => number {
+  return exact.size === 0
+    ? (a, b) => a.begin - b.begin || a.end - b.end
+    : (a, b) => compareRanges(exact.get(a) ?? a, exact.get(b) ?? b);
+}
+
+function byName(tensors: readonly TensorInfo[]): Map<string, TensorInfo> {
+  const map = new Map<string, TensorInfo>();
+  for (const info of tensors) map.set(info.name, info);
+  return map;
+}
+
+/**
+ * Checks that tensors in file order have no fault and fill the data without hole or overlap. The checks come tensor by
+ * tensor, as in the reference implementation: of several faults it is the same that is reported.
+ */
+function checkLayout(
+  { tensors, fault }: NamedTensors,
+  exact: ReadonlyMap<TensorInfo, ExactRange>,
+  dataLength: number,
+  fail: HeaderFailure,
+): void {
+  let total: number | bigint = 0;
+  for (const info of tensors.values()) {
+    const { begin, end } = exact.size === 0 ? info : exact.get(info) ?? info;
+    if (begin > total) {
+      fail("InvalidOffset", `data bytes ${total} to ${begin} belong to no tensor`, info.name);
+    }
+    if (begin < total) {
+      fail(
+        "InvalidOffset",
+        `it begins at data byte ${begin}, the tensor before it ends at ${total}`,
+        info.name,
+      );
+    }
+    if (info === fault?.tensor) fail(fault.code, fault.detail, info.name);
+    total = end;
+  }
+  const surplus = BigInt(dataLength) - BigInt(total);
+  if (surplus === 0n) return;
+  const what = surplus < 0n ? "the file is truncated" : `${surplus} too many`;
+  fail("MetadataIncompleteBuffer", `${total} bytes of tensor data expected, ${dataLength} found: ${what}`);
 }

@@ -7,10 +7,17 @@
 import { describeValue } from "../base/check.ts";
 import { SafeTensorsError, type SafeTensorsErrorCode } from "../base/errors.ts";
 import { type DType, dtypeMeant, DTYPES, isDType } from "../base/dtype.ts";
-import { sortSteps } from "./header_layout.ts";
-import { type Header, LENGTH_BYTES, MAX_HEADER_BYTES, METADATA_KEY, type TensorInfo } from "./header.ts";
-import { finishNow, STEP, type Steps } from "../base/steps.ts";
-import { byteSize, describeSizeError, describeTensor } from "./tensor_size.ts";
+import {
+  byteSize,
+  describeSizeError,
+  describeTensor,
+  type Header,
+  LENGTH_BYTES,
+  MAX_HEADER_BYTES,
+  METADATA_KEY,
+  type TensorInfo,
+} from "./header.ts";
+import { finishNow, sortInSteps, STEP, type Steps } from "../base/steps.ts";
 import { compareUtf8, quote } from "../base/text.ts";
 
 /** A tensor to be written: all that a header needs to know of it. */
@@ -78,7 +85,7 @@ export function* headerLayoutSteps(
     sizes.set(spec, checkSpec(spec));
     if (sizes.size % STEP === 0) yield;
   }
-  const specs = yield* sortSteps(tensors, compareLayout);
+  const specs = yield* sortInSteps(tensors, compareLayout);
   const placed = new Map<string, TensorInfo>();
   let end = 0;
   for (const spec of specs) {

@@ -5,7 +5,7 @@ import { OutOfMemoryError, UseAfterCloseError } from "../../base/errors.ts";
 import { joinLayout } from "../../format/join.ts";
 import type { SliceLayout, SliceSource } from "../../format/slices.ts";
 import { STEP, type Steps } from "../../base/steps.ts";
-import { tensorBytes } from "../../format/tensor_size.ts";
+import { tensorBytes } from "../../base/dtype.ts";
 import { quote } from "../../base/text.ts";
 import type { Engine, HostBlock } from "../../load/engine.ts";
 import { finishInTurns, Turn } from "../../base/turn.ts";

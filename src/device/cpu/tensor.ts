@@ -2,8 +2,7 @@
  * Tensors in ordinary JavaScript memory.
  */
 import { castBytes, castSupported } from "../../format/cast.ts";
-import type { DType } from "../../base/dtype.ts";
-import { tensorBytes } from "../../format/tensor_size.ts";
+import { type DType, tensorBytes } from "../../base/dtype.ts";
 import { SafeTensorsError } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
 import { hostOperations } from "../../load/native/select.ts";

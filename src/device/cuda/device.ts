@@ -9,7 +9,7 @@ import type { Shim } from "../../../ffi/symbols.ts";
 import { DeviceError } from "../../base/errors.ts";
 import { joinLayout } from "../../format/join.ts";
 import type { SliceLayout, SliceSource } from "../../format/slices.ts";
-import { tensorBytes } from "../../format/tensor_size.ts";
+import { tensorBytes } from "../../base/dtype.ts";
 import { quote } from "../../base/text.ts";
 import type { RunReport } from "../../load/engine.ts";
 import { finishInTurns } from "../../base/turn.ts";

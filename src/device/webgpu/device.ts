@@ -6,7 +6,7 @@
  */
 import { DeviceError, OutOfMemoryError } from "../../base/errors.ts";
 import type { SliceLayout, SliceSource } from "../../format/slices.ts";
-import { tensorBytes } from "../../format/tensor_size.ts";
+import { tensorBytes } from "../../base/dtype.ts";
 import { quote } from "../../base/text.ts";
 import type { Engine } from "../../load/engine.ts";
 import { finishInTurns, Turn } from "../../base/turn.ts";
