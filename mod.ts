@@ -20,7 +20,8 @@
 export { deserialize, readHeader } from "./src/model/deserialize.ts";
 export type { GdsOption } from "./src/device/cuda/run.ts";
 export { PinnedPool, type PinnedPoolOptions } from "./src/device/cuda/pinned_pool.ts";
-export type { CudaName, DeviceOption, TensorOn } from "./src/device/option.ts";
+export type { CudaName } from "./src/device/cuda_name.ts";
+export type { DeviceOption, TensorOn } from "./src/device/option.ts";
 export {
   DeviceError,
   type DeviceErrorDetails,
@@ -45,7 +46,8 @@ export type { Files, PathLike } from "./src/files/inputs.ts";
 export { type GetTensorOptions, SafeTensorsModel, type TensorSummary } from "./src/model/model.ts";
 export { autoOpen, fastsafeOpen } from "./src/deno/open.ts";
 export type { Progress } from "./src/base/progress.ts";
-export type { OpenOptions } from "./src/model/options.ts";
+export type { OpenOptions } from "./src/deno/options.ts";
+export type { ModelOptions } from "./src/model/options.ts";
 export { prepare } from "./src/deno/prepare.ts";
 export { saveFile, type SaveOptions, type SaveReport } from "./src/save/save.ts";
 export type { SavableModel, SavableTensor, SaveInput, TensorShape } from "./src/save/source.ts";

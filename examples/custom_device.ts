@@ -12,7 +12,9 @@ import { CpuDevice } from "../src/device/cpu/device.ts";
 import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../src/load/device.ts";
 import type { SliceLayout, SliceSource } from "../src/format/slices.ts";
 import { selectEngine } from "../src/load/native/select.ts";
-import { openWith } from "../src/deno/open_model.ts";
+import type { Equipment } from "../src/deno/equip.ts";
+import { openModel } from "../src/deno/open_model.ts";
+import type { CheckedOpenOptions } from "../src/deno/options.ts";
 import type { TensorRequest } from "../src/load/request.ts";
 import { selectDevice } from "../src/deno/select_device.ts";
 import { selectSource } from "../src/deno/select_source.ts";
@@ -123,6 +125,17 @@ const SUM = Uint8Array.fromHex(
     "2b01017d024003402001450d01200220002a0200922102200041046a2100200141016b21010c000b0b20020b",
 );
 
+/** Finds what the model is loaded with. */
+async function equip(options: CheckedOpenOptions): Promise<Equipment<WasmTensor>> {
+  const engine = await selectEngine();
+  return {
+    device: new WasmDevice(memory, new CpuDevice(engine)),
+    findDevice: (name) => selectDevice(name, engine, options),
+    source: await selectSource(engine, options),
+    notes: engine.notes,
+  };
+}
+
 const memory = new WebAssembly.Memory({ initial: 1 });
 const { instance } = await WebAssembly.instantiate(SUM, { m: { memory } });
 const sum = instance.exports["sum"] as (pointer: number, count: number) => number;
@@ -137,16 +150,7 @@ try {
   });
   await Deno.writeFile(path, file);
 
-  await using model = await openWith(path, { dtype: "F32" }, async (options) => {
-    const engine = await selectEngine();
-    const device = new WasmDevice(memory, new CpuDevice(engine));
-    return {
-      device,
-      findDevice: (name) => selectDevice(name, engine, options),
-      source: await selectSource(engine, options),
-      notes: engine.notes,
-    };
-  });
+  await using model = await openModel(path, { dtype: "F32" }, { call: "openModel()", equip });
   for (const name of model.keys().sort()) {
     const tensor = await model.getTensor(name);
     console.log(

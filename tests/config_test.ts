@@ -4,7 +4,8 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { buildShim } from "../ffi/build.ts";
 import { SafeTensorsError } from "../mod.ts";
-import { type Configuration, parseConfiguration, withConfiguration } from "../src/deno/config.ts";
+import { type Configuration, parseConfiguration } from "../src/deno/config.ts";
+import { withConfiguration } from "../src/deno/options.ts";
 import { runCliWith } from "./cli/support.ts";
 import { runChild } from "./support/child.ts";
 import { compiler } from "./support/compiler.ts";

@@ -8,13 +8,15 @@ import { SafeTensorsError, UseAfterCloseError } from "../base/errors.ts";
 import { type FilesBuffer, startBuffer } from "./files_buffer.ts";
 import type { DType } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
-import { type ProcessGroup, SingleGroup } from "../group/process_group.ts";
+import type { ProcessGroup } from "../base/process_group.ts";
 import { handled } from "../base/handled.ts";
 import type { PathLike } from "../files/inputs.ts";
-import { equip, findEngine, openFiles } from "../deno/open_files.ts";
-import { checkGroup, checkOptions, OPEN_KEYS, type OpenOptions } from "../model/options.ts";
+import { closeAll, type Source } from "../files/source.ts";
+import { equip, findEngine } from "../deno/equip.ts";
+import { openFiles } from "../deno/open_files.ts";
+import { type CheckedOpenOptions, checkOptions, OPEN_KEYS, type OpenOptions } from "../deno/options.ts";
+import { checkGroup } from "../model/options.ts";
 import { together } from "../ranks/queue.ts";
-import { closeFiles } from "../ranks/shared_catalog.ts";
 import { selectSource } from "../deno/select_source.ts";
 
 /** Options of {@linkcode SafeTensorsFileLoader}: those of a load, without what belongs to an opened model. */
@@ -56,7 +58,7 @@ const COPY_KEYS = keysOf<{ dtype?: DType }>({ dtype: true });
  * ```
  */
 export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements AsyncDisposable {
-  readonly #group: ProcessGroup;
+  readonly #group: ProcessGroup | undefined;
   readonly #options: LoaderOptions<D>;
   #catalogs: readonly Catalog[] = [];
   /** What is in the files added, once that has been asked for. */
@@ -71,10 +73,10 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
    * @param group the ranks that load together; null is this process alone
    */
   constructor(group: ProcessGroup | null = null, options: LoaderOptions<D> = {}) {
-    this.#group = checkGroup("group", group ?? undefined) ?? new SingleGroup();
+    this.#group = checkGroup("group", group ?? undefined);
     checkKeys("SafeTensorsFileLoader", options, LOADER_KEYS);
-    checkOptions(options, this.#group);
     this.#options = options;
+    this.#checked();
   }
 
   /**
@@ -94,15 +96,14 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
 
   async #add(files: Readonly<Record<number, PathLike | readonly PathLike[]>>): Promise<void> {
     this.#checkOpen("add files");
-    const options = { ...checkOptions(this.#options, this.#group), restoreAliases: false }; // of all files together
-    const findSource = async () => await selectSource(await findEngine(options), options);
-    const catalog = await openFiles(files, options, findSource);
+    const options = { ...this.#checked(), restoreAliases: false }; // of all files together
+    const { catalog } = await openFiles(files, options, findSource);
     try {
       await this.#copies; // files whose copy fails are this loader's again, and no name may be in two files
       this.#checkOpen("add files");
       for (const earlier of this.#catalogs) refuseDuplicates(earlier, catalog);
     } catch (error) {
-      await closeFiles(catalog);
+      await closeAll(catalog.files);
       throw error;
     }
     this.#keep([...this.#catalogs, catalog]);
@@ -155,7 +156,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
   async #copy(options: { dtype?: DType }): Promise<FilesBuffer<TensorOn<D>>> {
     this.#checkOpen("copy files");
     checkKeys("copyFilesToDevice()", options, COPY_KEYS);
-    const checked = checkOptions({ ...this.#options, ...options }, this.#group);
+    const checked = this.#checked(options);
     const catalog = this.#catalog;
     const catalogs = this.#catalogs;
     this.#keep([]); // the buffer's from now on
@@ -167,7 +168,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
       const operation = { label: "copyFilesToDevice()", signal: checked.signal };
       return await together(catalog.group, operation, start, (buffer) => buffer.close());
     } catch (error) {
-      if (this.#closed || catalog.group) await closeFiles(catalog);
+      if (this.#closed || catalog.group) await closeAll(catalog.files);
       else this.#keep([...catalogs, ...this.#catalogs]);
       throw error;
     }
@@ -181,7 +182,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
     await this.#copies;
     const catalogs = this.#catalogs;
     this.#keep([]);
-    await Promise.all(catalogs.map(closeFiles));
+    await Promise.all(catalogs.map(({ files }) => closeAll(files)));
   }
 
   /** {@linkcode reset}, for good. Buffers live on until they are closed themselves. */
@@ -195,9 +196,18 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
     return this.close();
   }
 
+  #checked(options: { dtype?: DType } = {}): CheckedOpenOptions {
+    return checkOptions({ ...this.#options, ...options, ...this.#group && { group: this.#group } });
+  }
+
   #checkOpen(action: string): void {
     if (this.#closed) throw new UseAfterCloseError(`Cannot ${action}: the loader was closed`);
   }
+}
+
+/** What files are opened from, which needs no device yet. */
+async function findSource(options: CheckedOpenOptions): Promise<{ source: Source }> {
+  return { source: await selectSource(await findEngine(options), options) };
 }
 
 function refuseDuplicates(earlier: Catalog, later: Catalog): void {

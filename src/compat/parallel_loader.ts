@@ -3,15 +3,17 @@
  */
 import { checkInteger, checkKeys, keysOf } from "../base/check.ts";
 import type { DeviceOption, TensorOn } from "../device/option.ts";
-import { type ProcessGroup, SingleGroup } from "../group/process_group.ts";
+import type { ProcessGroup } from "../base/process_group.ts";
 import { handledGenerator } from "../base/handled.ts";
 import type { Files } from "../files/inputs.ts";
 import { ownTensor } from "../load/load.ts";
-import { equip, type Equipment, openFiles } from "../deno/open_files.ts";
-import { checkGroup, checkOptions, OPEN_KEYS, type OpenOptions } from "../model/options.ts";
+import { equip } from "../deno/equip.ts";
+import { openFiles } from "../deno/open_files.ts";
+import { type CheckedOpenOptions, checkOptions, OPEN_KEYS, type OpenOptions } from "../deno/options.ts";
+import { checkGroup } from "../model/options.ts";
 import { RankIteration } from "../ranks/rank_iteration.ts";
 import { Session } from "../load/session.ts";
-import { streamBatches, type StreamBounds, streamShared } from "../load/stream.ts";
+import { streamBatches, type StreamBounds } from "../load/stream.ts";
 
 /** Options of {@linkcode ParallelLoader}: those of a load, without what an iteration over everything does not have. */
 export interface ParallelLoaderOptions<D extends DeviceOption = "cpu">
@@ -66,7 +68,7 @@ type StreamOptions = Pick<ParallelLoaderOptions, Exclude<keyof ParallelLoaderOpt
  * ```
  */
 export class ParallelLoader<D extends DeviceOption = "cpu"> {
-  readonly #group: ProcessGroup;
+  readonly #group: ProcessGroup | undefined;
   readonly #files: Files;
   readonly #options: ParallelLoaderOptions<D>;
   readonly #bounds: StreamBounds;
@@ -78,7 +80,7 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
    * @param files what to read, as for {@linkcode fastsafeOpen}
    */
   constructor(group: ProcessGroup | null, files: Files, options: ParallelLoaderOptions<D> = {}) {
-    this.#group = checkGroup("group", group ?? undefined) ?? new SingleGroup();
+    this.#group = checkGroup("group", group ?? undefined);
     this.#files = files;
     this.#options = options;
     checkKeys("ParallelLoader", options, KEYS);
@@ -89,7 +91,7 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
       }),
       queueSize: checkInteger("queueSize", options.queueSize, { byDefault: 0, least: -1 }),
     };
-    checkOptions(options, this.#group);
+    this.#checked();
   }
 
   /**
@@ -108,11 +110,9 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
   }
 
   async *#iterate(): AsyncGenerator<[string, TensorOn<D>], void, void> {
-    const options = checkOptions(this.#options, this.#group);
-    let equipment: Equipment<TensorOn<D>>;
-    const findSource = async () => (equipment = await equip<D>(options)).source;
-    const catalog = await openFiles(this.#files, options, findSource);
-    const { device, notes } = equipment!;
+    const options = this.#checked();
+    const { catalog, equipment } = await openFiles(this.#files, options, equip<D>);
+    const { device, notes } = equipment;
     const session = new Session(catalog, device, options, notes);
     try {
       const tensors = [...catalog.tensors.values()];
@@ -120,12 +120,16 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
       if (catalog.group) {
         const byName = new Map(requests.map((request) => [request.name, request]));
         const iteration = new RankIteration(session, byName);
-        yield* iteration.run(streamShared(session, iteration, this.#bounds));
+        yield* iteration.run(iteration.stream(this.#bounds));
       } else {
         yield* streamBatches(session, requests, this.#bounds);
       }
     } finally {
       await session.close();
     }
+  }
+
+  #checked(): CheckedOpenOptions {
+    return checkOptions({ ...this.#options, ...this.#group && { group: this.#group } });
   }
 }

@@ -21,15 +21,18 @@
 import { environmentVariable, mayRead } from "../../ffi/variables.ts";
 import { SafeTensorsError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
-import type { OpenOptions } from "../model/options.ts";
-import type { DeviceOption } from "../device/option.ts";
+import type { GdsOption } from "../device/cuda/run.ts";
 import type { UsrbioOptions } from "../three_fs/options.ts";
 
-/** The options that a configuration can set. */
-export type Configuration = Pick<
-  OpenOptions<DeviceOption>,
-  "debugLog" | "gds" | "maxThreads" | "source" | "stagingBytes" | "usrbio"
->;
+/** The options that a configuration can set: those of the same names of {@linkcode OpenOptions}. */
+export interface Configuration {
+  source?: "3fs" | "file";
+  gds?: GdsOption;
+  stagingBytes?: number;
+  maxThreads?: number;
+  debugLog?: boolean;
+  usrbio?: UsrbioOptions;
+}
 
 /** The values that a key may have. */
 interface Kind {
@@ -188,19 +191,6 @@ export function parseConfiguration(
   return { configuration: optionsOf(json), warnings };
 }
 
-/** Options given in code over those of the configuration. */
-export function withConfiguration<D extends DeviceOption>(
-  options: OpenOptions<D>,
-  configuration: Configuration,
-): OpenOptions<D> {
-  const base: Configuration = { ...configuration };
-  // Each of these says what the other one says too.
-  if (options.nogds !== undefined) delete base.gds;
-  if (options.gds === "require") delete base.source;
-  const usrbio = { ...base.usrbio, ...defined(options.usrbio ?? {}) };
-  return { ...base, ...defined(options), usrbio };
-}
-
 /** The settings of a checked file as options. */
 function optionsOf(json: Record<string, unknown>): Configuration {
   const section = (name: string) => (json[name] ?? {}) as Record<string, never>;
@@ -231,7 +221,7 @@ function optionsOf(json: Record<string, unknown>): Configuration {
 }
 
 /** Without the keys whose value is undefined. */
-function defined<T extends object>(values: { [K in keyof T]: T[K] | undefined }): T {
+export function defined<T extends object>(values: { [K in keyof T]: T[K] | undefined }): T {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as T;
 }
 

@@ -1,14 +1,13 @@
 /**
- * The easy door: open files, get a model.
+ * The functions that open safetensors files.
  */
-import { checkKeys } from "../base/check.ts";
-import { readConfiguration, withConfiguration } from "./config.ts";
 import type { DeviceOption, TensorOn } from "../device/option.ts";
 import { handled } from "../base/handled.ts";
 import type { Files } from "../files/inputs.ts";
 import type { SafeTensorsModel } from "../model/model.ts";
+import { equip } from "./equip.ts";
 import { openModel } from "./open_model.ts";
-import { OPEN_KEYS, type OpenOptions } from "../model/options.ts";
+import type { OpenOptions } from "./options.ts";
 
 /**
  * Opens safetensors files and starts to load them.
@@ -46,7 +45,7 @@ export function fastsafeOpen<D extends DeviceOption = "cpu">(
   files: Files,
   options: OpenOptions<D> = {},
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
-  return handled(open("fastsafeOpen()", files, options));
+  return handled(openModel(files, options, { call: "fastsafeOpen()", equip: equip<D> }));
 }
 
 /**
@@ -59,18 +58,6 @@ export function autoOpen<D extends DeviceOption = "cpu">(
   files: Files,
   options: OpenOptions<D> = {},
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
-  return handled(open("autoOpen()", files, options, "fastsafetensors.json"));
-}
-
-async function open<D extends DeviceOption>(
-  call: string,
-  files: Files,
-  options: OpenOptions<D>,
-  configuration?: string,
-): Promise<SafeTensorsModel<TensorOn<D>>> {
-  checkKeys(call, options, OPEN_KEYS);
-  const given = configuration === undefined
-    ? options
-    : withConfiguration(options, readConfiguration(configuration));
-  return await openModel(files, given);
+  const configuration = "fastsafetensors.json";
+  return handled(openModel(files, options, { call: "autoOpen()", equip: equip<D>, configuration }));
 }

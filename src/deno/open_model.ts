@@ -1,43 +1,45 @@
 /**
- * From files to a model, whatever kind of files they are.
+ * From what the user named to a model, whatever kind of files it is.
  */
-import type { DeviceOption, TensorOn } from "../device/option.ts";
-import { SingleGroup } from "../group/process_group.ts";
-import { handled } from "../base/handled.ts";
+import { checkKeys } from "../base/check.ts";
+import type { DeviceOption } from "../device/option.ts";
 import type { Files } from "../files/inputs.ts";
-import { type SafeTensorsModel, startModel } from "../model/model.ts";
-import { equip, type Equipment, type FileKind, openFiles } from "./open_files.ts";
-import { type CheckedOptions, checkOptions, type OpenOptions } from "../model/options.ts";
-import { together } from "../ranks/queue.ts";
-import { closeFiles } from "../ranks/shared_catalog.ts";
+import { closeAll } from "../files/source.ts";
 import type { Tensor } from "../load/tensor.ts";
+import { type SafeTensorsModel, startModel } from "../model/model.ts";
+import type { Equipment } from "./equip.ts";
+import { type FileKind, openFiles } from "./open_files.ts";
+import { type CheckedOpenOptions, checkOptions, OPEN_KEYS, type OpenOptions } from "./options.ts";
 
-/** Opens files and starts to load them to the device that the options name. After an error none is open. */
-export function openModel<D extends DeviceOption>(
-  files: Files,
-  options: OpenOptions<D>,
-  kind?: FileKind,
-): Promise<SafeTensorsModel<TensorOn<D>>> {
-  return handled(openWith(files, options, (checked) => equip<D>(checked), kind));
+/** How a function opens models. */
+export interface Opening<T extends Tensor> {
+  /** The function as users call it, for messages. */
+  readonly call: string;
+  /** Finds what the files are loaded with. */
+  readonly equip: (options: CheckedOpenOptions) => Promise<Equipment<T>>;
+  /** The options that it knows. Default: those of {@linkcode OpenOptions}. */
+  readonly keys?: readonly string[];
+  /** The configuration file, where `FASTSAFETENSORS_CONFIG` names none; it need not be there. Default: none. */
+  readonly configuration?: string;
+  /** The kind of the files, asked for once the keys of the options are checked. Default: safetensors files. */
+  readonly kind?: () => FileKind;
 }
 
-/** {@linkcode openModel} with a source and a device that `find` chooses. */
-export async function openWith<T extends Tensor>(
+/** Opens files and starts to load them to the device that the options name. After an error none is open. */
+export async function openModel<T extends Tensor>(
   files: Files,
   options: OpenOptions<DeviceOption>,
-  find: (options: CheckedOptions) => Promise<Equipment<T>>,
-  kind?: FileKind,
+  { call, equip, keys = OPEN_KEYS, configuration, kind }: Opening<T>,
 ): Promise<SafeTensorsModel<T>> {
-  const checked = checkOptions(options, new SingleGroup());
-  let equipment: Equipment<T>;
-  const findSource = async () => (equipment = await find(checked)).source;
-  const catalog = await openFiles(files, checked, findSource, kind);
-  const start = () => startModel(catalog, equipment, checked);
-  const operation = { label: "load", signal: checked.signal };
+  checkKeys(call, options, keys);
+  const checked = checkOptions(options, configuration);
+  const { catalog, equipment } = await openFiles(files, checked, equip, kind?.());
   try {
-    return await together(catalog.group, operation, start, (model) => model.close());
+    if (!catalog.group) return await startModel(catalog, equipment, checked);
+    const { startTogether } = await import("../ranks/start_together.ts");
+    return await startTogether(catalog, equipment, checked);
   } catch (error) {
-    await closeFiles(catalog);
+    await closeAll(catalog.files);
     throw error;
   }
 }

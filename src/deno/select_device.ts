@@ -3,7 +3,8 @@
  */
 import { CpuDevice } from "../device/cpu/device.ts";
 import type { CudaSettings } from "../device/cuda/run.ts";
-import { cudaIndex, type DeviceOption, isCudaName, type TensorOn } from "../device/option.ts";
+import { cudaIndex, isCudaName } from "../device/cuda_name.ts";
+import type { DeviceOption, TensorOn } from "../device/option.ts";
 import type { WebGpuSettings } from "../device/webgpu/device.ts";
 import type { Device } from "../load/device.ts";
 import type { Tensor } from "../load/tensor.ts";

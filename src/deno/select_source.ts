@@ -2,11 +2,12 @@
  * Choosing where files are read from.
  */
 import { quote } from "../base/text.ts";
+import { NativeFileSource } from "../files/native/native_file.ts";
 import type { Engine } from "../load/engine.ts";
 import { needShim, requestedBackend } from "../three_fs/backend.ts";
 import { type CheckedUsrbioOptions, mostRings, ringOptions } from "../three_fs/options.ts";
 import type { Source } from "../files/source.ts";
-import { UsrbioFileSource } from "../three_fs/file.ts";
+import { ThreeFsReaders } from "../three_fs/lane_readers.ts";
 
 /** What the option `source` takes. */
 export type SourceOption = "3fs" | "file" | Source;
@@ -42,10 +43,12 @@ export async function selectSource(engine: Engine, choice: SourceChoice): Promis
   const required = choice.source === "3fs" || backend === "usrbio";
   if (engine.name === "portable" && !required) return engine.source;
   const lanes = Math.min(choice.maxThreads ?? LANES, mostRings(choice.usrbio));
-  return new UsrbioFileSource(await needShim(), {
+  const shim = await needShim();
+  const readers = new ThreeFsReaders(shim, {
     required,
     rings: ringOptions(choice.usrbio, lanes),
     lanes,
     mountPoint: choice.usrbio.mountPoint,
   });
+  return new NativeFileSource(shim, readers);
 }

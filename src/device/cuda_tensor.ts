@@ -7,7 +7,7 @@ import { checkKeys } from "../base/check.ts";
 import type { DType } from "../base/dtype.ts";
 import type { HostTensor } from "./cpu/tensor.ts";
 import type { DLPackOptions } from "./dlpack.ts";
-import { cudaIndex, type CudaName } from "./option.ts";
+import { cudaIndex, type CudaName } from "./cuda_name.ts";
 import type { Tensor } from "../load/tensor.ts";
 import { type PlacedTensor, type SharedMemory, TensorHandle } from "./tensor_handle.ts";
 

@@ -3,11 +3,9 @@
  */
 import { describeValue } from "../base/check.ts";
 import type { HostTensor } from "./cpu/tensor.ts";
+import { type CudaName, isCudaName } from "./cuda_name.ts";
 import type { CudaTensor } from "./cuda_tensor.ts";
 import type { WebGpuTensor } from "./webgpu/tensor.ts";
-
-/** A CUDA device: "cuda" is the first, "cuda:1" the second. */
-export type CudaName = "cuda" | `cuda:${number}`;
 
 /** What the option `device` takes. */
 export type DeviceOption = "cpu" | CudaName | "webgpu" | GPUDevice;
@@ -31,21 +29,4 @@ export function checkDevice(device: unknown): DeviceOption {
       describeValue(device)
     }: there are "cpu", "cuda", "cuda:0", "cuda:1", …, "webgpu" and any GPUDevice`,
   );
-}
-
-/** Whether a name is one of a CUDA device, whether or not this machine has it. */
-export function isCudaName(name: unknown): name is CudaName {
-  return typeof name === "string" && /^cuda(:\d{1,3})?$/.test(name);
-}
-
-/**
- * The index of a CUDA device.
- *
- * @throws {TypeError} if it is not such a name
- */
-export function cudaIndex(name: CudaName): number {
-  if (!isCudaName(name)) {
-    throw new TypeError(`Cannot use device ${JSON.stringify(name)}: it is not a CUDA device`);
-  }
-  return name === "cuda" ? 0 : Number(name.slice("cuda:".length));
 }

@@ -30,8 +30,8 @@ export interface LoadOptions extends ProgressWatch {
   readonly blockBytes: number;
   /** Staging memory of all lanes together, in bytes. */
   readonly stagingBytes: number;
-  /** The ranks that load together. */
-  readonly group: ProcessGroup;
+  /** Which of how many ranks that load together this process is. */
+  readonly group: Pick<ProcessGroup, "rank" | "size">;
   /** Which part of each tensor a rank loads. */
   readonly shardPlan: ShardRules | undefined;
   /** Ends the loads. */

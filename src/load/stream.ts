@@ -5,7 +5,6 @@ import { STEP, type Steps } from "../base/steps.ts";
 import { finishInTurns } from "../base/turn.ts";
 import { type Load, type LoadRequest, sortSteps } from "./load.ts";
 import { resultBytes } from "./layout.ts";
-import type { RankIteration, SharedBatch } from "../ranks/rank_iteration.ts";
 import type { Session } from "./session.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -23,6 +22,11 @@ export interface StreamBounds {
 /** Batches that are in memory at once. */
 function liveBatches({ queueSize }: StreamBounds): number {
   return queueSize + 2;
+}
+
+/** Bytes of one batch. */
+export function batchBytes(bounds: StreamBounds): number {
+  return Math.floor(bounds.bytesInFlight / liveBatches(bounds));
 }
 
 /** Cuts requests into batches of at most `bytes` in memory; a larger tensor is a batch of its own. */
@@ -48,39 +52,18 @@ export async function* streamBatches<T extends Tensor>(
   requests: readonly LoadRequest[],
   bounds: StreamBounds,
 ): AsyncGenerator<[string, T], void, void> {
-  const bytes = Math.floor(bounds.bytesInFlight / liveBatches(bounds));
-  const batches = await finishInTurns(batchSteps(requests, bytes));
-  for await (const { load } of loadAhead(session, batches, liveBatches(bounds) - 1)) yield* await load;
+  const batches = await finishInTurns(batchSteps(requests, batchBytes(bounds)));
+  for await (const { load } of loadAhead(session, batches, bounds)) yield* await load;
 }
 
 /**
- * Loads batch by batch what the ranks of a group hand out together. The bound on memory is each rank's for what it
- * reads; besides there is what it is given.
+ * Starts to load each batch, and as many of those after it as the bounds allow. A load is ended when the next one is
+ * asked for.
  */
-export async function* streamShared<T extends Tensor>(
-  session: Session<T>,
-  iteration: RankIteration<T>,
-  bounds: StreamBounds,
-): AsyncGenerator<SharedBatch<T>, void, void> {
-  const bytes = Math.floor(bounds.bytesInFlight / liveBatches(bounds));
-  const batches = await finishInTurns(iteration.batchSteps(bytes));
-  const { rank } = session.context.options.group;
-  const own = batches.map((batch) =>
-    batch.filter(({ owner }) => owner === rank).map(({ request }) => request)
-  );
-  let index = 0;
-  for await (const { load } of loadAhead(session, own, liveBatches(bounds) - 1)) {
-    yield { wanted: batches[index++]!, supply: { own: async (request) => await (await load).get(request) } };
-  }
-}
-
-/**
- * Starts to load each batch, and up to `ahead` more of those after it. A load is ended when the next one is asked for.
- */
-async function* loadAhead<T extends Tensor>(
+export async function* loadAhead<T extends Tensor>(
   session: Session<T>,
   batches: readonly LoadRequest[][],
-  ahead: number,
+  bounds: StreamBounds,
 ): AsyncGenerator<{ load: Promise<Load<T>> }, void, void> {
   for (const batch of batches) {
     session.context.tally.expect((await finishInTurns(sortSteps(batch))).work);
@@ -100,7 +83,7 @@ async function* loadAhead<T extends Tensor>(
   try {
     for (start(1); started.length > 0; start(1)) {
       const load = started[0]!;
-      await load.then(() => start(1 + ahead), () => {}); // its own memory comes first
+      await load.then(() => start(liveBatches(bounds)), () => {}); // its own memory comes first
       yield { load };
       await end("This batch has been given out");
     }

@@ -3,7 +3,8 @@
  */
 import { HostTensor } from "../device/cpu/tensor.ts";
 import type { Device } from "../load/device.ts";
-import { checkDevice, type CudaName, type DeviceOption, isCudaName } from "../device/option.ts";
+import { type CudaName, isCudaName } from "../device/cuda_name.ts";
+import { checkDevice, type DeviceOption } from "../device/option.ts";
 import type { Tensor } from "../load/tensor.ts";
 import type { DType } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";

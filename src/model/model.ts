@@ -17,11 +17,10 @@ import { finishInTurns } from "../base/turn.ts";
 import { LazyLoads } from "../load/lazy_loads.ts";
 import { type Load, type LoadRequest, ownTensor, tensorSlice } from "../load/load.ts";
 import type { CheckedOptions } from "./options.ts";
-import { RankIteration } from "../ranks/rank_iteration.ts";
-import { ownSteps, RankTensors } from "../ranks/rank_tensors.ts";
+import { ownSteps, type SharedTensors, type ShareTensors } from "./shared_tensors.ts";
 import { type LoadStats, Session } from "../load/session.ts";
 import { isFromFile, type ShardOptions } from "../files/shard_options.ts";
-import { streamBatches, streamShared } from "../load/stream.ts";
+import { streamBatches } from "../load/stream.ts";
 import type { HostTensor } from "../device/cpu/tensor.ts";
 import type { Tensor } from "../load/tensor.ts";
 import { WantedTensors } from "./wanted.ts";
@@ -71,6 +70,8 @@ export interface StartedModel<T extends Tensor> {
   readonly load: Load<T> | undefined;
   /** Finds the device that a tensor is asked for on, where that is another than the model's. */
   readonly findDevice: FindDevice;
+  /** Shares its tensors, where several ranks have opened the files together. */
+  readonly share?: ShareTensors | undefined;
 }
 
 /** What a model is loaded with. */
@@ -81,19 +82,23 @@ export interface ModelEquipment<T extends Tensor> {
   readonly findDevice: FindDevice;
   /** What a user should know about the choice. */
   readonly notes: readonly string[];
+  /** Shares its tensors, where several ranks have opened the files together. */
+  readonly share?: ShareTensors;
 }
 
 /** Starts to load what an opened model needs: all wanted tensors, or with `lazy` none yet. */
 export async function startModel<T extends Tensor>(
   catalog: Catalog,
-  { device, findDevice, notes }: ModelEquipment<T>,
+  { device, findDevice, notes, share }: ModelEquipment<T>,
   options: CheckedOptions,
 ): Promise<SafeTensorsModel<T>> {
   const wanted = await finishInTurns(WantedTensors.steps(catalog, device, options));
   const session = new Session(catalog, device, options, notes);
-  if (options.lazy) return new SafeTensorsModel({ session, wanted, options, load: undefined, findDevice });
+  if (options.lazy) {
+    return new SafeTensorsModel({ session, wanted, options, load: undefined, findDevice, share });
+  }
   const load = await session.loadAll(await finishInTurns(ownSteps(wanted)));
-  return new SafeTensorsModel({ session, wanted, options, load, findDevice });
+  return new SafeTensorsModel({ session, wanted, options, load, findDevice, share });
 }
 
 /**
@@ -116,12 +121,12 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   readonly #lazy: LazyLoads<T>;
   readonly #slices: FileSlices<T>;
   readonly #moves: DeviceMoves;
-  readonly #ranks: RankTensors<T> | null;
+  readonly #ranks: SharedTensors<T> | null;
   /** The load of all wanted tensors that this process reads; a lazy model has none. */
   readonly #load: Load<T> | undefined;
 
   /** Use {@linkcode fastsafeOpen}. */
-  constructor({ session, wanted, options, load, findDevice }: StartedModel<T>) {
+  constructor({ session, wanted, options, load, findDevice, share }: StartedModel<T>) {
     this.#session = session;
     this.#wanted = wanted;
     this.#options = options;
@@ -129,7 +134,10 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     this.#lazy = new LazyLoads(session);
     this.#slices = new FileSlices(session);
     this.#moves = new DeviceMoves({ option: options.device, device: session.context.device }, findDevice);
-    this.#ranks = session.catalog.group ? this.#shared(this.#options.lazy) : null;
+    this.#ranks = share?.(session, wanted, {
+      get: (request) => this.#own(request),
+      ...load && { retire: (requests) => load.retire(requests) },
+    }) ?? null;
   }
 
   /** The names of the tensors, in file order; only those that `names` left. */
@@ -342,13 +350,8 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   async *#iterate(): AsyncGenerator<[string, T], void, void> {
     this.#session.checkOpen("iterate");
     const bounds = { bytesInFlight: LAZY_ITERATION_BYTES, queueSize: 0 };
-    if (this.#ranks) {
-      const iteration = new RankIteration(this.#session, this.#wanted);
-      const batches = this.#load
-        ? iteration.inOneBatch(this.#ranks.supply)
-        : streamShared(this.#session, iteration, bounds);
-      yield* iteration.run(batches);
-    } else if (this.#load) yield* this.#load;
+    if (this.#ranks) yield* this.#ranks.iterate(bounds);
+    else if (this.#load) yield* this.#load;
     else yield* streamBatches(this.#session, await finishInTurns(ownSteps(this.#wanted)), bounds);
   }
 
@@ -378,13 +381,6 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   /** {@linkcode close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  #shared(lazy: boolean): RankTensors<T> {
-    return new RankTensors(this.#session, this.#wanted, {
-      get: (request) => this.#own(request),
-      ...lazy ? {} : { retire: (requests) => this.#load!.retire(requests) },
-    });
   }
 
   #find(name: string): CatalogTensor {

@@ -1,32 +1,25 @@
 /**
- * The options of a load: their meaning, their defaults and their limits.
+ * The options of opening a model that hold in every program: their meaning, their defaults and their limits.
  */
 import {
   checkBoolean,
   checkFunction,
   checkInteger,
   checkSignal,
-  checkWord,
   describeValue,
   keysOf,
 } from "../base/check.ts";
-import { readConfiguration, withConfiguration } from "../deno/config.ts";
-import type { GdsOption } from "../device/cuda/run.ts";
-import { PinnedPool } from "../device/cuda/pinned_pool.ts";
-import { checkDevice, type DeviceOption, isCudaName } from "../device/option.ts";
-import { castTarget } from "../format/cast.ts";
 import type { DType } from "../base/dtype.ts";
-import { type ShardPlan, ShardRules } from "../format/shard_plan.ts";
-import { quote } from "../base/text.ts";
 import type { ProcessGroup } from "../base/process_group.ts";
 import type { Progress } from "../base/progress.ts";
+import { checkDevice, type DeviceOption } from "../device/option.ts";
+import { castTarget } from "../format/cast.ts";
+import { type ShardPlan, ShardRules } from "../format/shard_plan.ts";
 import { PAGE } from "../load/layout.ts";
 import type { LoadOptions } from "../load/load.ts";
-import type { SourceOption } from "../deno/select_source.ts";
-import { type CheckedUsrbioOptions, checkUsrbioOptions, type UsrbioOptions } from "../three_fs/options.ts";
 
-/** Options of {@linkcode fastsafeOpen}, for the device `D`. */
-export interface OpenOptions<D extends DeviceOption = "cpu"> {
+/** Options of opening a model, for the device `D`, whatever program it is opened in. */
+export interface ModelOptions<D extends DeviceOption = "cpu"> {
   /** Where the tensors go. Default "cpu". */
   device?: D;
   /**
@@ -53,28 +46,6 @@ export interface OpenOptions<D extends DeviceOption = "cpu"> {
   /** Memory in bytes for what cannot be read straight to its place, all lanes together. Default 64 MiB. */
   stagingBytes?: number;
   /**
-   * Whether a load to a GPU uses GPUDirect Storage, by which the device fetches from storage itself: "auto" where it is
-   * really there and the page cache has not got the bytes, "require" always, or an error that says why not, "off"
-   * never. `stats().path` tells which way the bytes went. Default "auto".
-   */
-  gds?: GdsOption;
-  /** `nogds: true` is `gds: "off"`. Default false. */
-  nogds?: boolean;
-  /** Keeps the pinned staging memory of loads to a GPU for the next load. Default: it is pinned for each load. */
-  pool?: PinnedPool;
-  /**
-   * Where files are read from: "3fs", through the rings of 3FS, or an error that says why not; "file", by ordinary
-   * reads. Default: what `FASTSAFETENSORS_BACKEND` says ("usrbio" is "3fs", "posix" and "mock" are "file"), else files
-   * on a 3FS mount through its rings, if its library is there and the mount answers, and by ordinary reads if not, which
-   * `stats().notes` tells.
-   *
-   * Or a source of your own: `files` are then names that it opens, or an index that it opens, and never a folder. Its
-   * files are read by their `read()`, with `maxThreads` reads at once (default 4), to the CPU or to WebGPU.
-   */
-  source?: SourceOption;
-  /** How files on 3FS are read. */
-  usrbio?: UsrbioOptions;
-  /**
    * `GPUBufferUsage` flags that the buffers of tensors in WebGPU have besides STORAGE, COPY_SRC and COPY_DST, such as
    * VERTEX or INDIRECT. Default 0.
    */
@@ -98,8 +69,8 @@ export interface OpenOptions<D extends DeviceOption = "cpu"> {
   debugLog?: boolean | ((line: string) => void);
 }
 
-/** The keys of {@linkcode OpenOptions}. */
-export const OPEN_KEYS = keysOf<OpenOptions>({
+/** The keys of {@linkcode ModelOptions}. */
+export const MODEL_KEYS = keysOf<ModelOptions>({
   device: true,
   dtype: true,
   names: true,
@@ -108,11 +79,6 @@ export const OPEN_KEYS = keysOf<OpenOptions>({
   maxThreads: true,
   blockBytes: true,
   stagingBytes: true,
-  gds: true,
-  nogds: true,
-  pool: true,
-  source: true,
-  usrbio: true,
   gpuBufferUsage: true,
   group: true,
   shardPlan: true,
@@ -121,33 +87,29 @@ export const OPEN_KEYS = keysOf<OpenOptions>({
   debugLog: true,
 });
 
-/** {@linkcode OpenOptions} with defaults filled in and everything checked. */
+/** {@linkcode ModelOptions} with defaults filled in and everything checked. */
 export interface CheckedOptions extends LoadOptions {
   readonly device: DeviceOption;
   readonly names: ReadonlySet<string> | ((name: string) => boolean) | undefined;
   readonly lazy: boolean;
   readonly restoreAliases: boolean;
-  readonly gds: GdsOption;
-  readonly pool: PinnedPool | undefined;
-  readonly source: SourceOption | undefined;
-  readonly usrbio: CheckedUsrbioOptions;
   readonly gpuBufferUsage: number;
 }
 
 const MAX_THREADS = 16;
 const MAX_BLOCK = 64 * 2 ** 20;
 
+/** The place of a process that loads by itself. */
+const ALONE = { rank: 0, size: 1 } as const;
+
 /**
- * Checks the values of options and fills in what the configuration says, and defaults; the entry points check the keys.
+ * Checks the values of options and fills in defaults; the entry points check the keys.
  *
  * @throws {TypeError} if a value has the wrong type, or the dtype cannot be cast to
  * @throws {RangeError} if a number is outside its limits
- * @throws {SafeTensorsError} "InvalidConfig" if the configuration file is not valid
  */
-export function checkOptions(given: OpenOptions<DeviceOption>, single: ProcessGroup): CheckedOptions {
-  const options = withConfiguration(given, readConfiguration());
+export function checkModelOptions(options: ModelOptions<DeviceOption>): CheckedOptions {
   castTarget("F32", options.dtype);
-  const device = checkDevice(options.device);
   const blockBytes = checkInteger("blockBytes", options.blockBytes, {
     byDefault: 4 * 2 ** 20,
     least: PAGE,
@@ -156,14 +118,11 @@ export function checkOptions(given: OpenOptions<DeviceOption>, single: ProcessGr
   if (blockBytes % PAGE !== 0) {
     throw new RangeError(`blockBytes must be a multiple of ${PAGE}, got ${blockBytes}`);
   }
-  if (options.pool !== undefined && !(options.pool instanceof PinnedPool)) {
-    throw new TypeError(`pool must be a PinnedPool, got ${describeValue(options.pool)}`);
-  }
-  for (const name of ["lazy", "restoreAliases", "nogds"] as const) checkBoolean(name, options[name]);
+  for (const name of ["lazy", "restoreAliases"] as const) checkBoolean(name, options[name]);
   checkSignal("signal", options.signal);
   checkFunction("onProgress", options.onProgress);
   return {
-    device,
+    device: checkDevice(options.device),
     dtype: options.dtype,
     names: wantedNames(options.names),
     lazy: options.lazy ?? false,
@@ -177,12 +136,8 @@ export function checkOptions(given: OpenOptions<DeviceOption>, single: ProcessGr
       least: 64 * 2 ** 10,
       most: 4 * 2 ** 30,
     }),
-    gds: gdsOption(options, device),
-    pool: options.pool,
-    source: sourceOption(options, device),
-    usrbio: checkUsrbioOptions(options.usrbio),
     gpuBufferUsage: bufferUsage(options.gpuBufferUsage),
-    group: checkGroup("group", options.group) ?? single,
+    group: checkGroup("group", options.group) ?? ALONE,
     shardPlan: options.shardPlan === undefined ? undefined : new ShardRules(options.shardPlan),
     signal: options.signal,
     onProgress: options.onProgress,
@@ -217,39 +172,6 @@ function wantedNames(names: unknown): CheckedOptions["names"] {
     if (typeof name !== "string") throw new TypeError(`${wanted}, got a list with ${describeValue(name)}`);
   }
   return list;
-}
-
-function sourceOption(
-  { source, gds }: OpenOptions<DeviceOption>,
-  device: DeviceOption,
-): SourceOption | undefined {
-  if (typeof source === "object" && typeof source?.open === "function") {
-    if (!isCudaName(device)) return source;
-    throw new TypeError(
-      `Cannot load to ${
-        quote(device)
-      } from a source of your own: it is read on the CPU: load to "cpu" or "webgpu"`,
-    );
-  }
-  if (source !== undefined && source !== "3fs" && source !== "file") {
-    throw new TypeError(
-      `source must be "3fs", "file" or a source of your own, got ${describeValue(source)}`,
-    );
-  }
-  if (gds !== "require") return source;
-  if (source === "3fs") throw new TypeError('gds: "require" and source: "3fs" contradict one another');
-  return "file";
-}
-
-function gdsOption({ gds, nogds }: OpenOptions<DeviceOption>, device: DeviceOption): GdsOption {
-  checkWord("gds", gds, ["auto", "require", "off"]);
-  if (gds === "require" && nogds) {
-    throw new TypeError('gds: "require" and nogds: true contradict one another');
-  }
-  if (gds === "require" && !isCudaName(device)) {
-    throw new TypeError('gds: "require" needs a CUDA GPU: give a device such as "cuda"');
-  }
-  return nogds ? "off" : gds ?? "auto";
 }
 
 /** Flags from COPY_SRC on: a buffer that can be mapped can be nothing else. */

@@ -9,7 +9,6 @@ import type { DType } from "../base/dtype.ts";
 import { compareLayout } from "../format/header_writer.ts";
 import { quote } from "../base/text.ts";
 import { handled } from "../base/handled.ts";
-import { SingleGroup } from "../group/process_group.ts";
 import { type PathLike, resolveInputs, toPath } from "../files/inputs.ts";
 import { selectEngine } from "../load/native/select.ts";
 import { PYTORCH } from "../files/model_folder.ts";
@@ -181,7 +180,7 @@ async function openCheckpoints(
   options: CheckpointOptions,
   signal: AbortSignal | undefined,
 ): Promise<OpenedCheckpoints> {
-  const inputs = await resolveInputs(input, new SingleGroup(), PYTORCH);
+  const inputs = await resolveInputs(input, { size: 1 }, PYTORCH);
   const files: SourceFile[] = [];
   const merged = new MergedTensors<Written>(inputs.indexes, ({ file }) => file.path);
   /** The names of all tensors, those that cannot be read too, and the path of their file. */

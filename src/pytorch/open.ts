@@ -1,8 +1,7 @@
 /**
  * PyTorch checkpoints through the same door, lanes and devices as safetensors files.
  */
-import type { Assemble, CatalogTensor, FileContents, ListFile } from "../files/catalog.ts";
-import { checkKeys } from "../base/check.ts";
+import type { Assemble, CatalogTensor, FileContents } from "../files/catalog.ts";
 import type { DeviceOption, TensorOn } from "../device/option.ts";
 import { quote } from "../base/text.ts";
 import { handled } from "../base/handled.ts";
@@ -11,8 +10,10 @@ import type { Files } from "../files/inputs.ts";
 import { Turn } from "../base/turn.ts";
 import type { SafeTensorsModel } from "../model/model.ts";
 import { PYTORCH } from "../files/model_folder.ts";
+import { equip } from "../deno/equip.ts";
+import type { FileKind } from "../deno/open_files.ts";
 import { openModel } from "../deno/open_model.ts";
-import { OPEN_KEYS, type OpenOptions } from "../model/options.ts";
+import { OPEN_KEYS, type OpenOptions } from "../deno/options.ts";
 import {
   type Checkpoint,
   CHECKPOINT_KEYS,
@@ -50,19 +51,21 @@ export function openPyTorch<D extends DeviceOption = "cpu">(
   files: Files,
   options: OpenOptions<D> & CheckpointOptions = {},
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
-  return handled(open(files, options));
+  return handled(openModel(files, options, {
+    call: "openPyTorch()",
+    equip: equip<D>,
+    keys: [...OPEN_KEYS, ...CHECKPOINT_KEYS],
+    kind: () => checkpointFiles(options),
+  }));
 }
 
-async function open<D extends DeviceOption>(
-  files: Files,
-  options: OpenOptions<D> & CheckpointOptions,
-): Promise<SafeTensorsModel<TensorOn<D>>> {
-  checkKeys("openPyTorch()", options, [...OPEN_KEYS, ...CHECKPOINT_KEYS]);
+/** @throws {TypeError} if an option has the wrong type */
+function checkpointFiles(options: CheckpointOptions): FileKind {
   const checked = checkpointOptions(options);
-  const list: ListFile = async (file, index) => {
-    return await contentsOf(await readCheckpoint(byteReader(file), checked), index);
+  return {
+    naming: PYTORCH,
+    list: async (file, index) => await contentsOf(await readCheckpoint(byteReader(file), checked), index),
   };
-  return await openModel(files, options, { naming: PYTORCH, list });
 }
 
 async function contentsOf(checkpoint: Checkpoint, file: number): Promise<FileContents> {

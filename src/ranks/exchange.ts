@@ -69,8 +69,8 @@ export class Exchange<T extends Tensor> {
   }
 
   /** Between the ranks that have opened a session's files, to its device. */
-  static of<T extends Tensor>({ context }: Session<T>): Exchange<T> {
-    return new Exchange(context.options.group, context.device, context.signal);
+  static of<T extends Tensor>({ catalog, context }: Session<T>): Exchange<T> {
+    return new Exchange(catalog.group!, context.device, context.signal);
   }
 
   /**

@@ -6,6 +6,7 @@ import { STEP, type Steps } from "../base/steps.ts";
 import { finishInTurns } from "../base/turn.ts";
 import type { NamedRequests } from "../load/load.ts";
 import type { Session } from "../load/session.ts";
+import { batchBytes, loadAhead, type StreamBounds } from "../load/stream.ts";
 import type { Tensor } from "../load/tensor.ts";
 import {
   type BegunOperation,
@@ -59,6 +60,25 @@ export class RankIteration<T extends Tensor> {
       (batches[batch] ??= []).push(wanted);
     }
     return rounds.flat();
+  }
+
+  /**
+   * Loads batch by batch. The bound on memory is each rank's for what it reads; what it receives comes on top.
+   */
+  async *stream(bounds: StreamBounds): AsyncGenerator<SharedBatch<T>, void, void> {
+    const session = this.#session;
+    const batches = await finishInTurns(this.batchSteps(batchBytes(bounds)));
+    const { rank } = session.context.options.group;
+    const own = batches.map((batch) =>
+      batch.filter(({ owner }) => owner === rank).map(({ request }) => request)
+    );
+    let index = 0;
+    for await (const { load } of loadAhead(session, own, bounds)) {
+      yield {
+        wanted: batches[index++]!,
+        supply: { own: async (request) => await (await load).get(request) },
+      };
+    }
   }
 
   /** All tensors as one batch. */

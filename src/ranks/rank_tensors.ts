@@ -3,10 +3,12 @@
  */
 import { type FileHome, pathOf } from "../files/catalog.ts";
 import { UseAfterCloseError } from "../base/errors.ts";
-import { finishNow, STEP, type Steps } from "../base/steps.ts";
+import { finishNow } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
 import type { LoadRequest, NamedRequests } from "../load/load.ts";
 import type { Session } from "../load/session.ts";
+import type { StreamBounds } from "../load/stream.ts";
+import { ownSteps, type OwnTensors, type SharedTensors } from "../model/shared_tensors.ts";
 import type { Tensor } from "../load/tensor.ts";
 import {
   cutOperations,
@@ -16,39 +18,20 @@ import {
   type Supply,
   type WantedTensor,
 } from "./exchange.ts";
-
-/** Where this rank's own tensors come from. */
-export interface OwnTensors<T extends Tensor> {
-  /** A tensor, once it has landed. */
-  get(request: LoadRequest): Promise<T>;
-  /**
-   * Gives tensors up: nobody will ask for them again. Without it they can be asked for as often as one likes, as they
-   * are read anew.
-   */
-  retire?(requests: readonly LoadRequest[]): void;
-}
-
-/** The requests that this rank reads itself. */
-export function* ownSteps(requests: NamedRequests): Steps<LoadRequest[]> {
-  const own: LoadRequest[] = [];
-  let step = 0;
-  for (const request of requests.values()) { // a request may be made by asking for it
-    if (++step % STEP === 0) yield;
-    if (request.file >= 0) own.push(request);
-  }
-  return own;
-}
+import { RankIteration } from "./rank_iteration.ts";
 
 /**
  * Hands out tensors to all ranks. Those of a file that has been loaded are handed out until each has been once: then
  * its owner's memory is released, and to ask again is an error.
  */
-export class RankTensors<T extends Tensor> {
+export class RankTensors<T extends Tensor> implements SharedTensors<T> {
   readonly #session: Session<T>;
   readonly #requests: NamedRequests;
   readonly #exchange: Exchange<T>;
   /** What the tensors are handed out from. */
-  readonly supply: Supply<T>;
+  readonly #supply: Supply<T>;
+  /** Whether the tensors are loaded already, and each is handed out once. */
+  readonly #areLoaded: boolean;
   /** File → the names of its tensors that have not been handed out. */
   readonly #left = new Map<FileHome, Set<string>>();
 
@@ -57,10 +40,11 @@ export class RankTensors<T extends Tensor> {
     this.#session = session;
     this.#requests = requests;
     this.#exchange = Exchange.of(session);
-    this.supply = own.retire
+    this.#supply = own.retire
       ? this.#onceOnly(own, own.retire.bind(own))
       : { own: (request) => own.get(request) };
-    if (!own.retire) return;
+    this.#areLoaded = own.retire !== undefined;
+    if (!this.#areLoaded) return;
     for (const name of requests.keys()) {
       const { home } = session.find(name);
       const left = this.#left.get(home!);
@@ -69,39 +53,41 @@ export class RankTensors<T extends Tensor> {
     }
   }
 
-  /** A whole tensor, on every rank. `request` replaces the one that it would be read by. */
   async getTensor(name: string, request = this.#requests.get(name)!): Promise<T> {
     const wanted = { ...this.#want(name, null), request };
-    const [tensor] = await this.#exchange.take(`getTensor("${name}")`, [wanted], this.supply);
+    const [tensor] = await this.#exchange.take(`getTensor("${name}")`, [wanted], this.#supply);
     return tensor!;
   }
 
-  /** The same for a rank to take a part of it; it can be asked for again. */
   async lendTensor(name: string, request: LoadRequest): Promise<T> {
-    const supply = { ...this.supply, handedOut() {} };
+    const supply = { ...this.#supply, handedOut() {} };
     const wanted = { ...this.#want(name, null), request };
     const [tensor] = await this.#exchange.take(`getSlice("${name}")`, [wanted], supply);
     return tensor!;
   }
 
-  /** Each rank's own part of a tensor. */
   async getSharded(name: string, dimension: number): Promise<T> {
     const label = `getSharded("${name}", ${dimension})`;
-    const [tensor] = await this.#exchange.take(label, [this.#want(name, dimension)], this.supply);
+    const [tensor] = await this.#exchange.take(label, [this.#want(name, dimension)], this.#supply);
     return tensor!;
+  }
+
+  iterate(bounds: StreamBounds): AsyncGenerator<[string, T], void, void> {
+    const iteration = new RankIteration(this.#session, this.#requests);
+    return iteration.run(this.#areLoaded ? iteration.inOneBatch(this.#supply) : iteration.stream(bounds));
   }
 
   /** The parts of several tensors in one operation. */
   getAll(label: string, names: readonly string[], dimension: number): Promise<T[]> {
     const wanted = names.map((name) => this.#want(name, dimension));
-    return this.#exchange.take(label, wanted, this.supply);
+    return this.#exchange.take(label, wanted, this.#supply);
   }
 
   /** Many tensors, each whole or cut, in the order asked. */
   async getMany(label: string, wanted: readonly (readonly [string, number | null])[]): Promise<T[]> {
     const operations = cutOperations(wanted.map((one) => this.#want(...one)));
     const tensors = await settled(operations.map(async (operation) => {
-      const taken = await this.#exchange.take(label, operation, this.supply);
+      const taken = await this.#exchange.take(label, operation, this.#supply);
       return { taken, [Symbol.dispose]: () => taken.forEach((tensor) => tensor[Symbol.dispose]?.()) };
     }));
     return tensors.flatMap(({ taken }) => taken);
@@ -110,7 +96,7 @@ export class RankTensors<T extends Tensor> {
   /** A tensor for one rank; null on every other. */
   pushTensor(name: string, destination: number): Promise<T | null> {
     const label = `pushTensor("${name}", ${destination})`;
-    return this.#exchange.push(label, this.#want(name, null), destination, this.supply);
+    return this.#exchange.push(label, this.#want(name, null), destination, this.#supply);
   }
 
   #want(name: string, dimension: number | null): WantedTensor {

@@ -37,44 +37,40 @@ interface Told {
 /**
  * Opens this rank's files and learns from the others what is in theirs. After an error none of them is open.
  *
- * @param prepare what is to be opened, and from where
+ * @param prepare finds what is to be opened, and from where
+ * @returns what is in all files, and what `prepare` found
  * @throws {GroupError} on every rank if one cannot open its files, or the ranks were told different things
  * @throws {SafeTensorsError} on every rank if a name occurs twice, or files and index disagree
  * @throws {TypeError} on every rank if no rank has a file
  */
-export async function openShared<F extends SourceFile>(
+export async function openShared<F extends SourceFile, E extends { readonly source: Source<F> }>(
   group: ProcessGroup,
-  prepare: () => Promise<{ source: Source<F>; inputs: DealtInputs }>,
+  prepare: () => Promise<{ equipment: E; inputs: DealtInputs }>,
   signal?: AbortSignal,
   list?: ListFile<F>,
-): Promise<Catalog<F>> {
-  const { own, inputs, told } = await RankQueue.of(group).run({
+): Promise<{ catalog: Catalog<F>; equipment: E }> {
+  const { equipment, own, inputs, told } = await RankQueue.of(group).run({
     label: "open files",
     signal,
     prepare: async ({ unlessDone }) => {
-      const { source, inputs } = await prepare();
+      const { equipment, inputs } = await prepare();
       const paths = inputs.lists.get(group.rank) ?? [];
-      const own = await openPart(source, { ...inputs, paths }, signal, list);
-      unlessDone.defer(() => void closeFiles(own).catch(() => {}));
-      return { own, inputs };
+      const own = await openPart(equipment.source, { ...inputs, paths }, signal, list);
+      unlessDone.defer(() => void closeAll(own.files).catch(() => {}));
+      return { equipment, own, inputs };
     },
-    move: async ({ own, inputs }) => {
+    move: async ({ equipment, own, inputs }) => {
       const told = await group.allGather(tell(group.rank, own, inputs) as unknown as Json, "headers");
-      return { own, inputs, told: told as unknown as Told[] };
+      return { equipment, own, inputs, told: told as unknown as Told[] };
     },
   });
   try {
     compareTold(told);
-    return mergeTold(group, own, inputs, told);
+    return { catalog: mergeTold(group, own, inputs, told), equipment };
   } catch (error) {
-    await closeFiles(own);
+    await closeAll(own.files);
     throw error;
   }
-}
-
-/** Closes what this rank has opened. */
-export function closeFiles({ files }: Catalog): Promise<void> {
-  return closeAll(files);
 }
 
 function tell(rank: number, own: Catalog, { byRank, indexes, lists }: DealtInputs): Told {

@@ -4,11 +4,10 @@
  * Each file is tried by itself. What stands in the way of reading one through 3FS is an error where that was demanded,
  * and a note otherwise: the file is then read as any other.
  */
-import { type Descriptors, SystemError } from "../../ffi/files.ts";
+import type { Descriptors } from "../../ffi/files.ts";
 import { systemErrorText } from "../../ffi/status.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import {
-  isMountedAs3fs,
   isOn3fs,
   mountPointOf,
   openMount,
@@ -16,15 +15,12 @@ import {
   type RingOptions,
   USRBIO_READER,
 } from "../../ffi/usrbio.ts";
-import { environmentVariable } from "../../ffi/variables.ts";
 import { quote } from "../base/text.ts";
 import { libraryMissing, no3fs, openUsrbio } from "./backend.ts";
-import { absolutePath, readError } from "../files/local_path.ts";
-import { type LaneReader, type NativeFile, NativeFileSource } from "../files/native/native_file.ts";
-import type { Source } from "../files/source.ts";
+import type { LaneReader, LaneReaders, NativeFile } from "../files/native/native_file.ts";
 
 /** Which files are read through 3FS, and how. */
-export interface UsrbioSourceOptions {
+export interface UsrbioReaderOptions {
   /** Whether reading them otherwise is an error. */
   readonly required: boolean;
   /** Rings of each mount. */
@@ -44,17 +40,14 @@ async function resolved(path: string): Promise<string> {
   }
 }
 
-/** Local files, those on 3FS through its rings. */
-export class UsrbioFileSource implements Source<NativeFile> {
-  readonly name = "3fs";
+/** The rings that files on 3FS are read through. */
+export class UsrbioReaders implements LaneReaders {
   readonly #shim: Shim;
-  readonly #files: NativeFileSource;
-  readonly #options: UsrbioSourceOptions;
+  readonly #options: UsrbioReaderOptions;
   readonly #notes = new Set<string>();
 
-  constructor(shim: Shim, options: UsrbioSourceOptions) {
+  constructor(shim: Shim, options: UsrbioReaderOptions) {
     this.#shim = shim;
-    this.#files = new NativeFileSource(shim);
     this.#options = options;
   }
 
@@ -63,29 +56,14 @@ export class UsrbioFileSource implements Source<NativeFile> {
     return [...this.#notes];
   }
 
-  async open(path: string, folder?: string): Promise<NativeFile> {
-    const absolute = absolutePath(path, folder);
-    const file = await this.#files.open(path, folder);
-    try {
-      const reader = await file.use("open", (descriptors) => this.#readerOf(path, absolute, descriptors));
-      if (reader) file.readBy(reader);
-      return file;
-    } catch (error) {
-      await file.close();
-      throw error instanceof SystemError ? readError(error, "open", path) : error;
-    }
+  /** The rings for a file on 3FS; null where it is not on one, or not to be read through it. */
+  async readerOf(file: NativeFile, absolute: string): Promise<LaneReader | null> {
+    return await file.use("open", (descriptors) => this.#readerOf(file.path, absolute, descriptors));
   }
 
-  /** What reads a file on 3FS; null where it is not on one, or not to be read through it. */
-  async #readerOf(
-    path: string,
-    absolute: string,
-    descriptors: Descriptors,
-  ): Promise<LaneReader | null> {
+  async #readerOf(path: string, absolute: string, descriptors: Descriptors): Promise<LaneReader | null> {
     const shim = this.#shim;
-    const { required, rings, lanes, mountPoint: wanted } = this.#options;
-    const named = environmentVariable("HF3FS_LIB_DIR") !== undefined;
-    if (!required && !named && !await isMountedAs3fs(shim, descriptors.fd)) return null;
+    const { rings, lanes, mountPoint: wanted } = this.#options;
     const library = await openUsrbio(shim);
     if (library.handle === null) return this.#refuse(libraryMissing(library.reason));
     if (!await isOn3fs(shim, library.handle, descriptors.fd)) return this.#pass(path, "it is not on 3FS");

@@ -6,7 +6,7 @@ import { mountPointOf } from "../../ffi/usrbio.ts";
 import { DeviceError } from "../base/errors.ts";
 import { readError } from "../files/local_path.ts";
 import { NativeFileSource } from "../files/native/native_file.ts";
-import { UsrbioFileSource } from "./file.ts";
+import { ThreeFsReaders } from "./lane_readers.ts";
 import {
   type Backend,
   checkBackend,
@@ -64,7 +64,8 @@ export async function createReader(options: ReaderOptions = {}): Promise<RangeRe
     const library = await openUsrbio(shim);
     if (library.handle === null) throw no3fs(libraryMissing(library.reason));
   }
-  const source = new UsrbioFileSource(shim, { required, rings, lanes: 1, mountPoint: checked.mountPoint });
+  const readers = new ThreeFsReaders(shim, { required, rings, lanes: 1, mountPoint: checked.mountPoint });
+  const source = new NativeFileSource(shim, readers);
   return new SourceReader(shim, backend, source, rings);
 }
 

@@ -31,12 +31,6 @@ const EXCEPTIONS: readonly string[] = [
   "ffi/mpi.ts: src/group/call_record.ts",
   "ffi/nccl.ts: src/group/call_record.ts",
   "src/files/find_files.ts: src/save/journal.ts",
-  "src/load/stream.ts: src/ranks/rank_iteration.ts",
-  "src/model/model.ts: src/ranks/rank_iteration.ts",
-  "src/model/model.ts: src/ranks/rank_tensors.ts",
-  "src/model/options.ts: src/deno/config.ts",
-  "src/model/options.ts: src/deno/select_source.ts",
-  "src/model/options.ts: src/three_fs/options.ts",
 ];
 
 /** The line of ORDER that a file belongs to; -1 for what is no folder of it. */

@@ -16,9 +16,12 @@ function declarationOf(name: string): string {
   return CODE.slice(start, CODE.indexOf("\n}", start));
 }
 
-/** The names of the options that an interface declares. */
+/** The names of the options that an interface has: those of the one that it extends come first. */
 function optionsOf(name: string): string[] {
-  return [...declarationOf(name).matchAll(/^ {2}(\w+)\??:/gm)].map(([, option]) => option!);
+  const declaration = declarationOf(name);
+  const [, inherited] = /^.*? extends (ModelOptions)\b/.exec(declaration) ?? [];
+  const own = [...declaration.matchAll(/^ {2}(\w+)\??:/gm)].map(([, option]) => option!);
+  return [...inherited === undefined ? [] : optionsOf(inherited), ...own];
 }
 
 /** Where the table of each interface of options is. */
@@ -48,6 +51,7 @@ Deno.test("every interface of options that is public has its table", () => {
   const names = [...ENTRIES.matchAll(/\b(?:type )?(\w+Options)\b/g)].map(([, name]) => name!);
   const others = [
     "LoaderOptions", // OpenOptions without some
+    "ModelOptions", // part of OpenOptions
     "ReadChunkedOptions", // the arguments of a call
   ];
   assertEquals([...new Set(names)].sort(), [...TABLES.map(([, , name]) => name), ...others].sort());

@@ -1,10 +1,6 @@
 /**
  * Pinned host memory for loads to a GPU.
  */
-import { pinMemory } from "../../../ffi/cuda.ts";
-import { releasesDone } from "../../../ffi/cuda_release.ts";
-import type { Handle } from "../../../ffi/handle.ts";
-import type { Shim } from "../../../ffi/symbols.ts";
 import { checkInteger, checkKeys, keysOf } from "../../base/check.ts";
 import { UseAfterCloseError } from "../../base/errors.ts";
 import { PAGE } from "../../load/layout.ts";
@@ -25,9 +21,17 @@ export interface PinnedSlab {
   readonly byteLength: number;
 }
 
+/** What pins memory: the driver, which a program without a GPU never opens. */
+export interface Pinning {
+  /** Pins memory near to a device. */
+  pin(device: number, byteLength: number): Promise<{ address: bigint; handle: { close(): unknown } }>;
+  /** Resolves once all memory that was given back is free. */
+  released(): Promise<void>;
+}
+
 interface OwnedSlab extends PinnedSlab {
-  readonly shim: Shim;
-  readonly handle: Handle;
+  readonly pinning: Pinning;
+  readonly handle: { close(): unknown };
   /** The device that it is near to. */
   readonly device: number;
 }
@@ -35,7 +39,7 @@ interface OwnedSlab extends PinnedSlab {
 /** Lends memory of a pool, near to a device. */
 export let takeFrom: (
   pool: PinnedPool,
-  shim: Shim,
+  pinning: Pinning,
   device: number,
   byteLength: number,
 ) => Promise<PinnedSlab>;
@@ -85,7 +89,7 @@ export class PinnedPool implements AsyncDisposable {
   }
 
   static {
-    takeFrom = (pool, shim, device, byteLength) => pool.#take(shim, device, byteLength);
+    takeFrom = (pool, pinning, device, byteLength) => pool.#take(pinning, device, byteLength);
     giveBackTo = (pool, slab) => pool.#giveBack(slab as OwnedSlab);
   }
 
@@ -97,9 +101,9 @@ export class PinnedPool implements AsyncDisposable {
   /** Frees what is kept; what is lent is freed when it comes back. No load may be started with the pool any more. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    const shims = new Set(this.#idle.map(({ shim }) => shim));
+    const pinnings = new Set(this.#idle.map(({ pinning }) => pinning));
     this.#keep(0);
-    for (const shim of shims) await releasesDone(shim);
+    for (const pinning of pinnings) await pinning.released();
   }
 
   /** {@linkcode close}, for `await using`. */
@@ -107,13 +111,13 @@ export class PinnedPool implements AsyncDisposable {
     return this.close();
   }
 
-  async #take(shim: Shim, device: number, byteLength: number): Promise<PinnedSlab> {
+  async #take(pinning: Pinning, device: number, byteLength: number): Promise<PinnedSlab> {
     if (this.#isClosed) throw new UseAfterCloseError("Cannot load with this pool: it was closed");
     const index = this.#idle.findIndex((slab) => slab.device === device && slab.byteLength >= byteLength);
     let slab = index < 0 ? undefined : this.#idle.splice(index, 1)[0];
     if (!slab) {
       const pinned = Math.ceil(byteLength / PAGE) * PAGE;
-      slab = { shim, device, byteLength: pinned, ...await pinMemory(shim, device, pinned) };
+      slab = { pinning, device, byteLength: pinned, ...await pinning.pin(device, pinned) };
     }
     this.#lent.add(slab);
     return slab;

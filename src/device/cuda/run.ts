@@ -1,7 +1,7 @@
 /**
  * Running a plan into the memory of a CUDA device.
  */
-import { cudaError, statusText } from "../../../ffi/cuda.ts";
+import { cudaError, pinMemory, statusText } from "../../../ffi/cuda.ts";
 import {
   CUDA_LANDER,
   type CudaLoad,
@@ -10,6 +10,7 @@ import {
   openLoad,
   probeGds,
 } from "../../../ffi/cuda_load.ts";
+import { releasesDone } from "../../../ffi/cuda_release.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
 import type { RunReport } from "../../load/engine.ts";
 import { isCached, runNativeLanes } from "../../load/native/native_lanes.ts";
@@ -88,7 +89,11 @@ export class CudaRun {
     settings: LoadSettings,
   ): Promise<CudaRun> {
     const stagingBytes = stagingFor(plan, settings);
-    const slab = await takeFrom(pool, shim, device, stagingBytes);
+    const pinning = {
+      pin: (device: number, byteLength: number) => pinMemory(shim, device, byteLength),
+      released: () => releasesDone(shim),
+    };
+    const slab = await takeFrom(pool, pinning, device, stagingBytes);
     try {
       // Its driver takes up to seconds to open, for bytes that it would not be asked for.
       const inVain = gds === "auto" && isCached(plan, files) && (await probeGds(shim)).usable;

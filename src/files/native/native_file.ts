@@ -8,6 +8,7 @@ import {
   type OpenedFile,
   openFile,
   readFile,
+  SystemError,
 } from "../../../ffi/files.ts";
 import type { Handle } from "../../../ffi/handle.ts";
 import type { PlanFile } from "../../../ffi/plan_memory.ts";
@@ -27,6 +28,18 @@ export interface LaneReader {
   readonly mount: Handle;
   /** The lanes that it is made for; more than that would only wait. */
   readonly lanes: number;
+}
+
+/** Finds what lanes read files by. */
+export interface LaneReaders {
+  /** What a user should know about the files opened so far. */
+  readonly notes: readonly string[];
+  /**
+   * What lanes read an open file by; null: the system's own calls.
+   *
+   * @param path the file's absolute path
+   */
+  readerOf(file: NativeFile, path: string): Promise<LaneReader | null>;
 }
 
 /** A local file with a descriptor that lanes can read from. */
@@ -62,8 +75,8 @@ export class NativeFile implements SourceFile {
     return this.#reader;
   }
 
-  /** Has lanes read the file by this from now on; its mount is closed with the file. */
-  readBy(reader: LaneReader): void {
+  /** Makes lanes read the file by this from now on; its mount is closed with the file. */
+  readBy(reader: LaneReader | null): void {
     this.#reader = reader;
   }
 
@@ -140,19 +153,34 @@ export class NativeFile implements SourceFile {
 export class NativeFileSource implements Source<NativeFile> {
   readonly name = "file";
   readonly #shim: Shim;
+  readonly #readers: LaneReaders | null;
 
-  constructor(shim: Shim) {
+  /** @param readers what lanes read some of the files by; without it all are read by the system's own calls */
+  constructor(shim: Shim, readers: LaneReaders | null = null) {
     this.#shim = shim;
+    this.#readers = readers;
+  }
+
+  get notes(): readonly string[] {
+    return this.#readers?.notes ?? [];
   }
 
   async open(path: string, folder?: string): Promise<NativeFile> {
     const absolute = absolutePath(path, folder);
+    let file: NativeFile;
     try {
       // The shim does not ask Deno; this asks for the read permission in Deno's own way.
       refuseSpecial(path, await Deno.stat(absolute));
-      return new NativeFile(this.#shim, path, await openFile(this.#shim, absolute, HEAD_BYTES));
+      file = new NativeFile(this.#shim, path, await openFile(this.#shim, absolute, HEAD_BYTES));
     } catch (error) {
       throw readError(error, "open", path);
+    }
+    try {
+      if (this.#readers) file.readBy(await this.#readers.readerOf(file, absolute));
+      return file;
+    } catch (error) {
+      await file.close();
+      throw error instanceof SystemError ? readError(error, "open", path) : error;
     }
   }
 }

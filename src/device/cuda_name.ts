@@ -1,0 +1,23 @@
+/**
+ * The names of CUDA devices.
+ */
+
+/** A CUDA device: "cuda" is the first, "cuda:1" the second. */
+export type CudaName = "cuda" | `cuda:${number}`;
+
+/** Whether a name is one of a CUDA device, whether or not this machine has it. */
+export function isCudaName(name: unknown): name is CudaName {
+  return typeof name === "string" && /^cuda(:\d{1,3})?$/.test(name);
+}
+
+/**
+ * The index of a CUDA device.
+ *
+ * @throws {TypeError} if it is not such a name
+ */
+export function cudaIndex(name: CudaName): number {
+  if (!isCudaName(name)) {
+    throw new TypeError(`Cannot use device ${JSON.stringify(name)}: it is not a CUDA device`);
+  }
+  return name === "cuda" ? 0 : Number(name.slice("cuda:".length));
+}

@@ -1,0 +1,29 @@
+/**
+ * Starting to load on several ranks.
+ */
+import type { Catalog } from "../files/catalog.ts";
+import type { Tensor } from "../load/tensor.ts";
+import { type ModelEquipment, type SafeTensorsModel, startModel } from "../model/model.ts";
+import type { CheckedOptions } from "../model/options.ts";
+import { together } from "./queue.ts";
+import { RankTensors } from "./rank_tensors.ts";
+
+/**
+ * Starts a model on every rank; if that fails on one it has failed on all.
+ *
+ * @param catalog what the ranks have opened together
+ * @throws {GroupError} on every rank if one fails
+ */
+export function startTogether<T extends Tensor>(
+  catalog: Catalog,
+  equipment: ModelEquipment<T>,
+  options: CheckedOptions,
+): Promise<SafeTensorsModel<T>> {
+  const shared: ModelEquipment<T> = {
+    ...equipment,
+    share: (session, requests, own) => new RankTensors(session, requests, own),
+  };
+  const operation = { label: "load", signal: options.signal };
+  const start = () => startModel(catalog, shared, options);
+  return together(catalog.group, operation, start, (model) => model.close());
+}
