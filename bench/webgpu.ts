@@ -27,7 +27,7 @@ from memory already loaded; with this loader. Prints a table. Makes a model in a
 
 /** Who takes part: a program of bench/webgpu, and its first argument. */
 const CONTENDERS: readonly [name: string, program: string, ...argument: string[]][] = [
-  ["naive: readFile, a writeBuffer a tensor", "naive.ts"],
+  ["naive: readFile, one writeBuffer per tensor", "naive.ts"],
   ["queue alone, pieces of 16 MB", "chunked.ts", String(16 * 2 ** 20)],
   ["queue alone, pieces of 4 MB", "chunked.ts", String(4 * 2 ** 20)],
   ["this loader", "this_loader.ts", "{}"],

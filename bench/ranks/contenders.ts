@@ -89,7 +89,7 @@ function onRanks(
       run: async () => ({ seconds: Number(await print([...start, program, ...blocks])) }),
     },
     {
-      name: `${name}, ${size} ranks: hand the model out`,
+      name: `${name}, ${size} ranks: broadcast the model`,
       against: limit,
       rate: ofModel,
       run: () => sample([...start, ...denoRun("this_broadcast.ts", ...files)]),

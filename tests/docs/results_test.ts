@@ -148,12 +148,12 @@ Deno.test("tables of saves, ranks and WebGPU name this package and compare it as
     bytes: 1e9,
     results: [
       { name: "MPI_Bcast in C", gigabytesPerSecond: 2, ratio: null },
-      { name: "hand the model out", gigabytesPerSecond: 1.8, ratio: 0.9 },
+      { name: "broadcast the model", gigabytesPerSecond: 1.8, ratio: 0.9 },
     ],
   });
   assertEquals(comparisonTable(ranks).split("\n").slice(2), [
     "| MPI_Bcast in C | 2.00 |  |",
-    "| **hand the model out** | 1.80 | 0.90 |",
+    "| **broadcast the model** | 1.80 | 0.90 |",
   ]);
   const webgpu = compareWebGpu({
     ...SOURCE,
