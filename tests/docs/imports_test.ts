@@ -1,4 +1,5 @@
 import { assertEquals } from "@std/assert";
+import { modulesOf } from "../support/graph.ts";
 import { sources } from "./pages.ts";
 
 /** The folders, each of which imports only those in lines above its own, or one way within its line. */
@@ -55,4 +56,13 @@ Deno.test("a device knows no file format's reader, and no file format knows a de
     [path, text],
   ) => imports(path, text).filter((target) => /header|shard_index|pytorch|catalog/.test(target))).toArray();
   assertEquals(strangers, []);
+});
+
+/** What few programs need: devices other than the CPU, several ranks, 3FS, other formats, the commands. */
+const IMPORTED_WHEN_ASKED_FOR =
+  /^src\/(?:device\/(?:cuda\/(?:device|memory|run)|webgpu\/(?!tensor))|ranks\/|group\/|three_fs\/(?:file|reader|range_reader)|pytorch\/|compat\/|doctor\/|cli\/)|^ffi\/(?:mpi|nccl|cuda_load|cuda_tensor|dlpack_)/;
+
+Deno.test("a program that imports the package does not load what few programs need", async () => {
+  const modules = await modulesOf("mod.ts");
+  assertEquals([...modules].filter((module) => IMPORTED_WHEN_ASKED_FOR.test(module)), []);
 });

@@ -1,18 +1,7 @@
+import { modulesOf } from "../support/graph.ts";
 import { assert, assertEquals } from "@std/assert";
 import { SOURCES } from "../../ffi/sources.ts";
 import { generate } from "../../native/tools/sources.ts";
-
-/** What `deno info --json` prints, in so far as it counts. */
-interface Graph {
-  readonly roots: readonly string[];
-  readonly modules: readonly {
-    readonly specifier: string;
-    readonly dependencies?: readonly {
-      readonly isDynamic?: boolean;
-      readonly code?: { readonly specifier: string };
-    }[];
-  }[];
-}
 
 const ROOT = new URL("../../", import.meta.url);
 
@@ -25,20 +14,10 @@ Deno.test("the generated files have every C source and header of native/, as it 
 });
 
 Deno.test("a program that imports the package loads no text, unless it builds the library", async () => {
-  const { stdout } = await new Deno.Command(Deno.execPath(), {
-    args: ["info", "--json", new URL("mod.ts", ROOT).href],
-  }).output();
-  const graph: Graph = JSON.parse(new TextDecoder().decode(stdout));
-  const modules = new Map(graph.modules.map((module) => [module.specifier, module]));
-  const reached = new Set(graph.roots);
-  for (const specifier of reached) {
-    for (const { code, isDynamic } of modules.get(specifier)?.dependencies ?? []) {
-      if (code && !isDynamic) reached.add(code.specifier);
-    }
-  }
-  assert(reached.has(new URL("ffi/build.ts", ROOT).href));
+  const reached = await modulesOf("mod.ts");
+  assert(reached.has("ffi/build.ts"));
   assertEquals([...reached].filter((specifier) => !/^node:|\.ts$/.test(specifier)), []);
-  assert(!reached.has(new URL("ffi/sources.ts", ROOT).href));
+  assert(!reached.has("ffi/sources.ts"));
 });
 
 Deno.test("SOURCES has every header that its files include", () => {

@@ -1,8 +1,7 @@
 /**
- * Tensors in the buffers of a WebGPU device.
+ * Tensors in the buffers of a WebGPU device. What drives the device is imported with the first tensor there.
  */
-import { castTensor, type GpuResult, readTensor } from "./operations.ts";
-import { ceilTo } from "./gpu.ts";
+import type { GpuResult } from "./operations.ts";
 import type { GpuMemory } from "./memory.ts";
 import type { DType } from "../../base/dtype.ts";
 import type { HostTensor } from "../cpu/tensor.ts";
@@ -103,7 +102,7 @@ export class WebGpuTensor implements Tensor, Disposable {
    * zeros, and nothing else is in them.
    */
   get paddedByteLength(): number {
-    return ceilTo(this.byteLength, 4);
+    return Math.ceil(this.byteLength / 4) * 4;
   }
 
   /**
@@ -135,10 +134,10 @@ export class WebGpuTensor implements Tensor, Disposable {
   async to(options: { dtype: DType }): Promise<WebGpuTensor> {
     const { dtype } = options;
     if (dtype === this.dtype) return new WebGpuTensor(...this.#handle.share("cast"));
-    return await this.#handle.use(
-      "cast",
-      async (memory) => new WebGpuTensor(...await castTensor(memory, this.#handle.tensor, dtype)),
-    );
+    return await this.#handle.use("cast", async (memory) => {
+      const { castTensor } = await import("./operations.ts");
+      return new WebGpuTensor(...await castTensor(memory, this.#handle.tensor, dtype));
+    });
   }
 
   /**
@@ -158,7 +157,10 @@ export class WebGpuTensor implements Tensor, Disposable {
    * @throws {UseAfterCloseError} if it was disposed
    */
   copyToHost(): Promise<HostTensor> {
-    return this.#handle.use("copy", (memory) => readTensor(memory, this.#handle.tensor));
+    return this.#handle.use("copy", async (memory) => {
+      const { readTensor } = await import("./operations.ts");
+      return await readTensor(memory, this.#handle.tensor);
+    });
   }
 
   /** Gives the handle up. The buffer is destroyed with the last handle in it. */
