@@ -7,6 +7,7 @@ import { openPyTorch } from "../src/pytorch/mod.ts";
 import { selectEngine } from "../src/load/native/select.ts";
 import { PYTORCH, SAFETENSORS } from "../src/files/model_folder.ts";
 import { resolveInputs } from "../src/files/inputs.ts";
+import { LocalNames } from "../src/files/native/local_names.ts";
 import { fileOf, tempFolder } from "./support/models.ts";
 
 await selectEngine(); // its library stays open after the first test
@@ -128,7 +129,7 @@ for (const [naming, folders] of [[SAFETENSORS, SAFETENSORS_FOLDERS], [PYTORCH, P
   Deno.test(`resolveInputs() finds the model of a folder, and says what is left out (${naming.format})`, async () => {
     for (const [names, opened, leftOut = []] of folders) {
       await using folder = await folderOf(names);
-      const { paths, notes } = await resolveInputs(folder.path, { size: 1 }, naming);
+      const { paths, notes } = await resolveInputs(new LocalNames(), folder.path, { size: 1 }, naming);
       assertEquals(paths, opened.map((name) => `${folder.path}/${name}`));
       assertEquals(notes.length, leftOut.length > 0 ? 1 : 0, notes.join());
       for (const name of leftOut) assertStringIncludes(notes[0]!.split("left out:")[1]!, `"${name}"`);
@@ -150,7 +151,10 @@ Deno.test("resolveInputs() lists the choices of a folder that has several models
   ];
   for (const [names, listed] of cases) {
     await using folder = await folderOf(names);
-    const error = await assertRejects(() => resolveInputs(folder.path, { size: 1 }), SafeTensorsError);
+    const error = await assertRejects(
+      () => resolveInputs(new LocalNames(), folder.path, { size: 1 }),
+      SafeTensorsError,
+    );
     assertEquals([error.code, error.path], ["SeveralModels", folder.path]);
     const list = listed.map((name) => `"${name}"`).join(", ");
     assertEquals(
@@ -180,7 +184,10 @@ Deno.test("resolveInputs() says which shards are missing, and names none that ne
   ];
   for (const [there, said, path] of cases) {
     await using folder = await folderOf(there.map(shard));
-    const error = await assertRejects(() => resolveInputs(folder.path, { size: 1 }), SafeTensorsError);
+    const error = await assertRejects(
+      () => resolveInputs(new LocalNames(), folder.path, { size: 1 }),
+      SafeTensorsError,
+    );
     assertEquals([error.code, error.path], ["MissingShard", `${folder.path}/${path}`]);
     assertStringIncludes(
       error.message,
@@ -196,7 +203,7 @@ Deno.test("resolveInputs() prefers an index, and notes the files that it does no
     "y.safetensors",
     "projector.safetensors",
   ]);
-  const { paths, indexes, notes } = await resolveInputs(folder.path, { size: 1 });
+  const { paths, indexes, notes } = await resolveInputs(new LocalNames(), folder.path, { size: 1 });
   assertEquals(paths, [`${folder.path}/x.safetensors`, `${folder.path}/y.safetensors`]);
   assertEquals(indexes.map(({ path }) => path), [`${folder.path}/model.safetensors.index.json`]);
   assertEquals(notes, [
@@ -210,7 +217,7 @@ Deno.test("resolveInputs() takes the model if the only index is that of other fi
     ["consolidated.safetensors.index.json", { w: "consolidated-1-of-1.safetensors" }],
     "consolidated-1-of-1.safetensors",
   ]);
-  const { paths, indexes, notes } = await resolveInputs(folder.path, { size: 1 });
+  const { paths, indexes, notes } = await resolveInputs(new LocalNames(), folder.path, { size: 1 });
   assertEquals([paths, indexes], [[`${folder.path}/model.safetensors`], []]);
   assertStringIncludes(notes[0]!, "consolidated-1-of-1.safetensors");
 });
@@ -226,7 +233,7 @@ Deno.test("resolveInputs() leaves an index whose files are all absent for a mode
     await using folder = await folderOf([index, ...names]);
     const indexPath = `${folder.path}/${index[0]}`;
     for (const input of [folder.path, indexPath]) {
-      const { paths, indexes, notes } = await resolveInputs(input, { size: 1 });
+      const { paths, indexes, notes } = await resolveInputs(new LocalNames(), input, { size: 1 });
       assertEquals([paths, indexes], [names.map((name) => `${folder.path}/${name}`), []]);
       assertEquals(notes, [
         `The index "${indexPath}" was not used: of the 2 files that it names none is there`,
@@ -281,15 +288,23 @@ Deno.test("resolveInputs() follows a folder of the Hugging Face cache to its sna
   ];
   for (const [files, snapshot] of cases) {
     await using folder = await folderOf(files);
-    const { paths, notes } = await resolveInputs(folder.path, { size: 1 });
+    const { paths, notes } = await resolveInputs(new LocalNames(), folder.path, { size: 1 });
     assertEquals(paths, [`${folder.path}/${model(snapshot)}`]);
     assertStringIncludes(notes[0]!, `snapshot "${folder.path}/snapshots/${snapshot}" was opened`);
   }
   await using several = await folderOf([model("aaa"), model("bbb")]);
-  const error = await assertRejects(() => resolveInputs(several.path, { size: 1 }), SafeTensorsError, "/aaa");
+  const error = await assertRejects(
+    () => resolveInputs(new LocalNames(), several.path, { size: 1 }),
+    SafeTensorsError,
+    "/aaa",
+  );
   assertEquals(error.code, "SeveralModels");
   await using hub = await folderOf([`models--acme--tiny/${model("aaa")}`, "version.txt"]);
-  await assertRejects(() => resolveInputs(hub.path, { size: 1 }), SafeTensorsError, '"models--acme--tiny"');
+  await assertRejects(
+    () => resolveInputs(new LocalNames(), hub.path, { size: 1 }),
+    SafeTensorsError,
+    '"models--acme--tiny"',
+  );
 });
 
 Deno.test("resolveInputs() says what is in a folder without a model", async () => {
@@ -315,7 +330,11 @@ Deno.test("resolveInputs() says what is in a folder without a model", async () =
   ];
   for (const [names, part, format] of cases) {
     await using folder = await folderOf(names);
-    const error = await assertRejects(() => resolveInputs(folder.path, { size: 1 }), SafeTensorsError, part);
+    const error = await assertRejects(
+      () => resolveInputs(new LocalNames(), folder.path, { size: 1 }),
+      SafeTensorsError,
+      part,
+    );
     assertEquals([error.code, error.path, error.format], ["NoTensorFiles", folder.path, format]);
   }
   await using folder = await folderOf(["model.safetensors"]);
@@ -326,7 +345,7 @@ Deno.test("resolveInputs() says what is in a folder without a model", async () =
 Deno.test("resolveInputs() skips links to folders, and says which link leads to nothing", async () => {
   await using folder = await folderOf(["sub/x.txt", "model.safetensors"]);
   await Deno.symlink("sub", `${folder.path}/other.safetensors`);
-  const { paths } = await resolveInputs(folder.path, { size: 1 });
+  const { paths } = await resolveInputs(new LocalNames(), folder.path, { size: 1 });
   assertEquals(paths, [`${folder.path}/model.safetensors`]);
   await Deno.remove(`${folder.path}/model.safetensors`);
   await Deno.symlink("../../blobs/gone", `${folder.path}/model.safetensors`);

@@ -4,6 +4,7 @@
 import type { SafeTensorsModel } from "../../mod.ts";
 import { quote } from "../base/text.ts";
 import { type Index, resolveInputs } from "../files/inputs.ts";
+import { LocalNames } from "../files/native/local_names.ts";
 import type { Command } from "./command.ts";
 import { compareChecksums, computeChecksums, type Mismatch, readChecksums } from "./checksums.ts";
 import { asUsage, fileNotes, MODEL_INPUTS, openModel } from "./inputs.ts";
@@ -36,7 +37,7 @@ export const verify: Command = {
     const known = list === undefined ? null : await readChecksums(list);
     const json = args.flag("json");
     await using model = await openModel(args.inputs, { lazy: true });
-    const { indexes } = await asUsage(() => resolveInputs(args.inputs, { size: 1 }));
+    const { indexes } = await asUsage(() => resolveInputs(new LocalNames(), args.inputs, { size: 1 }));
     const checksums = known || json ? await hashAll(model, json) : await readAll(model);
     const misplaced = indexes.flatMap((index) => misplacedIn(model, index));
     const mismatches = known ? compareChecksums(checksums, known) : [];

@@ -4,6 +4,9 @@
 import type { ProcessGroup } from "../base/process_group.ts";
 import { type Catalog, type ListFile, openCatalog, restoreAliases } from "../files/catalog.ts";
 import { checkFiles, dealInputs, type Files, resolveInputs } from "../files/inputs.ts";
+import { LocalNames } from "../files/native/local_names.ts";
+import { workingFolder } from "../files/native/local_path.ts";
+import { SourceNames } from "../files/source_names.ts";
 import { type Naming, SAFETENSORS } from "../files/model_folder.ts";
 import type { Source } from "../files/source.ts";
 import type { CheckedOpenOptions } from "./options.ts";
@@ -37,18 +40,19 @@ export async function openFiles<E extends { readonly source: Source }>(
 ): Promise<OpenedFiles<E>> {
   const { group, shardPlan, signal } = options;
   const own = typeof options.source === "object" ? options.source : null;
+  checkFiles(files, group, own !== null);
+  const findNames = () => own ? new SourceNames(own, workingFolder()) : new LocalNames();
   if (isGroup(group) && !shardPlan) {
-    checkFiles(files, group, own !== null);
     const { openShared } = await import("../ranks/shared_catalog.ts");
     const prepare = async () => {
       const equipment = await equip(options);
-      return { equipment, inputs: await dealInputs(files, group, kind.naming, own) };
+      return { equipment, inputs: await dealInputs(findNames(), files, group, kind.naming) };
     };
     const opened = await openShared(group, prepare, signal, kind.list);
     return { ...opened, catalog: withAliases(opened.catalog, options) };
   }
   signal?.throwIfAborted();
-  const inputs = await resolveInputs(files, group, kind.naming, own); // its errors need no library
+  const inputs = await resolveInputs(findNames(), files, group, kind.naming); // its errors need no library
   const equipment = await equip(options);
   const catalog = await openCatalog(equipment.source, inputs, signal, kind.list);
   const notes = [...catalog.notes, ...shardPlan?.notesOn(catalog.tensors.keys()) ?? []];

@@ -6,11 +6,9 @@ import type { DType } from "../base/dtype.ts";
 import type { Header } from "../format/header.ts";
 import type { ProcessGroup } from "../base/process_group.ts";
 import { headerLength, headerSteps } from "../format/header_reader.ts";
-import { checkIndexes, explainAbsence } from "./find_files.ts";
 import { quote } from "../base/text.ts";
 import type { Index, Inputs } from "./inputs.ts";
 import { finishInTurns, Turn } from "../base/turn.ts";
-import { workingFolder } from "./local_path.ts";
 import { closeAll, type Source, type SourceFile } from "./source.ts";
 
 /** Fills `target` with the elements of a tensor, contiguous and little-endian. */
@@ -92,7 +90,6 @@ const OPENING = 8;
  * Opens files and lists what is in them, by their headers unless `list` does it otherwise. After an error none of
  * them is open.
  *
- * @param folder what relative paths count from: the program may go elsewhere before all are open, or are opened again
  * @throws {SafeTensorsError} if a header is bad, a name occurs twice and no index decides, or a shard is missing
  * @throws {ReadError} if the system refuses
  */
@@ -101,9 +98,8 @@ export async function openCatalog<F extends SourceFile>(
   inputs: Inputs,
   signal?: AbortSignal,
   list: ListFile<F> = listHeader,
-  folder: string | undefined = workingFolder(),
 ): Promise<Catalog<F>> {
-  const catalog = await openPart(source, inputs, signal, list, folder);
+  const catalog = await openPart(source, inputs, signal, list);
   const { files, tensors } = catalog;
   const pathOfName = (name: string) => pathOf({ files }, tensors.get(name)!);
   return { ...catalog, ...compareIndexes(catalog, tensors, pathOfName, inputs.indexes) };
@@ -115,9 +111,8 @@ export async function openPart<F extends SourceFile>(
   inputs: Inputs,
   signal?: AbortSignal,
   list: ListFile<F> = listHeader,
-  folder: string | undefined = workingFolder(),
 ): Promise<Catalog<F>> {
-  const { paths } = inputs;
+  const { paths, names } = inputs;
   const files: F[] = new Array(paths.length);
   const contents: FileContents[] = new Array(paths.length);
   let next = 0;
@@ -127,7 +122,7 @@ export async function openPart<F extends SourceFile>(
       const index = next++;
       try {
         signal?.throwIfAborted();
-        const file = await openInput(source, paths[index]!, inputs, folder);
+        const file = await openInput(source, paths[index]!, inputs);
         files[index] = file;
         contents[index] = await list(file, index);
       } catch (error) {
@@ -139,7 +134,7 @@ export async function openPart<F extends SourceFile>(
   try {
     const results = await Promise.allSettled(Array.from({ length: OPENING }, openNext));
     for (const result of results) if (result.status === "rejected") throw result.reason;
-    await checkIndexes(inputs);
+    for (const index of inputs.indexes) await index.verify?.();
     const merged = new MergedTensors<CatalogTensor>(inputs.indexes, (tensor) => pathOf({ files }, tensor));
     const metadata = new Map<string, ReadonlyMap<string, string>>();
     const missing = new Map<string, () => SafeTensorsError>();
@@ -161,7 +156,7 @@ export async function openPart<F extends SourceFile>(
       ...merged.notes(),
     ];
     const reopen = async (path: string) => {
-      return await openCatalog(source, { paths: [path], indexes: [], notes: [] }, undefined, list, folder);
+      return await openCatalog(source, { paths: [path], indexes: [], notes: [], names }, undefined, list);
     };
     return { files, tensors: merged.tensors, metadata, notes, missing, reopen };
   } catch (error) {
@@ -179,13 +174,12 @@ export async function openPart<F extends SourceFile>(
 export async function openInput<F extends SourceFile>(
   source: Source<F>,
   path: string,
-  inputs: Pick<Inputs, "indexes">,
-  folder?: string,
+  { names, indexes }: Pick<Inputs, "names" | "indexes">,
 ): Promise<F> {
   try {
-    return await source.open(path, folder);
+    return await source.open(path, names.folder);
   } catch (error) {
-    throw await explainAbsence(error, inputs);
+    throw await names.explainAbsence(error, indexes);
   }
 }
 

@@ -4,11 +4,8 @@
 import { describeValue } from "../base/check.ts";
 import { quote } from "../base/text.ts";
 import type { ProcessGroup } from "../base/process_group.ts";
-import { type Found, isUrl, resolveLocal, resolveNamed } from "./find_files.ts";
 import { type Naming, SAFETENSORS } from "./model_folder.ts";
 import { fromFileUrl } from "../base/paths.ts";
-import { absolutePath } from "./local_path.ts";
-import type { Source } from "./source.ts";
 
 /** A path or a `file:` URL. */
 export type PathLike = string | URL;
@@ -29,8 +26,50 @@ export interface Index {
   readonly path: string;
   /** Tensor → path of the file that has it. */
   readonly weightMap: ReadonlyMap<string, string>;
-  /** What tells this index from one that replaces it; undefined if it is not a local file. */
-  readonly version?: string;
+  /**
+   * Throws if the index is not the one any more that named the files, asked once they are open: a save that replaces a
+   * set of shards takes the old index away first, so that they might be some of the old and some of the new. Without it
+   * the index is taken to be one that cannot change.
+   *
+   * @throws {ReadError}
+   */
+  verify?(): Promise<void>;
+}
+
+/** What one thing that the user named stands for. */
+export interface Found {
+  /** The files, in order. */
+  readonly paths: readonly string[];
+  /** The index that names them. */
+  readonly index?: Index;
+  /** What a user should know about the choice. */
+  readonly notes: readonly string[];
+}
+
+/** The names of files: local paths, or names that a source of the user's opens. */
+export interface FileNames {
+  /** What relative names count from: the program may go elsewhere before all files are open, or are opened again. */
+  readonly folder: string | undefined;
+  /**
+   * The files that one name stands for.
+   *
+   * @throws {SafeTensorsError} if a folder has no model or several, or an index is bad
+   * @throws {ReadError} if it is not there
+   */
+  resolve(name: string, naming: Naming): Promise<Found>;
+  /** A text that is the same for all names of one file, as far as names tell. */
+  identify(name: string): string;
+  /**
+   * Why a file could not be opened: if it is not there, what that may be due to; any other error as it is.
+   *
+   * @param indexes those that may name the file
+   */
+  explainAbsence(error: unknown, indexes: readonly Index[]): Promise<unknown>;
+}
+
+/** Whether a name is a URL of another kind than `file:`. */
+export function isUrl(name: string): boolean {
+  return /^[a-z][a-z\d+.-]+:\/\//i.test(name);
 }
 
 /** Files to open, and what is known of them before they are. */
@@ -41,23 +80,24 @@ export interface Inputs {
   readonly indexes: readonly Index[];
   /** What a user should know about the choice of the files. */
   readonly notes: readonly string[];
+  /** What kind of names the paths are. */
+  readonly names: FileNames;
 }
 
 /**
  * Turns what the user named into paths, for all ranks together; folders and indexes are read for it.
  *
- * @param own a source of the user's, if the files are what it opens by their names
  * @throws {TypeError} if no file is named, or one twice
  * @throws {SafeTensorsError} if a folder has no model or several, or an index is bad
  * @throws {ReadError} if something named is not there
  */
 export async function resolveInputs(
+  names: FileNames,
   files: Files,
   group: Pick<ProcessGroup, "size">,
   naming: Naming = SAFETENSORS,
-  own: Source | null = null,
 ): Promise<Inputs> {
-  const inputs = await resolveAny(files, group, naming, own);
+  const inputs = await resolveAny(names, files, group, naming);
   if (inputs.paths.length === 0) throw noFiles();
   return inputs;
 }
@@ -70,7 +110,7 @@ export function noFiles(): TypeError {
 /**
  * Checks what the user named, as far as that can be done without looking.
  *
- * @param own whether the names are for a source of the user's
+ * @param own whether the names are for a source of the user's, so that URLs may be names
  * @throws {TypeError} if it is neither a path nor a list of paths nor a record of them
  * @throws {RangeError} if it names a rank that the group does not have
  */
@@ -94,13 +134,13 @@ export interface DealtInputs extends Omit<Inputs, "paths"> {
 
 /** Turns what the user named into the paths of each rank: file `i` of a list is read by rank `i % size`. */
 export async function dealInputs(
+  names: FileNames,
   files: Files,
   group: Pick<ProcessGroup, "size">,
   naming: Naming = SAFETENSORS,
-  own: Source | null = null,
 ): Promise<DealtInputs> {
-  if (isByRank(files)) return { indexes: [], notes: [], byRank: true, lists: ranksOf(files, group) };
-  const { paths, ...others } = await resolveAny(files, group, naming, own);
+  if (isByRank(files)) return { indexes: [], notes: [], names, byRank: true, lists: ranksOf(files, group) };
+  const { paths, ...others } = await resolveAny(names, files, group, naming);
   const lists = Array.from(
     { length: group.size },
     (_, rank) => [rank, paths.filter((_, file) => file % group.size === rank)] as const,
@@ -118,22 +158,20 @@ function isByRank(files: Files): files is RankFiles {
 }
 
 async function resolveAny(
+  names: FileNames,
   files: Files,
   group: Pick<ProcessGroup, "size">,
   naming: Naming,
-  own: Source | null,
 ): Promise<Inputs> {
-  checkFiles(files, group, own !== null);
   if (isByRank(files)) {
-    return { paths: [...ranksOf(files, group).values()].flat(), indexes: [], notes: [] };
+    return { paths: [...ranksOf(files, group).values()].flat(), indexes: [], notes: [], names };
   }
   const named = listOfPaths(files);
   const found: Found[] = [];
-  for (const path of named) {
-    found.push(own ? await resolveNamed(path, own) : await resolveLocal(path, naming));
-  }
-  refuseTwice(named, found, own);
+  for (const name of named) found.push(await names.resolve(name, naming));
+  refuseTwice(names, named, found);
   return {
+    names,
     paths: found.flatMap(({ paths }) => paths),
     indexes: found.flatMap(({ index }) => index ? [index] : []),
     notes: found.flatMap(({ notes }) => notes),
@@ -141,11 +179,11 @@ async function resolveAny(
 }
 
 /** Throws if two of the things named have a file in common. */
-function refuseTwice(named: readonly string[], found: readonly Found[], own: Source | null): void {
+function refuseTwice(names: FileNames, named: readonly string[], found: readonly Found[]): void {
   const seen = new Map<string, string>();
   for (const [item, { paths }] of found.entries()) {
     for (const path of paths) {
-      const place = own ? path : absolutePath(path).replaceAll(/\/(\.?\/)+/g, "/");
+      const place = names.identify(path);
       const first = seen.get(place);
       if (first !== undefined) {
         const by = first === named[item] ? "" : `, by ${quote(first)} and by ${quote(named[item]!)}`;

@@ -9,7 +9,8 @@ import type { DType } from "../base/dtype.ts";
 import { compareLayout } from "../format/header_writer.ts";
 import { quote } from "../base/text.ts";
 import { handled } from "../base/handled.ts";
-import { type PathLike, resolveInputs, toPath } from "../files/inputs.ts";
+import { checkFiles, type PathLike, resolveInputs, toPath } from "../files/inputs.ts";
+import { LocalNames } from "../files/native/local_names.ts";
 import { selectEngine } from "../load/native/select.ts";
 import { PYTORCH } from "../files/model_folder.ts";
 import { castLength } from "../load/request.ts";
@@ -180,7 +181,8 @@ async function openCheckpoints(
   options: CheckpointOptions,
   signal: AbortSignal | undefined,
 ): Promise<OpenedCheckpoints> {
-  const inputs = await resolveInputs(input, { size: 1 }, PYTORCH);
+  checkFiles(input, { size: 1 });
+  const inputs = await resolveInputs(new LocalNames(), input, { size: 1 }, PYTORCH);
   const files: SourceFile[] = [];
   const merged = new MergedTensors<Written>(inputs.indexes, ({ file }) => file.path);
   /** The names of all tensors, those that cannot be read too, and the path of their file. */

@@ -9,7 +9,14 @@
 import { WriteError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
 import { basename, dirname } from "../base/paths.ts";
-import { findAbandoned, hasLongName, lockFolders, lookAt, removeQuietly, temporaryName } from "./folder.ts";
+import {
+  findAbandoned,
+  hasLongName,
+  lockFolders,
+  lookAt,
+  removeQuietly,
+  temporaryName,
+} from "../files/native/folder.ts";
 import {
   interruptedSave,
   type Journal,
@@ -19,7 +26,7 @@ import {
   readJournal,
   stemOfMember,
   writeJournal,
-} from "./journal.ts";
+} from "../files/native/journal.ts";
 import { carryOut, foldersOf, planRepair } from "./repair.ts";
 import { stemOf } from "./shards.ts";
 import {
@@ -33,7 +40,7 @@ import {
   setAccess,
 } from "./target.ts";
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
-import { longName } from "./write_error.ts";
+import { longName } from "../files/native/write_error.ts";
 
 /** How the files replace what is there. */
 export interface SetOptions {

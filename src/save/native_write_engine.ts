@@ -16,7 +16,7 @@ import {
 import { type DType, dtypeBits } from "../base/dtype.ts";
 import { giveBack, take } from "../load/native/lane_budget.ts";
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
-import { checkThere, writeError } from "./write_error.ts";
+import { checkThere, writeError } from "../files/native/write_error.ts";
 
 /** Bytes of one direct write of what cannot be written from where it lies: a huge page. */
 const STAGING = 2 * 2 ** 20;

@@ -5,9 +5,9 @@ import { castBytes } from "../format/cast.ts";
 import type { DType } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
 import { castLength } from "../load/request.ts";
-import { lookAt, removeQuietly, syncFolder } from "./folder.ts";
+import { lookAt, removeQuietly, syncFolder } from "../files/native/folder.ts";
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
-import { checkThere, writeError } from "./write_error.ts";
+import { checkThere, writeError } from "../files/native/write_error.ts";
 
 /** What file systems without hard links, such as exFAT, SMB and many FUSE mounts, answer to a link. */
 const NO_HARD_LINKS: ReadonlySet<string> = new Set([

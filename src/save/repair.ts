@@ -7,10 +7,10 @@
 import { WriteError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
 import { basename, dirname } from "../base/paths.ts";
-import { lockFolders, lookAt, removeQuietly, syncFolder } from "./folder.ts";
-import { journalsIn, type OwnJournal, readJournal } from "./journal.ts";
-import { describeKind, findPlace } from "./target.ts";
-import { writeError } from "./write_error.ts";
+import { describeKind, lockFolders, lookAt, removeQuietly, syncFolder } from "../files/native/folder.ts";
+import { journalsIn, type OwnJournal, readJournal } from "../files/native/journal.ts";
+import { findPlace } from "./target.ts";
+import { writeError } from "../files/native/write_error.ts";
 
 /** What a repair does. */
 export interface Repair {

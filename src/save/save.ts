@@ -17,7 +17,7 @@ import { indexPathOf, shardSteps } from "./shards.ts";
 import { type SaveInput, type SaveSource, sourceSteps, type TensorShape } from "./source.ts";
 import { supersededBy } from "./superseded.ts";
 import { selectWriteEngine } from "./write_engine.ts";
-import { isFolder } from "./write_error.ts";
+import { isFolder } from "../files/native/write_error.ts";
 import { writeTensors } from "./write_tensors.ts";
 
 /** Options of {@linkcode saveFile}. */

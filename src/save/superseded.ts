@@ -3,7 +3,7 @@
  */
 import { parseShardIndex } from "../format/shard_index.ts";
 import { dirname } from "../base/paths.ts";
-import { lookAt } from "./folder.ts";
+import { lookAt } from "../files/native/folder.ts";
 import { indexPathOf } from "./shards.ts";
 
 /**

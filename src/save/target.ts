@@ -7,8 +7,8 @@ import { errnoOf } from "../files/native/errno.ts";
 import { WriteError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
 import { dirname, resolve } from "../base/paths.ts";
-import { lookAt } from "./folder.ts";
-import { fileExists, isFolder, writeError } from "./write_error.ts";
+import { describeKind, lookAt } from "../files/native/folder.ts";
+import { fileExists, isFolder, writeError } from "../files/native/write_error.ts";
 
 /** Links in a row that are followed, as many as Linux follows. */
 const MAX_LINKS = 40;
@@ -74,16 +74,6 @@ export function checkPlace(path: string, { info }: Place, overwrite: boolean): v
   if (info.isDirectory) throw isFolder(path);
   if (!info.isFile) throw notRegular(path, describeKind(info));
   if (!overwrite) throw fileExists(path);
-}
-
-/** What something is that is no regular file. */
-export function describeKind(info: Deno.FileInfo): string {
-  if (info.isDirectory) return "a folder";
-  if (info.isSymlink) return "a link";
-  if (info.isCharDevice) return "a character device";
-  if (info.isBlockDevice) return "a block device";
-  if (info.isFifo) return "a FIFO";
-  return info.isSocket ? "a socket" : "a special file";
 }
 
 function notRegular(path: string, kind: string): WriteError {

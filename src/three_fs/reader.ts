@@ -4,7 +4,7 @@
  */
 import { mountPointOf } from "../../ffi/usrbio.ts";
 import { DeviceError } from "../base/errors.ts";
-import { readError } from "../files/local_path.ts";
+import { readError } from "../files/native/local_path.ts";
 import { NativeFileSource } from "../files/native/native_file.ts";
 import { ThreeFsReaders } from "./lane_readers.ts";
 import {

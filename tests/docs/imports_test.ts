@@ -31,7 +31,6 @@ const EXCEPTIONS: readonly string[] = [
   "ffi/group_call.ts: src/group/call_record.ts",
   "ffi/mpi.ts: src/group/call_record.ts",
   "ffi/nccl.ts: src/group/call_record.ts",
-  "src/files/find_files.ts: src/save/journal.ts",
 ];
 
 /** The line of ORDER that a file belongs to; -1 for what is no folder of it. */

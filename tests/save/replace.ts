@@ -5,6 +5,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fastsafeOpen, SafeTensorsError, saveFile, WriteError } from "../../mod.ts";
 import { openCatalog } from "../../src/files/catalog.ts";
 import { resolveInputs } from "../../src/files/inputs.ts";
+import { LocalNames } from "../../src/files/native/local_names.ts";
 import { selectEngine } from "../../src/load/native/select.ts";
 import type { DefineTest } from "../load/context.ts";
 import { fileOf } from "../support/models.ts";
@@ -339,7 +340,7 @@ function incompleteTests(test: DefineTest): void {
     await saveFile(pairs(tensors(2, 1)), path, { maxShardBytes: 4 });
     const { source } = await selectEngine();
     for (const input of [folder, `${path}.index.json`]) {
-      const inputs = await resolveInputs(input, { size: 1 });
+      const inputs = await resolveInputs(new LocalNames(), input, { size: 1 });
       for (const maxShardBytes of [4, 100]) {
         await saveFile(pairs(tensors(2, 9)), path, { maxShardBytes, overwrite: true });
         const error = await assertRejects(() => openCatalog(source, inputs), Error);

@@ -14,7 +14,7 @@ import type { Handle } from "../../../ffi/handle.ts";
 import type { PlanFile } from "../../../ffi/plan_memory.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
 import { quote } from "../../base/text.ts";
-import { absolutePath, readError, refuseSpecial, tooShort } from "../local_path.ts";
+import { absolutePath, readError, refuseSpecial, tooShort } from "./local_path.ts";
 import { HEAD_BYTES, type Source, type SourceFile } from "../source.ts";
 
 /** Bytes of one look at the page cache. */

@@ -4,7 +4,7 @@
 import { Handle } from "../../../ffi/handle.ts";
 import { ReadError } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
-import { absolutePath, readError, refuseSpecial, tooShort } from "../local_path.ts";
+import { absolutePath, readError, refuseSpecial, tooShort } from "./local_path.ts";
 import { HEAD_BYTES, type Source, type SourceFile } from "../source.ts";
 
 /** Readers of one file that do not wait for each other: more gain nothing. */

@@ -1,10 +1,10 @@
 /**
  * The error about a folder in which there is no model: what there is, and what to do with it.
  */
-import { SafeTensorsError } from "../base/errors.ts";
-import { quote } from "../base/text.ts";
-import { listOf, modelsIn, namesOf, type Naming, PYTORCH, SAFETENSORS } from "./model_folder.ts";
-import { join } from "../base/paths.ts";
+import { SafeTensorsError } from "../../base/errors.ts";
+import { quote } from "../../base/text.ts";
+import { listOf, modelsIn, namesOf, type Naming, PYTORCH, SAFETENSORS } from "../model_folder.ts";
+import { join } from "../../base/paths.ts";
 
 /** Suffixes of files in other formats, what they are and what to do. */
 const OTHERS: readonly (readonly [suffix: RegExp, text: string])[] = [

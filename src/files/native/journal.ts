@@ -8,11 +8,10 @@
  * A journal names files of its own set and this package's temporary files, all in its folder. Whatever else it may
  * say, such as one that came with an archive, is refused.
  */
-import { SafeTensorsError, WriteError } from "../base/errors.ts";
-import { quote } from "../base/text.ts";
-import { basename, dirname } from "../base/paths.ts";
-import { isTemporaryName, lockFolders, lookAt } from "./folder.ts";
-import { describeKind } from "./target.ts";
+import { SafeTensorsError, WriteError } from "../../base/errors.ts";
+import { quote } from "../../base/text.ts";
+import { basename, dirname } from "../../base/paths.ts";
+import { describeKind, isTemporaryName, lockFolders, lookAt } from "./folder.ts";
 import { writeError } from "./write_error.ts";
 
 /** Two file names in the journal's folder. */
@@ -176,11 +175,13 @@ export async function checkMissing(path: string): Promise<void> {
  * opens the folder: nothing is written.
  *
  * @param names the names in the folder
+ * @returns whether a save went on just now, so that the folder may have other names by now
  * @throws {SafeTensorsError} "InterruptedSave"
  */
-export async function checkFolder(folder: string, names: readonly string[]): Promise<void> {
-  if (!names.some(isJournalName)) return;
+export async function checkFolder(folder: string, names: readonly string[]): Promise<boolean> {
+  if (!names.some(isJournalName)) return false;
   await refuseInterrupted(folder, folder, async () => (await journalsIn(folder)).length > 0);
+  return true;
 }
 
 async function refuseInterrupted(path: string, folder: string, find: () => Promise<boolean>): Promise<void> {

@@ -2,8 +2,8 @@
  * A folder that is saved to: its lock, and the temporary files in it.
  */
 import { constants } from "node:os";
-import { SystemError } from "../../ffi/files.ts";
-import { basename } from "../base/paths.ts";
+import { SystemError } from "../../../ffi/files.ts";
+import { basename } from "../../base/paths.ts";
 import { writeError } from "./write_error.ts";
 
 /** Windows opens no folder as a file: there folders are neither locked nor synced. */
@@ -140,4 +140,14 @@ export async function lookAt(path: string): Promise<Deno.FileInfo | null> {
     if (error instanceof Deno.errors.NotFound) return null;
     throw writeError(error, "save", path);
   }
+}
+
+/** What something is that is no regular file. */
+export function describeKind(info: Deno.FileInfo): string {
+  if (info.isDirectory) return "a folder";
+  if (info.isSymlink) return "a link";
+  if (info.isCharDevice) return "a character device";
+  if (info.isBlockDevice) return "a block device";
+  if (info.isFifo) return "a FIFO";
+  return info.isSocket ? "a socket" : "a special file";
 }

@@ -2,11 +2,11 @@
  * What local files have in common, whichever engine reads them: where a path leads, what may be opened, and what a
  * refusal means.
  */
-import { systemErrorText } from "../../ffi/status.ts";
-import { errnoOf } from "./native/errno.ts";
-import { ReadError, UseAfterCloseError } from "../base/errors.ts";
-import { quote } from "../base/text.ts";
-import { resolve } from "../base/paths.ts";
+import { systemErrorText } from "../../../ffi/status.ts";
+import { errnoOf } from "./errno.ts";
+import { ReadError, UseAfterCloseError } from "../../base/errors.ts";
+import { quote } from "../../base/text.ts";
+import { resolve } from "../../base/paths.ts";
 
 /** The folder that relative paths count from now; undefined where it was removed. */
 export function workingFolder(): string | undefined {

@@ -2,10 +2,10 @@
  * Refusals of the system while writing, as errors that say what was tried.
  */
 import { constants } from "node:os";
-import { systemErrorText } from "../../ffi/status.ts";
-import { errnoOf } from "../files/native/errno.ts";
-import { SafeTensorsError, WriteError } from "../base/errors.ts";
-import { quote } from "../base/text.ts";
+import { systemErrorText } from "../../../ffi/status.ts";
+import { errnoOf } from "./errno.ts";
+import { SafeTensorsError, WriteError } from "../../base/errors.ts";
+import { quote } from "../../base/text.ts";
 
 const { EEXIST, EISDIR, ENAMETOOLONG, ENOSPC } = constants.errno;
 

@@ -1,10 +1,9 @@
 /**
- * From one thing that the user named, a file, a folder or an index, to the files that it stands for.
+ * From one local path that the user named, of a file, a folder or an index, to the files that it stands for.
  */
-import { ReadError, SafeTensorsError } from "../base/errors.ts";
-import { parseShardIndex } from "../format/shard_index.ts";
-import { quote } from "../base/text.ts";
-import type { Index, Inputs } from "./inputs.ts";
+import { ReadError, SafeTensorsError } from "../../base/errors.ts";
+import { quote } from "../../base/text.ts";
+import type { FileNames, Found, Index } from "../inputs.ts";
 import {
   chooseModel,
   filesOf,
@@ -16,43 +15,27 @@ import {
   namesOf,
   type Naming,
   SAFETENSORS,
-} from "./model_folder.ts";
+} from "../model_folder.ts";
 import { noModel } from "./no_model.ts";
-import { basename, dirname, join, POSIX } from "../base/paths.ts";
-import { checkFolder, checkMissing } from "../save/journal.ts";
-import { readError, refuseSpecial } from "./local_path.ts";
-import type { Source } from "./source.ts";
+import { basename, dirname, join } from "../../base/paths.ts";
+import { checkFolder, checkMissing } from "./journal.ts";
+import { absolutePath, readError, refuseSpecial, workingFolder } from "./local_path.ts";
+import { checkIndexSize, indexNaming, missingShard, parseModelIndex } from "../model_index.ts";
 
-/** What one thing that the user named stands for. */
-export interface Found {
-  /** The files, in order. */
-  readonly paths: readonly string[];
-  /** The index that names them. */
-  readonly index?: Index;
-  /** What a user should know about the choice. */
-  readonly notes: readonly string[];
-}
+/** Local paths: of files, folders and indexes. */
+export class LocalNames implements FileNames {
+  readonly folder = workingFolder();
 
-/** Whether a name is a URL of another kind than `file:`. */
-export function isUrl(name: string): boolean {
-  return /^[a-z][a-z\d+.-]+:\/\//i.test(name);
-}
+  resolve(path: string, naming: Naming): Promise<Found> {
+    return resolveLocal(path, naming);
+  }
 
-/** A name that a source of the user's knows: a file, or an index that names files beside it. */
-export async function resolveNamed(name: string, source: Source): Promise<Found> {
-  const [, path, query] = isUrl(name) ? /^([^?#]*)(.*)$/s.exec(name)! : ["", name, ""];
-  const paths = isUrl(name) ? POSIX : { dirname, join };
-  if (!path!.endsWith(".json")) return { paths: [name], notes: [] };
-  const file = await source.open(name);
-  try {
-    checkIndexSize(name, file.size);
-    const bytes = new Uint8Array(file.size);
-    await file.read(0, bytes);
-    await file.verify?.();
-    // What signs the URL of the index, such as a token for the whole folder, is for its files as well.
-    return indexed(name, bytes, (shard) => paths.join(paths.dirname(path!), shard) + query);
-  } finally {
-    await file.close();
+  identify(path: string): string {
+    return absolutePath(path, this.folder).replaceAll(/\/(\.?\/)+/g, "/");
+  }
+
+  explainAbsence(error: unknown, indexes: readonly Index[]): Promise<unknown> {
+    return explainAbsence(error, indexes);
   }
 }
 
@@ -62,7 +45,7 @@ export async function resolveNamed(name: string, source: Source): Promise<Found>
  * @throws {SafeTensorsError} if a folder has no model or several, or an index is bad
  * @throws {ReadError} if it is not there
  */
-export async function resolveLocal(path: string, naming: Naming): Promise<Found> {
+async function resolveLocal(path: string, naming: Naming): Promise<Found> {
   let info: Deno.FileInfo;
   try {
     info = await Deno.stat(path).catch(async (error) => {
@@ -75,7 +58,7 @@ export async function resolveLocal(path: string, naming: Naming): Promise<Found>
   }
   if (info.isDirectory) return await resolveFolder(path, naming);
   if (!/\.json$/i.test(path)) return { paths: [path], notes: [] };
-  const found = await readIndex(path);
+  const found = await readIndex(path, info);
   if (!await isStale(found)) return found;
   const { models } = modelsIn(await fileNames(dirname(path), naming), naming);
   const model = models.find(({ index }) => index === basename(path));
@@ -87,10 +70,7 @@ async function resolveFolder(folder: string, naming: Naming): Promise<Found> {
   let names: string[];
   try {
     names = await fileNames(folder, naming);
-    if (naming === SAFETENSORS) {
-      await checkFolder(folder, names);
-      names = await fileNames(folder, naming); // a save may have ended meanwhile
-    }
+    if (naming === SAFETENSORS && await checkFolder(folder, names)) names = await fileNames(folder, naming);
   } catch (error) {
     throw error instanceof SafeTensorsError ? error : readError(error, "open", folder);
   }
@@ -209,14 +189,12 @@ async function readSmall(path: string): Promise<string> {
   }
 }
 
-/** Indexes reach 25 MB; this is far beyond any real one. */
-const MAX_INDEX_BYTES = 256 * 2 ** 20;
-
-async function readIndex(path: string): Promise<Found> {
+/** Reads an index; `info` is what its path names, where that is known already. */
+async function readIndex(path: string, info?: Deno.FileInfo): Promise<Found> {
   let bytes: Uint8Array;
   let version: string;
   try {
-    const info = await Deno.stat(path);
+    info ??= await Deno.stat(path);
     refuseSpecial(path, info); // a pipe could be waited for without end
     checkIndexSize(path, info.size);
     version = versionOf(info);
@@ -225,29 +203,8 @@ async function readIndex(path: string): Promise<Found> {
     if (error instanceof SafeTensorsError) throw error;
     throw await explainAbsence(readError(error, "read", path));
   }
-  const { index, ...found } = indexed(path, bytes, (shard) => join(dirname(path), shard));
-  return { ...found, index: { ...index!, version } };
-}
-
-function checkIndexSize(path: string, size: number): void {
-  if (size <= MAX_INDEX_BYTES) return;
-  const message = `Cannot read ${
-    quote(path)
-  }: an index of ${size} bytes is larger than the limit of ${MAX_INDEX_BYTES}`;
-  throw new SafeTensorsError("InvalidIndex", message, { path });
-}
-
-/** What the bytes of an index say, with the paths of the files beside it. */
-function indexed(path: string, bytes: Uint8Array, pathOf: (shard: string) => string): Found {
-  const index = parseShardIndex(bytes, { path, maxBytes: MAX_INDEX_BYTES });
-  if (index.files.length === 0) {
-    const message = `Cannot open a model by the shard index ${quote(path)}: its "weight_map" is empty`;
-    throw new SafeTensorsError("InvalidIndex", message, { path });
-  }
-  const paths = new Map(index.files.map((file) => [file, pathOf(file)]));
-  const weightMap = new Map<string, string>();
-  for (const [name, file] of index.weightMap) weightMap.set(name, paths.get(file)!);
-  return { paths: [...paths.values()], index: { path, weightMap }, notes: [] };
+  const { index, ...found } = parseModelIndex(path, bytes, (shard) => join(dirname(path), shard));
+  return { ...found, index: { ...index, verify: () => checkVersion(path, version) } };
 }
 
 /** Whether none of the files is there that an index names. */
@@ -271,30 +228,20 @@ function versionOf({ size, mtime }: Deno.FileInfo): string {
   return [size, mtime?.getTime()].join();
 }
 
-/**
- * Throws if an index is not the one any more that named the files, now that they are open: a save that replaces a set
- * of shards takes the old index away first, so that they might be some of the old and some of the new.
- *
- * @throws {ReadError}
- */
-export async function checkIndexes({ indexes }: Pick<Inputs, "indexes">): Promise<void> {
-  for (const { path, version } of indexes) {
-    if (version === undefined) continue;
-    const info = await Deno.stat(path).catch(() => null);
-    if (info && versionOf(info) === version) continue;
-    const message = `Cannot open ${quote(path)}: it was replaced while its shards were opened: open it again`;
-    throw new ReadError(message, { path });
-  }
+/** Throws if an index was replaced since it was read. */
+async function checkVersion(path: string, version: string): Promise<void> {
+  const info = await Deno.stat(path).catch(() => null);
+  if (info && versionOf(info) === version) return;
+  const message = `Cannot open ${quote(path)}: it was replaced while its shards were opened: open it again`;
+  throw new ReadError(message, { path });
 }
 
-/** Why a file could not be opened: if it is not there, what that may be due to; any other error as it is. */
-export async function explainAbsence(error: unknown, inputs?: Pick<Inputs, "indexes">): Promise<unknown> {
+async function explainAbsence(error: unknown, indexes: readonly Index[] = []): Promise<unknown> {
   if (!(error instanceof ReadError) || error.errno !== 2) return error;
   const { path } = error;
-  // Only of local files: the names that a source of the user's opens are not looked for.
   const isLocal = error.cause instanceof Deno.errors.NotFound;
   const link = isLocal ? await Deno.readLink(path).catch(() => null) : null;
-  const index = inputs?.indexes.find(({ weightMap }) => weightMap.values().some((shard) => shard === path));
+  const index = indexNaming(path, indexes);
   if (index) {
     const absent = new Set([path]);
     for (const shard of new Set(index.weightMap.values())) {
@@ -302,10 +249,7 @@ export async function explainAbsence(error: unknown, inputs?: Pick<Inputs, "inde
     }
     const why = link === null ? "it is not there" : linkText(link);
     const more = absent.size > 1 ? ` (${absent.size} are not there: ${listOf([...absent].map(quote))})` : "";
-    const message = `Cannot open ${quote(path)}: the index ${
-      quote(index.path)
-    } names this shard, and ${why}${more}`;
-    return new SafeTensorsError("MissingShard", message, { path, cause: error });
+    return missingShard(error, index, why + more);
   }
   const advice = link !== null ? linkText(link) : isLocal ? adviceOn(path) : "";
   if (advice === "") return error;
