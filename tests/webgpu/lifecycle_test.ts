@@ -364,7 +364,8 @@ webgpuSuite("Loads to WebGPU", (test) => {
 
 Deno.test("device webgpu without an adapter is an error that says what to install", async () => {
   const code = `
-    import { doctor, fastsafeOpen, serialize } from "${new URL("../../mod.ts", import.meta.url)}";
+    import { fastsafeOpen, serialize } from "${new URL("../../mod.ts", import.meta.url)}";
+    import { doctor } from "${new URL("../../src/doctor/mod.ts", import.meta.url)}";
     const path = await Deno.makeTempFile();
     await Deno.writeFile(path, serialize({}));
     for (let time = 0; time < 2; time++) {
