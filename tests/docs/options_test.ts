@@ -47,6 +47,17 @@ for (const [where, heading, name] of TABLES) {
   });
 }
 
+Deno.test("docs/options.md has every entry point, in order, and no other", () => {
+  const { name, exports } = JSON.parse(read("deno.json")) as {
+    name: string;
+    exports: Record<string, string>;
+  };
+  assertEquals(
+    firstCells("docs/options.md", "Entry points"),
+    Object.keys(exports).map((entry) => `"${name}${entry.slice(1)}"`),
+  );
+});
+
 Deno.test("every interface of options that is public has its table", () => {
   const names = [...ENTRIES.matchAll(/\b(?:type )?(\w+Options)\b/g)].map(([, name]) => name!);
   const others = [
