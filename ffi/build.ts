@@ -11,10 +11,15 @@ const FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-W
 /** Deno closes a library when its isolate ends: lanes that still run then must not lose the code under their feet. */
 const LIBRARIES = ["-shared", "-lpthread", "-ldl", "-Wl,-z,nodelete"];
 
+/** Sources of the shim: path below `native/` → text. */
+export type Sources = Readonly<Record<string, string>>;
+
 /** What to build: the ordinary shim, or one for tests. */
 export interface BuildOptions {
-  /** More compiler flags, such as `-DFST_FAULTS`. */
+  /** More flags, for compiler and linker, such as `-fsanitize=address`. */
   flags?: readonly string[];
+  /** Path below `native/` → text, in place of the package's own sources. */
+  sources?: Sources;
   /** Where builds are kept, default the user's cache folder. */
   folder?: string;
 }
@@ -50,7 +55,7 @@ export function recipeHash(flags: readonly string[] = [], arch: string = Deno.bu
 }
 
 /** The sources, which are only loaded to be compiled: most programs find a library that was built before. */
-async function loadSources(): Promise<Readonly<Record<string, string>>> {
+async function loadSources(): Promise<Sources> {
   const { SOURCES } = await import("./sources.ts");
   if (await hashOf(SOURCES) === SOURCES_HASH) return SOURCES;
   throw new Error('Cannot build the native library: its sources have changed, run "deno task build:sources"');
@@ -58,7 +63,8 @@ async function loadSources(): Promise<Readonly<Record<string, string>>> {
 
 /** The path at which a build with these options lives, built or not: its name carries a hash of sources and flags. */
 export async function builtPath(options: BuildOptions = {}): Promise<string> {
-  const hash = await recipeHash(options.flags);
+  const { flags = [], sources } = options;
+  const hash = sources ? await hashOf([await recipeHash(flags), sources]) : await recipeHash(flags);
   return `${options.folder ?? cacheFolder()}/libfastsafetensors-${hash.slice(0, 24)}.so`;
 }
 
@@ -80,7 +86,7 @@ export async function buildShim(options: BuildOptions = {}): Promise<string> {
   await Deno.mkdir(folder, { recursive: true });
   using lock = await Deno.open(`${path}.lock`, { create: true, write: true });
   await lock.lock(true);
-  if (!await exists(path)) await compile(path, folder, options.flags ?? []);
+  if (!await exists(path)) await compile(path, folder, options);
   return path;
 }
 
@@ -93,33 +99,35 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
-async function compile(path: string, folder: string, flags: readonly string[]): Promise<void> {
+async function compile(path: string, folder: string, options: BuildOptions): Promise<void> {
   const work = await Deno.makeTempDir({ dir: folder, prefix: "build-" });
   const announce = () =>
     console.warn("fastsafetensors: building the native library, once: this takes some seconds");
   try {
-    await Deno.rename(await compileShim(work, flags, "cc", announce), path);
+    await Deno.rename(await compileShim(work, { ...options, onStart: announce }), path);
   } finally {
     await Deno.remove(work, { recursive: true });
   }
 }
 
+/** How to compile. */
+export interface CompileOptions extends Pick<BuildOptions, "flags" | "sources"> {
+  /** The compiler's name, default `cc`. */
+  compiler?: string;
+  /** Called once the compiler has been started. */
+  onStart?: () => void;
+}
+
 /**
- * Compiles the shim in an empty folder, whatever was built before: the sources on all cores, then all together.
+ * Compiles the shim in an empty folder, whatever was built before: the sources on all cores, then all together. The object
+ * of each source stays beside it: `core/plan.c.o`.
  *
- * @param flags more flags, for compiler and linker
- * @param compiler its name, default `cc`
- * @param onStart called once the compiler has been started
  * @returns the path of the library in that folder
  * @throws {Error} if the compiler is missing or fails; the message holds what it printed
  */
-export async function compileShim(
-  folder: string,
-  flags: readonly string[] = [],
-  compiler = "cc",
-  onStart?: () => void,
-): Promise<string> {
-  const sources = await loadSources();
+export async function compileShim(folder: string, options: CompileOptions = {}): Promise<string> {
+  const { flags = [], sources = await loadSources(), compiler = "cc" } = options;
+  let { onStart } = options;
   for (const [name, text] of Object.entries(sources)) {
     await Deno.mkdir(`${folder}/${name}`.replace(/\/[^/]*$/, ""), { recursive: true });
     await Deno.writeTextFile(`${folder}/${name}`, text);

@@ -183,11 +183,6 @@ export const CUDA_SYMBOLS = {
     result: "i32",
     nonblocking: true,
   },
-  fst_cuda_shutdown: {
-    parameters: [],
-    result: "i32",
-    optional: true, // test builds only
-  },
   fst_dlpack_new: {
     parameters: [
       "buffer", // const fst_dlpack_source *source

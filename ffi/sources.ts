@@ -7,8 +7,6 @@ import coreCopyC from "../native/core/copy.c" with { type: "text" };
 import coreCoreH from "../native/core/core.h" with { type: "text" };
 import coreDebugC from "../native/core/debug.c" with { type: "text" };
 import coreEnvironmentC from "../native/core/environment.c" with { type: "text" };
-import coreFaultsC from "../native/core/faults.c" with { type: "text" };
-import coreFaultsH from "../native/core/faults.h" with { type: "text" };
 import coreFileC from "../native/core/file.c" with { type: "text" };
 import coreHostOpsC from "../native/core/host_ops.c" with { type: "text" };
 import coreLandC from "../native/core/land.c" with { type: "text" };
@@ -19,6 +17,7 @@ import coreMemoryC from "../native/core/memory.c" with { type: "text" };
 import coreMemoryAvailableC from "../native/core/memory_available.c" with { type: "text" };
 import corePlanC from "../native/core/plan.c" with { type: "text" };
 import coreReadC from "../native/core/read.c" with { type: "text" };
+import coreSystemC from "../native/core/system.c" with { type: "text" };
 import coreWriteC from "../native/core/write.c" with { type: "text" };
 import cudaCudaH from "../native/cuda/cuda.h" with { type: "text" };
 import cudaCudartC from "../native/cuda/cudart.c" with { type: "text" };
@@ -66,8 +65,6 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "core/core.h": coreCoreH,
   "core/debug.c": coreDebugC,
   "core/environment.c": coreEnvironmentC,
-  "core/faults.c": coreFaultsC,
-  "core/faults.h": coreFaultsH,
   "core/file.c": coreFileC,
   "core/host_ops.c": coreHostOpsC,
   "core/land.c": coreLandC,
@@ -78,6 +75,7 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "core/memory_available.c": coreMemoryAvailableC,
   "core/plan.c": corePlanC,
   "core/read.c": coreReadC,
+  "core/system.c": coreSystemC,
   "core/write.c": coreWriteC,
   "cuda/cuda.h": cudaCudaH,
   "cuda/cudart.c": cudaCudartC,

@@ -147,13 +147,6 @@ export const SYMBOLS = {
     ],
     result: "void",
   },
-  fst_fault_set: {
-    parameters: [
-      "buffer", // const char *spec
-    ],
-    result: "i32",
-    optional: true, // test builds only
-  },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 /** The shim's functions, ready to call. */

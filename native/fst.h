@@ -2,8 +2,7 @@
  * libfastsafetensors: moves bytes from files to memory. TypeScript decides what is read and in which order.
  *
  * Every function may be called from any thread. "0 or -errno" is the status unless said otherwise; errno itself
- * would not survive the hop between threads. Nothing here keeps a pointer after it has returned, and there is no
- * global state but what is set for tests by fst_fault_set.
+ * would not survive the hop between threads. Nothing here keeps a pointer after it has returned.
  */
 #ifndef FST_H
 #define FST_H
@@ -169,10 +168,5 @@ FST_EXPORT int32_t fst_path_rename(const char *from, const char *to, int32_t rep
 
 /* Waits until the names in a folder are on storage. */
 FST_EXPORT int32_t fst_folder_sync(const char *path);
-
-#ifdef FST_FAULTS
-/* Test builds only: see faults.h. */
-FST_EXPORT int32_t fst_fault_set(const char *spec);
-#endif
 
 #endif

@@ -217,9 +217,4 @@ FST_EXPORT void *fst_dlpack_copy(const fst_dlpack_source *source, const int64_t 
 /* Whether the deleter has run. Once this gives 1 the lease is gone, and so must be the caller's pointer to it. */
 FST_EXPORT int32_t fst_dlpack_is_over(fst_dlpack_lease *lease);
 
-#ifdef FST_FAULTS
-/* Test builds only: gives back what is kept between loads, which is kernels and the cuFile driver. */
-FST_EXPORT int32_t fst_cuda_shutdown(void);
-#endif
-
 #endif

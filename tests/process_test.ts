@@ -5,7 +5,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { buildShim } from "../ffi/build.ts";
 import { type ChildResult, privileged, runChild } from "./support/child.ts";
 import { compiler } from "./support/compiler.ts";
-import { FAULT_FLAGS } from "./support/engine.ts";
+import { buildTestShim } from "./support/test_library.ts";
 import { type TempFolder, tempFolder, writeFile, type Written } from "./support/models.ts";
 import { suite } from "./support/skip.ts";
 
@@ -195,7 +195,7 @@ suite("Processes with the native engine", "native", missing, () => {
       { name: "first", dtype: "U8", shape: [100_000] },
       { name: "rest", dtype: "U8", shape: [2_000_000] },
     ]);
-    const library = await buildShim({ flags: FAULT_FLAGS });
+    const library = await buildTestShim();
     const { code, stdout, stderr } = await runChild("transfer.ts", {
       flags: ["-A", "--v8-flags=--expose-gc"],
       args: [model],
@@ -209,7 +209,7 @@ suite("Processes with the native engine", "native", missing, () => {
     const { path, env } = at;
     const model = `${path}/large.safetensors`;
     await writeFile(model, [{ name: "x", dtype: "U8", shape: [16_000_000] }]);
-    const library = await buildShim({ flags: FAULT_FLAGS });
+    const library = await buildTestShim();
     const result = await runChild("terminate.ts", {
       flags: ["-A"],
       args: [model],

@@ -35,7 +35,7 @@ static void finish_stream(void) {}
 
 static int isa;
 
-/* Runs as the library is loaded: what it sets is constant from then on (but for fst_cast_limit). */
+/* Runs as the library is loaded: what it sets is constant from then on. */
 __attribute__((constructor)) static void prepare(void) {
   for (uint32_t code = 0; code < 256; code++) {
     const uint8_t x = (uint8_t)code;
@@ -46,12 +46,6 @@ __attribute__((constructor)) static void prepare(void) {
     f8_pivots[FST_F8_E5M2FNUZ - F8_FIRST][code] = (uint16_t)(fst_widen_f8_e5m2fnuz(x) >> 16);
   }
   isa = best_isa();
-}
-
-int fst_cast_limit(int wanted) {
-  const int best = best_isa();
-  isa = wanted < best ? wanted : best;
-  return isa;
 }
 
 /* ---- The portable way ---- */

@@ -102,12 +102,6 @@ int fst_cast_stream(void *destination, const void *source, size_t count, uint32_
 /* The instruction sets that the two choose from. */
 enum fst_cast_isa { FST_CAST_PLAIN, FST_CAST_AVX2, FST_CAST_AVX512 };
 
-/*
- * For tests and measurements: from now on uses nothing beyond `isa`. Not while a cast runs. Returns what is
- * in use, which is less than asked for where the machine lacks it.
- */
-int fst_cast_limit(int isa);
-
 #ifdef __cplusplus
 }
 #endif

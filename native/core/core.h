@@ -1,5 +1,5 @@
 /*
- * What the folders of the shim share, apart from casts: how a plan's lanes read and land, memory, libraries that are
+ * What the folders of the shim share, apart from casts: how a plan's lanes read and land, system calls, memory, libraries that are
  * opened at run time, and the environment. Inside the shim only.
  */
 #ifndef FST_CORE_H
@@ -8,6 +8,8 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
 
 #include "cast/cast.h"
 #include "fst.h"
@@ -92,6 +94,29 @@ int fst_library_open(fst_library *library, char *reason, size_t size);
  */
 int fst_library_bind(void *handle, const char *path, const fst_library_symbol *symbols, size_t count, void *functions,
                      char *reason, size_t size);
+
+/* ---- System calls on files (system.c) ---- */
+
+/* Each is a function that can be put in place of another one when the shim is linked: a test makes calls fail so. */
+
+struct fst_cachestat_range {
+  uint64_t offset, length;
+};
+struct fst_cachestat {
+  uint64_t cached, dirty, writeback, evicted, recently_evicted;
+};
+
+int fst_sys_open(const char *path, int flags);
+ssize_t fst_sys_pread(int fd, void *buffer, size_t length, off_t offset);
+int fst_sys_fstat(int fd, struct stat *status);
+int fst_sys_cachestat(int fd, const struct fst_cachestat_range *range, struct fst_cachestat *result);
+int fst_sys_create(const char *path, mode_t mode);
+int fst_sys_allocate(int fd, off_t size);
+ssize_t fst_sys_pwrite(int fd, const void *buffer, size_t length, off_t offset);
+int fst_sys_fsync(int fd);
+int fst_sys_rename(const char *from, const char *to, unsigned flags);
+int fst_sys_link(const char *from, const char *to);
+size_t fst_sys_page_size(void);
 
 /* ---- Memory (memory.c, memory_available.c, copy.c) ---- */
 

@@ -1,11 +1,12 @@
 /* Opening files, reading their heads, and asking what of them is cached. */
 #define _GNU_SOURCE /* O_DIRECT */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "core/faults.h"
-#include "fst.h"
+#include "core/core.h"
 
 uint32_t fst_abi_version(void) {
   return FST_ABI_VERSION;
@@ -20,7 +21,7 @@ int64_t fst_file_read(int32_t fd, void *buffer, uint64_t length, uint64_t offset
   while (done < length) {
     uint64_t want = length - done;
     if (want > 1u << 30) want = 1u << 30; /* one call reads at most 2 GiB less a page */
-    ssize_t got = fst_sys_pread(fd, (char *)buffer + done, want, (off_t)(offset + done), 0);
+    ssize_t got = fst_sys_pread(fd, (char *)buffer + done, want, (off_t)(offset + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return -errno;
     if (got == 0) break;

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "core/core.h"
-#include "core/faults.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "core/core.h"
-#include "core/faults.h"
 
 #define PAGE ((uint64_t)4096) /* what O_DIRECT asks of offsets, lengths and addresses on every file system we know */
 
@@ -49,7 +48,7 @@ static int read_direct(fst_lane *lane, uint64_t offset, uint64_t length, uint64_
   FST_ASSERT(((offset | length | (uintptr_t)destination) & (PAGE - 1)) == 0 && needed <= length);
   uint64_t done = 0;
   while (done < needed) {
-    ssize_t got = fst_sys_pread(lane->file->fd_direct, destination + done, length - done, (off_t)(offset + done), 1);
+    ssize_t got = fst_sys_pread(lane->file->fd_direct, destination + done, length - done, (off_t)(offset + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && (errno == EINVAL || errno == EOPNOTSUPP) && done == 0) {
       FST_TRACE("direct reads of file %u are refused: error %d", lane->segment->file, errno);

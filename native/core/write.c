@@ -7,9 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cast/cast.h"
-#include "core/faults.h"
-#include "fst.h"
+#include "core/core.h"
 
 #define PAGE ((uint64_t)4096)
 

@@ -151,10 +151,6 @@ int fst_cuda_launch_copy(const fst_cuda_kernels *kernels, void *stream, uint64_t
 int fst_cuda_launch_gather(const fst_cuda_kernels *kernels, void *stream, uint64_t destination, uint64_t source,
                            uint64_t run, fst_cuda_level outer, fst_cuda_level inner);
 
-#ifdef FST_FAULTS
-int fst_cuda_unload_kernels(void);
-#endif
-
 /* ---- libcufile and its driver (cufile.c) ---- */
 
 /* Its errors begin here. */
@@ -203,10 +199,6 @@ int fst_cufile_open(enum fst_gds_wish wish, fst_cufile_driver *driver, char *rea
 
 /* What cuFile calls an error; NULL where it is not known. */
 const char *fst_cufile_error_name(int status);
-
-#ifdef FST_FAULTS
-int fst_cufile_shutdown(void);
-#endif
 
 /* ---- One load's use of cuFile: its files, its windows of device memory, and when to stop (gds.c) ---- */
 

@@ -151,20 +151,6 @@ int fst_cufile_open(enum fst_gds_wish wish, fst_cufile_driver *driver, char *rea
   return status;
 }
 
-#ifdef FST_FAULTS
-int fst_cufile_shutdown(void) {
-  int status = 0;
-  pthread_mutex_lock(&mutex);
-  if (open_mode != FST_GDS_OFF) {
-    status = (functions.cuFileDriverClose_v2 ? functions.cuFileDriverClose_v2 : functions.cuFileDriverClose)().err;
-  }
-  if (status == 0) open_mode = FST_GDS_OFF;
-  failed = 0;
-  pthread_mutex_unlock(&mutex);
-  return status;
-}
-#endif
-
 /* ---- Errors ---- */
 
 const char *fst_cufile_error_name(int status) {

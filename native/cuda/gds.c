@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/faults.h"
 #include "cuda/cuda.h"
 
 #define PAGE ((uint64_t)4096) /* what cuFile asks of offsets, lengths and addresses, or it bounces the bytes */

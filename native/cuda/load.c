@@ -77,14 +77,3 @@ void fst_cuda_load_report_of(const fst_cuda_load *load, fst_cuda_load_report *re
 void fst_cuda_load_close(fst_cuda_load *load) {
   fst_cuda_release_later(&load->job);
 }
-
-#ifdef FST_FAULTS
-int32_t fst_cuda_shutdown(void) {
-  fst_cuda_releases releases;
-  fst_cuda_releases_now(&releases);
-  fst_cuda_releases_wait(releases.queued);
-  int status = fst_cufile_shutdown();
-  int kernels = fst_cuda_unload_kernels();
-  return status != 0 ? status : kernels;
-}
-#endif

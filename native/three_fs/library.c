@@ -17,9 +17,7 @@
  * The library makes a table with an entry of 16 bytes for each descriptor that the hard limit allows, while it is
  * loaded, and ends the process where that fails.
  */
-#ifndef FST_USRBIO_MOST_FILES
-#define FST_USRBIO_MOST_FILES ((rlim_t)1 << 26)
-#endif
+#define MOST_FILES ((rlim_t)1 << 26)
 
 #define FUNCTION(name) {"hf3fs_" #name, offsetof(fst_usrbio, name), 0}
 static const fst_library_symbol SYMBOLS[] = {
@@ -93,7 +91,7 @@ static void try_wheels(search *search) {
 /* Whether the table that the library makes would be too large. */
 static int limit_is_absurd(char *reason, size_t size) {
   struct rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_max <= FST_USRBIO_MOST_FILES) return 0;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_max <= MOST_FILES) return 0;
   snprintf(reason, size,
            "it would take 16 bytes for each of the %llu files that the hard limit allows to be open: lower it with "
            "\"ulimit -Hn 1048576\"",

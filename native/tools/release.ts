@@ -40,7 +40,7 @@ async function buildLibrary(platform: Platform, folder: string): Promise<Prebuil
   const tools = `${arch}-linux-gnu`;
   const work = await Deno.makeTempDir();
   try {
-    const library = await compileShim(work, FLAGS, `${tools}-gcc`);
+    const library = await compileShim(work, { flags: FLAGS, compiler: `${tools}-gcc` });
     const { success } = await new Deno.Command(`${tools}-strip`, { args: [library], stderr: "inherit" })
       .output();
     if (!success) throw new Error(`Cannot strip the library for ${platform}`);

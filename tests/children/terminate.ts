@@ -2,13 +2,12 @@
  * A program of its own, for process_test.ts: ends workers in mid-load, and looks whether their lanes write where other
  * memory is by then. Wants the build that can be made to fail.
  */
-import { openLibrary } from "../../ffi/library.ts";
+import { openAdded } from "../support/test_library.ts";
 import { fastsafeOpen } from "../../mod.ts";
 
 /** In a worker: a slow load, which is told of once it has begun. */
 async function load(path: string): Promise<void> {
-  const { shim } = await openLibrary();
-  shim!.fst_fault_set!(new TextEncoder().encode("pread:*:delay=5000,preaddirect:*:delay=5000\0"));
+  openAdded(Deno.env.get("FASTSAFETENSORS_LIB")!).setFaults("pread:*:delay=5000,preaddirect:*:delay=5000");
   await using model = await fastsafeOpen(path, { blockBytes: 65_536, maxThreads: 4 });
   (self as unknown as Worker).postMessage("loading");
   await model.whenLoaded();

@@ -2,13 +2,12 @@
  * A program of its own, for process_test.ts: takes the memory of a running load away, and has it collected and used
  * again while lanes still write. Wants the build that can be made to fail, and `--v8-flags=--expose-gc`.
  */
-import { openLibrary } from "../../ffi/library.ts";
+import { openAdded } from "../support/test_library.ts";
 import { fastsafeOpen } from "../../mod.ts";
 
 declare const gc: () => void;
 
-const { shim } = await openLibrary();
-shim!.fst_fault_set!(new TextEncoder().encode("pread:*:delay=2000,preaddirect:*:delay=2000\0"));
+openAdded(Deno.env.get("FASTSAFETENSORS_LIB")!).setFaults("pread:*:delay=2000,preaddirect:*:delay=2000");
 for (let round = 0; round < 5; round++) {
   const model = await fastsafeOpen(Deno.args[0]!, { blockBytes: 65_536, maxThreads: 4 });
   const first = await model.getTensor("first");

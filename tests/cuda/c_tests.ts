@@ -14,15 +14,13 @@ export function cTests(name: string, flags: readonly string[], cc: string): void
     const { path } = folder;
     const standIn = await buildStandIn("cuda", flags);
     const all = [...C_FLAGS, ...flags];
-    const shim = `${path}/libshim.so`;
-    const objects = await nativeObjects(cc, flags);
-    await run(cc, [...all, "-shared", "-o", shim, ...objects, "-lpthread", "-ldl", "-lm"]);
+    const { library } = await nativeObjects(cc, flags);
     for (const test of ["lane_test", "device_test"]) {
       await t.step(test, async () => {
         const program = `${path}/${test}`, source = `${ROOT}tests/cuda/${test}.c`;
-        const libraries = [shim, `${standIn.folder}/libfst_sim_cuda.so`, "-lpthread", "-ldl"];
-        const rpath = `-Wl,-rpath,${path}:${standIn.folder}`;
-        await run(cc, [...all, `-I${ROOT}tests/native`, "-o", program, source, ...libraries, rpath]);
+        const libraries = [library, `${standIn.folder}/libfst_sim_cuda.so`, "-lpthread", "-ldl"];
+        const rpath = `-Wl,-rpath,${standIn.folder}`;
+        await run(cc, [...all, "-o", program, source, ...libraries, rpath]);
         const env = { FST_SIM_KERNELS: `${standIn.folder}/libfst_sim_kernels.so`, TMPDIR: path };
         await run(program, [], { cwd: ROOT, env });
       });

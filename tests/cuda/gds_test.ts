@@ -132,7 +132,7 @@ standInSuite("GPUDirect Storage on a stand-in", machine, (test, standIns) => {
     );
     const error = await assertRejects(() => loadAll(path, tensors, { gds: "require" }), DeviceError);
     assertEquals([error.library, error.code, error.codeName], ["cufile", 5033, "CU_FILE_NVFS_SETUP_ERROR"]);
-    machine.shim.fst_cuda_shutdown!(); // a driver that does not open is remembered
+    machine.shutDown(); // a driver that does not open is remembered
     using _forced = standIns.set({ CUFILE_FORCE_COMPAT_MODE: "true" });
     const { way, notes } = await loadAll(path, tensors);
     assertEquals(way, "gds-compat");

@@ -3,7 +3,6 @@
  * "real" (deno task test:gpu). Call {@linkcode useCuda} at the top of a test file, before any test.
  */
 import { assertEquals } from "@std/assert";
-import { buildShim } from "../../ffi/build.ts";
 import { releasesDone } from "../../ffi/cuda_release.ts";
 import { openLibrary, useLibrary } from "../../ffi/library.ts";
 import type { Shim } from "../../ffi/symbols.ts";
@@ -15,6 +14,7 @@ import { assertTensor, tempFolder, type Written } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 import { suite } from "../support/skip.ts";
 import { buildStandIn, StandInLibrary, type Violations } from "../support/stand_in.ts";
+import { buildTestShim, openAdded } from "../support/test_library.ts";
 
 /** The environment of a process that uses the stand-ins at a path. */
 export function standInEnv(folder: string): Record<string, string> {
@@ -74,8 +74,10 @@ export interface CudaMachine {
   readonly standIns: StandIns | null;
   /** Devices. */
   readonly devices: number;
-  /** Makes system calls of the shim fail (native/core/faults.h) until the result is disposed. */
+  /** Makes system calls of the shim fail (tests/native/added/added.h) until the result is disposed. */
   setFileFaults(spec: string): Disposable;
+  /** Gives back what is kept between loads, which is kernels and the cuFile driver; a status. */
+  shutDown(): number;
   /** The shim in use. */
   readonly shim: Shim;
 }
@@ -101,24 +103,34 @@ export async function useCuda(): Promise<CudaMachine> {
     }
   }
   if (missing) {
-    return { missing, standIns, devices: 0, setFileFaults: () => ({ [Symbol.dispose]() {} }), shim: null! };
+    return {
+      missing,
+      standIns,
+      devices: 0,
+      setFileFaults: () => ({ [Symbol.dispose]() {} }),
+      shutDown: () => 0,
+      shim: null!,
+    };
   }
-  const flags = ["-DFST_FAULTS", isReal ? "-DFST_TEST_GPU" : "-DFST_TEST_STAND_INS"];
-  useLibrary(await buildShim({ flags: isSanitized() ? [...flags, ...SANITIZERS] : flags }));
+  const path = await buildTestShim([
+    isReal ? "-DREAL_GPU" : "-DSTAND_INS",
+    ...isSanitized() ? SANITIZERS : [],
+  ]);
+  useLibrary(path);
+  const added = openAdded(path);
   const shim = (await openLibrary()).shim!;
   await selectEngine();
   const { findCuda } = await import("../../ffi/cuda.ts");
   const { devices, reason } = await findCuda(shim);
-  const setFaults = (spec: string) =>
-    assertEquals(shim.fst_fault_set!(new TextEncoder().encode(`${spec}\0`)), 0, spec);
   return {
     missing: devices > 0 ? null : reason,
     standIns,
     devices,
     setFileFaults(spec) {
-      setFaults(spec);
-      return { [Symbol.dispose]: () => setFaults("") };
+      added.setFaults(spec);
+      return { [Symbol.dispose]: () => added.setFaults("") };
     },
+    shutDown: added.shutDownCuda,
     shim,
   };
 }
@@ -168,9 +180,9 @@ export async function settled({ shim }: CudaMachine): Promise<void> {
 }
 
 /** Fails if anything is left on a stand-in, or was done that CUDA would not have borne. */
-export function assertNothingLeft({ standIns, shim }: CudaMachine): void {
+export function assertNothingLeft({ standIns, shutDown }: CudaMachine): void {
   if (!standIns) return;
-  assertEquals(shim.fst_cuda_shutdown!(), 0, "what is kept between loads could not be given back");
+  assertEquals(shutDown(), 0, "what is kept between loads could not be given back");
   const { live, leaks, violations } = standIns.report();
   standIns.reset();
   assertEquals([live.total, leaks, violations], [0, [], { total: 0, kinds: {} }]);

@@ -1,5 +1,5 @@
 /**
- * What the tests of reads that fail share: the build of the shim that can be made to (native/core/faults.h). After each
+ * What the tests of reads that fail share: the build of the shim that can be made to (tests/native/added/added.h). After each
  * failure nothing is left open or running, and the next load works.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";

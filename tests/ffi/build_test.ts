@@ -7,6 +7,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import { buildShim, builtPath, cacheFolder } from "../../ffi/build.ts";
+import { SYMBOLS } from "../../ffi/symbols.ts";
 import { compiler } from "../support/compiler.ts";
 import { setEnv } from "../support/environment.ts";
 import { tempFolder } from "../support/models.ts";
@@ -52,6 +53,14 @@ suite("buildShim()", "native", missing, () => {
     assertEquals(await buildShim(options), path);
     const again = await Deno.stat(path);
     assertEquals([again.mtime, again.ino], [mtime, ino]);
+  });
+
+  Deno.test("the library shows the functions that are called from here, and nothing else", async () => {
+    const { success, stdout } = await new Deno.Command("nm", {
+      args: ["--dynamic", "--defined-only", "--just-symbols", await buildShim()],
+    }).output();
+    assert(success);
+    assertEquals(new TextDecoder().decode(stdout).trim().split("\n").sort(), Object.keys(SYMBOLS).sort());
   });
 
   Deno.test("buildShim() waits while another build holds the lock", async () => {

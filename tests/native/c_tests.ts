@@ -22,7 +22,7 @@ export function cTests(
 ): void {
   Deno.test(`the C tests pass (${name})`, async (t) => {
     await using folder = await tempFolder();
-    const objects = await nativeObjects(cc, flags);
+    const { paths: objects } = await nativeObjects(cc, flags);
     for (const test of TESTS) {
       await t.step(test, async () => {
         const program = `${folder.path}/${test.replace(/\.c$/, "")}`;

@@ -2,6 +2,7 @@
  * fst_cast against convert.h on every instruction set, and convert.h against the reference data.
  * Run from the root of the repository, or name the data folder: cast_test [tests/data].
  */
+#include "added.h"
 #include "cast/cast.h"
 
 #include <errno.h>

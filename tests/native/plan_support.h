@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "added.h"
 #include "cast/cast.h"
 #include "fst.h"
 

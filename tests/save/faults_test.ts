@@ -1,5 +1,5 @@
 /**
- * Saves in which a system call fails, on the build of the shim that can be made to (native/core/faults.h): every call of
+ * Saves in which a system call fails, on the build of the shim that can be made to (tests/native/added/added.h): every call of
  * every kind in turn.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";

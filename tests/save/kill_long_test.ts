@@ -1,11 +1,11 @@
 /**
  * Saves whose process is killed: at every system call of a commit in turn, held up there by the build of the shim that
- * can be made to fail (native/core/faults.h).
+ * can be made to fail (tests/native/added/added.h).
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { SafeTensorsError } from "../../mod.ts";
-import { buildShim } from "../../ffi/build.ts";
-import { FAULT_FLAGS, useFaultEngine } from "../support/engine.ts";
+import { useFaultEngine } from "../support/engine.ts";
+import { buildTestShim } from "../support/test_library.ts";
 import { tempFolder } from "../support/models.ts";
 import { exists, suite } from "../support/skip.ts";
 import {
@@ -24,7 +24,7 @@ import {
 import { namesIn } from "./support.ts";
 
 const faults = await useFaultEngine();
-const libraryPath = faults.missing === null ? await buildShim({ flags: FAULT_FLAGS }) : "";
+const libraryPath = faults.missing === null ? await buildTestShim() : "";
 
 const INDEX = "model.safetensors.index.json";
 

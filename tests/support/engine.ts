@@ -2,14 +2,10 @@
  * Which engine loads in this test file. Call it at the top of the file, before any test: what it opens stays open,
  * and the resource sanitizer would take that for a leak of the test that opened it.
  */
-import { buildShim } from "../../ffi/build.ts";
-import { openLibrary, useLibrary } from "../../ffi/library.ts";
-import type { Shim } from "../../ffi/symbols.ts";
+import { useLibrary } from "../../ffi/library.ts";
 import type { Engine } from "../../src/load/engine.ts";
 import { selectEngine } from "../../src/load/native/select.ts";
-
-/** Compiler flags of the build that can be made to fail (native/core/faults.h). */
-export const FAULT_FLAGS: readonly string[] = ["-DFST_FAULTS"];
+import { type Added, buildTestShim, openAdded } from "./test_library.ts";
 
 /**
  * Selects the native engine; why there is none, or null.
@@ -32,32 +28,29 @@ export async function usePortableEngine(): Promise<void> {
 export interface Faults {
   /** Whether the build is in use, or why not. */
   readonly missing: string | null;
-  /** Sets what fails (native/core/faults.h); all is well again once the result is disposed. */
+  /** Sets what fails (tests/native/added/added.h); all is well again once the result is disposed. */
   set(spec: string): Disposable;
 }
 
 /** Selects the native engine over the build that can be made to fail. */
 export async function useFaultEngine(): Promise<Faults> {
-  let shim: Shim | null = null;
+  let added: Added | null = null;
   let missing: string | null = null;
   try {
-    useLibrary(await buildShim({ flags: FAULT_FLAGS }));
-    shim = (await openLibrary()).shim;
+    const path = await buildTestShim();
+    useLibrary(path);
+    added = openAdded(path);
   } catch (error) {
     missing = (error as Error).message;
     if (missing.includes("ended with status")) throw error;
     useLibrary(null);
   }
   await select(missing === null ? "native" : "portable");
-  const set = (spec: string) => {
-    const status = shim!.fst_fault_set!(new TextEncoder().encode(`${spec}\0`));
-    if (status !== 0) throw new Error(`Cannot set faults "${spec}": status ${status}`);
-  };
   return {
     missing,
     set(spec) {
-      set(spec);
-      return { [Symbol.dispose]: () => set("") };
+      added!.setFaults(spec);
+      return { [Symbol.dispose]: () => added!.setFaults("") };
     },
   };
 }

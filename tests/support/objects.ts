@@ -1,21 +1,21 @@
 /**
  * Objects of the native library's sources, for C programs that test functions which the library does not export.
  */
-import { cacheFolder, sha256 } from "../../ffi/build.ts";
-import { SOURCES } from "../../ffi/sources.ts";
+import { cacheFolder, compileShim, hashOf } from "../../ffi/build.ts";
+import { TEST_SOURCES, WRAP_FLAGS } from "./test_library.ts";
 
-const NATIVE = new URL("../../native/", import.meta.url).pathname;
-const UNITS = Object.keys(SOURCES).filter((name) => name.endsWith(".c"));
+const ROOT = new URL("../../", import.meta.url).pathname;
 
-/** Flags for the sources, and for the C tests too. */
+/** Flags for the C tests. */
 export const C_FLAGS: readonly string[] = [
   "-std=gnu11",
   "-Wall",
   "-Wextra",
   "-Werror",
-  "-fPIC",
-  "-DFST_FAULTS",
-  `-I${NATIVE}`,
+  `-I${ROOT}native`,
+  `-I${ROOT}tests/native`,
+  `-I${ROOT}tests/native/added`,
+  ...WRAP_FLAGS,
 ];
 
 /** Runs a command; fails with what it printed. */
@@ -43,30 +43,30 @@ export function sanitizerFlags(sanitizer: typeof SANITIZERS[number]): string[] {
   return ["-O1", "-g", `-fsanitize=${sanitizer}`, "-fno-sanitize-recover=all"];
 }
 
+/** What {@linkcode nativeObjects} has built. */
+export interface Objects {
+  /** The objects of all sources. */
+  readonly paths: readonly string[];
+  /** The library made of them. */
+  readonly library: string;
+}
+
 /**
- * Compiles all sources with {@linkcode C_FLAGS} and more flags, on all cores; once for each version of them.
+ * Compiles all sources, with what tests add to them and every function to be seen; once for each version of them.
  *
- * @returns the paths of the objects
+ * @param flags more flags, for compiler and linker
  */
-export async function nativeObjects(cc: string, flags: readonly string[]): Promise<string[]> {
-  const all = [...C_FLAGS, ...flags];
-  const digest = await sha256(new TextEncoder().encode(JSON.stringify([SOURCES, cc, all])));
-  const folder = `${cacheFolder()}/objects-${digest.slice(0, 24)}`;
+export async function nativeObjects(cc: string, flags: readonly string[]): Promise<Objects> {
+  const all = ["-Werror", "-fvisibility=default", ...WRAP_FLAGS, ...flags];
+  const folder = `${cacheFolder()}/objects-${(await hashOf([TEST_SOURCES, cc, all])).slice(0, 24)}`;
   await Deno.mkdir(cacheFolder(), { recursive: true });
   using lock = await Deno.open(`${folder}.lock`, { create: true, write: true });
   await lock.lock(true);
   if (await Deno.stat(folder).catch(() => null) === null) {
     const work = await Deno.makeTempDir({ dir: cacheFolder(), prefix: "build-" });
-    const waiting = [...UNITS];
-    const compile = async () => {
-      for (let unit = waiting.shift(); unit !== undefined; unit = waiting.shift()) {
-        const object = `${work}/${unit}.o`;
-        await Deno.mkdir(object.slice(0, object.lastIndexOf("/")), { recursive: true });
-        await run(cc, [...all, "-c", "-o", object, NATIVE + unit]);
-      }
-    };
-    await Promise.all(Array.from({ length: navigator.hardwareConcurrency }, compile));
+    await compileShim(work, { sources: TEST_SOURCES, flags: all, compiler: cc });
     await Deno.rename(work, folder);
   }
-  return UNITS.map((unit) => `${folder}/${unit}.o`);
+  const units = Object.keys(TEST_SOURCES).filter((name) => name.endsWith(".c"));
+  return { paths: units.map((unit) => `${folder}/${unit}.o`), library: `${folder}/shim.so` };
 }

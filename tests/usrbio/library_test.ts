@@ -2,7 +2,8 @@
  * Finding 3FS' library: each time in a process of its own, for what is open stays open.
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { buildShim } from "../../ffi/build.ts";
+import { type BuildOptions, buildShim } from "../../ffi/build.ts";
+import { SOURCES } from "../../ffi/sources.ts";
 import { runChild } from "../support/child.ts";
 import { compiler } from "../support/compiler.ts";
 import { type TempFolder, tempFolder } from "../support/models.ts";
@@ -22,20 +23,32 @@ interface Found {
 }
 
 /** Looks for the library with just these variables set, besides a home folder. */
-async function look(home: TempFolder, env: Record<string, string>, shimFlags?: string[]): Promise<Found> {
+async function look(home: TempFolder, env: Record<string, string>, build?: BuildOptions): Promise<Found> {
   const { code, stdout, stderr } = await runChild("usrbio_library.ts", {
     flags: ["--allow-all", "--no-check"],
     args: [],
     env: {
       HOME: home.path,
       DENO_DIR,
-      FASTSAFETENSORS_LIB: await buildShim(shimFlags ? { flags: shimFlags } : {}),
+      FASTSAFETENSORS_LIB: await buildShim(build),
       ...env,
     },
   });
   assertEquals([code, stderr], [0, ""]);
   return JSON.parse(stdout);
 }
+
+/** A limit that this machine may not have. */
+const ABSURD_LIMIT = `
+#include <sys/resource.h>
+
+int __wrap_getrlimit(int resource, struct rlimit *limit);
+int __wrap_getrlimit(int resource, struct rlimit *limit) {
+  (void)resource;
+  limit->rlim_cur = limit->rlim_max = ((rlim_t)1 << 26) + 1;
+  return 0;
+}
+`;
 
 const DENO_DIR = await Deno.makeTempDir({ prefix: "fastsafetensors-deno-" });
 globalThis.addEventListener("unload", () => Deno.removeSync(DENO_DIR, { recursive: true }));
@@ -122,10 +135,16 @@ suite("Finding 3FS' library", "native", standIn.missing, () => {
 
   Deno.test("the library is not loaded where the hard limit of open files would make its table absurd", async () => {
     await using home = await tempFolder();
-    // The real library would be ended by the system: here it would say so, and the limit is one that a test can have.
+    // The real library would be ended by the system: here it would say so.
     const env = { HF3FS_LIB_DIR: standIn.folder, FST_SIM_3FS_TABLE: "100" };
-    const { path, error } = await look(home, env, ["-DFST_USRBIO_MOST_FILES=100"]);
+    const { path, error } = await look(home, env, {
+      flags: ["-Wl,--wrap=getrlimit"],
+      sources: { ...SOURCES, "limit.c": ABSURD_LIMIT },
+    });
     assertEquals(path, null);
-    assertMatch(error!.message, /16 bytes for each of the \d+ files .* lower it with "ulimit -Hn 1048576"/);
+    assertMatch(
+      error!.message,
+      /16 bytes for each of the 67108865 files .* lower it with "ulimit -Hn 1048576"/,
+    );
   });
 });

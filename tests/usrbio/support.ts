@@ -3,7 +3,6 @@
  * file, before any test.
  */
 import { assert, assertEquals } from "@std/assert";
-import { buildShim } from "../../ffi/build.ts";
 import { openLibrary, useLibrary } from "../../ffi/library.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import { selectEngine } from "../../src/load/native/select.ts";
@@ -13,6 +12,7 @@ import { tempFolder } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 import { suite } from "../support/skip.ts";
 import { buildStandIn, StandInLibrary, type Violations } from "../support/stand_in.ts";
+import { buildTestShim } from "../support/test_library.ts";
 
 /** The environment of a process for which a folder is a mount of 3FS. */
 export function standInEnv(folder: string, mount: string): Record<string, string> {
@@ -75,7 +75,7 @@ export async function use3fs(inUse?: Shim): Promise<Machine> {
     environment[Symbol.dispose]();
     Deno.removeSync(mount, { recursive: true });
   });
-  if (!inUse) useLibrary(await buildShim({ flags: ["-DFST_FAULTS", "-DFST_TEST_3FS"] }));
+  if (!inUse) useLibrary(await buildTestShim(["-DTEST_3FS"]));
   const shim = inUse ?? (await openLibrary()).shim!;
   await selectEngine();
   await openUsrbio(shim);

@@ -1,18 +1,26 @@
-/* The fault layer of test builds: see faults.h. Empty in an ordinary build. */
+/* System calls that fail or behave differently when a test wants them to (added.h), by the linker's option --wrap. */
 #define _GNU_SOURCE /* O_DIRECT */
-#ifdef FST_FAULTS
-
-#include "core/faults.h"
-
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
+#include <unistd.h>
 
-#include "fst.h"
+#include "added.h"
+#include "core/core.h"
 
-enum effect { EFFECT_NONE, EFFECT_ERRNO, EFFECT_SHORT, EFFECT_EOF, EFFECT_DELAY, EFFECT_CACHED, EFFECT_UNCACHED, EFFECT_CHANGED, EFFECT_PLAIN };
+enum effect {
+  EFFECT_NONE,
+  EFFECT_ERRNO,
+  EFFECT_SHORT,
+  EFFECT_EOF,
+  EFFECT_DELAY,
+  EFFECT_CACHED,
+  EFFECT_UNCACHED,
+  EFFECT_CHANGED,
+  EFFECT_PLAIN,
+};
 
 struct fault {
   char call[16];
@@ -100,57 +108,6 @@ static enum effect strike(const char *call, long *value) {
   return effect;
 }
 
-int fst_sys_open(const char *path, int flags) {
-  long value = 0;
-  if (strike(flags & O_DIRECT ? "opendirect" : "open", &value) == EFFECT_ERRNO) {
-    errno = (int)value;
-    return -1;
-  }
-  return open(path, flags);
-}
-
-ssize_t fst_sys_pread(int fd, void *buffer, size_t length, off_t offset, int direct) {
-  long value = 0;
-  enum effect effect = strike(direct ? "preaddirect" : "pread", &value);
-  if (effect == EFFECT_EOF) return 0;
-  if (effect == EFFECT_ERRNO) {
-    errno = (int)value;
-    return -1;
-  }
-  if (effect != EFFECT_SHORT || (size_t)value >= length) return pread(fd, buffer, length, offset);
-  /* A direct read is asked for whole pages, whatever it gives. */
-  ssize_t got = pread(fd, buffer, direct ? ((size_t)value + 4095) & ~(size_t)4095 : (size_t)value, offset);
-  return got < value ? got : value;
-}
-
-int fst_sys_fstat(int fd, struct stat *status) {
-  long value = 0;
-  enum effect effect = strike("fstat", &value);
-  if (effect == EFFECT_ERRNO) {
-    errno = (int)value;
-    return -1;
-  }
-  int result = fstat(fd, status);
-  if (effect == EFFECT_CHANGED) status->st_mtim.tv_sec++;
-  return result;
-}
-
-int fst_sys_cachestat(int fd, const struct fst_cachestat_range *range, struct fst_cachestat *result) {
-  long value = 0;
-  enum effect effect = strike("cachestat", &value);
-  if (effect == EFFECT_ERRNO) {
-    errno = (int)value;
-    return -1;
-  }
-  int status = (int)syscall(451, fd, range, result, 0);
-  if (effect == EFFECT_CACHED || effect == EFFECT_UNCACHED) {
-    memset(result, 0, sizeof *result);
-    if (effect == EFFECT_CACHED) result->cached = range->length / 4096 + 1;
-    return 0;
-  }
-  return status;
-}
-
 /* For calls that either go through or fail: whether this one fails, with errno set. */
 static int fails(const char *call) {
   long value = 0;
@@ -159,15 +116,69 @@ static int fails(const char *call) {
   return 1;
 }
 
-int fst_sys_create(const char *path, mode_t mode) {
-  return fails("create") ? -1 : open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+/* The function that is put in place of another one, and the other one. */
+#define REPLACE(result, name, ...)        \
+  result __real_##name(__VA_ARGS__);      \
+  result __wrap_##name(__VA_ARGS__);      \
+  result __wrap_##name(__VA_ARGS__)
+
+REPLACE(int, fst_sys_open, const char *path, int flags) {
+  return fails(flags & O_DIRECT ? "opendirect" : "open") ? -1 : __real_fst_sys_open(path, flags);
 }
 
-int fst_sys_allocate(int fd, off_t size) {
-  return fails("allocate") ? -1 : (int)syscall(SYS_fallocate, fd, 0, (off_t)0, size);
+REPLACE(ssize_t, fst_sys_pread, int fd, void *buffer, size_t length, off_t offset) {
+  const int direct = (fcntl(fd, F_GETFL) & O_DIRECT) != 0;
+  long value = 0;
+  enum effect effect = strike(direct ? "preaddirect" : "pread", &value);
+  if (effect == EFFECT_EOF) return 0;
+  if (effect == EFFECT_ERRNO) {
+    errno = (int)value;
+    return -1;
+  }
+  if (effect != EFFECT_SHORT || (size_t)value >= length) return __real_fst_sys_pread(fd, buffer, length, offset);
+  /* A direct read is asked for whole pages, whatever it gives. */
+  length = direct ? ((size_t)value + 4095) & ~(size_t)4095 : (size_t)value;
+  ssize_t got = __real_fst_sys_pread(fd, buffer, length, offset);
+  return got < value ? got : value;
 }
 
-ssize_t fst_sys_pwrite(int fd, const void *buffer, size_t length, off_t offset) {
+REPLACE(int, fst_sys_fstat, int fd, struct stat *status) {
+  long value = 0;
+  enum effect effect = strike("fstat", &value);
+  if (effect == EFFECT_ERRNO) {
+    errno = (int)value;
+    return -1;
+  }
+  int result = __real_fst_sys_fstat(fd, status);
+  if (effect == EFFECT_CHANGED) status->st_mtim.tv_sec++;
+  return result;
+}
+
+REPLACE(int, fst_sys_cachestat, int fd, const struct fst_cachestat_range *range, struct fst_cachestat *result) {
+  long value = 0;
+  enum effect effect = strike("cachestat", &value);
+  if (effect == EFFECT_ERRNO) {
+    errno = (int)value;
+    return -1;
+  }
+  int status = __real_fst_sys_cachestat(fd, range, result);
+  if (effect == EFFECT_CACHED || effect == EFFECT_UNCACHED) {
+    memset(result, 0, sizeof *result);
+    if (effect == EFFECT_CACHED) result->cached = range->length / 4096 + 1;
+    return 0;
+  }
+  return status;
+}
+
+REPLACE(int, fst_sys_create, const char *path, mode_t mode) {
+  return fails("create") ? -1 : __real_fst_sys_create(path, mode);
+}
+
+REPLACE(int, fst_sys_allocate, int fd, off_t size) {
+  return fails("allocate") ? -1 : __real_fst_sys_allocate(fd, size);
+}
+
+REPLACE(ssize_t, fst_sys_pwrite, int fd, const void *buffer, size_t length, off_t offset) {
   long value = 0;
   enum effect effect = strike("pwrite", &value);
   if (effect == EFFECT_ERRNO) {
@@ -175,32 +186,28 @@ ssize_t fst_sys_pwrite(int fd, const void *buffer, size_t length, off_t offset) 
     return -1;
   }
   if (effect == EFFECT_SHORT && (size_t)value < length) length = (size_t)value;
-  return pwrite(fd, buffer, length, offset);
+  return __real_fst_sys_pwrite(fd, buffer, length, offset);
 }
 
-int fst_sys_fsync(int fd) {
-  return fails("fsync") ? -1 : fsync(fd);
+REPLACE(int, fst_sys_fsync, int fd) {
+  return fails("fsync") ? -1 : __real_fst_sys_fsync(fd);
 }
 
-int fst_sys_rename(const char *from, const char *to, unsigned flags) {
+REPLACE(int, fst_sys_rename, const char *from, const char *to, unsigned flags) {
   long value = 0;
   enum effect effect = strike("rename", &value);
   if (effect == EFFECT_ERRNO || (effect == EFFECT_PLAIN && flags != 0)) {
     errno = effect == EFFECT_ERRNO ? (int)value : EINVAL;
     return -1;
   }
-  return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags);
+  return __real_fst_sys_rename(from, to, flags);
 }
 
-int fst_sys_link(const char *from, const char *to) {
-  return fails("link") ? -1 : link(from, to);
+REPLACE(int, fst_sys_link, const char *from, const char *to) {
+  return fails("link") ? -1 : __real_fst_sys_link(from, to);
 }
 
-size_t fst_sys_page_size(void) {
+REPLACE(size_t, fst_sys_page_size, void) {
   long value = 0;
-  return strike("pagesize", &value) == EFFECT_ERRNO ? (size_t)value : (size_t)sysconf(_SC_PAGESIZE);
+  return strike("pagesize", &value) == EFFECT_ERRNO ? (size_t)value : __real_fst_sys_page_size();
 }
-
-#else
-typedef int fst_faults_are_off; /* ISO C wants something in every file */
-#endif

@@ -1,0 +1,54 @@
+/* The system calls on files. */
+#define _GNU_SOURCE /* syscall */
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/core.h"
+
+#define FST_SYS_cachestat 451 /* the same number on every architecture; libc has no name for it yet */
+
+int fst_sys_open(const char *path, int flags) {
+  return open(path, flags);
+}
+
+ssize_t fst_sys_pread(int fd, void *buffer, size_t length, off_t offset) {
+  return pread(fd, buffer, length, offset);
+}
+
+int fst_sys_fstat(int fd, struct stat *status) {
+  return fstat(fd, status);
+}
+
+int fst_sys_cachestat(int fd, const struct fst_cachestat_range *range, struct fst_cachestat *result) {
+  return (int)syscall(FST_SYS_cachestat, fd, range, result, 0);
+}
+
+int fst_sys_create(const char *path, mode_t mode) {
+  return open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+}
+
+int fst_sys_allocate(int fd, off_t size) {
+  return (int)syscall(SYS_fallocate, fd, 0, (off_t)0, size);
+}
+
+ssize_t fst_sys_pwrite(int fd, const void *buffer, size_t length, off_t offset) {
+  return pwrite(fd, buffer, length, offset);
+}
+
+int fst_sys_fsync(int fd) {
+  return fsync(fd);
+}
+
+int fst_sys_rename(const char *from, const char *to, unsigned flags) {
+  return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags);
+}
+
+int fst_sys_link(const char *from, const char *to) {
+  return link(from, to);
+}
+
+size_t fst_sys_page_size(void) {
+  return (size_t)sysconf(_SC_PAGESIZE);
+}

@@ -1,0 +1,13 @@
+#include "added.h"
+
+int fst_cufile_shutdown(void) {
+  int status = 0;
+  pthread_mutex_lock(&mutex);
+  if (open_mode != FST_GDS_OFF) {
+    status = (functions.cuFileDriverClose_v2 ? functions.cuFileDriverClose_v2 : functions.cuFileDriverClose)().err;
+  }
+  if (status == 0) open_mode = FST_GDS_OFF;
+  failed = 0;
+  pthread_mutex_unlock(&mutex);
+  return status;
+}
