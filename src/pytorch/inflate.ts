@@ -2,7 +2,7 @@
 import type { ByteReader } from "./byte_reader.ts";
 import { checkpointError } from "./checkpoint_error.ts";
 import type { PackedBytes } from "./container.ts";
-import { crc32 } from "./crc32.ts";
+import { crc32 } from "node:zlib";
 
 /** Compressed bytes of one read. */
 const READ_BYTES = 2 ** 20;
