@@ -1,24 +1,24 @@
 /**
- * What a command was given: files and options, checked.
+ * The arguments of a command: files and options, checked.
  */
 import { parseArgs } from "node:util";
 import { closestWord } from "../base/closest_word.ts";
 import { quote } from "../base/text.ts";
 
-/** The command was called in a way that it does not understand; its usage is printed with the message. */
+/** Wrong arguments of a command; its usage is printed with the message. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
-/** The options of a command: a flag has no value, a list may be given several times. */
+/** The options of a command. A flag has no value; a list may be given several times. */
 export type OptionKinds = Readonly<Record<string, "flag" | "text" | "list">>;
 
-/** Options that have a letter too. */
+/** Options that also have a letter. */
 export const LETTERS: Readonly<Record<string, string>> = { help: "h", input: "i", output: "o" };
 
 /** Parsed arguments. */
 export class Arguments {
-  /** What is not an option, in the order given. */
+  /** The arguments that are not options, in the order given. */
   readonly inputs: readonly string[];
   /** Option → its values, in the order given; a flag has none. */
   readonly #given: ReadonlyMap<string, readonly string[]>;
@@ -82,13 +82,13 @@ export class Arguments {
  * Parses the arguments of a command. `--help` is an option of all commands. A value that begins with a dash must be
  * joined to its option: `--name=-x`.
  *
- * @throws {UsageError} if there is an option that is not among `kinds`, or one without its value, or with one too many
+ * @throws {UsageError} if an option is not in `kinds`, lacks its value, or has a value and takes none
  */
 export function parseArguments(args: readonly string[], kinds: OptionKinds): Arguments {
   const known: OptionKinds = { ...kinds, help: "flag" };
   const { tokens } = parseArgs({
     args: [...args],
-    strict: false, // what is wrong is told here, in better words
+    strict: false, // the errors below have better messages
     allowPositionals: true,
     tokens: true,
     options: Object.fromEntries(
@@ -122,7 +122,7 @@ export function parseArguments(args: readonly string[], kinds: OptionKinds): Arg
   return new Arguments(inputs, given);
 }
 
-/** The error of a word that is none of the known ones, with the one that was probably meant. */
+/** The error for an unknown word; it suggests the closest known one. */
 export function unknownWord(what: string, given: string, known: readonly string[]): UsageError {
   const meant = closestWord(given, known);
   const hint = meant === undefined ? "" : `: did you mean ${meant}?`;

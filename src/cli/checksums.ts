@@ -1,21 +1,21 @@
 /**
- * SHA-256 of tensors: computing them in parallel, and reading a list of known ones.
+ * SHA-256 of tensors: computes checksums in parallel, and reads a list of known ones.
  */
 import { quote } from "../base/text.ts";
 
-/** Bytes that are hashed at once: hashing off the main thread takes a copy. */
+/** The most bytes hashed at the same time: hashing off the main thread takes a copy. */
 const IN_FLIGHT = 256 * 2 ** 20;
 
 /** Options of {@linkcode computeChecksums}. */
 export interface ChecksumOptions {
-  /** Ends the computing. */
+  /** Stops the computation. */
   readonly signal?: AbortSignal;
   /** Called with the bytes hashed so far. */
   readonly onProgress?: (bytes: number) => void;
 }
 
 /**
- * The checksum of every tensor.
+ * Computes the checksum of every tensor.
  *
  * @returns name → SHA-256 in hexadecimal, in no particular order
  */
@@ -36,29 +36,29 @@ export async function computeChecksums(
       inFlight -= bytes.byteLength;
       options.onProgress?.(hashed += bytes.byteLength);
     });
-    hash.catch(() => {}); // nobody may be waiting yet; whoever waits for them all gets the failure
+    hash.catch(() => {}); // the rejection may come before the await; `Promise.all` below reports it
     running.add(hash);
   }
   await Promise.all(running);
   return checksums;
 }
 
-/** SHA-256 in hexadecimal. The bytes may be changed once this has returned. */
+/** SHA-256 in hexadecimal. The caller may change the bytes after this has returned. */
 export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }
 
-/** A checksum that differs from the one that is known. */
+/** A checksum that differs from the known one. */
 export interface Mismatch {
   /** The tensor. */
   readonly tensor: string;
   /** The known checksum. */
   readonly expected: string;
-  /** That of the bytes read; null if there is no such tensor. */
+  /** The checksum of the bytes read; null if the tensor does not exist. */
   readonly actual: string | null;
 }
 
-/** Where checksums and known ones differ, in the order of the known ones. */
+/** The differences between checksums and known ones, in the order of the known ones. */
 export function compareChecksums(
   actual: ReadonlyMap<string, string>,
   known: ReadonlyMap<string, string>,
@@ -70,10 +70,10 @@ export function compareChecksums(
 }
 
 /**
- * Known checksums from a JSON file: an object of tensor name → SHA-256 in hexadecimal, or → an object with that as
- * its `sha256`; or what `verify --json` printed, which has such an object as its `checksums`.
+ * Reads known checksums from a JSON file: an object of tensor name → SHA-256 in hexadecimal, or → an object with a
+ * member `sha256`; or the output of `verify --json`, which has such an object in `checksums`.
  *
- * @throws {Error} if the file cannot be read or is not of this form
+ * @throws {Error} if the file cannot be read or does not have this form
  */
 export async function readChecksums(path: string): Promise<Map<string, string>> {
   let json: unknown;

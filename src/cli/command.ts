@@ -1,35 +1,35 @@
 /**
- * What a command is.
+ * The type of a command.
  */
 import type { Arguments } from "./arguments.ts";
 
-/** One command of the command line. Its parsing, its help and its completion are all made from this. */
+/** One command of the command line. Parsing, help and completion are derived from it. */
 export interface Command {
-  /** What it does, in one line. */
+  /** Its purpose, in one line. */
   readonly summary: string;
-  /** What its arguments are, as in `<file>… [options]`; empty if it takes none. */
+  /** Its arguments, as in `<file>… [options]`; empty if it takes none. */
   readonly inputs: string;
-  /** What completion offers for its arguments: files where these are not given. */
+  /** The values that completion offers for its arguments; files if absent. */
   readonly choices?: readonly string[];
-  /** What it does, in full; paragraphs are apart by an empty line. */
+  /** The full description; an empty line separates paragraphs. */
   readonly description: string;
   /** Its options besides `--help`, in the order of the help. */
   readonly options: Readonly<Record<string, Option>>;
-  /** Command lines, without the program's name, and what they do. */
+  /** Command lines, without the program's name, and their effect. */
   readonly examples: readonly (readonly [line: string, meaning: string])[];
-  /** What else is to be known, behind the options. */
+  /** Notes, printed after the options. */
   readonly notes?: string;
-  /** Does it; rejects on failure, with a `UsageError` if it was called in a wrong way. */
+  /** Runs the command; rejects on failure, with a `UsageError` if the arguments are wrong. */
   run(args: Arguments): void | Promise<void>;
 }
 
 /** An option of a command. */
 export interface Option {
-  /** A flag has no value, a list may be given several times. */
+  /** A flag has no value; a list may be given several times. */
   readonly kind: "flag" | "text" | "list";
-  /** What stands for the value in the help; completion offers files for `FILE`. */
+  /** The placeholder of the value in the help; completion offers files for `FILE`. */
   readonly value?: string;
-  /** What it does. */
+  /** Its effect. */
   readonly help: string;
   /** Values that completion offers. */
   readonly choices?: readonly string[];
@@ -38,5 +38,5 @@ export interface Option {
 /** Name → command, in the order of the help. */
 export type Commands = Readonly<Record<string, Command>>;
 
-/** `--help`, which every command has. */
+/** `--help`: every command has it. */
 export const HELP: Option = { kind: "flag", help: "print this" };

@@ -1,5 +1,5 @@
 /**
- * `convert`: PyTorch checkpoints to safetensors files.
+ * `convert`: converts PyTorch checkpoints to safetensors files.
  */
 import {
   type CheckpointLimits,
@@ -20,9 +20,9 @@ export const convert: Command = {
   summary: "Convert a PyTorch checkpoint to safetensors, without running pickle",
   inputs: "[-i] <in.pt|folder|index.json> [-o <out.safetensors>]",
   description:
-    "Converts a PyTorch checkpoint (.pt, .pth, .bin, .ckpt, .pth.tar or any other name; also sharded) without running " +
-    "any pickle, in bounded memory however large the checkpoint is. What is not a tensor is left out and listed. If it " +
-    "fails or is interrupted, what was there before is still there.",
+    "Converts a PyTorch checkpoint (.pt, .pth, .bin, .ckpt, .pth.tar or any other name; also sharded) without " +
+    "running any pickle, in bounded memory however large the checkpoint is. Values that are not tensors are left out " +
+    "and listed. If it fails or is interrupted, existing files stay unchanged.",
   options: {
     input: {
       kind: "text",
@@ -32,7 +32,7 @@ export const convert: Command = {
     output: {
       kind: "text",
       value: "FILE",
-      help: "what to write (default: beside the input, with the suffix .safetensors)",
+      help: "the file to write (default: beside the input, with the suffix .safetensors)",
     },
     root: {
       kind: "text",
@@ -44,9 +44,9 @@ export const convert: Command = {
     "max-shard-bytes": {
       kind: "text",
       value: "N",
-      help: "shards of at most this size, such as 5GB, and an index (default: one file)",
+      help: "write shards of at most this size, such as 5GB, and an index (default: one file)",
     },
-    overwrite: { kind: "flag", help: "replace what is there; otherwise an existing output is an error" },
+    overwrite: { kind: "flag", help: "replace existing files; otherwise an existing output is an error" },
     "dry-run": { kind: "flag", help: "read and check the checkpoint, write nothing" },
     validate: { kind: "flag", help: "read the result back and compare every tensor's bytes" },
     limit: {
@@ -59,8 +59,8 @@ export const convert: Command = {
   },
   examples: [
     ["convert -i pytorch_model.bin", "writes pytorch_model.safetensors"],
-    ["convert -i model.pt -o half.safetensors --dtype BF16 --validate", "in half the size, and proved"],
-    ["convert -i big/ -o out/model.safetensors --max-shard-bytes 5GB", "in shards with an index"],
+    ["convert -i model.pt -o half.safetensors --dtype BF16 --validate", "half the size, and verified"],
+    ["convert -i big/ -o out/model.safetensors --max-shard-bytes 5GB", "shards with an index"],
   ],
 
   async run(args) {
@@ -77,7 +77,7 @@ export const convert: Command = {
     const dryRun = args.flag("dry-run");
     using bar = new ProgressBar("Converting", { quiet: json });
     const report = await interruptible(
-      "Interrupted, what was not complete was removed",
+      "Interrupted, incomplete files were removed",
       (signal) =>
         asUsage(() =>
           convertPyTorch(input, args.text("output"), {
@@ -98,7 +98,7 @@ export const convert: Command = {
   },
 };
 
-/** The option of the library that `--root` stands for. */
+/** The library's option for `--root`. */
 function rootOf(args: Arguments): { root?: string } {
   const root = args.text("root");
   return root === undefined ? {} : { root: root === "none" ? "" : root };
@@ -118,7 +118,7 @@ function limitsOf(args: Arguments): CheckpointLimits {
   );
 }
 
-/** A map is not JSON. */
+/** JSON cannot represent a map. */
 function forJson(report: ConvertReport, dryRun: boolean): unknown {
   return { ...report, dryRun, aliases: Object.fromEntries(report.aliases) };
 }
@@ -132,7 +132,7 @@ function describe(report: ConvertReport, dryRun: boolean): string {
     (writtenBytes === bytes ? "" : ` (${formatBytes(bytes)} in the checkpoint)`),
   ];
   if (aliases.size > 0) {
-    lines.push(`Aliases: ${formatCount(aliases.size, "name")} of tensors that are written once`);
+    lines.push(`Aliases: ${formatCount(aliases.size, "name")} of tensors that are stored once`);
     for (const [name, kept] of aliases) lines.push(`  ${printable(name)} = ${printable(kept)}`);
   }
   if (skipped.length > 0) lines.push(...describeSkipped(skipped));

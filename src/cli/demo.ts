@@ -1,5 +1,5 @@
 /**
- * `demo`: makes a model, loads it, proves every byte, cleans up.
+ * `demo`: creates a model, loads it, verifies every byte, cleans up.
  */
 import { fastsafeOpen, prepare } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
@@ -16,20 +16,20 @@ const DEFAULT_BYTES = 2 ** 30;
 
 /** The command. */
 export const demo: Command = {
-  summary: "Make a sharded model of 1 GiB, load it, prove every byte, clean up",
+  summary: "Create a sharded model of 1 GiB, load it, verify every byte, clean up",
   inputs: "",
   description:
-    "Writes a made-up model of 4 shards and an index into a temporary folder, taking the SHA-256 of every tensor on the " +
-    "way, loads it, compares the SHA-256 of every tensor loaded, and removes the folder.",
+    "Writes a synthetic model of 4 shards and an index into a temporary folder and computes the SHA-256 of every " +
+    "tensor, loads the model, compares the SHA-256 of every loaded tensor, and removes the folder.",
   options: {
     bytes: { kind: "text", value: "N", help: "size of the model, such as 500MB or 2GiB (default 1GiB)" },
     json: { kind: "flag", help: "print statistics as JSON" },
   },
   notes:
-    "The files were just written, so they are most likely in the page cache: this is the speed of memory, not of storage.",
+    "The files are probably in the page cache, since they are new: this is the speed of memory, not of storage.",
   examples: [
     ["demo", "does it work here?"],
-    ["demo --bytes 100MB", "in short"],
+    ["demo --bytes 100MB", "a smaller model"],
   ],
 
   async run(args) {
@@ -54,7 +54,7 @@ async function demonstrate(
 ): Promise<void> {
   const quiet = args.flag("json");
   const say = (line: string) => quiet || console.log(line);
-  await prepare(); // finds or builds the native library, once
+  await prepare(); // before the measurement: finds or builds the native library
 
   say(`Writing ${formatBytes(bytes)} of tensors in 4 shards to ${folder}`);
   const written = await withBar("Writing", (update) => {
@@ -78,9 +78,9 @@ async function demonstrate(
   const mismatches = compareChecksums(checksums, written.checksums);
   if (mismatches.length > 0 || checksums.size !== written.checksums.size) {
     const wrong = mismatches.map(({ tensor }) => `${quote(tensor)}`).join(", ");
-    throw new Error(`The demo failed: what was loaded is not what was written: ${wrong}`);
+    throw new Error(`The demo failed: these tensors differ from the written ones: ${wrong}`);
   }
-  say(`Proved ${formatCount(checksums.size, "tensor")} by SHA-256: every byte is what was written`);
+  say(`Verified ${formatCount(checksums.size, "tensor")} by SHA-256: every byte equals the written one`);
   if (quiet) console.log(JSON.stringify({ ...stats, proved: checksums.size }, null, 2));
 
   async function withBar<T>(

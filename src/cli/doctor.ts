@@ -1,5 +1,5 @@
 /**
- * `doctor`: what this machine offers for loading.
+ * `doctor`: reports the abilities of this machine for loading.
  */
 import {
   type CudaReport,
@@ -19,7 +19,8 @@ export const doctorCommand: Command = {
   inputs: "[file|dir]…",
   description:
     "Reports which engine loads on this machine, whether files on 3FS are read through its rings, which GPUs can be " +
-    "loaded to, and what would make loading faster. For files and folders that are named it reports how they are read.",
+    "loaded to, and what would make loading faster. For files and folders on the command line it reports how they " +
+    "are read.",
   options: {
     json: { kind: "flag", help: "print the report as JSON" },
   },
@@ -39,7 +40,7 @@ export const doctorCommand: Command = {
   },
 };
 
-/** The reason stands once, below the table. */
+/** The reason is printed once, below the table. */
 const NOT_LOOKED = "unknown: the native library is not used";
 
 function describe(report: DoctorReport): string {
@@ -61,7 +62,7 @@ function describe(report: DoctorReport): string {
     ["WebGPU", describeWebGpu(report.webgpu)],
   ];
   const advice = report.remedies.length === 0
-    ? ["Nothing to mend."]
+    ? ["Nothing to improve."]
     : ["What could be better:", ...report.remedies.map((remedy) => `- ${remedy}`)];
   return [formatTable(rows), "", ...advice].map((line) => printableLines(line)).join("\n");
 }
@@ -113,7 +114,7 @@ function describeWebGpu({ adapter, reason }: WebGpuReport): string {
   ].join(", ");
 }
 
-/** The compiler's output is lines. */
+/** The compiler's output has several lines. */
 function printableLines(text: string): string {
   return text.split("\n").map(printable).join("\n");
 }

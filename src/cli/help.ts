@@ -1,5 +1,5 @@
 /**
- * What `--help` prints.
+ * The text that `--help` prints.
  */
 import { LETTERS } from "./arguments.ts";
 import { type Command, type Commands, HELP, type Option } from "./command.ts";
@@ -9,7 +9,7 @@ import { formatTable, wrap } from "./text.ts";
 /** The name of the program. */
 export const PROGRAM = "fastsafetensors";
 
-/** Lines of help are no longer than this, and than the terminal. */
+/** Lines of help are at most this long, and at most as long as the terminal is wide. */
 const WIDTH = Math.min(100, terminalColumns(100));
 
 /** The help of all commands together. */
@@ -26,18 +26,18 @@ export function overview(commands: Commands): string {
     }`,
     wrap(
       "Colours and progress are for terminals only, and NO_COLOR=1 switches colours off. The exit status is 0; 1 on " +
-        "failure, with one line on stderr; 2 on wrong usage; 128 and the signal's number where one ended it.",
+        "failure, with one line on stderr; 2 on wrong usage; 128 plus the signal's number after a signal.",
       WIDTH,
     ),
   ].join("\n\n");
 }
 
-/** How the program is called, in one line. */
+/** The usage of the program, in one line. */
 export function overviewUsage(): string {
   return `${PROGRAM} <command> [options]`;
 }
 
-/** How a command is called, in one line. */
+/** The usage of a command, in one line. */
 export function commandUsage(name: string, { inputs }: Command): string {
   return [PROGRAM, name, ...inputs === "" ? [] : [inputs], "[options]"].join(" ");
 }

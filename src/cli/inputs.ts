@@ -1,5 +1,5 @@
 /**
- * What the user named: models, tensors, dtypes.
+ * The models, tensors and dtypes that the user named.
  */
 import { type DType, fastsafeOpen, isDType, type OpenOptions, type SafeTensorsModel } from "../../mod.ts";
 import { dtypeMeant } from "../base/dtype.ts";
@@ -7,7 +7,7 @@ import { quote } from "../base/text.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import type { Option } from "./command.ts";
 
-/** What the commands that open a model take. */
+/** The arguments of commands that open a model. */
 export const MODEL_INPUTS = "<file|dir|index.json>…";
 
 /** The option `--names`, for {@linkcode nameFilter}. */
@@ -25,7 +25,7 @@ export const DTYPE: Option = {
   choices: ["F32", "F16", "BF16", "F64", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"],
 };
 
-/** Opens what the user named; see {@linkcode asUsage}. */
+/** Opens the model that the user named; see {@linkcode asUsage}. */
 export async function openModel(
   inputs: readonly string[],
   options: OpenOptions = {},
@@ -34,12 +34,12 @@ export async function openModel(
   return await asUsage(() => fastsafeOpen(inputs.length === 1 ? inputs[0]! : inputs, options));
 }
 
-/** The notes of a model on its files; how fast they are read is not among them. */
+/** The notes of a model on its files, without those on the speed of reading. */
 export function fileNotes(model: SafeTensorsModel): string[] {
   return model.stats().notes.filter((note) => !note.startsWith("Portable engine"));
 }
 
-/** Wrong values of options, which the library refuses with a TypeError or a RangeError, are wrong usage of a command. */
+/** Turns the library's TypeError and RangeError for wrong values of options into wrong usage of the command. */
 export async function asUsage<T>(call: () => Promise<T>): Promise<T> {
   try {
     return await call();
@@ -49,7 +49,7 @@ export async function asUsage<T>(call: () => Promise<T>): Promise<T> {
   }
 }
 
-/** The dtype that `--dtype` names, in capitals or not; whether it can be cast to is for the library to say. */
+/** The dtype that `--dtype` names, in upper or lower case; the library checks whether a cast to it is possible. */
 export function dtypeOf(args: Arguments): DType | undefined {
   const given = args.text("dtype");
   const dtype = given?.toUpperCase();
@@ -59,8 +59,7 @@ export function dtypeOf(args: Arguments): DType | undefined {
 }
 
 /**
- * A filter for tensor names from patterns in which `*` stands for any characters and `?` for one; undefined without
- * patterns.
+ * A filter for tensor names from patterns; `*` matches any characters and `?` one. Undefined without patterns.
  */
 export function nameFilter(patterns: readonly string[]): ((name: string) => boolean) | undefined {
   if (patterns.length === 0) return undefined;
@@ -71,7 +70,7 @@ export function nameFilter(patterns: readonly string[]): ((name: string) => bool
   return (name) => matcher.test(name);
 }
 
-/** Whatever was left out by a name filter is fine, but not everything. */
+/** Throws if the name filter leaves out every tensor. */
 export function requireTensors(model: SafeTensorsModel, patterns: readonly string[]): void {
   if (patterns.length === 0 || model.keys().length > 0) return;
   throw new Error(`Cannot find a tensor: no name matches ${patterns.map((p) => `${quote(p)}`).join(" or ")}`);

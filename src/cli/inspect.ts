@@ -1,5 +1,5 @@
 /**
- * `inspect`: what is in files, from their headers alone.
+ * `inspect`: shows the content of files, from their headers alone.
  */
 import type { SafeTensorsModel } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
@@ -14,9 +14,9 @@ export const inspect: Command = {
   summary: "Show tensors, shapes, dtypes and metadata; reads headers only",
   inputs: MODEL_INPUTS,
   description:
-    "Shows the tensors of files as a tree, by the dots in their names, with totals of every branch and dtype, and the " +
-    "files' metadata. Branches that differ in nothing but their number are shown once: layers.0–31 with 32 × 218 MB is " +
-    "32 branches of 218 MB each. Only headers are read.",
+    "Shows the tensors of files as a tree, split at the dots in their names, with totals of every branch and dtype, " +
+    "and the files' metadata. Branches that differ only in their number are shown once: layers.0–31 with 32 × 218 MB " +
+    "is 32 branches of 218 MB each. Only headers are read.",
   options: {
     names: NAMES,
     depth: { kind: "text", value: "N", help: "levels of the tree to show (default: all)" },
@@ -24,8 +24,8 @@ export const inspect: Command = {
     json: { kind: "flag", help: "print JSON: every file with its tensors" },
   },
   examples: [
-    ["inspect model.safetensors", "what is in a file"],
-    ["inspect ~/models/llama --depth 2", "a large model in short"],
+    ["inspect model.safetensors", "the content of a file"],
+    ["inspect ~/models/llama --depth 2", "an overview of a large model"],
     ["inspect model/ --names '*.experts.*' --list", "some tensors, by their full names"],
   ],
 
@@ -40,24 +40,26 @@ export const inspect: Command = {
   },
 };
 
-/** A file and its tensors, as `--json` has them. */
+/** A file and its tensors, as `--json` prints them. */
 interface ListedFile {
   readonly path: string;
   readonly metadata: Readonly<Record<string, string>>;
   readonly tensors: readonly ListedTensor[];
 }
 
-/** Metadata longer than this is cut, in characters: some files carry pictures in it. */
+/** Longer metadata is cut, in characters: some files store pictures in it. */
 const LONG_VALUE = 200;
 
-/** Shows files, and notes on them. */
+/** Prints files, and notes on them. */
 type Drawing = (files: readonly ListedFile[], notes: readonly string[]) => string;
 
-/** How to show files, in one of three ways. */
+/** Chooses one of three formats of the output. */
 function drawingOf(args: Arguments, depth: number | undefined): Drawing {
   const list = args.flag("list"), json = args.flag("json");
-  if (depth !== undefined && (list || json)) throw new UsageError("--depth is for the tree");
-  if (list && json) throw new UsageError("--list and --json are two ways to show the same");
+  if (depth !== undefined && (list || json)) {
+    throw new UsageError("--depth needs the tree: omit --list and --json");
+  }
+  if (list && json) throw new UsageError("--list and --json exclude each other");
   if (json) return (files, notes) => JSON.stringify({ files, ...totalsOf(files), notes }, null, 2);
   const draw = list ? drawList : (files: readonly ListedFile[]) => drawModel(files, depth);
   return (files, notes) => [draw(files), ...notes.map((note) => `Note: ${printable(note)}`)].join("\n");
@@ -75,7 +77,7 @@ function listFiles(model: SafeTensorsModel): ListedFile[] {
   }).toArray();
 }
 
-/** Sums of all files, and of every dtype in them, the largest first. */
+/** Totals of all files, and of every dtype in them, the largest first. */
 interface Totals {
   readonly tensors: number;
   readonly bytes: number;
@@ -109,7 +111,7 @@ function drawModel(files: readonly ListedFile[], depth: number | undefined): str
   ].join("\n\n");
 }
 
-/** Metadata, once for all files that have the same. */
+/** The metadata, once for all files with equal metadata. */
 function drawMetadata(files: readonly ListedFile[]): string[] {
   const groups = Map.groupBy(files, ({ metadata }) => JSON.stringify(metadata)).values();
   return groups.filter(([file]) => Object.keys(file!.metadata).length > 0).map((group) => {

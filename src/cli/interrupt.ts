@@ -1,21 +1,21 @@
 /**
- * Ending in an orderly way when the user or the system wants an end.
+ * Orderly end of the process after Ctrl-C or SIGTERM.
  */
 
 import { isGranted } from "../../ffi/variables.ts";
 
-/** The signals and their numbers. Windows has no other one. */
+/** The signals and their numbers. Windows has only these. */
 const SIGNALS: readonly (readonly [name: Deno.Signal, number: number])[] = Deno.build.os === "windows"
   ? [["SIGINT", 2]]
   : [["SIGINT", 2], ["SIGTERM", 15]];
 
-/** How long to wait for a signal to end this process, in milliseconds: it does so at once. */
+/** The longest wait for the signal that ends this process, in milliseconds; normally it acts at once. */
 const PATIENCE = 2000;
 
 /**
- * Runs `work` with a signal that Ctrl-C and SIGTERM abort, so that it can clean up. A second one ends the process at
- * once. After the first the process ends by that signal when everything is done, whatever `work` has come to: so
- * whoever has started it, such as a loop of a shell, sees that it was interrupted.
+ * Runs `work` with a signal that Ctrl-C and SIGTERM abort, so that it can clean up. A second signal ends the process at
+ * once. After the first, the process ends by that signal when `work` has settled, also if it succeeded: the parent
+ * process, such as a shell loop, then sees the interruption.
  *
  * @param message the message of the reason with which the signal aborts
  */
@@ -28,7 +28,7 @@ export async function interruptible<T>(
     [name, () => {
       ignore();
       addEventListener("unload", () => {
-        Deno.exitCode = 128 + number; // what a shell makes of the signal, where this program may not send it
+        Deno.exitCode = 128 + number; // without --allow-run, the shell's status for the signal
         if (isGranted({ name: "run" })) endBy(name);
       });
       interrupt.abort(new Error(message));
@@ -45,7 +45,7 @@ export async function interruptible<T>(
   }
 }
 
-/** Ends the process by a signal. Deno passes signals on from another thread: this one must not be done before. */
+/** Ends the process by a signal. Deno delivers signals from another thread: this thread waits for it. */
 function endBy(name: Deno.Signal): void {
   Deno.kill(Deno.pid, name);
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PATIENCE);

@@ -1,5 +1,5 @@
 /**
- * `load`: loads files and shows how fast.
+ * `load`: loads files and shows the speed.
  */
 import { type LoadStats, type OpenOptions, prepare } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
@@ -24,10 +24,10 @@ const GDS = ["auto", "require", "off"] as const;
 
 /** The command. */
 export const load: Command = {
-  summary: "Load files and show how fast",
+  summary: "Load files and show the speed",
   inputs: MODEL_INPUTS,
   description:
-    "Loads tensors into memory and shows how long it took, and which way the bytes went. Takes a folder, an index, or " +
+    "Loads tensors into memory and shows the duration and the path of the bytes. Takes a folder, an index, or " +
     "any number of files.",
   options: {
     device: {
@@ -53,7 +53,7 @@ export const load: Command = {
     threads: {
       kind: "text",
       value: "N",
-      help: "lanes that read at once, 1 to 16 (default: what suits the machine)",
+      help: "lanes that read in parallel, 1 to 16 (default: chosen for the machine)",
     },
     "block-bytes": {
       kind: "text",
@@ -63,32 +63,32 @@ export const load: Command = {
     "staging-bytes": {
       kind: "text",
       value: "N",
-      help: "memory for what cannot be read straight to its place, such as 256MiB (default 64MiB)",
+      help:
+        "staging memory, for bytes that cannot be read directly into a tensor, such as 256MiB (default 64MiB)",
     },
     ranks: {
       kind: "flag",
-      help: "load together with the other processes of mpirun, each file read by one of them",
+      help: "load together with the other processes of mpirun; one of them reads each file",
     },
     shard: {
       kind: "text",
       value: "S",
-      help:
-        "with --ranks: what each process gets, a part along a dimension (0, 1, …), or its parts by a plan, read " +
-        "by itself: llama, mixtral, gpt2 (default: every tensor, whole)",
+      help: "with --ranks: each process gets a part along a dimension (0, 1, …), or reads its parts by a " +
+        "plan: llama, mixtral, gpt2 (default: it gets every tensor, whole)",
       choices: Object.keys(SHARD_PLANS),
     },
     repeat: {
       kind: "text",
       value: "N",
-      help: "load N times and report the median; of an even number the slower middle one",
+      help: "load N times and report the median (for an even N, the slower of the two in the middle)",
     },
-    "debug-log": { kind: "flag", help: "write to stderr what the load decides, line by line" },
+    "debug-log": { kind: "flag", help: "write the decisions of the load to stderr, line by line" },
     json: { kind: "flag", help: "print statistics as JSON" },
   },
   notes:
-    "The time counts from the opening of the files to the last byte; finding or building the native library, or waking " +
-    "a GPU, is not in it. What no option says is taken from the configuration file that FASTSAFETENSORS_CONFIG names, " +
-    "if it names one.",
+    "The time runs from the opening of the files to the last byte, without finding or building the native library " +
+    "and without initializing a GPU. Options that are absent come from the configuration file that " +
+    "FASTSAFETENSORS_CONFIG names, if it is set.",
   examples: [
     ["load model.safetensors", "one file, into memory"],
     ["load ~/models/llama --dtype BF16 --device cuda", "a folder of shards, to the first GPU"],
@@ -99,8 +99,9 @@ export const load: Command = {
     const repeat = args.count("repeat") ?? 1;
     const options = loadOptions(args);
     const ranks = args.flag("ranks");
-    if (!ranks && args.text("shard") !== undefined) throw new UsageError("--shard goes with --ranks");
-    await asUsage(() => prepare(options.device)); // finds or builds the native library, and wakes a GPU, once
+    if (!ranks && args.text("shard") !== undefined) throw new UsageError("--shard needs --ranks");
+    // Before the measurement: this finds or builds the native library, and initializes a GPU.
+    await asUsage(() => prepare(options.device));
     if (ranks) return await loadTogether(args, options, repeat);
     const runs: LoadStats[] = [];
     while (runs.length < repeat) runs.push(await loadOnce(args, options));
@@ -113,7 +114,7 @@ export const load: Command = {
   },
 };
 
-/** The options of the library that were given; their values are for the library to check. */
+/** The given options of the library; the library checks their values. */
 function loadOptions(args: Arguments): OpenOptions {
   return given<OpenOptions>({
     device: args.text("device") as OpenOptions["device"],
@@ -128,7 +129,7 @@ function loadOptions(args: Arguments): OpenOptions {
   });
 }
 
-/** Without what is undefined. */
+/** The record without its undefined members. */
 function given<T extends object>(values: { [K in keyof T]: T[K] | undefined }): T {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as T;
 }
@@ -146,14 +147,14 @@ async function loadOnce(args: Arguments, options: OpenOptions): Promise<LoadStat
 
 const WAYS: Readonly<Record<string, string>> = {
   buffered: "through the page cache",
-  direct: "past the page cache",
+  direct: "without the page cache",
   gds: "fetched by the GPU itself",
   "gds-compat": "by cuFile in compatibility mode, not by the GPU itself",
   "3fs": "through 3FS' rings",
   portable: "by Deno's own file functions",
 };
 
-/** How a load went, in a few lines. */
+/** The result of a load, in a few lines. */
 export function summarize(stats: LoadStats): string {
   const { files, tensors, bytes, seconds, gigabytesPerSecond, device, path, threads } = stats;
   const what = `${formatCount(tensors, "tensor")} of ${formatBytes(bytes)} from ${

@@ -1,5 +1,5 @@
 /**
- * `load --ranks`: several processes load together, started by a launcher such as `mpirun`.
+ * `load --ranks`: several processes, started by a launcher such as `mpirun`, load together.
  */
 import type { LoadStats, OpenOptions, SafeTensorsModel, ShardPlan, Tensor } from "../../mod.ts";
 import { GPT2_SHARDS, LLAMA_SHARDS, MIXTRAL_SHARDS, MpiGroup } from "../ranks/mod.ts";
@@ -17,43 +17,43 @@ export const SHARD_PLANS: Readonly<Record<string, ShardPlan>> = {
   gpt2: GPT2_SHARDS,
 };
 
-/** What each rank is to get. */
+/** The tensors or parts that each rank gets. */
 interface Sharing {
-  /** In words. */
+  /** A description for the output. */
   readonly what: string;
   /** Parts that each rank reads by itself. */
   readonly shardPlan?: ShardPlan;
-  /** The dimension of the parts that are handed out; tensors without it are handed out whole. */
+  /** The dimension of the scattered parts; tensors without it are broadcast whole. */
   readonly dimension?: number;
 }
 
-/** What one rank tells of a load. */
+/** The report of one rank on a load. */
 interface RankReport {
   readonly rank: number;
-  /** From the opening of the files to its last tensor. */
+  /** Seconds from the opening of the files to its last tensor. */
   readonly seconds: number;
-  /** File bytes that it has read. */
+  /** File bytes that it read. */
   readonly bytesRead: number;
-  /** Bytes of the tensors that it has. */
+  /** Bytes of the tensors in its memory. */
   readonly bytesHeld: number;
   readonly path: LoadStats["path"];
   readonly threads: number;
   readonly notes: readonly string[];
 }
 
-/** How a load of all ranks went. */
+/** The result of a load of all ranks. */
 interface Report {
   readonly tensors: number;
   /** Bytes of all tensors in their files. */
   readonly bytes: number;
-  /** Of the slowest rank. */
+  /** Seconds of the slowest rank. */
   readonly seconds: number;
   readonly gigabytesPerSecond: number;
   readonly device: string;
   readonly ranks: readonly RankReport[];
 }
 
-/** Loads on all ranks; rank 0 prints how it went. */
+/** Loads on all ranks; rank 0 prints the result. */
 export async function loadTogether(args: Arguments, options: OpenOptions, repeat: number): Promise<void> {
   const sharing = sharingOf(args.text("shard"));
   await using group = await MpiGroup.create();
@@ -71,15 +71,17 @@ export async function loadTogether(args: Arguments, options: OpenOptions, repeat
 }
 
 function sharingOf(shard: string | undefined): Sharing {
-  if (shard === undefined) return { what: "every tensor, handed out by the rank that has read it" };
+  if (shard === undefined) return { what: "every tensor, broadcast by the rank that read it" };
   const shardPlan = SHARD_PLANS[shard.toLowerCase()];
-  if (shardPlan) return { what: `its parts by the plan ${shard.toLowerCase()}, read by itself`, shardPlan };
+  if (shardPlan) {
+    return { what: `its parts by the plan ${shard.toLowerCase()}, which it reads itself`, shardPlan };
+  }
   if (!/^\d+$/.test(shard)) {
     const plans = Object.keys(SHARD_PLANS).join(", ");
     throw new UsageError(`--shard must be a dimension or one of the plans ${plans}, got ${quote(shard)}`);
   }
   return {
-    what: `its part of dimension ${shard}, handed out by the rank that has read it`,
+    what: `its part of dimension ${shard}, scattered by the rank that read it`,
     dimension: Number(shard),
   };
 }
@@ -117,7 +119,7 @@ async function loadOnce(
   }
 }
 
-/** What this rank gets of a model, tensor by tensor. */
+/** The tensors or parts that this rank gets, one by one. */
 async function* take(model: SafeTensorsModel, dimension: number | undefined): AsyncGenerator<Tensor> {
   if (dimension === undefined) {
     for await (const [, tensor] of model) yield tensor;

@@ -1,7 +1,7 @@
 /**
- * The command line: finds the command, runs it, and turns its outcome into an exit status.
+ * The command line: finds the command, runs it, and derives the exit status.
  *
- * 0: done. 1: failed, with one line on stderr. 2: called in a wrong way, with the usage on stderr.
+ * 0: success. 1: failure, with one line on stderr. 2: wrong usage, with the usage on stderr.
  *
  * ```sh
  * deno install -g -A -n fastsafetensors jsr:@x/fastsafetensors/cli
@@ -52,7 +52,7 @@ async function run(name: string | undefined, rest: readonly string[]): Promise<v
   await command.run(args);
 }
 
-/** How it should have been called, in short. */
+/** The short usage after an error. */
 function usage(name: string | undefined): string {
   const command = commandOf(name);
   if (name !== undefined && command) {

@@ -1,5 +1,5 @@
 /**
- * Errors of the library in the words of the command line: options by their flags, and advice that names commands.
+ * Turns errors of the library into errors of the command line: flags for options, and commands for advice.
  */
 import { OutOfMemoryError, SafeTensorsError } from "../../mod.ts";
 import { PROGRAM } from "./help.ts";
@@ -8,16 +8,16 @@ import { PROGRAM } from "./help.ts";
 const OTHER_FLAGS: Readonly<Record<string, string>> = { maxThreads: "threads" };
 
 /**
- * The message of an error, for somebody who called a command.
+ * The message of an error for a user of the command line.
  *
  * @param options the names of the command's options, such as `block-bytes`
  */
 export function inOwnWords(error: unknown, options: readonly string[]): string {
   if (!(error instanceof Error)) return String(error);
-  return withFlags(withOwnAdvice(error), options).replace(" and any GPUDevice", ""); // no command takes one
+  return withFlags(withOwnAdvice(error), options).replace(" and any GPUDevice", ""); // commands do not take one
 }
 
-/** The message with what to do by this program in place of what to do by the library. */
+/** The message, with advice for this program in place of advice for the library. */
 function withOwnAdvice(error: Error): string {
   const { advice } = error as { readonly advice?: unknown };
   if (typeof advice !== "string") return error.message;
@@ -30,22 +30,25 @@ function adviceOn(error: Error): string | undefined {
   if (!(error instanceof SafeTensorsError)) return undefined;
   const { code, format, path = "FILE" } = error;
   if (format === "pytorch") return `convert it: ${PROGRAM} convert -i ${inShell(path)}`;
-  if (format === "safetensors") return `nothing is to be converted: ${PROGRAM} load ${inShell(path)}`;
+  if (format === "safetensors") return `it needs no conversion: ${PROGRAM} load ${inShell(path)}`;
   return code === "FileExists" ? "--overwrite replaces it" : undefined;
 }
 
-/** A path as a shell reads it. */
+/** A path, quoted for a shell. */
 function inShell(path: string): string {
   return /^[\w./@%+=:,-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
 }
 
-/** `maxThreads` becomes `--threads`, `blockBytes` `--block-bytes`, `gds: "off"` `--gds off`, `validate: true` `--validate`. */
+/**
+ * `maxThreads` becomes `--threads`, `blockBytes` `--block-bytes`, `gds: "off"` `--gds off`, `validate: true`
+ * `--validate`.
+ */
 function withFlags(message: string, options: readonly string[]): string {
   const flags = new Map(options.map((option) => [keyOf(option), `--${option}`]));
   for (const [key, option] of Object.entries(OTHER_FLAGS)) {
     if (options.includes(option)) flags.set(key, `--${option}`);
   }
-  // Not within quotes, where a name or a path stands.
+  // Text in quotes stays: it is a name or a path.
   return message.split(/("(?:[^"\\]|\\.)*")/).map((part, index, parts) => {
     if (index % 2 === 1) return part;
     const next = parts[index + 1];

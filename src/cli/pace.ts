@@ -1,36 +1,36 @@
 /**
- * How fast something goes, and how long it will take.
+ * The pace of a load or conversion: its rate and its remaining time.
  */
 
-/** Milliseconds that the pace is taken over: long enough for a steady figure, short enough for a true one. */
+/** Milliseconds over which the rate is measured: long enough for a steady figure, short enough for a current one. */
 const WINDOW = 3000;
 
-/** Too soon to tell, in milliseconds. */
+/** The rate is 0 until this much time has passed, in milliseconds. */
 const FIRST = 200;
 
-/** The pace of the last seconds. Times are in milliseconds from any beginning. */
+/** The rate of the last seconds. Times are in milliseconds from any origin. */
 export class Pace {
-  /** Oldest first; the first one is where the window begins. */
+  /** Oldest first; the window begins at the first one. */
   readonly #samples: { readonly at: number; readonly bytes: number }[];
 
   constructor(startedAt: number) {
     this.#samples = [{ at: startedAt, bytes: 0 }];
   }
 
-  /** Takes down how far it is. */
+  /** Records the progress. */
   add(at: number, bytes: number): void {
     this.#samples.push({ at, bytes });
     while (this.#samples.length > 2 && this.#samples[1]!.at <= at - WINDOW) this.#samples.shift();
   }
 
-  /** Bytes per second; 0 while it is too soon to tell. */
+  /** Bytes per second; 0 while too little time has passed. */
   get bytesPerSecond(): number {
     const first = this.#samples[0]!, last = this.#samples.at(-1)!;
     const elapsed = last.at - first.at;
     return elapsed < FIRST ? 0 : (last.bytes - first.bytes) / elapsed * 1000;
   }
 
-  /** Seconds that are left until `totalBytes`; null while nothing moves. */
+  /** Seconds left until `totalBytes`; null while the rate is 0. */
   secondsLeft(totalBytes: number): number | null {
     const pace = this.bytesPerSecond;
     return pace <= 0 ? null : Math.max(0, totalBytes - this.#samples.at(-1)!.bytes) / pace;

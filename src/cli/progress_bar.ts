@@ -1,11 +1,11 @@
 /**
- * A progress bar for terminals: one line on stderr that is drawn again and again, and gone at the end.
+ * A progress bar for terminals: one line on stderr that is redrawn, and cleared at the end.
  */
 import { Pace } from "./pace.ts";
 import { canRedraw, terminalColumns } from "./terminal.ts";
 import { formatBytes, formatDuration, formatRate } from "./text.ts";
 
-/** Drawing more often only costs time, in milliseconds. */
+/** The shortest time between two drawings, in milliseconds. */
 const INTERVAL = 50;
 
 /** Characters of the bar at most. */
@@ -13,20 +13,20 @@ const WIDTH = 40;
 
 const CLEAR = "\r\x1b[K";
 
-/** Shows how many bytes are through, how fast, and how long it will take; draws nothing where stderr is no terminal. */
+/** Shows the bytes done, the rate and the remaining time; draws nothing if stderr is not a terminal. */
 export class ProgressBar implements Disposable {
   readonly #label: string;
   readonly #shown: boolean;
   readonly #pace = new Pace(performance.now());
   #drawnAt = -Infinity;
 
-  /** @param options.quiet draws nothing in any case */
+  /** @param options.quiet never draws */
   constructor(label: string, options: { quiet?: boolean } = {}) {
     this.#label = label;
     this.#shown = !options.quiet && canRedraw();
   }
 
-  /** Draws how far it is. */
+  /** Draws the progress. */
   update(bytes: number, totalBytes: number): void {
     const now = performance.now();
     if (!this.#shown || now - this.#drawnAt < INTERVAL) return;
@@ -48,7 +48,7 @@ export class ProgressBar implements Disposable {
   }
 }
 
-/** The line of a progress bar: what does not fit in the columns is left out, the bar first. */
+/** The line of a progress bar. Parts that do not fit in the columns are left out, the bar first. */
 export function drawProgress(
   label: string,
   bytes: number,

@@ -13,14 +13,14 @@ export const repair: Command = {
   summary: "Complete or undo a save that was interrupted; shows what it will do and asks",
   inputs: "<folder>…",
   description:
-    "A process that is killed while a set of shards gets its names leaves a journal behind, and the set is not opened " +
+    "A process that is killed while it renames a set of shards leaves a journal behind, and the set cannot be opened " +
     "until the save is completed. This command shows which files it will rename and remove, asks, and does it: the " +
-    "new files get their names or, where some of them are gone and none has its name yet, the old ones come back. " +
-    "Only journals of your own saves are carried out, and only files of their own set are touched.",
+    "new files get their names; if some of them are missing and none has its name yet, the old files are restored. " +
+    "Only journals that you own are executed, and only files of their own set are changed.",
   options: { yes: { kind: "flag", help: "do it without asking" } },
-  notes: "Where nobody can be asked and --yes was not given, nothing is changed, and the exit status is 1.",
+  notes: "Without a terminal and without --yes, nothing is changed, and the exit status is 1.",
   examples: [
-    ["repair model/", "show what an interrupted save has left, and ask"],
+    ["repair model/", "show the rest of an interrupted save, and ask"],
     ["repair --yes model/", "complete it"],
   ],
 
@@ -47,7 +47,7 @@ export const repair: Command = {
   },
 };
 
-/** Asks, where there is somebody to ask. */
+/** Asks the user, if stdin is a terminal. */
 function mayDo({ kind }: Repair): boolean {
   return Deno.stdin.isTerminal() && confirm(kind === "complete" ? "Complete it?" : "Undo it?");
 }

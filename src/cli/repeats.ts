@@ -1,20 +1,20 @@
 /**
- * The same load several times: which one counts, and how far the others are from it.
+ * Repeated loads: the median and the spread.
  */
 import { formatRate } from "./text.ts";
 
-/** What is known of a load. */
+/** The facts of one load that this needs. */
 interface Run {
   readonly seconds: number;
   readonly gigabytesPerSecond: number;
 }
 
-/** The load in the middle; of the two in the middle of an even number the slower one. */
+/** The median load; for an even number of loads the slower of the two in the middle. */
 export function medianOf<R extends Run>(runs: readonly R[]): R {
   return runs.toSorted((a, b) => a.seconds - b.seconds)[runs.length >> 1]!;
 }
 
-/** That the figures above are a median, and of what; nothing of one load. */
+/** Says that the figures are a median, and of which loads; empty for one load. */
 export function describeRepeats(runs: readonly Run[]): string[] {
   if (runs.length === 1) return [];
   return [

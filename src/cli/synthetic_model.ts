@@ -1,24 +1,24 @@
 /**
- * A made-up model in shards with an index, for demonstrations and measurements.
+ * A synthetic model in shards with an index, for demonstrations and measurements.
  *
- * It is written by this file alone, with checksums taken on the way, so that a loader can be held against it. Memory
- * stays bounded whatever the size.
+ * This file writes it without the library and computes the checksums meanwhile, so that they can verify a loader.
+ * Memory use does not depend on the size.
  */
 import { sha256 } from "./checksums.ts";
 
-/** What to write. */
+/** Options of {@linkcode writeModel}. */
 export interface SyntheticModelOptions {
   /** Bytes of all tensors together. */
   readonly bytes: number;
   /** Files. Default 4. */
   readonly shards?: number;
-  /** Ends the writing. */
+  /** Stops the writing. */
   readonly signal?: AbortSignal;
   /** Called with the bytes written so far. */
   readonly onProgress?: (bytes: number) => void;
 }
 
-/** What was written. */
+/** The written files. */
 export interface SyntheticModel {
   /** The shards, in order. */
   readonly paths: readonly string[];
@@ -39,7 +39,7 @@ interface Plan {
 /** The width of the model's matrices, in elements. */
 const WIDTH = 4096;
 
-/** Most of the tensors have this many bytes; no buffer is larger. */
+/** Most tensors have this many bytes; no buffer is larger. */
 const TENSOR_BYTES = 16 * 2 ** 20;
 
 /**
@@ -83,7 +83,7 @@ export async function writeSyntheticModel(
   return { paths, indexPath, checksums };
 }
 
-/** Tensors of `bytes` bytes together: a norm, as many matrices as fit, and what is left. */
+/** Tensors with a total of `bytes` bytes: a norm, as many matrices as fit, and a remainder. */
 function planShard(shard: number, bytes: number): Plan[] {
   const plans: Plan[] = [];
   let left = bytes;
@@ -101,7 +101,7 @@ function planShard(shard: number, bytes: number): Plan[] {
   return plans;
 }
 
-/** The file's beginning: the length of the JSON, and the JSON with spaces that align the data to 8 bytes. */
+/** The header: the length of the JSON, and the JSON with spaces that align the data to 8 bytes. */
 function encodeHeader(plans: readonly Plan[]): Uint8Array<ArrayBuffer> {
   let end = 0;
   const entries = plans.map(({ name, dtype, shape, byteLength }) => {
@@ -121,12 +121,12 @@ async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
   for (let done = 0; done < bytes.byteLength;) done += await file.write(bytes.subarray(done));
 }
 
-/** Bytes in which no two stretches are alike, faster than a storage takes them, and the same in every run. */
+/** A generator of bytes that do not repeat. It is faster than storage, and gives the same bytes in every run. */
 class RandomBytes {
   readonly #words = new Uint32Array(TENSOR_BYTES / 4);
   #state = 1;
 
-  /** The next bytes; they are good until the next call. */
+  /** The next bytes; they are valid until the next call. */
   next(byteLength: number): Uint8Array<ArrayBuffer> {
     const words = this.#words;
     const count = Math.ceil(byteLength / 4);

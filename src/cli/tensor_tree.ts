@@ -1,9 +1,9 @@
 /**
- * Tensors as a tree, by the dots in their names: branches with their totals, and what is alike shown once.
+ * Tensors as a tree, split at the dots in their names: branches with their totals, equal branches shown once.
  */
 import { formatBytes, formatCount, formatTable, printable } from "./text.ts";
 
-/** What is shown of a tensor. */
+/** The facts of a tensor that the tree shows. */
 export interface ListedTensor {
   readonly name: string;
   readonly dtype: string;
@@ -11,25 +11,25 @@ export interface ListedTensor {
   readonly bytes: number;
 }
 
-/** Levels of names that become levels of the tree; a file could have a name of a million dots. */
+/** The most levels of the tree: a name in a file may have a million dots. */
 const MAX_LEVELS = 64;
 
-/** Everything below one beginning of names. */
+/** All tensors whose names have one prefix. */
 interface Branch {
-  /** Next part of the name → what has exactly this name, and what has it as its beginning. */
+  /** Next part of the name → the tensor with exactly this name, and the tensors with this prefix. */
   readonly children: Map<string, { tensor?: ListedTensor; branch?: Branch }>;
 }
 
-/** A line of the tree: a tensor or a branch, or a run of those that differ in nothing but their number. */
+/** A line of the tree: a tensor, a branch, or a run of branches that differ only in their number. */
 interface Item {
   readonly label: string;
-  /** How many are alike. */
+  /** The number of equal items. */
   readonly count: number;
-  /** The same for items that look the same. */
+  /** A key that is equal for items that look the same. */
   readonly kind: number;
   /** The one tensor; undefined for a branch. */
   readonly tensor: ListedTensor | undefined;
-  /** What is in one of them. */
+  /** The content of one of them. */
   readonly items: readonly Item[];
   /** Tensors in one of them. */
   readonly tensors: number;
@@ -56,7 +56,7 @@ export function drawTree(tensors: readonly ListedTensor[], depth = Infinity): st
   return formatTable(rows, [3]);
 }
 
-/** One way on is no fork: one line says both. */
+/** A branch with one child shares its line with the child. */
 function shorten(item: Item): Item {
   const [only, second] = item.items;
   if (!only || second || item.count > 1 && only.count > 1) return item;
@@ -73,11 +73,11 @@ function rowOf({ label, count, tensor, tensors, bytes }: Item, indent: string): 
   ];
 }
 
-/** Makes items of names. */
+/** Turns names into items. */
 class TreeBuilder {
   /** 2 comes before 10. */
   readonly #order = new Intl.Collator("en", { numeric: true });
-  /** What an item looks like → its kind. */
+  /** Appearance of an item → its kind. */
   readonly #kinds = new Map<string, number>();
 
   build(tensors: readonly ListedTensor[]): readonly Item[] {
@@ -96,7 +96,7 @@ class TreeBuilder {
         items[items.length - 1] = { ...last, label: `${runStart}–${part}`, count: last.count + 1 };
       } else {
         items.push(item);
-        runStart = Number(part); // NaN for most: no part continues that
+        runStart = Number(part); // NaN for most parts: no number continues NaN
       }
     };
     const sorted = [...children].sort(([a], [b]) => this.#order.compare(a, b) || (a < b ? -1 : 1));
@@ -147,7 +147,7 @@ function insert(root: Branch, tensor: ListedTensor): void {
   });
 }
 
-/** A part of a name; an empty one is to be seen too. */
+/** A part of a name; an empty part is shown as quotes. */
 function labelOf(part: string): string {
   return part === "" ? '""' : printable(part);
 }

@@ -1,10 +1,10 @@
 /**
- * Bold and dim text where a terminal shows it, and nowhere else.
+ * Bold and dim text, for terminals only.
  */
 import { styleText } from "node:util";
 import { environmentVariable, mayRead } from "../../ffi/variables.ts";
 
-/** Text in a style, or as it is where the stream is not a terminal that shows it, or `NO_COLOR` is set. */
+/** Styles a text; returns it unchanged if the stream is not a terminal that shows styles, or `NO_COLOR` is set. */
 export function styled(
   style: "bold" | "dim" | "red",
   text: string,
@@ -14,7 +14,7 @@ export function styled(
   return plain ? text : styleText(style, text, { validateStream: false });
 }
 
-/** Whether a line on stderr can be drawn again and again: on a terminal that can do that. */
+/** Whether stderr is a terminal that can redraw a line. */
 export function canRedraw(): boolean {
   return !isDumb() && (Deno.stderr.isTerminal() || launcherIsOnTerminal());
 }
@@ -23,7 +23,7 @@ function isDumb(): boolean {
   return environmentVariable("TERM") === "dumb";
 }
 
-/** Columns of the terminal; `byDefault` where there is none, or a launcher stands before it. */
+/** Columns of the terminal; `byDefault` without a terminal, or behind a launcher. */
 export function terminalColumns(byDefault = 80): number {
   try {
     return Deno.consoleSize().columns || byDefault;
@@ -32,10 +32,10 @@ export function terminalColumns(byDefault = 80): number {
   }
 }
 
-/** Launchers of MPI, and what starts the ranks of a machine for them, by the names of their processes. */
+/** Process names of MPI launchers, and of the daemons that start the ranks of a machine for them. */
 const LAUNCHERS = /^(mpirun|mpiexec|orterun|prterun|orted|prted|hydra_)/;
 
-/** Whether stderr is a pipe to a launcher of MPI which passes on to a terminal what it gets there. */
+/** Whether stderr is a pipe to an MPI launcher that forwards it to a terminal. */
 function launcherIsOnTerminal(): boolean {
   if (!mayRead("/proc")) return false;
   let isTerminal = false;
@@ -47,6 +47,6 @@ function launcherIsOnTerminal(): boolean {
       pid = parent!;
     }
   } catch {
-    return isTerminal; // no such system, or not to be seen
+    return isTerminal; // not Linux, or /proc is not readable
   }
 }

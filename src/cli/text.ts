@@ -1,5 +1,5 @@
 /**
- * Numbers and tables for people to read.
+ * Formats numbers and tables for people.
  */
 
 export { printable } from "../base/text.ts";
@@ -32,7 +32,7 @@ export function formatSeconds(seconds: number): string {
   return `${seconds.toFixed(3)} s`;
 }
 
-/** How long something will take: `9 s`, `2:05`, `1:02:05`. */
+/** A remaining time: `9 s`, `2:05`, `1:02:05`. */
 export function formatDuration(seconds: number): string {
   const whole = Math.ceil(seconds);
   if (whole < 60) return `${whole} s`;
@@ -41,7 +41,7 @@ export function formatDuration(seconds: number): string {
   return [first, ...rest.map((part) => String(part).padStart(2, "0"))].join(":");
 }
 
-/** Text in lines of at most `width` characters, where words are that short. An empty line ends a paragraph. */
+/** Breaks text into lines of at most `width` characters; longer words stay whole. An empty line ends a paragraph. */
 export function wrap(text: string, width: number): string {
   return text.split("\n\n").map((paragraph) => {
     const lines: string[] = [];
@@ -55,7 +55,7 @@ export function wrap(text: string, width: number): string {
   }).join("\n\n");
 }
 
-/** Rows in columns, as wide as their widest cell; the columns in `right` are flush right. */
+/** Formats rows as columns, each as wide as its widest cell; the columns in `right` are aligned to the right. */
 export function formatTable(rows: readonly (readonly string[])[], right: readonly number[] = []): string {
   const widths: number[] = [];
   for (const row of rows) {

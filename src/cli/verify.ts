@@ -1,5 +1,5 @@
 /**
- * `verify`: reads every byte of files, and compares with known checksums.
+ * `verify`: reads every byte of files, and compares the checksums with known ones.
  */
 import type { SafeTensorsModel } from "../../mod.ts";
 import { quote } from "../base/text.ts";
@@ -16,7 +16,7 @@ export const verify: Command = {
   summary: "Read every byte and check it against its header, or known checksums",
   inputs: MODEL_INPUTS,
   description:
-    "Checks headers and the index, reads every byte, and compares tensors with known checksums where they are given.",
+    "Checks headers and the index, reads every byte, and compares the checksums of tensors with known ones, if given.",
   options: {
     checksums: {
       kind: "text",
@@ -27,9 +27,9 @@ export const verify: Command = {
     json: { kind: "flag", help: "print what was checked, and the checksum of every tensor, as JSON" },
   },
   examples: [
-    ["verify model.safetensors", "whether a download is whole"],
-    ["verify model/ --json > checksums.json", "take down what is there now"],
-    ["verify model/ --checksums checksums.json", "compare with it later"],
+    ["verify model.safetensors", "check that a download is complete"],
+    ["verify model/ --json > checksums.json", "record the checksums"],
+    ["verify model/ --checksums checksums.json", "compare with them later"],
   ],
 
   async run(args) {
@@ -59,7 +59,7 @@ export const verify: Command = {
 };
 
 interface Report {
-  /** Whether all is well. */
+  /** True if every check passed. */
   ok: boolean;
   files: number;
   /** Whether an index was compared with the files. */
@@ -71,7 +71,7 @@ interface Report {
   /** Known checksums that agree. */
   compared: number;
   mismatches: readonly Mismatch[];
-  /** What is to be known about the files, such as those that were left out. */
+  /** Notes on the files, such as files that were left out. */
   notes: readonly string[];
   checksums: Record<string, string>;
 }
@@ -80,7 +80,7 @@ interface Misplaced {
   tensor: string;
   /** The file that the index names. */
   expected: string;
-  /** The file that has the tensor; null: none has it. */
+  /** The file that has the tensor; null if no file has it. */
   actual: string | null;
 }
 

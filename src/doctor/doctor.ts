@@ -1,5 +1,5 @@
 /**
- * What this machine offers for loading, and what it does not.
+ * The abilities of this machine for loading.
  */
 import { openLibrary } from "../../ffi/library.ts";
 import { availableMemory } from "../../ffi/files.ts";
@@ -12,7 +12,7 @@ import { remediesFor } from "./remedies.ts";
 import { reportStorage, type StorageReport } from "./storage.ts";
 import { reportUsrbio, type UsrbioReport } from "./usrbio.ts";
 
-/** What {@linkcode doctor} finds. */
+/** The report of {@linkcode doctor}. */
 export interface DoctorReport {
   /** Operating system and processor architecture. */
   readonly system: string;
@@ -22,38 +22,38 @@ export interface DoctorReport {
   readonly cores: number;
   /** Which engine loads: the native library or Deno's own file functions. */
   readonly engine: "native" | "portable";
-  /** Where the native library is; null without one. */
+  /** Path of the native library; null without one. */
   readonly library: string | null;
-  /** Bytes that may still be allocated; null where that is not known. */
+  /** Bytes that may still be allocated; null if unknown. */
   readonly availableMemory: number | null;
-  /** Whether the system tells what the page cache holds, which decides between buffered and direct reads. */
+  /** Whether the system reports the content of the page cache, which decides between buffered and direct reads. */
   readonly cachestat: boolean;
-  /** What the system grants. */
+  /** Limits and settings of the system. */
   readonly machine: MachineReport;
-  /** How files can be read in the places that were asked about. */
+  /** How files can be read in the given places. */
   readonly storage: readonly StorageReport[];
-  /** What there is of 3FS. */
+  /** The library and the mounts of 3FS. */
   readonly usrbio: UsrbioReport;
-  /** The GPUs that tensors can be loaded to, and how. */
+  /** The CUDA devices to which tensors can be loaded, and the way of the bytes. */
   readonly cuda: CudaReport;
-  /** The GPU that tensors can be loaded to as GPUBuffers. */
+  /** The GPU to which tensors can be loaded as GPUBuffers. */
   readonly webgpu: WebGpuReport;
-  /** What could be better, and what to do about it. */
+  /** Problems, and advice against each of them. */
   readonly remedies: readonly string[];
 }
 
-/** The system's number for a file that is not open. */
+/** The system's error number (EBADF) for a file that is not open. */
 const EBADF = 9n;
 
 /**
- * Looks at this machine: which engine loads here, and what would make loading faster.
+ * Examines this machine: the engine that loads here, and advice for faster loading.
  *
  * @param paths files or folders whose file systems are looked at. Default: none
  * @throws {TypeError} if `paths` is not a list
  */
 export async function doctor(paths: Iterable<string> = []): Promise<DoctorReport> {
   if (typeof paths !== "object" || paths === null || !(Symbol.iterator in paths)) {
-    throw new TypeError(`doctor() takes a list of paths, got ${describeValue(paths)}`); // a text is a list of letters
+    throw new TypeError(`doctor() takes a list of paths, got ${describeValue(paths)}`); // a string would be a list of letters
   }
   const library = await openLibrary();
   const { shim } = library;
@@ -67,7 +67,7 @@ export async function doctor(paths: Iterable<string> = []): Promise<DoctorReport
     engine: shim ? "native" as const : "portable" as const,
     library: library.shim ? library.path : null,
     availableMemory: memory < 0 ? null : memory,
-    // Of a file that is not open: a system that does not know the question has another answer.
+    // The call names a file that is not open: a system without the call returns another error.
     cachestat: shim !== null && shim.fst_file_cached(-1, 0n, 1n) === -EBADF,
     machine: await reportMachine(mounts),
     storage: await reportStorage(shim, paths, mounts),

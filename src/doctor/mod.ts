@@ -1,5 +1,5 @@
 /**
- * What this machine offers for loading, and what to do for more.
+ * Reports the abilities of this machine for loading, and advice for faster loading.
  *
  * @example Use
  * ```ts

@@ -1,20 +1,22 @@
 /**
- * What could be better on a machine, and what to do about it.
+ * Advice for a faster machine.
  */
 import type { DoctorReport } from "./doctor.ts";
 import { quote } from "../base/text.ts";
 import { HF3FS } from "./usrbio.ts";
 
-/** What the remedies follow from; `libraryReason` says why there is no native library, and is empty if there is. */
+/**
+ * The facts from which the remedies follow; `libraryReason` says why there is no native library, and is empty with one.
+ */
 export type Findings = Omit<DoctorReport, "remedies"> & { readonly libraryReason: string };
 
-/** Ranks and 3FS do with this much in `/dev/shm`; containers have 64 MiB unless they are told otherwise. */
+/** Bytes of `/dev/shm` that suffice for ranks and 3FS; containers have 64 MiB by default. */
 const ENOUGH_SHARED_MEMORY = 2 ** 30;
 
-/** File systems in memory, and 3FS, gain nothing by direct reads. */
+/** File systems in memory, and 3FS, do not gain from direct reads. */
 const NO_NEED_OF_DIRECT = ["tmpfs", "ramfs", HF3FS];
 
-/** One remedy for each shortfall: what it is, what it costs, what to do. The gravest first. */
+/** One remedy for each problem: the problem, its cost, the advice. The most serious first. */
 export function remediesFor(findings: Findings): string[] {
   return [
     ...forLibrary(findings),
@@ -58,7 +60,7 @@ function forReads({ engine, cachestat, machine, storage }: Findings): string[] {
 }
 
 function forUsrbio({ engine, usrbio, storage }: Findings): string[] {
-  if (engine === "portable") return []; // without the library nobody has looked
+  if (engine === "portable") return []; // without the library these facts are unknown
   if (usrbio.library === null) {
     const onIt = storage.flatMap(({ usrbio }) => usrbio ? [usrbio.mountPoint] : []);
     const mounts = [...new Set([...usrbio.mounts, ...onIt])];
@@ -107,7 +109,7 @@ function forMemory({ machine }: Findings): string[] {
 }
 
 function forCuda({ engine, cuda }: Findings): string[] {
-  if (engine === "portable") return []; // without the library nobody has looked
+  if (engine === "portable") return []; // without the library these facts are unknown
   if (cuda.devices.length === 0) {
     const todo = cuda.library === null
       ? "install the CUDA runtime (pip install nvidia-cuda-runtime-cu12, or the CUDA toolkit), or name its libcudart in " +

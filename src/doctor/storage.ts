@@ -10,19 +10,19 @@ import { type UsrbioUse, usrbioUseOf } from "./usrbio.ts";
 
 /** How files in a place can be read. */
 export interface StorageReport {
-  /** The file or folder that was asked about. */
+  /** The given file or folder. */
   readonly path: string;
-  /** Type of the file system, such as "ext4"; null where it is not known. */
+  /** Type of the file system, such as "ext4"; null if unknown. */
   readonly fileSystem: string | null;
-  /** Whether files can be read past the page cache; null where there is no file to try, or no native library. */
+  /** Whether files can be read without the page cache; null without a file to try, or without the native library. */
   readonly direct: boolean | null;
   /** How files there are read through 3FS; null: it is not on 3FS. */
   readonly usrbio: UsrbioUse | null;
-  /** Why nothing could be found out, such as that there is no such path; empty otherwise. */
+  /** The error, such as a path that does not exist; empty without one. */
   readonly problem: string;
 }
 
-/** Looks at the file systems of files or folders. A folder is tried with one of its files. */
+/** Examines the file systems of files or folders. One file of a folder is tried. */
 export async function reportStorage(
   shim: Shim | null,
   paths: Iterable<string>,
@@ -47,14 +47,14 @@ async function lookAt(shim: Shim | null, path: string, mounts: readonly Mount[])
   return { path, fileSystem: mount?.type ?? null, direct, usrbio, problem: "" };
 }
 
-/** What a system's error says, without the words that Deno puts around it. */
+/** The message of a system's error, without the words that Deno adds. */
 function problemOf(error: unknown): string {
   if (error instanceof Deno.errors.NotFound) return "no such file or folder";
   if (error instanceof Deno.errors.NotCapable) return "it may not be read: run with --allow-read";
   return error instanceof Error ? error.message : String(error);
 }
 
-/** The file system that an absolute path is on: the one that was mounted last at its innermost mount. */
+/** The file system of an absolute path: the last one that was mounted at the innermost mount point. */
 export function mountOf(path: string, mounts: readonly Mount[]): Mount | undefined {
   let found: Mount | undefined;
   for (const mount of mounts) {

@@ -1,5 +1,5 @@
 /**
- * What there is of 3FS, and whether files on it are read through its rings.
+ * The library and the mounts of 3FS, and whether files on it are read through its rings.
  */
 import type { Shim } from "../../ffi/symbols.ts";
 import { mountPointOf } from "../../ffi/usrbio.ts";
@@ -11,30 +11,30 @@ import { openUsrbio, requestedBackend } from "../three_fs/backend.ts";
 import { checkUsrbioOptions } from "../three_fs/options.ts";
 import type { Mount } from "./machine.ts";
 
-/** 3FS' file system, as mounts call it. */
+/** The type of 3FS in the list of mounts. */
 export const HF3FS = "fuse.hf3fs";
 
-/** What there is of 3FS. */
+/** The library and the mounts of 3FS. */
 export interface UsrbioReport {
-  /** Path of 3FS' library, which files are read by through its rings; null where it was not found or cannot be used. */
+  /** Path of 3FS' library, which reads files through its rings; null if it was not found or cannot be used. */
   readonly library: string | null;
-  /** Where it was looked for, or what is wrong with it; empty where there is one. */
+  /** The searched places, or the reason that it cannot be used; empty with a library. */
   readonly reason: string;
-  /** Folders that a 3FS is mounted at. */
+  /** The mount points of 3FS. */
   readonly mounts: readonly string[];
 }
 
-/** How a load reads files that are on 3FS. */
+/** How a load reads files on 3FS. */
 export interface UsrbioUse {
-  /** Where that 3FS is mounted. */
+  /** The mount point of this 3FS. */
   readonly mountPoint: string;
-  /** Whether they are read through its rings; null where there is no file to try. */
+  /** Whether they are read through its rings; null without a file to try. */
   readonly used: boolean | null;
-  /** Why they are not; empty otherwise. */
+  /** The reason against the rings; empty otherwise. */
   readonly reason: string;
 }
 
-/** Looks for 3FS' library. `shim` is null without the native library, for this reason. */
+/** Looks for 3FS' library. `shim` is null without the native library; `libraryReason` says why. */
 export async function reportUsrbio(
   shim: Shim | null,
   libraryReason: string,
@@ -51,10 +51,10 @@ export async function reportUsrbio(
 }
 
 /**
- * How a load reads what is at a path; null where that is not on 3FS.
+ * How a load reads the files at a path; null if it is not on 3FS.
  *
- * @param file the file to try; null: there is none
- * @param mount what the system says is mounted there
+ * @param file the file to try; null without one
+ * @param mount the mount of that path in the system's list
  */
 export async function usrbioUseOf(
   shim: Shim | null,
@@ -72,7 +72,7 @@ export async function usrbioUseOf(
   return { mountPoint, used: reason === "", reason };
 }
 
-/** Opens a file as a load does that is told nothing of 3FS, so that what stands in its way shows here too. */
+/** Opens a file as a load without options of 3FS does, so that the same problems appear here. */
 async function whyNotUsed(shim: Shim, path: string): Promise<string> {
   try {
     const backend = requestedBackend();

@@ -1,5 +1,5 @@
 /**
- * Casts between the float dtypes in plain TypeScript, bit for bit as native/cast/convert.h does them.
+ * Casts between the float dtypes in plain TypeScript, with the same bits as native/cast/convert.h.
  *
  * A cast goes through a pivot, the bits of an F32. Widening to it is exact, except that an F64 is rounded to odd
  * (cut off, with the last bit set if anything was lost), so that narrowing the pivot rounds once: to nearest,
@@ -7,8 +7,8 @@
  *
  * Every NaN becomes the one quiet NaN of F32 (7fc00000), F16 (7e00), BF16 (7fc0) or F64 (7ff8000000000000).
  * Narrowing to an F8 is what PyTorch 2.13's `.to(dtype)` does: F8_E4M3 saturates at 448, infinities included;
- * F8_E5M2 overflows to infinity; a NaN of either keeps its sign; the FNUZ dtypes make NaN (80) of everything too
- * large; F8_E8M0 drops the sign and makes NaN (ff) of infinity.
+ * F8_E5M2 overflows to infinity; a NaN of either keeps its sign; the FNUZ dtypes turn every too large value into NaN
+ * (80); F8_E8M0 drops the sign and turns infinity into NaN (ff).
  */
 import { describeValue } from "../base/check.ts";
 import { SafeTensorsError } from "../base/errors.ts";
@@ -26,7 +26,7 @@ const PIECE = 8192;
 interface Piece {
   bytes: Uint8Array;
   u16: Uint16Array;
-  /** Signed, because a number from 2^31 up is no small integer to the engine, and slow. */
+  /** Signed: V8 is slow for numbers from 2^31 up, which are not small integers. */
   i32: Int32Array;
   f32: Float32Array;
   f64: Float64Array;
@@ -46,7 +46,7 @@ function expand(magnitude: number, mantissa: number, bias: number): number {
   return ((top - mantissa + 128 - bias) << 23) + ((magnitude ^ (1 << top)) << (23 - top));
 }
 
-/** The nearest code, ties to even, of an F32 magnitude in a format whose exponents go on without end. */
+/** The nearest code, ties to even, of an F32 magnitude in a format with unlimited exponents. */
 function round(magnitude: number, mantissa: number, bias: number): number {
   const drop = 23 - mantissa;
   const firstNormal = 128 - bias;
@@ -68,7 +68,7 @@ function widenHalf(code: number): number {
   return sign | (magnitude === 0x7c00 ? INFINITY : NAN);
 }
 
-/** A widening by table, made when it is first needed, from what each of the 256 codes stands for. */
+/** A widening by a table of the values of the 256 codes; its first use creates the table. */
 function widenByte(meaning: (code: number) => number): Widen {
   let table: Int32Array | undefined;
   return ({ i32: pivots }, { bytes }, count) => {
@@ -101,7 +101,7 @@ function narrowFnuz(mantissa: number, bias: number): Narrow {
   });
 }
 
-/** How one dtype becomes pivots, and pivots it. */
+/** The conversions from one dtype to pivots and back. */
 interface Format {
   widen: Widen;
   narrow: Narrow;
@@ -184,7 +184,8 @@ const FORMATS = {
   F8_E8M0: {
     widen: widenByte((code) => code === 0xff ? NAN : code === 0 ? 0x00400000 : code << 23),
     narrow: narrowByte((_sign, magnitude) => {
-      // From half way up the next power of two; below 2^-126, where 2^-127 is itself half way, from beyond it.
+      // Rounds to the next power of two from the midpoint on; below 2^-126, where 2^-127 is the midpoint, from above
+      // it.
       const exponent = magnitude >> 23;
       if (exponent === 0xff) return 0xff;
       return exponent + ((magnitude & 0x7fffff) + (exponent ? 1 : 0) > 0x400000 ? 1 : 0);
@@ -194,12 +195,12 @@ const FORMATS = {
   F8_E5M2FNUZ: { widen: widenFnuz(2, 16), narrow: narrowFnuz(2, 16) },
 } satisfies Partial<Record<DType, Format>>;
 
-/** A dtype that can be cast. */
+/** A dtype that casts support. */
 type FloatDType = keyof typeof FORMATS;
 
 const FLOATS = "F16, BF16, F32, F64, F8_E5M2, F8_E4M3, F8_E8M0, F8_E4M3FNUZ, F8_E5M2FNUZ";
 
-/** F64 to F32 has no pivot: it rounds at once. */
+/** F64 to F32 does not use a pivot: it rounds directly. */
 function roundToSingle(target: Piece, source: Piece, count: number): void {
   for (let i = 0; i < count; i++) {
     const value = source.f64[i]!;
@@ -224,13 +225,16 @@ export function isFloatDType(dtype: DType): boolean {
   return Object.hasOwn(FORMATS, dtype);
 }
 
-/** Whether `dtype` is a float of less than a byte: some devices cast these too, to what {@linkcode isFloatDType} names. */
+/**
+ * Whether `dtype` is a float of less than a byte: some devices cast these too, to the dtypes of {@linkcode
+ * isFloatDType}.
+ */
 export function isSubByteFloat(dtype: DType): boolean {
   return dtype === "F4" || dtype === "F6_E2M3" || dtype === "F6_E3M2";
 }
 
 /**
- * Whether the pair can be cast: floats to one another, and every dtype to itself. {@linkcode castBytes} knows these.
+ * Whether the pair can be cast: a float to any float, and every dtype to itself. {@linkcode castBytes} supports these.
  *
  * @param subByte whether F4 and F6 can be cast as well, as they can on some devices
  */
@@ -239,11 +243,11 @@ export function castSupported(from: DType, to: DType, subByte = false): boolean 
 }
 
 /**
- * The dtype that a tensor of dtype `from` gets where `wanted` was asked for: floats become `wanted`; integers, bools,
- * C64, F4 and F6 stay what they are.
+ * The dtype of a tensor of dtype `from` after a request for `wanted`: floats become `wanted`; integers, bools, C64, F4
+ * and F6 keep their dtype.
  *
- * @param subByte whether F4 and F6 are cast as well, as they can be on some devices
- * @throws {TypeError} if `wanted` is none of the floats that can be cast
+ * @param subByte whether F4 and F6 are cast as well, for devices that support it
+ * @throws {TypeError} if `wanted` is not a float that can be cast
  */
 export function castTarget(from: DType, wanted: DType | undefined, subByte = false): DType {
   if (wanted === undefined) return from;
@@ -262,9 +266,9 @@ export function castTarget(from: DType, wanted: DType | undefined, subByte = fal
  * on both sides is a plain copy, in which NaNs keep their bits.
  *
  * @param source little-endian elements of dtype `from`
- * @param target as many elements of dtype `to`, all of them written
- * @throws {RangeError} if `source` is no whole number of elements, or `target` has room for more or fewer
- * @throws {SafeTensorsError} "UnsupportedCast" if there is no such cast; nothing is written then
+ * @param target as many elements of dtype `to`; all of them are written
+ * @throws {RangeError} if `source` is not a whole number of elements, or `target` has another number of elements
+ * @throws {SafeTensorsError} "UnsupportedCast" if the cast is not supported; nothing is written then
  */
 export function castBytes(source: Uint8Array, from: DType, target: Uint8Array, to: DType): void {
   if (!castSupported(from, to)) {
@@ -273,7 +277,7 @@ export function castBytes(source: Uint8Array, from: DType, target: Uint8Array, t
   const count = source.length * 8 / dtypeBits(from);
   if (!Number.isInteger(count)) {
     throw new RangeError(
-      `Cannot cast ${from} to ${to}: ${source.length} bytes are no whole number of elements`,
+      `Cannot cast ${from} to ${to}: ${source.length} bytes are not a whole number of elements`,
     );
   }
   const needed = count * dtypeBits(to) / 8;

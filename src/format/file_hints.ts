@@ -1,35 +1,35 @@
-// Marks of files are control characters.
+// Signatures of files contain control characters.
 // deno-lint-ignore-file no-control-regex
 /**
- * What a file really is that cannot be read as what it was opened for: the common mistakes, by their first bytes.
+ * Recognises the real format of a file that cannot be read in the expected format, by its first bytes.
  *
- * The readers of safetensors headers, of shard indexes and of PyTorch checkpoints ask this before they say anything
- * else, as a failed download or a file of another format makes every number in it meaningless.
+ * The readers of safetensors headers, of shard indexes and of PyTorch checkpoints call this before they report any
+ * other error: in a failed download or a file of another format, all numbers are meaningless.
  */
 import { quote } from "../base/text.ts";
 
 /**
- * What was recognised. "safetensors", "pytorch" and "index" can be opened by another function than the one that was
- * called; "tar" may hold a checkpoint; "other" is of no use here.
+ * The recognised format. Another function of this library opens "safetensors", "pytorch" and "index"; "tar" may contain
+ * a checkpoint; the library cannot use "other".
  */
 export type ContentKind = "safetensors" | "pytorch" | "index" | "tar" | "other";
 
-/** What a file is. */
+/** The recognised content of a file. */
 export interface Content {
-  /** What can be done with it. */
+  /** Its format. */
   readonly kind: ContentKind;
-  /** For a message: `it is …`, with what to do, except for the kinds that another function opens. */
+  /** Text for a message: `it is …`, with advice, except for the kinds that another function opens. */
   readonly text: string;
 }
 
-/** Bytes of a file's beginning that tell what it is: the mark of a tar archive ends at 262. */
+/** Bytes at the start of a file that identify its format: the signature of a tar archive ends at 262. */
 export const TELLING_BYTES = 512;
 
 /**
- * What the file with these first bytes really is.
+ * Recognises a file by its first bytes.
  *
- * @param head the first {@linkcode TELLING_BYTES} of the file, or more; or all of a shorter file
- * @returns undefined where they do not tell
+ * @param head the first {@linkcode TELLING_BYTES} of the file, or more; all bytes of a shorter file
+ * @returns undefined for unknown bytes
  */
 export function describeContent(head: Uint8Array): Content | undefined {
   const bytes = head.subarray(0, TELLING_BYTES);
@@ -56,7 +56,7 @@ export function describeContent(head: Uint8Array): Content | undefined {
 /** The length of a safetensors header, which is at most 100,000,000: its four highest bytes are zero. */
 const HEADER_LENGTH = /^[^]{3}[\0-\x05]\0{4}/;
 
-/** Beginnings of binary files (bytes as characters), what they are and what to do. */
+/** Signatures of binary files (bytes as characters), with the format and advice. */
 const KINDS: readonly (readonly [start: RegExp | string, text: string])[] = [
   ["GGUF", "it is a GGUF model, another format"],
   [/^(lmgg|fmgg|tjgg|algg)/, "it is a GGML model, another format"],
@@ -64,14 +64,17 @@ const KINDS: readonly (readonly [start: RegExp | string, text: string])[] = [
   ["\x93NUMPY", "it is a NumPy array (.npy), another format"],
   [/^[^]{4}TFL3/, "it is a TensorFlow Lite model, another format"],
   [/^\x08[\x01-\x14][\x12\x1a\x22\x2a\x3a\x42]/, "it is perhaps an ONNX model, another format"],
-  // A map of which the first key is text.
+  // A map with a text as its first key.
   [
     /^(?:[\x81-\x8f]|\xde[^]{2}|\xdf[^]{4})(?:[\xa1-\xbf]|\xd9[^])[\x20-\x7e]/,
     "it is MessagePack data, as Flax models are: another format",
   ],
   [/^(PAR1|ARROW1)/, "it is a table of Apache Parquet or Arrow, another format"],
   ["SQLite format 3\0", "it is an SQLite database"],
-  [/^\0\x05\x16[\x00\x07]\0/, "it is what macOS keeps beside a file (AppleDouble), not the file itself"],
+  [
+    /^\0\x05\x16[\x00\x07]\0/,
+    "it is an AppleDouble file, which macOS writes beside a file, not the file itself",
+  ],
   ["\x1f\x8b", "it is compressed with gzip: unpack it first (gunzip)"],
   [/^BZh[1-9](1AY&SY|\x17rE8P\x90)/, "it is compressed with bzip2: unpack it first (bunzip2)"],
   ["\xfd7zXZ\0", "it is compressed with xz: unpack it first (unxz)"],
@@ -83,7 +86,7 @@ const KINDS: readonly (readonly [start: RegExp | string, text: string])[] = [
   ["Rar!\x1a\x07", "it is a RAR archive: unpack it first"],
   [
     /^PK(\x05\x06|\x07\x08)/,
-    "it is a zip archive that is empty or in parts: make it whole and unpack it first",
+    "it is a zip archive that is empty or in parts: join its parts and unpack it first",
   ],
   ["age-encryption.org/", "it is encrypted with age: decrypt it first"],
   [/^-----BEGIN (PGP|AGE) /, "it is encrypted or signed text (PGP or age): decrypt it first"],
@@ -103,7 +106,7 @@ function other(text: string): Content {
   return { kind: "other", text };
 }
 
-/** A zip archive by the name of its first entry. */
+/** Recognises a zip archive by the name of its first entry. */
 function zipArchive(latin1: string): Content {
   const length = latin1.charCodeAt(26) + latin1.charCodeAt(27) * 256;
   const name = latin1.slice(30, 30 + length);
@@ -112,7 +115,7 @@ function zipArchive(latin1: string): Content {
   return { kind: "pytorch", text: "it is a zip archive, as PyTorch checkpoints (.bin, .pt) are" };
 }
 
-/** Beginnings of texts, what they are and what to do. */
+/** Beginnings of texts, with the format and advice. */
 const TEXTS: readonly (readonly [start: RegExp, text: string])[] = [
   [/^version https?:\/\/\S+\/spec\/v1/, "it is a git-lfs pointer, not the file itself: run `git lfs pull`"],
   [
@@ -122,7 +125,7 @@ const TEXTS: readonly (readonly [start: RegExp, text: string])[] = [
   [/^\s*<[!?a-z]/i, "it is a web page or XML, not the file itself: download the file again"],
 ];
 
-/** The answers of servers that were saved in place of the file. */
+/** Server responses that were saved instead of the file. */
 const ANSWERS =
   /^\s*(HTTP\/|entry not found|not found|invalid (user|cred|token)|repository not found|access |unauthori[sz]ed|forbidden|bad (request|gateway)|internal server|too many requests|you are trying|you need to|gated|error\b|\d{3}[: ]|[{[]\s*"(error|message|detail|code|status)")/i;
 
@@ -136,7 +139,7 @@ function textFile(bytes: Uint8Array): Content | undefined {
   if (known) return other(known[1]);
   const words = quote(beginningOf(text));
   if (ANSWERS.test(text)) {
-    return other(`it is the answer of a server, ${words}, not the file itself: download the file again`);
+    return other(`it is a server's response, ${words}, not the file itself: download the file again`);
   }
   if (PYTHON.test(text)) return other(`it is a Python program that begins with ${words}`);
   if (/^\s*\{\s*"(metadata|weight_map)"/.test(text)) {
@@ -146,7 +149,7 @@ function textFile(bytes: Uint8Array): Content | undefined {
   return other(`it is text that begins with ${words}`);
 }
 
-/** The text that these bytes are, if they are any: in UTF-8, or in UTF-16 with a byte order mark. */
+/** Decodes bytes as UTF-8, or as UTF-16 with a byte order mark; undefined if they are not text. */
 function decodeText(bytes: Uint8Array): string | undefined {
   const utf16 = bytes[0] === 0xff && bytes[1] === 0xfe
     ? "utf-16le"
@@ -154,7 +157,7 @@ function decodeText(bytes: Uint8Array): string | undefined {
     ? "utf-16be"
     : undefined;
   try {
-    // A character may be cut at the end, which is no fault when more of the stream could follow.
+    // The last character may be incomplete: `stream` accepts it.
     const text = new TextDecoder(utf16 ?? "utf-8", { fatal: true }).decode(bytes, { stream: true });
     return /[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]/.test(text) ? undefined : text;
   } catch {
@@ -162,7 +165,7 @@ function decodeText(bytes: Uint8Array): string | undefined {
   }
 }
 
-/** The first words of a text on one line. */
+/** The first words of a text, on one line. */
 function beginningOf(text: string): string {
   const line = text.trim().replaceAll(/\s+/g, " ");
   return line.length <= 60 ? line : `${line.slice(0, 60)}…`;

@@ -1,11 +1,11 @@
 /**
- * What a safetensors header says, once it has been read and every claim in it checked.
+ * The content of a validated safetensors header.
  *
  * A file is `u64 n, little-endian` · `n bytes of UTF-8 JSON` · tensor data.
  */
 import { type DType, dtypeBits } from "../base/dtype.ts";
 
-/** One tensor of a file: what it is, and where its bytes lie. */
+/** One tensor of a file: its dtype, its shape and the position of its bytes. */
 export interface TensorInfo {
   /** The tensor's name, unique in its file. */
   readonly name: string;
@@ -14,8 +14,8 @@ export interface TensorInfo {
   /**
    * Its dimensions, outermost first; empty for a scalar.
    *
-   * The format allows dimensions up to 2^64 - 1. One above 2^53 passes the checks only where the tensor has no
-   * elements (another dimension is 0), and is given here rounded to the nearest double.
+   * The format allows dimensions up to 2^64 - 1. A dimension above 2^53 is valid only in a tensor without elements
+   * (another dimension is 0), and is rounded here to the nearest double.
    */
   readonly shape: readonly number[];
   /** Its first byte, counted from the start of the data ({@linkcode Header.dataStart}). */
@@ -32,11 +32,11 @@ export interface Header {
   readonly metadata: ReadonlyMap<string, string>;
   /** The file offset of the first byte of tensor data: 8 plus the length of the JSON. */
   readonly dataStart: number;
-  /** How many bytes of tensor data follow. */
+  /** The length of the tensor data in bytes. */
   readonly dataLength: number;
 }
 
-/** The name under which a header keeps its metadata; no tensor can have it. */
+/** The key of the metadata in a header; a tensor cannot have this name. */
 export const METADATA_KEY = "__metadata__";
 
 /** The bytes before the JSON: its length as a little-endian u64. */
@@ -46,20 +46,20 @@ export const LENGTH_BYTES = 8;
 export const MAX_HEADER_BYTES = 100_000_000;
 
 /**
- * The most tensors, and likewise the most metadata entries. A header of the longest length has hardly room for more
- * tensors; it has for more metadata entries than a JavaScript map holds.
+ * The most tensors, and likewise the most metadata entries. The longest header can hardly list more tensors; it can
+ * list more metadata entries than a JavaScript map holds.
  */
 export const MAX_TENSORS = 2 ** 21;
 
 /** The most dimensions of one tensor. */
 export const MAX_RANK = 4096;
 
-/* ---- How many bytes a tensor of a dtype and shape has; exact whatever a header claims ---- */
+/* ---- The size in bytes of a tensor by its dtype and shape, exact for every header ---- */
 
-/** Dimensions as they are written: a bigint where a number would round one. */
+/** Dimensions as the header states them: a bigint if a number would round one. */
 export type ExactShape = readonly (number | bigint)[];
 
-/** Why there is no such size: more bits than a u64 counts, or an end within a byte. */
+/** The reason that a size does not exist: more bits than a u64 counts, or an end within a byte. */
 export type SizeError = "ValidationOverflow" | "MisalignedSlice";
 
 const U64_LIMIT = 1n << 64n;
@@ -76,7 +76,10 @@ export function byteSize(dtype: DType, shape: ExactShape): number | bigint | Siz
   return bits % 8 === 0 ? bits / 8 : "MisalignedSlice";
 }
 
-/** The same in bigints; from left to right as in the reference, so that a 0 saves what follows it and nothing else. */
+/**
+ * The same in bigints; from left to right as in the reference, so that a 0 prevents an overflow only in the dimensions
+ * after it.
+ */
 function exactByteSize(dtype: DType, shape: ExactShape): bigint | SizeError {
   let bits = 1n;
   for (const factor of [...shape, dtypeBits(dtype)]) {
@@ -91,7 +94,7 @@ export function describeTensor(dtype: DType, shape: ExactShape): string {
   return `${dtype} [${shape.slice(0, 8).join(", ")}${shape.length > 8 ? ", …" : ""}]`;
 }
 
-/** What a {@linkcode SizeError} means, for a message. */
+/** The description of a {@linkcode SizeError}, for a message. */
 export function describeSizeError(error: SizeError, dtype: DType, shape: ExactShape): string {
   const tensor = describeTensor(dtype, shape);
   return error === "MisalignedSlice"

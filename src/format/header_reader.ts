@@ -1,9 +1,9 @@
 /**
- * The header reader: bytes in, checked entries out.
+ * The header reader: turns bytes into checked entries.
  *
- * The checks and their order are the reference implementation's (safetensors 0.8.0), and so are the error codes. On
- * purpose stricter: duplicate names, duplicate metadata keys, tensors written as arrays and dtypes written as objects
- * are errors, which the reference lets pass. A header that this reader takes describes the file to the last byte: the
+ * The checks and their order are the reference implementation's (safetensors 0.8.0), and so are the error codes. It is
+ * stricter in one respect: duplicate names, duplicate metadata keys, tensors written as arrays and dtypes written as
+ * objects are errors here; the reference accepts them. An accepted header describes the file to the last byte: the
  * tensors lie end to end, each as long as its dtype and shape say, and nothing is before, between or after them.
  */
 import { type DType, DTYPES } from "../base/dtype.ts";
@@ -35,8 +35,8 @@ export interface HeaderOptions {
 /**
  * The length of the header's JSON in bytes, from the first bytes of a file.
  *
- * @param first The first bytes of the file: 8 or more, or all of a shorter file. With 512 the message of an error can
- * say what the file really is.
+ * @param first The first bytes of the file: 8 or more, or all of a shorter file. With 512 bytes the message of an error
+ * can name the real format of the file.
  * @param fileSize The size of the file in bytes.
  * @param options The file's name for messages.
  * @returns The length `n`; the JSON is the bytes 8 to 8 + n, and the whole of it is in the file.
@@ -76,7 +76,7 @@ export function headerLength(first: Uint8Array, fileSize: number, options: Heade
 /**
  * Reads and checks a header.
  *
- * @param json The header's JSON: exactly the bytes 8 to 8 + n of the file. They are not kept.
+ * @param json The header's JSON: exactly the bytes 8 to 8 + n of the file. The result does not reference them.
  * @param fileSize The size of the file in bytes.
  * @param options The file's name for messages.
  * @returns The tensors in the order of their bytes, and the metadata.
@@ -107,7 +107,8 @@ export function* headerSteps(json: Uint8Array, fileSize: number, options: Header
   const dataLength = fileSize - dataStart;
   checkLayout(named, entries.exact, dataLength, fail);
   yield;
-  // Last, because the reference takes the last of two: a header with another fault keeps the code that it gives.
+  // This check is the last one: the reference uses the last of two duplicates, so that a header with another fault has
+  // the reference's error code.
   const { tensors, duplicate } = named;
   if (duplicate !== undefined) fail("DuplicateName", "the name is listed twice", duplicate);
   const { metadata, duplicateKey } = entries;
@@ -117,7 +118,7 @@ export function* headerSteps(json: Uint8Array, fileSize: number, options: Header
   return { tensors, metadata, dataStart, dataLength };
 }
 
-/** The error for a file of another format, if its first bytes are of one. */
+/** The error for a file of another format, if its first bytes show one. */
 function wrongContent(
   first: Uint8Array,
   code: SafeTensorsErrorCode,
@@ -142,9 +143,9 @@ function headerError(
   return new SafeTensorsError(code, `Cannot read ${subject}${file}: ${detail}`, { path, tensor });
 }
 
-/* ---- The JSON as entries: types and numbers are checked one by one, but not yet against each other ---- */
+/* ---- The JSON as entries: each type and number is checked by itself; the layout below compares them ---- */
 
-/** What a header says. */
+/** The entries of a header. */
 interface Entries extends Listing {
   /** The metadata; of two entries with one key, the last. */
   readonly metadata: ReadonlyMap<string, string>;
@@ -157,13 +158,13 @@ const DTYPE = ascii("dtype");
 const SHAPE = ascii("shape");
 const DATA_OFFSETS = ascii("data_offsets");
 
-/** The most dimensions of all tensors together: as many as a million tensors have, but not what 99 MB could list. */
+/** The most dimensions of all tensors together: enough for a million tensors, but far fewer than 99 MB can list. */
 const MAX_DIMENSIONS = 1 << 23;
 
-/** The most ranges kept exactly. No file has even one; a few let the error be the one that the reference gives. */
+/** The most ranges stored exactly. A real file has none; a few are needed for the reference's error code. */
 const MAX_EXACT_RANGES = 4096;
 
-/** The one string object for each dtype: a header of a million tensors does not keep a million copies. */
+/** One string object for each dtype: a header of a million tensors does not hold a million copies. */
 const DTYPE_NAMES: ReadonlyMap<string, DType> = new Map(DTYPES.map((dtype) => [dtype, dtype]));
 
 /** Reads the JSON of a header, which must be valid UTF-8. */
@@ -186,7 +187,7 @@ class EntryReader implements Entries {
   #faultRange: ExactRange = { begin: 0, end: 0 };
   /** The tensor being read, for messages. */
   #tensor: string | undefined;
-  /** Dimensions on their way into a shape: an array filled by `push` keeps room for 17. */
+  /** A buffer for the dimensions of one shape: an array that grows by `push` allocates space for 17. */
   readonly #dimensions: (number | bigint)[] = [];
   #dimensionsInAll = 0;
   /** Whether an integer of the tensor being read is above 2^53 - 1. */
@@ -288,7 +289,7 @@ class EntryReader implements Entries {
     return info;
   }
 
-  /** Keeps the fault that comes first in the file. */
+  /** Records the first fault in the file. */
   #check(info: TensorInfo, shape: ExactShape, begin: number | bigint, end: number | bigint): void {
     const fault = findFault(info, shape, begin, end);
     if (fault === undefined) return;
@@ -303,7 +304,7 @@ class EntryReader implements Entries {
     const text = scanner.text();
     const dtype = DTYPE_NAMES.get(text);
     return dtype ??
-      this.#invalid(`the dtype ${quote(text)} is none of the format's, or newer than this version`);
+      this.#invalid(`the dtype ${quote(text)} is not a dtype of the format, or newer than this version`);
   }
 
   #readShape(): (number | bigint)[] {
@@ -336,12 +337,15 @@ class EntryReader implements Entries {
   }
 }
 
-/* ---- The layout: whether the tensors fill the file, end to end ---- */
+/* ---- The layout: checks that the tensors fill the file without gaps ---- */
 
-/** Refuses the header: throws the error, with the path that the caller knows. */
+/** Rejects the header: throws the error, with the path from the options. */
 type HeaderFailure = (code: SafeTensorsErrorCode, detail: string, tensor?: string) => never;
 
-/** A range of the data as it is written. A bigint is above 2^53 - 1: no file holds it, but a header can claim it. */
+/**
+ * A range of the data, as the header states it. A bigint is above 2^53 - 1: files are not that long, but a header can
+ * state it.
+ */
 interface ExactRange {
   /** The first data byte. */
   readonly begin: number | bigint;
@@ -349,21 +353,21 @@ interface ExactRange {
   readonly end: number | bigint;
 }
 
-/** What is wrong with a tensor by itself, whatever the others are. */
+/** A fault of one tensor, independent of the other tensors. */
 interface TensorFault {
   /** The code of the error. */
   readonly code: SafeTensorsErrorCode;
-  /** What is wrong, for the message. */
+  /** The text for the message. */
   readonly detail: string;
   /** The tensor that has the fault. */
   readonly tensor: TensorInfo;
 }
 
-/** What a header lists. */
+/** The tensors of a header, in its order. */
 interface Listing {
   /** The tensors as listed. */
   readonly tensors: readonly TensorInfo[];
-  /** Whether that is the order of their bytes, as it mostly is. */
+  /** Whether this is the order of their bytes, the usual case. */
   readonly ordered: boolean;
   /** The ranges of the tensors whose {@linkcode TensorInfo} is rounded. */
   readonly exact: ReadonlyMap<TensorInfo, ExactRange>;
@@ -371,17 +375,17 @@ interface Listing {
   readonly fault: TensorFault | undefined;
 }
 
-/** What a header lists, by name. */
+/** The tensors of a header, by name. */
 interface NamedTensors {
-  /** In the order of their bytes; of two with one name, the last that is listed. */
+  /** In the order of their bytes; of two tensors with one name, the last one in the header. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   /** The first fault in that order. */
   readonly fault: TensorFault | undefined;
-  /** The first name that is listed twice. */
+  /** The first duplicate name. */
   readonly duplicate: string | undefined;
 }
 
-/** Compares exactly, whatever the two are: `<` and `>` do not round a bigint. */
+/** Compares numbers and bigints exactly: `<` and `>` do not round a bigint. */
 function compare(a: number | bigint, b: number | bigint): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
@@ -391,7 +395,7 @@ function compareRanges(a: ExactRange, b: ExactRange): number {
   return compare(a.begin, b.begin) || compare(a.end, b.end);
 }
 
-/** What is wrong with a tensor by itself, if anything is; shape and range are given exactly. */
+/** The fault of one tensor by itself, if it has one; shape and range are exact. */
 function findFault(
   tensor: TensorInfo,
   shape: ExactShape,
@@ -416,7 +420,7 @@ function findFault(
   return { code: "TensorInvalidInfo", detail: `${taken}, data bytes ${begin} to ${end} are ${span}`, tensor };
 }
 
-/** Orders the tensors by begin, then end; several without bytes at one place stay as listed. */
+/** Orders the tensors by begin, then end; empty tensors at one offset stay in the header's order. */
 function* inFileOrder(listing: Listing): Steps<NamedTensors> {
   const listed = listing.tensors;
   const sorted = listing.ordered ? listed : yield* sortInSteps(listed, order(listing));
@@ -429,7 +433,7 @@ function* inFileOrder(listing: Listing): Steps<NamedTensors> {
   return lastOfEachName(listing);
 }
 
-/** The rare case: the header will be refused, and until then is treated as the reference treats it. */
+/** The rare case: the header is invalid. It is processed like the reference does, for the same error. */
 function lastOfEachName(listing: Listing): NamedTensors {
   const last = new Map<string, TensorInfo>();
   let duplicate: string | undefined;
@@ -440,7 +444,7 @@ function lastOfEachName(listing: Listing): NamedTensors {
   const sorted = [...last.values()].sort(order(listing));
   for (const info of sorted) {
     const { begin, end } = listing.exact.get(info) ?? info;
-    // A shape may be rounded here, so the fault is not always the reference's; the header is refused in any case.
+    // A shape may be rounded here, so the fault may differ from the reference's; the header is rejected in any case.
     const fault = findFault(info, info.shape, begin, end);
     if (fault !== undefined) return { tensors: byName(sorted), fault, duplicate };
   }
@@ -460,8 +464,8 @@ function byName(tensors: readonly TensorInfo[]): Map<string, TensorInfo> {
 }
 
 /**
- * Checks that tensors in file order have no fault and fill the data without hole or overlap. The checks come tensor by
- * tensor, as in the reference implementation: of several faults it is the same that is reported.
+ * Checks that tensors in file order have no fault and fill the data without gap or overlap. The checks go tensor by
+ * tensor, as in the reference implementation, so that both report the same one of several faults.
  */
 function checkLayout(
   { tensors, fault }: NamedTensors,

@@ -1,5 +1,5 @@
 /**
- * The header writer: tensors in, their order, offsets and header bytes out.
+ * The header writer: computes the order and offsets of tensors, and the header's bytes.
  *
  * The bytes are those of the reference implementation (safetensors 0.8.0) wherever it is deterministic: with two
  * metadata keys or more it writes them in the order of a hash map, this writer in the order of their UTF-8 bytes.
@@ -20,7 +20,7 @@ import {
 import { finishNow, sortInSteps, STEP, type Steps } from "../base/steps.ts";
 import { compareUtf8, quote } from "../base/text.ts";
 
-/** A tensor to be written: all that a header needs to know of it. */
+/** A tensor to write: the facts that a header needs. */
 export interface TensorSpec {
   /** Its name: well-formed Unicode, unique, and not "__metadata__". */
   readonly name: string;
@@ -30,14 +30,14 @@ export interface TensorSpec {
   readonly shape: readonly number[];
 }
 
-/** Metadata to be written. */
+/** Metadata to write. */
 export type MetadataInput = ReadonlyMap<string, string> | Readonly<Record<string, string>>;
 
-/** What to write, and where. */
+/** The header's bytes, and the position of every tensor. */
 export interface HeaderLayout {
-  /** The beginning of the file: the length and the JSON. The tensors' data follows without a gap. */
+  /** The start of the file: the length and the JSON. The tensors' data follows without a gap. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** What the bytes say; `header.tensors` are in the order in which their data must be written. */
+  /** The content of these bytes; `header.tensors` are in the order in which their data must be written. */
   readonly header: Header;
 }
 
@@ -61,8 +61,8 @@ export function compareLayout(
  * Lays tensors out in a file: by dtype from U64 down to BOOL, then by the UTF-8 bytes of their names.
  *
  * @param tensors The tensors, in any order.
- * @param metadata The `__metadata__` of the file; where it is left out the header has none, where it is empty the
- * header has an empty one, as the reference writes it.
+ * @param metadata The `__metadata__` of the file; if omitted, the header has none; if empty, the header has an empty
+ * one, as the reference writes it.
  * @throws {SafeTensorsError} "DuplicateName", "InvalidTensorView" (a name that the format does not allow),
  * "MisalignedSlice" (a shape that does not end with a whole byte), "ValidationOverflow" (more than 2^53 - 1 bytes),
  * "InvalidHeader" (metadata that is not well-formed Unicode), "HeaderTooLarge".
@@ -73,7 +73,7 @@ export function layoutHeader(tensors: Iterable<TensorSpec>, metadata?: MetadataI
   return finishNow(headerLayoutSteps([...tensors], metadata));
 }
 
-/** {@linkcode layoutHeader} in steps, for very many tensors. */
+/** {@linkcode layoutHeader} in steps, for many tensors. */
 export function* headerLayoutSteps(
   tensors: readonly TensorSpec[],
   metadata?: MetadataInput,
@@ -108,7 +108,7 @@ export function* headerLayoutSteps(
   return { bytes, header };
 }
 
-/** The size of a tensor in bytes, once everything that the caller said of it has been checked; throws like the layout. */
+/** Checks a tensor from the caller and returns its size in bytes; throws the errors of {@linkcode layoutHeader}. */
 export function checkSpec({ name, dtype, shape }: TensorSpec): number {
   if (typeof name !== "string") {
     throw new TypeError(`Cannot write a tensor: its name is ${name}, not a string`);
@@ -174,7 +174,7 @@ function writePair([key, value]: readonly [string, string]): string {
   return `${JSON.stringify(key)}:${JSON.stringify(value)}`;
 }
 
-/** The length, the JSON of an object of these members, and its padding. */
+/** The bytes of a header: the length, the JSON of an object with these members, and the padding. */
 function* encodeHeader(members: readonly string[]): Steps<Uint8Array<ArrayBuffer>> {
   const encoder = new TextEncoder();
   const texts = [encoder.encode("{")];

@@ -4,7 +4,7 @@
 import { SafeTensorsError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
 
-/** What joining needs to know of a tensor. */
+/** The facts of a tensor that joining needs. */
 export interface JoinSource {
   /** Its name, for messages. */
   readonly name: string;
@@ -14,7 +14,7 @@ export interface JoinSource {
   readonly byteLength: number;
 }
 
-/** How tensors are joined. */
+/** The layout of joined tensors. */
 export interface JoinLayout {
   /** The shape of the result. */
   readonly shape: readonly number[];
@@ -25,7 +25,7 @@ export interface JoinLayout {
 }
 
 /**
- * Finds out how tensors are joined.
+ * Computes the layout of joined tensors.
  *
  * @param tensors at least one; all agree in the other dimensions
  * @throws {SafeTensorsError} "MisalignedSlice" if it would cut a byte of a sub-byte dtype

@@ -1,12 +1,12 @@
 /**
- * JSON over bytes, one token at a time.
+ * A JSON scanner over bytes, one token at a time.
  *
- * Nothing is built but what the caller asks for, so a hostile document costs no more than its length; and every rule
- * that `JSON.parse` relaxes or hides is kept: integers stay exact, lone surrogates are errors, duplicates are seen.
- * What is skipped is held to the same grammar (RFC 8259) as what is read.
+ * It builds only the values that the caller requests, so that the cost of a hostile document is bounded by its length.
+ * It keeps details that `JSON.parse` loses: integers stay exact, lone surrogates are errors, duplicate keys are
+ * visible. Skipped values must follow the grammar (RFC 8259) like the others.
  */
 
-/** What {@linkcode JsonScanner} calls when the text is not what it should be: `position` is in bytes. It throws. */
+/** The function that {@linkcode JsonScanner} calls for an error: it throws. `position` is in bytes. */
 export type JsonFailure = (detail: string, position: number) => never;
 
 const QUOTE = 0x22;
@@ -35,7 +35,7 @@ const U64_DIGITS = 20;
 
 const U64_LIMIT = 1n << 64n;
 
-/** Letters that may follow a backslash, `u` apart. */
+/** Letters that may follow a backslash, except `u`. */
 const ESCAPES = new Set([...'"\\/bfnrt'].map((letter) => letter.charCodeAt(0)));
 
 /** The bytes of `null`. */
@@ -43,12 +43,12 @@ export const NULL: Uint8Array = ascii("null");
 
 const LITERALS = [NULL, ascii("true"), ascii("false")];
 
-/** What Python writes for numbers that JSON does not have. */
+/** Python's notation of numbers that JSON does not have. */
 const NOT_FINITE = [ascii("NaN"), ascii("Infinity"), ascii("-Infinity")];
 
 /** Options of {@linkcode JsonScanner}. */
 export interface JsonScannerOptions {
-  /** Takes NaN, Infinity and numbers too large for a double where a value is skipped, as Python does. */
+  /** Accepts NaN, Infinity and numbers too large for a double in skipped values, as Python does. */
   anyNumber?: boolean;
 }
 
@@ -75,7 +75,7 @@ export class JsonScanner {
    * Starts at the beginning of a document.
    *
    * @param bytes The document, in valid UTF-8; not copied.
-   * @param fail What to call when it is not what was asked for.
+   * @param fail The function to call for an error.
    */
   constructor(bytes: Uint8Array, fail: JsonFailure, { anyNumber = false }: JsonScannerOptions = {}) {
     this.#bytes = bytes;
@@ -84,13 +84,13 @@ export class JsonScanner {
     this.#anyNumber = anyNumber;
   }
 
-  /** Calls the failure function with what was expected and what stands at the position. */
+  /** Calls the failure function with the expected and the found token. */
   expected(what: string): never {
     const byte = this.peek();
     return this.#fail(`${what} expected, ${describeByte(byte)} found`, this.position);
   }
 
-  /** The next byte that is not white space, which is left unread; -1 at the end. */
+  /** The next byte that is not white space, without reading it; -1 at the end. */
   peek(): number {
     const bytes = this.#bytes;
     let i = this.position;
@@ -106,34 +106,34 @@ export class JsonScanner {
     return -1;
   }
 
-  /** Reads `{`; whether a member follows, whose key comes next. */
+  /** Reads `{`; returns whether a member follows. Its key is next. */
   beginObject(): boolean {
     return this.#begin(OPEN_BRACE, CLOSE_BRACE, "an object");
   }
 
-  /** Reads `,` or `}`; whether another member follows, whose key comes next. */
+  /** Reads `,` or `}`; returns whether another member follows. Its key is next. */
   nextMember(): boolean {
     return this.#next(CLOSE_BRACE, '"," or "}"');
   }
 
-  /** Reads `[`; whether an element follows. */
+  /** Reads `[`; returns whether an element follows. */
   beginArray(): boolean {
     return this.#begin(OPEN_BRACKET, CLOSE_BRACKET, "an array");
   }
 
-  /** Reads `,` or `]`; whether another element follows. */
+  /** Reads `,` or `]`; returns whether another element follows. */
   nextElement(): boolean {
     return this.#next(CLOSE_BRACKET, '"," or "]"');
   }
 
-  /** Reads a key and its colon. The key's text is there for {@linkcode text} until the next string is read. */
+  /** Reads a key and its colon. {@linkcode text} returns the key until the next string is read. */
   key(): void {
     this.string("a key");
     if (this.peek() !== COLON) this.expected('":"');
     this.position++;
   }
 
-  /** Reads a string, whose text is there for {@linkcode text} until the next one is read. */
+  /** Reads a string. {@linkcode text} returns it until the next string is read. */
   string(what = "a string"): void {
     if (this.peek() !== QUOTE) this.expected(what);
     const bytes = this.#bytes;
@@ -159,7 +159,7 @@ export class JsonScanner {
     this.#fail("the string has no end", this.position);
   }
 
-  /** The length in bytes of the last string as it is written, escapes included. */
+  /** The length in bytes of the last string in the document, with its escapes. */
   get textLength(): number {
     return this.#stringEnd - this.#stringStart;
   }
@@ -189,8 +189,8 @@ export class JsonScanner {
   }
 
   /**
-   * Reads an unsigned integer below 2^64 in plain digits: no sign, fraction, exponent or leading zero. It comes as a
-   * `bigint` where a number would round it.
+   * Reads an unsigned integer below 2^64 in plain digits: no sign, fraction, exponent or leading zero. Returns a
+   * `bigint` if a number would round it.
    */
   u64(): number | bigint {
     const first = this.peek();
@@ -218,7 +218,7 @@ export class JsonScanner {
     return value <= Number.MAX_SAFE_INTEGER ? Number(value) : value;
   }
 
-  /** Reads any value and drops it. */
+  /** Skips a value. */
   skip(): void {
     switch (this.peek()) {
       case QUOTE:
@@ -244,7 +244,7 @@ export class JsonScanner {
     if (!LITERALS.some((literal) => this.literal(literal))) this.expected("a value");
   }
 
-  /** Reads `null`, `true` or `false` if it is that `literal` which comes next; whether it was. */
+  /** Reads `literal` (`null`, `true` or `false`) if it is next; returns whether it was. */
   literal(literal: Uint8Array): boolean {
     this.peek();
     const bytes = this.#bytes;
@@ -255,7 +255,7 @@ export class JsonScanner {
     return true;
   }
 
-  /** Makes sure that nothing but white space is left. */
+  /** Checks that only white space follows. */
   end(): void {
     if (this.peek() !== -1) this.expected("the end");
   }
@@ -281,11 +281,11 @@ export class JsonScanner {
     return false;
   }
 
-  /** Checks the escape at `i`, a surrogate pair included; the position after it. */
+  /** Checks the escape or surrogate pair at `i`; returns the position after it. */
   #escape(i: number): number {
     const letter = this.#bytes[i + 1];
     if (letter !== LOWER_U) {
-      if (letter === undefined || !ESCAPES.has(letter)) this.#fail("the escape is none of JSON's", i);
+      if (letter === undefined || !ESCAPES.has(letter)) this.#fail("JSON does not have this escape", i);
       return i + 2;
     }
     const unit = this.#hex(i);
@@ -335,7 +335,7 @@ export class JsonScanner {
     }
   }
 
-  /** Reads the digits of the number that begins at `start`; how many, at least one. */
+  /** Reads the digits of the number that begins at `start`; returns their count, at least 1. */
   #digits(start: number): number {
     const bytes = this.#bytes;
     let i = this.position;
@@ -347,7 +347,7 @@ export class JsonScanner {
   }
 }
 
-/** A byte as a message names it. */
+/** A byte, for messages. */
 function describeByte(byte: number): string {
   if (byte < 0) return "the end";
   return byte > 0x20 && byte < 0x7f
@@ -359,14 +359,14 @@ function isExponentSign(byte: number | undefined): boolean {
   return byte === 0x65 || byte === 0x45;
 }
 
-/** The value of a hexadecimal digit, -1 for anything else. */
+/** The value of a hexadecimal digit; -1 for other bytes. */
 function hexDigit(byte = 0): number {
   if (byte >= ZERO && byte <= NINE) return byte - ZERO;
   const letter = byte | 0x20;
   return letter >= 0x61 && letter <= 0x66 ? letter - 0x61 + 10 : -1;
 }
 
-/* ---- Many short texts out of one long run of UTF-8, at the cost of few native calls ---- */
+/* ---- Decodes many short texts from one long UTF-8 array, with few native calls ---- */
 
 /** Bytes decoded at a time: hundreds of names. */
 const WINDOW_BYTES = 1 << 16;
@@ -374,10 +374,10 @@ const WINDOW_BYTES = 1 << 16;
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /**
- * Decodes parts of a byte array, meant for parts that come one after the other.
+ * Decodes parts of a byte array, fast for successive parts.
  *
- * A window of the bytes is decoded at once and the texts are cut from it. Where all of it is ASCII, a position in the
- * bytes is a position in the text; else characters are counted on from the last cut.
+ * A window of the bytes is decoded at once and the texts are cut from it. In a window of ASCII, a position in the bytes
+ * is a position in the text; otherwise it counts characters from the last cut.
  */
 class TextWindow {
   readonly #bytes: Uint8Array;
@@ -388,12 +388,12 @@ class TextWindow {
   #cursor = 0;
   #cursorIndex = 0;
 
-  /** Makes no window yet; `bytes` are valid UTF-8 and are not copied. */
+  /** Starts without a window; `bytes` are valid UTF-8 and are not copied. */
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
   }
 
-  /** The text of the bytes from `start` to `end`, which cut no character. */
+  /** The text of the bytes from `start` to `end`; both are boundaries of characters. */
   text(start: number, end: number): string {
     if (end - start > WINDOW_BYTES) return decoder.decode(this.#bytes.subarray(start, end));
     if (start < this.#start || end > this.#end) this.#move(start);
@@ -410,9 +410,10 @@ class TextWindow {
     this.#cursorIndex = 0;
   }
 
-  /** Where in the window's text the character begins whose first byte is at `position`. */
+  /** The index in the window's text of the character whose first byte is at `position`. */
   #index(position: number): number {
-    // As many characters as bytes: each is ASCII (or the last, cut by the window's end, and so in no text of it).
+    // As many characters as bytes: each is ASCII, except perhaps the last one, if the window's end cuts it; texts do
+    // not include that one.
     if (this.#text.length === this.#end - this.#start) return position - this.#start;
     const bytes = this.#bytes;
     const back = position < this.#cursor;

@@ -1,10 +1,10 @@
 /**
- * The index of a sharded checkpoint, `model.safetensors.index.json`: which tensor is in which file.
+ * The index of a sharded checkpoint, `model.safetensors.index.json`: it names the file of each tensor.
  *
- * Indexes come from strangers. A shard is therefore a file in the index's own folder or below it: no name in an index
- * leads out of there. Links that the user's own folder has are followed: the Hugging Face cache consists of them.
- * What Python's reader takes passes where it can mean one thing only: NaN and infinities in what is not used, a name
- * that is listed twice for the same file.
+ * Indexes are not trusted. A shard is therefore a file in the index's own folder or below it: names in an index cannot
+ * leave that folder. Links in the folder are followed: the Hugging Face cache consists of them. Unambiguous deviations
+ * that Python's reader accepts are accepted: NaN and infinities in unused values, and a tensor that is listed twice for
+ * the same file.
  */
 import { SafeTensorsError } from "../base/errors.ts";
 import { describeContent } from "./file_hints.ts";
@@ -35,7 +35,7 @@ const WEIGHT_MAP = ascii("weight_map");
  * Reads and checks a shard index.
  *
  * @param bytes The file's content.
- * @throws {SafeTensorsError} "InvalidIndex", with the path and, where there is one, the tensor.
+ * @throws {SafeTensorsError} "InvalidIndex", with the path and, if known, the tensor.
  */
 export function parseShardIndex(bytes: Uint8Array, options: ShardIndexOptions = {}): ShardIndex {
   const { path, maxBytes = MAX_INDEX_BYTES } = options;
@@ -70,7 +70,7 @@ type IndexFailure = (detail: string, tensor?: string) => never;
 
 function readWeightMap(scanner: JsonScanner, fail: IndexFailure): ShardIndex {
   const weightMap = new Map<string, string>();
-  // As it is written → its path; one string object for each shard, however many tensors it has.
+  // Name in the index → path; one string object for each shard, for any number of tensors.
   const files = new Map<string, string>();
   for (let more = scanner.beginObject(); more; more = scanner.nextMember()) {
     scanner.key();
@@ -93,12 +93,12 @@ function readWeightMap(scanner: JsonScanner, fail: IndexFailure): ShardIndex {
   return { weightMap, files: [...new Set(files.values())] };
 }
 
-/** Why `path` is not that of a file in the index's own folder or below, on any system; undefined where it is. */
+/** The reason that `path` is not a file in the index's own folder or below, on any system; undefined if it is. */
 function pathFlaw(path: string): string | undefined {
   if (/^([a-z]:|[/\\])/i.test(path)) {
     return "is an absolute path: a file in the index's folder or below is allowed";
   }
-  if (path.includes("\\")) return "has a backslash, which leads elsewhere on other systems";
+  if (path.includes("\\")) return "has a backslash, which other systems read as a separator";
   const parts = path.split("/");
   if (parts.includes("..")) return "leads out of the index's folder";
   if (["", "."].includes(parts.at(-1)!)) return "is not the name of a file";
@@ -111,8 +111,8 @@ function pathFlaw(path: string): string | undefined {
  *
  * @param weightMap Tensor name to file name.
  * @param totalSize The bytes of all tensors.
- * @throws {SafeTensorsError} "InvalidIndex" where a name cannot stand in an index.
- * @throws {RangeError} Where the size is not an integer from 0 to 2^53 - 1.
+ * @throws {SafeTensorsError} "InvalidIndex" if a name is not allowed in an index.
+ * @throws {RangeError} If the size is not an integer from 0 to 2^53 - 1.
  */
 export function writeShardIndex(
   weightMap: ReadonlyMap<string, string>,
@@ -135,7 +135,7 @@ export function writeShardIndex(
   return new TextEncoder().encode(json);
 }
 
-/** A JSON string with every character beyond ASCII escaped. */
+/** A JSON string in which every character outside ASCII is escaped. */
 function asciiJson(text: string): string {
   return JSON.stringify(text).replace(
     /[\u007f-\uffff]/g,

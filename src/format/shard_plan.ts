@@ -1,39 +1,39 @@
 /**
- * Shard plans: which part of each tensor a rank of a tensor-parallel model holds, decided by the tensor's name.
+ * Shard plans: they choose the part of each tensor that a rank of a tensor-parallel model holds, by the tensor's name.
  */
 import { rankSlices, type SliceLayout, sliceLayout, type SliceSource } from "./slices.ts";
 import { quote } from "../base/text.ts";
 
 /**
- * How a tensor is cut for the ranks.
+ * The division of a tensor among the ranks.
  *
  * - a number: along that dimension, from 0, into blocks of `ceil(n / size)`; the last ranks may get less, or nothing
- * - `{ dimension, parts }`: the same for each of several equal parts that lie side by side in that dimension, such as
+ * - `{ dimension, parts }`: the same for each of several equal, adjacent parts of that dimension, such as the
  *   queries, keys and values in one matrix
- * - null: every rank has it whole
+ * - null: every rank has the whole tensor
  */
 export type ShardRule = number | null | {
   /** The dimension that is cut, from 0. */
   readonly dimension: number;
-  /** How many parts it has. */
+  /** The number of parts in it. */
   readonly parts: number;
 };
 
 /**
- * Name patterns and how the tensors that match are cut. In a pattern `*` stands for any characters, and it must fit
- * the whole name. The first pattern that fits counts; a tensor that none fits is loaded whole.
+ * Name patterns, with the division of the tensors that match. In a pattern `*` matches any characters, and the pattern
+ * must match the whole name. The first pattern that matches counts; tensors without a match are loaded whole.
  */
 export type ShardPlan = Readonly<Record<string, ShardRule>>;
 
-/** A shard plan, ready to be asked. */
+/** A checked shard plan. */
 export class ShardRules {
   readonly #rules: readonly (readonly [pattern: string, pieces: readonly string[], rule: ShardRule])[];
 
   /**
    * Checks a plan.
    *
-   * @throws {TypeError} if it is no record of rules
-   * @throws {RangeError} if a rule has an impossible number
+   * @throws {TypeError} if it is not a record of rules
+   * @throws {RangeError} if a rule has an invalid number
    */
   constructor(plan: ShardPlan) {
     if (typeof plan !== "object" || plan === null) {
@@ -45,22 +45,22 @@ export class ShardRules {
     });
   }
 
-  /** What a user should know of a plan that fits none of the tensors that it is for. */
+  /** The notes on a plan that does not match any of its tensors. */
   notesOn(names: Iterable<string>): string[] {
     if (this.#rules.length === 0) return [];
     for (const name of names) if (this.#find(name)) return [];
-    return ["The shard plan fits none of the tensors: every rank has all of them whole"];
+    return ["The shard plan does not match any tensor: every rank has all of them whole"];
   }
 
-  /** How a tensor is cut; null if it is not. */
+  /** The division of a tensor; null if it is whole. */
   ruleOf(name: string): ShardRule {
     return this.#find(name)?.[2] ?? null;
   }
 
   /**
-   * Where a rank's part of a tensor lies in it; null if it has all of it.
+   * The position of a rank's part of a tensor; null if it has the whole tensor.
    *
-   * @throws {RangeError} if the tensor does not have the dimension, or does not fall into the parts
+   * @throws {RangeError} if the tensor does not have the dimension, or cannot be divided into the parts
    * @throws {SafeTensorsError} "MisalignedSlice" if it would cut a byte of a sub-byte dtype
    */
   partOf(tensor: SliceSource, rank: number, size: number): SliceLayout | null {
@@ -95,7 +95,10 @@ function isCount(value: unknown): boolean {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
-/** Whether a name is the pieces of a pattern with anything between them. Not by a RegExp: models have 100,000 names. */
+/**
+ * Whether a name consists of the pieces of a pattern with any characters between them. A RegExp is too slow for 100,000
+ * names.
+ */
 function fits(name: string, pieces: readonly string[]): boolean {
   const first = pieces[0]!, last = pieces.at(-1)!;
   if (pieces.length === 1) return name === first;
@@ -127,10 +130,10 @@ function cut(
     throw new RangeError(
       `Cannot shard tensor ${
         quote(tensor.name)
-      } of shape [${shape}]: dimension ${dimension} does not fall into ${parts} parts`,
+      } of shape [${shape}]: dimension ${dimension} cannot be divided into ${parts} equal parts`,
     );
   }
-  // The parts as a dimension of their own.
+  // The parts become a separate dimension.
   const split = { ...tensor, shape: shape.toSpliced(dimension, 1, parts, length / parts) };
   const layout = sliceLayout(split, rankSlices(split, dimension + 1, rank, size));
   const [, block] = layout.shape.slice(dimension);

@@ -1,17 +1,17 @@
 /**
- * Shard plans for models as the Hugging Face Hub names their tensors.
+ * Shard plans for models with the tensor names of the Hugging Face Hub.
  *
  * The rules are those of Megatron-LM (Shoeybi et al. 2019, section 3), which transformers' tensor parallel plans and
  * vLLM follow: the first matrix of a pair is cut by its outputs ("column parallel"), the second by its inputs ("row
- * parallel"), so that a rank needs nothing of the others between the two and only the results have to be summed.
- * Embeddings and the output matrix are cut by the vocabulary. A bias goes with the outputs: it is cut with a column
- * parallel matrix; with a row parallel one it is whole, to be added once. Norms and routers are whole.
+ * parallel"), so that ranks do not communicate between the two, and only sum the results.
+ * Embeddings and the output matrix are cut by the vocabulary. A bias belongs to the outputs: the bias of a column
+ * parallel matrix is cut; the bias of a row parallel matrix is whole and added once. Norms and routers are whole.
  *
  * A Linear layer stores [outputs, inputs]: column parallel is dimension 0, row parallel dimension 1. GPT-2's Conv1D
- * stores [inputs, outputs]: there it is the other way round.
+ * stores [inputs, outputs]: there the dimensions are reversed.
  *
- * Blocks are of `ceil(n / size)`: heads stay whole where their number is a multiple of the ranks; of grouped queries
- * that is the number of key and value heads.
+ * Blocks have `ceil(n / size)` elements: heads stay whole if their number is a multiple of the number of ranks; with
+ * grouped queries, the number of key and value heads counts.
  */
 import type { ShardPlan } from "./shard_plan.ts";
 
@@ -21,7 +21,7 @@ const ATTENTION_AND_VOCABULARY: ShardPlan = {
   "*.self_attn.k_proj.weight": 0,
   "*.self_attn.v_proj.weight": 0,
   "*.self_attn.o_proj.weight": 1,
-  // Qwen2 has these; o_proj's would be whole.
+  // Qwen2 has these biases; a bias of o_proj would be whole.
   "*.self_attn.q_proj.bias": 0,
   "*.self_attn.k_proj.bias": 0,
   "*.self_attn.v_proj.bias": 0,
@@ -51,8 +51,8 @@ export const MIXTRAL_SHARDS: ShardPlan = {
 };
 
 /**
- * For models named like GPT-2. c_attn holds queries, keys and values side by side: each of the three is cut by itself,
- * as Megatron-LM cuts them, so that a rank has the queries, keys and values of the same heads. Positions are whole.
+ * For models named like GPT-2. c_attn holds queries, keys and values side by side: each of the three is cut separately,
+ * as in Megatron-LM, so that a rank has the queries, keys and values of the same heads. Positions are whole.
  */
 export const GPT2_SHARDS: ShardPlan = {
   "*.attn.c_attn.weight": { dimension: 1, parts: 3 },

@@ -1,18 +1,18 @@
 /**
- * Slices of tensors, with NumPy's meaning: which bytes they are, as a few nested repetitions of one contiguous run.
+ * Slices of tensors, with NumPy's meaning: their bytes as a few nested repetitions of one contiguous run.
  */
 import { SafeTensorsError, type SafeTensorsErrorCode } from "../base/errors.ts";
 import { type DType, dtypeBits } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
 
 /**
- * What to take of one dimension.
+ * The selection from one dimension.
  *
  * - an integer: that element, and the dimension is dropped; a negative one counts from the end
  * - `[start, stop, step]`: from `start` (default 0) to before `stop` (default the end), every `step`-th (default 1);
  *   negative bounds count from the end, bounds beyond the dimension are clamped, and the result may be empty
  * - `null`: all of it
- * - `"..."`: all of as many dimensions as the other slices leave; it may stand once
+ * - `"..."`: all dimensions that the other slices do not select from; allowed once
  */
 export type SliceIndex =
   | number
@@ -24,7 +24,7 @@ export type SliceIndex =
     step?: number | null | undefined,
   ];
 
-/** What a slice needs to know of a tensor. */
+/** The facts of a tensor that a slice needs. */
 export interface SliceSource {
   /** Its name, for messages. */
   readonly name: string;
@@ -34,7 +34,7 @@ export interface SliceSource {
   readonly shape: readonly number[];
 }
 
-/** Where the bytes of a slice lie in the bytes of its tensor. */
+/** The position of a slice's bytes in its tensor. */
 export interface SliceLayout {
   /** The shape of the result. */
   readonly shape: readonly number[];
@@ -42,29 +42,29 @@ export interface SliceLayout {
   readonly byteLength: number;
   /** The first byte, counted from the tensor's begin. */
   readonly offset: number;
-  /** How many bytes are contiguous; 0 for an empty result. */
+  /** Contiguous bytes; 0 for an empty result. */
   readonly run: number;
   /**
-   * How the run repeats, outermost first: `count` times, `stride` bytes apart. Merged as far as possible, so no levels
-   * means that the result is one run.
+   * How the run repeats, outermost first: `count` times, `stride` bytes apart. Levels are merged if possible: without
+   * levels the result is one run.
    */
   readonly levels: readonly SliceLevel[];
 }
 
 /** One repetition in a {@linkcode SliceLayout}. */
 export interface SliceLevel {
-  /** How often; at least twice. */
+  /** Number of repetitions, at least 2. */
   readonly count: number;
-  /** Bytes from one to the next. */
+  /** Bytes from one repetition to the next. */
   readonly stride: number;
 }
 
-/** What is taken of one dimension. */
+/** The selected elements of one dimension. */
 interface Range {
   readonly start: number;
   readonly count: number;
   readonly step: number;
-  /** Whether an index took it, which drops the dimension. */
+  /** Whether an index selected it, which drops the dimension. */
   readonly dropped: boolean;
 }
 
@@ -72,7 +72,7 @@ interface Range {
  * Finds the bytes of a slice.
  *
  * @param source The tensor.
- * @param slices One for each dimension from the outermost on; those left over are taken whole.
+ * @param slices One for each dimension from the outermost on; further dimensions are whole.
  * @throws {SafeTensorsError} "TooManySlices" (also for a second "..."), "SliceOutOfRange" (an index, not a bound), or
  * "MisalignedSlice" (it would cut a byte of a sub-byte dtype).
  * @throws {RangeError} Where a step is not an integer from 1, or an index or bound not an integer.
@@ -117,7 +117,7 @@ export function sliceLayout(source: SliceSource, slices: readonly SliceIndex[]):
 function resolve(source: SliceSource, slices: readonly SliceIndex[]): Range[] {
   const rank = source.shape.length;
   const ellipses = slices.filter((slice) => slice === "...").length;
-  if (ellipses > 1) throw sliceError("TooManySlices", source, `"..." may stand once, ${ellipses} given`);
+  if (ellipses > 1) throw sliceError("TooManySlices", source, `"..." is allowed once, ${ellipses} given`);
   const given = slices.length - ellipses;
   if (given > rank) {
     throw sliceError("TooManySlices", source, `${given} slices given, the tensor has ${rank} dimensions`);
@@ -164,7 +164,7 @@ function clampBound(bound: number, length: number): number {
 
 function checkInteger(source: SliceSource, value: number, what: string): number {
   if (Number.isInteger(value)) return value;
-  throw new RangeError(`Cannot slice tensor ${quote(source.name)}: ${what} ${value} is no integer`);
+  throw new RangeError(`Cannot slice tensor ${quote(source.name)}: ${what} ${value} is not an integer`);
 }
 
 function sliceError(code: SafeTensorsErrorCode, { name }: SliceSource, detail: string): SafeTensorsError {
@@ -172,8 +172,8 @@ function sliceError(code: SafeTensorsErrorCode, { name }: SliceSource, detail: s
 }
 
 /**
- * Cuts a slice into slices of at most `bytes` each, in the order of the result: one after another they fill it. At least
- * one; what cannot be cut any more is a run.
+ * Splits a slice into slices of at most `bytes` each, in the order of the result. It yields at least one; a part of a
+ * run is one run.
  */
 export function* cutSlice(layout: SliceLayout, bytes: number): Generator<SliceLayout, void, void> {
   const { shape, byteLength, offset, run, levels } = layout;
@@ -196,16 +196,16 @@ export function* cutSlice(layout: SliceLayout, bytes: number): Generator<SliceLa
   }
 }
 
-/** Runs of this many units or more are copied by the engine; for shorter ones the call costs more than the copy. */
+/** The built-in `set` copies runs of this many units or more; for shorter runs its call costs more than the copy. */
 const LONG_RUN = 128;
 
 /**
  * Copies a slice out of its tensor.
  *
  * @param source The bytes of the whole tensor.
- * @param layout Where the slice lies in them.
- * @param target Where it goes: `layout.byteLength` bytes that do not overlap the source.
- * @throws {RangeError} Where the source is shorter than the slice reaches, or the target is of another length.
+ * @param layout The position of the slice in them.
+ * @param target The destination: `layout.byteLength` bytes that do not overlap the source.
+ * @throws {RangeError} If the source ends before the slice does, or the target has another length.
  */
 export function gatherSlice(source: Uint8Array, layout: SliceLayout, target: Uint8Array): void {
   const { byteLength, offset, run, levels } = layout;
@@ -218,7 +218,8 @@ export function gatherSlice(source: Uint8Array, layout: SliceLayout, target: Uin
   if (source.length < reach) {
     throw new RangeError(`Cannot gather a slice: ${reach} bytes expected to read, ${source.length} given`);
   }
-  // Units of the elements' size, where everything is aligned to them, make the copy of short runs that much faster.
+  // If all positions are aligned to the element size, units of that size make copies of short runs faster by this
+  // factor.
   const positions = [
     source.byteOffset,
     target.byteOffset,
@@ -233,14 +234,14 @@ export function gatherSlice(source: Uint8Array, layout: SliceLayout, target: Uin
 
 type Units = Uint8Array | Uint16Array | Uint32Array;
 
-/** The bytes as units of `width` bytes, to which they are aligned; a last part of a unit is left out. */
+/** A view of aligned bytes as units of `width` bytes, without an incomplete last unit. */
 function inUnits({ buffer, byteOffset, length }: Uint8Array, width: number): Units {
   const units = Math.floor(length / width);
   if (width === 4) return new Uint32Array(buffer, byteOffset, units);
   return width === 2 ? new Uint16Array(buffer, byteOffset, units) : new Uint8Array(buffer, byteOffset, units);
 }
 
-/** Copies the levels from `depth` on; returns where the target goes on. Everything is in units of the arrays. */
+/** Copies the levels from `depth` on; returns the next position in the target. Positions are in units of the arrays. */
 function copyLevels(
   from: Units,
   read: number,
@@ -261,7 +262,7 @@ function copyLevels(
   return write;
 }
 
-/** Copies `count` runs that are `stride` apart to where there is no gap between them. */
+/** Copies `count` runs that are `stride` apart to adjacent positions. */
 function copyRuns(
   from: Units,
   read: number,
@@ -288,11 +289,11 @@ function copyRuns(
  * ranks but the last ones, which hold fewer or none, hold the same.
  *
  * @param shape The shape of the whole tensor.
- * @param dimension The dimension that is divided, from 0 on.
+ * @param dimension The dimension to divide, from 0.
  * @param rank The rank, from 0 to `size - 1`.
- * @param size How many ranks there are.
+ * @param size The number of ranks.
  * @returns The block's first element and the one after its last.
- * @throws {RangeError} Where there is no such dimension or rank.
+ * @throws {RangeError} If the dimension or the rank does not exist.
  */
 export function shardSlice(
   shape: readonly number[],
@@ -305,7 +306,7 @@ export function shardSlice(
     throw new RangeError(`Cannot shard along dimension ${dimension}: the tensor has ${shape.length}`);
   }
   if (!Number.isInteger(size) || !Number.isInteger(rank) || rank < 0 || rank >= size) {
-    throw new RangeError(`Cannot shard for rank ${rank} of ${size}: there is no such rank`);
+    throw new RangeError(`Cannot shard for rank ${rank} of ${size}: ranks are 0 to size - 1`);
   }
   const block = Math.ceil(length / size);
   return { start: Math.min(rank * block, length), stop: Math.min((rank + 1) * block, length) };
@@ -314,7 +315,7 @@ export function shardSlice(
 /**
  * The slices that cut out one rank's part of a tensor: see {@linkcode shardSlice}.
  *
- * @throws {RangeError} if the tensor has no such dimension, or there is no such rank
+ * @throws {RangeError} if the dimension or the rank does not exist
  */
 export function rankSlices(
   { name, shape }: Pick<SliceSource, "name" | "shape">,

@@ -18,7 +18,7 @@ Deno.test("demo makes a model, loads it, proves it and cleans up", async () => {
     assertEquals([code, stderr], [0, ""]);
     assertMatch(stdout, /^Writing 40\.0 MB of tensors in 4 shards to /);
     assertMatch(stdout, /\nLoaded 12 tensors of 40\.0 MB from 4 files in \d+\.\d{3} s: \S+ GB\/s\n/);
-    assertMatch(stdout, /\nProved 12 tensors by SHA-256: every byte is what was written\n$/);
+    assertMatch(stdout, /\nVerified 12 tensors by SHA-256: every byte equals the written one\n$/);
     assertEquals(listed(folder), []);
   });
 });

@@ -98,7 +98,7 @@ Deno.test("the commands name other commands, not functions of the library", asyn
     [
       ["convert", "-i", model, "-o", `${path}/o`],
       1,
-      `it is a safetensors file: nothing is to be converted: fastsafetensors load '${model}'`,
+      `it is a safetensors file: it needs no conversion: fastsafetensors load '${model}'`,
     ],
     [["convert", "-i", `${path}/x.pt`, "-o", model], 1, "it exists: --overwrite replaces it"],
     [["verify", `${path}/page.safetensors`], 1, '"Entry not found", not the file itself'],

@@ -30,7 +30,7 @@ async function load(launcher: Launcher, size: number, ...words: string[]): Promi
   return new TextDecoder().decode(stdout);
 }
 
-Deno.test("load --shard goes with --ranks, and knows what it may be", async () => {
+Deno.test("load --shard needs --ranks, and rejects unknown plans", async () => {
   for (const words of [["--shard", "0"], ["--ranks", "--shard", "falcon"], ["--ranks", "--shard=-1"]]) {
     const { code, stderr } = await runCli("load", "x", ...words);
     assertEquals(code, 2, stderr);

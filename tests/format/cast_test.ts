@@ -161,7 +161,7 @@ Deno.test("castBytes() rejects lengths that do not fit", () => {
   assertThrows(
     () => castBytes(new Uint8Array(5), "BF16", new Uint8Array(10), "F32"),
     RangeError,
-    "Cannot cast BF16 to F32: 5 bytes are no whole number of elements",
+    "Cannot cast BF16 to F32: 5 bytes are not a whole number of elements",
   );
   assertThrows(
     () => castBytes(new Uint8Array(6), "BF16", new Uint8Array(16), "F32"),

@@ -239,7 +239,7 @@ Deno.test("parseHeader() names the file, the tensor and the offset", () => {
   );
   assertEquals([error.path, error.tensor], ["dir/m.safetensors", "w"]);
   assertEquals(
-    refusal(`{${tensor("w", "Q4_K", "[]", 0, 0)}}`).message.includes('"Q4_K" is none of the format\'s'),
+    refusal(`{${tensor("w", "Q4_K", "[]", 0, 0)}}`).message.includes('"Q4_K" is not a dtype of the format'),
     true,
   );
   assertEquals(

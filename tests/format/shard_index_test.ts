@@ -124,7 +124,7 @@ Deno.test("parseShardIndex() says what a file is that is not an index", () => {
   refusal("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull");
   refusal("<!DOCTYPE html>", "web page");
   refusal("Entry not found", '"Entry not found"');
-  refusal('{"error":"Repository not found"}', "the answer of a server");
+  refusal('{"error":"Repository not found"}', "a server's response");
   refusal('{"weight_map":{"a":"f"', "offset 22");
   const gzip = Uint8Array.of(0x1f, 0x8b, 8, 8, 0xff, 0xfe, 1, 2);
   assertThrows(() => parseShardIndex(gzip), SafeTensorsError, "gzip");

@@ -56,7 +56,9 @@ Deno.test("ShardRules names pattern and tensor where they do not go together", (
     plan.partOf(tensor(name, shape, dtype), 0, 2);
   for (const part of ['"*.w"', '"a.w"', "[4]"]) assertThrows(cut("a.w", [4]), RangeError, part);
   assertThrows(cut("a.w", []), RangeError, "no dimensions");
-  for (const part of ['"*.qkv"', '"a.qkv"', "3 parts"]) assertThrows(cut("a.qkv", [8]), RangeError, part);
+  for (const part of ['"*.qkv"', '"a.qkv"', "3 equal parts"]) {
+    assertThrows(cut("a.qkv", [8]), RangeError, part);
+  }
   assertThrows(cut("a.w", [4, 6], "F4"), SafeTensorsError, "it would cut a byte");
 });
 

@@ -21,7 +21,7 @@ export function badFileTests(test: DefineTest): void {
         "git lfs pull",
       ],
       ["<!DOCTYPE html><html><body>404</body></html>", "HeaderTooLarge", "web page"],
-      ['{"error":"Repository not found"}', "HeaderTooLarge", "the answer of a server"],
+      ['{"error":"Repository not found"}', "HeaderTooLarge", "a server's response"],
       [new Uint8Array([0x50, 0x4b, 3, 4, ...new Uint8Array(100)]), "InvalidHeaderLength", ""],
       [
         new Uint8Array([0x50, 0x4b, 3, 4, 0, 0, 8, 8, ...new Uint8Array(100)]),
@@ -206,7 +206,7 @@ export function badFileTests(test: DefineTest): void {
     const cases: [content: string, part: string][] = [
       ["version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"],
       ["<!DOCTYPE html><html>", "web page"],
-      ["Entry not found", "the answer of a server"],
+      ["Entry not found", "a server's response"],
       ['{"metadata": {}, "weight_map": {}}', '"weight_map" is empty'],
     ];
     for (const [content, part] of cases) {

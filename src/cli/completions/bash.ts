@@ -5,7 +5,7 @@ import type { Commands } from "../command.ts";
 import { PROGRAM } from "../help.ts";
 import { allOptions, flagsOf, takesFile } from "./options.ts";
 
-/** The script. */
+/** Writes the script. */
 export function bashCompletions(commands: Commands): string {
   const names = Object.keys(commands);
   const cases = Object.entries(commands).map(([name, command]) => {

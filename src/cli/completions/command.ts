@@ -1,5 +1,5 @@
 /**
- * `completions`: scripts by which a shell completes commands, options and their values.
+ * `completions`: scripts with which a shell completes commands, options and their values.
  */
 import { UsageError } from "../arguments.ts";
 import type { Command, Commands } from "../command.ts";
@@ -16,7 +16,7 @@ const SHELLS: Readonly<Record<string, (commands: Commands) => string>> = {
 /**
  * The command.
  *
- * @param commands all commands, this one among them
+ * @param commands all commands, including this one
  */
 export function completionsCommand(commands: () => Commands): Command {
   return {
@@ -24,8 +24,8 @@ export function completionsCommand(commands: () => Commands): Command {
     inputs: "<bash|zsh|fish>",
     choices: Object.keys(SHELLS),
     description:
-      "Prints a script by which a shell completes commands, options and values. It is for the command fastsafetensors, " +
-      "as `deno install` or `deno compile` make it.",
+      "Prints a script with which a shell completes commands, options and values. It is for the command fastsafetensors, " +
+      "as `deno install` or `deno compile` creates it.",
     options: {},
     examples: [
       [

@@ -6,7 +6,7 @@ import { PROGRAM } from "../help.ts";
 import { LETTERS } from "../arguments.ts";
 import { allOptions, takesFile } from "./options.ts";
 
-/** The script. */
+/** Writes the script. */
 export function fishCompletions(commands: Commands): string {
   const complete = `complete -c ${PROGRAM}`;
   const lines = [

@@ -1,15 +1,15 @@
 /**
- * What the completion scripts of all shells need to know of options.
+ * Facts about options that the completion scripts of all shells need.
  */
 import { LETTERS } from "../arguments.ts";
 import { type Command, HELP, type Option } from "../command.ts";
 
-/** The options of a command, `--help` among them. */
+/** The options of a command, including `--help`. */
 export function allOptions({ options }: Command): [name: string, option: Option][] {
   return Object.entries({ ...options, help: HELP });
 }
 
-/** The ways to write an option: `-o`, `--output`. */
+/** The spellings of an option: `-o`, `--output`. */
 export function flagsOf(name: string): string[] {
   return [...LETTERS[name] === undefined ? [] : [`-${LETTERS[name]}`], `--${name}`];
 }

@@ -5,7 +5,7 @@ import type { Commands, Option } from "../command.ts";
 import { PROGRAM } from "../help.ts";
 import { allOptions, flagsOf, takesFile } from "./options.ts";
 
-/** The script. */
+/** Writes the script. */
 export function zshCompletions(commands: Commands): string {
   const names = Object.entries(commands)
     .map(([name, { summary }]) => `    ${quote(`${name}:${summary.replaceAll(":", "\\:")}`)}`);
@@ -41,7 +41,7 @@ else
 fi`;
 }
 
-/** What `_arguments` is told of an option, once for each way to write it. */
+/** The specifications of an option for `_arguments`, one for each spelling. */
 function specsOf(name: string, option: Option): string[] {
   const { kind, help, value = "", choices } = option;
   const description = help.replaceAll(/[[\]:\\]/g, "\\$&");
