@@ -1,5 +1,5 @@
 /**
- * The results of the benchmarks into the documentation: tables and charts, or whether they agree.
+ * Writes the results of the benchmarks into the documentation as tables and charts, or checks that they agree.
  */
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { runCommand } from "./command.ts";
@@ -10,7 +10,7 @@ const USAGE = `Usage: deno task bench:report [--check]
 Writes the tables of README.md and docs/benchmarks.md, and the charts, from the JSON in bench/results. Charts are drawn
 by Vega from npm; without it they are left as they are, with a warning.
 
-  --check       write nothing; fail where a table or a chart is not what the JSON says
+  --check       write nothing; fail if a table or a chart differs from the JSON
   --help        print this`;
 
 const ROOT = new URL("../", import.meta.url).pathname;

@@ -1,5 +1,5 @@
 /**
- * The configuration file: what it may say, where it is, and what wins over it.
+ * The configuration file: its keys, its place, and the options that take precedence over it.
  */
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { buildShim } from "../ffi/build.ts";

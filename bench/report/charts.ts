@@ -10,7 +10,7 @@ import { describeSource } from "./tables.ts";
 
 /** The colours of a chart. */
 interface Theme {
-  /** Of the file's name, behind the chart's. */
+  /** The end of the file's name, after the name of the chart. */
   readonly suffix: string;
   readonly background: string;
   readonly text: string;
@@ -115,7 +115,7 @@ function bars({ title, limit, entries }: Panel, theme: Theme): object {
   };
 }
 
-/** What is varied, and what is not. */
+/** The title of an axis: the quantity that varies, and the size. */
 function titleOf(axis: Axis, points: readonly Point[]): string {
   const size = formatBytes(points[0]?.bytes ?? 0);
   if (axis === "bytes") return "Bytes of the model";
@@ -172,7 +172,7 @@ function curve(report: ScalingReport, axis: Axis, isFirst: boolean, theme: Theme
   };
 }
 
-/** What all charts have in common: title, letters, colours. */
+/** The common part of all charts: title, font, colours. */
 function page(theme: Theme, title: string, subtitle: string): object {
   const axis = { labelColor: theme.text, titleColor: theme.faint, tickColor: theme.grid };
   return {

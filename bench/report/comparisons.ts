@@ -7,14 +7,14 @@ import type { Measurement, Report as LoadReport } from "../side_by_side/report.t
 /** How fast one contender was. */
 export interface Entry {
   readonly name: string;
-  /** Whether it is this package. */
+  /** True for this package. */
   readonly isOurs: boolean;
   readonly gigabytesPerSecond: number;
-  /** Its rate / the rate that it is compared with; null where it is compared with nothing. */
+  /** Its rate / the rate that it is compared with; null without a comparison. */
   readonly ratio: number | null;
 }
 
-/** What was measured under the same conditions. */
+/** Measurements under the same conditions. */
 export interface Panel {
   /** The conditions. */
   readonly title: string;
@@ -28,9 +28,9 @@ export interface Comparison {
   /** Of the file of results, and of the chart. */
   readonly name: string;
   readonly title: string;
-  /** What the ratio is called in a table. */
+  /** The name of the ratio in a table. */
   readonly ratio: string;
-  /** What to know when reading the figures. */
+  /** How to read the figures. */
   readonly note: string;
   readonly source: Measurement;
   readonly panels: readonly Panel[];

@@ -1,5 +1,5 @@
 /**
- * Files of the repository as the results have them, to be written or to be compared with what is there.
+ * Files of the repository made from the results, to be written or to be compared with the existing files.
  */
 import { sweepCharts } from "../storage/charts.ts";
 import { drawCharts } from "../vega.ts";
@@ -12,7 +12,7 @@ export type Documents = ReadonlyMap<string, string>;
 
 const RESULTS = "bench/results";
 
-/** The pages, with the figures of the results. Needs nothing from the network. */
+/** The pages, with the figures of the results. Needs no network. */
 export async function makePages(root: string): Promise<Documents> {
   const pages = new Map<string, string>();
   for (const [path, block] of await makeBlocks(await readResults(root + RESULTS))) {
@@ -24,7 +24,7 @@ export async function makePages(root: string): Promise<Documents> {
 /**
  * The charts.
  *
- * @throws {TypeError} if what draws them cannot be loaded
+ * @throws {TypeError} if Vega, which draws them, cannot be loaded
  */
 export async function makeCharts(root: string): Promise<Documents> {
   const { comparisons, scaling, sweeps } = await readResults(root + RESULTS);
@@ -41,7 +41,7 @@ export async function makeCharts(root: string): Promise<Documents> {
   return documents;
 }
 
-/** The paths whose files are not what they should be, or are not there. */
+/** The paths of the files that differ or are missing. */
 export async function differences(root: string, documents: Documents): Promise<string[]> {
   const differing: string[] = [];
   for (const [path, content] of documents) {

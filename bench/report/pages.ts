@@ -11,7 +11,7 @@ export const CHARTS = "docs/charts";
 
 const BEGIN = "<!-- results:begin -->", END = "<!-- results:end -->";
 
-/** Path of a page below the repository → what stands between its markers, as a formatter has it. */
+/** Path of a page below the repository → the text between its markers, formatted. */
 export async function makeBlocks({ comparisons, scaling }: Results): Promise<Map<string, string>> {
   const loads = comparisons.filter(({ name }) => name === "side_by_side");
   const readme = loads.map((comparison) => comparisonSection(comparison, CHARTS));

@@ -1,9 +1,9 @@
 /**
  * The configuration file: the one that fastsafetensors' AutoLoader reads, so that both can share it.
  *
- * `FASTSAFETENSORS_CONFIG` names it, for every way to open files; what a program does without that variable depends on
- * no file of the working folder, except where it calls {@linkcode autoOpen}. Where this program may not see the
- * variable or the file, there is no configuration. Its keys, each optional:
+ * `FASTSAFETENSORS_CONFIG` names it, for all functions that open files. Without that variable no file of the working
+ * folder is read, except by {@linkcode autoOpen}. A program without permission for the variable or the file has no
+ * configuration. Its keys, each optional:
  *
  * - `loader`: "base" reads every file by ordinary reads, "3fs" every file through 3FS; without it the mount decides
  * - `base` (unless the loader is "3fs"): `copier_type`: "gds" is `gds: "auto"`, "nogds" and "unified" are `gds: "off"`,
@@ -39,7 +39,7 @@ interface Kind {
   /** In words. */
   readonly allowed: string;
   readonly fits: (value: unknown) => boolean;
-  /** What happens instead, for an allowed value that this package does not support. */
+  /** The behaviour instead, for an allowed value that this package does not support. */
   readonly instead?: (value: unknown) => string | undefined;
 }
 
@@ -147,7 +147,7 @@ export function readConfiguration(byDefault?: string): Configuration {
 }
 
 /**
- * The options that a configuration sets, and what to warn about: sentences whose subject is the configuration.
+ * The options that a configuration sets, and warnings: sentences whose subject is the configuration.
  *
  * @throws {SafeTensorsError} "InvalidConfig"
  */

@@ -1,6 +1,6 @@
 /**
  * The blocks of code that `deno test --doc` leaves out (`ts ignore`), because they need files, devices or ranks: each is
- * run here, in a folder with what it needs. `deno task test:doc` runs the others.
+ * run here, in a folder with the files it needs. `deno task test:doc` runs the others.
  */
 import { assert, assertEquals } from "@std/assert";
 import { standInEnv } from "../cuda/support.ts";
@@ -11,9 +11,9 @@ import { missing as noAdapter } from "../webgpu/support.ts";
 import { type Block, PAGES, read, ROOT } from "./pages.ts";
 import { buildStandIn } from "../support/stand_in.ts";
 
-/** What a block needs to run. */
+/** The requirements of a block. */
 interface Scene {
-  /** Tells the blocks that it is for. */
+  /** Matches the text of the blocks that need it. */
   readonly fits: RegExp;
   readonly needs: Requirement;
   readonly missing: string | null;

@@ -5,7 +5,7 @@ import { firstCells, PAGES, read, ROOT } from "./pages.ts";
 const CONFIG = JSON.parse(read("deno.json"));
 const TASKS: Readonly<Record<string, { command: string }>> = CONFIG.tasks;
 
-/** Every command line of the pages: the lines of "sh" blocks, and what stands in backticks. */
+/** Every command line of the pages: the lines of "sh" blocks, and commands in backticks. */
 const LINES: readonly { place: string; line: string; inBlock: boolean }[] = PAGES.flatMap(
   ({ path, blocks, prose }) => [
     ...blocks.filter(({ kind }) => kind === "sh").flatMap(({ place, text }) =>
@@ -17,14 +17,14 @@ const LINES: readonly { place: string; line: string; inBlock: boolean }[] = PAGE
   ],
 );
 
-/** A command line as words, without what stands before `deno` and without a comment. */
+/** A command line as words, without variables before `deno` and without a comment. */
 function words(line: string): string[] {
   const plain = line.replace(/\s+#.*$/, "").replace(/^\s*([A-Z_]+=(\$\([^)]*\)|\S+)\s+)+/, "")
     .replace(/^mpirun -n \d+ /, "").replace(/^npx -y deno@[\d.]+/, "deno");
   return plain.match(/'[^']*'|"[^"]*"|\S+/g)!.map((word) => word.replace(/^(['"])(.*)\1$/, "$2"));
 }
 
-/** What is wrong with a command line; nothing if it could be run as it stands. */
+/** The fault of a command line; null if it could be run. */
 function flaw(line: string): string | null {
   const [program, verb, first, ...rest] = words(line);
   if (program !== "deno") return `"${program}" is not known here`;

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { anchors, page, PAGES, ROOT } from "./pages.ts";
 
-/** What is wrong with a link on a page; nothing where it leads somewhere. */
+/** The fault of a link on a page; null if its target exists. */
 function flaw(from: string, link: string): string | null {
   if (/^https?:/.test(link)) return null;
   const [path, anchor] = link.split("#") as [string, string?];
@@ -15,7 +15,7 @@ function flaw(from: string, link: string): string | null {
   return anchors(page(target)).includes(anchor) ? null : `${from}: "${target}" has no heading "#${anchor}"`;
 }
 
-Deno.test("every link in the documentation leads to a file or a heading that is there", () => {
+Deno.test("every link in the documentation leads to a file or a heading that exists", () => {
   const flaws = PAGES.flatMap(({ path, prose }) =>
     [...prose.matchAll(/\]\(([^)\s]+)\)|(?:src|srcset)="([^"]+)"/g)].map(([, link, picture]) =>
       flaw(path, (link ?? picture)!)
@@ -24,7 +24,7 @@ Deno.test("every link in the documentation leads to a file or a heading that is 
   assertEquals(flaws.filter((each) => each !== null), []);
 });
 
-Deno.test("every picture in the documentation has a text in its place", () => {
+Deno.test("every picture in the documentation has an alternative text", () => {
   for (const { path, prose } of PAGES) assertEquals(prose.match(/!\[\]|<img(?![^>]*alt=)/), null, path);
 });
 
@@ -42,7 +42,7 @@ Deno.test("README.md is short enough to be read in five minutes", () => {
   assertEquals(lines <= 160, true, `${lines} lines, at most 160 expected`);
 });
 
-Deno.test("every page in docs/ opens with a sentence that says what it is for", () => {
+Deno.test("every page in docs/ opens with a sentence about its purpose", () => {
   const pages = PAGES.filter(({ path }) => path.startsWith("docs/"));
   assertEquals(
     pages.filter(({ text }) => !/^# .+\n\nThis page /.test(text)).map(({ path }) => path),

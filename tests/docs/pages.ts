@@ -9,7 +9,7 @@ export const ROOT = new URL("../../", import.meta.url).pathname;
 export interface Block {
   /** The page and line, for messages. */
   readonly place: string;
-  /** What stands behind the backticks: "ts", "ts ignore", "sh". */
+  /** The word after the backticks: "ts", "ts ignore", "sh". */
   readonly kind: string;
   /** Its lines. */
   readonly text: string;
