@@ -1,13 +1,39 @@
 /**
- * The C tests of CUDA under the sanitizers.
+ * The C tests of CUDA (*_test.c) on the stand-ins: plain, and under the sanitizers. Native library and stand-ins are built
+ * alike.
  */
 import { compiler } from "../support/compiler.ts";
-import { sanitizerFlags, SANITIZERS } from "../support/objects.ts";
+import { tempFolder } from "../support/models.ts";
+import { C_FLAGS, nativeObjects, run, sanitizerFlags, SANITIZERS } from "../support/objects.ts";
 import { suite } from "../support/skip.ts";
-import { cTests } from "./c_tests.ts";
+import { buildStandIn } from "../support/stand_in.ts";
+
+const ROOT = new URL("../../", import.meta.url).pathname;
 
 const { path: cc, missing } = await compiler();
 
+/** Defines a test that builds and runs them all; the name tells the builds apart. */
+function cTests(name: string, flags: readonly string[]): void {
+  Deno.test(`the C tests of CUDA pass (${name}) [CUDA stand-in]`, async (t) => {
+    await using folder = await tempFolder();
+    const { path } = folder;
+    const standIn = await buildStandIn("cuda", flags);
+    const all = [...C_FLAGS, ...flags];
+    const { library } = await nativeObjects(cc, flags);
+    for (const test of ["lane_test", "device_test"]) {
+      await t.step(test, async () => {
+        const program = `${path}/${test}`, source = `${ROOT}tests/cuda/${test}.c`;
+        const libraries = [library, `${standIn.folder}/libfst_sim_cuda.so`, "-lpthread", "-ldl"];
+        const rpath = `-Wl,-rpath,${standIn.folder}`;
+        await run(cc, [...all, "-o", program, source, ...libraries, rpath]);
+        const env = { FST_SIM_KERNELS: `${standIn.folder}/libfst_sim_kernels.so`, TMPDIR: path };
+        await run(program, [], { cwd: ROOT, env });
+      });
+    }
+  });
+}
+
 suite("the C tests of CUDA", "cuda", missing, () => {
-  for (const sanitizer of SANITIZERS) cTests(`${sanitizer} sanitizer`, sanitizerFlags(sanitizer), cc);
+  cTests("plain", ["-O2"]);
+  for (const sanitizer of SANITIZERS) cTests(`${sanitizer} sanitizer`, sanitizerFlags(sanitizer));
 });

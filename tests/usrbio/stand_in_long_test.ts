@@ -1,10 +1,21 @@
+/**
+ * The stand-in's own test, a C program: plain, and under the sanitizers.
+ */
 import { compiler } from "../support/compiler.ts";
-import { sanitizerFlags, SANITIZERS } from "../support/objects.ts";
+import { run, sanitizerFlags, SANITIZERS } from "../support/objects.ts";
 import { suite } from "../support/skip.ts";
-import { selfTest } from "./self.ts";
+import { buildStandIn } from "../support/stand_in.ts";
 
 const { missing } = await compiler();
 
-suite("The stand-in for 3FS under sanitizers", "native", missing, () => {
+function selfTest(name: string, flags: readonly string[]): void {
+  Deno.test(`the stand-in for 3FS does what it says (${name})`, async () => {
+    const { folder } = await buildStandIn("3fs", flags);
+    await run(`${folder}/self_test`, []);
+  });
+}
+
+suite("The stand-in for 3FS", "native", missing, () => {
+  selfTest("plain", []);
   for (const sanitizer of SANITIZERS) selfTest(`${sanitizer} sanitizer`, sanitizerFlags(sanitizer));
 });
