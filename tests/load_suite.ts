@@ -6,7 +6,7 @@ import { badFileTests } from "./load/bad_files.ts";
 import { castTests } from "./load/casts.ts";
 import { changedFileTests } from "./load/changed_files.ts";
 import { type EngineName, testsOf } from "./load/context.ts";
-import { doorTests } from "./load/doors.ts";
+import { fileLoaderTests } from "./load/file_loader.ts";
 import { inMemoryTests } from "./load/in_memory.ts";
 import { lifecycleTests } from "./load/lifecycle.ts";
 import { oneBadTests } from "./load/one_bad.ts";
@@ -28,7 +28,7 @@ export function loadSuite(engine: EngineName): void {
   castTests(test, engine);
   sliceTests(test);
   lifecycleTests(test, engine);
-  doorTests(test);
+  fileLoaderTests(test);
   parallelLoaderTests(test);
   inMemoryTests(test);
   optionTests(test);

@@ -1,14 +1,14 @@
 /**
  * The load suite, as it is for typed arrays, over device memory.
  */
-import { useDoors } from "../load/doors_in_use.ts";
+import { useApi } from "../load/api_in_use.ts";
 import { hostViewOf } from "../load/host_view.ts";
 import { loadSuite } from "../load_suite.ts";
 import { assertNothingLeft, useCuda } from "./support.ts";
 import { suite } from "../support/skip.ts";
 
 const machine = await useCuda();
-useDoors(hostViewOf("cuda"));
+useApi(hostViewOf("cuda"));
 
 suite("The load suite on a CUDA device", "cuda", machine.missing, () => {
   loadSuite("cuda");

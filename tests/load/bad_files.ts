@@ -1,18 +1,18 @@
 /**
- * Files, folders and indexes that are not what they should be: a clear error, and nothing left open.
+ * Invalid files, folders and indexes: the error is clear, and all files are closed.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { ReadError, SafeTensorsError } from "../../mod.ts";
 import { assertTensor, fileOf, type TensorSpec, writeFile, writeShards } from "../support/models.ts";
 import { bytesRead, openDescriptors } from "../support/process.ts";
 import type { DefineTest } from "./context.ts";
-import { fastsafeOpen } from "./doors_in_use.ts";
+import { fastsafeOpen } from "./api_in_use.ts";
 
 const FIRST: TensorSpec[] = [{ name: "a", dtype: "U8", shape: [4] }];
 const SECOND: TensorSpec[] = [{ name: "b", dtype: "F32", shape: [4] }];
 
 export function badFileTests(test: DefineTest): void {
-  test("fastsafeOpen() tells what a file really is", async (folder) => {
+  test("fastsafeOpen() names the real format of a file", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const cases: [content: string | Uint8Array<ArrayBuffer>, code: string, hint: string][] = [
       [
@@ -64,7 +64,7 @@ export function badFileTests(test: DefineTest): void {
     assertEquals([missing.path, openDescriptors(folder)], [paths[17]!, 0]);
   });
 
-  test("fastsafeOpen() finds a name in two files before it reads any body", async (folder) => {
+  test("fastsafeOpen() rejects a name in two files before it reads tensor data", async (folder) => {
     const body = (name: string): TensorSpec => ({ name, dtype: "U8", shape: [4_000_000] });
     const [first, second] = [`${folder}/a.safetensors`, `${folder}/b.safetensors`];
     await writeFile(first, [body("x"), body("same")]);
@@ -77,7 +77,7 @@ export function badFileTests(test: DefineTest): void {
     await assertRejects(() => fastsafeOpen([first, second], { names: ["x"] }), SafeTensorsError);
   });
 
-  test("fastsafeOpen() refuses a folder, a pipe and a device as files", async (folder) => {
+  test("fastsafeOpen() rejects a folder, a pipe and a device as files", async (folder) => {
     await Deno.mkdir(`${folder}/folder.safetensors`);
     const error = await assertRejects(
       () => fastsafeOpen({ 0: [`${folder}/folder.safetensors`] }),
@@ -99,7 +99,7 @@ export function badFileTests(test: DefineTest): void {
     await assertRejects(() => fastsafeOpen(`${folder}/pipe.safetensors/x`), ReadError, "ENOTDIR");
   });
 
-  test("fastsafeOpen() refuses a folder without safetensors, and names what is there", async (folder) => {
+  test("fastsafeOpen() rejects a folder without safetensors, and names its files", async (folder) => {
     const empty = await assertRejects(() => fastsafeOpen(folder), SafeTensorsError, "no .safetensors file");
     assertEquals([empty.code, empty.path], ["NoTensorFiles", folder]);
     await Deno.writeTextFile(`${folder}/pytorch_model.bin`, "");
@@ -108,7 +108,7 @@ export function badFileTests(test: DefineTest): void {
     await assertRejects(() => fastsafeOpen(`${folder}/missing`), ReadError, "ENOENT");
   });
 
-  test("fastsafeOpen() says which shard of an index is missing", async (folder) => {
+  test("fastsafeOpen() names the missing shard of an index", async (folder) => {
     const { indexPath, paths } = await writeShards(folder, [FIRST, SECOND]);
     await Deno.remove(paths[1]!);
     for (const files of [indexPath, folder]) {
@@ -118,7 +118,7 @@ export function badFileTests(test: DefineTest): void {
     }
   });
 
-  test("fastsafeOpen() opens what is there if an index lists more, and refuses only what is not", async (folder) => {
+  test("fastsafeOpen() opens the tensors that exist if an index lists more, and rejects only the others", async (folder) => {
     const { indexPath, paths, tensors } = await writeShards(folder, [FIRST, SECOND]);
     const [shardA, shardB] = paths.map((path) => path.slice(folder.length + 1));
     const map = { a: shardA!, b: shardB!, c: shardB!, d: shardA! };
@@ -156,7 +156,7 @@ export function badFileTests(test: DefineTest): void {
     assert(model.stats().notes.some((note) => note.startsWith("In another shard than the index")));
   });
 
-  test("fastsafeOpen() takes a name that is in two shards from the one that the index names", async (folder) => {
+  test("fastsafeOpen() reads a name that is in two shards from the one that the index names", async (folder) => {
     const name = (number: number) => `model-0000${number}-of-00003.safetensors`;
     const same = (seed: number): TensorSpec => ({
       name: "w",
@@ -201,7 +201,7 @@ export function badFileTests(test: DefineTest): void {
     }
   });
 
-  test("fastsafeOpen() says what an index really is, and waits for no pipe", async (folder) => {
+  test("fastsafeOpen() names the real format of an index, and does not wait for a pipe", async (folder) => {
     const indexPath = `${folder}/model.safetensors.index.json`;
     const cases: [content: string, part: string][] = [
       ["version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"],
@@ -227,7 +227,7 @@ export function badFileTests(test: DefineTest): void {
     }
   });
 
-  test("fastsafeOpen() refuses an index that names files elsewhere, or is no index", async (folder) => {
+  test("fastsafeOpen() rejects an index that names files outside its folder, or is not an index", async (folder) => {
     const outside = `${folder}/secret.safetensors`;
     await writeFile(outside, FIRST);
     await Deno.mkdir(`${folder}/model`);

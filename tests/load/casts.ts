@@ -1,5 +1,5 @@
 /**
- * Casts on the way in, against values that were computed without the package.
+ * Casts during a load, compared with values that were computed without the package.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type DType, DTYPES, ReadError, SafeTensorsError } from "../../mod.ts";
@@ -15,9 +15,9 @@ import {
 } from "../support/floats.ts";
 import { assertBytes, assertTensor, noise, type TensorSpec, writeFile } from "../support/models.ts";
 import type { DefineTest, EngineName } from "./context.ts";
-import { fastsafeOpen } from "./doors_in_use.ts";
+import { fastsafeOpen } from "./api_in_use.ts";
 
-/** Numbers that every dtype but F8_E8M0 can come near to, of both signs, with both zeros. */
+/** Numbers that every dtype except F8_E8M0 can approximate, of both signs, with both zeros. */
 function someNumbers(count: number): number[] {
   const bytes = noise(count * 4, 11);
   const words = new Uint32Array(bytes.buffer);
@@ -39,7 +39,7 @@ function u64(values: readonly string[]): Uint8Array<ArrayBuffer> {
   return new Uint8Array(BigUint64Array.from(values, (hex) => BigInt(`0x${hex}`)).buffer);
 }
 
-/** The numbers as a file has them, and what they must be after a cast. */
+/** The numbers in a file, and the expected numbers after a cast. */
 function castCase(
   numbers: readonly number[],
   from: FloatDType,
@@ -64,7 +64,7 @@ interface Narrowing {
 }
 
 export function castTests(test: DefineTest, engine: EngineName): void {
-  test("fastsafeOpen() casts every float to every other on the way in", async (folder) => {
+  test("fastsafeOpen() casts every float dtype to every other one", async (folder) => {
     const numbers = someNumbers(700);
     const path = `${folder}/model.safetensors`;
     for (const to of FLOATS) {
@@ -127,7 +127,7 @@ export function castTests(test: DefineTest, engine: EngineName): void {
     }
   });
 
-  test("fastsafeOpen() leaves all but floats as they are when it casts", async (folder) => {
+  test("fastsafeOpen() casts floats only", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const specs = DTYPES.map((dtype): TensorSpec => ({ name: dtype, dtype, shape: [4, 8] }));
     const tensors = await writeFile(path, specs, { misalignment: 3 });
@@ -140,7 +140,7 @@ export function castTests(test: DefineTest, engine: EngineName): void {
     }
   });
 
-  test("fastsafeOpen() casts tensors that are cut into blocks and stand between others", async (folder) => {
+  test("fastsafeOpen() casts tensors that span blocks and lie between others", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const numbers = someNumbers(20_000);
     const floats = encode(numbers, "BF16");
@@ -173,7 +173,7 @@ export function castTests(test: DefineTest, engine: EngineName): void {
     }
   });
 
-  test("getTensor() casts one tensor, and refuses what cannot be cast", async (folder) => {
+  test("getTensor() casts one tensor, and rejects impossible casts", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const source = encode(someNumbers(100), "BF16");
     await writeFile(path, [
@@ -198,7 +198,7 @@ export function castTests(test: DefineTest, engine: EngineName): void {
     }
   });
 
-  test("a tensor with another dtype than the model's is the same, loaded or lazy", async (folder) => {
+  test("a tensor with another dtype than the model's has the same bytes, loaded or lazy", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const numbers = [1.2345678, 1e-30, -199.7, 65.53, 2 ** -140, 0.1];
     const source = encode(numbers, "F32");
@@ -239,7 +239,7 @@ export function castTests(test: DefineTest, engine: EngineName): void {
     }
   });
 
-  test("a part by a shard plan with another dtype is the same, loaded or lazy", async (folder) => {
+  test("a part by a shard plan with another dtype has the same bytes, loaded or lazy", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const source = encode(someNumbers(40), "F32");
     await writeFile(path, [{ name: "x", dtype: "F32", shape: [4, 10], bytes: source }]);
@@ -253,7 +253,7 @@ export function castTests(test: DefineTest, engine: EngineName): void {
     }
   });
 
-  test("a tensor that would have to be read again fails where its file is gone, and says so", async (folder) => {
+  test("getTensor() names the missing file of a tensor that it must read again", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [{ name: "x", dtype: "F32", shape: [4] }]);
     await using model = await fastsafeOpen(path, { dtype: "F16" });

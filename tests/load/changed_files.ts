@@ -1,11 +1,11 @@
 /**
- * Files that become others after their header was read: an error, or the bytes that the header was about; never others.
+ * Files that change after their header was read: a load returns the original bytes or an error, never other bytes.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type OpenOptions, ReadError, SafeTensorsError } from "../../mod.ts";
 import { assertTensor, type TensorSpec, writeFile, type Written } from "../support/models.ts";
 import type { DefineTest } from "./context.ts";
-import { fastsafeOpen } from "./doors_in_use.ts";
+import { fastsafeOpen } from "./api_in_use.ts";
 
 const SPECS: TensorSpec[] = [
   { name: "first", dtype: "U8", shape: [5000] },
@@ -13,12 +13,12 @@ const SPECS: TensorSpec[] = [
   { name: "third", dtype: "I64", shape: [77] },
 ];
 
-/** So that a modification time differs: file systems count in ticks of some milliseconds. */
+/** Waits until the modification time differs: file systems count in ticks of some milliseconds. */
 function tick(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 20));
 }
 
-/** Opens a lazy model, changes the file, and expects every tensor to fail or to be what it was. */
+/** Opens a lazy model, changes the file, and expects every tensor to fail or to have its original bytes. */
 async function change(
   folder: string,
   act: (path: string) => Promise<void>,
@@ -45,7 +45,7 @@ async function change(
 }
 
 export function changedFileTests(test: DefineTest): void {
-  test("a file that is truncated after its header was read gives no tensor", async (folder) => {
+  test("tensors of a file that is truncated after its header was read are rejected", async (folder) => {
     for (const length of [0, 100, 5000, 600_000]) {
       const { errors, path } = await change(folder, (path) => Deno.truncate(path, length));
       assertEquals(errors.length, 6);
@@ -56,7 +56,7 @@ export function changedFileTests(test: DefineTest): void {
     }
   });
 
-  test("a file that is written over after its header was read gives no tensor", async (folder) => {
+  test("tensors of a file that is overwritten after its header was read are rejected", async (folder) => {
     const { errors } = await change(folder, async (path) => {
       using file = await Deno.open(path, { write: true });
       await file.seek(300, Deno.SeekMode.Start);
@@ -69,17 +69,17 @@ export function changedFileTests(test: DefineTest): void {
     );
   });
 
-  test("a file that grows after its header was read gives no tensor", async (folder) => {
+  test("tensors of a file that grows after its header was read are rejected", async (folder) => {
     const { errors } = await change(folder, (path) => Deno.writeTextFile(path, "more", { append: true }));
     assertEquals(errors.length, 6);
   });
 
-  test("a file that is replaced after its header was read gives what it had, or nothing", async (folder) => {
+  test("tensors of a file that is replaced after its header was read have their old bytes, or are rejected", async (folder) => {
     await change(folder, async (path) => {
       await writeFile(`${folder}/other`, SPECS.map((spec) => ({ ...spec, name: spec.name.toUpperCase() })));
       await Deno.rename(`${folder}/other`, path);
     });
-    // The same size and time, as a tool that copies with times would leave: only the file itself tells.
+    // The same size and time, as after a copy that keeps times: only the file's number differs.
     await change(folder, async (path) => {
       const { atime, mtime } = await Deno.stat(path);
       const bytes = await Deno.readFile(path);
@@ -89,11 +89,11 @@ export function changedFileTests(test: DefineTest): void {
     });
   });
 
-  test("a file that is removed after its header was read gives what it had, or nothing", async (folder) => {
+  test("tensors of a file that is removed after its header was read have their old bytes, or are rejected", async (folder) => {
     await change(folder, (path) => Deno.remove(path));
   });
 
-  test("a file that changes in mid-load fails the load, and the next one works", async (folder) => {
+  test("a file that changes during a load fails it, and the next load succeeds", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const tensors = await writeFile(path, [...SPECS, { name: "large", dtype: "U8", shape: [8_000_000] }]);
     await tick();
@@ -115,7 +115,7 @@ export function changedFileTests(test: DefineTest): void {
     assertTensor(await model.getTensor("third"), tensors[2]!);
   });
 
-  test("a slice of a changed file is refused too", async (folder) => {
+  test("getSlice() rejects a changed file", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     await using model = await fastsafeOpen(path, { lazy: true });

@@ -1,13 +1,13 @@
 /**
- * What the parts of the load suite share.
+ * Definitions that the files of the load suite share.
  */
 import { openDescriptors } from "../support/process.ts";
 import { tempFolder } from "../support/models.ts";
 
-/** The engines that the suite is run against. */
+/** The engines that the suite tests. */
 export type EngineName = "native" | "portable" | "cuda" | "3fs" | "webgpu";
 
-/** Defines a test that is given a folder of its own, and must leave no descriptor of a file in it open. */
+/** Defines a test with its own folder; the test must close all files in it. */
 export type DefineTest = (name: string, body: (folder: string) => Promise<void> | void) => void;
 
 /** Defines tests for one engine. */

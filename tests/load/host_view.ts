@@ -1,6 +1,6 @@
 /**
- * Doors of the package that load to a GPU and return tensors in host memory: what was written for typed arrays can be
- * asked of device memory too.
+ * The package's API for a GPU, with tensors returned in host memory: tests for typed arrays then also test device
+ * memory.
  */
 import {
   type CudaTensor,
@@ -14,18 +14,18 @@ import {
   ParallelLoader as Loader,
   SafeTensorsFileLoader as FileLoader,
 } from "../../src/compat/mod.ts";
-import type { Doors } from "./doors_in_use.ts";
+import type { LoadApi } from "./api_in_use.ts";
 
-/** A tensor on a device, whatever device; the suite need not know. */
+/** A tensor on any device. */
 type DeviceTensor = CudaTensor;
 
-/** A tensor in host memory; the handle is used up. */
+/** Copies a tensor to host memory and closes the original. */
 async function toHost(tensor: DeviceTensor): Promise<HostTensor> {
   using held = tensor;
   return await held.copyToHost();
 }
 
-/** A tensor on the device becomes one in host memory; anything else stays what it is. */
+/** Copies tensors on a device to host memory; returns other values unchanged. */
 async function view(result: unknown): Promise<unknown> {
   if (result instanceof Map) {
     return new Map(
@@ -39,7 +39,7 @@ function isOnDevice(value: unknown): value is DeviceTensor {
   return typeof value === "object" && value !== null && "copyToHost" in value;
 }
 
-/** The same object, but that the tensors which its methods give are in host memory. */
+/** The same object; its methods return tensors in host memory. */
 function viewOf<T extends object>(object: T): T {
   return new Proxy(object, {
     get(target, property) {
@@ -60,8 +60,8 @@ function viewOf<T extends object>(object: T): T {
   });
 }
 
-/** The doors to a GPU. */
-export function hostViewOf(gpu: Exclude<DeviceOption, "cpu">): Doors {
+/** The API that loads to a GPU. */
+export function hostViewOf(gpu: Exclude<DeviceOption, "cpu">): LoadApi {
   const device = gpu as "cuda";
   return {
     async fastsafeOpen(files, options) {
@@ -74,7 +74,7 @@ export function hostViewOf(gpu: Exclude<DeviceOption, "cpu">): Doors {
       override async copyFilesToDevice(options = {}): Promise<FilesBuffer<DeviceTensor>> {
         return viewOf(await super.copyFilesToDevice(options));
       }
-    } as object as Doors["SafeTensorsFileLoader"],
+    } as object as LoadApi["SafeTensorsFileLoader"],
     ParallelLoader: class extends Loader<"cuda"> {
       constructor(
         group: ConstructorParameters<typeof Loader>[0],
@@ -88,6 +88,6 @@ export function hostViewOf(gpu: Exclude<DeviceOption, "cpu">): Doors {
           yield [name, await toHost(tensor) as object as DeviceTensor];
         }
       }
-    } as object as Doors["ParallelLoader"],
+    } as object as LoadApi["ParallelLoader"],
   };
 }

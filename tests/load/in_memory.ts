@@ -1,5 +1,5 @@
 /**
- * Files that are in memory already, and headers alone.
+ * Files in memory, and headers alone.
  */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
@@ -14,11 +14,11 @@ import {
 import { assertBytes, assertTensor, fileOf, noise, writeFile } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 import type { DefineTest } from "./context.ts";
-import { fastsafeOpen } from "./doors_in_use.ts";
-import { FIRST, SECOND } from "./door_files.ts";
+import { fastsafeOpen } from "./api_in_use.ts";
+import { FIRST, SECOND } from "./two_files.ts";
 
 export function inMemoryTests(test: DefineTest): void {
-  test("deserialize() gives views, and copies where a view cannot be", async (folder) => {
+  test("deserialize() returns views, and copies of unaligned tensors", async (folder) => {
     for (const misalignment of [0, 1, 4]) {
       const { bytes, tensors } = fileOf([...FIRST, { name: "d", dtype: "F64", shape: [3] }, ...SECOND], {
         misalignment,
@@ -42,7 +42,7 @@ export function inMemoryTests(test: DefineTest): void {
     for (const tensor of tensors) assertTensor(read.get(tensor.name)!, tensor);
   });
 
-  test("deserialize() takes an ArrayBuffer and any view of one, and nothing else", () => {
+  test("deserialize() accepts only an ArrayBuffer or a view of one", () => {
     const { bytes, tensors } = fileOf(FIRST);
     const whole = bytes.slice().buffer;
     for (const file of [whole, new DataView(whole), new Uint8ClampedArray(whole)]) {
@@ -59,7 +59,7 @@ export function inMemoryTests(test: DefineTest): void {
     }
   });
 
-  test("deserialize() refuses what is cut short or too long", () => {
+  test("deserialize() rejects truncated and too long files", () => {
     const { bytes } = fileOf(FIRST);
     const cases: [Uint8Array<ArrayBuffer>, string][] = [
       [new Uint8Array(), "HeaderTooSmall"],
@@ -74,7 +74,7 @@ export function inMemoryTests(test: DefineTest): void {
     }
   });
 
-  test("serialize() writes what fastsafeOpen() and deserialize() read", async (folder) => {
+  test("fastsafeOpen() and deserialize() read the output of serialize()", async (folder) => {
     const data = noise(64, 9);
     const file = serialize(
       new Map(
@@ -104,7 +104,7 @@ export function inMemoryTests(test: DefineTest): void {
     assertEquals([error.code, error.tensor], ["InvalidTensorView", "x"]);
   });
 
-  test("readHeader() reads a header and nothing else", async (folder) => {
+  test("readHeader() reads only the header", async (folder) => {
     const path = `${folder}/a.safetensors`;
     await writeFile(path, FIRST, { metadata: { a: "b" }, padding: 200_000 });
     const { tensors, metadata, dataStart, dataLength } = await readHeader(path);
@@ -123,7 +123,7 @@ export function inMemoryTests(test: DefineTest): void {
     assertEquals(openDescriptors(folder), 0);
   });
 
-  test("HostTensor refuses bytes that do not fit dtype and shape", () => {
+  test("HostTensor rejects bytes that do not match dtype and shape", () => {
     const cases: [DType, number[], number][] = [["F32", [2], 3], ["F32", [2], 12], ["F4", [3], 2], [
       "U8",
       [0],
@@ -136,7 +136,7 @@ export function inMemoryTests(test: DefineTest): void {
     assertEquals(new HostTensor("x", "F6_E2M3", [4], new Uint8Array(3)).data.length, 3);
   });
 
-  test("the shape of a tensor, and of what is known of it, cannot be changed", async (folder) => {
+  test("the shape of a tensor, and of its summary, cannot be changed", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [{ name: "x", dtype: "U8", shape: [2, 3] }]);
     const shape = [2];

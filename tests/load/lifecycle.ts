@@ -1,14 +1,14 @@
 /**
- * How a load goes and ends: progress, signals, closing, and what users do to tensors meanwhile.
+ * The course and the end of a load: progress, signals, closing, and changes to tensors meanwhile.
  */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { type OpenOptions, type Progress, UseAfterCloseError } from "../../mod.ts";
 import { assertTensor, type TensorSpec, writeFile, type Written } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 import type { DefineTest, EngineName } from "./context.ts";
-import { fastsafeOpen, ParallelLoader } from "./doors_in_use.ts";
+import { fastsafeOpen, ParallelLoader } from "./api_in_use.ts";
 
-/** A file that takes a while: many small blocks, read one after another. */
+/** A slow file: many small blocks, read one after another. */
 const SLOWLY: OpenOptions = { blockBytes: 4096, maxThreads: 1 };
 const SPECS: TensorSpec[] = [
   { name: "first", dtype: "U8", shape: [100] },
@@ -21,7 +21,7 @@ async function writeSlow(folder: string): Promise<[path: string, tensors: Writte
   return [path, await writeFile(path, SPECS)];
 }
 
-/** Every tensor has either landed as it was written, or rejects with this error. */
+/** Expects that every tensor resolves to the written one, or rejects with this error. */
 async function assertLandedOr(
   getTensor: (name: string) => Promise<Parameters<typeof assertTensor>[0]>,
   tensors: readonly Written[],
@@ -40,7 +40,7 @@ async function assertLandedOr(
 }
 
 export function lifecycleTests(test: DefineTest, engine: EngineName): void {
-  test("onProgress never goes back and ends at the total", async (folder) => {
+  test("onProgress never decreases and ends at the total", async (folder) => {
     const [path] = await writeSlow(folder);
     const total = 100 + 1024 * 2048 * 4 + 20;
     for (const names of [undefined, ["first", "last"], []]) {
@@ -63,7 +63,7 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     }
   });
 
-  test("onProgress is told of each load of a lazy model", async (folder) => {
+  test("onProgress is called for each load of a lazy model", async (folder) => {
     const [path] = await writeSlow(folder);
     const told: number[] = [];
     await using model = await fastsafeOpen(path, {
@@ -74,13 +74,13 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     const ends = () => told.filter((part) => part === 1).length;
     for (const [load, name] of ["first", "large"].entries()) {
       await model.getTensor(name);
-      // Loads that overlap have one end together.
+      // Overlapping loads have one common end.
       for (let turn = 0; turn < 1000 && ends() <= load; turn++) await settle();
       assertEquals(ends(), load + 1);
     }
   });
 
-  test("an onProgress that throws fails the load, and nothing else", async (folder) => {
+  test("an onProgress that throws fails only the load", async (folder) => {
     const [path, tensors] = await writeSlow(folder);
     const thrown = new Error("not today");
     const onProgress = () => {
@@ -93,7 +93,7 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     for (const tensor of tensors) assertTensor(await again.getTensor(tensor.name), tensor);
   });
 
-  test("a signal that was aborted before opens nothing", async (folder) => {
+  test("fastsafeOpen() does not open files with an aborted signal", async (folder) => {
     const [path] = await writeSlow(folder);
     const reason = new Error("too late");
     for (const lazy of [false, true]) {
@@ -105,7 +105,7 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     assertEquals(openDescriptors(folder), 0);
   });
 
-  test("a signal that is aborted while files are opened closes them", async (folder) => {
+  test("fastsafeOpen() closes its files if the signal is aborted meanwhile", async (folder) => {
     const paths: string[] = [];
     for (let index = 0; index < 50; index++) {
       paths.push(`${folder}/${index}.safetensors`);
@@ -125,7 +125,7 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     }
   });
 
-  test("a signal ends a load: what has not landed rejects with its reason", async (folder) => {
+  test("a signal ends a load: incomplete tensors reject with its reason", async (folder) => {
     const [path, tensors] = await writeSlow(folder);
     for (const turns of [0, 1, 3]) {
       const controller = new AbortController();
@@ -154,7 +154,7 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     }
   });
 
-  test("a signal that is aborted after the load changes nothing", async (folder) => {
+  test("a signal that is aborted after the load has no effect", async (folder) => {
     const [path, tensors] = await writeSlow(folder);
     const controller = new AbortController();
     await using model = await fastsafeOpen(path, { signal: controller.signal });
@@ -177,7 +177,7 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     assertEquals(await assertRejects(() => model.getSlice("large", 0)), reason);
   });
 
-  test("breaking out of the iteration leaves the model as it is", async (folder) => {
+  test("breaking out of the iteration does not change the model", async (folder) => {
     const [path, tensors] = await writeSlow(folder);
     for (const lazy of [false, true]) {
       await using model = await fastsafeOpen(path, { ...SLOWLY, lazy });
@@ -212,7 +212,7 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     }
   });
 
-  test("an iteration that is under way when the model is closed ends with an error", async (folder) => {
+  test("close() ends a running iteration with an error", async (folder) => {
     const [path] = await writeSlow(folder);
     for (const lazy of [false, true]) {
       const model = await fastsafeOpen(path, { ...SLOWLY, lazy });
@@ -222,12 +222,12 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
       const rest = async () => {
         while (!(await iteration.next()).done);
       };
-      // The engine may have been through already.
+      // The engine may have finished before.
       await rest().catch((error) => assert(error instanceof UseAfterCloseError, String(error)));
     }
   });
 
-  test("a closed model gives nothing out any more", async (folder) => {
+  test("a closed model returns no tensors", async (folder) => {
     const [path] = await writeSlow(folder);
     for (const lazy of [false, true]) {
       const model = await fastsafeOpen(path, { lazy });
@@ -257,9 +257,9 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     for (const [index, tensor] of kept.entries()) assertTensor(tensor, tensors[index % 3]!);
   });
 
-  if (engine !== "cuda" && engine !== "webgpu") transferTest(test); // device memory is nobody's to transfer
+  if (engine !== "cuda" && engine !== "webgpu") transferTest(test); // device memory cannot be transferred
 
-  test("tensors can be cloned and sent in mid-load", async (folder) => {
+  test("tensors can be cloned and sent during a load", async (folder) => {
     const [path, tensors] = await writeSlow(folder);
     await using model = await fastsafeOpen(path, SLOWLY);
     const first = await model.getTensor("first");
@@ -269,7 +269,7 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     assertThrows(() => structuredClone(first.bytes, { transfer: [first.bytes as unknown as Transferable] }));
   });
 
-  test("stats() tells how the load went", async (folder) => {
+  test("stats() reports the finished load", async (folder) => {
     const [path, tensors] = await writeSlow(folder);
     const bytes = tensors.reduce((sum, tensor) => sum + tensor.bytes.byteLength, 0);
     await using model = await fastsafeOpen([path], { maxThreads: 2, blockBytes: 65_536 });
@@ -304,7 +304,7 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     assertEquals(model.stats().seconds, stats.seconds);
   });
 
-  test("stats() counts what has landed while a load goes on, and when it is ended", async (folder) => {
+  test("stats() counts the completed bytes during a load and after an abort", async (folder) => {
     const [path, tensors] = await writeSlow(folder);
     const total = tensors.reduce((sum, tensor) => sum + tensor.bytes.byteLength, 0);
     await using model = await fastsafeOpen(path, SLOWLY);
@@ -319,7 +319,7 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     assertEquals(model.stats().seconds, ended.seconds);
   });
 
-  test("stats() knows way and lanes as soon as the first tensor is there", async (folder) => {
+  test("stats() reports path and lanes from the first tensor on", async (folder) => {
     const [path] = await writeSlow(folder);
     for (const lazy of [false, true]) {
       await using model = await fastsafeOpen(path, { ...SLOWLY, lazy });
@@ -333,7 +333,7 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     }
   });
 
-  test("progress of batches is that of all of them, and never goes back", async (folder) => {
+  test("progress of batches covers all of them, and never decreases", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(
       path,
@@ -376,7 +376,7 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
     assertEquals([model.stats().tensors, model.stats().bytes], [2, 100 + 24]);
   });
 
-  test("debugLog is given lines, or stderr is", async (folder) => {
+  test("debugLog receives lines, or writes to stderr", async (folder) => {
     const [path] = await writeSlow(folder);
     const lines: string[] = [];
     {
@@ -401,9 +401,9 @@ export function lifecycleTests(test: DefineTest, engine: EngineName): void {
 }
 
 function transferTest(test: DefineTest): void {
-  test("a tensor whose buffer is transferred in mid-load fails the rest with a clear error", async (folder) => {
+  test("a tensor whose buffer is transferred during a load fails the rest with a clear error", async (folder) => {
     const path = `${folder}/slow.safetensors`;
-    const sizes = [["first", 70_000], ["large", 8_000_000], ["last", 70_000]] as const; // none is packed with small ones
+    const sizes = [["first", 70_000], ["large", 8_000_000], ["last", 70_000]] as const; // too large to share an allocation with small tensors
     const specs = sizes.map(([name, size]): TensorSpec => ({ name, dtype: "U8", shape: [size] }));
     const tensors = await writeFile(path, specs);
     const ways: ((buffer: ArrayBuffer) => ArrayBuffer)[] = [
@@ -432,7 +432,7 @@ function transferTest(test: DefineTest): void {
   });
 }
 
-/** Lets other tasks have a turn. */
+/** Yields to other tasks. */
 function settle(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 1));
 }

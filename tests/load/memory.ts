@@ -1,5 +1,5 @@
 /**
- * Memory: what is given back when something is closed, and what a tensor that is still in use holds.
+ * Memory: the release after a close, and the memory that a used tensor retains.
  */
 import { assert, assertEquals } from "@std/assert";
 import { type HostTensor, OutOfMemoryError } from "../../mod.ts";
@@ -7,20 +7,23 @@ import { selectEngine } from "../../src/load/native/select.ts";
 import { Watched } from "../support/garbage.ts";
 import { assertTensor, type TensorSpec, writeFile } from "../support/models.ts";
 import type { DefineTest, EngineName } from "./context.ts";
-import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "./doors_in_use.ts";
+import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "./api_in_use.ts";
 
 const SPECS: TensorSpec[] = [
   { name: "a", dtype: "U8", shape: [300_000] },
   { name: "b", dtype: "U8", shape: [300_000] },
 ];
 
-/** The memory of a tensor, not kept alive: in a function of its own, so that no variable of the test holds the tensor. */
+/**
+ * A weak reference to the memory of a tensor. A separate function, so that no variable of the test references the
+ * tensor.
+ */
 async function memoryOf(tensor: Promise<HostTensor>): Promise<Watched> {
   return new Watched((await tensor).bytes.buffer);
 }
 
 export function memoryTests(test: DefineTest, engine: EngineName): void {
-  if (engine === "cuda" || engine === "webgpu") return; // their memory is not the garbage collector's
+  if (engine === "cuda" || engine === "webgpu") return; // the garbage collector does not manage their memory
 
   test("a closed model holds no tensor memory", async (folder) => {
     const path = `${folder}/model.safetensors`;
@@ -49,7 +52,7 @@ export function memoryTests(test: DefineTest, engine: EngineName): void {
     await loader.close();
   });
 
-  test("an iteration that has ended early holds no tensor memory", async (folder) => {
+  test("an iteration that ended early holds no tensor memory", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     const loader = new ParallelLoader(null, path);
@@ -67,7 +70,7 @@ export function memoryTests(test: DefineTest, engine: EngineName): void {
     const tensors = await writeFile(path, [...SPECS, { name: "large", dtype: "U8", shape: [500_000] }]);
     const current = await selectEngine();
     const availableMemory = current.availableMemory;
-    current.availableMemory = () => 400_000; // room for one of the first two
+    current.availableMemory = () => 400_000; // enough for one of the first two
     try {
       await using model = await fastsafeOpen(path, { lazy: true });
       const all = await Promise.allSettled(["a", "b", "a", "large"].map((name) => model.getTensor(name)));
@@ -92,12 +95,12 @@ export function memoryTests(test: DefineTest, engine: EngineName): void {
       const tensor = await model.getTensor("a");
       const memory = new Watched(tensor.bytes.buffer);
       await model.close();
-      assertEquals(await memory.isCollected(5), false); // one or two are enough where it can be collected
+      assertEquals(await memory.isCollected(5), false); // one or two collections suffice for memory that can be collected
       assertTensor(tensor, a!);
     }
   });
 
-  test("copy() gives a tensor memory of its own", async (folder) => {
+  test("copy() returns a tensor with its own memory", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const specs: TensorSpec[] = [
       { name: "small", dtype: "F4", shape: [2, 3] },
@@ -117,7 +120,7 @@ export function memoryTests(test: DefineTest, engine: EngineName): void {
     }
   });
 
-  test("a small tensor keeps no large memory alive, however it is loaded", async (folder) => {
+  test("a small tensor does not retain large memory, for every way to load it", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const specs = Array.from({ length: 12 }, (_, index): TensorSpec[] => [
       { name: `${index}.w`, dtype: "U8", shape: [2_000_000] },
@@ -148,7 +151,7 @@ export function memoryTests(test: DefineTest, engine: EngineName): void {
     check(new Map([...await buffer.asDict()].filter(([name]) => name.endsWith("norm"))));
   });
 
-  test("a tensor that is loaded on demand or in a batch keeps 16 MiB of others alive at most", async (folder) => {
+  test("a tensor that is loaded on demand or in a batch retains at most 16 MiB of other tensors", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(
       path,

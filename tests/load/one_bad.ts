@@ -1,13 +1,13 @@
 /**
- * One broken file or tensor: it fails what concerns it, and nothing else.
+ * One broken file or tensor: only the requests for it fail.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { ReadError } from "../../mod.ts";
 import { assertTensor, type TensorSpec, writeFile, type Written } from "../support/models.ts";
 import type { DefineTest, EngineName } from "./context.ts";
-import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "./doors_in_use.ts";
+import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "./api_in_use.ts";
 
-/** Three files, of which the second is cut off in its second tensor after it was opened. */
+/** Three files; the second one is truncated in its second tensor after it was opened. */
 async function writeFiles(folder: string): Promise<{ paths: string[]; tensors: Written[] }> {
   const paths = [0, 1, 2].map((index) => `${folder}/${index}.safetensors`);
   const tensors: Written[] = [];
@@ -22,11 +22,11 @@ async function writeFiles(folder: string): Promise<{ paths: string[]; tensors: W
 
 const CUT = 750_000;
 
-/** Whether a file that was cut off still has a tensor. */
+/** Whether a truncated file still contains a tensor. */
 const isWhole = ({ name }: Written) => !name.startsWith("1.");
 
 export function oneBadTests(test: DefineTest, engine: EngineName): void {
-  test("tensors of intact files come, although another file asked for at once is cut off", async (folder) => {
+  test("getTensor() loads tensors of intact files while a truncated file fails", async (folder) => {
     const { paths, tensors } = await writeFiles(folder);
     await using model = await fastsafeOpen(paths, { lazy: true });
     await Deno.truncate(paths[1]!, CUT);
@@ -44,9 +44,9 @@ export function oneBadTests(test: DefineTest, engine: EngineName): void {
     }
   });
 
-  test("tensors of intact files come from a load that fails, and whenLoaded() rejects", async (folder) => {
+  test("whenLoaded() rejects for a truncated file, and tensors of intact files load", async (folder) => {
     const { paths, tensors } = await writeFiles(folder);
-    // The first tensor waits for the whole of the file to be read, so that it can be cut off before.
+    // The first tensor waits until the whole file is read, so that the test can truncate it before.
     await using model = await fastsafeOpen(paths, { blockBytes: 4096, maxThreads: 1 });
     await Deno.truncate(paths[1]!, CUT);
     const loaded = model.whenLoaded().catch((error) => assertEquals(error.path, paths[1]!));
@@ -57,7 +57,7 @@ export function oneBadTests(test: DefineTest, engine: EngineName): void {
     await loaded;
   });
 
-  test("a load of files of which one was replaced gives the tensors of the others", async (folder) => {
+  test("a load with one replaced file loads the tensors of the other files", async (folder) => {
     const { paths, tensors } = await writeFiles(folder);
     await using loader = new SafeTensorsFileLoader(null);
     await loader.addFilenames({ 0: paths });
@@ -69,7 +69,7 @@ export function oneBadTests(test: DefineTest, engine: EngineName): void {
     }
   });
 
-  test("an iteration says which file is broken", async (folder) => {
+  test("an iteration names the broken file", async (folder) => {
     const { paths } = await writeFiles(folder);
     await using model = await fastsafeOpen(paths, { lazy: true });
     await Deno.truncate(paths[1]!, CUT);
@@ -82,7 +82,7 @@ export function oneBadTests(test: DefineTest, engine: EngineName): void {
     );
   });
 
-  test("a tensor that is asked for twice at once is read once", async (folder) => {
+  test("two parallel requests for a tensor read it once", async (folder) => {
     const { paths, tensors } = await writeFiles(folder);
     await using model = await fastsafeOpen(paths, { lazy: true });
     const [first, second] = await Promise.all([model.getTensor("0.0"), model.getTensor("0.0")]);

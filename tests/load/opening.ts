@@ -1,12 +1,12 @@
 /**
- * What can be opened, and what is known of it before any byte of a tensor is read.
+ * Opening: the accepted inputs, and the facts that are known before a tensor is read.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type Files, ReadError, SafeTensorsError, type TensorSummary } from "../../mod.ts";
 import type { ProcessGroup } from "../../src/ranks/mod.ts";
 import { assertTensor, type TensorSpec, writeFile, writeShards, type Written } from "../support/models.ts";
 import type { DefineTest } from "./context.ts";
-import { fastsafeOpen } from "./doors_in_use.ts";
+import { fastsafeOpen } from "./api_in_use.ts";
 
 const FIRST: TensorSpec[] = [
   { name: "embed.weight", dtype: "BF16", shape: [16, 8] },
@@ -17,7 +17,7 @@ const SECOND: TensorSpec[] = [
   { name: "ids", dtype: "I64", shape: [3] },
 ];
 
-/** Opens, and compares every tensor with what was written. */
+/** Opens, and compares every tensor with the written one. */
 async function assertOpens(files: Files, expected: readonly Written[]): Promise<void> {
   await using model = await fastsafeOpen(files);
   assertEquals(model.keys(), expected.map(({ name }) => name));
@@ -45,7 +45,7 @@ export function openingTests(test: DefineTest): void {
     await assertOpens([`${folder}/b.safetensors`, `${folder}/a.safetensors`], [...second, ...first]);
   });
 
-  test("fastsafeOpen() opens files by rank, and refuses a rank that the group has not", async (folder) => {
+  test("fastsafeOpen() opens files by rank, and rejects a rank outside of the group", async (folder) => {
     const first = await writeFile(`${folder}/a.safetensors`, FIRST);
     const second = await writeFile(`${folder}/b.safetensors`, SECOND);
     await assertOpens({ 0: [`${folder}/a.safetensors`, `${folder}/b.safetensors`] }, [...first, ...second]);
@@ -72,7 +72,7 @@ export function openingTests(test: DefineTest): void {
     await assertOpens(folder, tensors);
   });
 
-  test("fastsafeOpen() takes an index of another name if it is the only one", async (folder) => {
+  test("fastsafeOpen() accepts an index of another name if it is the only one", async (folder) => {
     const { indexPath, tensors } = await writeShards(folder, [FIRST, SECOND]);
     await Deno.rename(indexPath, `${folder}/x.safetensors.index.json`);
     await assertOpens(folder, tensors);
@@ -120,7 +120,7 @@ export function openingTests(test: DefineTest): void {
     await assertOpens(new Set([path]), await writeFile(path, FIRST));
   });
 
-  test("fastsafeOpen() refuses what is not a path", async (folder) => {
+  test("fastsafeOpen() rejects values that are not paths", async (folder) => {
     const path = `${folder}/a.safetensors`;
     await writeFile(path, FIRST);
     const cases: [unknown, string][] = [
@@ -163,7 +163,7 @@ export function openingTests(test: DefineTest): void {
     }
   });
 
-  test("fastsafeOpen() says what somebody may have meant by a name that is not there", async (folder) => {
+  test("fastsafeOpen() explains probable mistakes in a name that does not exist", async (folder) => {
     const cases: [string, string][] = [
       ["-", "standard input"],
       ["~/models/llama", "a shell only"],
@@ -180,7 +180,7 @@ export function openingTests(test: DefineTest): void {
     }
   });
 
-  test("fastsafeOpen() says which file is not there", async (folder) => {
+  test("fastsafeOpen() names the missing file", async (folder) => {
     const path = `${folder}/model.safetensors`;
     for (const files of [path, [path], { 0: path }]) {
       const error = await assertRejects(() => fastsafeOpen(files), ReadError, "ENOENT");
@@ -194,7 +194,7 @@ export function openingTests(test: DefineTest): void {
     }
   });
 
-  test("fastsafeOpen() loads only the names of a set, and reads nothing else", async (folder) => {
+  test("fastsafeOpen() reads only the tensors in a set of names", async (folder) => {
     const { tensors } = await writeShards(folder, [FIRST, SECOND]);
     const [bias, head] = [tensors[1]!, tensors[2]!];
     await using model = await fastsafeOpen(folder, { names: new Set(["head.weight", "bias"]) });
@@ -217,7 +217,7 @@ export function openingTests(test: DefineTest): void {
     await assertRejects(() => model.getTensor("x"), SafeTensorsError, 'tensor "x"');
   });
 
-  test("fastsafeOpen() takes names as a list, as a function, and none at all", async (folder) => {
+  test("fastsafeOpen() accepts names as a list, as a function, and an empty list", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [...FIRST, ...SECOND]);
     const asked: string[] = [];
@@ -239,7 +239,7 @@ export function openingTests(test: DefineTest): void {
     assertEquals(asked, ["embed.weight", "bias", "head.weight", "ids"]);
   });
 
-  test("fastsafeOpen() refuses a name that no file has", async (folder) => {
+  test("fastsafeOpen() rejects a name that no file has", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, FIRST);
     const error = await assertRejects(
@@ -250,7 +250,7 @@ export function openingTests(test: DefineTest): void {
     assertEquals(error.code, "TensorNotFound");
   });
 
-  test("SafeTensorsModel tells names, summaries and metadata without reading tensors", async (folder) => {
+  test("SafeTensorsModel returns names, summaries and metadata without reading tensors", async (folder) => {
     const first = `${folder}/a.safetensors`, second = `${folder}/b.safetensors`;
     await writeFile(first, FIRST, { metadata: { format: "pt", __proto__x: "é" } });
     await writeFile(second, SECOND);
@@ -265,7 +265,7 @@ export function openingTests(test: DefineTest): void {
     assertEquals([error.code, error.tensor], ["TensorNotFound", "x"]);
   });
 
-  test("info() tells what a tensor becomes, and which other it is the same as", async (folder) => {
+  test("info() returns the dtype after the cast, and the target of an alias", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [
       { name: "a", dtype: "BF16", shape: [4, 2] },

@@ -1,12 +1,12 @@
 /**
- * Options that make no sense are refused before anything is opened.
+ * Invalid options are rejected before any file is opened.
  */
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { OpenOptions } from "../../mod.ts";
 import { assertTensor, writeFile } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 import type { DefineTest } from "./context.ts";
-import { fastsafeOpen, SafeTensorsFileLoader } from "./doors_in_use.ts";
+import { fastsafeOpen, SafeTensorsFileLoader } from "./api_in_use.ts";
 
 const SENSELESS: readonly [options: Record<string, unknown>, error: typeof Error, part: string][] = [
   [{ maxThreads: 0 }, RangeError, "maxThreads"],
@@ -45,7 +45,7 @@ export function optionTests(test: DefineTest): void {
     });
   }
 
-  test("fastsafeOpen() takes the least and the most that options allow", async (folder) => {
+  test("fastsafeOpen() accepts the smallest and the largest values of options", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const [x] = await writeFile(path, [{ name: "x", dtype: "BF16", shape: [1000, 77] }], { misalignment: 1 });
     const extremes: OpenOptions[] = [
@@ -59,7 +59,7 @@ export function optionTests(test: DefineTest): void {
     }
   });
 
-  test("fastsafeOpen() closes what it opened when a callback throws", async (folder) => {
+  test("fastsafeOpen() closes its files when a callback throws", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [{ name: "x", dtype: "BF16", shape: [1000, 77] }]);
     const names = () => {

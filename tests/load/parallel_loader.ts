@@ -1,5 +1,5 @@
 /**
- * All tensors of files in batches, under a bound on memory.
+ * All tensors of files in batches, with bounded memory.
  */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { ReadError, SafeTensorsError } from "../../mod.ts";
@@ -7,11 +7,11 @@ import { encode } from "../support/floats.ts";
 import { assertTensor, type TensorSpec, writeFile, writeShards } from "../support/models.ts";
 import { bytesRead, openDescriptors } from "../support/process.ts";
 import type { DefineTest } from "./context.ts";
-import { ParallelLoader } from "./doors_in_use.ts";
-import { FIRST } from "./door_files.ts";
+import { ParallelLoader } from "./api_in_use.ts";
+import { FIRST } from "./two_files.ts";
 
 export function parallelLoaderTests(test: DefineTest): void {
-  test("ParallelLoader gives every tensor once, in file order", async (folder) => {
+  test("ParallelLoader yields every tensor once, in file order", async (folder) => {
     const specs = (shard: number) =>
       Array.from({ length: 10 }, (_, index): TensorSpec => {
         return { name: `${shard}.${index}`, dtype: "BF16", shape: [index * 100, 3] };
@@ -41,7 +41,7 @@ export function parallelLoaderTests(test: DefineTest): void {
     }
   });
 
-  test("ParallelLoader keeps its bound on bytes in flight", async (folder) => {
+  test("ParallelLoader bounds the bytes in flight", async (folder) => {
     const MEGABYTE = 2 ** 20;
     const path = `${folder}/a.safetensors`;
     await writeFile(
@@ -57,14 +57,14 @@ export function parallelLoaderTests(test: DefineTest): void {
     ) {
       given += tensor.byteLength;
       if (given % (6 * MEGABYTE) !== 0) continue;
-      await new Promise((resolve) => setTimeout(resolve, 30)); // it reads ahead as far as it may
+      await new Promise((resolve) => setTimeout(resolve, 30)); // it reads ahead up to its limit
       const ahead = bytesRead() - before - given;
       assert(ahead < 4.5 * MEGABYTE, `${ahead} bytes were read ahead`);
     }
     assertEquals(given, 24 * MEGABYTE);
   });
 
-  test("ParallelLoader ends its reading with the iteration", async (folder) => {
+  test("ParallelLoader stops reading at the end of the iteration", async (folder) => {
     const specs = Array.from({ length: 40 }, (_, index): TensorSpec => {
       return { name: `t${index}`, dtype: "U8", shape: [200_000] };
     });
@@ -90,7 +90,7 @@ export function parallelLoaderTests(test: DefineTest): void {
     assertEquals(openDescriptors(folder), 0);
   });
 
-  test("ParallelLoader passes errors on, and can be used again", async (folder) => {
+  test("ParallelLoader rethrows errors, and can be used again", async (folder) => {
     const path = `${folder}/a.safetensors`;
     const specs = Array.from({ length: 10 }, (_, index): TensorSpec => {
       return { name: `t${index}`, dtype: "U8", shape: [100_000] };
@@ -114,7 +114,7 @@ export function parallelLoaderTests(test: DefineTest): void {
     assertEquals((await Array.fromAsync(loader.iterateWeights())).length, 10);
   });
 
-  test("ParallelLoader obeys a signal and refuses senseless options", async (folder) => {
+  test("ParallelLoader obeys a signal and rejects invalid options", async (folder) => {
     const path = `${folder}/a.safetensors`;
     await writeFile(path, FIRST);
     const controller = new AbortController();

@@ -1,5 +1,5 @@
 /**
- * Slices, against an element-by-element walk: eager and lazy must give the same, and lazy must read little.
+ * Slices, compared with an element-by-element copy: eager and lazy models return the same, and lazy ones read little.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type DType, SafeTensorsError, type SliceIndex } from "../../mod.ts";
@@ -15,9 +15,9 @@ import {
 } from "../support/models.ts";
 import { bytesRead } from "../support/process.ts";
 import type { DefineTest } from "./context.ts";
-import { fastsafeOpen } from "./doors_in_use.ts";
+import { fastsafeOpen } from "./api_in_use.ts";
 
-/** What NumPy would give, one element after another. */
+/** NumPy's result, one element after another. */
 function walk(
   tensor: Written,
   slices: readonly SliceIndex[],
@@ -50,7 +50,7 @@ function walk(
   return { shape: kept.map((indices) => indices.length), bytes };
 }
 
-/** One rank of a group, as far as a model needs to know it. */
+/** One rank of a group, with the properties that a model uses. */
 function rankOf(rank: number, size: number): ProcessGroup {
   return { rank, size } as ProcessGroup;
 }
@@ -82,7 +82,7 @@ const CASES: readonly (readonly [shape: readonly number[], ...slices: SliceIndex
 ];
 
 export function sliceTests(test: DefineTest): void {
-  test("getSlice() follows NumPy, lazy as eager, in blocks small and large", async (folder) => {
+  test("getSlice() matches NumPy, for lazy and eager models, with small and large blocks", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const dtypes: DType[] = ["U8", "BF16", "F32", "I64"];
     const specs = CASES.flatMap(([shape], index) => {
@@ -147,7 +147,7 @@ export function sliceTests(test: DefineTest): void {
     }
   });
 
-  test("getSlice() refuses what is outside of a tensor", async (folder) => {
+  test("getSlice() rejects positions outside of a tensor", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [{ name: "x", dtype: "U8", shape: [4, 6] }]);
     for (const lazy of [false, true]) {
@@ -186,14 +186,14 @@ export function sliceTests(test: DefineTest): void {
       assertEquals(model.stats().bytes, tensor.byteLength);
       return asked;
     };
-    const SLACK = 400_000; // what else this process may read meanwhile
+    const SLACK = 400_000; // other reads of this process meanwhile
     assert(await read([100, 110]) < 10 * 8192 + SLACK, "10 rows");
     assert(await read([0, 2048, 128], [0, 10]) < 16 * 4096 + SLACK, "10 columns of every 128th row");
     assert(await read(null, 7) < 2048 * 4096 + SLACK, "a column: no more than its pages");
     assert(await read([0, 0]) < SLACK, "nothing");
   });
 
-  test("getSharded() gives the whole tensor in a group of one", async (folder) => {
+  test("getSharded() returns the whole tensor in a group of one", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const [x] = await writeFile(path, [{ name: "x", dtype: "F16", shape: [4, 6] }]);
     for (const lazy of [false, true]) {
@@ -209,7 +209,7 @@ export function sliceTests(test: DefineTest): void {
     }
   });
 
-  test("getSlice() names the position of what is no slice, and takes options last", async (folder) => {
+  test("getSlice() names the position of an invalid slice, and accepts options last", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [{ name: "x", dtype: "F16", shape: [4, 6] }]);
     for (const lazy of [false, true]) {

@@ -1,18 +1,18 @@
 /**
- * Loads that are closed or aborted at random moments: every promise gives the tensor as it was written or the reason,
- * and what was given out stays as it is.
+ * Loads that are closed or aborted at random moments: every promise resolves to the written tensor or rejects with the
+ * reason, and returned tensors stay unchanged.
  */
 import { assert } from "@std/assert";
 import { type HostTensor, UseAfterCloseError } from "../../mod.ts";
 import { assertTensor, noise, type TensorSpec, writeFile } from "../support/models.ts";
 import type { DefineTest, EngineName } from "./context.ts";
-import { fastsafeOpen } from "./doors_in_use.ts";
+import { fastsafeOpen } from "./api_in_use.ts";
 
-/** Defines a test of so many loads. */
+/** Defines a test of `rounds` loads. */
 export function stressTests(test: DefineTest, engine: EngineName, rounds: number): void {
   if (engine !== "native" && engine !== "portable") return;
 
-  test(`${rounds} loads that are closed or aborted at random moments give what was written, or the reason`, async (folder) => {
+  test(`${rounds} loads that are closed or aborted at random moments return the written bytes, or the reason`, async (folder) => {
     const path = `${folder}/model.safetensors`;
     const specs = [100, 70_000, 3_000_000, 0, 40_000, 900_000].map((size, index): TensorSpec => {
       return { name: `${index}`, dtype: "U8", shape: [size] };

@@ -1,12 +1,12 @@
 /**
- * Whole tensors: every dtype, every odd shape and place, in every order.
+ * Whole tensors: every dtype, unusual shapes and positions, any order.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type DType, DTYPES, SafeTensorsError } from "../../mod.ts";
 import { assertBytes, assertTensor, noise, type TensorSpec, writeFile } from "../support/models.ts";
 import { exists, suite } from "../support/skip.ts";
 import type { DefineTest, EngineName } from "./context.ts";
-import { fastsafeOpen } from "./doors_in_use.ts";
+import { fastsafeOpen } from "./api_in_use.ts";
 
 interface Expected {
   dtype: DType;
@@ -34,7 +34,7 @@ async function assertChecksums(path: string, expectedPath: string): Promise<void
 const DATA = new URL("../data/", import.meta.url).pathname;
 const REAL = new URL("../../../shared/data/real/", import.meta.url).pathname;
 
-/** A few tensors of every dtype, with shapes that leave nothing aligned. */
+/** A few tensors of every dtype, with shapes that leave all offsets unaligned. */
 const EVERY_DTYPE: TensorSpec[] = DTYPES.flatMap((dtype): TensorSpec[] => [
   { name: `${dtype}.matrix`, dtype, shape: [3, 8] },
   { name: `${dtype}.empty`, dtype, shape: [0, 7] },
@@ -49,7 +49,7 @@ export function tensorTests(test: DefineTest, engine: EngineName): void {
 
   realFileTests(test, engine);
 
-  test("fastsafeOpen() loads every dtype wherever its bytes begin", async (folder) => {
+  test("fastsafeOpen() loads every dtype at every alignment", async (folder) => {
     for (const misalignment of [0, 1, 2, 3, 5, 7]) {
       const path = `${folder}/${misalignment}.safetensors`;
       const tensors = await writeFile(path, EVERY_DTYPE, { misalignment });
@@ -57,7 +57,7 @@ export function tensorTests(test: DefineTest, engine: EngineName): void {
       for (const tensor of tensors) {
         const actual = await model.getTensor(tensor.name);
         assertTensor(actual, tensor);
-        const { data } = actual; // a typed array that its place must be aligned for
+        const { data } = actual; // a typed array: its position must be aligned
         assertBytes(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), tensor.bytes, tensor.name);
       }
     }
@@ -107,7 +107,7 @@ export function tensorTests(test: DefineTest, engine: EngineName): void {
     }
   });
 
-  test("fastsafeOpen() loads tensors without bytes wherever they stand", async (folder) => {
+  test("fastsafeOpen() loads empty tensors at every position", async (folder) => {
     const empty = (name: string): TensorSpec => ({ name, dtype: "F32", shape: [0] });
     const full = (name: string, length: number): TensorSpec => ({ name, dtype: "U8", shape: [length] });
     const models = [
@@ -183,7 +183,7 @@ export function tensorTests(test: DefineTest, engine: EngineName): void {
     assertEquals(model.stats().tensors, tensors.length);
   });
 
-  test("getTensor() gives the same bytes in any order, and when asked at once", async (folder) => {
+  test("getTensor() returns the same bytes in any order, and for parallel requests", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const specs = Array.from({ length: 50 }, (_, index): TensorSpec => {
       return { name: `layers.${index}`, dtype: "BF16", shape: [index + 1, 33] };
@@ -205,7 +205,7 @@ export function tensorTests(test: DefineTest, engine: EngineName): void {
     }
   });
 
-  test("fastsafeOpen() gives several models of one file at once", async (folder) => {
+  test("fastsafeOpen() opens one file several times in parallel", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const [tensor] = await writeFile(path, [{ name: "x", dtype: "U8", shape: [2_000_000] }]);
     const bytes = await Promise.all(Array.from({ length: 12 }, async (_, index) => {
@@ -218,7 +218,7 @@ export function tensorTests(test: DefineTest, engine: EngineName): void {
     assertBytes(bytes[1]!, tensor!.bytes, "x");
   });
 
-  test("iterating gives every tensor once, in the order in which they land", async (folder) => {
+  test("iteration yields every tensor once, in the order of completion", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const specs = Array.from({ length: 60 }, (_, index): TensorSpec => {
       return { name: `t${index}`, dtype: "U8", shape: [5000 + index] };
@@ -231,7 +231,7 @@ export function tensorTests(test: DefineTest, engine: EngineName): void {
         assertTensor(tensor, tensors.find((written) => written.name === name)!);
         order.push(name);
       }
-      assertEquals(order, tensors.map(({ name }) => name)); // one lane goes through the file from its start
+      assertEquals(order, tensors.map(({ name }) => name)); // one lane reads the file from its start
     }
     await using model = await fastsafeOpen(path, { maxThreads: 8, blockBytes: 4096 });
     const names = async () => await Array.fromAsync(model, ([name]) => name);
@@ -260,7 +260,7 @@ export function tensorTests(test: DefineTest, engine: EngineName): void {
     assertEquals([error.code, error.tensor], ["UnsupportedCast", "int"]);
   });
 
-  test("tensors share no memory that another one could be damaged by", async (folder) => {
+  test("tensors do not share writable memory", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const tensors = await writeFile(path, [
       { name: "a", dtype: "U8", shape: [4097] },

@@ -1,13 +1,13 @@
 /**
- * Files of very many tensors: the event loop is free for others while they are opened and loaded.
+ * Files with many tensors: opening and loading them does not block the event loop.
  */
 import { assert, assertEquals } from "@std/assert";
 import { assertTensor, type TensorSpec, writeFile } from "../support/models.ts";
 import type { DefineTest, EngineName } from "./context.ts";
-import { fastsafeOpen } from "./doors_in_use.ts";
+import { fastsafeOpen } from "./api_in_use.ts";
 import { saveFile } from "../../mod.ts";
 
-/** Counts turns of the event loop that others have had, until it is disposed. */
+/** Counts the turns of the event loop until it is disposed. */
 class Turns implements Disposable {
   count = 0;
   #running = true;
@@ -20,13 +20,15 @@ class Turns implements Disposable {
     setTimeout(next, 0);
   }
 
-  /** Throws if others had hardly a turn since the last call; work in one go leaves them one before and one after it. */
+  /**
+   * Throws if the event loop had hardly a turn since the last call; blocking work leaves one before and one after it.
+   */
   assertMany(what: string): void {
     assert(this.count >= 4, `${this.count} turns: ${what}`);
     this.forget();
   }
 
-  /** Counts anew. */
+  /** Resets the count. */
   forget(): void {
     this.count = 0;
   }
@@ -45,7 +47,7 @@ class Turns implements Disposable {
 export function turnTests(test: DefineTest, engine: EngineName): void {
   if (engine !== "native" && engine !== "portable") return;
 
-  /** A file of very many tensors. */
+  /** A file with many tensors. */
   async function writeMany(folder: string) {
     const path = `${folder}/model.safetensors`;
     const bytes = new Uint8Array([1, 2, 3, 4]);
@@ -55,13 +57,13 @@ export function turnTests(test: DefineTest, engine: EngineName): void {
     return { path, tensors: await writeFile(path, specs) };
   }
 
-  test("a file of very many tensors is opened and loaded in many turns of the event loop", async (folder) => {
+  test("opening and loading a file with many tensors does not block the event loop", async (folder) => {
     const { path, tensors } = await writeMany(folder);
     using turns = new Turns();
     await using lazy = await fastsafeOpen(path, { lazy: true });
     turns.assertMany("opening");
     const all = await Promise.all(tensors.slice(0, 20_000).map(({ name }) => lazy.getTensor(name)));
-    turns.assertMany("reading what is asked for");
+    turns.assertMany("reading the requested tensors");
     for (const index of [0, 777, 19_999]) assertTensor(all[index]!, tensors[index]!);
     await using model = await fastsafeOpen(path);
     await model.whenLoaded();
@@ -71,7 +73,7 @@ export function turnTests(test: DefineTest, engine: EngineName): void {
     await turns.end();
   });
 
-  test("very many tensors are iterated and given out in many turns of the event loop", async (folder) => {
+  test("iterating many tensors does not block the event loop", async (folder) => {
     const { path, tensors } = await writeMany(folder);
     await using model = await fastsafeOpen(path);
     await model.whenLoaded();
@@ -82,7 +84,7 @@ export function turnTests(test: DefineTest, engine: EngineName): void {
     turns.assertMany("iterating");
     const all = await Promise.all(tensors.map(({ name }) => model.getTensor(name)));
     assertTensor(all.at(-1)!, tensors.at(-1)!);
-    turns.assertMany("giving out");
+    turns.assertMany("returning tensors");
     await using lazy = await fastsafeOpen(path, { lazy: true });
     turns.forget();
     for await (const _ of lazy) given++;
@@ -91,7 +93,7 @@ export function turnTests(test: DefineTest, engine: EngineName): void {
     await turns.end();
   });
 
-  test("very many tensors that close() rejects are rejected in many turns of the event loop", async (folder) => {
+  test("rejecting many tensors in close() does not block the event loop", async (folder) => {
     const { path, tensors } = await writeMany(folder);
     const model = await fastsafeOpen(path, { lazy: true });
     const waiting = tensors.map(({ name }) => model.getTensor(name));
@@ -103,7 +105,7 @@ export function turnTests(test: DefineTest, engine: EngineName): void {
     await turns.end();
   });
 
-  test("very many tensors are saved in many turns of the event loop", async (folder) => {
+  test("saving many tensors does not block the event loop", async (folder) => {
     const data = new Float32Array(1);
     const record = Object.fromEntries(
       Array.from(
@@ -117,7 +119,7 @@ export function turnTests(test: DefineTest, engine: EngineName): void {
     for (const [what, given] of Object.entries({ record, map })) {
       using turns = new Turns();
       const { tensors } = await saveFile(given, `${folder}/${what}.safetensors`);
-      assertEquals(tensors, what === "map" ? 60_000 : 1); // the record's are the same memory
+      assertEquals(tensors, what === "map" ? 60_000 : 1); // the tensors of the record share memory
       turns.assertMany(`saving a ${what}`);
       await turns.end();
     }

@@ -1,5 +1,5 @@
 /**
- * Promises that close() or a signal rejects while nobody waits for them: the process goes on, and who waits later gets
+ * Promises that close() or a signal rejects before they are awaited: the process continues, and a later await throws
  * the error.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
@@ -7,14 +7,14 @@ import { autoOpen, type HostTensor, type SafeTensorsModel, saveFile, UseAfterClo
 import { convertPyTorch, openPyTorch } from "../../src/pytorch/mod.ts";
 import { type TensorSpec, writeFile } from "../support/models.ts";
 import type { DefineTest, EngineName } from "./context.ts";
-import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "./doors_in_use.ts";
+import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "./api_in_use.ts";
 
 const SPECS: TensorSpec[] = [
   { name: "first", dtype: "U8", shape: [100] },
   { name: "large", dtype: "F32", shape: [1024, 1024] },
 ];
 
-/** Runs an action, and waits until the event loop has reported what was rejected without a handler: how many promises. */
+/** Runs an action, and returns the number of promises that the event loop reports as rejected without a handler. */
 async function unhandled(action: () => Promise<unknown>): Promise<number> {
   let count = 0;
   const onRejection = (event: PromiseRejectionEvent) => {
@@ -32,7 +32,7 @@ async function unhandled(action: () => Promise<unknown>): Promise<number> {
 }
 
 export function unawaitedTests(test: DefineTest, engine: EngineName): void {
-  if (engine === "cuda" || engine === "webgpu") return; // the suite waits for these to copy to the host
+  if (engine === "cuda" || engine === "webgpu") return; // the suite awaits these to copy them to the host
 
   const calls: Record<string, (model: SafeTensorsModel<HostTensor>) => Promise<unknown>> = {
     getTensor: (model) => model.getTensor("large"),
@@ -55,13 +55,13 @@ export function unawaitedTests(test: DefineTest, engine: EngineName): void {
           await model.close();
         });
         assertEquals(count, 0);
-        // The load may have been through before.
+        // The load may have finished before.
         await given!.catch((error) => assert(error instanceof UseAfterCloseError, String(error)));
       }
     });
   }
 
-  test("an error of close() reaches the try of a function that has forgotten to await", async (folder) => {
+  test("an error of close() reaches the try of a function without await", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     const count = await unhandled(async () => {

@@ -1,12 +1,12 @@
 /**
  * The load suite, as it is for typed arrays, over GPUBuffers.
  */
-import { useDoors } from "../load/doors_in_use.ts";
+import { useApi } from "../load/api_in_use.ts";
 import { hostViewOf } from "../load/host_view.ts";
 import { loadSuite } from "../load_suite.ts";
 import { suite } from "../support/skip.ts";
 import { missing } from "./support.ts";
 
-useDoors(hostViewOf("webgpu"));
+useApi(hostViewOf("webgpu"));
 
 suite("The load suite on WebGPU", "webgpu", missing, () => loadSuite("webgpu"));

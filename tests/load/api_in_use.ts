@@ -1,11 +1,11 @@
 /**
- * The doors that the load suite goes through: those of the package, or others that behave alike.
+ * The API that the load suite tests: the package's own, or a substitute with the same behaviour.
  */
 import * as mod from "../../mod.ts";
 import * as compat from "../../src/compat/mod.ts";
 
-/** What can be put in the place of the package's own. */
-export interface Doors {
+/** The functions and classes that can be substituted. */
+export interface LoadApi {
   readonly fastsafeOpen: (
     files: mod.Files,
     options?: mod.OpenOptions,
@@ -18,10 +18,10 @@ export interface Doors {
   ) => compat.ParallelLoader<"cpu">;
 }
 
-/** As the package's. */
-export let { fastsafeOpen, SafeTensorsFileLoader, ParallelLoader }: Doors = { ...mod, ...compat };
+/** The package's own by default. */
+export let { fastsafeOpen, SafeTensorsFileLoader, ParallelLoader }: LoadApi = { ...mod, ...compat };
 
-/** Has the suite go through other doors. */
-export function useDoors(doors: Doors): void {
-  ({ fastsafeOpen, SafeTensorsFileLoader, ParallelLoader } = doors);
+/** Substitutes the API for the suite. */
+export function useApi(api: LoadApi): void {
+  ({ fastsafeOpen, SafeTensorsFileLoader, ParallelLoader } = api);
 }

@@ -1,5 +1,5 @@
 /**
- * The low-level door: a loader, and the buffer that it brings files to.
+ * The low-level API: a loader, and the buffer into which it loads files.
  */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
@@ -14,8 +14,8 @@ import { decode, encode } from "../support/floats.ts";
 import { assertBytes, assertTensor, type TensorSpec, writeFile } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 import type { DefineTest } from "./context.ts";
-import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "./doors_in_use.ts";
-import { FIRST, SECOND } from "./door_files.ts";
+import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "./api_in_use.ts";
+import { FIRST, SECOND } from "./two_files.ts";
 
 /** Opens both files in one buffer. */
 async function openBuffer(folder: string, options: { dtype?: "F32" } = {}): Promise<FilesBuffer> {
@@ -25,8 +25,8 @@ async function openBuffer(folder: string, options: { dtype?: "F32" } = {}): Prom
   return await loader.copyFilesToDevice(options);
 }
 
-export function doorTests(test: DefineTest): void {
-  test("SafeTensorsFileLoader brings files to a FilesBuffer", async (folder) => {
+export function fileLoaderTests(test: DefineTest): void {
+  test("SafeTensorsFileLoader loads files into a FilesBuffer", async (folder) => {
     const a = await writeFile(`${folder}/a.safetensors`, FIRST);
     const b = await writeFile(`${folder}/b.safetensors`, SECOND);
     await using loader = new SafeTensorsFileLoader(null, { maxThreads: 2 });
@@ -95,7 +95,7 @@ export function doorTests(test: DefineTest): void {
     assertEquals((await buffer.getMultiCols(["even", "even"], 1)).byteLength, 8);
   });
 
-  test("FilesBuffer gives several tensors at once, whole or this rank's part", async (folder) => {
+  test("FilesBuffer returns several tensors in one call, whole or this rank's part", async (folder) => {
     await writeFile(`${folder}/a.safetensors`, FIRST);
     await writeFile(`${folder}/b.safetensors`, SECOND);
     await using buffer = await openBuffer(folder);
@@ -122,7 +122,7 @@ export function doorTests(test: DefineTest): void {
     assertEquals((await buffer.getTensor("n")).dtype, "I64");
   });
 
-  test("FilesBuffer gives nothing out after it is closed", async (folder) => {
+  test("FilesBuffer returns no tensors after close()", async (folder) => {
     const [q] = await writeFile(`${folder}/a.safetensors`, FIRST);
     await writeFile(`${folder}/b.safetensors`, SECOND);
     const buffer = await openBuffer(folder);
@@ -140,7 +140,7 @@ export function doorTests(test: DefineTest): void {
     assertTensor(kept, q!);
   });
 
-  test("SafeTensorsFileLoader closes what no buffer has taken", async (folder) => {
+  test("SafeTensorsFileLoader closes files that no buffer owns", async (folder) => {
     await writeFile(`${folder}/a.safetensors`, FIRST);
     await writeFile(`${folder}/b.safetensors`, SECOND);
     const loader = new SafeTensorsFileLoader();
@@ -160,7 +160,7 @@ export function doorTests(test: DefineTest): void {
     await assertRejects(() => loader.copyFilesToDevice(), UseAfterCloseError);
   });
 
-  test("SafeTensorsFileLoader refuses a name twice and keeps what it had", async (folder) => {
+  test("SafeTensorsFileLoader rejects a duplicate name and keeps its files", async (folder) => {
     const a = await writeFile(`${folder}/a.safetensors`, FIRST);
     await writeFile(`${folder}/b.safetensors`, [...SECOND, FIRST[1]!]);
     await using loader = new SafeTensorsFileLoader();
@@ -175,7 +175,7 @@ export function doorTests(test: DefineTest): void {
     for (const tensor of a) assertTensor(await buffer.getTensor(tensor.name), tensor);
   });
 
-  test("SafeTensorsFileLoader gives files to two buffers that are made at once", async (folder) => {
+  test("SafeTensorsFileLoader creates two buffers in parallel", async (folder) => {
     const a = await writeFile(`${folder}/a.safetensors`, FIRST);
     const b = await writeFile(`${folder}/b.safetensors`, SECOND);
     await using loader = new SafeTensorsFileLoader();
@@ -189,7 +189,7 @@ export function doorTests(test: DefineTest): void {
     for (const tensor of b) assertTensor(await bufferB.getTensor(tensor.name), tensor);
   });
 
-  test("SafeTensorsFileLoader may be closed as soon as it was told to copy", async (folder) => {
+  test("SafeTensorsFileLoader can be closed during copyFilesToDevice()", async (folder) => {
     const a = await writeFile(`${folder}/a.safetensors`, FIRST);
     const loader = new SafeTensorsFileLoader();
     await loader.addFilenames({ 0: [`${folder}/a.safetensors`] });
@@ -199,13 +199,13 @@ export function doorTests(test: DefineTest): void {
     for (const tensor of a) assertTensor(await buffer.getTensor(tensor.name), tensor);
   });
 
-  test("SafeTensorsFileLoader makes an empty buffer of no files", async () => {
+  test("SafeTensorsFileLoader creates an empty buffer without files", async () => {
     await using loader = new SafeTensorsFileLoader();
     await using buffer = await loader.copyFilesToDevice();
     assertEquals([buffer.getKeys(), (await buffer.asDict()).size], [[], 0]);
   });
 
-  test("a tensor that no memory has room for is refused before anything is read", async (folder) => {
+  test("a tensor larger than the memory is rejected before any read", async (folder) => {
     const path = `${folder}/a.safetensors`;
     const TERABYTES = 10 * 2 ** 40;
     const specs: TensorSpec[] = [
@@ -219,7 +219,7 @@ export function doorTests(test: DefineTest): void {
     new DataView(head.buffer).setBigUint64(0, BigInt(json.length), true);
     new TextEncoder().encodeInto(json, head.subarray(8));
     await Deno.writeFile(path, head);
-    await Deno.truncate(path, head.byteLength + TERABYTES + 4); // sparse: it takes no room
+    await Deno.truncate(path, head.byteLength + TERABYTES + 4); // sparse: it uses no disk space
     const error = await assertRejects(() => fastsafeOpen(path), OutOfMemoryError, "lazy: true");
     assert(error.requested >= TERABYTES && error.free > 0 && error.free < TERABYTES);
     assertEquals(openDescriptors(folder), 0);
@@ -233,7 +233,7 @@ export function doorTests(test: DefineTest): void {
     assertEquals(loader.getKeys(), ["huge", "small"]);
   });
 
-  test("restoreAliases means the same for every way to load", async (folder) => {
+  test("restoreAliases has the same effect for every way to load", async (folder) => {
     const path = `${folder}/a.safetensors`;
     const [embed, other] = await writeFile(path, [
       { name: "embed", dtype: "U8", shape: [100_000] },
@@ -264,21 +264,21 @@ export function doorTests(test: DefineTest): void {
     assertEquals(loader.getShape("lm_head"), [100_000]);
     await using buffer = await loader.copyFilesToDevice();
     check(await buffer.asDict());
-    // Of several files: a name that a file has is a tensor and no alias, wherever its kept one is.
+    // With several files: a name that a file has is a tensor, not an alias, in whichever file the alias target is.
     await loader.addFilenames({ 0: `${folder}/b.safetensors` });
     assertEquals(loader.getKeys(), ["more", "lm_head"]);
     await loader.addFilenames({ 0: path });
     assertEquals(loader.getKeys(), ["more", "embed", "other", "tied", "lm_head"]);
   });
 
-  test("files whose copy fails are the loader's again, and are checked against what was added meanwhile", async (folder) => {
+  test("after a failed copy the loader owns the files again, and checks them against files that were added meanwhile", async (folder) => {
     const [a, b] = [`${folder}/a.safetensors`, `${folder}/b.safetensors`];
     await writeFile(a, [{ name: "x", dtype: "U8", shape: [4] }]);
     await writeFile(b, [{ name: "x", dtype: "U8", shape: [5] }]);
     const controller = new AbortController();
     const loader = new SafeTensorsFileLoader(null, { signal: controller.signal });
     await loader.addFilenames({ 0: a });
-    for (const dtype of ["I32", "F16"] as const) { // refused at once; or ended by the signal below, or done
+    for (const dtype of ["I32", "F16"] as const) { // rejected at once; or ended by the signal below; or completed
       const copy = loader.copyFilesToDevice({ dtype });
       const added = loader.addFilenames({ 0: b });
       if (dtype === "F16") controller.abort();
