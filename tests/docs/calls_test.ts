@@ -99,7 +99,9 @@ suite("a load runs the calls that are listed", "native", library.shim ? null : l
     const missed = calls.filter(({ name, path }) => !entered.get(path)?.has(name.split(".").at(-1)!));
     assertEquals(missed, []);
     const named = new Set(calls.map(({ path }) => path));
-    const note = section(PAGE, heading).split("\n\n").find((text) => text.startsWith("What these use"))!;
+    const note = section(PAGE, heading).split("\n\n").find((text) =>
+      text.startsWith("These files help them")
+    )!;
     let folder = "";
     for (const [, path] of note.matchAll(/`([\w/.]+)`/g)) {
       if (path!.endsWith("/")) folder = path!;
