@@ -27,6 +27,9 @@ export interface StartedBuffer<T extends Tensor> {
   readonly load: Load<T>;
 }
 
+/** Tensors that are asked for between two looks at the clock. */
+const ASKED_PER_TURN = 128;
+
 /** Starts to load all tensors of opened files. */
 export async function startBuffer<T extends Tensor>(
   catalog: Catalog,
@@ -186,7 +189,9 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
     this.#session.checkOpen("join tensors");
     if (names.length === 0) throw new TypeError("Cannot join tensors: no names were given");
     const first = this.#session.find(names[0]!);
-    for (const name of names) {
+    const turn = new Turn();
+    for (const [index, name] of names.entries()) {
+      if (index % STEP === 0) await turn.pause();
       const { dtype, shape } = this.#session.find(name);
       const fits = shape.length === first.shape.length &&
         shape.every((size, index) => index === dimension || size === first.shape[index]);
@@ -201,7 +206,7 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
     const joined = names.join("+");
     const parts = this.#ranks
       ? await this.#ranks.getAll(`getMultiCols(${quote(joined)}, ${dimension})`, names, dimension)
-      : await Promise.all(names.map((name) => this.getSharded(name, dimension)));
+      : await this.#getEach(names.map((name) => [name, dimension] as const));
     try {
       return await this.#session.context.device.concatenate(joined, parts, dimension);
     } finally {
@@ -220,18 +225,32 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
 
   async #asDict(dimensions?: Readonly<Record<string, number | null>>): Promise<Map<string, T>> {
     this.#session.checkOpen("get tensors");
-    const wanted =
-      (dimensions ? Object.entries(dimensions) : this.getKeys().map((name) => [name, null] as const))
-        .map(([name, dimension]) => {
-          this.#session.find(name);
-          return [name, dimension === -1 ? null : dimension] as const;
-        });
-    const tensors = this.#ranks
-      ? await this.#ranks.getMany("asDict()", wanted)
-      : await Promise.all(wanted.map(([name, dimension]) => {
-        return dimension === null ? this.getTensor(name) : this.getSharded(name, dimension);
-      }));
-    return new Map(wanted.map(([name], index) => [name, tensors[index]!]));
+    const turn = new Turn();
+    const wanted: (readonly [string, number | null])[] = [];
+    for (const name of dimensions ? Object.keys(dimensions) : this.getKeys()) {
+      if (wanted.length % STEP === 0) await turn.pause();
+      this.#session.find(name);
+      const dimension = dimensions?.[name] ?? null;
+      wanted.push([name, dimension === -1 ? null : dimension]);
+    }
+    const tensors = this.#ranks ? await this.#ranks.getMany("asDict()", wanted) : await this.#getEach(wanted);
+    const dict = new Map<string, T>();
+    for (const [index, [name]] of wanted.entries()) {
+      if (index % STEP === 0) await turn.pause();
+      dict.set(name, tensors[index]!);
+    }
+    return dict;
+  }
+
+  /** Tensors that this process has, each whole or cut; asked for in several turns of the event loop. */
+  async #getEach(wanted: readonly (readonly [string, number | null])[]): Promise<T[]> {
+    const turn = new Turn();
+    const asked: Promise<T>[] = [];
+    for (const [name, dimension] of wanted) {
+      asked.push(dimension === null ? this.getTensor(name) : this.getSharded(name, dimension));
+      if (asked.length % ASKED_PER_TURN === 0) await turn.pause();
+    }
+    return await Promise.all(asked);
   }
 
   /** How the load went, or goes. */

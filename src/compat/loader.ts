@@ -7,7 +7,9 @@ import type { DeviceOption, TensorOn } from "../device/option.ts";
 import { SafeTensorsError, UseAfterCloseError } from "../base/errors.ts";
 import { type FilesBuffer, startBuffer } from "./files_buffer.ts";
 import type { DType } from "../base/dtype.ts";
+import { finishNow, STEP, type Steps } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
+import { finishInTurns } from "../base/turn.ts";
 import type { ProcessGroup } from "../base/process_group.ts";
 import { handled } from "../base/handled.ts";
 import type { PathLike } from "../files/inputs.ts";
@@ -107,6 +109,9 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
       throw error;
     }
     this.#keep([...this.#catalogs, catalog]);
+    const catalogs = this.#catalogs;
+    const merged = await finishInTurns(this.#mergeSteps());
+    if (this.#catalogs === catalogs) this.#merged = merged;
   }
 
   /** Replaces the files added. */
@@ -116,9 +121,12 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
   }
 
   get #catalog(): Catalog {
-    if (this.#merged) return this.#merged;
-    const merged = mergeCatalogs(this.#catalogs);
-    return this.#merged = this.#options.restoreAliases ? restoreAliases(merged) : merged;
+    return this.#merged ??= finishNow(this.#mergeSteps());
+  }
+
+  *#mergeSteps(): Steps<Catalog> {
+    const merged = yield* mergeCatalogs(this.#catalogs);
+    return this.#options.restoreAliases ? yield* restoreAliases(merged) : merged;
   }
 
   /** The names of the tensors in the files added, in file order. */
@@ -222,13 +230,16 @@ function refuseDuplicates(earlier: Catalog, later: Catalog): void {
   }
 }
 
-function mergeCatalogs(catalogs: readonly Catalog[]): Catalog {
+function* mergeCatalogs(catalogs: readonly Catalog[]): Steps<Catalog> {
+  const [only] = catalogs;
+  if (only && catalogs.length === 1) return only;
   const files = catalogs.flatMap((catalog) => catalog.files);
   const tensors = new Map<string, CatalogTensor>();
   let before = 0;
   for (const catalog of catalogs) {
     for (const tensor of catalog.tensors.values()) {
       tensors.set(tensor.name, { ...tensor, file: tensor.file < 0 ? -1 : tensor.file + before });
+      if (tensors.size % STEP === 0) yield;
     }
     before += catalog.files.length;
   }

@@ -2,6 +2,7 @@
  * Opening what the user named: by this process alone, or dealt out to the ranks of a group.
  */
 import type { ProcessGroup } from "../base/process_group.ts";
+import { finishInTurns } from "../base/turn.ts";
 import { type Catalog, type ListFile, openCatalog, restoreAliases } from "../files/catalog.ts";
 import { checkFiles, dealInputs, type Files, resolveInputs } from "../files/inputs.ts";
 import { LocalNames } from "../files/native/local_names.ts";
@@ -41,26 +42,26 @@ export async function openFiles<E extends { readonly source: Source }>(
   const { group, shardPlan, signal } = options;
   const own = typeof options.source === "object" ? options.source : null;
   checkFiles(files, group, own !== null);
-  const findNames = () => own ? new SourceNames(own, workingFolder()) : new LocalNames();
+  const names = own ? new SourceNames(own, workingFolder()) : new LocalNames();
   if (isGroup(group) && !shardPlan) {
     const { openShared } = await import("../ranks/shared_catalog.ts");
     const prepare = async () => {
       const equipment = await equip(options);
-      return { equipment, inputs: await dealInputs(findNames(), files, group, kind.naming) };
+      return { equipment, inputs: await dealInputs(names, files, group, kind.naming) };
     };
     const opened = await openShared(group, prepare, signal, kind.list);
-    return { ...opened, catalog: withAliases(opened.catalog, options) };
+    return { ...opened, catalog: await withAliases(opened.catalog, options) };
   }
   signal?.throwIfAborted();
-  const inputs = await resolveInputs(findNames(), files, group, kind.naming); // its errors need no library
+  const inputs = await resolveInputs(names, files, group, kind.naming); // its errors need no library
   const equipment = await equip(options);
   const catalog = await openCatalog(equipment.source, inputs, signal, kind.list);
   const notes = [...catalog.notes, ...shardPlan?.notesOn(catalog.tensors.keys()) ?? []];
-  return { equipment, catalog: { ...withAliases(catalog, options), notes } };
+  return { equipment, catalog: { ...await withAliases(catalog, options), notes } };
 }
 
-function withAliases(catalog: Catalog, options: CheckedOpenOptions): Catalog {
-  return options.restoreAliases ? restoreAliases(catalog) : catalog;
+async function withAliases(catalog: Catalog, options: CheckedOpenOptions): Promise<Catalog> {
+  return options.restoreAliases ? await finishInTurns(restoreAliases(catalog)) : catalog;
 }
 
 /** Whether several ranks load together. */

@@ -1,6 +1,7 @@
 /**
  * The abilities of this machine for loading.
  */
+import { workingFolder } from "../files/native/local_path.ts";
 import { openLibrary } from "../../ffi/library.ts";
 import { availableMemory } from "../../ffi/files.ts";
 import { describeValue } from "../base/check.ts";
@@ -55,6 +56,7 @@ export async function doctor(paths: Iterable<string> = []): Promise<DoctorReport
   if (typeof paths !== "object" || paths === null || !(Symbol.iterator in paths)) {
     throw new TypeError(`doctor() takes a list of paths, got ${describeValue(paths)}`); // a string would be a list of letters
   }
+  const folder = workingFolder(); // before anything is waited for
   const library = await openLibrary();
   const { shim } = library;
   const libraryReason = library.shim ? "" : library.reason;
@@ -70,7 +72,7 @@ export async function doctor(paths: Iterable<string> = []): Promise<DoctorReport
     // The call names a file that is not open: a system without the call returns another error.
     cachestat: shim !== null && shim.fst_file_cached(-1, 0n, 1n) === -EBADF,
     machine: await reportMachine(mounts),
-    storage: await reportStorage(shim, paths, mounts),
+    storage: await reportStorage(shim, paths, folder, mounts),
     usrbio: await reportUsrbio(shim, libraryReason, mounts),
     cuda: await reportCuda(shim, libraryReason),
     webgpu: await reportWebGpu(),

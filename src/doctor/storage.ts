@@ -1,6 +1,7 @@
 /**
  * How files in a place can be read.
  */
+import { absolutePath } from "../files/native/local_path.ts";
 import { openDirect, openFile } from "../../ffi/files.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import { mayRead } from "../../ffi/variables.ts";
@@ -22,24 +23,34 @@ export interface StorageReport {
   readonly problem: string;
 }
 
-/** Examines the file systems of files or folders. One file of a folder is tried. */
+/**
+ * Examines the file systems of files or folders. One file of a folder is tried.
+ *
+ * @param folder what relative paths count from
+ */
 export async function reportStorage(
   shim: Shim | null,
   paths: Iterable<string>,
+  folder: string | undefined,
   mounts: readonly Mount[],
 ): Promise<StorageReport[]> {
   return await Promise.all(Array.from(paths, async (path) => {
     try {
-      return await lookAt(shim, path, mounts);
+      return await lookAt(shim, path, folder, mounts);
     } catch (error) {
       return { path, fileSystem: null, direct: null, usrbio: null, problem: problemOf(error) };
     }
   }));
 }
 
-async function lookAt(shim: Shim | null, path: string, mounts: readonly Mount[]): Promise<StorageReport> {
+async function lookAt(
+  shim: Shim | null,
+  path: string,
+  folder: string | undefined,
+  mounts: readonly Mount[],
+): Promise<StorageReport> {
   if (!mayRead(path)) throw new Deno.errors.NotCapable();
-  const real = await Deno.realPath(path);
+  const real = await Deno.realPath(absolutePath(path, folder));
   const file = await firstFile(real);
   const direct = shim && file !== null ? await hasDirect(shim, file) : null;
   const mount = mountOf(real, mounts);

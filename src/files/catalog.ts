@@ -6,6 +6,7 @@ import type { DType } from "../base/dtype.ts";
 import type { Header } from "../format/header.ts";
 import type { ProcessGroup } from "../base/process_group.ts";
 import { headerLength, headerSteps } from "../format/header_reader.ts";
+import { STEP, type Steps } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
 import type { Index, Inputs } from "./inputs.ts";
 import { finishInTurns, Turn } from "../base/turn.ts";
@@ -102,7 +103,8 @@ export async function openCatalog<F extends SourceFile>(
   const catalog = await openPart(source, inputs, signal, list);
   const { files, tensors } = catalog;
   const pathOfName = (name: string) => pathOf({ files }, tensors.get(name)!);
-  return { ...catalog, ...compareIndexes(catalog, tensors, pathOfName, inputs.indexes) };
+  const comparing = compareIndexes(catalog, tensors, pathOfName, inputs.indexes);
+  return { ...catalog, ...await finishInTurns(comparing) };
 }
 
 /** {@linkcode openCatalog} without the comparison with the indexes: other ranks have the other files. */
@@ -277,19 +279,20 @@ function duplicate(name: string, path: string, first: string): SafeTensorsError 
  * @param pathOf the path of the file that has one of them
  * @returns the same, with a note on each kind of difference, and the tensors that no file has
  */
-export function compareIndexes(
+export function* compareIndexes(
   known: Pick<Catalog, "missing" | "notes">,
   tensors: ReadonlyMap<string, unknown>,
   pathOf: (name: string) => string,
   indexes: readonly Index[],
-): Required<Pick<Catalog, "missing" | "notes">> {
+): Steps<Required<Pick<Catalog, "missing" | "notes">>> {
   const missing = new Map(known.missing);
   const notes = [...known.notes];
-  let listed = 0;
+  let listed = 0, step = 0;
   for (const { path: indexPath, weightMap } of indexes) {
     const elsewhere: string[] = [];
     const absent: string[] = [];
     for (const [name, path] of weightMap) {
+      if (++step % STEP === 0) yield;
       if (tensors.has(name)) {
         listed++;
         if (pathOf(name) !== path) elsewhere.push(name);
@@ -312,21 +315,28 @@ export function compareIndexes(
       notes.push(`In another shard than the index ${quote(indexPath)} says: ${counted(elsewhere)}`);
     }
   }
-  if (listed < tensors.size) notes.push(...unlistedNotes(tensors, pathOf, indexes));
+  if (listed < tensors.size) notes.push(...yield* unlistedNotes(tensors, pathOf, indexes));
   return { missing, notes };
 }
 
 /** Notes on tensors in files of an index that does not list them. */
-function unlistedNotes(
+function* unlistedNotes(
   tensors: ReadonlyMap<string, unknown>,
   pathOf: (name: string) => string,
   indexes: readonly Index[],
-): string[] {
-  return indexes.flatMap(({ path, weightMap }) => {
+): Steps<string[]> {
+  const notes: string[] = [];
+  let step = 0;
+  for (const { path, weightMap } of indexes) {
     const shards = new Set(weightMap.values());
-    const names = tensors.keys().filter((name) => !weightMap.has(name) && shards.has(pathOf(name))).toArray();
-    return names.length === 0 ? [] : [`In the shards but not in the index ${quote(path)}: ${counted(names)}`];
-  });
+    const names: string[] = [];
+    for (const name of tensors.keys()) {
+      if (++step % STEP === 0) yield;
+      if (!weightMap.has(name) && shards.has(pathOf(name))) names.push(name);
+    }
+    if (names.length > 0) notes.push(`In the shards but not in the index ${quote(path)}: ${counted(names)}`);
+  }
+  return notes;
 }
 
 /** These names, or how many there are and the first of them. */
@@ -349,10 +359,16 @@ export function tensorNotFound(
  * The same files with the names that a save left out as aliases: `name → kept name` in a file's metadata, where the
  * kept name is a tensor and the name is none.
  */
-export function restoreAliases(catalog: Catalog): Catalog {
-  const tensors = new Map(catalog.tensors);
+export function* restoreAliases(catalog: Catalog): Steps<Catalog> {
+  const tensors = new Map<string, CatalogTensor>();
+  for (const [name, tensor] of catalog.tensors) {
+    tensors.set(name, tensor);
+    if (tensors.size % STEP === 0) yield;
+  }
+  let step = 0;
   for (const metadata of catalog.metadata.values()) {
     for (const [name, kept] of metadata) {
+      if (++step % STEP === 0) yield;
       const tensor = catalog.tensors.get(kept);
       if (tensor && !tensors.has(name)) tensors.set(name, { ...tensor, name, aliasOf: kept });
     }

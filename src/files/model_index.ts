@@ -3,7 +3,9 @@
  */
 import { type ReadError, SafeTensorsError } from "../base/errors.ts";
 import { parseShardIndex } from "../format/shard_index.ts";
+import { STEP } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
+import { finishInTurns, Turn } from "../base/turn.ts";
 import type { Found, Index } from "./inputs.ts";
 
 /** Indexes reach 25 MB; this is far beyond any real one. */
@@ -24,19 +26,23 @@ export function checkIndexSize(path: string, size: number): void {
  * @param pathOf the path of a file that the index names
  * @throws {SafeTensorsError} "InvalidIndex"
  */
-export function parseModelIndex(
+export async function parseModelIndex(
   path: string,
   bytes: Uint8Array,
   pathOf: (shard: string) => string,
-): Found & { readonly index: Index } {
-  const index = parseShardIndex(bytes, { path, maxBytes: MAX_INDEX_BYTES });
+): Promise<Found & { readonly index: Index }> {
+  const index = await finishInTurns(parseShardIndex(bytes, { path, maxBytes: MAX_INDEX_BYTES }));
   if (index.files.length === 0) {
     const message = `Cannot open a model by the shard index ${quote(path)}: its "weight_map" is empty`;
     throw new SafeTensorsError("InvalidIndex", message, { path });
   }
   const paths = new Map(index.files.map((file) => [file, pathOf(file)]));
   const weightMap = new Map<string, string>();
-  for (const [name, file] of index.weightMap) weightMap.set(name, paths.get(file)!);
+  const turn = new Turn();
+  for (const [name, file] of index.weightMap) {
+    weightMap.set(name, paths.get(file)!);
+    if (weightMap.size % STEP === 0) await turn.pause();
+  }
   return { paths: [...paths.values()], index: { path, weightMap }, notes: [] };
 }
 

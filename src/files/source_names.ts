@@ -29,7 +29,7 @@ export class SourceNames implements FileNames {
       await file.read(0, bytes);
       await file.verify?.();
       // What signs the URL of the index, such as a token for the whole folder, is for its files as well.
-      return parseModelIndex(name, bytes, (shard) => paths.join(paths.dirname(path!), shard) + query);
+      return await parseModelIndex(name, bytes, (shard) => paths.join(paths.dirname(path!), shard) + query);
     } finally {
       await file.close();
     }

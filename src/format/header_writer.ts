@@ -78,8 +78,8 @@ export function* headerLayoutSteps(
   tensors: readonly TensorSpec[],
   metadata?: MetadataInput,
 ): Steps<HeaderLayout> {
-  const pairs = metadata === undefined ? [] : checkMetadata(metadata);
-  const members = metadata === undefined ? [] : [`"${METADATA_KEY}":{${pairs.map(writePair).join(",")}}`];
+  const pairs = metadata === undefined ? [] : yield* checkMetadata(metadata);
+  const members = metadata === undefined ? [] : [`"${METADATA_KEY}":{${yield* writePairs(pairs)}}`];
   const sizes = new Map<TensorSpec, number>();
   for (const spec of tensors) {
     sizes.set(spec, checkSpec(spec));
@@ -143,7 +143,7 @@ export function checkSpec({ name, dtype, shape }: TensorSpec): number {
 }
 
 /** The metadata sorted by key. */
-function checkMetadata(metadata: MetadataInput): [key: string, value: string][] {
+function* checkMetadata(metadata: MetadataInput): Steps<[key: string, value: string][]> {
   if (
     typeof metadata !== "object" || metadata === null ||
     Symbol.iterator in metadata && !(metadata instanceof Map)
@@ -153,7 +153,8 @@ function checkMetadata(metadata: MetadataInput): [key: string, value: string][] 
     );
   }
   const pairs: [string, string][] = metadata instanceof Map ? [...metadata] : Object.entries(metadata);
-  for (const [key, value] of pairs) {
+  for (const [index, [key, value]] of pairs.entries()) {
+    if (index % STEP === 0) yield;
     if (typeof key !== "string") {
       throw new TypeError(`Cannot write metadata: its keys must be strings, got ${describeValue(key)}`);
     }
@@ -167,11 +168,16 @@ function checkMetadata(metadata: MetadataInput): [key: string, value: string][] 
       throw new SafeTensorsError("InvalidHeader", `Cannot write metadata ${quote(key)}: ${detail}`);
     }
   }
-  return pairs.sort(([a], [b]) => compareUtf8(a, b));
+  return yield* sortInSteps(pairs, ([a], [b]) => compareUtf8(a, b));
 }
 
-function writePair([key, value]: readonly [string, string]): string {
-  return `${JSON.stringify(key)}:${JSON.stringify(value)}`;
+function* writePairs(pairs: readonly (readonly [string, string])[]): Steps<string> {
+  const members: string[] = [];
+  for (const [key, value] of pairs) {
+    members.push(`${JSON.stringify(key)}:${JSON.stringify(value)}`);
+    if (members.length % STEP === 0) yield;
+  }
+  return members.join(",");
 }
 
 /** The bytes of a header: the length, the JSON of an object with these members, and the padding. */

@@ -9,6 +9,7 @@
 import { SafeTensorsError } from "../base/errors.ts";
 import { describeContent } from "./file_hints.ts";
 import { ascii, JsonScanner } from "./json_scanner.ts";
+import { sortInSteps, STEP, type Steps } from "../base/steps.ts";
 import { compareUtf8, findInvalidUtf8, quote } from "../base/text.ts";
 
 /** Options of {@linkcode parseShardIndex}. */
@@ -37,7 +38,7 @@ const WEIGHT_MAP = ascii("weight_map");
  * @param bytes The file's content.
  * @throws {SafeTensorsError} "InvalidIndex", with the path and, if known, the tensor.
  */
-export function parseShardIndex(bytes: Uint8Array, options: ShardIndexOptions = {}): ShardIndex {
+export function* parseShardIndex(bytes: Uint8Array, options: ShardIndexOptions = {}): Steps<ShardIndex> {
   const { path, maxBytes = MAX_INDEX_BYTES } = options;
   const fail = (fault: string, tensor?: string): never => {
     const content = describeContent(bytes);
@@ -49,6 +50,7 @@ export function parseShardIndex(bytes: Uint8Array, options: ShardIndexOptions = 
   if (bytes.length > maxBytes) fail(`it is ${bytes.length} bytes long, the limit is ${maxBytes}`);
   const invalid = findInvalidUtf8(bytes);
   if (invalid >= 0) fail(`the byte at offset ${invalid} is not UTF-8`);
+  yield;
   const failAt = (detail: string, position: number) => fail(`at offset ${position}, ${detail}`);
   const scanner = new JsonScanner(bytes, failAt, { anyNumber: true });
 
@@ -57,7 +59,7 @@ export function parseShardIndex(bytes: Uint8Array, options: ShardIndexOptions = 
     scanner.key();
     if (scanner.textIs(WEIGHT_MAP)) {
       if (index !== undefined) fail('"weight_map" is there twice');
-      index = readWeightMap(scanner, fail);
+      index = yield* readWeightMap(scanner, fail);
     } else {
       scanner.skip();
     }
@@ -68,7 +70,7 @@ export function parseShardIndex(bytes: Uint8Array, options: ShardIndexOptions = 
 
 type IndexFailure = (detail: string, tensor?: string) => never;
 
-function readWeightMap(scanner: JsonScanner, fail: IndexFailure): ShardIndex {
+function* readWeightMap(scanner: JsonScanner, fail: IndexFailure): Steps<ShardIndex> {
   const weightMap = new Map<string, string>();
   // Name in the index → path; one string object for each shard, for any number of tensors.
   const files = new Map<string, string>();
@@ -89,6 +91,7 @@ function readWeightMap(scanner: JsonScanner, fail: IndexFailure): ShardIndex {
       fail(`tensor ${quote(tensor)} is listed twice, in ${quote(other)} and in ${quote(file)}`, tensor);
     }
     weightMap.set(tensor, file);
+    if (weightMap.size % STEP === 0) yield;
   }
   return { weightMap, files: [...new Set(files.values())] };
 }
@@ -114,15 +117,18 @@ function pathFlaw(path: string): string | undefined {
  * @throws {SafeTensorsError} "InvalidIndex" if a name is not allowed in an index.
  * @throws {RangeError} If the size is not an integer from 0 to 2^53 - 1.
  */
-export function writeShardIndex(
+export function* writeShardIndex(
   weightMap: ReadonlyMap<string, string>,
   totalSize: number,
-): Uint8Array<ArrayBuffer> {
+): Steps<Uint8Array<ArrayBuffer>> {
   if (!Number.isSafeInteger(totalSize) || totalSize < 0) {
     throw new RangeError(`Cannot write a shard index: ${totalSize} is not a size in bytes`);
   }
   const lines: string[] = [];
-  for (const [tensor, file] of [...weightMap].sort(([a], [b]) => compareUtf8(a, b))) {
+  const pairs = [...weightMap];
+  yield;
+  for (const [tensor, file] of yield* sortInSteps(pairs, ([a], [b]) => compareUtf8(a, b))) {
+    if (lines.length % STEP === 0) yield;
     const flaw = tensor.isWellFormed() && file.isWellFormed() ? pathFlaw(file) : "has a lone surrogate";
     if (flaw !== undefined) {
       const detail = `tensor ${quote(tensor)} is in ${quote(file)}, which ${flaw}`;
@@ -130,6 +136,7 @@ export function writeShardIndex(
     }
     lines.push(`\n    ${asciiJson(tensor)}: ${asciiJson(file)}`);
   }
+  yield;
   const map = lines.length === 0 ? "{}" : `{${lines.join(",")}\n  }`;
   const json = `{\n  "metadata": {\n    "total_size": ${totalSize}\n  },\n  "weight_map": ${map}\n}\n`;
   return new TextEncoder().encode(json);

@@ -349,14 +349,23 @@ export function* sortSteps(requests: readonly LoadRequest[]): Steps<SortedReques
     if (request.aliasOf !== undefined) aliased.push(request);
   }
   yield;
-  const byName = aliased.length === 0 ? null : new Map(requests.map((request) => [request.name, request]));
+  const byName = new Map<string, LoadRequest>();
+  if (aliased.length > 0) {
+    for (const request of requests) {
+      byName.set(request.name, request);
+      if (byName.size % STEP === 0) yield;
+    }
+  }
   const kept = new Map<TensorRequest, LoadRequest>();
   const aliases = new Map<TensorRequest, LoadRequest[]>();
-  for (const alias of aliased) {
-    const target = byName!.get(alias.aliasOf!);
+  for (const [index, alias] of aliased.entries()) {
+    if (index % STEP === 0) yield;
+    const target = byName.get(alias.aliasOf!);
     if (!target || target.target !== alias.target) continue; // not wanted itself: the alias is read in its stead
     kept.set(alias, target);
-    aliases.set(target, [...aliases.get(target) ?? [], alias]);
+    const others = aliases.get(target);
+    if (others) others.push(alias);
+    else aliases.set(target, [alias]);
   }
   const plain: LoadRequest[] = [];
   const assembled: AssembledRequest[] = [];

@@ -1,6 +1,7 @@
 /**
  * The bytes of a safetensors file to tensors, and headers by themselves.
  */
+import { workingFolder } from "../files/native/local_path.ts";
 import { readFileHeader } from "../files/catalog.ts";
 import { describeValue } from "../base/check.ts";
 import { dtypeAlignment } from "../base/dtype.ts";
@@ -51,8 +52,9 @@ function bytesOf(file: ArrayBuffer | ArrayBufferView<ArrayBuffer>): Uint8Array<A
  */
 export async function readHeader(path: PathLike): Promise<Header> {
   const local = toPath(path);
+  const folder = workingFolder(); // before anything is waited for
   const { source } = await selectEngine();
-  const file = await source.open(local);
+  const file = await source.open(local, folder);
   try {
     return await readFileHeader(file);
   } finally {

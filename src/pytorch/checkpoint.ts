@@ -2,11 +2,12 @@
  * PyTorch checkpoints as tensors at known places of a file, without running any of the pickle inside. Nothing but names
  * and places is read; whoever loads the tensors reads their bytes.
  */
+import { sortInSteps } from "../base/steps.ts";
 import { describeValue, keysOf } from "../base/check.ts";
 import { SafeTensorsError } from "../base/errors.ts";
 import { describeContent, TELLING_BYTES } from "../format/file_hints.ts";
 import { compareUtf8, quote } from "../base/text.ts";
-import { Turn } from "../base/turn.ts";
+import { finishInTurns, Turn } from "../base/turn.ts";
 import type { ByteReader } from "./byte_reader.ts";
 import { checkpointError, limitError } from "./checkpoint_error.ts";
 import { type CheckpointTensor, tensorBytes } from "./checkpoint_tensor.ts";
@@ -120,7 +121,7 @@ export async function readCheckpoint(
   }
   if (tensors.size === 0) { for (const error of refused.values()) throw error; }
   const aliases = await findAliases(tensors);
-  checkTotal(tensors, aliases, reader, limits);
+  await checkTotal(tensors, aliases, reader, limits);
   return { path, container: container.kind, tensors, refused, skipped, notes: flat.notes, aliases };
 }
 
@@ -186,8 +187,11 @@ async function findAliases(tensors: ReadonlyMap<string, CheckpointTensor>): Prom
   const aliases = new Map<string, string>();
   for (const names of views.values()) {
     if (names.length === 1) continue;
-    const [kept, ...others] = names.sort(compareUtf8);
-    for (const name of others) aliases.set(name, kept!);
+    const [kept, ...others] = await finishInTurns(sortInSteps(names, compareUtf8));
+    for (const name of others) {
+      if (++steps % TURN_STEPS === 0) await turn.pause();
+      aliases.set(name, kept!);
+    }
   }
   return aliases;
 }
@@ -200,15 +204,17 @@ function viewKey(tensor: CheckpointTensor): string {
   return [storage, fileOffset, dtype, shape.join(), taken.join(), conjugate, negative].join(" ");
 }
 
-function checkTotal(
+async function checkTotal(
   tensors: ReadonlyMap<string, CheckpointTensor>,
   aliases: ReadonlyMap<string, string>,
   reader: ByteReader,
   limits: Required<CheckpointLimits>,
-): void {
+): Promise<void> {
   const limit = expansionLimit(reader.size, limits.maxExpandedBytes);
-  let total = 0;
+  const turn = new Turn();
+  let total = 0, steps = 0;
   for (const tensor of tensors.values()) {
+    if (++steps % TURN_STEPS === 0) await turn.pause();
     if (aliases.has(tensor.name)) continue;
     total += tensorBytes(tensor);
   }

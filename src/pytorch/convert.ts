@@ -11,11 +11,13 @@ import { quote } from "../base/text.ts";
 import { handled } from "../base/handled.ts";
 import { checkFiles, type PathLike, resolveInputs, toPath } from "../files/inputs.ts";
 import { LocalNames } from "../files/native/local_names.ts";
+import { absolutePath } from "../files/native/local_path.ts";
+import { finishInTurns } from "../base/turn.ts";
 import { selectEngine } from "../load/native/select.ts";
 import { PYTORCH } from "../files/model_folder.ts";
 import { castLength } from "../load/request.ts";
 import type { Progress } from "../base/progress.ts";
-import { saveFile } from "../save/save.ts";
+import { besideNamed, saveFile } from "../save/save.ts";
 import type { SavableTensor } from "../save/source.ts";
 import { closeAll, type Source, type SourceFile } from "../files/source.ts";
 import {
@@ -119,10 +121,11 @@ async function convert(
   const { dtype, dryRun = false, validate = false, signal } = options;
   castTarget("F32", dtype);
   const checked = checkpointOptions(options);
-  const path = output === undefined ? await defaultOutput(toPath(input)) : toPath(output);
+  const names = new LocalNames(); // relative paths count from here, wherever the program goes meanwhile
+  const path = output === undefined ? await defaultOutput(toPath(input), names.folder) : toPath(output);
   const engine = await selectEngine();
   const { source } = engine;
-  const opened = await openCheckpoints(source, input, checked, signal);
+  const opened = await openCheckpoints(source, input, names, checked, signal);
   try {
     const { written, aliases, skipped, notes } = opened;
     let paths: readonly string[] = [path];
@@ -130,7 +133,7 @@ async function convert(
       const { maxShardBytes, overwrite = false, onProgress } = options;
       const shapes = written.map(({ tensor }) => tensor);
       const pool = new PartPool(engine);
-      paths = (await saveFile(streamOf(written, pool), path, {
+      const saved = await saveFile(streamOf(written, pool), absolutePath(path, names.folder), {
         shapes,
         metadata: new Map([["format", "pt"], ...aliases]),
         overwrite,
@@ -138,8 +141,9 @@ async function convert(
         ...maxShardBytes === undefined ? {} : { maxShardBytes },
         ...signal ? { signal } : {},
         ...onProgress ? { onProgress } : {},
-      })).paths;
-      if (validate) await compare(source, paths, written, pool, dtype, signal);
+      });
+      if (validate) await compare(source, saved.paths, written, pool, dtype, signal);
+      paths = besideNamed(path, saved.paths);
     }
     return {
       paths,
@@ -178,11 +182,12 @@ interface OpenedCheckpoints {
 async function openCheckpoints(
   source: Source,
   input: PathLike,
+  names: LocalNames,
   options: CheckpointOptions,
   signal: AbortSignal | undefined,
 ): Promise<OpenedCheckpoints> {
   checkFiles(input, { size: 1 });
-  const inputs = await resolveInputs(new LocalNames(), input, { size: 1 }, PYTORCH);
+  const inputs = await resolveInputs(names, input, { size: 1 }, PYTORCH);
   const files: SourceFile[] = [];
   const merged = new MergedTensors<Written>(inputs.indexes, ({ file }) => file.path);
   /** The names of all tensors, those that cannot be read too, and the path of their file. */
@@ -223,7 +228,8 @@ async function openCheckpoints(
     written,
     aliases,
     skipped,
-    notes: compareIndexes(known, paths, (name) => paths.get(name)!, inputs.indexes).notes,
+    notes:
+      (await finishInTurns(compareIndexes(known, paths, (name) => paths.get(name)!, inputs.indexes))).notes,
   };
 }
 
@@ -313,11 +319,11 @@ function different(name: string): SafeTensorsError {
 }
 
 /** Beside the input; in it, where it is a folder. */
-async function defaultOutput(input: string): Promise<string> {
+async function defaultOutput(input: string, from: string | undefined): Promise<string> {
   const path = input.replace(/(?<!^)\/+$/, "");
   const folder = path.includes("/") ? path.slice(0, path.lastIndexOf("/") + 1) : "";
   if (path.endsWith(".json")) return `${folder}model.safetensors`;
-  const info = await Deno.stat(path).catch(() => null); // what is wrong with it, its opening says
+  const info = await Deno.stat(absolutePath(path, from)).catch(() => null); // what is wrong with it, its opening says
   if (info?.isDirectory) return `${path === "/" ? "" : path}/model.safetensors`;
   return `${folder}${fileStem(path)}.safetensors`;
 }

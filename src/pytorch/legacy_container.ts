@@ -2,14 +2,16 @@
  * The container before PyTorch 1.6: five pickles in a row (magic number, protocol version, system
  * information, the object, the storage keys), then for each key a count of elements and their bytes.
  */
+import { STEP } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
+import { Turn } from "../base/turn.ts";
 import type { ByteReader } from "./byte_reader.ts";
 import { checkpointError, limitError } from "./checkpoint_error.ts";
 import type { Container, StoragePlace } from "./container.ts";
 import type { CheckpointLimits } from "./limits.ts";
 import { isListedOpcode, Op, opcodeEnd } from "./opcodes.ts";
 import { describe, PickleDict, PickleList, type PickleValue } from "./pickle_value.ts";
-import { readScattered } from "./scattered_reads.ts";
+import { type FileRange, readScattered } from "./scattered_reads.ts";
 import { collectStorages, type StorageClaim, type StorageTable } from "./storages.ts";
 import { unpickle, type Unpickled } from "./unpickler.ts";
 
@@ -61,7 +63,7 @@ export async function openLegacyContainer(
   const { value, persistentIds } = await pickles.next();
   const keys = await pickles.next();
   const storages = await collectStorages(persistentIds, path);
-  const order = orderStorages(keys.value, storages, path);
+  const order = await orderStorages(keys.value, storages, path);
   const places = await placeStorages(reader, order, keys.end);
   return { kind: "legacy", value, storages, places, bigEndian: false };
 }
@@ -125,7 +127,11 @@ function skipToStop(bytes: Uint8Array, at: number): number {
 }
 
 /** The storages in the order of the file: that of the list of keys, which must name each of them once. */
-function orderStorages(keys: PickleValue, { claims, views }: StorageTable, path: string): StorageClaim[] {
+async function orderStorages(
+  keys: PickleValue,
+  { claims, views }: StorageTable,
+  path: string,
+): Promise<StorageClaim[]> {
   if (!(keys instanceof PickleList)) {
     throw checkpointError(
       "InvalidCheckpoint",
@@ -133,12 +139,14 @@ function orderStorages(keys: PickleValue, { claims, views }: StorageTable, path:
       `its storage keys are ${describe(keys)}: a list expected`,
     );
   }
+  const turn = new Turn();
   const order = new Map<string, StorageClaim>();
   for (const key of keys.items) {
+    if (order.size % STEP === 0) await turn.pause();
     const claim = typeof key === "string" ? claims.get(key) : undefined;
     if (claim === undefined) {
       // What follows a storage cannot be found where the bytes of one of its elements are not known.
-      const unreadable = views.values().find((view) => "reason" in view && view.key === key);
+      const unreadable = views.find((view) => "reason" in view && view.key === key);
       if (unreadable && "reason" in unreadable) {
         throw checkpointError("UnsupportedCheckpoint", path, unreadable.reason);
       }
@@ -157,7 +165,9 @@ function orderStorages(keys: PickleValue, { claims, views }: StorageTable, path:
     }
     order.set(claim.key, claim);
   }
+  let looked = 0;
   for (const key of claims.keys()) {
+    if (++looked % STEP === 0) await turn.pause();
     if (!order.has(key)) {
       throw checkpointError(
         "InvalidCheckpoint",
@@ -176,10 +186,14 @@ async function placeStorages(
   start: number,
 ): Promise<Map<string, StoragePlace>> {
   const { path, size } = reader;
+  const turn = new Turn();
   const places = new Map<string, StoragePlace>();
+  const counts: FileRange[] = [];
   let end = start;
   for (const { key, bytes } of order) {
+    if (counts.length % STEP === 0) await turn.pause();
     places.set(key, { start: end + COUNT_BYTES });
+    counts.push({ offset: end, length: COUNT_BYTES });
     end += COUNT_BYTES + bytes;
     if (end > size) {
       throw checkpointError(
@@ -196,10 +210,6 @@ async function placeStorages(
       `${size - end} bytes follow its last storage: ${MAX_TAIL_BYTES} are allowed`,
     );
   }
-  const counts = order.map(({ key }) => ({
-    offset: places.get(key)!.start - COUNT_BYTES,
-    length: COUNT_BYTES,
-  }));
   await readScattered(reader, counts, (bytes, i) => {
     const { key, elements } = order[i]!;
     const count = new DataView(bytes.buffer, bytes.byteOffset, COUNT_BYTES).getBigInt64(0, true);

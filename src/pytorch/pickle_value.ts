@@ -100,8 +100,12 @@ export class PickleOther {
 
 /** Something kept outside the pickle; in a checkpoint, a storage. */
 export class PersistentId {
-  /** Holds what names it. */
-  constructor(readonly id: PickleValue) {}
+  /**
+   * Holds what names it.
+   *
+   * @param index how many the pickle has before it
+   */
+  constructor(readonly id: PickleValue, readonly index: number) {}
 }
 
 /** Longer strings and ints are not shown, only measured. */

@@ -203,7 +203,7 @@ class Rebuild {
 
   #view(storage: PickleValue): StorageView {
     const view = storage instanceof PersistentId
-      ? this.#context.container.storages.views.get(storage)
+      ? this.#context.container.storages.views[storage.index]
       : undefined;
     if (view === undefined) throw this.#pickle(`it is made of ${describe(storage)}: a storage expected`);
     if ("reason" in view) throw this.#unsupported(view.reason);

@@ -1,4 +1,5 @@
 /** Many small ranges of a file with few reads and little memory. */
+import { Turn } from "../base/turn.ts";
 import type { ByteReader } from "./byte_reader.ts";
 
 /** A range of a file, in bytes. */
@@ -20,6 +21,9 @@ const GAP_BYTES = 2 ** 16;
 /** How many reads are under way at once. */
 const CONCURRENT_READS = 8;
 
+/** Ranges between two looks at the clock. */
+const TURN_STEPS = 256;
+
 /**
  * Reads `ranges`, given in ascending order without overlaps, and hands each one's bytes to `visit` with its
  * index. The bytes are lent: they are a view of a larger read. At most about 8 MiB is held at a time.
@@ -29,17 +33,27 @@ export async function readScattered(
   ranges: readonly FileRange[],
   visit: (bytes: Uint8Array, index: number) => void,
 ): Promise<void> {
+  const turn = new Turn();
   for (let next = 0; next < ranges.length;) {
-    const reads: Promise<void>[] = [];
+    const reads: Promise<Window>[] = [];
     while (reads.length < CONCURRENT_READS && next < ranges.length) {
       const first = next;
       next = windowEnd(ranges, first);
-      reads.push(readWindow(reader, ranges, first, next, visit));
+      reads.push(readWindow(reader, ranges, first, next));
     }
-    // All of them end before one's failure is told: whoever closes the file then, closes it under none.
+    // All reads end before a failure is thrown: the caller then closes the file, which no read may be using.
     const outcomes = await Promise.allSettled(reads);
-    const failed = outcomes.find((outcome) => outcome.status === "rejected");
-    if (failed !== undefined) throw failed.reason;
+    const windows = outcomes.map((outcome) => {
+      if (outcome.status === "rejected") throw outcome.reason;
+      return outcome.value;
+    });
+    for (const { first, last, start, bytes } of windows) {
+      for (let i = first; i < last; i++) {
+        if (i % TURN_STEPS === 0) await turn.pause();
+        const { offset, length } = ranges[i]!;
+        visit(bytes.subarray(offset - start, offset - start + length), i);
+      }
+    }
   }
 }
 
@@ -56,18 +70,23 @@ function windowEnd(ranges: readonly FileRange[], first: number): number {
   return next;
 }
 
+/** Ranges that one read has brought. */
+interface Window {
+  readonly first: number;
+  /** The index after the last one. */
+  readonly last: number;
+  /** Where `bytes` start in the file. */
+  readonly start: number;
+  readonly bytes: Uint8Array;
+}
+
 async function readWindow(
   reader: ByteReader,
   ranges: readonly FileRange[],
   first: number,
   last: number,
-  visit: (bytes: Uint8Array, index: number) => void,
-): Promise<void> {
+): Promise<Window> {
   const start = ranges[first]!.offset;
   const end = ranges[last - 1]!.offset + ranges[last - 1]!.length;
-  const window = await reader.read(start, end - start);
-  for (let i = first; i < last; i++) {
-    const { offset, length } = ranges[i]!;
-    visit(window.subarray(offset - start, offset - start + length), i);
-  }
+  return { first, last, start, bytes: await reader.read(start, end - start) };
 }

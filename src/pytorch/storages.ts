@@ -44,8 +44,8 @@ export interface UnreadableStorage {
 export interface StorageTable {
   /** The storages, in the order in which the pickle first names them. */
   readonly claims: ReadonlyMap<string, StorageClaim>;
-  /** What each persistent id refers to. */
-  readonly views: ReadonlyMap<PersistentId, StorageView | UnreadableStorage>;
+  /** What each persistent id refers to, by its index. */
+  readonly views: readonly (StorageView | UnreadableStorage)[];
 }
 
 /**
@@ -58,19 +58,16 @@ export interface StorageTable {
 export async function collectStorages(ids: readonly PersistentId[], path: string): Promise<StorageTable> {
   const turn = new Turn();
   const claims = new Map<string, StorageClaim>();
-  const views = new Map<PersistentId, StorageView | UnreadableStorage>();
+  const views: (StorageView | UnreadableStorage)[] = [];
   for (const id of ids) {
-    if (views.size % TURN_STEPS === 0) await turn.pause();
+    if (views.length % TURN_STEPS === 0) await turn.pause();
     const view = readId(id.id, path);
-    if ("reason" in view) {
-      views.set(id, view);
-      continue;
-    }
+    views.push(view);
+    if ("reason" in view) continue;
     // One storage may go under several types: PyTorch refers to bytes for the views of another dtype.
     const known = claims.get(view.storage.key);
     if (known === undefined) claims.set(view.storage.key, view.storage);
     else if (known.bytes !== view.storage.bytes) throw different(known, view.storage, path);
-    views.set(id, view);
   }
   return { claims, views };
 }
@@ -87,12 +84,13 @@ function readId(id: PickleValue, path: string): StorageView | UnreadableStorage 
       `${describe(id)} is a persistent id, but not one of a storage`,
     );
   }
-  const named = `storage ${quote(key)}`;
-  if (location === "meta") return { key, reason: `${named} is a meta storage and has no data` };
-  if (type.role !== "storage") return { key, reason: `${named} has the unknown type ${quote(type.path)}` };
+  if (location === "meta") return { key, reason: `storage ${quote(key)} is a meta storage and has no data` };
+  if (type.role !== "storage") {
+    return { key, reason: `storage ${quote(key)} has the unknown type ${quote(type.path)}` };
+  }
   const storage = { key, type, elements: numel, bytes: numel * type.unit };
   if (!Number.isSafeInteger(storage.bytes)) {
-    throw checkpointError("InvalidCheckpoint", path, `${named} claims ${numel} elements`);
+    throw checkpointError("InvalidCheckpoint", path, `storage ${quote(key)} claims ${numel} elements`);
   }
   const [first, count] = readPart(part, numel, key, path);
   return { storage, type, offset: first * type.unit, bytes: count * type.unit };

@@ -393,7 +393,7 @@ class Unpickler {
     const [tag, named] = id instanceof PickleTuple ? id.items : [];
     // PyTorch before 1.6 keeps the source text of a module's class beside its name.
     if (tag === "module" && named instanceof PickleGlobal) return named;
-    const persistent = new PersistentId(id);
+    const persistent = new PersistentId(id, this.#persistentIds.length);
     this.#persistentIds.push(persistent);
     return persistent;
   }

@@ -92,7 +92,7 @@ class Records {
     }
     if (entry.deflated) return await inflate(this.#reader, this.packed(entry), what);
     const bytes = await this.#reader.read(entry.dataStart, entry.size);
-    checkCrc(bytes, this.#checked ? entry.crc32 : undefined, what, path);
+    await checkCrc(bytes, this.#checked ? entry.crc32 : undefined, what, path);
     return bytes;
   }
 

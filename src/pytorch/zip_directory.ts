@@ -6,12 +6,13 @@
  * and anything a checkpoint does not need is refused. Sizes and checksums come from the central directory,
  * since PyTorch leaves them out of the headers.
  */
+import { sortInSteps } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
 import type { ByteReader } from "./byte_reader.ts";
-import { Turn } from "../base/turn.ts";
+import { finishInTurns, Turn } from "../base/turn.ts";
 import { checkpointError } from "./checkpoint_error.ts";
 import { checkpointLimits } from "./limits.ts";
-import { readScattered } from "./scattered_reads.ts";
+import { type FileRange, readScattered } from "./scattered_reads.ts";
 import { findDirectory, readU64 } from "./zip_end_record.ts";
 
 /** An entry of a zip archive. */
@@ -101,8 +102,8 @@ export async function readZipDirectory(
   );
   const directory = await findDirectory(reader, maxEntries);
   const bytes = await reader.read(directory.offset, directory.length);
-  const central = await readCentral(bytes, directory.entries, path);
-  options.inspect?.(new Set(central.map((entry) => entry.name)));
+  const { central, names } = await readCentral(bytes, directory.entries, path);
+  options.inspect?.(names);
   const turn = new Turn();
   for (const [i, entry] of central.entries()) {
     if (i % TURN_STEPS === 0) await turn.pause();
@@ -125,7 +126,11 @@ export async function readZipDirectory(
   return { entries };
 }
 
-async function readCentral(bytes: Uint8Array, count: number, path: string): Promise<CentralEntry[]> {
+async function readCentral(
+  bytes: Uint8Array,
+  count: number,
+  path: string,
+): Promise<{ central: CentralEntry[]; names: ReadonlySet<string> }> {
   const turn = new Turn();
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -164,7 +169,7 @@ async function readCentral(bytes: Uint8Array, count: number, path: string): Prom
   if (at !== bytes.length) {
     throw invalid(path, `its zip directory is ${bytes.length} bytes long, its ${count} entries take ${at}`);
   }
-  return entries;
+  return { central: entries, names };
 }
 
 function decodeName(utf8: TextDecoder, bytes: Uint8Array, index: number, path: string): string {
@@ -206,37 +211,45 @@ function findExtra(view: DataView, at: number, end: number): [number, number] {
   return [end, end];
 }
 
+/** An entry in a message. Not made before there is one: an archive has very many entries. */
+function entryNamed(name: string): string {
+  return `entry ${quote(name)}`;
+}
+
 function checkEntry({ name, flags, method, disk, size, packedSize }: CentralEntry, path: string): void {
-  const named = `entry ${quote(name)}`;
-  checkPacking(flags, method, named, path);
+  checkPacking(flags, method, name, path);
   if (disk !== 0) {
-    throw unsupported(path, `${named} lies in another part of a zip archive in several parts`);
+    throw unsupported(path, `${entryNamed(name)} lies in another part of a zip archive in several parts`);
   }
   if (method === STORED && packedSize !== size) {
-    throw invalid(path, `${named} is stored as ${packedSize} bytes but claims ${size}`);
+    throw invalid(path, `${entryNamed(name)} is stored as ${packedSize} bytes but claims ${size}`);
   }
   if (method === DEFLATED && size > packedSize * MAX_DEFLATE_RATIO) {
     throw invalid(
       path,
-      `${named} is compressed to ${packedSize} bytes but claims ${size}, which is impossible`,
+      `${entryNamed(name)} is compressed to ${packedSize} bytes but claims ${size}, which is impossible`,
     );
   }
 }
 
 /** Refuses what makes the bytes in the file something else than an entry's, stored or deflated. */
-function checkPacking(flags: number, method: number, named: string, path: string): void {
+function checkPacking(flags: number, method: number, name: string, path: string): void {
   if (flags & FLAG_ENCRYPTED) {
-    throw unsupported(path, `${named} is encrypted: unpack it with its password first`);
+    throw unsupported(path, `${entryNamed(name)} is encrypted: unpack it with its password first`);
   }
   if (method !== STORED && method !== DEFLATED) {
     throw unsupported(
       path,
-      `${named} is compressed with method ${method}, only deflate can be read: unpack the archive and pack it ` +
+      `${
+        entryNamed(name)
+      } is compressed with method ${method}, only deflate can be read: unpack the archive and pack it ` +
         `again without compression (zip -0)`,
     );
   }
   const others = flags & ~(FLAG_SIZES_FOLLOW | FLAG_UTF8 | (method === DEFLATED ? FLAGS_EFFORT : 0));
-  if (others !== 0) throw unsupported(path, `${named} has unknown zip flags 0x${others.toString(16)}`);
+  if (others !== 0) {
+    throw unsupported(path, `${entryNamed(name)} has unknown zip flags 0x${others.toString(16)}`);
+  }
 }
 
 /** Checks each entry's local header and gives the start of its data, in the order of `central`. */
@@ -246,47 +259,54 @@ async function readLocalHeaders(
   directoryStart: number,
 ): Promise<Float64Array> {
   const { path } = reader;
-  const byOffset = central.map((_, i) => i).sort((a, b) => central[a]!.localOffset - central[b]!.localOffset);
-  const ranges = byOffset.map((i) => {
-    const { localOffset, nameBytes } = central[i]!;
-    return { offset: localOffset, length: LOCAL_BYTES + nameBytes.length };
-  });
+  const turn = new Turn();
+  const inFileOrder = await finishInTurns(
+    sortInSteps([...central.entries()], ([, a], [, b]) => a.localOffset - b.localOffset),
+  );
   /** Where the entry that is k-th in the file has to end: before the next one, the last before the directory. */
-  const limit = (k: number) => ranges[k + 1]?.offset ?? directoryStart;
-  ranges.forEach(({ offset, length }, k) => {
-    if (offset + length <= limit(k)) return;
-    throw doesNotFit(central[byOffset[k]!]!.name, offset + length, limit(k), path);
-  });
+  const limit = (k: number) => inFileOrder[k + 1]?.[1].localOffset ?? directoryStart;
+  const ranges: FileRange[] = [];
+  for (const [k, [, { name, localOffset, nameBytes }]] of inFileOrder.entries()) {
+    if (k % TURN_STEPS === 0) await turn.pause();
+    const length = LOCAL_BYTES + nameBytes.length;
+    if (localOffset + length > limit(k)) throw doesNotFit(name, localOffset + length, limit(k), path);
+    ranges.push({ offset: localOffset, length });
+  }
 
   const starts = new Float64Array(central.length);
   await readScattered(reader, ranges, (header, k) => {
-    const entry = central[byOffset[k]!]!;
+    const [index, entry] = inFileOrder[k]!;
     const length = checkLocalHeader(header, entry, path);
     const start = entry.localOffset + length;
     const end = start + entry.packedSize;
     if (end > limit(k)) throw doesNotFit(entry.name, end, limit(k), path);
-    starts[byOffset[k]!] = start;
+    starts[index] = start;
   });
   return starts;
 }
 
 /** Compares a local header and its name with the central entry; returns the header's whole length. */
 function checkLocalHeader(header: Uint8Array, entry: CentralEntry, path: string): number {
-  const named = `entry ${quote(entry.name)}`;
+  const { name } = entry;
   const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
   if (view.getUint32(0, true) !== LOCAL_SIGNATURE) {
-    throw invalid(path, `there is no header of ${named} at offset ${entry.localOffset}`);
+    throw invalid(path, `there is no header of ${entryNamed(name)} at offset ${entry.localOffset}`);
   }
   const flags = view.getUint16(6, true);
   const method = view.getUint16(8, true);
-  checkPacking(flags, method, named, path);
+  checkPacking(flags, method, name, path);
   if (method !== entry.method) {
-    throw invalid(path, `the header of ${named} and the zip directory differ in whether it is compressed`);
+    throw invalid(
+      path,
+      `the header of ${entryNamed(name)} and the zip directory differ in whether it is compressed`,
+    );
   }
   const nameLength = view.getUint16(26, true);
   const sameName = nameLength === entry.nameBytes.length &&
     entry.nameBytes.every((byte, i) => byte === header[LOCAL_BYTES + i]);
-  if (!sameName) throw invalid(path, `the header at offset ${entry.localOffset} is not that of ${named}`);
+  if (!sameName) {
+    throw invalid(path, `the header at offset ${entry.localOffset} is not that of ${entryNamed(name)}`);
+  }
 
   // Where sizes follow the data, the header may hold zeros instead; the central directory counts.
   const open = (flags & FLAG_SIZES_FOLLOW) !== 0;
@@ -297,7 +317,10 @@ function checkLocalHeader(header: Uint8Array, entry: CentralEntry, path: string)
   if (
     !agrees(14, entry.crc32, false) || !agrees(18, entry.packedSize, true) || !agrees(22, entry.size, true)
   ) {
-    throw invalid(path, `the header of ${named} and the zip directory differ in its size or checksum`);
+    throw invalid(
+      path,
+      `the header of ${entryNamed(name)} and the zip directory differ in its size or checksum`,
+    );
   }
   return LOCAL_BYTES + nameLength + view.getUint16(28, true);
 }

@@ -1,6 +1,8 @@
 /**
  * Opening files together: each is opened by one rank, which tells the others what is in it.
  */
+import { STEP } from "../base/steps.ts";
+import { finishInTurns, Turn } from "../base/turn.ts";
 import {
   type Catalog,
   type CatalogTensor,
@@ -66,7 +68,7 @@ export async function openShared<F extends SourceFile, E extends { readonly sour
   });
   try {
     compareTold(told);
-    return { catalog: mergeTold(group, own, inputs, told), equipment };
+    return { catalog: await mergeTold(group, own, inputs, told), equipment };
   } catch (error) {
     await closeAll(own.files);
     throw error;
@@ -120,18 +122,20 @@ function disagreement(rank: number, reason: string): GroupError {
   return new GroupError(`The ranks do not open the same files: ${reason}`, rank, reason);
 }
 
-function mergeTold<F extends SourceFile>(
+async function mergeTold<F extends SourceFile>(
   group: ProcessGroup,
   own: Catalog<F>,
   inputs: DealtInputs,
   told: readonly Told[],
-): Catalog<F> {
+): Promise<Catalog<F>> {
+  const turn = new Turn();
   const merged = new MergedTensors<CatalogTensor>(inputs.indexes, (tensor) => pathOf(own, tensor));
   const metadata = new Map<string, ReadonlyMap<string, string>>();
   for (const home of inOrder(told)) {
     const { metadata: entries, tensors: list } = told[home.rank]!.files[home.round]!;
     metadata.set(home.path, new Map(entries));
     for (const one of list) {
+      if (merged.tensors.size % STEP === 0) await turn.pause();
       const [name] = one;
       const tensor = home.rank === group.rank ? { ...own.tensors.get(name)!, home } : elsewhere(one, home);
       merged.add(tensor);
@@ -141,7 +145,7 @@ function mergeTold<F extends SourceFile>(
   const { tensors } = merged;
   const known = { missing: new Map(own.missing), notes: [...own.notes, ...merged.notes()] };
   const pathOfName = (name: string) => pathOf(own, tensors.get(name)!);
-  const compared = compareIndexes(known, tensors, pathOfName, inputs.indexes);
+  const compared = await finishInTurns(compareIndexes(known, tensors, pathOfName, inputs.indexes));
   return { ...own, tensors, metadata, group, ...compared };
 }
 

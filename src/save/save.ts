@@ -1,6 +1,9 @@
 /**
  * Tensors into files: in parallel, and so that nobody ever sees half of one.
  */
+import { basename } from "../base/paths.ts";
+import { absolutePath } from "../files/native/local_path.ts";
+import { STEP, type Steps } from "../base/steps.ts";
 import { checkBoolean, checkFunction, checkInteger, checkKeys, checkSignal, keysOf } from "../base/check.ts";
 import { SafeTensorsError } from "../base/errors.ts";
 import { castTarget } from "../format/cast.ts";
@@ -110,15 +113,15 @@ async function save(tensors: SaveInput, path: PathLike, options: SaveOptions): P
   checkOptions(options);
   const { signal, overwrite = false, sync = true, maxShardBytes, maxThreads } = options;
   signal?.throwIfAborted();
-  const target = toPath(path);
-  if (target.endsWith("/")) throw isFolder(target);
+  const named = toPath(path);
+  const target = absolutePath(named); // wherever the program goes meanwhile
+  if (named.endsWith("/")) throw isFolder(named);
   const source = await finishInTurns(sourceSteps(tensors, options.dtype, options.shapes));
-  const metadata = withAliases(options.metadata, source.aliases);
+  const metadata = await finishInTurns(withAliases(options.metadata, source.aliases));
   const { shards, index } = await finishInTurns(
     shardSteps(source.items.values(), target, maxShardBytes ?? Infinity, metadata),
   );
   const files = index ? [...shards, { path: index.path, size: index.bytes.byteLength }] : shards;
-  const paths = files.map((file) => file.path);
   const bytes = files.reduce((sum, { size }) => sum + size, 0);
 
   const engine = await selectWriteEngine();
@@ -153,7 +156,14 @@ async function save(tensors: SaveInput, path: PathLike, options: SaveOptions): P
   }
   const seconds = (performance.now() - startedAt) / 1000;
   const gigabytesPerSecond = bytes / seconds / 1e9;
+  const paths = besideNamed(named, files.map((file) => file.path));
   return { paths, tensors: source.items.size, bytes, seconds, gigabytesPerSecond, aliases: source.aliases };
+}
+
+/** The files of a save, named as the user has named their folder. */
+export function besideNamed(named: string, paths: readonly string[]): string[] {
+  const folder = named.slice(0, named.length - basename(named).length);
+  return paths.map((path) => folder + basename(path));
 }
 
 /** What there is to write: heads and index as they are, tensors before a cast. */
@@ -186,13 +196,15 @@ function checkOptions(options: SaveOptions): void {
 }
 
 /** The metadata of the files: the user's, and of every alias the name that was kept. */
-function withAliases(
+function* withAliases(
   metadata: MetadataInput | undefined,
   aliases: ReadonlyMap<string, string>,
-): MetadataInput | undefined {
+): Steps<MetadataInput | undefined> {
   if (aliases.size === 0) return metadata;
   const all = new Map(metadata instanceof Map ? metadata : Object.entries(metadata ?? {}));
+  let step = 0;
   for (const [name, kept] of aliases) {
+    if (++step % STEP === 0) yield;
     const other = all.get(name);
     if (other !== undefined && other !== kept) {
       const message =

@@ -63,7 +63,7 @@ export function* shardSteps(
     }
   }
   const total = shards.reduce((bytes, shard) => bytes + shard.header.dataLength, 0);
-  return { shards, index: { path: indexPathOf(path), bytes: writeShardIndex(weightMap, total) } };
+  return { shards, index: { path: indexPathOf(path), bytes: yield* writeShardIndex(weightMap, total) } };
 }
 
 function* cut(items: Iterable<Item>, maxShardBytes: number): Steps<Item[][]> {

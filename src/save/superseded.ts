@@ -1,6 +1,7 @@
 /**
  * What a save replaces beside the files of the same names.
  */
+import { finishInTurns } from "../base/turn.ts";
 import { parseShardIndex } from "../format/shard_index.ts";
 import { dirname } from "../base/paths.ts";
 import { lookAt } from "../files/native/folder.ts";
@@ -20,7 +21,7 @@ export async function supersededBy(target: string): Promise<string[]> {
 
 async function shardsOf(indexPath: string): Promise<readonly string[]> {
   try {
-    const { files } = parseShardIndex(await Deno.readFile(indexPath));
+    const { files } = await finishInTurns(parseShardIndex(await Deno.readFile(indexPath)));
     return files.filter((name) => name.endsWith(".safetensors") && !name.includes("/"));
   } catch {
     return [];

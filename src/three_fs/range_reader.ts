@@ -1,6 +1,7 @@
 /**
  * Reading headers and ranges of files, one range at a time.
  */
+import { absolutePath, workingFolder } from "../files/native/local_path.ts";
 import { cudaError } from "../../ffi/cuda.ts";
 import { Handle } from "../../ffi/handle.ts";
 import type { Shim } from "../../ffi/symbols.ts";
@@ -147,13 +148,14 @@ export class SourceReader implements RangeReader {
     if (!Array.isArray(paths)) throw new TypeError(`paths must be an array, got ${describeValue(paths)}`);
     for (const path of paths) checkPath(path);
     const threads = checkInteger("threads", options.threads, { byDefault: 8, least: 1, most: 32 });
+    const folder = workingFolder();
     return await this.#files.use("read headers", async (files) => {
       const headers = new Array<FileHeader>(paths.length);
       let next = 0;
       const readNext = async () => {
         while (next < paths.length) {
           const index = next++;
-          headers[index] = await readHeader(await this.#open(files, paths[index]!));
+          headers[index] = await readHeader(await this.#open(files, paths[index]!, folder));
         }
       };
       const results = await Promise.allSettled(Array.from({ length: threads }, readNext));
@@ -176,9 +178,10 @@ export class SourceReader implements RangeReader {
     const totalLength = checkInteger("totalLength", options.totalLength ?? NaN, { byDefault: 0, least: 0 });
     const chunkBytes = checkInteger("chunkBytes", options.chunkBytes, { byDefault: 0, least: 0 });
     const target = targetOf(options);
+    const folder = workingFolder();
     return await this.#files.use(`read ${quote(path)}`, async (files) => {
       signal.throwIfAborted();
-      const file = await this.#open(files, path);
+      const file = await this.#open(files, path, folder);
       const length = Math.max(0, Math.min(totalLength, file.size - fileOffset));
       if (length === 0) return 0;
       const range = { offset: fileOffset, length, chunkBytes, pipelined };
@@ -222,12 +225,17 @@ export class SourceReader implements RangeReader {
     return result;
   }
 
-  #open(files: Map<string, Promise<NativeFile>>, path: string): Promise<NativeFile> {
-    let file = files.get(path);
+  #open(
+    files: Map<string, Promise<NativeFile>>,
+    path: string,
+    folder: string | undefined,
+  ): Promise<NativeFile> {
+    const absolute = absolutePath(path, folder);
+    let file = files.get(absolute);
     if (!file) {
-      file = this.#source.open(path);
-      files.set(path, file);
-      file.catch(() => files.delete(path)); // it may be tried again
+      file = this.#source.open(path, folder);
+      files.set(absolute, file);
+      file.catch(() => files.delete(absolute)); // it may be tried again
     }
     return file;
   }

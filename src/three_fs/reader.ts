@@ -2,6 +2,7 @@
  * Reading ranges of files on 3FS in the steps that users of the Python package know: a reader, the headers of a batch
  * of files, then ranges of them to memory.
  */
+import { absolutePath } from "../files/native/local_path.ts";
 import { mountPointOf } from "../../ffi/usrbio.ts";
 import { DeviceError } from "../base/errors.ts";
 import { readError } from "../files/native/local_path.ts";
@@ -103,13 +104,14 @@ export async function getHf3fsLibPath(): Promise<string | null> {
  * @throws {ReadError} if there is no such path
  */
 export async function extractMountPoint(path: string): Promise<string | null> {
+  const absolute = absolutePath(path);
   if (!await isAvailable()) return null;
   const shim = await needShim();
   const library = await openUsrbio(shim);
   if (library.handle === null) return null;
   try {
-    await Deno.stat(path); // asks for the permission to read it, too
-    return await mountPointOf(shim, library.handle, path);
+    await Deno.stat(absolute); // asks for the permission to read it, too
+    return await mountPointOf(shim, library.handle, absolute);
   } catch (error) {
     throw readError(error, "open", path);
   }

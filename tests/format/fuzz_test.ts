@@ -3,6 +3,7 @@ import { SafeTensorsError } from "../../src/base/errors.ts";
 import { dtypeBits, isDType } from "../../src/base/dtype.ts";
 import type { Header } from "../../src/format/header.ts";
 import { headerLength, parseHeader } from "../../src/format/header_reader.ts";
+import { finishNow } from "../../src/base/steps.ts";
 import { parseShardIndex } from "../../src/format/shard_index.ts";
 import { fileOf, mutate, mutatedFile, seededRandom, validDraft } from "./mutations.ts";
 
@@ -83,7 +84,7 @@ Deno.test("parseShardIndex() refuses mutated indexes cleanly or reads files in t
     let json = index;
     for (let n = i % 4; n > 0; n--) json = mutate(random, json);
     try {
-      for (const file of parseShardIndex(new TextEncoder().encode(json)).files) {
+      for (const file of finishNow(parseShardIndex(new TextEncoder().encode(json))).files) {
         assert(!/\\|(^|\/)\.{0,2}(\/|$)/.test(file), file);
       }
       taken++;

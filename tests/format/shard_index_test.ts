@@ -1,6 +1,16 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { SafeTensorsError } from "../../src/base/errors.ts";
-import { parseShardIndex, type ShardIndex, writeShardIndex } from "../../src/format/shard_index.ts";
+import { finishNow } from "../../src/base/steps.ts";
+import * as steps from "../../src/format/shard_index.ts";
+import type { ShardIndex } from "../../src/format/shard_index.ts";
+
+function parseShardIndex(...given: Parameters<typeof steps.parseShardIndex>): ShardIndex {
+  return finishNow(steps.parseShardIndex(...given));
+}
+
+function writeShardIndex(...given: Parameters<typeof steps.writeShardIndex>): Uint8Array<ArrayBuffer> {
+  return finishNow(steps.writeShardIndex(...given));
+}
 
 function parse(json: string, options?: { path?: string; maxBytes?: number }): ShardIndex {
   return parseShardIndex(new TextEncoder().encode(json), options);

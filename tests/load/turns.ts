@@ -105,6 +105,26 @@ export function turnTests(test: DefineTest, engine: EngineName): void {
     await turns.end();
   });
 
+  test("an index and names of one tensor, very many, are written and read in many turns", async (folder) => {
+    const x = { dtype: "U8", shape: [1], data: new Uint8Array([7]) } as const;
+    const names = Array.from({ length: 60_000 }, (_, index) => `t${index}`);
+    const same = Object.fromEntries(names.map((name) => [name, x]));
+    const others = Object.fromEntries(names.map((name) => [name, { ...x, data: x.data.slice() }]));
+    using turns = new Turns();
+    await saveFile(others, `${folder}/set.safetensors`, { maxShardBytes: 40_000 });
+    turns.assertMany("saving a set");
+    await using set = await fastsafeOpen(`${folder}/set.safetensors.index.json`, { lazy: true });
+    turns.assertMany("opening a set by its index");
+    assertEquals(set.keys().length, 60_000);
+    await saveFile(same, `${folder}/same.safetensors`);
+    turns.assertMany("saving one tensor of many names");
+    await using model = await fastsafeOpen(`${folder}/same.safetensors`, { restoreAliases: true });
+    turns.assertMany("opening one tensor of many names");
+    assertEquals(model.keys().length, 60_000);
+    assertEquals((await model.getTensor("t59999")).data, new Uint8Array([7]));
+    await turns.end();
+  });
+
   test("saving many tensors does not block the event loop", async (folder) => {
     const data = new Float32Array(1);
     const record = Object.fromEntries(

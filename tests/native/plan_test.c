@@ -97,7 +97,7 @@ static void test_wait(void) {
   CHECK(seconds() - began >= 0.015, "the wait ended before its time");
   began = seconds();
   CHECK(fst_plan_wait(plan, plan->wake + 1, 5000000, 0) == 0, "the counter changed by itself");
-  CHECK(seconds() - began < 1, "old news was waited for");
+  CHECK(seconds() - began < 5, "old news was waited for");
 
   /* Nothing is missed: whoever saw everything before waiting is woken by what comes after. */
   require(fst_fault_set("pread:*:delay=200") == 0, "faults");
@@ -118,13 +118,13 @@ static void test_wait(void) {
   /* Nothing more to come that news could gather with. */
   began = seconds();
   fst_plan_wait(plan, seen - 1, 5000000, 5000000);
-  CHECK(seconds() - began < 1, "a plan that is done was waited for");
+  CHECK(seconds() - began < 5, "a plan that is done was waited for");
 
   /* A cancelled plan does not let news gather. */
   fst_plan_cancel(plan);
   began = seconds();
   fst_plan_wait(plan, seen - 1, 5000000, 5000000);
-  CHECK(seconds() - began < 1, "a cancelled plan was waited for");
+  CHECK(seconds() - began < 5, "a cancelled plan was waited for");
   free(plan);
   guarded_free(memory);
 }
@@ -159,27 +159,33 @@ static void test_cancel(void) {
   guarded_free(memory);
 }
 
-/* A failure of one lane stops all, and says where it was. */
+/*
+ * A failure of one lane stops all, and says where it was. A lane that has failed may wait for a processor before it can
+ * say so: how many blocks the others take meanwhile depends on the machine. None is taken once the failure is known.
+ */
 static void test_failure(void) {
   for (int nth = 1; nth < 40; nth += 6) {
-    guarded memory = guarded_new(FILE_BYTES, 0);
-    fst_plan *plan = blocks_plan(&memory);
-    char faults[64];
-    /* Reads take long: a lane that has failed may wait for a processor before it can say so. */
-    snprintf(faults, sizeof faults, "pread:%d:5,pread:*:delay=5000", nth);
-    require(fst_fault_set(faults) == 0, "faults");
-    CHECK(run_lanes(plan, ALL, 4) == 4, "a lane does not know of the failure");
-    fst_fault_set("");
-    CHECK(plan->failure == FST_FAILURE_SYSTEM && plan->failed_errno == EIO, "failure %u, errno %d", plan->failure,
-          plan->failed_errno);
-    uint32_t failed = plan->failed_segment;
-    CHECK(plan->failed_offset == (uint64_t)failed * BLOCK && plan->failed_expected == BLOCK, "it says a wrong place");
-    CHECK(fst_plan_done(plan)[failed] == 0, "the failed block is marked as landed");
-    uint32_t landed = check_blocks(plan, &memory);
-    CHECK(landed == plan->next - 1, "%u blocks were taken, %u landed", plan->next, landed);
-    CHECK(plan->next <= (uint32_t)nth + 8, "lanes went on after the failure");
-    free(plan);
-    guarded_free(memory);
+    for (int lanes = 1; lanes <= 4; lanes += 3) {
+      guarded memory = guarded_new(FILE_BYTES, 0);
+      fst_plan *plan = blocks_plan(&memory);
+      char faults[64];
+      snprintf(faults, sizeof faults, "pread:%d:5,pread:*:delay=5000", nth);
+      require(fst_fault_set(faults) == 0, "faults");
+      CHECK(run_lanes(plan, ALL, lanes) == lanes, "a lane does not know of the failure");
+      fst_fault_set("");
+      CHECK(plan->failure == FST_FAILURE_SYSTEM && plan->failed_errno == EIO, "failure %u, errno %d", plan->failure,
+            plan->failed_errno);
+      uint32_t failed = plan->failed_segment;
+      CHECK(plan->failed_offset == (uint64_t)failed * BLOCK && plan->failed_expected == BLOCK, "it says a wrong place");
+      CHECK(fst_plan_done(plan)[failed] == 0, "the failed block is marked as landed");
+      uint32_t taken = plan->next;
+      uint32_t landed = check_blocks(plan, &memory);
+      CHECK(landed == taken - 1, "%u blocks were taken, %u landed", taken, landed);
+      CHECK(lanes > 1 || taken == (uint32_t)nth, "a lane took %u blocks, read %d failed", taken, nth);
+      CHECK(run_lanes(plan, ALL, 4) == 4 && plan->next == taken, "lanes took blocks after the failure");
+      free(plan);
+      guarded_free(memory);
+    }
   }
 }
 

@@ -2,7 +2,10 @@
  * What local files do on either engine; run by tests/source/*_files_test.ts, each in a process with its own engine.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { fastsafeOpen, ReadError, saveFile, UseAfterCloseError } from "../../mod.ts";
+import { autoOpen, fastsafeOpen, ReadError, readHeader, saveFile, UseAfterCloseError } from "../../mod.ts";
+import { ParallelLoader, SafeTensorsFileLoader } from "../../src/compat/mod.ts";
+import { doctor } from "../../src/doctor/mod.ts";
+import { convertPyTorch, openPyTorch } from "../../src/pytorch/mod.ts";
 import { selectEngine } from "../../src/load/native/select.ts";
 import { closeAll } from "../../src/files/source.ts";
 import { assertTensor, tempFolder, writeFile, writeShards } from "../support/models.ts";
@@ -33,6 +36,53 @@ export function localFileTests(engine: string): void {
     await saveFile({ y: { dtype: "U8", shape: [3], data: new Uint8Array(3) } }, "n.safetensors");
     await Deno.rename("n.safetensors", "m.safetensors");
     for (let round = 0; round < 2; round++) assertTensor(await model.getTensor("x"), x!);
+  });
+
+  test("a relative path counts from the working folder at the time of the call", async (folder) => {
+    const data = new Uint8Array([1, 2, 3]);
+    const x = { dtype: "U8", shape: [3], data } as const;
+    const report = await saveFile({ x }, "there/m.safetensors");
+    assertEquals(report.paths, ["there/m.safetensors"]);
+    await saveFile({ x, y: { ...x, data: data.slice() } }, "there/set.safetensors", { maxShardBytes: 3 });
+    await Deno.copyFile(new URL("../data/pytorch/state_dict.pt", import.meta.url), "there/p.pt");
+    const other = `${folder}/other`;
+    await Deno.mkdir(other);
+    /** Calls, and goes to another folder at once. */
+    const leave = async <R>(call: () => Promise<R>): Promise<R> => {
+      Deno.chdir(folder);
+      const result = call();
+      Deno.chdir(other);
+      return await result;
+    };
+    const check = async (model: { keys(): string[] } & AsyncDisposable, names: string[]) => {
+      await using opened = model;
+      assertEquals(opened.keys(), names);
+    };
+    await check(await leave(() => fastsafeOpen("there/m.safetensors")), ["x"]);
+    await check(await leave(() => autoOpen("there/m.safetensors", { lazy: true })), ["x"]);
+    await check(await leave(() => fastsafeOpen({ 0: "there/m.safetensors" })), ["x"]);
+    await check(await leave(() => fastsafeOpen("there/set.safetensors.index.json")), ["x", "y"]);
+    assert((await leave(() => openPyTorch("there/p.pt"))).keys().length > 0);
+    assertEquals([...(await leave(() => readHeader("there/m.safetensors"))).tensors.keys()], ["x"]);
+    await assertRejects(() => leave(() => fastsafeOpen("there/none.safetensors")), ReadError, "there/none");
+
+    const loader = new SafeTensorsFileLoader();
+    await leave(() => loader.addFilenames({ 0: "there/m.safetensors" }));
+    assertEquals(loader.getKeys(), ["x"]);
+    await loader.close();
+    const weights = await leave(() => {
+      return Array.fromAsync(new ParallelLoader(null, "there/m.safetensors").iterateWeights());
+    });
+    assertEquals(weights.map(([name]) => name), ["x"]);
+
+    await leave(() => saveFile({ x }, "new/m.safetensors"));
+    await leave(() => convertPyTorch("there/p.pt", undefined, { validate: true }));
+    await leave(() => convertPyTorch("there/p.pt", "new/p.safetensors"));
+    for (const path of ["new/m", "there/p", "new/p"]) {
+      assert((await Deno.stat(`${folder}/${path}.safetensors`)).isFile, path);
+    }
+    assertEquals((await leave(() => doctor(["there"]))).storage[0]!.problem, "");
+    assertEquals([...Deno.readDirSync(other)], [], "files were written where the program went");
   });
 
   test("a file that is removed after it was opened is still read, by many at once", async () => {

@@ -26,8 +26,18 @@ import { checkIndexSize, indexNaming, missingShard, parseModelIndex } from "../m
 export class LocalNames implements FileNames {
   readonly folder = workingFolder();
 
-  resolve(path: string, naming: Naming): Promise<Found> {
-    return resolveLocal(path, naming);
+  async resolve(path: string, naming: Naming): Promise<Found> {
+    // The program may go elsewhere meanwhile: what was found from there does not count.
+    const isHere = () => workingFolder() === this.folder;
+    if (isHere()) {
+      try {
+        const found = await resolveLocal(path, naming);
+        if (isHere()) return found;
+      } catch (error) {
+        if (isHere()) throw error;
+      }
+    }
+    return await resolveLocal(absolutePath(path, this.folder), naming);
   }
 
   identify(path: string): string {
@@ -203,7 +213,7 @@ async function readIndex(path: string, info?: Deno.FileInfo): Promise<Found> {
     if (error instanceof SafeTensorsError) throw error;
     throw await explainAbsence(readError(error, "read", path));
   }
-  const { index, ...found } = parseModelIndex(path, bytes, (shard) => join(dirname(path), shard));
+  const { index, ...found } = await parseModelIndex(path, bytes, (shard) => join(dirname(path), shard));
   return { ...found, index: { ...index, verify: () => checkVersion(path, version) } };
 }
 
