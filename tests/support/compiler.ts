@@ -10,6 +10,11 @@ export function compiler(): Promise<{ path: string; missing: string | null }> {
   return Promise.resolve({ path: path ?? "cc", missing });
 }
 
+/** Why there is no C++ compiler for the kernels of the CUDA stand-in, or null. */
+export function missingCxx(): string | null {
+  return onPath("c++") === null ? 'there is no C++ compiler "c++" on the PATH' : null;
+}
+
 /** Compiler and emulator for the processor that this machine has not got. */
 export interface CrossTools {
   /** That processor, as Deno calls it. */

@@ -2,7 +2,7 @@
  * The stand-ins of tests/sim: built once for each version of their sources, and told what to do.
  */
 import { cacheFolder } from "../../ffi/build.ts";
-import { compiler } from "./compiler.ts";
+import { compiler, missingCxx } from "./compiler.ts";
 import { setEnv } from "./environment.ts";
 
 const SIM = new URL("../sim/", import.meta.url).pathname;
@@ -20,7 +20,7 @@ export async function buildStandIn(
   name: "3fs" | "cuda" | "mpi" | "nccl",
   flags: readonly string[] = [],
 ): Promise<{ folder: string; missing: string | null }> {
-  const { missing } = await compiler();
+  const missing = (await compiler()).missing ?? (name === "cuda" ? missingCxx() : null);
   if (missing) return { folder: "", missing };
   const folder = `${cacheFolder()}/stand-in-${name}-${await digestOfSources(flags)}`;
   await Deno.mkdir(cacheFolder(), { recursive: true });
@@ -30,11 +30,9 @@ export async function buildStandIn(
   const work = await Deno.makeTempDir({ dir: cacheFolder(), prefix: "build-" });
   const { success, stderr } = await new Deno.Command("sh", {
     args: [`${SIM}${name}/build.sh`, work, ...flags],
-  })
-    .output();
+  }).output();
   const printed = new TextDecoder().decode(stderr);
   if (!success) throw new Error(`Cannot build the stand-in tests/sim/${name}:\n${printed}`);
-  if (printed.includes("is not built")) return { folder: "", missing: printed.trim() };
   await Deno.rename(work, folder);
   return { folder, missing: null };
 }
