@@ -3,7 +3,7 @@
  *
  *     deno run -A examples/cuda.ts [file tensor]
  *
- * Without arguments a file with a small weight is made for it, and removed at the end. Without a GPU it says so.
+ * Without arguments it makes a file with a small weight, and removes it at the end. Without a GPU it says so.
  */
 import { fastsafeOpen, serialize } from "@x/fastsafetensors";
 import { doctor } from "@x/fastsafetensors/doctor";
@@ -22,20 +22,20 @@ try {
   await using model = await fastsafeOpen(file, { device: gpu.device, names: [name] });
   using weight = await model.getTensor(name);
   console.log(`${name}: ${weight.dtype} [${weight.shape}], ${weight.byteLength} bytes on ${weight.device}`);
-  await model.whenLoaded(); // for the statistics only: the tensor is there
+  await model.whenLoaded(); // for the statistics only: the tensor has landed
   const { path, notes } = model.stats();
   console.log(`way: ${path}${notes.map((note) => `\n  ${note}`).join("")}`);
 
-  // For a library that takes addresses, such as one of kernels of yours. Valid until `weight` is disposed.
+  // For a library that takes addresses, such as your own kernels. Valid until `weight` is disposed.
   console.log(`address: 0x${weight.devicePointer.toString(16)}`);
 
-  // Work on the device: another element type, and back to the host to look at it.
+  // On the device: a cast; then a copy to the host, to print it.
   using wide = await weight.to({ dtype: "F32" });
   const { data } = await wide.copyToHost();
   console.log(`as F32: ${[...data.subarray(0, 4)].join(", ")}, …`);
 
-  // For a library that knows DLPack: PyTorch, JAX, CuPy, … in this process, by way of a capsule "dltensor". It holds the
-  // memory by itself, so that handle and model may go before it; the consumer calls the deleter at its end.
+  // For a library in this process that knows DLPack (PyTorch, JAX, CuPy, …), in a capsule "dltensor". It keeps the memory
+  // allocated, also after handle and model are closed, until the consumer calls the deleter.
   const managed = await weight.toDLPack();
   console.log(`DLPack: ${describe(managed)}`);
   callDeleter(managed); // as a consumer does
@@ -43,7 +43,7 @@ try {
   if (made) await Deno.remove(made);
 }
 
-/** What a consumer sees in a DLManagedTensor. */
+/** The fields of a DLManagedTensor that a consumer reads. */
 function describe(managed: bigint): string {
   const view = new Deno.UnsafePointerView(Deno.UnsafePointer.create(managed)!);
   const rank = view.getInt32(16);

@@ -1,11 +1,11 @@
 /**
- * Bring tensors to where no device of this package is: here to the memory of a WebAssembly module.
+ * Load tensors to a device that this package does not have: here to the memory of a WebAssembly module.
  *
  *     deno run -A examples/custom_device.ts
  *
- * A device is written inside of this repository: its interface, in src/load/device.ts, is not part of the package's
- * public face. This one takes the simple way, through the CPU: a tensor is copied once it has landed there. The direct
- * way, without a copy of the model in between, is that of src/device/webgpu/upload.ts.
+ * A device is written inside of this repository: its interface, in src/load/device.ts, is not part of the
+ * package's public API. This one loads through the CPU: a tensor is copied after it has landed there. A device without
+ * that copy works as src/device/webgpu/upload.ts does.
  */
 import { type DType, HostTensor, serialize, type Tensor } from "@x/fastsafetensors";
 import { CpuDevice } from "../src/device/cpu/device.ts";
@@ -28,7 +28,7 @@ class WasmTensor implements Tensor {
   readonly dtype: DType;
   readonly shape: readonly number[];
   readonly byteLength: number;
-  /** Where its first byte is. */
+  /** The address of its first byte. */
   readonly pointer: number;
   readonly #device: WasmDevice;
 
@@ -41,7 +41,7 @@ class WasmTensor implements Tensor {
     this.#device = device;
   }
 
-  /** A copy outside of the module: a view of its memory would come to nothing when that grows. */
+  /** A copy outside the module: a view of its memory becomes invalid when the memory grows. */
   toHost(): HostTensor {
     const bytes = new Uint8Array(this.#device.memory.buffer, this.pointer, this.byteLength).slice();
     return new HostTensor(this.name, this.dtype, this.shape, bytes);
@@ -57,7 +57,7 @@ class WasmTensor implements Tensor {
   }
 }
 
-/** The memory of a WebAssembly module as a device. What is there stays as long as the memory does. */
+/** The memory of a WebAssembly module as a device. Tensors stay as long as the memory does. */
 class WasmDevice implements Device<WasmTensor> {
   readonly name = "wasm";
   readonly memory: WebAssembly.Memory;
@@ -72,7 +72,7 @@ class WasmDevice implements Device<WasmTensor> {
   /** Copies a tensor in. */
   place(tensor: HostTensor): WasmTensor {
     const pointer = this.#used;
-    this.#used += Math.ceil(tensor.byteLength / 64) * 64; // fit for every dtype, and for SIMD
+    this.#used += Math.ceil(tensor.byteLength / 64) * 64; // aligned for every dtype and for SIMD
     const missing = Math.ceil((this.#used - this.memory.buffer.byteLength) / PAGE);
     if (missing > 0) this.memory.grow(missing);
     new Uint8Array(this.memory.buffer, pointer).set(tensor.bytes);
@@ -125,7 +125,7 @@ const SUM = Uint8Array.fromHex(
     "2b01017d024003402001450d01200220002a0200922102200041046a2100200141016b21010c000b0b20020b",
 );
 
-/** Finds what the model is loaded with. */
+/** Finds the engine, source and device for the model. */
 async function equip(options: CheckedOpenOptions): Promise<Equipment<WasmTensor>> {
   const engine = await selectEngine();
   return {

@@ -1,17 +1,17 @@
 /**
- * Read a model from where no file system is: a source of one's own, here over HTTP by range requests.
+ * Read a model through your own source: here over HTTP by range requests.
  *
  *     deno run -A examples/custom_source.ts [url tensor]
  *
  * Without arguments a server in this process has a model in two shards. `url` is a `.safetensors` file, or the index of
- * a sharded model; only headers are fetched of it, and the bytes that are asked for.
+ * a sharded model; only the headers and the requested bytes are fetched.
  */
 import { fastsafeOpen, ReadError, serialize, type Source, type SourceFile } from "@x/fastsafetensors";
 
-/** Bytes that are fetched when a file is opened: more than most headers have. */
+/** Bytes to fetch when a file is opened: more than most headers have. */
 const HEAD_BYTES = 64 * 1024;
 
-/** A file behind a URL. */
+/** A file with a URL. */
 class HttpFile implements SourceFile {
   readonly path: string;
   readonly size: number;

@@ -1,10 +1,10 @@
 /**
- * Load a model from the Hugging Face cache, as the Hub's tools leave it: folders of symbolic links to blobs.
+ * Load a model from the Hugging Face cache, as the Hub's tools write it: folders of symbolic links to blobs.
  *
  *     deno run -A examples/hugging_face_cache.ts [organization/model]
  *
- * Without arguments the first model in the cache (`$HF_HOME/hub`, by default `~/.cache/huggingface/hub`) is loaded; where
- * there is none, a folder of the same form is made, and removed at the end.
+ * Without arguments it loads the first model in the cache (`$HF_HOME/hub`, by default `~/.cache/huggingface/hub`). If
+ * there is none, it makes a folder of the same form, and removes it at the end.
  */
 import { fastsafeOpen, serialize } from "@x/fastsafetensors";
 
@@ -47,7 +47,7 @@ async function findSnapshot(hub: string, model?: string): Promise<string | undef
   return found.sort((a, b) => b.time - a.time)[0]?.path;
 }
 
-/** The names in a folder, in order; none if it is not there. */
+/** The names in a folder, in order; none if the folder does not exist. */
 async function list(folder: string): Promise<string[]> {
   try {
     return (await Array.fromAsync(Deno.readDir(folder), (entry) => entry.name)).sort();

@@ -1,10 +1,10 @@
 /**
- * Load files on several ranks, as fastsafetensors' own parallel example does: each rank reads its files, and hands out
- * whole tensors (broadcast) or one part for each rank (scatter).
+ * Load files on several ranks, as fastsafetensors' own parallel example does: each rank reads its files, and sends
+ * whole tensors (broadcast) or one part to each rank (scatter).
  *
  *     mpirun -n 2 deno run -A examples/run_parallel.ts [a.safetensors b.safetensors …]
  *
- * The files are dealt out to the ranks one by one. Without arguments two small ones are made, and removed at the end.
+ * The ranks take the files in turn. Without arguments it makes two small files, and removes them at the end.
  */
 import { type HostTensor, serialize } from "@x/fastsafetensors";
 import { SafeTensorsFileLoader } from "@x/fastsafetensors/compat";
@@ -19,7 +19,7 @@ try {
   const byRank = Object.fromEntries(
     Array.from({ length: size }, (_, owner) => [owner, files.filter((_, index) => index % size === owner)]),
   );
-  await loader.addFilenames(byRank); // rank → its files; each is opened by its rank alone
+  await loader.addFilenames(byRank); // rank → its files; only that rank opens them
   await using buffer = await loader.copyFilesToDevice();
 
   if (rank === 0) {
@@ -29,7 +29,7 @@ try {
   }
   await group.barrier();
 
-  // Every rank asks for the same tensors in the same order: their owner hands them out.
+  // Every rank requests the same tensors in the same order; their owner sends them.
   const names = buffer.getKeys();
   const tensor = await buffer.getTensor(names[0]!); // broadcast
   const sharded = await buffer.getSharded(names.at(-1)!, 1); // columns, scattered
@@ -48,7 +48,7 @@ function describe({ name, dtype, shape, data }: HostTensor, how = ""): string {
   return `${name}${how}=${dtype} [${shape}]: ${[...data.subarray(0, 8)].join(", ")}, …`;
 }
 
-/** Two files with one tensor each, made by rank 0, which tells the others where they are. */
+/** Two files with one tensor each, made by rank 0, which sends their paths to the others. */
 async function makeFiles(): Promise<{ folder: string; files: string[] }> {
   const own = rank === 0 ? await Deno.makeTempDir() : "";
   for (const letter of rank === 0 ? ["a", "b"] : []) {

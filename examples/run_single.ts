@@ -1,10 +1,10 @@
 /**
- * Load files through the low-level door, as fastsafetensors' own single-process example does: name files, copy them to
- * the device, take tensors, join them.
+ * Load files by the low-level API, as fastsafetensors' own single-process example does: name files, copy them to the
+ * device, take tensors, join them.
  *
  *     deno run -A examples/run_single.ts [a.safetensors b.safetensors …]
  *
- * Without arguments two small files are made for it, and removed at the end.
+ * Without arguments it makes two small files, and removes them at the end.
  */
 import { serialize } from "@x/fastsafetensors";
 import { SafeTensorsFileLoader } from "@x/fastsafetensors/compat";

@@ -3,7 +3,7 @@
  *
  *     deno run -A examples/save.ts [folder]
  *
- * Without an argument a folder is made for it, and removed at the end.
+ * Without an argument it makes a folder, and removes it at the end.
  */
 import { fastsafeOpen, type HostTensor, saveFile, type SaveReport } from "@x/fastsafetensors";
 
@@ -16,7 +16,7 @@ try {
   const one = await saveFile(tensors, `${folder}/one.safetensors`, { metadata, overwrite: true });
   tell("one file", one);
 
-  // Shards are named as on the Hub, and an index tells which tensor is where.
+  // Shards are named as on the Hub, and an index says which shard has which tensor.
   const shards = await saveFile(tensors, `${folder}/model.safetensors`, {
     metadata,
     maxShardBytes: 2 * 2 ** 20,
@@ -38,7 +38,7 @@ try {
   }
   console.log(`${loaded.keys().length} tensors came back byte by byte, from one file and from the shards`);
 
-  // A model streams from file to file, here cast on the way; it may be larger than memory.
+  // A model streams from file to file, here with a cast; it may be larger than memory.
   await using source = await fastsafeOpen(shards.paths.at(-1)!, { lazy: true });
   const half = await saveFile(source, `${folder}/half.safetensors`, {
     dtype: "BF16",
@@ -55,7 +55,7 @@ function tell(what: string, { paths, tensors, bytes }: SaveReport): void {
   console.log(`${what}: ${tensors} tensors, ${bytes} bytes in ${names.join(", ")}`);
 }
 
-/** Four layers, and a head that is the embedding itself. */
+/** Four layers, and a head that is the same tensor as the embedding. */
 function makeModel() {
   const layer = (seed: number, rows: number) => ({
     dtype: "F32" as const,

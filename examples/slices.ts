@@ -1,9 +1,9 @@
 /**
- * Read parts of a tensor: a lazy model reads only the bytes of what is asked for.
+ * Read parts of a tensor: a lazy model reads only the bytes of the requested slice.
  *
  *     deno run -A examples/slices.ts [file tensor]
  *
- * Without arguments a file with a table of 1000 × 64 is made for it, and removed at the end.
+ * Without arguments it makes a file with a table of 1000 × 64, and removes it at the end.
  */
 import { fastsafeOpen, type HostTensor, serialize } from "@x/fastsafetensors";
 
@@ -15,7 +15,7 @@ try {
   const { dtype, shape, byteLength } = model.info(table);
   console.log(`${table}: ${dtype} [${shape}], ${byteLength} bytes`);
 
-  // The rules are NumPy's. Left out dimensions are whole.
+  // The rules are NumPy's. Dimensions that are left out are whole.
   show("[3]        one row    ", await model.getSlice(table, 3));
   show("[-1]       the last   ", await model.getSlice(table, -1));
   show("[10:12]    two rows   ", await model.getSlice(table, [10, 12]));

@@ -1,9 +1,9 @@
 /**
- * Use tensors in the order in which they land, while the others are still being read, and see how far the load is.
+ * Use tensors in the order in which they land, while the others are still being read, and show the progress.
  *
  *     deno run -A examples/streaming.ts [file, folder or index] [--dtype BF16] [--memory BYTES]
  *
- * Without arguments a model of 8 tensors in 2 files is made for it, and removed at the end.
+ * Without arguments it makes a model of 8 tensors in 2 files, and removes it at the end.
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { fastsafeOpen, isDType, serialize } from "@x/fastsafetensors";
@@ -17,9 +17,9 @@ if (!isDType(dtype)) throw new TypeError(`There is no dtype "${dtype}"`);
 const made = wanted === undefined ? await makeFolder() : null;
 const files = made ?? String(wanted);
 try {
-  // Everything comes to memory: one pass over the files at full speed.
+  // All tensors in memory: one pass over the files at full speed.
   await using model = await fastsafeOpen(files, {
-    dtype, // cast on the way
+    dtype, // casts while loading
     onProgress: ({ bytes, totalBytes, tensors, totalTensors }) => {
       console.log(`  ${Math.round(100 * bytes / totalBytes)} %, ${tensors} of ${totalTensors} tensors`);
     },
@@ -28,7 +28,7 @@ try {
     console.log(`${name}: ${tensor.dtype} [${tensor.shape}], largest ${largest(tensor.toFloat32())}`);
   }
 
-  // The same under a bound on memory, for what is larger than memory or is only passed on.
+  // The same under a bound on memory, for models that are larger than memory.
   let count = 0;
   const loader = new ParallelLoader(null, files, { maxBytesInFlight: Number(memory) });
   for await (const [_name] of loader.iterateWeights()) count++;

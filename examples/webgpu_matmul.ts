@@ -1,10 +1,10 @@
 /**
- * Multiply a vector by a BF16 weight on the GPU: the weight goes from its file to a GPUBuffer, and a shader of your own
+ * Multiply a vector by a BF16 weight on the GPU: the weight goes from its file to a GPUBuffer, and your own shader
  * reads it there.
  *
  *     deno run -A examples/webgpu_matmul.ts [file tensor]
  *
- * Without arguments a file with a weight of 96 × 160 is made for it, and removed at the end. Needs a GPU, or a software
+ * Without arguments it makes a file with a weight of 96 × 160, and removes it at the end. It needs a GPU, or a software
  * adapter such as Debian's mesa-vulkan-drivers.
  */
 import { fastsafeOpen, serialize } from "@x/fastsafetensors";
@@ -48,7 +48,7 @@ async function multiply(
   device.queue.writeBuffer(input, 0, vector);
   const module = device.createShaderModule({
     code: `
-      @group(0) @binding(0) var<storage, read> weight: array<u32>; // two BF16 to a word, the first one low
+      @group(0) @binding(0) var<storage, read> weight: array<u32>; // two BF16 in a word, the first in its lower half
       @group(0) @binding(1) var<storage, read> vector: array<f32>;
       @group(0) @binding(2) var<storage, read_write> product: array<f32>;
 

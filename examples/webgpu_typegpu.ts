@@ -1,14 +1,14 @@
 /**
- * Hand a tensor's buffer to another library: a kernel of TypeGPU (https://typegpu.com) sums the rows of a weight.
+ * Give a tensor's buffer to another library: a kernel of TypeGPU (https://typegpu.com) sums the rows of a weight.
  *
  *     deno run -A examples/webgpu_typegpu.ts
  *
- * A file with a weight of 32 × 64 is made for it, and removed at the end. Needs a GPU, or a software adapter such as
+ * It makes a file with a weight of 32 × 64, and removes it at the end. It needs a GPU, or a software adapter such as
  * Debian's mesa-vulkan-drivers, and TypeGPU from npm.
  */
 import { fastsafeOpen, serialize } from "@x/fastsafetensors";
 
-// Not a static import: checking this project must not need what only this example does.
+// Not a static import: to check this project, TypeGPU must not be needed.
 const TYPEGPU = "npm:typegpu@0.12.5";
 const { default: tgpu, d } = await import(TYPEGPU);
 
@@ -19,7 +19,7 @@ await Deno.writeFile(path, serialize({ weight: { dtype: "F16", shape: [ROWS, COL
 try {
   await using model = await fastsafeOpen(path, { device: "webgpu" });
   using half = await model.getTensor("weight");
-  // TypeGPU binds buffers from their first byte on. What to() and getSlice() make is in a buffer of its own.
+  // TypeGPU binds buffers from their first byte on. Results of to() and getSlice() have their own buffers.
   using weight = await half.to({ dtype: "F32" });
 
   const root = tgpu.initFromDevice({ device: weight.device });
@@ -38,7 +38,7 @@ try {
   const group = root.createBindGroup(layout, { weight: weight.buffer, sums });
   root.createComputePipeline({ compute: sumRows }).with(group).dispatchWorkgroups(1);
   console.log(`Sums of the rows: ${(await sums.read()).join(", ")}`);
-  sums.destroy(); // not root.destroy(): the device is not TypeGPU's
+  sums.destroy(); // not root.destroy(): the device does not belong to TypeGPU
 } finally {
   await Deno.remove(path);
 }
