@@ -83,7 +83,7 @@ export const USRBIO_SYMBOLS = {
       "buffer", // const fst_usrbio_request *request
       "buffer", // void *buffer
       "buffer", // const uint32_t *stop
-      "buffer", // fst_usrbio_outcome *outcome
+      "buffer", // fst_error *error
     ],
     result: "i32",
     nonblocking: true,

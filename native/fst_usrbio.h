@@ -18,7 +18,7 @@ typedef struct fst_usrbio_mount fst_usrbio_mount;
  * hf3fs_py_usrbio. `path` gets where it is, `reason` why it is not available: everything that was tried, or empty. Both
  * have `size` bytes.
  */
-FST_EXPORT int32_t fst_usrbio_find(fst_usrbio **library, char *path, char *reason, uint64_t size);
+FST_EXPORT int32_t fst_usrbio_find(const fst_usrbio **library, char *path, char *reason, uint64_t size);
 
 /* The same functions over ordinary reads, for files on any file system. */
 FST_EXPORT const fst_usrbio *fst_usrbio_posix(void);
@@ -75,18 +75,11 @@ typedef struct fst_usrbio_request {
 } fst_usrbio_request;
 static_assert(sizeof(fst_usrbio_request) == 48, "ffi/usrbio.ts knows this layout");
 
-typedef struct fst_usrbio_outcome {
-  uint32_t failure; /* enum fst_failure */
-  int32_t error;
-  uint64_t offset, expected, actual;
-} fst_usrbio_outcome;
-static_assert(sizeof(fst_usrbio_outcome) == 32, "ffi/usrbio.ts knows this layout");
-
 /*
  * Reads a range by itself, outside any plan; `buffer` is where FST_USRBIO_HOST has it. `*stop` may be set meanwhile, to
- * end it early. 0, or -1 with the outcome, which tells of no failure if it was stopped.
+ * end it early. 0, or -1 with the error, which is of kind FST_FAILURE_NONE if it was stopped.
  */
 FST_EXPORT int32_t fst_usrbio_read(fst_usrbio_mount *mount, const fst_usrbio_request *request, void *buffer,
-                                   const uint32_t *stop, fst_usrbio_outcome *outcome);
+                                   const uint32_t *stop, fst_error *error);
 
 #endif

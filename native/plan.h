@@ -17,14 +17,23 @@
 
 #define FST_ABI_VERSION 2u
 
-/* fst_plan.failure */
+/* What kind of thing went wrong with a read. */
 enum fst_failure {
   FST_FAILURE_NONE = 0,
-  FST_FAILURE_SYSTEM = 1,    /* the system refused: see failed_errno */
-  FST_FAILURE_TRUNCATED = 2, /* the file ended before the segment did */
+  FST_FAILURE_SYSTEM = 1,    /* the system refused: `code` is its errno */
+  FST_FAILURE_TRUNCATED = 2, /* the file ended before the range did */
   FST_FAILURE_CHANGED = 3,   /* size or modification time is not what it was when the header was read */
-  FST_FAILURE_DEVICE = 4,    /* a device library refused: see failed_errno for its code */
+  FST_FAILURE_DEVICE = 4,    /* a device library refused: `code` is a status as in fst_cuda.h */
 };
+
+/* What went wrong with a read, whoever reads. */
+typedef struct fst_error {
+  uint32_t kind; /* enum fst_failure */
+  int32_t code;
+  uint64_t offset; /* in the file: where the range begins */
+  uint64_t expected, actual; /* bytes */
+} fst_error;
+static_assert(sizeof(fst_error) == 32, "ffi/usrbio.ts knows this layout");
 
 typedef struct fst_plan {
   uint32_t segment_count;
@@ -36,8 +45,8 @@ typedef struct fst_plan {
   _Atomic uint32_t cancelled; /* set by fst_plan_cancel */
   _Atomic uint32_t failure;   /* enum fst_failure; the first failure wins */
   _Atomic uint32_t wake;      /* changes whenever something happened; a futex */
-  uint32_t failed_segment;    /* these five are written once, before `failure` */
-  int32_t failed_errno;
+  uint32_t failed_segment;    /* these five, of an fst_error, are written once, before `failure` */
+  int32_t failed_code;
   uint64_t failed_offset;
   uint64_t failed_expected;
   uint64_t failed_actual;
@@ -110,7 +119,6 @@ int fst_plan_take(fst_plan *plan, uint32_t limit, uint32_t *index);
 void fst_plan_landed(fst_plan *plan, uint32_t index);
 
 /* Records the first failure and stops the other lanes. */
-void fst_plan_fail(fst_plan *plan, uint32_t index, enum fst_failure failure, int32_t error, uint64_t offset,
-                   uint64_t expected, uint64_t actual);
+void fst_plan_fail(fst_plan *plan, uint32_t index, const fst_error *error);
 
 #endif

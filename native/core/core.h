@@ -69,6 +69,7 @@ typedef struct fst_library_symbol {
  * lists end with NULL.
  */
 typedef struct fst_library {
+  void *(*find)(char *reason, size_t size); /* finds and opens it in a way of its own; NULL: as fst_library_open says */
   const char *variable;       /* environment variable that names the library to use instead of all others */
   const char *const *names;   /* file names, best first */
   const char *const *wheels;  /* folders below a Python site-packages, where wheels put it; NULL: not a part of CUDA */
@@ -89,11 +90,14 @@ typedef struct fst_library {
 int fst_library_open(fst_library *library, char *reason, size_t size);
 
 /*
- * Looks up `count` functions of a library that was opened from `path`. 0, or -1 with the missing one in `reason`, which
- * is left alone otherwise.
+ * Where libraries may be besides the system's folders, one pattern of glob(3) for each `index` from 0 on: folders of a
+ * wheel below those of Python packages, or those of CUDA where `wheel` is NULL. 1; 0: `index` has none; -1: nor has any
+ * larger one.
  */
-int fst_library_bind(void *handle, const char *path, const fst_library_symbol *symbols, size_t count, void *functions,
-                     char *reason, size_t size);
+int fst_library_folder(size_t index, const char *wheel, char *pattern, size_t size);
+
+/* Adds to a reason, which is cut where it does not fit. */
+__attribute__((format(printf, 3, 4))) void fst_library_tell(char *reason, size_t size, const char *format, ...);
 
 /* ---- System calls on files (system.c) ---- */
 
@@ -199,6 +203,12 @@ static inline uint64_t fst_stage_capacity(const fst_lane *lane) {
 static inline uint64_t fst_stage_piece(const fst_lane *lane, uint64_t offset, uint64_t length) {
   return fst_reader_of(lane)->piece(lane, offset, length);
 }
+
+/* Fails the plan for the segment in hand; -1. */
+int fst_lane_fail(fst_lane *lane, fst_error error);
+
+/* The same where it is not known which bytes of the segment failed. */
+int fst_segment_fail(fst_lane *lane, enum fst_failure kind, int code);
 
 /* Fails the plan if the file is no longer the one whose header was read. */
 int fst_read_verify(fst_lane *lane);

@@ -1,6 +1,16 @@
 /* The loop of a lane: take a segment, land it, take the next. */
 #include "core/core.h"
 
+int fst_lane_fail(fst_lane *lane, fst_error error) {
+  fst_plan_fail(lane->plan, lane->index, &error);
+  return -1;
+}
+
+int fst_segment_fail(fst_lane *lane, enum fst_failure kind, int code) {
+  const fst_segment *segment = lane->segment;
+  return fst_lane_fail(lane, (fst_error){kind, code, segment->file_offset, fst_segment_bytes(segment), 0});
+}
+
 static int land(fst_lane *lane) {
   switch ((enum fst_lander_kind)lane->plan->lander) {
     case FST_LANDER_HOST:
@@ -8,8 +18,7 @@ static int land(fst_lane *lane) {
     case FST_LANDER_CUDA:
       return fst_land_cuda(lane);
   }
-  fst_plan_fail(lane->plan, lane->index, FST_FAILURE_DEVICE, -1, 0, 0, 0);
-  return -1;
+  return fst_segment_fail(lane, FST_FAILURE_DEVICE, -1);
 }
 
 static int take(fst_lane *lane) {

@@ -9,13 +9,12 @@
 
 #include "core/core.h"
 
-/* Adds to a message, which is cut where it does not fit. */
-__attribute__((format(printf, 3, 4))) static void add(char *message, size_t size, const char *format, ...) {
-  size_t length = size > 0 ? strlen(message) : 0;
+void fst_library_tell(char *reason, size_t size, const char *format, ...) {
+  size_t length = size > 0 ? strlen(reason) : 0;
   if (length + 1 >= size) return;
   va_list rest;
   va_start(rest, format);
-  vsnprintf(message + length, size - length, format, rest);
+  vsnprintf(reason + length, size - length, format, rest);
   va_end(rest);
 }
 
@@ -59,18 +58,27 @@ static const struct {
   {NULL, "/usr/lib/python3/dist-packages/%"},
 };
 
+int fst_library_folder(size_t index, const char *wheel, char *pattern, size_t size) {
+  if (index >= sizeof FOLDERS / sizeof *FOLDERS) return -1;
+  char value[FST_ENVIRONMENT_VALUE];
+  const char *rest = FOLDERS[index].rest;
+  const char *base = FOLDERS[index].variable ? fst_environment(FOLDERS[index].variable, value) : "";
+  if (!base || (FOLDERS[index].variable && base[0] != '/')) return 0;
+  const int stem = (int)strcspn(rest, "%"), has_wheel = rest[stem] == '%';
+  if (has_wheel != (wheel != NULL)) return 0;
+  return snprintf(pattern, size, "%s%.*s%s", base, stem, rest, wheel ? wheel : "") < (int)size;
+}
+
 static void *try_folders(const fst_library *wanted, const char *name, char *trouble, size_t size) {
   void *library = NULL;
-  char value[FST_ENVIRONMENT_VALUE];
-  for (size_t i = 0; i < sizeof FOLDERS / sizeof *FOLDERS && !library; i++) {
-    const char *base = FOLDERS[i].variable ? fst_environment(FOLDERS[i].variable, value) : "";
-    if (!base || (FOLDERS[i].variable && base[0] != '/')) continue;
-    int stem = (int)strcspn(FOLDERS[i].rest, "%"), has_wheel = FOLDERS[i].rest[stem] == '%';
-    const char *const no_wheel[] = {"", NULL};
-    for (const char *const *wheel = has_wheel ? wanted->wheels : no_wheel; *wheel && !library; wheel++) {
-      char pattern[4096];
-      int length = snprintf(pattern, sizeof pattern, "%s%.*s%s", base, stem, FOLDERS[i].rest, *wheel);
-      if (length < (int)sizeof pattern) library = try_pattern(pattern, name, trouble, size);
+  char pattern[4096];
+  int more;
+  for (size_t i = 0; !library && (more = fst_library_folder(i, NULL, pattern, sizeof pattern)) >= 0; i++) {
+    if (more) library = try_pattern(pattern, name, trouble, size);
+    for (const char *const *wheel = wanted->wheels; *wheel && !library; wheel++) {
+      if (fst_library_folder(i, *wheel, pattern, sizeof pattern) > 0) {
+        library = try_pattern(pattern, name, trouble, size);
+      }
     }
   }
   return library;
@@ -79,15 +87,15 @@ static void *try_folders(const fst_library *wanted, const char *name, char *trou
 static void tell_tried(const fst_library *wanted, const char *trouble, char *reason, size_t size) {
   snprintf(reason, size, "looked for");
   for (const char *const *name = wanted->names; *name; name++) {
-    add(reason, size, "%s \"%s\"", name == wanted->names ? "" : ",", *name);
+    fst_library_tell(reason, size, "%s \"%s\"", name == wanted->names ? "" : ",", *name);
   }
-  add(reason, size, " among the system's libraries");
-  if (wanted->wheels) add(reason, size, ", below CUDA_HOME and in \"/usr/local/cuda/lib64\"");
+  fst_library_tell(reason, size, " among the system's libraries");
+  if (wanted->wheels) fst_library_tell(reason, size, ", below CUDA_HOME and in \"/usr/local/cuda/lib64\"");
   for (const char *const *wheel = wanted->wheels; wheel && *wheel; wheel++) {
-    add(reason, size, "%s \"%s\"", wheel == wanted->wheels ? ", in Python's packages below" : " and", *wheel);
+    fst_library_tell(reason, size, "%s \"%s\"", wheel == wanted->wheels ? ", in Python's packages below" : " and", *wheel);
   }
-  add(reason, size, "; %s can name it", wanted->variable);
-  if (*trouble) add(reason, size, "; %s", trouble);
+  fst_library_tell(reason, size, "; %s can name it", wanted->variable);
+  if (*trouble) fst_library_tell(reason, size, "; %s", trouble);
 }
 
 /* The library, or NULL with the reason. */
@@ -117,33 +125,32 @@ static void *find(const fst_library *wanted, char *reason, size_t size) {
   return library;
 }
 
+/* Looks up the functions of a library. 0, or -1 with the missing one in `reason`, which is left alone otherwise. */
+static int bind(const fst_library *library, void *handle, char *reason, size_t size) {
+  for (size_t i = 0; i < library->symbol_count; i++) {
+    const fst_library_symbol *symbol = &library->symbols[i];
+    void *address = dlsym(handle, symbol->name);
+    if (!address && !symbol->optional) {
+      snprintf(reason, size, "\"%s\" has no function %s", library->path, symbol->name);
+      return -1;
+    }
+    memcpy((char *)library->functions + symbol->offset, &address, sizeof address);
+  }
+  return 0;
+}
+
 int fst_library_open(fst_library *library, char *reason, size_t size) {
   if (size > 0) *reason = 0;
   pthread_mutex_lock(&library->mutex);
-  void *handle = library->handle ? NULL : find(library, reason, size);
+  void *handle = NULL;
+  if (!library->handle) handle = library->find ? library->find(reason, size) : find(library, reason, size);
   if (handle) {
     struct link_map *map = NULL;
     int known = dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 && map;
     snprintf(library->path, sizeof library->path, "%s", known ? map->l_name : "");
-    if (fst_library_bind(handle, library->path, library->symbols, library->symbol_count, library->functions, reason,
-                         size) == 0) {
-      library->handle = handle;
-    }
+    if (bind(library, handle, reason, size) == 0) library->handle = handle;
   }
   int status = library->handle ? 0 : -1;
   pthread_mutex_unlock(&library->mutex);
   return status;
-}
-
-int fst_library_bind(void *handle, const char *path, const fst_library_symbol *symbols, size_t count, void *functions,
-                     char *reason, size_t size) {
-  for (size_t i = 0; i < count; i++) {
-    void *address = dlsym(handle, symbols[i].name);
-    if (!address && !symbols[i].optional) {
-      snprintf(reason, size, "\"%s\" has no function %s", path, symbols[i].name);
-      return -1;
-    }
-    memcpy((char *)functions + symbols[i].offset, &address, sizeof address);
-  }
-  return 0;
 }

@@ -36,19 +36,18 @@ void fst_plan_landed(fst_plan *plan, uint32_t index) {
   wake_all(plan);
 }
 
-void fst_plan_fail(fst_plan *plan, uint32_t index, enum fst_failure failure, int32_t error, uint64_t offset,
-                   uint64_t expected, uint64_t actual) {
+void fst_plan_fail(fst_plan *plan, uint32_t index, const fst_error *error) {
   /* cancelled doubles as the claim on the failure's fields: who sets it first writes them. */
   uint32_t none = 0;
   if (!atomic_compare_exchange_strong(&plan->cancelled, &none, 2)) return;
-  FST_TRACE("segment %u fails: kind %d, error %d, at byte %llu, %llu of %llu bytes", index, (int)failure, error,
-            (unsigned long long)offset, (unsigned long long)actual, (unsigned long long)expected);
+  FST_TRACE("segment %u fails: kind %u, code %d, at byte %llu, %llu of %llu bytes", index, error->kind, error->code,
+            (unsigned long long)error->offset, (unsigned long long)error->actual, (unsigned long long)error->expected);
   plan->failed_segment = index;
-  plan->failed_errno = error;
-  plan->failed_offset = offset;
-  plan->failed_expected = expected;
-  plan->failed_actual = actual;
-  atomic_store(&plan->failure, failure);
+  plan->failed_code = error->code;
+  plan->failed_offset = error->offset;
+  plan->failed_expected = error->expected;
+  plan->failed_actual = error->actual;
+  atomic_store(&plan->failure, error->kind);
   wake_all(plan);
 }
 

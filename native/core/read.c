@@ -16,13 +16,11 @@
 #define DIRECT_MINIMUM ((uint64_t)64 << 10)
 
 static int fail_system(fst_lane *lane, uint64_t offset, uint64_t expected, int error) {
-  fst_plan_fail(lane->plan, lane->index, FST_FAILURE_SYSTEM, error, offset, expected, 0);
-  return -1;
+  return fst_lane_fail(lane, (fst_error){FST_FAILURE_SYSTEM, error, offset, expected, 0});
 }
 
 static int fail_truncated(fst_lane *lane, uint64_t offset, uint64_t expected, uint64_t actual) {
-  fst_plan_fail(lane->plan, lane->index, FST_FAILURE_TRUNCATED, 0, offset, expected, actual);
-  return -1;
+  return fst_lane_fail(lane, (fst_error){FST_FAILURE_TRUNCATED, 0, offset, expected, actual});
 }
 
 static int read_buffered(fst_lane *lane, uint64_t offset, uint64_t length, char *destination) {
@@ -145,8 +143,7 @@ int fst_read_verify(fst_lane *lane) {
   if (size < file->size) return fail_truncated(lane, 0, file->size, size);
   if (size != file->size || status.st_mtim.tv_sec != file->mtime_seconds ||
       status.st_mtim.tv_nsec != file->mtime_nanoseconds) {
-    fst_plan_fail(lane->plan, lane->index, FST_FAILURE_CHANGED, 0, lane->segment->file_offset, file->size, size);
-    return -1;
+    return fst_lane_fail(lane, (fst_error){FST_FAILURE_CHANGED, 0, lane->segment->file_offset, file->size, size});
   }
   return 0;
 }

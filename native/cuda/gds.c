@@ -64,11 +64,7 @@ void fst_gds_tally(fst_gds *gds, uint64_t *bytes, int *failure) {
 static int fail(fst_gds *gds, fst_lane *lane, int status) {
   int none = 0;
   atomic_compare_exchange_strong(&gds->failure, &none, status);
-  if (!gds->required) return 1;
-  const fst_segment *segment = lane->segment;
-  const uint64_t bytes = fst_segment_bytes(segment);
-  fst_plan_fail(lane->plan, lane->index, FST_FAILURE_DEVICE, status, segment->file_offset, bytes, 0);
-  return -1;
+  return gds->required ? fst_segment_fail(lane, FST_FAILURE_DEVICE, status) : 1;
 }
 
 static int stop(fst_gds *gds, fst_lane *lane, int status) {

@@ -34,7 +34,8 @@ struct fst_cuda_lane {
 static int fail(fst_lane *lane, uint32_t index, int status) {
   const fst_segment *segment = &fst_plan_segments(lane->plan)[index];
   if (lane->cuda->runtime) fst_cuda_done(lane->cuda->runtime, status);
-  fst_plan_fail(lane->plan, index, FST_FAILURE_DEVICE, status, segment->file_offset, fst_segment_bytes(segment), 0);
+  const fst_error error = {FST_FAILURE_DEVICE, status, segment->file_offset, fst_segment_bytes(segment), 0};
+  fst_plan_fail(lane->plan, index, &error);
   return -1;
 }
 
@@ -232,10 +233,7 @@ int fst_land_cuda(fst_lane *lane) {
   static const fst_sink sink = {land_range, land_span};
   if (!lane->cuda) {
     lane->cuda = calloc(1, sizeof *lane->cuda);
-    if (!lane->cuda) {
-      fst_plan_fail(lane->plan, lane->index, FST_FAILURE_SYSTEM, ENOMEM, lane->segment->file_offset, 0, 0);
-      return -1;
-    }
+    if (!lane->cuda) return fst_segment_fail(lane, FST_FAILURE_SYSTEM, ENOMEM);
     lane->cuda->number = -1;
     int status = begin(lane);
     if (status != 0) return fail(lane, lane->index, status);

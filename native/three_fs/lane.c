@@ -25,11 +25,6 @@ static fst_usrbio_mount *mount_of(const fst_lane *lane) {
   return (fst_usrbio_mount *)(uintptr_t)lane->file->reader_handle;
 }
 
-static void fail(fst_lane *lane, enum fst_failure failure, int status) {
-  const fst_segment *segment = lane->segment;
-  fst_plan_fail(lane->plan, lane->index, failure, status, segment->file_offset, fst_segment_bytes(segment), 0);
-}
-
 /* The lane's ring on the mount of the file in hand; NULL after a failure. */
 static fst_usrbio_ring *ring_of(fst_lane *lane) {
   fst_usrbio_mount *mount = mount_of(lane);
@@ -37,7 +32,7 @@ static fst_usrbio_ring *ring_of(fst_lane *lane) {
   fst_usrbio_end(lane); /* the file before was on another mount */
   int status = fst_usrbio_take(mount, &lane->plan->cancelled, &lane->usrbio_ring);
   if (status == 0) lane->usrbio_mount = mount;
-  else if (status != -ECANCELED) fail(lane, FST_FAILURE_SYSTEM, -status);
+  else if (status != -ECANCELED) fst_segment_fail(lane, FST_FAILURE_SYSTEM, -status);
   return lane->usrbio_ring;
 }
 
@@ -62,9 +57,8 @@ static int run(fst_lane *lane, fst_usrbio_ring *ring, fst_usrbio_transfer *trans
   }
   const int is_ahead = lane->ahead_begun && failure.transfer && failure.transfer != transfer;
   lane->ahead_begun = 0; /* nothing is on its way any more */
-  if (failure.kind != FST_FAILURE_NONE) {
-    fst_plan_fail(plan, is_ahead ? lane->ahead : lane->index, failure.kind, failure.error, failure.offset,
-                  failure.expected, failure.actual);
+  if (failure.error.kind != FST_FAILURE_NONE) {
+    fst_plan_fail(plan, is_ahead ? lane->ahead : lane->index, &failure.error);
   }
   return -1;
 }
@@ -152,7 +146,7 @@ static char *slot(fst_lane *lane, unsigned slot) {
   if (!ring) return NULL;
   int status = fst_usrbio_pin(ring);
   if (status != 0) {
-    fail(lane, FST_FAILURE_DEVICE, status);
+    fst_segment_fail(lane, FST_FAILURE_DEVICE, status);
     return NULL;
   }
   return fst_usrbio_memory(ring) + slot * (ring->bytes / 2);

@@ -1,11 +1,9 @@
 /* Finding and opening libhf3fs_api_shared.so. */
-#define _GNU_SOURCE /* dlinfo */
+#define _GNU_SOURCE /* RTLD_GLOBAL */
 #include <dlfcn.h>
 #include <errno.h>
 #include <glob.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -27,65 +25,40 @@ static const fst_library_symbol SYMBOLS[] = {
 };
 #undef FUNCTION
 
-/* Where pip puts a wheel's libraries; folders with a variable count only where it is set. */
-static const struct {
-  const char *variable, *rest;
-} WHEELS[] = {
-  {"VIRTUAL_ENV", "/lib/python3*/site-packages"},
-  {"CONDA_PREFIX", "/lib/python3*/site-packages"},
-  {"HOME", "/.local/lib/python3*/site-packages"},
-  {NULL, "/usr/local/lib/python3*/site-packages"},
-  {NULL, "/usr/local/lib/python3*/dist-packages"},
-  {NULL, "/usr/lib/python3/dist-packages"},
-};
-
-typedef struct search {
-  char *path;   /* where the library is */
-  char *reason; /* what was tried */
-  size_t size;  /* of both */
-  void *library;
-} search;
-
-__attribute__((format(printf, 2, 3))) static void tell(search *search, const char *format, ...) {
-  size_t length = strlen(search->reason);
-  if (length + 1 >= search->size) return;
-  va_list rest;
-  va_start(rest, format);
-  vsnprintf(search->reason + length, search->size - length, format, rest);
-  va_end(rest);
-}
-
-/* Tries every file that a pattern matches, and tells what it found there. */
-static void try_pattern(search *search, const char *pattern, const char *name) {
+/* Tries every file that matches in a folder, itself a pattern, and tells what it found there. */
+static void *try_folder(const char *folder, char *reason, size_t size) {
+  char pattern[4096];
   glob_t found;
-  tell(search, "%s%s", *search->reason ? ", " : "looked in ", name);
-  if (glob(pattern, 0, NULL, &found) != 0) return;
-  for (size_t i = 0; i < found.gl_pathc && !search->library; i++) {
+  void *library = NULL;
+  fst_library_tell(reason, size, "%s\"%s\"", *reason ? ", " : "looked in ", folder);
+  const int length = snprintf(pattern, sizeof pattern, "%s/libhf3fs_api_shared*.so*", folder);
+  if (length >= (int)sizeof pattern || glob(pattern, 0, NULL, &found) != 0) return NULL;
+  for (size_t i = 0; i < found.gl_pathc && !library; i++) {
     /* Global, for what comes with the library and expects its symbols to be there. */
-    search->library = dlopen(found.gl_pathv[i], RTLD_NOW | RTLD_GLOBAL);
-    if (search->library) snprintf(search->path, search->size, "%s", found.gl_pathv[i]);
-    else tell(search, " (%s)", dlerror());
+    library = dlopen(found.gl_pathv[i], RTLD_NOW | RTLD_GLOBAL);
+    if (!library) fst_library_tell(reason, size, " (%s)", dlerror());
   }
   globfree(&found);
+  return library;
 }
 
-static void try_folder(search *search, const char *folder, size_t length) {
-  char pattern[4096], name[4096];
-  snprintf(pattern, sizeof pattern, "%.*s/libhf3fs_api_shared*.so*", (int)length, folder);
-  snprintf(name, sizeof name, "\"%.*s\"", (int)length, folder);
-  try_pattern(search, pattern, name);
-}
-
-static void try_wheels(search *search) {
-  for (size_t i = 0; i < sizeof WHEELS / sizeof *WHEELS && !search->library; i++) {
-    char value[FST_ENVIRONMENT_VALUE];
-    const char *base = WHEELS[i].variable ? fst_environment(WHEELS[i].variable, value) : "";
-    if (!base || (WHEELS[i].variable && base[0] != '/')) continue;
-    char pattern[4096], name[4096];
-    snprintf(pattern, sizeof pattern, "%s%s/hf3fs_py_usrbio.libs/libhf3fs_api_shared*.so*", base, WHEELS[i].rest);
-    snprintf(name, sizeof name, "\"%s%s/hf3fs_py_usrbio.libs\"", base, WHEELS[i].rest);
-    try_pattern(search, pattern, name);
+static void *try_list(char *folders, char *reason, size_t size) {
+  void *library = NULL;
+  char *rest = NULL;
+  for (char *folder = strtok_r(folders, ":", &rest); folder && !library; folder = strtok_r(NULL, ":", &rest)) {
+    library = try_folder(folder, reason, size);
   }
+  return library;
+}
+
+static void *try_wheels(char *reason, size_t size) {
+  void *library = NULL;
+  char folder[4096];
+  int more;
+  for (size_t i = 0; !library && (more = fst_library_folder(i, "hf3fs_py_usrbio.libs", folder, sizeof folder)) >= 0; i++) {
+    if (more) library = try_folder(folder, reason, size);
+  }
+  return library;
 }
 
 /* Whether the table that the library makes would be too large. */
@@ -99,32 +72,33 @@ static int limit_is_absurd(char *reason, size_t size) {
   return 1;
 }
 
-int32_t fst_usrbio_find(fst_usrbio **result, char *path, char *reason, uint64_t size) {
-  *path = *reason = 0;
-  if (limit_is_absurd(reason, size)) return -EMFILE;
-  search search = {.path = path, .reason = reason, .size = size};
-  char folder[FST_ENVIRONMENT_VALUE], list[FST_ENVIRONMENT_VALUE];
-  const char *named = fst_environment("HF3FS_LIB_DIR", folder), *folders = fst_environment("LD_LIBRARY_PATH", list);
-  if (named) try_folder(&search, named, strlen(named));
-  while (!search.library && folders && *folders) {
-    size_t length = strcspn(folders, ":");
-    if (length > 0) try_folder(&search, folders, length);
-    folders += length + (folders[length] == ':');
-  }
-  if (!search.library) try_wheels(&search);
-  if (!search.library) {
-    tell(&search, " for libhf3fs_api_shared*.so*; HF3FS_LIB_DIR can name its folder");
-    return -ENOENT;
-  }
-  *reason = 0; /* of the places before this one */
-  fst_usrbio *library = calloc(1, sizeof *library);
-  if (!library) return -ENOMEM;
-  const size_t count = sizeof SYMBOLS / sizeof *SYMBOLS;
-  if (fst_library_bind(search.library, path, SYMBOLS, count, library, reason, size) != 0) {
-    free(library);
-    return -ENOSYS;
-  }
-  *result = library;
+static void *find(char *reason, size_t size) {
+  char value[FST_ENVIRONMENT_VALUE];
+  void *library = NULL;
+  if (limit_is_absurd(reason, size)) return NULL;
+  if (fst_environment("HF3FS_LIB_DIR", value)) library = try_folder(value, reason, size);
+  if (!library && fst_environment("LD_LIBRARY_PATH", value)) library = try_list(value, reason, size);
+  if (!library) library = try_wheels(reason, size);
+  if (library) *reason = 0; /* of the places before this one */
+  else fst_library_tell(reason, size, " for libhf3fs_api_shared*.so*; HF3FS_LIB_DIR can name its folder");
+  return library;
+}
+
+static fst_usrbio functions;
+
+static fst_library library = {
+  .find = find,
+  .symbols = SYMBOLS,
+  .symbol_count = sizeof SYMBOLS / sizeof *SYMBOLS,
+  .functions = &functions,
+  .mutex = PTHREAD_MUTEX_INITIALIZER,
+};
+
+int32_t fst_usrbio_find(const fst_usrbio **result, char *path, char *reason, uint64_t size) {
+  *path = 0;
+  if (fst_library_open(&library, reason, size) != 0) return -ENOENT;
+  snprintf(path, size, "%s", library.path);
+  *result = &functions;
   return 0;
 }
 

@@ -3,7 +3,6 @@
  * that is wanted, in batches of half its size, of which one is read while the other is copied.
  */
 #include <errno.h>
-#include <string.h>
 
 #include "cuda/cuda.h"
 #include "three_fs/three_fs.h"
@@ -98,8 +97,7 @@ static fst_usrbio_transfer batch_at(const fst_usrbio_request *request, uint64_t 
 }
 
 static int fail_device(fst_usrbio_failure *failure, const fst_usrbio_request *request, int status) {
-  *failure = (fst_usrbio_failure){
-    .kind = FST_FAILURE_DEVICE, .error = status, .offset = request->offset, .expected = request->length};
+  failure->error = (fst_error){FST_FAILURE_DEVICE, status, request->offset, request->length, 0};
   return -1;
 }
 
@@ -144,25 +142,24 @@ static int read_through(fst_usrbio_ring *ring, sink *sink, fst_usrbio_failure *f
   fst_usrbio_drain(ring);
   int closed = close_sink(sink);
   if (result == 0 && closed != 0) result = fail_device(failure, sink->request, closed);
-  if (result != 0 && sink->runtime) fst_cuda_done(sink->runtime, failure->error);
+  if (result != 0 && sink->runtime) fst_cuda_done(sink->runtime, failure->error.code);
   return result;
 }
 
 int32_t fst_usrbio_read(fst_usrbio_mount *mount, const fst_usrbio_request *request, void *buffer,
-                        const uint32_t *stop, fst_usrbio_outcome *outcome) {
-  memset(outcome, 0, sizeof *outcome);
-  fst_usrbio_failure failure = {
-    .kind = FST_FAILURE_SYSTEM, .offset = request->offset, .expected = request->length};
-  fst_usrbio_ring *ring;
+                        const uint32_t *stop, fst_error *error) {
+  *error = (fst_error){0};
   sink sink = {.request = request, .stop = (const _Atomic uint32_t *)stop, .buffer = buffer};
-  failure.error = -fst_usrbio_take(mount, sink.stop, &ring);
-  if (failure.error == ECANCELED) {
-    failure.kind = FST_FAILURE_NONE;
-  } else if (failure.error == 0) {
+  fst_usrbio_failure failure = {.error = {FST_FAILURE_SYSTEM, 0, request->offset, request->length, 0}};
+  fst_usrbio_ring *ring;
+  failure.error.code = -fst_usrbio_take(mount, sink.stop, &ring);
+  if (failure.error.code == ECANCELED) {
+    failure.error.kind = FST_FAILURE_NONE;
+  } else if (failure.error.code == 0) {
     int result = read_through(ring, &sink, &failure);
     fst_usrbio_give_back(mount, ring);
     if (result == 0) return 0;
   }
-  *outcome = (fst_usrbio_outcome){failure.kind, failure.error, failure.offset, failure.expected, failure.actual};
+  *error = failure.error;
   return -1;
 }

@@ -129,9 +129,9 @@ void fst_usrbio_ring_free(fst_usrbio_ring *ring) {
 
 /* ---- Asking ---- */
 
-static int fail(fst_usrbio_failure *failure, const fst_usrbio_transfer *transfer, enum fst_failure kind, int error,
+static int fail(fst_usrbio_failure *failure, const fst_usrbio_transfer *transfer, enum fst_failure kind, int code,
                 uint64_t offset, uint64_t expected, uint64_t actual) {
-  *failure = (fst_usrbio_failure){kind, error, offset, expected, actual, transfer};
+  *failure = (fst_usrbio_failure){{kind, code, offset, expected, actual}, transfer};
   return -1;
 }
 
@@ -275,7 +275,7 @@ static int turn(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_usrbio
 
 int fst_usrbio_finish(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_usrbio_next *next, void *context,
                       const _Atomic uint32_t *stop, fst_usrbio_failure *failure) {
-  *failure = (fst_usrbio_failure){.kind = FST_FAILURE_NONE};
+  *failure = (fst_usrbio_failure){.error.kind = FST_FAILURE_NONE};
   fst_usrbio_transfer *other = NULL;
   int status = 0;
   ring->moved = now();
@@ -284,7 +284,7 @@ int fst_usrbio_finish(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_
     status = turn(ring, transfer, other, stop, failure);
   }
   if (status == 0) return 0;
-  if (failure->error == ETIMEDOUT && ring->in_flight > 0) ring->is_broken = 1; /* it has been waited for long enough */
+  if (failure->error.code == ETIMEDOUT && ring->in_flight > 0) ring->is_broken = 1; /* it has been waited for long enough */
   fst_usrbio_drain(ring);
   return -1;
 }

@@ -107,9 +107,7 @@ static inline char *fst_usrbio_memory(const fst_usrbio_ring *ring) {
 
 /* What ended a transfer; kind FST_FAILURE_NONE with -1 as status: it was stopped. */
 typedef struct fst_usrbio_failure {
-  enum fst_failure kind;
-  int error;
-  uint64_t offset, expected, actual;
+  fst_error error;
   const fst_usrbio_transfer *transfer; /* whose failure it is, if anyone's */
 } fst_usrbio_failure;
 

@@ -81,7 +81,7 @@ static load_result run_load(fst_segment *segments, uint32_t count, const load_te
     set_faults("");
     fst_cuda_load_report_of(load, &result.report);
     result.failure = plan->failure;
-    result.error = plan->failed_errno;
+    result.error = plan->failed_code;
     result.landed = plan->landed_bytes;
     result.buffered = plan->buffered_bytes;
     result.direct = plan->direct_bytes;

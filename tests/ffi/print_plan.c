@@ -41,7 +41,7 @@ int main(void) {
   plan->direct_bytes = ((uint64_t)1 << 42) + 2;
   plan->direct_refused = 3;
   plan->failed_segment = 5;
-  plan->failed_errno = -6;
+  plan->failed_code = -6;
   plan->failed_offset = ((uint64_t)1 << 43) + 7;
   plan->failed_expected = ((uint64_t)1 << 44) + 8;
   plan->failed_actual = ((uint64_t)1 << 45) + 9;

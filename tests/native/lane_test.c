@@ -40,7 +40,7 @@ static void check_segments(fst_segment *segments, uint32_t count, uint32_t stagi
   set_faults(mode->faults);
   int stopped = run_lanes(plan, ALL, lanes);
   set_faults("");
-  CHECK(stopped == 0 && plan->failure == 0, "failure %u, errno %d (%s)", plan->failure, plan->failed_errno,
+  CHECK(stopped == 0 && plan->failure == 0, "failure %u, errno %d (%s)", plan->failure, plan->failed_code,
         mode->faults);
   CHECK(plan->next == count && plan->landed_bytes == bytes, "%llu of %llu bytes landed",
         (unsigned long long)plan->landed_bytes, (unsigned long long)bytes);

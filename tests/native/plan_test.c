@@ -153,7 +153,7 @@ static void test_cancel(void) {
   CHECK(plan->failure == FST_FAILURE_NONE, "a cancelled plan has failed");
   CHECK(run_lanes(plan, ALL, 2) == 2, "a cancelled plan was gone on with");
   CHECK(fst_plan_populate(plan, ALL, 1 << 20, NO_KEEP) == 1, "a cancelled plan was populated");
-  fst_plan_fail(plan, 0, FST_FAILURE_SYSTEM, EIO, 1, 2, 3);
+  fst_plan_fail(plan, 0, &(fst_error){FST_FAILURE_SYSTEM, EIO, 1, 2, 3});
   CHECK(plan->failure == FST_FAILURE_NONE, "a plan failed after it was cancelled");
   free(plan);
   guarded_free(memory);
@@ -173,8 +173,8 @@ static void test_failure(void) {
       require(fst_fault_set(faults) == 0, "faults");
       CHECK(run_lanes(plan, ALL, lanes) == lanes, "a lane does not know of the failure");
       fst_fault_set("");
-      CHECK(plan->failure == FST_FAILURE_SYSTEM && plan->failed_errno == EIO, "failure %u, errno %d", plan->failure,
-            plan->failed_errno);
+      CHECK(plan->failure == FST_FAILURE_SYSTEM && plan->failed_code == EIO, "failure %u, errno %d", plan->failure,
+            plan->failed_code);
       uint32_t failed = plan->failed_segment;
       CHECK(plan->failed_offset == (uint64_t)failed * BLOCK && plan->failed_expected == BLOCK, "it says a wrong place");
       CHECK(fst_plan_done(plan)[failed] == 0, "the failed block is marked as landed");
@@ -214,7 +214,7 @@ static void test_file_failures(void) {
   CHECK(plan->failed_segment == 4 && fst_plan_done(plan)[4] == 0 && fst_plan_done(plan)[3] == 1,
         "the wrong block is blamed for a change");
   free(plan);
-  CHECK(failure_of("fstat:*:5", 3, &plan) == FST_FAILURE_SYSTEM && plan->failed_errno == EIO, "no failure");
+  CHECK(failure_of("fstat:*:5", 3, &plan) == FST_FAILURE_SYSTEM && plan->failed_code == EIO, "no failure");
   CHECK(plan->landed_bytes == 0, "blocks landed that could not be verified");
   free(plan);
   require(truncate(file.path, FILE_BYTES / 2) == 0, "truncate");

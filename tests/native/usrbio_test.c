@@ -24,7 +24,7 @@
 
 static char folder[64];
 static noise_file file;
-static fst_usrbio *library; /* stays open */
+static const fst_usrbio *library; /* stays open */
 
 /* ---- The stand-in ---- */
 
@@ -64,8 +64,6 @@ static void start(void) {
   require(mkdtemp(folder) != NULL, "mkdtemp");
   snprintf(command, sizeof command, "sh tests/sim/3fs/build.sh %s/build " SANITIZER, folder);
   require(system(command) == 0, "building the stand-in");
-  snprintf(path, sizeof path, "%s/build", folder);
-  set_variable("HF3FS_LIB_DIR", path);
   for (const char *const *name = (const char *const[]){"mount", "mount/3fs-virt", "mount/3fs-virt/iovs", NULL}; *name;
        name++) {
     snprintf(path, sizeof path, "%s/%s", folder, *name);
@@ -75,7 +73,12 @@ static void start(void) {
   setenv("FST_SIM_3FS_MOUNT", path, 1);
   setenv("TMPDIR", path, 1);
   char found[sizeof message];
-  int status = fst_usrbio_find(&library, found, message, sizeof message);
+  set_variable("HF3FS_LIB_DIR", "/nowhere");
+  int status = fst_usrbio_find(&library, found, message, 40);
+  CHECK(status == -ENOENT && strlen(message) == 39 && !*found, "a library at \"%s\", \"%s\"", found, message);
+  snprintf(path, sizeof path, "%s/build", folder);
+  set_variable("HF3FS_LIB_DIR", path);
+  status = fst_usrbio_find(&library, found, message, sizeof message);
   if (status != 0) fprintf(stderr, "%s\n", message);
   require(status == 0, "finding the stand-in");
   CHECK(strstr(found, "libhf3fs_api_shared") && !*message, "the path is \"%s\", the reason \"%s\"", found, message);
@@ -125,7 +128,7 @@ static void close_mount(fst_usrbio_mount *mount) {
 static void test_opening(void) {
   char message[512], path[256];
   fst_usrbio_mount *mount = NULL;
-  fst_usrbio *none = NULL;
+  const fst_usrbio *same = NULL;
   const struct { fst_usrbio_options options; const char *mount_point; int status; } cases[] = {
     {options_of(0, RING, 0), folder, -EINVAL},
     {options_of(8, 0, 0), folder, -EINVAL},
@@ -151,7 +154,7 @@ static void test_opening(void) {
   CHECK(fst_usrbio_is_3fs(library, file.info.fd) && !fst_usrbio_is_3fs(library, 0), "what is on 3FS");
   CHECK(!fst_usrbio_is_mounted(file.info.fd), "the system knows of no 3FS here");
   set_variable("HF3FS_LIB_DIR", "/nowhere");
-  CHECK(fst_usrbio_find(&none, path, message, 40) == -ENOENT && strlen(message) < 40 && !*path, "\"%s\"", message);
+  CHECK(fst_usrbio_find(&same, path, message, sizeof message) == 0 && same == library, "what is open stays: %s", message);
   snprintf(path, sizeof path, "%s/build", folder);
   set_variable("HF3FS_LIB_DIR", path);
   CHECK(sim.live_total() == 0, "something is left on the stand-in");
@@ -190,7 +193,7 @@ static void check_lanes(fst_usrbio_mount *mount, int lanes) {
   segments[PLAIN + 1].outer_stride = stride;
   fst_plan *plan = usrbio_plan(mount, segments, PLAIN + 2);
   int stopped = run_lanes(plan, ALL, lanes);
-  CHECK(stopped == 0 && plan->failure == 0, "failure %u, errno %d", plan->failure, plan->failed_errno);
+  CHECK(stopped == 0 && plan->failure == 0, "failure %u, errno %d", plan->failure, plan->failed_code);
   CHECK(plan->usrbio_bytes > 0 && plan->buffered_bytes == 0 && plan->direct_bytes == 0, "read in another way");
   for (int i = 0; i < PLAIN; i++) {
     CHECK(memcmp(memory[i].bytes, file.bytes + segments[i].file_offset, memory[i].length) == 0, "range %d differs", i);
@@ -262,8 +265,8 @@ static void test_failures(void) {
         fst_usrbio_mount *mount = open_mount(8, RING, kinds[kind].error == ETIMEDOUT ? 400 : 10000);
         require(sim.fail(spec) == 0, spec);
         fst_plan *plan = load(mount, destination, lanes);
-        CHECK(plan->failure == kinds[kind].failure && plan->failed_errno == kinds[kind].error,
-              "%s: failure %u, errno %d", spec, plan->failure, plan->failed_errno);
+        CHECK(plan->failure == kinds[kind].failure && plan->failed_code == kinds[kind].error,
+              "%s: failure %u, errno %d", spec, plan->failure, plan->failed_code);
         CHECK(plan->failed_offset < FILE_BYTES && plan->failed_expected > 0, "%s: %llu bytes at %llu", spec,
               (unsigned long long)plan->failed_expected, (unsigned long long)plan->failed_offset);
         free(plan);
@@ -391,10 +394,10 @@ static void test_stopped_wait(void) {
   CHECK(fst_usrbio_take(mount, &stop, &none) == -ECANCELED, "a wait is not stopped");
   pthread_join(thread, NULL);
   fst_usrbio_request request = {.fd = file.info.fd, .length = 1, .target = FST_USRBIO_DROP};
-  fst_usrbio_outcome outcome;
+  fst_error error;
   uint32_t stopped = 1;
-  CHECK(fst_usrbio_read(mount, &request, NULL, &stopped, &outcome) == -1 && outcome.failure == FST_FAILURE_NONE,
-        "a read that is stopped before it has a ring fails with %u", outcome.failure);
+  CHECK(fst_usrbio_read(mount, &request, NULL, &stopped, &error) == -1 && error.kind == FST_FAILURE_NONE,
+        "a read that is stopped before it has a ring fails with %u", error.kind);
   fst_usrbio_give_back(mount, ring);
   close_mount(mount);
 }
@@ -442,10 +445,10 @@ static void check_range(fst_usrbio_mount *mount, uint64_t offset, uint64_t lengt
   guarded memory = guarded_new(length, 7);
   fst_usrbio_request request = {.fd = file.info.fd, .pipelined = (uint32_t)pipelined, .offset = offset,
                                 .length = length, .chunk = chunk, .target = FST_USRBIO_HOST};
-  fst_usrbio_outcome outcome;
+  fst_error error;
   uint32_t stop = 0;
-  int status = fst_usrbio_read(mount, &request, memory.bytes, &stop, &outcome);
-  CHECK(status == 0, "failure %u, errno %d", outcome.failure, outcome.error);
+  int status = fst_usrbio_read(mount, &request, memory.bytes, &stop, &error);
+  CHECK(status == 0, "failure %u, errno %d", error.kind, error.code);
   CHECK(memcmp(memory.bytes, file.bytes + offset, length) == 0, "%llu bytes at %llu in chunks of %llu differ",
         (unsigned long long)length, (unsigned long long)offset, (unsigned long long)chunk);
   guarded_free(memory);
@@ -482,16 +485,16 @@ static void test_range_failures(void) {
       fst_usrbio_mount *mount = open_mount(8, RING, 10000);
       fst_usrbio_request request = {.fd = file.info.fd, .pipelined = pipelined, .length = FILE_BYTES, .chunk = 100000,
                                     .target = FST_USRBIO_HOST};
-      fst_usrbio_outcome outcome;
+      fst_error error;
       uint32_t stop = 0;
       sim.fail(specs[i]);
-      CHECK(fst_usrbio_read(mount, &request, buffer, &stop, &outcome) == -1, "%s is no failure", specs[i]);
-      CHECK(outcome.failure == FST_FAILURE_SYSTEM || outcome.failure == FST_FAILURE_TRUNCATED, "failure %u",
-            outcome.failure);
+      CHECK(fst_usrbio_read(mount, &request, buffer, &stop, &error) == -1, "%s is no failure", specs[i]);
+      CHECK(error.kind == FST_FAILURE_SYSTEM || error.kind == FST_FAILURE_TRUNCATED, "failure %u",
+            error.kind);
       sim.fail("");
       stop = 1;
-      CHECK(fst_usrbio_read(mount, &request, buffer, &stop, &outcome) == -1 && outcome.failure == FST_FAILURE_NONE,
-            "a read that is stopped fails with %u", outcome.failure);
+      CHECK(fst_usrbio_read(mount, &request, buffer, &stop, &error) == -1 && error.kind == FST_FAILURE_NONE,
+            "a read that is stopped fails with %u", error.kind);
       check_range(mount, 0, FILE_BYTES, 100000, (int)pipelined);
       close_mount(mount);
     }
