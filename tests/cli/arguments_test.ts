@@ -3,14 +3,14 @@ import { parseArguments, UsageError } from "../../src/cli/arguments.ts";
 
 const KINDS = { fast: "flag", dtype: "text", names: "list", threads: "text", size: "text" } as const;
 
-Deno.test("parseArguments() tells files from options", () => {
+Deno.test("parseArguments() separates files from options", () => {
   const args = parseArguments(["a", "--dtype", "F32", "007", "--fast", "--", "--b"], KINDS);
   assertEquals(args.inputs, ["a", "007", "--b"]);
   assertEquals(args.text("dtype"), "F32");
   assertEquals([args.flag("fast"), args.flag("json"), args.flag("help")], [true, false, false]);
 });
 
-Deno.test("parseArguments() collects lists, and a text can be given once", () => {
+Deno.test("parseArguments() collects lists, and accepts a text once", () => {
   const args = parseArguments(["--names=a*", "--names", "b", "--dtype=F32", "--dtype=BF16", "-h"], KINDS);
   assertEquals(args.list("names"), ["a*", "b"]);
   assertThrows(() => args.text("dtype"), UsageError, "--dtype can be given once, got it 2 times");
@@ -18,7 +18,7 @@ Deno.test("parseArguments() collects lists, and a text can be given once", () =>
   assertEquals(args.text("threads"), undefined);
 });
 
-Deno.test("parseArguments() refuses unknown options and missing values", () => {
+Deno.test("parseArguments() rejects unknown options and missing values", () => {
   assertThrows(() => parseArguments(["--slow"], KINDS), UsageError, "There is no option --slow");
   assertThrows(() => parseArguments(["--slow=1"], KINDS), UsageError, "There is no option --slow");
   for (const args of [["a", "--dtype"], ["--dtype="], ["--dtype", "--fast"], ["--dtype", "-x", "a"]]) {
@@ -30,12 +30,12 @@ Deno.test("parseArguments() refuses unknown options and missing values", () => {
   }
 });
 
-Deno.test("parseArguments() takes joined values that begin with a dash, letters, and a dash alone", () => {
+Deno.test("parseArguments() accepts joined values that begin with a dash, letters, and a single dash", () => {
   const args = parseArguments(["--dtype=-1", "-", "-ofile", "-o", "other"], { ...KINDS, output: "text" });
   assertEquals([args.text("dtype"), args.inputs, args.list("output")], ["-1", ["-"], ["file", "other"]]);
 });
 
-Deno.test("Arguments.count() takes whole numbers from 1 on", () => {
+Deno.test("Arguments.count() accepts whole numbers from 1 on", () => {
   const count = (text: string) => parseArguments([`--threads=${text}`], KINDS).count("threads");
   assertEquals(count("16"), 16);
   for (const text of ["0", "-1", "1.5", "1e3", "two", "99999999999999999999"]) {

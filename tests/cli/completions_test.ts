@@ -7,7 +7,7 @@ import { tempFolder } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
 import { runCli, whyNot } from "./support.ts";
 
-/** What a shell prints for a script. */
+/** The output of a shell for a script. */
 async function shell(command: string, args: string[], env: Record<string, string> = {}): Promise<string> {
   const { code, stdout, stderr } = await new Deno.Command(command, { args, env }).output();
   const decoder = new TextDecoder();
@@ -15,7 +15,7 @@ async function shell(command: string, args: string[], env: Record<string, string
   return decoder.decode(stdout);
 }
 
-/** What is typed, and what is offered for its last word. */
+/** The typed words, and the completions of the last one. */
 const OFFERS: [words: string[], offered: string[]][] = [
   [["lo"], ["load"]],
   [["inspect", "--l"], ["--list"]],
@@ -42,10 +42,10 @@ Deno.test("bash completes commands, options, values and files", async () => {
     return (await shell("bash", ["-c", line, "bash", script, ...words])).split("\n").filter(Boolean).sort();
   };
   for (const [words, offered] of OFFERS) assertEquals(await complete(words), offered, words.join(" "));
-  // As bash cuts words: at the sign.
+  // bash splits words at the equals sign.
   assertEquals(await complete(["load", "--gds", "=", "re"]), ["require"]);
   assertEquals(await complete(["load", "--gds", "="]), ["auto", "off", "require"]);
-  // Nothing of its own for files: bash does that.
+  // No completions for files: bash adds them.
   for (const words of [["load", "mo"], ["convert", "-o", ""], ["verify", "--checksums", "c"]]) {
     assertEquals(await complete(words), []);
   }
@@ -87,8 +87,8 @@ suite("completion in zsh", "shells", whyNot("zsh"), () => {
 });
 
 /**
- * A zsh on a terminal of its own, in which a line is typed and Tab is pressed; it prints every word that is offered.
- * `compadd` is where all that zsh offers passes.
+ * A zsh on a new terminal: it types a line, presses Tab, and prints every completion. zsh passes all completions to
+ * `compadd`.
  */
 const ZSH_TRIAL = String.raw`
 zmodload zsh/zpty

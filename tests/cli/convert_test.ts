@@ -4,7 +4,7 @@ import { runCli } from "./support.ts";
 
 const DATA = new URL("../data/checkpoints/", import.meta.url).pathname;
 
-Deno.test("convert lists what it leaves out, and --root chooses another part", async () => {
+Deno.test("convert lists the values that it leaves out, and --root selects another part", async () => {
   const file = `${DATA}roots.pt`;
   const [first, ema, none, unknown] = await Promise.all([
     runCli("convert", file, "--dry-run"),
@@ -22,7 +22,7 @@ Deno.test("convert lists what it leaves out, and --root chooses another part", a
   assertStringIncludes(unknown.stderr, '"state_dict_ema" (7 tensors)');
 });
 
-Deno.test("convert writes beside a .ckpt, and says how many bytes after a cast", async () => {
+Deno.test("convert writes beside a .ckpt, and prints the size after a cast", async () => {
   await using folder = await tempFolder();
   const file = `${folder.path}/model.ckpt`;
   await Deno.copyFile(`${DATA}bare.pt`, file);
@@ -35,7 +35,7 @@ Deno.test("convert writes beside a .ckpt, and says how many bytes after a cast",
   assertStringIncludes(again.stderr, "it is a safetensors file");
 });
 
-Deno.test("convert takes one input, and limits by name", async () => {
+Deno.test("convert accepts one input, and limits by name", async () => {
   const file = `${DATA}bare.pt`;
   const [two, limit, wrong] = await Promise.all([
     runCli("convert", "-i", file, "-i", file),

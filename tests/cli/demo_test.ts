@@ -3,7 +3,7 @@ import { setEnv } from "../support/environment.ts";
 import { tempFolder } from "../support/models.ts";
 import { runCli, startCli } from "./support.ts";
 
-/** The demo's folder, for the time of a test, is made below this one. */
+/** During a test, the demo creates its folder below this one. */
 async function withTemp<T>(run: (folder: string) => Promise<T>): Promise<T> {
   await using folder = await tempFolder();
   using _ = setEnv({ TMPDIR: folder.path });
@@ -12,7 +12,7 @@ async function withTemp<T>(run: (folder: string) => Promise<T>): Promise<T> {
 
 const listed = (folder: string) => [...Deno.readDirSync(folder)].map(({ name }) => name);
 
-Deno.test("demo makes a model, loads it, proves it and cleans up", async () => {
+Deno.test("demo creates a model, loads it, verifies it and cleans up", async () => {
   await withTemp(async (folder) => {
     const { code, stdout, stderr } = await runCli("demo", "--bytes", "40MB");
     assertEquals([code, stderr], [0, ""]);
@@ -31,11 +31,11 @@ Deno.test("demo --json prints statistics, for a model of any size", async () => 
 });
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  Deno.test(`demo cleans up when ${signal} interrupts it, and ends by it`, async () => {
+  Deno.test(`demo cleans up after ${signal}, and ends by it`, async () => {
     await withTemp(async (folder) => {
       const child = startCli("demo", "--bytes", "4GB");
       const deadline = performance.now() + 30_000;
-      // Once it writes, it listens.
+      // It handles signals from its first write on.
       while (listed(folder).length === 0 || listed(`${folder}/${listed(folder)[0]!}`).length === 0) {
         assert(performance.now() < deadline, "The demo did not begin to write");
         await new Promise((resolve) => setTimeout(resolve, 20));

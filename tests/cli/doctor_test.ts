@@ -3,7 +3,7 @@ import { setEnv } from "../support/environment.ts";
 import { tempFolder } from "../support/models.ts";
 import { runCli, runCliWith } from "./support.ts";
 
-Deno.test("doctor prints what it finds", async () => {
+Deno.test("doctor prints its report", async () => {
   const { code, stdout } = await runCli("doctor");
   assertEquals(code, 0);
   assertMatch(
@@ -20,7 +20,7 @@ Deno.test("doctor --json prints the report", async () => {
   assertEquals(Array.isArray(report.remedies), true);
 });
 
-Deno.test("doctor tells how files in a place can be read", async () => {
+Deno.test("doctor reports how files in a place can be read", async () => {
   await using folder = await tempFolder();
   await Deno.writeTextFile(`${folder.path}/x`, "x");
   await Deno.mkdir(`${folder.path}/empty`);
@@ -40,13 +40,13 @@ Deno.test("doctor tells how files in a place can be read", async () => {
     `${folder.path}/empty`,
   ]);
   assertEquals([empty.direct, empty.fileSystem], [null, whole.fileSystem]);
-  // Whatever the file system has: a folder is tried with its file.
+  // For any file system: doctor tries a folder with its file.
   assertEquals([whole.direct, typeof file.direct], [file.direct, engine === "native" ? "boolean" : "object"]);
   const { stdout: text } = await runCli("doctor", folder.path);
   assertStringIncludes(text, `\n${folder.path}  ${whole.fileSystem ?? "unknown file system"}, `);
 });
 
-Deno.test("doctor tells where it has looked for the library of 3FS", async () => {
+Deno.test("doctor names the searched places of the 3FS library", async () => {
   const env = { NO_COLOR: "1", HF3FS_LIB_DIR: "/nowhere/3fs" };
   const { code, stdout } = await runCliWith(env, "doctor", "--json");
   assertEquals(code, 0);
@@ -58,7 +58,7 @@ Deno.test("doctor tells where it has looked for the library of 3FS", async () =>
   assertStringIncludes(text.replaceAll(/ +/g, " "), `\n3FS no library: ${expected}`);
 });
 
-Deno.test("doctor says what to do on a machine without a compiler", async () => {
+Deno.test("doctor gives advice for a machine without a compiler", async () => {
   await using cache = await tempFolder();
   using _ = setEnv({ PATH: "/nowhere", XDG_CACHE_HOME: cache.path });
   const { code, stdout } = await runCli("doctor");
@@ -67,7 +67,7 @@ Deno.test("doctor says what to do on a machine without a compiler", async () => 
   assertStringIncludes(stdout, "- Install a C compiler");
 });
 
-Deno.test("doctor reports on every place, and fails where one cannot be looked at", async () => {
+Deno.test("doctor reports on every place, and fails if it cannot examine one", async () => {
   await using folder = await tempFolder();
   await Deno.writeTextFile(`${folder.path}/x`, "x");
   const fifo = `${folder.path}/fifo`, missing = `${folder.path}/missing`;

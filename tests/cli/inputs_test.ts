@@ -1,5 +1,5 @@
 /**
- * What people name on the command line, and what the commands say of it.
+ * Inputs on the command line, and the messages of the commands on them.
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { tempFolder, type TensorSpec, writeFile, writeShards } from "../support/models.ts";
@@ -9,7 +9,7 @@ const CHECKPOINT = new URL("../data/pytorch/parameters.pt", import.meta.url).pat
 const W: TensorSpec[] = [{ name: "w", dtype: "U8", shape: [4] }];
 const V: TensorSpec[] = [{ name: "v", dtype: "U8", shape: [4] }];
 
-Deno.test("load, inspect and verify say what they left out of a folder", async () => {
+Deno.test("load, inspect and verify list the files of a folder that they left out", async () => {
   await using folder = await tempFolder();
   const { path } = folder;
   await writeFile(`${path}/model.safetensors`, W);
@@ -29,7 +29,7 @@ Deno.test("load, inspect and verify say what they left out of a folder", async (
   }
 });
 
-Deno.test("convert says what it left out of a folder", async () => {
+Deno.test("convert lists the files of a folder that it left out", async () => {
   await using folder = await tempFolder();
   const { path } = folder;
   for (const name of ["pytorch_model.bin", "optimizer.bin", "training_args.bin"]) {
@@ -41,7 +41,7 @@ Deno.test("convert says what it left out of a folder", async () => {
   assertStringIncludes(stdout, 'left out: "optimizer.bin", "training_args.bin"');
 });
 
-Deno.test("load and verify take folders, indexes and files in one line", async () => {
+Deno.test("load and verify accept folders, indexes and files together", async () => {
   await using one = await tempFolder();
   await using two = await tempFolder();
   await writeFile(`${one.path}/model.safetensors`, W);
@@ -53,7 +53,7 @@ Deno.test("load and verify take folders, indexes and files in one line", async (
   }
 });
 
-Deno.test("verify fails where an index lists what is not there, load and inspect say so", async () => {
+Deno.test("verify fails if an index lists missing tensors; load and inspect print a note", async () => {
   await using folder = await tempFolder();
   const { path } = folder;
   await writeFile(`${path}/a-1-of-2.safetensors`, W);

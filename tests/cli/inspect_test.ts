@@ -24,7 +24,7 @@ Deno.test("inspect --list lists tensors and metadata", async () => {
   ]);
 });
 
-/** Three layers, of which two are alike, and a head: 3 × 2 + 1 tensors in two files. */
+/** Three layers, two of them equal, and a head: 3 × 2 + 1 tensors in two files. */
 async function writeLayers(folder: string): Promise<string[]> {
   const layer = (n: number, rows: number) => [
     { name: `model.layers.${n}.attn.q.weight`, dtype: "BF16", shape: [rows, 8] } as const,
@@ -36,7 +36,7 @@ async function writeLayers(folder: string): Promise<string[]> {
   return (await writeShards(folder, shards, { metadata })).paths as string[];
 }
 
-Deno.test("inspect draws a tree with what is alike once, and totals by branch and dtype", async () => {
+Deno.test("inspect draws a tree with equal branches once, and totals by branch and dtype", async () => {
   await using folder = await tempFolder();
   const paths = await writeLayers(folder.path);
   const { code, stdout, stderr } = await runCli("inspect", folder.path);

@@ -3,7 +3,7 @@ import { tempFolder, writeFile } from "../support/models.ts";
 
 const ROOT = new URL("../../", import.meta.url).pathname;
 
-Deno.test("deno install makes one command of the package's export cli", async () => {
+Deno.test("deno install creates one command from the export cli", async () => {
   await using folder = await tempFolder();
   const { exports, version } = JSON.parse(await Deno.readTextFile(`${ROOT}deno.json`));
   const options = { cwd: folder.path, env: { NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" } };

@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 
 const SOURCE = new URL("../../src/cli/interrupt.ts", import.meta.url);
 
-/** Runs a program that has `interruptible`, in a process of its own: signals here are the test runner's. */
+/** Runs a program with `interruptible` in a separate process: signals in this process would end the test runner. */
 async function run(code: string): Promise<{ printed: string; signal: Deno.Signal | null }> {
   const program =
     `import { interruptible } from "${SOURCE}"; const hang = setInterval(() => {}, 1000); ${code}`;
@@ -22,7 +22,7 @@ for (const name of ["SIGINT", "SIGTERM"] as const) {
     assertEquals([printed, signal], ["Interrupted, all is clean", name]);
   });
 
-  Deno.test(`a process ends by ${name} that comes too late for the work to be interrupted`, async () => {
+  Deno.test(`a process ends by ${name} that arrives after the work`, async () => {
     const { printed, signal } = await run(`
       console.log(await interruptible("Interrupted", async () => {
         Deno.kill(Deno.pid, "${name}");
@@ -34,7 +34,7 @@ for (const name of ["SIGINT", "SIGTERM"] as const) {
     assertEquals([printed, signal], ["7", name]);
   });
 
-  Deno.test(`interruptible() lets a second ${name} end work that does not end`, async () => {
+  Deno.test(`interruptible() ends blocked work by a second ${name}`, async () => {
     const { signal } = await run(`
       await interruptible("", (signal) => new Promise(() => {
         signal.addEventListener("abort", () => setTimeout(() => Deno.kill(Deno.pid, "${name}"), 100));
@@ -45,7 +45,7 @@ for (const name of ["SIGINT", "SIGTERM"] as const) {
   });
 }
 
-Deno.test("interruptible() gives what the work gives, and leaves no listener behind", async () => {
+Deno.test("interruptible() returns the work's result, and removes its listeners", async () => {
   const { printed, signal } = await run(`
     console.log(await interruptible("", () => Promise.resolve(7)));
     Deno.kill(Deno.pid, "SIGTERM");
@@ -53,7 +53,7 @@ Deno.test("interruptible() gives what the work gives, and leaves no listener beh
   assertEquals([printed, signal], ["7", "SIGTERM"]);
 });
 
-Deno.test("a process that may not send signals ends with 128 and the signal's number", async () => {
+Deno.test("a process without permission to send signals ends with 128 plus the signal's number", async () => {
   const program = await Deno.makeTempFile({ suffix: ".ts" });
   await Deno.writeTextFile(
     program,

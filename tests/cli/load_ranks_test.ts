@@ -21,7 +21,7 @@ function lineOf({ command, args }: Launcher, size: number, ...words: string[]): 
   return [command, ...args, "-n", `${size}`, ...program];
 }
 
-/** Runs `load` on some ranks; its output, all of which must be rank 0's. */
+/** Runs `load` on some ranks; returns the output, which must be rank 0's. */
 async function load(launcher: Launcher, size: number, ...words: string[]): Promise<string> {
   const [command, ...args] = lineOf(launcher, size, ...words);
   const options = { args, env: { NO_COLOR: "1" } };
@@ -55,7 +55,7 @@ for (const launcher of found) {
       assertMatch(text, /\n +the median of 2 loads: \S+ GB\/s, \S+ GB\/s\n$/);
     });
 
-    Deno.test(`load --ranks over ${launcher.family} hands out parts, or lets each rank read its own`, async () => {
+    Deno.test(`load --ranks over ${launcher.family} scatters parts, or each rank reads its own`, async () => {
       await using folder = await tempFolder();
       await writeShards(folder.path, SHARDS);
       const cases = [
@@ -77,7 +77,7 @@ for (const launcher of found) {
 
 suite("load --ranks on a terminal", "shells", whyNot("script"), () => {
   for (const launcher of found) {
-    Deno.test(`load --ranks over ${launcher.family} draws the progress of rank 0 on a terminal, and nowhere else`, async () => {
+    Deno.test(`load --ranks over ${launcher.family} draws the progress of rank 0 on a terminal only`, async () => {
       await using folder = await tempFolder();
       await writeShards(folder.path, SHARDS);
       const got = await runLineOnTerminal({ NO_COLOR: "1" }, lineOf(launcher, 2, folder.path));

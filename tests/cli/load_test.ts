@@ -7,7 +7,7 @@ const SHARDS = [
   [{ name: "b.weight", dtype: "BF16", shape: [32, 64] }],
 ] as const;
 
-Deno.test("load prints a summary without a progress bar where stderr is no terminal", async () => {
+Deno.test("load prints a summary without a progress bar if stderr is not a terminal", async () => {
   await using folder = await tempFolder();
   const { indexPath } = await writeShards(folder.path, SHARDS);
   const { code, stdout, stderr } = await runCli("load", indexPath, "--repeat", "2");
@@ -39,7 +39,7 @@ Deno.test("load --json prints statistics", async () => {
   assert(["buffered", "direct", "portable"].includes(path) && Array.isArray(notes));
 });
 
-Deno.test("load takes several files", async () => {
+Deno.test("load accepts several files", async () => {
   await using folder = await tempFolder();
   const { paths } = await writeShards(folder.path, SHARDS);
   const { code, stdout } = await runCli("load", ...paths, "--json");

@@ -15,7 +15,7 @@ Deno.test("the command line lists its commands", async () => {
   for (const command of COMMANDS) assertStringIncludes(stdout, `\n  ${command} `);
 });
 
-Deno.test("the command line prints its help without a command, and that of a command by help", async () => {
+Deno.test("the command line prints its help without a command, and the help of a command after "help"", async () => {
   const help = await runCli("--help");
   for (const args of [[], ["help"], ["-h"]]) assertEquals(await runCli(...args), help);
   const ofLoad = await runCli("load", "--help");
@@ -24,7 +24,7 @@ Deno.test("the command line prints its help without a command, and that of a com
   assertEquals(await runCli("-V"), await runCli("--version"));
 });
 
-Deno.test("the command line tells the version of the package", async () => {
+Deno.test("the command line prints the version of the package", async () => {
   const { version } = JSON.parse(await Deno.readTextFile(new URL("../../deno.json", import.meta.url)));
   assertEquals(await runCli("--version"), { code: 0, stdout: `fastsafetensors ${version}\n`, stderr: "" });
 });
@@ -40,7 +40,7 @@ for (const command of COMMANDS) {
   });
 }
 
-Deno.test("the examples in the help of a command are understood by it", () => {
+Deno.test("the examples in the help of a command parse without errors", () => {
   for (const [name, command] of Object.entries(COMMAND_TABLE)) {
     const kinds = Object.fromEntries(
       Object.entries(command.options).map(([option, { kind }]) => [option, kind]),
@@ -53,14 +53,14 @@ Deno.test("the examples in the help of a command are understood by it", () => {
   }
 });
 
-Deno.test("the command line prints no colours to a pipe, even if it could", async () => {
+Deno.test("the command line prints no colours to a pipe", async () => {
   for (const words of [["--help"], ["load", "--help"], ["inspect"]]) {
     const { stdout, stderr } = await runCliWith({ NO_COLOR: "" }, ...words);
     assertEquals([stdout, stderr].join("").includes("\x1b"), false);
   }
 });
 
-Deno.test("the command line ends quietly when nobody reads on", async () => {
+Deno.test("the command line ends without an error when its pipe is closed", async () => {
   await using folder = await tempFolder();
   const path = `${folder.path}/many.safetensors`;
   await writeFile(
@@ -75,7 +75,7 @@ Deno.test("the command line ends quietly when nobody reads on", async () => {
   assertEquals([decoder.decode(stdout), decoder.decode(stderr)], [`${path}\n0\n`, ""]);
 });
 
-Deno.test("the command line answers wrong usage with the usage and status 2", async () => {
+Deno.test("the command line prints the usage and ends with status 2 after wrong usage", async () => {
   await using folder = await tempFolder();
   const file = `${folder.path}/x.safetensors`;
   await writeFile(file, [{ name: "x", dtype: "F32", shape: [2] }]);
@@ -127,7 +127,7 @@ Deno.test("the command line answers wrong usage with the usage and status 2", as
   }));
 });
 
-Deno.test("the command line answers failure with one line and status 1", async () => {
+Deno.test("the command line prints one line and ends with status 1 after a failure", async () => {
   await using folder = await tempFolder();
   const { path } = folder;
   await writeFile(`${path}/good.safetensors`, [{ name: "x", dtype: "F32", shape: [2] }]);
@@ -160,7 +160,7 @@ Deno.test("the command line answers failure with one line and status 1", async (
   }));
 });
 
-Deno.test("the command line answers in its own words, not in those of the library", async () => {
+Deno.test("errors name flags and commands, not options and functions of the library", async () => {
   await using folder = await tempFolder();
   const { path } = folder;
   const checkpoint = new URL("../data/pytorch/tied.pt", import.meta.url).pathname;
@@ -178,7 +178,7 @@ Deno.test("the command line answers in its own words, not in those of the librar
   }
 });
 
-Deno.test("inOwnWords() puts flags and advice of the command in place of the library's", () => {
+Deno.test("inOwnWords() replaces options and advice of the library by flags and commands", () => {
   const options = Object.keys(COMMAND_TABLE["load"]!.options);
   const advice = "load fewer names, or open with lazy: true";
   const cases: readonly (readonly [error: Error, text: string])[] = [
@@ -217,7 +217,7 @@ Deno.test("inOwnWords() puts flags and advice of the command in place of the lib
   assertEquals(inOwnWords("thrown as it is", options), "thrown as it is");
 });
 
-Deno.test("medianOf() is the slower one of the two in the middle", () => {
+Deno.test("medianOf() returns the slower one of the two in the middle", () => {
   const runs = (...seconds: number[]) =>
     seconds.map((one) => ({ seconds: one, gigabytesPerSecond: 1 / one }));
   assertEquals(medianOf(runs(3)).seconds, 3);

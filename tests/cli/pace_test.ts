@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { Pace } from "../../src/cli/pace.ts";
 import { drawProgress } from "../../src/cli/progress_bar.ts";
 
-Deno.test("Pace says nothing too soon, or while nothing moves", () => {
+Deno.test("Pace returns no estimate too early, or without progress", () => {
   const pace = new Pace(1000);
   assertEquals([pace.bytesPerSecond, pace.secondsLeft(100)], [0, null]);
   pace.add(1100, 50);
@@ -12,7 +12,7 @@ Deno.test("Pace says nothing too soon, or while nothing moves", () => {
   assertEquals([still.bytesPerSecond, still.secondsLeft(100)], [0, null]);
 });
 
-Deno.test("Pace goes by the last three seconds", () => {
+Deno.test("Pace uses the last three seconds", () => {
   const pace = new Pace(0);
   for (let second = 1; second <= 10; second++) pace.add(second * 1000, second * 100);
   assertEquals(pace.bytesPerSecond, 100);
@@ -23,7 +23,7 @@ Deno.test("Pace goes by the last three seconds", () => {
   assertEquals(pace.secondsLeft(1000), 0);
 });
 
-Deno.test("drawProgress() shows how far, how fast and how long, and fits in its columns", () => {
+Deno.test("drawProgress() shows bytes, rate and remaining time, and fits in its columns", () => {
   const pace = new Pace(0);
   const draw = (columns: number) => drawProgress("Loading", 1e9, 4e9, pace, columns);
   assertEquals(draw(100), `Loading ${"█".repeat(10)}${"░".repeat(30)} 1.00 GB of 4.00 GB`);

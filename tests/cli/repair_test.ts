@@ -5,7 +5,7 @@ import { MAIN, runCli, runLineOnTerminal, runOnTerminal, startCli, whyNot } from
 
 const TEMPORARY = (letter: string) => `.fastsafetensors-${letter.repeat(12)}.tmp`;
 
-const JOURNAL = ".fastsafetensors-commit.json"; // as version 0.1 has left it
+const JOURNAL = ".fastsafetensors-commit.json"; // the name in version 0.1
 
 const OLD = fileOf([{ name: "x", dtype: "U8", shape: [1], bytes: new Uint8Array([1]) } as Written]).bytes;
 const NEW = fileOf([{ name: "x", dtype: "U8", shape: [1], bytes: new Uint8Array([2]) } as Written]).bytes;
@@ -25,7 +25,7 @@ async function interrupt(folder: string): Promise<void> {
 
 const listed = (folder: string) => [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
 
-Deno.test("repair shows what it would do where nobody can be asked, and does it with --yes", async () => {
+Deno.test("repair shows its plan without a terminal, and executes it with --yes", async () => {
   await using folder = await tempFolder();
   const { path } = folder;
   await interrupt(path);
@@ -55,7 +55,7 @@ Deno.test("repair shows what it would do where nobody can be asked, and does it 
   assertEquals(again, { code: 0, stdout: `Nothing to repair in ${path}\n`, stderr: "" });
 });
 
-Deno.test("load, inspect and verify change nothing of an interrupted save, and name repair", async () => {
+Deno.test("load, inspect and verify do not change an interrupted save, and name repair", async () => {
   await using folder = await tempFolder();
   await interrupt(folder.path);
   const before = listed(folder.path);
@@ -69,7 +69,7 @@ Deno.test("load, inspect and verify change nothing of an interrupted save, and n
   }
 });
 
-Deno.test("repair undoes a save whose files are gone", async () => {
+Deno.test("repair undoes a save whose files are missing", async () => {
   await using folder = await tempFolder();
   await interrupt(folder.path);
   await Deno.remove(`${folder.path}/${TEMPORARY("a")}`);
@@ -81,7 +81,7 @@ Deno.test("repair undoes a save whose files are gone", async () => {
   assertEquals(await Deno.readFile(`${folder.path}/model.safetensors`), OLD);
 });
 
-Deno.test("repair refuses by name what no save of this user has left, and goes on with the rest", async () => {
+Deno.test("repair rejects a journal that no save of this user wrote, and continues with the others", async () => {
   await using folder = await tempFolder();
   const { path } = folder;
   await interrupt(path);
@@ -97,7 +97,7 @@ Deno.test("repair refuses by name what no save of this user has left, and goes o
   assertEquals(listed(path), [".evil.fastsafetensors.json", ...SHARDS, "thesis.docx"]);
 });
 
-Deno.test("repair wants a folder that is there", async () => {
+Deno.test("repair requires an existing folder", async () => {
   assertEquals((await runCli("repair")).code, 2);
   const { code, stderr } = await runCli("repair", "/nowhere/at/all");
   assertEquals([code, stderr.includes('"/nowhere/at/all"')], [1, true]);
@@ -120,7 +120,7 @@ suite("repair on a terminal", "shells", whyNot("script"), () => {
   });
 });
 
-Deno.test("convert writes to no device, FIFO or folder, not even with --overwrite", async () => {
+Deno.test("convert rejects a device, FIFO or folder as output, also with --overwrite", async () => {
   await using folder = await tempFolder();
   const input = new URL("../data/pytorch/parameters.pt", import.meta.url).pathname;
   const run = (command: string, ...args: string[]) =>
@@ -149,7 +149,7 @@ Deno.test("convert writes to no device, FIFO or folder, not even with --overwrit
   assertEquals([code, stdout.includes("new/deep/x.safetensors")], [0, true]);
 });
 
-Deno.test("convert that is interrupted at any moment leaves all of its result, or nothing, and ends by the signal", async () => {
+Deno.test("convert leaves its whole result or nothing after an interrupt at any moment", async () => {
   const input = new URL("../data/pytorch/parameters.pt", import.meta.url).pathname;
   const outcomes = new Set<string>();
   for (let delay = 0; delay < 600; delay += 60) {

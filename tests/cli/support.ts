@@ -1,19 +1,19 @@
-/** Running the command line as its users do: in a process of its own. */
+/** Runs the command line in a separate process, as users do. */
 
 /** The command line. */
 export const MAIN = new URL("../../src/cli/mod.ts", import.meta.url).pathname;
 
-/** How a command ended. */
+/** The result of a command. */
 export interface Outcome {
   /** Exit status. */
   readonly code: number;
-  /** What it printed. */
+  /** Its output on stdout. */
   readonly stdout: string;
-  /** What it complained about, without the notice of a machine that has to load by the portable engine. */
+  /** Its output on stderr, without the note on the portable engine. */
   readonly stderr: string;
 }
 
-/** Starts a command with its output piped, with these environment variables besides those that there are. */
+/** Starts a command with its output piped, with additional environment variables. */
 export function startCliWith(env: Readonly<Record<string, string>>, ...args: string[]): Deno.ChildProcess {
   return new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", MAIN, ...args],
@@ -28,7 +28,7 @@ export function startCli(...args: string[]): Deno.ChildProcess {
   return startCliWith({ NO_COLOR: "1" }, ...args);
 }
 
-/** Runs a command to its end, with these environment variables besides those that there are. */
+/** Runs a command to its end, with additional environment variables. */
 export async function runCliWith(env: Readonly<Record<string, string>>, ...args: string[]): Promise<Outcome> {
   const { code, stdout, stderr } = await startCliWith(env, ...args).output();
   const decoder = new TextDecoder();
@@ -45,8 +45,8 @@ export function runCli(...args: string[]): Promise<Outcome> {
 }
 
 /**
- * Runs a command on a terminal of its own, of 100 columns, and returns what the terminal got, with ␛ for ESC; `script`
- * makes the terminal. Of the environment there is only what Deno needs: others, such as `CI`, choose colours too.
+ * Runs a command on a new terminal of 100 columns, and returns the terminal's input, with ␛ for ESC; `script` creates
+ * the terminal. The environment has only the variables that Deno needs: others, such as `CI`, affect colours.
  */
 export function runOnTerminal(
   env: Readonly<Record<string, string>>,
@@ -55,7 +55,7 @@ export function runOnTerminal(
   return runLineOnTerminal(env, [Deno.execPath(), "run", "-A", MAIN, ...args]);
 }
 
-/** As {@linkcode runOnTerminal}, a whole command line. */
+/** Like {@linkcode runOnTerminal}, for a whole command line. */
 export async function runLineOnTerminal(
   env: Readonly<Record<string, string>>,
   line: readonly string[],
@@ -70,7 +70,7 @@ export async function runLineOnTerminal(
   return new TextDecoder().decode(stdout).replaceAll("\x1b", "␛");
 }
 
-/** Why a program cannot be run here; null if it can. */
+/** The reason that a program cannot run here; null if it can. */
 export function whyNot(command: string): string | null {
   try {
     new Deno.Command(command, { args: ["--version"], stdout: "null", stderr: "null" }).outputSync();

@@ -1,14 +1,14 @@
 import { assertEquals } from "@std/assert";
 import { drawTree } from "../../src/cli/tensor_tree.ts";
 
-/** Tensors of one byte, or of the bytes behind the name. */
+/** Tensors of one byte, or of the number of bytes after the name. */
 function draw(names: Record<string, number> | string[], depth?: number): string[] {
   const entries = Array.isArray(names) ? names.map((name) => [name, 1] as const) : Object.entries(names);
   const tensors = entries.map(([name, bytes]) => ({ name, dtype: "U8", shape: [bytes], bytes }));
   return drawTree(tensors, depth).split("\n");
 }
 
-Deno.test("drawTree() puts what has one way on in one line", () => {
+Deno.test("drawTree() joins a branch with its only child", () => {
   assertEquals(draw(["a.b.c"]), ["a.b.c  U8  [1]  1 byte"]);
   assertEquals(draw(["a.b.c", "a.b.d"]), [
     "a.b       2 tensors  2 bytes",
@@ -17,7 +17,7 @@ Deno.test("drawTree() puts what has one way on in one line", () => {
   ]);
 });
 
-Deno.test("drawTree() joins runs of numbers only where they look the same", () => {
+Deno.test("drawTree() joins runs of numbers only if they look the same", () => {
   assertEquals(draw({ "x.0": 1, "x.1": 1, "x.2": 2, "x.3": 2, "x.5": 2, "x.06": 2 }), [
     "x           6 tensors     10 bytes",
     "├─ 0–1  U8  [1]         2 × 1 byte",
@@ -40,7 +40,7 @@ Deno.test("drawTree() joins runs within runs, and counts them all", () => {
   assertEquals(draw(["l.0.w", "l.1.w"]), ["l.0–1.w  U8  [1]  2 × 1 byte"]);
 });
 
-Deno.test("drawTree() shows a tensor whose name is also the beginning of others", () => {
+Deno.test("drawTree() shows a tensor whose name is a prefix of others", () => {
   assertEquals(draw(["a", "a.b", "a.c"]), [
     "a     U8  [1]         1 byte",
     "a         2 tensors  2 bytes",
@@ -49,17 +49,17 @@ Deno.test("drawTree() shows a tensor whose name is also the beginning of others"
   ]);
 });
 
-Deno.test("drawTree() shows empty parts of names, and the name of nothing", () => {
+Deno.test("drawTree() shows empty parts of names, and the empty name", () => {
   assertEquals(draw([""]), [`""  U8  [1]  1 byte`]);
   assertEquals(draw(["a..b"]), [`a."".b  U8  [1]  1 byte`]);
 });
 
-Deno.test("drawTree() is not led astray by a name of many dots", () => {
+Deno.test("drawTree() accepts a name of many dots", () => {
   const dots = "a.".repeat(100_000);
   assertEquals(draw([`${dots}x`, `${dots}y`], 1), [`${"a.".repeat(62)}a    2 tensors  2 bytes`]);
 });
 
-Deno.test("drawTree() shows as many levels as it is told", () => {
+Deno.test("drawTree() shows the given number of levels", () => {
   assertEquals(draw(["a.b.c", "a.b.d", "a.e"], 2), [
     "a         3 tensors  3 bytes",
     "├─ b      2 tensors  2 bytes",

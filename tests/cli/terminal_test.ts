@@ -12,7 +12,7 @@ suite("the command line on a terminal", "shells", whyNot("script"), () => {
     }
   });
 
-  Deno.test("progress is drawn on a terminal and gone at the end", async () => {
+  Deno.test("progress is drawn on a terminal and cleared at the end", async () => {
     await using folder = await tempFolder();
     const env = { NO_COLOR: "1", TMPDIR: folder.path };
     const got = await runOnTerminal(env, "demo", "--bytes", "600MB");

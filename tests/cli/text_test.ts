@@ -18,7 +18,7 @@ Deno.test("formatBytes() uses decimal units and three digits", () => {
   );
 });
 
-Deno.test("formatCount() and formatRate() read well", () => {
+Deno.test("formatCount() and formatRate() format numbers and units", () => {
   assertEquals([formatCount(1, "file"), formatCount(91_991, "tensor")], ["1 file", "91,991 tensors"]);
   assertEquals([0, 0.001, 0.25, 12.34].map(formatRate), [
     "0.00 GB/s",
@@ -44,7 +44,7 @@ Deno.test("wrap() breaks between words, keeps paragraphs, and leaves a long word
   assertEquals(wrap("a waytoolongword b", 5), "a\nwaytoolongword\nb");
 });
 
-Deno.test("closestWord() forgives two wrong letters, and not all of them", () => {
+Deno.test("closestWord() accepts two wrong letters in a long enough word", () => {
   const known = ["load", "inspect", "verify", "demo"];
   const words = ["lod", "laod", "inspectt", "verfy", "domo", "x", "dxxo", "remove", ""];
   assertEquals(
@@ -53,7 +53,7 @@ Deno.test("closestWord() forgives two wrong letters, and not all of them", () =>
   );
 });
 
-Deno.test("printable() shows what would steer a terminal", () => {
+Deno.test("printable() escapes control characters", () => {
   assertEquals(printable("a\x1b[31m\n\u009b\u202eb é 層"), "a\\u001b[31m\\u000a\\u009b\\u202eb é 層");
 });
 
@@ -64,7 +64,7 @@ Deno.test("formatTable() aligns columns", () => {
   );
 });
 
-Deno.test("nameFilter() knows * and ? and takes everything else literally", () => {
+Deno.test("nameFilter() expands * and ? and matches all other characters literally", () => {
   const matches = (pattern: string, name: string) => nameFilter([pattern])!(name);
   assertEquals(matches("*.weight", "model.layers.0.weight"), true);
   assertEquals(matches("*.weight", "model.weights"), false);

@@ -6,7 +6,7 @@ import { runCli } from "./support.ts";
 const REFERENCE = new URL("../data/reference/", import.meta.url).pathname;
 const REAL = new URL("../../../shared/data/real/", import.meta.url).pathname;
 
-Deno.test("verify compares with the checksums that the reference implementation's tensors have", async () => {
+Deno.test("verify compares with the checksums of the reference implementation's tensors", async () => {
   const { code, stdout, stderr } = await runCli(
     "verify",
     `${REFERENCE}all_dtypes.safetensors`,
@@ -17,7 +17,7 @@ Deno.test("verify compares with the checksums that the reference implementation'
   assertStringIncludes(stdout, "Checksums: 85 agree, 0 do not\n");
 });
 
-Deno.test("verify says what it checked, also without checksums", async () => {
+Deno.test("verify reports its checks, also without checksums", async () => {
   await using folder = await tempFolder();
   await writeShards(folder.path, [
     [{ name: "a", dtype: "F32", shape: [250] }],
@@ -34,7 +34,7 @@ Deno.test("verify says what it checked, also without checksums", async () => {
   ]);
 });
 
-Deno.test("verify --json prints checksums that --checksums takes, and finds what was changed since", async () => {
+Deno.test("verify --json prints checksums that --checksums reads, and finds later changes", async () => {
   await using folder = await tempFolder();
   const path = `${folder.path}/x.safetensors`, sums = `${folder.path}/sums.json`;
   await writeFile(path, [

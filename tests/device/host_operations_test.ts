@@ -1,6 +1,6 @@
 /**
- * Slices, casts and joins of what is in host memory, of sizes that are cut into several calls or turns, against one
- * element at a time.
+ * Slices, casts and joins in host memory, of sizes that need several calls or turns, compared with one element at a
+ * time.
  */
 import { assert, assertEquals } from "@std/assert";
 import { openLibrary } from "../../ffi/library.ts";
@@ -14,7 +14,7 @@ import { useNativeEngine } from "../support/engine.ts";
 import { assertBytes, noise } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
 
-/** Runs an action; how many turns of the event loop others had meanwhile. */
+/** Runs an action; returns the number of turns of the event loop meanwhile. */
 async function turnsDuring(action: () => Promise<unknown>): Promise<number> {
   let turns = 0, running = true;
   const other = (async () => {
@@ -30,7 +30,7 @@ async function turnsDuring(action: () => Promise<unknown>): Promise<number> {
   return during;
 }
 
-/** The clock goes by so many milliseconds with each look at it, and by none otherwise: no test depends on the machine's speed. */
+/** Each read of the clock advances it by so many milliseconds: tests do not depend on the machine's speed. */
 function clockOfLooks(milliseconds: number): Disposable {
   const { now } = performance;
   let time = performance.now();
@@ -84,7 +84,7 @@ function operationTests(name: string, operations: () => HostOperations): void {
     }
   });
 
-  Deno.test(`${name} let others have the event loop meanwhile`, async () => {
+  Deno.test(`${name} do not block the event loop`, async () => {
     using _ = clockOfLooks(5);
     const source = new Uint8Array(64 * 2 ** 20);
     const layout = sliceLayout({ name: "x", dtype: "U8", shape: [2 ** 25, 2] }, [null, 0]);

@@ -8,7 +8,7 @@ const request = (name: string, file: number, fileOffset: number, bytes: number):
 };
 
 Deno.test("Retirement frees an allocation with the last request in it", () => {
-  // Two files large enough for an allocation each, the second in two.
+  // Two files, each large enough for a separate allocation; the second one has two.
   const requests = [
     request("a", 0, 100, 5000),
     request("b", 0, 5100, 5000),
@@ -19,12 +19,12 @@ Deno.test("Retirement frees an allocation with the last request in it", () => {
   assertEquals(plan.placements.map(({ allocation }) => allocation), [0, 0, 1, 1]);
   const retirement = Retirement.of(plan);
   assertEquals(retirement.retire([0, 2]), []);
-  assertEquals(retirement.retire([0]), []); // twice is once
+  assertEquals(retirement.retire([0]), []); // the second call has no effect
   assertEquals(retirement.retire([3, 1]), [1, 0]);
   assertEquals(retirement.retire([0, 1, 2, 3]), []);
 });
 
-Deno.test("Retirement keeps what small files share until none of them is needed", () => {
+Deno.test("Retirement keeps the shared allocation of small files until none of them is needed", () => {
   const plan = planLoad([request("a", 0, 100, 50), request("b", 1, 100, 50)], { blockBytes: 4096 });
   const retirement = Retirement.of(plan);
   assertEquals(retirement.retire([1]), []);

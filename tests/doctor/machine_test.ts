@@ -23,7 +23,7 @@ Deno.test("parseMounts() finds folders, types and sizes", () => {
   assertEquals(parseMounts(""), []);
 });
 
-Deno.test("mountOf() goes by the innermost mount, and by the last one there", () => {
+Deno.test("mountOf() returns the innermost mount, and the last one at a mount point", () => {
   const mounts = parseMounts(MOUNTS);
   const paths = ["/models", "/models/llama/a", "/models/3fs/x", "/models2", "/with space/x", "/"];
   assertEquals(
@@ -33,7 +33,7 @@ Deno.test("mountOf() goes by the innermost mount, and by the last one there", ()
   assertEquals(mountOf("/x", []), undefined);
 });
 
-Deno.test("parseLockedMemory() takes the limit in force", () => {
+Deno.test("parseLockedMemory() returns the soft limit", () => {
   const line = (soft: string) =>
     `Limit                     Soft Limit           Hard Limit           Units
 Max processes             1                    2                    processes
@@ -43,7 +43,7 @@ Max locked memory         ${soft}                unlimited            bytes
   assertEquals([parseLockedMemory(line("unlimited")), parseLockedMemory("")], [null, null]);
 });
 
-Deno.test("parseHugePages() takes what stands in brackets", () => {
+Deno.test("parseHugePages() returns the value in brackets", () => {
   assertEquals(
     ["always [madvise] never\n", "always madvise [never]\n", "[always] madvise never", "", "[else]"].map(
       parseHugePages,

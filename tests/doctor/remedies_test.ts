@@ -19,7 +19,7 @@ const ADAPTER = {
   minStorageBufferOffsetAlignment: 256,
 };
 
-/** A machine that lacks nothing. */
+/** A machine without problems. */
 const BEST: Findings = {
   system: "linux x86_64",
   deno: "2.9.6",
@@ -53,14 +53,14 @@ const BEST: Findings = {
   webgpu: { adapter: ADAPTER, reason: "" },
 };
 
-Deno.test("remediesFor() has nothing to say about a machine that lacks nothing", () => {
+Deno.test("remediesFor() returns nothing for a machine without problems", () => {
   assertEquals(remediesFor({ ...BEST, usrbio: { library: null, reason: "none", mounts: [] } }), []);
   assertEquals(remediesFor(BEST), []);
   const unknown = { kernel: null, sharedMemory: null, lockedMemory: 1, infiniBand: [], hugePages: null };
   assertEquals(remediesFor({ ...BEST, machine: unknown }), []);
 });
 
-/** A shortfall, and parts of the one remedy that it must have. */
+/** A problem, and parts of its one remedy. */
 const SHORTFALLS: [name: string, shortfall: Partial<Findings>, ...parts: string[]][] = [
   [
     "an old kernel",
@@ -138,14 +138,14 @@ const SHORTFALLS: [name: string, shortfall: Partial<Findings>, ...parts: string[
 ];
 
 for (const [name, shortfall, ...parts] of SHORTFALLS) {
-  Deno.test(`remediesFor() says what to do about ${name}`, () => {
+  Deno.test(`remediesFor() gives advice for ${name}`, () => {
     const remedies = remediesFor({ ...BEST, ...shortfall });
     assertEquals(remedies.length, 1);
     for (const part of parts) assertStringIncludes(remedies[0]!, part);
   });
 }
 
-Deno.test("remediesFor() says what to do without the native library, and leaves what nobody looked at", () => {
+Deno.test("remediesFor() gives advice without the native library, and no advice on unknown facts", () => {
   const without: Findings = {
     ...BEST,
     engine: "portable",

@@ -106,7 +106,7 @@ Deno.test("castBytes() widens to F64 exactly, with one NaN", () => {
   found.forEach((value, i) => assert(!Number.isNaN(value) || codes[i] === 0x7ff8000000000000n));
 });
 
-Deno.test("castBytes() gives every NaN of the wide floats one code", () => {
+Deno.test("castBytes() writes every NaN of the wide floats as one code", () => {
   const nans = { F16: [0x7c01, 0xfe00, 0xffff], BF16: [0x7f81, 0xffc0, 0xffff] };
   for (const [from, codes] of Object.entries(nans)) {
     const source = Uint16Array.from(codes);
@@ -118,9 +118,9 @@ Deno.test("castBytes() gives every NaN of the wide floats one code", () => {
   assertEquals(castCodes(Uint8Array.of(0x7f, 0xff), "F8_E4M3", "F16"), [0x7e00, 0x7e00]);
 });
 
-Deno.test("castBytes() between the narrow floats is the cast by way of F32", () => {
+Deno.test("castBytes() between the narrow floats equals a cast through F32", () => {
   for (const from of FLOATS.filter((dtype) => dtypeBits(dtype) <= 16)) {
-    // NaNs are left out: on the way to an F8 theirs is the sign of the source, which F32 no longer has.
+    // NaNs are left out: a NaN in F8 has the sign of the source, and F32 loses it.
     const wide = new Float32Array(cast(allCodes(from), from, "F32").buffer);
     const codes = allCodes(from).filter((code) => !Number.isNaN(wide[code]!));
     const singles = new Uint32Array(cast(codes, from, "F32").buffer);
@@ -130,7 +130,7 @@ Deno.test("castBytes() between the narrow floats is the cast by way of F32", () 
   }
 });
 
-Deno.test("castBytes() takes views at any alignment and casts longer than its pieces", () => {
+Deno.test("castBytes() accepts views at any alignment and casts more than one piece", () => {
   const count = 20_001;
   const codes = Uint16Array.from({ length: count }, (_, i) => i * 3);
   const expected = cast(codes, "BF16", "F32");
@@ -145,7 +145,7 @@ Deno.test("castBytes() takes views at any alignment and casts longer than its pi
   }
 });
 
-Deno.test("castBytes() to the same dtype copies NaNs as they are, and knows every dtype", () => {
+Deno.test("castBytes() to the same dtype copies NaNs unchanged, for every dtype", () => {
   assertEquals(castCodes(Uint32Array.of(0xff800001), "F32", "F32"), [0xff800001]);
   assertEquals(cast(Uint8Array.of(1, 2, 3), "U8", "U8"), Uint8Array.of(1, 2, 3));
   const target = new Uint8Array(3);
@@ -153,11 +153,11 @@ Deno.test("castBytes() to the same dtype copies NaNs as they are, and knows ever
   assertEquals(target, Uint8Array.of(1, 2, 3));
 });
 
-Deno.test("castBytes() of nothing writes nothing", () => {
+Deno.test("castBytes() accepts empty arrays", () => {
   castBytes(new Uint8Array(0), "F64", new Uint8Array(0), "F8_E8M0");
 });
 
-Deno.test("castBytes() rejects lengths that do not fit", () => {
+Deno.test("castBytes() rejects lengths that do not match", () => {
   assertThrows(
     () => castBytes(new Uint8Array(5), "BF16", new Uint8Array(10), "F32"),
     RangeError,
@@ -179,7 +179,7 @@ Deno.test("castBytes() rejects a cast that does not exist", () => {
   assertEquals(error.code, "UnsupportedCast");
 });
 
-Deno.test("castSupported() knows the floats in any order, and every dtype itself", () => {
+Deno.test("castSupported() is true for floats in any order, and for equal dtypes", () => {
   for (const from of DTYPES) {
     assertEquals(isFloatDType(from), FLOATS.includes(from), from);
     for (const to of DTYPES) {

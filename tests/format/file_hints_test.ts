@@ -8,7 +8,7 @@ function bytes(latin1: string): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(latin1, (character) => character.charCodeAt(0));
 }
 
-/** The first entry of a zip archive, as it lies there. */
+/** The bytes of the first entry of a zip archive. */
 function zip(name: string): string {
   return `PK\x03\x04\0\0\x08\x08${"\0".repeat(18)}${String.fromCharCode(name.length)}\0\0\0${name}`;
 }
@@ -82,15 +82,15 @@ Deno.test("describeContent() recognises a safetensors file", () => {
   }
 });
 
-Deno.test("describeContent() says nothing of bytes that it does not know", () => {
-  // The last begin with the length of a safetensors header, whatever else they look like.
+Deno.test("describeContent() returns undefined for unknown bytes", () => {
+  // The last ones begin with the length of a safetensors header, and also look like other formats.
   const lengths = ["\x08\x07\x12\0\0\0\0\0", "\x1f\x8b\x08\0\0\0\0\0", "\x80\x02\0\0\0\0\0\0\x01"];
   for (const content of ["", "\0".repeat(4096), "\x00\x01\x02\x03\xff\xfe\xfd\xfc\xfb", " \n", ...lengths]) {
     assertEquals(describeContent(bytes(content)), undefined);
   }
 });
 
-Deno.test("headerLength() says what a file is that is not safetensors, and shows no number", () => {
+Deno.test("headerLength() names the real format of a file that is not safetensors, without numbers", () => {
   for (const [content, part, kind] of FILES) {
     const first = bytes(content);
     let error: unknown;

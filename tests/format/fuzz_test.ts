@@ -12,12 +12,12 @@ function read(file: Uint8Array): Header {
   return parseHeader(file.subarray(8, 8 + length), file.length);
 }
 
-/** Checks by its own arithmetic what the format promises of every file. */
+/** Checks the guarantees of the format with separate arithmetic. */
 function checkInvariants(header: Header, file: Uint8Array): void {
   const json = file.subarray(8, header.dataStart);
   assertEquals(BigInt(json.length), new DataView(file.buffer).getBigUint64(0, true));
   assertEquals(header.dataStart + header.dataLength, file.length);
-  // Whatever passes is JSON to the platform, too, and holds as many names.
+  // An accepted header is also JSON for the platform, with the same number of names.
   const names = Object.keys(
     JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(json)),
   );
@@ -48,7 +48,7 @@ Deno.test("parseHeader() reads every valid file", () => {
 const INPUTS = 40_000;
 
 for (const seed of [1, 2, 3]) {
-  Deno.test(`parseHeader() refuses mutated files cleanly or reads them right (seed ${seed})`, () => {
+  Deno.test(`parseHeader() rejects mutated files with a code or reads them correctly (seed ${seed})`, () => {
     const random = seededRandom(seed);
     const outcomes = new Map<string, number>();
     for (let i = 0; i < INPUTS; i++) {
@@ -64,7 +64,7 @@ for (const seed of [1, 2, 3]) {
       }
       outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
     }
-    // The mutations reach every check, and do not only break the JSON.
+    // The mutations reach every check, not only the JSON syntax.
     for (
       const outcome of [
         ...["read", "HeaderTooSmall", "HeaderTooLarge", "InvalidHeaderLength", "InvalidHeader"],
@@ -76,7 +76,7 @@ for (const seed of [1, 2, 3]) {
   });
 }
 
-Deno.test("parseShardIndex() refuses mutated indexes cleanly or reads files in the folder or below", () => {
+Deno.test("parseShardIndex() rejects mutated indexes with a code or reads files in the folder or below", () => {
   const random = seededRandom(4);
   const index = '{"metadata":{"total_size":16},"weight_map":{"a":"m-1.safetensors","b.é":"m-2.safetensors"}}';
   let taken = 0;

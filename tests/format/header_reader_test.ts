@@ -9,13 +9,13 @@ function read(file: Uint8Array, options: { path?: string } = {}): Header {
   return parseHeader(file.subarray(8, 8 + length), file.length, options);
 }
 
-/** Reads a header that stands before `dataLength` bytes. */
+/** Reads a header that `dataLength` bytes follow. */
 function parse(json: string, dataLength = 0, options: { path?: string } = {}): Header {
   const bytes = new TextEncoder().encode(json);
   return parseHeader(bytes, 8 + bytes.length + dataLength, options);
 }
 
-/** The error of a header that must be refused. */
+/** The error of an invalid header. */
 function refusal(
   json: string,
   dataLength = 0,
@@ -62,7 +62,7 @@ for (const { name, base64, reference, ours } of cases) {
   });
 }
 
-Deno.test("parseHeader() reads what the reference wrote, in the order of the bytes", () => {
+Deno.test("parseHeader() reads the reference's output, in the order of the bytes", () => {
   const file = Deno.readFileSync(new URL("../data/reference/all_dtypes.safetensors", import.meta.url));
   const expected: Record<string, { dtype: string; shape: number[] }> = JSON.parse(
     Deno.readTextFileSync(new URL("../data/reference/all_dtypes.expected.json", import.meta.url)),
@@ -84,7 +84,7 @@ Deno.test("parseHeader() reads what the reference wrote, in the order of the byt
   assertEquals(end, header.dataLength);
 });
 
-Deno.test("parseHeader() gives every field, whatever order and spelling they have", () => {
+Deno.test("parseHeader() reads every field, in any order and spelling", () => {
   const header = parse(
     String
       .raw` { "b" : {"data_offsets":[4 , 10],"extra":{"x":[1,{}]},"shape":[3,1],"\u0064type":"\u0046\u0031\u0036"},
@@ -100,7 +100,7 @@ Deno.test("parseHeader() gives every field, whatever order and spelling they hav
   assertEquals(header.dataLength, 10);
 });
 
-Deno.test("parseHeader() gives empty metadata where there is none", () => {
+Deno.test("parseHeader() returns empty metadata for a header without metadata", () => {
   for (const json of ["{}", '{"__metadata__":{}}', '{"__metadata__":null}', "  {}  "]) {
     const header = parse(json);
     assertEquals(header.metadata, new Map());
@@ -110,7 +110,7 @@ Deno.test("parseHeader() gives empty metadata where there is none", () => {
   }
 });
 
-Deno.test("parseHeader() orders tensors by their bytes and keeps empty ones at one place as listed", () => {
+Deno.test("parseHeader() orders tensors by their bytes and keeps the order of empty ones at one offset", () => {
   const members = [
     tensor("last", "U8", "[2]", 3, 5),
     tensor("z", "U8", "[0]", 3, 3),
@@ -123,7 +123,7 @@ Deno.test("parseHeader() orders tensors by their bytes and keeps empty ones at o
   assertEquals([...header.tensors.keys()], ["start", "first", "z", "y", "last", "end"]);
 });
 
-Deno.test("parseHeader() takes names that trip up objects", () => {
+Deno.test("parseHeader() accepts names of object properties, such as __proto__", () => {
   const names = [
     "__proto__",
     "constructor",
@@ -159,7 +159,7 @@ Deno.test("parseHeader() does not round: sizes and offsets above 2^53 are compar
   assertEquals(beyond("[36028797018963970]", "18014398509481985", "F4"), "MetadataIncompleteBuffer");
 });
 
-Deno.test("parseHeader() compares neighbours above 2^53 exactly", () => {
+Deno.test("parseHeader() compares adjacent offsets above 2^53 exactly", () => {
   const a = tensor("a", "U8", "[9007199254740992]", 0, "9007199254740992");
   const touching = tensor("b", "U8", "[3]", "9007199254740992", "9007199254740995");
   const apart = tensor("b", "U8", "[2]", "9007199254740993", "9007199254740995");
@@ -181,7 +181,7 @@ Deno.test("parseHeader() multiplies dimensions from left to right", () => {
   );
 });
 
-Deno.test("parseHeader() reports the fault that comes first in the file", () => {
+Deno.test("parseHeader() reports the first fault in the file", () => {
   const members = [
     tensor("late", "F4", "[3]", 8, 10),
     tensor("early", "U8", "[3]", 4, 8),
@@ -191,7 +191,7 @@ Deno.test("parseHeader() reports the fault that comes first in the file", () => 
   assertEquals([error.code, error.tensor], ["TensorInvalidInfo", "early"]);
 });
 
-Deno.test("parseHeader() refuses duplicate names, and reports other faults first", () => {
+Deno.test("parseHeader() rejects duplicate names, and reports other faults first", () => {
   const a = tensor("a", "U8", "[4]", 0, 4);
   const again = String.raw`"\u0061":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}`;
   for (const [json, length] of [[`{${a},${a}}`, 4], [`{${a},${a},${a}}`, 4]] as const) {
@@ -248,18 +248,18 @@ Deno.test("parseHeader() names the file, the tensor and the offset", () => {
   );
 });
 
-Deno.test("parseHeader() keeps messages short where names are long", () => {
+Deno.test("parseHeader() shortens long names in messages", () => {
   const error = refusal(`{"${"n".repeat(100_000)}":1}`);
   assert(error.message.length < 400);
   assertEquals(error.tensor!.length, 100_000);
 });
 
-Deno.test("parseHeader() tells NUL padding and a header that was never written", () => {
+Deno.test("parseHeader() recognises NUL padding and a header that was never written", () => {
   assertEquals(refusal("{}\0\0").message.includes("padded with spaces"), true);
   assertEquals(refusal("").message.includes("never written"), true);
 });
 
-Deno.test("headerLength() gives the length of the JSON", () => {
+Deno.test("headerLength() returns the length of the JSON", () => {
   const first = Uint8Array.of(0x10, 0x27, 0, 0, 0, 0, 0, 0, 0x7b);
   assertEquals(headerLength(first, 10_008), 10_000);
   assertEquals(headerLength(first.subarray(0, 8), 2 ** 40), 10_000);
@@ -280,7 +280,7 @@ Deno.test("headerLength() checks the limit before the size of the file", () => {
   assertThrows(() => headerLength(first.subarray(0, 7), 1008), RangeError);
 });
 
-Deno.test("headerLength() takes a truncated safetensors file for no other format", () => {
+Deno.test("headerLength() does not mistake a truncated safetensors file for another format", () => {
   for (const start of [0x7b, 0x227b, 0x0280, 0x088b1f]) {
     const first = new Uint8Array(64).fill(0x22, 8);
     new DataView(first.buffer).setUint32(0, start, true);

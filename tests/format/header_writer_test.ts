@@ -36,7 +36,7 @@ Deno.test("layoutHeader() writes the reference's bytes for all 22 dtypes", () =>
 
 const U8 = (name: string, ...shape: number[]): TensorSpec => ({ name, dtype: "U8", shape });
 
-Deno.test("layoutHeader() returns what parseHeader() reads", () => {
+Deno.test("parseHeader() reads the output of layoutHeader()", () => {
   const { bytes, header } = layoutHeader(
     [U8("b", 3), { name: "a", dtype: "F32", shape: [2, 2] }, { name: "c", dtype: "F4", shape: [4] }],
     new Map([["k", "v"]]),
@@ -47,7 +47,7 @@ Deno.test("layoutHeader() returns what parseHeader() reads", () => {
   assertEquals(parseHeader(bytes.subarray(8), bytes.length + 21), header);
 });
 
-Deno.test("layoutHeader() sorts metadata, whatever it comes in", () => {
+Deno.test("layoutHeader() sorts metadata from records and maps", () => {
   const sorted = '{"__metadata__":{"":"0","1":"x","10":"y","9":"z","\uffff":"1","😀":"2"}}';
   const entries = [["😀", "2"], ["9", "z"], ["\uffff", "1"], ["", "0"], ["10", "y"], ["1", "x"]] as const;
   for (const metadata of [new Map(entries), Object.fromEntries(entries)]) {
@@ -67,7 +67,7 @@ Deno.test("layoutHeader() copies shapes", () => {
   assertEquals(header.tensors.get("a")!.shape, [2, 3]);
 });
 
-Deno.test("layoutHeader() refuses tensors that the format cannot hold", () => {
+Deno.test("layoutHeader() rejects tensors that the format does not allow", () => {
   const refuse = (...tensors: TensorSpec[]) => {
     const error = assertThrows(() => layoutHeader(tensors), SafeTensorsError, "Cannot write tensor");
     return [error.code, error.tensor];
@@ -82,7 +82,7 @@ Deno.test("layoutHeader() refuses tensors that the format cannot hold", () => {
   assertEquals(refuse(U8("a", 2 ** 53 - 1), U8("b", 1)), ["ValidationOverflow", "b"]);
 });
 
-Deno.test("layoutHeader() refuses wrong arguments", () => {
+Deno.test("layoutHeader() rejects wrong arguments", () => {
   for (const dimension of [-1, 1.5, NaN, Infinity, 2 ** 53]) {
     assertThrows(() => layoutHeader([U8("a", 1, dimension)]), RangeError, `${dimension}`);
   }
@@ -95,7 +95,7 @@ Deno.test("layoutHeader() refuses wrong arguments", () => {
   }
 });
 
-Deno.test("layoutHeader() refuses a header that no reader takes", () => {
+Deno.test("layoutHeader() rejects a header that readers do not accept", () => {
   const error = assertThrows(() => layoutHeader([], { a: "x".repeat(100_000_000) }), SafeTensorsError);
   assertEquals(error.code, "HeaderTooLarge");
 });

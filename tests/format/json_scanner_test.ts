@@ -7,7 +7,7 @@ function scan(text: string): JsonScanner {
   });
 }
 
-/** Skips all of a document. */
+/** Skips a whole document. */
 function skip(text: string): void {
   const scanner = scan(text);
   scanner.skip();
@@ -97,18 +97,18 @@ const FLAWED = [
   "[".repeat(128) + "]".repeat(128),
 ];
 
-Deno.test("JsonScanner.skip() takes every valid JSON value", () => {
+Deno.test("JsonScanner.skip() accepts every valid JSON value", () => {
   for (const text of VALUES) {
     skip(text);
     JSON.parse(text);
   }
 });
 
-Deno.test("JsonScanner.skip() refuses what is not JSON, lone surrogates, numbers out of range and deep nesting", () => {
+Deno.test("JsonScanner.skip() rejects invalid JSON, lone surrogates, numbers out of range and deep nesting", () => {
   for (const text of FLAWED) assertThrows(() => skip(text), SyntaxError, " at ", JSON.stringify(text));
 });
 
-Deno.test("JsonScanner.u64() is exact and takes nothing but plain digits below 2^64", () => {
+Deno.test("JsonScanner.u64() is exact and accepts only plain digits below 2^64", () => {
   const read = (text: string) => scan(text).u64();
   assertEquals(read("0"), 0);
   assertEquals(read(" 12,"), 12);
@@ -135,7 +135,7 @@ Deno.test("JsonScanner.u64() is exact and takes nothing but plain digits below 2
   }
 });
 
-Deno.test("JsonScanner.text() is right across decoding windows, for any script", () => {
+Deno.test("JsonScanner.text() decodes across windows, for any script", () => {
   const texts: string[] = [];
   for (let i = 0; i < 4000; i++) {
     const filler = ["x", "é", "€", "😀", "ab😀c"][i % 5]!.repeat(i % 37);
@@ -179,7 +179,7 @@ Deno.test("JsonScanner.textIs() compares the text, not its spelling", () => {
   assertEquals(is(`"${"\\u0064".repeat(50)}"`, "dtype"), false);
 });
 
-Deno.test("JsonScanner.skip() takes numbers that only Python writes if it is asked to", () => {
+Deno.test("JsonScanner.skip() accepts Python's numbers by an option", () => {
   const fail = (detail: string): never => {
     throw new SyntaxError(detail);
   };
@@ -194,14 +194,14 @@ Deno.test("JsonScanner.skip() takes numbers that only Python writes if it is ask
   }
 });
 
-Deno.test("JsonScanner.literal() takes the literal if it is next", () => {
+Deno.test("JsonScanner.literal() reads the literal if it is next", () => {
   const scanner = scan("  null ");
   assertEquals(scanner.literal(ascii("true")), false);
   assertEquals(scanner.literal(NULL), true);
   scanner.end();
 });
 
-Deno.test("JsonScanner says what it expected, what it found and where", () => {
+Deno.test("JsonScanner reports the expected token, the found token and the position", () => {
   assertThrows(() => skip('{"a" 1}'), SyntaxError, '":" expected, "1" found at 5');
   assertThrows(() => skip("[1"), SyntaxError, '"," or "]" expected, the end found at 2');
   assertThrows(() => skip("[\0]"), SyntaxError, "a value expected, byte 0x00 found at 1");

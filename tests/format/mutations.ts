@@ -37,7 +37,7 @@ const NAMES = [
   "\\ud83d\\ude00",
 ];
 
-/** Pieces of JSON, valid and not, that a mutation puts somewhere. */
+/** Pieces of valid and invalid JSON that a mutation inserts. */
 const TOKENS = [
   ...'{}[],:"\\0- \n\0',
   ...[
@@ -92,7 +92,7 @@ const TOKENS = [
   ],
 ];
 
-/** A file: the header's JSON and how many bytes of data follow. */
+/** A file: the header's JSON and the number of bytes of data. */
 export interface Draft {
   json: string;
   dataLength: number;
@@ -154,7 +154,7 @@ function replaceNth(
   return text.replace(pattern, (found) => i++ === chosen ? replace(found) : found);
 }
 
-/** The file of a draft, its length field off by `lengthError`. */
+/** The file of a draft, with `lengthError` added to its length field. */
 export function fileOf({ json, dataLength }: Draft, lengthError = 0): Uint8Array {
   const text = new TextEncoder().encode(json);
   const file = new Uint8Array(8 + text.length + dataLength);
@@ -163,7 +163,7 @@ export function fileOf({ json, dataLength }: Draft, lengthError = 0): Uint8Array
   return file;
 }
 
-/** A file with a few mutations, or none: of its JSON mostly, else of its length field, its bytes or its size. */
+/** A file with a few mutations, or none: mostly of its JSON, sometimes of its length field, its bytes or its size. */
 export function mutatedFile(random: () => number): Uint8Array {
   const draft = validDraft(random);
   for (let n = below(random, 4); n > 0; n--) draft.json = mutate(random, draft.json);

@@ -36,7 +36,7 @@ Deno.test("parseShardIndex() reads an index", () => {
   assertEquals(index.files, ["model-2-of-2.safetensors", "model-1-of-2.safetensors"]);
 });
 
-Deno.test("parseShardIndex() needs no metadata and takes any file in the folder or below", () => {
+Deno.test("parseShardIndex() accepts an index without metadata, and any file in the folder or below", () => {
   for (
     const json of [
       '{"weight_map":{}}',
@@ -66,7 +66,7 @@ Deno.test("parseShardIndex() needs no metadata and takes any file in the folder 
   assertEquals(parse('{"weight_map":{"__proto__":"f","constructor":"f"}}').weightMap.get("__proto__"), "f");
 });
 
-Deno.test("parseShardIndex() refuses file names that could reach out of the directory", () => {
+Deno.test("parseShardIndex() rejects file names that could leave the folder", () => {
   const names = [
     "../x",
     "a/../b",
@@ -95,7 +95,7 @@ Deno.test("parseShardIndex() refuses file names that could reach out of the dire
   refusal(String.raw`{"weight_map":{"t":"\u002e\u002e\u002fx"}}`, "leads out");
 });
 
-Deno.test("parseShardIndex() refuses duplicates, wrong types and whatever is not JSON", () => {
+Deno.test("parseShardIndex() rejects duplicates, wrong types and text that is not JSON", () => {
   refusal('{"weight_map":{"a":"f","a":"g"}}', "twice");
   assertEquals(parse('{"weight_map":{"a":"f","a":"./f"}}').files, ["f"]);
   refusal(String.raw`{"weight_map":{"a":"f","\u0061":"g"}}`, "twice");
@@ -130,7 +130,7 @@ Deno.test("parseShardIndex() refuses duplicates, wrong types and whatever is not
   assertThrows(() => parseShardIndex(Uint8Array.of(0x7b, 0xff)), SafeTensorsError, "UTF-8");
 });
 
-Deno.test("parseShardIndex() says what a file is that is not an index", () => {
+Deno.test("parseShardIndex() names the real format of a file that is not an index", () => {
   refusal("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull");
   refusal("<!DOCTYPE html>", "web page");
   refusal("Entry not found", '"Entry not found"');
@@ -140,13 +140,13 @@ Deno.test("parseShardIndex() says what a file is that is not an index", () => {
   assertThrows(() => parseShardIndex(gzip), SafeTensorsError, "gzip");
 });
 
-Deno.test("parseShardIndex() keeps to its limits", () => {
+Deno.test("parseShardIndex() enforces its limits", () => {
   const json = '{"weight_map":{}}';
   parse(json, { maxBytes: json.length });
   assertThrows(() => parse(json, { maxBytes: json.length - 1 }), SafeTensorsError, "limit");
 });
 
-Deno.test("writeShardIndex() writes what json.dumps(indent=2, sort_keys=True) and a newline give", () => {
+Deno.test("writeShardIndex() writes the output of json.dumps(indent=2, sort_keys=True) and a newline", () => {
   // Made by Python 3.11 from the same map.
   const expected = String.raw`{
   "metadata": {
@@ -177,7 +177,7 @@ Deno.test("writeShardIndex() writes what json.dumps(indent=2, sort_keys=True) an
   );
 });
 
-Deno.test("writeShardIndex() writes what parseShardIndex() reads", () => {
+Deno.test("parseShardIndex() reads the output of writeShardIndex()", () => {
   const map = new Map(
     Array.from({ length: 500 }, (_, i) => [`t.${i}.é\n`, `model-${i % 7}.safetensors`] as const),
   );
@@ -187,7 +187,7 @@ Deno.test("writeShardIndex() writes what parseShardIndex() reads", () => {
   assertEquals(index.files.length, 7);
 });
 
-Deno.test("writeShardIndex() refuses what parseShardIndex() would refuse", () => {
+Deno.test("writeShardIndex() rejects names that parseShardIndex() rejects", () => {
   for (const [tensor, file] of [["a", "../x"], ["a", ""], ["a\ud800", "f"], ["a", "f\udc00"]] as const) {
     const error = assertThrows(() => writeShardIndex(new Map([[tensor, file]]), 0), SafeTensorsError);
     assertEquals([error.code, error.tensor], ["InvalidIndex", tensor]);

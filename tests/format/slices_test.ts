@@ -7,7 +7,7 @@ import { below, pick, seededRandom } from "./mutations.ts";
 const layout = (dtype: DType, shape: number[], ...slices: SliceIndex[]) =>
   sliceLayout({ name: "x", dtype, shape }, slices);
 
-/** The elements 0, 1, 2, … of a U8 tensor that a slice takes, and their shape. */
+/** The elements of a U8 tensor 0, 1, 2, … that a slice selects, and their shape. */
 function take(shape: number[], ...slices: SliceIndex[]): { shape: readonly number[]; values: number[] } {
   const found = layout("U8", shape, ...slices);
   const source = new Uint8Array(shape.reduce((product, dimension) => product * dimension, 1)).map((_, i) =>
@@ -19,8 +19,8 @@ function take(shape: number[], ...slices: SliceIndex[]): { shape: readonly numbe
 }
 
 /**
- * The same one element at a time. Each dimension becomes the list of the positions that it takes, walked one by one;
- * `undefined` where there is no such slice.
+ * The same, one element at a time: each dimension becomes the list of its selected positions. `undefined` for an
+ * invalid slice.
  */
 function takeNaively(
   shape: number[],
@@ -56,7 +56,7 @@ function takeNaively(
   return { shape: resultShape, values: elements.map(({ at }) => at) };
 }
 
-Deno.test("sliceLayout() and gatherSlice() take what NumPy takes", () => {
+Deno.test("sliceLayout() and gatherSlice() select the elements that NumPy selects", () => {
   // Made by NumPy 2.4 from arange(24).reshape(2, 3, 4).
   assertEquals(take([2, 3, 4], -1, "...", [null, null, 2]), {
     shape: [3, 2],
@@ -119,7 +119,7 @@ Deno.test("gatherSlice() copies elements of every size at every alignment, in sh
   }
 });
 
-Deno.test("sliceLayout() merges what is contiguous", () => {
+Deno.test("sliceLayout() merges contiguous levels", () => {
   assertEquals(layout("F32", [4, 5, 6]), {
     shape: [4, 5, 6],
     byteLength: 480,
@@ -160,7 +160,7 @@ Deno.test("sliceLayout() merges what is contiguous", () => {
   assertEquals(layout("U8", [7], [2, 3, 5]), { shape: [1], byteLength: 1, offset: 2, run: 1, levels: [] });
 });
 
-Deno.test("sliceLayout() gives an empty layout for an empty result", () => {
+Deno.test("sliceLayout() returns an empty layout for an empty result", () => {
   const empty = { byteLength: 0, offset: 0, run: 0, levels: [] };
   assertEquals(layout("F32", [4, 5], [2, 2]), { shape: [0, 5], ...empty });
   assertEquals(layout("F32", [0, 2 ** 60], null, [5, 7]), { shape: [0, 2], ...empty });
@@ -168,7 +168,7 @@ Deno.test("sliceLayout() gives an empty layout for an empty result", () => {
   gatherSlice(new Uint8Array(), layout("F32", [4, 5], [9]), new Uint8Array());
 });
 
-Deno.test("sliceLayout() slices sub-byte dtypes where bytes end", () => {
+Deno.test("sliceLayout() slices sub-byte dtypes at whole bytes", () => {
   assertEquals(layout("F4", [3, 4], 1), { shape: [4], byteLength: 2, offset: 2, run: 2, levels: [] });
   assertEquals(layout("F4", [3, 4], null, [2]), {
     shape: [3, 2],
@@ -194,7 +194,7 @@ Deno.test("sliceLayout() slices sub-byte dtypes where bytes end", () => {
   }
 });
 
-Deno.test("sliceLayout() refuses slices that there are not", () => {
+Deno.test("sliceLayout() rejects slices outside of the tensor", () => {
   const code = (...slices: SliceIndex[]) =>
     assertThrows(() => layout("U8", [2, 3], ...slices), SafeTensorsError, 'tensor "x"').code;
   assertEquals(code(2), "SliceOutOfRange");
@@ -214,7 +214,7 @@ Deno.test("sliceLayout() refuses slices that there are not", () => {
   assertThrows(() => layout("U8", [2], "x" as "..."), TypeError);
 });
 
-Deno.test("gatherSlice() refuses buffers of the wrong length", () => {
+Deno.test("gatherSlice() rejects buffers of the wrong length", () => {
   const found = layout("U16", [4, 4], null, [1, 3]);
   assertThrows(() => gatherSlice(new Uint8Array(29), found, new Uint8Array(16)), RangeError, "30 bytes");
   gatherSlice(new Uint8Array(30), found, new Uint8Array(16));
@@ -227,7 +227,7 @@ Deno.test("gatherSlice() refuses buffers of the wrong length", () => {
   }
 });
 
-Deno.test("shardSlice() divides a dimension into blocks of one size but for the last", () => {
+Deno.test("shardSlice() divides a dimension into equal blocks, except the last ones", () => {
   const blocks = (length: number, size: number) =>
     Array.from({ length: size }, (_, rank) => Object.values(shardSlice([9, length], 1, rank, size)));
   assertEquals(blocks(8, 4), [[0, 2], [2, 4], [4, 6], [6, 8]]);
@@ -238,7 +238,7 @@ Deno.test("shardSlice() divides a dimension into blocks of one size but for the 
   assertEquals(blocks(6, 1), [[0, 6]]);
 });
 
-Deno.test("shardSlice() refuses dimensions and ranks that there are not", () => {
+Deno.test("shardSlice() rejects dimensions and ranks that do not exist", () => {
   for (
     const [dimension, rank, size] of [[2, 0, 1], [-1, 0, 1], [0, 1, 1], [0, -1, 2], [0, 0, 0], [0, 0.5, 2], [
       0,

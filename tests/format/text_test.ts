@@ -11,7 +11,7 @@ function isUtf8(bytes: Uint8Array): boolean {
   }
 }
 
-Deno.test("findInvalidUtf8() finds what the platform's decoder refuses, at any alignment", () => {
+Deno.test("findInvalidUtf8() finds the bytes that the platform's decoder rejects, at any alignment", () => {
   const random = seededRandom(1);
   const interesting = [
     0x00,
@@ -43,7 +43,7 @@ Deno.test("findInvalidUtf8() finds what the platform's decoder refuses, at any a
   }
 });
 
-Deno.test("findInvalidUtf8() gives the position of the first bad sequence", () => {
+Deno.test("findInvalidUtf8() returns the position of the first invalid sequence", () => {
   assertEquals(findInvalidUtf8(new Uint8Array()), -1);
   assertEquals(findInvalidUtf8(new TextEncoder().encode("abc é € 😀 \u{10ffff}")), -1);
   assertEquals(findInvalidUtf8(Uint8Array.of(0x61, 0xff)), 1);
@@ -51,7 +51,7 @@ Deno.test("findInvalidUtf8() gives the position of the first bad sequence", () =
   assertEquals(findInvalidUtf8(Uint8Array.of(0xc3, 0xa9, 0xed, 0xa0, 0x80)), 2);
 });
 
-Deno.test("compareUtf8() orders as the UTF-8 bytes do", () => {
+Deno.test("compareUtf8() orders by UTF-8 bytes", () => {
   const texts = [
     "",
     "a",
@@ -77,7 +77,7 @@ Deno.test("compareUtf8() orders as the UTF-8 bytes do", () => {
   }
 });
 
-Deno.test("quote() escapes what steers a terminal, and leaves the middle of a long text out", () => {
+Deno.test("quote() escapes control characters, and leaves out the middle of a long text", () => {
   const texts: readonly (readonly [string, string])[] = [
     ["", '""'],
     ['a"\n', String.raw`"a\"\n"`],

@@ -1,10 +1,10 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { giveBack, take } from "../../src/load/native/lane_budget.ts";
 
-/** All calls that there are. */
+/** The whole budget of calls. */
 const ALL = 24;
 
-/** Takes all calls, and gives them back at the end of the scope. */
+/** Takes all calls, and returns them at the end of the scope. */
 async function takeAll(): Promise<Disposable> {
   assertEquals(await take(ALL, ALL), ALL);
   return { [Symbol.dispose]: () => giveBack(ALL) };
@@ -34,7 +34,7 @@ Deno.test("take() leaves no listener on a signal", async () => {
   assertEquals(listeners(), 0);
 });
 
-Deno.test("take() rejects when its signal is aborted, takes nothing, and leaves the queue", async () => {
+Deno.test("take() rejects when its signal is aborted, and leaves the queue without calls", async () => {
   const reason = new Error("no longer wanted");
   {
     using _ = await takeAll();
@@ -44,10 +44,10 @@ Deno.test("take() rejects when its signal is aborted, takes nothing, and leaves 
     for (const one of waiting) assertEquals(await one.catch((error) => error), reason);
     assertEquals(await take(1, 1, controller.signal).catch((error) => error), reason);
   }
-  using _ = await takeAll(); // nothing was lost
+  using _ = await takeAll(); // all calls are available
 });
 
-Deno.test("an aborted wait makes way for those behind it that need less", async () => {
+Deno.test("an aborted wait unblocks smaller requests behind it", async () => {
   const controller = new AbortController();
   await take(ALL - 1, ALL - 1);
   const load = take(3, 3, controller.signal);
@@ -58,7 +58,7 @@ Deno.test("an aborted wait makes way for those behind it that need less", async 
   giveBack(ALL);
 });
 
-Deno.test("calls are granted in the order of asking: writers do not overtake a load", async () => {
+Deno.test("take() grants calls in the order of requests: writers do not overtake a load", async () => {
   await take(ALL, ALL);
   const order: string[] = [];
   const writer = async (name: string) => {
@@ -69,7 +69,7 @@ Deno.test("calls are granted in the order of asking: writers do not overtake a l
   const load = take(3, 20).then((count) => (order.push(`load of ${count}`), giveBack(count)));
   const second = writer("second");
   for (let call = 0; call < ALL; call++) {
-    giveBack(1); // as sixteen writers give back and ask again, one after the other
+    giveBack(1); // like sixteen writers that return calls and request them again, one after the other
     await Promise.resolve();
   }
   await Promise.all([first, load, second]);

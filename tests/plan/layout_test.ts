@@ -7,7 +7,7 @@ function sorted(requests: TensorRequest[]): TensorRequest[] {
   return requests.sort((a, b) => a.file - b.file || a.fileOffset - b.fileOffset);
 }
 
-Deno.test("layOut() overlaps nothing and leaves nothing out", () => {
+Deno.test("layOut() places every byte without overlap", () => {
   for (let seed = 0; seed < 300; seed++) {
     const requests = sorted(randomRequests(seed));
     const { placements, runs, allocations } = layOut(requests, {
@@ -33,7 +33,7 @@ Deno.test("layOut() overlaps nothing and leaves nothing out", () => {
   }
 });
 
-Deno.test("layOut() places long plain runs where direct reads can go straight into them", () => {
+Deno.test("layOut() places long plain runs at positions for direct reads", () => {
   for (const fileOffset of [8, 4096, 5001, 123_456]) {
     const requests = [
       request({ name: "small", fileOffset: fileOffset - 8, run: 7 }),
@@ -47,12 +47,12 @@ Deno.test("layOut() places long plain runs where direct reads can go straight in
   }
 });
 
-Deno.test("layOut() wastes no page on short runs", () => {
+Deno.test("layOut() does not start a page for short runs", () => {
   const requests = Array.from({ length: 100 }, (_, index) => request({ fileOffset: index * 5000, run: 100 }));
   assert(layOut(requests).allocations[0]! <= 100 * (100 + 64));
 });
 
-Deno.test("layOut() begins a run anew where the alignment asks for it", () => {
+Deno.test("layOut() starts a new run if the alignment requires it", () => {
   const requests = [
     request({ fileOffset: 1000, run: 3 }),
     request({ fileOffset: 1003, run: 4, dtype: "F32" }),
@@ -66,20 +66,20 @@ Deno.test("layOut() begins a run anew where the alignment asks for it", () => {
   assertEquals(runs.map(({ first, stop }) => [first, stop]), [[0, 1], [1, 2], [2, 5]]);
 });
 
-Deno.test("layOut() gives large files an allocation of their own, and lets small ones share", () => {
+Deno.test("layOut() uses separate allocations for large files, and a shared one for small files", () => {
   const requests = [10, 20, 5000, 30, 40].map((run, file) => request({ file, run }));
   const { placements, allocations } = layOut(requests, { shareBelowBytes: 1000 });
   assertEquals(placements.map(({ allocation }) => allocation), [0, 0, 1, 2, 2]);
   assertEquals(allocations.length, 3);
 });
 
-Deno.test("layOut() begins an allocation where the largest size is reached", () => {
+Deno.test("layOut() starts an allocation at the size limit", () => {
   const requests = Array.from({ length: 10 }, (_, index) => request({ fileOffset: index * 400, run: 400 }));
   const { placements } = layOut(requests, { maxAllocationBytes: 1000 });
   assertEquals(placements.map(({ allocation }) => allocation), [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]);
 });
 
-Deno.test("layOut() packs small tensors apart from large ones, and overlaps nothing", () => {
+Deno.test("layOut() packs small tensors separately from large ones, without overlap", () => {
   for (let seed = 0; seed < 300; seed++) {
     const random = randomRequests(seed);
     const requests = sorted([

@@ -11,10 +11,10 @@ import {
 import { requestBytes, type TensorRequest } from "../../src/load/request.ts";
 import { randomRequests, request } from "./random_requests.ts";
 
-/** What is at a byte of an allocation: the file and the offset that it comes from, as one number; -1 for nothing. */
+/** The source of one byte of an allocation: file and offset as one number; -1 for an unwritten byte. */
 type Origins = Float64Array;
 
-/** One file is far from the next in such numbers. */
+/** The distance between two files in such numbers. */
 const FILE = 2 ** 40;
 
 /** The offsets of the first bytes of all runs, outer to inner. */
@@ -24,7 +24,7 @@ function* runs(offset: number, levels: readonly { count: number; stride: number 
   for (let index = 0; index < level.count; index++) yield* runs(offset + index * level.stride, inner);
 }
 
-/** Where each byte of a destination comes from; all bytes of a cast element come from the element's first. */
+/** The source of each byte of a destination; all bytes of a cast element have the element's first byte as source. */
 function* origins(
   { file, from, to, run }: { file: number; from: DType; to: DType; run: number },
   starts: Iterable<number>,
@@ -38,7 +38,7 @@ function* origins(
   }
 }
 
-/** Runs a plan on paper: every destination byte is written at most once. */
+/** Simulates a plan: every destination byte is written at most once. */
 function execute(plan: LoadPlan): Origins[] {
   const memory = plan.allocations.map((length) => new Float64Array(length).fill(-1));
   for (const segment of plan.segments) {
@@ -53,7 +53,7 @@ function execute(plan: LoadPlan): Origins[] {
   return memory;
 }
 
-/** Every byte of every request is where its placement says, and nothing else is written. */
+/** Checks that every byte of every request is at its placement, and that no other byte is written. */
 function assertComplete(plan: LoadPlan): void {
   const memory = execute(plan);
   for (const [index, asked] of plan.requests.entries()) {
@@ -67,11 +67,11 @@ function assertComplete(plan: LoadPlan): void {
     assertEquals(at - offset, byteLength, asked.name);
   }
   for (const left of memory) {
-    assert(left.every((origin) => origin === -1), "a byte is written that nobody asked for");
+    assert(left.every((origin) => origin === -1), "a byte outside of all requests is written");
   }
 }
 
-/** Bytes of a file that a segment reads at once, with what lies between its runs. */
+/** Bytes of a file that a segment reads in one call, with the gaps between its runs. */
 function readAtOnce(segment: LoadPlan["segments"][number]): number {
   const { run, innerCount, innerStride, outerCount, outerStride } = segment;
   return (outerCount - 1) * outerStride + (innerCount - 1) * innerStride + run;
@@ -85,11 +85,11 @@ const OPTIONS: readonly PlanOptions[] = [
 ];
 
 for (const [which, options] of OPTIONS.entries()) {
-  Deno.test(`planLoad() brings every byte to its place once (options ${which})`, () => {
+  Deno.test(`planLoad() writes every byte to its position once (options ${which})`, () => {
     for (let seed = 0; seed < 12; seed++) assertComplete(planLoad(randomRequests(seed), options));
   });
 
-  Deno.test(`planLoad() aligns every tensor, and keeps its limits (options ${which})`, () => {
+  Deno.test(`planLoad() aligns every tensor, and respects its limits (options ${which})`, () => {
     const { blockBytes, alignment = 1, maxAllocationBytes = Infinity } = options;
     for (let seed = 0; seed < 200; seed++) {
       const requests = randomRequests(seed);
@@ -152,7 +152,7 @@ Deno.test("planLoad() cuts a long plain run at multiples of the block in the fil
   ]);
 });
 
-Deno.test("planLoad() cuts a long run where blocks begin in memory, however long the header before it is", () => {
+Deno.test("planLoad() cuts a long run at block boundaries in memory, for any length of the header", () => {
   const [block, start] = [2 ** 22, 6920]; // the second page of the file
   const plan = planLoad([request({ fileOffset: start, run: 2 * block + 5000 })], { blockBytes: block });
   assertEquals(plan.segments.map(({ offset, fileOffset, run }) => [offset, fileOffset, run]), [
@@ -173,7 +173,7 @@ Deno.test("planLoad() cuts a cast run between elements", () => {
   ]);
 });
 
-Deno.test("planLoad() reads neighbouring tensors together, across dtypes", () => {
+Deno.test("planLoad() reads adjacent tensors together, across dtypes", () => {
   const plan = planLoad([
     request({ name: "c", fileOffset: 900, run: 100, dtype: "F32" }),
     request({ name: "a", fileOffset: 100, run: 200, dtype: "BF16" }),
@@ -184,7 +184,7 @@ Deno.test("planLoad() reads neighbouring tensors together, across dtypes", () =>
   assertEquals([plan.segments[0]!.firstRequest, plan.segments[0]!.stopRequest], [0, 3]);
 });
 
-Deno.test("planLoad() reads columns row by row where rows are far apart, else with what lies between", () => {
+Deno.test("planLoad() reads columns row by row if rows are far apart, otherwise with the gaps", () => {
   const levels = (stride: number) => [{ count: 100, stride }];
   const near = planLoad([request({ run: 10, levels: levels(200) })], { blockBytes: 2 * PAGE });
   assertEquals(near.segments.map(({ outerCount }) => outerCount), [40, 40, 20]);
@@ -215,7 +215,7 @@ Deno.test("planLoad() cuts rows that are longer than a block", () => {
   for (const segment of plan.segments) assert(readAtOnce(segment) <= 2 * PAGE);
 });
 
-Deno.test("planLoad() plans nothing for nothing", () => {
+Deno.test("planLoad() returns an empty plan without requests", () => {
   assertEquals(planLoad([], { blockBytes: PAGE }), {
     requests: [],
     placements: [],
@@ -227,7 +227,7 @@ Deno.test("planLoad() plans nothing for nothing", () => {
   assertEquals([plan.segments, plan.bytes, plan.placements.length], [[], 0, 2]);
 });
 
-Deno.test("planLoad() refuses a block that is no positive multiple of a page", () => {
+Deno.test("planLoad() rejects a block that is not a positive multiple of a page", () => {
   for (const blockBytes of [0, -PAGE, 1, PAGE + 1, NaN, Infinity, 1.5]) {
     assertThrows(() => planLoad([], { blockBytes }), RangeError, "blockBytes");
   }

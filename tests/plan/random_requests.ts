@@ -1,5 +1,5 @@
 /**
- * Requests to try plans with: many, odd, and the same on every run.
+ * Requests for tests of plans: many, unusual, and the same in every run.
  */
 import type { DType } from "../../src/base/dtype.ts";
 import type { Level, TensorRequest } from "../../src/load/request.ts";
@@ -18,7 +18,7 @@ export function randomNumbers(seed: number): (limit: number) => number {
   return (limit) => words[next++ % words.length]! % limit;
 }
 
-/** A request with what is not given filled in. */
+/** A request with defaults for omitted fields. */
 export function request(parts: Partial<TensorRequest> & { run: number }): TensorRequest {
   const dtype = parts.dtype ?? "U8";
   return {
@@ -33,7 +33,7 @@ export function request(parts: Partial<TensorRequest> & { run: number }): Tensor
   };
 }
 
-/** Requests of one load: neighbours, gaps, empty ones, casts and strided ones, over a few files, in no order. */
+/** Requests of one load: adjacent ones, gaps, empty ones, casts and strided ones, in a few files, in random order. */
 export function randomRequests(seed: number): TensorRequest[] {
   const random = randomNumbers(seed);
   const requests: TensorRequest[] = [];

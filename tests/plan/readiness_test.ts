@@ -11,12 +11,12 @@ const THREE = planLoad([
   request({ name: "c", fileOffset: 3 * PAGE + 10, run: PAGE }),
 ], { blockBytes: PAGE });
 
-/** A turn for every promise that has settled. */
+/** One turn of the event loop, so that settled promises continue. */
 async function turn(): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, 0));
 }
 
-Deno.test("Readiness calls a request ready with its last segment, in whatever order they land", () => {
+Deno.test("Readiness reports a request as ready with its last segment, in any order of completion", () => {
   for (let seed = 0; seed < 100; seed++) {
     const plan = planLoad(randomRequests(seed), { blockBytes: PAGE });
     const readiness = Readiness.of(plan);
@@ -39,7 +39,7 @@ Deno.test("Readiness calls a request ready with its last segment, in whatever or
   }
 });
 
-Deno.test("Readiness wakes those who wait for a request, and no others", async () => {
+Deno.test("Readiness resolves only the promises of a ready request", async () => {
   const readiness = Readiness.of(THREE);
   const woken: string[] = [];
   for (const [index, { name }] of THREE.requests.entries()) {
@@ -48,7 +48,7 @@ Deno.test("Readiness wakes those who wait for a request, and no others", async (
   await turn();
   assertEquals(woken, ["none", "none"]);
   assertEquals(THREE.segments.length, 5);
-  readiness.segmentLanded(3); // b and the beginning of c
+  readiness.segmentLanded(3); // b and the start of c
   await turn();
   assertEquals(woken.slice(2), ["b", "b"]);
   for (const segment of [0, 2, 4]) readiness.segmentLanded(segment);
@@ -60,7 +60,7 @@ Deno.test("Readiness wakes those who wait for a request, and no others", async (
   assertEquals(readiness.landed.map((index) => THREE.requests[index]!.name), ["none", "b", "c", "a"]);
 });
 
-Deno.test("Readiness gives every request once in landing order, to any number of iterations", async () => {
+Deno.test("Readiness yields every request once in the order of completion, to any number of iterations", async () => {
   const readiness = Readiness.of(THREE);
   const collect = () => Array.fromAsync(readiness.inLandingOrder(), (index) => THREE.requests[index]!.name);
   const early = [collect(), collect()];
@@ -71,7 +71,7 @@ Deno.test("Readiness gives every request once in landing order, to any number of
   for (const names of [...early, collect()]) assertEquals(await names, ["none", "b", "c", "a"]);
 });
 
-Deno.test("Readiness tells the first failure to all who wait or come later, and keeps what has landed", async () => {
+Deno.test("Readiness rejects current and later waits with the first failure, and keeps completed requests", async () => {
   const readiness = Readiness.of(THREE);
   readiness.segmentLanded(3);
   const waiting = readiness.whenReady(0);
