@@ -15,7 +15,7 @@ Deno.test("the command line lists its commands", async () => {
   for (const command of COMMANDS) assertStringIncludes(stdout, `\n  ${command} `);
 });
 
-Deno.test("the command line prints its help without a command, and the help of a command after "help"", async () => {
+Deno.test("the command line prints its help without a command, and the help of a command after the word help", async () => {
   const help = await runCli("--help");
   for (const args of [[], ["help"], ["-h"]]) assertEquals(await runCli(...args), help);
   const ofLoad = await runCli("load", "--help");

@@ -1,4 +1,4 @@
-/** Small writers of pickles, zip archives and checkpoints, for files that no PyTorch would write. */
+/** Small writers of pickles, zip archives and checkpoints, for files that PyTorch does not write. */
 import { crc32 } from "node:zlib";
 
 /** Bytes of a pickle that leave one value on the stack. */
@@ -28,7 +28,7 @@ export function little(value: number | bigint, size: number): Uint8Array<ArrayBu
   return bytes;
 }
 
-// Pickles: each function gives the bytes that push one value.
+// Pickles: each function returns the bytes that push one value.
 
 /** `None`. */
 export const none: Part = utf8("N");
@@ -40,7 +40,7 @@ export function bool(value: boolean): Part {
   return Uint8Array.of(value ? 0x88 : 0x89);
 }
 
-/** An int, as BININT where it fits, else as LONG1. */
+/** An int, as BININT if it fits, otherwise as LONG1. */
 export function int(value: number | bigint): Part {
   const big = BigInt(value);
   if (BigInt.asIntN(32, big) === big) return concat(utf8("J"), little(big, 4));
@@ -100,12 +100,12 @@ export function orderedDict(entries: Record<string, Part>): Part {
   return concat(reduce("collections.OrderedDict"), utf8("("), ...items, utf8("u"));
 }
 
-/** `value`, also kept as memo `index`. */
+/** `value`, also stored as memo `index`. */
 export function put(index: number, value: Part): Part {
   return concat(value, utf8("r"), little(index, 4));
 }
 
-/** What memo `index` keeps. */
+/** The value of memo `index`. */
 export function get(index: number): Part {
   return concat(utf8("j"), little(index, 4));
 }
@@ -125,7 +125,7 @@ export function ints(values: readonly (number | bigint)[]): Part {
   return tuple(...values.map(int));
 }
 
-/** A tensor as `_rebuild_tensor_v2` makes it. */
+/** A tensor built by `_rebuild_tensor_v2`. */
 export function tensor(
   from: Part,
   size: readonly (number | bigint)[],
@@ -138,7 +138,7 @@ export function tensor(
   return reduce("torch._utils._rebuild_tensor_v2", ...args);
 }
 
-/** The tensor of four floats that most hostile files start from. */
+/** The tensor of four floats in most hostile files. */
 export function fourFloats(key = "0"): Part {
   return tensor(storage("torch.FloatStorage", key, 4), [4], [1]);
 }
@@ -161,7 +161,7 @@ export function pickle(...parts: Part[]): Uint8Array<ArrayBuffer> {
 
 // Zip archives
 
-/** An entry, and what its headers shall say where that is not the truth. */
+/** An entry, and false values for its headers. */
 export interface EntryOptions {
   name: string;
   data: Uint8Array;
@@ -173,17 +173,17 @@ export interface EntryOptions {
   /** The packed size in the central header. */
   packedSize?: number;
   disk?: number;
-  /** Where the central header says that the local one is. */
+  /** The offset of the local header in the central one. */
   localOffset?: number;
-  /** What the local header says. */
+  /** The content of the local header. */
   local?: { name?: string; method?: number; flags?: number; crc?: number; size?: number; signature?: number };
-  /** Whether the sizes stand in zip64 extras. */
+  /** Whether the sizes are in zip64 extras. */
   zip64?: boolean;
   /** The extra field of the central header; by default the zip64 one, if any. */
   extra?: Uint8Array;
 }
 
-/** What the end of the archive shall say where that is not the truth. */
+/** False values for the end of the archive. */
 export interface ArchiveOptions {
   comment?: Uint8Array;
   /** Writes the zip64 end records. */
@@ -295,7 +295,7 @@ export function zip(entries: readonly EntryOptions[], options: ArchiveOptions = 
 
 // Checkpoints
 
-/** What else a zip checkpoint shall have. */
+/** Further parts of a zip checkpoint. */
 export interface CheckpointParts {
   storages?: Record<string, Uint8Array>;
   /** The record `version`; null for none. */
@@ -311,7 +311,7 @@ export interface CheckpointParts {
 /** Four floats: 0, 1, 2, 3. */
 export const FLOATS: Uint8Array<ArrayBuffer> = new Uint8Array(Float32Array.of(0, 1, 2, 3).buffer);
 
-/** A zip checkpoint whose object is `value`; its storage "0" is {@linkcode FLOATS} unless told. */
+/** A zip checkpoint whose object is `value`; its storage "0" is {@linkcode FLOATS} by default. */
 export function zipCheckpoint(value: Part, parts: CheckpointParts = {}): Uint8Array<ArrayBuffer> {
   const { storages = { 0: FLOATS }, version = "3\n", byteorder = "little" } = parts;
   const entries: EntryOptions[] = [

@@ -69,13 +69,13 @@ for (const name of ["lpips_alex.pth", "lpips_vgg.pth"]) {
   });
 }
 
-Deno.test("readCheckpoint() takes the dict beside which epoch and optimizer stand, and lists these", async () => {
+Deno.test("readCheckpoint() reads the state dict beside epoch and optimizer, and lists these", async () => {
   const [{ skipped, tensors }] = await load(new URL("nested.pt", PYTORCH_DATA));
   assertEquals(tensors.size, 9);
   assertEquals(skipped, [{ name: "epoch", kind: "int 3" }, { name: "optimizer", kind: "dict of 1 entry" }]);
 });
 
-Deno.test("readCheckpoint() lists the leaves that are no tensors, and what they are", async () => {
+Deno.test("readCheckpoint() lists leaves that are not tensors, and their types", async () => {
   const [{ skipped }] = await load(new URL("leaves.pt", OWN_DATA));
   assertEquals(skipped.map(({ name, kind }) => [name, kind]), [
     ["size", "torch.Size"],
@@ -97,7 +97,7 @@ Deno.test("readCheckpoint() lists the leaves that are no tensors, and what they 
   ]);
 });
 
-Deno.test("readCheckpoint() maps tied tensors to the name that is kept", async () => {
+Deno.test("readCheckpoint() maps tied tensors to their alias target", async () => {
   const [{ aliases, tensors }] = await load(new URL("tied.pt", PYTORCH_DATA));
   assertEquals([...aliases], [["lm_head.weight", "embed.weight"]]);
   assertEquals(tensors.get("lm_head.weight")!.fileOffset, tensors.get("embed.weight")!.fileOffset);
@@ -110,7 +110,7 @@ Deno.test("readCheckpoint() keeps the first name by UTF-8 of several tied ones",
   assertEquals([...aliases], [["\uffff", "b"], ["\u{1d11e}", "b"]]);
 });
 
-Deno.test("readCheckpoint() takes no overlapping, reshaped or empty tensors for tied ones", async () => {
+Deno.test("readCheckpoint() does not treat overlapping, reshaped or empty tensors as tied", async () => {
   const floats = storage("torch.FloatStorage", "0", 4);
   const value = record({
     whole: tensor(floats, [4], [1]),
@@ -125,7 +125,7 @@ Deno.test("readCheckpoint() takes no overlapping, reshaped or empty tensors for 
   assertEquals(aliases.size, 0);
 });
 
-Deno.test("readCheckpoint() does not mind strides that are never taken when it looks for tied tensors", async () => {
+Deno.test("readCheckpoint() ignores strides of dimensions of size 1 in tied tensors", async () => {
   const floats = storage("torch.FloatStorage", "0", 4);
   const value = record({ a: tensor(floats, [1, 4], [4, 1]), b: tensor(floats, [1, 4], [1, 1]) });
   const { aliases, tensors } = await readCheckpoint(memoryReader(zipCheckpoint(value)));
@@ -151,28 +151,28 @@ Deno.test("readCheckpoint() reads a list of tensors", async () => {
   assertEquals([...tensors.keys()], ["0", "1"]);
 });
 
-Deno.test("readCheckpoint() leaves a state_dict that is no dict where it is", async () => {
+Deno.test("readCheckpoint() does not use a state_dict that is not a dict as root", async () => {
   const value = record({ state_dict: str("x"), w: fourFloats() });
   const { tensors, skipped } = await readCheckpoint(memoryReader(zipCheckpoint(value)));
   assertEquals([...tensors.keys()], ["w"]);
   assertEquals(skipped, [{ name: "state_dict", kind: 'str "x"' }]);
 });
 
-Deno.test("readCheckpoint() keeps a tensor whose name also stands beside the state dict", async () => {
+Deno.test("readCheckpoint() keeps a tensor whose name also exists beside the state dict", async () => {
   const value = record({ state_dict: orderedDict({ epoch: fourFloats() }), epoch: int(3) });
   const { tensors, skipped } = await readCheckpoint(memoryReader(zipCheckpoint(value)));
   assertEquals([...tensors.keys()], ["epoch"]);
   assertEquals(skipped, [{ name: "epoch", kind: "int 3" }]);
 });
 
-Deno.test("readCheckpoint() reads an OrderedDict that Python 2 made of pairs", async () => {
+Deno.test("readCheckpoint() reads an OrderedDict of pairs from Python 2", async () => {
   const pairs = list(list(str("a"), fourFloats()), tuple(str("b"), fourFloats()));
   const value = reduce("collections.OrderedDict", pairs);
   const { tensors } = await readCheckpoint(memoryReader(zipCheckpoint(value)));
   assertEquals([...tensors.keys()], ["a", "b"]);
 });
 
-Deno.test("readCheckpoint() sees through every wrapper of a parameter", async () => {
+Deno.test("readCheckpoint() unwraps every wrapper of a parameter", async () => {
   const rebuild = "torch._utils._rebuild_parameter";
   const floats = storage("torch.FloatStorage", "0", 4);
   const hooks = orderedDict({});
@@ -195,7 +195,7 @@ Deno.test("readCheckpoint() sees through every wrapper of a parameter", async ()
   assertEquals(aliases.size, 4);
 });
 
-Deno.test("readCheckpoint() has the components of a big-endian file swapped", async () => {
+Deno.test("readCheckpoint() swaps the components of a big-endian file", async () => {
   const types = {
     FloatStorage: 4,
     ShortStorage: 2,
@@ -231,7 +231,7 @@ Deno.test("readCheckpoint() has the components of a big-endian file swapped", as
   }
 });
 
-Deno.test("readCheckpoint() swaps by the dtype of the tensor where the storage is untyped", async () => {
+Deno.test("readCheckpoint() swaps by the dtype of the tensor if the storage is untyped", async () => {
   const untyped = storage("torch.storage.UntypedStorage", "0", 16);
   const v3 = (dtype: string, count: number) => {
     const args = [untyped, int(0), ints([count]), ints([1]), bool(false), orderedDict({}), global(dtype)];
@@ -242,19 +242,19 @@ Deno.test("readCheckpoint() swaps by the dtype of the tensor where the storage i
   assertEquals([...tensors.values()].map(({ byteSwap }) => byteSwap), [2, 8]);
 });
 
-Deno.test("readCheckpoint() takes a file without byteorder for little-endian", async () => {
+Deno.test("readCheckpoint() treats a file without byteorder as little-endian", async () => {
   const bytes = zipCheckpoint(record({ w: fourFloats() }), { byteorder: null });
   const { tensors } = await readCheckpoint(memoryReader(bytes));
   assertEquals(tensors.get("w")!.byteSwap, 0);
 });
 
-Deno.test("readCheckpoint() takes .data/version for version", async () => {
+Deno.test("readCheckpoint() accepts .data/version as version", async () => {
   const more = [{ name: "model/.data/version", data: utf8("10\n") }];
   const bytes = zipCheckpoint(record({ w: fourFloats() }), { version: null, more });
   assertEquals((await readCheckpoint(memoryReader(bytes))).tensors.size, 1);
 });
 
-Deno.test("readCheckpoint() gives a legacy storage's bytes as they are, whatever machine wrote it", async () => {
+Deno.test("readCheckpoint() does not swap a legacy storage's bytes", async () => {
   const storages = [{ key: "7", data: FLOATS, count: 4 }];
   const bytes = legacyCheckpoint(record({ w: fourFloats("7") }), storages, { littleEndian: false });
   const reader = memoryReader(bytes);
@@ -262,7 +262,7 @@ Deno.test("readCheckpoint() gives a legacy storage's bytes as they are, whatever
   assertEquals(await contiguousBytes(reader, tensors.get("w")!), FLOATS);
 });
 
-Deno.test("readCheckpoint() reads legacy storages that are views of another", async () => {
+Deno.test("readCheckpoint() reads legacy storages that are views of another storage", async () => {
   const part = tuple(str("view"), int(1), int(2));
   const whole = storage("torch.FloatStorage", "7", 4, none);
   const view = storage("torch.FloatStorage", "7", 4, part);
@@ -288,7 +288,7 @@ Deno.test("readCheckpoint() reads a legacy pickle that is longer than its first 
   assert(reader.reads.length < 8, `${reader.reads.length} reads`);
 });
 
-Deno.test("readCheckpoint() reads none of the tensors' bytes, and a thousand headers with few reads", async () => {
+Deno.test("readCheckpoint() does not read tensor data, and reads a thousand headers with few reads", async () => {
   const storages: Record<string, Uint8Array> = {};
   const entries: Record<string, Uint8Array> = {};
   for (let i = 0; i < 1000; i++) {
@@ -310,7 +310,7 @@ Deno.test("readCheckpoint() accepts the shapes and offsets that empty tensors ca
   assertEquals(fileOffset, storageStart);
 });
 
-Deno.test("readCheckpoint() allows one empty storage under two types, as PyTorch writes it", async () => {
+Deno.test("readCheckpoint() accepts one empty storage with two types, as PyTorch writes it", async () => {
   const value = record({
     a: tensor(storage("torch.FloatStorage", "0", 0), [0], [1]),
     b: tensor(storage("torch.IntStorage", "0", 0), [0], [1]),
@@ -320,7 +320,7 @@ Deno.test("readCheckpoint() allows one empty storage under two types, as PyTorch
   assertEquals([...tensors.values()].map(({ dtype }) => dtype), ["F32", "I32"]);
 });
 
-Deno.test("readCheckpoint() lets an expansion grow to 64 times its storage and beyond that to maxExpandedBytes", async () => {
+Deno.test("readCheckpoint() accepts an expansion up to 64 times its storage, or up to maxExpandedBytes", async () => {
   const floats = storage("torch.FloatStorage", "0", 4);
   const value = record({ w: tensor(floats, [256, 4], [0, 1]) });
   const reader = memoryReader(zipCheckpoint(value));

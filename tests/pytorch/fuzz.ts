@@ -1,5 +1,5 @@
 /**
- * Damaged checkpoints: each is read with its tensors inside the file, or refused by its code, and soon.
+ * Damaged checkpoints: each is read with its tensors inside the file, or rejected with a code, in short time.
  */
 import { assert, assertEquals } from "@std/assert";
 import { crc32 } from "node:zlib";
@@ -13,14 +13,14 @@ import { memoryReader, PYTORCH_DATA } from "./support.ts";
 
 const OWN_DATA = new URL("../data/checkpoints/", import.meta.url);
 
-/** A valid file, and where in it one can do harm that a checksum does not stop. */
+/** A valid file, and the ranges in which a checksum does not detect changes. */
 interface Seed {
   bytes: Uint8Array;
   /** The pickle, or for a legacy file all of them. */
   pickle: [start: number, end: number];
-  /** From where the directory, or for a legacy file the storages, reach to the end. */
+  /** The offset from which the directory, or for a legacy file the storages, extend to the end. */
   directory: number;
-  /** Where the directory keeps the checksum of the pickle; -1 where there is none. */
+  /** The offset of the pickle's checksum in the directory; -1 without one. */
   crcAt: number;
 }
 
@@ -33,13 +33,12 @@ async function readSeed(url: URL): Promise<Seed> {
   }
   const { entries } = await readZipDirectory(memoryReader(bytes));
   const { dataStart, packedSize } = entries.values().find(({ name }) => name.endsWith("/data.pkl"))!;
-  // PyTorch writes the pickle first, so its central header is where the end record says that the directory
-  // is.
+  // PyTorch writes the pickle first, so its central header is at the start of the directory.
   const directory = new DataView(bytes.buffer).getUint32(bytes.length - 6, true);
   return { bytes, pickle: [dataStart, dataStart + packedSize], directory, crcAt: directory + 16 };
 }
 
-/** Values that are at the edge of something. */
+/** Boundary values. */
 const EDGES = [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff];
 
 /** Changes a few places of `bytes` between `start` and `end`. */
@@ -58,7 +57,7 @@ function mutate(bytes: Uint8Array, start: number, end: number, next: (below: num
         result.set(little(EDGES[next(EDGES.length)]!, Math.min([1, 2, 4, 8][next(4)]!, end - at)), at);
         break;
       case 3: {
-        // One part over another: opcodes and entries meet where they never do.
+        // Copies one part over another: opcodes and entries get unusual neighbours.
         const from = start + next(end - start);
         result.copyWithin(at, from, from + Math.min(1 + next(40), end - Math.max(at, from)));
         break;
@@ -71,11 +70,11 @@ function mutate(bytes: Uint8Array, start: number, end: number, next: (below: num
   return result;
 }
 
-/** Fails unless every read that the first blocks of every tensor ask for lies in the file. */
+/** Fails unless every read for the first blocks of every tensor is inside the file. */
 function assertInFile(checkpoint: Checkpoint, fileSize: number): void {
   for (const tensor of checkpoint.tensors.values()) {
     let size = fileSize;
-    if (tensor.packed) { // its offsets are in what it unpacks to
+    if (tensor.packed) { // its offsets count unpacked bytes
       assert(tensor.packed.offset + tensor.packed.packedSize <= size);
       size = tensor.packed.size;
     }
@@ -90,7 +89,7 @@ function assertInFile(checkpoint: Checkpoint, fileSize: number): void {
   }
 }
 
-/** Defines a test of so many damaged checkpoints. */
+/** Defines a test of `inputs` damaged checkpoints. */
 export function fuzzCheckpoints(inputs: number, seed: number): void {
   Deno.test(`readCheckpoint() neither crashes nor hangs on ${inputs} damaged checkpoints`, async () => {
     const names = ["dtypes", "legacy", "nested", "parameters", "state_dict", "tied", "views"];
@@ -142,7 +141,7 @@ export function fuzzCheckpoints(inputs: number, seed: number): void {
       }
       slowest = Math.max(slowest, processorTime() - before);
     }
-    // The mutations reach every kind of refusal, and leave some files readable.
+    // The mutations reach every kind of rejection, and some files stay readable.
     const codes = [
       "InvalidPickle",
       "InvalidCheckpoint",

@@ -1,5 +1,5 @@
 /**
- * Containers that are damaged, or made to do harm: zip archives and legacy files.
+ * Damaged and malicious containers: zip archives and legacy files.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { SafeTensorsError } from "../../src/base/errors.ts";
@@ -30,7 +30,7 @@ import { assertRefused, exists, memoryReader, REAL_DATA } from "./support.ts";
 
 const LEGACY = [{ key: "0", data: FLOATS, count: 4 }];
 
-Deno.test("readCheckpoint() neither looks up nor calls what a pickle names, and lists it as left out", async () => {
+Deno.test("readCheckpoint() does not import or call the globals of a pickle, and lists them as left out", async () => {
   const call = record({ w: fourFloats(), evil: reduce("os.system", str("touch /tmp/owned")) });
   for (const bytes of [zipCheckpoint(call), legacyCheckpoint(call, LEGACY)]) {
     const { tensors, skipped } = await readCheckpoint(memoryReader(bytes));
@@ -45,7 +45,7 @@ Deno.test("readCheckpoint() neither looks up nor calls what a pickle names, and 
   assert(!exists(new URL("file:///tmp/owned")));
 });
 
-Deno.test("readCheckpoint() rejects an opcode that cannot be read, and names it and its offset", async () => {
+Deno.test("readCheckpoint() rejects an invalid opcode with its name and offset", async () => {
   await assertRefused(
     zipCheckpoint(Uint8Array.of(0xff)),
     "InvalidPickle",
@@ -63,7 +63,7 @@ Deno.test("readCheckpoint() rejects an opcode that cannot be read, and names it 
   );
 });
 
-Deno.test("readCheckpoint() rejects entries that are compressed with something else than deflate, or encrypted", async () => {
+Deno.test("readCheckpoint() rejects encrypted entries, and compression methods other than deflate", async () => {
   const value = record({ w: fourFloats() });
   const compressed = zipCheckpoint(value, { pickleEntry: { method: 12 } });
   await assertRefused(compressed, "UnsupportedCheckpoint", '"model/data.pkl" is compressed with method 12');
@@ -74,7 +74,7 @@ Deno.test("readCheckpoint() rejects entries that are compressed with something e
 Deno.test("readCheckpoint() rejects a data.pkl whose CRC-32 is wrong", async () => {
   const bytes = one(fourFloats(), { pickleEntry: { crc: 0x12345678 } });
   await assertRefused(bytes, "InvalidCheckpoint", ['"model/data.pkl" is damaged', "12345678 expected"]);
-  // Zero means "not computed" only where no entry has a checksum.
+  // Zero means "not computed" only if no entry has a checksum.
   const zero = one(fourFloats(), { pickleEntry: { crc: 0 } });
   await assertRefused(zero, "InvalidCheckpoint", ['"model/data.pkl" is damaged', "00000000 expected"]);
 });
@@ -105,14 +105,14 @@ Deno.test("readCheckpoint() rejects a storage without a record", async () => {
   await assertRefused(one(fourFloats("7")), "InvalidCheckpoint", 'storage "7" has no record "data/7"');
 });
 
-Deno.test("readCheckpoint() rejects a record whose size is not that of its storage", async () => {
+Deno.test("readCheckpoint() rejects a record whose size differs from its storage", async () => {
   for (const numel of [3, 5, 0, 2 ** 40]) {
     const value = tensor(storage("torch.FloatStorage", "0", numel), [0], [1]);
     await assertRefused(one(value), "InvalidCheckpoint", `a record of 16 bytes, ${numel * 4} expected`);
   }
 });
 
-Deno.test("readCheckpoint() rejects one storage of two sizes", async () => {
+Deno.test("readCheckpoint() rejects a storage with two sizes", async () => {
   for (const type of ["torch.FloatStorage", "torch.ByteStorage"]) {
     const other = tensor(storage(type, "0", 5), [4], [1]);
     const sizes = zipCheckpoint(record({ a: fourFloats(), b: other }));
@@ -127,13 +127,13 @@ Deno.test("readCheckpoint() rejects a missing, unreadable or too new version", a
   }
 });
 
-Deno.test("readCheckpoint() rejects a byte order that it does not know", async () => {
+Deno.test("readCheckpoint() rejects an unknown byte order", async () => {
   for (const byteorder of ["middle", "", "little\n"]) {
     await assertRefused(one(fourFloats(), { byteorder }), "UnsupportedCheckpoint", "its byte order is");
   }
 });
 
-Deno.test("readCheckpoint() rejects records that are longer than they may be", async () => {
+Deno.test("readCheckpoint() rejects records longer than their limit", async () => {
   const long = { version: "3".repeat(65) };
   await assertRefused(one(fourFloats(), long), "UnsupportedCheckpoint", '"model/version" has 65 bytes');
   const options = { maxPickleBytes: 20 };
@@ -147,7 +147,7 @@ Deno.test("readCheckpoint() rejects records that are longer than they may be", a
   await assertRefused(legacy, "LimitExceeded", "maxPickleBytes", options);
 });
 
-Deno.test("readCheckpoint() rejects TorchScript archives, whatever else they are", async () => {
+Deno.test("readCheckpoint() rejects TorchScript archives", async () => {
   const more = [{ name: "model/constants.pkl", data: pickle(emptyTuple), method: 8 }];
   const bytes = one(fourFloats(), { more });
   await assertRefused(bytes, "UnsupportedCheckpoint", [
@@ -166,7 +166,7 @@ Deno.test({
   },
 });
 
-Deno.test("readCheckpoint() rejects zip archives that are no checkpoints", async () => {
+Deno.test("readCheckpoint() rejects zip archives that are not checkpoints", async () => {
   await assertRefused(zip([{ name: "a/b.npy", data: FLOATS }]), "WrongFormat", '"a/data.pkl"');
   await assertRefused(zip([{ name: "data.pkl", data: FLOATS }]), "WrongFormat", '"archive/data.pkl"');
   const nothing = concat(utf8("PK\x03\x04"), zip([], { directoryOffset: 4 }));
@@ -184,7 +184,7 @@ Deno.test("readCheckpoint() rejects tar archives", async () => {
   await assertRefused(bytes, "UnsupportedCheckpoint", ["tar archive", '"model.ckpt": unpack it']);
 });
 
-Deno.test("readCheckpoint() rejects other files, with how they start", async () => {
+Deno.test("readCheckpoint() rejects other files, and shows their first bytes", async () => {
   const header = utf8('{"w":{}}');
   await assertRefused(concat(little(header.length, 8), header), "WrongFormat", "it is a safetensors file");
   await assertRefused(new Uint8Array(), "WrongFormat", "it is empty");
@@ -196,7 +196,7 @@ Deno.test("readCheckpoint() rejects other files, with how they start", async () 
   await assertRefused(pickle(int(5)), "WrongFormat", "magic number");
 });
 
-Deno.test("readCheckpoint() rejects a checkpoint cut short at any byte", async () => {
+Deno.test("readCheckpoint() rejects a checkpoint truncated at any byte", async () => {
   for (const bytes of [one(fourFloats()), legacyCheckpoint(record({ w: fourFloats() }), LEGACY)]) {
     assertEquals((await readCheckpoint(memoryReader(bytes))).tensors.size, 1);
     for (let length = 0; length < bytes.length; length++) {
@@ -216,7 +216,7 @@ Deno.test("readCheckpoint() rejects bytes after the pickle, and many after the l
   await assertRefused(long, "InvalidCheckpoint", "65537 bytes follow its last storage");
 });
 
-Deno.test("readCheckpoint() rejects legacy files whose parts do not fit each other", async () => {
+Deno.test("readCheckpoint() rejects legacy files whose parts contradict each other", async () => {
   const value = record({ w: fourFloats() });
   const cases: [Uint8Array, string][] = [
     [legacyCheckpoint(value, LEGACY, { keys: list() }), 'storage "0" is missing from its storage keys'],
@@ -238,7 +238,7 @@ Deno.test("readCheckpoint() rejects legacy files whose parts do not fit each oth
   await assertRefused(legacyCheckpoint(value, LEGACY, { magic: 5n }), "WrongFormat", "magic number");
 });
 
-Deno.test("readCheckpoint() rejects legacy views that leave their storage", async () => {
+Deno.test("readCheckpoint() rejects legacy views that exceed their storage", async () => {
   for (const [first, count] of [[3, 2], [5, 0], [0, 5], [2 ** 52, 2 ** 52]]) {
     const part = tuple(str("v"), int(first!), int(count!));
     const value = tensor(storage("torch.FloatStorage", "0", 4, part), [0], [1]);

@@ -1,5 +1,5 @@
 /**
- * Dicts and lists around the tensors that have no end, no names, or two of one name.
+ * Dicts and lists around the tensors that are endless, unnamed, or have a duplicate name.
  */
 import { assertEquals, assertRejects } from "@std/assert";
 import { readCheckpoint } from "../../src/pytorch/checkpoint.ts";
@@ -25,12 +25,12 @@ import {
 } from "./builders.ts";
 import { assertRefused, memoryReader } from "./support.ts";
 
-Deno.test("readCheckpoint() rejects objects without tensors that can be named", async () => {
+Deno.test("readCheckpoint() rejects objects without named tensors", async () => {
   await assertRefused(zipCheckpoint(int(3)), "UnsupportedCheckpoint", "it holds int 3");
   await assertRefused(zipCheckpoint(floats), "UnsupportedCheckpoint", "it is a bare storage");
 });
 
-Deno.test("readCheckpoint() rejects a key that one dict has twice", async () => {
+Deno.test("readCheckpoint() rejects a duplicate key in a dict", async () => {
   const same = dict([str("w"), fourFloats()], [str("w"), fourFloats()]);
   await assertRefused(zipCheckpoint(same), "InvalidCheckpoint", 'two of its tensors are named "w"');
   const inner = orderedDict({ w: fourFloats() });
@@ -38,14 +38,14 @@ Deno.test("readCheckpoint() rejects a key that one dict has twice", async () => 
   await assertRefused(zipCheckpoint(twice), "InvalidCheckpoint", 'it has two values named "state_dict"');
 });
 
-Deno.test("readCheckpoint() rejects an OrderedDict made of something other than pairs", async () => {
+Deno.test("readCheckpoint() rejects an OrderedDict whose items are not pairs", async () => {
   for (const pair of [int(1), tuple(str("a")), list(str("a"), none, none)]) {
     const value = reduce("collections.OrderedDict", list(pair));
     await assertRefused(zipCheckpoint(value), "InvalidPickle", "something else than pairs");
   }
 });
 
-Deno.test("readCheckpoint() takes the tensors of structures that contain themselves once", async () => {
+Deno.test("readCheckpoint() returns the tensors of structures that contain themselves once", async () => {
   const itself = concat(put(0, record({ w: fourFloats() })), str("a"), get(0), utf8("s"));
   const first = await readCheckpoint(memoryReader(zipCheckpoint(itself)));
   assertEquals([...first.tensors.keys()], ["w"]);
@@ -56,13 +56,13 @@ Deno.test("readCheckpoint() takes the tensors of structures that contain themsel
   assertEquals(second.skipped, [{ name: "a.0.0.x", kind: "list of 1 value that it is in" }]);
 });
 
-Deno.test("readCheckpoint() allows a container that is met twice but not within itself", async () => {
+Deno.test("readCheckpoint() accepts a container that occurs twice but not within itself", async () => {
   const value = record({ a: put(0, record({ w: fourFloats() })), b: get(0), c: list(get(0), get(0)) });
   const { tensors } = await readCheckpoint(memoryReader(zipCheckpoint(value)));
   assertEquals([...tensors.keys()], ["a.w", "b.w", "c.0.w", "c.1.w"]);
 });
 
-Deno.test("readCheckpoint() rejects deep nests", async () => {
+Deno.test("readCheckpoint() rejects deep nesting", async () => {
   const depth = 50_000;
   const lists = concat(new Uint8Array(depth).fill(0x5d), new Uint8Array(depth - 1).fill(0x61));
   await assertRefused(one(lists), "LimitExceeded", ["nests too deep", "1024 levels", "maxNesting"]);
@@ -85,13 +85,13 @@ Deno.test("readCheckpoint() rejects structures that repeat one value endlessly",
   await assertRefused(bytes, "LimitExceeded", "5000 allowed (limit maxValues)", { maxValues: 5000 });
 });
 
-Deno.test("readCheckpoint() rejects a long key that would be part of very many names", async () => {
+Deno.test("readCheckpoint() rejects a long key that would be part of many names", async () => {
   const leaves = list(...Array.from({ length: 100 }, () => none));
   const bytes = zipCheckpoint(record({ ["k".repeat(2 ** 20)]: leaves }));
   await assertRefused(bytes, "UnsupportedCheckpoint", "the names in it have more than 67108864 characters");
 });
 
-Deno.test("readCheckpoint() rejects limits that are no numbers, or do not exist", async () => {
+Deno.test("readCheckpoint() rejects limits that are not numbers, or do not exist", async () => {
   const reader = memoryReader(one(fourFloats()));
   const read = (limits: unknown) => readCheckpoint(reader, { limits } as never);
   await assertRejects(() => read({ maxOpcodes: NaN }), RangeError, "maxOpcodes");

@@ -1,5 +1,5 @@
 /**
- * Storages and tensors that claim what is not there.
+ * Storages and tensors with invalid sizes, dtypes or references.
  */
 import {
   bool,
@@ -60,7 +60,7 @@ Deno.test("readCheckpoint() rejects meta storages, storages of an unknown type a
 
 // Tensors
 
-Deno.test("readCheckpoint() rejects sizes, strides and offsets that are negative or no ints", async () => {
+Deno.test("readCheckpoint() rejects sizes, strides and offsets that are negative or not ints", async () => {
   const bad: [readonly (number | bigint)[], readonly (number | bigint)[], number | bigint][] = [
     [[-1], [1], 0],
     [[4], [-1], 0],
@@ -85,7 +85,7 @@ Deno.test("readCheckpoint() rejects sizes, strides and offsets that are negative
   await assertRefused(asDict, "InvalidPickle", "its size is dict of 0 entries: a tuple expected");
 });
 
-Deno.test("readCheckpoint() rejects tensors that reach out of their storage", async () => {
+Deno.test("readCheckpoint() rejects tensors that exceed their storage", async () => {
   const bad: [readonly number[], readonly number[], number][] = [
     [[5], [1], 0],
     [[4], [1], 1],
@@ -102,13 +102,13 @@ Deno.test("readCheckpoint() rejects tensors that reach out of their storage", as
   }
 });
 
-Deno.test("readCheckpoint() rejects ranks that differ, or are beyond PyTorch's own", async () => {
+Deno.test("readCheckpoint() rejects ranks that differ, or exceed PyTorch's limit", async () => {
   await assertRefused(one(tensor(floats, [4], [])), "InvalidCheckpoint", "1 dimensions but 0 strides");
   const ones = Array.from({ length: 65 }, () => 1);
   await assertRefused(one(tensor(floats, ones, ones)), "InvalidCheckpoint", "65 dimensions: 64 are allowed");
 });
 
-Deno.test("readCheckpoint() rejects a tensor of 2^40 elements made of one", async () => {
+Deno.test("readCheckpoint() rejects a tensor of 2^40 elements that are one element", async () => {
   const giants: [number[], number[]][] = [
     [[2 ** 40], [0]],
     [[2 ** 20, 2 ** 20], [0, 0]],
@@ -135,7 +135,7 @@ Deno.test("readCheckpoint() rejects many expansions that are too large together"
   ]);
 });
 
-Deno.test("readCheckpoint() rejects dtypes that no safetensors file can hold", async () => {
+Deno.test("readCheckpoint() rejects dtypes that safetensors does not have", async () => {
   await assertRefused(
     one(tensor(storage("torch.ComplexDoubleStorage", "0", 1), [1], [1])),
     "UnsupportedCheckpoint",
@@ -161,7 +161,7 @@ Deno.test("readCheckpoint() rejects dtypes that no safetensors file can hold", a
   await assertRefused(one(tensor(untyped, [1], [1])), "InvalidPickle", "nothing says its dtype");
 });
 
-Deno.test("readCheckpoint() rejects F4 tensors whose pairs do not stay together", async () => {
+Deno.test("readCheckpoint() rejects F4 tensors that split pairs", async () => {
   const bytes = storage("torch.storage.UntypedStorage", "0", 16);
   for (const [size, stride] of [[[], []], [[4, 4], [1, 4]], [[8], [2]]]) {
     const args = [
@@ -178,7 +178,7 @@ Deno.test("readCheckpoint() rejects F4 tensors whose pairs do not stay together"
   }
 });
 
-Deno.test("readCheckpoint() rejects metadata other than conj and neg, and negatives of what has no sign", async () => {
+Deno.test("readCheckpoint() rejects metadata other than conj and neg, and neg for unsigned dtypes", async () => {
   const meta = (value: Part, type = "torch.FloatStorage") => {
     return one(tensor(storage(type, "0", type === "torch.FloatStorage" ? 4 : 2), [1], [1], 0, value));
   };
@@ -196,7 +196,7 @@ Deno.test("readCheckpoint() rejects metadata other than conj and neg, and negati
   await assertRefused(negative, "UnsupportedCheckpoint", "which I64 cannot");
 });
 
-Deno.test("readCheckpoint() rejects calls with arguments that their functions do not take", async () => {
+Deno.test("readCheckpoint() rejects calls with wrong arguments", async () => {
   const calls = [
     reduce("torch._utils._rebuild_tensor_v2"),
     reduce("torch._utils._rebuild_tensor_v2", floats, int(0), ints([4]), ints([1])),
@@ -216,7 +216,7 @@ Deno.test("readCheckpoint() rejects calls with arguments that their functions do
   await assertRefused(one(wrong), "InvalidPickle", "it is made of int 1: a storage expected");
 });
 
-Deno.test("readCheckpoint() rejects tensors wrapped too often, or with a state of their own", async () => {
+Deno.test("readCheckpoint() rejects tensors that are wrapped too often, or have a state", async () => {
   let value = fourFloats();
   for (let i = 0; i < 20; i++) value = reduce("torch._utils._rebuild_parameter", value, bool(true), none);
   await assertRefused(one(value), "InvalidPickle", "wrapped too often");

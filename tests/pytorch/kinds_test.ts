@@ -1,6 +1,6 @@
 /**
- * What people have in checkpoints besides a plain dict of tensors. The files are made by PyTorch, or with builders where
- * no PyTorch of today writes them.
+ * Checkpoints that are not a plain dict of tensors. PyTorch wrote the files; builders create those that current
+ * versions do not write.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { crc32, deflateRawSync } from "node:zlib";
@@ -101,7 +101,7 @@ const INERT = [
 for (const name of ["inert", "inert_1", "inert_3", "inert_4", "inert_5", "inert_legacy", "inert_legacy_1"]) {
   Deno.test(`readCheckpoint() lists the values of ${name}.pt that are not tensors by name and type`, async () => {
     const [{ skipped }] = await load(own(`${name}.pt`));
-    // Protocols 0 to 2 have the names of Python 2, and protocol 1 writes a large int as digits.
+    // Protocols 0 to 2 use the names of Python 2, and protocol 1 writes a large int as digits.
     const kinds = skipped.map(({ kind }) =>
       kind.replace("904 digits", "376 bytes").replace("xrange", "range")
     );
@@ -110,7 +110,7 @@ for (const name of ["inert", "inert_1", "inert_3", "inert_4", "inert_5", "inert_
   });
 }
 
-Deno.test("readCheckpoint() refuses each tensor that no safetensors file can hold by itself", async () => {
+Deno.test("readCheckpoint() lists each tensor that safetensors cannot represent with its reason", async () => {
   const [{ refused, skipped }] = await load(own("refused.pt"));
   const kinds = {
     complex128: "complex128 tensor",
@@ -132,12 +132,12 @@ Deno.test("readCheckpoint() refuses each tensor that no safetensors file can hol
   }
 });
 
-Deno.test("readCheckpoint() refuses a file of which no tensor can be read, with the reason of the first", async () => {
+Deno.test("readCheckpoint() rejects a file without readable tensors, with the reason of the first", async () => {
   const value = record({ a: tensor(storage("torch.ComplexDoubleStorage", "0", 1), [1], [1]), b: floats });
   await assertRefused(zipCheckpoint(value), "UnsupportedCheckpoint", ['tensor "a"', "complex128"]);
 });
 
-Deno.test("readCheckpoint() refuses tensors by themselves that are made in unknown ways", async () => {
+Deno.test("readCheckpoint() lists tensors of unknown constructors with their reason", async () => {
   const hooks = orderedDict({});
   const unknown = {
     function: reduce(
@@ -200,7 +200,7 @@ Deno.test("readCheckpoint() reads a root whose name has dots, and the attributes
   assertEquals(await names("object"), ["w"]);
 });
 
-Deno.test("readCheckpoint() lists the roots where the one asked for is not there", async () => {
+Deno.test("readCheckpoint() lists the roots if the given one does not exist", async () => {
   const url = own("roots.pt");
   for (const root of ["ema", "state_dict.0", "epoch", "state_dict.0.weight", "optimizer.state.9"]) {
     const error = await assertRejects(() => load(url, { root }), SafeTensorsError);
@@ -210,7 +210,7 @@ Deno.test("readCheckpoint() lists the roots where the one asked for is not there
   }
 });
 
-Deno.test("readCheckpoint() lists what can be the root where all tensors are in objects of unknown classes", async () => {
+Deno.test("readCheckpoint() lists possible roots if all tensors are in objects of unknown classes", async () => {
   const holder = concat(reduce("a.Holder"), record({ w: fourFloats(), v: fourFloats() }), utf8("b"));
   await assertRefused(
     zipCheckpoint(record({ holder, epoch: int(1) })),
@@ -223,7 +223,7 @@ Deno.test("readCheckpoint() lists what can be the root where all tensors are in 
   ]);
 });
 
-Deno.test("readCheckpoint() gives both tensors where keys that differ make one name", async () => {
+Deno.test("readCheckpoint() returns both tensors if different keys make one name", async () => {
   const other = tensor(floats, [2], [1]);
   const value = record({
     "a.b": fourFloats(),
@@ -237,7 +237,7 @@ Deno.test("readCheckpoint() gives both tensors where keys that differ make one n
   assertStringIncludes(notes[0]!, '"a.b": the second one is given as "a.b~2"; so are 1 others');
 });
 
-Deno.test("readCheckpoint() reads tensors as PyTorch has saved them in earlier years", async () => {
+Deno.test("readCheckpoint() reads tensors in the forms of older PyTorch versions", async () => {
   const hooks = orderedDict({});
   const size = (...counts: number[]) => reduce("torch.Size", ints(counts));
   const v2 = (...args: Part[]) => reduce("torch._utils._rebuild_tensor_v2", ...args, bool(false), hooks);
@@ -293,7 +293,7 @@ Deno.test("readCheckpoint() reads the classes of modules in a legacy file by the
   assertEquals([...(await readCheckpoint(memoryReader(bytes))).tensors.keys()], ["w"]);
 });
 
-Deno.test("readCheckpoint() does not look through one state for each of the objects that have it", async () => {
+Deno.test("readCheckpoint() visits a shared state once", async () => {
   const many: [Part, Part][] = Array.from({ length: 10_000 }, (_, i) => [int(i), none]);
   const objects = Array.from(
     { length: 10_000 },
@@ -311,7 +311,7 @@ Deno.test("readCheckpoint() does not look through one state for each of the obje
   assert(performance.now() - before < 5000);
 });
 
-Deno.test("readCheckpoint() counts the tensors in shared values without looking through them again", async () => {
+Deno.test("readCheckpoint() counts the tensors in shared values without visiting them again", async () => {
   // Each level doubles: 2^60 tensors, if each were visited.
   const levels = Array.from({ length: 60 }, (_, depth) => put(depth + 1, tuple(get(depth), get(depth))));
   const bomb = tuple(put(0, list(fourFloats())), ...levels);
@@ -322,7 +322,7 @@ Deno.test("readCheckpoint() counts the tensors in shared values without looking 
 
 // Containers
 
-Deno.test("readCheckpoint() takes a file of any bytes after the archive, up to 64 KiB", async () => {
+Deno.test("readCheckpoint() accepts up to 64 KiB of any bytes after the archive", async () => {
   const bytes = await Deno.readFile(new URL("state_dict.pt", PYTORCH_DATA));
   const { size } = (await readCheckpoint(memoryReader(bytes))).tensors;
   for (const tail of [utf8("\n"), new Uint8Array(2 ** 16 - 1), utf8("PK\x05\x06")]) {
@@ -335,9 +335,9 @@ Deno.test("readCheckpoint() takes a file of any bytes after the archive, up to 6
   );
 });
 
-Deno.test("readCheckpoint() rejects a file that is two archives, one for each way to look for its end", async () => {
+Deno.test("readCheckpoint() rejects a file of two archives, in which readers can find different ends", async () => {
   const first = zipCheckpoint(record({ w: fourFloats() }));
-  // The directory of the first archive stays where its own end record says, in front of a second one.
+  // The directory of the first archive stays at the offset in its end record, before the second archive.
   const [start, end] = [new DataView(first.buffer).getUint32(first.length - 6, true), first.length];
   const second = first.slice(start);
   new DataView(second.buffer).setUint32(second.length - 6, end, true);
@@ -346,7 +346,7 @@ Deno.test("readCheckpoint() rejects a file that is two archives, one for each wa
   await assertRefused(within, "InvalidCheckpoint", "");
 });
 
-/** A checkpoint of a deflated storage, of which the archive says what `change` says. */
+/** A checkpoint of a deflated storage, with `change` applied to the archive's fields. */
 function deflated(change: { data?: Uint8Array; size?: number; crc?: number } = {}): Uint8Array<ArrayBuffer> {
   const data = new Uint8Array(Float32Array.from({ length: 5000 }, (_, i) => i % 7).buffer);
   const packed = change.data ?? new Uint8Array(deflateRawSync(data));
@@ -362,7 +362,7 @@ function deflated(change: { data?: Uint8Array; size?: number; crc?: number } = {
   return zipCheckpoint(value, { more: [entry] });
 }
 
-Deno.test("readCheckpoint() gives compressed storages to be unpacked, once for all tensors in them", async () => {
+Deno.test("readCheckpoint() unpacks a compressed storage once for all its tensors", async () => {
   const reader = memoryReader(deflated());
   const { tensors } = await readCheckpoint(reader);
   const reads = reader.reads.length;
@@ -377,7 +377,7 @@ Deno.test("readCheckpoint() gives compressed storages to be unpacked, once for a
   assertEquals(reader.reads.length, reads + 2);
 });
 
-Deno.test("a compressed storage that is damaged, or makes more or fewer bytes than it says, is an error", async () => {
+Deno.test("a compressed storage that is damaged or has another unpacked size is rejected", async () => {
   const whole = new Uint8Array(deflateRawSync(new Uint8Array(20_000)));
   const cases = {
     "CRC-32": deflated({ crc: 5 }),
@@ -400,7 +400,7 @@ Deno.test("a compressed storage that is damaged, or makes more or fewer bytes th
   }
 });
 
-Deno.test("readCheckpoint() rejects compressed entries that claim more than they can hold, or too much", async () => {
+Deno.test("readCheckpoint() rejects compressed entries with an impossible or too large size", async () => {
   await assertRefused(deflated({ size: 2 ** 30 }), "InvalidCheckpoint", "which is impossible");
   const packed = new Uint8Array(2 ** 20);
   const bomb = deflated({ data: packed, size: packed.length * 1000 });

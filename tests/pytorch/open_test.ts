@@ -41,7 +41,7 @@ async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
 
 for (const name of ["dtypes", "legacy", "nested", "parameters", "state_dict", "tied", "views"]) {
   for (const lazy of [false, true]) {
-    Deno.test(`openPyTorch() gives every tensor of ${name}.pt${lazy ? " when asked for" : ""}`, async () => {
+    Deno.test(`openPyTorch() loads every tensor of ${name}.pt${lazy ? " lazily" : ""}`, async () => {
       await using model = await openPyTorch(`${DATA}${name}.pt`, { lazy });
       await checkTensors(model, expectedOf(`${DATA}${name}.expected.json`));
     });
@@ -66,13 +66,13 @@ suite(
   exists(REAL) ? null : "../shared/data/real is not there",
   () => {
     for (const name of lpips) {
-      Deno.test(`openPyTorch() gives every tensor of ${name}.pth`, async () => {
+      Deno.test(`openPyTorch() loads every tensor of ${name}.pth`, async () => {
         await using model = await openPyTorch(`${REAL}${name}.pth`);
         await checkTensors(model, expectedOf(`${REAL}${name}.pth.expected.json`));
       });
     }
 
-    Deno.test("openPyTorch() refuses a TorchScript archive and says what it is", async () => {
+    Deno.test("openPyTorch() rejects a TorchScript archive and names it", async () => {
       const error = await assertRejects(() => openPyTorch(`${REAL}silero_vad.jit`), SafeTensorsError);
       assertEquals(error.code, "UnsupportedCheckpoint");
       assertStringIncludes(error.message, "TorchScript");
@@ -80,7 +80,7 @@ suite(
   },
 );
 
-Deno.test("openPyTorch() yields every name once while iterating, aliases and assembled views too", async () => {
+Deno.test("openPyTorch() yields every name once in iteration, also aliases and assembled views", async () => {
   for (const lazy of [false, true]) {
     for (const name of ["tied", "views"]) {
       await using model = await openPyTorch(`${DATA}${name}.pt`, { lazy });
@@ -94,19 +94,19 @@ Deno.test("openPyTorch() yields every name once while iterating, aliases and ass
   }
 });
 
-Deno.test("openPyTorch() gives names that share a tensor the same memory", async () => {
+Deno.test("openPyTorch() returns the same memory for names that share a tensor", async () => {
   await using model = await openPyTorch(`${DATA}tied.pt`);
   const embed = await model.getTensor("embed.weight"), head = await model.getTensor("lm_head.weight");
   assert(embed.bytes.buffer === head.bytes.buffer && embed.bytes.byteOffset === head.bytes.byteOffset);
 });
 
-Deno.test("openPyTorch() reads an alias in its own right where the kept name is not wanted", async () => {
+Deno.test("openPyTorch() reads an alias by itself if names leaves out its target", async () => {
   await using model = await openPyTorch(`${DATA}tied.pt`, { names: ["lm_head.weight"] });
   const tensor = await model.getTensor("lm_head.weight");
   assertEquals(await sha256(tensor.bytes), expectedOf(`${DATA}tied.expected.json`)["lm_head.weight"]!.sha256);
 });
 
-Deno.test("openPyTorch() slices assembled views as NumPy would", async () => {
+Deno.test("openPyTorch() slices assembled views like NumPy", async () => {
   for (const lazy of [false, true]) {
     await using model = await openPyTorch(`${DATA}views.pt`, { lazy });
     const base = await model.getTensor("base"), column = await model.getSlice("transposed", 2);
@@ -115,7 +115,7 @@ Deno.test("openPyTorch() slices assembled views as NumPy would", async () => {
   }
 });
 
-Deno.test("openPyTorch() casts while loading, assembled views too", async () => {
+Deno.test("openPyTorch() casts tensors and assembled views", async () => {
   await using model = await openPyTorch(`${DATA}views.pt`, { dtype: "F64" });
   await using stored = await openPyTorch(`${DATA}views.pt`);
   for (const name of model.keys()) {
@@ -125,13 +125,13 @@ Deno.test("openPyTorch() casts while loading, assembled views too", async () => 
   }
 });
 
-Deno.test("openPyTorch() says in its notes what is left out", async () => {
+Deno.test("openPyTorch() lists values that it leaves out in its notes", async () => {
   await using model = await openPyTorch(`${DATA}nested.pt`);
   const note = 'left out: 2 values that are not tensors, such as "epoch" (int 3)';
   assertStringIncludes(model.stats().notes.join("\n"), note);
 });
 
-Deno.test("fastsafeOpen() names openPyTorch when it is given a checkpoint, or a folder of one", () =>
+Deno.test("fastsafeOpen() names openPyTorch for a checkpoint or its folder", () =>
   inFolder(async (folder) => {
     for (const name of ["state_dict.pt", "legacy.pt"]) {
       const error = await assertRejects(() => fastsafeOpen(`${DATA}${name}`), SafeTensorsError);
@@ -175,7 +175,7 @@ Deno.test("openPyTorch() opens sharded checkpoints by folder and by index", () =
     assertEquals(error.code, "MissingShard");
   }));
 
-Deno.test("convertPyTorch() converts a sharded folder, into shards if asked", () =>
+Deno.test("convertPyTorch() converts a sharded folder into one file or into shards", () =>
   inFolder(async (folder) => {
     const expected = await shardedCheckpoint(folder);
     const report = await convertPyTorch(folder, undefined, { maxShardBytes: 1000, validate: true });
@@ -185,7 +185,7 @@ Deno.test("convertPyTorch() converts a sharded folder, into shards if asked", ()
     await checkTensors(model, expected);
   }));
 
-Deno.test("convertPyTorch() writes beside its input by default, and replaces nothing unasked", () =>
+Deno.test("convertPyTorch() writes beside its input by default, and replaces files only with overwrite", () =>
   inFolder(async (folder) => {
     await Deno.copyFile(`${DATA}state_dict.pt`, `${folder}/model.pt`);
     assertEquals((await convertPyTorch(`${folder}/model.pt`)).paths, [`${folder}/model.safetensors`]);
@@ -194,7 +194,7 @@ Deno.test("convertPyTorch() writes beside its input by default, and replaces not
     await convertPyTorch(`${folder}/model.pt`, undefined, { overwrite: true });
   }));
 
-Deno.test("convertPyTorch() writes nothing in a dry run, and tells what it would leave out", () =>
+Deno.test("convertPyTorch() writes nothing in a dry run, and reports values that it would leave out", () =>
   inFolder(async (folder) => {
     const report = await convertPyTorch(`${DATA}nested.pt`, `${folder}/out.safetensors`, { dryRun: true });
     assertEquals([...Deno.readDirSync(folder)], []);
@@ -202,14 +202,14 @@ Deno.test("convertPyTorch() writes nothing in a dry run, and tells what it would
     assertEquals(report.validated, false);
   }));
 
-Deno.test("convertPyTorch() casts, and the comparison casts too", () =>
+Deno.test("convertPyTorch() casts, and validates with casts", () =>
   inFolder(async (folder) => {
     await convertPyTorch(`${DATA}views.pt`, `${folder}/out.safetensors`, { dtype: "BF16", validate: true });
     await using model = await fastsafeOpen(`${folder}/out.safetensors`);
     assertEquals(new Set(model.keys().map((name) => model.info(name).dtype)), new Set(["BF16"]));
   }));
 
-Deno.test("convertPyTorch() leaves nothing behind when it is stopped", () =>
+Deno.test("convertPyTorch() leaves no files after an abort", () =>
   inFolder(async (folder) => {
     const signal = AbortSignal.abort(new Error("enough"));
     const call = () => convertPyTorch(`${DATA}views.pt`, `${folder}/out.safetensors`, { signal });
@@ -220,7 +220,7 @@ Deno.test("convertPyTorch() leaves nothing behind when it is stopped", () =>
 const OWN = new URL("../data/checkpoints/", import.meta.url).pathname;
 
 for (const name of ["inert", "two_dtypes", "bare", "module", "deflated", "roots", "refused"]) {
-  Deno.test(`openPyTorch() and convertPyTorch() give every tensor of ${name}.pt`, () =>
+  Deno.test(`openPyTorch() and convertPyTorch() return every tensor of ${name}.pt`, () =>
     inFolder(async (folder) => {
       const expected = expectedOf(`${OWN}${name}.expected.json`);
       for (const lazy of [false, true]) {
@@ -233,7 +233,7 @@ for (const name of ["inert", "two_dtypes", "bare", "module", "deflated", "roots"
     }));
 }
 
-Deno.test("openPyTorch() refuses a tensor that no safetensors file can hold where it is asked for", async () => {
+Deno.test("openPyTorch() rejects a request for a tensor that safetensors cannot represent", async () => {
   const path = `${OWN}refused.pt`;
   for (const lazy of [false, true]) {
     await using model = await openPyTorch(path, { lazy });
@@ -269,7 +269,7 @@ Deno.test("openPyTorch() and convertPyTorch() read the part that the option root
     await checkTensors(saved, expected);
   }));
 
-Deno.test("openPyTorch() and convertPyTorch() take the limits that an error names", async () => {
+Deno.test("openPyTorch() and convertPyTorch() accept the limits that an error names", async () => {
   const path = `${DATA}state_dict.pt`;
   const limits = { maxOpcodes: 10 };
   const convert = () => convertPyTorch(path, undefined, { limits, dryRun: true });
@@ -282,7 +282,7 @@ Deno.test("openPyTorch() and convertPyTorch() take the limits that an error name
   assert(model.keys().length > 0);
 });
 
-Deno.test("openPyTorch() and convertPyTorch() reject options that they do not have", async () => {
+Deno.test("openPyTorch() and convertPyTorch() reject unknown options", async () => {
   const path = `${DATA}state_dict.pt`;
   const open = (options: unknown) => () => openPyTorch(path, options as never);
   const convert = (options: unknown) => () => convertPyTorch(path, undefined, options as never);
@@ -314,14 +314,14 @@ Deno.test("convertPyTorch() writes beside an input of any name, and into a folde
     assertEquals(paths, [`${folder}/epoch.5/model.safetensors`]);
   }));
 
-Deno.test("convertPyTorch() gives the bytes before and after a cast", () =>
+Deno.test("convertPyTorch() reports the bytes before and after a cast", () =>
   inFolder(async (folder) => {
     const options = { dtype: "BF16", dryRun: true } as const;
     const report = await convertPyTorch(`${OWN}bare.pt`, `${folder}/x.safetensors`, options);
     assertEquals([report.bytes, report.writtenBytes], [24, 12]);
   }));
 
-Deno.test("convertPyTorch() names the file that an alias is in first where another file has the name too", () =>
+Deno.test("convertPyTorch() names the first file of an alias if another file also has the name", () =>
   inFolder(async (folder) => {
     for (const name of ["a.pt", "b.pt"]) await Deno.copyFile(`${DATA}tied.pt`, `${folder}/${name}`);
     const map = { "lm_head.weight": "a.pt", x: "b.pt" };
@@ -333,7 +333,7 @@ Deno.test("convertPyTorch() names the file that an alias is in first where anoth
     assertStringIncludes(error.message, `/a.pt"`);
   }));
 
-Deno.test("openPyTorch() says of a safetensors file what it is, and fastsafeOpen() of a checkpoint", () =>
+Deno.test("openPyTorch() recognises a safetensors file, and fastsafeOpen() a checkpoint", () =>
   inFolder(async (folder) => {
     await convertPyTorch(`${DATA}state_dict.pt`, `${folder}/x.safetensors`);
     await Deno.rename(`${folder}/x.safetensors`, `${folder}/x.ckpt`);

@@ -17,14 +17,14 @@ function offsets(length: number): Uint8Array {
   return new Uint8Array(Uint32Array.from({ length: length / 4 }, (_, i) => i * 4).buffer);
 }
 
-Deno.test("readScattered() brings near ranges with one read", async () => {
+Deno.test("readScattered() reads near ranges with one read", async () => {
   const ranges = Array.from({ length: 1000 }, (_, i) => ({ offset: i * 500, length: 8 }));
   const reader = memoryReader(offsets(500_000));
   assertEquals(await offsetsSeen(reader, ranges), ranges.map(({ offset }) => offset));
   assertEquals(reader.reads.length, 1);
 });
 
-Deno.test("readScattered() skips what lies far between ranges", async () => {
+Deno.test("readScattered() skips large gaps between ranges", async () => {
   const ranges = Array.from({ length: 40 }, (_, i) => ({ offset: i * 80_000, length: 16 }));
   const reader = memoryReader(offsets(3_200_000));
   assertEquals(await offsetsSeen(reader, ranges), ranges.map(({ offset }) => offset));
@@ -32,7 +32,7 @@ Deno.test("readScattered() skips what lies far between ranges", async () => {
   assert(reader.reads.every(([, length]) => length === 16));
 });
 
-Deno.test("readScattered() has nothing under way once it has failed", async () => {
+Deno.test("readScattered() waits for its reads before it rejects", async () => {
   const ranges = Array.from({ length: 5 }, (_, i) => ({ offset: i * 80_000, length: 16 }));
   let pending = 0;
   const reader: ByteReader = {
@@ -50,7 +50,7 @@ Deno.test("readScattered() has nothing under way once it has failed", async () =
   assertEquals(pending, 0);
 });
 
-Deno.test("readScattered() reads at most 1 MiB at a time, and eight such at once", async () => {
+Deno.test("readScattered() reads at most 1 MiB per call, and eight in parallel", async () => {
   const size = 20 * 2 ** 20;
   const ranges = Array.from({ length: size / 40_000 | 0 }, (_, i) => ({ offset: i * 40_000, length: 100 }));
   const inner = memoryReader(offsets(size));

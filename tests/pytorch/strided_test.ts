@@ -29,12 +29,12 @@ function view(
   };
 }
 
-/** Bytes of which no two near elements are the same. */
+/** Bytes in which adjacent elements differ. */
 function storageBytes(length: number): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => (i * 167 + (i >> 8) * 59) & 0xff);
 }
 
-/** The contiguous bytes by walking all indices, one element at a time. */
+/** Computes the contiguous bytes, one element at a time. */
 function byIndices(file: Uint8Array, { dtype, shape, strides, fileOffset }: CheckpointTensor): Uint8Array {
   const element = dtypeBits(dtype) / 8;
   const count = shape.reduce((product, size) => product * size, 1);
@@ -61,7 +61,7 @@ function random(seed: number): (below: number) => number {
   };
 }
 
-Deno.test("stridedBlocks() makes any view contiguous, whatever its strides and the block sizes", async () => {
+Deno.test("stridedBlocks() makes any view contiguous, for all strides and block sizes", async () => {
   const next = random(1);
   const file = storageBytes(70_000);
   const dtypes: DType[] = ["I8", "F16", "F32", "F64", "C64"];
@@ -69,7 +69,7 @@ Deno.test("stridedBlocks() makes any view contiguous, whatever its strides and t
     const dtype = dtypes[next(dtypes.length)]!;
     const rank = next(6);
     const shape = Array.from({ length: rank }, () => 1 + next(6));
-    // Some are permutations of a contiguous tensor, the others anything, overlaps and repetitions included.
+    // Some are permutations of a contiguous tensor; the others are arbitrary, with overlaps and repetitions.
     let strides = shape.map(() => next(30));
     if (next(2) === 0) {
       const order = shape.map((_, i) => i).sort(() => next(3) - 1);
@@ -102,7 +102,7 @@ Deno.test("stridedBlocks() reads a transposed matrix once, from front to back, i
   assertEquals(end, 300 * 200 * 4);
 });
 
-Deno.test("stridedBlocks() reads small gaps along and skips large ones", () => {
+Deno.test("stridedBlocks() reads small gaps and skips large ones", () => {
   const spans = (stride: number) => {
     const [block] = stridedBlocks(view("F32", [4, 4], [stride, 1]), 2 ** 20, Infinity);
     return [...block!.pieces].map(({ fileOffset, byteLength }) => [fileOffset, byteLength]);
@@ -111,7 +111,7 @@ Deno.test("stridedBlocks() reads small gaps along and skips large ones", () => {
   assertEquals(spans(20_000), [[0, 16], [80_000, 16], [160_000, 16], [240_000, 16]]);
 });
 
-Deno.test("stridedBlocks() needs few and long pieces for what is nearly contiguous", () => {
+Deno.test("stridedBlocks() uses few and long pieces for nearly contiguous views", () => {
   const [block] = stridedBlocks(view("F32", [2, 1000, 1000], [1_000_000, 1000, 1]), 2 ** 30, Infinity);
   const [piece, ...others] = block!.pieces;
   assertEquals(others.length, 0);
@@ -124,7 +124,7 @@ Deno.test("stridedBlocks() needs few and long pieces for what is nearly contiguo
   }
 });
 
-Deno.test("stridedBlocks() gives a scalar one element and an empty tensor nothing", () => {
+Deno.test("stridedBlocks() yields one element for a scalar and nothing for an empty tensor", () => {
   const [block] = stridedBlocks(view("F64", [], [], 3), 64);
   assertEquals([block!.offset, block!.byteLength], [0, 8]);
   assertEquals([...block!.pieces].map(({ fileOffset, byteLength }) => [fileOffset, byteLength]), [[24, 8]]);
@@ -139,7 +139,7 @@ Deno.test("stridedBlocks() describes a tensor of 2^40 elements without walking i
   }
 });
 
-Deno.test("stridedBlocks() rejects blocks that hold no element", () => {
+Deno.test("stridedBlocks() rejects blocks smaller than an element", () => {
   for (const bytes of [0, 15, -1, NaN]) {
     assertThrows(() => [...stridedBlocks(view("F32", [1], [1]), bytes)], RangeError, "at least 16 expected");
     assertThrows(
@@ -218,7 +218,7 @@ Deno.test("applyTransforms() conjugates and negates complex numbers", () => {
   assertEquals(apply(true, true), [-1, 2, 3, -4]);
 });
 
-Deno.test("applyTransforms() turns signs after it has swapped bytes", () => {
+Deno.test("applyTransforms() negates after it has swapped bytes", () => {
   const bytes = new Uint8Array(8);
   new DataView(bytes.buffer).setFloat64(0, 1.5);
   applyTransforms(bytes, "F64", { byteSwap: 8, conjugate: false, negative: true });

@@ -1,4 +1,4 @@
-/** What the tests of this folder share: readers over memory, tensors made contiguous, data files. */
+/** Helpers of the tests in this folder: readers over memory, contiguous tensors, data files. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { SafeTensorsError, type SafeTensorsErrorCode } from "../../src/base/errors.ts";
 import type { ByteReader } from "../../src/pytorch/byte_reader.ts";
@@ -14,7 +14,7 @@ import type { SourceFile } from "../../src/files/source.ts";
 import { stridedBlocks } from "../../src/pytorch/strided.ts";
 import { applyTransforms, copyPiece } from "../../src/pytorch/strided_copy.ts";
 
-/** A reader that notes what is asked of it. */
+/** A reader that records its reads. */
 export interface MemoryReader extends ByteReader {
   /** The reads: offset and length of each. */
   readonly reads: [number, number][];
@@ -92,15 +92,14 @@ export async function assertRefused(
 
 type Expected = Record<string, { dtype: string; shape: number[]; sha256: string }>;
 
-/** Reads a checkpoint of the tests' data; gives it and the reader. */
+/** Reads a checkpoint of the tests' data; returns it and the reader. */
 export async function load(url: URL, options: CheckpointOptions = {}): Promise<[Checkpoint, MemoryReader]> {
   const reader = memoryReader(await Deno.readFile(url), url.pathname);
   return [await readCheckpoint(reader, options), reader];
 }
 
 /**
- * Fails unless every tensor of the file has the name, dtype, shape and contiguous bytes that PyTorch gives
- * it.
+ * Fails unless every tensor of the file has the name, dtype, shape and contiguous bytes that PyTorch reports.
  */
 export async function assertMatches(
   url: URL,
@@ -113,7 +112,7 @@ export async function assertMatches(
   for (const [name, { dtype, shape, sha256: digest }] of Object.entries(expected)) {
     const found = checkpoint.tensors.get(name)!;
     assertEquals([found.name, found.dtype, found.shape], [name, dtype, shape]);
-    // Tiny blocks take the tensors apart in every way; one block for all takes them whole.
+    // Tiny blocks split the tensors at every position; one large block reads them whole.
     for (const [span, block] of [[2 ** 20, Infinity], [64, 64], [16, 32], [1000, 24]] as const) {
       const bytes = await contiguousBytes(reader, found, span, block);
       assertEquals(await sha256(bytes), digest, `${name} by spans of ${span} and blocks of ${block}`);
@@ -122,7 +121,7 @@ export async function assertMatches(
   return checkpoint;
 }
 
-/** The folder of checkpoints that the tests have made by PyTorch, each for what is special about it. */
+/** The folder of small checkpoints by PyTorch, each for one feature. */
 export const OWN_DATA: URL = new URL("../data/checkpoints/", import.meta.url);
 
 /** The folder of checkpoints written by PyTorch. */

@@ -80,7 +80,7 @@ Deno.test("unpickle() reads containers, memo and calls as plain data", async () 
   assertEquals(c.callee.path, "torch.Size");
 });
 
-Deno.test("unpickle() reads what the data opcodes of protocol 4 say", async () => {
+Deno.test("unpickle() reads the data opcodes of protocol 4", async () => {
   const short = (text: string) => concat([0x8c, text.length], utf8(text));
   const value = await valueOf(
     concat([0x80, 4, 0x95], little(99, 8), short("torch"), [0x94], short("Size"), [0x93], [0x94], emptyTuple),
@@ -91,7 +91,7 @@ Deno.test("unpickle() reads what the data opcodes of protocol 4 say", async () =
   assertEquals(value.items[1], (value.items[0] as PickleCall).callee);
 });
 
-Deno.test("unpickle() starts where it is told and says where it ended, with all persistent ids", async () => {
+Deno.test("unpickle() starts at the given offset and returns its end and all persistent ids", async () => {
   const one = pickle(int(1));
   const bytes = concat(one, pickle(list(persistent(int(2)), persistent(int(3)))), one);
   const { end, persistentIds } = await unpickle(bytes, "memory.pt", {}, one.length);
@@ -134,7 +134,7 @@ Deno.test("unpickle() reads the numbers and strings of protocols 0 and 1", async
   }
 });
 
-Deno.test("unpickle() reads the containers of protocols 0 and 1, and what throws values away", async () => {
+Deno.test("unpickle() reads the containers of protocols 0 and 1, and opcodes that discard values", async () => {
   const value = await valueOf(utf8("(lp0\nI1\nag0\n0(g0\nI2\n12"), Uint8Array.of(0x86));
   assertInstanceOf(value, PickleTuple);
   assertEquals((value.items[0] as PickleList).items, [1]);
@@ -173,10 +173,10 @@ Deno.test("unpickle() keeps objects of unknown classes as inert values", async (
   assertEquals(await path(concat(str("os"), str("system"), [0x93]), emptyTuple, utf8("R")), "os.system");
   assertEquals(await path(global("a.B"), emptyTuple, Uint8Array.of(0x81)), "a.B");
   assertEquals(await path(global("a.B"), emptyTuple, record({}), Uint8Array.of(0x92)), "a.B");
-  // What a call would give may be called too.
+  // The result of a call can be called too.
   assertEquals(await path(reduce("a.b"), emptyTuple, utf8("R")), "value of a computed type");
   assertEquals(await path(Uint8Array.of(0x82, 7), emptyTuple, utf8("R")), "value of a computed type");
-  // How protocols 0 and 1 make objects.
+  // Objects in protocols 0 and 1.
   assertEquals(
     await path(reduce("copy_reg._reconstructor", global("a.B"), global("__builtin__.object"), none)),
     "a.B",
@@ -194,7 +194,7 @@ Deno.test("unpickle() keeps objects of unknown classes as inert values", async (
   );
   assertEquals(filled.items, [1, 2, 3]);
   assertInstanceOf((await made(reduce("a.N"), record({ x: int(1) }), utf8("b"))).state, PickleDict);
-  // Names that every JavaScript object answers to are names like others.
+  // Names of properties of every JavaScript object have no special meaning.
   for (const name of ["torch.__proto__", "constructor.prototype", "torch.constructor", ".toString"]) {
     assertEquals((await valueOf(global(name)) as PickleGlobal).role, "inert");
     assertEquals((await made(reduce(name), str("__proto__"), int(1), utf8("s"))).entries, ["__proto__", 1]);
@@ -202,7 +202,7 @@ Deno.test("unpickle() keeps objects of unknown classes as inert values", async (
   assertEquals(({} as Record<string, unknown>)[1], undefined);
 });
 
-Deno.test("unpickle() rejects calls of what is not for calling", async () => {
+Deno.test("unpickle() rejects calls of values that are not callable", async () => {
   await refuse(pickle(int(1), emptyTuple, utf8("R")), "calls int 1");
   await refuse(pickle(list(), emptyTuple, utf8("R")), "calls list");
   await refuse(pickle(global("torch.Size"), list(), utf8("R")), "a tuple expected");
@@ -216,7 +216,7 @@ Deno.test("unpickle() rejects a pickle cut short at any byte", async () => {
   }
 });
 
-Deno.test("unpickle() rejects opcodes that miss their values", async () => {
+Deno.test("unpickle() rejects opcodes without their values", async () => {
   const cases: Record<string, Uint8Array> = {
     STOP: pickle(),
     TUPLE1: pickle(Uint8Array.of(0x85)),
@@ -249,9 +249,9 @@ Deno.test("unpickle() rejects values below a mark, left over, or of the wrong ty
   await refuse(pickle(int(1), int(2), Uint8Array.of(0x93)), "something other than two strings");
 });
 
-Deno.test("unpickle() rejects text that is not UTF-8, and protocols it does not know", async () => {
+Deno.test("unpickle() rejects text that is not UTF-8, and unknown protocols", async () => {
   await refuse(pickle(utf8("X"), little(1, 4), Uint8Array.of(0xff)), "not UTF-8");
-  // A str of Python 2 is bytes, and Python 3 writes half of a surrogate pair as if it were a character.
+  // A str of Python 2 is bytes, and Python 3 writes half of a surrogate pair like a character.
   assertEquals([...(await valueOf(Uint8Array.of(0x55, 2, 0x63, 0xe9)) as PickleBytes).bytes], [0x63, 0xe9]);
   assertEquals(
     await valueOf(utf8("X"), little(5, 4), Uint8Array.of(0x61, 0xed, 0xa0, 0x80, 0x62)),
@@ -261,7 +261,7 @@ Deno.test("unpickle() rejects text that is not UTF-8, and protocols it does not 
   await refuse(concat([0x80, 6], none, utf8(".")), "protocol 6");
 });
 
-Deno.test("unpickle() keeps to its limits, and names them", async () => {
+Deno.test("unpickle() enforces its limits, and names them", async () => {
   const exceed = (bytes: Uint8Array, parts: string | string[], limits: CheckpointLimits = {}) =>
     refuse(bytes, parts, "LimitExceeded", limits);
   const many = pickle(...Array.from({ length: 100 }, () => none));
@@ -283,7 +283,7 @@ Deno.test("unpickle() keeps to its limits, and names them", async () => {
   await refuse(pickle(str("m".repeat(600)), str("n"), Uint8Array.of(0x93)), "names a global of");
 });
 
-Deno.test("unpickle() does not spend the square of its length on the digits of an int", async () => {
+Deno.test("unpickle() reads the digits of a long int without quadratic time", async () => {
   const digits = 2 ** 22;
   const before = performance.now();
   for (
@@ -297,8 +297,8 @@ Deno.test("unpickle() does not spend the square of its length on the digits of a
   assert(performance.now() - before < 5000);
 });
 
-Deno.test("unpickle() shares what a memo repeats instead of copying it", async () => {
-  // Each level is ten times the one before: 10^40 leaves if anything were copied.
+Deno.test("unpickle() shares repeated memo values without copies", async () => {
+  // Each level is ten times the previous one: 10^40 leaves with copies.
   const levels = Array.from({ length: 40 }, (_, depth) => {
     return put(depth + 1, tuple(...Array.from({ length: 10 }, () => get(depth))));
   });
@@ -307,7 +307,7 @@ Deno.test("unpickle() shares what a memo repeats instead of copying it", async (
   assertEquals(value.items.length, 41);
 });
 
-Deno.test("unpickle() does not copy a long list for each dict that is made of it", async () => {
+Deno.test("unpickle() does not copy a long list for each dict that uses it", async () => {
   const pairs = Array.from({ length: 1000 }, () => tuple(str("k"), none));
   const made = Array.from({ length: 10_000 }, () => concat(get(1), get(0), utf8("R")));
   const bytes = pickle(

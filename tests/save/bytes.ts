@@ -1,5 +1,5 @@
 /**
- * What the bytes of saved files are: those of the reference.
+ * The bytes of saved files equal the reference's.
  */
 import { assertEquals } from "@std/assert";
 import { deserialize, fastsafeOpen, saveFile, serialize } from "../../mod.ts";
@@ -36,7 +36,7 @@ export function byteTests(test: DefineTest, engine: EngineName): void {
     });
   }
 
-  test("a file of all dtypes by the reference is the same once loaded and saved", async (folder) => {
+  test("a load and a save reproduce the reference's file of all dtypes", async (folder) => {
     const reference = await Deno.readFile(ALL_DTYPES_FILE);
     for (const lazy of [false, true]) {
       await using model = await fastsafeOpen(ALL_DTYPES_FILE, { lazy });
@@ -51,7 +51,7 @@ export function byteTests(test: DefineTest, engine: EngineName): void {
 
   const missing = exists(REAL.pathname) ? null : "../shared/data/real is not there";
   suite(`published models saved again [${engine}]`, "real-data", missing, () => {
-    test("published models are what the reference would write once loaded and saved", async (folder) => {
+    test("a load and a save of published models produce the reference's bytes", async (folder) => {
       for (const name of ["a", "b", "silero_vad_16k"]) {
         const source = new URL(`${name}.safetensors`, REAL).pathname;
         const { tensors, metadata } = await parseFile(source);
@@ -59,7 +59,7 @@ export function byteTests(test: DefineTest, engine: EngineName): void {
         await saveFile(model, `${folder}/${name}`, metadata ? { metadata } : {});
         const expected = referenceFile([...tensors.values()], metadata);
         await assertFile(`${folder}/${name}`, expected);
-        // One of the three was not written by the reference, nor in its order.
+        // One of the three was written by another tool, in another order.
         if (name !== "silero_vad_16k") await assertFile(source, expected);
       }
     });
@@ -116,7 +116,7 @@ export function byteTests(test: DefineTest, engine: EngineName): void {
     }
   });
 
-  test("metadata is written in the order of its keys, whatever it comes in", async (folder) => {
+  test("metadata is written in the order of its keys, from records and maps", async (folder) => {
     const tensors = { x: { dtype: "U8", shape: [1], data: new Uint8Array([7]) } } as const;
     const entries = [["b", "2"], ["10", "x"], ["a", "1"], ["9", "y"]] as const;
     const expected =

@@ -1,6 +1,6 @@
 /**
- * Saves in which a system call fails, on the build of the shim that can be made to (tests/native/added/added.h): every call of
- * every kind in turn.
+ * Saves in which a system call fails, on the shim with fault injection (tests/native/added/added.h): each call of each
+ * kind.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { SafeTensorsError, type SaveOptions, WriteError } from "../../mod.ts";
@@ -27,12 +27,12 @@ const faults = await useFaultEngine();
 
 const EPERM = 1, EIO = 5, EINTR = 4, EINVAL = 22, ENOSPC = 28, EOPNOTSUPP = 95;
 
-/** What is in a folder: names and bytes. */
+/** The content of a folder: names and bytes. */
 function contents(folder: string): Map<string, string> {
   return new Map(namesIn(folder).map((name) => [name, Deno.readFileSync(`${folder}/${name}`).toBase64()]));
 }
 
-/** Lets call after call fail, until none is left; how many there were. */
+/** Lets each call fail once; returns the number of calls. */
 async function failEach(call: string, errno: number, scene: Scene, options: SaveOptions): Promise<number> {
   for (let nth = 1;; nth++) {
     await using folder = await tempFolder();
@@ -63,7 +63,7 @@ async function failEach(call: string, errno: number, scene: Scene, options: Save
 
 suite("saves in which a system call fails", "native", faults.missing, () => {
   for (const scene of SCENES) {
-    Deno.test(`a save of ${scene.what} in which any system call fails leaves what was there`, async () => {
+    Deno.test(`a save of ${scene.what} in which any system call fails keeps the old files`, async () => {
       const files = scene.new === 1 ? 1 : scene.new + 1;
       const isSet = scene.new > 1 || scene.old > 1;
       const old = scene.old > 1 ? scene.old + 1 : scene.old;
@@ -71,7 +71,7 @@ suite("saves in which a system call fails", "native", faults.missing, () => {
       assertEquals(await failEach("create", EIO, scene, {}), files + journal);
       assertEquals(await failEach("allocate", ENOSPC, scene, {}), files);
       assert(await failEach("pwrite", ENOSPC, scene, {}) >= files + journal);
-      // The files, the journal and its name, and the names.
+      // The files, the journal and its name, and the renames.
       assertEquals(await failEach("fsync", EIO, scene, {}), files + 2 * journal + 1);
       assertEquals(await failEach("rename", EIO, scene, {}), isSet ? files + old + 1 : 1);
       assertEquals(await failEach("fsync", EIO, scene, { sync: false }), 0);
@@ -79,7 +79,7 @@ suite("saves in which a system call fails", "native", faults.missing, () => {
     });
   }
 
-  Deno.test("a commit that can neither go on nor back is completed by repair, or by the next save of the set", async () => {
+  Deno.test("repair or the next save of the set completes a commit that can neither continue nor be undone", async () => {
     const scene = SCENES.find(({ what }) => what === "a set over one of more files")!;
     for (const next of ["repair", "save"]) {
       for (let nth = 2; nth <= 8; nth++) {
@@ -91,7 +91,7 @@ suite("saves in which a system call fails", "native", faults.missing, () => {
           await assertRejects(() => act(path, scene), WriteError, nth === 2 ? "EIO" : "nor put back");
         }
         assertEquals(openDescriptors(path), 0);
-        // With the first rename nothing has been done that could not go back.
+        // Before the first rename a commit can be undone.
         if (nth > 2) await assertRejects(() => openedAs(path, scene), SafeTensorsError, "was interrupted");
         if (next === "repair") {
           await repairAll(path);
@@ -103,7 +103,7 @@ suite("saves in which a system call fails", "native", faults.missing, () => {
     }
   });
 
-  Deno.test("a save gets by where a system call is not there, is interrupted or does half of its work", async () => {
+  Deno.test("a save succeeds if a system call is missing, is interrupted or completes partly", async () => {
     const scene = SCENES.find(({ what }) => what === "a set over one of as many files")!;
     const specs = [
       `allocate:*:${EOPNOTSUPP}`,
@@ -114,7 +114,7 @@ suite("saves in which a system call fails", "native", faults.missing, () => {
       `fsync:6:${EINVAL}`, // of a folder
       ...[1, 2, 3, 4, 5, 6, 7, 8].map((nth) => `rename:${nth}:${EINVAL}`),
       `rename:*:${EINVAL}`,
-      // Without hard links either.
+      // Also without hard links.
       `rename:*:plain,link:*:${EPERM}`,
     ];
     for (const spec of specs) {
@@ -130,7 +130,7 @@ suite("saves in which a system call fails", "native", faults.missing, () => {
     }
   });
 
-  Deno.test("pages that cannot be written directly go through the page cache", async () => {
+  Deno.test("pages that cannot be written directly are written through the page cache", async () => {
     await using folder = await tempFolder();
     const size = 20 * 2 ** 20 + 5;
     const bytes = new Uint8Array(size);

@@ -1,6 +1,6 @@
 /**
- * Saves whose process ended in the midst of a commit: who opens what they have left changes nothing, a save of the same
- * set or `repair` completes it, and a journal that no save of this user has left is refused.
+ * Saves whose process ended during a commit: opening changes nothing, a save of the same set or `repair` completes
+ * them, and a journal that no save of this user wrote is rejected.
  */
 import { assertEquals, assertRejects } from "@std/assert";
 import { fastsafeOpen, SafeTensorsError, saveFile, WriteError } from "../../mod.ts";
@@ -17,7 +17,7 @@ const TEMPORARY = (letter: string) => `.fastsafetensors-${letter.repeat(12)}.tmp
 
 const UID = Deno.uid()!;
 
-/** Everything in a folder: names, kinds, and the bytes of files. */
+/** The content of a folder: names, kinds, and the bytes of files. */
 function contents(folder: string): Map<string, string> {
   return new Map(
     namesIn(folder).map((name) => {
@@ -32,7 +32,7 @@ function contents(folder: string): Map<string, string> {
   );
 }
 
-/** A folder as a save leaves it that is killed in the midst of a commit of two shards over three. */
+/** The folder after a save of two shards over three that was killed during the commit. */
 async function interrupt(
   folder: string,
   steps: number,
@@ -81,7 +81,7 @@ async function assertInterrupted(call: () => Promise<unknown>, path: string, act
 
 export function interruptedTests(test: DefineTest): void {
   for (const journal of JOURNALS) {
-    test(`opening changes nothing of an interrupted save, and says what to do: ${journal}`, async (folder) => {
+    test(`opening does not change an interrupted save, and names repair: ${journal}`, async (folder) => {
       for (let steps = 0; steps <= STEPS; steps++) {
         const here = `${folder}/${steps}`;
         await Deno.mkdir(here);
@@ -89,7 +89,7 @@ export function interruptedTests(test: DefineTest): void {
         const before = contents(here);
         await assertInterrupted(() => fastsafeOpen(here), here);
         const index = `${here}/model.safetensors.index.json`;
-        // An index that has its name is that of a whole set: it goes first and comes last.
+        // An index under its final name belongs to a complete set: a commit removes it first and creates it last.
         if (steps === 0) await assertModel(index, old);
         else if (steps === STEPS) await assertModel(index, data);
         else await assertInterrupted(() => fastsafeOpen(index), index);
@@ -100,7 +100,7 @@ export function interruptedTests(test: DefineTest): void {
       }
     });
 
-    test(`a save of the same set completes an interrupted one if it may replace it: ${journal}`, async (folder) => {
+    test(`a save of the same set with overwrite completes an interrupted one: ${journal}`, async (folder) => {
       for (let steps = 0; steps <= STEPS; steps++) {
         const here = `${folder}/${steps}`;
         await Deno.mkdir(here);
@@ -123,7 +123,7 @@ export function interruptedTests(test: DefineTest): void {
       }
     });
 
-    test(`saves of other sets leave an interrupted one as it is, and repair completes it: ${journal}`, async (folder) => {
+    test(`saves of other sets do not change an interrupted one, and repair completes it: ${journal}`, async (folder) => {
       for (let steps = 0; steps <= STEPS; steps++) {
         const here = `${folder}/${steps}`;
         await Deno.mkdir(here);
@@ -145,7 +145,7 @@ export function interruptedTests(test: DefineTest): void {
     });
   }
 
-  test("an interrupted commit can be finished again, whatever of it has reached storage", async (folder) => {
+  test("an interrupted commit can be finished from every state of the storage", async (folder) => {
     for (let steps = 0; steps <= STEPS; steps++) {
       const here = `${folder}/${steps}`;
       await Deno.mkdir(here);
@@ -178,7 +178,7 @@ export function interruptedTests(test: DefineTest): void {
     await assertModel(`${folder}/model.safetensors.index.json`, data);
   });
 
-  test("what does not belong to an interrupted set opens as ever, and checkpoints know no journals", async (folder) => {
+  test("files outside of an interrupted set open as usual, and checkpoints ignore journals", async (folder) => {
     await interrupt(folder, 5);
     await Deno.writeFile(`${folder}/other.safetensors`, fileOf(tensors(1, 3)).bytes);
     await Deno.copyFile(
@@ -199,7 +199,7 @@ export function interruptedTests(test: DefineTest): void {
 }
 
 function lossTests(test: DefineTest): void {
-  test("a set whose new files are gone comes back as it was", async (folder) => {
+  test("repair restores the old set if the new files are missing", async (folder) => {
     for (let steps = 0; steps <= 4; steps++) {
       for (const gone of [["a"], ["c"], ["a", "b", "c"]]) {
         const here = `${folder}/${steps}-${gone.length}-${gone[0]}`;
@@ -219,10 +219,10 @@ function lossTests(test: DefineTest): void {
     }
   });
 
-  test("a set of which files are gone on both sides is refused, and touched by nobody", async (folder) => {
+  test("a set with missing old and missing new files is rejected and not changed", async (folder) => {
     const cases: [steps: number, gone: string[]][] = [
-      [5, [TEMPORARY("b")]], // some of the new ones have their names, one is lost
-      [3, [TEMPORARY("a"), TEMPORARY("1")]], // a new one and an old one are lost
+      [5, [TEMPORARY("b")]], // some new files have their names, one is lost
+      [3, [TEMPORARY("a"), TEMPORARY("1")]], // a new file and an old file are lost
     ];
     for (const [steps, gone] of cases) {
       const here = `${folder}/${steps}`;
@@ -242,7 +242,7 @@ function lossTests(test: DefineTest): void {
     }
   });
 
-  test("a file that has come into being in the place of a new one is not replaced", async (folder) => {
+  test("a file that was created under the name of a new one is not replaced", async (folder) => {
     for (const name of ["model-00001-of-00002.safetensors", "model.safetensors.index.json"]) {
       const here = `${folder}/${name}`;
       await Deno.mkdir(here);
@@ -261,7 +261,7 @@ function lossTests(test: DefineTest): void {
     }
   });
 
-  test("a repair is not carried out if files have changed since it was shown", async (folder) => {
+  test("a repair is not executed if files have changed since its plan", async (folder) => {
     await interrupt(folder, 3);
     const { repairs: [repair] } = await findLeftovers(folder, UID);
     await Deno.rename(`${folder}/model-00001-of-00003.safetensors`, `${folder}/${TEMPORARY("3")}`);
@@ -321,7 +321,7 @@ function refusalTests(test: DefineTest): void {
     ],
   ];
 
-  /** Lays a journal of each kind down, and fails unless it is refused and nothing is changed. */
+  /** Writes a journal of each kind, and fails unless it is rejected and nothing changes. */
   async function assertRefused(
     folder: string,
     lay: (path: string) => void | Promise<void>,
@@ -359,14 +359,14 @@ function refusalTests(test: DefineTest): void {
   }
 
   for (const [what, text, reason] of contentsRefused) {
-    test(`a journal is refused ${what}`, async (folder) => {
+    test(`a journal is rejected ${what}`, async (folder) => {
       await assertRefused(folder, (path) => Deno.writeTextFile(path, text), reason);
     });
   }
 
   const good = JSON.stringify({ hide: [["model.safetensors", c]], place: [[a, "model.safetensors"]] });
 
-  test("a journal is refused that is a link, a folder, a FIFO, or far too large", async (folder) => {
+  test("a journal that is a link, a folder, a FIFO, or too large is rejected", async (folder) => {
     await Deno.writeTextFile(`${folder}/good`, good);
     const kinds: [string, (path: string) => void | Promise<void>][] = [
       ["it is a link", (path) => Deno.symlink(`${folder}/good`, path)],
@@ -384,7 +384,7 @@ function refusalTests(test: DefineTest): void {
     }
   });
 
-  test("a journal of another user is refused", async (folder) => {
+  test("a journal of another user is rejected", async (folder) => {
     await assertRefused(
       folder,
       (path) => Deno.writeTextFile(path, good),
@@ -392,7 +392,7 @@ function refusalTests(test: DefineTest): void {
       UID + 1,
     );
     if (UID !== 0) return;
-    // Only who is root can make one: the save looks at the owner of what it makes itself.
+    // Only root can create one: the save compares the owner with that of its own files.
     await Deno.mkdir(`${folder}/owned`);
     const path = `${folder}/owned/model.safetensors`;
     await saveFile(pairs(tensors(1, 1)), path);
@@ -401,7 +401,7 @@ function refusalTests(test: DefineTest): void {
       await Deno.writeTextFile(`${folder}/owned/${journal}`, good);
       await Deno.chown(`${folder}/owned/${journal}`, 12345, null);
       const save = saveFile(pairs(tensors(1, 9)), path, { overwrite: true });
-      // That of version 0.1 is about any set: another user's must not keep everybody from saving there.
+      // The journal of version 0.1 concerns every set: another user's journal must not block saves in the folder.
       if (isRefused) await assertRejects(() => save, WriteError, "it belongs to another user (uid 12345)");
       else await save;
       await assertModel(path, tensors(1, isRefused ? 1 : 9));
@@ -410,7 +410,7 @@ function refusalTests(test: DefineTest): void {
     }
   });
 
-  test("a journal whose files are links, folders or other things is refused", async (folder) => {
+  test("a journal whose files are links, folders or other kinds is rejected", async (folder) => {
     for (const [n, name] of [a, "model.safetensors", c].entries()) {
       const here = `${folder}/${n}`;
       await Deno.mkdir(here);
@@ -429,7 +429,7 @@ function refusalTests(test: DefineTest): void {
     }
   });
 
-  test("a journal leads nowhere through a link: only a file that a save has laid there gets its name", async (folder) => {
+  test("a journal cannot rename files through a link: only files of a save are renamed", async (folder) => {
     await Deno.mkdir(`${folder}/home`);
     await Deno.mkdir(`${folder}/archive`);
     await Deno.writeTextFile(`${folder}/home/key`, "secret");

@@ -1,6 +1,6 @@
 /**
- * Saves whose process is killed: at every system call of a commit in turn, held up there by the build of the shim that
- * can be made to fail (tests/native/added/added.h).
+ * Saves whose process is killed at each system call of a commit. The shim with fault injection delays the call
+ * (tests/native/added/added.h).
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { SafeTensorsError } from "../../mod.ts";
@@ -32,23 +32,23 @@ const JOURNAL = ".model.fastsafetensors.json";
 
 const CHILD = new URL("../children/save.ts", import.meta.url).pathname;
 
-/** Long enough to be killed in, in microseconds. */
+/** Delay in microseconds, long enough for the kill. */
 const HELD = 60_000_000;
 
-/** Whether a thread of a process sleeps for a time, as the fault layer does and nothing else in a save. */
+/** Whether a thread of a process sleeps; in a save only the fault layer does. */
 function isHeld(pid: number): boolean {
   try {
     return [...Deno.readDirSync(`/proc/${pid}/task`)].some(({ name }) =>
       Deno.readTextFileSync(`/proc/${pid}/task/${name}/wchan`).includes("nanosleep")
     );
   } catch {
-    return false; // it ends just now
+    return false; // the process ended meanwhile
   }
 }
 
-/** What surrounds a scene. */
+/** Conditions of a scene. */
 interface Surroundings {
-  /** Whether what is there before are links to files in another folder. */
+  /** Whether the old files are links to files in another folder. */
   readonly linked: boolean;
   /** Faults of the file system. */
   readonly faults: string;
@@ -56,7 +56,7 @@ interface Surroundings {
 
 const ORDINARY: Surroundings = { linked: false, faults: "" };
 
-/** Saves a scene in a process that is killed at the nth call of a kind; whether there was one. */
+/** Saves a scene in a process that is killed at the nth call of a kind; returns whether that call was reached. */
 async function killAt(
   folder: string,
   scene: number,
@@ -89,10 +89,10 @@ async function killAt(
   return signal === "SIGKILL";
 }
 
-/** The mode of every old file, and so of every new one that replaces some. */
+/** The mode of every old file, and therefore of every new file that replaces one. */
 const MODE = 0o640;
 
-/** Makes what is there before, in the folder "here"; files behind links are in the folder "disk". */
+/** Creates the old files in the folder "here"; targets of links are in the folder "disk". */
 async function prepareIn(folder: string, scene: Scene, { linked }: Surroundings): Promise<string> {
   const here = `${folder}/here`, disk = `${folder}/disk`;
   await Deno.mkdir(here);
@@ -107,7 +107,7 @@ async function prepareIn(folder: string, scene: Scene, { linked }: Surroundings)
   return here;
 }
 
-/** Names, and what is in files. */
+/** Names and contents of files. */
 function contentsOf(folder: string): string[] {
   return namesIn(folder).map((name) => {
     const { isDirectory, isSymlink } = Deno.lstatSync(`${folder}/${name}`);
@@ -115,21 +115,21 @@ function contentsOf(folder: string): string[] {
   });
 }
 
-/** A file of a save that has not come to an end. */
+/** A file of an unfinished save. */
 function isOnItsWay(name: string): boolean {
   return /^\.fastsafetensors-[0-9a-f]{12}\.(tmp|link)$/.test(name);
 }
 
-/** Fails unless what a kill has left is as good as old or new, and the next save makes it clean. */
+/** Fails unless the files after a kill are equivalent to the old or the new set, and the next save cleans up. */
 async function assertSound(here: string, number: number, what: string): Promise<void> {
   const scene = SCENES[number]!;
   const names = namesIn(here).filter((name) => exists(`${here}/${name}`));
   const isCommitted = names.includes(JOURNAL);
   await assertNoMixture(here);
-  // By its index, a set is the old one until that is taken away, which is the first thing to be done.
+  // Opened by its index, a set is the old one until the index is removed, the first step of a commit.
   if (names.includes(INDEX)) await openedAs(`${here}/${INDEX}`, scene);
   if (isCommitted) {
-    // Who opens it changes nothing.
+    // Opening changes nothing.
     const before = [contentsOf(here), contentsOf(`${here}/../disk`)];
     await assertRejects(() => openedAs(here, scene), SafeTensorsError, "was interrupted");
     assertEquals([contentsOf(here), contentsOf(`${here}/../disk`)], before, what);
@@ -139,14 +139,14 @@ async function assertSound(here: string, number: number, what: string): Promise<
   if (isCommitted) assertEquals(settled, NEW);
   if (settled !== 0) assertEquals(await openedAs(here, scene), settled, `${what}: ${names}`);
   assertModes(here, scene, what);
-  // The next save finds nothing in its way, and leaves nothing but itself.
+  // The next save succeeds, and leaves only its own files.
   await save(here, tensorsOf(1, OLD), { overwrite: true, maxShardBytes: 2 ** 30 });
   assertEquals(namesIn(here), ["model.safetensors"], what);
   assertEquals(namesIn(`${here}/../disk`).filter(isOnItsWay), [], what);
   assertModes(here, scene, what);
 }
 
-/** Fails unless files have the mode of those that they replace. */
+/** Fails unless files have the mode of the files that they replace. */
 function assertModes(here: string, scene: Scene, what: string): void {
   if (scene.old === 0) return;
   for (const name of namesIn(here).filter((name) => name.startsWith("model"))) {
@@ -154,7 +154,7 @@ function assertModes(here: string, scene: Scene, what: string): void {
   }
 }
 
-/** Kills at every call of these kinds; how many there were. */
+/** Kills at every call of these kinds; returns the number of calls. */
 async function killEach(number: number, calls: readonly string[], surroundings = ORDINARY): Promise<number> {
   const scene = SCENES[number]!;
   const counts = await Promise.all(calls.map(async (call) => {
@@ -167,7 +167,7 @@ async function killEach(number: number, calls: readonly string[], surroundings =
         assertEquals(await assertOldOrNew(here, scene), NEW);
         assertModes(here, scene, call);
         const isLink = (name: string) => Deno.lstatSync(`${here}/${name}`).isSymlink;
-        // Where old and new files have the same names, links stay what they are.
+        // If old and new files have the same names, links stay links.
         if (surroundings.linked && scene.old === scene.new) assertEquals(namesIn(here).every(isLink), true);
         return nth - 1;
       }

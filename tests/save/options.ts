@@ -21,7 +21,7 @@ export function optionTests(test: DefineTest): void {
   progressTests(test);
   signalTests(test);
 
-  test("saveFile() takes any number of threads, with and without waiting for storage", async (folder) => {
+  test("saveFile() accepts every number of threads, with and without durable", async (folder) => {
     const data = written([
       { name: "a", dtype: "F32", shape: [5 * 2 ** 20 + 3] },
       { name: "b", dtype: "I8", shape: [2 ** 20 + 1] },
@@ -36,7 +36,7 @@ export function optionTests(test: DefineTest): void {
     }
   });
 
-  test("saveFile() reports what it did", async (folder) => {
+  test("saveFile() returns a report", async (folder) => {
     const data = written([{ name: "a", dtype: "F32", shape: [1000] }]);
     const report = await saveFile(pairs(data), new URL(`file://${folder}/a%20b`));
     assertEquals([report.paths, report.tensors], [[`${folder}/a b`], 1]);
@@ -45,7 +45,7 @@ export function optionTests(test: DefineTest): void {
     assertEquals(report.gigabytesPerSecond, report.bytes / report.seconds / 1e9);
   });
 
-  test("saveFile() refuses options out of their limits", async (folder) => {
+  test("saveFile() rejects options outside of their limits", async (folder) => {
     const wrong: [SaveOptions, string][] = [
       ...[0, -1, 1.5, NaN, Infinity].map((
         maxShardBytes,
@@ -65,7 +65,7 @@ export function optionTests(test: DefineTest): void {
 }
 
 function castTests(test: DefineTest): void {
-  test("saveFile() casts floats on the way and leaves the rest", async (folder) => {
+  test("saveFile() casts floats only", async (folder) => {
     const values = Array.from({ length: 2000 }, (_, n) => Math.fround((n - 1000) / 7 * 2 ** (n % 11 - 5)));
     const specs: TensorSpec[] = [
       { name: "double", dtype: "F64", shape: [2000], bytes: encode(values, "F64") },
@@ -87,7 +87,7 @@ function castTests(test: DefineTest): void {
     }
   });
 
-  test("saveFile() casts large tensors beside small ones, up and down", async (folder) => {
+  test("saveFile() casts large and small tensors to larger and smaller dtypes", async (folder) => {
     const large = Float32Array.from({ length: 6 * 2 ** 20 + 1021 }, (_, n) => n % 2048);
     const wide = (name: string, length: number, skip = 0): TensorSpec => ({
       name,
@@ -117,7 +117,7 @@ function aliasTests(test: DefineTest): void {
   const data = new Float32Array([1, 2, 3, 4]);
   const tensor = { dtype: "F32", shape: [2, 2], data } as const;
 
-  test("tensors of the same memory are written once, with the other names in the metadata", async (folder) => {
+  test("tensors that share memory are written once, with the other names in the metadata", async (folder) => {
     const handle = {
       dtype: "U8",
       shape: [1],
@@ -152,7 +152,7 @@ function aliasTests(test: DefineTest): void {
     assertEquals(report.tensors, 9);
   });
 
-  test("aliases stand in the metadata of every shard", async (folder) => {
+  test("aliases are in the metadata of every shard", async (folder) => {
     const other = { dtype: "F32", shape: [4], data: data.slice() } as const;
     const { paths } = await saveFile({ a: tensor, b: other, c: tensor }, `${folder}/x.safetensors`, {
       maxShardBytes: 16,
@@ -161,7 +161,7 @@ function aliasTests(test: DefineTest): void {
     for (const path of paths.slice(0, 2)) assertEquals((await parseFile(path)).metadata, { c: "a" });
   });
 
-  test("a stream may announce aliases: they need not come, and are not written if they do", async (folder) => {
+  test("a stream can announce aliases: it may omit them, and they are not written", async (folder) => {
     const shapes = [{ ...tensor, name: "a" }, { ...tensor, name: "b", aliasOf: "a" }, {
       ...tensor,
       name: "c",
@@ -182,7 +182,7 @@ function aliasTests(test: DefineTest): void {
     assertEquals([error.code, error.tensor], ["TensorNotFound", "b"]);
   });
 
-  test("aliases come back with restoreAliases, from one file and from shards", async (folder) => {
+  test("restoreAliases restores aliases, from one file and from shards", async (folder) => {
     const other = { dtype: "F32", shape: [4], data: data.slice() } as const;
     for (const maxShardBytes of [16, 100]) {
       const { paths } = await saveFile({ a: tensor, b: other, c: tensor }, `${folder}/x.safetensors`, {
@@ -196,7 +196,7 @@ function aliasTests(test: DefineTest): void {
     }
   });
 
-  test("an alias whose name the metadata has for something else is refused", async (folder) => {
+  test("an alias whose name is another metadata key is rejected", async (folder) => {
     const tensors = { a: tensor, b: tensor };
     const error = await assertRejects(
       () => saveFile(tensors, `${folder}/x`, { metadata: { b: "x" } }),
@@ -205,11 +205,11 @@ function aliasTests(test: DefineTest): void {
     );
     assertEquals([error.code, error.tensor], ["DuplicateName", "b"]);
     assertEquals(namesIn(folder), []);
-    await saveFile(tensors, `${folder}/x`, { metadata: { b: "a" } }); // as it stood when the file was loaded
+    await saveFile(tensors, `${folder}/x`, { metadata: { b: "a" } }); // the metadata of the loaded file
     assertEquals((await parseFile(`${folder}/x`)).metadata, { b: "a" });
   });
 
-  test("an alias must have a name that a tensor may have", async (folder) => {
+  test("an alias with a name that the format forbids is rejected", async (folder) => {
     for (const name of ["__metadata__", "\ud800"]) {
       const error = await assertRejects(
         () => saveFile({ a: tensor, [name]: tensor }, `${folder}/x`),
@@ -222,7 +222,7 @@ function aliasTests(test: DefineTest): void {
 }
 
 function progressTests(test: DefineTest): void {
-  test("onProgress never goes back and ends at the total", async (folder) => {
+  test("onProgress never decreases and ends at the total", async (folder) => {
     const data = written([{ name: "a", dtype: "F32", shape: [2 ** 22] }, {
       name: "b",
       dtype: "F32",
@@ -249,7 +249,7 @@ function progressTests(test: DefineTest): void {
     }
   });
 
-  test("an onProgress that throws fails the save, and leaves nothing behind", async (folder) => {
+  test("an onProgress that throws fails the save without leftover files", async (folder) => {
     const data = written([{ name: "a", dtype: "F32", shape: [2 ** 23] }]);
     const slow: SavableTensor = {
       dtype: "F32",
@@ -274,13 +274,13 @@ function progressTests(test: DefineTest): void {
 function signalTests(test: DefineTest): void {
   const reason = new Error("enough");
 
-  test("a signal that is aborted already keeps a save from starting", async (folder) => {
+  test("saveFile() does not start with an aborted signal", async (folder) => {
     const signal = AbortSignal.abort(reason);
     assertEquals(await assertRejects(() => saveFile({}, `${folder}/x`, { signal })), reason);
     assertEquals(namesIn(folder), []);
   });
 
-  test("a signal ends a save wherever it is", async (folder) => {
+  test("a signal ends a save at any point", async (folder) => {
     const size = 2 ** 21;
     const path = `${folder}/x.safetensors`;
     await saveFile({ old: { dtype: "U8", shape: [1], data: new Uint8Array([1]) } }, path);
@@ -314,7 +314,7 @@ function signalTests(test: DefineTest): void {
     }
   });
 
-  test("a signal ends a save whose stream gives nothing any more", async (folder) => {
+  test("a signal ends a save whose stream is blocked", async (folder) => {
     const never = Promise.withResolvers<never>();
     const controller = new AbortController();
     let asked = 0;
@@ -333,7 +333,7 @@ function signalTests(test: DefineTest): void {
     assertEquals([asked, namesIn(folder)], [1, []]);
   });
 
-  test("a signal that is aborted late keeps files from appearing, or comes too late for all of them", async (folder) => {
+  test("after a late signal either no file or every file appears", async (folder) => {
     const data = written([{ name: "a", dtype: "U8", shape: [3] }, { name: "b", dtype: "U8", shape: [3] }]);
     const path = `${folder}/x.safetensors`;
     for (let delay = 0; delay < 12; delay++) {

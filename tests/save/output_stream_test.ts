@@ -1,5 +1,6 @@
 /**
- * Where the bytes of an output stream land, against plain copying: tensors of random sizes, in any order, cast or not.
+ * The positions of an output stream's bytes, compared with plain copies: tensors of random sizes, in any order, with
+ * and without casts.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { castBytes } from "../../src/format/cast.ts";
@@ -12,7 +13,7 @@ import { assertBytes, noise } from "../support/models.ts";
 const WIDTHS = { F64: 8, F32: 4, F16: 2, F8_E5M2: 1 } as const;
 type Float = keyof typeof WIDTHS;
 
-/** A file in memory that remembers its writes. */
+/** A file in memory that records its writes. */
 class MemoryOutput implements OpenOutput {
   readonly path = "memory";
   readonly target = "memory";
@@ -29,7 +30,7 @@ class MemoryOutput implements OpenOutput {
 
   async write(bytes: Uint8Array<ArrayBuffer>, offset: number, from: DType, to: DType): Promise<void> {
     MemoryOutput.most = Math.max(MemoryOutput.most, ++MemoryOutput.inFlight);
-    await new Promise((resolve) => setTimeout(resolve, 0)); // others come first
+    await new Promise((resolve) => setTimeout(resolve, 0)); // other writes run first
     let result = bytes;
     if (from !== to) {
       result = new Uint8Array(bytes.byteLength / WIDTHS[from as Float] * WIDTHS[to as Float]);
@@ -41,7 +42,7 @@ class MemoryOutput implements OpenOutput {
     MemoryOutput.inFlight--;
   }
 
-  /** Fails unless every byte has been written once. */
+  /** Fails unless every byte was written once. */
   assertComplete(): void {
     assert(this.#counts.every((count) => count === 1));
   }
@@ -57,7 +58,7 @@ class MemoryOutput implements OpenOutput {
 
 const SIZES = [0, 1, 3, 511, 1024, 4096 / 8, 40_000, 2 ** 17, 2 ** 18 + 1, 2 ** 20 + 7];
 
-Deno.test("OutputStream puts every byte where it belongs, once, whatever comes in which order", async () => {
+Deno.test("OutputStream writes every byte once at its position, for any order of tensors", async () => {
   const random = seededRandom(7);
   for (let round = 0; round < 8; round++) {
     const outputs: MemoryOutput[] = [];
@@ -117,7 +118,7 @@ Deno.test("OutputStream puts every byte where it belongs, once, whatever comes i
   }
 });
 
-Deno.test("OutputStream cuts where pages of the file end, if tensors come in their order", async () => {
+Deno.test("OutputStream cuts at page boundaries of the file if tensors arrive in file order", async () => {
   const random = seededRandom(3);
   for (const [from, to] of [["F32", "F32"], ["F32", "F16"], ["F16", "F64"]] as const) {
     const scale = WIDTHS[to] / WIDTHS[from];
@@ -140,7 +141,7 @@ Deno.test("OutputStream cuts where pages of the file end, if tensors come in the
   }
 });
 
-Deno.test("OutputStream keeps files apart that are as far as one another", async () => {
+Deno.test("OutputStream separates files at equal positions", async () => {
   const outputs = [new MemoryOutput(100), new MemoryOutput(100)];
   const memory = (byteLength: number) => new Uint8Array(byteLength);
   const stream = new OutputStream({ writers: 1, memory, onWritten: () => {} });
@@ -157,7 +158,7 @@ Deno.test("OutputStream keeps files apart that are as far as one another", async
   }
 });
 
-Deno.test("OutputStream gathers at the same place in a page of memory as in the file", async () => {
+Deno.test("OutputStream buffers bytes at the same offset in a page of memory as in the file", async () => {
   const output = new MemoryOutput(3 * 2 ** 20);
   const blocks = new Set<ArrayBuffer>();
   const memory = (byteLength: number) => {
@@ -205,7 +206,7 @@ Deno.test("OutputStream gathers small tensors into few writes", async () => {
   assertEquals(output.writes.length, 3);
 });
 
-Deno.test("OutputStream gives up with the first failure, and says so to whoever goes on", async () => {
+Deno.test("OutputStream stops at the first failure, and later calls reject with it", async () => {
   const failure = new Error("no");
   const output = new MemoryOutput(2 ** 26);
   let writes = 0;

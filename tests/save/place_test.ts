@@ -1,5 +1,5 @@
 /**
- * Places that cannot be saved to: without space, read-only, not permitted.
+ * Saves to folders without space, read-only folders and folders without permission.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { saveFile, WriteError } from "../../mod.ts";
@@ -22,7 +22,7 @@ async function run(command: string, ...args: string[]): Promise<string | null> {
   }
 }
 
-/** A file system of 8 MiB in memory at a folder of its own. */
+/** A file system of 8 MiB in memory, mounted at its own folder. */
 async function smallFileSystem(): Promise<AsyncDisposable & { path: string }> {
   const folder = await tempFolder();
   const refused = await run("mount", "-t", "tmpfs", "-o", "size=8m", "fastsafetensors-test", folder.path);
@@ -54,7 +54,7 @@ const noMounts = await whyNoMounts();
 
 suite("saves to a file system without space, or that is read-only", "mounts", noMounts, () => {
   for (const [engine, use] of engines) {
-    Deno.test(`a save without space fails and leaves what was there [${engine}]`, async () => {
+    Deno.test(`a save without space fails and keeps the old files [${engine}]`, async () => {
       await use();
       await using place = await smallFileSystem();
       const { path } = place;
@@ -83,7 +83,7 @@ suite("saves to a file system without space, or that is read-only", "mounts", no
       await assertFile(`${path}/model.safetensors`, referenceFile(large.slice(1)));
     });
 
-    Deno.test(`a save to a read-only file system is refused [${engine}]`, async () => {
+    Deno.test(`a save to a read-only file system is rejected [${engine}]`, async () => {
       await use();
       await using place = await smallFileSystem();
       await save(place.path, tensorsOf(1, OLD));
@@ -101,7 +101,7 @@ suite("saves to a file system without space, or that is read-only", "mounts", no
 });
 
 suite("saves to a folder that may not be written", "unprivileged", privileged(), () => {
-  Deno.test("a save to a folder that may not be written is refused", async () => {
+  Deno.test("a save to a folder without write permission is rejected", async () => {
     await using folder = await tempFolder();
     await Deno.chmod(folder.path, 0o555);
     for (const flags of [["-A"], ["--allow-read", "--allow-write"]]) {

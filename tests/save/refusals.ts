@@ -1,5 +1,5 @@
 /**
- * What is refused, or fails, and that nothing of it is left.
+ * Saves that are rejected or fail leave no files.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
@@ -22,12 +22,12 @@ const tensor = { dtype: "U8", shape: [2], data: new Uint8Array([1, 2]) } as cons
 
 type SerializeInput = Parameters<typeof serialize>[0];
 
-/** Runs a program; fails if that is refused, which is for the caller to see by what it has done. */
+/** Runs a program and ignores its status: the caller checks the result. */
 async function run(command: string, ...args: string[]): Promise<void> {
   await new Deno.Command(command, { args, stderr: "null" }).output();
 }
 
-/** Inputs that the format or the types do not allow. */
+/** Inputs that the format or the types forbid. */
 const BAD: readonly [
   what: string,
   input: unknown,
@@ -113,14 +113,14 @@ const BAD: readonly [
 
 export function refusalTests(test: DefineTest): void {
   for (const [what, input, code, text] of BAD) {
-    test(`saveFile() refuses ${what}`, async (folder) => {
+    test(`saveFile() rejects ${what}`, async (folder) => {
       const error = await assertRejects(() => saveFile(input as SaveInput, `${folder}/x`), Error, text);
       assertEquals(error instanceof SafeTensorsError ? error.code : error.name, code);
       assertEquals(namesIn(folder), []);
     });
   }
 
-  test("saveFile() and serialize() refuse metadata that the format does not have", async (folder) => {
+  test("saveFile() and serialize() reject metadata that the format does not have", async (folder) => {
     const wrong: [unknown, string][] = [
       [{ a: 1 }, 'Cannot write metadata "a": its value must be a string, got 1'],
       [
@@ -143,7 +143,7 @@ export function refusalTests(test: DefineTest): void {
 
   for (const [what, input, code, text] of BAD) {
     if (what.includes("stream") || what === "no data" || code === "DuplicateName") continue;
-    test(`serialize() refuses ${what}`, async () => {
+    test(`serialize() rejects ${what}`, async () => {
       const error = await assertRejects(
         () => Promise.try(() => serialize(input as SerializeInput)),
         Error,
@@ -153,7 +153,7 @@ export function refusalTests(test: DefineTest): void {
     });
   }
 
-  test("serialize() refuses two tensors of one name", () => {
+  test("serialize() rejects two tensors of one name", () => {
     const error = assertRejects(
       () => Promise.try(() => serialize([["x", tensor], ["x", tensor]])),
       SafeTensorsError,
@@ -164,7 +164,7 @@ export function refusalTests(test: DefineTest): void {
   pathTests(test);
   streamTests(test);
 
-  test("saveFile() refuses a tensor whose buffer has been transferred", async (folder) => {
+  test("saveFile() rejects a tensor whose buffer has been transferred", async (folder) => {
     const data = new Uint8Array(2);
     data.buffer.transfer();
     const error = await assertRejects(
@@ -178,7 +178,7 @@ export function refusalTests(test: DefineTest): void {
     assertEquals(namesIn(folder), []);
   });
 
-  test("a buffer that is transferred while it is written fails the save, unless all of it was on its way", async (folder) => {
+  test("a buffer that is transferred during its write fails the save, unless all of it was submitted", async (folder) => {
     const size = 64 * 2 ** 20;
     for (let turn = 0; turn < 6; turn++) {
       const data = new Uint8Array(size).fill(7);
@@ -203,14 +203,14 @@ export function refusalTests(test: DefineTest): void {
     }
   });
 
-  test("a tensor that cannot be copied from its device any more fails the save with its own error", async (folder) => {
+  test("a tensor whose copy from the device fails fails the save with the device's error", async (folder) => {
     const disposed = new UseAfterCloseError('Cannot copy tensor "x": it was disposed');
     const x = { dtype: "U8", shape: [2], copyToHost: () => Promise.reject(disposed) } as const;
     assertEquals(await assertRejects(() => saveFile({ x }, `${folder}/x`)), disposed);
     assertEquals(namesIn(folder), []);
   });
 
-  test("a model whose file is cut short while it is saved fails the save", async (folder) => {
+  test("a model whose file is truncated during the save fails the save", async (folder) => {
     await writeFile(`${folder}/source`, [{ name: "x", dtype: "F32", shape: [2 ** 20] }]);
     await using model = await fastsafeOpen(`${folder}/source`, { lazy: true });
     await Deno.truncate(`${folder}/source`, 100_000);
@@ -222,7 +222,7 @@ export function refusalTests(test: DefineTest): void {
 function pathTests(test: DefineTest): void {
   const data = written([{ name: "a", dtype: "U8", shape: [3] }, { name: "b", dtype: "U8", shape: [3] }]);
 
-  test("saveFile() refuses a path that is a folder, also with overwrite", async (folder) => {
+  test("saveFile() rejects a path that is a folder, also with overwrite", async (folder) => {
     await Deno.mkdir(`${folder}/x.safetensors`);
     await Deno.mkdir(`${folder}/y.safetensors.index.json`);
     await Deno.mkdir(`${folder}/z-00002-of-00002.safetensors`);
@@ -244,7 +244,7 @@ function pathTests(test: DefineTest): void {
     assertEquals(namesIn(folder).length, 3);
   });
 
-  test("saveFile() makes folders that are not there, and takes them away if it fails", async (folder) => {
+  test("saveFile() creates missing folders, and removes them after a failure", async (folder) => {
     for (const maxShardBytes of [3, 100]) {
       const path = `${folder}/a/b/${maxShardBytes}/x.safetensors`;
       const stop = new Error("enough");
@@ -265,7 +265,7 @@ function pathTests(test: DefineTest): void {
     assertEquals(namesIn(`${folder}/a/b`), ["100", "3"]);
   });
 
-  test("saveFile() refuses a folder that is a file", async (folder) => {
+  test("saveFile() rejects a folder that is a file", async (folder) => {
     await Deno.writeTextFile(`${folder}/file`, "");
     for (const parent of ["file", "file/sub"]) {
       const error = await assertRejects(
@@ -276,7 +276,7 @@ function pathTests(test: DefineTest): void {
     }
   });
 
-  test("saveFile() refuses what is not a regular file, also behind a link, before anything is written", async (folder) => {
+  test("saveFile() rejects a target that is not a regular file, also through a link, before any write", async (folder) => {
     const kinds: [name: string, kind: string, make: (path: string) => Promise<unknown>][] = [
       ["char", "a character device", (path) => run("mknod", path, "c", "1", "3")],
       ["block", "a block device", (path) => run("mknod", path, "b", "7", "77")],
@@ -286,7 +286,7 @@ function pathTests(test: DefineTest): void {
     await Deno.mkdir(`${folder}/links`);
     for (const [name, kind, make] of kinds) {
       await make(`${folder}/${name}.safetensors`);
-      if (!namesIn(folder).includes(`${name}.safetensors`)) continue; // only root makes devices
+      if (!namesIn(folder).includes(`${name}.safetensors`)) continue; // only root can create devices
       await Deno.symlink(`../${name}.safetensors`, `${folder}/links/${name}.safetensors`);
       const shard = `${folder}/links/set${name}-00002-of-00002.safetensors`;
       await Deno.symlink(`../${name}.safetensors`, shard);
@@ -318,7 +318,7 @@ function pathTests(test: DefineTest): void {
     }
   });
 
-  test("saveFile() refuses a stream of the process that a path in /proc stands for", async (folder) => {
+  test("saveFile() rejects a path in /proc to a stream of the process", async (folder) => {
     const file = await Deno.open(`${folder}/out`, { create: true, write: true });
     const { ino } = await file.stat();
     for (const entry of Deno.readDirSync("/proc/self/fd")) {
@@ -337,7 +337,7 @@ function pathTests(test: DefineTest): void {
     assertEquals([namesIn(folder), await Deno.readTextFile(`${folder}/out`)], [["link", "out"], ""]);
   });
 
-  test("saveFile() refuses a path that ends as that of a folder", async (folder) => {
+  test("saveFile() rejects a path that ends with a slash", async (folder) => {
     for (const path of [`${folder}/`, `${folder}/new/`, `${folder}/x.safetensors//`]) {
       const error = await assertRejects(
         () => saveFile(pairs(data), path),
@@ -348,13 +348,13 @@ function pathTests(test: DefineTest): void {
     }
   });
 
-  test("saveFile() refuses what is no path", async () => {
+  test("saveFile() rejects values that are not paths", async () => {
     for (const path of ["", "a\0b", 7, new URL("https://example.org/x")]) {
       await assertRejects(() => saveFile(pairs(data), path as string), TypeError);
     }
   });
 
-  test("saveFile() refuses to replace a file, an index, a shard or a link unless asked to", async (folder) => {
+  test("saveFile() rejects an existing file, index, shard or link without overwrite", async (folder) => {
     const cases = [
       ["file", "file.safetensors", 100],
       ["index", "index.safetensors.index.json", 100],
@@ -383,7 +383,7 @@ function pathTests(test: DefineTest): void {
     }
   });
 
-  test("a file that comes into being while a save runs is not replaced unless asked to", async (folder) => {
+  test("a file that is created during a save is not replaced without overwrite", async (folder) => {
     for (const maxShardBytes of [3, 100]) {
       for (const taken of ["x.safetensors", "x.safetensors.index.json", "x-00002-of-00002.safetensors"]) {
         if (maxShardBytes === 100 && taken.includes("-of-")) continue;
@@ -401,7 +401,7 @@ function pathTests(test: DefineTest): void {
     }
   });
 
-  test("names may be as long as the file system takes them", async (folder) => {
+  test("names can have the file system's maximum length", async (folder) => {
     for (const maxShardBytes of [100, 3]) {
       const name = "x".repeat(maxShardBytes === 3 ? 200 : 243) + ".safetensors";
       const { paths } = await saveFile(pairs(data), `${folder}/${name}`, { maxShardBytes });
@@ -414,7 +414,7 @@ function pathTests(test: DefineTest): void {
     assertEquals(error.errno, 36);
   });
 
-  test("saves to one path at once: one wins, or the last with overwrite, and no files are mixed", async (folder) => {
+  test("parallel saves to one path: one succeeds, or the last one with overwrite, and files are not mixed", async (folder) => {
     const size = 2 ** 20;
     const sets = [1, 2, 3, 4].map((fill) =>
       ["a", "b", "c"].map((
@@ -472,7 +472,7 @@ function streamTests(test: DefineTest): void {
   const announced = [shape("a"), shape("b"), { ...large, name: "c" }];
 
   for (const [what, comes, code, name, text] of cases) {
-    test(`saveFile() refuses a stream that ${what}`, async (folder) => {
+    test(`saveFile() rejects a stream that ${what}`, async (folder) => {
       let ended = false;
       const stream = async function* () {
         try {
@@ -492,7 +492,7 @@ function streamTests(test: DefineTest): void {
     });
   }
 
-  test("saveFile() refuses shapes of which two have one name", async (folder) => {
+  test("saveFile() rejects two shapes of one name", async (folder) => {
     const stream = (async function* () {})();
     const error = await assertRejects(
       () => saveFile(stream, `${folder}/x`, { shapes: [shape("a"), shape("a")] }),
@@ -516,7 +516,7 @@ function streamTests(test: DefineTest): void {
     }
   });
 
-  test("saveFile() refuses parts that are not what was announced", async (folder) => {
+  test("saveFile() rejects parts that differ from the announced tensor", async (folder) => {
     for (
       const [sizes, found] of [[[1], "its parts have 1"], [[2, 1], "its parts have more"], [
         [],

@@ -1,5 +1,5 @@
 /**
- * Replacing what is there, and finishing or removing what a process that is gone has left.
+ * Replaces existing files, and completes or removes files of a process that ended.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fastsafeOpen, SafeTensorsError, saveFile, WriteError } from "../../mod.ts";
@@ -23,7 +23,7 @@ import {
 const TEMPORARY = (letter: string) => `.fastsafetensors-${letter.repeat(12)}.tmp`;
 
 export function replaceTests(test: DefineTest): void {
-  test("a save replaces a set of any other number of files, and leaves nothing of it", async (folder) => {
+  test("a save replaces a set with another number of files completely", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await Deno.writeTextFile(`${folder}/config.json`, "{}");
     await Deno.writeTextFile(`${folder}/model-00001-of-00009.safetensors`, "not of the set");
@@ -38,7 +38,7 @@ export function replaceTests(test: DefineTest): void {
     }
   });
 
-  test("a save replaces a set that was named by others, and what its index does not know stays", async (folder) => {
+  test("a save replaces the files in the index of another tool, and keeps the other files", async (folder) => {
     const weightMap = {
       a: "part-a.safetensors",
       b: "part-b.safetensors",
@@ -66,7 +66,7 @@ export function replaceTests(test: DefineTest): void {
   accessTests(test);
   poorFileSystemTests(test);
 
-  test("whoever has the old file open keeps it", async (folder) => {
+  test("an open descriptor of the replaced file still reads the old file", async (folder) => {
     const path = `${folder}/x.safetensors`;
     const old = written([{ name: "x", dtype: "U8", shape: [2 ** 20] }]);
     await saveFile(pairs(old), path);
@@ -75,7 +75,7 @@ export function replaceTests(test: DefineTest): void {
     assertEquals((await model.getTensor("x")).bytes, old[0]!.bytes);
   });
 
-  test("temporaries are recognisable, and removed by the next save once their process is gone", async (folder) => {
+  test("the next save removes temporary files whose process has ended", async (folder) => {
     const abandoned = [TEMPORARY("a"), TEMPORARY("0")];
     const others = [".fastsafetensors-xyz.tmp", ".fastsafetensors-aaaaaaaaaaaa.tmp.txt", "x.tmp"];
     for (const name of [...abandoned, ...others]) await Deno.writeTextFile(`${folder}/${name}`, "half");
@@ -83,7 +83,7 @@ export function replaceTests(test: DefineTest): void {
     const during: string[][] = [];
     const stream = async function* () {
       during.push(namesIn(folder));
-      await saveFile(pairs(tensors(1, 1)), `${folder}/other`); // does not take away what is being written
+      await saveFile(pairs(tensors(1, 1)), `${folder}/other`); // does not remove files of a running save
       yield* pairs(tensors(1, 5));
     };
     await saveFile(stream(), `${folder}/x`, { shapes: tensors(1, 5) });
@@ -94,7 +94,7 @@ export function replaceTests(test: DefineTest): void {
     assert(/^\.fastsafetensors-[0-9a-f]{12}\.tmp$/.test(temporary!) && more.length === 0, String(during[0]));
   });
 
-  test("a temporary that somebody else has locked stays", async (folder) => {
+  test("a save keeps a temporary file that another process has locked", async (folder) => {
     using file = await Deno.open(`${folder}/${TEMPORARY("b")}`, { create: true, write: true });
     await file.lock(true);
     await saveFile({}, `${folder}/x`);
@@ -113,7 +113,7 @@ function accessOf(path: string): string {
 function accessTests(test: DefineTest): void {
   const own = `${Deno.uid()} ${Deno.gid()}`;
 
-  test("a save keeps the mode and the owner of what it replaces, and nobody sees more of it before", async (folder) => {
+  test("a save keeps the mode and the owner of the replaced file, and the temporary file is not more readable", async (folder) => {
     const path = `${folder}/x.safetensors`;
     const isRoot = Deno.uid() === 0;
     for (const mode of [0o600, 0o640, 0o444, 0o666, 0o755]) {
@@ -137,7 +137,7 @@ function accessTests(test: DefineTest): void {
     }
   });
 
-  test("a set keeps the mode of the set that it replaces, by name or in common", async (folder) => {
+  test("a set keeps the modes of the replaced set, by name or their common mode", async (folder) => {
     const path = `${folder}/x.safetensors`;
     const modes = (names: string[]) => names.map((name) => accessOf(`${folder}/${name}`).split(" ")[0]);
     await saveFile(pairs(tensors(2, 1)), path, { maxShardBytes: 4 });
@@ -157,7 +157,7 @@ function accessTests(test: DefineTest): void {
     assertEquals(modes(namesIn(folder)), ["640", "640", "640"]);
   });
 
-  test("a new file has what the umask leaves of 0666", async (folder) => {
+  test("a new file has mode 0666 without the umask's bits", async (folder) => {
     for (const umask of [0o022, 0o077, 0o002]) {
       const before = Deno.umask(umask);
       try {
@@ -178,7 +178,7 @@ function accessTests(test: DefineTest): void {
 }
 
 function poorFileSystemTests(test: DefineTest): void {
-  test("saves need no hard links, and replace nothing by accident without them", async (folder) => {
+  test("saves work without hard links, and then do not replace files by accident", async (folder) => {
     const { link } = Deno;
     try {
       for (const code of ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"]) {
@@ -212,7 +212,7 @@ function poorFileSystemTests(test: DefineTest): void {
     }
   });
 
-  test("saves need no locks; without them no temporary file is taken for an abandoned one", async (folder) => {
+  test("saves work without locks, and then do not treat temporary files as abandoned", async (folder) => {
     const { tryLock } = Deno.FsFile.prototype;
     try {
       Deno.FsFile.prototype.tryLock = () =>
@@ -234,7 +234,7 @@ function poorFileSystemTests(test: DefineTest): void {
 }
 
 function linkTests(test: DefineTest): void {
-  test("a save replaces the file behind a link, through any number of them, and the link stays", async (folder) => {
+  test("a save replaces the target of a chain of links, and keeps the links", async (folder) => {
     await Deno.mkdir(`${folder}/disk/deep`, { recursive: true });
     await Deno.mkdir(`${folder}/here`);
     const real = `${folder}/disk/deep/real.bin`, path = `${folder}/here/current.safetensors`;
@@ -258,7 +258,7 @@ function linkTests(test: DefineTest): void {
     }
   });
 
-  test("a save makes the file that a link names and that is not there", async (folder) => {
+  test("a save creates the missing target of a link", async (folder) => {
     await Deno.mkdir(`${folder}/disk`);
     await Deno.symlink("disk/new.safetensors", `${folder}/link.safetensors`);
     await saveFile(pairs(tensors(1, 1)), `${folder}/link.safetensors`);
@@ -272,13 +272,13 @@ function linkTests(test: DefineTest): void {
     assertEquals([error.errno, namesIn(folder)], [2, ["disk", "link.safetensors", "lost.safetensors"]]);
   });
 
-  test("a save follows no link that the system would not follow", async (folder) => {
+  test("a save follows only links that the system follows", async (folder) => {
     const path = `${folder}/x.safetensors`;
     await Deno.writeTextFile(`${folder}/mine`, "mine");
     await Deno.symlink("mine", path);
     const { stat } = Deno;
     try {
-      // As Linux answers (fs.protected_symlinks) if a stranger has laid a link into a folder such as /tmp.
+      // The error of Linux (fs.protected_symlinks) for another user's link in a folder such as /tmp.
       const refusal = Object.assign(new Deno.errors.PermissionDenied("Permission denied"), {
         code: "EACCES",
       });
@@ -294,7 +294,7 @@ function linkTests(test: DefineTest): void {
     ]);
   });
 
-  test("a save refuses links that lead in a circle", async (folder) => {
+  test("a save rejects circular links", async (folder) => {
     await Deno.symlink("b.safetensors", `${folder}/a.safetensors`);
     await Deno.symlink("a.safetensors", `${folder}/b.safetensors`);
     for (const overwrite of [false, true]) {
@@ -307,7 +307,7 @@ function linkTests(test: DefineTest): void {
     }
   });
 
-  test("a save of a set replaces the files behind the links of its shards and its index", async (folder) => {
+  test("a save of a set replaces the targets of its links for shards and index", async (folder) => {
     await Deno.mkdir(`${folder}/blobs`);
     await Deno.mkdir(`${folder}/snapshot`);
     const path = `${folder}/snapshot/model.safetensors`;
@@ -325,7 +325,7 @@ function linkTests(test: DefineTest): void {
     for (const name of names) assertEquals((await Deno.lstat(`${folder}/snapshot/${name}`)).isSymlink, true);
     await assertModel(`${folder}/snapshot`, data);
     await assertFile(`${folder}/blobs/0`, referenceFile([data[0]!]));
-    // One file takes the place of the set: the links go, and what is behind them stays.
+    // One file replaces the set: the links are removed, and their targets stay.
     await saveFile(pairs(data), path, { overwrite: true });
     assertEquals([namesIn(`${folder}/blobs`), namesIn(`${folder}/snapshot`)], [["0", "1", "2"], [
       "model.safetensors",
@@ -335,7 +335,7 @@ function linkTests(test: DefineTest): void {
 }
 
 function incompleteTests(test: DefineTest): void {
-  test("a set that is replaced between its index and its shards is refused, not mixed", async (folder) => {
+  test("a set that is replaced between the reads of its index and its shards is rejected", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await saveFile(pairs(tensors(2, 1)), path, { maxShardBytes: 4 });
     const { source } = await selectEngine();
@@ -354,7 +354,7 @@ function incompleteTests(test: DefineTest): void {
     }
   });
 
-  test("a folder of shards that are not all there, without an index, is refused", async (folder) => {
+  test("a folder with missing shards and without an index is rejected", async (folder) => {
     const data = tensors(3, 1);
     const { paths } = await saveFile(pairs(data), `${folder}/model.safetensors`, { maxShardBytes: 4 });
     await Deno.remove(paths[3]!);
@@ -375,7 +375,7 @@ function incompleteTests(test: DefineTest): void {
     await assertFiles(paths.slice(0, 3), data);
   });
 
-  test("a folder of shards is complete however they are numbered", async (folder) => {
+  test("a folder of shards is complete for every style of numbering", async (folder) => {
     const sets = [
       ["m-1-of-2", "m-2-of-2"],
       ["n-00001-of-000002", "n-00002-of-000002"],
@@ -394,7 +394,7 @@ function incompleteTests(test: DefineTest): void {
     }
   });
 
-  test("a folder that claims countless shards is refused at once", async (folder) => {
+  test("a folder with a huge number of shards in its names is rejected at once", async (folder) => {
     await Deno.writeFile(`${folder}/m-00001-of-999999999999.safetensors`, fileOf([]).bytes);
     const error = await assertRejects(() => fastsafeOpen(folder), SafeTensorsError);
     assertEquals(error.path, `${folder}/m-00002-of-999999999999.safetensors`);

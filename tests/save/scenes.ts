@@ -1,5 +1,5 @@
 /**
- * Scenes for what goes wrong in the midst of a save: what is there before, and what is saved over it.
+ * Scenes for failures during a save: the old files, and the new files that replace them.
  */
 import { assert, assertEquals } from "@std/assert";
 import { fastsafeOpen, saveFile, type SaveOptions, type SaveReport } from "../../mod.ts";
@@ -11,13 +11,13 @@ import { namesIn, pairs, parseFile } from "./support.ts";
 /** A scene. */
 export interface Scene {
   readonly what: string;
-  /** Tensors, and so files, of the old set; 0 for none. */
+  /** Number of tensors, and of files, in the old set; 0 without one. */
   readonly old: number;
-  /** Tensors, and so files, of the new one. */
+  /** Number of tensors, and of files, in the new set. */
   readonly new: number;
 }
 
-/** Every way of taking a place: one file or several, and what was there. */
+/** All combinations: one file or several, and one, several or no old files. */
 export const SCENES: readonly Scene[] = [
   { what: "one file", old: 0, new: 1 },
   { what: "one file over another", old: 1, new: 1 },
@@ -28,13 +28,13 @@ export const SCENES: readonly Scene[] = [
   { what: "a set over one of more files", old: 3, new: 2 },
 ];
 
-/** The elements of a scene's old tensors are all this, those of the new ones that. */
+/** The value of all elements of the old tensors, and of the new ones. */
 export const OLD = 1, NEW = 2;
 
-/** Bytes of a tensor: more than a page, and no whole pages. */
+/** Bytes of a tensor: more than a page, and not a whole number of pages. */
 const SIZE = 10_001;
 
-/** Tensors of one byte again and again. */
+/** Tensors in which all bytes are equal. */
 export function tensorsOf(count: number, fill: number): Written[] {
   return Array.from({ length: count }, (_, n) => {
     const bytes = new Uint8Array(SIZE).fill(fill);
@@ -42,7 +42,7 @@ export function tensorsOf(count: number, fill: number): Written[] {
   });
 }
 
-/** Saves, each tensor into a file of its own. */
+/** Saves each tensor into its own file. */
 export function save(
   folder: string,
   tensors: readonly Written[],
@@ -51,24 +51,24 @@ export function save(
   return saveFile(pairs(tensors), `${folder}/model.safetensors`, { maxShardBytes: SIZE, ...options });
 }
 
-/** Makes what is there before. */
+/** Creates the old files. */
 export async function prepare(folder: string, scene: Scene): Promise<void> {
   if (scene.old > 0) await save(folder, tensorsOf(scene.old, OLD));
 }
 
-/** Saves what a scene saves. */
+/** Saves the new files of a scene. */
 export function act(folder: string, scene: Scene, options: SaveOptions = {}): Promise<SaveReport> {
   return save(folder, tensorsOf(scene.new, NEW), { overwrite: scene.old > 0, ...options });
 }
 
-/** Completes or undoes whatever interrupted saves have left in a folder. */
+/** Completes or undoes all interrupted saves in a folder. */
 export async function repairAll(folder: string): Promise<void> {
   const { repairs, refused } = await findLeftovers(folder, Deno.uid());
   assertEquals(refused, []);
   for (const repair of repairs) await carryOutAsFound(repair, Deno.uid());
 }
 
-/** Which set is in the folder, by the names of its files and by their bytes; fails for anything else. */
+/** The set in the folder, by the names and bytes of its files; fails for another content. */
 export async function assertOldOrNew(
   folder: string,
   scene: Scene,
@@ -93,24 +93,23 @@ export async function assertOldOrNew(
 }
 
 /**
- * Fails if files with names of a set hold some of the old and some of the new: what a program would see that knows
- * nothing of journals.
+ * Fails if the files of a set mix old and new tensors: a program without support for journals would load the mixture.
  */
 export async function assertNoMixture(folder: string): Promise<void> {
   const found = new Set<number>();
-  // A link whose file has not its name is as good as none.
+  // A link whose target does not have its name yet counts as missing.
   const names = namesIn(folder).filter((name) => exists(`${folder}/${name}`));
   for (const name of names) {
     if (!/^model(-\d{5}-of-\d{5})?\.safetensors$/.test(name)) continue;
     for (const { bytes } of (await parseFile(`${folder}/${name}`)).tensors.values()) found.add(bytes[0]!);
   }
   if (found.size < 2) return;
-  // The old index is still there, and the new set is one file, or the new index is, and the old set was one.
+  // The old index still exists, and the new set is one file; or the new index exists, and the old set was one file.
   const single = names.includes("model.safetensors");
   assert(single && names.includes("model.safetensors.index.json"), `${names}: ${[...found]}`);
 }
 
-/** Which set a model is opened as. */
+/** The set that a model opens as. */
 export async function openedAs(path: string, scene: Scene): Promise<typeof OLD | typeof NEW> {
   await using model = await fastsafeOpen(path);
   const found = new Set<number>();

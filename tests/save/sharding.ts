@@ -44,7 +44,7 @@ export function shardTests(test: DefineTest): void {
     });
   }
 
-  test("saveFile() writes one file and no index where one shard is enough", async (folder) => {
+  test("saveFile() writes one file and no index if one shard suffices", async (folder) => {
     const data = written([U8("a", 6), U8("b", 4)]);
     for (const [tensors, maxShardBytes] of [[data, 10], [data.slice(1), 1], [[], 1]] as const) {
       const { paths } = await saveFile(pairs(tensors), `${folder}/m.safetensors`, {
@@ -71,7 +71,7 @@ export function shardTests(test: DefineTest): void {
     }
   });
 
-  test("the size of a shard counts bytes as they are written", async (folder) => {
+  test("the size of a shard counts written bytes, after casts", async (folder) => {
     const data = written([{ name: "a", dtype: "F32", shape: [10] }, {
       name: "b",
       dtype: "F32",
@@ -84,7 +84,7 @@ export function shardTests(test: DefineTest): void {
     assertEquals(paths.length, 1);
   });
 
-  test("shards have their names from the path, whatever it is", async (folder) => {
+  test("the names of shards follow from the path", async (folder) => {
     const data = written([U8("a", 2), U8("b", 2)]);
     for (
       const [name, stem] of [["x.bin", "x.bin"], ["😀 é.safetensors", "😀 é"], [".safetensors", ""]] as const

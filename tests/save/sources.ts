@@ -1,5 +1,5 @@
 /**
- * What can be saved.
+ * The inputs of a save.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fastsafeOpen, type Progress, type SavableTensor, saveFile } from "../../mod.ts";
@@ -19,7 +19,7 @@ const SPECS: TensorSpec[] = [
 ];
 
 export function sourceTests(test: DefineTest): void {
-  test("saveFile() takes a record, a map, pairs, and streams with their shapes", async (folder) => {
+  test("saveFile() accepts a record, a map, pairs, and streams with their shapes", async (folder) => {
     const data = written(SPECS);
     const all = pairs(data);
     const shapes = data.toReversed();
@@ -48,7 +48,7 @@ export function sourceTests(test: DefineTest): void {
     }
   });
 
-  test("saveFile() asks a synchronous stream with shapes for one tensor after another", async (folder) => {
+  test("saveFile() reads a synchronous stream with shapes one tensor at a time", async (folder) => {
     const [first, second] = written([{ name: "a", dtype: "U8", shape: [4] }, {
       name: "b",
       dtype: "U8",
@@ -67,7 +67,7 @@ export function sourceTests(test: DefineTest): void {
     await assertFiles(`${folder}/x`, [first!, second!]);
   });
 
-  test("saveFile() takes every kind of view", async (folder) => {
+  test("saveFile() accepts every kind of view", async (folder) => {
     const shared = new Uint8Array(new SharedArrayBuffer(2 ** 20 + 16));
     const growable = new Uint8Array(new ArrayBuffer(2 ** 20 + 16, { maxByteLength: 2 ** 21 }));
     const growableShared = new Uint8Array(new SharedArrayBuffer(2 ** 20 + 5, { maxByteLength: 2 ** 21 }));
@@ -93,7 +93,7 @@ export function sourceTests(test: DefineTest): void {
     }
   });
 
-  test("saveFile() copies tensors of a device down, one after another, and leaves them to their owner", async (folder) => {
+  test("saveFile() copies device tensors to the host one by one, and does not dispose them", async (folder) => {
     const data = written(SPECS);
     let copies = 0, disposed = 0;
     const onDevice = data.map(({ name, dtype, shape, bytes }) =>
@@ -114,7 +114,7 @@ export function sourceTests(test: DefineTest): void {
     assertEquals(disposed, 0);
   });
 
-  test("saveFile() disposes of the handles that a model hands over", async (folder) => {
+  test("saveFile() disposes the handles that a model returns", async (folder) => {
     const data = written(SPECS);
     const handles = new Set<string>();
     const model = {
@@ -139,7 +139,7 @@ export function sourceTests(test: DefineTest): void {
     assertEquals(handles.size, 0);
   });
 
-  test("saveFile() writes tensors once that a model has under several names", async (folder) => {
+  test("saveFile() writes a model's tensor with several names once", async (folder) => {
     const data = written([{ name: "embed", dtype: "U8", shape: [3] }, {
       name: "w",
       dtype: "U8",
@@ -167,7 +167,7 @@ export function sourceTests(test: DefineTest): void {
     await assertFile(`${folder}/x`, referenceFile(expected, { lm_head: "embed", "tied.2": "tied.1" }));
   });
 
-  test("saveFile() writes a model with restored aliases as it was", async (folder) => {
+  test("saveFile() reproduces a model with restored aliases", async (folder) => {
     const w = { dtype: "U8", shape: [3], data: new Uint8Array([1, 2, 3]) } as const;
     await saveFile({ embed: w, lm_head: w }, `${folder}/one.safetensors`);
     for (const lazy of [false, true]) {
@@ -178,7 +178,7 @@ export function sourceTests(test: DefineTest): void {
     }
   });
 
-  test("saveFile() writes a model that casts while it loads as it is loaded", async (folder) => {
+  test("saveFile() writes a model with a cast in the dtype of the cast", async (folder) => {
     const single = { dtype: "F32", shape: [3], data: new Float32Array([1, -2, 3.5]) } as const;
     const count = { dtype: "I64", shape: [], data: new BigInt64Array([7n]) } as const;
     await saveFile({ single, count }, `${folder}/source`);
@@ -195,7 +195,7 @@ export function sourceTests(test: DefineTest): void {
     }
   });
 
-  test("with a dtype a stream may bring any float, whatever was announced", async (folder) => {
+  test("with the option dtype a stream may contain any float dtype", async (folder) => {
     const values = [1, -2, 3.5, 0.25];
     const arrays = {
       F32: new Float32Array(values),
@@ -242,7 +242,7 @@ export function sourceTests(test: DefineTest): void {
     }
   });
 
-  test("a stream may not bring what another dtype or shape was announced for", async (folder) => {
+  test("a stream whose tensor differs from its announced dtype or shape is rejected", async (folder) => {
     const cases: [announced: DType, came: DType, shape: number[], text: string][] = [
       ["I32", "F32", [2], "announced as I32, came as F32: announce F32"],
       ["F32", "I32", [2], "announced as F32, came as I32: announce I32"],
@@ -263,7 +263,7 @@ export function sourceTests(test: DefineTest): void {
     assertEquals(namesIn(folder), []);
   });
 
-  test("saveFile() writes tensors that come in parts, and says when a part can be used again", async (folder) => {
+  test("saveFile() writes tensors in parts, and allows the reuse of a part after its write", async (folder) => {
     const data = written([
       { name: "large", dtype: "F32", shape: [3 * 2 ** 20 + 5] },
       { name: "small", dtype: "F32", shape: [11] },
@@ -282,7 +282,7 @@ export function sourceTests(test: DefineTest): void {
       },
       written(part: Uint8Array) {
         assert(lent.delete(part));
-        part.fill(0); // used again
+        part.fill(0); // reused
       },
     });
     for (const size of [4 * 1013, 4 * 2 ** 18, 4 * (2 ** 18 + 1), 4 * (2 ** 20 + 1), 2 ** 25]) {
@@ -296,7 +296,7 @@ export function sourceTests(test: DefineTest): void {
     assert(most > 1);
   });
 
-  test("saveFile() merges a sharded model into one file, whatever the order of its tensors", async (folder) => {
+  test("saveFile() merges a sharded model into one file, for any order of its tensors", async (folder) => {
     const { indexPath, tensors } = await writeShards(folder, [
       [{ name: "m", dtype: "F32", shape: [400, 1000] }, { name: "a", dtype: "I16", shape: [9] }],
       [{ name: "z", dtype: "U8", shape: [1] }, { name: "b", dtype: "BF16", shape: [33] }],
@@ -309,7 +309,7 @@ export function sourceTests(test: DefineTest): void {
     }
   });
 
-  test("saveFile() writes a model over the file that it is read from", async (folder) => {
+  test("saveFile() replaces the file that the model is read from", async (folder) => {
     const path = `${folder}/x.safetensors`;
     const tensors = await writeFile(path, [{ name: "x", dtype: "F32", shape: [2 ** 20] }]);
     await using model = await fastsafeOpen(path, { lazy: true });
@@ -335,7 +335,7 @@ export function sourceTests(test: DefineTest): void {
       onProgress: () => most = Math.max(most, Deno.memoryUsage().rss),
     });
     assertEquals(report.tensors, count);
-    // Two batches of 128 MiB, and what garbage collection has not yet come to; the model has 576 MiB.
+    // Two batches of 128 MiB, and garbage that is not collected yet; the model has 576 MiB.
     assert(most - before < 450 * 2 ** 20, `${most - before} bytes`);
   });
 

@@ -11,7 +11,7 @@ import { shardTests } from "./sharding.ts";
 import { sourceTests } from "./sources.ts";
 import { viewTests } from "./views.ts";
 
-/** Defines every test of the suite; the engine has been selected before. */
+/** Defines every test of the suite; select the engine before. */
 export function saveSuite(engine: EngineName): void {
   const test = testsOf(engine);
   byteTests(test, engine);

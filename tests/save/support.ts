@@ -1,5 +1,5 @@
 /**
- * What the tests of saving share: files as they must come out, and files read without the package.
+ * Helpers of the save tests: expected files, and files read without the package.
  */
 import { assertEquals } from "@std/assert";
 import { Buffer } from "node:buffer";
@@ -41,14 +41,14 @@ export function written(specs: readonly TensorSpec[]): Written[] {
   return specs.map((spec, index) => ({ ...spec, bytes: spec.bytes ?? noise(tensorLength(spec), index + 1) }));
 }
 
-/** Tensors as `saveFile` takes them. */
+/** Tensors in the form of `saveFile`'s input. */
 export function pairs(
   tensors: readonly Written[],
 ): [string, { dtype: DType; shape: readonly number[]; data: Uint8Array<ArrayBuffer> }][] {
   return tensors.map(({ name, dtype, shape, bytes }) => [name, { dtype, shape, data: bytes }]);
 }
 
-/** Tensors of 4 bytes each: `maxShardBytes` of 4 puts each into a shard of its own. */
+/** Tensors of 4 bytes each: `maxShardBytes` of 4 writes each into its own shard. */
 export function tensors(count: number, seed: number): Written[] {
   return written(Array.from({ length: count }, (_, n) => {
     return { name: `t${n}`, dtype: "U8", shape: [4], bytes: new Uint8Array(4).fill(seed + n) } as const;
@@ -108,7 +108,7 @@ export function namesIn(folder: string): string[] {
   return [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
 }
 
-/** A file as it must be. */
+/** An expected file. */
 export async function assertFile(path: string, expected: Uint8Array): Promise<void> {
   assertBytes(await Deno.readFile(path), expected, path);
 }

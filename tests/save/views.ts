@@ -1,5 +1,5 @@
 /**
- * Elements that do not fit their dtype, and options that there are not: refused before anything is written.
+ * Typed arrays of another dtype, and unknown options, are rejected before any write.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { saveFile, type SaveOptions, serialize } from "../../mod.ts";
@@ -7,7 +7,7 @@ import type { DType } from "../../src/base/dtype.ts";
 import type { DefineTest } from "../load/context.ts";
 import { namesIn } from "./support.ts";
 
-/** The bits of an element, and the typed arrays that hold it beside bytes; the first is named in errors. */
+/** The bits of an element, and its typed arrays besides bytes; errors name the first one. */
 const DTYPES: Readonly<Record<DType, readonly [bits: number, ...arrays: string[]]>> = {
   BOOL: [8, "Uint8Array"],
   F4: [4, "Uint8Array"],
@@ -33,7 +33,7 @@ const DTYPES: Readonly<Record<DType, readonly [bits: number, ...arrays: string[]
   U64: [64, "BigUint64Array"],
 };
 
-/** Views that are bytes, whatever they are bytes of. */
+/** Views of bytes, valid for every dtype. */
 const BYTES = ["Uint8Array", "Uint8ClampedArray", "DataView"];
 
 /** A view of 48 bytes of each kind: whole elements of every dtype. */
@@ -52,7 +52,7 @@ const VIEWS: readonly ArrayBufferView[] = [
 ].map((View) => new (View as new (buffer: ArrayBuffer) => ArrayBufferView)(new ArrayBuffer(48)));
 
 export function viewTests(test: DefineTest): void {
-  test("a typed array that is not that of its dtype is refused, however it comes", async (folder) => {
+  test("a typed array of another dtype is rejected, in every kind of input", async (folder) => {
     for (const [name, [bits, ...arrays]] of Object.entries(DTYPES)) {
       for (const data of VIEWS) {
         const dtype = name as DType, shape = [48 * 8 / bits], given = data.constructor.name;
@@ -83,7 +83,7 @@ export function viewTests(test: DefineTest): void {
     assertEquals(namesIn(folder), ["x"]);
   });
 
-  test("parts that are not bytes are refused", async (folder) => {
+  test("parts that are not bytes are rejected", async (folder) => {
     const parts = async function* () {
       yield await Promise.resolve(new Float32Array(1) as unknown as Uint8Array<ArrayBuffer>);
     };
@@ -95,7 +95,7 @@ export function viewTests(test: DefineTest): void {
     assertEquals(namesIn(folder), []);
   });
 
-  test("unknown options of saveFile(), and values of the wrong kind, are refused", async (folder) => {
+  test("saveFile() rejects unknown options, and values of the wrong kind", async (folder) => {
     const wrong: [object, string][] = [
       [{ overwite: true }, 'saveFile() has no option "overwite"'],
       [{ format: "pt" }, 'saveFile() has no option "format"'],
