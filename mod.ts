@@ -17,7 +17,8 @@
  *
  * @module
  */
-export { deserialize, readHeader } from "./src/model/deserialize.ts";
+export { deserialize } from "./src/model/deserialize.ts";
+export { readHeader } from "./src/deno/read_header.ts";
 export type { GdsOption } from "./src/device/cuda/run.ts";
 export { PinnedPool, type PinnedPoolOptions } from "./src/device/cuda/pinned_pool.ts";
 export type { CudaName } from "./src/device/cuda_name.ts";

@@ -38,7 +38,7 @@ export async function selectSource(engine: Engine, choice: SourceChoice): Promis
   if (backend === "posix" || backend === "mock") {
     if (choice.source !== "3fs") return engine.source;
     const note = `Files on 3FS are read by ordinary reads: FASTSAFETENSORS_BACKEND is ${quote(backend)}`;
-    return { name: engine.source.name, notes: [note], open: (path) => engine.source.open(path) };
+    return { name: engine.source.name, notes: [note], open: (...named) => engine.source.open(...named) };
   }
   const required = choice.source === "3fs" || backend === "usrbio";
   if (engine.name === "portable" && !required) return engine.source;

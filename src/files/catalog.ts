@@ -176,10 +176,10 @@ export async function openPart<F extends SourceFile>(
 export async function openInput<F extends SourceFile>(
   source: Source<F>,
   path: string,
-  { names, indexes }: Pick<Inputs, "names" | "indexes">,
+  { names, indexes, lookedAt }: Pick<Inputs, "names" | "indexes" | "lookedAt">,
 ): Promise<F> {
   try {
-    return await source.open(path, names.folder);
+    return await source.open(path, names.folder, lookedAt?.has(path));
   } catch (error) {
     throw await names.explainAbsence(error, indexes);
   }

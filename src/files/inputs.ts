@@ -44,6 +44,8 @@ export interface Found {
   readonly index?: Index;
   /** What a user should know about the choice. */
   readonly notes: readonly string[];
+  /** Whether its one file has been looked at: it is a regular file that may be read. Default false. */
+  readonly isLookedAt?: boolean;
 }
 
 /** The names of files: local paths, or names that a source of the user's opens. */
@@ -82,6 +84,8 @@ export interface Inputs {
   readonly notes: readonly string[];
   /** What kind of names the paths are. */
   readonly names: FileNames;
+  /** Those of the paths that have been looked at just now: they are regular files that may be read. Default: none. */
+  readonly lookedAt?: ReadonlySet<string>;
 }
 
 /**
@@ -175,6 +179,7 @@ async function resolveAny(
     paths: found.flatMap(({ paths }) => paths),
     indexes: found.flatMap(({ index }) => index ? [index] : []),
     notes: found.flatMap(({ notes }) => notes),
+    lookedAt: new Set(found.flatMap(({ paths, isLookedAt }) => isLookedAt ? paths : [])),
   };
 }
 

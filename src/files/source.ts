@@ -53,9 +53,11 @@ export interface Source<F extends SourceFile = SourceFile> {
    *
    * @param folder the folder that relative paths count from, when files are opened later than they were named; default
    * is the working folder. A source whose names are no local paths ignores it.
+   * @param isLookedAt whether the path was just found to be that of a regular file which may be read, so that there is no
+   * need to look again. Default false
    * @throws {ReadError} if the system refuses; with `errno` 2 if there is no such file
    */
-  open(path: string, folder?: string): Promise<F>;
+  open(path: string, folder?: string, isLookedAt?: boolean): Promise<F>;
 }
 
 /** Bytes of the head that are read with the opening: more than the header of nearly every shard. */

@@ -1,14 +1,9 @@
 /**
- * The bytes of a safetensors file to tensors, and headers by themselves.
+ * The bytes of a safetensors file to tensors.
  */
-import { workingFolder } from "../files/native/local_path.ts";
-import { readFileHeader } from "../files/catalog.ts";
 import { describeValue } from "../base/check.ts";
 import { dtypeAlignment } from "../base/dtype.ts";
-import type { Header } from "../format/header.ts";
 import { headerLength, parseHeader } from "../format/header_reader.ts";
-import { type PathLike, toPath } from "../files/inputs.ts";
-import { selectEngine } from "../load/native/select.ts";
 import { HostTensor } from "../device/cpu/tensor.ts";
 
 /**
@@ -40,24 +35,4 @@ function bytesOf(file: ArrayBuffer | ArrayBufferView<ArrayBuffer>): Uint8Array<A
   throw new TypeError(
     `Cannot deserialize: file must be an ArrayBuffer or a view of one, got ${describeValue(file)}`,
   );
-}
-
-/**
- * Reads and checks the header of a file; none of its tensors.
- *
- * @param path a path or a `file:` URL
- * @throws {TypeError} if it is neither
- * @throws {SafeTensorsError} if the header is bad
- * @throws {ReadError} if the file cannot be opened or read
- */
-export async function readHeader(path: PathLike): Promise<Header> {
-  const local = toPath(path);
-  const folder = workingFolder(); // before anything is waited for
-  const { source } = await selectEngine();
-  const file = await source.open(local, folder);
-  try {
-    return await readFileHeader(file);
-  } finally {
-    await file.close();
-  }
 }

@@ -1,8 +1,8 @@
-import { assertEquals } from "@std/assert";
-import { serialize } from "../../mod.ts";
+import { assertEquals, assertRejects } from "@std/assert";
+import { fastsafeOpen, ReadError, serialize } from "../../mod.ts";
 import { createReader } from "../../src/three_fs/mod.ts";
 import { selectEngine } from "../../src/load/native/select.ts";
-import { tempFolder } from "../support/models.ts";
+import { tempFolder, writeFile, writeShards } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
 import { useFaultEngine } from "../support/engine.ts";
 import { localFileTests } from "./local_files.ts";
@@ -11,6 +11,44 @@ const faults = await useFaultEngine();
 
 suite("local files on the native engine", "native", faults.missing, () => {
   localFileTests("native");
+
+  Deno.test("opening looks once at each path, by Deno and then by the opened file", async () => {
+    await using folder = await tempFolder();
+    const one = `${folder.path}/model.safetensors`;
+    await writeFile(one, [{ name: "x", dtype: "U8", shape: [3] }]);
+    await Deno.mkdir(`${folder.path}/shards`);
+    const { paths, indexPath } = await writeShards(`${folder.path}/shards`, [
+      [{ name: "a", dtype: "U8", shape: [3] }],
+      [{ name: "b", dtype: "U8", shape: [3] }],
+    ]);
+    const looked: string[] = [];
+    const { stat } = Deno;
+    Deno.stat = (path) => {
+      looked.push(String(path));
+      return stat(path);
+    };
+    const open = async (input: string) => {
+      looked.length = 0;
+      await using _model = await fastsafeOpen(input);
+      return looked.toSorted();
+    };
+    try {
+      assertEquals(await open(one), [one]);
+      // Once the shards are open the index is looked at again: it may have been replaced meanwhile.
+      assertEquals(await open(indexPath), [...paths, indexPath, indexPath].sort());
+    } finally {
+      Deno.stat = stat;
+    }
+  });
+
+  Deno.test("what has become a FIFO since it was looked at is refused", async () => {
+    await using folder = await tempFolder();
+    const path = `${folder.path}/fifo`;
+    const { success } = await new Deno.Command("mkfifo", { args: [path] }).output();
+    assertEquals(success, true);
+    const { source } = await selectEngine();
+    await assertRejects(() => source.open(path, undefined, true), ReadError, "Cannot open");
+  });
 
   /** Takes the lowest free descriptor, as the next file that the program opens does, and checks what a read brings. */
   async function whileClosing(

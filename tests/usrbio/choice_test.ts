@@ -107,6 +107,21 @@ usrbioSuite("The choice of 3FS", machine, (test, standIn) => {
     }
   });
 
+  test("a relative path counts from the folder where it was named, also where 3FS is refused", async (folder) => {
+    await writeFile(`${folder}/model.safetensors`, SPECS);
+    using _ = backend("posix");
+    const before = Deno.cwd();
+    Deno.chdir(folder);
+    try {
+      await using model = await fastsafeOpen("model.safetensors", { source: "3fs", lazy: true });
+      Deno.chdir("/");
+      const { shape } = await model.getSharded(SPECS[0]!.name, 0, { from: "file" });
+      assertEquals(shape, SPECS[0]!.shape);
+    } finally {
+      Deno.chdir(before);
+    }
+  });
+
   test("only the mount that was named is used", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);

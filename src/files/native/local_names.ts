@@ -67,7 +67,10 @@ async function resolveLocal(path: string, naming: Naming): Promise<Found> {
     throw error instanceof SafeTensorsError ? error : await explainAbsence(readError(error, "open", path));
   }
   if (info.isDirectory) return await resolveFolder(path, naming);
-  if (!/\.json$/i.test(path)) return { paths: [path], notes: [] };
+  if (!/\.json$/i.test(path)) {
+    refuseSpecial(path, info);
+    return { paths: [path], notes: [], isLookedAt: true };
+  }
   const found = await readIndex(path, info);
   if (!await isStale(found)) return found;
   const { models } = modelsIn(await fileNames(dirname(path), naming), naming);
