@@ -19,7 +19,7 @@
 static uint16_t f8_pivots[F8_COUNT][256];
 
 /* Does as many elements as its steps allow, and returns how many that was. */
-typedef size_t fst_cast_kernel(uint8_t *destination, const uint8_t *source, size_t count, int stream);
+typedef size_t fst_cast_kernel(uint8_t *destination, const uint8_t *source, size_t count);
 
 /* The compilers that know every instruction set below by name. */
 #if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 8 : defined(__GNUC__) && __GNUC__ >= 8)
@@ -30,7 +30,6 @@ static fst_cast_kernel *x86_kernel(int isa, uint32_t to, uint32_t from) {
   (void)isa, (void)to, (void)from;
   return NULL;
 }
-static void finish_stream(void) {}
 #endif
 
 static int isa;
@@ -153,13 +152,9 @@ int fst_cast_supported(uint32_t to, uint32_t from) {
   return to == from || (narrow[to] != NULL && widen[from] != NULL);
 }
 
-/* Streaming stores fill whole cache lines: how many elements lie before the first, at most `count`. */
-static size_t elements_before_line(const uint8_t *destination, size_t element, size_t count) {
-  const size_t elements = (size_t)(-(uintptr_t)destination % 64) / element;
-  return elements < count ? elements : count;
-}
-
-static int cast(uint8_t *out, const uint8_t *in, size_t count, uint32_t to, uint32_t from, int stream) {
+int fst_cast(void *destination, const void *source, size_t count, uint32_t to, uint32_t from) {
+  uint8_t *out = destination;
+  const uint8_t *in = source;
   if (!fst_cast_supported(to, from)) return -ENOTSUP;
   const size_t to_bits = fst_dtype_bits(to);
   if (count > SIZE_MAX / 64 || count * to_bits % 8 != 0) return -EINVAL;
@@ -170,24 +165,7 @@ static int cast(uint8_t *out, const uint8_t *in, size_t count, uint32_t to, uint
   }
   const size_t out_step = to_bits / 8, in_step = fst_dtype_bits(from) / 8;
   fst_cast_kernel *kernel = x86_kernel(isa, to, from);
-  size_t done = 0;
-  if (kernel != NULL) {
-    stream = stream && (uintptr_t)out % out_step == 0;
-    if (stream) {
-      done = elements_before_line(out, out_step, count);
-      cast_plain(out, in, done, to, from);
-    }
-    done += kernel(out + done * out_step, in + done * in_step, count - done, stream);
-    if (stream) finish_stream();
-  }
+  const size_t done = kernel != NULL ? kernel(out, in, count) : 0;
   cast_plain(out + done * out_step, in + done * in_step, count - done, to, from);
   return 0;
-}
-
-int fst_cast(void *destination, const void *source, size_t count, uint32_t to, uint32_t from) {
-  return cast(destination, source, count, to, from, 0);
-}
-
-int fst_cast_stream(void *destination, const void *source, size_t count, uint32_t to, uint32_t from) {
-  return cast(destination, source, count, to, from, 1);
 }

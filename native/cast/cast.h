@@ -91,15 +91,7 @@ int fst_cast_supported(uint32_t to, uint32_t from);
  */
 int fst_cast(void *destination, const void *source, size_t count, uint32_t to, uint32_t from);
 
-/*
- * The same, written past the cache where the destination is aligned to its element: twice as fast into memory
- * that is much larger than the cache and was touched long ago. Into pages that this call is the first to
- * touch it is slower than fst_cast, because the zeroes that the kernel has just put into the cache must be
- * driven out of it.
- */
-int fst_cast_stream(void *destination, const void *source, size_t count, uint32_t to, uint32_t from);
-
-/* The instruction sets that the two choose from. */
+/* The instruction sets that it chooses from. */
 enum fst_cast_isa { FST_CAST_PLAIN, FST_CAST_AVX2, FST_CAST_AVX512 };
 
 #ifdef __cplusplus

@@ -27,9 +27,6 @@ static int best_isa(void) {
   return avx512 ? FST_CAST_AVX512 : FST_CAST_AVX2;
 }
 
-/* Makes streaming stores visible to other threads in order, as ordinary stores are. */
-static void finish_stream(void) { _mm_sfence(); }
-
 /* ---- AVX2: 8 pivots to a register, 16 elements to a step ---- */
 
 AVX2 static inline __m256i canonical8(__m256i pivots) {
@@ -68,20 +65,19 @@ AVX2 static inline __m256i load8_f8_e4m3(const uint8_t *source) {
   return _mm256_blendv_epi8(_mm256_castps_si256(value), _mm256_set1_epi32((int)FST_F32_NAN), nan);
 }
 
-AVX2 static inline void put32(uint8_t *destination, __m256i bytes, int stream) {
-  if (stream) _mm256_stream_si256((__m256i *)destination, bytes);
-  else _mm256_storeu_si256((__m256i *)destination, bytes);
+AVX2 static inline void put32(uint8_t *destination, __m256i bytes) {
+  _mm256_storeu_si256((__m256i *)destination, bytes);
 }
 
-AVX2 static inline void store16_f32(uint8_t *destination, __m256i low, __m256i high, int stream) {
-  put32(destination, low, stream);
-  put32(destination + 32, high, stream);
+AVX2 static inline void store16_f32(uint8_t *destination, __m256i low, __m256i high) {
+  put32(destination, low);
+  put32(destination + 32, high);
 }
 
-AVX2 static inline void store16_f16(uint8_t *destination, __m256i low, __m256i high, int stream) {
+AVX2 static inline void store16_f16(uint8_t *destination, __m256i low, __m256i high) {
   const __m128i first = _mm256_cvtps_ph(_mm256_castsi256_ps(low), _MM_FROUND_TO_NEAREST_INT);
   const __m128i second = _mm256_cvtps_ph(_mm256_castsi256_ps(high), _MM_FROUND_TO_NEAREST_INT);
-  put32(destination, _mm256_inserti128_si256(_mm256_castsi128_si256(first), second, 1), stream);
+  put32(destination, _mm256_inserti128_si256(_mm256_castsi128_si256(first), second, 1));
 }
 
 AVX2 static inline __m256i round8_bf16(__m256i pivots) {
@@ -90,19 +86,18 @@ AVX2 static inline __m256i round8_bf16(__m256i pivots) {
   return _mm256_srli_epi32(sum, 16);
 }
 
-AVX2 static inline void store16_bf16(uint8_t *destination, __m256i low, __m256i high, int stream) {
+AVX2 static inline void store16_bf16(uint8_t *destination, __m256i low, __m256i high) {
   const __m256i packed = _mm256_packus_epi32(round8_bf16(low), round8_bf16(high)); /* within 128-bit halves */
-  put32(destination, _mm256_permute4x64_epi64(packed, 0xd8), stream);
+  put32(destination, _mm256_permute4x64_epi64(packed, 0xd8));
 }
 
 #define AVX2_KERNEL(from, from_bytes, to, to_bytes)                                                          \
-  AVX2 static size_t avx2_##from##_##to(uint8_t *destination, const uint8_t *source, size_t count,           \
-                                        int stream) {                                                        \
+  AVX2 static size_t avx2_##from##_##to(uint8_t *destination, const uint8_t *source, size_t count) {         \
     size_t i = 0;                                                                                            \
     for (; i + 16 <= count; i += 16) {                                                                       \
       const __m256i low = load8_##from(source + i * from_bytes);                                             \
       const __m256i high = load8_##from(source + (i + 8) * from_bytes);                                      \
-      store16_##to(destination + i * to_bytes, low, high, stream);                                           \
+      store16_##to(destination + i * to_bytes, low, high);                                                   \
     }                                                                                                        \
     return i;                                                                                                \
   }
@@ -141,26 +136,21 @@ AVX512 static inline __m512i load16_f16(const uint8_t *source) {
   return canonical16(_mm512_castps_si512(_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)source))));
 }
 
-AVX512 static inline void put64(uint8_t *destination, __m512i bytes, int stream) {
-  if (stream) _mm512_stream_si512((void *)destination, bytes);
-  else _mm512_storeu_si512(destination, bytes);
-}
-
 AVX512 static inline __m512i join(__m256i low, __m256i high) {
   return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
-AVX512 static inline void store32_f32(uint8_t *destination, __m512i low, __m512i high, int stream) {
-  put64(destination, low, stream);
-  put64(destination + 64, high, stream);
+AVX512 static inline void store32_f32(uint8_t *destination, __m512i low, __m512i high) {
+  _mm512_storeu_si512(destination, low);
+  _mm512_storeu_si512(destination + 64, high);
 }
 
 AVX512 static inline __m256i round16_f16(__m512i pivots) {
   return _mm512_cvtps_ph(_mm512_castsi512_ps(pivots), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-AVX512 static inline void store32_f16(uint8_t *destination, __m512i low, __m512i high, int stream) {
-  put64(destination, join(round16_f16(low), round16_f16(high)), stream);
+AVX512 static inline void store32_f16(uint8_t *destination, __m512i low, __m512i high) {
+  _mm512_storeu_si512(destination, join(round16_f16(low), round16_f16(high)));
 }
 
 AVX512 static inline __m256i round16_bf16(__m512i pivots) {
@@ -169,18 +159,17 @@ AVX512 static inline __m256i round16_bf16(__m512i pivots) {
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(sum, 16));
 }
 
-AVX512 static inline void store32_bf16(uint8_t *destination, __m512i low, __m512i high, int stream) {
-  put64(destination, join(round16_bf16(low), round16_bf16(high)), stream);
+AVX512 static inline void store32_bf16(uint8_t *destination, __m512i low, __m512i high) {
+  _mm512_storeu_si512(destination, join(round16_bf16(low), round16_bf16(high)));
 }
 
 #define AVX512_KERNEL(from, from_bytes, to, to_bytes)                                                        \
-  AVX512 static size_t avx512_##from##_##to(uint8_t *destination, const uint8_t *source, size_t count,       \
-                                            int stream) {                                                    \
+  AVX512 static size_t avx512_##from##_##to(uint8_t *destination, const uint8_t *source, size_t count) {     \
     size_t i = 0;                                                                                            \
     for (; i + 32 <= count; i += 32) {                                                                       \
       const __m512i low = load16_##from(source + i * from_bytes);                                            \
       const __m512i high = load16_##from(source + (i + 16) * from_bytes);                                    \
-      store32_##to(destination + i * to_bytes, low, high, stream);                                           \
+      store32_##to(destination + i * to_bytes, low, high);                                                   \
     }                                                                                                        \
     return i;                                                                                                \
   }
@@ -223,27 +212,27 @@ AVX512 static inline __m512i canonical32_bf16(__m512i halves) {
 }
 
 /* 32 BF16, as they are or widened on the way out. */
-AVX512 static inline void put_bf16(uint8_t *destination, __m512i halves, int stream) {
-  put64(destination, halves, stream);
+AVX512 static inline void put_bf16(uint8_t *destination, __m512i halves) {
+  _mm512_storeu_si512(destination, halves);
 }
 
 AVX512 static inline __m512i widen16(__m256i halves) {
   return _mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16);
 }
 
-AVX512 static inline void put_f32(uint8_t *destination, __m512i halves, int stream) {
+AVX512 static inline void put_f32(uint8_t *destination, __m512i halves) {
   store32_f32(destination, widen16(_mm512_castsi512_si256(halves)),
-              widen16(_mm512_extracti64x4_epi64(halves, 1)), stream);
+              widen16(_mm512_extracti64x4_epi64(halves, 1)));
 }
 
-AVX512 static inline void put_f16(uint8_t *destination, __m512i halves, int stream) {
+AVX512 static inline void put_f16(uint8_t *destination, __m512i halves) {
   store32_f16(destination, widen16(_mm512_castsi512_si256(halves)),
-              widen16(_mm512_extracti64x4_epi64(halves, 1)), stream);
+              widen16(_mm512_extracti64x4_epi64(halves, 1)));
 }
 
 #define AVX512_F8(to, to_bytes)                                                                              \
   AVX512 static size_t avx512_f8_##to(const uint16_t *table, uint8_t *destination, const uint8_t *source,    \
-                                      size_t count, int stream) {                                            \
+                                      size_t count) {                                                        \
     const f8_planes planes = load_planes(table);                                                             \
     /* Unpacking works within 128-bit quarters: the eighths go where that leaves elements in order. */       \
     const __m512i order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);                                         \
@@ -252,8 +241,8 @@ AVX512 static inline void put_f16(uint8_t *destination, __m512i halves, int stre
       const __m512i codes = _mm512_permutexvar_epi64(order, _mm512_loadu_si512(source + i));                 \
       const __m512i low = look_up(planes.low, codes), high = look_up(planes.high, codes);                    \
       uint8_t *out = destination + i * to_bytes;                                                             \
-      put_##to(out, canonical32_bf16(_mm512_unpacklo_epi8(low, high)), stream);                              \
-      put_##to(out + 32 * to_bytes, canonical32_bf16(_mm512_unpackhi_epi8(low, high)), stream);              \
+      put_##to(out, canonical32_bf16(_mm512_unpacklo_epi8(low, high)));                                      \
+      put_##to(out + 32 * to_bytes, canonical32_bf16(_mm512_unpackhi_epi8(low, high)));                      \
     }                                                                                                        \
     return i;                                                                                                \
   }
@@ -263,9 +252,8 @@ AVX512_F8(f16, 2)
 AVX512_F8(bf16, 2)
 
 #define AVX512_F8_KERNEL(from, dtype, to)                                                                    \
-  static size_t avx512_##from##_##to(uint8_t *destination, const uint8_t *source, size_t count,              \
-                                     int stream) {                                                           \
-    return avx512_f8_##to(f8_pivots[dtype - F8_FIRST], destination, source, count, stream);                  \
+  static size_t avx512_##from##_##to(uint8_t *destination, const uint8_t *source, size_t count) {            \
+    return avx512_f8_##to(f8_pivots[dtype - F8_FIRST], destination, source, count);                          \
   }
 #define AVX512_F8_KERNELS(from, dtype)                                                                       \
   AVX512_F8_KERNEL(from, dtype, f32) AVX512_F8_KERNEL(from, dtype, f16) AVX512_F8_KERNEL(from, dtype, bf16)
