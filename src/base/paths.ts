@@ -80,7 +80,10 @@ function decodePath(url: URL): string {
  */
 const PATHE = "npm:pathe@2.0.3";
 
+/** Whether paths are those of Windows: only Deno opens files by paths, whatever system a browser is on. */
+const isWindows = "Deno" in globalThis && /^win/i.test(globalThis.navigator?.platform ?? "");
+
 /** Of this system. */
-export const { dirname, basename, join, resolve, fromFileUrl }: Paths = Deno.build.os === "windows"
+export const { dirname, basename, join, resolve, fromFileUrl }: Paths = isWindows
   ? windowsPaths(await import(PATHE) as Pathe)
   : POSIX;

@@ -5,8 +5,8 @@ import { quote } from "../base/text.ts";
 import type { DeviceOption, TensorOn } from "../device/option.ts";
 import type { Source } from "../files/source.ts";
 import type { Engine } from "../load/engine.ts";
-import { selectEngine } from "../load/native/select.ts";
-import { PortableEngine } from "../load/portable_engine.ts";
+import { portableEngine, selectEngine } from "../load/native/select.ts";
+import "./dlpack.ts";
 import type { Tensor } from "../load/tensor.ts";
 import type { ModelEquipment } from "../model/model.ts";
 import type { CheckedOpenOptions } from "./options.ts";
@@ -39,5 +39,5 @@ export async function equip<D extends DeviceOption>(
 /** What runs loads: for a source of the user's always the portable engine, as lanes can read descriptors only. */
 export async function findEngine({ source }: Pick<CheckedOpenOptions, "source">): Promise<Engine> {
   if (typeof source !== "object") return await selectEngine();
-  return new PortableEngine(`the files come from the source ${quote(source.name)}`);
+  return portableEngine(`the files come from the source ${quote(source.name)}`, source);
 }

@@ -1,9 +1,43 @@
 /**
- * What a user can say of a tensor that goes to another library by DLPack.
+ * Giving tensors in host memory to other libraries by DLPack, which takes the native library: whoever has it registers
+ * how.
  */
+import { DeviceError } from "../base/errors.ts";
+import type { DType } from "../base/dtype.ts";
+import { quote } from "../base/text.ts";
 
 /** Options of `toDLPack`. */
 export interface DLPackOptions {
   /** Makes a DLManagedTensorVersioned (DLPack 1.0, capsule "dltensor_versioned"). Default: a DLManagedTensor. */
   versioned?: boolean;
+}
+
+/** A tensor to be given. */
+export interface ExportedTensor {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** Makes a DLPack tensor; gives its address. */
+export type DLPackExport = (tensor: ExportedTensor, options: DLPackOptions) => Promise<bigint>;
+
+let registered: DLPackExport | undefined;
+
+/** Registers how tensors in host memory are given. */
+export function useDLPack(exportTensor: DLPackExport): void {
+  registered = exportTensor;
+}
+
+/**
+ * A DLPack tensor over the memory of a tensor.
+ *
+ * @throws {DeviceError} if nobody has registered how
+ */
+export async function exportHost(tensor: ExportedTensor, options: DLPackOptions): Promise<bigint> {
+  if (registered) return await registered(tensor, options);
+  const message = `Cannot give tensor ${quote(tensor.name)} by DLPack: that needs the native library, ` +
+    "which is for Deno: import the package's main module there";
+  throw new DeviceError(message, { library: "fastsafetensors" });
 }

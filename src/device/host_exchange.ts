@@ -1,7 +1,7 @@
 /**
  * Host memory that a process group sends from.
  */
-import type { HostOperations } from "../load/native/host_operations.ts";
+import type { HostOperations } from "../load/host_operations.ts";
 import type { ExposedBytes } from "../load/device.ts";
 
 /** Bytes that the garbage collector frees. Copies that are given up lend their memory to those made after. */

@@ -6,42 +6,13 @@ import { openLibrary } from "../../ffi/library.ts";
 import { availableMemory } from "../../ffi/files.ts";
 import { describeValue } from "../base/check.ts";
 import { availableSystemMemory } from "../../ffi/variables.ts";
-import { type CudaReport, reportCuda } from "../device/cuda/report.ts";
-import { reportWebGpu, type WebGpuReport } from "../device/webgpu/adapter.ts";
-import { type MachineReport, readMounts, reportMachine } from "./machine.ts";
+import { reportCuda } from "../device/cuda/report.ts";
+import { reportWebGpu } from "../device/webgpu/adapter.ts";
+import { readMounts, reportMachine } from "./machine.ts";
 import { remediesFor } from "./remedies.ts";
-import { reportStorage, type StorageReport } from "./storage.ts";
-import { reportUsrbio, type UsrbioReport } from "./usrbio.ts";
-
-/** The report of {@linkcode doctor}. */
-export interface DoctorReport {
-  /** Operating system and processor architecture. */
-  readonly system: string;
-  /** Deno's version. */
-  readonly deno: string;
-  /** Processor cores. */
-  readonly cores: number;
-  /** Which engine loads: the native library or Deno's own file functions. */
-  readonly engine: "native" | "portable";
-  /** Path of the native library; null without one. */
-  readonly library: string | null;
-  /** Bytes that may still be allocated; null if unknown. */
-  readonly availableMemory: number | null;
-  /** Whether the system reports the content of the page cache, which decides between buffered and direct reads. */
-  readonly cachestat: boolean;
-  /** Limits and settings of the system. */
-  readonly machine: MachineReport;
-  /** How files can be read in the given places. */
-  readonly storage: readonly StorageReport[];
-  /** The library and the mounts of 3FS. */
-  readonly usrbio: UsrbioReport;
-  /** The CUDA devices to which tensors can be loaded, and the way of the bytes. */
-  readonly cuda: CudaReport;
-  /** The GPU to which tensors can be loaded as GPUBuffers. */
-  readonly webgpu: WebGpuReport;
-  /** Problems, and advice against each of them. */
-  readonly remedies: readonly string[];
-}
+import type { DoctorReport } from "./report.ts";
+import { reportStorage } from "./storage.ts";
+import { reportUsrbio } from "./usrbio.ts";
 
 /** The system's error number (EBADF) for a file that is not open. */
 const EBADF = 9n;

@@ -13,7 +13,8 @@
 export type { CudaDeviceInfo } from "../../ffi/cuda.ts";
 export type { CudaDeviceReport, CudaReport } from "../device/cuda/report.ts";
 export type { WebGpuAdapterReport, WebGpuReport } from "../device/webgpu/adapter.ts";
-export { doctor, type DoctorReport } from "./doctor.ts";
+export { doctor } from "./doctor.ts";
+export type { DoctorReport } from "./report.ts";
 export type { MachineReport } from "./machine.ts";
 export type { StorageReport } from "./storage.ts";
 export type { UsrbioReport, UsrbioUse } from "./usrbio.ts";

@@ -1,7 +1,7 @@
 /**
  * Advice for a faster machine.
  */
-import type { DoctorReport } from "./doctor.ts";
+import type { DoctorReport } from "./report.ts";
 import { quote } from "../base/text.ts";
 import { HF3FS } from "./usrbio.ts";
 

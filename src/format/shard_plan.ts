@@ -2,7 +2,7 @@
  * Shard plans: they choose the part of each tensor that a rank of a tensor-parallel model holds, by the tensor's name.
  */
 import { rankSlices, type SliceLayout, sliceLayout, type SliceSource } from "./slices.ts";
-import { quote } from "../base/text.ts";
+import { describeValue, quote } from "../base/text.ts";
 
 /**
  * The division of a tensor among the ranks.
@@ -85,10 +85,15 @@ function checkRule(pattern: string, rule: ShardRule): void {
   if (rule === null || isCount(rule)) return;
   if (typeof rule === "object" && isCount(rule.dimension) && isCount(rule.parts) && rule.parts > 0) return;
   const wanted = "a dimension from 0, { dimension, parts } or null";
-  const message = `shardPlan must give ${wanted} for ${quote(pattern)}, got ${Deno.inspect(rule)}`;
+  const message = `shardPlan must give ${wanted} for ${quote(pattern)}, got ${describeRule(rule)}`;
   throw typeof rule === "number" || typeof rule === "object"
     ? new RangeError(message)
     : new TypeError(message);
+}
+
+function describeRule(rule: Exclude<ShardRule, null>): string {
+  if (typeof rule !== "object" || Array.isArray(rule)) return describeValue(rule);
+  return `{ dimension: ${describeValue(rule.dimension)}, parts: ${describeValue(rule.parts)} }`;
 }
 
 function isCount(value: unknown): boolean {

@@ -5,7 +5,7 @@
 import type { Device } from "./device.ts";
 import { UseAfterCloseError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
-import { hostOperations } from "./native/select.ts";
+import { hostOperations } from "./host_operations.ts";
 import { castLength, type TensorRequest } from "./request.ts";
 import type { Assemble } from "../files/catalog.ts";
 import type { SourceFile } from "../files/source.ts";

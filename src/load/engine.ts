@@ -4,7 +4,7 @@
 import type { LoadPlan } from "./plan.ts";
 import type { Readiness } from "./readiness.ts";
 import type { Source, SourceFile } from "../files/source.ts";
-import type { HostOperations } from "./native/host_operations.ts";
+import type { HostOperations } from "./host_operations.ts";
 
 /** Host memory owned by JavaScript. */
 export interface HostBlock {

@@ -11,7 +11,7 @@ import { STEP, type Steps } from "../base/steps.ts";
 import type { ShardRules } from "../format/shard_plan.ts";
 import type { SliceLayout } from "../format/slices.ts";
 import { BufferTransferredError, type LoadWay, type RunReport } from "./engine.ts";
-import { hostOperations } from "./native/select.ts";
+import { hostOperations } from "./host_operations.ts";
 import { finishInTurns, Turn, TurnQueue } from "../base/turn.ts";
 import type { ProgressWatch, Work } from "../base/progress.ts";
 import type { ProcessGroup } from "../base/process_group.ts";

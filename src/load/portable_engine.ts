@@ -1,35 +1,41 @@
 /**
  * The engine over what every file can do, {@linkcode SourceFile.read}: slower, and everywhere the same. It loads from
- * Deno's own files, and from sources that users bring.
+ * the files of its host, and from sources that users bring.
  */
-import { availableSystemMemory } from "../../ffi/variables.ts";
 import { ReadError } from "../base/errors.ts";
 import { READ_THROUGH_GAP, requestAt, type Segment, segmentBytes } from "./plan.ts";
 import { castLength } from "./request.ts";
-import { PortableFileSource } from "../files/native/portable_file.ts";
-import type { SourceFile } from "../files/source.ts";
-import { LoopOperations } from "./native/host_operations.ts";
+import type { Source, SourceFile } from "../files/source.ts";
+import { LoopOperations } from "./host_operations.ts";
 import { BufferTransferredError, type Engine, type HostBlock, type Job, type RunReport } from "./engine.ts";
 
-/** Reads in flight: more of Deno's own gain nothing, as it copies on its own threads. */
+/** Reads in flight: more of Deno's own gain nothing, as Deno copies on its own threads. */
 const READERS = 4;
 
 const OPERATIONS = new LoopOperations();
+
+/** What the engine runs with. */
+export interface PortableHost {
+  /** Where files are read from. */
+  readonly source: Source;
+  /** Bytes that may still be allocated; -1 where that is not known. */
+  readonly availableMemory: () => number;
+  /** Why the native engine is not used. */
+  readonly reason: string;
+}
 
 /** Positional reads of files, a few at once. */
 export class PortableEngine implements Engine<SourceFile> {
   readonly name = "portable";
   readonly notes: readonly string[];
-  readonly source = new PortableFileSource();
+  readonly source: Source;
   readonly operations = OPERATIONS;
+  readonly availableMemory: () => number;
 
-  /** @param reason why the native engine is not used */
-  constructor(reason: string) {
+  constructor({ source, availableMemory, reason }: PortableHost) {
+    this.source = source;
+    this.availableMemory = availableMemory;
     this.notes = [`Portable engine, slower than the native one: ${reason}`];
-  }
-
-  availableMemory(): number {
-    return availableSystemMemory();
   }
 
   allocate(byteLength: number): HostBlock {

@@ -19,7 +19,7 @@ import { OutputStream } from "./output_stream.ts";
 import { indexPathOf, shardSteps } from "./shards.ts";
 import { type SaveInput, type SaveSource, sourceSteps, type TensorShape } from "./source.ts";
 import { supersededBy } from "./superseded.ts";
-import { selectWriteEngine } from "./write_engine.ts";
+import { selectWriteEngine } from "./select_write_engine.ts";
 import { isFolder } from "../files/native/write_error.ts";
 import { writeTensors } from "./write_tensors.ts";
 

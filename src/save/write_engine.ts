@@ -1,10 +1,7 @@
 /**
- * What writes files: the shim, or Deno alone.
+ * What an engine that writes files offers.
  */
-import { openLibrary } from "../../ffi/library.ts";
 import type { DType } from "../base/dtype.ts";
-import { NativeWriteEngine } from "./native_write_engine.ts";
-import { PortableWriteEngine } from "./portable_write_engine.ts";
 
 /** A file that is being written, under a temporary name. */
 export interface OpenOutput {
@@ -59,10 +56,4 @@ export interface WriteEngine {
   rename(from: string, to: string, replace: boolean, subject?: string): Promise<void>;
   /** Waits until the names in a folder are on storage. */
   syncFolder(path: string): Promise<void>;
-}
-
-/** The engine over the shim where there is one, else over Deno. */
-export async function selectWriteEngine(): Promise<WriteEngine> {
-  const { shim } = await openLibrary();
-  return shim ? new NativeWriteEngine(shim) : new PortableWriteEngine();
 }

@@ -5,11 +5,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { openLibrary } from "../../ffi/library.ts";
 import { cutSlice, sliceLayout } from "../../src/format/slices.ts";
-import {
-  type HostOperations,
-  LoopOperations,
-  NativeOperations,
-} from "../../src/load/native/host_operations.ts";
+import { type HostOperations, LoopOperations } from "../../src/load/host_operations.ts";
+import { NativeOperations } from "../../src/load/native/native_operations.ts";
 import { useNativeEngine } from "../support/engine.ts";
 import { assertBytes, noise } from "../support/models.ts";
 import { suite } from "../support/skip.ts";

@@ -20,7 +20,7 @@ const ORDER: readonly (readonly string[])[] = [
 
 /** What a file imports, as paths of the repository. */
 function imports(path: string, text: string): string[] {
-  return [...text.matchAll(/\bfrom "(\.[^"]+)"|\bimport\("(\.[^"]+)"/g)]
+  return [...text.matchAll(/\bfrom "(\.[^"]+)"|\bimport\(?\s*"(\.[^"]+)"/g)]
     .map(([, one, other]) => new URL(one ?? other!, `file:///${path}`).pathname.slice(1));
 }
 
@@ -43,6 +43,78 @@ Deno.test("no folder imports one to its right", () => {
     imports(path, text).filter((target) => level(target) > level(path)).map((target) => `${path}: ${target}`)
   ).toArray();
   assertEquals(strangers.sort(), [...EXCEPTIONS].sort());
+});
+
+/** Nodes that reach one another: each group of more than one, and each node that reaches itself. */
+function cyclesOf(graph: ReadonlyMap<string, readonly string[]>): string[][] {
+  const reached = new Map<string, Set<string>>();
+  for (const start of graph.keys()) {
+    const seen = new Set<string>();
+    const left = [...graph.get(start)!];
+    for (let node; (node = left.pop()) !== undefined;) {
+      if (seen.has(node)) continue;
+      seen.add(node);
+      left.push(...graph.get(node) ?? []);
+    }
+    reached.set(start, seen);
+  }
+  const cycles = new Set<string>();
+  for (const [node, others] of reached) {
+    if (!others.has(node)) continue;
+    cycles.add([...others].filter((other) => reached.get(other)?.has(node)).sort().join(" "));
+  }
+  return [...cycles].map((cycle) => cycle.split(" "));
+}
+
+Deno.test("cyclesOf() finds a cycle of two, of three, and a node that reaches itself", () => {
+  const graph = { a: ["b"], b: ["a", "c"], c: ["d"], d: ["e"], e: ["c"], f: ["f"], g: ["a", "h"], h: [] };
+  assertEquals(cyclesOf(new Map(Object.entries(graph))), [["a", "b"], ["c", "d", "e"], ["f"]]);
+});
+
+Deno.test("no file of src and ffi imports one that imports it, by however many others", () => {
+  assertEquals(cyclesOf(new Map(code.entries().map(([path, text]) => [path, imports(path, text)]))), []);
+});
+
+Deno.test("no two folders import each other", () => {
+  const folderOf = (path: string) => path.split("/").slice(0, path.startsWith("src/") ? 2 : 1).join("/");
+  const graph = new Map<string, string[]>();
+  for (const [path, text] of code) {
+    const folder = folderOf(path);
+    const targets = imports(path, text).filter((target) => !EXCEPTIONS.includes(`${path}: ${target}`));
+    const others = targets.map(folderOf).filter((other) => other !== folder);
+    graph.set(folder, [...graph.get(folder) ?? [], ...others]);
+  }
+  assertEquals(cyclesOf(graph), []);
+});
+
+/** Files that run in browsers and other hosts too. */
+function isPortable(path: string): boolean {
+  return /^src\/(?:base|format|files|load|device|model)\//.test(path) &&
+    !/^src\/(?:files\/native|load\/native|device\/cuda)\//.test(path);
+}
+
+/** A file's text without its comments. */
+function withoutComments(text: string): string {
+  return text.replace(/\/\*[^]*?\*\//g, "").replace(/(?<![:"'`\\])\/\/.*/g, "");
+}
+
+/** What only Deno or Node has, and imports of what is not a module. */
+const NOT_PORTABLE = /\bDeno\.\w+|"node:[^"]*"|\bwith \{ *type|\bassert \{ *type/g;
+
+Deno.test("the portable part imports nothing but itself, and has no Deno, no node: and no import attribute", () => {
+  const strangers = code.entries().filter(([path]) => isPortable(path)).flatMap(([path, text]) => [
+    ...imports(path, text).filter((target) => !isPortable(target)).map((target) => `${path}: ${target}`),
+    ...withoutComments(text).match(NOT_PORTABLE)?.map((found) => `${path}: ${found}`) ?? [],
+  ]).toArray();
+  assertEquals(strangers, []);
+});
+
+Deno.test("the search for what is not portable passes over comments, not over code", () => {
+  const found = (text: string) => withoutComments(text).match(NOT_PORTABLE) ?? [];
+  assertEquals(found("/** As Deno.open() does. */\nconst a = 1; // Deno.cwd()\n"), []);
+  assertEquals(found('const url = "https://host/x"; Deno.cwd();'), ["Deno.cwd"]);
+  assertEquals(found('import { x } from "node:os";'), ['"node:os"']);
+  assertEquals(found('import c from "./a.c" with { type: "text" };'), ["with { type"]);
 });
 
 Deno.test("only ffi/ opens libraries", () => {

@@ -5,9 +5,8 @@ import { castBytes, castSupported } from "../../format/cast.ts";
 import { type DType, tensorBytes } from "../../base/dtype.ts";
 import { SafeTensorsError } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
-import { hostOperations } from "../../load/native/select.ts";
-import { exportHost } from "../cuda/dlpack.ts";
-import type { DLPackOptions } from "../dlpack.ts";
+import { hostOperations } from "../../load/host_operations.ts";
+import { type DLPackOptions, exportHost } from "../dlpack.ts";
 import type { Tensor } from "../../load/tensor.ts";
 
 /** What {@linkcode HostTensor.data} gives: the typed array that fits the dtype. */

@@ -4,18 +4,14 @@
 import { copyDLPack, isOver, newDLPack } from "../../../ffi/dlpack.ts";
 import { openLibrary } from "../../../ffi/library.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
-import type { DLPackOptions } from "../dlpack.ts";
+import type { DLPackOptions, ExportedTensor } from "../dlpack.ts";
 import { checkBoolean, checkKeys } from "../../base/check.ts";
 import { DeviceError } from "../../base/errors.ts";
 import { type DType, dtypeBits } from "../../base/dtype.ts";
 import { quote } from "../../base/text.ts";
 
 /** What DLPack needs to know of a tensor. */
-interface Described {
-  readonly name: string;
-  readonly dtype: DType;
-  readonly shape: readonly number[];
-}
+type Described = Omit<ExportedTensor, "bytes">;
 
 /** Where the bytes of a tensor are on a device. */
 interface DeviceBlock {
@@ -102,7 +98,7 @@ export function exportCuda(
  * @throws {DeviceError} if the native library is not to be had
  */
 export async function exportHost(
-  tensor: Described & { readonly bytes: Uint8Array<ArrayBuffer> },
+  tensor: ExportedTensor,
   options: DLPackOptions,
 ): Promise<bigint> {
   const type = elementType(tensor);

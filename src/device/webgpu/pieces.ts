@@ -1,7 +1,6 @@
 /**
  * Transfers in pieces: no call to the device holds the event loop, or the memory that it copies through, for longer.
  */
-import { setImmediate } from "node:timers";
 
 /**
  * Bytes of one piece. `writeBuffer` copies through memory of its own that the next submission frees: many pieces are
@@ -22,5 +21,15 @@ export async function* pieces(
 
 /** Lets everything else that waits have its turn; a timer of 0 would take a millisecond. */
 export function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+  return new Promise((resolve) => inNextTurn(resolve));
 }
+
+/** Calls back in the next turn of the event loop. Browsers have no `setImmediate`, but messages. */
+const inNextTurn: (callback: () => void) => void = globalThis.setImmediate ?? ((callback) => {
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => {
+    port1.close();
+    callback();
+  };
+  port2.postMessage(null);
+});

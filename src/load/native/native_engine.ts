@@ -7,7 +7,7 @@ import type { Shim } from "../../../ffi/symbols.ts";
 import { PAGE } from "../layout.ts";
 import { type NativeFile, NativeFileSource } from "../../files/native/native_file.ts";
 import type { Engine, HostBlock, Job, RunReport } from "../engine.ts";
-import { NativeOperations } from "./host_operations.ts";
+import { NativeOperations } from "./native_operations.ts";
 import { runNativeLanes } from "./native_lanes.ts";
 
 /** Below this a block has no room for a huge page. */

@@ -3,9 +3,12 @@
  */
 import { type LibraryState, openLibrary } from "../../../ffi/library.ts";
 import type { Engine } from "../engine.ts";
-import { type HostOperations, LoopOperations } from "./host_operations.ts";
+import { useHostOperations } from "../host_operations.ts";
 import { NativeEngine } from "./native_engine.ts";
 import { PortableEngine } from "../portable_engine.ts";
+import { availableSystemMemory } from "../../../ffi/variables.ts";
+import { PortableFileSource } from "../../files/native/portable_file.ts";
+import type { Source } from "../../files/source.ts";
 
 /** The engine over the library's latest state. */
 let chosen: { readonly library: Promise<LibraryState>; readonly engine: Promise<Engine> } | undefined;
@@ -25,18 +28,20 @@ export function selectEngine(): Promise<Engine> {
 function engineOver(library: LibraryState): Engine {
   if (library.shim) {
     const engine = new NativeEngine(library.shim);
-    operations = engine.operations;
+    useHostOperations(engine.operations);
     return engine;
   }
-  const portable = new PortableEngine(library.reason);
+  const portable = portableEngine(library.reason);
   if (!wasNoticed) console.warn(`fastsafetensors: ${portable.notes[0]}`);
   wasNoticed = true;
   return portable;
 }
 
-let operations: HostOperations = new LoopOperations();
-
-/** What tensors without a model use: the shim where a load has opened it already, which nothing is asked for here. */
-export function hostOperations(): HostOperations {
-  return operations;
+/**
+ * The portable engine in Deno.
+ *
+ * @param reason why the native engine is not used
+ */
+export function portableEngine(reason: string, source: Source = new PortableFileSource()): PortableEngine {
+  return new PortableEngine({ source, availableMemory: availableSystemMemory, reason });
 }

@@ -1,14 +1,11 @@
 /**
- * Slices, casts and joins of tensors that are in host memory already, without holding the event loop: in non-blocking
- * calls of the shim where there is one, else on the event loop's thread in short turns.
+ * Slices, casts and joins of tensors that are in host memory already, without holding the event loop: on its own thread
+ * in short turns, or by what an engine brings.
  */
-import { castHost, gatherHost, scatterHost } from "../../../ffi/host_ops.ts";
-import type { Shim } from "../../../ffi/symbols.ts";
-import { castBytes } from "../../format/cast.ts";
-import { type DType, dtypeBits } from "../../base/dtype.ts";
-import { cutSlice, gatherSlice, type SliceLayout } from "../../format/slices.ts";
-import { giveBack, take } from "./lane_budget.ts";
-import { Turn } from "../../base/turn.ts";
+import { castBytes } from "../format/cast.ts";
+import { type DType, dtypeBits } from "../base/dtype.ts";
+import { cutSlice, gatherSlice, type SliceLayout } from "../format/slices.ts";
+import { Turn } from "../base/turn.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -24,17 +21,8 @@ export interface HostOperations {
   join(sources: readonly Bytes[], rows: number, target: Bytes): Promise<void>;
 }
 
-/** Below this many bytes the loop's thread is quicker than a call to another one, in well under a millisecond. */
-const SMALL = 64 * 1024;
-
 /** Bytes of one turn on the loop's thread: a few milliseconds of the slowest copies, those of single bytes. */
 const TURN = 512 * 1024;
-
-/** Bytes of one call of the shim: several threads share what is larger. */
-const CALL = 16 * 2 ** 20;
-
-/** Bytes from which memory is worth huge pages. */
-const LARGE = 2 * 2 ** 20;
 
 /** One source's bytes in all rows of a join. */
 interface Column {
@@ -45,7 +33,8 @@ interface Column {
   readonly offset: number;
 }
 
-function columnsOf(sources: readonly Bytes[], rows: number): Column[] {
+/** The columns of a join. */
+export function columnsOf(sources: readonly Bytes[], rows: number): Column[] {
   let offset = 0;
   return sources.map((source) => {
     const width = source.byteLength / rows;
@@ -61,7 +50,7 @@ function elementsIn(bytes: number, dtype: DType): number {
 }
 
 /** Cuts a cast into pieces of about `bytes` in the source. */
-function* cutCast(
+export function* cutCast(
   source: Bytes,
   from: DType,
   target: Bytes,
@@ -120,62 +109,14 @@ export class LoopOperations implements HostOperations {
   }
 }
 
-/** In non-blocking calls of the shim. */
-export class NativeOperations implements HostOperations {
-  readonly #shim: Shim;
-  readonly #loop = new LoopOperations();
+let operations: HostOperations = new LoopOperations();
 
-  constructor(shim: Shim) {
-    this.#shim = shim;
-  }
-
-  allocate(byteLength: number): Bytes {
-    const memory = new Uint8Array(byteLength);
-    if (byteLength >= LARGE) this.#shim.fst_memory_advise(memory, 0n, BigInt(byteLength)); // before the first touch
-    return memory;
-  }
-
-  async gather(source: Bytes, layout: SliceLayout, target: Bytes): Promise<void> {
-    if (target.byteLength < SMALL) return await this.#loop.gather(source, layout, target);
-    let at = 0;
-    const parts = cutSlice(layout, CALL).map((part) => () =>
-      gatherHost(this.#shim, source, part, target.subarray(at, at += part.byteLength))
-    );
-    await inParallel(parts, target.byteLength);
-  }
-
-  async cast(source: Bytes, from: DType, target: Bytes, to: DType): Promise<void> {
-    if (source.byteLength < SMALL) return await this.#loop.cast(source, from, target, to);
-    const parts = cutCast(source, from, target, to, CALL).map((part) => () =>
-      castHost(this.#shim, part.source, from, part.target, to, part.count)
-    );
-    await inParallel(parts, source.byteLength);
-  }
-
-  async join(sources: readonly Bytes[], rows: number, target: Bytes): Promise<void> {
-    if (target.byteLength < SMALL) return await this.#loop.join(sources, rows, target);
-    const pitch = target.byteLength / rows;
-    const parts = columnsOf(sources, rows).values().map(({ source, width, offset }) => () =>
-      scatterHost(this.#shim, source, target, { offset, pitch, width, rows })
-    );
-    await inParallel(parts, target.byteLength);
-  }
+/** What tensors without a model use: those of the engine that was opened last, which nothing is asked for here. */
+export function hostOperations(): HostOperations {
+  return operations;
 }
 
-/** Runs calls on as many threads as the bytes are worth; all have ended when this settles. */
-async function inParallel(
-  calls: IteratorObject<() => Promise<void>>,
-  byteLength: number,
-): Promise<void> {
-  const threads = Math.min(Math.ceil(byteLength / CALL), Math.max(2, navigator.hardwareConcurrency), 4);
-  const taken = await take(1, threads);
-  try {
-    const run = async () => {
-      for (const call of calls) await call(); // one iterator for all: each takes the next
-    };
-    const ends = await Promise.allSettled(Array.from({ length: taken }, run));
-    for (const end of ends) if (end.status === "rejected") throw end.reason;
-  } finally {
-    giveBack(taken);
-  }
+/** Has tensors without a model use these operations. */
+export function useHostOperations(engineOperations: HostOperations): void {
+  operations = engineOperations;
 }
