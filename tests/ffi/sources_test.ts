@@ -28,6 +28,27 @@ Deno.test("SOURCES has every header that its files include", () => {
   }
 });
 
+/** Folder of native/ → the others whose private header its files may include. */
+const MAY_INCLUDE: Readonly<Record<string, readonly string[]>> = {
+  cast: [],
+  core: ["cast"],
+  cuda: ["core", "cast"],
+  three_fs: ["cuda", "core", "cast"],
+  ranks: ["cuda", "core", "cast"],
+};
+
+Deno.test("a folder of native/ is used by its private header, and by no folder that it uses itself", () => {
+  for (const [name, text] of Object.entries(SOURCES)) {
+    if (!name.includes("/")) continue; // headers of exported functions, and ranks until they are moved
+    const folder = name.slice(0, name.indexOf("/"));
+    for (const [, included] of text.matchAll(/^\s*#\s*include\s+"([^"]+)"/gm)) {
+      if (!included!.includes("/") || included!.startsWith(`${folder}/`)) continue;
+      const headers = MAY_INCLUDE[folder]!.map((other) => `${other}/${other}.h`);
+      assert(headers.includes(included!), `${name} includes "${included}"`);
+    }
+  }
+});
+
 Deno.test("native/ includes no header of a library that it finds at run time", () => {
   for (const [name, text] of Object.entries(SOURCES)) {
     for (const [, included] of text.matchAll(/^\s*#\s*include\s+<([^>]+)>/gm)) {
