@@ -63,6 +63,8 @@ Deno.test("ShardRules names a pattern and a tensor that do not match", () => {
 });
 
 Deno.test("ShardRules rejects an invalid plan", () => {
+  const zeroParts = () => rules({ "a.*": { dimension: 0, parts: 0 } });
+  assertThrows(zeroParts, RangeError, 'for "a.*", got { dimension: 0, parts: 0 }');
   assertThrows(() => rules(5 as unknown as ShardPlan), TypeError, "shardPlan");
   assertThrows(() => rules(null as unknown as ShardPlan), TypeError, "shardPlan");
   const senseless: [unknown, typeof Error][] = [

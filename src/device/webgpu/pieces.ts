@@ -29,6 +29,7 @@ const inNextTurn: (callback: () => void) => void = globalThis.setImmediate ?? ((
   const { port1, port2 } = new MessageChannel();
   port1.onmessage = () => {
     port1.close();
+    port2.close();
     callback();
   };
   port2.postMessage(null);
