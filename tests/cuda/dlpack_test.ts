@@ -1,5 +1,5 @@
 /**
- * DLPack: what is given out, and a real consumer in this process that takes it.
+ * DLPack: the exported tensors, and a real consumer in this process.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { runInNewContext } from "node:vm";
@@ -88,7 +88,7 @@ function free(address: bigint, versioned: boolean): void {
   call.call(address);
 }
 
-/** Lets the collector work, and what that sets off, until this many buffers are kept or it has had its chance. */
+/** Runs the garbage collector and its finalizers until this many buffers remain, or for a limited number of rounds. */
 async function collected(kept = 0): Promise<void> {
   for (let turn = 0; turn < (kept > 0 ? 3 : 50) && keptForConsumers() !== 0; turn++) {
     collect();
@@ -97,7 +97,7 @@ async function collected(kept = 0): Promise<void> {
 }
 
 suite("DLPack", "native", machine.shim ? null : machine.missing, () => {
-  Deno.test("HostTensor.toDLPack() describes the tensor, whichever dtype", async () => {
+  Deno.test("HostTensor.toDLPack() describes the tensor, for every dtype", async () => {
     for (const dtype of DTYPES) {
       const shape = [3, 8, 2];
       const tensor = new HostTensor("x", dtype, shape, noise(tensorLength({ dtype, shape }), 1));
@@ -130,7 +130,7 @@ suite("DLPack", "native", machine.shim ? null : machine.missing, () => {
     assertEquals(keptForConsumers(), 0);
   });
 
-  Deno.test("HostTensor.toDLPack() gives scalars and tensors without elements", async () => {
+  Deno.test("HostTensor.toDLPack() exports scalars and empty tensors", async () => {
     for (const [shape, strides] of [[[], []], [[0, 4], [4, 1]]] as const) {
       const tensor = new HostTensor("x", "F32", shape, new Uint8Array(shape.length === 0 ? 4 : 0));
       const address = await tensor.toDLPack();
@@ -142,7 +142,7 @@ suite("DLPack", "native", machine.shim ? null : machine.missing, () => {
     await collected();
   });
 
-  Deno.test("HostTensor.toDLPack() refuses a buffer that was transferred", async () => {
+  Deno.test("HostTensor.toDLPack() rejects a transferred buffer", async () => {
     const bytes = new Uint8Array(8);
     const tensor = new HostTensor("x", "U8", [8], bytes);
     bytes.buffer.transfer();
@@ -153,7 +153,7 @@ suite("DLPack", "native", machine.shim ? null : machine.missing, () => {
     );
   });
 
-  Deno.test("HostTensor.toDLPack() refuses unknown and wrong options", async () => {
+  Deno.test("HostTensor.toDLPack() rejects unknown and wrong options", async () => {
     const tensor = new HostTensor("x", "U8", [3], new Uint8Array(3));
     for (
       const [options, message] of [
@@ -165,7 +165,7 @@ suite("DLPack", "native", machine.shim ? null : machine.missing, () => {
     }
   });
 
-  Deno.test("HostTensor.toDLPack() gives memory that stays when its Worker ends", async () => {
+  Deno.test("HostTensor.toDLPack() exports memory that stays valid when its Worker ends", async () => {
     await using folder = await tempFolder();
     const { code, stdout, stderr } = await runChild("dlpack_worker.ts", {
       flags: ["-A"],
@@ -176,7 +176,7 @@ suite("DLPack", "native", machine.shim ? null : machine.missing, () => {
     assertEquals([code, stdout, stderr], [0, line + line, ""]);
   });
 
-  Deno.test("HostTensor.toDLPack() keeps the memory for as long as the consumer has it", async () => {
+  Deno.test("HostTensor.toDLPack() retains the memory until the consumer calls the deleter", async () => {
     let bytes: Uint8Array<ArrayBuffer> | null = noise(5_000_000, 9);
     const last = bytes.at(-1)!;
     const gone = new WeakRef(bytes.buffer);
@@ -198,7 +198,7 @@ suite("DLPack", "native", machine.shim ? null : machine.missing, () => {
 });
 
 cudaSuite("DLPack from a CUDA device", machine, (test) => {
-  test("CudaTensor.toDLPack() describes the device's memory, and holds it", async (folder) => {
+  test("CudaTensor.toDLPack() describes the device's memory, and retains it", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const specs: TensorSpec[] = [{ name: "odd", dtype: "U8", shape: [3] }, {
       name: "x",
@@ -231,7 +231,7 @@ cudaSuite("DLPack from a CUDA device", machine, (test) => {
 });
 
 standInSuite("DLPack from a CUDA stand-in", machine, (test, standIns) => {
-  test("the deleter frees the device's memory when it is the last to hold it", async (folder) => {
+  test("the deleter frees the device's memory after the last reference", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [{ name: "x", dtype: "F32", shape: [100] }]);
     const model = await fastsafeOpen(path, { device: "cuda" });
@@ -248,7 +248,7 @@ standInSuite("DLPack from a CUDA stand-in", machine, (test, standIns) => {
     assertEquals(standIns.report().live.allocations, 0);
   });
 
-  test("the deleter leaves its caller the current device", async (folder) => {
+  test("the deleter does not change its caller's current device", async (folder) => {
     using _devices = standIns.set({ FST_SIM_DEVICES: "3" }); // one that no other test uses
     const runtime = Deno.dlopen(`${standIns.folder}/libfst_sim_cuda.so`, {
       cudaSetDevice: { parameters: ["i32"], result: "i32" },
@@ -256,13 +256,13 @@ standInSuite("DLPack from a CUDA stand-in", machine, (test, standIns) => {
     });
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [{ name: "x", dtype: "F32", shape: [100] }]);
-    /** The caller's current device after a tensor of device 0 was given up by a thread whose device is 2. */
+    /** The caller's current device after a thread whose device is 2 has released a tensor of device 0. */
     const afterDeleter = async () => {
       const model = await fastsafeOpen(path, { device: "cuda:0" });
       const tensor = await model.getTensor("x");
       const address = await tensor.toDLPack();
       tensor[Symbol.dispose]();
-      await model.close(); // the deleter is the last to hold the memory
+      await model.close(); // the deleter has the last reference to the memory
       assertEquals(runtime.symbols.cudaSetDevice(2), 0);
       free(address, false);
       const current = new Int32Array(1);
@@ -284,7 +284,7 @@ const { path: libpython, missing: noPython } = await findPython(isReal ? "numpy,
 const python = noPython === null ? new Python(libpython) : null;
 
 suite("DLPack with a consumer in this process", "python", noPython, () => {
-  Deno.test("numpy takes a tensor, uses it after the model is closed, and frees it", async () => {
+  Deno.test("numpy imports a tensor, uses it after the model is closed, and frees it", async () => {
     await using folder = await tempFolder();
     const path = `${folder.path}/model.safetensors`;
     const values = Float32Array.from({ length: 1000 }, (_, index) => index / 2);
@@ -320,7 +320,7 @@ gc.collect()
     }
   });
 
-  Deno.test("numpy takes every dtype that it knows", async () => {
+  Deno.test("numpy imports every dtype that it has", async () => {
     const known: [DType, string][] = [
       ["BOOL", "bool"],
       ["U8", "uint8"],
@@ -351,7 +351,7 @@ del array, capsule
     assertEquals(keptForConsumers(), 0);
   });
 
-  Deno.test("a capsule that nobody consumes can be freed by its owner", async () => {
+  Deno.test("an unused capsule can be freed by its owner", async () => {
     const address = await new HostTensor("x", "U8", [3], new Uint8Array(3)).toDLPack();
     free(address, false);
     await collected();
@@ -361,7 +361,7 @@ del array, capsule
 
 if (isReal) {
   suite("DLPack with torch on the GPU", "python", noPython, () => {
-    Deno.test("torch takes a tensor on the GPU, uses it after the model is closed, and frees it", async () => {
+    Deno.test("torch imports a tensor on the GPU, uses it after the model is closed, and frees it", async () => {
       await using folder = await tempFolder();
       const path = `${folder.path}/model.safetensors`;
       const values = Float32Array.from({ length: 1000 }, (_, index) => index / 2);

@@ -1,5 +1,5 @@
 /**
- * What goes wrong with CUDA, and what then: a clear error, nothing left behind, and the next load works.
+ * Failures of CUDA: the error is clear, resources are released, and the next load succeeds.
  */
 import {
   assert,
@@ -28,7 +28,7 @@ async function writeModel(folder: string): Promise<[path: string, tensors: Writt
   return [path, await writeFile(path, SPECS)];
 }
 
-/** Small blocks, so that there are many of everything. */
+/** Small blocks, for many blocks, copies and events. */
 const SMALL = { device: "cuda", blockBytes: 65536, maxThreads: 2 } as const;
 
 async function assertLoads(path: string, tensors: readonly Written[]): Promise<void> {
@@ -37,7 +37,7 @@ async function assertLoads(path: string, tensors: readonly Written[]): Promise<v
 }
 
 cudaSuite("What goes wrong on any CUDA device", machine, (test) => {
-  test("a device that is not there is refused by its number", async (folder) => {
+  test("a device that does not exist is rejected with its number", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     const device = `cuda:${machine.devices}` as const;
     const error = await assertRejects(() => fastsafeOpen(path, { device }), DeviceError);
@@ -56,7 +56,7 @@ cudaSuite("What goes wrong on any CUDA device", machine, (test) => {
     await assertLoads(path, tensors);
   });
 
-  test("options for a GPU are checked before anything is opened", () => {
+  test("options for a GPU are checked before any file is opened", () => {
     const wrong: [object, typeof TypeError, string][] = [
       [{ device: "cuda:" }, TypeError, '"cuda:"'],
       [{ device: "cuda:-1" }, TypeError, '"cuda:-1"'],
@@ -72,11 +72,11 @@ cudaSuite("What goes wrong on any CUDA device", machine, (test) => {
     }
   });
 
-  test("more than the device has is refused before anything is read", async (folder) => {
+  test("a model larger than device memory is rejected before any read", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const { totalBytes } = (await doctor()).cuda.devices[0]!;
     const tooMany = Math.ceil(totalBytes / 2 ** 20) * 2 ** 20 + 2 ** 20;
-    // A file with a hole: nothing but its header is on the disk.
+    // A sparse file: only its header is on the disk.
     const json = JSON.stringify({ x: { dtype: "U8", shape: [tooMany], data_offsets: [0, tooMany] } });
     const header = new TextEncoder().encode(json.padEnd(Math.ceil(json.length / 8) * 8));
     const length = new Uint8Array(new BigUint64Array([BigInt(header.byteLength)]).buffer);
@@ -91,14 +91,14 @@ cudaSuite("What goes wrong on any CUDA device", machine, (test) => {
     );
   });
 
-  test("a file that is cut short while it is loaded leaves nothing on the device", async (folder) => {
+  test("a file that is truncated during its load leaves no device memory", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     using _faults = machine.setFileFaults("cachestat:*:cached,pread:9:eof");
     await using model = await fastsafeOpen(path, SMALL);
     const error = await assertRejects(() => model.whenLoaded(), ReadError, "truncated");
     assertEquals(error.path, path);
     for (const name of ["large", "last"]) {
-      (await model.getTensor(name).catch(() => null))?.[Symbol.dispose](); // it may be read anew
+      (await model.getTensor(name).catch(() => null))?.[Symbol.dispose](); // a request may read it again
     }
     _faults[Symbol.dispose]();
     await assertLoads(path, tensors);
@@ -121,7 +121,7 @@ cudaSuite("What goes wrong on any CUDA device", machine, (test) => {
 });
 
 standInSuite("What goes wrong on a CUDA stand-in", machine, (test, standIns) => {
-  test("a machine without a GPU says so, and loads to the CPU", async (folder) => {
+  test("a load to the CPU works without a GPU, and a load to CUDA names the reason", async (folder) => {
     const [path] = await writeModel(folder);
     for (
       const [variables, code, codeName] of [
@@ -142,7 +142,7 @@ standInSuite("What goes wrong on a CUDA stand-in", machine, (test, standIns) => 
     }
   });
 
-  test("doctor tells of devices and of GPUDirect Storage", async () => {
+  test("doctor reports devices and GPUDirect Storage", async () => {
     const { cuda } = await doctor();
     assertEquals([cuda.runtimeVersion, cuda.driverVersion, cuda.reason], ["12.4", "12.4", ""]);
     assertEquals(cuda.devices.map(({ device, pciBus }) => [device, pciBus]), [["cuda:0", "0000:01:00.0"], [
@@ -153,7 +153,7 @@ standInSuite("What goes wrong on a CUDA stand-in", machine, (test, standIns) => 
     assertEquals(cuda.gds, { usable: false, state: "nvidia-fs is not loaded, libcufile knows PCI P2PDMA" });
   });
 
-  test("a driver too old for the kernels fails what needs them, and nothing else", async (folder) => {
+  test("a driver that is too old for the kernels fails only casts", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     using _driver = standIns.set({ FST_SIM_VERSION: "10000" });
     const error = await assertRejects(
@@ -165,11 +165,11 @@ standInSuite("What goes wrong on a CUDA stand-in", machine, (test, standIns) => 
     await assertLoads(path, tensors);
   });
 
-  test("device memory that runs out in mid-load", async (folder) => {
+  test("fastsafeOpen() reports device memory that is exhausted during a load", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     {
       await settled(machine);
-      using _failure = standIns.fail("cudaMalloc:1:2"); // more was promised than there is
+      using _failure = standIns.fail("cudaMalloc:1:2"); // the reported free memory was too large
       const error = await assertRejects(() => fastsafeOpen(path, { device: "cuda" }), OutOfMemoryError);
       assert(error.requested > 4 * 2 ** 20 && error.free > error.requested);
     }
@@ -199,7 +199,7 @@ standInSuite("What goes wrong on a CUDA stand-in", machine, (test, standIns) => 
     await assertLoads(path, tensors);
   });
 
-  test("a copy that fails in mid-stream ends the load with the device's error", async (folder) => {
+  test("a failing copy ends the load with the device's error", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     for (
       const [failure, code, codeName] of [
@@ -224,19 +224,19 @@ standInSuite("What goes wrong on a CUDA stand-in", machine, (test, standIns) => 
         };
         assertEquals(await assertRejects(iterating, DeviceError), error);
       }
-      standIns.reset(); // a process whose context is lost would have to end here
+      standIns.reset(); // on a real device the context would be lost for the process
       await assertLoads(path, tensors);
     }
   });
 
-  test("a kernel that fails in mid-stream, at a load and later", async (folder) => {
+  test("a failing kernel rejects a load, and a later cast", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     {
       await settled(machine);
       using _failure = standIns.fail("stream-kernel:3:700");
       await using model = await fastsafeOpen(path, { ...SMALL, dtype: "F16" });
       const error = await assertRejects(() => model.whenLoaded(), DeviceError);
-      // It is told by whichever call comes next: the runtime's, or the driver's that launches another kernel.
+      // The next call reports it: a call of the runtime, or the driver's launch of another kernel.
       assertMatch(error.message, /cudaErrorIllegalAddress|CUDA_ERROR_ILLEGAL_ADDRESS \(700\)/);
       await model.close();
     }
@@ -262,7 +262,7 @@ standInSuite("What goes wrong on a CUDA stand-in", machine, (test, standIns) => 
     }
   });
 
-  test("pinning that fails, fails the load before anything is read", async (folder) => {
+  test("failing pinning rejects the load before any read", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     {
       await settled(machine);
@@ -275,7 +275,7 @@ standInSuite("What goes wrong on a CUDA stand-in", machine, (test, standIns) => 
   });
 });
 
-Deno.test("without libcudart, the error says what was looked for and where, and the CPU still loads", async () => {
+Deno.test("without libcudart, the error names the searched libraries and folders, and loads to the CPU work", async () => {
   await using folder = await tempFolder();
   const [path] = await writeModel(folder.path);
   const child = async (env: Record<string, string>) => {

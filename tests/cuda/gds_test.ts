@@ -1,6 +1,6 @@
 /**
- * GPUDirect Storage: used where it is really there, called by its name, and left without a second allocation where it
- * fails.
+ * GPUDirect Storage: used if available, reported under its name, and abandoned after a failure without a second
+ * allocation.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { DeviceError, fastsafeOpen, type OpenOptions } from "../../mod.ts";
@@ -25,7 +25,7 @@ async function writeModel(folder: string): Promise<[path: string, tensors: Writt
 
 type Options = OpenOptions<"cuda">;
 
-/** Loads everything, compares it, and says how it went. */
+/** Loads everything, compares it, and returns the statistics. */
 async function loadAll(path: string, tensors: readonly Written[], options: Partial<Options> = {}) {
   await using model = await fastsafeOpen(path, {
     device: "cuda",
@@ -41,7 +41,7 @@ async function loadAll(path: string, tensors: readonly Written[], options: Parti
 }
 
 cudaSuite("GPUDirect Storage on any machine", machine, (test) => {
-  test('gds: "off" and nogds keep cuFile out of it', async (folder) => {
+  test('gds: "off" and nogds do not use cuFile', async (folder) => {
     const [path, tensors] = await writeModel(folder);
     for (const options of [{ gds: "off" }, { nogds: true }, { nogds: true, gds: "auto" }] as const) {
       const { way, notes } = await loadAll(path, tensors, options);
@@ -50,13 +50,13 @@ cudaSuite("GPUDirect Storage on any machine", machine, (test) => {
     }
   });
 
-  test('gds: "auto" loads, and says why if it is not by GPUDirect Storage', async (folder) => {
+  test('gds: "auto" loads, and notes the reason against GPUDirect Storage', async (folder) => {
     const [path, tensors] = await writeModel(folder);
     const { way, notes } = await loadAll(path, tensors, { gds: "auto" });
     if (way !== "gds") assertStringIncludes(notes, "GPUDirect Storage is not used: ");
   });
 
-  test('gds: "require" loads by it, or says why not', async (folder) => {
+  test('gds: "require" loads with it, or rejects with the reason', async (folder) => {
     const [path, tensors] = await writeModel(folder);
     try {
       assertEquals((await loadAll(path, tensors, { gds: "require" })).way, "gds");
@@ -71,10 +71,10 @@ cudaSuite("GPUDirect Storage on any machine", machine, (test) => {
 standInSuite("GPUDirect Storage on a stand-in", machine, (test, standIns) => {
   /** A machine with the kernel's module. */
   const withModule = () => standIns.set({ FASTSAFETENSORS_NVFS_PROC: "/proc/self/stat" });
-  /** The page cache has nothing, as far as the shim can see. */
+  /** The page cache is empty for the shim. */
   const uncached = () => machine.setFileFaults("cachestat:*:uncached");
 
-  test("where it is there, the device fetches what is not cached, by whole pages into windows", async (folder) => {
+  test("with GPUDirect Storage the device reads uncached bytes, in whole pages into windows", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     using _module = withModule();
     using _cold = uncached();
@@ -99,7 +99,7 @@ standInSuite("GPUDirect Storage on a stand-in", machine, (test, standIns) => {
     assert((await doctor()).cuda.gds.usable);
   });
 
-  test("what the page cache has comes from there, and that is said", async (folder) => {
+  test("cached bytes come from the page cache, and a note says so", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     using _module = withModule();
     using _hot = machine.setFileFaults("cachestat:*:cached");
@@ -110,17 +110,17 @@ standInSuite("GPUDirect Storage on a stand-in", machine, (test, standIns) => {
     assertEquals((await loadAll(path, tensors, { gds: "require" })).way, "gds");
   });
 
-  test("without the kernel's module it is not even opened, unless it is required", async (folder) => {
+  test("without the kernel's module cuFile is opened only if it is required", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     const { way, notes } = await loadAll(path, tensors);
     assertEquals(way, "buffered");
     assertStringIncludes(notes, 'nvidia-fs is not loaded, there is no "/nowhere/nvidia-fs/version"');
     assertEquals(standIns.report().counts.cufileOpens, 0);
-    // PCI P2PDMA needs no module.
+    // PCI P2PDMA does not need the module.
     assertEquals((await loadAll(path, tensors, { gds: "require" })).way, "gds");
   });
 
-  test("compatibility mode is refused, or called by its name", async (folder) => {
+  test("compatibility mode is rejected, or reported under its name", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     using _module = standIns.set({ FASTSAFETENSORS_NVFS_PROC: "/proc/self/stat", FST_SIM_GDS: "compat" });
     using _cold = uncached();
@@ -132,7 +132,7 @@ standInSuite("GPUDirect Storage on a stand-in", machine, (test, standIns) => {
     );
     const error = await assertRejects(() => loadAll(path, tensors, { gds: "require" }), DeviceError);
     assertEquals([error.library, error.code, error.codeName], ["cufile", 5033, "CU_FILE_NVFS_SETUP_ERROR"]);
-    machine.shutDown(); // a driver that does not open is remembered
+    machine.shutDown(); // a failure to open the driver is cached
     using _forced = standIns.set({ CUFILE_FORCE_COMPAT_MODE: "true" });
     const { way, notes } = await loadAll(path, tensors);
     assertEquals(way, "gds-compat");
@@ -145,7 +145,7 @@ standInSuite("GPUDirect Storage on a stand-in", machine, (test, standIns) => {
     );
   });
 
-  test("a driver that does not open leaves the host to read", async (folder) => {
+  test("the host reads if the driver does not open", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     using _module = standIns.set({ FASTSAFETENSORS_NVFS_PROC: "/proc/self/stat", FST_SIM_GDS: "absent" });
     using _cold = uncached();
@@ -159,7 +159,7 @@ standInSuite("GPUDirect Storage on a stand-in", machine, (test, standIns) => {
     assertStringIncludes(error.message, "Cannot load by GPUDirect Storage: cuFileDriverOpen failed");
   });
 
-  test("a failure in the middle leaves the rest to the host, without a second allocation", async (folder) => {
+  test("the host reads the rest after a failure, without a second allocation", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     for (
       const [failure, why] of [
@@ -186,7 +186,7 @@ standInSuite("GPUDirect Storage on a stand-in", machine, (test, standIns) => {
     }
   });
 
-  test("a failure in the middle is an error where it is required", async (folder) => {
+  test("a failure is an error if gds is required", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     using _module = withModule();
     {
@@ -199,7 +199,7 @@ standInSuite("GPUDirect Storage on a stand-in", machine, (test, standIns) => {
     assertEquals((await loadAll(path, tensors, { gds: "require" })).way, "gds");
   });
 
-  test("short reads are gone on with", async (folder) => {
+  test("short reads are continued", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     using _module = withModule();
     using _cold = uncached();

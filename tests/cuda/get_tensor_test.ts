@@ -10,7 +10,7 @@ cudaSuite("model.getTensor() to a device", machine, (test) => {
   for (const lazy of [false, true]) {
     const how = lazy ? "a lazy model" : "a model";
 
-    test(`${how} on the CPU gives tensors on a GPU`, async (folder) => {
+    test(`${how} on the CPU returns tensors on a GPU`, async (folder) => {
       const path = `${folder}/model.safetensors`;
       const [x, none] = await writeFile(path, [
         { name: "x", dtype: "F16", shape: [4], bytes: encode([1, 2, 3, -0.5], "F16") },
@@ -28,7 +28,7 @@ cudaSuite("model.getTensor() to a device", machine, (test) => {
       assertEquals(model.stats().device, "cpu");
     });
 
-    test(`${how} on a GPU gives tensors in host memory, and of its own device`, async (folder) => {
+    test(`${how} on a GPU returns tensors in host memory, and on the same device`, async (folder) => {
       const path = `${folder}/model.safetensors`;
       const [x] = await writeFile(path, [
         { name: "x", dtype: "F16", shape: [4], bytes: encode([1, 2, 3, -0.5], "F16") },
@@ -48,7 +48,7 @@ cudaSuite("model.getTensor() to a device", machine, (test) => {
     });
   }
 
-  test("from one GPU to another, without host memory", async (folder) => {
+  test("getTensor() copies from one GPU to another without host memory", async (folder) => {
     if (machine.devices < 2) return console.log("    only one device here: not tried");
     const path = `${folder}/model.safetensors`;
     const [x] = await writeFile(path, [{ name: "x", dtype: "U8", shape: [3, 1001] }]);
@@ -64,7 +64,7 @@ cudaSuite("model.getTensor() to a device", machine, (test) => {
     assertTensor(await there.copyToHost(), x!);
   });
 
-  test("a device that is not there is refused, and the tensor can still be had", async (folder) => {
+  test("getTensor() rejects a device that does not exist, and later calls succeed", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const [x] = await writeFile(path, [{ name: "x", dtype: "I64", shape: [2] }]);
     for (const device of ["cpu", "cuda"] as const) {

@@ -1,5 +1,5 @@
 /**
- * The load suite, as it is for typed arrays, over device memory.
+ * The load suite for typed arrays, over device memory.
  */
 import { useApi } from "../load/api_in_use.ts";
 import { hostViewOf } from "../load/host_view.ts";
@@ -12,5 +12,5 @@ useApi(hostViewOf("cuda"));
 
 suite("The load suite on a CUDA device", "cuda", machine.missing, () => {
   loadSuite("cuda");
-  Deno.test("the load suite leaves nothing on the device", () => assertNothingLeft(machine));
+  Deno.test("the load suite frees all device memory", () => assertNothingLeft(machine));
 });

@@ -1,5 +1,5 @@
 /**
- * Pinned staging memory that is kept across loads.
+ * Pinned staging memory that several loads reuse.
  */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { fastsafeOpen, PinnedPool, UseAfterCloseError } from "../../mod.ts";
@@ -11,7 +11,7 @@ const machine = await useCuda();
 const SPECS: TensorSpec[] = [{ name: "x", dtype: "F32", shape: [300, 1000] }];
 
 cudaSuite("PinnedPool", machine, (test) => {
-  test("PinnedPool serves one load after another, and several at once", async (folder) => {
+  test("PinnedPool serves successive and parallel loads", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const [tensor] = await writeFile(path, SPECS);
     const pool = new PinnedPool();
@@ -34,7 +34,7 @@ cudaSuite("PinnedPool", machine, (test) => {
     await assertRejects(() => fastsafeOpen(path, { device: "cuda", pool }), UseAfterCloseError, "pool");
   });
 
-  test("PinnedPool takes what is lent back after it was closed", async (folder) => {
+  test("PinnedPool frees memory that is returned after close()", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     const pool = new PinnedPool();
@@ -45,7 +45,7 @@ cudaSuite("PinnedPool", machine, (test) => {
     await model.close();
   });
 
-  test("PinnedPool refuses a senseless bound", () => {
+  test("PinnedPool rejects an invalid bound", () => {
     for (const maxBytes of [-1, 1.5, NaN]) {
       assertThrows(() => new PinnedPool({ maxBytes }), RangeError, "maxBytes");
     }
@@ -53,7 +53,7 @@ cudaSuite("PinnedPool", machine, (test) => {
 });
 
 standInSuite("The memory of a PinnedPool", machine, (test, standIns) => {
-  test("PinnedPool pins once for many loads, and keeps no more than it may", async (folder) => {
+  test("PinnedPool pins once for many loads, and respects its bound", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     for (const [maxBytes, kept] of [[undefined, 1], [0, 0]] as const) {
@@ -69,7 +69,7 @@ standInSuite("The memory of a PinnedPool", machine, (test, standIns) => {
     }
   });
 
-  test("PinnedPool lends memory that is near to the device", async (folder) => {
+  test("PinnedPool provides memory near the device", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     await using pool = new PinnedPool();
@@ -81,7 +81,7 @@ standInSuite("The memory of a PinnedPool", machine, (test, standIns) => {
     assertEquals(standIns.report().live.registered, 2);
   });
 
-  test("PinnedPool gets its memory back from a load that fails", async (folder) => {
+  test("PinnedPool reuses the memory of a failed load", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const [tensor] = await writeFile(path, SPECS);
     await using pool = new PinnedPool();

@@ -1,6 +1,6 @@
 /**
- * Where the libraries of CUDA are found: every version's name, and the folders of a toolkit and of Python's wheels, with
- * the stand-in put there.
+ * The search for CUDA's libraries: the names of every version, in the folders of a toolkit and of Python's wheels. The
+ * stand-in is copied there.
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import type { DoctorReport } from "../../src/doctor/mod.ts";
@@ -12,21 +12,21 @@ import { standInSuite, useCuda } from "./support.ts";
 const machine = await useCuda();
 const CUDART = ["libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so"];
 const CUFILE = ["libcufile.so.0", "libcufile.so"];
-const TOOLKIT = "/usr/local/cuda/lib64"; // comes before the folders of wheels, so it is hidden
+const TOOLKIT = "/usr/local/cuda/lib64"; // precedes the folders of wheels, so it is hidden
 const HAS_TOOLKIT = [...CUDART, ...CUFILE].some((name) => exists(`${TOOLKIT}/${name}`));
 
 standInSuite("Where CUDA is found", machine, (_test, standIns) => {
   const library = `${standIns.folder}/libfst_sim_cuda.so`;
 
-  /** What a process finds, for which nothing is installed but what the variables lead to. */
+  /** The libraries that a process finds if only the folders in the variables have libraries. */
   async function find(folder: string, variables: Record<string, string>): Promise<DoctorReport["cuda"]> {
-    // The system's own libraries are hidden behind files that are none.
+    // Files that are not libraries hide the system's own libraries.
     const hidden = `${folder}/hidden`;
     await Deno.mkdir(hidden, { recursive: true });
     for (const name of [...CUDART, ...CUFILE]) await Deno.writeTextFile(`${hidden}/${name}`, "");
     const env = {
       PATH: Deno.env.get("PATH") ?? "",
-      HOME: folder, // in which Python would have packages
+      HOME: folder, // for Python's packages
       XDG_CACHE_HOME: Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME")}/.cache`,
       LD_LIBRARY_PATH: hidden,
       FASTSAFETENSORS_CUDA_LIB: library,

@@ -11,7 +11,7 @@ const CHILD = new URL("../children/cuda_leave.ts", import.meta.url).pathname;
 
 standInSuite("Processes that end with work on a CUDA stand-in", machine, (_test, standIns) => {
   for (const way of ["loading", "loaded", "exit", "throw", "released", "released, exit"]) {
-    Deno.test(`a process may end without closing anything: ${way} [CUDA stand-in]`, async () => {
+    Deno.test(`a process can end without close(): ${way} [CUDA stand-in]`, async () => {
       await using folder = await tempFolder();
       const path = `${folder.path}/model.safetensors`;
       const report = `${folder.path}/report`;

@@ -1,6 +1,6 @@
 /**
- * One of two ranks over the stand-in for NCCL that gives device memory back while a broadcast is under way, and says how
- * that went. Arguments: what happens ("lost": rank 1's part of the broadcast fails, "given": nothing), and a folder.
+ * One of two ranks over the stand-in for NCCL. It releases device memory during a broadcast, and reports the result.
+ * Arguments: the event ("lost": rank 1's part of the broadcast fails, "given": nothing), and a folder.
  */
 import { fastsafeOpen, serialize } from "../../mod.ts";
 import { NcclGroup } from "../../src/ranks/mod.ts";
@@ -15,7 +15,7 @@ const sim = Deno.dlopen(Deno.env.get("FASTSAFETENSORS_CUDART_LIB")!, {
   fst_sim_report: { parameters: ["buffer", "usize"], result: "i32" },
 }).symbols;
 
-/** A tensor on the device that is the only holder of its memory. */
+/** A tensor on the device with the only reference to its memory. */
 async function tensorOf(name: string) {
   const path = `${folder}/${rank}-${name}.safetensors`;
   await Deno.writeFile(
@@ -35,7 +35,7 @@ const done = group.broadcast(block, 0, "x").then(() => "", (error) => error.name
 if (mode === "given") moved[Symbol.dispose]();
 let ticks = 0;
 const timer = setInterval(() => {
-  if (++ticks === 2) other[Symbol.dispose](); // the kernel of the broadcast runs by now, or soon
+  if (++ticks === 2) other[Symbol.dispose](); // the kernel of the broadcast is running or will run soon
 }, 5);
 const error = await done;
 while (ticks < 2) await new Promise((resolve) => setTimeout(resolve, 5));

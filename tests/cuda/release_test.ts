@@ -1,5 +1,5 @@
 /**
- * Giving device memory back: nobody waits for the device, and what is still in use stays.
+ * Releases of device memory: callers do not wait for the device, and used memory stays valid.
  */
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { releasesDone, releasesNow } from "../../ffi/cuda_release.ts";
@@ -17,21 +17,21 @@ const { shim } = machine;
 const SPECS: TensorSpec[] = [{ name: "x", dtype: "F32", shape: [1024, 1024] }];
 const BYTES = 4 * 2 ** 20;
 
-/** How many releases are pending. */
+/** The number of pending releases. */
 function pending(): number {
   const { queued, done } = releasesNow(shim);
   return queued - done;
 }
 
-/** A tensor that is the only holder of its memory. */
+/** A tensor with the only reference to its memory. */
 async function lastHandle(path: string): Promise<CudaTensor> {
   await using model = await fastsafeOpen(path, { device: "cuda" });
   return await model.getTensor("x");
 }
 
 /**
- * Runs `body` while device 0 works: a copy waits in its stream, up to two seconds, and cudaFree with it. Another tensor
- * is given to `body`, and disposed after it.
+ * Runs `body` while device 0 works: a copy waits in its stream, up to two seconds, and cudaFree waits for the copy.
+ * `body` receives another tensor, which is disposed afterwards.
  */
 async function whileBusy<R>(path: string, standIns: StandIns, body: () => Promise<R> | R): Promise<R> {
   using source = await lastHandle(path);
@@ -45,7 +45,7 @@ async function whileBusy<R>(path: string, standIns: StandIns, body: () => Promis
 }
 
 standInSuite("Giving CUDA memory back", machine, (test, standIns) => {
-  test("whoever gives memory back does not wait for the device", async (folder) => {
+  test("dispose() does not wait for the device", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     const tensor = await lastHandle(path);
@@ -73,7 +73,7 @@ standInSuite("Giving CUDA memory back", machine, (test, standIns) => {
     });
   });
 
-  test("waiting for releases takes one thread, however many wait", async (folder) => {
+  test("all waits for releases share one thread", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     const tensor = await lastHandle(path);
@@ -83,7 +83,7 @@ standInSuite("Giving CUDA memory back", machine, (test, standIns) => {
       const waiters = Promise.all(
         Array.from({ length: waits }, () => releasesDone(shim).then(() => waits--)),
       );
-      await Deno.stat(path); // it needs a thread of the 32 that Deno has
+      await Deno.stat(path); // it needs one of Deno's 32 threads
       assertEquals(waits, 64, "the release was waited for, and with it the other call");
       await waiters;
     });
@@ -95,7 +95,7 @@ standInSuite("Giving CUDA memory back", machine, (test, standIns) => {
     using _small = standIns.set({ FST_SIM_DEVICE_BYTES: String(5 * BYTES) });
     const [tensor, other] = [await lastHandle(path), await lastHandle(path)];
     await whileBusy(path, standIns, async () => {
-      // Of 20 MiB, 14 are taken by three tensors and the cast of one of them.
+      // Three tensors and the cast of one of them use 14 of 20 MiB.
       const tooMany = () => tensor.to({ dtype: "F64" });
       await assertRejects(tooMany, OutOfMemoryError, "8388608 bytes are needed");
       other[Symbol.dispose]();
@@ -105,7 +105,7 @@ standInSuite("Giving CUDA memory back", machine, (test, standIns) => {
     });
   });
 
-  test("memory that cannot be freed is counted, and named when there is too little", async (folder) => {
+  test("memory that cannot be freed is counted, and out-of-memory errors name it", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     const before = releasesNow(shim).failed;
@@ -126,11 +126,11 @@ standInSuite("Giving CUDA memory back", machine, (test, standIns) => {
     const library = Deno.dlopen(`${standIns.folder}/libfst_sim_cuda.so`, {
       cudaFree: { parameters: ["u64"], result: "i32" },
     });
-    assertEquals(library.symbols.cudaFree(memory.address), 0); // or the next test finds it
+    assertEquals(library.symbols.cudaFree(memory.address), 0); // otherwise the next test reports it
     library.close();
   });
 
-  test("memory is held for a call that knows its address only", async (folder) => {
+  test("memory is retained for a call that has only its address", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [...SPECS, { name: "y", dtype: "U8", shape: [10] }]);
     const model = await fastsafeOpen(path, { device: "cuda" });
@@ -169,7 +169,7 @@ suite("Giving CUDA memory back beside ranks", "native", nccl, () => {
     assertEquals(said, [expected, expected], stderr);
   });
 
-  Deno.test("a tensor may be disposed while it is broadcast (stand-in)", async () => {
+  Deno.test("a tensor can be disposed during its broadcast (stand-in)", async () => {
     const { said, stderr } = await run("given");
     const expected = { error: "", violations: 0, kinds: {} };
     assertEquals(said, [expected, expected], stderr);

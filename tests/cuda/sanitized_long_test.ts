@@ -1,6 +1,6 @@
 /**
- * The load suite and the other tests of CUDA on the stand-ins once more, with a shim that AddressSanitizer and
- * UndefinedBehaviorSanitizer watch, in a process of its own.
+ * The load suite and the other tests of CUDA on the stand-ins, with a shim under AddressSanitizer and
+ * UndefinedBehaviorSanitizer, in a separate process.
  */
 import { assert } from "@std/assert";
 import { compiler } from "../support/compiler.ts";
@@ -32,13 +32,13 @@ suite("the load suite on CUDA stand-ins under sanitizers", "cuda", missing, () =
         NO_COLOR: "1",
         FASTSAFETENSORS_TEST_REQUIRE: "",
         LD_PRELOAD: decoder.decode(found.stdout).trim(),
-        // What Deno keeps until its end is no leak; the stand-ins count what is left on the device. Memory that cannot
-        // be had is an error of the shim's, not of the process.
+        // Memory that Deno holds until its end is not a leak; the stand-ins count unreleased device memory. A failed
+        // allocation is an error of the shim, not of the process.
         ASAN_OPTIONS: "detect_leaks=0:handle_segv=0:allocator_may_return_null=1",
       },
     }).output();
     const printed = decoder.decode(new Uint8Array([...stdout, ...stderr]));
     assert(success, `deno test ended with status ${code}:\n${printed.slice(-20_000)}`);
-    assert(/ok \| \d{3,} passed/.test(printed), `fewer tests than there are:\n${printed.slice(-2000)}`);
+    assert(/ok \| \d{3,} passed/.test(printed), `fewer tests than expected:\n${printed.slice(-2000)}`);
   });
 });

@@ -1,6 +1,6 @@
 /**
- * Loads, moves, casts and copies that are disposed, closed and aborted at random moments: each either gives the right
- * bytes or one of the errors that fit; the stand-in sees no memory used after it was freed, and nothing is left.
+ * Loads, moves, casts and copies that are disposed, closed and aborted at random moments: each returns the right bytes
+ * or an expected error; the stand-in records no use of freed memory and no leak.
  */
 import { assert, assertEquals } from "@std/assert";
 import {
@@ -36,11 +36,11 @@ function randomOf(seed: number): () => number {
   };
 }
 
-/** What one round does, by its seed. */
+/** One round, chosen by its seed. */
 class Round {
   readonly #random: () => number;
   readonly #written: readonly Written[];
-  /** Copies that came to their end. */
+  /** Completed copies. */
   verified = 0;
 
   constructor(seed: number, written: readonly Written[]) {
@@ -75,7 +75,7 @@ class Round {
     await Promise.all([...users, closing]);
   }
 
-  /** Gets a tensor and does something with it, as far as that goes. */
+  /** Requests a tensor and uses it; errors are allowed. */
   async #use(model: { getTensor(name: string): Promise<CudaTensor> }): Promise<void> {
     const written = this.#written[this.#below(this.#written.length)]!;
     try {
@@ -91,7 +91,7 @@ class Round {
         : act === 3
         ? this.#export(tensor)
         : this.#share(tensor, written);
-      if (this.#chance(0.5)) tensor[Symbol.dispose](); // while that is under way
+      if (this.#chance(0.5)) tensor[Symbol.dispose](); // during the operation
       await done;
     } catch (error) {
       assert(error instanceof Enough || error instanceof UseAfterCloseError, `${written.name}: ${error}`);
@@ -121,7 +121,7 @@ class Round {
     (await made)[Symbol.dispose]();
   }
 
-  /** As a consumer that calls the deleter after a while. */
+  /** Like a consumer that calls the deleter later. */
   async #export(tensor: CudaTensor): Promise<void> {
     const address = await tensor.toDLPack();
     await this.#pause();
@@ -151,7 +151,7 @@ class Round {
   }
 }
 
-/** Defines a test of so many rounds. */
+/** Defines a test of `rounds` rounds. */
 export function stressTest(machine: CudaMachine, rounds: number): void {
   standInSuite("CUDA under stress", machine, (test, standIns) => {
     test(`disposing, closing and aborting at random moments, ${rounds} rounds`, async (folder) => {
@@ -169,7 +169,7 @@ export function stressTest(machine: CudaMachine, rounds: number): void {
         const round = new Round(seed, written);
         await round.run(path, pool);
         verified += round.verified;
-        if (seed % 5 !== 0) continue; // else what was given back in one round is freed in the next
+        if (seed % 5 !== 0) continue; // otherwise memory released in one round is freed in the next one
         await settled(machine);
         const { live, violations } = standIns.report();
         assertEquals([live.allocations, violations], [0, { total: 0, kinds: {} }], `seed ${seed}`);

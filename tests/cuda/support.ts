@@ -1,5 +1,5 @@
 /**
- * What the CUDA tests share: the stand-ins of tests/sim/cuda, or a real GPU where `FASTSAFETENSORS_TEST_GPU` is
+ * Helpers of the CUDA tests: the stand-ins of tests/sim/cuda, or a real GPU if `FASTSAFETENSORS_TEST_GPU` is
  * "real" (deno task test:gpu). Call {@linkcode useCuda} at the top of a test file, before any test.
  */
 import { assertEquals } from "@std/assert";
@@ -28,7 +28,7 @@ export function standInEnv(folder: string): Record<string, string> {
   };
 }
 
-/** What the stand-ins have seen since the last reset (tests/sim/cuda/sim.h). */
+/** The stand-ins' record since the last reset (tests/sim/cuda/sim.h). */
 export interface SimReport {
   readonly live: Readonly<Record<string, number>>;
   readonly leaks: readonly string[];
@@ -47,7 +47,7 @@ export class StandIns extends StandInLibrary<SimReport> {
     this.folder = folder;
   }
 
-  /** As of every stand-in; failed devices are well again too. */
+  /** As for every stand-in; it also repairs failed devices. */
   override fail(spec: string): Disposable {
     super.fail(spec);
     return { [Symbol.dispose]: () => this.reset() };
@@ -61,14 +61,14 @@ const SANITIZERS = [
   "-fno-sanitize-recover=all",
 ];
 
-/** Whether this process was started with AddressSanitizer, which a library cannot bring along itself. */
+/** Whether this process was started with AddressSanitizer, which a library cannot load itself. */
 function isSanitized(): boolean {
   return Deno.env.get("LD_PRELOAD")?.includes("libasan") ?? false;
 }
 
 /** The machine that the tests run on. */
 export interface CudaMachine {
-  /** Why the tests cannot run here; null where they can. */
+  /** The reason that the tests cannot run here; null if they can. */
   readonly missing: string | null;
   /** The stand-ins; null on a real GPU. */
   readonly standIns: StandIns | null;
@@ -83,8 +83,8 @@ export interface CudaMachine {
 }
 
 /**
- * Chooses a build that can be made to fail, and what it runs on. It is a build of its own: one that another test file
- * uses too might have opened another CUDA library.
+ * Selects a build with fault injection, and its machine. The build is separate, since one of another test file might
+ * have opened another CUDA library.
  */
 export async function useCuda(): Promise<CudaMachine> {
   const isReal = Deno.env.get("FASTSAFETENSORS_TEST_GPU") === "real";
@@ -135,7 +135,7 @@ export async function useCuda(): Promise<CudaMachine> {
   };
 }
 
-/** Defines a test that is given a folder of its own, and must leave nothing: no descriptor, no device memory. */
+/** Defines a test with its own folder; the test must release all descriptors and device memory. */
 export type CudaTest = (name: string, body: (folder: string) => Promise<void> | void) => void;
 
 /** Defines tests that run on stand-ins and on real GPUs. */
@@ -161,7 +161,7 @@ export function cudaSuite(name: string, machine: CudaMachine, define: (test: Cud
   );
 }
 
-/** Defines tests that need the stand-ins: something has to fail, or to be seen. */
+/** Defines tests that need the stand-ins, for injected faults or records. */
 export function standInSuite(
   name: string,
   machine: CudaMachine,
@@ -174,12 +174,12 @@ export function standInSuite(
   cudaSuite(name, machine, (test) => define(test, machine.standIns!));
 }
 
-/** Resolves once what was given back to the devices has been freed. */
+/** Resolves after the pending releases of device memory. */
 export async function settled({ shim }: CudaMachine): Promise<void> {
   await releasesDone(shim);
 }
 
-/** Fails if anything is left on a stand-in, or was done that CUDA would not have borne. */
+/** Fails if a stand-in has unreleased resources, or recorded a violation of CUDA's rules. */
 export function assertNothingLeft({ standIns, shutDown }: CudaMachine): void {
   if (!standIns) return;
   assertEquals(shutDown(), 0, "what is kept between loads could not be given back");
@@ -188,14 +188,14 @@ export function assertNothingLeft({ standIns, shutDown }: CudaMachine): void {
   assertEquals([live.total, leaks, violations], [0, [], { total: 0, kinds: {} }]);
 }
 
-/** Fails unless a tensor on the device is as it was written, and aligned; the handle is used up. */
+/** Fails unless a tensor on the device equals the written one and is aligned; closes the handle. */
 export async function assertOnDevice(tensor: CudaTensor, expected: Written): Promise<void> {
   using held = tensor;
   assertEquals(held.devicePointer % 16n, 0n, `the alignment of tensor "${expected.name}"`);
   assertTensor(await held.copyToHost(), expected);
 }
 
-/** A tensor in host memory; the handle is used up. */
+/** Copies a tensor to host memory and closes the handle. */
 export async function toHost(tensor: CudaTensor): Promise<HostTensor> {
   using held = tensor;
   return await held.copyToHost();

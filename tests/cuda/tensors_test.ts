@@ -1,5 +1,5 @@
 /**
- * Tensors on a device: handles, what is done with them, and how long their memory lives.
+ * Tensors on a device: handles, their operations, and the lifetime of their memory.
  */
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import {
@@ -27,7 +27,7 @@ const SPECS: TensorSpec[] = [
 ];
 
 cudaSuite("Tensors on a CUDA device", machine, (test) => {
-  test("a tensor is an aligned device pointer, whatever the header's length", async (folder) => {
+  test("a tensor is an aligned device pointer, for every length of the header", async (folder) => {
     const specs = DTYPES.map((dtype): TensorSpec => ({ name: dtype, dtype, shape: [3, 8] }));
     for (const misalignment of [0, 1, 3, 4, 7]) {
       const path = `${folder}/${misalignment}.safetensors`;
@@ -58,7 +58,7 @@ cudaSuite("Tensors on a CUDA device", machine, (test) => {
     }
   });
 
-  test("a handle that was disposed throws, and may be disposed again", async (folder) => {
+  test("a disposed handle throws, and may be disposed again", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     await using model = await fastsafeOpen(path, { device: "cuda" });
@@ -80,7 +80,7 @@ cudaSuite("Tensors on a CUDA device", machine, (test) => {
     assertNotEquals(other.devicePointer, 0n);
   });
 
-  test("disposing a handle does not disturb what it is being used for", async (folder) => {
+  test("disposing a handle does not disturb its running operations", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const [tensor] = await writeFile(path, [{ name: "x", dtype: "F32", shape: [100_000] }]);
     const model = await fastsafeOpen(path, { device: "cuda" });
@@ -118,7 +118,7 @@ cudaSuite("Tensors on a CUDA device", machine, (test) => {
     }
   });
 
-  test("CudaTensor.to() refuses what cannot be cast, and shares memory where nothing changes", async (folder) => {
+  test("CudaTensor.to() rejects impossible casts, and shares memory for the same dtype", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     await using model = await fastsafeOpen(path, { device: "cuda" });
@@ -166,7 +166,7 @@ cudaSuite("Tensors on a CUDA device", machine, (test) => {
     );
   });
 
-  test("iterating gives each tensor as soon as it has landed", async (folder) => {
+  test("iteration yields each tensor as soon as it is complete", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const tensors = await writeFile(path, [
       { name: "first", dtype: "U8", shape: [100] },
@@ -182,7 +182,7 @@ cudaSuite("Tensors on a CUDA device", machine, (test) => {
     assertEquals(seen, ["first", "large", "last"]);
   });
 
-  test("several devices have loads of their own, and tensors go from one to the other", async (folder) => {
+  test("several devices load separately, and tensors move between them", async (folder) => {
     if (machine.devices < 2) return console.log("    only one device here: not tried");
     const path = `${folder}/model.safetensors`;
     const tensors = await writeFile(path, SPECS);
@@ -237,7 +237,7 @@ standInSuite("The memory of tensors on a CUDA device", machine, (test, standIns)
     }
   });
 
-  test("loads of a lazy model hold memory only for the handles given out", async (folder) => {
+  test("loads of a lazy model hold memory only for returned handles", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     await using model = await fastsafeOpen(path, { device: "cuda", lazy: true });
@@ -252,7 +252,7 @@ standInSuite("The memory of tensors on a CUDA device", machine, (test, standIns)
     assertEquals(standIns.report().live.allocations, 0);
   });
 
-  test("a slice of a lazy model brings what it needs to the device, and no byte more", async (folder) => {
+  test("a slice of a lazy model copies only its bytes to the device", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const [tensor] = await writeFile(path, [{ name: "x", dtype: "I16", shape: [300, 1000] }]);
     const whole = new Int16Array(tensor!.bytes.slice().buffer);
@@ -277,7 +277,7 @@ standInSuite("The memory of tensors on a CUDA device", machine, (test, standIns)
     }
   });
 
-  test("a load has one allocation for many tensors, and staging as it was told", async (folder) => {
+  test("a load has one allocation for many tensors, and the given staging memory", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const specs = Array.from({ length: 200 }, (_, index): TensorSpec => {
       return { name: `${index}`, dtype: "F16", shape: [index + 1, 100] };
@@ -299,7 +299,7 @@ standInSuite("The memory of tensors on a CUDA device", machine, (test, standIns)
     }
   });
 
-  test("ParallelLoader keeps its bound on device memory, also where a cast makes tensors larger", async (folder) => {
+  test("ParallelLoader bounds device memory, also if a cast enlarges tensors", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const specs = Array.from({ length: 40 }, (_, index): TensorSpec => {
       return { name: `${index}`, dtype: "BF16", shape: [25_000] };
@@ -314,7 +314,7 @@ standInSuite("The memory of tensors on a CUDA device", machine, (test, standIns)
     }
     assertEquals(index, 40);
     const { peak } = standIns.report();
-    const rings = 2 * (65536 + 65536); // each load casts from a ring of its own
+    const rings = 2 * (65536 + 65536); // each load casts from its own ring
     assert(peak.deviceBytes <= 800_000 + rings + 2 * 8192, `${peak.deviceBytes} bytes of device memory`);
   });
 

@@ -1,5 +1,5 @@
 /**
- * The storage benchmark: what it runs, what it writes, and that it runs at all.
+ * The storage benchmark: its combinations, its output, and a short run.
  */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { summarize, toCsv } from "../../bench/storage/report.ts";
@@ -17,9 +17,9 @@ const SETTINGS = {
   pipelined: [false, true],
 } as const;
 
-Deno.test("combinations() leaves out chunks that do not fit", () => {
+Deno.test("combinations() leaves out chunks larger than the buffer", () => {
   const all = combinations(SETTINGS);
-  // Of each backend and number of processes: 8 in 8, 8 and 32 in 64, and pipelined 8 and 32 in half of 64.
+  // For each backend and number of processes: 8 in 8, 8 and 32 in 64, and pipelined 8 and 32 in half of 64.
   assertEquals(all.length, 2 * 2 * (1 + 2 + 2));
   assert(
     all.every(({ bufferBytes, chunkBytes, pipelined }) => chunkBytes <= bufferBytes / (pipelined ? 2 : 1)),
@@ -29,7 +29,7 @@ Deno.test("combinations() leaves out chunks that do not fit", () => {
   ]);
 });
 
-Deno.test("share() deals every byte out once", () => {
+Deno.test("share() assigns every byte once", () => {
   const files = [["a", 10], ["b", 0], ["c", 1], ["d", 100]] as const;
   const ranges = files.map(([path, length]) => ({ path, offset: 0, length }));
   for (let processes = 1; processes < 9; processes++) {
@@ -49,7 +49,7 @@ Deno.test("share() deals every byte out once", () => {
   }
 });
 
-Deno.test("summarize() takes the median of each combination, toCsv() writes it", () => {
+Deno.test("summarize() computes the median of each combination, toCsv() writes it", () => {
   const base = {
     backend: "posix",
     bufferBytes: 1,
@@ -81,7 +81,7 @@ suite("The storage benchmark", "native", missing, () => {
     return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
   };
 
-  Deno.test("bench:storage sweeps with real processes and writes what it measured", async () => {
+  Deno.test("bench:storage sweeps with real processes and writes its results", async () => {
     await using folder = await tempFolder();
     const out = `${folder.path}/out`;
     const { code, stdout, stderr } = await run(
@@ -110,7 +110,7 @@ suite("The storage benchmark", "native", missing, () => {
     if (!stderr.includes("no charts")) assert(exists(`${out}/rate_by_chunk.svg`));
   });
 
-  Deno.test("bench:storage compares whole loads, and refuses senseless options", async () => {
+  Deno.test("bench:storage compares whole loads, and rejects invalid options", async () => {
     const loads = await run("--mode", "loads", "--stand-in", "--bytes", "4MB", "--iterations", "1");
     assertEquals(loads.code, 0, loads.stderr);
     assertStringIncludes(loads.stdout, "of ordinary reads");

@@ -1,5 +1,5 @@
 /**
- * What bounds the rings of a mount and their memory in /dev/shm, however many loads, models and readers use it.
+ * The bounds of a mount's rings and their memory in /dev/shm, for many loads, models and readers.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { buildShim } from "../../ffi/build.ts";
@@ -19,7 +19,7 @@ const SPECS = Array.from({ length: 6 }, (_, index): TensorSpec => {
 });
 
 usrbioSuite("The bounds of a mount", machine, (test, standIn) => {
-  /** The most rings that there are at once while something runs. */
+  /** The most simultaneous rings during an action. */
   async function mostRings(run: Promise<unknown>): Promise<number> {
     let most = 0, ended = false;
     const end = () => ended = true;
@@ -39,7 +39,7 @@ usrbioSuite("The bounds of a mount", machine, (test, standIn) => {
     const options = { source: "3fs", lazy: true, maxThreads: 3, blockBytes: 2 ** 18 } as const;
     await using model = await fastsafeOpen(path, { ...options, usrbio: { bufferBytes: MIB } });
     const loads = tensors.map(async (tensor, index) => {
-      await new Promise((resolve) => setTimeout(resolve, 3 * index)); // in turns of their own
+      await new Promise((resolve) => setTimeout(resolve, 3 * index)); // in separate turns
       assertTensor(await model.getTensor(tensor.name), tensor);
     });
     assert(await mostRings(Promise.all(loads)) <= 3);
@@ -69,7 +69,7 @@ usrbioSuite("The bounds of a mount", machine, (test, standIn) => {
     assert(await mostRings(run()) <= 4, "with the smallest rings there are four");
   });
 
-  test("a load that waits for a ring can be ended, and so can its model", async (folder) => {
+  test("a load that waits for a ring can be aborted, and its model closed", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     const options = { source: "3fs", maxThreads: 1, lazy: true, usrbio: { bufferBytes: MIB } } as const;
@@ -93,7 +93,7 @@ usrbioSuite("The bounds of a mount", machine, (test, standIn) => {
     }
   }, { abandoned: true });
 
-  test("a mount whose rings are all broken is tried anew", async (folder) => {
+  test("a mount whose rings are all broken is used again", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const tensors = await writeFile(path, SPECS);
     const options = { source: "3fs", lazy: true, usrbio: { timeoutSeconds: 0.1 } } as const;
@@ -103,7 +103,7 @@ usrbioSuite("The bounds of a mount", machine, (test, standIn) => {
       await assertRejects(() => broken.getTensor("t0"), Error, "ETIMEDOUT");
       const refused = async () => {
         try {
-          await using _ = await fastsafeOpen(path, options); // the lane may not have freed its ring yet
+          await using _ = await fastsafeOpen(path, options); // a lane may still hold its ring
           return null;
         } catch (error) {
           return error as Error;
@@ -120,7 +120,7 @@ usrbioSuite("The bounds of a mount", machine, (test, standIn) => {
 
 const CHILD = new URL("../children/usrbio_concurrent.ts", import.meta.url).pathname;
 
-/** Runs a command in a mount namespace of its own, with a /dev/shm of so many bytes. */
+/** Runs a command in a new mount namespace, with a /dev/shm of so many bytes. */
 async function runSmall(bytes: number, command: readonly string[], env: Record<string, string> = {}) {
   const mount = `mount -t tmpfs -o size=${bytes} none /dev/shm && exec "$@"`;
   const args = ["-m", "sh", "-c", mount, "sh", ...command];
@@ -163,7 +163,7 @@ suite("A small /dev/shm", "mounts", missing, () => {
       } finally {
         await Deno.remove(path);
         for (const { name } of Deno.readDirSync(`${standIn.mount}/3fs-virt/iovs`)) {
-          await Deno.remove(`${standIn.mount}/3fs-virt/iovs/${name}`); // of a child that was ended
+          await Deno.remove(`${standIn.mount}/3fs-virt/iovs/${name}`); // of a killed child
         }
       }
     });

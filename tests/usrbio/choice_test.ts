@@ -1,5 +1,5 @@
 /**
- * Which way files are read: what was demanded, what the environment says, what is there.
+ * The choice between 3FS and ordinary reads: by options, environment and mount.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { DeviceError, fastsafeOpen } from "../../mod.ts";
@@ -18,7 +18,7 @@ function backend(name: string): Disposable {
   return setEnv({ FASTSAFETENSORS_BACKEND: name });
 }
 
-/** Which way a file is read, and what is said about it. */
+/** The path of a file's bytes, and the notes on it. */
 async function wayOf(path: string, options: Parameters<typeof fastsafeOpen>[1] = {}) {
   await using model = await fastsafeOpen(path, options);
   await model.whenLoaded();
@@ -27,7 +27,7 @@ async function wayOf(path: string, options: Parameters<typeof fastsafeOpen>[1] =
 }
 
 usrbioSuite("The choice of 3FS", machine, (test, standIn) => {
-  test("files on a mount are read through 3FS, others are not, in one load", async (folder) => {
+  test("one load reads files on a mount through 3FS, and other files without it", async (folder) => {
     const outside = await Deno.makeTempDir();
     try {
       const first = await writeFile(`${folder}/a.safetensors`, [{ ...SPECS[0]!, name: "a" }]);
@@ -43,7 +43,7 @@ usrbioSuite("The choice of 3FS", machine, (test, standIn) => {
     }
   });
 
-  test('source: "file" keeps to ordinary reads, whatever the environment says', async (folder) => {
+  test('source: "file" uses ordinary reads, for every environment', async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     for (const name of ["auto", "usrbio", "posix", "nonsense"]) {
@@ -52,7 +52,7 @@ usrbioSuite("The choice of 3FS", machine, (test, standIn) => {
     }
   });
 
-  test("FASTSAFETENSORS_BACKEND chooses, in any case", async (folder) => {
+  test("FASTSAFETENSORS_BACKEND selects the backend, in upper or lower case", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     for (
@@ -71,7 +71,7 @@ usrbioSuite("The choice of 3FS", machine, (test, standIn) => {
     }
   });
 
-  test("FASTSAFETENSORS_BACKEND=usrbio is a demand", async () => {
+  test("FASTSAFETENSORS_BACKEND=usrbio requires 3FS", async () => {
     const path = await Deno.makeTempFile();
     try {
       await writeFile(path, SPECS);
@@ -82,7 +82,7 @@ usrbioSuite("The choice of 3FS", machine, (test, standIn) => {
     }
   });
 
-  test("an invalid FASTSAFETENSORS_BACKEND is refused with the valid ones", async (folder) => {
+  test("an invalid FASTSAFETENSORS_BACKEND is rejected with the valid values", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     for (const name of ["cpp", "python", "3fs"]) {
@@ -94,7 +94,7 @@ usrbioSuite("The choice of 3FS", machine, (test, standIn) => {
     }
   });
 
-  test('source: "3fs" with a backend of ordinary reads says so', async (folder) => {
+  test('source: "3fs" notes a backend of ordinary reads', async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     for (const name of ["posix", "mock"]) {
@@ -107,7 +107,7 @@ usrbioSuite("The choice of 3FS", machine, (test, standIn) => {
     }
   });
 
-  test("a relative path counts from the folder where it was named, also where 3FS is refused", async (folder) => {
+  test("a relative path is resolved in the folder of the call, also if 3FS is refused", async (folder) => {
     await writeFile(`${folder}/model.safetensors`, SPECS);
     using _ = backend("posix");
     const before = Deno.cwd();
@@ -122,7 +122,7 @@ usrbioSuite("The choice of 3FS", machine, (test, standIn) => {
     }
   });
 
-  test("only the mount that was named is used", async (folder) => {
+  test("only the given mount is used", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     const named = (mountPoint: string) => ({ usrbio: { mountPoint } });
@@ -138,7 +138,7 @@ usrbioSuite("The choice of 3FS", machine, (test, standIn) => {
     assertStringIncludes(error.message, `it is on the mount "${standIn.mount}", not on "/mnt/other"`);
   });
 
-  test("the other doors take the same options", async (folder) => {
+  test("the other functions accept the same options", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const [x] = await writeFile(path, SPECS);
     await using loader = new SafeTensorsFileLoader(null, { source: "3fs", usrbio: { entries: 8 } });
@@ -155,7 +155,7 @@ usrbioSuite("The choice of 3FS", machine, (test, standIn) => {
     );
   });
 
-  test('gds: "require" keeps to ordinary files, which cuFile can read', async (folder) => {
+  test('gds: "require" uses ordinary reads, which cuFile supports', async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
     await assertRejects(
@@ -165,7 +165,7 @@ usrbioSuite("The choice of 3FS", machine, (test, standIn) => {
     );
   });
 
-  test("the library's path can be asked for", async () => {
+  test("getHf3fsLibPath() returns the library's path", async () => {
     assertEquals(await getHf3fsLibPath(), `${standIn.folder}/libhf3fs_api_shared.so`);
     assert(await isAvailable());
   });

@@ -1,5 +1,5 @@
 /**
- * From 3FS to a CUDA device, on the stand-ins for both: the memory of a ring is pinned, and read to in halves.
+ * Loads from 3FS to a CUDA device, on the stand-ins for both: the memory of a ring is pinned, and filled in halves.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { DeviceError, fastsafeOpen, type OpenOptions, ReadError } from "../../mod.ts";
@@ -30,7 +30,7 @@ async function deviceMemory(byteLength: number): Promise<{ memory: CudaMemory } 
   return { memory, [Symbol.dispose]: () => memory.drop() };
 }
 
-/** What is in device memory. */
+/** The content of device memory. */
 async function bytesOf({ device, address }: CudaMemory, byteLength: number): Promise<Uint8Array> {
   const bytes = new Uint8Array(byteLength);
   assertEquals(await cuda.shim.fst_cuda_read(device, bytes, address, BigInt(byteLength)), 0);
@@ -45,7 +45,7 @@ usrbioSuite("From 3FS to CUDA", { ...machine, missing }, (test, standIn) => {
     return [path, await writeFile(path, SPECS, { misalignment: 3 })];
   };
 
-  test("tensors land on the device through pinned rings", async (folder) => {
+  test("fastsafeOpen() loads to the device through pinned rings", async (folder) => {
     const [path, tensors] = await model(folder);
     for (
       const options of [{}, { blockBytes: 65_536 }, { stagingBytes: 131_072 }, {
@@ -62,7 +62,7 @@ usrbioSuite("From 3FS to CUDA", { ...machine, missing }, (test, standIn) => {
     assertNothingOnDevice(cuda);
   });
 
-  test("casts and slices do too", async (folder) => {
+  test("casts and slices use pinned rings", async (folder) => {
     const [path, tensors] = await model(folder);
     {
       await using cast = await fastsafeOpen(path, { ...device, dtype: "F32", blockBytes: 65_536 });
@@ -92,7 +92,7 @@ usrbioSuite("From 3FS to CUDA", { ...machine, missing }, (test, standIn) => {
       await using two = await fastsafeOpen(path, options);
       await Promise.all([one, two, one, two].flatMap((model, index) =>
         tensors.map(async (tensor) => {
-          await new Promise((resolve) => setTimeout(resolve, 2 * index)); // in loads of their own
+          await new Promise((resolve) => setTimeout(resolve, 2 * index)); // in separate loads
           await assertOnDevice(await model.getTensor(tensor.name), tensor);
         })
       ));
@@ -101,7 +101,7 @@ usrbioSuite("From 3FS to CUDA", { ...machine, missing }, (test, standIn) => {
     assertNothingOnDevice(cuda);
   });
 
-  test("files on 3FS and others land in one load", async (folder) => {
+  test("one load reads files on 3FS and other files", async (folder) => {
     const [path, tensors] = await model(folder);
     const outside = await Deno.makeTempFile();
     try {
@@ -116,7 +116,7 @@ usrbioSuite("From 3FS to CUDA", { ...machine, missing }, (test, standIn) => {
     assertNothingOnDevice(cuda);
   });
 
-  test("a failure of either side is told, and nothing is left on the other", async (folder) => {
+  test("a failure of either side rejects the load, and releases the other side", async (folder) => {
     const [path, tensors] = await model(folder);
     {
       using _ = standIn.fail("read:3:-5");
@@ -171,14 +171,14 @@ usrbioSuite("From 3FS to CUDA", { ...machine, missing }, (test, standIn) => {
     });
   }
 
-  test("a pipelined read has the next half under way when one is copied, another has nothing", async (folder) => {
+  test("a pipelined read reads the next half during a copy, other reads do not", async (folder) => {
     const path = `${folder}/noise`;
     const chunkBytes = 2 ** 19;
     await Deno.writeFile(path, noise(16 * chunkBytes, 9));
     {
       await using reader = await createReader({ backend: "usrbio", bufferBytes: 2 * chunkBytes });
       using target = await deviceMemory(16 * chunkBytes);
-      // The third copy is refused: what has been read by then, in chunks, is what was copied and what was read ahead.
+      // The third copy fails: the bytes read until then, in chunks, are the copied ones and those read ahead.
       for (const [pipelined, copied, ahead] of [[false, 3 * 2, 0], [true, 3, 1]] as const) {
         using _ = cuda.standIns!.fail("cudaMemcpyAsync:3:700");
         const before = standIn.report().counts.reads;

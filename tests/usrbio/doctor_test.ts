@@ -1,5 +1,5 @@
 /**
- * What `doctor` says of 3FS: of its library, and of files on a mount.
+ * The report of `doctor` on 3FS: on its library, and on files on a mount.
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { doctor } from "../../src/doctor/mod.ts";
@@ -10,7 +10,7 @@ import { use3fs, usrbioSuite } from "./support.ts";
 
 const machine = await use3fs();
 
-/** What is said of the way of files at these paths. */
+/** The report on files at these paths. */
 async function usesOf(...paths: string[]) {
   return (await doctor(paths)).storage.map(({ usrbio }) => usrbio);
 }
@@ -18,7 +18,7 @@ async function usesOf(...paths: string[]) {
 usrbioSuite("doctor and 3FS", machine, (test, standIn) => {
   const library = `${standIn?.folder}/libhf3fs_api_shared.so`;
 
-  test("doctor() tells the library, and which places are read through 3FS", async (folder) => {
+  test("doctor() reports the library, and places that are read through 3FS", async (folder) => {
     await using outside = await tempFolder();
     await Deno.mkdir(`${folder}/empty`);
     for (const path of [folder, outside.path]) await Deno.writeTextFile(`${path}/x`, "x");
@@ -33,7 +33,7 @@ usrbioSuite("doctor and 3FS", machine, (test, standIn) => {
     assertEquals(remedies.filter((remedy) => remedy.includes("3FS, and read")), []);
   });
 
-  test("doctor() tells why files on 3FS are not read through it", async (folder) => {
+  test("doctor() reports the reason that files on 3FS are not read through it", async (folder) => {
     const path = `${folder}/x`;
     await Deno.writeTextFile(path, "x");
     const { mount: mountPoint } = standIn;
@@ -55,7 +55,7 @@ usrbioSuite("doctor and 3FS", machine, (test, standIn) => {
     }
   });
 
-  test("the command prints it", async (folder) => {
+  test("the command doctor prints the report on 3FS", async (folder) => {
     await Deno.writeTextFile(`${folder}/x`, "x");
     const { stdout } = await runCli("doctor", folder);
     assertStringIncludes(stdout, `read through its rings by ${library}\n`);

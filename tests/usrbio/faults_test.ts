@@ -1,5 +1,5 @@
 /**
- * What goes wrong while files on 3FS are read: the load fails with a clear error, nothing leaks, the next load works.
+ * Failures of reads from 3FS: the load fails with a clear error, nothing leaks, the next load succeeds.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { DeviceError, fastsafeOpen, type OpenOptions, ReadError } from "../../mod.ts";
@@ -13,10 +13,10 @@ const SPECS: TensorSpec[] = [
   { name: "b", dtype: "BF16", shape: [500, 1001] },
 ];
 
-/** Buffers so small that it takes many requests to read a file. */
+/** Small buffers, so that a file needs many requests. */
 const SMALL = { bufferBytes: 2 ** 20 };
 
-/** The error that a load ends with; every tensor rejects with it. */
+/** Expects a load to fail; every tensor rejects with the returned error. */
 async function failureOf(path: string, options: OpenOptions = {}): Promise<ReadError> {
   const usrbio = { ...SMALL, ...options.usrbio };
   await using model = await fastsafeOpen(path, { source: "3fs", ...options, usrbio });
@@ -82,13 +82,13 @@ usrbioSuite("Faults of 3FS", machine, (test, standIn) => {
     assert(error.actual < error.expected);
   });
 
-  test("what was read ahead of its turn and fails is told of by its own file", async (folder) => {
+  test("the failure of a read ahead names its own file", async (folder) => {
     const paths = [`${folder}/a.safetensors`, `${folder}/b.safetensors`] as const;
     await writeFile(paths[0], [{ name: "a", dtype: "U8", shape: [1_500_000] }]);
     const b = await writeFile(paths[1], [{ name: "b", dtype: "U8", shape: [4_000_000] }]);
     const { size } = await Deno.stat(paths[1]);
     const options = { source: "3fs", maxThreads: 1, usrbio: { bufferBytes: 2 ** 22, entries: 16 } } as const;
-    for (let seed = 1; seed <= 12; seed++) { // in whatever order the reads of both come back
+    for (let seed = 1; seed <= 12; seed++) { // for several orders of completion
       using _ = standIn.set({ FST_SIM_3FS_SEED: String(seed), FST_SIM_3FS_DELAY_US: "3000" });
       {
         await using opened = await fastsafeOpen([...paths], options);
@@ -116,7 +116,7 @@ usrbioSuite("Faults of 3FS", machine, (test, standIn) => {
     await assertLoads(path, tensors);
   }, { abandoned: true });
 
-  test("slow reads are no timeout as long as some complete", async (folder) => {
+  test("slow reads do not time out as long as some complete", async (folder) => {
     const [path, tensors] = await model(folder);
     using _ = standIn.set({ FST_SIM_3FS_LATENCY_US: "200000" });
     await using opened = await fastsafeOpen(path, {
@@ -144,7 +144,7 @@ usrbioSuite("Faults of 3FS", machine, (test, standIn) => {
     "a mount that goes away in mid-load fails the load, and leaves the process able to go on",
     async (folder) => {
       const [path] = await model(folder);
-      { // what a rank's other lanes have read by then does not matter
+      { // other lanes may have read meanwhile
         using _ = standIn.fail("gone:3:0");
         await using opened = await fastsafeOpen(path, {
           source: "3fs",
@@ -153,7 +153,7 @@ usrbioSuite("Faults of 3FS", machine, (test, standIn) => {
         const error = await assertRejects(() => opened.whenLoaded(), ReadError);
         assertEquals(error.errno, 110);
         await assertRejects(() => fastsafeOpen(path, { source: "3fs" }), DeviceError, "it is not on 3FS");
-        await using other = await fastsafeOpen(path); // the choice was left to us
+        await using other = await fastsafeOpen(path); // without a required source
         await other.whenLoaded();
         assertEquals(other.stats().path, "buffered");
         await opened.close();
@@ -169,7 +169,7 @@ usrbioSuite("Faults of 3FS", machine, (test, standIn) => {
     { abandoned: true, fds: 1 },
   );
 
-  test("whatever 3FS refuses is an error that tells it", async (folder) => {
+  test("every error of 3FS rejects the load with its code", async (folder) => {
     const [path, tensors] = await model(folder);
     const options = { source: "3fs", maxThreads: 2 } as const;
     for (
@@ -191,7 +191,7 @@ usrbioSuite("Faults of 3FS", machine, (test, standIn) => {
         ["submit_ios:2:-5", 5],
         ["wait_for_ios:1:-5", 5],
         ["wait_for_ios:3:-14", 14],
-        ["read:2:-3007", 3007], // 3FS has numbers of its own
+        ["read:2:-3007", 3007], // 3FS has its own error numbers
         ["iovcreate:2:-12", 12], // the second lane's
         ["iorcreate4:2:-5", 5],
       ] as const
@@ -203,7 +203,7 @@ usrbioSuite("Faults of 3FS", machine, (test, standIn) => {
     await assertLoads(path, tensors);
   }, { abandoned: true });
 
-  test("fallback leaves nothing behind, whatever the reason", async (folder) => {
+  test("every fallback releases all resources", async (folder) => {
     const [path, tensors] = await model(folder);
     for (const spec of ["iovcreate:*:-12", "iorcreate4:*:-5", "reg_fd:*:13", "reg_fd:1:13"]) {
       using _ = standIn.fail(spec);
@@ -216,7 +216,7 @@ usrbioSuite("Faults of 3FS", machine, (test, standIn) => {
     }
   });
 
-  test("files of which one cannot be registered are read each in its own way", async (folder) => {
+  test("a file that cannot be registered is read with ordinary reads, and the others through 3FS", async (folder) => {
     const paths = await Promise.all([1, 2, 3, 4].map(async (index) => {
       const path = `${folder}/${index}.safetensors`;
       await writeFile(path, [{ name: `t${index}`, dtype: "U8", shape: [300_000 + index] }]);

@@ -1,5 +1,5 @@
 /**
- * What a process leaves in /dev/shm, however it ends: nothing.
+ * A process leaves no files in /dev/shm, for every kind of end.
  */
 import { assertEquals } from "@std/assert";
 import { buildShim } from "../../ffi/build.ts";
@@ -11,7 +11,7 @@ import { sharedMemory, standInEnv, use3fs, usrbioSuite } from "./support.ts";
 const machine = await use3fs();
 const HOLD = new URL("../children/usrbio_hold.ts", import.meta.url).pathname;
 
-/** Starts a process that has a ring, and waits until it has. */
+/** Starts a process with a ring, and waits for the ring. */
 async function hold(path: string, env: Record<string, string>): Promise<Deno.ChildProcess> {
   const child = new Deno.Command(Deno.execPath(), {
     args: ["run", "--allow-all", "--no-check", "--quiet", HOLD, path],
@@ -34,7 +34,7 @@ async function kill(child: Deno.ChildProcess): Promise<void> {
 }
 
 usrbioSuite("Leftovers of 3FS", machine, (test, standIn) => {
-  test("a killed process leaves nothing in /dev/shm", async (folder) => {
+  test("a killed process leaves no files in /dev/shm", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [{ name: "x", dtype: "U8", shape: [1000] }]);
     const env = standInEnv(standIn.folder, standIn.mount);
@@ -47,7 +47,7 @@ usrbioSuite("Leftovers of 3FS", machine, (test, standIn) => {
     }
   });
 
-  test("a load that fails leaves nothing in /dev/shm", async (folder) => {
+  test("a failed load leaves no files in /dev/shm", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [{ name: "x", dtype: "U8", shape: [3_000_000] }]);
     for (const spec of ["read:3:-5", "iorcreate4:1:-5", "prep_io:2:-22", "reg_fd:1:24"]) {

@@ -1,5 +1,5 @@
 /**
- * Finding 3FS' library: each time in a process of its own, for what is open stays open.
+ * The search for 3FS' library, each time in a separate process, since an open library stays open.
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { type BuildOptions, buildShim } from "../../ffi/build.ts";
@@ -22,7 +22,7 @@ interface Found {
   readonly error: { readonly name: string; readonly library: string; readonly message: string } | null;
 }
 
-/** Looks for the library with just these variables set, besides a home folder. */
+/** Looks for the library with only these variables, besides a home folder. */
 async function look(home: TempFolder, env: Record<string, string>, build?: BuildOptions): Promise<Found> {
   const { code, stdout, stderr } = await runChild("usrbio_library.ts", {
     flags: ["--allow-all", "--no-check"],
@@ -53,7 +53,7 @@ int __wrap_getrlimit(int resource, struct rlimit *limit) {
 const DENO_DIR = await Deno.makeTempDir({ prefix: "fastsafetensors-deno-" });
 globalThis.addEventListener("unload", () => Deno.removeSync(DENO_DIR, { recursive: true }));
 
-/** A folder with the stand-in under a name of its own. */
+/** A folder with the stand-in under a given name. */
 async function place(folder: string, name = LIBRARY): Promise<string> {
   await Deno.mkdir(folder, { recursive: true });
   await Deno.copyFile(`${standIn.folder}/${LIBRARY}`, `${folder}/${name}`);
@@ -61,7 +61,7 @@ async function place(folder: string, name = LIBRARY): Promise<string> {
 }
 
 suite("Finding 3FS' library", "native", standIn.missing, () => {
-  Deno.test("the library is looked for in HF3FS_LIB_DIR, LD_LIBRARY_PATH and where pip puts it, in that order", async () => {
+  Deno.test("the library is searched in HF3FS_LIB_DIR, LD_LIBRARY_PATH and pip's folders, in that order", async () => {
     await using home = await tempFolder();
     const named = await place(`${home.path}/named`);
     const loader = await place(`${home.path}/loader`, `${LIBRARY}.1`);
@@ -83,7 +83,7 @@ suite("Finding 3FS' library", "native", standIn.missing, () => {
     assertEquals(found, { path: wheel, available: true, backend: "usrbio", error: null });
   });
 
-  Deno.test("a missing library is told with all that was tried", async () => {
+  Deno.test("a missing library is reported with all searched places", async () => {
     await using home = await tempFolder();
     const { path, available, backend, error } = await look(home, {
       HF3FS_LIB_DIR: "/nowhere/named",
@@ -104,7 +104,7 @@ suite("Finding 3FS' library", "native", standIn.missing, () => {
     ) assertStringIncludes(error!.message, place);
   });
 
-  Deno.test("a library that cannot be opened is passed over, and told with the reason", async () => {
+  Deno.test("a library that cannot be opened is skipped and reported with the reason", async () => {
     await using home = await tempFolder();
     await Deno.writeTextFile(`${home.path}/${LIBRARY}`, "no library");
     const { path, error } = await look(home, { HF3FS_LIB_DIR: home.path });
@@ -117,7 +117,7 @@ suite("Finding 3FS' library", "native", standIn.missing, () => {
     );
   });
 
-  Deno.test("a library without a function is refused by the function's name", async () => {
+  Deno.test("a library without a function is rejected with the function's name", async () => {
     await using home = await tempFolder();
     const source = `${home.path}/few.c`;
     await Deno.writeTextFile(source, "int hf3fs_is_hf3fs(int fd) { return fd; }\n");
@@ -133,9 +133,9 @@ suite("Finding 3FS' library", "native", standIn.missing, () => {
     );
   });
 
-  Deno.test("the library is not loaded where the hard limit of open files would make its table absurd", async () => {
+  Deno.test("the library is not loaded if the hard limit of open files makes its table too large", async () => {
     await using home = await tempFolder();
-    // The real library would be ended by the system: here it would say so.
+    // With the real library the system would end the process; the stand-in reports it instead.
     const env = { HF3FS_LIB_DIR: standIn.folder, FST_SIM_3FS_TABLE: "100" };
     const { path, error } = await look(home, env, {
       flags: ["-Wl,--wrap=getrlimit"],

@@ -1,5 +1,5 @@
 /**
- * The load suite, as it is for ordinary files, over files on 3FS: nobody asks for it, they are only there.
+ * The load suite for ordinary files, over files on 3FS, without an option for 3FS.
  */
 import { assert } from "@std/assert";
 import { loadSuite } from "../load_suite.ts";
@@ -12,7 +12,7 @@ const { missing, standIn } = await use3fs();
 suite("The load suite on 3FS", "native", missing, () => {
   placeFolders(standIn.mount);
   loadSuite("3fs");
-  Deno.test("the load suite has read through 3FS, and leaves nothing there", () => {
+  Deno.test("the load suite reads through 3FS, and releases all its resources", () => {
     const { reads, mostInFlight } = standIn.report().counts;
     assert(reads > 1000 && mostInFlight > 1, `${reads} reads, ${mostInFlight} in flight`);
     assertNothingLeft(standIn);

@@ -1,5 +1,5 @@
 /**
- * The low-level face, on 3FS and over ordinary reads.
+ * The low-level API, on 3FS and with ordinary reads.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { DeviceError, ReadError, SafeTensorsError, UseAfterCloseError } from "../../mod.ts";
@@ -17,7 +17,7 @@ const SPECS: TensorSpec[] = [{ name: "x", dtype: "F32", shape: [300, 1000] }, {
 }];
 const BACKENDS = ["usrbio", "posix", "mock"] as const;
 
-/** Small, so that it takes many turns of the buffer to read a file. */
+/** Small, so that a file needs the buffer many times. */
 const SMALL: ReaderOptions = { bufferBytes: 2 ** 20, entries: 8 };
 
 usrbioSuite("The low-level reader", machine, (test, standIn) => {
@@ -28,10 +28,10 @@ usrbioSuite("The low-level reader", machine, (test, standIn) => {
   };
 
   for (const backend of BACKENDS) {
-    test(`readHeadersBatch() gives each header as it stands in the file (${backend})`, async (folder) => {
+    test(`readHeadersBatch() returns each header's bytes (${backend})`, async (folder) => {
       const files = new Map<string, Uint8Array<ArrayBuffer>>();
       for (let index = 0; index < 20; index++) {
-        const { bytes } = fileOf(SPECS, { padding: index * 10_000 }); // some longer than what is read at opening
+        const { bytes } = fileOf(SPECS, { padding: index * 10_000 }); // some are longer than the first read
         files.set(`${folder}/${index}.safetensors`, bytes);
       }
       for (const [path, bytes] of files) await Deno.writeFile(path, bytes);
@@ -84,7 +84,7 @@ usrbioSuite("The low-level reader", machine, (test, standIn) => {
       }
     });
 
-    test(`readChunked() tells how much there was before the end of the file (${backend})`, async (folder) => {
+    test(`readChunked() returns the number of bytes before the end of the file (${backend})`, async (folder) => {
       const [path, bytes] = await model(folder);
       await using reader = await createReader({ ...SMALL, backend });
       const buffer = new Uint8Array(1000);
@@ -96,14 +96,14 @@ usrbioSuite("The low-level reader", machine, (test, standIn) => {
       assertEquals(await reader.readChunked({ path, totalLength: 0 }), 0);
     });
 
-    test(`readChunked() without a target drops what it reads (${backend})`, async (folder) => {
+    test(`readChunked() without a target discards the bytes (${backend})`, async (folder) => {
       const [path, bytes] = await model(folder);
       await using reader = await createReader({ ...SMALL, backend });
       assertEquals(await reader.readChunked({ path, totalLength: 2 ** 40 }), bytes.byteLength);
       if (backend === "usrbio") assertEquals(standIn.report().counts.bytes, bytes.byteLength);
     });
 
-    test(`a reader reads one range at a time, however many are asked for (${backend})`, async (folder) => {
+    test(`a reader reads one range at a time, also for parallel calls (${backend})`, async (folder) => {
       const [path, bytes] = await model(folder);
       await using reader = await createReader({ ...SMALL, backend });
       const buffers = Array.from({ length: 20 }, (_, index) => new Uint8Array(50_000 + index));
@@ -118,7 +118,7 @@ usrbioSuite("The low-level reader", machine, (test, standIn) => {
       if (backend === "usrbio") assertEquals(standIn.report().counts.rings, 1);
     });
 
-    test(`a reader says what it cannot read (${backend})`, async (folder) => {
+    test(`a reader names files that it cannot read (${backend})`, async (folder) => {
       const [path, bytes] = await model(folder);
       await Deno.writeTextFile(`${folder}/short`, "12345");
       await Deno.writeFile(`${folder}/bad`, new Uint8Array([4, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]));
@@ -129,7 +129,7 @@ usrbioSuite("The low-level reader", machine, (test, standIn) => {
       );
       assertEquals(missing.errno, 2);
       await assertRejects(() => reader.readChunked({ path: `${folder}/missing`, totalLength: 1 }), ReadError);
-      await Deno.writeFile(`${folder}/missing`, bytes); // it is looked for again
+      await Deno.writeFile(`${folder}/missing`, bytes); // the reader opens it again
       assertEquals(await reader.readChunked({ path: `${folder}/missing`, totalLength: 1 }), 1);
       for (const [name, code] of [["short", "HeaderTooSmall"], ["bad", "InvalidHeader"]] as const) {
         const error = await assertRejects(
@@ -147,7 +147,7 @@ usrbioSuite("The low-level reader", machine, (test, standIn) => {
       assertStringIncludes(error.message, "was it truncated?");
     });
 
-    test(`a reader refuses senseless arguments (${backend})`, async (folder) => {
+    test(`a reader rejects invalid arguments (${backend})`, async (folder) => {
       const [path] = await model(folder);
       await using reader = await createReader({ ...SMALL, backend });
       const buffer = new Uint8Array(10);
@@ -212,12 +212,12 @@ usrbioSuite("The low-level reader", machine, (test, standIn) => {
         });
         setTimeout(() => stop.abort(new Error("meanwhile")), 1);
         if (backend === "usrbio") await assertRejects(() => read, Error, "meanwhile");
-        else await read.catch((error) => assertEquals(error.message, "meanwhile")); // it may have been quicker
+        else await read.catch((error) => assertEquals(error.message, "meanwhile")); // it may have completed before
       }
       assertEquals(await reader.readChunked({ path, totalLength: bytes.length }), bytes.length);
     });
 
-    test(`a closed reader reads nothing any more (${backend})`, async (folder) => {
+    test(`a closed reader rejects reads (${backend})`, async (folder) => {
       const [path, bytes] = await model(folder);
       const reader = await createReader({ ...SMALL, backend });
       const buffer = new Uint8Array(bytes.length);
@@ -229,7 +229,7 @@ usrbioSuite("The low-level reader", machine, (test, standIn) => {
     });
   }
 
-  test("a reader to which the choice was left reads other files by ordinary reads", async (folder) => {
+  test("a reader without a chosen backend uses ordinary reads for other files", async (folder) => {
     const [path, bytes] = await model(folder);
     const outside = await Deno.makeTempFile();
     try {
@@ -253,7 +253,7 @@ usrbioSuite("The low-level reader", machine, (test, standIn) => {
     }
   });
 
-  test("createReader() refuses what it does not know", async () => {
+  test("createReader() rejects unknown options", async () => {
     await assertRejects(
       () => createReader({ backend: "cpp" as "mock" }),
       TypeError,
@@ -267,7 +267,7 @@ usrbioSuite("The low-level reader", machine, (test, standIn) => {
     );
     using _ = setEnv({ FASTSAFETENSORS_BACKEND: "python" });
     await assertRejects(() => createReader(), TypeError, "FASTSAFETENSORS_BACKEND");
-    await (await createReader({ backend: "mock" })).close(); // what is given in code is what counts
+    await (await createReader({ backend: "mock" })).close(); // options in code override the environment
   });
 
   test("a read that fails drains its ring, and the next one works", async (folder) => {

@@ -1,5 +1,5 @@
 /**
- * What the tests of 3FS share: the stand-in of tests/sim/3fs over a folder. Call {@linkcode use3fs} at the top of a test
+ * Helpers of the 3FS tests: the stand-in of tests/sim/3fs over a folder. Call {@linkcode use3fs} at the top of a test
  * file, before any test.
  */
 import { assert, assertEquals } from "@std/assert";
@@ -19,12 +19,12 @@ export function standInEnv(folder: string, mount: string): Record<string, string
   return { HF3FS_LIB_DIR: folder, FST_SIM_3FS_MOUNT: mount };
 }
 
-/** Makes a folder into what the stand-in takes for a mount. */
+/** Turns a folder into a mount of the stand-in. */
 export async function makeMount(path: string): Promise<void> {
   await Deno.mkdir(`${path}/3fs-virt/iovs`, { recursive: true });
 }
 
-/** What the stand-in has seen since the last reset (tests/sim/3fs/sim.h). */
+/** The stand-in's record since the last reset (tests/sim/3fs/sim.h). */
 export interface Report {
   readonly live: Readonly<Record<"total" | "iovs" | "rings" | "reads" | "fds", number>>;
   readonly counts: Readonly<
@@ -35,9 +35,9 @@ export interface Report {
 
 /** The stand-in in use. */
 export class StandIn extends StandInLibrary<Report> {
-  /** The folder that it was built to. */
+  /** The folder of the build. */
   readonly folder: string;
-  /** The folder that it takes for a mount. */
+  /** The folder that it treats as a mount. */
   readonly mount: string;
 
   constructor(folder: string, mount: string) {
@@ -47,23 +47,23 @@ export class StandIn extends StandInLibrary<Report> {
   }
 }
 
-/** The shared memory that a mount has been told of. */
+/** The shared memory that is registered with a mount. */
 export function sharedMemory(mount: string): string[] {
   const links = [...Deno.readDirSync(`${mount}/3fs-virt/iovs`)];
   return links.map(({ name }) => Deno.readLinkSync(`${mount}/3fs-virt/iovs/${name}`)).sort();
 }
 
-/** Where the tests run. */
+/** The environment of the tests. */
 export interface Machine {
-  /** Why they cannot; null where they can. */
+  /** The reason that they cannot run; null if they can. */
   readonly missing: string | null;
   readonly standIn: StandIn;
   readonly shim: Shim;
 }
 
 /**
- * Has the stand-in take a folder for a mount, for the tests of this file. The shim is the one that is in use, or a build
- * of its own, which no test of another file has opened.
+ * Turns a folder into the stand-in's mount, for the tests of this file. The shim is the one in use, or a separate build
+ * that tests of other files have not opened.
  */
 export async function use3fs(inUse?: Shim): Promise<Machine> {
   const { folder, missing } = await buildStandIn("3fs");
@@ -84,18 +84,18 @@ export async function use3fs(inUse?: Shim): Promise<Machine> {
   return { missing, standIn, shim };
 }
 
-/** Defines a test that is given a folder of its own on the mount, and must leave nothing. */
+/** Defines a test with its own folder on the mount; the test must release all resources. */
 export type UsrbioTest = (name: string, body: (folder: string) => Promise<void> | void) => void;
 
-/** What a test may leave, where what it does cannot be undone. */
+/** Resources that a test may leave if it cannot release them. */
 export interface Leftovers {
-  /** Reads that never came back. */
+  /** Reads that never completed. */
   readonly abandoned?: boolean;
-  /** Descriptors that the library would not let go of, as its mount was gone: at most so many. */
+  /** Most descriptors that the library did not release, since its mount was gone. */
   readonly fds?: number;
 }
 
-/** Fails if anything is left on the stand-in, or was done that 3FS would not have borne. */
+/** Fails if the stand-in has unreleased resources, or recorded a violation of 3FS' rules. */
 export function assertNothingLeft(standIn: StandIn, leftovers: Leftovers = {}): void {
   const { live, counts, violations } = standIn.report();
   standIn.reset();

@@ -1,5 +1,5 @@
 /**
- * The traps of 3FS' interface, one test each.
+ * Pitfalls of 3FS' interface, one test each.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { DeviceError, fastsafeOpen, type OpenOptions, ReadError } from "../../mod.ts";
@@ -30,7 +30,7 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     return [path, await writeFile(path, SPECS, { misalignment: 3 })];
   };
 
-  test("a path that does not exist ends no process", async (folder) => {
+  test("a path that does not exist does not end the process", async (folder) => {
     const error = await assertRejects(() => extractMountPoint(`${folder}/missing`), ReadError);
     assertEquals(error.errno, 2);
     await assertRejects(
@@ -40,7 +40,7 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     );
   });
 
-  test("a file on no mount is an ordinary file, or an error where 3FS is demanded", async () => {
+  test("a file outside of a mount is an ordinary file, or an error if 3FS is required", async () => {
     const outside = await Deno.makeTempFile();
     try {
       const tensors = await writeFile(outside, SPECS);
@@ -69,7 +69,7 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     assertEquals(tensors.length, 3);
   });
 
-  test("a mount that does not answer is told in a note, or an error where 3FS is demanded", async (folder) => {
+  test("a mount that does not answer causes a note, or an error if 3FS is required", async (folder) => {
     const [path, tensors] = await model(folder);
     await Deno.rename(`${standIn.mount}/3fs-virt/iovs`, `${standIn.mount}/3fs-virt/elsewhere`);
     try {
@@ -103,9 +103,9 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     assertStringIncludes(opened.stats().notes[0]!, "too many open files");
   });
 
-  test("a descriptor's number that is still registered from before is registered anew", async (folder) => {
+  test("a descriptor's number that is still registered is registered again", async (folder) => {
     const [path, tensors] = await model(folder);
-    { // The mount goes while the file is open: the library then lets go of nothing.
+    { // The mount disappears while the file is open: the library then releases nothing.
       await using opened = await fastsafeOpen(path, { source: "3fs", lazy: true });
       using _ = standIn.fail("is_hf3fs:*:0");
       await opened.close();
@@ -117,12 +117,12 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     standIn.reset();
   });
 
-  test("a file may be open more than once", async (folder) => {
+  test("a file can be open several times", async (folder) => {
     const [path, tensors] = await model(folder);
     await Promise.all([1, 2, 3].map(() => assertLoads(path, tensors)));
   });
 
-  test("a full ring (EAGAIN) is waited for", async (folder) => {
+  test("a full ring (EAGAIN) is retried", async (folder) => {
     const [path, tensors] = await model(folder);
     for (
       const spec of [
@@ -143,7 +143,7 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     }
   });
 
-  test("a ring that stays full is given up after the timeout", async (folder) => {
+  test("a ring that stays full fails after the timeout", async (folder) => {
     const [path] = await model(folder);
     using _ = standIn.fail("prep_io:*:-11");
     await using opened = await fastsafeOpen(path, { source: "3fs", usrbio: { timeoutSeconds: 0.1 } });
@@ -151,7 +151,7 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     assertEquals(error.errno, 110);
   });
 
-  test("completions are taken in any order", async (folder) => {
+  test("completions are accepted in any order", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const tensors = await writeFile(path, [{ name: "x", dtype: "U8", shape: [9_000_001] }]);
     for (const seed of ["1", "2", "3"]) {
@@ -166,7 +166,7 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     }
   });
 
-  test("reads may start before they are submitted, or none may", async (folder) => {
+  test("reads may start before they are submitted", async (folder) => {
     const [path, tensors] = await model(folder);
     for (const early of ["0", "100"]) {
       using _ = standIn.set({ FST_SIM_3FS_EARLY: early });
@@ -174,7 +174,7 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     }
   });
 
-  test("a positive ioDepth, which would hold the last reads back for ever, is refused", async (folder) => {
+  test("a positive ioDepth, which would block the last reads forever, is rejected", async (folder) => {
     const [path, tensors] = await model(folder);
     await assertRejects(
       () => fastsafeOpen(path, { usrbio: { ioDepth: 4 } }),
@@ -184,7 +184,7 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     await assertLoads(path, tensors, { usrbio: { ioDepth: -3 } });
   });
 
-  test("each lane has a ring of its own, and rings are kept for the next load", async (folder) => {
+  test("each lane has its own ring, and the next load reuses rings", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const specs = Array.from({ length: 40 }, (_, index): TensorSpec => {
       return { name: `t${index}`, dtype: "F16", shape: [40_000 + index] };
@@ -205,7 +205,7 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     assert(rings >= 2 && rings <= 30, `${rings} rings`); // ten loads at once, of up to three lanes each
   });
 
-  test("a short read at the end of the file is a truncation, told with where the file ends", async (folder) => {
+  test("a short read at the end of the file is a truncation error with the file's end", async (folder) => {
     const [path, tensors] = await model(folder);
     const { size } = await Deno.stat(path);
     await using opened = await fastsafeOpen(path, { source: "3fs", lazy: true });
@@ -218,7 +218,7 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     assertEquals(tensors[2]!.name, "half");
   });
 
-  test("a short read in the middle of a file is asked for again", async (folder) => {
+  test("a short read in the middle of a file is continued", async (folder) => {
     const [path, tensors] = await model(folder);
     for (const spec of ["read:1:1000", "read:2:1,read:3:1,read:4:99999", "read:*:70001"]) {
       using _ = standIn.fail(spec);
@@ -226,7 +226,7 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     }
   });
 
-  test("a short read in the middle of an element is asked for again", async (folder) => {
+  test("a short read in the middle of an element is continued", async (folder) => {
     const [path] = await model(folder);
     await using plain = await fastsafeOpen(path, { source: "file", dtype: "F64" });
     const expected = (await plain.getTensor("large")).bytes;
@@ -237,7 +237,7 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     }
   });
 
-  test("a buffer may be as small as is allowed, and no smaller", async (folder) => {
+  test("the smallest buffer is accepted, and a smaller one rejected", async (folder) => {
     const [path, tensors] = await model(folder);
     await assertRejects(
       () => fastsafeOpen(path, { usrbio: { bufferBytes: 4096 } }),
@@ -254,7 +254,7 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     }
   });
 
-  test("options that mean nothing are refused", async (folder) => {
+  test("invalid options are rejected", async (folder) => {
     const [path] = await model(folder);
     for (
       const usrbio of [
@@ -304,7 +304,7 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
     assertEquals(opened.stats().path, "3fs");
   });
 
-  test("ranks read their own files through 3FS, and get those of the others", async (folder) => {
+  test("ranks read their own files through 3FS, and receive the others' tensors", async (folder) => {
     const files: Record<number, string[]> = {};
     const tensors: Written[] = [];
     for (const rank of [0, 1]) {

@@ -1,11 +1,11 @@
 /**
- * How often the queue is waited for, with queues that need no device.
+ * The number of waits for the queue, with queues that do not need a device.
  */
 import { assertEquals } from "@std/assert";
 import { Backlog } from "../../src/device/webgpu/backlog.ts";
 import { PIECE } from "../../src/device/webgpu/pieces.ts";
 
-/** A queue whose waits hold the event loop for so many milliseconds, on a clock that only they move. */
+/** A queue whose waits block the event loop for so many milliseconds, on a clock that only waits advance. */
 class HoldingQueue implements Disposable {
   waits = 0;
   readonly #now = performance.now;
@@ -33,7 +33,7 @@ class HoldingQueue implements Disposable {
   }
 }
 
-Deno.test("Backlog waits for a queue that keeps up once in many pieces", async () => {
+Deno.test("Backlog waits rarely for a fast queue", async () => {
   using queue = new HoldingQueue(0);
   const backlog = queue.backlog();
   for (let piece = 0; piece < 64; piece++) await backlog.add(PIECE);
@@ -42,7 +42,7 @@ Deno.test("Backlog waits for a queue that keeps up once in many pieces", async (
   assertEquals(queue.waits, 5);
 });
 
-Deno.test("Backlog waits for a queue that lags after every piece", async () => {
+Deno.test("Backlog waits for a slow queue after every piece", async () => {
   using queue = new HoldingQueue(6);
   const backlog = queue.backlog();
   for (let piece = 0; piece < 16 + 8 + 4 + 2 + 1; piece++) await backlog.add(PIECE);
@@ -51,11 +51,11 @@ Deno.test("Backlog waits for a queue that lags after every piece", async () => {
   assertEquals(queue.waits, 8);
 });
 
-Deno.test("Backlog ends with a device that is lost, without an error of its own", async () => {
+Deno.test("Backlog ends with a lost device, without another error", async () => {
   using queue = new HoldingQueue(0, () => Promise.reject(new Error("the device was lost")));
   const backlog = queue.backlog();
   for (let piece = 0; piece < 32; piece++) await backlog.add(PIECE);
-  await new Promise((resolve) => setTimeout(resolve, 1)); // nobody was there to take the rejection
+  await new Promise((resolve) => setTimeout(resolve, 1)); // the rejection was not handled yet
   await backlog.settled();
   assertEquals(queue.waits, 3);
 });

@@ -1,5 +1,5 @@
 /**
- * Casts on the GPU, at load and afterwards, bit for bit against values that were computed without the package.
+ * Casts on the GPU, during the load and afterwards, with exactly the bits that were computed without the package.
  */
 import { assertEquals, assertRejects } from "@std/assert";
 import { type DType, dtypeBits, DTYPES, fastsafeOpen, SafeTensorsError } from "../../mod.ts";
@@ -29,7 +29,8 @@ function pack(codes: readonly number[], dtype: typeof SUB_BYTE[number]): Uint8Ar
 }
 
 /**
- * Loads tensors cast, and loads them as they are and casts them then: whatever a GPU does, it is compared with this.
+ * Loads tensors with a cast, and loads them without one and casts them afterwards; compares both with the expected
+ * bytes.
  */
 async function assertCasts(
   folder: string,
@@ -95,9 +96,9 @@ webgpuSuite("Casts on WebGPU", (test) => {
     await assertCasts(folder, SMALL.map((dtype) => tensorOf(dtype, dtype, codes)), "F32", expected);
   });
 
-  test("all codes of F4 and F6 become the F32 of ml_dtypes, and what that becomes", async (folder) => {
+  test("all codes of F4 and F6 become the F32 of ml_dtypes, and its casts", async (folder) => {
     const reference = readJson("sub_byte.json") as Record<string, number[]>;
-    // Four times over, so that every code stands at every place within a byte or a word.
+    // Four times, so that every code is at every position within a byte or a word.
     const codes = (dtype: string) =>
       [0, 1, 2, 3].flatMap((by) => {
         const all = [...reference[dtype]!.keys()];
@@ -132,7 +133,7 @@ webgpuSuite("Casts on WebGPU", (test) => {
     assertEquals((await toHost(await model.getTensor("F6"))).data, new Float32Array([1, 2, 0, -0]));
   });
 
-  test("F32 and F64 narrow as other implementations have it", async (folder) => {
+  test("F32 and F64 narrow like other implementations", async (folder) => {
     const narrowing = readJson("reference/f32_narrowing.json") as Record<string, number[]>;
     const casts = readJson("casts.json") as {
       f32: number[];
@@ -173,7 +174,7 @@ webgpuSuite("Casts on WebGPU", (test) => {
     }
   });
 
-  test("every float becomes every other as on the CPU, noise and all", async (folder) => {
+  test("every float dtype casts to every other like on the CPU, also noise", async (folder) => {
     for (const to of FLOATS) {
       const specs = FLOATS.map((dtype): TensorSpec => {
         const shape = [3, 701]; // odd: tensors end within a word
@@ -188,7 +189,7 @@ webgpuSuite("Casts on WebGPU", (test) => {
     }
   });
 
-  test("fastsafeOpen() casts floats, F4 and F6, and leaves the rest", async (folder) => {
+  test("fastsafeOpen() casts floats, F4 and F6, and no other dtypes", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const specs = DTYPES.map((dtype): TensorSpec => ({ name: dtype, dtype, shape: [4, 8] }));
     const tensors = await writeFile(path, specs, { misalignment: 3 });
@@ -209,7 +210,7 @@ webgpuSuite("Casts on WebGPU", (test) => {
     assertEquals((await host.getTensor("F4")).dtype, "F4"); // not on the CPU
   });
 
-  test("slices are cast where they are cut, at any byte", async (folder) => {
+  test("slices at any byte are cast", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const floats = [...FLOATS, ...SUB_BYTE];
     const specs = floats.map((dtype): TensorSpec => {
@@ -282,7 +283,7 @@ webgpuSuite("Casts on WebGPU", (test) => {
     }
   });
 
-  test("to() and getTensor() refuse what cannot be cast", async (folder) => {
+  test("to() and getTensor() reject impossible casts", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [
       { name: "x", dtype: "F4", shape: [4] },

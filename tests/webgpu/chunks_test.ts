@@ -1,5 +1,5 @@
 /**
- * Chunks on paper: whatever a load is, what goes through staging memory must arrive where the plan wants it.
+ * Simulated chunks: for every load, the bytes in staging memory must arrive at the positions of the plan.
  */
 import { assert, assertEquals } from "@std/assert";
 import { castsOnGpu, type Chunk, chunkRoom, cutChunks } from "../../src/device/webgpu/chunks.ts";
@@ -13,7 +13,7 @@ import { assertBytes, noise } from "../support/models.ts";
 const FILE_BYTES = 2 ** 20;
 const files = [1, 2, 3].map((seed) => noise(FILE_BYTES, seed));
 
-/** A cast that any pair has: an element's bytes again and again. It shows where they came from. */
+/** A cast for every pair of dtypes: it repeats an element's bytes, which shows their source. */
 function fakeCast(source: Uint8Array, from: DType, to: DType): Uint8Array<ArrayBuffer> {
   const target = new Uint8Array(castLength(source.length, from, to));
   if (from !== to && dtypeBits(from) < 8) {
@@ -47,7 +47,7 @@ function segmentData(
   return gather(file, fileOffset, run, levels);
 }
 
-/** Reads, uploads and casts a load as the real thing does, into buffers that are zeros at first. */
+/** Reads, uploads and casts like a real load, into zeroed buffers. */
 function simulate(plan: LoadPlan, chunks: readonly Chunk[], chunkBytes: number): Uint8Array[] {
   const buffers = plan.allocations.map((length) => new Uint8Array(Math.ceil(length / 4) * 4));
   const staging = new Uint8Array(chunkRoom(plan, chunkBytes));
@@ -56,7 +56,7 @@ function simulate(plan: LoadPlan, chunks: readonly Chunk[], chunkBytes: number):
   for (const chunk of chunks) {
     const [length] = chunk.plan.allocations;
     assert(chunk.plan.allocations.length === 1 && length! <= staging.length, `${length} staging bytes`);
-    staging.fill(0xee); // what a chunk before may have left there
+    staging.fill(0xee); // bytes of a previous chunk
     for (const segment of chunk.plan.segments) {
       const data = fakeCast(segmentData(segment), segment.from, segment.to);
       assert(staging.subarray(segment.offset, segment.offset + data.length).every((byte) => byte === 0xee));
@@ -84,7 +84,7 @@ function simulate(plan: LoadPlan, chunks: readonly Chunk[], chunkBytes: number):
   return buffers;
 }
 
-/** Cuts a load and compares what arrives with what was asked; what nobody asked for must be zeros. */
+/** Cuts a load and compares the result with the requests; all other bytes must be zeros. */
 function assertArrives(requests: readonly TensorRequest[], chunkBytes: number, alignment: number): void {
   const blockBytes = Math.max(4096, chunkBytes / 4);
   const plan = planLoad(requests, { blockBytes, alignment, maxAllocationBytes: 200_000 });
@@ -109,7 +109,7 @@ function assertArrives(requests: readonly TensorRequest[], chunkBytes: number, a
   for (const buffer of buffers) assert(buffer.every((byte) => byte === 0), "bytes that belong to no tensor");
 }
 
-Deno.test("cutChunks() brings every byte where it belongs, whatever the requests", () => {
+Deno.test("cutChunks() moves every byte to its position, for random requests", () => {
   for (let seed = 1; seed <= 80; seed++) {
     const requests = randomRequests(seed).filter((asked) => {
       const span = asked.levels.reduce((sum, { count, stride }) => sum + (count - 1) * stride, asked.run);
@@ -119,7 +119,7 @@ Deno.test("cutChunks() brings every byte where it belongs, whatever the requests
   }
 });
 
-Deno.test("cutChunks() cuts F4 and F6 between elements, and what they become between words", () => {
+Deno.test("cutChunks() cuts F4 and F6 between elements, and their results between words", () => {
   const random = randomNumbers(3);
   for (const [dtype, unit] of [["F4", 1], ["F6_E2M3", 3], ["F6_E3M2", 3]] as const) {
     for (const target of ["F32", "F16", "F8_E4M3", "F64"] as const) {
@@ -136,7 +136,7 @@ Deno.test("cutChunks() cuts F4 and F6 between elements, and what they become bet
   }
 });
 
-Deno.test("cutChunks() uploads many small tensors in one go, and large ones where a direct read can go", () => {
+Deno.test("cutChunks() uploads many small tensors in one call, and aligns large ones for direct reads", () => {
   const small = Array.from(
     { length: 100 },
     (_, index) => request({ name: `${index}`, fileOffset: 50 * index, run: 50 }),

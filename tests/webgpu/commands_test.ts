@@ -1,5 +1,5 @@
 /**
- * The commands on WebGPU, in processes of their own; and what a load takes of host memory.
+ * The commands on WebGPU, in separate processes; and the host memory of a load.
  */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { runCli, runCliWith } from "../cli/support.ts";
@@ -7,7 +7,7 @@ import { writeFile, writeHole } from "../support/models.ts";
 import { webgpuSuite } from "./support.ts";
 
 webgpuSuite("Commands on WebGPU", (test) => {
-  test("load --device webgpu loads, and casts what only a GPU can", async (folder) => {
+  test("load --device webgpu loads, and casts dtypes that only a GPU casts", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [
       { name: "a", dtype: "BF16", shape: [3, 5] },
@@ -22,7 +22,7 @@ webgpuSuite("Commands on WebGPU", (test) => {
     assertStringIncludes(text, "to webgpu; ");
   });
 
-  test("load --device webgpu without an adapter says what to install", async (folder) => {
+  test("load --device webgpu without an adapter names the package to install", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [{ name: "a", dtype: "U8", shape: [1] }]);
     const env = { NO_COLOR: "1", DENO_WEBGPU_BACKEND: "" };
@@ -35,7 +35,7 @@ webgpuSuite("Commands on WebGPU", (test) => {
     );
   });
 
-  test("doctor tells the adapter, its limits and its features", async () => {
+  test("doctor reports the adapter, its limits and its features", async () => {
     const { info, limits, features } = (await navigator.gpu.requestAdapter())!;
     const { code, stdout } = await runCli("doctor", "--json");
     assertEquals(code, 0);
@@ -56,7 +56,7 @@ webgpuSuite("Commands on WebGPU", (test) => {
     assertEquals(line!.includes("shader-f16"), features.has("shader-f16"));
   });
 
-  test("a load takes no more host memory than its ring, however large the model", async (folder) => {
+  test("a load uses only its ring of host memory, for models of any size", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const bytes = 768 * 2 ** 20;
     await writeHole(path, bytes);
@@ -64,7 +64,7 @@ webgpuSuite("Commands on WebGPU", (test) => {
     const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["run", "-A", program, path] })
       .output();
     const { isSoftware, before, peak } = JSON.parse(new TextDecoder().decode(stdout));
-    const beyond = peak - before - (isSoftware ? bytes : 0); // whose buffers are host memory as well
+    const beyond = peak - before - (isSoftware ? bytes : 0); // its buffers are host memory as well
     assert(beyond <= 256 * 2 ** 20, `${beyond} bytes`);
   });
 });

@@ -1,5 +1,5 @@
 /**
- * Tensors that model.getTensor() brings to WebGPU, and from there.
+ * Tensors that model.getTensor() moves to and from WebGPU.
  */
 import { assertEquals } from "@std/assert";
 import { fastsafeOpen, type HostTensor, type WebGpuTensor } from "../../mod.ts";
@@ -7,7 +7,7 @@ import { assertTensor, writeFile } from "../support/models.ts";
 import { assertOnGpu, webgpuSuite } from "./support.ts";
 
 webgpuSuite("model.getTensor() to a device on WebGPU", (test) => {
-  test("getTensor() brings a tensor from the CPU to WebGPU, and from there to the CPU", async (folder) => {
+  test("getTensor() copies a tensor from the CPU to WebGPU, and back", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const [x] = await writeFile(path, [{ name: "x", dtype: "I16", shape: [3, 5] }]);
     for (const lazy of [false, true]) {
@@ -20,7 +20,7 @@ webgpuSuite("model.getTensor() to a device on WebGPU", (test) => {
     }
   });
 
-  test("getTensor() copies nothing where the tensor is on the device already", async (folder) => {
+  test("getTensor() does not copy a tensor on the same device", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [{ name: "x", dtype: "F32", shape: [3] }]);
     await using model = await fastsafeOpen(path, { device: "webgpu" });

@@ -1,5 +1,5 @@
 /**
- * How a load to the GPU goes and ends: streaming, signals, closing, and devices that fail in the middle of it.
+ * The course and the end of a load to the GPU: streaming, signals, closing, and devices that fail meanwhile.
  */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
@@ -32,7 +32,7 @@ async function writeModel(folder: string): Promise<[path: string, tensors: Writt
   const path = `${folder}/model.safetensors`;
   const specs = SPECS.map((spec, index) => {
     const bytes = noise(spec.shape[0]! * 2002, index + 1);
-    return { ...spec, bytes: bytes.map((byte, at) => at % 2 ? byte & 0xbf : byte) }; // no NaN, which a cast changes
+    return { ...spec, bytes: bytes.map((byte, at) => at % 2 ? byte & 0xbf : byte) }; // without NaN, which a cast changes
   });
   return [path, await writeFile(path, specs, { misalignment: 2 })];
 }
@@ -62,7 +62,7 @@ webgpuSuite("Loads to WebGPU", (test) => {
     ]);
   });
 
-  test("a signal ends a load: what has not landed rejects with its reason", async (folder) => {
+  test("a signal ends a load: incomplete tensors reject with its reason", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     for (const after of [0, 1, 5, 39]) {
       using watched = await WatchedDevice.create();
@@ -87,7 +87,7 @@ webgpuSuite("Loads to WebGPU", (test) => {
     );
   });
 
-  test("close() ends a load at any point of it; tensors that were given out stay valid", async (folder) => {
+  test("close() ends a load at any point; returned tensors stay valid", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     for (const wait of [null, 0, 3, 20]) {
       using watched = await WatchedDevice.create();
@@ -130,7 +130,7 @@ webgpuSuite("Loads to WebGPU", (test) => {
     for (const handle of [other, same]) await assertOnGpu(handle, tensors[3]!);
   });
 
-  test("every buffer is freed once nothing holds it", async (folder) => {
+  test("every buffer is freed after its last handle", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     using watched = await WatchedDevice.create();
     const { device } = watched;
@@ -167,7 +167,7 @@ webgpuSuite("Loads to WebGPU", (test) => {
     assertEquals(watched.buffers.size, 0);
   });
 
-  test("a device that is destroyed in the middle of a load fails it, and nothing else", async (folder) => {
+  test("a device that is destroyed during a load fails only this load", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     for (
       const call of [
@@ -201,7 +201,7 @@ webgpuSuite("Loads to WebGPU", (test) => {
         } catch (thrown) {
           error = thrown;
         }
-        if (calls < nth) continue; // there are not as many
+        if (calls < nth) continue; // fewer calls than this
         if (!(error instanceof DeviceError)) throw new Error(`${call} ${nth}: ${error}`);
         assertEquals([error.library, error.codeName], ["webgpu", "GPUDeviceLost"]);
         assertEquals(watched.buffers.size, 0, `${call} ${nth}`);
@@ -259,7 +259,7 @@ webgpuSuite("Loads to WebGPU", (test) => {
     }
   });
 
-  test("a device that refuses a call is a DeviceError with its message", async (folder) => {
+  test("a rejected call of a device is a DeviceError with its message", async (folder) => {
     const [path] = await writeModel(folder);
     using watched = await WatchedDevice.create({ limits: { maxBufferSize: 2 ** 40 } });
     using real = await WatchedDevice.create();
@@ -274,14 +274,14 @@ webgpuSuite("Loads to WebGPU", (test) => {
     await model.whenLoaded();
   });
 
-  test("kernels that a device refuses fail the load that needs them, and nothing goes unheard", async (folder) => {
+  test("kernels that a device rejects fail the load that needs them, without unhandled errors", async (folder) => {
     const [path] = await writeModel(folder);
     const unheard: GPUError[] = [];
     using watched = await WatchedDevice.create({
       onCall(method, device) {
         device.onuncapturederror = ({ error }) => unheard.push(error);
         if (method !== "createComputePipeline") return;
-        device.createShaderModule({ code: "not WGSL" }); // refused, and so is the caller of this
+        device.createShaderModule({ code: "not WGSL" }); // an error for the scope around the call
       },
     });
     const open = async () => {
@@ -293,7 +293,7 @@ webgpuSuite("Loads to WebGPU", (test) => {
     assertEquals(watched.buffers.size, 0);
   });
 
-  test("a copy to the host that the device breaks off is a DeviceError", async (folder) => {
+  test("an interrupted copy to the host is a DeviceError", async (folder) => {
     const [path] = await writeModel(folder);
     using watched = await WatchedDevice.create();
     await using model = await fastsafeOpen(path, { device: watched.device });
@@ -336,7 +336,7 @@ webgpuSuite("Loads to WebGPU", (test) => {
     assertEquals(watched.bytes, 0);
   });
 
-  test("a file that was cut off fails the load; what landed stays", async (folder) => {
+  test("a truncated file fails the load; completed tensors stay valid", async (folder) => {
     const [path] = await writeModel(folder);
     using watched = await WatchedDevice.create();
     const { size } = await Deno.stat(path);
@@ -362,7 +362,7 @@ webgpuSuite("Loads to WebGPU", (test) => {
   });
 });
 
-Deno.test("device webgpu without an adapter is an error that says what to install", async () => {
+Deno.test("device webgpu without an adapter is an error that names the package to install", async () => {
   const code = `
     import { fastsafeOpen, serialize } from "${new URL("../../mod.ts", import.meta.url)}";
     import { doctor } from "${new URL("../../src/doctor/mod.ts", import.meta.url)}";

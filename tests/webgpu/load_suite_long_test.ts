@@ -1,5 +1,5 @@
 /**
- * The load suite, as it is for typed arrays, over GPUBuffers.
+ * The load suite for typed arrays, over GPUBuffers.
  */
 import { useApi } from "../load/api_in_use.ts";
 import { hostViewOf } from "../load/host_view.ts";

@@ -8,7 +8,7 @@ import { shardSlice } from "../../src/format/slices.ts";
 import { assertBytes, type TensorSpec, writeFile } from "../support/models.ts";
 import { toHost, WatchedDevice, webgpuSuite } from "./support.ts";
 
-/** Slices of tensors of [6, 5, 8] that are rows, columns, steps, scalars and nothing; whole words or not. */
+/** Slices of tensors of [6, 5, 8] that are rows, columns, steps, scalars and empty; whole words or not. */
 const SLICES: readonly SliceIndex[][] = [
   [],
   [[1, 4]],
@@ -23,7 +23,7 @@ const SLICES: readonly SliceIndex[][] = [
 ];
 
 webgpuSuite("Slices and joins on WebGPU", (test) => {
-  test("getSlice() gives what it gives on the CPU, wherever the bytes are", async (folder) => {
+  test("getSlice() returns the CPU's result, at every alignment", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const dtypes = ["U8", "BF16", "F32", "I64", "F4", "F6_E2M3"] as const;
     await writeFile(path, dtypes.map((dtype): TensorSpec => ({ name: dtype, dtype, shape: [6, 5, 8] })), {
@@ -54,7 +54,7 @@ webgpuSuite("Slices and joins on WebGPU", (test) => {
     }
   });
 
-  test("slices that need more than one dispatch, or thousands of copies, are the same", async (folder) => {
+  test("getSlice() supports slices with several dispatches, or thousands of copies", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [
       { name: "bytes", dtype: "U8", shape: [300, 1001] },
@@ -78,7 +78,7 @@ webgpuSuite("Slices and joins on WebGPU", (test) => {
         const actual = await toHost(await model.getSlice(name, ...slices));
         assertBytes(actual.bytes, expected.bytes, `${name}[${JSON.stringify(slices)}]`);
       }
-      // So is a cast.
+      // Also with a cast.
       if (name === "bytes") continue;
       using whole = await model.getTensor(name);
       const cast = await toHost(await whole.to({ dtype: "BF16" }));
@@ -86,7 +86,7 @@ webgpuSuite("Slices and joins on WebGPU", (test) => {
     }
   });
 
-  test("getMultiCols() joins tensors as on the CPU", async (folder) => {
+  test("getMultiCols() joins tensors like the CPU", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const shapes: Record<string, [DType, number[], number[], number]> = {
       rows: ["BF16", [3, 7], [2, 7], 0],
@@ -121,7 +121,7 @@ webgpuSuite("Slices and joins on WebGPU", (test) => {
     await assertRejects(() => gpu.getMultiCols(["nibbles.a", "nibbles.a"], 2), RangeError, "dimension 2");
   });
 
-  test("getSharded() gives this rank's part, and getSlice() that of any rank", async (folder) => {
+  test("getSharded() returns this rank's part, and getSlice() the part of any rank", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const [written] = await writeFile(path, [{ name: "x", dtype: "BF16", shape: [7, 3] }]);
     for (const lazy of [false, true]) {

@@ -1,5 +1,5 @@
 /**
- * Loading to WebGPU on several ranks, which share what they read over MPI: through host memory, as no process group can
+ * Loads to WebGPU on several ranks, which share tensors over MPI: through host memory, since process groups cannot
  * write to a GPUBuffer.
  */
 import { assertEquals } from "@std/assert";
@@ -10,7 +10,7 @@ import { tempFolder } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
 import { missing } from "./support.ts";
 
-const native = (await openLibrary()).shim === null ? "there is no native library" : null; // built once, before the ranks
+const native = (await openLibrary()).shim === null ? "the native library is missing" : null; // built once, before the ranks
 
 suite("Loading to WebGPU on several ranks", "webgpu", missing ?? native, () => {
   for (const launcher of findLaunchers().found) {
@@ -24,7 +24,7 @@ suite("Loading to WebGPU on several ranks", "webgpu", missing ?? native, () => {
         "../ranks/load_program.ts",
         words,
       );
-      assertEquals([code, ranks.length], [0, 2], stderr); // drivers write to it as they please
+      assertEquals([code, ranks.length], [0, 2], stderr); // drivers write to stderr too
       await checkSaid(model.path, tensors, 2);
     });
   }

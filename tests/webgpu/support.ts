@@ -1,5 +1,5 @@
 /**
- * What the WebGPU tests share: whether there is an adapter, devices that can be made to fail, and what is on them.
+ * Helpers of the WebGPU tests: the check for an adapter, devices with fault injection, and their buffers.
  */
 import { assertEquals } from "@std/assert";
 import type { HostTensor, WebGpuTensor } from "../../mod.ts";
@@ -9,10 +9,10 @@ import { openDescriptors } from "../support/process.ts";
 import { suite } from "../support/skip.ts";
 import "../support/open_library.ts";
 
-/** Why the tests cannot run here; null where they can. */
+/** The reason that the tests cannot run here; null if they can. */
 export const missing = (await navigator.gpu?.requestAdapter()) ? null : "there is no WebGPU adapter";
 
-/** Defines tests that are given a folder of their own, and must leave no descriptor of a file in it open. */
+/** Defines tests with their own folder; a test must close all files in it. */
 export function webgpuSuite(
   name: string,
   define: (test: (name: string, body: (folder: string) => Promise<void> | void) => void) => void,
@@ -27,35 +27,35 @@ export function webgpuSuite(
     ));
 }
 
-/** Fails unless a tensor on the GPU is as it was written; the handle is used up. */
+/** Fails unless a tensor on the GPU equals the written one; closes the handle. */
 export async function assertOnGpu(tensor: WebGpuTensor, expected: Written): Promise<void> {
   using held = tensor;
   assertTensor(await held.copyToHost(), expected);
 }
 
-/** A tensor in host memory; the handle is used up. */
+/** Copies a tensor to host memory and closes the handle. */
 export async function toHost(tensor: WebGpuTensor): Promise<HostTensor> {
   using held = tensor;
   return await held.copyToHost();
 }
 
-/** How a watched device differs from a real one. */
+/** The differences of a watched device from a real one. */
 export interface WatchOptions {
-  /** Smaller limits than it has. */
+  /** Smaller limits than the device's. */
   readonly limits?: Partial<Record<keyof GPUSupportedLimits, number>>;
   /** Called before each call of a method of the device or of its queue. */
   readonly onCall?: (method: string, device: GPUDevice) => void;
-  /** Gives the error that the out-of-memory scope around a call of `createBuffer` is to catch, or null. */
+  /** Returns the error for the out-of-memory scope around a call of `createBuffer`, or null. */
   readonly refuse?: (descriptor: GPUBufferDescriptor) => GPUError | null;
 }
 
-/** A device that counts its buffers, and can be made to fail. It passes for a GPUDevice. */
+/** A device that counts its buffers, with fault injection. The package accepts it as a GPUDevice. */
 export class WatchedDevice implements Disposable {
-  /** To be given to a load. */
+  /** The device for a load. */
   readonly device: GPUDevice;
   /** Buffers that exist. */
   readonly buffers = new Set<GPUBuffer>();
-  /** Bytes of each buffer that was ever made. */
+  /** Bytes of each created buffer. */
   readonly sizes: number[] = [];
   /** Bytes of each `writeBuffer`. */
   readonly writes: number[] = [];
@@ -86,7 +86,7 @@ export class WatchedDevice implements Disposable {
     });
   }
 
-  /** A device with all that the adapter can, less what the options take. */
+  /** A device with all features and limits of the adapter, reduced by the options. */
   static async create(options: WatchOptions = {}): Promise<WatchedDevice> {
     return new WatchedDevice(await requestGpuDevice(), options);
   }
@@ -120,7 +120,7 @@ export class WatchedDevice implements Disposable {
   }
 }
 
-/** An object that passes for another one, with some properties of its own. */
+/** An object like another one, with some replaced properties. */
 function withProperties<T extends object>(
   object: T,
   properties: Readonly<Record<string, unknown>>,

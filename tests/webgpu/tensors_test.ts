@@ -1,5 +1,5 @@
 /**
- * Whole tensors in buffers: every dtype, every odd shape and place.
+ * Whole tensors in buffers: every dtype, unusual shapes and positions.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type DType, DTYPES, fastsafeOpen, OutOfMemoryError, saveFile } from "../../mod.ts";
@@ -13,7 +13,7 @@ const DATA = new URL("../data/reference/", import.meta.url).pathname;
 
 const engine = await selectEngine();
 
-/** A few tensors of every dtype, with shapes that leave nothing aligned. */
+/** A few tensors of every dtype, with shapes that leave all offsets unaligned. */
 const EVERY_DTYPE: TensorSpec[] = DTYPES.flatMap((dtype): TensorSpec[] => [
   { name: `${dtype}.matrix`, dtype, shape: [3, 8] },
   { name: `${dtype}.empty`, dtype, shape: [0, 7] },
@@ -21,7 +21,7 @@ const EVERY_DTYPE: TensorSpec[] = DTYPES.flatMap((dtype): TensorSpec[] => [
 ]);
 
 webgpuSuite("fastsafeOpen() to WebGPU", (test) => {
-  test("fastsafeOpen() brings all 22 dtypes of a file by the reference implementation", async () => {
+  test("fastsafeOpen() loads all 22 dtypes of a file by the reference implementation", async () => {
     const expected: Record<string, { dtype: DType; shape: number[]; sha256: string }> = JSON.parse(
       await Deno.readTextFile(`${DATA}all_dtypes.expected.json`),
     );
@@ -36,7 +36,7 @@ webgpuSuite("fastsafeOpen() to WebGPU", (test) => {
     }
   });
 
-  test("fastsafeOpen() brings every dtype wherever its bytes begin", async (folder) => {
+  test("fastsafeOpen() loads every dtype at every alignment", async (folder) => {
     for (const misalignment of [0, 1, 6]) {
       const path = `${folder}/${misalignment}.safetensors`;
       const tensors = await writeFile(path, EVERY_DTYPE, { misalignment });
@@ -68,7 +68,7 @@ webgpuSuite("fastsafeOpen() to WebGPU", (test) => {
     }
   });
 
-  test("tensors share buffers, which have the usage that was asked for", async (folder) => {
+  test("tensors share buffers, which have the requested usage", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const specs = Array.from({ length: 50 }, (_, index): TensorSpec => {
       return { name: `t${index}`, dtype: "F16", shape: [index] };
@@ -95,7 +95,7 @@ webgpuSuite("fastsafeOpen() to WebGPU", (test) => {
     }
   });
 
-  test("fastsafeOpen() brings tensors without bytes wherever they stand", async (folder) => {
+  test("fastsafeOpen() loads empty tensors at every position", async (folder) => {
     const empty = (name: string): TensorSpec => ({ name, dtype: "F32", shape: [0] });
     const full = (name: string, length: number): TensorSpec => ({ name, dtype: "U8", shape: [length] });
     const models = [
@@ -125,7 +125,7 @@ webgpuSuite("fastsafeOpen() to WebGPU", (test) => {
     }
   });
 
-  test("fastsafeOpen() brings tensors that cross and share blocks and chunks", async (folder) => {
+  test("fastsafeOpen() loads tensors that cross and share blocks and chunks", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const sizes = [1, 4095, 4096, 4097, 3, 100_000, 8192, 1, 1, 300_001, 12_288];
     const specs = sizes.map((size, index): TensorSpec => ({ name: `t${index}`, dtype: "U8", shape: [size] }));
@@ -139,7 +139,7 @@ webgpuSuite("fastsafeOpen() to WebGPU", (test) => {
     }
   });
 
-  test("fastsafeOpen() brings many small files and many small tensors", async (folder) => {
+  test("fastsafeOpen() loads many small files and many small tensors", async (folder) => {
     const shards = Array.from(
       { length: 20 },
       (_, file) =>
@@ -159,7 +159,7 @@ webgpuSuite("fastsafeOpen() to WebGPU", (test) => {
     assertEquals([count, bytes], [600, tensors.reduce((sum, tensor) => sum + tensor.bytes.length, 0)]);
   });
 
-  test("a device of the user's own is used as it is, and not destroyed", async (folder) => {
+  test("the caller's device is used unchanged, and not destroyed", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const [tensor] = await writeFile(path, [{ name: "x", dtype: "BF16", shape: [5, 7] }]);
     const device = await (await navigator.gpu.requestAdapter())!.requestDevice();
@@ -180,7 +180,7 @@ webgpuSuite("fastsafeOpen() to WebGPU", (test) => {
     const adapter = await navigator.gpu.requestAdapter();
     const isAsked = adapter!.info.isFallbackAdapter && engine.withHugePages !== undefined;
     const path = `${folder}/model.safetensors`;
-    const bytes = 300 * 2 ** 20; // more than the blocks from which drivers take smaller buffers
+    const bytes = 300 * 2 ** 20; // larger than the blocks from which drivers allocate smaller buffers
     await writeHole(path, bytes);
     using watched = await WatchedDevice.create();
     const before = advisedBytes();
@@ -207,7 +207,7 @@ webgpuSuite("fastsafeOpen() to WebGPU", (test) => {
     assertEquals(device!.features.has("shader-f16"), adapter.features.has("shader-f16"));
   });
 
-  test("a tensor larger than a binding is several views; one larger than a buffer is refused", async (folder) => {
+  test("a tensor larger than a binding has several views; one larger than a buffer is rejected", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const [large] = await writeFile(path, [
       { name: "large", dtype: "U8", shape: [5, 41_001] },
@@ -253,7 +253,7 @@ webgpuSuite("fastsafeOpen() to WebGPU", (test) => {
     for (const size of watched.sizes) assert(size <= 65_536, `${size}`);
   });
 
-  test("SafeTensorsFileLoader, ParallelLoader and saveFile know WebGPU", async (folder) => {
+  test("SafeTensorsFileLoader, ParallelLoader and saveFile support WebGPU", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const tensors = await writeFile(path, EVERY_DTYPE, { misalignment: 2 });
     await using loader = new SafeTensorsFileLoader(null, { device: "webgpu" });
@@ -276,7 +276,7 @@ webgpuSuite("fastsafeOpen() to WebGPU", (test) => {
   });
 });
 
-/** Bytes of a buffer, by a way of the test's own. */
+/** Reads the bytes of a buffer without the package. */
 async function readBuffer(
   device: GPUDevice,
   buffer: GPUBuffer,
