@@ -18,7 +18,7 @@ function parse(value: unknown): Configuration {
   return configuration;
 }
 
-Deno.test("parseConfiguration() takes the whole of fastsafetensors' reference configuration", () => {
+Deno.test("parseConfiguration() accepts fastsafetensors' whole reference configuration", () => {
   const reference = {
     loader: "base",
     framework: "pytorch",
@@ -45,7 +45,7 @@ Deno.test("parseConfiguration() takes the whole of fastsafetensors' reference co
   });
 });
 
-Deno.test("parseConfiguration() turns each key into its option", () => {
+Deno.test("parseConfiguration() maps each key to its option", () => {
   const none = { usrbio: {} };
   assertEquals(parse({}), none);
   assertEquals(parse({ loader: "3fs" }), { ...none, source: "3fs" });
@@ -77,7 +77,7 @@ Deno.test("parseConfiguration() turns each key into its option", () => {
   assertEquals(parse({ "3fs": { mount_point: "" } }), none, "to be found");
 });
 
-Deno.test("parseConfiguration() keeps to the section of the loader that is named", () => {
+Deno.test("parseConfiguration() reads only the section of the named loader", () => {
   const both = { base: { max_threads: 4 }, "3fs": { entries: 8 } };
   assertEquals(parse(both), { maxThreads: 4, usrbio: { entries: 8 } });
   assertEquals(parse({ loader: "base", ...both }), { source: "file", maxThreads: 4, usrbio: {} });
@@ -109,7 +109,7 @@ Deno.test("parseConfiguration() warns about values of fastsafetensors that this 
   });
 });
 
-Deno.test("parseConfiguration() warns about unknown keys and passes them over", () => {
+Deno.test("parseConfiguration() warns about unknown keys and ignores them", () => {
   const { configuration, warnings } = parseConfiguration(
     JSON.stringify({
       loader: "3fs",
@@ -132,7 +132,7 @@ Deno.test("parseConfiguration() warns about unknown keys and passes them over", 
   ]);
 });
 
-Deno.test("parseConfiguration() refuses a wrong value with those allowed", () => {
+Deno.test("parseConfiguration() rejects a wrong value and names the allowed ones", () => {
   for (
     const [value, message] of [
       [{ loader: "s3" }, 'loader must be "base" or "3fs", got "s3"'],
@@ -180,7 +180,7 @@ Deno.test("parseConfiguration() refuses a wrong value with those allowed", () =>
   }
 });
 
-Deno.test("withConfiguration() lets options in code win", () => {
+Deno.test("withConfiguration() gives options in code precedence", () => {
   const file = parse({
     loader: "3fs",
     "3fs": { entries: 8, numa: 1 },
@@ -212,7 +212,7 @@ suite("The configuration of a process", "native", missing, () => {
     readonly flags?: readonly string[];
   }
 
-  /** Opens files in a process of its own. */
+  /** Opens files in a separate process. */
   async function load(
     folder: string,
     env: Record<string, string>,
@@ -231,7 +231,7 @@ suite("The configuration of a process", "native", missing, () => {
   const DENO_DIR = Deno.makeTempDirSync({ prefix: "fastsafetensors-deno-" });
   globalThis.addEventListener("unload", () => Deno.removeSync(DENO_DIR, { recursive: true }));
 
-  Deno.test("autoOpen() finds the configuration by FASTSAFETENSORS_CONFIG, else in the working folder", async () => {
+  Deno.test("autoOpen() finds the configuration by FASTSAFETENSORS_CONFIG, or in the working folder", async () => {
     await using folder = await tempFolder();
     const { path } = folder;
     const auto = { way: "autoOpen" } as const;
@@ -250,7 +250,7 @@ suite("The configuration of a process", "native", missing, () => {
     assertEquals((await load(path, {}, auto)).code, "InvalidConfig");
   });
 
-  Deno.test("fastsafeOpen() takes the configuration that FASTSAFETENSORS_CONFIG names, and no other", async () => {
+  Deno.test("fastsafeOpen() reads only the configuration that FASTSAFETENSORS_CONFIG names", async () => {
     await using folder = await tempFolder();
     const { path } = folder;
     await writeFile(`${path}/model.safetensors`, [{ name: "x", dtype: "U8", shape: [30_000_000] }]);
@@ -270,7 +270,7 @@ suite("The configuration of a process", "native", missing, () => {
     );
   });
 
-  Deno.test("every way to open files reads the configuration that FASTSAFETENSORS_CONFIG names, and no other", async () => {
+  Deno.test("every way to open files reads only the configuration that FASTSAFETENSORS_CONFIG names", async () => {
     await using folder = await tempFolder();
     const { path } = folder;
     await writeFile(`${path}/model.safetensors`, [{ name: "x", dtype: "U8", shape: [3] }]);
@@ -291,7 +291,7 @@ suite("The configuration of a process", "native", missing, () => {
     });
   });
 
-  Deno.test("the command line applies the configuration, and its own options win", async () => {
+  Deno.test("the command line applies the configuration, and its options have precedence", async () => {
     await using folder = await tempFolder();
     const { path } = folder;
     await writeFile(`${path}/model.safetensors`, [{ name: "x", dtype: "U8", shape: [30_000_000] }]);
@@ -312,7 +312,7 @@ suite("The configuration of a process", "native", missing, () => {
     assertStringIncludes(refused.stderr, 'loader must be "base" or "3fs", got "s3"');
   });
 
-  Deno.test("a configuration that this program may not see is silently absent", async () => {
+  Deno.test("a configuration without read permission is ignored", async () => {
     await using folder = await tempFolder();
     const { path } = folder;
     await writeFile(`${path}/model.safetensors`, [{ name: "x", dtype: "U8", shape: [30_000_000] }]);

@@ -4,7 +4,7 @@ import { page, read } from "./docs/pages.ts";
 
 const { exports } = JSON.parse(read("deno.json")) as { exports: Record<string, string> };
 
-/** What the main module of version 0.1 exported besides types, and its entry point now. */
+/** The exports of version 0.1's main module, except types, and their entry points now. */
 const EXPORTS_OF_0_1: Readonly<Record<string, readonly string[]>> = {
   ".": [
     "autoOpen",
@@ -49,7 +49,7 @@ const TYPES_OF_0_1: Readonly<Record<string, string>> = {
 };
 
 for (const [entry, names] of Object.entries(EXPORTS_OF_0_1)) {
-  Deno.test(`every value that 0.1 exported is exported by "${entry}" if it belongs there`, async () => {
+  Deno.test(`every value that 0.1 exported is exported by "${entry}"`, async () => {
     const module = await import(`../${exports[entry]!}`) as Record<string, unknown>;
     assertEquals(names.filter((name) => !["function", "object"].includes(typeof module[name])), []);
   });
@@ -74,7 +74,7 @@ for (const [entry, names] of Object.entries(EXPORTS_OF_0_1)) {
   }
 }
 
-Deno.test("every type that 0.1 exported is exported by the entry point that it belongs to", () => {
+Deno.test("every type that 0.1 exported is exported by its entry point", () => {
   const missing = Object.entries(TYPES_OF_0_1).flatMap(([entry, names]) =>
     names.split(" ").filter((name) => !new RegExp(`\\b${name}\\b`).test(read(exports[entry]!)))
   );

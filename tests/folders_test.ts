@@ -1,5 +1,5 @@
 /**
- * Folders as people have them: which files of them are the model, and what is said of the others.
+ * Typical folders: the files of the model, and the notes on the others.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { fastsafeOpen, ReadError, SafeTensorsError } from "../mod.ts";
@@ -17,7 +17,7 @@ function file(name: string): Uint8Array<ArrayBuffer> {
   return fileOf([{ name, dtype: "U8", shape: [2] }]).bytes;
 }
 
-/** Makes a folder with these files: an object is an index, a name alone a file with a tensor "w". */
+/** Creates a folder with these files: an object is an index, a name alone a file with a tensor "w". */
 async function folderOf(
   files:
     readonly (string | readonly [name: string, content: Uint8Array<ArrayBuffer> | Record<string, string>])[],
@@ -35,7 +35,7 @@ async function folderOf(
   return folder;
 }
 
-/** Names in a folder, those that are opened, and those that a note must list as left out. */
+/** Names in a folder, the opened ones, and those that a note must list as left out. */
 type Case = readonly [names: readonly string[], opened: readonly string[], leftOut?: readonly string[]];
 
 const SAFETENSORS_FOLDERS: readonly Case[] = [
@@ -126,7 +126,7 @@ const PYTORCH_FOLDERS: readonly Case[] = [
 ];
 
 for (const [naming, folders] of [[SAFETENSORS, SAFETENSORS_FOLDERS], [PYTORCH, PYTORCH_FOLDERS]] as const) {
-  Deno.test(`resolveInputs() finds the model of a folder, and says what is left out (${naming.format})`, async () => {
+  Deno.test(`resolveInputs() finds the model of a folder, and lists files that it leaves out (${naming.format})`, async () => {
     for (const [names, opened, leftOut = []] of folders) {
       await using folder = await folderOf(names);
       const { paths, notes } = await resolveInputs(new LocalNames(), folder.path, { size: 1 }, naming);
@@ -164,7 +164,7 @@ Deno.test("resolveInputs() lists the choices of a folder that has several models
   }
 });
 
-Deno.test("fastsafeOpen() notes what it left out of a folder", async () => {
+Deno.test("fastsafeOpen() notes the files of a folder that it left out", async () => {
   await using folder = await folderOf(["model.safetensors", "consolidated.safetensors"]);
   await using model = await fastsafeOpen(folder.path);
   assertEquals(model.info("w").path, `${folder.path}/model.safetensors`);
@@ -173,7 +173,7 @@ Deno.test("fastsafeOpen() notes what it left out of a folder", async () => {
   assertEquals(model.stats().notes.filter((text) => text.includes("left out")), [note]);
 });
 
-Deno.test("resolveInputs() says which shards are missing, and names none that never was", async () => {
+Deno.test("resolveInputs() names only the missing shards", async () => {
   const shard = (number: number) => `model-${String(number).padStart(5, "0")}-of-00004.safetensors`;
   const cases: [there: readonly number[], said: string, path: string][] = [
     [[1, 2, 4], `"${shard(3)}" is not`, shard(3)],
@@ -211,7 +211,7 @@ Deno.test("resolveInputs() prefers an index, and notes the files that it does no
   ]);
 });
 
-Deno.test("resolveInputs() takes the model if the only index is that of other files", async () => {
+Deno.test("resolveInputs() opens the model if the only index belongs to other files", async () => {
   await using folder = await folderOf([
     "model.safetensors",
     ["consolidated.safetensors.index.json", { w: "consolidated-1-of-1.safetensors" }],
@@ -222,7 +222,7 @@ Deno.test("resolveInputs() takes the model if the only index is that of other fi
   assertStringIncludes(notes[0]!, "consolidated-1-of-1.safetensors");
 });
 
-Deno.test("resolveInputs() leaves an index whose files are all absent for a model that is whole", async () => {
+Deno.test("resolveInputs() prefers a complete model to an index without files", async () => {
   const index = ["model.safetensors.index.json", {
     a: "model-00001-of-00003.safetensors",
     b: "model-00002-of-00003.safetensors",
@@ -307,7 +307,7 @@ Deno.test("resolveInputs() follows a folder of the Hugging Face cache to its sna
   );
 });
 
-Deno.test("resolveInputs() says what is in a folder without a model", async () => {
+Deno.test("resolveInputs() lists the content of a folder without a model", async () => {
   const cases: [names: readonly string[], part: string, format?: string][] = [
     [[], "no .safetensors file is in this folder"],
     [[
@@ -342,7 +342,7 @@ Deno.test("resolveInputs() says what is in a folder without a model", async () =
   assertEquals([error.code, error.format], ["NoTensorFiles", "safetensors"]);
 });
 
-Deno.test("resolveInputs() skips links to folders, and says which link leads to nothing", async () => {
+Deno.test("resolveInputs() skips links to folders, and names a broken link", async () => {
   await using folder = await folderOf(["sub/x.txt", "model.safetensors"]);
   await Deno.symlink("sub", `${folder.path}/other.safetensors`);
   const { paths } = await resolveInputs(new LocalNames(), folder.path, { size: 1 });

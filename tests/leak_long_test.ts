@@ -1,5 +1,5 @@
 /**
- * A thousand loads in a row, good ones and bad ones: memory, descriptors and threads do not grow.
+ * A thousand loads in a row, successful and failing ones: memory, descriptors and threads do not grow.
  */
 import { compiler } from "./support/compiler.ts";
 import { assertLeavesNothing } from "./support/leaks.ts";
@@ -8,11 +8,11 @@ import { suite } from "./support/skip.ts";
 
 const LOADS = 1000;
 
-/** Elements of each of four tensors: had the loads left them behind, it would be 400 MB. */
+/** Elements of each of four tensors: a leak would be 400 MB. */
 const ELEMENTS = 50_000;
 
 function leakTest(engine: "native" | "portable"): void {
-  Deno.test(`${LOADS} loads in a row leave nothing behind [${engine}]`, async () => {
+  Deno.test(`${LOADS} loads in a row do not leak [${engine}]`, async () => {
     await using folder = await tempFolder();
     const { path } = folder;
     const specs = (shard: number) =>

@@ -20,7 +20,7 @@ import { tensorTests } from "./load/tensors.ts";
 import { turnTests } from "./load/turns.ts";
 import { unawaitedTests } from "./load/unawaited.ts";
 
-/** Defines every test of the suite; the engine has been selected before. */
+/** Defines every test of the suite; select the engine before. */
 export function loadSuite(engine: EngineName): void {
   const test = testsOf(engine);
   openingTests(test);

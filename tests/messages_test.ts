@@ -1,5 +1,5 @@
 /**
- * Messages of errors: whatever a name or a path holds, they show it, steer no terminal, and stay short.
+ * Messages of errors: they show every name or path without control characters, and stay short.
  */
 import { assert, assertEquals } from "@std/assert";
 import { deserialize, fastsafeOpen, readHeader, saveFile, serialize } from "../mod.ts";
@@ -8,7 +8,7 @@ import { openPyTorch } from "../src/pytorch/mod.ts";
 import { sources } from "./docs/pages.ts";
 import "./support/open_library.ts";
 
-/** Names that a hostile file may have, and how they begin in a message. */
+/** Names in a hostile file, and their beginning in a message. */
 const NAMES: readonly (readonly [name: string, shown: string])[] = [
   ["a\u001b[2Jb\u0007\r\n", String.raw`a\u001b[2Jb\u0007\r\n`],
   ["\u009b31mred\u007f", String.raw`\u009b31mred\u007f`],
@@ -20,7 +20,7 @@ const NAMES: readonly (readonly [name: string, shown: string])[] = [
 
 const data = new Float32Array([1, 2]);
 
-/** A safetensors file whose header says this. */
+/** A safetensors file with this header. */
 function withHeader(header: string, dataBytes = 8): Uint8Array<ArrayBuffer> {
   const text = new TextEncoder().encode(header);
   const file = new Uint8Array(8 + text.length + dataBytes);
@@ -69,13 +69,13 @@ function failures(name: string, folder: string): Readonly<Record<string, () => u
     "a dtype of a save": () =>
       saveFile({ [name]: { dtype: "F32", shape: [3], data } }, `${folder}/out.safetensors`),
     "a path of a save": async () => {
-      await Deno.mkdir(path, { recursive: true }).catch(() => {}); // where the name is not too long for one
+      await Deno.mkdir(path, { recursive: true }).catch(() => {}); // if the name is not too long
       return await saveFile({ w: { dtype: "F32", shape: [2], data } }, path, { overwrite: true });
     },
   };
 }
 
-/** What no message may have: what steers a terminal or turns the direction of writing. */
+/** Characters that messages must not contain: control characters and marks of writing direction. */
 // deno-lint-ignore no-control-regex
 const STEERING = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/u;
 
@@ -88,7 +88,7 @@ for (const [name, shown] of NAMES) {
         assert(error instanceof Error, `${what} is not refused`);
         const { message } = error;
         assertEquals(STEERING.test(message), false, `${what}: ${JSON.stringify(message.slice(0, 400))}`);
-        // Two names and a sentence; a list of what is known is no longer than that either.
+        // Two names and a sentence; a list of known words has this length at most.
         assert(message.length < 900, `${what} has ${message.length} characters: ${message.slice(0, 400)}`);
       }
     } finally {
@@ -97,8 +97,8 @@ for (const [name, shown] of NAMES) {
   });
 }
 
-Deno.test("no message has a text between quotes that quote() has not made", () => {
-  /** Constants, texts for shells, and labels of calls that ranks compare by all of their text. */
+Deno.test("messages quote texts only with quote()", () => {
+  /** Constants, texts for shells, and labels of calls, which ranks compare as whole texts. */
   const FINE =
     /"\$\{(METADATA_KEY|String\.fromCharCode\(byte\)|printable\(label\)|PROGRAM|XDG_CACHE_HOME:.*)\}|getTensor|getSlice|getSharded|pushTensor|next tensors/;
   const raw = sources(["src", "ffi"], [".ts"]).entries()

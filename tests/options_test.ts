@@ -1,5 +1,5 @@
 /**
- * What is given as options is checked at once, by every function that has any.
+ * Every function with options checks them at once.
  */
 import "./support/open_library.ts";
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
@@ -28,7 +28,7 @@ async function assertRefused(call: () => unknown, message: string) {
 }
 
 for (const [name, load] of Object.entries(LOADS)) {
-  Deno.test(`${name} refuses an unknown option and names the nearest one`, async () => {
+  Deno.test(`${name} rejects an unknown option and names the nearest one`, async () => {
     await assertRefused(
       () => load({ devise: "cpu" }),
       `${name} has no option "devise": did you mean device?`,
@@ -44,7 +44,7 @@ for (const [name, load] of Object.entries(LOADS)) {
     );
   });
 
-  Deno.test(`${name} refuses options that are not a plain object`, async () => {
+  Deno.test(`${name} rejects options that are not a plain object`, async () => {
     const wrong: readonly (readonly [unknown, string])[] = [
       ["pt", '"pt"'],
       [null, "null"],
@@ -61,7 +61,7 @@ for (const [name, load] of Object.entries(LOADS)) {
     }
   });
 
-  Deno.test(`${name} refuses values of the wrong kind`, async () => {
+  Deno.test(`${name} rejects values of the wrong kind`, async () => {
     const wrong: readonly (readonly [object, string])[] = [
       [{ restoreAliases: 1 }, "restoreAliases must be true or false, got 1"],
       [{ nogds: "yes" }, 'nogds must be true or false, got "yes"'],
@@ -81,7 +81,7 @@ for (const [name, load] of Object.entries(LOADS)) {
   });
 }
 
-Deno.test("A second argument that is a string is refused", async () => {
+Deno.test("fastsafeOpen() rejects a string as second argument", async () => {
   const open = fastsafeOpen as (...given: unknown[]) => Promise<unknown>;
   await assertRefused(
     () => open(path, "pt", "cpu"),
@@ -89,7 +89,7 @@ Deno.test("A second argument that is a string is refused", async () => {
   );
 });
 
-Deno.test("fastsafeOpen() refuses values of the wrong kind that only it has", async () => {
+Deno.test("fastsafeOpen() rejects values of the wrong kind for its own options", async () => {
   const open = (options: unknown) => () => fastsafeOpen(path, options as never);
   await assertRefused(open({ lazy: "no" }), 'lazy must be true or false, got "no"');
   await assertRefused(
@@ -108,7 +108,7 @@ Deno.test("fastsafeOpen() refuses values of the wrong kind that only it has", as
   await assertRefused(open({ dtype: 32 }), "Cannot cast to 32: dtype must be one of ");
 });
 
-Deno.test("Loaders refuse options that belong to an opened model, and a group that is none", async () => {
+Deno.test("Loaders reject options of an opened model, and an invalid group", async () => {
   const loader = LOADS["SafeTensorsFileLoader"]!, parallel = LOADS["ParallelLoader"]!;
   for (const key of ["lazy", "names", "group", "dtype", "shardPlan"]) {
     await assertRefused(() => loader({ [key]: undefined }), `SafeTensorsFileLoader has no option "${key}"`);
@@ -130,7 +130,7 @@ Deno.test("Loaders refuse options that belong to an opened model, and a group th
   );
 });
 
-Deno.test("The calls of a model and of a buffer refuse unknown options", async () => {
+Deno.test("The methods of a model and of a buffer reject unknown options", async () => {
   await using model = await fastsafeOpen(path);
   const name = "lm_head.weight";
   await assertRefused(
@@ -158,7 +158,7 @@ Deno.test("The calls of a model and of a buffer refuse unknown options", async (
   );
 });
 
-Deno.test("MpiGroup.create() and NcclGroup.create() refuse unknown options and words", async () => {
+Deno.test("MpiGroup.create() and NcclGroup.create() reject unknown options and words", async () => {
   const mpi = (options: unknown) => () => MpiGroup.create(options as never);
   const nccl = (options: unknown) => () => NcclGroup.create(options as never);
   await assertRefused(mpi({ timeout: 3 }), 'MpiGroup.create() has no option "timeout"');
@@ -167,7 +167,7 @@ Deno.test("MpiGroup.create() and NcclGroup.create() refuse unknown options and w
   await assertRefused(nccl(null), "The options of NcclGroup.create() must be a plain object, got null");
 });
 
-Deno.test("PinnedPool, prepare() and doctor() refuse wrong arguments", async () => {
+Deno.test("PinnedPool, prepare() and doctor() reject wrong arguments", async () => {
   await assertRefused(() => new PinnedPool({ maxByte: 1 } as never), 'PinnedPool has no option "maxByte"');
   await assertRefused(() => new PinnedPool({ maxBytes: "1" } as never), 'maxBytes must be a number, got "1"');
   await assertRefused(() => prepare("gpu" as never), 'Cannot load to device "gpu"');
@@ -175,7 +175,7 @@ Deno.test("PinnedPool, prepare() and doctor() refuse wrong arguments", async () 
   await assertRefused(() => doctor("/models" as never), 'doctor() takes a list of paths, got "/models"');
 });
 
-Deno.test("An error about a tensor's name offers the nearest one, or says that names are not patterns", async () => {
+Deno.test("An error about a tensor's name suggests the nearest one, or explains that names are not patterns", async () => {
   await using model = await fastsafeOpen(path);
   await assertRejects(
     () => model.getTensor("lm_head.wieght"),
@@ -198,13 +198,13 @@ Deno.test("An error about a tensor's name offers the nearest one, or says that n
   );
 });
 
-Deno.test("checkKeys() takes objects without a prototype and of another realm", () => {
+Deno.test("checkKeys() accepts objects without a prototype and of another realm", () => {
   checkKeys("f()", Object.assign(Object.create(null), { a: 1 }), ["a"]);
   checkKeys("f()", {}, []);
   assertThrows(() => checkKeys("f()", Object.create({ a: 1 }), ["a"]), TypeError, "must be a plain object");
 });
 
-Deno.test("describeValue() is short, whatever was given", () => {
+Deno.test("describeValue() is short for every value", () => {
   const values: readonly (readonly [unknown, string])[] = [
     [undefined, "undefined"],
     [1.5, "1.5"],
@@ -219,14 +219,14 @@ Deno.test("describeValue() is short, whatever was given", () => {
   assertEquals(describeValue("x".repeat(1e8)).length, 163);
 });
 
-Deno.test("closestWord() compares the first 20,000 words, and none that is monstrous", () => {
+Deno.test("closestWord() compares the first 20,000 words, and skips very long ones", () => {
   const names = Array.from({ length: 20_001 }, (_, index) => `model.layers.${index}.weight`);
   assertEquals(closestWord("model.layers.19999.wieght", names), names[19_999]);
   assertEquals(closestWord("lm_haed", [...names, "lm_head"]), undefined);
   assertEquals(closestWord("x".repeat(1e7), ["y".repeat(1e7)]), undefined);
 });
 
-Deno.test("dtypeMeant() understands the names of PyTorch and NumPy", () => {
+Deno.test("dtypeMeant() recognises the names of PyTorch and NumPy", () => {
   const names = [
     "float32",
     "torch.bfloat16",

@@ -39,7 +39,7 @@ Deno.test("Windows paths have drives, hosts and two kinds of slashes", () => {
   assertEquals(WINDOWS.resolve("C:\\models", "sub\\a"), "C:/models/sub/a");
 });
 
-Deno.test("fromFileUrl() gives the path that a URL names", () => {
+Deno.test("fromFileUrl() returns the path of a URL", () => {
   for (
     const [href, posix, windows] of [
       ["file:///models/a%20b.safetensors", "/models/a b.safetensors", "/models/a b.safetensors"],

@@ -1,5 +1,5 @@
 /**
- * Permissions: nobody is asked for one, on a terminal neither, and one message names all that help.
+ * Permissions: the package never prompts for one, also on a terminal, and one message names all useful ones.
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { buildShim } from "../ffi/build.ts";
@@ -10,7 +10,7 @@ import { compiler } from "./support/compiler.ts";
 import { tempFolder, writeFile } from "./support/models.ts";
 import { suite } from "./support/skip.ts";
 
-/** Deno's cache of what it has compiled, for homes that have none. */
+/** Deno's compile cache, for homes without one. */
 const DENO_DIR = await Deno.makeTempDir({ prefix: "fastsafetensors-deno-" });
 globalThis.addEventListener("unload", () => Deno.removeSync(DENO_DIR, { recursive: true }));
 
@@ -35,7 +35,7 @@ async function place() {
   };
 }
 
-/** Permissions of a program whose home is at a path, and what the notice says of those that it lacks. */
+/** Permissions of a program with the given home, and the notice on those that it lacks. */
 const SETS:
   readonly (readonly [flags: (home: string) => readonly string[], missing: (home: string) => string])[] = [
     [
@@ -75,7 +75,7 @@ Deno.test("without a permission the portable engine loads, and one notice names 
   }
 });
 
-Deno.test("no compiler is started and nothing is written where the library could not be opened", async () => {
+Deno.test("the package does not compile or write files if it cannot open the library", async () => {
   await using at = await place();
   const cc = `${at.path}/bin/cc`;
   await Deno.writeTextFile(cc, `#!/bin/sh\ntouch ${at.path}/started\n`, { mode: 0o755 });
@@ -94,7 +94,7 @@ Deno.test("no compiler is started and nothing is written where the library could
 });
 
 suite("Permissions on a terminal", "shells", whyNot("script"), () => {
-  Deno.test("nobody is asked for a permission, whatever a program has", async () => {
+  Deno.test("the package never prompts for a permission", async () => {
     await using at = await place();
     const run = [Deno.execPath(), "run", "--no-check", "--quiet"];
     const programs: readonly (readonly [words: readonly string[], printed: string])[] = [
@@ -121,7 +121,7 @@ suite("Permissions on a terminal", "shells", whyNot("script"), () => {
 
 const { missing } = await compiler();
 
-suite("A library that can be had later", "native", missing, () => {
+suite("A library that becomes available later", "native", missing, () => {
   Deno.test("the library is found once its permission is granted", async () => {
     await using at = await place();
     const env = {
@@ -164,19 +164,19 @@ suite("A library that can be had later", "native", missing, () => {
     assertEquals(code, 0, stderr);
     assertMatch(JSON.parse(stdout).path, /^(buffered|direct)$/);
     assertEquals(stderr, "fastsafetensors: building the native library, once: this takes some seconds\n");
-    // From now on nothing is written and no compiler started.
+    // From now on the package does not write files or start a compiler.
     const use = flags.filter((flag) => !/write|run/.test(flag));
     const again = await runChild("load.ts", { flags: use, args: [at.model], env: at.env });
     assertEquals([again.code, again.stderr], [0, ""]);
   });
 });
 
-Deno.test("only ffi/variables.ts looks at what may need a permission to be seen", () => {
+Deno.test("only ffi/variables.ts reads values that may need a permission", () => {
   const LOOKS =
     /\bDeno\.(env|systemMemoryInfo|hostname|osRelease|osUptime|loadavg|networkInterfaces|uid|gid)\b/;
   const code = sources(["src", "ffi"], [".ts"]);
   const places = code.entries().filter(([, text]) => LOOKS.test(text)).map(([path]) => path).toArray();
   assertEquals(places, ["ffi/variables.ts"]);
-  // The variables of node:process are Deno.env's.
+  // The variables of node:process equal Deno.env's.
   assert(code.entries().every(([, text]) => !/from "node:process"|\bprocess\.env\b/.test(text)));
 });

@@ -1,5 +1,5 @@
 /**
- * Processes of their own: permissions, where the native library comes from, and ending in mid-load.
+ * Tests in separate processes: permissions, the source of the native library, and the end of a process during a load.
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { buildShim } from "../ffi/build.ts";
@@ -9,7 +9,7 @@ import { buildTestShim } from "./support/test_library.ts";
 import { type TempFolder, tempFolder, writeFile, type Written } from "./support/models.ts";
 import { suite } from "./support/skip.ts";
 
-/** A folder with a small model, a cache folder that is empty, and one for Deno's own cache. */
+/** A folder with a small model, an empty cache folder, and a folder for Deno's cache. */
 interface Place extends AsyncDisposable {
   readonly path: string;
   readonly model: string;
@@ -35,7 +35,7 @@ async function place(): Promise<Place> {
   };
 }
 
-/** Deno's cache of what it has compiled: shared by the programs of these tests, and by nobody else. */
+/** Deno's compile cache, for the programs of these tests only. */
 const DENO_DIR = await Deno.makeTempDir({ prefix: "fastsafetensors-deno-" });
 globalThis.addEventListener("unload", () => Deno.removeSync(DENO_DIR, { recursive: true }));
 
@@ -93,7 +93,7 @@ Deno.test("a compiler that fails is quoted in the notice", async () => {
   );
 });
 
-Deno.test("FASTSAFETENSORS_LIB that names no shim is an error that says so", async () => {
+Deno.test("FASTSAFETENSORS_LIB with a file that is not the shim is an error", async () => {
   await using at = await place();
   const { path, model, env } = at;
   await Deno.writeTextFile(`${path}/text.so`, "not a library");
@@ -111,7 +111,7 @@ Deno.test("FASTSAFETENSORS_LIB that names no shim is an error that says so", asy
 });
 
 suite("Files without permission", "unprivileged", privileged(), () => {
-  Deno.test("what may not be read is named, with what the system said", async () => {
+  Deno.test("a file without read permission is named, with the system's error", async () => {
     await using at = await place();
     const { path, model, env } = at;
     await Deno.mkdir(`${path}/closed`);
@@ -154,7 +154,7 @@ suite("Processes with the native engine", "native", missing, () => {
     assertNative(result, sum);
   });
 
-  Deno.test("reading is Deno's to permit, with the native engine too", async () => {
+  Deno.test("Deno's read permission also applies to the native engine", async () => {
     await using at = await place();
     const { path, model, env } = at;
     await Deno.mkdir(`${path}/allowed`);
@@ -168,7 +168,7 @@ suite("Processes with the native engine", "native", missing, () => {
     assertMatch(stderr, /NotCapable: Requires read access to ".*model\.safetensors"/);
   });
 
-  Deno.test("processes that build at once into an empty cache do not fight", async () => {
+  Deno.test("processes can build in parallel into an empty cache", async () => {
     await using at = await place();
     const { model, env, sum } = at;
     const results = await Promise.all(
@@ -183,11 +183,11 @@ suite("Processes with the native engine", "native", missing, () => {
       .sort();
     assertEquals(built.length, 2, built.join());
     assertEquals(built[1], `${built[0]}.lock`);
-    // From now on no compiler is needed.
+    // From now on a compiler is not needed.
     assertNative(await runChild("load.ts", { flags: ["-A"], args: [model], env: { ...env, PATH: "" } }), sum);
   });
 
-  Deno.test("memory that is taken away in mid-load and collected is never written to", async () => {
+  Deno.test("memory that is transferred and collected during a load is never written", async () => {
     await using at = await place();
     const { path, env } = at;
     const model = `${path}/large.safetensors`;
@@ -204,7 +204,7 @@ suite("Processes with the native engine", "native", missing, () => {
     assertEquals([code, stdout, stderr], [0, "intact\n", ""]);
   });
 
-  Deno.test("a worker that is ended in mid-load does no harm", async () => {
+  Deno.test("a worker can be terminated during a load", async () => {
     await using at = await place();
     const { path, env } = at;
     const model = `${path}/large.safetensors`;
@@ -223,9 +223,9 @@ suite("Processes with the native engine", "native", missing, () => {
 
 endings("portable", () => Promise.resolve({ PATH: "" }));
 
-/** A process may end whenever it likes. */
+/** A process may end at any time. */
 function endings(engine: string, environment: () => Promise<Record<string, string>>): void {
-  Deno.test(`a process ends in mid-load as if nothing were going on [${engine}]`, async () => {
+  Deno.test(`a process can end during a load [${engine}]`, async () => {
     await using at = await place();
     const { path, env } = at;
     const model = `${path}/large.safetensors`;

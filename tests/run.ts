@@ -1,6 +1,6 @@
 /**
- * The commands `deno task test` and `deno task test:long`. Each test file runs in a process of its own: tests set
- * environment variables and open libraries, and no file may see what another one did.
+ * The commands `deno task test` and `deno task test:long`. Each test file runs in a separate process: tests set
+ * environment variables and open libraries, and files must not affect each other.
  */
 import { countLines } from "./coverage/count.ts";
 import { exists } from "./support/skip.ts";
@@ -20,18 +20,18 @@ Options:
 
 DENO_JOBS sets how many files run at a time. FASTSAFETENSORS_TEST_REQUIRE lists what must not be skipped.`;
 
-/** What a file's tests gave. */
+/** The results of a file's tests. */
 interface Result {
   readonly passed: number;
   readonly failed: number;
-  /** Lines that name skipped tests and say why. */
+  /** Lines with skipped tests and the reasons. */
   readonly skipped: readonly string[];
   readonly seconds: number;
-  /** All that was printed. */
+  /** The whole output. */
   readonly printed: string;
 }
 
-/** The test files at a path: itself, or those below a folder that are long ones, or that are not. */
+/** The test files at a path: the file itself, or the long or short tests below a folder. */
 function testFiles(path: string, long: boolean): string[] {
   if (!exists(path)) {
     throw new Error(`There is no "${path}"; a value follows its option as in "--filter=NumPy"`);
@@ -63,7 +63,7 @@ async function runFile(
   const passed = Number(counts?.[1] ?? 0), failed = Number(counts?.[2] ?? 0);
   const skipped = [...printed.matchAll(/^(.*) \.\.\. ignored \(/gm)].map(([, name]) => name!);
   if (success && counts) return { passed, failed, skipped, seconds, printed };
-  // A process that crashes, or fails outside of any test, is a failure too.
+  // A process that crashes, or fails outside of a test, is also a failure.
   return { passed, failed: Math.max(failed, 1), skipped, seconds, printed: `${printed}Status ${code}\n` };
 }
 

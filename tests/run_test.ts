@@ -3,7 +3,7 @@ import { tempFolder } from "./support/models.ts";
 
 const ROOT = new URL("../", import.meta.url).pathname;
 
-/** Runs these files with the command of `deno task test`; its status and what it prints. */
+/** Runs these files with the command of `deno task test`; returns its status and output. */
 async function run(files: Readonly<Record<string, string>>, ...options: string[]) {
   await using folder = await tempFolder();
   for (const [name, text] of Object.entries(files)) {
@@ -21,7 +21,7 @@ async function run(files: Readonly<Record<string, string>>, ...options: string[]
 
 const GOOD = `Deno.test("good", () => {}); Deno.test("also good", () => {});`;
 
-Deno.test("task test adds up the tests of all files, and lists what was skipped with the reason", async () => {
+Deno.test("task test adds up the tests of all files, and lists skipped tests with the reason", async () => {
   const { code, printed } = await run({
     "a_test.ts": GOOD,
     "b/c_test.ts": `Deno.test.ignore("MPI is skipped: there is no mpirun", () => {}); ${GOOD}`,
@@ -33,13 +33,13 @@ Deno.test("task test adds up the tests of all files, and lists what was skipped 
   assertMatch(printed, /\nSkipped:\n {2}.*\/b\/c_test\.ts: MPI is skipped: there is no mpirun\n/);
 });
 
-Deno.test("task test:long runs the long tests, and no others", async () => {
+Deno.test("task test:long runs only the long tests", async () => {
   const { code, printed } = await run({ "a_long_test.ts": GOOD, "a_test.ts": "throw new Error()" }, "--long");
   assertEquals(code, 0, printed);
   assertMatch(printed, /\nok \| 2 passed \| 0 failed \| 0 ignored \(/);
 });
 
-Deno.test("task test fails where a test fails, where a file cannot be run, and where a process ends early", async () => {
+Deno.test("task test fails after a failing test, a file that cannot run, or an early end of a process", async () => {
   const { code, printed } = await run({
     "a_test.ts": `Deno.test("bad", () => { throw new Error("the reason"); }); ${GOOD}`,
     "b_test.ts": `import "./none.ts";`,
@@ -64,7 +64,7 @@ Deno.test("the files of task test share neither environment variables nor the wo
   assertEquals(code, 0, printed);
 });
 
-Deno.test("task test passes options on to deno test, and refuses paths where there is nothing", async () => {
+Deno.test("task test passes options to deno test, and rejects paths without tests", async () => {
   const { printed } = await run({ "a_test.ts": GOOD }, "--filter=also");
   assertMatch(printed, /\nok \| 1 passed \| 0 failed \|/);
   const missing = await run({ "a_test.ts": GOOD }, "--filter", "also");

@@ -16,7 +16,7 @@ Deno.test("the workflows run tasks that exist, with the Deno that .ci/run tests 
   }
 });
 
-Deno.test("the tests against JSR's own packages take away every stand-in", () => {
+Deno.test("the tests against JSR's packages remove every stand-in", () => {
   const imports: Readonly<Record<string, string>> = JSON.parse(read("deno.json")).imports;
   const standIns = Object.entries(imports).filter(([, target]) => target.startsWith("./links/"));
   const folders = [...Deno.readDirSync(new URL("../links", import.meta.url))];
@@ -28,7 +28,7 @@ Deno.test("the tests against JSR's own packages take away every stand-in", () =>
   }
 });
 
-Deno.test("a release is tested, carries a library for every platform, and says who made it", () => {
+Deno.test("a release is tested, contains a library for every platform, and has provenance", () => {
   const text = read(`${FOLDER}/release.yml`);
   const names = text.match(/for name in (.*); do/)![1]!.split(" ");
   assertEquals(names, ["manifest.json", ...PLATFORMS.map((platform) => `${platform}.txt`)]);

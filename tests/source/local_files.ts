@@ -1,5 +1,5 @@
 /**
- * What local files do on either engine; run by tests/source/*_files_test.ts, each in a process with its own engine.
+ * Tests of local files on both engines; tests/source/*_files_test.ts run them, each in a process with one engine.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { autoOpen, fastsafeOpen, ReadError, readHeader, saveFile, UseAfterCloseError } from "../../mod.ts";
@@ -11,9 +11,9 @@ import { closeAll } from "../../src/files/source.ts";
 import { assertTensor, tempFolder, writeFile, writeShards } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 
-/** Defines the tests, for the engine that is in use. */
+/** Defines the tests, for the engine in use. */
 export function localFileTests(engine: string): void {
-  /** A test in a folder of its own, which is the working folder until it ends. */
+  /** Defines a test with its own folder, which is the working folder during the test. */
   function test(name: string, body: (folder: string) => Promise<void>): void {
     Deno.test(`${name} [${engine}]`, async () => {
       await using folder = await tempFolder();
@@ -30,7 +30,7 @@ export function localFileTests(engine: string): void {
 
   const large = { name: "x", dtype: "U8", shape: [9 << 20] } as const;
 
-  test("a file that is replaced after it was opened stays the one that was opened", async () => {
+  test("reads of a replaced file return the opened file", async () => {
     const [x] = await writeFile("m.safetensors", [large]);
     await using model = await fastsafeOpen("m.safetensors", { lazy: true, blockBytes: 2 ** 18 });
     await saveFile({ y: { dtype: "U8", shape: [3], data: new Uint8Array(3) } }, "n.safetensors");
@@ -85,7 +85,7 @@ export function localFileTests(engine: string): void {
     assertEquals([...Deno.readDirSync(other)], [], "files were written where the program went");
   });
 
-  test("a file that is removed after it was opened is still read, by many at once", async () => {
+  test("parallel reads of a removed file succeed", async () => {
     const [x] = await writeFile("m.safetensors", [large]);
     const { source } = await selectEngine();
     const file = await source.open("m.safetensors");
@@ -101,14 +101,14 @@ export function localFileTests(engine: string): void {
     await file.close();
   });
 
-  test("a file that is written to after it was opened is refused", async () => {
+  test("a file that is written after it was opened is rejected", async () => {
     await writeFile("m.safetensors", [large]);
     await using model = await fastsafeOpen("m.safetensors", { lazy: true });
     await Deno.utime("m.safetensors", 1, 1);
     await assertRejects(() => model.getTensor("x"), ReadError, "was changed after its header was read");
   });
 
-  test("relative paths count from the folder where they were named", async (folder) => {
+  test("relative paths are resolved when they are passed", async (folder) => {
     const { paths, tensors } = await writeShards(folder, [[{ ...large, name: "a" }], [{
       ...large,
       name: "b",
@@ -120,7 +120,7 @@ export function localFileTests(engine: string): void {
     assertTensor(await model.getSharded("b", 0, { from: "file" }), tensors[1]!);
   });
 
-  test("inode numbers that change tell nothing", async (folder) => {
+  test("changed inode numbers are ignored", async (folder) => {
     const { tensors } = await writeShards(folder, [[{ ...large, name: "a" }]]);
     const { stat } = Deno;
     const fileStat = Deno.FsFile.prototype.stat;
@@ -140,7 +140,7 @@ export function localFileTests(engine: string): void {
     }
   });
 
-  test("a refusal of the system has its number", async () => {
+  test("an error of the system has its number", async () => {
     await writeFile("m.safetensors", [{ name: "x", dtype: "U8", shape: [3] }]);
     await Deno.symlink("loop", "loop");
     await Deno.mkdir("empty");
@@ -161,7 +161,7 @@ export function localFileTests(engine: string): void {
     assertEquals(error.errno, 21);
   });
 
-  test("what is not a regular file is refused, and never waited for", async (folder) => {
+  test("a file that is not regular is rejected without waiting", async (folder) => {
     const run = async (command: string, ...args: string[]) => {
       assert((await new Deno.Command(command, { args }).output()).success, command);
     };
@@ -180,7 +180,7 @@ export function localFileTests(engine: string): void {
     }
   });
 
-  test("closing a file waits for its reads, and a closed one refuses", async () => {
+  test("close() waits for the file's reads, and later reads are rejected", async () => {
     const [x] = await writeFile("m.safetensors", [large]);
     const { source } = await selectEngine();
     const file = await source.open("m.safetensors");
@@ -199,7 +199,7 @@ export function localFileTests(engine: string): void {
     for (const target of targets) assertEquals(target, x!.bytes);
   });
 
-  test("closeAll() closes all files, whatever happens", async () => {
+  test("closeAll() closes all files, also after errors", async () => {
     const closed: number[] = [];
     const file = (number: number, fails = false) => ({
       close() {

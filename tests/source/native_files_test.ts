@@ -50,7 +50,7 @@ suite("local files on the native engine", "native", faults.missing, () => {
     await assertRejects(() => source.open(path, undefined, true), ReadError, "Cannot open");
   });
 
-  /** Takes the lowest free descriptor, as the next file that the program opens does, and checks what a read brings. */
+  /** Takes the lowest free descriptor, like the next file that the program opens, and checks the result of a read. */
   async function whileClosing(
     folder: string,
     read: (path: string) => Promise<{ bytes: Promise<Uint8Array>; close: () => unknown }>,
@@ -62,7 +62,7 @@ suite("local files on the native engine", "native", faults.missing, () => {
     await Deno.writeFile(`${folder}/a`, header("a"));
     await Deno.writeFile(`${folder}/b`, header("b"));
     const { bytes, close } = await read(`${folder}/a`);
-    await new Promise((resolve) => setTimeout(resolve, 100)); // the read is in the system
+    await new Promise((resolve) => setTimeout(resolve, 100)); // the read is in its system call
     const closing = close();
     await new Promise((resolve) => setTimeout(resolve, 20));
     using _b = await Deno.open(`${folder}/b`);
@@ -71,7 +71,7 @@ suite("local files on the native engine", "native", faults.missing, () => {
     await closing;
   }
 
-  Deno.test("no descriptor is closed under a read, and none of its number is read", async () => {
+  Deno.test("a descriptor is not closed during a read, and its reused number is not read", async () => {
     await using folder = await tempFolder();
     await whileClosing(folder.path, async (path) => {
       const { source } = await selectEngine();
@@ -84,11 +84,11 @@ suite("local files on the native engine", "native", faults.missing, () => {
     });
   });
 
-  Deno.test("closing a reader waits for the headers that are being read", async () => {
+  Deno.test("closing a reader waits for running reads of headers", async () => {
     await using folder = await tempFolder();
     await whileClosing(folder.path, async (path) => {
       const reader = await createReader({ backend: "posix" });
-      using _ = faults.set("pread:2:delay=400000"); // of the header's rest
+      using _ = faults.set("pread:2:delay=400000"); // the read of the header's rest
       const headers = reader.readHeadersBatch([path], { threads: 1 });
       await new Promise((resolve) => setTimeout(resolve, 50));
       const bytes = headers.then((read) => new TextEncoder().encode(read.get(path)!.json));

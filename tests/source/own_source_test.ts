@@ -11,7 +11,7 @@ import { SafeTensorsFileLoader } from "@x/fastsafetensors/compat";
 import { runChild } from "../support/child.ts";
 import { toHost, webgpuSuite } from "../webgpu/support.ts";
 
-/** Files in memory: what was read of them, and how they are to fail. */
+/** Files in memory: they record reads, and fail on request. */
 class MemorySource implements Source {
   readonly name = "memory";
   readonly files: Map<string, Uint8Array>;
@@ -65,7 +65,7 @@ function shards(): MemorySource {
   });
 }
 
-Deno.test("fastsafeOpen() loads from a source of the user's, cast on the way", async () => {
+Deno.test("fastsafeOpen() loads from a custom source with a cast", async () => {
   const source = shards();
   {
     await using model = await fastsafeOpen(["m://model/b", "m://model/a"], { source, dtype: "F32" });
@@ -82,14 +82,14 @@ Deno.test("fastsafeOpen() loads from a source of the user's, cast on the way", a
   assertEquals(source.opened, 0);
 });
 
-Deno.test("fastsafeOpen() reads an index through a source of the user's", async () => {
+Deno.test("fastsafeOpen() reads an index through a custom source", async () => {
   const source = shards();
   await using model = await fastsafeOpen("m://model/index.json", { source });
   assertEquals([model.keys(), model.info("y").path], [["x", "y"], "m://model/b"]);
   assertEquals((await model.getTensor("y")).data, new Int32Array([5, 6, 7, 8]));
 });
 
-Deno.test("fastsafeOpen() says which shard of an index a source of the user's does not have", async () => {
+Deno.test("fastsafeOpen() names the shard that a custom source does not have", async () => {
   const source = shards();
   source.files.delete("m://model/b");
   const error = await assertRejects(
@@ -100,7 +100,7 @@ Deno.test("fastsafeOpen() says which shard of an index a source of the user's do
   assertEquals([error.code, source.opened], ["MissingShard", 0]);
 });
 
-Deno.test("a lazy model asks a source of the user's for the bytes of a slice, and no more", async () => {
+Deno.test("a lazy model reads only the bytes of a slice from a custom source", async () => {
   const source = shards();
   await using model = await fastsafeOpen("m://model/b", { source, lazy: true });
   source.reads.length = 0;
@@ -109,20 +109,20 @@ Deno.test("a lazy model asks a source of the user's for the bytes of a slice, an
   assertEquals(source.reads, [`m://model/b ${byteLength - 8}+8`]);
 });
 
-Deno.test("a tensor of a file that a source finds changed is not given out", async () => {
+Deno.test("getTensor() rejects a file that the source reports as changed", async () => {
   const source = shards();
   await using model = await fastsafeOpen("m://model/a", { source, lazy: true });
   source.changed = true;
   await assertRejects(() => model.getTensor("x"), ReadError, 'Cannot read "m://model/a": it was changed');
 });
 
-Deno.test("getTensor() to the CPU needs no native library where the files come from a source of the user's", async () => {
+Deno.test("getTensor() to the CPU works without the native library for a custom source", async () => {
   const env = { FASTSAFETENSORS_LIB: "/nonexistent/library.so" };
   const result = await runChild("own_source.ts", { flags: ["-A", "--no-check"], args: [], env });
   assertEquals(result, { code: 0, stdout: "7\n7\n", stderr: "" });
 });
 
-Deno.test("SafeTensorsFileLoader loads from a source of the user's", async () => {
+Deno.test("SafeTensorsFileLoader loads from a custom source", async () => {
   const source = shards();
   await using loader = new SafeTensorsFileLoader(null, { source });
   await loader.addFilenames({ 0: ["m://model/a"] });
@@ -130,7 +130,7 @@ Deno.test("SafeTensorsFileLoader loads from a source of the user's", async () =>
   assertEquals((await buffer.getTensor("x")).data, new Float16Array([1, 2, 3, 4]));
 });
 
-Deno.test("fastsafeOpen() refuses a source of the user's for CUDA, and what is no source", async () => {
+Deno.test("fastsafeOpen() rejects a custom source for CUDA, and invalid sources", async () => {
   await assertRejects(
     () => fastsafeOpen("m://model/a", { source: shards(), device: "cuda:0" }),
     TypeError,
@@ -144,7 +144,7 @@ Deno.test("fastsafeOpen() refuses a source of the user's for CUDA, and what is n
 });
 
 webgpuSuite("a source of the user's", (test) => {
-  test("fastsafeOpen() loads from a source of the user's to a GPU, cast on the way", async () => {
+  test("fastsafeOpen() loads from a custom source to a GPU with a cast", async () => {
     await using model = await fastsafeOpen("m://model/index.json", {
       source: shards(),
       device: "webgpu",
@@ -155,7 +155,7 @@ webgpuSuite("a source of the user's", (test) => {
   });
 });
 
-Deno.test("fastsafeOpen() opens an index with a query from a source of the user's, and its files with the same", async () => {
+Deno.test("fastsafeOpen() opens an index with a query from a custom source, and its files with the same query", async () => {
   const index = new TextEncoder().encode(
     '{"weight_map": {"x": "m1.safetensors", "y": "./sub/m2.safetensors"}}',
   );

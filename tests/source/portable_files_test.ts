@@ -13,7 +13,7 @@ const { missing } = await compiler();
 const library = missing ? null : await buildShim();
 
 for (const engine of library ? ["portable", "native"] : ["portable"]) {
-  Deno.test(`a link out of the folder that may be read is followed [${engine}]`, async () => {
+  Deno.test(`a link out of the folder with read permission is followed [${engine}]`, async () => {
     await using folder = await tempFolder();
     const { path } = folder;
     await Deno.mkdir(`${path}/blobs`);

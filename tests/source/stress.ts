@@ -1,7 +1,7 @@
 /**
- * Closing and aborting at random moments of loads and reads: of plain files on both engines, and of files on the
- * stand-in for 3FS; with memory that is overwritten when it is freed, or with a native library that AddressSanitizer and
- * UndefinedBehaviorSanitizer watch. The seed is in the test's name.
+ * Closes and aborts loads and reads at random moments: of plain files on both engines, and of files on the stand-in for
+ * 3FS; with memory that is overwritten when it is freed, or with a native library under AddressSanitizer and
+ * UndefinedBehaviorSanitizer. The seed is in the test's name.
  */
 import { assert, assertEquals } from "@std/assert";
 import { buildShim } from "../../ffi/build.ts";
@@ -16,10 +16,10 @@ const SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 const { path: cc, missing: noCompiler } = await compiler();
 const standIn = await buildStandIn("3fs");
 
-/** Why nothing runs on the native engine and on 3FS, or null. */
+/** The reason that the native engine and 3FS cannot run, or null. */
 export const missing = noCompiler ?? standIn.missing;
 
-/** The environment in which AddressSanitizer watches the shim; what Deno leaves at its end is no leak. */
+/** The environment for the shim under AddressSanitizer; memory that Deno leaves at its end is not a leak. */
 export async function sanitized(): Promise<Record<string, string>> {
   const { stdout } = await new Deno.Command(cc, { args: ["-print-file-name=libasan.so"] }).output();
   return {
@@ -29,7 +29,7 @@ export async function sanitized(): Promise<Record<string, string>> {
   };
 }
 
-/** Defines a test of so many rounds. */
+/** Defines a test of `rounds` rounds. */
 export function stress(
   rounds: number,
   engine: "native" | "3fs" | "portable",

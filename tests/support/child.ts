@@ -1,19 +1,19 @@
 /**
- * Programs that tests run as processes of their own.
+ * Programs that tests run as separate processes.
  */
 import { exists } from "./skip.ts";
 
-/** How a program ended. */
+/** The result of a program. */
 export interface ChildResult {
-  /** Exit status; above 128 where a signal ended it. */
+  /** Exit status; above 128 after a signal. */
   readonly code: number;
-  /** What it printed. */
+  /** Its output on stdout. */
   readonly stdout: string;
-  /** What it printed on stderr. */
+  /** Its output on stderr. */
   readonly stderr: string;
 }
 
-/** How to run a program. */
+/** Options for running a program. */
 export interface ChildOptions {
   /** Permissions and other flags of `deno run`. */
   readonly flags: readonly string[];
@@ -21,24 +21,24 @@ export interface ChildOptions {
   readonly args: readonly string[];
   /** The whole environment. */
   readonly env: Readonly<Record<string, string>>;
-  /** Whether permissions of files are to stop it, also where this process is root's. */
+  /** Whether file permissions apply to it, also if this process runs as root. */
   readonly unprivileged?: boolean;
-  /** A folder, and the one that it is to see in its place; for {@linkcode cannotHide}. */
+  /** A folder, and its replacement for the program; see {@linkcode cannotHide}. */
   readonly hide?: readonly [folder: string, by: string];
   /** The working folder; default this process's. */
   readonly cwd?: string;
 }
 
-/** Programs count for `deno task coverage` too. */
+/** Programs also count for `deno task coverage`. */
 const COVERAGE = Object.fromEntries(
   Object.entries({ DENO_COVERAGE_DIR: Deno.env.get("DENO_COVERAGE_DIR") }).filter(([, folder]) => folder),
 ) as Record<string, string>;
 
-/** Takes the capabilities that let root read everything from a program; part of Debian's essential util-linux. */
+/** Removes root's capabilities to read all files from a program; part of Debian's essential util-linux. */
 const SETPRIV = "/usr/bin/setpriv";
 const WITHOUT = "-dac_override,-dac_read_search";
 
-/** Why no program can be run that permissions of files stop, or null. */
+/** The reason that file permissions cannot apply to a program here, or null. */
 export function privileged(): string | null {
   if (Deno.uid() !== 0 || exists(SETPRIV)) return null;
   return `this is root, whom no permission stops, and there is no ${SETPRIV}`;
@@ -46,7 +46,7 @@ export function privileged(): string | null {
 
 const HIDE = 'mount --bind "$1" "$2" && shift 2 && exec "$@"';
 
-/** Why no folder can be hidden from a program, or null. */
+/** The reason that a folder cannot be hidden from a program, or null. */
 export function cannotHide(): string | null {
   const args = ["--mount", "sh", "-c", HIDE, "sh", "/tmp", "/tmp", "true"];
   try {
@@ -58,7 +58,7 @@ export function cannotHide(): string | null {
   }
 }
 
-/** Runs tests/children/`name`, or the program at an absolute path, with Deno, with nobody to answer a prompt. */
+/** Runs tests/children/`name`, or the program at an absolute path, with Deno, without an input for prompts. */
 export async function runChild(name: string, options: ChildOptions): Promise<ChildResult> {
   const program = new URL(name, new URL("../children/", import.meta.url)).pathname;
   const command = [

@@ -3,7 +3,7 @@
  */
 import { exists } from "./skip.ts";
 
-/** Where `cc` is, or why it cannot be used. */
+/** The path of `cc`, or the reason that it cannot be used. */
 export function compiler(): Promise<{ path: string; missing: string | null }> {
   const path = onPath("cc");
   const missing = path === null ? 'there is no C compiler "cc" on the PATH' : null;
@@ -15,19 +15,19 @@ export function missingCxx(): string | null {
   return onPath("c++") === null ? 'there is no C++ compiler "c++" on the PATH' : null;
 }
 
-/** Compiler and emulator for the processor that this machine has not got. */
+/** Compiler and emulator for another processor than this machine's. */
 export interface CrossTools {
-  /** That processor, as Deno calls it. */
+  /** Deno's name of that processor. */
   readonly arch: "x86_64" | "aarch64";
   /** Its C compiler. */
   readonly compiler: string;
   /** The command that runs its programs here. */
   readonly runner: readonly string[];
-  /** Why they cannot be used, or null. */
+  /** The reason that they cannot be used, or null. */
   readonly missing: string | null;
 }
 
-/** What builds for both processors, and runs the programs of the other one. */
+/** The compilers for both processors, and the emulator for the other one. */
 export function crossTools(): CrossTools {
   const arch = Deno.build.arch === "x86_64" ? "aarch64" : "x86_64";
   const compiler = `${arch}-linux-gnu-gcc`, emulator = `qemu-${arch}`, root = `/usr/${arch}-linux-gnu`;
@@ -42,7 +42,7 @@ export function crossTools(): CrossTools {
   };
 }
 
-/** Where a program is; null where there is none. */
+/** The path of a program; null if it is missing. */
 function onPath(name: string): string | null {
   const folders = (Deno.env.get("PATH") ?? "").split(":");
   return folders.map((folder) => `${folder}/${name}`).find(exists) ?? null;

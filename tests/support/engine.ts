@@ -1,6 +1,6 @@
 /**
- * Which engine loads in this test file. Call it at the top of the file, before any test: what it opens stays open,
- * and the resource sanitizer would take that for a leak of the test that opened it.
+ * Selects the engine of a test file. Call it at the top of the file, before any test: the library stays open, and the
+ * resource sanitizer would report it as a leak of the first test.
  */
 import { useLibrary } from "../../ffi/library.ts";
 import type { Engine } from "../../src/load/engine.ts";
@@ -8,9 +8,9 @@ import { selectEngine } from "../../src/load/native/select.ts";
 import { type Added, buildTestShim, openAdded } from "./test_library.ts";
 
 /**
- * Selects the native engine; why there is none, or null.
+ * Selects the native engine; returns the reason that it is missing, or null.
  *
- * @throws {Error} if there is a compiler and it refuses the sources: that is no reason to skip anything
+ * @throws {Error} if a compiler exists and rejects the sources: that is not a reason to skip tests
  */
 export async function useNativeEngine(): Promise<string | null> {
   const missing = await select("native");
@@ -26,13 +26,13 @@ export async function usePortableEngine(): Promise<void> {
 
 /** Makes system calls of the shim fail. */
 export interface Faults {
-  /** Whether the build is in use, or why not. */
+  /** The reason that the build is not in use, or null. */
   readonly missing: string | null;
-  /** Sets what fails (tests/native/added/added.h); all is well again once the result is disposed. */
+  /** Sets what fails (tests/native/added/added.h); disposing the result ends that. */
   set(spec: string): Disposable;
 }
 
-/** Selects the native engine over the build that can be made to fail. */
+/** Selects the native engine with the build with fault injection. */
 export async function useFaultEngine(): Promise<Faults> {
   let added: Added | null = null;
   let missing: string | null = null;
@@ -55,7 +55,9 @@ export async function useFaultEngine(): Promise<Faults> {
   };
 }
 
-/** Lets the package choose, without its notice; why it is not the engine wanted, or null. */
+/**
+ * Lets the package choose, without its notice; returns the reason that it did not choose the wanted engine, or null.
+ */
 async function select(wanted: Engine["name"]): Promise<string | null> {
   const { warn } = console;
   console.warn = () => {};

@@ -1,6 +1,6 @@
-/** Environment variables of this process, for a while. */
+/** Temporary changes of environment variables. */
 
-/** Sets environment variables, or takes away those that are undefined; as before once the result is disposed. */
+/** Sets environment variables, or deletes those that are undefined; disposing the result restores them. */
 export function setEnv(variables: Readonly<Record<string, string | undefined>>): Disposable {
   const put = (values: Iterable<readonly [string, string | undefined]>) => {
     for (const [name, value] of values) {

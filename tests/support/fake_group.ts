@@ -1,7 +1,7 @@
 /**
- * A process group that is none: several "ranks" in one process, each an async function, between which bytes are copied
- * as soon as all have made a call. It compares calls as the real groups do and fails as they do, but no library is
- * there, nothing runs at the same time, and nobody can be killed. What needs that is tested under mpirun.
+ * A fake process group: several "ranks" in one process, each an async function. It copies bytes between them as soon as
+ * all have made a call. It compares calls and fails like the real groups, but it has no library, no parallel execution,
+ * and no processes to kill. Tests under mpirun cover these.
  */
 import { GroupError } from "../../src/base/errors.ts";
 import { CallQueue } from "../../src/group/call_queue.ts";
@@ -15,10 +15,10 @@ import type {
   ScatterSource,
 } from "../../src/group/process_group.ts";
 
-/** A call as a rank makes it. */
+/** A call of a rank. */
 interface Call {
   readonly rank: number;
-  /** What must be the same on every rank. */
+  /** The part that must be equal on every rank. */
   readonly what: string;
   readonly kind: string;
   readonly failure?: string;
@@ -31,10 +31,10 @@ interface Call {
   readonly done: PromiseWithResolvers<Json[]>;
 }
 
-/** What happened on all ranks, in order: `broadcast x` and so on, without what leads up to it. */
+/** The operations of all ranks, in order: `broadcast x` and so on, without preparations. */
 export type Trace = readonly string[];
 
-/** Runs a function once for each rank, at the same time; what each gave, or the error that it ended with. */
+/** Runs a function once for each rank, concurrently; returns each result or error. */
 export async function runRanks<R>(
   size: number,
   body: (group: FakeGroup) => Promise<R>,
@@ -49,7 +49,7 @@ export async function runRanks<R>(
   return { results, trace: world.trace };
 }
 
-/** Runs a function once for each rank; what each gave. Rejects if one did. */
+/** Runs a function once for each rank; returns the results. Rejects if one rank rejects. */
 export async function onRanks<R>(size: number, body: (group: FakeGroup) => Promise<R>): Promise<R[]> {
   const { results } = await runRanks(size, body);
   return results.map((result) => {
@@ -58,7 +58,7 @@ export async function onRanks<R>(size: number, body: (group: FakeGroup) => Promi
   });
 }
 
-/** The other side of all ranks. */
+/** The state that all ranks share. */
 class World {
   readonly size: number;
   readonly trace: string[] = [];
@@ -86,7 +86,7 @@ class World {
     return done.promise;
   }
 
-  /** Resolves when the two have met. */
+  /** Resolves after the calls of both ranks. */
   pair(call: Omit<Call, "done">): Promise<void> {
     const gone = this.failure ?? this.#gone.get(call.peer!);
     if (gone) return Promise.reject(gone);
@@ -104,7 +104,7 @@ class World {
     return Promise.resolve();
   }
 
-  /** A rank leaves: nobody can meet it any more. */
+  /** A rank leaves: later calls with it fail. */
   leave(rank: number): void {
     const failure = new GroupError(`Rank ${rank} is gone: it left the group`, rank, "it left the group");
     this.#gone.set(rank, failure);
@@ -113,7 +113,7 @@ class World {
     for (const call of this.#pairs) if (call.peer === rank) call.done.reject(failure);
   }
 
-  /** The end for all. */
+  /** Ends the group for all ranks. */
   end(failure: GroupError): void {
     this.failure ??= failure;
     for (const call of [...this.#waiting, ...this.#pairs.splice(0)]) call?.done.reject(failure);
@@ -145,7 +145,7 @@ class World {
   }
 }
 
-/** A rank that expects other bytes of a scatter than the root has for it. */
+/** A rank whose expected size of a scatter differs from the root's. */
 function misfit(calls: readonly Call[]): Call | undefined {
   const lengths = calls.find((call) => call.lengths)?.lengths;
   return lengths && calls.find(({ rank, receive }) => receive!.byteLength !== lengths[rank]);

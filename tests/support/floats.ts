@@ -1,6 +1,6 @@
 /**
- * What the codes of the floating dtypes stand for, and which code is nearest to a number: by table and by search, not
- * by the bits that the package shifts.
+ * The values of the codes of float dtypes, and the code nearest to a number: by table and search, not by bit shifts as
+ * in the package.
  */
 import type { DType } from "../../src/base/dtype.ts";
 
@@ -35,7 +35,7 @@ export function readJson(name: string): unknown {
   return JSON.parse(Deno.readTextFileSync(new URL(`../data/${name}`, import.meta.url)));
 }
 
-/** The number that 32 bits stand for. */
+/** The number of 32 bits. */
 export function fromBits(bits: number): number {
   return new Float32Array(new Uint32Array([bits]).buffer)[0]!;
 }
@@ -59,7 +59,7 @@ export function decode(bytes: Uint8Array, dtype: FloatDType): number[] {
   });
 }
 
-/** The elements that finite numbers within the range of a dtype become: the nearest, of two the one with an even code. */
+/** Converts finite numbers within the range of a dtype: to the nearest code, ties to even. */
 export function encode(values: readonly number[], dtype: FloatDType): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(values.length * floatBytes(dtype));
   const view = new DataView(bytes.buffer);
@@ -73,7 +73,7 @@ export function encode(values: readonly number[], dtype: FloatDType): Uint8Array
   return bytes;
 }
 
-/** BF16 is the upper half of F32: one of the two halves around the number is the nearest. */
+/** BF16 is the upper half of F32: one of the two adjacent halves is the nearest. */
 function nearestBf16(value: number): number {
   const bits = new Uint32Array(new Float32Array([Math.abs(value)]).buffer)[0]! >>> 16;
   const candidates = [bits - 1, bits, bits + 1].filter((code) => code >= 0);
@@ -89,11 +89,11 @@ function nearestSmall(value: number, dtype: SmallFloat): number {
     (_, code): [number, number] => [code, values[code]!],
   );
   const code = nearest(Math.abs(value), codes.filter(([, meaning]) => Number.isFinite(meaning)));
-  const fnuz = dtype.endsWith("FNUZ"); // which has no negative zero
+  const fnuz = dtype.endsWith("FNUZ"); // FNUZ dtypes have no negative zero
   return (value < 0 || Object.is(value, -0)) && !(fnuz && code === 0) ? code | 0x80 : code;
 }
 
-/** F8_E8M0 has powers of two alone: halfway is 1.5, whose even neighbour is 2. */
+/** F8_E8M0 has only powers of two: the midpoint is 1.5, and its even neighbour is 2. */
 function nearestPower(value: number): number {
   const exponent = Math.floor(Math.log2(value));
   return 127 + exponent + (value / 2 ** exponent >= 1.5 ? 1 : 0);
@@ -108,7 +108,7 @@ function nearest(value: number, candidates: readonly (readonly [code: number, me
   return best[0];
 }
 
-/** Whether a dtype is one of those that are cast. */
+/** Whether a dtype is cast. */
 export function isFloat(dtype: DType): dtype is FloatDType {
   return (FLOATS as readonly string[]).includes(dtype);
 }

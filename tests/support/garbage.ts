@@ -1,5 +1,5 @@
 /**
- * What the garbage collector can free.
+ * Checks which objects the garbage collector can free.
  */
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
@@ -7,12 +7,12 @@ import { runInNewContext } from "node:vm";
 setFlagsFromString("--expose-gc");
 const gc = runInNewContext("gc") as () => void;
 
-/** Objects that are watched, by a number: a WeakRef would keep them alive here. */
+/** Watched objects, by a number: a WeakRef would retain them here. */
 const gone = new Set<number>();
 const registry = new FinalizationRegistry<number>((id) => gone.add(id));
 let watched = 0;
 
-/** An object whose end is watched, without keeping it alive. */
+/** Watches the collection of an object without retaining it. */
 export class Watched {
   readonly #id = watched++;
 
@@ -20,7 +20,7 @@ export class Watched {
     registry.register(object, this.#id);
   }
 
-  /** Collects garbage until the object is gone, or for so many rounds; whether it is gone. */
+  /** Collects garbage until the object is freed, or for so many rounds; returns whether it was freed. */
   async isCollected(rounds = 25): Promise<boolean> {
     for (let round = 0; round < rounds && !gone.has(this.#id); round++) {
       gc();

@@ -1,12 +1,12 @@
 /**
- * Programs that do something again and again, and must hold no more at the end than after their warm-up.
+ * Programs that repeat an action, and must not hold more resources at the end than after their warm-up.
  */
 import { assert, assertEquals } from "@std/assert";
 import { buildShim } from "../../ffi/build.ts";
 import { runChild } from "./child.ts";
 import { tempFolder } from "./models.ts";
 
-/** How much more there may be: the allocator takes its time until it reuses all that it has. */
+/** The allowed growth in bytes: the allocator reuses all its memory only after a while. */
 const MEBIBYTE = 2 ** 20;
 const ALLOWED = {
   rss: 64 * MEBIBYTE,
@@ -16,7 +16,7 @@ const ALLOWED = {
   threads: 8,
 };
 
-/** Runs a program of tests/children, and fails if it leaves something behind; what it prints. */
+/** Runs a program of tests/children, and fails if it leaks; returns its output. */
 export async function assertLeavesNothing(
   program: string,
   engine: "native" | "portable",

@@ -1,5 +1,5 @@
 /**
- * Safetensors files for tests, written without the package's own writer, and the bytes that must come out of them.
+ * Safetensors files for tests, written without the package's writer, and the expected bytes of their tensors.
  */
 import { assertEquals } from "@std/assert";
 import type { DType } from "../../src/base/dtype.ts";
@@ -30,24 +30,24 @@ const BITS: Readonly<Record<DType, number>> = {
   U64: 64,
 };
 
-/** A tensor to be written. */
+/** A tensor to write. */
 export interface TensorSpec {
   readonly name: string;
   readonly dtype: DType;
   readonly shape: readonly number[];
-  /** Its elements; default is noise that its name and shape decide. */
+  /** Its elements; the default is noise with a seed from name and shape. */
   readonly bytes?: Uint8Array<ArrayBuffer>;
 }
 
-/** A tensor as it was written. */
+/** A written tensor. */
 export type Written = Required<TensorSpec>;
 
-/** How a file is to be written. */
+/** Options for a file. */
 export interface FileOptions {
   readonly metadata?: Readonly<Record<string, string>>;
-  /** Where the data begins, modulo 8: other writers than the reference do not align it. Default 0. */
+  /** The start of the data, modulo 8: writers other than the reference do not align it. Default 0. */
   readonly misalignment?: number;
-  /** More spaces behind the header. */
+  /** Additional spaces after the header. */
   readonly padding?: number;
 }
 
@@ -69,7 +69,7 @@ export function noise(length: number, seed: number): Uint8Array<ArrayBuffer> {
   return new Uint8Array(words.buffer, 0, length);
 }
 
-/** The bytes of a file, and the tensors in it. */
+/** Returns the bytes of a file, and its tensors. */
 export function fileOf(
   specs: readonly TensorSpec[],
   options: FileOptions = {},
@@ -84,7 +84,7 @@ export function fileOf(
     const { dtype, shape } = spec;
     header.push([spec.name, { dtype, shape, data_offsets: [end, end += bytes.byteLength] }]);
   }
-  // Not by way of an object: that would put names that look like numbers first, and lose "__proto__".
+  // Not an object: it would put names that look like numbers first, and lose "__proto__".
   const json = `{${
     header.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(",")
   }}`;
@@ -101,7 +101,7 @@ export function fileOf(
   return { bytes, tensors };
 }
 
-/** Writes a file; the tensors in it. */
+/** Writes a file; returns its tensors. */
 export async function writeFile(
   path: string,
   specs: readonly TensorSpec[],
@@ -112,7 +112,7 @@ export async function writeFile(
   return tensors;
 }
 
-/** Writes a file with one tensor, "x" of U8, all of it a hole: zeros that take no room. */
+/** Writes a sparse file with one tensor, "x" of U8: its zeros use no disk space. */
 export async function writeHole(path: string, byteLength: number): Promise<void> {
   const header = JSON.stringify({ x: { dtype: "U8", shape: [byteLength], data_offsets: [0, byteLength] } });
   await Deno.writeFile(path, new Uint8Array(new BigUint64Array([BigInt(header.length)]).buffer));
@@ -157,21 +157,21 @@ export interface TempFolder extends AsyncDisposable {
   readonly path: string;
 }
 
-/** Where the folders of tests are made; undefined: where the system wants them. */
+/** The parent of the tests' folders; undefined for the system's temporary folder. */
 let root: string | undefined;
 
-/** Has the folders of this file's tests made below another one. */
+/** Changes the parent of the folders of this file's tests. */
 export function placeFolders(folder: string): void {
   root = folder;
 }
 
-/** Makes a folder for one test. */
+/** Creates a folder for one test. */
 export async function tempFolder(dir: string | undefined = root): Promise<TempFolder> {
   const path = await Deno.makeTempDir({ prefix: "fastsafetensors-test-", ...dir && { dir } });
   return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
 }
 
-/** Fails unless two runs of bytes are equal; says where they first differ. */
+/** Fails unless two byte arrays are equal; reports the first difference. */
 export function assertBytes(actual: Uint8Array, expected: Uint8Array, what: string): void {
   assertEquals(
     actual.byteLength,
@@ -184,7 +184,7 @@ export function assertBytes(actual: Uint8Array, expected: Uint8Array, what: stri
   throw new Error(`${what}: byte ${at} is ${actual[at]}, ${expected[at]} expected`);
 }
 
-/** What a handle must look like for a written tensor. */
+/** The expected properties of a handle for a written tensor. */
 export function assertTensor(
   actual: { name: string; dtype: DType; shape: readonly number[]; byteLength: number; bytes: Uint8Array },
   expected: Written,

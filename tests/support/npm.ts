@@ -1,8 +1,8 @@
 /**
- * Packages of npm that a suite may need.
+ * npm packages that a suite may need.
  */
 
-/** Why a package of npm cannot be had, or null. */
+/** The reason that an npm package is not available, or null. */
 export async function whyNotNpm(specifier: string): Promise<string | null> {
   const { success } = await new Deno.Command(Deno.execPath(), {
     args: ["cache", "--quiet", "--no-config", specifier],

@@ -1,5 +1,5 @@
 /**
- * Objects of the native library's sources, for C programs that test functions which the library does not export.
+ * Object files of the native library, for C programs that test functions which the library does not export.
  */
 import { cacheFolder, compileShim, hashOf } from "../../ffi/build.ts";
 import { TEST_SOURCES, WRAP_FLAGS } from "./test_library.ts";
@@ -18,7 +18,7 @@ export const C_FLAGS: readonly string[] = [
   ...WRAP_FLAGS,
 ];
 
-/** Runs a command; fails with what it printed. */
+/** Runs a command; a failure includes its output. */
 export async function run(
   command: string,
   args: readonly string[],
@@ -28,17 +28,17 @@ export async function run(
     .output();
   if (success) return;
   const printed = new TextDecoder().decode(new Uint8Array([...stdout, ...stderr]));
-  // Older ThreadSanitizers know only the usual places in memory, which a kernel may spread more widely.
+  // Older ThreadSanitizers support only the usual address ranges, and a kernel may use others.
   if (printed.includes("unexpected memory mapping") && command !== "setarch") {
     return await run("setarch", ["-R", command, ...args], options);
   }
   throw new Error(`${command} ended with status ${code}:\n${printed}`);
 }
 
-/** What watches the C tests: the names of sanitizers, as `-fsanitize=` takes them. */
+/** The sanitizers of the C tests, by their names for `-fsanitize=`. */
 export const SANITIZERS = ["address,undefined", "thread"] as const;
 
-/** Flags of a build that a sanitizer watches. */
+/** Flags of a build under a sanitizer. */
 export function sanitizerFlags(sanitizer: typeof SANITIZERS[number]): string[] {
   return ["-O1", "-g", `-fsanitize=${sanitizer}`, "-fno-sanitize-recover=all"];
 }

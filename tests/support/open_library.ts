@@ -1,6 +1,6 @@
 /**
- * Loaded before doc tests (`--preload`): the library that the first of them would open stays open, and the resource
- * sanitizer would take that for a leak.
+ * Loaded before doc tests (`--preload`): the library stays open after its first use, and the resource sanitizer would
+ * report a leak.
  */
 import { openLibrary } from "../../ffi/library.ts";
 

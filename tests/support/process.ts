@@ -1,16 +1,16 @@
 /**
- * What this process holds, as the kernel counts it.
+ * The resources of this process, as the kernel counts them.
  */
 import process from "node:process";
 
-/** What the open descriptors are of: paths, and names such as "socket:[7]". */
+/** The targets of the open descriptors: paths, and names such as "socket:[7]". */
 export function openTargets(): string[] {
   const targets = [];
   for (const { name } of Deno.readDirSync("/proc/self/fd")) {
     try {
       targets.push(Deno.readLinkSync(`/proc/self/fd/${name}`));
     } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error; // the descriptor of this very listing
+      if (!(error instanceof Deno.errors.NotFound)) throw error; // the descriptor of this listing
     }
   }
   return targets;
@@ -33,12 +33,12 @@ export function processorTime(): number {
   return (user + system) / 1000;
 }
 
-/** Bytes that this process has asked files for since it began, whether they were cached or not. */
+/** Bytes that this process has read from files since its start, cached or not. */
 export function bytesRead(): number {
   return Number(/^rchar: (\d+)$/m.exec(Deno.readTextFileSync("/proc/self/io"))![1]);
 }
 
-/** Bytes of a range of memory, or of all of it, for which huge pages were asked. */
+/** Bytes of a range of memory, or of all memory, with a request for huge pages. */
 export function advisedBytes(start = 0, length = Infinity): number {
   let bytes = 0;
   let range: [number, number] | undefined;

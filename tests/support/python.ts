@@ -1,5 +1,5 @@
 /**
- * A Python in this very process, by way of libpython: a consumer of DLPack tensors that the package did not write.
+ * A Python in this process, through libpython: an independent consumer of DLPack tensors.
  */
 import { exists } from "./skip.ts";
 
@@ -7,7 +7,7 @@ import { exists } from "./skip.ts";
 const PYTHONS = [...new Set((Deno.env.get("PATH") ?? "").split(":"))].map((folder) => `${folder}/python3`)
   .filter(exists);
 
-/** Where libpython is, with a module that can be imported there; or why not. */
+/** The path of a libpython that can import a module; or the reason against it. */
 export async function findPython(module: string): Promise<{ path: string; missing: string | null }> {
   const missing: string[] = [];
   for (const python of PYTHONS) {
@@ -33,7 +33,7 @@ print(sys.base_prefix)`;
     const [path = "", home = ""] = decoder.decode(stdout).split("\n");
     if (!path.includes(".so")) return { path: "", missing: "it has no libpython" };
     await Deno.stat(path);
-    Deno.env.set("PYTHONHOME", home); // or libpython would take the modules of the first Python on the PATH
+    Deno.env.set("PYTHONHOME", home); // otherwise libpython uses the modules of the first Python on the PATH
     return { path, missing: null };
   } catch (error) {
     return { path: "", missing: (error as Error).message };
@@ -56,12 +56,12 @@ const text = (string: string) => encoder.encode(`${string}\0`);
 export class Python {
   readonly #symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
   readonly #main: Deno.PointerValue;
-  /** Names of capsules, which must live as long as these. */
+  /** Names of capsules: they must live as long as the capsules. */
   readonly #names = { false: text("dltensor"), true: text("dltensor_versioned") };
 
   /** Starts the library at this path. */
   constructor(path: string) {
-    // Its own modules look its symbols up in the process: Deno.dlopen keeps them to itself.
+    // Its modules look up symbols in the process, and Deno.dlopen does not export them.
     const RTLD_NOW = 2, RTLD_GLOBAL = 0x100;
     const libc = Deno.dlopen("libc.so.6", { dlopen: { parameters: ["buffer", "i32"], result: "pointer" } });
     libc.symbols.dlopen(text(path), RTLD_NOW | RTLD_GLOBAL);
@@ -87,7 +87,7 @@ class Given:
     }
   }
 
-  /** Puts a DLPack tensor into the variable `capsule`. */
+  /** Assigns a DLPack tensor to the variable `capsule`. */
   give(tensor: bigint, versioned: boolean): void {
     const name = this.#names[versioned ? "true" : "false"];
     const capsule = this.#symbols.PyCapsule_New(tensor, name, null);

@@ -1,10 +1,10 @@
 /**
- * Suites that need what a machine may not have: they are skipped with one visible line that says why, or fail where
- * `FASTSAFETENSORS_TEST_REQUIRE` (a list with commas, or "all", perhaps with exceptions such as "all,-real-data") says
- * that this machine must run them.
+ * Suites with requirements that a machine may lack: they are skipped with one visible line with the reason, or fail if
+ * `FASTSAFETENSORS_TEST_REQUIRE` (a list with commas, or "all", with exceptions such as "all,-real-data") requires
+ * them.
  */
 
-/** What a suite may need. */
+/** The possible requirements of a suite. */
 export type Requirement =
   | "native"
   | "cuda"
@@ -20,16 +20,16 @@ export type Requirement =
   | "npm"
   | "shells";
 
-/** Whether the environment demands that suites with this need run. */
+/** Whether the environment requires suites with this requirement. */
 export function isRequired(requirement: Requirement): boolean {
   const required = (Deno.env.get("FASTSAFETENSORS_TEST_REQUIRE") ?? "").split(",").map((name) => name.trim());
   return required.includes(requirement) || required.includes("all") && !required.includes(`-${requirement}`);
 }
 
 /**
- * Defines a suite, or one test that stands for it where it cannot run.
+ * Defines a suite, or one skipped test in its place if it cannot run.
  *
- * @param missing why it cannot run here; null where it can
+ * @param missing the reason that it cannot run here; null if it can
  */
 export function suite(
   name: string,
@@ -47,7 +47,7 @@ export function suite(
   }
 }
 
-/** Whether there is something at a path. */
+/** Whether a path exists. */
 export function exists(path: string): boolean {
   try {
     Deno.statSync(path);

@@ -1,5 +1,5 @@
 /**
- * The stand-ins of tests/sim: built once for each version of their sources, and told what to do.
+ * The stand-ins of tests/sim: this builds them once for each version of their sources, and controls them.
  */
 import { cacheFolder } from "../../ffi/build.ts";
 import { compiler, missingCxx } from "./compiler.ts";
@@ -11,10 +11,10 @@ const KERNELS = ["cuda/kernels/cast.cu", "cast/convert.h", "cast/cast.h"].map((n
 );
 
 /**
- * Builds the stand-in of a folder in tests/sim; where it is, or why it cannot be built here.
+ * Builds the stand-in of a folder in tests/sim; returns its path, or the reason that it cannot be built here.
  *
  * @param flags of the compiler, such as `-fsanitize=thread`
- * @throws {Error} if there are compilers and they refuse the sources
+ * @throws {Error} if the compilers exist and reject the sources
  */
 export async function buildStandIn(
   name: "3fs" | "cuda" | "mpi" | "nccl",
@@ -46,17 +46,17 @@ async function digestOfSources(flags: readonly string[]): Promise<string> {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", recipe)).toHex().slice(0, 24);
 }
 
-/** What every stand-in tells of what its user must not do. */
+/** The part of the record that all stand-ins share: violations of the library's rules. */
 export interface Violations {
   readonly total: number;
   readonly kinds: Readonly<Record<string, unknown>>;
 }
 
-/** A stand-in that is open in this process, with a report of its own kind. */
+/** A stand-in that is open in this process, with its kind of record. */
 export class StandInLibrary<R> {
   readonly #library;
 
-  /** @param prefix what the names of its functions for tests begin with, such as "fst_sim" */
+  /** @param prefix the prefix of its functions for tests, such as "fst_sim" */
   constructor(path: string, prefix: string) {
     this.#library = Deno.dlopen(path, {
       report: { name: `${prefix}_report`, parameters: ["buffer", "usize"], result: "i32" },
@@ -65,20 +65,20 @@ export class StandInLibrary<R> {
     });
   }
 
-  /** What has been seen since the last reset. */
+  /** The record since the last reset. */
   report(): R {
     const bytes = new Uint8Array(65536);
     const length = this.#library.symbols.report(bytes, BigInt(bytes.byteLength));
     return JSON.parse(new TextDecoder().decode(bytes.subarray(0, length)));
   }
 
-  /** Makes calls fail, as sim.h of the stand-in says; all is well again once the result is disposed. */
+  /** Makes calls fail, by the syntax in the stand-in's sim.h; disposing the result ends that. */
   fail(spec: string): Disposable {
     this.#fail(spec);
     return { [Symbol.dispose]: () => this.#fail("") };
   }
 
-  /** Sets environment variables, and has the stand-in read them; as before once the result is disposed. */
+  /** Sets environment variables for the stand-in; disposing the result restores them. */
   set(variables: Readonly<Record<string, string>>): Disposable {
     const environment = setEnv(variables);
     this.reset();
@@ -90,7 +90,7 @@ export class StandInLibrary<R> {
     };
   }
 
-  /** Forgets what was seen, and every failure. */
+  /** Clears the record and all failures. */
   reset(): void {
     this.#library.symbols.reset();
   }
