@@ -1,5 +1,5 @@
 /**
- * What the commands of this folder have in common: how they end, and how they write what they have found.
+ * The common parts of this folder's commands: their errors and status, and the output of reports.
  */
 import { UsageError } from "../src/cli/arguments.ts";
 
@@ -17,7 +17,7 @@ export async function runCommand(
   }
 }
 
-/** Writes a report as JSON, and the folder for it if there is none; nothing where no path was given. */
+/** Writes a report as JSON, and creates its folder; does nothing without a path. */
 export async function writeReport(path: string | undefined, report: unknown): Promise<void> {
   if (path === undefined) return;
   await Deno.mkdir(path.includes("/") ? path.slice(0, path.lastIndexOf("/") + 1) : ".", { recursive: true });

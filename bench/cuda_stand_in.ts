@@ -1,12 +1,12 @@
 /**
- * What the way to a device costs over the way to typed arrays, where there is no GPU: the same files from the page
+ * The cost of a load to a device compared with a load to typed arrays, without a GPU: the same files from the page
  * cache to the CPU and to a stand-in for CUDA, in turns, each time into fresh memory.
  *
- * The stand-in's "device" is host memory to which another thread copies. So each byte is copied twice by the same
- * cores, where a GPU would fetch it by itself: the figures are about the loader's own work, and say nothing about a GPU.
+ * The stand-in's "device" is host memory to which another thread copies. The same cores copy each byte twice, while a
+ * GPU would copy it by itself: the figures show the loader's own work, and nothing about a GPU.
  *
  * All turns are in one process, each load frees its memory at once, and the first turn does not count: a virtual
- * machine that has to ask its host for memory waits for that longer than a load takes.
+ * machine that requests memory from its host waits longer than a load takes.
  */
 import { fastsafeOpen, HostTensor, type OpenOptions, prepare } from "../mod.ts";
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
@@ -29,7 +29,7 @@ compare. It says nothing about any GPU.
   --bytes N      size of the model (default 1GiB)
   --turns N      turns (default 15)
   --options JSON options of the loads to the stand-in, such as {"maxThreads":4}
-  --dir D        use the model in this folder, or make one there; it is kept
+  --dir D        use the model in this folder, or create one there; it is not removed
   --out FILE     write the results as JSON
   --help         print this`;
 
@@ -53,7 +53,7 @@ async function main(argv: readonly string[]): Promise<void> {
   const all = [
     loader("CPU", shards, { device: "cpu" }),
     loader("CUDA stand-in", shards, options),
-    loader("CUDA stand-in, by way of the host", shards, { ...options, gds: "off" }),
+    loader("CUDA stand-in, through the host", shards, { ...options, gds: "off" }),
   ];
   await takeTurns(tools, all, { turns: 1, kind: "hot", memory: bytes });
   const results = evaluate(await takeTurns(tools, all, { turns, kind: "hot", memory: bytes }), bytes);
@@ -96,7 +96,7 @@ async function load(files: readonly string[], options: OpenOptions<"cpu" | "cuda
     if (tensor instanceof HostTensor) buffers.add(tensor.bytes.buffer);
     else tensor[Symbol.dispose]();
   }
-  for (const buffer of buffers) buffer.transfer(0); // frees it at once: the garbage collector takes its time
+  for (const buffer of buffers) buffer.transfer(0); // frees it at once, before the garbage collector
   const { path, threads } = model.stats();
   return { seconds, path, threads };
 }

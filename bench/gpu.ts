@@ -1,9 +1,9 @@
 /**
- * Side by side on a GPU: what the way from storage and the way to the device can do at most, this loader, and
- * `load_file(device="cuda")` and fastsafetensors where they can be imported, on the same files, in one go and in turns.
+ * Comparison on a GPU: the limits of storage and of the copy to the device, this loader, and `load_file(device="cuda")`
+ * and fastsafetensors if they can be imported, on the same files, in one run and in turns.
  *
- * In every turn each contender runs once, in a process of its own and into fresh device memory; each turn begins with
- * another one. Hot: all files are in the page cache. Cold: none of their bytes is, which is checked.
+ * In every turn each contender runs once, in a separate process and into fresh device memory; each turn begins with
+ * another contender. Hot: all files are in the page cache. Cold: none of their bytes is, which is checked.
  */
 import { doctor } from "../src/doctor/mod.ts";
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
@@ -28,7 +28,7 @@ in turns with probes of what is possible; prints a table and writes JSON. Makes 
   --turns N      turns (default 5; with --quick 2)
   --quick        small and short: to see that it works, not to measure
   --state S      hot or cold (default both)
-  --dir D        use the model in this folder, or make one there; it is kept
+  --dir D        use the model in this folder, or create one there; it is not removed
   --out FILE     write the results as JSON
   --save         write them to bench/results/gpu.json
   --stand-ins    rehearse on the stand-ins of tests/sim/cuda: says nothing about any GPU, and is not saved
@@ -51,7 +51,7 @@ async function main(argv: readonly string[]): Promise<void> {
   if (args.inputs.length > 0) throw new UsageError(`Files are named with --dir, got "${args.inputs[0]}"`);
   const rehearsal = args.flag("stand-ins");
   if (rehearsal && args.flag("save")) {
-    throw new UsageError("A rehearsal is no result: --save and --stand-ins");
+    throw new UsageError("--save and --stand-ins exclude each other: figures of stand-ins are not results");
   }
   const quick = args.flag("quick");
   const turns = args.count("turns") ?? (quick ? 2 : 5);
@@ -65,7 +65,7 @@ async function main(argv: readonly string[]): Promise<void> {
   const { cuda } = await doctor();
   const [gpu] = cuda.devices;
   if (!gpu) {
-    console.log(`Nothing to measure: there is no GPU: ${cuda.reason}`);
+    console.log(`Cannot measure: CUDA is not usable: ${cuda.reason}`);
     return;
   }
   const tools = await Tools.build(work);

@@ -1,8 +1,8 @@
 /**
- * Headers to measure the opening of files with: of large models, of a million tensors, and of hostile files.
+ * Headers for benchmarks of opening: of large models, of a million tensors, and of hostile files.
  */
 
-/** A file: its beginning, and how many bytes of data follow it. */
+/** A file: its header, and the number of data bytes. */
 export interface HeaderFile {
   /** Length, JSON and padding. */
   readonly head: Uint8Array<ArrayBuffer>;
@@ -10,7 +10,7 @@ export interface HeaderFile {
   readonly dataLength: number;
 }
 
-/** Shards and tensors of the largest models that are published. */
+/** Shards and tensors of the largest published models. */
 export const SHARDS = 163, TENSORS = 91_991;
 
 /** A mixture of experts in F8 with scales: 163 shards with 91,991 tensors of 650 GB. */
@@ -45,7 +45,7 @@ export function millionTensors(): HeaderFile {
   return { head: encode(`{${members.join(",")}}`), dataLength: count };
 }
 
-/** One header with so many tensors of BF16, all of one size but the last, of so many bytes together. */
+/** One header with so many BF16 tensors of so many bytes in total, all of one size except the last. */
 export function evenTensors(count: number, dataLength: number): HeaderFile {
   const size = 2 * Math.floor(dataLength / count / 2);
   const members = Array.from({ length: count }, (_, index) => {
@@ -55,7 +55,7 @@ export function evenTensors(count: number, dataLength: number): HeaderFile {
   return { head: encode(`{${members.join(",")}}`), dataLength };
 }
 
-/** Headers just below the format's limit of 100 MB, made to cost time or memory. */
+/** Headers just below the format's limit of 100 MB, designed to cost time or memory. */
 export const HOSTILE: Readonly<Record<string, () => HeaderFile>> = {
   "spaces": () => hostile("{", "}", " "),
   "open brackets": () => hostile(`{"x":`, "", "["),
@@ -87,15 +87,15 @@ const lastMember = `"last":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}`;
 
 const HOSTILE_BYTES = 99_000_000;
 
-/** `start`, then `filler` as often as it fits, then `end`. */
+/** `start`, then as many `filler`s as possible, then `end`. */
 function hostile(start: string, end: string, filler: string | (() => string), dataLength = 0): HeaderFile {
-  const room = HOSTILE_BYTES - start.length - end.length;
+  const available = HOSTILE_BYTES - start.length - end.length;
   let middle: string;
   if (typeof filler === "string") {
-    middle = filler.repeat(Math.floor(room / filler.length));
+    middle = filler.repeat(Math.floor(available / filler.length));
   } else {
     const parts: string[] = [];
-    for (let length = 0, part = filler(); length + part.length <= room; part = filler()) {
+    for (let length = 0, part = filler(); length + part.length <= available; part = filler()) {
       parts.push(part);
       length += part.length;
     }
@@ -113,7 +113,7 @@ function encode(json: string): Uint8Array<ArrayBuffer> {
   return head;
 }
 
-/** Writes a file of the right size whose data is a hole: it takes no room on the disk. */
+/** Writes a sparse file of the right size: its data uses no disk space. */
 export async function writeSparse(path: string, { head, dataLength }: HeaderFile): Promise<void> {
   await Deno.writeFile(path, head);
   await Deno.truncate(path, head.byteLength + dataLength);

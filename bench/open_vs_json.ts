@@ -1,6 +1,6 @@
 /**
- * Opening against `JSON.parse`: 163 shards with 91,991 tensors, in turns, every turn of each in a process of its own; then
- * a header of a million tensors, and hostile headers of 99 MB, with their time and memory.
+ * Comparison of opening with `JSON.parse`: 163 shards with 91,991 tensors, in turns, every run in a separate process;
+ * then a header of a million tensors, and hostile headers of 99 MB, with their time and memory.
  *
  *     deno run -A bench/open_vs_json.ts [--turns N] [--out FILE]
  */
@@ -12,7 +12,7 @@ import { median } from "./side_by_side/report.ts";
 import { output } from "./side_by_side/tools.ts";
 import { tempFolder } from "./temp_folder.ts";
 
-/** Times that a process repeats it: the first is what a program sees that opens one model. */
+/** Repetitions in a process: the first one is the time of a program that opens one model. */
 const TIMES = 5;
 
 const args = parseArguments(Deno.args, { turns: "text", out: "text" });

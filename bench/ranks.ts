@@ -1,9 +1,9 @@
 /**
- * Several ranks side by side with what they could be: handing a model out over MPI against a C program that does
- * nothing but MPI_Bcast of the same blocks, and ranks that each read their part against one process that reads all.
+ * Comparison of ranks with their limits: a broadcast of a model over MPI with a C program that only calls MPI_Bcast for
+ * the same blocks, and ranks that each read their part with one process that reads all.
  *
- * In every turn each contender runs once, in processes of its own. The files are in the page cache, and free memory is
- * at hand: a virtual machine may have given it back to its host, which a first touch would pay for.
+ * In every turn each contender runs once, in separate processes. The files are in the page cache, and free memory was
+ * touched before: a virtual machine may have returned it to its host, and the first touch would be slow.
  */
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatBytes, formatCount, formatTable } from "../src/cli/text.ts";
@@ -25,7 +25,7 @@ of Open MPI and MPICH. Makes a model of 4 shards in a temporary folder.
   --turns N     turns (default 5; with --quick 2)
   --ranks N     how many ranks, may be given several times (default 2 and 4)
   --quick       small and short: to see that it works, not to measure
-  --dir D       use the model in this folder, or make one there; it is kept
+  --dir D       use the model in this folder, or create one there; it is not removed
   --out FILE    write the results as JSON
   --save        write them to bench/results/ranks.json
   --help        print this`;
@@ -85,7 +85,7 @@ async function takeTurns(
   return samples;
 }
 
-/** What the samples of one contender come to. */
+/** The results of one contender. */
 interface Result {
   readonly name: string;
   /** Seconds of every turn. */

@@ -1,9 +1,9 @@
 /**
- * Saving side by side: the machine's limit, this saver and the reference in Python where it is installed, with and
- * without waiting for storage, in turns.
+ * Comparison of saves: the machine's limit, this saver and the Python reference if it is installed, with and without
+ * waiting for storage, in turns.
  *
- * In every turn each contender runs once, in a process of its own and into new files, with nothing else on its way to
- * storage when it begins; each turn begins with another one.
+ * In every turn each contender runs once, in a separate process and into new files, after all pending writes to
+ * storage; each turn begins with another contender.
  */
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatBytes, formatTable } from "../src/cli/text.ts";
@@ -27,7 +27,7 @@ turns; prints a table and writes JSON.
   --save        write them to bench/results/save.json
   --help        print this`;
 
-/** How one contender did. */
+/** The results of one contender. */
 interface Result {
   readonly name: string;
   readonly role: Saver["role"];

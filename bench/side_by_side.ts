@@ -1,9 +1,9 @@
 /**
- * Side by side: the machine's limit, this loader, `Deno.readFile` and the peers in Python where they are installed, on
- * the same files, in one go and in turns.
+ * Comparison: the machine's limit, this loader, `Deno.readFile` and the Python packages if they are installed, on the
+ * same files, in one run and in turns.
  *
- * In every turn each contender runs once, in a process of its own and into a fresh destination; each turn begins with
- * another one. Hot: all files are in the page cache. Cold: none of their bytes is, which is checked.
+ * In every turn each contender runs once, in a separate process and into a fresh destination; each turn begins with
+ * another contender. Hot: all files are in the page cache. Cold: none of their bytes is, which is checked.
  */
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatBytes, formatCount } from "../src/cli/text.ts";
@@ -24,7 +24,7 @@ in turns; prints a table and writes JSON. Makes a model of 4 shards and the same
   --turns N     turns (default 5; with --quick 2)
   --quick       small and short: to see that it works, not to measure
   --state S     hot or cold (default both)
-  --dir D       use the model in this folder, or make one there; it is kept
+  --dir D       use the model in this folder, or create one there; it is not removed
   --out FILE    write the results as JSON
   --save        write them to bench/results/side_by_side.json
   --help        print this`;
@@ -57,7 +57,7 @@ async function main(argv: readonly string[]): Promise<void> {
     args.bytes("bytes") ?? (quick ? 512e6 : 2 ** 32),
   );
   const all = await contenders(tools, data);
-  const memory = Math.ceil(2.25 * data.bytes); // the cast makes twice the bytes, and needs some more for itself
+  const memory = Math.ceil(2.25 * data.bytes); // the cast doubles the bytes, and needs some staging memory
   const results: Report["results"] = {};
   console.log(
     `${formatBytes(data.bytes)} in ${data.shards.length} files, medians of ${formatCount(turns, "turn")}`,

@@ -1,6 +1,5 @@
 /**
- * How fast files are read from where they are, and what the size of buffers and requests, the number of processes and
- * pipelining do to it: on 3FS, or in any folder.
+ * The rate of reads from 3FS or any folder, by size of buffers and requests, number of processes, and pipelining.
  */
 import { getBackend, getHf3fsLibPath } from "../src/three_fs/mod.ts";
 import type { Arguments } from "../src/cli/arguments.ts";
@@ -49,7 +48,7 @@ function totalBytes(files: readonly Range[]): number {
   return files.reduce((sum, { length }) => sum + length, 0);
 }
 
-/** The files to read: those of the folder, or new ones in it where it is a temporary one. */
+/** The files to read: those of the folder, or new ones in a temporary folder. */
 async function prepareFiles(args: Arguments, folder: string): Promise<Range[]> {
   const found = await filesIn(folder);
   if (found.length > 0) return found;
@@ -63,7 +62,7 @@ async function measure(args: Arguments, work: string): Promise<void> {
   if (args.inputs.length === 0) await Deno.mkdir(folder);
   await using stack = new AsyncDisposableStack();
   if (args.flag("stand-in")) {
-    await Deno.stat(folder); // it makes a folder in there
+    await Deno.stat(folder); // it creates a folder in it
     stack.use(await useStandIn(work, folder));
     if (mode === "overlap") await useSlowStandIns(work);
   }

@@ -2,7 +2,7 @@
  * A folder for the data of a benchmark, removed when the process ends, also by Ctrl-C.
  */
 
-/** Makes one, in `dir` or where the system has such folders. */
+/** Creates one, in `dir` or in the system's temporary folder. */
 export function tempFolder(dir?: string): string {
   const folder = Deno.makeTempDirSync({
     prefix: "fastsafetensors-bench-",

@@ -1,11 +1,11 @@
 /**
- * Drawing of charts by Vega-Lite: loaded when there is something to draw, and by nothing else.
+ * Draws charts by Vega-Lite, which is loaded only for drawing.
  */
 
 /** The packages of npm that draw. */
 export const PACKAGES = { vega: "npm:vega@6.2.0", vegaLite: "npm:vega-lite@6.4.1" } as const;
 
-/** What is used of them. */
+/** The functions in use. */
 interface Vega {
   parse(spec: object): object;
   View: new (runtime: object, options: object) => { toSVG(): Promise<string> };
@@ -14,20 +14,20 @@ interface VegaLite {
   compile(spec: object): { spec: object };
 }
 
-/** Colours that series are told apart by. */
+/** The colours of series. */
 export const CATEGORIES = ["#1f6f8b", "#e07a2f", "#6a4c93", "#3a9d5d", "#c0392b", "#7f8c8d"] as const;
 
 /** The letters of all charts. */
 export const FONT = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif";
 
-/** A chart that is to be drawn. */
+/** A chart to draw. */
 export interface ChartSpec {
   readonly name: string;
-  /** By the rules of Vega-Lite. */
+  /** Its specification for Vega-Lite. */
   readonly spec: object;
 }
 
-/** A chart, ready to be written. */
+/** A drawn chart. */
 export interface Chart {
   readonly name: string;
   readonly svg: string;

@@ -1,8 +1,8 @@
 /**
- * Loads to WebGPU side by side: the naive way, the queue alone from memory already loaded, and this loader, on the same
- * cached files, in one go and in turns.
+ * Comparison of loads to WebGPU: the naive way, the queue alone with bytes in memory, and this loader, on the same
+ * cached files, in one run and in turns.
  *
- * In every turn each contender runs once, in a process of its own; each turn begins with another one.
+ * In every turn each contender runs once, in a separate process; each turn begins with another contender.
  */
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatBytes, formatCount, formatTable } from "../src/cli/text.ts";
@@ -21,11 +21,11 @@ from memory already loaded; with this loader. Prints a table. Makes a model in a
 
   --bytes N     size of the model (default 512MB)
   --turns N     turns (default 5)
-  --dir D       use the model in this folder, or make one there; it is kept
+  --dir D       use the model in this folder, or create one there; it is not removed
   --out FILE    write the results as JSON
   --help        print this`;
 
-/** Who takes part: a program of bench/webgpu, and its first argument. */
+/** The contenders: a program of bench/webgpu, and its first argument. */
 const CONTENDERS: readonly [name: string, program: string, ...argument: string[]][] = [
   ["naive: readFile, one writeBuffer per tensor", "naive.ts"],
   ["queue alone, pieces of 16 MB", "chunked.ts", String(16 * 2 ** 20)],
@@ -81,7 +81,7 @@ async function takeTurns(files: readonly string[], turns: number): Promise<Sampl
   return samples;
 }
 
-/** How one contender did. */
+/** The results of one contender. */
 interface Result {
   readonly name: string;
   /** Seconds of every turn, in their order. */
@@ -91,7 +91,7 @@ interface Result {
   /** Its rate / that of the naive way, and of the queue alone: medians of the ratios within each turn. */
   readonly ofNaive: number;
   readonly ofQueue: number;
-  /** Median of the peak host memory that is not the tensors', in bytes. */
+  /** Median of the peak host memory without the tensors, in bytes. */
   readonly beyondDestination: number;
   /** Median of the longest stall of the event loop, in milliseconds. */
   readonly stall: number;

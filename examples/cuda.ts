@@ -1,5 +1,5 @@
 /**
- * Load a model to a CUDA GPU and hand its tensors to other libraries of the process: as device pointers, or by DLPack.
+ * Load a model to a CUDA GPU and pass its tensors to other libraries of the process: as device pointers, or by DLPack.
  *
  *     deno run -A examples/cuda.ts [file tensor]
  *
@@ -13,7 +13,7 @@ const DELETER = { parameters: ["pointer"], result: "void" } as const satisfies D
 const { cuda } = await doctor();
 const [gpu] = cuda.devices;
 if (!gpu) {
-  console.log(`There is no GPU to load to: ${cuda.reason}`);
+  console.log(`A load to CUDA is not possible: ${cuda.reason}`);
   Deno.exit();
 }
 const made = Deno.args.length === 0 ? await makeFile() : null;
@@ -34,11 +34,11 @@ try {
   const { data } = await wide.copyToHost();
   console.log(`as F32: ${[...data.subarray(0, 4)].join(", ")}, …`);
 
-  // For a library in this process that knows DLPack (PyTorch, JAX, CuPy, …), in a capsule "dltensor". It keeps the memory
-  // allocated, also after handle and model are closed, until the consumer calls the deleter.
+  // For a library in this process that knows DLPack (PyTorch, JAX, CuPy, …), in a capsule "dltensor". It keeps the
+  // memory allocated, also after handle and model are closed, until the consumer calls the deleter.
   const managed = await weight.toDLPack();
   console.log(`DLPack: ${describe(managed)}`);
-  callDeleter(managed); // as a consumer does
+  callDeleter(managed); // like a consumer
 } finally {
   if (made) await Deno.remove(made);
 }
@@ -60,7 +60,7 @@ function callDeleter(managed: bigint): void {
   new Deno.UnsafeFnPointer(deleter, DELETER).call(pointer);
 }
 
-/** A file with a weight whose elements count up. */
+/** A file with a weight of ascending elements. */
 async function makeFile(): Promise<string> {
   const path = await Deno.makeTempFile({ suffix: ".safetensors" });
   const data = Float16Array.from({ length: 64 * 32 }, (_, index) => index);

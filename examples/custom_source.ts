@@ -3,8 +3,8 @@
  *
  *     deno run -A examples/custom_source.ts [url tensor]
  *
- * Without arguments a server in this process has a model in two shards. `url` is a `.safetensors` file, or the index of
- * a sharded model; only the headers and the requested bytes are fetched.
+ * Without arguments a server in this process serves a model in two shards. `url` is a `.safetensors` file, or the index
+ * of a sharded model; only the headers and the requested bytes are fetched.
  */
 import { fastsafeOpen, ReadError, serialize, type Source, type SourceFile } from "@x/fastsafetensors";
 
@@ -39,7 +39,7 @@ class HttpFile implements SourceFile {
     if (offset + expected <= this.#head.byteLength) {
       return target.set(this.#head.subarray(offset, offset + expected));
     }
-    // If-Match: bytes of another version of the file are an error, and never part of a tensor.
+    // If-Match: bytes of another version of the file cause an error.
     const { body, status } = await fetchRange(this.path, offset, offset + expected, this.#tag);
     let actual = 0;
     for await (const chunk of body) {
@@ -72,7 +72,7 @@ class HttpSource implements Source {
   }
 }
 
-/** The answer to a range request, `end` excluded. */
+/** The response to a range request, `end` excluded. */
 async function fetchRange(url: string, start: number, end: number, tag: string | null) {
   const headers = { range: `bytes=${start}-${end - 1}`, ...tag && { "if-match": tag } };
   const response = await fetch(url, { headers });

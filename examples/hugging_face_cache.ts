@@ -13,7 +13,7 @@ const home = Deno.env.get("HF_HOME") ?? `${Deno.env.get("HOME")}/.cache/huggingf
 let snapshot = await findSnapshot(`${home}/hub`, wanted);
 let made: string | undefined;
 if (snapshot === undefined && wanted === undefined) {
-  console.log(`No model with safetensors in ${home}/hub: making a stand-in`);
+  console.log(`No model with safetensors in ${home}/hub: creating a sample`);
   made = await makeCache();
   snapshot = await findSnapshot(made);
 }

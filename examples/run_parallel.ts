@@ -10,7 +10,7 @@ import { type HostTensor, serialize } from "@x/fastsafetensors";
 import { SafeTensorsFileLoader } from "@x/fastsafetensors/compat";
 import { MpiGroup } from "@x/fastsafetensors/ranks";
 
-await using group = await MpiGroup.create(); // every process that mpirun has started
+await using group = await MpiGroup.create(); // all processes of mpirun
 const { rank, size } = group;
 const made = Deno.args.length === 0 ? await makeFiles() : null;
 const files = made?.files ?? Deno.args;

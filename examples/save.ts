@@ -23,8 +23,8 @@ try {
     overwrite: true,
   });
   tell("shards  ", shards);
-  for (const [name, kept] of shards.aliases) {
-    console.log(`  ${name} is the same memory as ${kept}: written once`);
+  for (const [name, target] of shards.aliases) {
+    console.log(`  ${name} has the same memory as ${target}: written once`);
   }
 
   await using loaded = await fastsafeOpen(one.paths[0]!);
@@ -36,7 +36,9 @@ try {
       if (!isSame(tensor, dtype, shape, expected)) throw new Error(`"${name}" came back as something else`);
     }
   }
-  console.log(`${loaded.keys().length} tensors came back byte by byte, from one file and from the shards`);
+  console.log(
+    `${loaded.keys().length} tensors have the same bytes after loading, from one file and from the shards`,
+  );
 
   // A model streams from file to file, here with a cast; it may be larger than memory.
   await using source = await fastsafeOpen(shards.paths.at(-1)!, { lazy: true });

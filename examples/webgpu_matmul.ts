@@ -15,7 +15,7 @@ try {
   await using model = await fastsafeOpen(file, { device: "webgpu", names: [name] });
   using weight = await model.getTensor(name);
   const [rows, columns] = weight.shape;
-  if (weight.dtype !== "BF16" || weight.shape.length !== 2) throw new Error(`"${name}" is no matrix of BF16`);
+  if (weight.dtype !== "BF16" || weight.shape.length !== 2) throw new Error(`"${name}" is not a BF16 matrix`);
   const vector = Float32Array.from({ length: columns! }, (_, index) => Math.cos(index));
   const product = await multiply(weight.device, weight.views[0]!, vector, rows!);
   console.log(`${name}: BF16 [${weight.shape}] in a buffer of ${weight.buffer.size} bytes`);

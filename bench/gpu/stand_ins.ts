@@ -1,12 +1,12 @@
 /**
- * The stand-ins for CUDA, for a machine without a GPU: what runs on them says nothing about any GPU.
+ * The stand-ins for CUDA, for a machine without a GPU: their figures do not describe a GPU.
  */
 import { output } from "../side_by_side/tools.ts";
 
-/** What the stand-ins are called where a GPU's name would stand. */
-export const STAND_IN_NAME = "a CUDA stand-in, which is no GPU";
+/** The name of the stand-ins in place of a GPU's name. */
+export const STAND_IN_NAME = "a CUDA stand-in, not a GPU";
 
-/** Has this process, and those that it starts, use stand-ins built into a folder, without their checks and delays. */
+/** Makes this process and its children use stand-ins built into a folder, without their checks and delays. */
 export async function useStandIns(folder: string): Promise<void> {
   const build = new URL("../../tests/sim/cuda/build.sh", import.meta.url).pathname;
   await output("sh", [build, folder]);
@@ -15,7 +15,7 @@ export async function useStandIns(folder: string): Promise<void> {
     FASTSAFETENSORS_CUDART_LIB: library,
     FASTSAFETENSORS_CUDA_LIB: library,
     FASTSAFETENSORS_CUFILE_LIB: library,
-    FASTSAFETENSORS_NVFS_PROC: "/proc/self/stat", // there is something
+    FASTSAFETENSORS_NVFS_PROC: "/proc/self/stat", // any existing file
     FST_SIM_KERNELS: `${folder}/libfst_sim_kernels.so`,
     FST_SIM_DEVICE_BYTES: `${64 * 2 ** 30}`,
     FST_SIM_DELAY_US: "0",

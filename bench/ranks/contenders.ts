@@ -1,5 +1,5 @@
 /**
- * Who takes part in the measurements of ranks, with each family of MPI that the machine has.
+ * The contenders in the benchmarks of ranks, with each family of MPI on the machine.
  */
 import { readHeader } from "../../mod.ts";
 import { output } from "../side_by_side/tools.ts";
@@ -8,11 +8,11 @@ import type { RankSample } from "./sample.ts";
 /** A program on its ranks. */
 export interface Contender {
   readonly name: string;
-  /** Whom it is compared with, by name. */
+  /** The name of the contender that it is compared with. */
   readonly against?: string;
-  /** What is compared: bytes of the model a second, or those of the ranks' shares, summed. */
+  /** The compared rate: bytes of the model per second, or the sum of the bytes of all ranks' shares. */
   readonly rate: (sample: RankSample) => number;
-  /** Runs it in processes of its own. */
+  /** Runs it in separate processes. */
   run(): Promise<RankSample>;
 }
 
@@ -33,18 +33,18 @@ const FAMILIES: readonly Family[] = [
 ];
 
 /**
- * How the model's matrices are cut. Rows lie together in a file; of columns each row has a few kilobytes, and reading
- * those takes the kernel twice the time for a byte, whoever asks.
+ * The division of the model's matrices. Rows are contiguous in a file; columns have a few kilobytes in each row, and
+ * the kernel needs twice the time per byte for them.
  */
 const PLANS = Object.entries({ rows: { "*.mlp.*.weight": 0 }, columns: { "*.mlp.*.weight": 1 } })
   .map(([parts, plan]) => ({ parts, plan: JSON.stringify(plan) }));
 
 /**
- * All that can take part on this machine.
+ * All contenders that can run on this machine.
  *
  * @param work a folder for the C programs
  * @param files the model
- * @param sizes how many ranks, one after another
+ * @param sizes the numbers of ranks to run
  */
 export async function findContenders(
   work: string,
@@ -103,7 +103,7 @@ function onRanks(
   ];
 }
 
-/** The C program, built for a family; null where the machine does not have it. */
+/** The C program, built for a family; null if the machine does not have the family. */
 async function compile({ name, compiler }: Family, work: string): Promise<string | null> {
   const program = `${work}/broadcast_${compiler}`;
   try {

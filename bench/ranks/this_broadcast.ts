@@ -1,6 +1,6 @@
 /**
- * A contender: this package hands every tensor of a model out to every rank, once all have been read. Arguments: files.
- * Rank 0 prints a {@linkcode RankSample}.
+ * A contender: this package broadcasts every tensor of a model to every rank, after all have been read. Arguments:
+ * files. Rank 0 prints a {@linkcode RankSample}.
  */
 import { fastsafeOpen, type Tensor } from "../../mod.ts";
 import { MpiGroup } from "../../src/ranks/mod.ts";
@@ -20,7 +20,7 @@ for await (const [, tensor] of model) held.push(tensor);
 const seconds = (performance.now() - start) / 1000;
 
 const bytes = held.reduce((sum, { byteLength }) => sum + byteLength, 0);
-// Of its own files a rank has one copy, in which the tensors lie that it keeps.
+// A rank has one copy of its own files, and its tensors are views of it.
 const beyond = peakMemory() - before - bytes;
 const all = await group.allGather({ seconds, beyond }) as unknown as { seconds: number; beyond: number }[];
 if (group.rank === 0) {

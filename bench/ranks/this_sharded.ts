@@ -1,6 +1,6 @@
 /**
- * A contender: every rank reads its own part of a model, or a single process all of it. Arguments: "one" or "ranks", the
- * shard plan as JSON, files. Rank 0 prints a {@linkcode RankSample}.
+ * A contender: every rank reads its own part of a model, or a single process all of it. Arguments: "one" or "ranks",
+ * the shard plan as JSON, files. Rank 0 prints a {@linkcode RankSample}.
  */
 import { fastsafeOpen, prepare } from "../../mod.ts";
 import { MpiGroup, SingleGroup } from "../../src/ranks/mod.ts";
@@ -13,7 +13,7 @@ await using group = mode === "one" ? new SingleGroup() : await MpiGroup.create()
 const options = { group, shardPlan: JSON.parse(plan!) };
 const asked = () => Number(/^rchar: (\d+)$/m.exec(Deno.readTextFileSync("/proc/self/io"))![1]);
 
-// What opening alone reads, which is not the share's.
+// The bytes that opening reads, which do not belong to the share.
 const atStart = asked();
 await (await fastsafeOpen(files, { ...options, lazy: true })).close();
 const opening = asked() - atStart;

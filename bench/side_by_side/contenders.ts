@@ -1,5 +1,5 @@
 /**
- * Who takes part, and how each is run: every run is a process of its own, with a fresh destination.
+ * The contenders and their runs: every run is a separate process, with a fresh destination.
  */
 import type { OpenOptions } from "../../mod.ts";
 import type { Data } from "./data.ts";
@@ -9,13 +9,13 @@ import { output, type Tools } from "./tools.ts";
 /** Whether the page cache holds the files. */
 export type CacheKind = "hot" | "cold";
 
-/** Who takes part. */
+/** A contender. */
 export interface Contender {
   /** Its name in the table. */
   readonly name: string;
   /** Whether it is a variant of the limit probe: the best of them is the limit. */
   readonly isLimit: boolean;
-  /** In which states of the page cache it makes sense. */
+  /** The states of the page cache in which it runs. */
   readonly kinds: readonly CacheKind[];
   /** The files that it reads. */
   readonly files: readonly string[];
@@ -25,7 +25,7 @@ export interface Contender {
 
 const BOTH: readonly CacheKind[] = ["hot", "cold"];
 
-/** All that can take part on this machine. */
+/** All contenders that can run on this machine. */
 export async function contenders(tools: Tools, { shards, oneFile }: Data): Promise<Contender[]> {
   const peers: Record<string, string> = await probePython();
   const names: Record<string, string> = {

@@ -1,5 +1,5 @@
 /**
- * The files that the contenders load: made, or found in a folder that the user named.
+ * The files that the contenders load: created, or found in the user's folder.
  */
 import { ProgressBar } from "../../src/cli/progress_bar.ts";
 import { writeSyntheticModel } from "../../src/cli/synthetic_model.ts";
@@ -8,16 +8,16 @@ import { writeSyntheticModel } from "../../src/cli/synthetic_model.ts";
 export interface Data {
   /** A model in shards. */
   readonly shards: readonly string[];
-  /** A model of the same size in one file; null for a model that was found. */
+  /** A model of the same size in one file; null for a found model. */
   readonly oneFile: string | null;
   /** Bytes of the shards. */
   readonly bytes: number;
 }
 
-/** The subfolder of the model in one file; what is there marks a folder as made by this module. */
+/** The subfolder of the model in one file; its presence marks a folder of this module. */
 const ONE_FILE = "one_file";
 
-/** Uses the model in `folder`, or makes one there if there is none: 4 shards, and the same size in one file. */
+/** Uses the model in `folder`, or creates one there: 4 shards, and the same size in one file. */
 export async function prepareData(folder: string, bytes: number): Promise<Data> {
   const found = await safetensorsIn(folder);
   if (found.length > 0) {

@@ -1,5 +1,5 @@
 /**
- * A contender: what people write without a library. `read_file.ts FILE…` reads files with `Deno.readFile`, parses their
+ * A contender: the usual code without a library. `read_file.ts FILE…` reads files with `Deno.readFile`, parses their
  * headers and makes views; it prints a {@linkcode Sample}.
  */
 import { peakMemory, type Sample, StallWatch, touchMemory } from "./sample.ts";

@@ -1,11 +1,11 @@
 /**
- * From samples to a table and to JSON.
+ * Turns samples into a table and into JSON.
  */
 import { formatBytes, formatCount, formatTable } from "../../src/cli/text.ts";
 import type { CacheKind, Contender } from "./contenders.ts";
 import type { Sample } from "./sample.ts";
 
-/** How one contender did in one state of the page cache. */
+/** The results of one contender in one state of the page cache. */
 export interface Result {
   readonly name: string;
   /** Whether it is a variant of the limit probe. */
@@ -22,11 +22,11 @@ export interface Result {
   readonly beyondDestination: number | null;
   /** The worst turn's longest stall of the event loop, in milliseconds. */
   readonly stall: number | null;
-  /** Which ways the loader took in the turns, and with how many lanes. */
+  /** The loader's paths in the turns, and the numbers of lanes. */
   readonly ways: readonly string[];
 }
 
-/** When and on what something was measured. */
+/** Date and machine of a measurement. */
 export interface Measurement {
   readonly made: string;
   readonly machine: Readonly<Record<string, string | number>>;
@@ -39,7 +39,7 @@ export interface Report extends Measurement {
   readonly results: Partial<Record<CacheKind, readonly Result[]>>;
 }
 
-/** What the samples of each contender, in the order of the turns, come to. */
+/** Summarizes the samples of each contender, in the order of the turns. */
 export function evaluate(samples: ReadonlyMap<Contender, readonly Sample[]>, bytes: number): Result[] {
   const medians = new Map(
     samples.entries().map(([one, runs]) => [one, median(runs.map((run) => run.seconds))]),
@@ -94,7 +94,7 @@ export function formatResults(results: readonly Result[]): string {
   return formatTable([head, ...rows], [1, 2, 3, 4, 5]);
 }
 
-/** What was measured on. */
+/** The measured machine. */
 export async function describeMachine(): Promise<Record<string, string | number>> {
   const read = (path: string) => Deno.readTextFile(path).catch(() => "");
   const { total } = Deno.systemMemoryInfo();

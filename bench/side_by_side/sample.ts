@@ -1,8 +1,8 @@
 /**
- * What one run of a contender gives, and what the contenders in Deno share in measuring it.
+ * The result of one run, and the measuring code that the contenders in Deno share.
  */
 
-/** One run in a process of its own, with a fresh destination. */
+/** One run in a separate process, with a fresh destination. */
 export interface Sample {
   /** Seconds from naming the files to the last byte. */
   readonly seconds: number;
@@ -10,7 +10,7 @@ export interface Sample {
   readonly beyondDestination?: number;
   /** The longest time that the event loop was not served, in milliseconds. */
   readonly stall?: number;
-  /** Which way the loader took. */
+  /** The loader's path. */
   readonly path?: string | null;
   /** Lanes of the loader. */
   readonly threads?: number;
@@ -19,7 +19,7 @@ export interface Sample {
 /** The environment variable with the command that every contender runs right before its clock starts. */
 export const TOUCH = "FASTSAFETENSORS_BENCH_TOUCH";
 
-/** Has memory at hand that its host may have taken: the last thing to be done before the clock starts. */
+/** Touches memory that the host may have reclaimed: the last step before the clock starts. */
 export function touchMemory(): void {
   const command = Deno.env.get(TOUCH);
   if (command === undefined) return;
@@ -32,13 +32,13 @@ export function peakMemory(): number {
   return Number(/^VmHWM:\s+(\d+) kB$/m.exec(Deno.readTextFileSync("/proc/self/status"))![1]) * 1024;
 }
 
-/** Watches how long the event loop is not served, from now until it is asked. */
+/** Measures the longest stall of the event loop, from now until the call of the result. */
 export class StallWatch {
   #longest = 0;
   #last = performance.now();
   readonly #timer = setInterval(() => this.#tick(), 1);
 
-  /** The longest time between two turns, in milliseconds, less the millisecond that lies between them anyway. */
+  /** The longest time between two turns, in milliseconds, minus the usual millisecond between them. */
   stop(): number {
     this.#tick();
     clearInterval(this.#timer);

@@ -1,7 +1,8 @@
 /**
  * A contender: this loader. `this_loader.ts <options as JSON> FILE…` prints a {@linkcode Sample}.
  *
- * The native library is opened before the clock starts, as the import that the peers in Python begin with opens theirs.
+ * The native library is opened before the clock starts, since the imports of the Python contenders open their libraries
+ * before their clocks start.
  */
 import { fastsafeOpen, prepare } from "../../mod.ts";
 import { peakMemory, type Sample, StallWatch, touchMemory } from "./sample.ts";

@@ -1,5 +1,5 @@
 /**
- * The C programs of the measurements: built when they are needed, into a folder of the run.
+ * The C programs of the benchmarks, built on demand into a folder of the run.
  */
 
 const SOURCES = {
@@ -8,9 +8,9 @@ const SOURCES = {
   touchMemory: new URL("./touch_memory.c", import.meta.url).pathname,
 };
 
-/** What the page cache holds of some files. */
+/** The cached part of some files. */
 export interface CacheState {
-  /** Bytes that are cached; null where the system cannot tell (Linux before 6.5). */
+  /** Cached bytes; null if the system cannot report them (Linux before 6.5). */
   readonly cached: number | null;
   /** Bytes in all. */
   readonly total: number;
@@ -25,9 +25,9 @@ export class Tools {
   }
 
   /**
-   * Builds them.
+   * Builds the programs.
    *
-   * @throws {Error} if there is no C compiler
+   * @throws {Error} if the C compiler is missing
    */
   static async build(folder: string): Promise<Tools> {
     for (const [name, source] of Object.entries(SOURCES)) {
@@ -42,12 +42,12 @@ export class Tools {
     return Number(await output(`${this.#folder}/limit`, [...args, ...files]));
   }
 
-  /** The command that has the machine so many bytes of free memory at hand, wherever a host may have taken them to. */
+  /** The command that touches so many bytes of memory, so that a host returns them to the virtual machine. */
   touchCommand(bytes: number): string {
     return `${this.#folder}/touchMemory ${bytes}`;
   }
 
-  /** Looks at what is cached of the files, after dropping it or reading all of it. */
+  /** Reports the cached part of the files, after dropping it or reading all of it. */
   async pageCache(action: "state" | "drop" | "warm", files: readonly string[]): Promise<CacheState> {
     const printed = await output(`${this.#folder}/pageCache`, [action, ...files]);
     const [cached, total] = printed.split(" ").map(Number) as [number, number];
@@ -56,10 +56,10 @@ export class Tools {
 }
 
 /**
- * What a program prints.
+ * Runs a program and returns its output.
  *
  * @throws {Deno.errors.NotFound} if it is not installed
- * @throws {Error} if it fails, with what it complained about
+ * @throws {Error} if it fails, with its output on stderr
  */
 export async function output(command: string, args: readonly string[]): Promise<string> {
   const options: Deno.CommandOptions = {

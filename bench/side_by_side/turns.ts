@@ -1,11 +1,11 @@
 /**
- * Taking turns: what each contender does in every turn, with the page cache as it is to be and memory at hand.
+ * Runs the contenders in turns, with the wanted state of the page cache and touched memory.
  */
 import type { CacheKind, Contender } from "./contenders.ts";
 import { type Sample, TOUCH } from "./sample.ts";
 import type { Tools } from "./tools.ts";
 
-/** How turns are taken. */
+/** Options of the turns. */
 export interface TurnOptions {
   readonly turns: number;
   /** Whether the page cache holds the files. */
@@ -33,7 +33,7 @@ export async function takeTurns<C extends Contender>(
 }
 
 /**
- * Brings the files into the page cache, or out of it.
+ * Loads the files into the page cache, or drops them from it.
  *
  * @throws {Error} if that does not work
  */

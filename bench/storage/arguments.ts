@@ -30,7 +30,7 @@ cache holds it keeps.
 
 const MODES = ["grid", "single", "loads", "overlap"] as const;
 
-/** What is to be done. */
+/** The parsed arguments. */
 export function modeOf(args: Arguments): typeof MODES[number] {
   const mode = args.text("mode") ?? "grid";
   const known = MODES.find((name) => name === mode);
@@ -38,7 +38,7 @@ export function modeOf(args: Arguments): typeof MODES[number] {
   throw new UsageError(`--mode must be grid, single, loads or overlap, got "${mode}"`);
 }
 
-/** Reads the command line, and refuses what makes no sense before anything is made. */
+/** Parses the command line, and rejects invalid options before any file is created. */
 export function readArguments(argv: readonly string[]): Arguments {
   const args = parseArguments(argv, {
     mode: "text",
@@ -98,7 +98,7 @@ function settingsOf(args: Arguments, backends: string): Settings {
   };
 }
 
-/** Where the bytes go. */
+/** The destination of the bytes. */
 export function targetOf(args: Arguments): Target {
   const device = args.text("device");
   if (device === undefined) return args.flag("download-only") ? "none" : "host";
@@ -108,10 +108,10 @@ export function targetOf(args: Arguments): Target {
   return `cuda:${Number(index)}`;
 }
 
-/** What is to be run, where 3FS' library is there or not. */
+/** The backends to run, with or without 3FS' library. */
 export function runsOf(args: Arguments, library: string | null): Combination[] {
   const all = settingsOf(args, library === null ? "posix" : "usrbio,posix");
   const runs = combinations(modeOf(args) === "grid" ? all : single(all));
   if (runs.length > 0) return runs;
-  throw new UsageError("No chunk fits any buffer, or the half of it that pipelining leaves");
+  throw new UsageError("Every chunk is larger than every buffer, or than its half with pipelining");
 }

@@ -4,7 +4,7 @@
 import { CATEGORIES, type ChartSpec, FONT } from "../vega.ts";
 import { formatBinary, formatProcesses, type Report } from "./report.ts";
 
-/** What of a report is charted. */
+/** The part of a report that the charts show. */
 export type Sweep = Omit<Report, "samples">;
 
 /** The rate by chunk for each buffer, and the rate by processes. */
@@ -78,7 +78,7 @@ function byChunk(report: Sweep): ChartSpec {
   };
 }
 
-/** Of each way the best buffer and chunk for each number of processes. */
+/** The best buffer and chunk of each backend for each number of processes. */
 function byProcesses(report: Sweep): ChartSpec {
   const x = { field: "count", type: "ordinal", title: "Processes", axis: { labelAngle: 0 } };
   const y = { ...RATE, aggregate: "max" };
@@ -88,7 +88,7 @@ function byProcesses(report: Sweep): ChartSpec {
   };
 }
 
-/** Lines and their points: apart, or the legend would lose its strokes. */
+/** Lines and their points, as separate layers: otherwise the legend has no strokes. */
 function lines(place: object): object[] {
   return [
     { mark: { type: "line", strokeWidth: 2 }, encoding: { ...place, color: BACKEND, strokeDash: COPY } },
@@ -99,7 +99,7 @@ function lines(place: object): object[] {
   ];
 }
 
-/** What all charts have in common: data, title, fonts, colours. */
+/** The common part of all charts: data, title, fonts, colours. */
 function page(report: Sweep, title: string): object {
   const { target, label, data, machine } = report;
   const way = target === "none" ? "download only" : target === "host" ? "to host memory" : `to ${target}`;

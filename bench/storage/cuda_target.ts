@@ -1,5 +1,5 @@
 /**
- * Device memory to read to.
+ * Device memory as a destination of reads.
  */
 import { openLibrary } from "../../ffi/library.ts";
 import { CudaMemory } from "../../src/device/cuda/memory.ts";
@@ -18,11 +18,11 @@ export class CudaTarget implements Disposable {
   /** Allocates it. */
   static async allocate(index: number, byteLength: number): Promise<CudaTarget> {
     const { shim } = await openLibrary();
-    if (!shim) throw new Error("There is no native library, and so no GPU");
+    if (!shim) throw new Error("The native library is missing: CUDA is not usable");
     return new CudaTarget(index, await CudaMemory.allocateOne(shim, index, byteLength, "measure"));
   }
 
-  /** Where it is. */
+  /** Its address. */
   get address(): bigint {
     return this.#memory.address;
   }

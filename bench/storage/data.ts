@@ -1,5 +1,5 @@
 /**
- * The files that are read: found in a folder, or made; and the stand-in for 3FS, for rehearsals.
+ * The files to read: found in a folder, or created; and the stand-in for 3FS, for trial runs.
  */
 import { ProgressBar } from "../../src/cli/progress_bar.ts";
 import { writeSyntheticModel } from "../../src/cli/synthetic_model.ts";
@@ -16,7 +16,7 @@ export async function filesIn(folder: string): Promise<Range[]> {
   }));
 }
 
-/** Makes a model of so many bytes, in four files. */
+/** Creates a model of so many bytes, in four files. */
 export async function makeFiles(folder: string, bytes: number): Promise<Range[]> {
   using bar = new ProgressBar("Writing");
   await writeSyntheticModel(folder, { bytes, onProgress: (done) => bar.update(done, bytes) });
@@ -25,12 +25,12 @@ export async function makeFiles(folder: string, bytes: number): Promise<Range[]>
 
 const SIM = new URL("../../tests/sim/", import.meta.url).pathname;
 
-/** GB/s of the stand-ins for 3FS and for CUDA, where reads and copies are to take the same time. */
+/** GB/s of the stand-ins for 3FS and for CUDA, for equal times of reads and copies. */
 const SAME_RATE = "0.5";
 
 /**
- * Builds the stand-in for 3FS, and makes a folder into its mount, for this process and those that it starts, until the
- * result is disposed. It then neither checks nor delays, unless the environment says otherwise: rates are what is wanted.
+ * Builds the stand-in for 3FS, and turns a folder into its mount, for this process and its children, until the result
+ * is disposed. It does not check or delay, unless the environment requests it, since the benchmark measures rates.
  */
 export async function useStandIn(work: string, mount: string): Promise<AsyncDisposable> {
   const virtual = `${mount}/3fs-virt`;
@@ -51,7 +51,7 @@ export async function useStandIn(work: string, mount: string): Promise<AsyncDisp
   };
 }
 
-/** Builds the stand-in for CUDA too, and has both take the same time for every byte. */
+/** Also builds the stand-in for CUDA, and sets equal times per byte for both. */
 export async function useSlowStandIns(work: string): Promise<void> {
   await build("cuda", `${work}/cuda`);
   const library = `${work}/cuda/libfst_sim_cuda.so`;
@@ -71,7 +71,7 @@ async function build(name: string, folder: string): Promise<void> {
   throw new Error(`Cannot build the stand-in tests/sim/${name}:\n${new TextDecoder().decode(stderr)}`);
 }
 
-/** Variables that have no value yet. */
+/** The variables without a value. */
 function setDefaults(variables: Readonly<Record<string, string>>): void {
   for (const [name, value] of Object.entries(variables)) {
     if (Deno.env.get(name) === undefined) Deno.env.set(name, value);

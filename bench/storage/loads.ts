@@ -5,13 +5,13 @@ import { fastsafeOpen, type OpenOptions } from "../../mod.ts";
 import { formatTable } from "../../src/cli/text.ts";
 import { median } from "../side_by_side/report.ts";
 
-/** How one source did. */
+/** The results of one source. */
 export interface LoadResult {
   readonly source: string;
   /** GB/s of every turn. */
   readonly rates: readonly number[];
   readonly median: number;
-  /** The way the bytes went, and with how many lanes. */
+  /** The path of the bytes, and the number of lanes. */
   readonly way: string;
 }
 
@@ -20,7 +20,7 @@ const SOURCES: Readonly<Record<string, OpenOptions>> = {
   "3FS": { source: "3fs" },
 };
 
-/** Loads `paths` from each source so many times, after one turn that does not count. */
+/** Loads `paths` from each source so many times, after one warm-up turn. */
 export async function compareLoads(paths: readonly string[], iterations: number): Promise<LoadResult[]> {
   const names = Object.keys(SOURCES);
   const rates = new Map(names.map((name) => [name, [] as number[]]));

@@ -1,5 +1,5 @@
 /**
- * How much faster reads to a device are when one half of the buffer is read to while the other half is copied.
+ * The gain of pipelined reads to a device: one half of the buffer is filled while the other half is copied.
  */
 import { median } from "../side_by_side/report.ts";
 import { formatTable } from "../../src/cli/text.ts";

@@ -6,7 +6,7 @@ import { median } from "../side_by_side/report.ts";
 import type { Sample } from "./run.ts";
 import type { Combination, Target } from "./sweep.ts";
 
-/** How a combination did. */
+/** The results of a combination. */
 export interface Summary extends Combination {
   readonly iterations: number;
   /** GB/s of the turns. */
@@ -18,10 +18,10 @@ export interface Summary extends Combination {
 /** Everything that is written as JSON. */
 export interface Report {
   readonly made: string;
-  /** What it says about, if not about this machine's storage. */
+  /** A note if the results do not describe this machine's storage. */
   readonly label: string;
   readonly machine: Readonly<Record<string, string | number>>;
-  /** The 3FS library that took part, if one did. */
+  /** The 3FS library in use, if any. */
   readonly library: string | null;
   readonly target: Target;
   readonly data: { readonly files: number; readonly bytes: number };

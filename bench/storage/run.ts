@@ -1,5 +1,5 @@
 /**
- * Running one combination: its processes, started together for every turn.
+ * Runs one combination: its processes start together in every turn.
  */
 import { TextLineStream } from "./lines.ts";
 import { type Combination, type Range, share, type Target } from "./sweep.ts";
@@ -10,7 +10,7 @@ export interface Sample extends Combination {
   /** From 1 on. */
   readonly iteration: number;
   readonly bytes: number;
-  /** From the first process' start to the last one's end. */
+  /** Seconds from the first process' start to the last one's end. */
   readonly seconds: number;
   /** `bytes / seconds / 1e9`. */
   readonly gigabytesPerSecond: number;
@@ -55,7 +55,7 @@ class Worker implements AsyncDisposable {
   }
 }
 
-/** Runs a combination so many times, after one turn that does not count. */
+/** Runs a combination so many times, after one warm-up turn. */
 export async function runCombination(
   combination: Combination,
   files: readonly Range[],
@@ -69,7 +69,7 @@ export async function runCombination(
     return { worker, started: worker.tell(JSON.stringify(task)) };
   });
   await Promise.all(workers.map(async ({ worker, started }) => {
-    await started.catch(() => {}); // it has ended: hearing from it tells why
+    await started.catch(() => {}); // the process has ended: reading its output reports the reason
     await worker.hear();
   }));
   const samples: Sample[] = [];

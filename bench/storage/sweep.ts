@@ -1,5 +1,5 @@
 /**
- * What a sweep runs: every combination of its settings, each by as many processes as it says.
+ * The runs of a sweep: every combination of its settings, with the number of processes in it.
  */
 import type { Backend } from "../../src/three_fs/mod.ts";
 
@@ -10,9 +10,9 @@ export interface Combination {
   readonly bufferBytes: number;
   /** Bytes of one request. */
   readonly chunkBytes: number;
-  /** Processes that read at once, each its share. */
+  /** Parallel processes, each with its share. */
   readonly processes: number;
-  /** Whether one half of the buffer is read to while the other half is copied. */
+  /** Whether one half of the buffer is filled while the other half is copied. */
   readonly pipelined: boolean;
 }
 
@@ -26,10 +26,10 @@ export interface Range {
   readonly length: number;
 }
 
-/** Where the bytes go: nowhere, which is what "download only" means; to host memory; to a device. */
+/** The destination of the bytes: none ("download only"), host memory, or a device. */
 export type Target = "none" | "host" | `cuda:${number}`;
 
-/** Every combination; a chunk larger than what the buffer, or its half, has room for would be measured twice. */
+/** Every combination; a chunk larger than the buffer, or its half, would be measured twice. */
 export function combinations(settings: Settings): Combination[] {
   const all: Combination[] = [];
   for (const backend of settings.backend) {
@@ -37,8 +37,8 @@ export function combinations(settings: Settings): Combination[] {
       for (const chunkBytes of settings.chunkBytes) {
         for (const processes of settings.processes) {
           for (const pipelined of settings.pipelined) {
-            const room = pipelined ? bufferBytes / 2 : bufferBytes;
-            if (chunkBytes <= room) all.push({ backend, bufferBytes, chunkBytes, processes, pipelined });
+            const available = pipelined ? bufferBytes / 2 : bufferBytes;
+            if (chunkBytes <= available) all.push({ backend, bufferBytes, chunkBytes, processes, pipelined });
           }
         }
       }

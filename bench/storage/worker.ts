@@ -1,18 +1,19 @@
 /**
- * One process of a sweep: opens its files, then reads its share each time it is told to. Lines of JSON go in and out.
+ * One process of a sweep: opens its files, then reads its share for each input line. Input and output are lines of
+ * JSON.
  */
 import { TextLineStream } from "./lines.ts";
 import { createReader } from "../../src/three_fs/mod.ts";
 import { CudaTarget } from "./cuda_target.ts";
 import type { Combination, Range, Target } from "./sweep.ts";
 
-/** What the first line says. */
+/** The content of the first line. */
 export interface Task extends Combination {
   readonly target: Target;
   readonly ranges: readonly Range[];
 }
 
-/** What is said after each turn: when it began and ended, in milliseconds of one clock for all processes. */
+/** The output after each turn: its start and end, in milliseconds of one clock for all processes. */
 export interface Turn {
   readonly began: number;
   readonly ended: number;
@@ -32,7 +33,7 @@ const { backend, bufferBytes, chunkBytes, pipelined, target, ranges }: Task = JS
 await using reader = await createReader({ backend, bufferBytes });
 await reader.readHeadersBatch([...new Set(ranges.map(({ path }) => path))]);
 const longest = ranges.reduce((most, { length }) => Math.max(most, length), 0);
-const buffer = target === "host" ? new Uint8Array(longest).fill(1) : null; // touched: page faults are not what is measured
+const buffer = target === "host" ? new Uint8Array(longest).fill(1) : null; // touched before: page faults are not measured
 using device = target.startsWith("cuda:")
   ? await CudaTarget.allocate(Number(target.slice(5)), longest)
   : null;

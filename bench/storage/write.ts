@@ -1,11 +1,11 @@
 /**
- * Writing what was measured.
+ * Writes the results.
  */
 import { drawCharts } from "../vega.ts";
 import { sweepCharts } from "./charts.ts";
 import { type Report, toCsv } from "./report.ts";
 
-/** Writes CSV, JSON and charts to a folder; no charts where the library that draws them cannot be loaded. */
+/** Writes CSV, JSON and charts to a folder; no charts if Vega cannot be loaded. */
 export async function writeReport(folder: string, report: Report): Promise<void> {
   await Deno.mkdir(folder, { recursive: true });
   const { samples, summaries } = report;
