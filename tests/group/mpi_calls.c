@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "environment_support.h"
+#include "../native/environment_support.h"
 #include "fst_group.h"
 
 enum { PIECE = 1000, BYTES = 10240, ROUNDS = 50 };
