@@ -2,24 +2,39 @@
  * PyTorch checkpoints as tensors at known places of a file, without running any of the pickle inside. Nothing but names
  * and places is read; whoever loads the tensors reads their bytes.
  */
-import { sortInSteps } from "../base/steps.ts";
 import { describeValue, keysOf } from "../base/check.ts";
 import { SafeTensorsError } from "../base/errors.ts";
-import { describeContent, TELLING_BYTES } from "../format/file_hints.ts";
+import { sortInSteps } from "../base/steps.ts";
 import { compareUtf8, quote } from "../base/text.ts";
 import { finishInTurns, Turn } from "../base/turn.ts";
-import type { ByteReader } from "./byte_reader.ts";
-import { checkpointError, limitError } from "./checkpoint_error.ts";
-import { type CheckpointTensor, tensorBytes } from "./checkpoint_tensor.ts";
-import type { Container } from "./container.ts";
-import { flattenStateDict } from "./flatten.ts";
-import { openLegacyContainer } from "./legacy_container.ts";
-import { type CheckpointLimits, checkpointLimits, expansionLimit } from "./limits.ts";
+import { describeContent, TELLING_BYTES } from "../format/file_hints.ts";
+import type { ByteReader } from "./bytes.ts";
+import {
+  checkpointError,
+  type CheckpointLimits,
+  checkpointLimits,
+  expansionLimit,
+  limitError,
+} from "./errors.ts";
+import { flattenStateDict, type SkippedValue } from "./flatten.ts";
+import { openLegacyContainer } from "./legacy.ts";
 import { Op } from "./opcodes.ts";
 import { rebuildTensor } from "./rebuild.ts";
-import type { SkippedValue } from "./skipped.ts";
-import { fileStem } from "./stem.ts";
-import { openZipContainer } from "./zip_container.ts";
+import { type CheckpointTensor, type Container, tensorBytes } from "./storages.ts";
+import { openZipContainer } from "./zip.ts";
+
+/* ---- The names of checkpoint files ---- */
+
+/**
+ * The name of a file without its folder and without what says that it is a checkpoint: "model" for `model.pt`,
+ * `model.ckpt` and `model.pth.tar`. Any suffix that begins with a letter counts, which the 5 of "model-1.5" does not.
+ */
+export function fileStem(path: string): string {
+  const name = path.replace(/\/+$/, "").replace(/^.*\//s, "");
+  const stem = name.replace(/\.tar$/i, "").replace(/\.[a-z]\w{0,15}$/i, "");
+  // A file that is named ".pt" is still named that.
+  return stem || name;
+}
 
 export type { CheckpointLimits, CheckpointTensor };
 

@@ -1,36 +1,129 @@
 /**
  * PyTorch checkpoints into safetensors files, streaming.
  */
-import { compareIndexes, MergedTensors, openInput, readFileHeader } from "../files/catalog.ts";
 import { checkBoolean, checkFunction, checkKeys, checkSignal, keysOf } from "../base/check.ts";
-import { SafeTensorsError } from "../base/errors.ts";
-import { castBytes, castTarget } from "../format/cast.ts";
 import type { DType } from "../base/dtype.ts";
-import { compareLayout } from "../format/header_writer.ts";
-import { quote } from "../base/text.ts";
+import { SafeTensorsError } from "../base/errors.ts";
 import { handled } from "../base/handled.ts";
+import type { Progress } from "../base/progress.ts";
+import { quote } from "../base/text.ts";
+import { finishInTurns } from "../base/turn.ts";
+import { compareIndexes, MergedTensors, openInput, readFileHeader } from "../files/catalog.ts";
 import { checkFiles, type PathLike, resolveInputs, toPath } from "../files/inputs.ts";
+import { PYTORCH } from "../files/model_folder.ts";
 import { LocalNames } from "../files/native/local_names.ts";
 import { absolutePath } from "../files/native/local_path.ts";
-import { finishInTurns } from "../base/turn.ts";
+import { closeAll, type Source, type SourceFile } from "../files/source.ts";
+import { castBytes, castTarget } from "../format/cast.ts";
+import { compareLayout } from "../format/header_writer.ts";
+import type { Engine } from "../load/engine.ts";
 import { selectEngine } from "../load/native/select.ts";
-import { PYTORCH } from "../files/model_folder.ts";
 import { castLength } from "../load/request.ts";
-import type { Progress } from "../base/progress.ts";
 import { besideNamed, saveFile } from "../save/save.ts";
 import type { SavableTensor } from "../save/source.ts";
-import { closeAll, type Source, type SourceFile } from "../files/source.ts";
 import {
   type CheckpointOptions,
   checkpointOptions,
   type CheckpointTensor,
+  fileStem,
   readCheckpoint,
 } from "./checkpoint.ts";
-import { tensorBytes } from "./checkpoint_tensor.ts";
-import { PartPool, tensorParts } from "./parts.ts";
-import type { SkippedValue } from "./skipped.ts";
-import { fileStem } from "./stem.ts";
-import { byteReader } from "./storage_bytes.ts";
+import type { SkippedValue } from "./flatten.ts";
+import { byteReader, liesReady, openStorage, tensorBytes } from "./storages.ts";
+import { applyTransforms, copyPiece, stridedBlocks } from "./strided.ts";
+
+/* ---- The bytes of a checkpoint's tensor part by part ---- */
+
+/*
+ * So that a tensor of any size passes through little memory.
+ */
+
+/** Bytes of one read of what lies ready, and how many are on their way at once. */
+const PART = 8 * 2 ** 20, AHEAD = 4;
+
+/** Bytes of one block of what has to be put together, and of one read for it. */
+const BLOCK = 64 * 2 ** 20, SPAN = 2 ** 20;
+
+/** Memory for parts that is used again and again: to touch new memory costs more than to read into it. */
+class PartPool {
+  readonly #engine: Engine;
+  readonly #free: Uint8Array<ArrayBuffer>[] = [];
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  /** Memory of this length. */
+  take(length: number): Uint8Array<ArrayBuffer> {
+    const whole = length > PART ? undefined : this.#free.pop();
+    if (whole) return whole.subarray(0, length);
+    const { buffer, base } = this.#engine.allocate(Math.max(length, PART));
+    return new Uint8Array(buffer, base, length);
+  }
+
+  /** Takes memory back that nobody reads or writes any more. */
+  giveBack({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>): void {
+    if (byteLength <= PART) this.#free.push(new Uint8Array(buffer, byteOffset, PART));
+  }
+}
+
+/**
+ * The elements of a tensor in order, contiguous and little-endian, in parts of whole elements. Whoever takes a part
+ * gives it back to the pool.
+ */
+function tensorParts(
+  tensor: CheckpointTensor,
+  file: SourceFile,
+  pool: PartPool,
+): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
+  return liesReady(tensor) ? readyParts(tensor, file, pool) : assembledParts(tensor, file, pool);
+}
+
+async function* readyParts(
+  tensor: CheckpointTensor,
+  file: SourceFile,
+  pool: PartPool,
+): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
+  const total = tensorBytes(tensor);
+  const reads: Promise<Uint8Array<ArrayBuffer>>[] = [];
+  const read = async (offset: number) => {
+    const bytes = pool.take(Math.min(PART, total - offset));
+    await file.read(tensor.fileOffset + offset, bytes);
+    return bytes;
+  };
+  let next = 0;
+  try {
+    for (let at = 0; at < total; at += PART) {
+      for (; next < total && reads.length < AHEAD; next += PART) {
+        const started = read(next);
+        started.catch(() => {}); // told when its turn comes
+        reads.push(started);
+      }
+      yield await reads.shift()!;
+    }
+  } finally {
+    await Promise.allSettled(reads); // the file may be closed after this
+  }
+}
+
+async function* assembledParts(
+  tensor: CheckpointTensor,
+  file: SourceFile,
+  pool: PartPool,
+): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
+  const span = new Uint8Array(SPAN);
+  const storage = await openStorage(file, tensor);
+  for (const block of stridedBlocks(tensor, SPAN, BLOCK)) {
+    const target = pool.take(block.byteLength);
+    for (const piece of block.pieces) {
+      const bytes = span.subarray(0, piece.byteLength);
+      await storage.read(piece.fileOffset, bytes);
+      copyPiece(bytes, piece, target);
+    }
+    applyTransforms(target, tensor.dtype, tensor);
+    yield target;
+  }
+}
 
 /** Options of {@linkcode convertPyTorch}. */
 export interface ConvertOptions extends CheckpointOptions {

@@ -12,6 +12,6 @@
  */
 export type { CheckpointOptions } from "./checkpoint.ts";
 export { type ConvertOptions, convertPyTorch, type ConvertReport } from "./convert.ts";
-export type { CheckpointLimits } from "./limits.ts";
+export type { CheckpointLimits } from "./errors.ts";
 export { openPyTorch } from "./open.ts";
-export type { SkippedValue } from "./skipped.ts";
+export type { SkippedValue } from "./flatten.ts";

@@ -22,11 +22,9 @@ import {
   type CheckpointTensor,
   readCheckpoint,
 } from "./checkpoint.ts";
-import { liesReady, tensorBytes } from "./checkpoint_tensor.ts";
-import { summarizeSkipped } from "./skipped.ts";
-import { byteReader, openStorage } from "./storage_bytes.ts";
-import { stridedBlocks } from "./strided.ts";
-import { applyTransforms, copyPiece } from "./strided_copy.ts";
+import { byteReader, liesReady, openStorage, tensorBytes } from "./storages.ts";
+import { summarizeSkipped } from "./flatten.ts";
+import { applyTransforms, copyPiece, stridedBlocks } from "./strided.ts";
 
 /**
  * Opens PyTorch checkpoints (.pt, .pth, .bin, .ckpt, .pth.tar or any other name) and starts to load them, as

@@ -2,21 +2,24 @@
 import type { SafeTensorsError } from "../base/errors.ts";
 import { type DType, dtypeBits } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
-import { checkpointError, type CheckpointErrorCode, limitError } from "./checkpoint_error.ts";
-import { type CheckpointTensor, elementCount } from "./checkpoint_tensor.ts";
-import type { Container } from "./container.ts";
-import { PickleGlobal } from "./globals.ts";
-import { expansionLimit } from "./limits.ts";
+import { checkpointError, type CheckpointErrorCode, expansionLimit, limitError } from "./errors.ts";
+import {
+  type CheckpointTensor,
+  type Container,
+  elementCount,
+  isCount,
+  type StorageView,
+} from "./storages.ts";
 import {
   describe,
   PersistentId,
   PickleCall,
   PickleDict,
+  PickleGlobal,
   PickleList,
   PickleTuple,
   type PickleValue,
 } from "./pickle_value.ts";
-import { isCount, type StorageView } from "./storages.ts";
 
 /** The most dimensions of a tensor; PyTorch itself has this limit. */
 const MAX_RANK = 64;
@@ -28,7 +31,7 @@ const MAX_WRAPPERS = 8;
 const NEGATABLE: ReadonlySet<DType> = new Set<DType>(["F16", "BF16", "F32", "F64", "C64"]);
 
 /** What tensors are rebuilt from. */
-export interface RebuildContext {
+interface RebuildContext {
   /** The file, for messages. */
   readonly path: string;
   /** The file's content. */
@@ -38,7 +41,7 @@ export interface RebuildContext {
 }
 
 /** A tensor that cannot be read, while others of its file can. */
-export interface RefusedTensor {
+interface RefusedTensor {
   /** A few words on what it is. */
   readonly kind: string;
   /** What to throw where it is asked for. */
@@ -366,7 +369,7 @@ function componentSwap(dtype: DType): 0 | 2 | 4 | 8 {
 }
 
 /** The strides of a contiguous tensor of this shape, in elements. */
-export function contiguousStrides(shape: readonly number[]): number[] {
+function contiguousStrides(shape: readonly number[]): number[] {
   const strides = new Array<number>(shape.length);
   let stride = 1;
   for (let i = shape.length - 1; i >= 0; i--) {

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { dtypeBits, DTYPES, HostTensor } from "../../mod.ts";
-import { checkpointLimits } from "../../src/pytorch/limits.ts";
+import { checkpointLimits } from "../../src/pytorch/errors.ts";
 import { firstCells, page, read, section, sources } from "./pages.ts";
 
 const CODE = sources(["src"], [".ts"]).values().toArray().join("\n");

@@ -6,7 +6,7 @@ import { crc32 } from "node:zlib";
 import { SafeTensorsError } from "../../src/base/errors.ts";
 import { type Checkpoint, readCheckpoint } from "../../src/pytorch/checkpoint.ts";
 import { stridedBlocks } from "../../src/pytorch/strided.ts";
-import { readZipDirectory } from "../../src/pytorch/zip_directory.ts";
+import { readZipDirectory } from "../../src/pytorch/zip.ts";
 import { processorTime } from "../support/process.ts";
 import { little } from "./builders.ts";
 import { memoryReader, PYTORCH_DATA } from "./support.ts";

@@ -1,6 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import type { ByteReader } from "../../src/pytorch/byte_reader.ts";
-import { type FileRange, readScattered } from "../../src/pytorch/scattered_reads.ts";
+import { type ByteReader, type FileRange, readScattered } from "../../src/pytorch/bytes.ts";
 import { memoryReader } from "./support.ts";
 
 async function offsetsSeen(reader: ByteReader, ranges: FileRange[]): Promise<number[]> {

@@ -1,8 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { type DType, dtypeBits } from "../../src/base/dtype.ts";
-import type { CheckpointTensor } from "../../src/pytorch/checkpoint_tensor.ts";
-import { stridedBlocks } from "../../src/pytorch/strided.ts";
-import { applyTransforms, copyPiece } from "../../src/pytorch/strided_copy.ts";
+import type { CheckpointTensor } from "../../src/pytorch/storages.ts";
+import { applyTransforms, copyPiece, stridedBlocks } from "../../src/pytorch/strided.ts";
 import { contiguousBytes, memoryReader } from "./support.ts";
 
 /** A tensor over a storage that fills the file from `storageStart`. */

@@ -1,7 +1,7 @@
 /** Helpers of the tests in this folder: readers over memory, contiguous tensors, data files. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { SafeTensorsError, type SafeTensorsErrorCode } from "../../src/base/errors.ts";
-import type { ByteReader } from "../../src/pytorch/byte_reader.ts";
+import type { ByteReader } from "../../src/pytorch/bytes.ts";
 import {
   type Checkpoint,
   type CheckpointLimits,
@@ -9,10 +9,9 @@ import {
   type CheckpointTensor,
   readCheckpoint,
 } from "../../src/pytorch/checkpoint.ts";
-import { openStorage } from "../../src/pytorch/storage_bytes.ts";
+import { openStorage } from "../../src/pytorch/storages.ts";
 import type { SourceFile } from "../../src/files/source.ts";
-import { stridedBlocks } from "../../src/pytorch/strided.ts";
-import { applyTransforms, copyPiece } from "../../src/pytorch/strided_copy.ts";
+import { applyTransforms, copyPiece, stridedBlocks } from "../../src/pytorch/strided.ts";
 
 /** A reader that records its reads. */
 export interface MemoryReader extends ByteReader {

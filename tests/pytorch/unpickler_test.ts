@@ -1,13 +1,13 @@
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertStringIncludes } from "@std/assert";
 import { SafeTensorsError, type SafeTensorsErrorCode } from "../../src/base/errors.ts";
-import type { CheckpointLimits } from "../../src/pytorch/limits.ts";
-import type { PickleGlobal } from "../../src/pytorch/globals.ts";
+import type { CheckpointLimits } from "../../src/pytorch/errors.ts";
 import {
   describe,
   type PickleBytes,
   PickleCall,
   PickleDict,
   type PickleFloat,
+  type PickleGlobal,
   PickleList,
   type PickleOther,
   type PickleSet,

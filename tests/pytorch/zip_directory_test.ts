@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { SafeTensorsError, type SafeTensorsErrorCode } from "../../src/base/errors.ts";
-import { readZipDirectory } from "../../src/pytorch/zip_directory.ts";
+import { readZipDirectory } from "../../src/pytorch/zip.ts";
 import { type ArchiveOptions, concat, type EntryOptions, little, utf8, zip } from "./builders.ts";
 import { memoryReader } from "./support.ts";
 

@@ -1,5 +1,7 @@
 /** What reading a checkpoint may cost before it is refused as hostile. */
 import { checkKeys, describeValue } from "../base/check.ts";
+import { SafeTensorsError } from "../base/errors.ts";
+import { quote } from "../base/text.ts";
 
 /** Bounds on the work and memory that a checkpoint may ask for. Raise them for a file that you trust. */
 export interface CheckpointLimits {
@@ -40,7 +42,7 @@ const DEFAULTS: Readonly<Required<CheckpointLimits>> = {
 };
 
 /** The names of all limits. */
-export const LIMITS: readonly (keyof CheckpointLimits)[] = Object.keys(DEFAULTS) as never;
+const LIMITS: readonly (keyof CheckpointLimits)[] = Object.keys(DEFAULTS) as never;
 
 /**
  * The defaults of {@linkcode CheckpointLimits}, where `limits` leaves them open.
@@ -68,4 +70,40 @@ const MAX_EXPANSION = 64;
 /** The most bytes that a tensor, or all of them, may take when its storage, or the file, has `bytes`. */
 export function expansionLimit(bytes: number, maxExpandedBytes: number): number {
   return Math.max(MAX_EXPANSION * bytes, maxExpandedBytes);
+}
+
+/* ---- The errors of this folder, all worded alike ---- */
+
+/**
+ * What may be wrong with a checkpoint: its pickle, its container, something in it that no safetensors file
+ * can hold, more of something than a limit allows, or that it is another kind of file altogether.
+ */
+export type CheckpointErrorCode =
+  | "InvalidPickle"
+  | "InvalidCheckpoint"
+  | "UnsupportedCheckpoint"
+  | "LimitExceeded"
+  | "WrongFormat"
+  | "TensorNotFound";
+
+/** An error about the checkpoint `path`, and about one `tensor` of it where that is given. */
+export function checkpointError(
+  code: CheckpointErrorCode,
+  path: string,
+  detail: string,
+  tensor?: string,
+): SafeTensorsError {
+  const place = `checkpoint ${quote(path)}`;
+  const subject = tensor === undefined ? place : `tensor ${quote(tensor)} of ${place}`;
+  return new SafeTensorsError(code, `Cannot read ${subject}: ${detail}`, { path, tensor });
+}
+
+/** An error about a limit: `detail` says what there is and how much is allowed. */
+export function limitError(
+  path: string,
+  detail: string,
+  limit: keyof CheckpointLimits,
+  tensor?: string,
+): SafeTensorsError {
+  return checkpointError("LimitExceeded", path, `${detail} (limit ${limit})`, tensor);
 }

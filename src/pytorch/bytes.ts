@@ -1,6 +1,21 @@
-/** Many small ranges of a file with few reads and little memory. */
+/** Where a checkpoint's bytes come from, whatever holds them. */
 import { Turn } from "../base/turn.ts";
-import type { ByteReader } from "./byte_reader.ts";
+
+/** Positional reads of a file of known size. */
+export interface ByteReader {
+  /** The file, for messages. */
+  readonly path: string;
+  /** Its size in bytes. */
+  readonly size: number;
+  /**
+   * Reads exactly `length` bytes from `offset`; calls may overlap.
+   *
+   * @throws {ReadError} where the file does not hold them
+   */
+  read(offset: number, length: number): Promise<Uint8Array>;
+}
+
+/* ---- Many small ranges of a file with few reads and little memory ---- */
 
 /** A range of a file, in bytes. */
 export interface FileRange {

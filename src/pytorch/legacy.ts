@@ -5,14 +5,17 @@
 import { STEP } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
 import { Turn } from "../base/turn.ts";
-import type { ByteReader } from "./byte_reader.ts";
-import { checkpointError, limitError } from "./checkpoint_error.ts";
-import type { Container, StoragePlace } from "./container.ts";
-import type { CheckpointLimits } from "./limits.ts";
+import { type ByteReader, type FileRange, readScattered } from "./bytes.ts";
+import { checkpointError, type CheckpointLimits, limitError } from "./errors.ts";
+import {
+  collectStorages,
+  type Container,
+  type StorageClaim,
+  type StoragePlace,
+  type StorageTable,
+} from "./storages.ts";
 import { isListedOpcode, Op, opcodeEnd } from "./opcodes.ts";
 import { describe, PickleDict, PickleList, type PickleValue } from "./pickle_value.ts";
-import { type FileRange, readScattered } from "./scattered_reads.ts";
-import { collectStorages, type StorageClaim, type StorageTable } from "./storages.ts";
 import { unpickle, type Unpickled } from "./unpickler.ts";
 
 const MAGIC = 0x1950a86a20f9469cfc6cn;
