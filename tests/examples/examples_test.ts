@@ -103,23 +103,26 @@ Deno.test("streaming.ts gives out every tensor once, cast, and tells progress", 
 
 Deno.test("hugging_face_cache.ts loads through symbolic links", async () => {
   const lines = await run("hugging_face_cache.ts");
-  assertMatch(lines[0]!, /^No model with safetensors in .*\/none\/hub: making a stand-in$/);
+  assertMatch(lines[0]!, /^No model with safetensors in .*\/none\/hub: creating a sample$/);
   assertMatch(
     lines[1]!,
     /\/models--someone--tiny\/snapshots\/0123abcd: 2 tensors of 8192 bytes from 2 files$/,
   );
 });
 
-Deno.test("cuda.ts says plainly that there is no GPU", async () => {
+Deno.test("cuda.ts reports a missing GPU", async () => {
   const lines = await runWith({ FASTSAFETENSORS_CUDART_LIB: "/nowhere/libcudart.so" }, "cuda.ts");
   assertEquals(lines.length, 1);
-  assertMatch(lines[0]!, /^There is no GPU to load to: there is no libcudart: .*"\/nowhere\/libcudart\.so"/);
+  assertMatch(
+    lines[0]!,
+    /^A load to CUDA is not possible: there is no libcudart: .*"\/nowhere\/libcudart\.so"/,
+  );
 });
 
 const standIns = await buildStandIn("cuda");
 
 suite("cuda.ts", "cuda", standIns.missing, () => {
-  Deno.test("cuda.ts hands a tensor on [CUDA stand-in]", async () => {
+  Deno.test("cuda.ts passes a tensor to other libraries [CUDA stand-in]", async () => {
     await using folder = await tempFolder();
     const report = `${folder.path}/report`;
     const lines = await runWith({ ...standInEnv(standIns.folder), FST_SIM_REPORT: report }, "cuda.ts");
@@ -161,8 +164,8 @@ Deno.test("save.ts saves, shards, loads again and compares", async () => {
     /^shards {2}: 5 tensors, 6243\d{3} bytes in model-00001-of-00003.* model\.safetensors\.index\.json$/,
   );
   assertEquals(lines.slice(2, 4), [
-    "  lm_head.weight is the same memory as embed.weight: written once",
-    "5 tensors came back byte by byte, from one file and from the shards",
+    "  lm_head.weight has the same memory as embed.weight: written once",
+    "5 tensors have the same bytes after loading, from one file and from the shards",
   ]);
   assertMatch(lines[4]!, /^as BF16 : 5 tensors, 3121\d{3} bytes in half\.safetensors$/);
 });

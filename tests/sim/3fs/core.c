@@ -112,7 +112,7 @@ SIM_EXPORT int hf3fs_extract_mount_point(char *mount_point, int size, const char
   if (!realpath(path, real)) {
     char message[4352];
     snprintf(message, sizeof message, "extract_mount_point: no such path: \"%.4096s\"", path);
-    sim_die(message); /* as an exception that nobody catches */
+    sim_die(message); /* like an uncaught exception */
   }
   if (!sim_mount(mount, sizeof mount) || !is_below(real, mount)) return -1;
   int length = (int)strlen(mount);

@@ -61,8 +61,8 @@ typedef struct sim_ring {
   pthread_cond_t completed;
   int entries, io_depth;
   bool for_read, destroyed, preparing, waiting;
-  pthread_t owner; /* who prepared what is in the ring */
-  int used;        /* reads that nobody has waited for */
+  pthread_t owner; /* the thread that prepared the reads in the ring */
+  int used;        /* reads without a wait */
   int running;
   uint64_t order;
   sim_read *reads;

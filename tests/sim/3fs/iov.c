@@ -93,7 +93,7 @@ SIM_EXPORT void hf3fs_iovunlink(struct hf3fs_iov *iov) {
   sim_iov *held = sim_iov_of(iov);
   if (held) shm_unlink(held->name);
   pthread_mutex_unlock(&sim.lock);
-  if (!held) sim_violation("bad-iov", "iovunlink: there is no such iov");
+  if (!held) sim_violation("bad-iov", "iovunlink: the iov does not exist");
 }
 
 SIM_EXPORT void hf3fs_iovdestroy(struct hf3fs_iov *iov) {
@@ -112,7 +112,7 @@ SIM_EXPORT void hf3fs_iovdestroy(struct hf3fs_iov *iov) {
     sim_iov_drop(held);
   }
   pthread_mutex_unlock(&sim.lock);
-  if (!held) sim_violation("bad-iov", "iovdestroy: there is no such iov");
+  if (!held) sim_violation("bad-iov", "iovdestroy: the iov does not exist");
   iov->iovh = NULL;
   iov->base = NULL;
 }

@@ -1,4 +1,4 @@
-/* What is held and what was done: counters, one line of JSON, and the end of the process. */
+/* The record of resources and calls: counters, one line of JSON, and the end of the process. */
 #include <inttypes.h>
 #include <unistd.h>
 

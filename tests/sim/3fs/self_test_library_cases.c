@@ -40,7 +40,7 @@ static void ends_the_process_on_a_missing_path(void) {
   CHECK_EQUAL(signal_of(asks_for_a_missing_path, NULL), SIGABRT);
 }
 
-static void is_no_mount_without_its_virtual_folder(void) {
+static void needs_its_virtual_folder(void) {
   setenv("FST_SIM_3FS_MOUNT", "/tmp", 1);
   char found[256];
   CHECK_EQUAL(hf3fs_extract_mount_point(found, sizeof found, "/tmp"), -1);
@@ -145,7 +145,7 @@ static void leaves_its_memory_behind_when_killed(void) {
   unlink(link);
 }
 
-static void fails_as_it_is_told(void) {
+static void fails_on_request(void) {
   struct hf3fs_iov iov;
   struct hf3fs_ior ior;
   int fd = open(file_path, O_RDONLY);
@@ -189,13 +189,13 @@ static void reports_when_the_process_ends(void) {
 const test_case library_cases[] = {
   {"tells its mount", tells_its_mount},
   {"ends the process on a missing path", ends_the_process_on_a_missing_path},
-  {"is no mount without its virtual folder", is_no_mount_without_its_virtual_folder},
+  {"needs its virtual folder", needs_its_virtual_folder},
   {"does not load with an absurd limit", does_not_load_with_an_absurd_limit},
   {"registers with a positive errno", registers_with_a_positive_errno},
   {"remembers a descriptor that was only closed", remembers_a_descriptor_that_was_only_closed},
   {"names its memory", names_its_memory},
   {"leaves its memory behind when killed", leaves_its_memory_behind_when_killed},
-  {"fails as it is told", fails_as_it_is_told},
+  {"fails on request", fails_on_request},
   {"reports when the process ends", reports_when_the_process_ends},
   {NULL, NULL},
 };

@@ -47,7 +47,7 @@ static void takes_what_reg_fd_gave(void) {
   bench_close(&bench);
 }
 
-static void checks_what_is_prepared(void) {
+static void checks_prepared_reads(void) {
   bench bench;
   bench_open(&bench, 4, 0);
   const uint8_t *base = bench.iov.base;
@@ -145,7 +145,7 @@ static void reads_short_at_the_end(void) {
   bench_close(&bench);
 }
 
-static void poisons_what_is_prepared(void) {
+static void poisons_prepared_buffers(void) {
   bench bench;
   struct hf3fs_cqe result;
   configure("FST_SIM_3FS_EARLY", "0");
@@ -162,7 +162,7 @@ static void poisons_what_is_prepared(void) {
   bench_close(&bench);
 }
 
-static void fails_reads_as_it_is_told(void) {
+static void fails_reads_on_request(void) {
   bench bench;
   struct hf3fs_cqe results[4];
   bench_open(&bench, 4, 0);
@@ -206,7 +206,7 @@ static void loses_its_mount(void) {
   bench_close(&bench);
 }
 
-static void goes_on_reading_what_was_destroyed(void) {
+static void continues_reads_of_a_destroyed_ring(void) {
   bench bench;
   configure("FST_SIM_3FS_LATENCY_US", "20000");
   configure("FST_SIM_3FS_EARLY", "100");
@@ -288,15 +288,15 @@ static void keeps_to_the_rate_of_its_link(void) {
 const test_case ring_cases[] = {
   {"reads in any order", reads_in_any_order},
   {"takes what reg_fd gave", takes_what_reg_fd_gave},
-  {"checks what is prepared", checks_what_is_prepared},
+  {"checks prepared reads", checks_prepared_reads},
   {"is full at some point", is_full_at_some_point},
   {"holds reads back for a depth", holds_reads_back_for_a_depth},
   {"starts before submit, or not", starts_before_submit_or_not},
   {"reads short at the end", reads_short_at_the_end},
-  {"poisons what is prepared", poisons_what_is_prepared},
-  {"fails reads as it is told", fails_reads_as_it_is_told},
+  {"poisons prepared buffers", poisons_prepared_buffers},
+  {"fails reads on request", fails_reads_on_request},
   {"loses its mount", loses_its_mount},
-  {"goes on reading what was destroyed", goes_on_reading_what_was_destroyed},
+  {"continues reads of a destroyed ring", continues_reads_of_a_destroyed_ring},
   {"sees reads that overlap", sees_reads_that_overlap},
   {"sees two threads preparing", sees_two_threads_preparing},
   {"sees two threads waiting", sees_two_threads_waiting},

@@ -1,8 +1,8 @@
 /*
- * Stand-in for 3FS' libhf3fs_api_shared.so over an ordinary folder. It is no 3FS: there is no cluster and no RDMA.
- * Threads of its own read ordinary files with pread, in any order and late, and it holds its user to the rules that
- * the real library has, so that what a program got away with by luck comes out as wrong bytes, an error, a stall or a
- * recorded violation.
+ * Stand-in for 3FS' libhf3fs_api_shared.so over an ordinary folder. It is not 3FS: it has no cluster and no RDMA.
+ * Its threads read ordinary files with pread, in any order and late, and it checks the rules of the real library, so
+ * that a mistake of the program that the real library may hide causes wrong bytes, an error, a stall or a recorded
+ * violation.
  *
  *   HF3FS_LIB_DIR=<the folder it was built to>   FST_SIM_3FS_MOUNT=<a folder>
  *
@@ -14,10 +14,10 @@
  *   - reg_fd gives 0 or less for success and a positive errno otherwise, EINVAL for what is registered already. It
  *     duplicates the descriptor. A descriptor closed without dereg_fd stays registered: its number is EINVAL later.
  *     dereg_fd does nothing once the mount is gone.
- *   - prep_io checks bounds, direction and registration; a ring of N entries takes N reads that nobody has waited for.
+ *   - prep_io checks bounds, direction and registration; a ring of N entries accepts N reads without a wait.
  *   - A positive io_depth holds reads back until as many are queued. Without submit_ios a read may start, or may not.
  *   - Completions come in any order; a read past the end of the file is short.
- *   - wait_for_ios gives fewer than `least` once the time is up, which is no error.
+ *   - wait_for_ios gives fewer than `least` after the timeout, which is not an error.
  *   - An iov is shared memory with a name, /dev/shm/hf3fs-iov-*, which outlives a process that is killed unless
  *     iovunlink has taken the name away, and a symbolic link to it in 3fs-virt/iovs, which the real 3FS removes when
  *     the process ends. Reads in flight go on after their iov is destroyed.
@@ -68,7 +68,7 @@ uint64_t fst_sim_3fs_violations_of(const char *kind);
 uint64_t fst_sim_3fs_live_iovs(void);
 uint64_t fst_sim_3fs_live_rings(void);
 uint64_t fst_sim_3fs_live_fds(void);       /* registered */
-uint64_t fst_sim_3fs_live_reads(void);     /* prepared, and nobody has waited for them */
+uint64_t fst_sim_3fs_live_reads(void);     /* prepared, without a wait for them */
 uint64_t fst_sim_3fs_live_total(void);     /* all of these: 0 when nothing leaked */
 
 /* What has been done since the start or fst_sim_3fs_reset(). */
@@ -77,7 +77,7 @@ uint64_t fst_sim_3fs_bytes(void);
 uint64_t fst_sim_3fs_most_in_flight(void); /* of one ring */
 uint64_t fst_sim_3fs_out_of_order(void);   /* reads that came before one that was prepared earlier in their ring */
 uint64_t fst_sim_3fs_rings_made(void);
-uint64_t fst_sim_3fs_abandoned(void);      /* reads whose ring was destroyed before they were done */
+uint64_t fst_sim_3fs_abandoned(void);      /* reads whose ring was destroyed before they were complete */
 
 /*
  * Replaces the injected failures by "FUNCTION:NTH:CODE,..." and counts calls from 1 again; NULL or "" takes them away.

@@ -44,7 +44,7 @@ static int64_t read_all(int fd, char *to, uint64_t bytes, uint64_t offset) {
   return (int64_t)done;
 }
 
-/* Locked, and let go of meanwhile. */
+/* Called with the lock, which it releases meanwhile. */
 static int64_t perform(const sim_read *read, uint64_t delay) {
   int code, fd = read->file->copy;
   uint64_t bytes = read->bytes, offset = read->offset;

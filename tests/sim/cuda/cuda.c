@@ -17,7 +17,7 @@ typedef struct function {
   void *handle;
   int device;
   sim_entry entry;
-  sim_host_kernel kernel; /* NULL: there is no host build */
+  sim_host_kernel kernel; /* NULL without a host build */
   const char *signature;
 } function;
 
@@ -122,7 +122,7 @@ SIM_EXPORT int cuModuleLoadData(void **handle, const void *image) {
 static int find_module(const char *name, const void *handle, module **found) {
   *found = sim_handle_find(handle, SIM_MODULE);
   if (!*found) {
-    sim_violation("bad-module", "%s: %p is no module, or one that was unloaded", name, handle);
+    sim_violation("bad-module", "%s: %p is not a module, or was unloaded", name, handle);
     return SIM_INVALID_HANDLE;
   }
   if ((*found)->device == sim_bound) return 0;
@@ -250,7 +250,7 @@ static void translate(sim_operation *operation, uint64_t *value, const char *nam
 static int launch(const char *name, const function *called, sim_stream *stream, unsigned grid, unsigned block,
                   void **parameters) {
   if (!called->kernel) {
-    sim_violation("no-host-build", "%s: there is no host build of %s: set FST_SIM_KERNELS", name, called->entry.name);
+    sim_violation("no-host-build", "%s: %s has no host build: set FST_SIM_KERNELS", name, called->entry.name);
     return SIM_NOT_SUPPORTED;
   }
   sim_operation *operation = sim_operation_new(SIM_KERNEL);
@@ -280,7 +280,7 @@ SIM_EXPORT int cuLaunchKernel(void *handle, unsigned grid_x, unsigned grid_y, un
   sim_lock();
   const function *called = sim_handle_find(handle, SIM_FUNCTION);
   if (!called) {
-    sim_violation("bad-function", "%s: %p is no function, or its module was unloaded", __func__, handle);
+    sim_violation("bad-function", "%s: %p is not a function, or its module was unloaded", __func__, handle);
     code = SIM_INVALID_HANDLE;
   }
   if (code == 0) code = sim_stream_find(__func__, stream_handle, true, &stream);

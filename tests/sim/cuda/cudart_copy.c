@@ -12,7 +12,7 @@ typedef struct copy {
   size_t to_pitch, from_pitch, width, height;
   int kind;
   bool synchronous;   /* cudaMemcpy: pageable memory is as good as any */
-  const int *devices; /* whose memory `to` and `from` are said to be; NULL: not said */
+  const int *devices; /* the given devices of `to` and `from`; NULL if not given */
 } copy;
 
 /* Whether some row of the one has a byte in common with some row of the other; 1 row or the same pitch. */

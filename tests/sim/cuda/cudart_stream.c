@@ -28,7 +28,7 @@ SIM_EXPORT int cudaStreamDestroy(void *handle) {
     pthread_cond_signal(&stream->arrived);
     sim.live.streams--;
   } else {
-    sim_violation("bad-stream", "%s: %p is no stream, or one that was destroyed", __func__, handle);
+    sim_violation("bad-stream", "%s: %p is not a stream, or was destroyed", __func__, handle);
     if (code == 0) code = SIM_INVALID_HANDLE;
   }
   sim_unlock();
@@ -69,7 +69,7 @@ SIM_EXPORT int cudaStreamQuery(void *handle) {
 static int find_event(const char *function, void *handle, sim_event **event) {
   *event = sim_handle_find(handle, SIM_EVENT);
   if (*event) return 0;
-  sim_violation("bad-event", "%s: %p is no event, or one that was destroyed", function, handle);
+  sim_violation("bad-event", "%s: %p is not an event, or was destroyed", function, handle);
   return SIM_INVALID_HANDLE;
 }
 

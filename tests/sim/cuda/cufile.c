@@ -181,7 +181,7 @@ SIM_EXPORT void cuFileHandleDeregister(void *handle) {
   sim_lock();
   open_file *file = sim_handle_close(handle, SIM_FILE);
   if (!file) {
-    sim_violation("bad-cufile-handle", "%s: %p is no handle, or one that was deregistered", __func__, handle);
+    sim_violation("bad-cufile-handle", "%s: %p is not a handle, or was deregistered", __func__, handle);
   } else {
     if (!is_same(file)) {
       sim_violation("cufile-fd-closed", "%s: descriptor %d was closed before its handle", __func__, file->fd);

@@ -1,6 +1,6 @@
 /*
  * What the stand-ins' files share. One lock (sim.lock) guards every table and all bookkeeping; bytes are moved
- * without it. Functions that say "locked" are called with it held and may let go of it while they wait.
+ * without it. Functions that say "locked" are called with the lock and may release it while they wait.
  */
 #ifndef FST_SIM_INTERNAL_H
 #define FST_SIM_INTERNAL_H
@@ -133,7 +133,7 @@ typedef struct sim_stream {
   uint64_t submitted, completed; /* tickets */
   int error;                     /* of the first operation that failed, at ticket failed_at */
   uint64_t failed_at;
-  bool surfaced; /* the program has been told */
+  bool surfaced; /* a call has returned it */
   uint64_t random;
 } sim_stream;
 
@@ -194,7 +194,7 @@ int sim_runtime_result(int code);                              /* remembers it a
 void *sim_handle_new(sim_kind kind, void *object);             /* locked; an address that no one can touch */
 void *sim_handle_find(const void *handle, sim_kind kind);      /* locked; NULL if unknown or closed */
 void *sim_handle_close(const void *handle, sim_kind kind);     /* locked; the object, or NULL */
-void *sim_grown(void *array, size_t count, size_t *capacity, size_t item); /* with room for one more */
+void *sim_grown(void *array, size_t count, size_t *capacity, size_t item); /* with space for one more */
 
 /* memory.c */
 bool sim_is_device_address(const void *pointer);                                             /* locked */
@@ -236,7 +236,7 @@ typedef struct sim_ptx {
   int version, target; /* 64 for 6.4, 60 for sm_60 */
   sim_entry *entries;  /* owned */
   size_t entry_count;
-  const char *reason; /* why it is no PTX; NULL if it is */
+  const char *reason; /* why it is not PTX; NULL if it is */
 } sim_ptx;
 void sim_ptx_parse(const char *text, sim_ptx *ptx);
 

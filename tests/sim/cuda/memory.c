@@ -37,7 +37,7 @@ static void reserve_addresses(sim_device *device) {
 }
 
 /*
- * Maps the bytes behind `lead` and before the page's end, all 0xDB, between two pages that nobody can touch. `lead`
+ * Maps the bytes behind `lead` and before the page's end, all 0xDB, between two inaccessible pages. `lead`
  * keeps the bytes' alignment like that of their device address, which O_DIRECT reads look at.
  */
 static bool map_backing(sim_allocation *allocation, size_t lead) {

@@ -46,7 +46,7 @@ static char width_of(const char *text, const char *end) {
     if (strchr("busf", text[1]) && strncmp(text + 2, "64", 2) == 0) width = 'Q';
     if (strchr("busf", text[1]) && strncmp(text + 2, "32", 2) == 0) width = 'I';
   }
-  return end[-1] == ']' ? '?' : width; /* an array is no scalar */
+  return end[-1] == ']' ? '?' : width; /* an array is not a scalar */
 }
 
 /* Reads NAME and its parameters in round brackets, if there are any. */

@@ -1,4 +1,4 @@
-/* What is held, what was done and what was done wrong: counters, one line of JSON, and the end of the process. */
+/* The record of resources, calls and violations: counters, one line of JSON, and the end of the process. */
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>

@@ -147,7 +147,7 @@ static void pinning_is_limited(void) {
   OK(cudaFree(device));
 }
 
-static void modes_are_told_apart(void) {
+static void modes_are_distinguished(void) {
   int fd = file_open(0);
   void *handle = NULL;
   unsigned char *device = device_new(MIB);
@@ -214,7 +214,7 @@ const test_case cufile_cases[] = {
     {"cuFile reads through a direct descriptor", reads_direct},
     {"mistakes with cuFile are refused", mistakes_are_refused},
     {"cuFile's pinned memory is limited", pinning_is_limited},
-    {"cuFile's modes are told apart", modes_are_told_apart},
+    {"cuFile's modes are distinguished", modes_are_distinguished},
     {"cuFile's failures are injected", failures_are_injected},
     {NULL, NULL},
 };

@@ -164,7 +164,7 @@ static void ptx_is_checked(void) {
   CHECK_EQUAL(cuGetErrorString(12345, &text), 1);
 }
 
-static void driver_calls_fail_when_told(void) {
+static void driver_calls_fail_on_request(void) {
   void *module = NULL;
   int device = -1;
   OK(cuInit(0));
@@ -185,6 +185,6 @@ const test_case driver_cases[] = {
     {"kernels with wrong memory fail", kernels_with_wrong_memory_fail},
     {"contexts are per thread and device", contexts_are_per_thread_and_device},
     {"PTX is checked", ptx_is_checked},
-    {"driver calls fail when told", driver_calls_fail_when_told},
+    {"driver calls fail on request", driver_calls_fail_on_request},
     {NULL, NULL},
 };

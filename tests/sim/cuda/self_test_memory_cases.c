@@ -102,7 +102,7 @@ static void fresh_memory_is_poison_and_addresses_are_not_reused(void) {
   OK(cudaFreeHost(host));
 }
 
-static void alignment_is_no_better_than_promised(void) {
+static void alignment_is_exactly_the_promised_one(void) {
   unsigned char *small = device_new(100), *large = device_new(3 * MIB);
   CHECK_EQUAL((uintptr_t)small % 512, 0);
   CHECK((uintptr_t)small % 4096 != 0);
@@ -244,7 +244,7 @@ const test_case memory_cases[] = {
     {"wrong frees are refused", wrong_frees_are_refused},
     {"stale and stray pointers are refused", stale_and_stray_pointers_are_refused},
     {"fresh memory is poison and addresses are not reused", fresh_memory_is_poison_and_addresses_are_not_reused},
-    {"alignment is no better than promised", alignment_is_no_better_than_promised},
+    {"alignment is exactly the promised one", alignment_is_exactly_the_promised_one},
     {"registering is checked", registering_is_checked},
     {"freeing pinned memory in flight is noticed", freeing_pinned_memory_in_flight_is_noticed},
     {"cudaFree waits for work in flight", free_waits_for_work_in_flight},

@@ -39,7 +39,7 @@ static void events_order_streams(void) {
     CHECK(is_filled(back, BYTES, (unsigned char)(100 + i)));
   }
   CHECK(late > 10);
-  CHECK_EQUAL(cudaGetLastError(), 0); /* "not ready" is no error */
+  CHECK_EQUAL(cudaGetLastError(), 0); /* "not ready" is not an error */
 #ifndef __SANITIZE_THREAD__ /* which sees the missing wait as what it is, a data race on the device's memory */
   int wrong = 0;
   for (int i = 0; i < 20; i++) { /* without the wait */
@@ -122,7 +122,7 @@ static void current_device_and_last_error_are_per_thread(void) {
   expect_violations("wrong-device", 1);
 }
 
-static void calls_fail_when_told(void) {
+static void calls_fail_on_request(void) {
   OK(fst_sim_fail("cudaMalloc:2:2,cudaMemcpyAsync:3+:999,cudaEventRecord:*:400"));
   void *first = NULL, *second = NULL;
   OK(cudaMalloc(&first, 100));
@@ -223,7 +223,7 @@ const test_case order_cases[] = {
     {"the default stream waits for blocking streams", default_stream_waits_for_blocking_streams},
     {"destroyed handles are refused", destroyed_handles_are_refused},
     {"current device and last error are per thread", current_device_and_last_error_are_per_thread},
-    {"calls fail when told", calls_fail_when_told},
+    {"calls fail on request", calls_fail_on_request},
     {"failed work shows at the next wait", failed_work_shows_at_the_next_wait},
     {"lost devices stay lost", lost_devices_stay_lost},
     {"versions, attributes and error names", queries_work},

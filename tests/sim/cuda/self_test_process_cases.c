@@ -1,4 +1,4 @@
-/* What only shows in a process of its own: the report at its end, no device, an old driver. */
+/* Cases in a separate process: the report at its end, no device, an old driver. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>

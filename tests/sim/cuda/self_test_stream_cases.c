@@ -117,7 +117,7 @@ static void fills_and_copies_on_the_device(void) {
   OK(cudaFreeHost(back));
 }
 
-static void devices_are_told_apart(void) {
+static void devices_are_distinguished(void) {
   int count = 0, can = 0, current = -1;
   OK(cudaGetDeviceCount(&count));
   CHECK_EQUAL(count, 2);
@@ -185,7 +185,7 @@ const test_case stream_cases[] = {
     {"rows are copied by their pitch", rows_are_copied_by_their_pitch},
     {"overlapping copies are noticed", overlapping_copies_are_noticed},
     {"fills and copies on the device", fills_and_copies_on_the_device},
-    {"devices are told apart", devices_are_told_apart},
+    {"devices are distinguished", devices_are_distinguished},
     {"bandwidth is shared by the streams", bandwidth_is_shared_by_the_streams},
     {NULL, NULL},
 };

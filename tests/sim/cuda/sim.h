@@ -1,6 +1,6 @@
 /*
  * Stand-ins for libcudart, libcuda and libcufile: one library, libfst_sim_cuda.so, that carries all three interfaces.
- * It is no GPU. It keeps "device" memory in host memory and does what CUDA does, in CUDA's order, on other threads
+ * It is not a GPU. It keeps "device" memory in host memory and does what CUDA does, in CUDA's order, on other threads
  * and late, so that what a program got away with by luck comes out as wrong bytes, an error or a recorded violation.
  *
  *   FASTSAFETENSORS_CUDART_LIB, FASTSAFETENSORS_CUDA_LIB, FASTSAFETENSORS_CUFILE_LIB = .../libfst_sim_cuda.so

@@ -99,7 +99,7 @@ int sim_stream_find(const char *function, void *handle, bool enqueue, sim_stream
   } else {
     stream = sim_handle_find(handle, SIM_STREAM);
     if (!stream) {
-      sim_violation("bad-stream", "%s: %p is no stream, or one that was destroyed", function, handle);
+      sim_violation("bad-stream", "%s: %p is not a stream, or was destroyed", function, handle);
       return SIM_INVALID_HANDLE;
     }
   }

@@ -1,6 +1,6 @@
 /*
  * A stand-in for libnccl over shared memory between processes of one machine, in one library with the stand-ins for
- * CUDA (tests/sim/cuda/sim.h): both must see the same device memory and streams. It is no NCCL, and says nothing about
+ * CUDA (tests/sim/cuda/sim.h): both must see the same device memory and streams. It is not NCCL, and says nothing about
  * speed.
  *
  *   FASTSAFETENSORS_NCCL_LIB, FASTSAFETENSORS_CUDART_LIB = .../libfst_sim_nccl.so

@@ -8,7 +8,7 @@
 
 #include "shared.h"
 
-enum { KINDS = 64, TEXTS = 4 /* kept of one kind */, TEXT_BYTES = 240, RULES = 64 };
+enum { KINDS = 64, TEXTS = 4 /* stored for one kind */, TEXT_BYTES = 240, RULES = 64 };
 
 _Atomic bool sim_is_verbose;
 

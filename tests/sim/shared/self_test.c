@@ -1,4 +1,4 @@
-/* Checks, cases, and what runs in a process of its own. */
+/* Checks, cases, and cases in a separate process. */
 #include "self_test.h"
 
 #include <signal.h>

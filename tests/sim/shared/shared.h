@@ -12,7 +12,7 @@
 #define SIM_EXPORT __attribute__((visibility("default")))
 #define SIM_PRINTF(text, rest) __attribute__((format(printf, text, rest)))
 
-/* What the stand-in is called in messages; each has its own. */
+/* The name of the stand-in in messages. */
 const char *sim_name(void);
 
 /* ---- Configuration (configuration.c) ---- */

@@ -8,10 +8,10 @@
 #include "shared.h"
 
 void sim_add(sim_text *into, const char *format, ...) {
-  size_t room = into->length < into->size ? into->size - into->length : 0;
+  size_t space = into->length < into->size ? into->size - into->length : 0;
   va_list rest;
   va_start(rest, format);
-  int length = vsnprintf(room ? into->buffer + into->length : NULL, room, format, rest);
+  int length = vsnprintf(space ? into->buffer + into->length : NULL, space, format, rest);
   va_end(rest);
   if (length > 0) into->length += (size_t)length;
 }
