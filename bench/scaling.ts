@@ -1,8 +1,8 @@
 /**
- * How loading scales with the bytes of a model, with the number of its tensors and with the loader's lanes, each beside
- * the limit probe on the same files. All files are in the page cache.
+ * Measures loads by the bytes of a model, by the number of its tensors and by the loader's lanes, each beside the limit
+ * probe on the same files. All files are in the page cache.
  *
- * Everything along one axis is measured in turns, each run in a process of its own and into a fresh destination.
+ * All points of an axis are measured in turns, each run in a separate process and into a fresh destination.
  */
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatCount } from "../src/cli/text.ts";

@@ -1,6 +1,6 @@
 /**
- * Who takes part on a GPU, and how each is run: every run is a process of its own, which has been in contact with the
- * device before its clock starts.
+ * The contenders on a GPU and their runs: every run is a separate process, which initializes the device before its
+ * clock starts.
  */
 import type { OpenOptions } from "../../mod.ts";
 import type { CacheKind, Contender } from "../side_by_side/contenders.ts";
@@ -8,22 +8,22 @@ import type { Data } from "../side_by_side/data.ts";
 import type { Sample } from "../side_by_side/sample.ts";
 import { output } from "../side_by_side/tools.ts";
 
-/** What a limit is of: the way to the device, or the way from storage. */
+/** The kind of a limit: of the copy to the device, or of the reads from storage. */
 export type LimitKind = "copy" | "read";
 
-/** Who takes part. */
+/** A contender. */
 export interface GpuContender extends Contender {
-  /** Which limit it is a variant of; null for loaders. */
+  /** The limit of which it is a variant; null for loaders. */
   readonly limit: LimitKind | null;
 }
 
 const BOTH: readonly CacheKind[] = ["hot", "cold"];
 
 /**
- * All that can take part on this machine.
+ * All contenders that can run on this machine.
  *
  * @param peak the program of peak.c
- * @param gds whether GPUDirect Storage is there
+ * @param gds whether GPUDirect Storage is available
  */
 export async function gpuContenders(
   peak: string,

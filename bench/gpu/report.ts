@@ -1,5 +1,5 @@
 /**
- * From samples on a GPU to a table and to JSON.
+ * Turns samples on a GPU into a table and into JSON.
  */
 import { formatBytes, formatTable } from "../../src/cli/text.ts";
 import { evaluate, median, type Result } from "../side_by_side/report.ts";
@@ -7,17 +7,17 @@ import type { Sample } from "../side_by_side/sample.ts";
 import type { GpuContender, LimitKind } from "./contenders.ts";
 import type { GpuSample } from "./this_loader.ts";
 
-/** How one contender did. */
+/** The results of one contender. */
 export interface GpuResult extends Omit<Result, "ofLimit"> {
-  /** Which limit it is a variant of; null for loaders. */
+  /** The limit of which it is a variant; null for loaders. */
   readonly limit: LimitKind | null;
   /** Seconds that the slower of the two ways takes at its best / this median. */
   readonly ofLimit: number;
-  /** The median of the seconds to the first tensor / this median; null where that was not measured. */
+  /** The median of the seconds to the first tensor / this median; null if not measured. */
   readonly firstTensor: number | null;
 }
 
-/** What the samples of each contender come to, in one state of the page cache. */
+/** Summarizes the samples of each contender, in one state of the page cache. */
 export function evaluateGpu(
   samples: ReadonlyMap<GpuContender, readonly Sample[]>,
   bytes: number,
@@ -28,7 +28,7 @@ export function evaluateGpu(
     Math.min(
       ...results.filter((_, index) => contenders[index]!.limit === kind).map((result) => result.median),
     );
-  // All bytes go both ways, at the same time: the slower one decides.
+  // All bytes pass both paths, at the same time: the slower one limits the rate.
   const least = Math.max(best("copy"), best("read"));
   return results.map((result, index) => {
     const contender = contenders[index]!;

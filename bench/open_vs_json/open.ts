@@ -6,7 +6,7 @@
 import { fastsafeOpen, prepare, SafeTensorsError } from "../../mod.ts";
 import { peakMemory } from "../side_by_side/sample.ts";
 
-/** How it went. */
+/** The results. */
 export interface Opening {
   /** Seconds of each time. */
   readonly seconds: readonly number[];

@@ -1,6 +1,6 @@
 /**
  * One process that parses headers with `JSON.parse`: `parse.ts <times> <folder>` prints the seconds of each time. The
- * headers' bytes are in memory before the clock starts; nothing of them is checked.
+ * headers' bytes are in memory before the clock starts; they are not checked.
  */
 const [times, folder] = Deno.args;
 const headers: Uint8Array[] = [];

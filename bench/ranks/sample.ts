@@ -6,6 +6,6 @@ export interface RankSample {
   readonly bytesPerSecond?: number;
   /** Bytes read from files / bytes of the rank's share, of the rank that read the most for it. */
   readonly overread?: number;
-  /** The most resident memory that a rank ever had, without its tensors and what it had before, in bytes. */
+  /** The peak resident memory of a rank, without its tensors and its memory before, in bytes. */
   readonly beyondTensors?: number;
 }

@@ -74,7 +74,7 @@ function bars({ title, limit, entries }: Panel, theme: Theme): object {
     axis: { grid: false, ticks: false, domain: false, labelLimit: 0, labelPadding: 8 },
   };
   const values = entries.map(({ name, isOurs, gigabytesPerSecond }) => ({
-    name: name.replace(/, torch [^)]*/, ""), // the table has it
+    name: name.replace(/, torch [^)]*/, ""), // the table names it
     by: isOurs ? "ours" : "others",
     rate: gigabytesPerSecond,
     label: gigabytesPerSecond.toFixed(2),
@@ -86,7 +86,7 @@ function bars({ title, limit, entries }: Panel, theme: Theme): object {
     scale: { domain: ["ours", "others"], range: [theme.ours, theme.others] },
   };
   const at = { datum: limit };
-  const data = { values: [{}] }; // once, not once for each bar
+  const data = { values: [{}] }; // one row, not one for each bar
   const line = limit === null ? [] : [
     {
       data,

@@ -4,7 +4,7 @@
 import { formatBytes, formatCount } from "../../src/cli/text.ts";
 import type { Measurement, Report as LoadReport } from "../side_by_side/report.ts";
 
-/** How fast one contender was. */
+/** The rate of one contender. */
 export interface Entry {
   readonly name: string;
   /** True for this package. */
@@ -18,7 +18,7 @@ export interface Entry {
 export interface Panel {
   /** The conditions. */
   readonly title: string;
-  /** GB/s of the machine; null where none was measured. */
+  /** GB/s of the machine; null if not measured. */
   readonly limit: number | null;
   readonly entries: readonly Entry[];
 }
@@ -36,7 +36,7 @@ export interface Comparison {
   readonly panels: readonly Panel[];
 }
 
-/** How one contender did, in the words of `bench:save`. */
+/** The results of one contender of `bench:save`. */
 interface SaveResult {
   readonly name: string;
   readonly role: "limit" | "this" | "reference";

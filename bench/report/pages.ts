@@ -1,5 +1,5 @@
 /**
- * The parts of the documentation that are made from the results: between two markers on a page.
+ * The parts of the documentation that follow from the results: between two markers on a page.
  */
 import type { ScalingReport } from "../scaling/report.ts";
 import type { Comparison } from "./comparisons.ts";
@@ -74,7 +74,7 @@ function picture(name: string, alt: string, folder: string): string {
 </picture>`;
 }
 
-/** Markdown as `deno fmt` leaves it: or the page and the formatter would never agree. */
+/** Markdown formatted by `deno fmt`: otherwise the formatter would change the page. */
 async function format(text: string): Promise<string> {
   const child = new Deno.Command(Deno.execPath(), {
     args: ["fmt", "--quiet", "--ext", "md", "-"],

@@ -1,11 +1,11 @@
 /**
- * The results that the documentation is made from: the JSON of bench/results, as far as it is there.
+ * The source of the documentation's figures: the JSON files in bench/results that exist.
  */
 import type { ScalingReport } from "../scaling/report.ts";
 import type { Sweep } from "../storage/charts.ts";
 import { compareLoads, compareRanks, compareSaves, compareWebGpu, type Comparison } from "./comparisons.ts";
 
-/** Everything that there is. */
+/** All results. */
 export interface Results {
   readonly comparisons: readonly Comparison[];
   readonly scaling: ScalingReport | null;
@@ -36,7 +36,7 @@ export async function readResults(folder: string): Promise<Results> {
   };
 }
 
-/** The content of a file; null where there is none. */
+/** The content of a file; null if it does not exist. */
 async function readJson<T>(path: string): Promise<T | null> {
   try {
     return JSON.parse(await Deno.readTextFile(path));

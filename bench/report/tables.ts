@@ -7,7 +7,7 @@ import { formatValue, loaderAndLimit, type ScalingReport } from "../scaling/repo
 import type { Measurement } from "../side_by_side/report.ts";
 import type { Comparison } from "./comparisons.ts";
 
-/** When and on what something was measured. */
+/** Date and machine of a measurement. */
 export function describeSource({ made, machine, turns }: Measurement): string {
   const memory = formatBytes(Number(machine["memory"]));
   const cores = formatCount(Number(machine["cores"]), "core");

@@ -1,23 +1,22 @@
 /**
- * Who takes part, and how each is run: every run is a process of its own, with its tensors in memory before the clock
- * starts.
+ * The contenders and their runs: every run is a separate process, with its tensors in memory before the clock starts.
  */
 import { output } from "../side_by_side/tools.ts";
 
 /** Whether the bytes have to be on storage before the clock stops. */
 export type SaveKind = "synced" | "not synced";
 
-/** Who takes part. */
+/** A contender. */
 export interface Saver {
   /** Its name in the table. */
   readonly name: string;
   /** A variant of the probe: the best of them is the limit; this saver; or the reference. */
   readonly role: "limit" | "this" | "reference";
-  /** Saves so many bytes to new files in a folder; the seconds that it took. */
+  /** Saves so many bytes to new files in a folder; returns the seconds. */
   run(bytes: number, folder: string, kind: SaveKind): Promise<number>;
 }
 
-/** All that can take part on this machine; the probe is built in `work`. */
+/** All contenders that can run on this machine; the probe is built in `work`. */
 export async function savers(work: string): Promise<Saver[]> {
   const probe = `${work}/probe`;
   const flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-o", probe];

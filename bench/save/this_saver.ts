@@ -1,7 +1,8 @@
 /**
  * A contender: this saver. `this_saver.ts BYTES PATH <options as JSON>` prints the seconds of a save.
  *
- * The native library is opened before the clock starts, as the import that the peer in Python begins with opens its.
+ * The native library is opened before the clock starts, since the import of the Python contender opens its library
+ * before its clock starts.
  */
 import { prepare, saveFile } from "../../mod.ts";
 import type { SaveOptions } from "../../mod.ts";

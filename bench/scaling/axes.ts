@@ -1,6 +1,6 @@
 /**
- * Along what is measured: bytes of the model, number of its tensors, lanes of the loader. Each axis has points, each
- * point has files and contenders: this loader, and the limit probe on the same files.
+ * The axes of the measurement: bytes of the model, number of its tensors, lanes of the loader. Each axis has points,
+ * each point has files and contenders: this loader, and the limit probe on the same files.
  */
 import { writeSyntheticModel } from "../../src/cli/synthetic_model.ts";
 import { evenTensors } from "../headers.ts";
@@ -10,7 +10,7 @@ import type { Tools } from "../side_by_side/tools.ts";
 /** The axes, in the order in which they are measured and shown. */
 export const AXES = ["bytes", "tensors", "threads"] as const;
 
-/** What is varied. */
+/** The varied quantity. */
 export type Axis = (typeof AXES)[number];
 
 /** One value on an axis, before it is measured. */
@@ -22,7 +22,7 @@ export interface Place {
   readonly contenders: readonly Contender[];
 }
 
-/** How large the models are. */
+/** The sizes of the models. */
 export interface Extent {
   /** Of the axis of bytes: of each model. */
   readonly sizes: readonly number[];
@@ -34,24 +34,24 @@ export interface Extent {
 
 const MIB = 2 ** 20;
 
-/** What a figure is made from. */
+/** The sizes for published figures. */
 export const FULL: Extent = {
   sizes: [64 * MIB, 256 * MIB, 1024 * MIB, 2048 * MIB],
   tensors: { counts: [10, 100, 1000, 10_000, 100_000], bytes: 256 * MIB },
   threads: { counts: [1, 2, 4, 8], bytes: 1024 * MIB },
 };
 
-/** Enough to see that it works. */
+/** The sizes for a quick trial. */
 export const QUICK: Extent = {
   sizes: [8 * MIB, 16 * MIB],
   tensors: { counts: [10, 1000], bytes: 8 * MIB },
   threads: { counts: [1, 2], bytes: 16 * MIB },
 };
 
-/** The limit of a point is the best of these numbers of threads, where lanes are not what is varied. */
+/** The limit of a point is the best of these numbers of threads, except on the axis of lanes. */
 const PROBE_THREADS = [2, 8];
 
-/** Makes the models in a folder, and tells what runs on them. */
+/** Creates the models in a folder, and returns the axes with their contenders. */
 export async function preparePlaces(
   tools: Tools,
   folder: string,
@@ -96,7 +96,7 @@ async function placeOf(
   return { value, bytes: infos.reduce((sum, { size }) => sum + size, 0), contenders };
 }
 
-/** Writes every byte: a hole would be read faster than data. */
+/** Writes every byte: a sparse file would be read faster. */
 async function writeEvenTensors(path: string, count: number, bytes: number): Promise<void> {
   const { head, dataLength } = evenTensors(count, bytes);
   await Deno.writeFile(path, head);

@@ -1,5 +1,5 @@
 /**
- * What the measurement of scaling comes to: JSON and a table.
+ * The results of the measurement of scaling: JSON and a table.
  */
 import { formatTable } from "../../src/cli/text.ts";
 import type { Measurement, Result } from "../side_by_side/report.ts";
@@ -21,7 +21,7 @@ export interface ScalingReport extends Measurement {
   readonly axes: Readonly<Record<Axis, readonly Point[]>>;
 }
 
-/** Of the results of a point the loader's, and the best of the limit probe's. */
+/** The loader's result of a point, and the best one of the limit probe. */
 export function loaderAndLimit({ results }: Point): { loader: Result; limit: Result } {
   const [limit] = results.filter(({ isLimit }) => isLimit).toSorted((a, b) => a.median - b.median);
   const loader = results.find(({ isLimit }) => !isLimit);
@@ -29,7 +29,7 @@ export function loaderAndLimit({ results }: Point): { loader: Result; limit: Res
   return { loader, limit };
 }
 
-/** A value as people write it: `64 MiB`, `10,000`. */
+/** A formatted value: `64 MiB`, `10,000`. */
 export function formatValue(axis: Axis, value: number): string {
   return axis === "bytes" ? formatBinary(value) : value.toLocaleString("en");
 }

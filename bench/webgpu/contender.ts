@@ -1,6 +1,6 @@
 /**
- * What the contenders share: the device, the clock and the measures. Each runs in a process of its own and prints a
- * {@linkcode Sample}.
+ * The common part of the contenders: the device, the clock and the measures. Each runs in a separate process and prints
+ * a {@linkcode Sample}.
  */
 import { requestGpuDevice } from "../../src/device/webgpu/adapter.ts";
 import { peakMemory, type Sample, StallWatch } from "../side_by_side/sample.ts";
@@ -13,7 +13,7 @@ export interface Place {
   readonly end: number;
 }
 
-/** Where the tensors of a file are. */
+/** The positions of a file's tensors. */
 export function placesOf(file: Uint8Array<ArrayBuffer>): Place[] {
   const length = Number(new DataView(file.buffer, file.byteOffset).getBigUint64(0, true));
   const header: Record<string, { data_offsets: [number, number] }> = JSON.parse(
@@ -33,10 +33,10 @@ export function createBuffer(device: GPUDevice, size: number): GPUBuffer {
 }
 
 /**
- * Runs a contender and prints how it did.
+ * Runs a contender and prints its results.
  *
- * @param prepare what does not count, such as requesting a device; gives the load itself
- * @param ownBytes host memory that `prepare` took and that is not the contender's to answer for
+ * @param prepare untimed preparation, such as requesting a device; returns the load
+ * @param ownBytes host memory of `prepare` that does not count for the contender
  */
 export async function measure(
   prepare: (device: GPUDevice) => Promise<() => Promise<readonly GPUBuffer[]>>,

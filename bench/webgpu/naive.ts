@@ -1,6 +1,6 @@
 /**
- * A contender: what people write first. `naive.ts FILE…` reads each file with `Deno.readFile` and writes each tensor
- * with one `writeBuffer` to a buffer of its own.
+ * A contender: the simplest code. `naive.ts FILE…` reads each file with `Deno.readFile` and writes each tensor
+ * with one `writeBuffer` to its own buffer.
  */
 import { createBuffer, measure, placesOf } from "./contender.ts";
 

@@ -6,7 +6,7 @@ import { quote } from "../base/text.ts";
 import { HF3FS } from "./usrbio.ts";
 
 /**
- * The facts from which the remedies follow; `libraryReason` says why there is no native library, and is empty with one.
+ * The facts from which the remedies follow; `libraryReason` is the reason that the native library is missing, or empty.
  */
 export type Findings = Omit<DoctorReport, "remedies"> & { readonly libraryReason: string };
 

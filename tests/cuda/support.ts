@@ -76,7 +76,7 @@ export interface CudaMachine {
   readonly devices: number;
   /** Makes system calls of the shim fail (tests/native/added/added.h) until the result is disposed. */
   setFileFaults(spec: string): Disposable;
-  /** Gives back what is kept between loads, which is kernels and the cuFile driver; a status. */
+  /** Releases the kernels and the cuFile driver, which loads share; returns a status. */
   shutDown(): number;
   /** The shim in use. */
   readonly shim: Shim;

@@ -6,7 +6,7 @@ import { Retirement } from "../../src/device/retirement.ts";
 import { type PlacedTensor, type SharedMemory, TensorHandle } from "../../src/device/tensor_handle.ts";
 import { planSteps } from "../../src/load/plan.ts";
 
-/** Memory that counts its holds; whoever makes it has one. */
+/** Memory that counts its holds; its creator has one. */
 class CountedMemory implements SharedMemory {
   holds = 1;
 
@@ -22,7 +22,7 @@ class CountedMemory implements SharedMemory {
 const TENSOR: PlacedTensor = { name: "x", dtype: "U8", shape: [4], byteLength: 4, offset: 16 };
 const DISPOSED = 'tensor "x": its handle was disposed';
 
-Deno.test("a handle drops its hold once, however often it is disposed, and then refuses to be used", async () => {
+Deno.test("a handle releases its hold once for several disposals, and then rejects uses", async () => {
   const memory = new CountedMemory();
   const handle = new TensorHandle(memory, TENSOR);
   handle.dispose();
@@ -46,7 +46,7 @@ Deno.test("a handle that is disposed while its memory is used leaves it to that 
   assertEquals(memory.holds, 0);
 });
 
-Deno.test("work that fails with the memory of a handle gives its hold back", async () => {
+Deno.test("a failing operation on a handle's memory releases its hold", async () => {
   const memory = new CountedMemory();
   const handle = new TensorHandle(memory, TENSOR);
   await assertRejects(() => handle.use("copy", () => Promise.reject(new Error("no"))), Error, "no");
@@ -64,7 +64,7 @@ Deno.test("a shared handle is the same tensor under another name, and holds the 
   assertEquals(memory.holds, 0);
 });
 
-Deno.test("a load gives out the memory of its tensors until it is released or they are retired", () => {
+Deno.test("a load provides the memory of its tensors until it is released or they are retired", () => {
   const requests = [["a", 0], ["b", 8192]].map(([name, fileOffset]) => ({
     name: name as string,
     dtype: "U8" as const,

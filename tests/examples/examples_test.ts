@@ -8,7 +8,10 @@ import { buildStandIn } from "../support/stand_in.ts";
 
 const EXAMPLES = new URL("../../examples/", import.meta.url).pathname;
 
-/** Runs an example in a process of its own; its lines. What it makes for itself it makes in a folder that must be empty again. */
+/**
+ * Runs an example in a process of its own; its lines. What it makes for itself it makes in a folder that must be empty
+ * again.
+ */
 function run(example: string, ...args: string[]): Promise<string[]> {
   return runWith({}, example, ...args);
 }
@@ -51,7 +54,7 @@ Deno.test("run_single.ts prints the tensors of its files", async () => {
   assertMatch(lines[3]!, /^2 tensors, 512 bytes in /);
 });
 
-Deno.test("run_single.ts takes files", async () => {
+Deno.test("run_single.ts accepts files", async () => {
   await using folder = await tempFolder();
   const bytes = new Uint8Array(Int32Array.of(1, -2).buffer);
   await writeFile(`${folder.path}/x`, [{ name: "x", dtype: "I32", shape: [2], bytes }]);
@@ -90,7 +93,7 @@ Deno.test("custom_device.ts brings tensors to where a WebAssembly function adds 
   ]);
 });
 
-Deno.test("streaming.ts gives out every tensor once, cast, and tells progress", async () => {
+Deno.test("streaming.ts yields every tensor once, cast, and prints progress", async () => {
   const lines = await run("streaming.ts");
   const tensors = lines.filter((line) => line.startsWith("layers.")).sort();
   assertEquals(
@@ -140,7 +143,7 @@ suite("cuda.ts", "cuda", standIns.missing, () => {
 const adapter = (await navigator.gpu?.requestAdapter()) ? null : "there is no WebGPU adapter";
 
 suite("webgpu_matmul.ts", "webgpu", adapter, () => {
-  Deno.test("webgpu_matmul.ts multiplies as the CPU does", async () => {
+  Deno.test("webgpu_matmul.ts multiplies like the CPU", async () => {
     const lines = await run("webgpu_matmul.ts");
     assertEquals(lines[0], "weight: BF16 [96,160] in a buffer of 30720 bytes");
     assertEquals(lines.at(-1), "96 rows, largest difference to the CPU: below 0.001");
@@ -172,7 +175,7 @@ Deno.test("save.ts saves, shards, loads again and compares", async () => {
 
 const { found: [launcher] } = findLaunchers();
 suite("run_parallel.ts", "mpi", launcher ? null : "there is no mpirun", () => {
-  Deno.test("run_parallel.ts prints what each rank got", async () => {
+  Deno.test("run_parallel.ts prints each rank's tensors", async () => {
     await using folder = await tempFolder();
     const line = [Deno.execPath(), "run", "-A", `${EXAMPLES}run_parallel.ts`];
     const { code, stderr: lines } = await runCommand(launcher!, 2, line, { TMPDIR: folder.path });
@@ -199,7 +202,7 @@ suite(
   "real-data",
   noFiles ?? (launcher ? null : "there is no mpirun"),
   () => {
-    Deno.test("run_parallel.ts takes files", async () => {
+    Deno.test("run_parallel.ts accepts files", async () => {
       const files = ["a", "b"].map((letter) => `${REAL}${letter}.safetensors`);
       const line = [Deno.execPath(), "run", "-A", `${EXAMPLES}run_parallel.ts`, ...files];
       const { code, stderr: lines } = await runCommand(launcher!, 2, line, {});

@@ -38,7 +38,7 @@ const SENSELESS: readonly [options: Record<string, unknown>, error: typeof Error
 
 export function optionTests(test: DefineTest): void {
   for (const [options, type, part] of SENSELESS) {
-    test(`fastsafeOpen() refuses ${Deno.inspect(options)}`, async (folder) => {
+    test(`fastsafeOpen() rejects ${Deno.inspect(options)}`, async (folder) => {
       await assertRejects(() => fastsafeOpen(`${folder}/missing`, options as OpenOptions), type, part);
       if ("names" in options || "dtype" in options) return;
       assertThrows(() => new SafeTensorsFileLoader(null, options as OpenOptions), type, part);

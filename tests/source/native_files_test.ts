@@ -41,7 +41,7 @@ suite("local files on the native engine", "native", faults.missing, () => {
     }
   });
 
-  Deno.test("what has become a FIFO since it was looked at is refused", async () => {
+  Deno.test("a file that became a FIFO after its stat is rejected", async () => {
     await using folder = await tempFolder();
     const path = `${folder.path}/fifo`;
     const { success } = await new Deno.Command("mkfifo", { args: [path] }).output();

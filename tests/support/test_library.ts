@@ -1,6 +1,6 @@
 /**
- * The native library with what tests add to it: system calls that can be made to fail, and a few functions to look inside.
- * tests/native/added/ has that: a file that native/ has too is appended to that one, others are new.
+ * The native library with what tests add to it: system calls that can be made to fail, and a few functions to look
+ * inside. tests/native/added/ has that: a file that native/ has too is appended to that one, others are new.
  */
 import { buildShim, type Sources } from "../../ffi/build.ts";
 import { SOURCES } from "../../ffi/sources.ts";
@@ -55,7 +55,7 @@ export interface Added {
   shutDownCuda(): number;
 }
 
-/** Opens what is added to the library at a path, which stays open. */
+/** Opens the added functions of the library at a path, which stays open. */
 export function openAdded(path: string): Added {
   const { symbols } = Deno.dlopen(path, {
     fst_fault_set: { parameters: ["buffer"], result: "i32" },

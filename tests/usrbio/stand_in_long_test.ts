@@ -9,7 +9,7 @@ import { buildStandIn } from "../support/stand_in.ts";
 const { missing } = await compiler();
 
 function selfTest(name: string, flags: readonly string[]): void {
-  Deno.test(`the stand-in for 3FS does what it says (${name})`, async () => {
+  Deno.test(`the stand-in for 3FS passes its own test (${name})`, async () => {
     const { folder } = await buildStandIn("3fs", flags);
     await run(`${folder}/self_test`, []);
   });
