@@ -6,7 +6,6 @@ import type { DeviceOption, TensorOn } from "../device/option.ts";
 import type { Source } from "../files/source.ts";
 import type { Engine } from "../load/engine.ts";
 import { portableEngine, selectEngine } from "../load/native/select.ts";
-import "./dlpack.ts";
 import type { Tensor } from "../load/tensor.ts";
 import type { ModelEquipment } from "../model/model.ts";
 import type { CheckedOpenOptions } from "./options.ts";

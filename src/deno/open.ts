@@ -5,8 +5,8 @@ import type { DeviceOption, TensorOn } from "../device/option.ts";
 import { handled } from "../base/handled.ts";
 import type { Files } from "../files/inputs.ts";
 import type { SafeTensorsModel } from "../model/model.ts";
-import { equip } from "./equip.ts";
-import { openModel } from "./open_model.ts";
+import { workingFolder } from "../files/native/working_folder.ts";
+import "./dlpack.ts";
 import type { OpenOptions } from "./options.ts";
 
 /**
@@ -45,7 +45,7 @@ export function fastsafeOpen<D extends DeviceOption = "cpu">(
   files: Files,
   options: OpenOptions<D> = {},
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
-  return handled(openModel(files, options, { call: "fastsafeOpen()", equip: equip<D> }));
+  return handled(open(files, options, "fastsafeOpen()"));
 }
 
 /**
@@ -58,6 +58,18 @@ export function autoOpen<D extends DeviceOption = "cpu">(
   files: Files,
   options: OpenOptions<D> = {},
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
-  const configuration = "fastsafetensors.json";
-  return handled(openModel(files, options, { call: "autoOpen()", equip: equip<D>, configuration }));
+  return handled(open(files, options, "autoOpen()", "fastsafetensors.json"));
+}
+
+/** Imports what opens files when it is first asked for: a program that has bytes in memory needs nothing of it. */
+async function open<D extends DeviceOption>(
+  files: Files,
+  options: OpenOptions<D>,
+  call: string,
+  configuration?: string,
+): Promise<SafeTensorsModel<TensorOn<D>>> {
+  const folder = workingFolder(); // before anything is awaited
+  const [{ openModel }, { equip }] = await Promise.all([import("./open_model.ts"), import("./equip.ts")]);
+  const defaults = configuration === undefined ? {} : { configuration };
+  return await openModel(files, options, { call, equip: equip<D>, folder, ...defaults });
 }

@@ -6,7 +6,7 @@ import { finishInTurns } from "../base/turn.ts";
 import { type Catalog, type ListFile, openCatalog, restoreAliases } from "../files/catalog.ts";
 import { checkFiles, dealInputs, type Files, resolveInputs } from "../files/inputs.ts";
 import { LocalNames } from "../files/native/local_names.ts";
-import { workingFolder } from "../files/native/local_path.ts";
+import { workingFolder } from "../files/native/working_folder.ts";
 import { SourceNames } from "../files/source_names.ts";
 import { type Naming, SAFETENSORS } from "../files/model_folder.ts";
 import type { Source } from "../files/source.ts";
@@ -31,6 +31,7 @@ export interface OpenedFiles<E> {
  * reads its parts by itself.
  *
  * @param equip finds what the files are opened from, and loaded with
+ * @param folder what relative paths count from; default the working folder of now
  * @throws as {@linkcode openCatalog}, or with several ranks as {@linkcode openShared}
  */
 export async function openFiles<E extends { readonly source: Source }>(
@@ -38,11 +39,12 @@ export async function openFiles<E extends { readonly source: Source }>(
   options: CheckedOpenOptions,
   equip: (options: CheckedOpenOptions) => Promise<E>,
   kind: FileKind = { naming: SAFETENSORS },
+  folder: string | undefined = workingFolder(),
 ): Promise<OpenedFiles<E>> {
   const { group, shardPlan, signal } = options;
   const own = typeof options.source === "object" ? options.source : null;
   checkFiles(files, group, own !== null);
-  const names = own ? new SourceNames(own, workingFolder()) : new LocalNames();
+  const names = own ? new SourceNames(own, folder) : new LocalNames(folder);
   if (isGroup(group) && !shardPlan) {
     const { openShared } = await import("../ranks/shared_catalog.ts");
     const prepare = async () => {

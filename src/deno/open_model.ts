@@ -23,17 +23,19 @@ export interface Opening<T extends Tensor> {
   readonly configuration?: string;
   /** The kind of the files, asked for once the keys of the options are checked. Default: safetensors files. */
   readonly kind?: () => FileKind;
+  /** What relative paths count from. Default: the working folder of now. */
+  readonly folder?: string | undefined;
 }
 
 /** Opens files and starts to load them to the device that the options name. After an error none is open. */
 export async function openModel<T extends Tensor>(
   files: Files,
   options: OpenOptions<DeviceOption>,
-  { call, equip, keys = OPEN_KEYS, configuration, kind }: Opening<T>,
+  { call, equip, keys = OPEN_KEYS, configuration, kind, folder }: Opening<T>,
 ): Promise<SafeTensorsModel<T>> {
   checkKeys(call, options, keys);
   const checked = checkOptions(options, configuration);
-  const { catalog, equipment } = await openFiles(files, checked, equip, kind?.());
+  const { catalog, equipment } = await openFiles(files, checked, equip, kind?.(), folder);
   try {
     if (!catalog.group) return await startModel(catalog, equipment, checked);
     const { startTogether } = await import("../ranks/start_together.ts");

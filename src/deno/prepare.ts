@@ -1,10 +1,7 @@
 /**
  * Getting ready before the first load.
  */
-import { retryLibrary } from "../../ffi/library.ts";
 import { checkDevice, type DeviceOption } from "../device/option.ts";
-import { selectDevice } from "./select_device.ts";
-import { selectEngine } from "../load/native/select.ts";
 
 /**
  * Finds the native library, or builds it, and wakes the device that will be loaded to, so that the first load does not
@@ -18,6 +15,11 @@ import { selectEngine } from "../load/native/select.ts";
  */
 export async function prepare(device?: DeviceOption): Promise<"native" | "portable"> {
   const checked = checkDevice(device);
+  const [{ retryLibrary }, { selectEngine }, { selectDevice }] = await Promise.all([
+    import("../../ffi/library.ts"),
+    import("../load/native/select.ts"),
+    import("./select_device.ts"),
+  ]);
   retryLibrary();
   const engine = await selectEngine();
   await selectDevice(checked, engine, { gds: "off", pool: undefined, gpuBufferUsage: 0 });

@@ -1,11 +1,9 @@
 /**
  * Headers by themselves.
  */
-import { readFileHeader } from "../files/catalog.ts";
 import { type PathLike, toPath } from "../files/inputs.ts";
-import { workingFolder } from "../files/native/local_path.ts";
+import { workingFolder } from "../files/native/working_folder.ts";
 import type { Header } from "../format/header.ts";
-import { selectEngine } from "../load/native/select.ts";
 
 /**
  * Reads and checks the header of a file; none of its tensors.
@@ -18,6 +16,10 @@ import { selectEngine } from "../load/native/select.ts";
 export async function readHeader(path: PathLike): Promise<Header> {
   const local = toPath(path);
   const folder = workingFolder(); // before anything is waited for
+  const [{ readFileHeader }, { selectEngine }] = await Promise.all([
+    import("../files/catalog.ts"),
+    import("../load/native/select.ts"),
+  ]);
   const { source } = await selectEngine();
   const file = await source.open(local, folder);
   try {

@@ -1,7 +1,7 @@
 /**
  * The abilities of this machine for loading.
  */
-import { workingFolder } from "../files/native/local_path.ts";
+import { workingFolder } from "../files/native/working_folder.ts";
 import { openLibrary } from "../../ffi/library.ts";
 import { availableMemory } from "../../ffi/files.ts";
 import { describeValue } from "../base/check.ts";

@@ -19,7 +19,8 @@ import { compareLayout } from "../format/header_writer.ts";
 import type { Engine } from "../load/engine.ts";
 import { selectEngine } from "../load/native/select.ts";
 import { castLength } from "../load/request.ts";
-import { besideNamed, saveFile } from "../save/save.ts";
+import { besideNamed } from "../save/save.ts";
+import { saveFile } from "../save/save_file.ts";
 import type { SavableTensor } from "../save/source.ts";
 import {
   type CheckpointOptions,

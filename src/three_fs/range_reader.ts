@@ -1,7 +1,8 @@
 /**
  * Reading headers and ranges of files, one range at a time.
  */
-import { absolutePath, workingFolder } from "../files/native/local_path.ts";
+import { absolutePath } from "../files/native/local_path.ts";
+import { workingFolder } from "../files/native/working_folder.ts";
 import { cudaError } from "../../ffi/cuda.ts";
 import { Handle } from "../../ffi/handle.ts";
 import type { Shim } from "../../ffi/symbols.ts";

@@ -137,3 +137,7 @@ Deno.test("a program that imports the package does not load what few programs ne
   const modules = await modulesOf("mod.ts");
   assertEquals([...modules].filter((module) => IMPORTED_WHEN_ASKED_FOR.test(module)), []);
 });
+
+Deno.test("a program that imports the package loads at most 60 modules", async () => {
+  assertEquals([...await modulesOf("mod.ts")].slice(60), []);
+});

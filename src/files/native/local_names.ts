@@ -19,12 +19,18 @@ import {
 import { noModel } from "./no_model.ts";
 import { basename, dirname, join } from "../../base/paths.ts";
 import { checkFolder, checkMissing } from "./journal.ts";
-import { absolutePath, readError, refuseSpecial, workingFolder } from "./local_path.ts";
+import { absolutePath, readError, refuseSpecial } from "./local_path.ts";
+import { workingFolder } from "./working_folder.ts";
 import { checkIndexSize, indexNaming, missingShard, parseModelIndex } from "../model_index.ts";
 
 /** Local paths: of files, folders and indexes. */
 export class LocalNames implements FileNames {
-  readonly folder = workingFolder();
+  readonly folder: string | undefined;
+
+  /** @param folder what relative paths count from; default the working folder of now */
+  constructor(folder: string | undefined = workingFolder()) {
+    this.folder = folder;
+  }
 
   async resolve(path: string, naming: Naming): Promise<Found> {
     // The program may go elsewhere meanwhile: what was found from there does not count.

@@ -7,16 +7,7 @@ import { errnoOf } from "./errno.ts";
 import { ReadError, UseAfterCloseError } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
 import { resolve } from "../../base/paths.ts";
-
-/** The folder that relative paths count from now; undefined where it was removed. */
-export function workingFolder(): string | undefined {
-  try {
-    return Deno.cwd();
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
-}
+import { workingFolder } from "./working_folder.ts";
 
 /** A path that stays the same wherever the program goes; as it is where there is no folder to count from. */
 export function absolutePath(path: string, folder: string | undefined = workingFolder()): string {
