@@ -1,4 +1,5 @@
 /** Text as the format sees it: UTF-8 bytes, not JavaScript's UTF-16. */
+import { STEP, type Steps } from "./steps.ts";
 
 /** The longest text quoted in a message, in characters; a hostile file can have names of many megabytes. */
 const MAX_QUOTED = 160;
@@ -126,4 +127,29 @@ function sequenceLength(bytes: Uint8Array, i: number): number {
   if (size > 2 && (bytes[i + 2]! & 0xc0) !== 0x80) return 0;
   if (size > 3 && (bytes[i + 3]! & 0xc0) !== 0x80) return 0;
   return size;
+}
+
+/** The bytes of a list with commas between its items, in parts. */
+export function* encodeList(
+  start: string,
+  items: readonly string[],
+  end: string,
+): Steps<{ readonly parts: readonly Uint8Array[]; readonly byteLength: number }> {
+  const encoder = new TextEncoder();
+  const parts = [encoder.encode(start)];
+  for (let at = 0; at < items.length; at += STEP) {
+    yield;
+    parts.push(encoder.encode((at === 0 ? "" : ",") + items.slice(at, at + STEP).join(",")));
+  }
+  parts.push(encoder.encode(end));
+  return { parts, byteLength: parts.reduce((sum, part) => sum + part.length, 0) };
+}
+
+/** Copies parts one after another to `target`, from `offset` on. */
+export function* copyParts(parts: readonly Uint8Array[], target: Uint8Array, offset = 0): Steps<void> {
+  for (const part of parts) {
+    yield;
+    target.set(part, offset);
+    offset += part.length;
+  }
 }

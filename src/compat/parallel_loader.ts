@@ -6,11 +6,13 @@ import type { DeviceOption, TensorOn } from "../device/option.ts";
 import type { ProcessGroup } from "../base/process_group.ts";
 import { handledGenerator } from "../base/handled.ts";
 import type { Files } from "../files/inputs.ts";
-import { ownTensor } from "../load/load.ts";
+import { finishInTurns } from "../base/turn.ts";
 import { equip } from "../deno/equip.ts";
 import { openFiles } from "../deno/open_files.ts";
 import { type CheckedOpenOptions, checkOptions, OPEN_KEYS, type OpenOptions } from "../deno/options.ts";
 import { checkGroup } from "../model/options.ts";
+import { ownSteps } from "../model/shared_tensors.ts";
+import { WantedTensors } from "../model/wanted.ts";
 import { RankIteration } from "../ranks/rank_iteration.ts";
 import { Session } from "../load/session.ts";
 import { streamBatches, type StreamBounds } from "../load/stream.ts";
@@ -115,14 +117,12 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
     const { device, notes } = equipment;
     const session = new Session(catalog, device, options, notes);
     try {
-      const tensors = [...catalog.tensors.values()];
-      const requests = tensors.map((tensor) => ownTensor(tensor, options, device));
+      const wanted = await finishInTurns(WantedTensors.steps(catalog, device, options));
       if (catalog.group) {
-        const byName = new Map(requests.map((request) => [request.name, request]));
-        const iteration = new RankIteration(session, byName);
+        const iteration = new RankIteration(session, wanted);
         yield* iteration.run(iteration.stream(this.#bounds));
       } else {
-        yield* streamBatches(session, requests, this.#bounds);
+        yield* streamBatches(session, await finishInTurns(ownSteps(wanted)), this.#bounds);
       }
     } finally {
       await session.close();

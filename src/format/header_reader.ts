@@ -105,7 +105,7 @@ export function* headerSteps(json: Uint8Array, fileSize: number, options: Header
   yield;
   const dataStart = LENGTH_BYTES + json.length;
   const dataLength = fileSize - dataStart;
-  checkLayout(named, entries.exact, dataLength, fail);
+  yield* checkLayout(named, entries.exact, dataLength, fail);
   yield;
   // This check is the last one: the reference uses the last of two duplicates, so that a header with another fault has
   // the reference's error code.
@@ -467,14 +467,16 @@ function byName(tensors: readonly TensorInfo[]): Map<string, TensorInfo> {
  * Checks that tensors in file order have no fault and fill the data without gap or overlap. The checks go tensor by
  * tensor, as in the reference implementation, so that both report the same one of several faults.
  */
-function checkLayout(
+function* checkLayout(
   { tensors, fault }: NamedTensors,
   exact: ReadonlyMap<TensorInfo, ExactRange>,
   dataLength: number,
   fail: HeaderFailure,
-): void {
+): Steps<void> {
   let total: number | bigint = 0;
+  let step = 0;
   for (const info of tensors.values()) {
+    if (++step % 4096 === 0) yield;
     const { begin, end } = exact.size === 0 ? info : exact.get(info) ?? info;
     if (begin > total) {
       fail("InvalidOffset", `data bytes ${total} to ${begin} belong to no tensor`, info.name);

@@ -17,8 +17,8 @@ import {
   METADATA_KEY,
   type TensorInfo,
 } from "./header.ts";
-import { finishNow, sortInSteps, STEP, type Steps } from "../base/steps.ts";
-import { compareUtf8, quote } from "../base/text.ts";
+import { entriesOf, finishNow, sortInSteps, STEP, type Steps } from "../base/steps.ts";
+import { compareUtf8, copyParts, encodeList, quote } from "../base/text.ts";
 
 /** A tensor to write: the facts that a header needs. */
 export interface TensorSpec {
@@ -78,8 +78,8 @@ export function* headerLayoutSteps(
   tensors: readonly TensorSpec[],
   metadata?: MetadataInput,
 ): Steps<HeaderLayout> {
-  const pairs = metadata === undefined ? [] : yield* checkMetadata(metadata);
-  const members = metadata === undefined ? [] : [`"${METADATA_KEY}":{${yield* writePairs(pairs)}}`];
+  const checked = metadata === undefined ? new Map<string, string>() : yield* checkMetadata(metadata);
+  const members = metadata === undefined ? [] : [`"${METADATA_KEY}":{${yield* writePairs(checked)}}`];
   const sizes = new Map<TensorSpec, number>();
   for (const spec of tensors) {
     sizes.set(spec, checkSpec(spec));
@@ -104,7 +104,7 @@ export function* headerLayoutSteps(
     );
   }
   const bytes = yield* encodeHeader(members);
-  const header = { tensors: placed, metadata: new Map(pairs), dataStart: bytes.length, dataLength: end };
+  const header = { tensors: placed, metadata: checked, dataStart: bytes.length, dataLength: end };
   return { bytes, header };
 }
 
@@ -143,7 +143,7 @@ export function checkSpec({ name, dtype, shape }: TensorSpec): number {
 }
 
 /** The metadata sorted by key. */
-function* checkMetadata(metadata: MetadataInput): Steps<[key: string, value: string][]> {
+function* checkMetadata(metadata: MetadataInput): Steps<Map<string, string>> {
   if (
     typeof metadata !== "object" || metadata === null ||
     Symbol.iterator in metadata && !(metadata instanceof Map)
@@ -152,9 +152,10 @@ function* checkMetadata(metadata: MetadataInput): Steps<[key: string, value: str
       `Cannot write metadata: a record or a map of strings expected, got ${describeValue(metadata)}`,
     );
   }
-  const pairs: [string, string][] = metadata instanceof Map ? [...metadata] : Object.entries(metadata);
-  for (const [index, [key, value]] of pairs.entries()) {
-    if (index % STEP === 0) yield;
+  const pairs: (readonly [string, string])[] = [];
+  for (const pair of metadata instanceof Map ? metadata : entriesOf(metadata as Record<string, string>)) {
+    if (pairs.length % STEP === 0) yield;
+    const [key, value] = pair;
     if (typeof key !== "string") {
       throw new TypeError(`Cannot write metadata: its keys must be strings, got ${describeValue(key)}`);
     }
@@ -167,11 +168,17 @@ function* checkMetadata(metadata: MetadataInput): Steps<[key: string, value: str
       const detail = "its key or value has a lone surrogate";
       throw new SafeTensorsError("InvalidHeader", `Cannot write metadata ${quote(key)}: ${detail}`);
     }
+    pairs.push(pair);
   }
-  return yield* sortInSteps(pairs, ([a], [b]) => compareUtf8(a, b));
+  const sorted = new Map<string, string>();
+  for (const [key, value] of yield* sortInSteps(pairs, ([a], [b]) => compareUtf8(a, b))) {
+    sorted.set(key, value);
+    if (sorted.size % STEP === 0) yield;
+  }
+  return sorted;
 }
 
-function* writePairs(pairs: readonly (readonly [string, string])[]): Steps<string> {
+function* writePairs(pairs: ReadonlyMap<string, string>): Steps<string> {
   const members: string[] = [];
   for (const [key, value] of pairs) {
     members.push(`${JSON.stringify(key)}:${JSON.stringify(value)}`);
@@ -182,14 +189,7 @@ function* writePairs(pairs: readonly (readonly [string, string])[]): Steps<strin
 
 /** The bytes of a header: the length, the JSON of an object with these members, and the padding. */
 function* encodeHeader(members: readonly string[]): Steps<Uint8Array<ArrayBuffer>> {
-  const encoder = new TextEncoder();
-  const texts = [encoder.encode("{")];
-  for (let at = 0; at < members.length; at += STEP) {
-    yield;
-    texts.push(encoder.encode((at === 0 ? "" : ",") + members.slice(at, at + STEP).join(",")));
-  }
-  texts.push(encoder.encode("}"));
-  const textLength = texts.reduce((sum, text) => sum + text.length, 0);
+  const { parts, byteLength: textLength } = yield* encodeList("{", members, "}");
   const length = Math.ceil(textLength / ALIGNMENT) * ALIGNMENT;
   if (length > MAX_HEADER_BYTES) {
     const detail = `the header is ${length} bytes long, the limit is ${MAX_HEADER_BYTES}`;
@@ -198,12 +198,7 @@ function* encodeHeader(members: readonly string[]): Steps<Uint8Array<ArrayBuffer
   yield;
   const bytes = new Uint8Array(LENGTH_BYTES + length).fill(SPACE, LENGTH_BYTES + textLength);
   new DataView(bytes.buffer).setBigUint64(0, BigInt(length), true);
-  let at = LENGTH_BYTES;
-  for (const text of texts) {
-    yield;
-    bytes.set(text, at);
-    at += text.length;
-  }
+  yield* copyParts(parts, bytes, LENGTH_BYTES);
   return bytes;
 }
 

@@ -10,7 +10,7 @@ import { SafeTensorsError } from "../base/errors.ts";
 import { describeContent } from "./file_hints.ts";
 import { ascii, JsonScanner } from "./json_scanner.ts";
 import { sortInSteps, STEP, type Steps } from "../base/steps.ts";
-import { compareUtf8, findInvalidUtf8, quote } from "../base/text.ts";
+import { compareUtf8, copyParts, encodeList, findInvalidUtf8, quote } from "../base/text.ts";
 
 /** Options of {@linkcode parseShardIndex}. */
 export interface ShardIndexOptions {
@@ -125,8 +125,11 @@ export function* writeShardIndex(
     throw new RangeError(`Cannot write a shard index: ${totalSize} is not a size in bytes`);
   }
   const lines: string[] = [];
-  const pairs = [...weightMap];
-  yield;
+  const pairs: (readonly [string, string])[] = [];
+  for (const pair of weightMap) {
+    if (pairs.length % STEP === 0) yield;
+    pairs.push(pair);
+  }
   for (const [tensor, file] of yield* sortInSteps(pairs, ([a], [b]) => compareUtf8(a, b))) {
     if (lines.length % STEP === 0) yield;
     const flaw = tensor.isWellFormed() && file.isWellFormed() ? pathFlaw(file) : "has a lone surrogate";
@@ -136,10 +139,12 @@ export function* writeShardIndex(
     }
     lines.push(`\n    ${asciiJson(tensor)}: ${asciiJson(file)}`);
   }
-  yield;
-  const map = lines.length === 0 ? "{}" : `{${lines.join(",")}\n  }`;
-  const json = `{\n  "metadata": {\n    "total_size": ${totalSize}\n  },\n  "weight_map": ${map}\n}\n`;
-  return new TextEncoder().encode(json);
+  const start = `{\n  "metadata": {\n    "total_size": ${totalSize}\n  },\n  "weight_map": {`;
+  const end = lines.length === 0 ? "}\n}\n" : "\n  }\n}\n";
+  const { parts, byteLength } = yield* encodeList(start, lines, end);
+  const bytes = new Uint8Array(byteLength);
+  yield* copyParts(parts, bytes);
+  return bytes;
 }
 
 /** A JSON string in which every character outside ASCII is escaped. */

@@ -4,7 +4,9 @@
  */
 import type { Device } from "./device.ts";
 import { UseAfterCloseError } from "../base/errors.ts";
+import { STEP, type Steps } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
+import { Turn } from "../base/turn.ts";
 import { hostOperations } from "./host_operations.ts";
 import { castLength, type TensorRequest } from "./request.ts";
 import type { Assemble } from "../files/catalog.ts";
@@ -20,24 +22,38 @@ export interface AssembledRequest extends TensorRequest {
 /** Puts tensors together. */
 export class Assembly<T extends Tensor> {
   /** Settles when all are done; rejects with the first failure. */
-  readonly finished: Promise<void>;
-  readonly #tensors: Map<TensorRequest, PromiseWithResolvers<T>>;
+  finished: Promise<void> = Promise.resolve();
+  readonly #requests: readonly AssembledRequest[];
+  readonly #tensors = new Map<TensorRequest, PromiseWithResolvers<T>>();
+
+  private constructor(requests: readonly AssembledRequest[]) {
+    this.#requests = requests;
+  }
+
+  /** Prepares to put these together. */
+  static *steps<T extends Tensor>(requests: readonly AssembledRequest[]): Steps<Assembly<T>> {
+    const assembly = new Assembly<T>(requests);
+    for (const [index, request] of requests.entries()) {
+      if (index % STEP === 0) yield;
+      const tensor = Promise.withResolvers<T>();
+      tensor.promise.catch(() => {}); // told to whoever asks
+      assembly.#tensors.set(request, tensor);
+    }
+    return assembly;
+  }
 
   /**
    * Starts.
    *
    * @param onDone called for each request once its tensor is there
    */
-  constructor(
-    requests: readonly AssembledRequest[],
+  start(
     files: readonly SourceFile[],
     device: Device<T>,
     signal: AbortSignal,
     onDone: (request: AssembledRequest) => void,
-  ) {
-    this.#tensors = new Map(requests.map((request) => [request, Promise.withResolvers<T>()]));
-    for (const { promise } of this.#tensors.values()) promise.catch(() => {}); // told to whoever asks
-    this.finished = this.#run(requests, files, device, signal, onDone);
+  ): void {
+    this.finished = this.#run(files, device, signal, onDone);
     this.finished.catch(() => {});
   }
 
@@ -57,19 +73,23 @@ export class Assembly<T extends Tensor> {
   }
 
   /** Drops this hold on the tensors; handles that were given out keep theirs. */
-  release(): void {
-    this.retire([...this.#tensors.keys()]);
+  async release(): Promise<void> {
+    const turn = new Turn();
+    let count = 0;
+    for (const request of this.#tensors.keys()) {
+      if (++count % STEP === 0) await turn.pause();
+      this.retire([request]);
+    }
   }
 
   async #run(
-    requests: readonly AssembledRequest[],
     files: readonly SourceFile[],
     device: Device<T>,
     signal: AbortSignal,
     onDone: (request: AssembledRequest) => void,
   ): Promise<void> {
     let failure: { readonly error: unknown } | undefined;
-    for (const request of requests) {
+    for (const request of this.#requests) {
       try {
         signal.throwIfAborted();
         const { name, shape, target } = request;

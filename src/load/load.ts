@@ -193,6 +193,7 @@ export class Load<T extends Tensor> {
     const { options, device, files, tally, maxAllocationBytes } = context;
     const sorted = await finishInTurns(sortSteps(requests));
     const { plain, assembled } = sorted;
+    const assembly = await finishInTurns(Assembly.steps<T>(assembled));
     const stop = new AbortController();
     const signal = AbortSignal.any([context.signal, stop.signal]);
     const counted = { tensors: 0, bytes: 0 };
@@ -218,7 +219,7 @@ export class Load<T extends Tensor> {
     options.log(
       `${plain.length} tensors, ${plan.bytes} bytes in ${plan.segments.length} segments to ${device.name}`,
     );
-    const assembly = new Assembly(assembled, files, device, signal, ({ run }) => tally.add(1, run));
+    assembly.start(files, device, signal, ({ run }) => tally.add(1, run));
     // One of the two may fail, and the other bring what it can.
     const finished = Promise.allSettled([started.finished, assembly.finished]).then(([plainEnd, end]) => {
       if (plainEnd.status === "fulfilled") {
@@ -294,7 +295,7 @@ export class Load<T extends Tensor> {
     await this.#last;
     this.#load.readiness.fail(reason);
     this.#load.release();
-    this.#assembly.release();
+    await this.#assembly.release();
   }
 
   /** Whether an error may be that of one file or tensor, so that others can still be read. */

@@ -7,7 +7,8 @@ import { SafeTensorsError } from "../base/errors.ts";
 import { handled } from "../base/handled.ts";
 import type { Progress } from "../base/progress.ts";
 import { quote } from "../base/text.ts";
-import { finishInTurns } from "../base/turn.ts";
+import { sortInSteps, STEP } from "../base/steps.ts";
+import { finishInTurns, Turn } from "../base/turn.ts";
 import { compareIndexes, MergedTensors, openInput, readFileHeader } from "../files/catalog.ts";
 import { checkFiles, type PathLike, resolveInputs, toPath } from "../files/inputs.ts";
 import { PYTORCH } from "../files/model_folder.ts";
@@ -225,11 +226,10 @@ async function convert(
     let paths: readonly string[] = [path];
     if (!dryRun) {
       const { maxShardBytes, overwrite = false, onProgress } = options;
-      const shapes = written.map(({ tensor }) => tensor);
       const pool = new PartPool(engine);
       const saved = await saveFile(streamOf(written, pool), absolutePath(path, names.folder), {
-        shapes,
-        metadata: new Map([["format", "pt"], ...aliases]),
+        shapes: opened.shapes,
+        metadata: opened.metadata,
         overwrite,
         ...dtype === undefined ? {} : { dtype },
         ...maxShardBytes === undefined ? {} : { maxShardBytes },
@@ -242,8 +242,7 @@ async function convert(
     return {
       paths,
       tensors: written.length,
-      bytes: written.reduce((bytes, { tensor }) => bytes + tensorBytes(tensor), 0),
-      writtenBytes: written.reduce((bytes, { tensor }) => bytes + writtenBytes(tensor, dtype), 0),
+      ...await sizesOf(written, dtype),
       aliases,
       skipped,
       notes,
@@ -268,6 +267,10 @@ interface OpenedCheckpoints {
   readonly files: readonly SourceFile[];
   /** Every tensor but the aliases, in the order of the state dict. */
   readonly written: readonly Written[];
+  /** The tensors of these. */
+  readonly shapes: readonly CheckpointTensor[];
+  /** The metadata of the result. */
+  readonly metadata: ReadonlyMap<string, string>;
   readonly aliases: ReadonlyMap<string, string>;
   readonly skipped: readonly SkippedValue[];
   readonly notes: readonly string[];
@@ -288,6 +291,8 @@ async function openCheckpoints(
   const paths = new Map<string, string>();
   const skipped: SkippedValue[] = [];
   const notes = [...inputs.notes];
+  const turn = new Turn();
+  let steps = 0;
   try {
     for (const path of inputs.paths) {
       signal?.throwIfAborted();
@@ -295,6 +300,7 @@ async function openCheckpoints(
       files.push(file);
       const checkpoint = await readCheckpoint(byteReader(file), options);
       for (const tensor of checkpoint.tensors.values()) {
+        if (++steps % STEP === 0) await turn.pause();
         const { name } = tensor;
         merged.add({ name, tensor, file, aliasOf: checkpoint.aliases.get(name) });
       }
@@ -308,18 +314,28 @@ async function openCheckpoints(
   }
   const { tensors } = merged;
   const written: Written[] = [];
+  const shapes: CheckpointTensor[] = [];
+  const metadata = new Map([["format", "pt"]]);
   const aliases = new Map<string, string>();
   for (const one of tensors.values()) {
+    if (++steps % STEP === 0) await turn.pause();
     paths.set(one.name, one.file.path);
     // Not where an index takes the tensor of that name from another file.
     const isAlias = one.aliasOf !== undefined && tensors.get(one.aliasOf)!.file === one.file;
-    if (isAlias) aliases.set(one.name, one.aliasOf!);
-    else written.push(one);
+    if (isAlias) {
+      aliases.set(one.name, one.aliasOf!);
+      metadata.set(one.name, one.aliasOf!);
+    } else {
+      written.push(one);
+      shapes.push(one.tensor);
+    }
   }
   const known = { notes: [...notes, ...merged.notes()] };
   return {
     files,
     written,
+    shapes,
+    metadata,
     aliases,
     skipped,
     notes:
@@ -332,7 +348,8 @@ async function* streamOf(
   pool: PartPool,
 ): AsyncGenerator<readonly [string, SavableTensor], void, void> {
   // In the order of the result, so that small tensors are gathered into large writes.
-  for (const { tensor, file } of written.toSorted((a, b) => compareLayout(a.tensor, b.tensor))) {
+  const inOrder = sortInSteps(written, (a, b) => compareLayout(a.tensor, b.tensor));
+  for (const { tensor, file } of await finishInTurns(inOrder)) {
     const { name, dtype, shape } = tensor;
     yield [name, {
       dtype,
@@ -342,6 +359,9 @@ async function* streamOf(
     }];
   }
 }
+
+/** Tensors that are compared between two looks at the clock. */
+const COMPARED_PER_TURN = 64;
 
 /** Compares what was written with what the checkpoint has, byte by byte. */
 async function compare(
@@ -354,6 +374,8 @@ async function compare(
 ): Promise<void> {
   const places = new Map<string, { file: SourceFile; offset: number; dtype: DType }>();
   const files: SourceFile[] = [];
+  const turn = new Turn();
+  let steps = 0;
   try {
     for (const path of paths) {
       if (path.endsWith(".json")) continue;
@@ -362,9 +384,11 @@ async function compare(
       const header = await readFileHeader(file);
       for (const { name, dtype, begin } of header.tensors.values()) {
         places.set(name, { file, offset: header.dataStart + begin, dtype });
+        if (++steps % STEP === 0) await turn.pause();
       }
     }
     for (const { tensor, file } of written) {
+      if (++steps % COMPARED_PER_TURN === 0) await turn.pause();
       const place = places.get(tensor.name);
       if (place?.dtype !== castTarget(tensor.dtype, dtype)) throw different(tensor.name);
       let { offset } = place;
@@ -383,9 +407,20 @@ async function compare(
   }
 }
 
-/** Bytes of a tensor's elements in the result. */
-function writtenBytes(tensor: CheckpointTensor, dtype: DType | undefined): number {
-  return castLength(tensorBytes(tensor), tensor.dtype, castTarget(tensor.dtype, dtype));
+/** Bytes of tensors in the checkpoint, and in the result. */
+async function sizesOf(
+  written: readonly Written[],
+  dtype: DType | undefined,
+): Promise<Pick<ConvertReport, "bytes" | "writtenBytes">> {
+  const turn = new Turn();
+  let bytes = 0, writtenBytes = 0;
+  for (const [index, { tensor }] of written.entries()) {
+    if (index % STEP === 0) await turn.pause();
+    const length = tensorBytes(tensor);
+    bytes += length;
+    writtenBytes += castLength(length, tensor.dtype, castTarget(tensor.dtype, dtype));
+  }
+  return { bytes, writtenBytes };
 }
 
 function cast(bytes: Uint8Array<ArrayBuffer>, from: DType, to: DType): Uint8Array<ArrayBuffer> {

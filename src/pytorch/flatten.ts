@@ -340,6 +340,7 @@ class Flattener {
   #skippedTensors = 0;
   #values = 0;
   #nameCharacters = 0;
+  readonly #turn = new Turn();
 
   constructor(options: FlattenOptions) {
     this.#options = options;
@@ -347,7 +348,7 @@ class Flattener {
 
   async run(root: PickleValue): Promise<FlatStateDict> {
     if (isTensor(root)) this.#tensors.set(this.#options.stem, { value: root, container: null, key: null });
-    else await this.#walk(this.#choose(root));
+    else await this.#walk(await this.#choose(root));
     if (this.#tensors.size === 0 && this.#skippedTensors > 0) {
       throw this.#error(
         "UnsupportedCheckpoint",
@@ -361,7 +362,6 @@ class Flattener {
 
   async #walk(chosen: Part): Promise<void> {
     this.#enter(undefined, chosen.value, chosen);
-    const turn = new Turn();
     for (let frame; (frame = this.#frames.at(-1)) !== undefined;) {
       if (frame.next === frame.members.size) {
         this.#leave(frame);
@@ -369,7 +369,7 @@ class Flattener {
       }
       const [key, value] = this.#pair(frame.members, frame.next++);
       const name = this.#name(frame.name, key);
-      if (this.#values % TURN_STEPS === 0) await turn.pause();
+      if (this.#values % TURN_STEPS === 0) await this.#turn.pause();
       const members = this.#finder.of(value);
       // What is met again within itself has its tensors named already.
       if (this.#open.has(value)) this.#skipped.push({ name, kind: `${describe(value)} that it is in` });
@@ -382,7 +382,7 @@ class Flattener {
   // Which part is read
 
   /** The part that is read; what stands beside it is left out. */
-  #choose(root: PickleValue): Part {
+  async #choose(root: PickleValue): Promise<Part> {
     const { root: wanted } = this.#options;
     const members = this.#finder.of(root) ?? (wanted ? this.#finder.attributesOf(root) : undefined);
     if (!members) {
@@ -396,15 +396,16 @@ class Flattener {
       );
     }
     const whole = { ...members, value: root };
-    if (wanted === undefined) return this.#unwrap(whole) ?? whole;
-    return wanted === "" ? whole : this.#descend(whole, wanted, root);
+    if (wanted === undefined) return await this.#unwrap(whole) ?? whole;
+    return wanted === "" ? whole : await this.#descend(whole, wanted, root);
   }
 
   /** The state dict of a checkpoint that has more beside it. */
-  #unwrap(root: Part): Part | undefined {
+  async #unwrap(root: Part): Promise<Part | undefined> {
     if (!root.named) return undefined;
     let found: PickleValue | undefined;
     for (let i = 0; i < root.size; i++) {
+      if (i % TURN_STEPS === 0) await this.#turn.pause();
       const [key, value] = this.#pair(root, i);
       if (key !== "state_dict") continue;
       if (found !== undefined) {
@@ -414,20 +415,20 @@ class Flattener {
     }
     const members = found === undefined ? undefined : this.#finder.of(found);
     if (!members?.named) return undefined;
-    this.#skipBeside(root, undefined, "state_dict");
+    await this.#skipBeside(root, undefined, "state_dict");
     return { ...members, value: found! };
   }
 
   /** The part that a name with dots stands for. */
-  #descend(
+  async #descend(
     root: Part,
     wanted: string,
     top: PickleValue,
-  ): Part {
+  ): Promise<Part> {
     let part = root;
     let at: string | undefined;
     for (let rest: string | undefined = wanted; rest !== undefined;) {
-      const step = this.#step(part, rest);
+      const step = await this.#step(part, rest);
       const members = step && (this.#finder.of(step.value) ?? this.#finder.attributesOf(step.value));
       if (!step || !members) {
         const why = step && isTensor(step.value)
@@ -437,7 +438,7 @@ class Flattener {
           : `it has no root ${quote(wanted)}`;
         throw this.#error("TensorNotFound", `${why}: there are ${this.#listRoots(top)}`);
       }
-      this.#skipBeside(part, at, step.key);
+      await this.#skipBeside(part, at, step.key);
       at = at === undefined ? step.key : `${at}.${step.key}`;
       part = { ...members, value: step.value };
       rest = step.rest;
@@ -446,12 +447,13 @@ class Flattener {
   }
 
   /** The member whose name is `rest`, or the beginning of it before a dot; the longest such. */
-  #step(
+  async #step(
     part: Members,
     rest: string,
-  ): { key: string; value: PickleValue; rest: string | undefined } | undefined {
+  ): Promise<{ key: string; value: PickleValue; rest: string | undefined } | undefined> {
     let found: { key: string; value: PickleValue; rest: string | undefined } | undefined;
     for (let i = 0; i < part.size; i++) {
+      if (i % TURN_STEPS === 0) await this.#turn.pause();
       const [key, value] = this.#pair(part, i);
       const name = keyText(key);
       if (rest !== name && !rest.startsWith(`${name}.`) || found && name.length <= found.key.length) continue;
@@ -460,8 +462,9 @@ class Flattener {
     return found;
   }
 
-  #skipBeside(members: Members, parent: string | undefined, taken: string): void {
+  async #skipBeside(members: Members, parent: string | undefined, taken: string): Promise<void> {
     for (let i = 0; i < members.size; i++) {
+      if (i % TURN_STEPS === 0) await this.#turn.pause();
       const [key, value] = this.#pair(members, i);
       if (keyText(key) !== taken) this.#skip(this.#name(parent, key), value);
     }

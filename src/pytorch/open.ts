@@ -70,12 +70,15 @@ async function contentsOf(checkpoint: Checkpoint, file: number): Promise<FileCon
   const { path, tensors, refused, aliases, skipped, notes } = checkpoint;
   const turn = new Turn();
   const listed: CatalogTensor[] = [];
+  const metadata = new Map([["format", "pt"]]);
   for (const tensor of tensors.values()) {
     if (listed.length % STEP === 0) await turn.pause();
-    listed.push(catalogTensor(tensor, file, aliases.get(tensor.name)));
+    const aliasOf = aliases.get(tensor.name);
+    listed.push(catalogTensor(tensor, file, aliasOf));
+    if (aliasOf !== undefined) metadata.set(tensor.name, aliasOf);
   }
   return {
-    metadata: new Map([["format", "pt"], ...aliases]),
+    metadata,
     refused,
     notes: [...skipped.length === 0 ? [] : [`left out: ${summarizeSkipped(skipped)}`], ...notes]
       .map((note) => `${quote(path)}: ${note}`),

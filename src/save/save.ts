@@ -3,7 +3,7 @@
  */
 import { basename } from "../base/paths.ts";
 import { absolutePath } from "../files/native/local_path.ts";
-import { STEP, type Steps } from "../base/steps.ts";
+import { entriesOf, STEP, type Steps } from "../base/steps.ts";
 import { SafeTensorsError } from "../base/errors.ts";
 import type { MetadataInput } from "../format/header_writer.ts";
 import { quote } from "../base/text.ts";
@@ -103,8 +103,16 @@ function* withAliases(
   aliases: ReadonlyMap<string, string>,
 ): Steps<MetadataInput | undefined> {
   if (aliases.size === 0) return metadata;
-  const all = new Map(metadata instanceof Map ? metadata : Object.entries(metadata ?? {}));
+  const all = new Map<string, string>();
   let step = 0;
+  for (
+    const [key, value] of metadata instanceof Map
+      ? metadata
+      : entriesOf((metadata ?? {}) as Record<string, string>)
+  ) {
+    if (++step % STEP === 0) yield;
+    all.set(key, value);
+  }
   for (const [name, kept] of aliases) {
     if (++step % STEP === 0) yield;
     const other = all.get(name);

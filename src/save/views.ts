@@ -1,6 +1,7 @@
 /**
  * What is accepted as a tensor, and its elements: typed arrays that fit the dtype, or bytes.
  */
+import { entriesOf } from "../base/steps.ts";
 import { describeValue } from "../base/check.ts";
 import type { DType } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
@@ -25,11 +26,6 @@ export function pairsOf<T>(
   return Symbol.iterator in tensors
     ? checkedPairs(tensors as Iterable<readonly [string, T]>)
     : entriesOf(tensors);
-}
-
-/** As `Object.entries`, which for very many tensors takes too long at once. */
-function* entriesOf<T>(tensors: Readonly<Record<string, T>>): Generator<readonly [string, T], void, void> {
-  for (const name of Object.keys(tensors)) yield [name, tensors[name]!];
 }
 
 function* checkedPairs<T>(

@@ -44,32 +44,36 @@ export interface Destination {
 export async function writeTensors(source: SaveSource, destination: Destination): Promise<void> {
   const { shards, outputs, stream, progress, signal } = destination;
   const turn = new Turn();
+  /** Of the tensors that have not come yet. */
   const places = new Map<string, { output: OpenOutput; offset: number }>();
+  const order: string[] = [];
   for (const [index, { head, header }] of shards.entries()) {
     const output = outputs[index]!;
     await stream.put({ output, offset: 0, from: "U8", to: "U8" }, head);
     for (const { name, begin } of header.tensors.values()) {
       if (places.size % STEP === 0) await turn.pause();
       places.set(name, { output, offset: header.dataStart + begin });
+      order.push(name);
     }
   }
-  const missing = new Set(places.keys());
-  for await (const [name, tensor] of interruptible(source.stream([...missing]), signal)) {
+  for await (const [name, tensor] of interruptible(source.stream(order), signal)) {
     if (progress.tensors % 64 === 63) await turn.pause(); // small tensors that are all there come without a wait
     try {
       if (source.aliases.has(name)) continue;
       const item = source.items.get(name);
       if (!item) throw refusal("TensorNotFound", name, "was not announced");
-      if (!missing.delete(name)) throw refusal("DuplicateName", name, "came twice");
-      await writeTensor(item, tensor, places.get(name)!, destination, source.dtype);
+      const place = places.get(name);
+      if (!place) throw refusal("DuplicateName", name, "came twice");
+      places.delete(name);
+      await writeTensor(item, tensor, place, destination, source.dtype);
       progress.tensors++;
     } finally {
       if (source.handsOver) (tensor as Partial<Disposable>)[Symbol.dispose]?.();
     }
   }
-  const [first] = missing;
+  const [first] = places.keys();
   if (first !== undefined) {
-    const others = missing.size > 1 ? `, nor did ${missing.size - 1} more` : "";
+    const others = places.size > 1 ? `, nor did ${places.size - 1} more` : "";
     throw refusal("TensorNotFound", first, `was announced and did not come${others}`);
   }
   await stream.finish();

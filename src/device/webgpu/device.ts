@@ -9,6 +9,7 @@ import type { SliceLayout, SliceSource } from "../../format/slices.ts";
 import { tensorBytes } from "../../base/dtype.ts";
 import { quote } from "../../base/text.ts";
 import type { Engine } from "../../load/engine.ts";
+import { STEP } from "../../base/steps.ts";
 import { finishInTurns, Turn } from "../../base/turn.ts";
 import { resultBytes } from "../../load/layout.ts";
 import { planSteps } from "../../load/plan.ts";
@@ -78,7 +79,8 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
   ): Promise<DeviceLoad<WebGpuTensor>> {
     const turn = new Turn();
     const gpu = this.#gpu;
-    for (const request of requests) { // before there is a plan, which for a huge tensor is huge itself
+    for (const [index, request] of requests.entries()) { // before there is a plan: a huge tensor's is huge itself
+      if (index % STEP === 0) await turn.pause();
       checkSize(gpu, resultBytes(request), `load tensor ${quote(request.name)} to the GPU`);
     }
     const staging = divideStaging(settings);

@@ -51,7 +51,7 @@ export class LocalNames implements FileNames {
   }
 
   explainAbsence(error: unknown, indexes: readonly Index[]): Promise<unknown> {
-    return explainAbsence(error, indexes);
+    return explainAbsence(error, indexes, this.folder);
   }
 }
 
@@ -223,7 +223,8 @@ async function readIndex(path: string, info?: Deno.FileInfo): Promise<Found> {
     throw await explainAbsence(readError(error, "read", path));
   }
   const { index, ...found } = await parseModelIndex(path, bytes, (shard) => join(dirname(path), shard));
-  return { ...found, index: { ...index, verify: () => checkVersion(path, version) } };
+  const place = absolutePath(path);
+  return { ...found, index: { ...index, verify: () => checkVersion(place, path, version) } };
 }
 
 /** Whether none of the files is there that an index names. */
@@ -248,23 +249,27 @@ function versionOf({ size, mtime }: Deno.FileInfo): string {
 }
 
 /** Throws if an index was replaced since it was read. */
-async function checkVersion(path: string, version: string): Promise<void> {
-  const info = await Deno.stat(path).catch(() => null);
+async function checkVersion(place: string, path: string, version: string): Promise<void> {
+  const info = await Deno.stat(place).catch(() => null);
   if (info && versionOf(info) === version) return;
   const message = `Cannot open ${quote(path)}: it was replaced while its shards were opened: open it again`;
   throw new ReadError(message, { path });
 }
 
-async function explainAbsence(error: unknown, indexes: readonly Index[] = []): Promise<unknown> {
+async function explainAbsence(
+  error: unknown,
+  indexes: readonly Index[] = [],
+  folder: string | undefined = workingFolder(),
+): Promise<unknown> {
   if (!(error instanceof ReadError) || error.errno !== 2) return error;
   const { path } = error;
   const isLocal = error.cause instanceof Deno.errors.NotFound;
-  const link = isLocal ? await Deno.readLink(path).catch(() => null) : null;
+  const link = isLocal ? await Deno.readLink(absolutePath(path, folder)).catch(() => null) : null;
   const index = indexNaming(path, indexes);
   if (index) {
     const absent = new Set([path]);
     for (const shard of new Set(index.weightMap.values())) {
-      if (isLocal && !await isThere(shard)) absent.add(shard);
+      if (isLocal && !await isThere(absolutePath(shard, folder))) absent.add(shard);
     }
     const why = link === null ? "it is not there" : linkText(link);
     const more = absent.size > 1 ? ` (${absent.size} are not there: ${listOf([...absent].map(quote))})` : "";
