@@ -20,7 +20,7 @@ import type { Shim } from "./symbols.ts";
 export const CUDA_LANDER = 1;
 
 /** Which way is wanted: `fst_gds_wish` in native/fst_cuda.h. */
-export const GDS_WISHES = ["off", "auto", "require"] as const;
+const GDS_WISHES = ["off", "auto", "require"] as const;
 
 /** What to prepare a load for. */
 export interface CudaLoadOptions {

@@ -4,7 +4,7 @@
 import { isGranted } from "./variables.ts";
 
 /** The variables by which the library is found. */
-export const LIBRARY_VARIABLES = ["FASTSAFETENSORS_LIB", "XDG_CACHE_HOME", "HOME"];
+const LIBRARY_VARIABLES = ["FASTSAFETENSORS_LIB", "XDG_CACHE_HOME", "HOME"];
 
 /** What is known of a library's place. */
 export interface LibraryPlace {

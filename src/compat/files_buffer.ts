@@ -1,52 +1,18 @@
 /**
  * The tensors of a set of files on a device, by name.
  */
-import { type Catalog, pathOf } from "../files/catalog.ts";
-import type { Device } from "../load/device.ts";
-import { FileSlices } from "../load/file_slices.ts";
+import { handled } from "../base/handled.ts";
 import { STEP } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
-import { handled } from "../base/handled.ts";
-import { rankSlices, sliceLayout } from "../format/slices.ts";
-import { type Load, type LoadRequest, tensorSlice, wholeTensor } from "../load/load.ts";
-import { finishInTurns, Turn } from "../base/turn.ts";
-import type { CheckedOptions } from "../model/options.ts";
-import { ownSteps } from "../model/shared_tensors.ts";
-import { RankTensors } from "../ranks/rank_tensors.ts";
-import { type LoadStats, Session } from "../load/session.ts";
-import { isFromFile, type ShardOptions } from "../files/shard_options.ts";
+import { Turn } from "../base/turn.ts";
 import type { HostTensor } from "../device/cpu/tensor.ts";
+import type { ShardOptions } from "../files/shard_options.ts";
+import type { LoadStats } from "../load/session.ts";
 import type { Tensor } from "../load/tensor.ts";
-
-/** What a buffer is made of. */
-export interface StartedBuffer<T extends Tensor> {
-  readonly session: Session<T>;
-  /** By name, in file order. */
-  readonly requests: ReadonlyMap<string, LoadRequest>;
-  /** The load of all tensors that this process reads. */
-  readonly load: Load<T>;
-}
+import { partsOf, type SafeTensorsModel } from "../model/model.ts";
 
 /** Tensors that are asked for between two looks at the clock. */
 const ASKED_PER_TURN = 128;
-
-/** Starts to load all tensors of opened files. */
-export async function startBuffer<T extends Tensor>(
-  catalog: Catalog,
-  device: Device<T>,
-  options: CheckedOptions,
-  notes: readonly string[],
-): Promise<FilesBuffer<T>> {
-  const session = new Session(catalog, device, options, notes);
-  const requests = new Map<string, LoadRequest>();
-  const turn = new Turn();
-  for (const tensor of catalog.tensors.values()) {
-    requests.set(tensor.name, wholeTensor(tensor, options.dtype, device));
-    if (requests.size % STEP === 0) await turn.pause();
-  }
-  const own = await finishInTurns(ownSteps(requests));
-  return new FilesBuffer({ session, requests, load: await session.loadAll(own) });
-}
 
 /**
  * All tensors of the files that a {@linkcode SafeTensorsFileLoader} copied to a device. They stream in: each method
@@ -57,29 +23,16 @@ export async function startBuffer<T extends Tensor>(
  * tensor of a file has been handed out, its owner's memory is released and none of them can be asked for again.
  */
 export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposable {
-  readonly #session: Session<T>;
-  readonly #requests: ReadonlyMap<string, LoadRequest>;
-  readonly #ranks: RankTensors<T> | null;
-  readonly #slices: FileSlices<T>;
-  readonly #load: Load<T>;
+  readonly #model: SafeTensorsModel<T>;
 
   /** Use {@linkcode SafeTensorsFileLoader.copyFilesToDevice}. */
-  constructor({ session, requests, load }: StartedBuffer<T>) {
-    this.#session = session;
-    this.#requests = requests;
-    this.#load = load;
-    this.#slices = new FileSlices(session);
-    this.#ranks = session.catalog.group
-      ? new RankTensors(session, requests, {
-        get: (request) => load.get(request),
-        retire: (requests) => load.retire(requests),
-      })
-      : null;
+  constructor(model: SafeTensorsModel<T>) {
+    this.#model = model;
   }
 
   /** The names of the tensors, in file order. */
   getKeys(): string[] {
-    return [...this.#requests.keys()];
+    return this.#model.keys();
   }
 
   /**
@@ -88,7 +41,7 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
    * @throws {SafeTensorsError} "TensorNotFound"
    */
   getFilename(name: string): string {
-    return pathOf(this.#session.catalog, this.#session.find(name));
+    return this.#model.info(name).path;
   }
 
   /**
@@ -97,7 +50,7 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
    * @throws {SafeTensorsError} "TensorNotFound"
    */
   getShape(name: string): readonly number[] {
-    return this.#session.find(name).shape;
+    return this.#model.info(name).shape;
   }
 
   /**
@@ -109,14 +62,7 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
    * @throws {UseAfterCloseError} after {@linkcode close}, or if it was handed out with all others of its file
    */
   getTensor(name: string): Promise<T> {
-    return handled(this.#getTensor(name));
-  }
-
-  async #getTensor(name: string): Promise<T> {
-    this.#session.checkOpen(`get tensor ${quote(name)}`);
-    this.#session.find(name);
-    if (this.#ranks) return await this.#ranks.getTensor(name);
-    return await this.#load.get(this.#requests.get(name)!);
+    return this.#model.getTensor(name);
   }
 
   /**
@@ -130,21 +76,7 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
    * @throws {UseAfterCloseError} after {@linkcode close}, or if it was handed out with all others of its file
    */
   getSharded(name: string, dimension: number, options: ShardOptions = {}): Promise<T> {
-    return handled(this.#getSharded(name, dimension, options));
-  }
-
-  async #getSharded(name: string, dimension: number, options: ShardOptions): Promise<T> {
-    this.#session.checkOpen(`get a part of tensor ${quote(name)}`);
-    const { rank, size } = this.#session.context.options.group;
-    const tensor = this.#session.find(name);
-    const slices = rankSlices(tensor, dimension, rank, size);
-    if (isFromFile(options)) {
-      const { options, device } = this.#session.context;
-      const layout = sliceLayout(tensor, slices);
-      return await this.#slices.get(tensor, (found) => tensorSlice(found, options.dtype, device, layout));
-    }
-    if (this.#ranks) return await this.#ranks.getSharded(name, dimension);
-    return await this.getTensor(name);
+    return this.#model.getSharded(name, dimension, options);
   }
 
   /**
@@ -160,16 +92,17 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
   }
 
   async #pushTensor(name: string, destination: number): Promise<T | null> {
-    const { size } = this.#session.context.options.group;
+    const { session, shared } = partsOf(this.#model);
+    const { size } = session.context.options.group;
     if (!Number.isInteger(destination) || destination < 0 || destination >= size) {
       throw new RangeError(
         `Cannot push tensor ${quote(name)} to rank ${destination}: the group has ${size} (from 0)`,
       );
     }
-    if (!this.#ranks) return await this.getTensor(name);
-    this.#session.checkOpen(`push tensor ${quote(name)}`);
-    this.#session.find(name);
-    return await this.#ranks.pushTensor(name, destination);
+    if (!shared) return await this.getTensor(name);
+    session.checkOpen(`push tensor ${quote(name)}`);
+    session.find(name);
+    return await shared.pushTensor(name, destination);
   }
 
   /**
@@ -186,13 +119,14 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
   }
 
   async #getMultiCols(names: readonly string[], dimension: number): Promise<T> {
-    this.#session.checkOpen("join tensors");
+    const { session, shared } = partsOf(this.#model);
+    session.checkOpen("join tensors");
     if (names.length === 0) throw new TypeError("Cannot join tensors: no names were given");
-    const first = this.#session.find(names[0]!);
+    const first = session.find(names[0]!);
     const turn = new Turn();
     for (const [index, name] of names.entries()) {
       if (index % STEP === 0) await turn.pause();
-      const { dtype, shape } = this.#session.find(name);
+      const { dtype, shape } = session.find(name);
       const fits = shape.length === first.shape.length &&
         shape.every((size, index) => index === dimension || size === first.shape[index]);
       if (dtype === first.dtype && fits) continue;
@@ -204,11 +138,11 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
       );
     }
     const joined = names.join("+");
-    const parts = this.#ranks
-      ? await this.#ranks.getAll(`getMultiCols(${quote(joined)}, ${dimension})`, names, dimension)
+    const parts = shared
+      ? await shared.getAll(`getMultiCols(${quote(joined)}, ${dimension})`, names, dimension)
       : await this.#getEach(names.map((name) => [name, dimension] as const));
     try {
-      return await this.#session.context.device.concatenate(joined, parts, dimension);
+      return await session.context.device.concatenate(joined, parts, dimension);
     } finally {
       for (const part of parts) part[Symbol.dispose]?.();
     }
@@ -224,16 +158,17 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
   }
 
   async #asDict(dimensions?: Readonly<Record<string, number | null>>): Promise<Map<string, T>> {
-    this.#session.checkOpen("get tensors");
+    const { session, shared } = partsOf(this.#model);
+    session.checkOpen("get tensors");
     const turn = new Turn();
     const wanted: (readonly [string, number | null])[] = [];
     for (const name of dimensions ? Object.keys(dimensions) : this.getKeys()) {
       if (wanted.length % STEP === 0) await turn.pause();
-      this.#session.find(name);
+      session.find(name);
       const dimension = dimensions?.[name] ?? null;
       wanted.push([name, dimension === -1 ? null : dimension]);
     }
-    const tensors = this.#ranks ? await this.#ranks.getMany("asDict()", wanted) : await this.#getEach(wanted);
+    const tensors = shared ? await shared.getMany("asDict()", wanted) : await this.#getEach(wanted);
     const dict = new Map<string, T>();
     for (const [index, [name]] of wanted.entries()) {
       if (index % STEP === 0) await turn.pause();
@@ -255,16 +190,15 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
 
   /** How the load went, or goes. */
   stats(): LoadStats {
-    return this.#session.stats();
+    return this.#model.stats();
   }
 
   /**
    * Ends what is still being read. Tensors that were given out stay valid. With several ranks each closes its own; one
    * that still asks for something from a rank that has closed gets a GroupError.
    */
-  async close(): Promise<void> {
-    await this.#session.close();
-    await this.#slices.close();
+  close(): Promise<void> {
+    return this.#model.close();
   }
 
   /** {@linkcode close}, for `await using`. */

@@ -5,7 +5,7 @@ import { type Catalog, type CatalogTensor, pathOf, restoreAliases } from "../fil
 import { checkKeys, keysOf } from "../base/check.ts";
 import type { DeviceOption, TensorOn } from "../device/option.ts";
 import { SafeTensorsError, UseAfterCloseError } from "../base/errors.ts";
-import { type FilesBuffer, startBuffer } from "./files_buffer.ts";
+import { FilesBuffer } from "./files_buffer.ts";
 import type { DType } from "../base/dtype.ts";
 import { finishNow, STEP, type Steps } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
@@ -17,8 +17,10 @@ import { closeAll, type Source } from "../files/source.ts";
 import { equip, findEngine } from "../deno/equip.ts";
 import { openFiles } from "../deno/open_files.ts";
 import { type CheckedOpenOptions, checkOptions, OPEN_KEYS, type OpenOptions } from "../deno/options.ts";
+import { startModel } from "../model/model.ts";
 import { checkGroup } from "../model/options.ts";
 import { together } from "../ranks/queue.ts";
+import { shareTensors } from "../ranks/rank_tensors.ts";
 import { selectSource } from "../deno/select_source.ts";
 
 /** Options of {@linkcode SafeTensorsFileLoader}: those of a load, without what belongs to an opened model. */
@@ -169,8 +171,8 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
     const catalogs = this.#catalogs;
     this.#keep([]); // the buffer's from now on
     const start = async () => {
-      const { device, notes } = await equip<D>(checked);
-      return await startBuffer(catalog, device, checked, notes);
+      const equipment = { ...await equip<D>(checked), ...catalog.group && { share: shareTensors } };
+      return new FilesBuffer(await startModel(catalog, equipment, checked));
     };
     try {
       const operation = { label: "copyFilesToDevice()", signal: checked.signal };

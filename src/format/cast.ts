@@ -229,7 +229,7 @@ export function isFloatDType(dtype: DType): boolean {
  * Whether `dtype` is a float of less than a byte: some devices cast these too, to the dtypes of {@linkcode
  * isFloatDType}.
  */
-export function isSubByteFloat(dtype: DType): boolean {
+function isSubByteFloat(dtype: DType): boolean {
   return dtype === "F4" || dtype === "F6_E2M3" || dtype === "F6_E3M2";
 }
 

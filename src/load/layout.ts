@@ -49,10 +49,10 @@ export interface LayoutOptions {
 }
 
 /** Tensors of fewer bytes are small. */
-export const SMALL_TENSOR = 64 * 1024;
+const SMALL_TENSOR = 64 * 1024;
 
 /** Bytes of an allocation that small tensors share. */
-export const SMALL_ALLOCATION = 2 ** 20;
+const SMALL_ALLOCATION = 2 ** 20;
 
 /** The places of all requests. */
 export interface Layout {

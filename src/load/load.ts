@@ -75,7 +75,7 @@ export interface NamedRequests {
 }
 
 /** The request for a whole tensor, cast to `dtype` if that applies to it on the device. */
-export function wholeTensor(
+function wholeTensor(
   tensor: CatalogTensor,
   dtype: DType | undefined,
   device: Device<Tensor>,

@@ -101,6 +101,13 @@ export async function startModel<T extends Tensor>(
   return new SafeTensorsModel({ session, wanted, options, load, findDevice, share });
 }
 
+/** What a model is made of, for this package's own classes over it. */
+export let partsOf: <T extends Tensor>(model: SafeTensorsModel<T>) => {
+  readonly session: Session<T>;
+  /** The tensors of all ranks, where several have opened the files together. */
+  readonly shared: SharedTensors<T> | null;
+};
+
 /**
  * An opened model.
  *
@@ -138,6 +145,10 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
       get: (request) => this.#own(request),
       ...load && { retire: (requests) => load.retire(requests) },
     }) ?? null;
+  }
+
+  static {
+    partsOf = (model) => ({ session: model.#session, shared: model.#ranks });
   }
 
   /** The names of the tensors, in file order; only those that `names` left. */

@@ -27,6 +27,15 @@ export interface SharedTensors<T extends Tensor> {
   lendTensor(name: string, request: LoadRequest): Promise<T>;
   /** Each rank's own part of a tensor. */
   getSharded(name: string, dimension: number): Promise<T>;
+  /** A tensor on the rank `destination`; null on the others. */
+  pushTensor(name: string, destination: number): Promise<T | null>;
+  /** Each rank's own parts of several tensors. `label` names the call in messages, the same on every rank. */
+  getAll(label: string, names: readonly string[], dimension: number): Promise<T[]>;
+  /** Several tensors, each whole or, with a dimension, this rank's part. */
+  getMany(
+    label: string,
+    wanted: readonly (readonly [name: string, dimension: number | null])[],
+  ): Promise<T[]>;
   /**
    * Every tensor as `[name, tensor]` on every rank, in the same order.
    *

@@ -8,7 +8,7 @@ import { quote } from "../base/text.ts";
 import type { LoadRequest, NamedRequests } from "../load/load.ts";
 import type { Session } from "../load/session.ts";
 import type { StreamBounds } from "../load/stream.ts";
-import { ownSteps, type OwnTensors, type SharedTensors } from "../model/shared_tensors.ts";
+import { ownSteps, type OwnTensors, type SharedTensors, type ShareTensors } from "../model/shared_tensors.ts";
 import type { Tensor } from "../load/tensor.ts";
 import {
   cutOperations,
@@ -20,11 +20,14 @@ import {
 } from "./exchange.ts";
 import { RankIteration } from "./rank_iteration.ts";
 
+/** Shares the tensors of files that several ranks have opened. */
+export const shareTensors: ShareTensors = (session, requests, own) => new RankTensors(session, requests, own);
+
 /**
  * Hands out tensors to all ranks. Those of a file that has been loaded are handed out until each has been once: then
  * its owner's memory is released, and to ask again is an error.
  */
-export class RankTensors<T extends Tensor> implements SharedTensors<T> {
+class RankTensors<T extends Tensor> implements SharedTensors<T> {
   readonly #session: Session<T>;
   readonly #requests: NamedRequests;
   readonly #exchange: Exchange<T>;
@@ -77,13 +80,11 @@ export class RankTensors<T extends Tensor> implements SharedTensors<T> {
     return iteration.run(this.#areLoaded ? iteration.inOneBatch(this.#supply) : iteration.stream(bounds));
   }
 
-  /** The parts of several tensors in one operation. */
   getAll(label: string, names: readonly string[], dimension: number): Promise<T[]> {
     const wanted = names.map((name) => this.#want(name, dimension));
     return this.#exchange.take(label, wanted, this.#supply);
   }
 
-  /** Many tensors, each whole or cut, in the order asked. */
   async getMany(label: string, wanted: readonly (readonly [string, number | null])[]): Promise<T[]> {
     const operations = cutOperations(wanted.map((one) => this.#want(...one)));
     const tensors = await settled(operations.map(async (operation) => {
@@ -93,7 +94,6 @@ export class RankTensors<T extends Tensor> implements SharedTensors<T> {
     return tensors.flatMap(({ taken }) => taken);
   }
 
-  /** A tensor for one rank; null on every other. */
   pushTensor(name: string, destination: number): Promise<T | null> {
     const label = `pushTensor("${name}", ${destination})`;
     return this.#exchange.push(label, this.#want(name, null), destination, this.#supply);

@@ -6,7 +6,7 @@ import type { Tensor } from "../load/tensor.ts";
 import { type ModelEquipment, type SafeTensorsModel, startModel } from "../model/model.ts";
 import type { CheckedOptions } from "../model/options.ts";
 import { together } from "./queue.ts";
-import { RankTensors } from "./rank_tensors.ts";
+import { shareTensors } from "./rank_tensors.ts";
 
 /**
  * Starts a model on every rank; if that fails on one it has failed on all.
@@ -19,11 +19,7 @@ export function startTogether<T extends Tensor>(
   equipment: ModelEquipment<T>,
   options: CheckedOptions,
 ): Promise<SafeTensorsModel<T>> {
-  const shared: ModelEquipment<T> = {
-    ...equipment,
-    share: (session, requests, own) => new RankTensors(session, requests, own),
-  };
   const operation = { label: "load", signal: options.signal };
-  const start = () => startModel(catalog, shared, options);
+  const start = () => startModel(catalog, { ...equipment, share: shareTensors }, options);
   return together(catalog.group, operation, start, (model) => model.close());
 }

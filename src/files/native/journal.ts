@@ -39,7 +39,7 @@ export function journalName(stem: string): string {
 }
 
 /** Whether a file of this name is a journal. */
-export function isJournalName(name: string): boolean {
+function isJournalName(name: string): boolean {
   return name === FORMER_NAME || name.startsWith(".") && name.endsWith(ENDING);
 }
 
