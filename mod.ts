@@ -1,5 +1,5 @@
 /**
- * Tensors from safetensors files to where they are used, at the speed of the machine.
+ * Loads tensors from safetensors files to host memory, CUDA GPUs or WebGPU, and saves them.
  *
  * @example Use
  * ```ts

@@ -154,7 +154,7 @@ Deno.test("parseConfiguration() rejects a wrong value and names the allowed ones
       ],
       [
         { "3fs": { mount_point: "mnt" } },
-        '3fs.mount_point must be an absolute path, or "" to find it, got "mnt"',
+        '3fs.mount_point must be an absolute path, or "" to search for it, got "mnt"',
       ],
       [{ "3fs": { timeout: -1 } }, "3fs.timeout must be a number from 0 to 86400, got -1"],
       [{ parallel: { max_concurrent_producers: 2 } }, "parallel.max_concurrent_producers must be 1, got 2"],

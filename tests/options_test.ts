@@ -97,8 +97,7 @@ Deno.test("fastsafeOpen() rejects values of the wrong kind for its own options",
     "group must be a process group such as an MpiGroup, got an object",
   );
   await assertRefused(open({ group: null }), "group must be a process group such as an MpiGroup, got null");
-  const names =
-    "names must be a list of whole names, or a function that says of a name whether it is wanted, got";
+  const names = "names must be a list of whole names, or a function that returns true for wanted names, got";
   await assertRefused(open({ names: /q_proj/ }), `${names} a RegExp: give (name) => pattern.test(name)`);
   await assertRefused(open({ names: "lm_head.weight" }), `${names} "lm_head.weight"`);
   await assertRefused(open({ names: Promise.resolve([]) }), `${names} a Promise`);
@@ -194,7 +193,7 @@ Deno.test("An error about a tensor's name suggests the nearest one, or explains 
   await assertRejects(
     () => fastsafeOpen(path, { names: ["*.weight"] }),
     SafeTensorsError,
-    "no file has it: names are whole names; for a pattern give a function",
+    "no file has it: names must be whole names; for a pattern, pass a function",
   );
 });
 

@@ -102,7 +102,9 @@ function settingsOf(args: Arguments, backends: string): Settings {
 export function targetOf(args: Arguments): Target {
   const device = args.text("device");
   if (device === undefined) return args.flag("download-only") ? "none" : "host";
-  if (args.flag("download-only")) throw new UsageError("--download-only and --device contradict one another");
+  if (args.flag("download-only")) {
+    throw new UsageError("--download-only and --device cannot be used together");
+  }
   const index = /^cuda(?::(\d+))?$/.exec(device)?.[1] ?? (device === "cuda" ? "0" : undefined);
   if (index === undefined) throw new UsageError(`There is no device "${device}": name one such as cuda:0`);
   return `cuda:${Number(index)}`;

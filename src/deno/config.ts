@@ -1,11 +1,11 @@
 /**
- * The configuration file: the one that fastsafetensors' AutoLoader reads, so that both can share it.
+ * The configuration file. It has the format of fastsafetensors' AutoLoader, so that both can share one file.
  *
- * `FASTSAFETENSORS_CONFIG` names it, for all functions that open files. Without that variable no file of the working
- * folder is read, except by {@linkcode autoOpen}. A program without permission for the variable or the file has no
- * configuration. Its keys, each optional:
+ * `FASTSAFETENSORS_CONFIG` names the file, for all functions that open files. Without that variable only
+ * {@linkcode autoOpen} reads a file of the working folder. A program without permission for the variable or the file
+ * has no configuration. All keys are optional:
  *
- * - `loader`: "base" reads every file by ordinary reads, "3fs" every file through 3FS; without it the mount decides
+ * - `loader`: "base" reads every file by ordinary reads, "3fs" every file through 3FS; default: depends on the mount
  * - `base` (unless the loader is "3fs"): `copier_type`: "gds" is `gds: "auto"`, "nogds" and "unified" are `gds: "off"`,
  *   "fgds" and "dstorage" are not available here: they are "auto" and "off", with a warning; `bbuf_size_kb`:
  *   `stagingBytes` in KiB; `max_threads`: `maxThreads`, of which at most 16 are used
@@ -13,10 +13,9 @@
  *   `timeout` in seconds: the options `usrbio`
  * - `debug`: `debug_log`: `debugLog`
  *
- * These keys have no counterpart here; their values are checked and not used: `framework`; `set_numa` and `disable_cache`
- * in `debug`; `use_pipeline`, `max_concurrent_producers`, `queue_size` and `use_tqdm_on_load` in `parallel`. So are
- * `max_batch_bytes`, `device_memory_budget` and `use_chunk_budget_as_allocation_size` in `parallel`, with a warning where
- * they ask for a bound on memory.
+ * The values of these keys are checked but not used: `framework`; `set_numa` and `disable_cache` in `debug`;
+ * `use_pipeline`, `max_concurrent_producers`, `queue_size` and `use_tqdm_on_load` in `parallel`; also `max_batch_bytes`,
+ * `device_memory_budget` and `use_chunk_budget_as_allocation_size` in `parallel`, with a warning if they limit memory.
  */
 import { environmentVariable, mayRead } from "../../ffi/variables.ts";
 import { SafeTensorsError } from "../base/errors.ts";
@@ -24,7 +23,7 @@ import { quote } from "../base/text.ts";
 import type { GdsOption } from "../device/cuda/run.ts";
 import type { UsrbioOptions } from "../three_fs/options.ts";
 
-/** The options that a configuration can set: those of the same names of {@linkcode OpenOptions}. */
+/** The options of {@linkcode OpenOptions} that a configuration can set. */
 export interface Configuration {
   source?: "3fs" | "file";
   gds?: GdsOption;
@@ -36,16 +35,16 @@ export interface Configuration {
 
 /** The values that a key may have. */
 interface Kind {
-  /** In words. */
+  /** The allowed values in words, for messages. */
   readonly allowed: string;
   readonly fits: (value: unknown) => boolean;
-  /** The behaviour instead, for an allowed value that this package does not support. */
+  /** Describes the actual behaviour for an allowed value that this package does not support. */
   readonly instead?: (value: unknown) => string | undefined;
 }
 
 const BOOLEAN: Kind = { allowed: "true or false", fits: (value) => typeof value === "boolean" };
 const PATH: Kind = {
-  allowed: 'an absolute path, or "" to find it',
+  allowed: 'an absolute path, or "" to search for it',
   fits: (value) => typeof value === "string" && (value === "" || value.startsWith("/")),
 };
 const oneOf = (...values: readonly (string | number)[]): Kind => ({
@@ -61,7 +60,7 @@ const seconds = (most: number): Kind => ({
   fits: (value) => typeof value === "number" && 0 <= value && value <= most,
 });
 
-/** A bound on memory that only fastsafetensors knows; null is none. */
+/** A limit of memory that only fastsafetensors supports; null means no limit. */
 const BUDGET: Kind = {
   allowed: "null or a whole number from 1 on",
   fits: (value) => value === null || Number.isSafeInteger(value) && value as number > 0,
@@ -113,16 +112,16 @@ const SECTIONS: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
   debug: DEBUG,
 };
 
-/** The warnings that have been written: each is written once. */
+/** Warnings that were written before: each one is written once. */
 const warned = new Set<string>();
 
 /**
- * The options that the configuration file sets; none without a file. Writes a warning for each unknown key and for each
- * value that is not supported here to stderr, once.
+ * Returns the options that the configuration file sets; an empty object without a file. Writes a warning to stderr, once,
+ * for each unknown key and for each value that is not supported here.
  *
- * @param byDefault the file where `FASTSAFETENSORS_CONFIG` names none; it need not be there
- * @throws {SafeTensorsError} "InvalidConfig" if the file that `FASTSAFETENSORS_CONFIG` names is not there, a file is
- *   not JSON, or a value is not one of those allowed
+ * @param byDefault the file to read if `FASTSAFETENSORS_CONFIG` is not set; it does not have to exist
+ * @throws {SafeTensorsError} "InvalidConfig" if the file that `FASTSAFETENSORS_CONFIG` names does not exist, a file is
+ *   not JSON, or a value is not allowed
  */
 export function readConfiguration(byDefault?: string): Configuration {
   const named = environmentVariable("FASTSAFETENSORS_CONFIG");
@@ -147,7 +146,7 @@ export function readConfiguration(byDefault?: string): Configuration {
 }
 
 /**
- * The options that a configuration sets, and warnings: sentences whose subject is the configuration.
+ * Returns the options that a configuration sets, and warnings: sentences whose subject is the configuration.
  *
  * @throws {SafeTensorsError} "InvalidConfig"
  */
@@ -191,7 +190,7 @@ export function parseConfiguration(
   return { configuration: optionsOf(json), warnings };
 }
 
-/** The settings of a checked file as options. */
+/** Converts the settings of a checked file to options. */
 function optionsOf(json: Record<string, unknown>): Configuration {
   const section = (name: string) => (json[name] ?? {}) as Record<string, never>;
   const { loader } = json;
@@ -220,7 +219,7 @@ function optionsOf(json: Record<string, unknown>): Configuration {
   });
 }
 
-/** Without the keys whose value is undefined. */
+/** Returns the object without the keys whose value is undefined. */
 export function defined<T extends object>(values: { [K in keyof T]: T[K] | undefined }): T {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as T;
 }

@@ -1,5 +1,5 @@
 /**
- * Has tensors in host memory given to other libraries by the native library, which is loaded when it is asked for.
+ * Exports tensors in host memory by DLPack; loads the native library for it at the first call.
  */
 import { useDLPack } from "../device/dlpack.ts";
 

@@ -1,5 +1,5 @@
 /**
- * What files are loaded with in Deno: the engine, the source that files are read from, and devices.
+ * Selects the engine, the source and the device of a load in Deno.
  */
 import { quote } from "../base/text.ts";
 import type { DeviceOption, TensorOn } from "../device/option.ts";
@@ -12,16 +12,16 @@ import type { CheckedOpenOptions } from "./options.ts";
 import { selectDevice } from "./select_device.ts";
 import { selectSource } from "./select_source.ts";
 
-/** What files are loaded with. */
+/** The source, the device and the functions that a model uses in Deno. */
 export interface Equipment<T extends Tensor> extends ModelEquipment<T> {
-  /** Where they are read from. */
+  /** The source of the files. */
   readonly source: Source;
 }
 
 /**
- * Finds what the options ask for.
+ * Selects the engine, the source and the device that the options name.
  *
- * @throws {DeviceError} if this machine does not have it
+ * @throws {DeviceError} if this machine does not have the device or the source
  */
 export async function equip<D extends DeviceOption>(
   options: CheckedOpenOptions,
@@ -35,7 +35,7 @@ export async function equip<D extends DeviceOption>(
   };
 }
 
-/** What runs loads: for a source of the user's always the portable engine, as lanes can read descriptors only. */
+/** Selects the engine: for a source of the user the portable one, because native lanes read file descriptors only. */
 export async function findEngine({ source }: Pick<CheckedOpenOptions, "source">): Promise<Engine> {
   if (typeof source !== "object") return await selectEngine();
   return portableEngine(`the files come from the source ${quote(source.name)}`, source);

@@ -12,21 +12,20 @@ import type { OpenOptions } from "./options.ts";
 /**
  * Opens safetensors files and starts to load them.
  *
- * Resolves once the headers are read and checked; the tensors stream in meanwhile, and
- * {@linkcode SafeTensorsModel.getTensor} waits for the bytes of one of them only.
+ * Resolves after the headers are read and checked. The tensors load in the background;
+ * {@linkcode SafeTensorsModel.getTensor} waits only for the bytes of its tensor.
  *
- * Without `lazy` every tensor is read, whether it is asked for or not. With it, as with Python's `safe_open`, only those
- * are that are asked for.
+ * Without `lazy` every tensor is read. With `lazy`, as with Python's `safe_open`, only requested tensors are read.
  *
- * Options that are not given may come from the configuration file that `FASTSAFETENSORS_CONFIG` names.
+ * The configuration file that `FASTSAFETENSORS_CONFIG` names can set options that the call leaves out.
  *
  * @param files a file, a folder, a `model.safetensors.index.json`, a list of these, or files by rank
- * @returns the model; close it, or bind it with `await using`
- * @throws {SafeTensorsError} if a header or an index is bad, or files and index disagree
+ * @returns the model; close it, or declare it with `await using`
+ * @throws {SafeTensorsError} if a header or an index is not valid, or the files do not match the index
  * @throws {SafeTensorsError} "InvalidConfig" if the configuration file is not valid
  * @throws {ReadError} if a file cannot be opened or read
  * @throws {OutOfMemoryError} if the tensors do not fit in memory
- * @throws {GroupError} on all ranks of a `group` if any of that happens on one, or they open different files
+ * @throws {GroupError} on all ranks of a `group` if one rank fails, or the ranks open different files
  *
  * @example Use
  * ```ts
@@ -49,8 +48,8 @@ export function fastsafeOpen<D extends DeviceOption = "cpu">(
 }
 
 /**
- * {@linkcode fastsafeOpen} as fastsafetensors' AutoLoader: options that are not given come from
- * `fastsafetensors.json` in the working folder, if there is one and `FASTSAFETENSORS_CONFIG` names no other file.
+ * {@linkcode fastsafeOpen} with the configuration of fastsafetensors' AutoLoader: `fastsafetensors.json` in the working
+ * folder, if it exists and `FASTSAFETENSORS_CONFIG` is not set, sets options that the call leaves out.
  *
  * @throws as {@linkcode fastsafeOpen}
  */
@@ -61,14 +60,14 @@ export function autoOpen<D extends DeviceOption = "cpu">(
   return handled(open(files, options, "autoOpen()", "fastsafetensors.json"));
 }
 
-/** Imports what opens files when it is first asked for: a program that has bytes in memory needs nothing of it. */
+/** Imports the modules that open files at the first call: a program that only deserializes does not load them. */
 async function open<D extends DeviceOption>(
   files: Files,
   options: OpenOptions<D>,
   call: string,
   configuration?: string,
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
-  const folder = workingFolder(); // before anything is awaited
+  const folder = workingFolder(); // before the first await: the program can change the folder
   const [{ openModel }, { equip }] = await Promise.all([import("./open_model.ts"), import("./equip.ts")]);
   const defaults = configuration === undefined ? {} : { configuration };
   return await openModel(files, options, { call, equip: equip<D>, folder, ...defaults });

@@ -1,5 +1,5 @@
 /**
- * Opening what the user named: by this process alone, or dealt out to the ranks of a group.
+ * Opens the files that the user names: in this process, or divided among the ranks of a group.
  */
 import type { ProcessGroup } from "../base/process_group.ts";
 import { finishInTurns } from "../base/turn.ts";
@@ -14,24 +14,24 @@ import type { CheckedOpenOptions } from "./options.ts";
 
 /** A kind of files. */
 export interface FileKind {
-  /** How they are named. */
+  /** The file names that a folder or an index of this kind uses. */
   readonly naming: Naming;
-  /** Lists what is in one; default by its header. */
+  /** Lists the tensors of a file. Default: reads the header. */
   readonly list?: ListFile;
 }
 
-/** Files that are open, and what they are loaded with. */
+/** Open files, with their source and device. */
 export interface OpenedFiles<E> {
   readonly catalog: Catalog;
   readonly equipment: E;
 }
 
 /**
- * Opens files. Several ranks open each file once, at one of them; with a shard plan every rank opens them all, as it
- * reads its parts by itself.
+ * Opens files. In a group one rank opens each file; with a shard plan every rank opens all files, because it reads its
+ * parts itself.
  *
- * @param equip finds what the files are opened from, and loaded with
- * @param folder what relative paths count from; default the working folder of now
+ * @param equip selects the source and the device of the files
+ * @param folder the folder of relative paths; default is the current working folder
  * @throws as {@linkcode openCatalog}, or with several ranks as {@linkcode openShared}
  */
 export async function openFiles<E extends { readonly source: Source }>(
@@ -55,7 +55,7 @@ export async function openFiles<E extends { readonly source: Source }>(
     return { ...opened, catalog: await withAliases(opened.catalog, options) };
   }
   signal?.throwIfAborted();
-  const inputs = await resolveInputs(names, files, group, kind.naming); // its errors need no library
+  const inputs = await resolveInputs(names, files, group, kind.naming); // before `equip`: errors of names do not need the native library
   const equipment = await equip(options);
   const catalog = await openCatalog(equipment.source, inputs, signal, kind.list);
   const notes = [...catalog.notes, ...shardPlan?.notesOn(catalog.tensors.keys()) ?? []];

@@ -1,5 +1,5 @@
 /**
- * From what the user named to a model, whatever kind of files it is.
+ * Opens files of any kind as a model.
  */
 import { checkKeys } from "../base/check.ts";
 import type { DeviceOption } from "../device/option.ts";
@@ -11,23 +11,23 @@ import type { Equipment } from "./equip.ts";
 import { type FileKind, openFiles } from "./open_files.ts";
 import { type CheckedOpenOptions, checkOptions, OPEN_KEYS, type OpenOptions } from "./options.ts";
 
-/** How a function opens models. */
+/** The differences between the functions that open models. */
 export interface Opening<T extends Tensor> {
-  /** The function as users call it, for messages. */
+  /** The name of the function, for messages. */
   readonly call: string;
-  /** Finds what the files are loaded with. */
+  /** Selects the source and the device of the files. */
   readonly equip: (options: CheckedOpenOptions) => Promise<Equipment<T>>;
-  /** The options that it knows. Default: those of {@linkcode OpenOptions}. */
+  /** The option keys that it accepts. Default: those of {@linkcode OpenOptions}. */
   readonly keys?: readonly string[];
-  /** The configuration file, where `FASTSAFETENSORS_CONFIG` names none; it need not be there. Default: none. */
+  /** The configuration file if `FASTSAFETENSORS_CONFIG` is not set; it does not have to exist. Default: none. */
   readonly configuration?: string;
-  /** The kind of the files, asked for once the keys of the options are checked. Default: safetensors files. */
+  /** Returns the kind of the files; called after the option keys are checked. Default: safetensors files. */
   readonly kind?: () => FileKind;
-  /** What relative paths count from. Default: the working folder of now. */
+  /** The folder of relative paths. Default: the current working folder. */
   readonly folder?: string | undefined;
 }
 
-/** Opens files and starts to load them to the device that the options name. After an error none is open. */
+/** Opens files and starts to load them to the device that the options name. After an error it closes all files. */
 export async function openModel<T extends Tensor>(
   files: Files,
   options: OpenOptions<DeviceOption>,

@@ -1,5 +1,5 @@
 /**
- * The options of opening a model in Deno: those that hold in every program, and those of Deno's files and devices.
+ * The options to open a model in Deno: those of every program, and those of Deno's files and devices.
  */
 import { checkBoolean, checkWord, describeValue, keysOf } from "../base/check.ts";
 import { quote } from "../base/text.ts";
@@ -15,26 +15,26 @@ import type { SourceOption } from "./select_source.ts";
 /** Options of {@linkcode fastsafeOpen}, for the device `D`. */
 export interface OpenOptions<D extends DeviceOption = "cpu"> extends ModelOptions<D> {
   /**
-   * Whether a load to a GPU uses GPUDirect Storage, by which the device fetches from storage itself: "auto" where it is
-   * really there and the page cache has not got the bytes, "require" always, or an error that says why not, "off"
-   * never. `stats().path` tells which way the bytes went. Default "auto".
+   * Whether a load to a GPU uses GPUDirect Storage, which transfers bytes directly from storage to the GPU: "auto" if it
+   * is available and the page cache does not have the bytes; "require" always, else an error with the reason; "off"
+   * never. `stats().path` names the path that the load used. Default "auto".
    */
   gds?: GdsOption;
-  /** `nogds: true` is `gds: "off"`. Default false. */
+  /** `nogds: true` means `gds: "off"`. Default false. */
   nogds?: boolean;
-  /** Keeps the pinned staging memory of loads to a GPU for the next load. Default: it is pinned for each load. */
+  /** A pool of pinned staging memory that loads to a GPU reuse. Default: each load pins its own memory. */
   pool?: PinnedPool;
   /**
-   * Where files are read from: "3fs", through the rings of 3FS, or an error that says why not; "file", by ordinary
-   * reads. Default: what `FASTSAFETENSORS_BACKEND` says ("usrbio" is "3fs", "posix" and "mock" are "file"), else files
-   * on a 3FS mount through its rings, if its library is there and the mount answers, and by ordinary reads if not, which
-   * `stats().notes` tells.
+   * The source of the files: "3fs" reads through the rings of 3FS, else throws an error with the reason; "file" uses
+   * ordinary reads. Default: the value of `FASTSAFETENSORS_BACKEND` ("usrbio" means "3fs", "posix" and "mock" mean
+   * "file"). Without that variable, files on a 3FS mount are read through its rings if the 3FS library and the mount
+   * work, and by ordinary reads if they do not; `stats().notes` then has a note.
    *
-   * Or a source of your own: `files` are then names that it opens, or an index that it opens, and never a folder. Its
-   * files are read by their `read()`, with `maxThreads` reads at once (default 4), to the CPU or to WebGPU.
+   * A source object of your own opens the names in `files` itself: names of files, or of an index, but not a folder. The
+   * load calls `read()` of its files, with `maxThreads` reads at once (default 4), and loads to the CPU or to WebGPU.
    */
   source?: SourceOption;
-  /** How files on 3FS are read. */
+  /** Options for files on 3FS. */
   usrbio?: UsrbioOptions;
 }
 
@@ -50,7 +50,7 @@ export const OPEN_KEYS = [
   }),
 ];
 
-/** {@linkcode OpenOptions} with defaults filled in and everything checked. */
+/** Checked {@linkcode OpenOptions} with defaults. */
 export interface CheckedOpenOptions extends CheckedOptions {
   readonly gds: GdsOption;
   readonly pool: PinnedPool | undefined;
@@ -59,10 +59,10 @@ export interface CheckedOpenOptions extends CheckedOptions {
 }
 
 /**
- * Checks the values of options and fills in what the configuration says, and defaults; the entry points check the keys.
+ * Checks the values of the options and adds those of the configuration, and defaults; the entry points check the keys.
  *
- * @param configuration the configuration file, where `FASTSAFETENSORS_CONFIG` names none; it need not be there
- * @throws {TypeError} if a value has the wrong type, or the dtype cannot be cast to
+ * @param configuration the configuration file if `FASTSAFETENSORS_CONFIG` is not set; it does not have to exist
+ * @throws {TypeError} if a value has the wrong type, or no cast to the dtype exists
  * @throws {RangeError} if a number is outside its limits
  * @throws {SafeTensorsError} "InvalidConfig" if the configuration file is not valid
  */
@@ -85,13 +85,13 @@ export function checkOptions(
   };
 }
 
-/** Options given in code over those of the configuration. */
+/** Combines options of the call with those of the configuration; the call takes precedence. */
 export function withConfiguration<D extends DeviceOption>(
   options: OpenOptions<D>,
   configuration: Configuration,
 ): OpenOptions<D> {
   const base: Configuration = { ...configuration };
-  // Each of these says what the other one says too.
+  // `nogds` and `gds` set the same option, and `gds: "require"` excludes `source`.
   if (options.nogds !== undefined) delete base.gds;
   if (options.gds === "require") delete base.source;
   const usrbio = { ...base.usrbio, ...defined(options.usrbio ?? {}) };
@@ -107,7 +107,7 @@ function sourceOption(
     throw new TypeError(
       `Cannot load to ${
         quote(device)
-      } from a source of your own: it is read on the CPU: load to "cpu" or "webgpu"`,
+      } from a source of your own, which is read on the CPU: load to "cpu" or "webgpu"`,
     );
   }
   if (source !== undefined && source !== "3fs" && source !== "file") {
@@ -116,17 +116,17 @@ function sourceOption(
     );
   }
   if (gds !== "require") return source;
-  if (source === "3fs") throw new TypeError('gds: "require" and source: "3fs" contradict one another');
+  if (source === "3fs") throw new TypeError('gds: "require" and source: "3fs"cannot be used together');
   return "file";
 }
 
 function gdsOption({ gds, nogds }: OpenOptions<DeviceOption>, device: DeviceOption): GdsOption {
   checkWord("gds", gds, ["auto", "require", "off"]);
   if (gds === "require" && nogds) {
-    throw new TypeError('gds: "require" and nogds: true contradict one another');
+    throw new TypeError('gds: "require" and nogds: truecannot be used together');
   }
   if (gds === "require" && !isCudaName(device)) {
-    throw new TypeError('gds: "require" needs a CUDA GPU: give a device such as "cuda"');
+    throw new TypeError('gds: "require" needs a CUDA GPU: set a device such as "cuda"');
   }
   return nogds ? "off" : gds ?? "auto";
 }

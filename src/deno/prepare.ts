@@ -1,15 +1,15 @@
 /**
- * Getting ready before the first load.
+ * Prepares the native library and the device before the first load.
  */
 import { checkDevice, type DeviceOption } from "../device/option.ts";
 
 /**
- * Finds the native library, or builds it, and wakes the device that will be loaded to, so that the first load does not
- * have to. Where the library could not be had before, it is tried again.
+ * Finds or builds the native library and initializes the device, so that the first load starts sooner. Tries again if
+ * the library was not available before.
  *
- * @param device where the tensors will go. Default "cpu"
- * @returns which engine will load: "native", or "portable" where there is no library
- * @throws {TypeError} if it names no device
+ * @param device the device of later loads. Default "cpu"
+ * @returns the engine of later loads: "native", or "portable" if the library is not available
+ * @throws {TypeError} if `device` is not the name of a device
  * @throws {DeviceError} if this machine does not have the device
  * @throws {Error} if `FASTSAFETENSORS_LIB` names a library that cannot be used
  */

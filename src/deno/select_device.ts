@@ -1,5 +1,5 @@
 /**
- * The device that the option `device` names. What not every program needs is imported here, when it is asked for.
+ * Finds the device that the option `device` names. Imports the modules of CUDA and WebGPU only if it names them.
  */
 import { CpuDevice } from "../device/cpu/device.ts";
 import type { CudaSettings } from "../device/cuda/run.ts";
@@ -10,13 +10,13 @@ import type { Device } from "../load/device.ts";
 import type { Tensor } from "../load/tensor.ts";
 import type { Engine } from "../load/engine.ts";
 
-/** What devices need to know of the options of a load. */
+/** The options of a load that devices use. */
 export type DeviceSettings = CudaSettings & WebGpuSettings;
 
 /**
- * The device that a checked option names.
+ * Returns the device that a checked option names.
  *
- * @throws {DeviceError} if this machine does not have it
+ * @throws {DeviceError} if this machine does not have the device
  */
 export async function selectDevice<D extends DeviceOption>(
   device: D,

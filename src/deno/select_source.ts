@@ -1,5 +1,5 @@
 /**
- * Choosing where files are read from.
+ * Selects the source of files.
  */
 import { quote } from "../base/text.ts";
 import { NativeFileSource } from "../files/native/native_file.ts";
@@ -9,27 +9,27 @@ import { type CheckedUsrbioOptions, mostRings, ringOptions } from "../three_fs/o
 import type { Source } from "../files/source.ts";
 import { ThreeFsReaders } from "../three_fs/lane_readers.ts";
 
-/** What the option `source` takes. */
+/** The values of the option `source`. */
 export type SourceOption = "3fs" | "file" | Source;
 
-/** What the choice depends on. */
+/** The options that the selection depends on. */
 export interface SourceChoice {
-  /** What was demanded, if anything was. */
+  /** The option `source`, if it is set. */
   readonly source: SourceOption | undefined;
-  /** How to read files on 3FS. */
+  /** Options for files on 3FS. */
   readonly usrbio: CheckedUsrbioOptions;
-  /** Lanes wanted. */
+  /** The option `maxThreads`. */
   readonly maxThreads: number | undefined;
 }
 
-/** Lanes of a load from 3FS: enough requests in flight for a fast network, and cores that copy what they bring. */
+/** Lanes of a load from 3FS: enough requests in flight for a fast network, and enough cores to copy their bytes. */
 const LANES = Math.min(8, Math.max(2, navigator.hardwareConcurrency));
 
 /**
- * The source that files are opened from.
+ * Returns the source that opens the files.
  *
- * @throws {TypeError} if `FASTSAFETENSORS_BACKEND` is asked and names no backend
- * @throws {DeviceError} if 3FS is demanded and there is no native library
+ * @throws {TypeError} if `source` is not set and `FASTSAFETENSORS_BACKEND` is not the name of a backend
+ * @throws {DeviceError} if `source` is "3fs" and the native library is not available
  */
 export async function selectSource(engine: Engine, choice: SourceChoice): Promise<Source> {
   if (typeof choice.source === "object") return choice.source;
@@ -37,7 +37,7 @@ export async function selectSource(engine: Engine, choice: SourceChoice): Promis
   const backend = requestedBackend();
   if (backend === "posix" || backend === "mock") {
     if (choice.source !== "3fs") return engine.source;
-    const note = `Files on 3FS are read by ordinary reads: FASTSAFETENSORS_BACKEND is ${quote(backend)}`;
+    const note = `Files on 3FS use ordinary reads: FASTSAFETENSORS_BACKEND is ${quote(backend)}`;
     return { name: engine.source.name, notes: [note], open: (...named) => engine.source.open(...named) };
   }
   const required = choice.source === "3fs" || backend === "usrbio";

@@ -1,5 +1,5 @@
 /**
- * The bytes of a safetensors file to tensors.
+ * Makes tensors from the bytes of a safetensors file.
  */
 import { describeValue } from "../base/check.ts";
 import { dtypeAlignment } from "../base/dtype.ts";
@@ -7,14 +7,14 @@ import { headerLength, parseHeader } from "../format/header_reader.ts";
 import { HostTensor } from "../device/cpu/tensor.ts";
 
 /**
- * The tensors of a safetensors file that is in memory already.
+ * Returns the tensors of a safetensors file whose bytes are in memory.
  *
- * Tensors are views of `file`, not copies, except where a tensor's place is not aligned for its element type.
+ * Tensors are views of `file`. A tensor is a copy where its offset is not aligned for its element type.
  *
  * @param file all bytes of the file: an ArrayBuffer, or any view of one
  * @returns name → tensor, in file order
- * @throws {SafeTensorsError} if the header is bad or the length does not fit
- * @throws {TypeError} if `file` is something else
+ * @throws {SafeTensorsError} if the header is not valid or the length does not match it
+ * @throws {TypeError} if `file` has another type
  */
 export function deserialize(file: ArrayBuffer | ArrayBufferView<ArrayBuffer>): Map<string, HostTensor> {
   const all = bytesOf(file);

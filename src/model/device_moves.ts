@@ -1,5 +1,5 @@
 /**
- * Bringing tensors from the device of their model to another one.
+ * Moves tensors from the device of their model to another device.
  */
 import { HostTensor } from "../device/cpu/tensor.ts";
 import type { Device } from "../load/device.ts";
@@ -9,13 +9,13 @@ import type { Tensor } from "../load/tensor.ts";
 import type { DType } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
 
-/** Finds a device that an option names: whoever opens a model knows how. */
+/** Finds the device that an option names. The function that opens the model passes it. */
 export type FindDevice = (device: DeviceOption) => Promise<Device<Tensor>>;
 
-/** A tensor on its way, and what it is then. */
+/** Moves one tensor to another device and returns the tensor there. */
 type Move = (tensor: Tensor) => Promise<Tensor>;
 
-/** Finds devices, each once, and brings tensors there. */
+/** Moves tensors to other devices; finds each device once. */
 export class DeviceMoves {
   readonly #own: DeviceOption;
   readonly #findDevice: FindDevice;
@@ -29,14 +29,14 @@ export class DeviceMoves {
   }
 
   /**
-   * The way to a device; what it gives is a handle of its own, and the tensor that it is given is used up. From one GPU
-   * to another it goes by CUDA itself, else by way of host memory.
+   * Returns the function that moves tensors to a device. It returns a new handle and consumes its argument. CUDA copies
+   * from one GPU to another; other moves copy through host memory.
    *
-   * @throws {TypeError} if `device` names no device
+   * @throws {TypeError} if `device` is not the name of a device
    * @throws {DeviceError} if this machine does not have it
    */
   async to(device: DeviceOption): Promise<Move> {
-    // Host memory needs no device, and no engine: every tensor can be copied there.
+    // A copy to host memory needs neither a device nor an engine.
     const target = checkDevice(device) === "cpu" ? null : await this.#find(device);
     return async (tensor) => {
       if (this.#isOn(tensor, device)) return tensor;
@@ -45,13 +45,13 @@ export class DeviceMoves {
         const onHost = await toHost(tensor);
         return target ? await target.fromHost(onHost) : onHost;
       } finally {
-        // On the CPU there is nothing to be given up.
+        // Tensors on the CPU have no handle to release.
         tensor[Symbol.dispose]?.();
       }
     };
   }
 
-  /** Whether a tensor is on a GPU that WebGPU drives, and that one is meant. */
+  /** Whether a tensor is in WebGPU already, on the GPU that the option names. */
   #isOn(tensor: Tensor, device: DeviceOption): boolean {
     if (!("device" in tensor) || typeof tensor.device !== "object") return false;
     return tensor.device === device || device === "webgpu" && this.#own === "webgpu";
@@ -62,12 +62,12 @@ export class DeviceMoves {
     if (known) return known;
     const found = this.#findDevice(device);
     this.#devices.set(device, found);
-    found.catch(() => this.#devices.delete(device)); // another try may find it
+    found.catch(() => this.#devices.delete(device)); // a later call tries again
     return found;
   }
 }
 
-/** A tensor on a CUDA device, which brings itself to another one. */
+/** A tensor on a CUDA device; it has a method that copies it to another device. */
 interface CudaMovable extends Tensor {
   readonly device: CudaName;
   to(options: { dtype: DType } | { device: CudaName }): Promise<Tensor>;
@@ -90,6 +90,6 @@ function toHost(tensor: Tensor): HostTensor | Promise<HostTensor> {
   if (tensor instanceof HostTensor) return tensor;
   if (isCopyable(tensor)) return tensor.copyToHost();
   throw new TypeError(
-    `Cannot bring tensor ${quote(tensor.name)} to another device: its own is not one of this package`,
+    `Cannot move tensor ${quote(tensor.name)} to another device: its device is not one of this package`,
   );
 }

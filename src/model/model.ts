@@ -1,5 +1,5 @@
 /**
- * The model that {@linkcode fastsafeOpen} gives: names, tensors, slices, iteration.
+ * The model that {@linkcode fastsafeOpen} returns: names, tensors, slices, iteration.
  */
 import { type Catalog, type CatalogTensor, pathOf } from "../files/catalog.ts";
 import { checkKeys, keysOf } from "../base/check.ts";
@@ -25,7 +25,7 @@ import type { HostTensor } from "../device/cpu/tensor.ts";
 import type { Tensor } from "../load/tensor.ts";
 import { WantedTensors } from "./wanted.ts";
 
-/** What is known of a tensor before its bytes are read. */
+/** Properties of a tensor that its header gives, before its bytes are read. */
 export interface TensorSummary {
   /** Its name. */
   readonly name: string;
@@ -35,9 +35,9 @@ export interface TensorSummary {
   readonly shape: readonly number[];
   /** Bytes in the file. */
   readonly byteLength: number;
-  /** The file that it is in. */
+  /** Path of its file. */
   readonly path: string;
-  /** Another tensor of the model that it is the same as, and shares its memory with; missing if there is none. */
+  /** Name of the tensor of which this one is an alias; both share their memory. Missing if it is not an alias. */
   readonly aliasOf?: string;
   /** Element type after loading, where the model's option `dtype` casts this tensor; missing if it stays as in the file. */
   readonly targetDtype?: DType;
@@ -48,45 +48,45 @@ export interface TensorSummary {
 /** Options of {@linkcode SafeTensorsModel.getTensor}, for the device `D`. */
 export interface GetTensorOptions<D extends DeviceOption | undefined = undefined> {
   /**
-   * Casts the tensor from what it is in the file: one that was loaded with another dtype is read from its file again.
-   * Default: the dtype that the model was opened with.
+   * Casts the tensor from its dtype in the file. If the model loaded it with another dtype, its bytes are read again.
+   * Default: the option `dtype` of the model.
    */
   dtype?: DType;
-  /** Brings the tensor to this device once it has landed. Default: it stays where the model was opened to. */
+  /** Moves the tensor to this device after it has landed. Default: the device of the model. */
   device?: D;
 }
 
 const GET_TENSOR_KEYS = keysOf<GetTensorOptions>({ dtype: true, device: true });
 
-/** Bytes of tensors that iterating a lazy model has in memory itself. */
+/** Bytes of tensors that the iteration of a lazy model holds in memory. */
 const LAZY_ITERATION_BYTES = 256 * 2 ** 20;
 
-/** What a model is made of. */
+/** The parts of a model. */
 export interface StartedModel<T extends Tensor> {
   readonly session: Session<T>;
   readonly wanted: WantedTensors;
   readonly options: CheckedOptions;
-  /** The load of all wanted tensors that this process reads; a lazy model has none. */
+  /** The load of all wanted tensors that this process reads; null for a lazy model. */
   readonly load: Load<T> | undefined;
-  /** Finds the device that a tensor is asked for on, where that is another than the model's. */
+  /** Finds the device that a call's option `device` names. */
   readonly findDevice: FindDevice;
-  /** Shares its tensors, where several ranks have opened the files together. */
+  /** Shares its tensors if several ranks have opened the files together. */
   readonly share?: ShareTensors | undefined;
 }
 
-/** What a model is loaded with. */
+/** The device and the functions that a model uses. */
 export interface ModelEquipment<T extends Tensor> {
-  /** Where its tensors go. */
+  /** The device of its tensors. */
   readonly device: Device<T>;
   /** Finds other devices. */
   readonly findDevice: FindDevice;
-  /** What a user should know about the choice. */
+  /** Notes on the choice for the user. */
   readonly notes: readonly string[];
-  /** Shares its tensors, where several ranks have opened the files together. */
+  /** Shares its tensors if several ranks have opened the files together. */
   readonly share?: ShareTensors;
 }
 
-/** Starts to load what an opened model needs: all wanted tensors, or with `lazy` none yet. */
+/** Makes a model and starts to load all wanted tensors; with `lazy` it loads none yet. */
 export async function startModel<T extends Tensor>(
   catalog: Catalog,
   { device, findDevice, notes, share }: ModelEquipment<T>,
@@ -111,15 +111,15 @@ export let partsOf: <T extends Tensor>(model: SafeTensorsModel<T>) => {
 /**
  * An opened model.
  *
- * Tensors that were given out stay valid after it is closed. Closing it ends what is still being read, and drops the
- * model's own hold on the memory of all tensors. A promise that this rejects does not end the process where nobody waits
- * for it; a function that opens a model with `await using` must `return await model.getTensor(…)`, as the model is closed
- * before a promise that it returns has settled.
+ * Tensors that the model has returned stay valid after it is closed. {@linkcode close} ends reads in progress and releases
+ * the model's references to the memory of all tensors. It rejects promises of tensors that have not landed; such a
+ * rejection does not end the process if no code awaits the promise. A function that opens a model with `await using` must
+ * `return await model.getTensor(…)`: without `await` the model is closed before the promise settles.
  *
- * Where several ranks have opened it together, each reads its own files, and what one asks for all ask for, in the same
- * order: the tensor's owner hands it out to all. If a rank fails, the others get a {@linkcode GroupError} that names
- * it. Unless the model is lazy, an owner's memory is released once every tensor of a file has been handed out, and none
- * of them can be asked for again. Opened with a `shardPlan` each rank has parts of its own, and needs no other for them.
+ * If several ranks open the model together, each rank reads its own files, and all ranks make the same calls in the same
+ * order: the owner of a tensor sends it to the others. If a rank fails, the others get a {@linkcode GroupError} that names
+ * it. Unless the model is lazy, the owner releases the memory of a file after it has sent every tensor of the file; these
+ * tensors cannot be requested again. With a `shardPlan` each rank reads its own parts and needs no communication.
  */
 export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDisposable {
   readonly #session: Session<T>;
@@ -129,7 +129,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   readonly #slices: FileSlices<T>;
   readonly #moves: DeviceMoves;
   readonly #ranks: SharedTensors<T> | null;
-  /** The load of all wanted tensors that this process reads; a lazy model has none. */
+  /** The load of all wanted tensors that this process reads; null for a lazy model. */
   readonly #load: Load<T> | undefined;
 
   /** Use {@linkcode fastsafeOpen}. */
@@ -151,7 +151,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     partsOf = (model) => ({ session: model.#session, shared: model.#ranks });
   }
 
-  /** The names of the tensors, in file order; only those that `names` left. */
+  /** The names of the tensors that the option `names` selects, in file order. */
   keys(): string[] {
     return [...this.#wanted.keys()];
   }
@@ -162,7 +162,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   }
 
   /**
-   * What is known of a tensor without its bytes.
+   * Returns the properties of a tensor that its header gives; reads no bytes of it.
    *
    * @throws {SafeTensorsError} "TensorNotFound"
    */
@@ -188,18 +188,19 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   }
 
   /**
-   * A tensor, as soon as its own bytes have landed; with a `shardPlan` this rank's part of it. With a `device` that is
-   * another than the model's it is a copy there.
+   * Returns a tensor after its own bytes have landed; with a `shardPlan`, this rank's part of it. If `device` is not the
+   * model's device, the tensor is a copy on `device`.
    *
-   * In host memory it may share its buffer with others, which it keeps alive: below 64 KiB at most 1 MiB; on a lazy model
-   * at most 16 MiB; else those of its file. {@linkcode HostTensor.copy} gives it memory of its own.
+   * A tensor in host memory can share its buffer with other tensors and keeps their memory alive: at most 1 MiB if it is
+   * smaller than 64 KiB, at most 16 MiB on a lazy model, else the tensors of its file. {@linkcode HostTensor.copy} copies
+   * it to separate memory.
    *
    * @throws {SafeTensorsError} "TensorNotFound"; "UnsupportedCast"
    * @throws {ReadError} if its file does not have the bytes that the header promised
-   * @throws {TypeError} if `device` names no device
+   * @throws {TypeError} if `device` is not the name of a device
    * @throws {DeviceError} if this machine does not have the device, or it fails
    * @throws {OutOfMemoryError} if the device has no memory for the copy
-   * @throws {GroupError} if a rank fails, with its own error as the `cause` there
+   * @throws {GroupError} if a rank fails, on that rank its `cause` is the original error
    * @throws {UseAfterCloseError} after {@linkcode close}
    */
   getTensor<D extends DeviceOption | undefined = undefined>(
@@ -218,7 +219,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     checkKeys("getTensor()", options, GET_TENSOR_KEYS);
     const { device, dtype } = options;
     if (device === undefined) return this.#getTensor(name, dtype);
-    const move = await this.#moves.to(device); // before anything is read for it
+    const move = await this.#moves.to(device); // before any read
     return await move(await this.#getTensor(name, dtype));
   }
 
@@ -228,7 +229,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     return this.#ranks ? this.#ranks.getTensor(name, request) : this.#own(request);
   }
 
-  /** The request for a tensor with another dtype than the model's, or the model's own. */
+  /** The request for a tensor with the dtype of the call, or the request of the model. */
   #request(name: string, dtype: DType | undefined): LoadRequest {
     const tensor = this.#find(name);
     const { device } = this.#session.context;
@@ -239,8 +240,8 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   }
 
   /**
-   * A tensor that this process reads. One that was cast while it landed has lost what the cast rounded off: with another
-   * dtype it is read again, so that an eager model gives the same numbers as a lazy one.
+   * Returns a tensor that this process reads. A cast at landing rounds the elements; a request with another dtype
+   * therefore reads the file again, so that an eager model returns the same numbers as a lazy one.
    */
   #own(request: LoadRequest): Promise<T> {
     if (!this.#load) return this.#lazy.get(request);
@@ -252,10 +253,10 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   }
 
   /**
-   * A part of a tensor, with NumPy's rules: `[start, stop, step?]` for a range, a number for one index (the dimension
-   * goes away), null for a whole dimension, "..." for as many whole ones as are left. Negative positions count from
-   * the end; ranges are clamped. A lazy model reads only the bytes of the slice. Of a model with a `shardPlan` it is a
-   * part of this rank's part.
+   * Returns a slice of a tensor, with NumPy's rules: `[start, stop, step?]` for a range, a number for one index (this
+   * removes the dimension), null for a whole dimension, "..." for all remaining dimensions. Negative positions count from
+   * the end; ranges are clamped. A lazy model reads only the bytes of the slice. With a `shardPlan` the positions count
+   * within this rank's part.
    *
    * @throws {SafeTensorsError} "TensorNotFound"; "SliceOutOfRange"; "TooManySlices"; "MisalignedSlice" if it would
    *   cut a byte of a sub-byte type
@@ -263,7 +264,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
    * @throws {UseAfterCloseError} after {@linkcode close}
    */
   getSlice(name: string, ...slices: SliceIndex[]): Promise<T>;
-  /** The same with options, which come last: as those of {@linkcode getTensor}. */
+  /** The same with options as the last argument; they are those of {@linkcode getTensor}. */
   getSlice<D extends DeviceOption | undefined = undefined>(
     name: string,
     ...slicesAndOptions: [...slices: SliceIndex[], options: GetTensorOptions<D>]
@@ -286,7 +287,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     const { device, dtype } = options;
     const own = this.#wanted.get(this.#find(name).name);
     const layout = sliceLayout({ name, dtype: own.dtype, shape: own.shape }, slices);
-    const move = device === undefined ? null : await this.#moves.to(device); // before anything is read for it
+    const move = device === undefined ? null : await this.#moves.to(device); // before any read
     const slice = await this.#ownSlice(this.#request(name, dtype), slices, layout);
     return move ? await move(slice) : slice;
   }
@@ -299,7 +300,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
       const wanted = target === dtype ? undefined : target;
       return await this.#lazy.get(tensorSlice(this.#find(name), wanted, device, layout));
     }
-    // What was loaded as it is in the file is cut first: there is less to cast.
+    // A tensor that was loaded without a cast is sliced first: the cast then has fewer elements.
     const own = this.#wanted.get(name);
     const source = this.#load && own.target === own.dtype ? own : request;
     const whole = await (this.#ranks ? this.#ranks.lendTensor(name, source) : this.#own(source));
@@ -311,15 +312,15 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   }
 
   /**
-   * This rank's part of a tensor: the dimension is cut into `ceil(size / ranks)` rows for each rank, the last ranks
-   * may get fewer or none. In a group of one that is the whole tensor.
+   * Returns this rank's part of a tensor: each rank gets `ceil(size / ranks)` rows of the dimension; the last ranks can
+   * get fewer or none. In a group of one rank the part is the whole tensor.
    *
    * @throws {RangeError} if the tensor has no such dimension
-   * @throws {TypeError} if the model was opened with a `shardPlan`, by which tensors are parts already; parts of the
-   *   tensors in the files can be had with `from: "file"`
+   * @throws {TypeError} if the model was opened with a `shardPlan`, whose tensors are parts already; `from: "file"`
+   *   reads a part of the tensor in the file
    * @throws {SafeTensorsError} "TensorNotFound"; "MisalignedSlice" if a part would begin or end within a byte
    * @throws {ReadError} if its file does not have the bytes that the header promised
-   * @throws {GroupError} if a rank fails, with its own error as the `cause` there
+   * @throws {GroupError} if a rank fails, on that rank its `cause` is the original error
    * @throws {UseAfterCloseError} after {@linkcode close}
    */
   getSharded(name: string, dimension: number, options: ShardOptions = {}): Promise<T> {
@@ -338,20 +339,19 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
       return await this.#slices.get(tensor, (found) => tensorSlice(found, dtype, device, layout));
     }
     if (shardPlan && group.size > 1) {
-      const message =
-        `Cannot shard tensor ${quote(name)}: by the shard plan it is this rank's part already; ` +
-        `with from: "file" a part is read from the file`;
+      const message = `Cannot shard tensor ${quote(name)}: the model's shardPlan has cut it already; ` +
+        `use from: "file" to read a part of the tensor in the file`;
       throw new TypeError(message);
     }
     return this.#ranks ? await this.#ranks.getSharded(name, dimension) : await this.getTensor(name);
   }
 
   /**
-   * Every tensor as `[name, tensor]`, in the order in which they land. A lazy model reads them as they are asked for: it
+   * Yields every tensor as `[name, tensor]`, in the order in which they land. A lazy model reads them on demand: it
    * has at most 256 MiB of them in memory itself, or one tensor that is larger, besides those that you keep. Several ranks iterate together: each gets every tensor, all in the same order, and
    * if one ends the iteration early, the others get a GroupError.
    *
-   * @throws {GroupError} if a rank fails, with its own error as the `cause` there
+   * @throws {GroupError} if a rank fails, on that rank its `cause` is the original error
    * @throws {UseAfterCloseError} after {@linkcode close}
    */
   [Symbol.asyncIterator](): AsyncGenerator<[string, T], void, void> {
@@ -367,7 +367,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   }
 
   /**
-   * Resolves once all tensors that this process reads have landed; at once for a lazy model.
+   * Resolves after all tensors that this process reads have landed; at once for a lazy model.
    *
    * @throws {ReadError} if a file does not have the bytes that its header promised
    */
@@ -378,12 +378,12 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     }));
   }
 
-  /** How the load went, or goes. */
+  /** Statistics of the load, also while it runs. */
   stats(): LoadStats {
     return this.#session.stats();
   }
 
-  /** Ends what is still being read and closes the files. Tensors that were given out stay valid. */
+  /** Ends reads in progress and closes the files. Tensors that the model has returned stay valid. */
   async close(): Promise<void> {
     await this.#session.close();
     await this.#slices.close();
@@ -397,12 +397,12 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
   #find(name: string): CatalogTensor {
     const tensor = this.#session.find(name);
     if (this.#wanted.has(name)) return tensor;
-    const message = `Cannot find tensor ${quote(name)}: the option names leaves it out`;
+    const message = `Cannot find tensor ${quote(name)}: the option names does not select it`;
     throw new SafeTensorsError("TensorNotFound", message, { tensor: name });
   }
 }
 
-/** A tensor with another dtype; the handle given is used up. */
+/** Returns a tensor with another dtype; consumes the handle that it gets. */
 async function castTo<T extends Tensor>(tensor: T, dtype: DType): Promise<T> {
   if (dtype === tensor.dtype) return tensor;
   try {

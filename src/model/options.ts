@@ -1,5 +1,5 @@
 /**
- * The options of opening a model that hold in every program: their meaning, their defaults and their limits.
+ * The options that every program can use to open a model: their meaning, defaults and limits.
  */
 import {
   checkBoolean,
@@ -18,32 +18,32 @@ import { type ShardPlan, ShardRules } from "../format/shard_plan.ts";
 import { PAGE } from "../load/layout.ts";
 import type { LoadOptions } from "../load/load.ts";
 
-/** Options of opening a model, for the device `D`, whatever program it is opened in. */
+/** Options to open a model on the device `D`, in Deno or a browser. */
 export interface ModelOptions<D extends DeviceOption = "cpu"> {
-  /** Where the tensors go. Default "cpu". */
+  /** The device of the tensors. Default "cpu". */
   device?: D;
   /**
    * Casts floating tensors while they land: to F32, F16, BF16, F64 or an F8 type, rounded to nearest even. Integers,
-   * booleans, complex and sub-byte types stay as they are. Default: nothing is cast.
+   * booleans, complex and sub-byte types are not cast. Default: nothing is cast.
    */
   dtype?: DType;
   /**
-   * Loads only these tensors: a list of whole names, or a function that says of a name whether it is wanted. Patterns
-   * are not understood: `*` is a character like others. Nothing else is read. Default: all.
+   * Loads only these tensors: a list of whole names, or a function that returns true for the name of a wanted tensor.
+   * A list has no patterns: `*` is an ordinary character. Other tensors are not read. Default: all.
    */
   names?: Iterable<string> | ((name: string) => boolean);
-  /** Reads a tensor's bytes when it is asked for, instead of streaming all from the start. Default false. */
+  /** Reads the bytes of a tensor on request, instead of all tensors from the start. Default false. */
   lazy?: boolean;
   /**
-   * Gives back the names that a save left out because they were the same tensor as another (`name → kept name` in the
-   * metadata): they share the memory of the kept one. Default false.
+   * Restores aliases: names that a save left out because another name had the same tensor (`alias → saved name` in the
+   * metadata). An alias shares the memory of the saved tensor. Default false.
    */
   restoreAliases?: boolean;
-  /** Lanes that read at once, 1 to 16. Default: by the machine and by what the page cache holds. */
+  /** Lanes that read at once, 1 to 16. Default: depends on the machine and on the files in the page cache. */
   maxThreads?: number;
   /** Bytes of one read: a multiple of 4096 up to 64 MiB. Default 4 MiB. */
   blockBytes?: number;
-  /** Memory in bytes for what cannot be read straight to its place, all lanes together. Default 64 MiB. */
+  /** Bytes of staging memory of all lanes together, for bytes that are not read directly to their place. Default 64 MiB. */
   stagingBytes?: number;
   /**
    * `GPUBufferUsage` flags that the buffers of tensors in WebGPU have besides STORAGE, COPY_SRC and COPY_DST, such as
@@ -51,21 +51,21 @@ export interface ModelOptions<D extends DeviceOption = "cpu"> {
    */
   gpuBufferUsage?: number;
   /**
-   * The ranks that load together. Each file is opened and read by one of them, file `i` by rank `i % size`; what a
-   * tensor is asked for is then asked for by all, in the same order. Default: this process alone.
+   * The ranks that load together. Rank `i % size` opens and reads file `i`. All ranks must request the same tensors in
+   * the same order. Default: this process alone.
    */
   group?: ProcessGroup;
   /**
-   * Loads this rank's part of every tensor, read by itself from files that all ranks can see: name patterns, and the
-   * dimension along which the tensors that match are cut into one block for each rank of `group`. Of the group only
-   * rank and size are used. Default: tensors are whole.
+   * Loads this rank's part of every tensor. The plan maps name patterns to the dimension along which matching tensors are
+   * cut into one part for each rank of `group`. Every rank reads its parts itself, so all ranks need access to the files;
+   * only the rank and the size of the group are used. Default: whole tensors.
    */
   shardPlan?: ShardPlan;
-  /** Ends the load; whatever has not landed then rejects with the signal's reason. */
+  /** Ends the load; promises of tensors that have not landed reject with the signal's reason. */
   signal?: AbortSignal;
   /** Called about 20 times a second while the load runs, and once at its end. */
   onProgress?: (progress: Progress) => void;
-  /** Writes what the load decides, line by line: to stderr, or to this function. Default false. */
+  /** Writes the decisions of the load, line by line: to stderr, or to this function. Default false. */
   debugLog?: boolean | ((line: string) => void);
 }
 
@@ -87,7 +87,7 @@ export const MODEL_KEYS = keysOf<ModelOptions>({
   debugLog: true,
 });
 
-/** {@linkcode ModelOptions} with defaults filled in and everything checked. */
+/** Checked {@linkcode ModelOptions} with defaults. */
 export interface CheckedOptions extends LoadOptions {
   readonly device: DeviceOption;
   readonly names: ReadonlySet<string> | ((name: string) => boolean) | undefined;
@@ -99,13 +99,13 @@ export interface CheckedOptions extends LoadOptions {
 const MAX_THREADS = 16;
 const MAX_BLOCK = 64 * 2 ** 20;
 
-/** The place of a process that loads by itself. */
+/** Rank and size for a process without a group. */
 const ALONE = { rank: 0, size: 1 } as const;
 
 /**
- * Checks the values of options and fills in defaults; the entry points check the keys.
+ * Checks the values of the options and adds defaults; the entry points check the keys.
  *
- * @throws {TypeError} if a value has the wrong type, or the dtype cannot be cast to
+ * @throws {TypeError} if a value has the wrong type, or no cast to the dtype exists
  * @throws {RangeError} if a number is outside its limits
  */
 export function checkModelOptions(options: ModelOptions<DeviceOption>): CheckedOptions {
@@ -147,8 +147,8 @@ export function checkModelOptions(options: ModelOptions<DeviceOption>): CheckedO
 }
 
 /**
- * @returns the group; undefined if it is missing
- * @throws {TypeError} if it is something else
+ * @returns the group; undefined if the value is missing
+ * @throws {TypeError} if the value is not a process group
  */
 export function checkGroup(name: string, value: unknown): ProcessGroup | undefined {
   if (value === undefined) return undefined;
@@ -159,9 +159,8 @@ export function checkGroup(name: string, value: unknown): ProcessGroup | undefin
 
 function wantedNames(names: unknown): CheckedOptions["names"] {
   if (names === undefined || typeof names === "function") return names as CheckedOptions["names"];
-  const wanted =
-    "names must be a list of whole names, or a function that says of a name whether it is wanted";
-  // A text is a list too, of its letters.
+  const wanted = "names must be a list of whole names, or a function that returns true for wanted names";
+  // A string is iterable too: it would be a list of its letters.
   const isList = typeof names === "object" && names !== null && Symbol.iterator in names;
   if (!isList) {
     const hint = names instanceof RegExp ? ": give (name) => pattern.test(name)" : "";
@@ -174,7 +173,7 @@ function wantedNames(names: unknown): CheckedOptions["names"] {
   return list;
 }
 
-/** Flags from COPY_SRC on: a buffer that can be mapped can be nothing else. */
+/** Allows flags from COPY_SRC on: WebGPU allows a mappable buffer almost no other usage. */
 function bufferUsage(flags: number | undefined): number {
   const usage = checkInteger("gpuBufferUsage", flags, { byDefault: 0, least: 0, most: 0x3ff });
   if (usage % 4 === 0) return usage;

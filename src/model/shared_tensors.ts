@@ -1,6 +1,6 @@
 /**
- * What a model needs of the ranks that have opened its files together. src/ranks implements it, and whoever opens a
- * model for several ranks hands it in.
+ * The interface between a model and the ranks that have opened its files together. src/ranks implements it; the function
+ * that opens a model for several ranks passes it.
  */
 import { STEP, type Steps } from "../base/steps.ts";
 import type { LoadRequest, NamedRequests } from "../load/load.ts";
@@ -8,24 +8,24 @@ import type { Session } from "../load/session.ts";
 import type { StreamBounds } from "../load/stream.ts";
 import type { Tensor } from "../load/tensor.ts";
 
-/** Where this rank's own tensors come from. */
+/** The tensors that this rank reads. */
 export interface OwnTensors<T extends Tensor> {
-  /** A tensor, once it has landed. */
+  /** Returns a tensor after it has landed. */
   get(request: LoadRequest): Promise<T>;
   /**
-   * Frees the memory of tensors that will not be asked for again. Without it they can be asked for any number of times:
-   * they are read anew.
+   * Frees the memory of tensors that are not requested again. If this is missing, tensors can be requested any number of
+   * times: each request reads them again.
    */
   retire?(requests: readonly LoadRequest[]): void;
 }
 
 /** The tensors of all ranks. Every rank makes the same calls in the same order. */
 export interface SharedTensors<T extends Tensor> {
-  /** A whole tensor, on every rank. `request` replaces the one that it would be read by. */
+  /** Returns a whole tensor on every rank. `request` replaces the default request for it. */
   getTensor(name: string, request?: LoadRequest): Promise<T>;
-  /** The same for a rank that takes a part of it; the tensor can be asked for again. */
+  /** The same for a rank that takes a part of the tensor; the tensor can be requested again. */
   lendTensor(name: string, request: LoadRequest): Promise<T>;
-  /** Each rank's own part of a tensor. */
+  /** Returns this rank's part of a tensor. */
   getSharded(name: string, dimension: number): Promise<T>;
   /** A tensor on the rank `destination`; null on the others. */
   pushTensor(name: string, destination: number): Promise<T | null>;
@@ -37,9 +37,9 @@ export interface SharedTensors<T extends Tensor> {
     wanted: readonly (readonly [name: string, dimension: number | null])[],
   ): Promise<T[]>;
   /**
-   * Every tensor as `[name, tensor]` on every rank, in the same order.
+   * Yields every tensor as `[name, tensor]` on every rank, in the same order.
    *
-   * @param bounds how much is read at once, where the tensors are not loaded already
+   * @param bounds the limits of memory, if the tensors are not loaded yet
    */
   iterate(bounds: StreamBounds): AsyncGenerator<[string, T], void, void>;
 }
@@ -55,7 +55,7 @@ export type ShareTensors = <T extends Tensor>(
 export function* ownSteps(requests: NamedRequests): Steps<LoadRequest[]> {
   const own: LoadRequest[] = [];
   let step = 0;
-  for (const request of requests.values()) { // a request may be made by asking for it
+  for (const request of requests.values()) { // the iterator makes requests that do not exist yet
     if (++step % STEP === 0) yield;
     if (request.file >= 0) own.push(request);
   }

@@ -1,5 +1,5 @@
 /**
- * Which tensors of a model are wanted, and what is asked of them.
+ * Selects the tensors of a model and makes the requests for them.
  */
 import { type Catalog, type CatalogTensor, tensorNotFound } from "../files/catalog.ts";
 import { closestWord } from "../base/closest_word.ts";
@@ -11,8 +11,8 @@ import type { CheckedOptions } from "./options.ts";
 import type { Tensor } from "../load/tensor.ts";
 
 /**
- * The tensors that the option `names` leaves, by name, in file order. A request is made when it is first asked for, and
- * is the same object from then on: a lazy model of 100,000 tensors opens sooner.
+ * The requests for the tensors that the option `names` selects, by name, in file order. Each request is made at its first
+ * use and then stays the same object: a lazy model of 100,000 tensors opens sooner.
  */
 export class WantedTensors implements NamedRequests {
   readonly #tensors: ReadonlyMap<string, CatalogTensor>;
@@ -30,26 +30,25 @@ export class WantedTensors implements NamedRequests {
   /**
    * Chooses the tensors.
    *
-   * @throws {SafeTensorsError} "TensorNotFound" if `names` lists a tensor that no file has; what a shard plan asks for
-   *   and cannot be had
+   * @throws {SafeTensorsError} "TensorNotFound" if `names` lists a tensor that no file has; other codes if the shard
+   *   plan does not match a tensor
    */
   static *steps(catalog: Catalog, device: Device<Tensor>, options: CheckedOptions): Steps<WantedTensors> {
     const tensors = yield* namedSteps(catalog, options.names);
     const wanted = new WantedTensors(tensors, (tensor) => ownTensor(tensor, options, device));
     if (!options.shardPlan) return wanted;
     let step = 0;
-    for (const _request of wanted.values()) { // a plan that does not fit is an error at once
+    for (const _request of wanted.values()) { // a shard plan that does not match throws here, before any read
       if (++step % STEP === 0) yield;
     }
     return wanted;
   }
 
-  /** Whether a tensor is wanted. */
+  /** Whether the option `names` selects a tensor. */
   has(name: string): boolean {
     return this.#tensors.has(name);
   }
 
-  /** The names. */
   keys(): MapIterator<string> {
     return this.#tensors.keys();
   }
@@ -61,7 +60,6 @@ export class WantedTensors implements NamedRequests {
     return request;
   }
 
-  /** All requests. */
   values(): IteratorObject<LoadRequest> {
     return this.#tensors.keys().map((name) => this.get(name));
   }
@@ -80,9 +78,9 @@ function* namedSteps(
     const hint = nearest !== undefined
       ? `: did you mean ${quote(nearest)}?`
       : /[*?]/.test(name)
-      ? ": names are whole names; for a pattern give a function"
+      ? ": names must be whole names; for a pattern, pass a function"
       : "";
-    throw tensorNotFound(catalog, name, `the option names asks for it, and no file has it${hint}`);
+    throw tensorNotFound(catalog, name, `the option names lists it, but no file has it${hint}`);
   }
   const named = new Map<string, CatalogTensor>();
   let step = 0;

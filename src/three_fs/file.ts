@@ -91,7 +91,7 @@ export class UsrbioReaders implements LaneReaders {
   /** A file on 3FS that is not to be read through it. */
   #refuse(reason: string, errno = 0): null {
     if (this.#options.required) throw no3fs(reason, errno);
-    this.#notes.add(`Files on 3FS are read by ordinary reads: ${reason}`);
+    this.#notes.add(`Files on 3FS use ordinary reads: ${reason}`);
     return null;
   }
 }

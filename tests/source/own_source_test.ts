@@ -134,7 +134,7 @@ Deno.test("fastsafeOpen() rejects a custom source for CUDA, and invalid sources"
   await assertRejects(
     () => fastsafeOpen("m://model/a", { source: shards(), device: "cuda:0" }),
     TypeError,
-    'Cannot load to "cuda:0" from a source of your own: it is read on the CPU: load to "cpu" or "webgpu"',
+    'Cannot load to "cuda:0" from a source of your own, which is read on the CPU: load to "cpu" or "webgpu"',
   );
   await assertRejects(
     () => fastsafeOpen("m://model/a", { source: {} as Source }),

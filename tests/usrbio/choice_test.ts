@@ -102,7 +102,7 @@ usrbioSuite("The choice of 3FS", machine, (test, standIn) => {
       const { way, notes } = await wayOf(path, { source: "3fs" });
       assertEquals([way, notes], [
         "buffered",
-        [`Files on 3FS are read by ordinary reads: FASTSAFETENSORS_BACKEND is "${name}"`],
+        [`Files on 3FS use ordinary reads: FASTSAFETENSORS_BACKEND is "${name}"`],
       ]);
     }
   });
@@ -161,7 +161,7 @@ usrbioSuite("The choice of 3FS", machine, (test, standIn) => {
     await assertRejects(
       () => fastsafeOpen(path, { device: "cuda", gds: "require", source: "3fs" }),
       TypeError,
-      "contradict one another",
+      "cannot be used together",
     );
   });
 

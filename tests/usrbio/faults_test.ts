@@ -212,7 +212,7 @@ usrbioSuite("Faults of 3FS", machine, (test, standIn) => {
       await opened.whenLoaded();
       const { path: way, notes } = opened.stats();
       assertEquals([way, notes.length], ["buffered", 1], spec);
-      assertStringIncludes(notes[0]!, "Files on 3FS are read by ordinary reads: ");
+      assertStringIncludes(notes[0]!, "Files on 3FS use ordinary reads: ");
     }
   });
 

@@ -84,7 +84,7 @@ usrbioSuite("The traps of 3FS' interface", machine, (test, standIn) => {
       await opened.whenLoaded();
       const { path: way, notes } = opened.stats();
       assertEquals([way, notes.length], ["buffered", 1]);
-      assertStringIncludes(notes[0]!, "Files on 3FS are read by ordinary reads: the mount");
+      assertStringIncludes(notes[0]!, "Files on 3FS use ordinary reads: the mount");
     } finally {
       await Deno.rename(`${standIn.mount}/3fs-virt/elsewhere`, `${standIn.mount}/3fs-virt/iovs`);
     }
