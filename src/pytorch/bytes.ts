@@ -1,4 +1,4 @@
-/** Where a checkpoint's bytes come from, whatever holds them. */
+/** Reads of a checkpoint's bytes, from a file or from memory. */
 import { Turn } from "../base/turn.ts";
 
 /** Positional reads of a file of known size. */
@@ -10,7 +10,7 @@ export interface ByteReader {
   /**
    * Reads exactly `length` bytes from `offset`; calls may overlap.
    *
-   * @throws {ReadError} where the file does not hold them
+   * @throws {ReadError} if the file is too short
    */
   read(offset: number, length: number): Promise<Uint8Array>;
 }
@@ -19,29 +19,27 @@ export interface ByteReader {
 
 /** A range of a file, in bytes. */
 export interface FileRange {
-  /** Where it starts. */
+  /** Its first byte. */
   readonly offset: number;
-  /** How long it is. */
+  /** Its length in bytes. */
   readonly length: number;
 }
 
 /** The longest read that brings several ranges. */
 const WINDOW_BYTES = 2 ** 20;
 
-/**
- * Bytes between two ranges that are read along rather than skipped: a read of its own costs more than these.
- */
+/** Gaps up to this many bytes between two ranges are read too, because a second read costs more. */
 const GAP_BYTES = 2 ** 16;
 
 /** How many reads are under way at once. */
 const CONCURRENT_READS = 8;
 
-/** Ranges between two looks at the clock. */
+/** The event loop gets a turn after this many ranges. */
 const TURN_STEPS = 256;
 
 /**
- * Reads `ranges`, given in ascending order without overlaps, and hands each one's bytes to `visit` with its
- * index. The bytes are lent: they are a view of a larger read. At most about 8 MiB is held at a time.
+ * Reads `ranges`, given in ascending order without overlaps, and passes the bytes of each to `visit` with its
+ * index. The bytes are a view of a larger read, valid during the call. Memory in use: at most about 8 MiB.
  */
 export async function readScattered(
   reader: ByteReader,
@@ -56,7 +54,7 @@ export async function readScattered(
       next = windowEnd(ranges, first);
       reads.push(readWindow(reader, ranges, first, next));
     }
-    // All reads end before a failure is thrown: the caller then closes the file, which no read may be using.
+    // Wait for all reads before a failure is thrown, because the caller then closes the file.
     const outcomes = await Promise.allSettled(reads);
     const windows = outcomes.map((outcome) => {
       if (outcome.status === "rejected") throw outcome.reason;
@@ -85,12 +83,12 @@ function windowEnd(ranges: readonly FileRange[], first: number): number {
   return next;
 }
 
-/** Ranges that one read has brought. */
+/** The ranges of one read. */
 interface Window {
   readonly first: number;
-  /** The index after the last one. */
+  /** The index after the last range. */
   readonly last: number;
-  /** Where `bytes` start in the file. */
+  /** The file offset of `bytes`. */
   readonly start: number;
   readonly bytes: Uint8Array;
 }

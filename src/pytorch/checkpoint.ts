@@ -1,6 +1,6 @@
 /**
- * PyTorch checkpoints as tensors at known places of a file, without running any of the pickle inside. Nothing but names
- * and places is read; whoever loads the tensors reads their bytes.
+ * Finds the tensors of a PyTorch checkpoint in its file, without running the pickle. Only names and places are
+ * read here; a load or a conversion reads the tensor bytes.
  */
 import { describeValue, keysOf } from "../base/check.ts";
 import { SafeTensorsError } from "../base/errors.ts";
@@ -26,49 +26,49 @@ import { openZipContainer } from "./zip.ts";
 /* ---- The names of checkpoint files ---- */
 
 /**
- * The name of a file without its folder and without what says that it is a checkpoint: "model" for `model.pt`,
- * `model.ckpt` and `model.pth.tar`. Any suffix that begins with a letter counts, which the 5 of "model-1.5" does not.
+ * The name of a file without its folder and its checkpoint suffixes: "model" for `model.pt`, `model.ckpt` and
+ * `model.pth.tar`. A suffix begins with a letter, so the ".5" of "model-1.5" is part of the name.
  */
 export function fileStem(path: string): string {
   const name = path.replace(/\/+$/, "").replace(/^.*\//s, "");
   const stem = name.replace(/\.tar$/i, "").replace(/\.[a-z]\w{0,15}$/i, "");
-  // A file that is named ".pt" is still named that.
+  // The file name ".pt" has no other part.
   return stem || name;
 }
 
 export type { CheckpointLimits, CheckpointTensor };
 
-/** What a checkpoint holds. */
+/** The contents of a checkpoint. */
 export interface Checkpoint {
   /** The file. */
   readonly path: string;
-  /** Its kind: the zip archive of PyTorch 1.6 and later, or the pickles in a row before that. */
+  /** "zip": the archive of PyTorch 1.6 and later; "legacy": the sequence of pickles before 1.6. */
   readonly container: "zip" | "legacy";
   /** Every tensor by name, in the order of the state dict, aliases included. */
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
-  /** Tensors of the state dict that cannot be read: their names, and what to throw where one is asked for. */
+  /** Tensors of the state dict that cannot be read: their names, and the error to throw for a request. */
   readonly refused: ReadonlyMap<string, SafeTensorsError>;
-  /** The values that are left out, the tensors that cannot be read among them. */
+  /** The skipped values, including the tensors that cannot be read. */
   readonly skipped: readonly SkippedValue[];
-  /** What a user should know about the names. */
+  /** Notes about the names, for the user. */
   readonly notes: readonly string[];
   /**
-   * Of tensors that are the same view of the same storage, all but one: its name → the name that is kept,
-   * which is the first in the order of UTF-8 bytes, as in the reference's `save_model`. A file that is
-   * written needs only the kept ones, and this as metadata. Tensors that merely overlap are none of these:
-   * each is written.
+   * Names of tensors that are the same view of the same storage as another: name → the name to save. The name
+   * to save is the first in the order of UTF-8 bytes, as in the reference's `save_model`. A saved file needs
+   * only the tensors with that name, and this map as metadata. Tensors that only overlap are not aliases: each is
+   * written.
    */
   readonly aliases: ReadonlyMap<string, string>;
 }
 
-/** How a checkpoint is read. */
+/** Options for reading a checkpoint. */
 export interface CheckpointOptions {
   /**
-   * Which part of what was saved is read, by its name, such as "state_dict_ema" or, deeper, "ema.model"; "" reads
-   * everything. Default: the dict "state_dict" where the file has one, else everything.
+   * The part of the saved object to read, by its name, such as "state_dict_ema" or, deeper, "ema.model"; "" reads
+   * everything. Default: the dict "state_dict" if the file has one, else everything.
    */
   root?: string;
-  /** Bounds that keep a hostile file from costing much. */
+  /** Limits on the work and memory that a hostile file can cause. */
   limits?: CheckpointLimits;
 }
 
@@ -76,9 +76,9 @@ export interface CheckpointOptions {
 export const CHECKPOINT_KEYS: readonly string[] = keysOf<CheckpointOptions>({ root: true, limits: true });
 
 /**
- * The options of a checkpoint among those of a call, checked before anything is opened.
+ * Picks the options of a checkpoint from those of a call, and checks them before any file is opened.
  *
- * @throws {TypeError} for a value of a wrong kind
+ * @throws {TypeError} for a value of the wrong type
  * @throws {RangeError} for a limit that is negative or NaN
  */
 export function checkpointOptions(options: CheckpointOptions): CheckpointOptions {
@@ -89,26 +89,27 @@ export function checkpointOptions(options: CheckpointOptions): CheckpointOptions
   return { ...root === undefined ? {} : { root }, limits: checkpointLimits(limits ?? {}) };
 }
 
-/** Tensors between two looks at the clock. */
+/** The event loop gets a turn after this many tensors. */
 const TURN_STEPS = 1024;
 
 const ZIP_MAGIC = "PK\x03\x04";
 const TAR_MAGIC = "ustar";
 const TAR_MAGIC_AT = 257;
-/** How a legacy file of pickle protocols 0 and 1 starts, which have no PROTO: PyTorch's magic number in digits. */
+/** The start of a legacy file in pickle protocol 0 or 1, which have no PROTO: PyTorch's magic number in digits. */
 const TEXT_MAGIC = "L119547037146038801333356L\n";
 
 /**
- * Reads what a checkpoint holds. The names of nested dicts and lists are joined with dots; the tensors of modules are
- * named as by their `state_dict()`; a tensor that was saved by itself has the name of the file, without its suffix.
+ * Reads the contents of a checkpoint. Keys of nested dicts and lists are joined with dots. The tensors of a module
+ * have the names of its `state_dict()`. A tensor that was saved alone has the name of the file, without its
+ * suffix.
  *
  * @param reader the file
- * @returns the tensors; every range given lies in the file
- * @throws {SafeTensorsError} "WrongFormat" for other files; "InvalidPickle" for a pickle that is not one;
- * "InvalidCheckpoint" for a file that contradicts itself; "UnsupportedCheckpoint" where nothing in it can be read;
- * "LimitExceeded"; "TensorNotFound" for a root that is not there
- * @throws {ReadError} where the file cannot be read
- * @throws {TypeError} for an option of a wrong kind
+ * @returns the tensors; all their ranges lie in the file
+ * @throws {SafeTensorsError} "WrongFormat" for other files; "InvalidPickle" for an invalid pickle;
+ * "InvalidCheckpoint" for a file that contradicts itself; "UnsupportedCheckpoint" if no tensor of it can be read;
+ * "LimitExceeded"; "TensorNotFound" for a `root` that does not exist
+ * @throws {ReadError} if the file cannot be read
+ * @throws {TypeError} for an option of the wrong type
  */
 export async function readCheckpoint(
   reader: ByteReader,
@@ -160,23 +161,23 @@ async function openContainer(reader: ByteReader, limits: Required<CheckpointLimi
   throw checkpointError("WrongFormat", path, `it is not a PyTorch checkpoint: ${found}`);
 }
 
-/** How a file begins, where nothing more is known of it. */
+/** Describes the start of a file of unknown format. */
 function startOf(latin1: string): string {
   if (latin1 === "") return "it is empty";
-  return /^\0+$/.test(latin1) ? "it begins with zeros alone" : `it begins with ${quote(latin1.slice(0, 8))}`;
+  return /^\0+$/.test(latin1) ? "it begins with zeros only" : `it begins with ${quote(latin1.slice(0, 8))}`;
 }
 
-/** The error about a tar archive: PyTorch 0.1 wrote these, and other tools pack checkpoints into them. */
+/** The error about a tar archive: PyTorch 0.1 wrote tar archives, and other tools pack checkpoints into them. */
 function tarError(path: string, latin1: string): Error {
   const first = latin1.slice(0, latin1.indexOf("\0"));
   const old = ["sys_info", "pickle", "tensors", "storages"].includes(first);
   const advice = old
     ? "the format of PyTorch 0.1: load it in an old PyTorch and save it again"
-    : `the first file in it is ${quote(first)}: unpack it (tar -xf) and take the checkpoint in it`;
+    : `the first file in it is ${quote(first)}: unpack it (tar -xf) and open the checkpoint in it`;
   return checkpointError("UnsupportedCheckpoint", path, `it is a tar archive, ${advice}`);
 }
 
-/** The names of tensors that are the same view of the same storage as another one. */
+/** Finds the names of tensors that are the same view of the same storage as another tensor. */
 async function findAliases(tensors: ReadonlyMap<string, CheckpointTensor>): Promise<Map<string, string>> {
   const turn = new Turn();
   const byStorage = new Map<string, CheckpointTensor[]>();
@@ -211,10 +212,10 @@ async function findAliases(tensors: ReadonlyMap<string, CheckpointTensor>): Prom
   return aliases;
 }
 
-/** The same for tensors that are the same view of one storage, and only for these. */
+/** A key that is equal only for tensors that are the same view of one storage. */
 function viewKey(tensor: CheckpointTensor): string {
   const { storage, fileOffset, dtype, shape, strides, conjugate, negative } = tensor;
-  // The stride of a dimension of size 1 is never taken.
+  // The stride of a dimension of size 1 has no effect.
   const taken = strides.map((stride, i) => shape[i] === 1 ? 0 : stride);
   return [storage, fileOffset, dtype, shape.join(), taken.join(), conjugate, negative].join(" ");
 }

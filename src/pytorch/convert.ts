@@ -1,6 +1,4 @@
-/**
- * PyTorch checkpoints into safetensors files, streaming.
- */
+/** Converts PyTorch checkpoints to safetensors files, in bounded memory. */
 import { checkBoolean, checkFunction, checkKeys, checkSignal, keysOf } from "../base/check.ts";
 import type { DType } from "../base/dtype.ts";
 import { SafeTensorsError } from "../base/errors.ts";
@@ -34,19 +32,15 @@ import type { SkippedValue } from "./flatten.ts";
 import { byteReader, liesReady, openStorage, tensorBytes } from "./storages.ts";
 import { applyTransforms, copyPiece, stridedBlocks } from "./strided.ts";
 
-/* ---- The bytes of a checkpoint's tensor part by part ---- */
+/* ---- Reads a checkpoint's tensor in parts, so that its size does not bound the memory ---- */
 
-/*
- * So that a tensor of any size passes through little memory.
- */
-
-/** Bytes of one read of what lies ready, and how many are on their way at once. */
+/** Bytes of one read of a tensor that needs no rearranging, and the number of reads at the same time. */
 const PART = 8 * 2 ** 20, AHEAD = 4;
 
-/** Bytes of one block of what has to be put together, and of one read for it. */
+/** Bytes of one block of a tensor that is rearranged, and of one read for it. */
 const BLOCK = 64 * 2 ** 20, SPAN = 2 ** 20;
 
-/** Memory for parts that is used again and again: to touch new memory costs more than to read into it. */
+/** Reuses the memory of parts, because the first write to new memory costs more than a read into used memory. */
 class PartPool {
   readonly #engine: Engine;
   readonly #free: Uint8Array<ArrayBuffer>[] = [];
@@ -55,7 +49,7 @@ class PartPool {
     this.#engine = engine;
   }
 
-  /** Memory of this length. */
+  /** Returns memory of this length. */
   take(length: number): Uint8Array<ArrayBuffer> {
     const whole = length > PART ? undefined : this.#free.pop();
     if (whole) return whole.subarray(0, length);
@@ -63,15 +57,15 @@ class PartPool {
     return new Uint8Array(buffer, base, length);
   }
 
-  /** Takes memory back that nobody reads or writes any more. */
+  /** Takes back memory that is not in use any more. */
   giveBack({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>): void {
     if (byteLength <= PART) this.#free.push(new Uint8Array(buffer, byteOffset, PART));
   }
 }
 
 /**
- * The elements of a tensor in order, contiguous and little-endian, in parts of whole elements. Whoever takes a part
- * gives it back to the pool.
+ * Yields the elements of a tensor in order, contiguous and little-endian, in parts of whole elements. The caller
+ * gives each part back to the pool.
  */
 function tensorParts(
   tensor: CheckpointTensor,
@@ -98,13 +92,13 @@ async function* readyParts(
     for (let at = 0; at < total; at += PART) {
       for (; next < total && reads.length < AHEAD; next += PART) {
         const started = read(next);
-        started.catch(() => {}); // told when its turn comes
+        started.catch(() => {}); // the await below throws it
         reads.push(started);
       }
       yield await reads.shift()!;
     }
   } finally {
-    await Promise.allSettled(reads); // the file may be closed after this
+    await Promise.allSettled(reads); // the caller may close the file after this
   }
 }
 
@@ -129,17 +123,17 @@ async function* assembledParts(
 
 /** Options of {@linkcode convertPyTorch}. */
 export interface ConvertOptions extends CheckpointOptions {
-  /** Casts floating tensors on the way. Default: as they are. */
+  /** Casts floating-point tensors to this dtype. Default: no cast. */
   dtype?: DType;
-  /** Tensor bytes of one file at most; more go into shards with an index. Default: one file. */
+  /** The most tensor bytes in one file; a larger result is written as shards with an index. Default: one file. */
   maxShardBytes?: number;
-  /** Replaces what is there. Default false: an existing file is an error. */
+  /** Replaces existing files. Default false: an existing file is an error. */
   overwrite?: boolean;
   /** Reads and checks the checkpoint and writes nothing. Default false. */
   dryRun?: boolean;
   /** Reads the result back and compares the bytes of every tensor. Default false. */
   validate?: boolean;
-  /** Ends the conversion; what was written is removed. */
+  /** Cancels the conversion; the written files are removed. */
   signal?: AbortSignal;
   /** Called about 20 times a second while writing, and once at its end. */
   onProgress?: (progress: Progress) => void;
@@ -157,21 +151,27 @@ const CONVERT_KEYS = keysOf<ConvertOptions>({
   onProgress: true,
 });
 
-/** What a conversion did. */
+/** The result of a conversion. */
 export interface ConvertReport {
-  /** The files written, the index last; those that would have been, without names of shards, for a dry run. */
+  /** The files written, the index last; for a dry run the file that would be written, without shard names. */
   readonly paths: readonly string[];
   /** Tensors written. */
   readonly tensors: number;
   /** Bytes of these tensors in the checkpoint. */
   readonly bytes: number;
-  /** Bytes of these tensors as they are written, which with the option `dtype` are others. */
+  /** Bytes of these tensors in the result; the option `dtype` changes them. */
   readonly writtenBytes: number;
-  /** Names left out because they are the same tensor as another: name → the one that was written. */
+  /** Skipped names, because they are the same tensor as another: name → the written name. */
   readonly aliases: ReadonlyMap<string, string>;
-  /** What is left out: values that are not tensors, parts that are not read, tensors that cannot be read. */
+  /**
+   * The skipped parts of the checkpoint: values that are not tensors, parts that are not read, tensors that cannot
+   * be read.
+   */
   readonly skipped: readonly SkippedValue[];
-  /** What a user should know: about the choice of the files, about what is in them, and how an index and they differ. */
+  /**
+   * Notes for the user: about the choice of the files, about their contents, and differences between them and an
+   * index.
+   */
   readonly notes: readonly string[];
   /** Whether the result was read back and compared. */
   readonly validated: boolean;
@@ -180,18 +180,19 @@ export interface ConvertReport {
 }
 
 /**
- * Converts a PyTorch checkpoint to a safetensors file, or shards with an index. No pickle is run. The bytes stream
- * through bounded memory, however large the checkpoint is.
+ * Converts a PyTorch checkpoint to a safetensors file, or shards with an index. The pickle is not run. The bytes
+ * stream through bounded memory, however large the checkpoint is.
  *
- * Names that share a tensor are written once; the others stand in the metadata as `name → kept name`, beside
- * `format: "pt"`. What tensors do not need is left out, and so is a tensor that no safetensors file can hold.
+ * A tensor with several names is written once; the metadata has its other names as `name → written name`, beside
+ * `format: "pt"`. Values that tensors do not need are skipped, and so is a tensor that no safetensors file can
+ * hold.
  *
  * @param input a checkpoint, a folder of one, or a `pytorch_model.bin.index.json`
- * @param output the file to write; default is `input` with the suffix `.safetensors` in place of its own, such as
+ * @param output the file to write; default is `input` with the suffix `.safetensors` instead of its own, such as
  *   `.pt` or `.pth.tar`; for a folder or an index `model.safetensors` in that folder
- * @throws {TypeError} for an unknown option or one of a wrong kind
- * @throws {SafeTensorsError} what {@linkcode openPyTorch} and {@linkcode saveFile} throw; "InvalidTensorView" if the
- *   result, read back, has other bytes
+ * @throws {TypeError} for an unknown option or an option of the wrong type
+ * @throws {SafeTensorsError} the errors of {@linkcode openPyTorch} and {@linkcode saveFile}; "InvalidTensorView"
+ *   if the result, read back, has other bytes
  * @throws {ReadError} if the checkpoint cannot be read
  * @throws {WriteError} if the result cannot be written
  */
@@ -216,7 +217,7 @@ async function convert(
   const { dtype, dryRun = false, validate = false, signal } = options;
   castTarget("F32", dtype);
   const checked = checkpointOptions(options);
-  const names = new LocalNames(); // relative paths count from here, wherever the program goes meanwhile
+  const names = new LocalNames(); // relative paths start at the present working folder, even if it changes meanwhile
   const path = output === undefined ? await defaultOutput(toPath(input), names.folder) : toPath(output);
   const engine = await selectEngine();
   const { source } = engine;
@@ -254,20 +255,20 @@ async function convert(
   }
 }
 
-/** A tensor to be written, and the file that it comes from. */
+/** A tensor to write, and its file. */
 interface Written {
   readonly name: string;
   readonly tensor: CheckpointTensor;
   readonly file: SourceFile;
-  /** Another tensor of the file that it is the same as. */
+  /** The name of a tensor of the file that is the same. */
   readonly aliasOf: string | undefined;
 }
 
 interface OpenedCheckpoints {
   readonly files: readonly SourceFile[];
-  /** Every tensor but the aliases, in the order of the state dict. */
+  /** All tensors except the aliases, in the order of the state dict. */
   readonly written: readonly Written[];
-  /** The tensors of these. */
+  /** The tensors of `written`. */
   readonly shapes: readonly CheckpointTensor[];
   /** The metadata of the result. */
   readonly metadata: ReadonlyMap<string, string>;
@@ -287,7 +288,7 @@ async function openCheckpoints(
   const inputs = await resolveInputs(names, input, { size: 1 }, PYTORCH);
   const files: SourceFile[] = [];
   const merged = new MergedTensors<Written>(inputs.indexes, ({ file }) => file.path);
-  /** The names of all tensors, those that cannot be read too, and the path of their file. */
+  /** The names of all tensors, also of unreadable ones, and the path of their file. */
   const paths = new Map<string, string>();
   const skipped: SkippedValue[] = [];
   const notes = [...inputs.notes];
@@ -320,7 +321,7 @@ async function openCheckpoints(
   for (const one of tensors.values()) {
     if (++steps % STEP === 0) await turn.pause();
     paths.set(one.name, one.file.path);
-    // Not where an index takes the tensor of that name from another file.
+    // No error if an index takes the tensor of that name from another file.
     const isAlias = one.aliasOf !== undefined && tensors.get(one.aliasOf)!.file === one.file;
     if (isAlias) {
       aliases.set(one.name, one.aliasOf!);
@@ -347,7 +348,7 @@ async function* streamOf(
   written: readonly Written[],
   pool: PartPool,
 ): AsyncGenerator<readonly [string, SavableTensor], void, void> {
-  // In the order of the result, so that small tensors are gathered into large writes.
+  // The order of the result lets the writer join small tensors into large writes.
   const inOrder = sortInSteps(written, (a, b) => compareLayout(a.tensor, b.tensor));
   for (const { tensor, file } of await finishInTurns(inOrder)) {
     const { name, dtype, shape } = tensor;
@@ -360,10 +361,10 @@ async function* streamOf(
   }
 }
 
-/** Tensors that are compared between two looks at the clock. */
+/** The event loop gets a turn after the comparison of this many tensors. */
 const COMPARED_PER_TURN = 64;
 
-/** Compares what was written with what the checkpoint has, byte by byte. */
+/** Compares the written bytes with those of the checkpoint. */
 async function compare(
   source: Source,
   paths: readonly string[],
@@ -431,7 +432,7 @@ function cast(bytes: Uint8Array<ArrayBuffer>, from: DType, to: DType): Uint8Arra
 }
 
 function sameBytes(a: Uint8Array<ArrayBuffer>, b: Uint8Array<ArrayBuffer>): boolean {
-  // Eight bytes at a time: parts are fresh buffers, so both begin at a multiple of eight.
+  // Eight bytes at a time: both parts begin at a multiple of eight.
   const words = Math.floor(a.byteLength / 8);
   const left = new BigUint64Array(a.buffer, a.byteOffset, words);
   const right = new BigUint64Array(b.buffer, b.byteOffset, words);
@@ -447,12 +448,12 @@ function different(name: string): SafeTensorsError {
   return new SafeTensorsError("InvalidTensorView", message, { tensor: name });
 }
 
-/** Beside the input; in it, where it is a folder. */
+/** The default output: beside the input file, or in the input folder. */
 async function defaultOutput(input: string, from: string | undefined): Promise<string> {
   const path = input.replace(/(?<!^)\/+$/, "");
   const folder = path.includes("/") ? path.slice(0, path.lastIndexOf("/") + 1) : "";
   if (path.endsWith(".json")) return `${folder}model.safetensors`;
-  const info = await Deno.stat(absolutePath(path, from)).catch(() => null); // what is wrong with it, its opening says
+  const info = await Deno.stat(absolutePath(path, from)).catch(() => null); // opening it reports the error
   if (info?.isDirectory) return `${path === "/" ? "" : path}/model.safetensors`;
   return `${folder}${fileStem(path)}.safetensors`;
 }

@@ -1,15 +1,15 @@
-/** What reading a checkpoint may cost before it is refused as hostile. */
+/** Limits on the work that a checkpoint may cause, and the errors about checkpoints. */
 import { checkKeys, describeValue } from "../base/check.ts";
 import { SafeTensorsError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
 
-/** Bounds on the work and memory that a checkpoint may ask for. Raise them for a file that you trust. */
+/** Limits on the work and memory that a checkpoint may cause. Raise them for a file that you trust. */
 export interface CheckpointLimits {
-  /** The longest pickle in bytes, the one that describes the tensors. Default 64 MiB. */
+  /** The largest size in bytes of the pickle that describes the tensors. Default 64 MiB. */
   maxPickleBytes?: number;
   /**
    * The most opcodes of that pickle. Default 8,388,608, about 280,000 tensors. An opcode makes at most one small
-   * object, so this bounds the memory too: to some 1.4 GB where a file is made to waste it.
+   * object, so this bounds the memory too: to about 1.4 GB for the worst file.
    */
   maxOpcodes?: number;
   /** The longest string in bytes. Default 16 MiB. */
@@ -17,16 +17,16 @@ export interface CheckpointLimits {
   /** The deepest nesting of containers, and of MARK opcodes. Default 1024. */
   maxNesting?: number;
   /**
-   * The most tensors, other values and containers met in the state dict, where one that is shared counts as
-   * often as it is met. Default 1,048,576.
+   * The most tensors, other values and containers in the state dict; a shared one counts once for each use.
+   * Default 1,048,576.
    */
   maxValues?: number;
   /** The most entries of a zip archive. Default 1,048,576. */
   maxEntries?: number;
   /**
    * A tensor may be larger than its storage, by dimensions of stride 0 and other overlaps: up to 64 times the
-   * storage's bytes, or up to this many bytes where that is more. Default 1 GiB. The same holds for all
-   * tensors together, and for what compressed entries of a zip archive unpack to, against the size of the file.
+   * storage's bytes, or up to this many bytes if that is more. Default 1 GiB. The same holds for all
+   * tensors together, and for the unpacked bytes of compressed zip entries, compared with the size of the file.
    */
   maxExpandedBytes?: number;
 }
@@ -45,9 +45,9 @@ const DEFAULTS: Readonly<Required<CheckpointLimits>> = {
 const LIMITS: readonly (keyof CheckpointLimits)[] = Object.keys(DEFAULTS) as never;
 
 /**
- * The defaults of {@linkcode CheckpointLimits}, where `limits` leaves them open.
+ * Adds the defaults of {@linkcode CheckpointLimits} to `limits`.
  *
- * @throws {TypeError} for an unknown key, and for what is not a number
+ * @throws {TypeError} for an unknown key, and for a value that is not a number
  * @throws {RangeError} for a negative number, and for NaN
  */
 export function checkpointLimits(limits: CheckpointLimits): Required<CheckpointLimits> {
@@ -64,7 +64,7 @@ export function checkpointLimits(limits: CheckpointLimits): Required<CheckpointL
   return complete;
 }
 
-/** A tensor may be this many times as large as its storage, however large that is. */
+/** A tensor may be this many times as large as its storage, even above `maxExpandedBytes`. */
 const MAX_EXPANSION = 64;
 
 /** The most bytes that a tensor, or all of them, may take when its storage, or the file, has `bytes`. */
@@ -72,11 +72,11 @@ export function expansionLimit(bytes: number, maxExpandedBytes: number): number 
   return Math.max(MAX_EXPANSION * bytes, maxExpandedBytes);
 }
 
-/* ---- The errors of this folder, all worded alike ---- */
+/* ---- The errors of this folder ---- */
 
 /**
- * What may be wrong with a checkpoint: its pickle, its container, something in it that no safetensors file
- * can hold, more of something than a limit allows, or that it is another kind of file altogether.
+ * The kinds of errors in a checkpoint: its pickle, its container, a part that no safetensors file can hold, a
+ * number above a limit, or another file format.
  */
 export type CheckpointErrorCode =
   | "InvalidPickle"
@@ -86,7 +86,7 @@ export type CheckpointErrorCode =
   | "WrongFormat"
   | "TensorNotFound";
 
-/** An error about the checkpoint `path`, and about one `tensor` of it where that is given. */
+/** An error about the checkpoint `path`, and about one `tensor` of it if that is given. */
 export function checkpointError(
   code: CheckpointErrorCode,
   path: string,
@@ -98,7 +98,7 @@ export function checkpointError(
   return new SafeTensorsError(code, `Cannot read ${subject}: ${detail}`, { path, tensor });
 }
 
-/** An error about a limit: `detail` says what there is and how much is allowed. */
+/** An error about a limit: `detail` gives the number found and the number allowed. */
 export function limitError(
   path: string,
   detail: string,

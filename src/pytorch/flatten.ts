@@ -1,4 +1,4 @@
-/** From the saved object to named tensors, and to a list of what else is there. */
+/** Finds the named tensors of a saved object, and lists its other values. */
 import { quote } from "../base/text.ts";
 import { Turn } from "../base/turn.ts";
 import { checkpointError, type CheckpointErrorCode, type CheckpointLimits, limitError } from "./errors.ts";
@@ -17,24 +17,24 @@ import {
 } from "./pickle_value.ts";
 import { isTensor } from "./rebuild.ts";
 
-/* ---- What a checkpoint has besides the tensors that are read ---- */
+/* ---- The values of a checkpoint that are skipped ---- */
 
-/** A value that is left out: it is not a tensor, not in the part that is read, or a tensor that cannot be read. */
+/** A skipped value: it is not a tensor, it is outside `root`, or it is a tensor that cannot be read. */
 export interface SkippedValue {
   /** Its name. */
   readonly name: string;
-  /** A few words on what it is. */
+  /** A short description. */
   readonly kind: string;
-  /** How many tensors are left out with it, where there are any: it is a dict, a list or an object that holds them. */
+  /** The number of tensors in it, if it is a skipped dict, list or object that holds tensors. */
   readonly tensors?: number;
-  /** Whether it is a tensor itself. */
+  /** Set for a tensor. */
   readonly isTensor?: true;
 }
 
-/** How many values of each sort are named. */
+/** The number of values of each kind that a summary names. */
 const NAMED = 3;
 
-/** What is left out, in one line; empty for nothing. */
+/** Lists the skipped values in one line; empty without skipped values. */
 export function summarizeSkipped(skipped: readonly SkippedValue[]): string {
   const holders = skipped.filter(({ tensors }) => tensors !== undefined);
   const tensors = skipped.filter(({ isTensor }) => isTensor);
@@ -61,33 +61,29 @@ function listed(values: readonly SkippedValue[], text: (value: SkippedValue) => 
   return [...values.slice(0, NAMED).map(text), ...more > 0 ? [`${more} more like these`] : []];
 }
 
-/* ---- What is in a value of a pickle ---- */
+/* ---- The members of values: entries of dicts, items of lists, tensors of modules ---- */
 
-/*
- * The entries of dicts, the items of lists, the tensors of modules.
- */
-
-/** The values in a container, with the keys or indices under which they are there. */
+/** The values in a container, with their keys or indices. */
 interface Members {
   /** Whether they have names: those of a list have numbers. */
   readonly named: boolean;
-  /** Whether it is a module, the parts of which may well have no tensors. */
+  /** Whether it is a module; its parts often have no tensors. */
   readonly isModule?: true;
   /** How many there are. */
   readonly size: number;
-  /** The key and the value of one of them; undefined where a dict was made of something else than pairs. */
+  /** The key and the value of one of them; undefined if a dict was made from values that are not pairs. */
   at(index: number): readonly [key: PickleValue, value: PickleValue] | undefined;
 }
 
-/** Finds the members of values, each kind of value in its own way. */
+/** Finds the members of values, by the kind of value. */
 class MemberFinder {
-  /** What has been found out about the states of objects; one state can be that of a million objects. */
+  /** The members of object states, computed once, because a million objects can share one state. */
   readonly #modules = new Map<PickleDict, Members | undefined>();
 
   /**
-   * The members of a container: a dict, a list, a tuple; an object of an unknown class that is filled as a dict or as a
-   * list, such as an AttributeDict or a deque; or a module, whose members are named as by its `state_dict()`. Undefined
-   * for every other value. A Counter counts, and holds no tensors.
+   * The members of a container: a dict, a list, a tuple; an object of an unknown class with the items of a dict or
+   * list, such as an AttributeDict or a deque; or a module, whose members have the names of its `state_dict()`.
+   * Undefined for every other value, also for a Counter, which holds numbers.
    */
   of(value: PickleValue): Members | undefined {
     if (value instanceof PickleDict) {
@@ -144,8 +140,9 @@ function pairOf(value: PickleValue): readonly [PickleValue, PickleValue] | undef
 }
 
 /**
- * What `state_dict()` would give of a torch.nn.Module with these attributes, ParameterDict and ParameterList included:
- * parameters, then buffers that are persistent, then the same of the modules in it. Undefined for other objects.
+ * The members that `state_dict()` of a torch.nn.Module with these attributes, ParameterDict and ParameterList too,
+ * has: parameters, then buffers that are persistent, then the same of the modules in it. Undefined for other
+ * objects.
  */
 function moduleMembers(state: PickleDict): Members | undefined {
   const attributes = new Map<PickleValue, PickleValue>();
@@ -166,7 +163,7 @@ function moduleMembers(state: PickleDict): Members | undefined {
     const entries = dictMembers(dict);
     for (let i = 0; i < entries.size; i++) {
       const pair = entries.at(i);
-      // None stands for a parameter, buffer or module that could be there.
+      // None is the value of an unset parameter, buffer or module.
       if (!pair || pair[1] === null || dict === buffers && passing.has(pair[0])) continue;
       members.push(pair);
     }
@@ -174,20 +171,20 @@ function moduleMembers(state: PickleDict): Members | undefined {
   return { named: true, isModule: true, size: members.length, at: (index) => members[index] };
 }
 
-/** The items of a set, which protocols 0 to 3 make of a list. */
+/** The items of a set, which protocols 0 to 3 make from a list. */
 function itemsOfSet(value: PickleValue | undefined): readonly PickleValue[] {
   if (value instanceof PickleSet) return value.items;
   const [list] = value instanceof PickleCall && value.callee.path === "builtins.set" ? value.args : [];
   return list instanceof PickleList ? list.items : [];
 }
 
-/** Counts the tensors in values, also in those that are no containers, such as the attributes of objects. */
+/** Counts the tensors in values, also in values that are not containers, such as attributes of objects. */
 class TensorCounter {
   readonly #counts = new Map<PickleValue, number>();
 
   /**
-   * The tensors in `value`, where one that is met twice counts twice. Each value is looked through once, however many
-   * others share it, so that the work is bounded by the size of the pickle.
+   * The tensors in `value`; one that occurs twice counts twice. Each value is visited once, even if others share
+   * it, so that the size of the pickle bounds the work.
    */
   count(value: PickleValue): number {
     const stack = [new Counting(value)];
@@ -204,7 +201,7 @@ class TensorCounter {
       else if (isTensor(next)) top.sum++;
       else if (this.#counts.has(next)) top.sum += this.#counts.get(next)!;
       else {
-        this.#counts.set(next, 0); // until it is known: for values that contain themselves
+        this.#counts.set(next, 0); // a value that contains itself ends the recursion here
         stack.push(new Counting(next));
       }
     }
@@ -234,7 +231,7 @@ class Counting {
   }
 }
 
-/** Everything in a value, as lists. */
+/** All values inside a value, as lists. */
 function partsOf(value: PickleValue): readonly (readonly PickleValue[])[] {
   if (value instanceof PickleDict) return [[value.initial], value.entries];
   if (value instanceof PickleList || value instanceof PickleTuple || value instanceof PickleSet) {
@@ -245,26 +242,26 @@ function partsOf(value: PickleValue): readonly (readonly PickleValue[])[] {
   return [args, [keywords, state], items, entries];
 }
 
-/** A few words on a value, with the tensors in it. */
+/** Describes a value and the number of its tensors. */
 function describeWithTensors(value: PickleValue, tensors: number): string {
   return tensors === 0
     ? describe(value)
     : `${describe(value)} with ${tensors} tensor${tensors === 1 ? "" : "s"}`;
 }
 
-/** What a saved object comes down to. */
+/** The tensors and other values of a saved object. */
 interface FlatStateDict {
-  /** What would make the tensors, by name, in the order of the state dict. */
+  /** The pickle values of the tensors, by name, in the order of the state dict. */
   readonly tensors: ReadonlyMap<string, FoundTensor>;
-  /** The values that are left out. */
+  /** The skipped values. */
   readonly skipped: readonly SkippedValue[];
-  /** What a user should know about the names. */
+  /** Notes about the names, for the user. */
   readonly notes: readonly string[];
 }
 
-/** A tensor, and where it was found. */
+/** A tensor and its place in the saved object. */
 interface FoundTensor {
-  /** What would make it. */
+  /** Its pickle value. */
   readonly value: PickleCall | PersistentId;
   /** Its dict or list. */
   readonly container: PickleValue;
@@ -272,55 +269,55 @@ interface FoundTensor {
   readonly key: PickleValue;
 }
 
-/** A container, and what is in it. */
+/** A container and its members. */
 interface Part extends Members {
   readonly value: PickleValue;
 }
 
-/** How {@linkcode flattenStateDict} works. */
+/** Options of {@linkcode flattenStateDict}. */
 interface FlattenOptions {
   /** The file, for messages. */
   readonly path: string;
-  /** The bounds. */
+  /** The limits. */
   readonly limits: Required<CheckpointLimits>;
-  /** Which part of the object is read; "" for all of it. */
+  /** The part of the object to read; "" for all of it. */
   readonly root: string | undefined;
-  /** The name of a tensor that was saved by itself. */
+  /** The name of a tensor that was saved alone. */
   readonly stem: string;
 }
 
 /**
- * The characters that all names together may have; the header they go into is no longer than 100 MB. Without
- * this, one long key shared by a million leaves would be a million long names.
+ * The most characters of all names together; the longest header is 100 MB. Without this limit, one long key that a
+ * million values share would make a million long names.
  */
 const MAX_NAME_CHARACTERS = 2 ** 26;
 
-/** Values between two looks at the clock. */
+/** The event loop gets a turn after this many values. */
 const TURN_STEPS = 1024;
 
 /** How many roots a message lists. */
 const MAX_LISTED = 10;
 
-/** A container on the way from the root to where the traversal stands. */
+/** A container between the root and the present position of the traversal. */
 interface Frame {
   readonly value: PickleValue;
   readonly members: Members;
   readonly name: string | undefined;
   next: number;
-  /** How many tensors had been found, or left out, before it was entered. */
+  /** The number of tensors found or skipped before it. */
   readonly tensorsBefore: number;
-  /** How many values had been left out before it was entered. */
+  /** The number of values skipped before it. */
   readonly skippedBefore: number;
 }
 
 /**
- * Names the tensors in `root`: keys and indices on the way, joined with dots.
+ * Names the tensors in `root` by their keys and indices, joined with dots.
  *
- * Without the option `root` only the dict `state_dict` of a checkpoint `{"state_dict": …}` is taken; what stands beside
- * it is listed as left out. So is a dict or list without tensors, as one value.
+ * Without the option `root`, only the dict `state_dict` of a checkpoint `{"state_dict": …}` is read; its
+ * neighbours are listed as skipped. A dict or list without tensors is also skipped, as one value.
  *
- * @throws {SafeTensorsError} "UnsupportedCheckpoint" where it holds no tensors that can be named, "LimitExceeded";
- * "InvalidCheckpoint" for a key that one dict has twice; "TensorNotFound" for a root that is not there
+ * @throws {SafeTensorsError} "UnsupportedCheckpoint" if it holds no tensors that can be named, "LimitExceeded";
+ * "InvalidCheckpoint" for a key that one dict has twice; "TensorNotFound" for a `root` that does not exist
  */
 export async function flattenStateDict(root: PickleValue, options: FlattenOptions): Promise<FlatStateDict> {
   return await new Flattener(options).run(root);
@@ -332,10 +329,10 @@ class Flattener {
   readonly #counter = new TensorCounter();
   readonly #tensors = new Map<string, FoundTensor>();
   readonly #skipped: SkippedValue[] = [];
-  /** The first tensor whose name another one had already, and how many there are. */
+  /** The first tensor with a name that was already used, and the number of such tensors. */
   #renamed = { name: "", unique: "", count: 0 };
   readonly #frames: Frame[] = [];
-  /** The containers of the frames, to notice one that is in itself. */
+  /** The containers of the frames, to detect one that contains itself. */
   readonly #open = new Set<PickleValue>();
   #skippedTensors = 0;
   #values = 0;
@@ -352,7 +349,7 @@ class Flattener {
     if (this.#tensors.size === 0 && this.#skippedTensors > 0) {
       throw this.#error(
         "UnsupportedCheckpoint",
-        `its tensors are in values that are not read by themselves: ${
+        `its tensors are in values that are read only if chosen: ${
           this.#listRoots(root)
         }: choose one as the root`,
       );
@@ -371,15 +368,15 @@ class Flattener {
       const name = this.#name(frame.name, key);
       if (this.#values % TURN_STEPS === 0) await this.#turn.pause();
       const members = this.#finder.of(value);
-      // What is met again within itself has its tensors named already.
-      if (this.#open.has(value)) this.#skipped.push({ name, kind: `${describe(value)} that it is in` });
+      // The tensors of a container inside itself already have names.
+      if (this.#open.has(value)) this.#skipped.push({ name, kind: `${describe(value)} that contains it` });
       else if (members) this.#enter(name, value, members);
       else if (isTensor(value)) this.#add(name, { value, container: frame.value, key });
       else this.#skip(name, value);
     }
   }
 
-  // Which part is read
+  // The choice of the part to read
 
   /** The part that is read; what stands beside it is left out. */
   async #choose(root: PickleValue): Promise<Part> {
@@ -470,7 +467,7 @@ class Flattener {
     }
   }
 
-  /** What can be chosen as the root, for a message. */
+  /** Lists the possible roots, for a message. */
   #listRoots(top: PickleValue): string {
     const members = this.#finder.of(top) ?? this.#finder.attributesOf(top);
     const roots: string[] = [];
@@ -503,17 +500,17 @@ class Flattener {
     });
   }
 
-  /** What holds no tensors is left out as one value. */
+  /** Skips a container without tensors as one value. */
   #leave({ value, name, tensorsBefore, skippedBefore }: Frame): void {
     this.#frames.pop();
     this.#open.delete(value);
     if (name === undefined || this.#tensors.size + this.#skippedTensors > tensorsBefore) return;
     this.#skipped.length = skippedBefore;
-    // Half of the modules in a module, such as activations, have none.
+    // Many modules in a module, such as activations, have no tensors.
     if (!this.#frames.at(-1)?.members.isModule) this.#skip(name, value);
   }
 
-  /** Takes a tensor. Keys that are not the same in Python can give the same name: 0 and "0", or "a.b" and b in a. */
+  /** Adds a tensor. Different keys in Python can give the same name: 0 and "0", or "a.b" and b in a. */
   #add(name: string, found: FoundTensor): void {
     let unique = name;
     for (let n = 2, other; (other = this.#tensors.get(unique)) !== undefined; n++) {
@@ -537,7 +534,7 @@ class Flattener {
     if (count === 0) return [];
     const others = count === 1 ? "" : `; so are ${count - 1} others`;
     return [
-      `two of its tensors are named ${quote(name)}: the second one is given as ${quote(unique)}${others}`,
+      `two of its tensors are named ${quote(name)}: the second one is renamed to ${quote(unique)}${others}`,
     ];
   }
 
@@ -552,7 +549,7 @@ class Flattener {
     );
   }
 
-  /** The name of what is under `key`, and counts that it was met. */
+  /** Makes the name of the value with this key, and counts the value. */
   #name(parent: string | undefined, key: PickleValue): string {
     const { path, limits: { maxValues } } = this.#options;
     if (++this.#values > maxValues) {
@@ -575,7 +572,7 @@ class Flattener {
   #pair(members: Members, index: number): readonly [PickleValue, PickleValue] {
     const pair = members.at(index);
     if (pair) return pair;
-    throw this.#error("InvalidPickle", "an OrderedDict is made of something else than pairs");
+    throw this.#error("InvalidPickle", "an OrderedDict is made from values that are not pairs");
   }
 
   #error(code: CheckpointErrorCode, detail: string): Error {
@@ -583,7 +580,7 @@ class Flattener {
   }
 }
 
-/** Whether Python takes two keys for one. */
+/** Whether two keys are equal in Python. */
 function sameKey(a: PickleValue, b: PickleValue): boolean {
   return a === b || a instanceof PickleFloat && b instanceof PickleFloat && a.value === b.value;
 }

@@ -1,5 +1,5 @@
 /**
- * The container before PyTorch 1.6: five pickles in a row (magic number, protocol version, system
+ * The container before PyTorch 1.6: a sequence of five pickles (magic number, protocol version, system
  * information, the object, the storage keys), then for each key a count of elements and their bytes.
  */
 import { STEP } from "../base/steps.ts";
@@ -24,17 +24,17 @@ const PROTOCOL = 1001;
 /** Bytes of the element count before each storage. */
 const COUNT_BYTES = 8;
 
-/** Bytes that may follow the last storage, as after a zip archive: they mean nothing. */
+/** The most bytes that may follow the last storage; they are ignored, as after a zip archive. */
 const MAX_TAIL_BYTES = 2 ** 16;
 
-/** What is read of the file at first; it grows by doubling. */
+/** Bytes of the first read; each further read doubles them. */
 const FIRST_WINDOW_BYTES = 2 ** 16;
 
 /**
- * Opens a checkpoint that is pickles in a row.
+ * Opens a checkpoint that is a sequence of pickles.
  *
- * The system information says whether the machine was little-endian; PyTorch writes this container's storages
- * little-endian on every machine, so it changes nothing.
+ * PyTorch writes this container's storages little-endian on every machine, so the byte order in the system
+ * information has no effect.
  *
  * @throws {SafeTensorsError} as `readCheckpoint()`
  */
@@ -71,7 +71,7 @@ export async function openLegacyContainer(
   return { kind: "legacy", value, storages, places, bigEndian: false };
 }
 
-/** The pickles at the start of a file, read as far as they turn out to go. */
+/** Reads the pickles at the start of a file, whose length is not known before. */
 class PickleSequence {
   readonly #reader: ByteReader;
   readonly #limits: Required<CheckpointLimits>;
@@ -86,13 +86,13 @@ class PickleSequence {
   async next(): Promise<Unpickled> {
     let scanned = skipToStop(this.#bytes, this.#at);
     while (scanned >= 0 && await this.#grow()) scanned = skipToStop(this.#bytes, scanned);
-    // Where there is no whole pickle, this says what is wrong with it, and at which offset.
+    // Without a whole pickle, this throws the error with its offset.
     const unpickled = await unpickle(this.#bytes, this.#reader.path, this.#limits, this.#at);
     this.#at = unpickled.end;
     return unpickled;
   }
 
-  /** Reads as much again; false at the end of the file. */
+  /** Doubles the bytes read; false at the end of the file. */
   async #grow(): Promise<boolean> {
     const { path, size } = this.#reader;
     const { length } = this.#bytes;
@@ -115,8 +115,8 @@ class PickleSequence {
 }
 
 /**
- * Passes over opcodes from `at`. Returns -1 when it meets STOP, or an opcode at which a pickle ends badly;
- * else the position of the first opcode that `bytes` do not hold whole, for more of them.
+ * Skips opcodes from `at`. Returns -1 at STOP, or at an opcode that ends the pickle with an error; else the
+ * position of the first opcode that is not whole in `bytes`, so that the caller can read more.
  */
 function skipToStop(bytes: Uint8Array, at: number): number {
   while (at < bytes.length) {
@@ -129,7 +129,7 @@ function skipToStop(bytes: Uint8Array, at: number): number {
   return at;
 }
 
-/** The storages in the order of the file: that of the list of keys, which must name each of them once. */
+/** The storages in the order of the file, which is that of the key list; it must name each storage once. */
 async function orderStorages(
   keys: PickleValue,
   { claims, views }: StorageTable,
@@ -148,7 +148,7 @@ async function orderStorages(
     if (order.size % STEP === 0) await turn.pause();
     const claim = typeof key === "string" ? claims.get(key) : undefined;
     if (claim === undefined) {
-      // What follows a storage cannot be found where the bytes of one of its elements are not known.
+      // The next storage cannot be found if the element size of this one is unknown.
       const unreadable = views.find((view) => "reason" in view && view.key === key);
       if (unreadable && "reason" in unreadable) {
         throw checkpointError("UnsupportedCheckpoint", path, unreadable.reason);
@@ -163,7 +163,7 @@ async function orderStorages(
       throw checkpointError(
         "InvalidCheckpoint",
         path,
-        `storage ${quote(claim.key)} is twice in its storage keys`,
+        `storage ${quote(claim.key)} occurs twice in its storage keys`,
       );
     }
     order.set(claim.key, claim);

@@ -1,5 +1,5 @@
 /**
- * PyTorch checkpoints: opened like a safetensors model, or converted to safetensors files. No pickle is run.
+ * PyTorch checkpoints: opened like a safetensors model, or converted to safetensors files. The pickle is not run.
  *
  * @example Convert
  * ```ts ignore

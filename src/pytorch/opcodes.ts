@@ -1,6 +1,6 @@
-/** The opcodes of Python's pickle, protocols 0 to 5, and how long each one's argument is. */
+/** The opcodes of Python's pickle, protocols 0 to 5, and the lengths of their arguments. */
 
-/** The opcodes that are read: each puts data on a stack, or arranges what is there. */
+/** The supported opcodes: each pushes data on a stack, or rearranges the stack. */
 export const Op = {
   MARK: 0x28,
   EMPTY_TUPLE: 0x29,
@@ -69,7 +69,7 @@ export const Op = {
   BYTEARRAY8: 0x96,
 } as const;
 
-/** The opcodes that are not read, and why: what they name lies outside the pickle. */
+/** The refused opcodes and the reasons: they refer to data outside the pickle. */
 const REFUSED: Readonly<Record<number, readonly [name: string, reason: string]>> = {
   0x50: ["PERSID", "refers to something outside the pickle by a line of text, which PyTorch does not write"],
   0x97: ["NEXT_BUFFER", "asks for a buffer that was saved outside this file"],
@@ -81,18 +81,18 @@ const NAMES: Readonly<Record<number, string>> = {
   ...Object.fromEntries(Object.entries(Op).map(([name, code]) => [code, name])),
 };
 
-/** An opcode for a message: its name where Python has one, and its byte. */
+/** An opcode for a message: its name if Python has one, and its byte. */
 export function opcodeName(code: number): string {
   const hex = `0x${code.toString(16).padStart(2, "0")}`;
   return NAMES[code] === undefined ? hex : `${NAMES[code]} (${hex})`;
 }
 
-/** Why an opcode that is not one of {@linkcode Op} cannot be read. */
+/** The reason why an opcode outside {@linkcode Op} cannot be read. */
 export function refusalOf(code: number): string {
   return REFUSED[code]?.[1] ?? "does not exist";
 }
 
-// What follows an opcode: this many bytes, or one of the five forms below.
+// The argument of an opcode: this many bytes, or one of the five forms below.
 const COUNTED_BY_1 = -1;
 const COUNTED_BY_4 = -4;
 const COUNTED_BY_8 = -8;
@@ -120,15 +120,15 @@ export function isListedOpcode(code: number): boolean {
   return ARGUMENT[code] !== NOT_LISTED;
 }
 
-/** How many bytes of the argument of `code` count the others. */
+/** The number of bytes of the length prefix in the argument of `code`. */
 export function countBytes(code: number): number {
   const argument = ARGUMENT[code]!;
   return argument < 0 && argument >= COUNTED_BY_8 ? -argument : 0;
 }
 
 /**
- * The position after the listed opcode at `at` and its argument. Beyond the end of `bytes` (by how much, is
- * not said) where these do not hold all of it.
+ * The position after the listed opcode at `at` and its argument. If `bytes` do not hold the whole argument, some
+ * position beyond their end.
  */
 export function opcodeEnd(bytes: Uint8Array, at: number): number {
   const argument = ARGUMENT[bytes[at]!]!;
@@ -147,12 +147,12 @@ export function opcodeEnd(bytes: Uint8Array, at: number): number {
   }
 }
 
-/** The little-endian u32 at `at`; what lies beyond the end of `bytes` counts as 0. */
+/** The little-endian u32 at `at`; bytes beyond the end of `bytes` count as 0. */
 export function readU32(bytes: Uint8Array, at: number): number {
   return (bytes[at]! | bytes[at + 1]! << 8 | bytes[at + 2]! << 16 | bytes[at + 3]! << 24) >>> 0;
 }
 
-/** The position after the next newline, or beyond the end where there is none. */
+/** The position after the next newline, or beyond the end without a newline. */
 export function lineEnd(bytes: Uint8Array, at: number): number {
   const newline = bytes.indexOf(0x0a, at);
   return newline < 0 ? bytes.length + 1 : newline + 1;

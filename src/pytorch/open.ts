@@ -1,6 +1,4 @@
-/**
- * PyTorch checkpoints through the same door, lanes and devices as safetensors files.
- */
+/** Opens PyTorch checkpoints as models, with the same lanes and devices as safetensors files. */
 import type { Assemble, CatalogTensor, FileContents } from "../files/catalog.ts";
 import type { DeviceOption, TensorOn } from "../device/option.ts";
 import { quote } from "../base/text.ts";
@@ -28,20 +26,22 @@ import { applyTransforms, copyPiece, stridedBlocks } from "./strided.ts";
 
 /**
  * Opens PyTorch checkpoints (.pt, .pth, .bin, .ckpt, .pth.tar or any other name) and starts to load them, as
- * {@linkcode fastsafeOpen} does with safetensors files: the tensors lie uncompressed at known places, so they are read
- * in parallel, to any device.
+ * {@linkcode fastsafeOpen} does with safetensors files: the tensors lie uncompressed at known places, so they are
+ * read in parallel, to any device.
  *
- * No pickle is run: functions and classes are names here, and what tensors do not need is left out, as `stats().notes`
- * tells. So is a tensor that no safetensors file can hold: asking for it is the error. The tensors of a module are named
- * as by its `state_dict()`. Names that share a tensor share its memory here too. {@linkcode SafeTensorsModel.metadata}
- * has for each file `format: "pt"` and, for every such name, the one that a saved file would keep.
+ * The pickle is not run: functions and classes are only names here. Values that tensors do not need are skipped,
+ * and
+ * `stats().notes` lists them. A tensor that no safetensors file can hold is also skipped; a request for it is the
+ * error. The tensors of a module have the names of its `state_dict()`. Names that share a tensor share its memory.
+ * {@linkcode SafeTensorsModel.metadata} has for each file `format: "pt"` and, for every such name, the name that a
+ * saved file would have.
  *
  * @param files a file, a folder, a `pytorch_model.bin.index.json`, a list of these, or files by rank
  * @returns the model; close it, or bind it with `await using`
- * @throws {SafeTensorsError} "WrongFormat" if a file is something else; "InvalidPickle" or "InvalidCheckpoint" if it is
- *   damaged; "UnsupportedCheckpoint" if nothing in it can be read; "LimitExceeded"; "DuplicateName", "MissingShard" or
- *   "TensorNotFound" if files and index disagree, or there is no such `root`
- * @throws {TypeError} for an unknown option or one of a wrong kind
+ * @throws {SafeTensorsError} "WrongFormat" if a file has another format; "InvalidPickle" or "InvalidCheckpoint" if
+ *   it is damaged; "UnsupportedCheckpoint" if no tensor of it can be read; "LimitExceeded"; "DuplicateName",
+ *   "MissingShard" or "TensorNotFound" if files and index disagree, or there is no such `root`
+ * @throws {TypeError} for an unknown option or an option of the wrong type
  * @throws {ReadError} if a file cannot be opened or read
  * @throws {OutOfMemoryError} if the tensors do not fit in memory
  */
@@ -100,7 +100,7 @@ function catalogTensor(tensor: CheckpointTensor, file: number, aliasOf: string |
   };
 }
 
-/** Bytes of one read of what has to be put together: it is rearranged on the event loop's thread. */
+/** Bytes of one read of a tensor that is rearranged, which happens on the thread of the event loop. */
 const SPAN = 2 ** 20;
 
 function assembler(tensor: CheckpointTensor): Assemble {

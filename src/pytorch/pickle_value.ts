@@ -1,18 +1,14 @@
 /**
- * What a pickle holds, as plain data. Nothing here does anything: a call is the record of a call, a global is
- * a name, and neither is ever looked up or run.
+ * The values of a pickle as plain data. A call is only a record, a global is only a name; neither is looked up or
+ * run.
  */
 import { type DType, dtypeBits } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
 
-/* ---- The globals of a pickle: names of functions and classes ---- */
+/* ---- The globals of a pickle: names of functions and classes. Tensors need some of them; the others are inert
+ * ---- */
 
-/*
- * Those that tensors are made with have a role here; every other one is inert. Nothing is ever imported,
- * looked up elsewhere, or called.
- */
-
-/** What a global stands for: what it means for a tensor. */
+/** The meaning of a global for tensors. */
 type GlobalRole =
   /** A dict type. */
   | "dict"
@@ -28,20 +24,20 @@ type GlobalRole =
   | "dtype"
   /** A function that makes a tensor that no safetensors file can hold. */
   | "unsupported"
-  /** Anything else: a value that it makes is kept as a record, and is not a tensor. */
+  /** Anything else: its values are stored as records, and are not tensors. */
   | "inert";
 
-/** A global: a name with a role, and nothing behind it. */
+/** A global: a name with a role. */
 export class PickleGlobal {
   /**
    * Makes a tag.
    *
    * @param path module and name, such as "torch._utils._rebuild_tensor_v2"
-   * @param role what it stands for
-   * @param dtype of a storage or dtype: the safetensors dtype; none for UntypedStorage and where there is no
-   * such
-   * @param unit of a storage: bytes of an element; of another one: 0
-   * @param what of what a safetensors file cannot hold: a few words on its tensors, such as "quantised tensor"
+   * @param role its meaning for tensors
+   * @param dtype of a storage or dtype: the safetensors dtype; none for UntypedStorage and for a dtype that
+   * safetensors does not have
+   * @param unit of a storage: bytes of an element, or 0 if unknown
+   * @param what of a tensor that a safetensors file cannot hold: a short description, such as "quantised tensor"
    */
   constructor(
     readonly path: string,
@@ -95,7 +91,7 @@ const DTYPES_WITHOUT_EQUIVALENT = [
   ...[1, 2, 3, 4, 5, 6, 7].flatMap((bits) => [`int${bits}`, `uint${bits}`]),
 ];
 
-/** Storages of dtypes that safetensors does not have: bytes of an element, and what their tensors are. */
+/** Storages of dtypes that safetensors does not have: bytes of an element, and a description of their tensors. */
 const OTHER_STORAGES: Readonly<Record<string, readonly [unit: number, what: string]>> = {
   ComplexDoubleStorage: [16, "complex128 tensor"],
   QInt8Storage: [1, "quantised tensor"],
@@ -150,7 +146,7 @@ for (const [name, [unit, what]] of Object.entries(OTHER_STORAGES)) {
 }
 for (const [path, what] of Object.entries(UNSUPPORTED)) add(path, "unsupported", undefined, 0, what);
 
-/** Modules under the names that they had when a pickle was written: in Python 2, and in older PyTorch. */
+/** Older names of modules, in Python 2 and in earlier PyTorch, and the present names. */
 const RENAMED: ReadonlyMap<string, string> = new Map([
   ["__builtin__", "builtins"],
   ["copy_reg", "copyreg"],
@@ -158,16 +154,16 @@ const RENAMED: ReadonlyMap<string, string> = new Map([
   ["torch.cuda", "torch"],
 ]);
 
-/** The tag of a global by its module and name: one of the table, or one without a meaning for tensors. */
+/** The tag of a global by its module and name: from the table, or an inert one. */
 export function findGlobal(module: string, name: string): PickleGlobal {
   const path = `${RENAMED.get(module) ?? module}.${name}`;
   return TABLE.get(path) ?? new PickleGlobal(path, "inert");
 }
 
-/** A function or class that the pickle computes: there is no name for it. */
+/** A function or class that the pickle computes, so that it has no name. */
 export const COMPUTED: PickleGlobal = new PickleGlobal("value of a computed type", "inert");
 
-/** A value of a pickle. `None` is null; an int is a number where it is safe, else a bigint. */
+/** A value of a pickle. `None` is null; an int is a number if it is a safe integer, else a bigint. */
 export type PickleValue =
   | null
   | boolean
@@ -185,7 +181,7 @@ export type PickleValue =
   | PickleOther
   | PersistentId;
 
-/** A float; apart from ints, since 2.0 is no size and no index. */
+/** A float; separate from ints, because 2.0 is not a valid size or index. */
 export class PickleFloat {
   /** Holds `value`. */
   constructor(readonly value: number) {}
@@ -219,15 +215,17 @@ export class PickleSet {
   constructor(readonly type: "set" | "frozenset", readonly items: PickleValue[] = []) {}
 }
 
-/** A dict, OrderedDict, defaultdict or Counter, not yet looked through: keys may repeat or be unhashable in Python. */
+/**
+ * A dict, OrderedDict, defaultdict or Counter, not yet looked through: keys may repeat or be unhashable in Python.
+ */
 export class PickleDict {
   /**
    * Makes a dict.
    *
    * @param type the Python type: "dict", "collections.OrderedDict", …
-   * @param initial what its constructor was given: for an OrderedDict of Python 2 a list of pairs, else a dict that
-   * was not made of another one. Kept as it is, since one list can be given to a million constructors.
-   * @param entries keys and values by turns, in the order in which they were set; more can be added
+   * @param initial the argument of its constructor: for an OrderedDict of Python 2 a list of pairs, else a dict or
+   * undefined. It is not copied, because one list can be the argument of a million constructors.
+   * @param entries alternating keys and values, in the order of their assignment; more can be added
    */
   constructor(
     readonly type: string,
@@ -237,43 +235,43 @@ export class PickleDict {
 }
 
 /**
- * The record of a call, or of a new object, that was not made. Of an unknown class it is an inert value: it keeps what
- * the pickle gives to the object, for the tensors in it to be counted or found.
+ * The record of a call, or of a new object; nothing is called. For an unknown class it stores the state and items
+ * of the object, so that the tensors in them can be counted or found.
  */
 export class PickleCall {
-  /** Keyword arguments, where the pickle has them. */
+  /** Keyword arguments, if the pickle has them. */
   keywords: PickleValue | undefined = undefined;
-  /** What BUILD would have handed to the object. */
+  /** The argument of BUILD for the object. */
   state: PickleValue | undefined = undefined;
-  /** What APPEND and ADDITEMS would have added to it, as to a list. */
+  /** The items that APPEND and ADDITEMS add, as to a list. */
   items: PickleValue[] | undefined = undefined;
-  /** What SETITEM would have set in it, as in a dict: keys and values by turns. */
+  /** The entries that SETITEM sets, as in a dict: alternating keys and values. */
   entries: PickleValue[] | undefined = undefined;
 
   /** Records that `callee` would be called with `args`. */
   constructor(readonly callee: PickleGlobal, readonly args: readonly PickleValue[]) {}
 }
 
-/** A value of which nothing but a few words are kept. */
+/** A value of which only a description is stored. */
 export class PickleOther {
-  /** Holds these words. */
+  /** Holds the description. */
   constructor(readonly what: string) {}
 }
 
-/** Something kept outside the pickle; in a checkpoint, a storage. */
+/** An object outside the pickle; in a checkpoint, a storage. */
 export class PersistentId {
   /**
-   * Holds what names it.
+   * Holds the id.
    *
-   * @param index how many the pickle has before it
+   * @param index the number of ids before it in the pickle
    */
   constructor(readonly id: PickleValue, readonly index: number) {}
 }
 
-/** Longer strings and ints are not shown, only measured. */
+/** Of longer strings and ints, only the length is shown. */
 const MAX_SHOWN = 40;
 
-/** A few words on `value` for a person: its Python type, and for short scalars what it is. */
+/** Describes `value` for a message: its Python type, and the value of a short scalar. */
 export function describe(value: PickleValue): string {
   if (value === null) return "None";
   switch (typeof value) {
@@ -314,40 +312,40 @@ export function describe(value: PickleValue): string {
   }
 }
 
-/** The class of what a call would make, as far as that is known. */
+/** The class of the result of a call, as far as it is known. */
 function typeOf({ callee, args }: PickleCall): string {
-  // NumPy saves arrays and scalars by functions whose names say nothing of that.
+  // NumPy saves arrays and scalars by functions whose names do not mention it.
   const [, name] = /^numpy\.(?:_?core)\.\w+\.(_reconstruct|_frombuffer|scalar)$/.exec(callee.path) ?? [];
   if (name === "_reconstruct" && args[0] instanceof PickleGlobal) return args[0].path;
   return name === "scalar" ? "numpy scalar" : name === undefined ? callee.path : "numpy.ndarray";
 }
 
-/** How many entries a dict was given; a key given twice counts twice. */
+/** The number of entries of a dict; a key that is set twice counts twice. */
 export function dictSize({ initial, entries }: PickleDict): number {
   const given = initial instanceof PickleList ? initial.items.length : (initial?.entries.length ?? 0) / 2;
   return given + entries.length / 2;
 }
 
-/** What a person calls a type or function of this path. */
+/** The usual name of the type or function with this path. */
 function pythonName(path: string): string {
-  // Protocol 2 has no opcode for bytes, and makes them out of a string.
+  // Protocol 2 has no opcode for bytes, and makes them from a string.
   const name = path === "_codecs.encode" ? "bytes" : path.replace(/^(builtins|collections)\./, "");
-  return quote(name).slice(1, -1); // a hostile file can have any text as a name
+  return quote(name).slice(1, -1); // the name in a hostile file can be any text
 }
 
 function count(number: number, one: string, many = `${one}s`): string {
   return `${number} ${number === 1 ? one : many}`;
 }
 
-/* ---- The keys of a dict as text: what Python's `str()` makes of them ---- */
+/* ---- The keys of a dict as text, as by Python's `str()` ---- */
 
-/** Tuples deeper than this, and longer than this together with all that is in them, are not written out. */
+/** Deeper tuples, and tuples with more items in all than this, are abbreviated. */
 const MAX_DEPTH = 4;
 const MAX_ITEMS = 64;
-/** Longer strings and bytes within a tuple are not written out, nor longer bytes by themselves. */
+/** Longer strings in a tuple, and longer bytes anywhere, are abbreviated. */
 const MAX_LENGTH = 256;
 
-/** The name that a key gives to its value. */
+/** The name of the value with this key. */
 export function keyText(key: PickleValue): string {
   return typeof key === "string" ? key : repr(key, 0, { items: MAX_ITEMS });
 }
@@ -392,7 +390,9 @@ function quoted(codes: readonly number[], text: boolean): string {
   return mark + body.join("") + mark;
 }
 
-/** The digits are those of JavaScript; Python turns to exponents elsewhere, and marks whole numbers as floats. */
+/**
+ * The digits are those of JavaScript; Python uses exponents for other numbers, and writes whole floats with ".0".
+ */
 function floatText(value: number): string {
   if (Number.isNaN(value)) return "nan";
   if (!Number.isFinite(value)) return value > 0 ? "inf" : "-inf";

@@ -1,4 +1,6 @@
-/** From the record of a call that would make a tensor to what that tensor is, every claim checked. */
+/**
+ * Makes a tensor's description from the record of the call that makes it in PyTorch, and validates every field.
+ */
 import type { SafeTensorsError } from "../base/errors.ts";
 import { type DType, dtypeBits } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
@@ -27,28 +29,28 @@ const MAX_RANK = 64;
 /** How many wrappers a tensor may have around it: a parameter of a subclass has two. */
 const MAX_WRAPPERS = 8;
 
-/** The dtypes whose sign is one bit, so that their negative is theirs with that bit turned. */
+/** The dtypes whose sign is one bit, so that flipping it negates an element. */
 const NEGATABLE: ReadonlySet<DType> = new Set<DType>(["F16", "BF16", "F32", "F64", "C64"]);
 
-/** What tensors are rebuilt from. */
+/** The data that tensors are rebuilt from. */
 interface RebuildContext {
   /** The file, for messages. */
   readonly path: string;
   /** The file's content. */
   readonly container: Container;
-  /** What a tensor may take beyond 64 times its storage, in bytes. */
+  /** The most bytes of a tensor that is larger than 64 times its storage. */
   readonly maxExpandedBytes: number;
 }
 
-/** A tensor that cannot be read, while others of its file can. */
+/** A tensor that cannot be read, although others of its file can. */
 interface RefusedTensor {
-  /** A few words on what it is. */
+  /** A short description. */
   readonly kind: string;
-  /** What to throw where it is asked for. */
+  /** The error to throw for a request. */
   readonly error: SafeTensorsError;
 }
 
-/** Whether `value` stands for a tensor, also for one that cannot be read; a bare storage is one of these. */
+/** Whether `value` is the record of a tensor, also of one that cannot be read, such as a bare storage. */
 export function isTensor(value: PickleValue): value is PickleCall | PersistentId {
   if (value instanceof PersistentId) return true;
   if (!(value instanceof PickleCall)) return false;
@@ -65,10 +67,10 @@ export function isTensor(value: PickleValue): value is PickleCall | PersistentId
 }
 
 /**
- * The tensor that `value` would make, or why that one cannot be read.
+ * Describes the tensor of `value`, or the reason why it cannot be read.
  *
- * @throws {SafeTensorsError} where the file contradicts itself: "InvalidPickle" where the call's arguments are not
- * those of its function, "InvalidCheckpoint" where the tensor does not fit its storage
+ * @throws {SafeTensorsError} if the file contradicts itself: "InvalidPickle" if the call's arguments are not those
+ * of its function, "InvalidCheckpoint" if the tensor does not fit its storage
  */
 export function rebuildTensor(
   value: PickleCall | PersistentId,
@@ -90,13 +92,13 @@ class Refusal extends Error implements RefusedTensor {
   }
 }
 
-/** The arguments of the functions that make a tensor out of a storage. */
+/** The arguments of the functions that make a tensor from a storage. */
 interface TensorArguments {
   readonly storage: PickleValue;
   readonly offset: PickleValue;
   readonly size: PickleValue;
   readonly stride: PickleValue;
-  /** Only where the storage is bytes. */
+  /** Only for a storage of bytes. */
   readonly dtype: PickleValue | undefined;
   readonly metadata: PickleValue;
 }
@@ -114,7 +116,7 @@ class Rebuild {
     if (value instanceof PersistentId) {
       throw this.#unsupported("it is a bare storage, without a dtype and a shape", "bare storage");
     }
-    // A header is UTF-8, which has no place for half of a surrogate pair.
+    // A header is UTF-8, which cannot hold half of a surrogate pair.
     if (!this.#name.isWellFormed()) throw this.#unsupported("its name is not text that UTF-8 can hold");
     const args = this.#arguments(this.#unwrap(value));
     const view = this.#view(args.storage);
@@ -125,7 +127,7 @@ class Rebuild {
       throw this.#invalid(`it has ${shape.length} dimensions but ${strides.length} strides`);
     }
     if (!isCount(args.offset)) throw this.#invalid(`its storage offset is ${describe(args.offset)}`);
-    // PyTorch slices empty tensors to any offset; they start nowhere.
+    // PyTorch slices empty tensors to any offset, so their offset has no meaning.
     const offset = shape.includes(0) ? 0 : args.offset;
     this.#checkBounds(shape, strides, offset, dtype, view);
 
@@ -148,7 +150,7 @@ class Rebuild {
     };
   }
 
-  /** The call inside what wraps a tensor as a parameter, or as one of a Python type. */
+  /** The call inside the wrappers of a parameter or of a tensor subclass. */
   #unwrap(call: PickleCall): PickleCall {
     for (let depth = 0; depth <= MAX_WRAPPERS; depth++) {
       const { callee, state, args: [first, , args] } = call;
@@ -157,7 +159,7 @@ class Rebuild {
       }
       if (callee.role === "inert") {
         throw this.#unsupported(
-          `it is made by ${quote(callee.path)}, which is not known here and is not run`,
+          `it is made by ${quote(callee.path)}, an unknown function, which is not run`,
         );
       }
       if (callee.role === "tensor class") return call;
@@ -186,7 +188,7 @@ class Rebuild {
     const given = callee.role === "tensor class" && state instanceof PickleTuple ? state.items : args;
     const [storage = null, offset = null, size = null, stride = null] = given;
     const common = { storage, offset, size, stride };
-    // requires_grad and the backward hooks, which come in between, say nothing of the data.
+    // The arguments between, requires_grad and the backward hooks, do not affect the data.
     switch (callee.path) {
       case "torch._utils._rebuild_tensor":
         if (args.length !== 4) break;
@@ -213,7 +215,7 @@ class Rebuild {
     return view;
   }
 
-  /** The dtype of the storage, or, of bytes alone, that of the call. */
+  /** The dtype of the storage, or of the call for a storage of bytes. */
   #dtype(given: PickleValue | undefined, { type }: StorageView): DType {
     if (type.what !== undefined) {
       throw this.#unsupported(`it is a ${type.what}, which no safetensors file can hold`, type.what);
@@ -255,7 +257,7 @@ class Rebuild {
     return items as readonly number[];
   }
 
-  /** All elements must lie in the storage view, and be no more than its bytes can reasonably make. */
+  /** All elements must lie in the storage view, and their bytes must not exceed the expansion limit. */
   #checkBounds(
     shape: readonly number[],
     strides: readonly number[],
@@ -266,7 +268,7 @@ class Rebuild {
     if (shape.includes(0)) return;
     const unit = unitBytes(dtype);
     const capacity = Math.floor(view.bytes / unit);
-    // A term that a number does not hold exactly is beyond any capacity, and so is a sum.
+    // A term or sum that is not a safe integer exceeds any capacity.
     const last = shape.reduce((sum, size, i) => sum + (size - 1) * strides[i]!, offset);
     if (last >= capacity) {
       const storage = quote(view.storage.key);
@@ -297,7 +299,7 @@ class Rebuild {
     return { shape: unpacked, strides: contiguousStrides(unpacked) };
   }
 
-  /** The transformations that PyTorch put off, which metadata `{"conj": True, "neg": True}` records. */
+  /** The transformations that PyTorch postponed, recorded as metadata `{"conj": True, "neg": True}`. */
   #pending(metadata: PickleValue, dtype: DType): { conjugate: boolean; negative: boolean } {
     const pending = { conj: false, neg: false };
     if (metadata !== null && !(metadata instanceof PickleDict)) {
@@ -315,7 +317,7 @@ class Rebuild {
       pending[key] = value;
     }
     if (pending.neg && !NEGATABLE.has(dtype)) {
-      throw this.#unsupported(`it is to be negated, which ${dtype} cannot`);
+      throw this.#unsupported(`its elements must be negated, which ${dtype} does not support`);
     }
     // A real number is its own conjugate.
     return { conjugate: pending.conj && dtype === "C64", negative: pending.neg };
@@ -333,7 +335,7 @@ class Rebuild {
     return this.#error("InvalidCheckpoint", detail);
   }
 
-  /** For this tensor alone; `what` says what it is, where that is more than the detail says. */
+  /** For this tensor alone; `what` describes the tensor, if the detail does not. */
   #unsupported(detail: string, what?: string): Refusal {
     return this.#refused(detail, what, this.#error("UnsupportedCheckpoint", detail));
   }
@@ -352,7 +354,7 @@ function variableData({ state }: PickleCall): PickleValue | undefined {
   return state instanceof PickleTuple && state.items.length === 5 ? state.items[0] : undefined;
 }
 
-/** Whether a state says nothing of the data: whether a gradient is wanted, and the hooks of its computation. */
+/** Whether a state holds only requires_grad and the backward hooks, which do not affect the data. */
 function isGradientState(state: PickleValue): boolean {
   return state instanceof PickleTuple && state.items.length === 3 && typeof state.items[0] === "boolean";
 }

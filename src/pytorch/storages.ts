@@ -1,4 +1,4 @@
-/** The storages that a pickle refers to: what it claims of each, before anyone has looked where they lie. */
+/** The storages that a pickle refers to: their types and sizes, and later their places in the file. */
 import { type DType, dtypeBits } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
 import { Turn } from "../base/turn.ts";
@@ -8,10 +8,10 @@ import { checkpointError } from "./errors.ts";
 import { describe, type PersistentId, PickleGlobal, PickleTuple, type PickleValue } from "./pickle_value.ts";
 import { crc32 } from "node:zlib";
 
-/** Storages between two looks at the clock. */
+/** The event loop gets a turn after this many storages. */
 const TURN_STEPS = 1024;
 
-/** A storage by its claims. */
+/** A storage as the pickle describes it, not yet checked against the file. */
 export interface StorageClaim {
   /** Its name in the file. */
   readonly key: string;
@@ -29,17 +29,17 @@ export interface StorageView {
   readonly storage: StorageClaim;
   /** The type under which the tensor refers to it. */
   readonly type: PickleGlobal;
-  /** Where the view starts in the storage, in bytes. */
+  /** The offset of the view in the storage, in bytes. */
   readonly offset: number;
-  /** How many bytes of it the view has. */
+  /** The length of the view in bytes. */
   readonly bytes: number;
 }
 
-/** A storage that has no bytes here, or whose elements are not known: its tensors cannot be read. */
+/** A storage without bytes or with an unknown element type, so that its tensors cannot be read. */
 interface UnreadableStorage {
   /** Its name. */
   readonly key: string;
-  /** Why. */
+  /** The reason. */
   readonly reason: string;
 }
 
@@ -47,15 +47,15 @@ interface UnreadableStorage {
 export interface StorageTable {
   /** The storages, in the order in which the pickle first names them. */
   readonly claims: ReadonlyMap<string, StorageClaim>;
-  /** What each persistent id refers to, by its index. */
+  /** The target of each persistent id, by its index. */
   readonly views: readonly (StorageView | UnreadableStorage)[];
 }
 
 /**
  * Reads the persistent ids of a pickle, `("storage", type, key, location, numel)`; in a legacy file with a
- * sixth item, None or `(view key, offset, size)`, for storages that are part of another.
+ * sixth item, None or `(view key, offset, size)`, for a storage that is a part of another.
  *
- * @throws {SafeTensorsError} "InvalidPickle" for an id of another form, "InvalidCheckpoint" where two of them
+ * @throws {SafeTensorsError} "InvalidPickle" for an id of another form, "InvalidCheckpoint" if two of them
  * contradict each other
  */
 export async function collectStorages(ids: readonly PersistentId[], path: string): Promise<StorageTable> {
@@ -67,7 +67,7 @@ export async function collectStorages(ids: readonly PersistentId[], path: string
     const view = readId(id.id, path);
     views.push(view);
     if ("reason" in view) continue;
-    // One storage may go under several types: PyTorch refers to bytes for the views of another dtype.
+    // One storage may have several types: PyTorch refers to it as bytes for a view with another dtype.
     const known = claims.get(view.storage.key);
     if (known === undefined) claims.set(view.storage.key, view.storage);
     else if (known.bytes !== view.storage.bytes) throw different(known, view.storage, path);
@@ -99,7 +99,7 @@ function readId(id: PickleValue, path: string): StorageView | UnreadableStorage 
   return { storage, type, offset: first * type.unit, bytes: count * type.unit };
 }
 
-/** The elements that a legacy view has of its storage: the first, and how many. */
+/** The elements of a legacy view in its storage: the first, and the number. */
 function readPart(part: PickleValue, numel: number, key: string, path: string): [number, number] {
   if (part === null) return [0, numel];
   const [viewKey, first, count] = part instanceof PickleTuple && part.items.length === 3 ? part.items : [];
@@ -130,31 +130,31 @@ export function isCount(value: PickleValue | undefined): value is number {
   return typeof value === "number" && value >= 0;
 }
 
-/* ---- What the two kinds of checkpoint files come down to ---- */
+/* ---- The result of opening either kind of checkpoint file ---- */
 
 /** Bytes that a zip archive holds compressed. */
 export interface PackedBytes {
   /** The file offset of the first compressed byte. */
   readonly offset: number;
-  /** How many compressed bytes there are. */
+  /** The number of compressed bytes. */
   readonly packedSize: number;
-  /** How many bytes they unpack to. */
+  /** The number of bytes after unpacking. */
   readonly size: number;
-  /** The CRC-32 of these; undefined where the archive has no checksums. */
+  /** The CRC-32 of the unpacked bytes; undefined if the archive has no checksums. */
   readonly crc32: number | undefined;
 }
 
-/** Where the bytes of a storage are. */
+/** The place of a storage's bytes. */
 export interface StoragePlace {
-  /** The offset of its first byte in the file, or in what it is unpacked to. */
+  /** The offset of its first byte in the file, or in the unpacked bytes. */
   readonly start: number;
-  /** How it is compressed, where it is. */
+  /** Its compressed bytes, if it is compressed. */
   readonly packed?: PackedBytes;
 }
 
 /** A checkpoint file, opened: its pickle read, its storages found. */
 export interface Container {
-  /** Which kind it is: the zip archive of PyTorch 1.6 and later, or the pickles in a row before that. */
+  /** "zip": the archive of PyTorch 1.6 and later; "legacy": the sequence of pickles before 1.6. */
   readonly kind: "zip" | "legacy";
   /** The object that was saved. */
   readonly value: PickleValue;
@@ -168,38 +168,39 @@ export interface Container {
 
 /* ---- A tensor of a checkpoint, as a range of its file ---- */
 
-/** A tensor of a checkpoint: which elements of which storage it shows, and where in the file they lie. */
+/** A tensor of a checkpoint: its elements, its storage, and their place in the file. */
 export interface CheckpointTensor {
-  /** Its name in the state dict; those of nested containers are joined with dots. */
+  /** Its name in the state dict; the keys of nested containers, joined with dots. */
   readonly name: string;
   /** The type of its elements. */
   readonly dtype: DType;
   /** Its dimensions, outermost first; the last one of an F4 tensor counts elements, two to a byte. */
   readonly shape: readonly number[];
   /**
-   * How many elements lie between neighbours in each dimension; 0 repeats one. An F4 tensor is contiguous.
+   * The distance between neighbours in each dimension, in elements; 0 repeats one element. An F4 tensor is
+   * contiguous.
    */
   readonly strides: readonly number[];
   /**
-   * The file offset of its first element; its storage offset is applied. An empty tensor starts with its
-   * storage. Where the storage is compressed, this and `storageStart` are offsets in what it unpacks to.
+   * The file offset of its first element; its storage offset is included. An empty tensor starts with its
+   * storage. For a compressed storage, this and `storageStart` are offsets in the unpacked bytes.
    */
   readonly fileOffset: number;
-  /** Which storage it is part of; tensors that share memory share this. */
+  /** The key of its storage; tensors that share memory have the same. */
   readonly storage: string;
   /** The file offset of that storage's first byte. */
   readonly storageStart: number;
   /** The length of that storage in bytes. */
   readonly storageBytes: number;
-  /** How its storage is compressed, where it is. */
+  /** The compressed bytes of its storage, if it is compressed. */
   readonly packed?: PackedBytes;
   /** Whether its elements lie in the file one after another, in the order of its indices. */
   readonly contiguous: boolean;
-  /** The bytes of each component to be reversed after reading; 0 where the file is little-endian. */
+  /** The size in bytes of the components to reverse after reading; 0 for a little-endian file. */
   readonly byteSwap: 0 | 2 | 4 | 8;
-  /** Whether it is the complex conjugate of what the file holds. */
+  /** Whether its elements are the complex conjugates of those in the file. */
   readonly conjugate: boolean;
-  /** Whether it is the negative of what the file holds. */
+  /** Whether its elements are the negatives of those in the file. */
   readonly negative: boolean;
 }
 
@@ -213,7 +214,7 @@ export function tensorBytes({ shape, dtype }: CheckpointTensor): number {
   return elementCount(shape) * dtypeBits(dtype) / 8;
 }
 
-/** Whether the file has the bytes of a tensor as they are wanted. */
+/** Whether a tensor's bytes in the file need no change. */
 export function liesReady({ packed, contiguous, byteSwap, conjugate, negative }: CheckpointTensor): boolean {
   return packed === undefined && contiguous && byteSwap === 0 && !conjugate && !negative;
 }
@@ -224,11 +225,11 @@ export function liesReady({ packed, contiguous, byteSwap, conjugate, negative }:
 const READ_BYTES = 2 ** 20;
 
 /**
- * Unpacks `packed`. Never more than `packed.size` bytes are held, whatever the compressed bytes say.
+ * Unpacks `packed`. Memory in use: at most `packed.size` bytes, also for damaged compressed bytes.
  *
- * @param what what it is, for messages
- * @throws {SafeTensorsError} "InvalidCheckpoint" if the compressed bytes are damaged, or make more or fewer bytes than
- * the directory says, or bytes with another checksum
+ * @param what the name of the entry, for messages
+ * @throws {SafeTensorsError} "InvalidCheckpoint" if the compressed bytes are damaged, or make more or fewer bytes
+ * than the directory says, or bytes with another checksum
  * @throws {ReadError} if the file cannot be read
  */
 export async function inflate(
@@ -273,10 +274,10 @@ export async function inflate(
   return bytes;
 }
 
-/** Bytes that are summed up between two looks at the clock. */
+/** The event loop gets a turn after the checksum of this many bytes. */
 const CRC_BYTES = 2 ** 20;
 
-/** @throws {SafeTensorsError} "InvalidCheckpoint" unless the bytes have this CRC-32, or none is known */
+/** @throws {SafeTensorsError} "InvalidCheckpoint" if the CRC-32 is known and differs */
 export async function checkCrc(
   bytes: Uint8Array,
   expected: number | undefined,
@@ -299,22 +300,22 @@ export async function checkCrc(
   );
 }
 
-/* ---- Where the bytes of a tensor's storage are read from ---- */
+/* ---- Access to the bytes of a tensor's storage ---- */
 
 /** Reads at the offsets of a tensor. */
 type StorageReader = Pick<SourceFile, "read">;
 
 /**
- * Storages that are unpacked, for as long as someone reads them: the tensors of one storage are read one after another,
- * and the memory is given back without being asked for.
+ * Unpacked storages. The tensors of one storage are read one after another and share its bytes; a weak reference
+ * lets the garbage collector free them after the last reader.
  */
 const unpacked = new WeakMap<PackedBytes, WeakRef<Uint8Array<ArrayBuffer>>>();
 
 /**
- * Opens the storage of a tensor: the file, or, where the storage is compressed, what it unpacks to, all of it in memory.
+ * Opens the storage of a tensor: the file, or for a compressed storage all unpacked bytes in memory.
  *
- * @throws {SafeTensorsError} "InvalidCheckpoint" where the compressed bytes are damaged
- * @throws {ReadError} where the file cannot be read
+ * @throws {SafeTensorsError} "InvalidCheckpoint" if the compressed bytes are damaged
+ * @throws {ReadError} if the file cannot be read
  */
 export async function openStorage(
   file: SourceFile,
@@ -332,7 +333,7 @@ export async function openStorage(
   };
 }
 
-/** A file for those who want each read in memory of its own. */
+/** Wraps a file so that each read returns new memory. */
 export function byteReader(file: SourceFile): ByteReader {
   return {
     path: file.path,

@@ -1,17 +1,17 @@
 /**
- * How a view with any strides becomes contiguous, with little memory and few reads.
+ * Makes views with any strides contiguous, with little memory and few reads.
  *
- * The contiguous tensor is made block by block, in its own order. A block is made of pieces: each reads one
- * range of the file, its span, and scatters what it needs of it over the block. Within a block, pieces follow
- * the order of the file, whatever the order of the dimensions: a transposed matrix whose block is the whole
- * tensor is read once, from front to back. Gaps up to 64 KiB are read along, larger ones are skipped.
+ * The contiguous tensor is made block by block, in its own order. A block consists of pieces: each reads one
+ * range of the file, its span, and scatters the needed bytes of it over the block. Within a block, pieces have
+ * the order of the file, for any order of the dimensions: a transposed matrix whose block is the whole
+ * tensor is read once, from front to back. Gaps up to 64 KiB are read too, larger ones are skipped.
  */
 import { type DType, dtypeBits } from "../base/dtype.ts";
 import type { CheckpointTensor } from "./storages.ts";
 
-/** A block of the contiguous tensor, and what it is made of. */
+/** A block of the contiguous tensor, and its pieces. */
 interface StridedBlock {
-  /** Where it starts in the contiguous tensor, in bytes. */
+  /** Its offset in the contiguous tensor, in bytes. */
   readonly offset: number;
   /** Its length in bytes. */
   readonly byteLength: number;
@@ -19,13 +19,13 @@ interface StridedBlock {
   readonly pieces: Iterable<StridedPiece>;
 }
 
-/** One read, and where its bytes go. */
+/** One read, and the destination of its bytes. */
 interface StridedPiece {
-  /** Where its span starts in the file. */
+  /** The file offset of its span. */
   readonly fileOffset: number;
-  /** The length of its span in bytes: what is to be read. */
+  /** The length of its span in bytes. */
   readonly byteLength: number;
-  /** Where its first run goes in the block, in bytes. */
+  /** The offset of its first run in the block, in bytes. */
   readonly destOffset: number;
   /** Bytes of one run, contiguous in the span and in the block. */
   readonly run: number;
@@ -33,17 +33,17 @@ interface StridedPiece {
   readonly levels: readonly StridedLevel[];
 }
 
-/** Repetitions of what is inside: `count` of them. */
+/** `count` repetitions of the inner levels. */
 interface StridedLevel {
-  /** How many. */
+  /** The number of repetitions. */
   readonly count: number;
-  /** Bytes in the span from one to the next; 0 where the same bytes are repeated. */
+  /** Bytes in the span from one to the next; 0 if the same bytes are repeated. */
   readonly stride: number;
   /** Bytes in the block from one to the next. */
   readonly destStride: number;
 }
 
-/** The gap between two runs that is read along rather than skipped: a read of its own costs more. */
+/** Gaps up to this many bytes between two runs are read too, because a second read costs more. */
 const GAP_BYTES = 2 ** 16;
 
 /** Smaller blocks could not hold one element of every dtype. */
@@ -54,8 +54,8 @@ const MIN_BLOCK_BYTES = 16;
  *
  * @param tensor any tensor; a contiguous one too
  * @param spanBytes the longest read, from 16
- * @param blockBytes the longest block, from 16; `Infinity` for one block, which reads least where the whole
- * tensor is in memory anyway
+ * @param blockBytes the longest block, from 16; `Infinity` for one block, which causes the fewest reads if the
+ * whole tensor is in memory anyway
  */
 export function* stridedBlocks(
   tensor: CheckpointTensor,
@@ -79,13 +79,13 @@ export function* stridedBlocks(
 }
 
 /**
- * The dimensions of `tensor` as levels over the whole of it: those of size 1 dropped, those that continue
+ * The dimensions of `tensor` as levels over the whole of it: without those of size 1, and with contiguous ones
  * merged.
  */
 function dimensionsOf(
   { shape, strides, dtype }: CheckpointTensor,
 ): { element: number; dims: StridedLevel[] } {
-  // An F4 tensor is contiguous: it is taken as its bytes.
+  // An F4 tensor is contiguous, so it is handled as bytes.
   const packed = dtypeBits(dtype) < 8;
   const element = packed ? 1 : dtypeBits(dtype) / 8;
   const dims: StridedLevel[] = [];
@@ -107,12 +107,12 @@ function dimensionsOf(
   return { element, dims };
 }
 
-/** A level of which only some steps are taken at a time: `chunk` of them. */
+/** A level whose steps are divided into chunks of `chunk` steps. */
 interface Chunked extends StridedLevel {
   readonly chunk: number;
 }
 
-/** Splits dimensions into those walked from block to block and those whole in each block. */
+/** Splits dimensions into those between blocks and those inside each block. */
 function splitBlocks(
   dims: readonly StridedLevel[],
   element: number,
@@ -127,14 +127,14 @@ function splitBlocks(
   return [outer, dims.slice(whole)];
 }
 
-/** The pieces of a block whose dimensions are `levels`: one span where it fits, else several. */
+/** The pieces of a block whose dimensions are `levels`: one span if it fits, else several. */
 function* pieces(
   levels: readonly StridedLevel[],
   element: number,
   fileOffset: number,
   spanBytes: number,
 ): Generator<StridedPiece> {
-  // In the order of the file, and where a step stays in place, in that of the block.
+  // In the order of the file; steps with stride 0 in the order of the block.
   const sorted = levels.toSorted((a, b) => b.stride - a.stride || b.destStride - a.destStride);
   let span = element;
   let whole = sorted.length;
@@ -158,7 +158,7 @@ function* pieces(
   }
 }
 
-/** Takes the level that continues an element, in the span and in the block, as one long run. */
+/** Merges levels that are contiguous both in the span and in the block into one long run. */
 function runsOf(
   levels: readonly StridedLevel[],
   element: number,
@@ -168,7 +168,7 @@ function runsOf(
   return { run: element * levels[at]!.count, levels: levels.toSpliced(at, 1) };
 }
 
-/** The boxes that `levels` fall into when each advances by its chunk, the last one fastest. */
+/** The boxes of `levels` when each advances by its chunk, the last one fastest. */
 function* boxes(
   levels: readonly Chunked[],
 ): Generator<{ levels: StridedLevel[]; source: number; dest: number }> {
@@ -194,28 +194,25 @@ function* boxes(
   }
 }
 
-/* ---- The bytes of strided views ---- */
-
-/*
- * Scattering a span over its block, and the transformations that PyTorch put off.
- */
+/* ---- The bytes of strided views: copies of a span to its block, and the transformations that PyTorch postponed
+ * ---- */
 
 type Units = Uint8Array | Uint16Array | Uint32Array;
 
-/** From this length on a run is copied by the engine rather than in a loop. */
+/** From this length on, a run is copied by `set()` instead of a loop. */
 const LONG_RUN_BYTES = 64;
 
 /**
- * Steps of the innermost level taken together, so that a transposition meets each cache line while it is
- * warm.
+ * The steps of the innermost level in one tile, so that a transposition uses each cache line while it is in the
+ * cache.
  */
 const TILE = 32;
 
-/** Stands in for a second level where there is only one. */
+/** The second level of a piece that has only one. */
 const ONCE: StridedLevel = { count: 1, stride: 0, destStride: 0 };
 
 /**
- * Copies what `piece` needs of its span to where it belongs in its block.
+ * Copies the bytes that `piece` needs from its span to their places in its block.
  *
  * @param span the bytes at `piece.fileOffset`, `piece.byteLength` of them
  * @param piece of a {@linkcode StridedBlock}
@@ -254,7 +251,7 @@ function copyRuns(
   }
 }
 
-/** Copies runs of units, repeated by `levels` from `depth` on, of which there are two or more. */
+/** Copies runs of units, repeated by two or more `levels` from `depth` on. */
 function copyUnits(
   span: Units,
   block: Units,
@@ -288,7 +285,7 @@ function copyUnits(
   }
 }
 
-/** The largest unit that every run, step and start is a multiple of. */
+/** The largest unit that divides every run, step and start. */
 function commonUnit(span: Uint8Array, piece: StridedPiece, block: Uint8Array): 1 | 2 | 4 {
   const measures = [span.byteOffset, span.byteLength, block.byteOffset, block.byteLength];
   measures.push(piece.run, piece.destOffset);
@@ -308,16 +305,16 @@ function inUnits({ buffer, byteOffset, byteLength }: Uint8Array, unit: 1 | 2 | 4
   }
 }
 
-/** What is still to be done to the bytes of a {@linkcode CheckpointTensor}. */
+/** The remaining transformations of the bytes of a {@linkcode CheckpointTensor}. */
 type PendingTransforms = Pick<CheckpointTensor, "byteSwap" | "conjugate" | "negative">;
 
 /**
- * Does in place what the file left to its reader: reverses the bytes of each component, then turns the signs
+ * Applies the remaining transformations in place: reverses the bytes of each component, then flips the signs
  * of conjugates and negatives.
  *
  * @param bytes whole elements
- * @param dtype their type: to be negated, F16, BF16, F32, F64 or C64
- * @param pending what is to be done
+ * @param dtype their type; F16, BF16, F32, F64 or C64 if they must be negated
+ * @param pending the transformations
  */
 export function applyTransforms(bytes: Uint8Array, dtype: DType, pending: PendingTransforms): void {
   const { byteSwap, conjugate, negative } = pending;
@@ -327,7 +324,7 @@ export function applyTransforms(bytes: Uint8Array, dtype: DType, pending: Pendin
     return;
   }
   if (negative) turnSigns(bytes, 8, 3);
-  // The negative of a conjugate has the imaginary part it began with.
+  // The negative of a conjugate has the original imaginary part.
   if (conjugate !== negative) turnSigns(bytes, 8, 7);
 }
 
@@ -341,7 +338,7 @@ function swapBytes(bytes: Uint8Array, size: number): void {
   }
 }
 
-/** Turns the highest bit of the byte at `signAt` in each element of `size` bytes. */
+/** Flips the highest bit of the byte at `signAt` in each element of `size` bytes. */
 function turnSigns(bytes: Uint8Array, size: number, signAt: number): void {
   for (let i = signAt; i < bytes.length; i += size) bytes[i]! ^= 0x80;
 }

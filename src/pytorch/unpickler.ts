@@ -1,8 +1,8 @@
 /**
- * A pickle machine that only builds data: names instead of functions and classes, records instead of calls.
+ * An unpickler that only builds data: names instead of functions and classes, records instead of calls.
  *
- * Work and memory are bounded by the number of opcodes: each makes at most one object, and copies nothing but
- * what earlier opcodes put on the stack.
+ * The number of opcodes bounds work and memory: each opcode makes at most one object, and copies only data that
+ * earlier opcodes put on the stack.
  */
 import type { SafeTensorsError } from "../base/errors.ts";
 import { Turn } from "../base/turn.ts";
@@ -34,17 +34,17 @@ import {
   type PickleValue,
 } from "./pickle_value.ts";
 
-/* ---- The memory of the pickle machine: its stack with marks, and its memo ---- */
+/* ---- The memory of the unpickler: its stack with marks, and its memo ---- */
 
-/** Makes the error about the opcode at work; with `limit`, about what it exceeds. */
+/** Makes the error about the present opcode, or about the `limit` that it exceeds. */
 type Refuse = (detail: string, limit?: keyof CheckpointLimits) => Error;
 
-/** A stack of values in which marks stand; nothing below the last mark can be reached. */
+/** A stack of values with marks; values below the last mark cannot be reached. */
 class PickleStack {
   readonly #maxMarks: number;
   readonly #refuse: Refuse;
   readonly #values: PickleValue[] = [];
-  /** The heights at which marks stand. */
+  /** The heights of the marks. */
   readonly #marks: number[] = [];
 
   /** Makes an empty stack; `limits.maxNesting` bounds its marks. */
@@ -63,26 +63,26 @@ class PickleStack {
     this.#values.push(value);
   }
 
-  /** The value on top, which stays. */
+  /** The value on top, without removing it. */
   top(): PickleValue {
     if (this.#values.length <= this.#floor) throw this.#refuse("finds the stack empty");
     return this.#values.at(-1)!;
   }
 
-  /** Takes the value on top. */
+  /** Removes and returns the value on top. */
   pop(): PickleValue {
     const top = this.top();
     this.#values.pop();
     return top;
   }
 
-  /** Takes the value on top, or the mark where there is none above it. */
+  /** Removes the value on top, or the last mark if no value is above it. */
   drop(): void {
     if (this.#values.length === this.#marks.at(-1)) this.#marks.pop();
     else this.pop();
   }
 
-  /** Pops `count` values and gives them in the order in which they were pushed. */
+  /** Pops `count` values and returns them in the order in which they were pushed. */
   popLast(count: number): PickleValue[] {
     const from = this.#values.length - count;
     if (from < this.#floor) throw this.#refuse("finds too few values on the stack");
@@ -97,7 +97,7 @@ class PickleStack {
     this.#marks.push(this.#values.length);
   }
 
-  /** Pops the last mark and the values above it, and gives these in the order in which they were pushed. */
+  /** Pops the last mark and the values above it, and returns these in the order in which they were pushed. */
   popToMark(): PickleValue[] {
     const mark = this.#marks.pop();
     if (mark === undefined) throw this.#refuse("finds no MARK");
@@ -124,17 +124,17 @@ class PickleMemo {
 
   /** Makes an empty memo; `limits.maxOpcodes` bounds its indices. */
   constructor(limits: Required<CheckpointLimits>, refuse: Refuse) {
-    // No pickle needs an index that its opcodes could not have counted up to.
+    // A pickle cannot need a larger index than its number of opcodes.
     this.#maxIndex = limits.maxOpcodes;
     this.#refuse = refuse;
   }
 
-  /** How many values there are: the index that MEMOIZE uses next. */
+  /** The number of values, which is the next index of MEMOIZE. */
   get size(): number {
     return this.#size;
   }
 
-  /** Keeps `value` as `index`. */
+  /** Stores `value` under `index`. */
   put(index: number, value: PickleValue): void {
     if (index >= this.#maxIndex) {
       throw this.#refuse(`puts to ${index}, beyond the largest memo allowed`, "maxOpcodes");
@@ -143,7 +143,7 @@ class PickleMemo {
     this.#values[index] = value;
   }
 
-  /** The value kept as `index`. */
+  /** The value under `index`. */
   get(index: number): PickleValue {
     const value = this.#values[index];
     if (value === undefined) throw this.#refuse(`asks for memo ${index}, which was never put`);
@@ -151,21 +151,19 @@ class PickleMemo {
   }
 }
 
-/* ---- The arguments of the opcodes that carry text ---- */
+/* ---- Arguments of opcodes that are text: numbers and strings as lines, and strings in UTF-8 ---- */
 
-/*
- * Numbers and strings as lines, and strings in UTF-8.
- */
-
-// Fatal, since a name that is not text cannot be kept; a byte order mark is a character like any other.
+// Fatal, because a name must be valid text; a byte order mark is an ordinary character.
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const LATIN1_CHUNK = 4096;
 
-/** Ints of more digits, or bytes, are only measured: to make a number of digits takes the square of their count. */
+/** Longer ints are only described: parsing takes time that grows with the square of the length. */
 const MAX_INT_DIGITS = 640;
 const MAX_INT_BYTES = 256;
 
-/** The text of UTF-8 bytes; undefined where they are none. Python also writes lone surrogates, as three bytes each. */
+/**
+ * The text of UTF-8 bytes; undefined for invalid UTF-8. Python also writes lone surrogates, as three bytes each.
+ */
 function decodeText(bytes: Uint8Array): string | undefined {
   try {
     return UTF8.decode(bytes);
@@ -174,12 +172,12 @@ function decodeText(bytes: Uint8Array): string | undefined {
   }
 }
 
-/** A str of Python 2, which is bytes: text where it is UTF-8. */
+/** A str of Python 2, which is bytes: text if it is UTF-8. */
 function decodeString(bytes: Uint8Array): PickleValue {
   return decodeText(bytes) ?? new PickleBytes("bytes", bytes);
 }
 
-/** UTF-8 as Python's "surrogatepass" has it. */
+/** Decodes UTF-8 as Python's "surrogatepass" does. */
 function decodeSurrogates(bytes: Uint8Array): string | undefined {
   let text = "";
   let from = 0;
@@ -210,7 +208,7 @@ function readLong(bytes: Uint8Array): PickleValue {
   return smallest(BigInt.asIntN(hex.length * 4, BigInt(`0x0${hex}`)));
 }
 
-/** A line of INT, which may be a bool, or of LONG; undefined where it is not a number. */
+/** A line of INT, which may be a bool, or of LONG; undefined if it is not a number. */
 function parseInteger(line: Uint8Array): PickleValue | undefined {
   const text = latin1(line).trim().replace(/L$/, "");
   if (text === "00") return false;
@@ -221,7 +219,7 @@ function parseInteger(line: Uint8Array): PickleValue | undefined {
     : smallest(BigInt(text.replace(/^\+/, "")));
 }
 
-/** A line of FLOAT; undefined where it is not a number. */
+/** A line of FLOAT; undefined if it is not a number. */
 function parseFloatLine(line: Uint8Array): PickleFloat | undefined {
   const text = latin1(line).trim().toLowerCase();
   if (/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/.test(text)) return new PickleFloat(Number(text));
@@ -243,10 +241,10 @@ const ESCAPES: ReadonlyMap<string, number> = new Map([
   ["v", 11],
 ]);
 
-/** What a literal consists of: runs of characters, and escapes by number or by letter. */
+/** The parts of a literal: runs of characters, and escapes by number or by letter. */
 const LITERAL = /[^\\]+|\\x([0-9a-fA-F]{2})|\\([0-7]{1,3})|\\([^]|$)/g;
 
-/** A line of STRING: a literal of Python 2 in quotes; undefined where it is not one. */
+/** A line of STRING: a literal of Python 2 in quotes; undefined if it is not one. */
 function parseString(line: Uint8Array): PickleValue | undefined {
   const text = latin1(line).trim();
   const quoted = /^(['"])([^]*)\1$/.exec(text)?.[2];
@@ -260,7 +258,7 @@ function parseString(line: Uint8Array): PickleValue | undefined {
       for (let i = 0; i < run.length; i++) bytes[length++] = run.charCodeAt(i);
     } else {
       const code = ESCAPES.get(letter);
-      if (code === undefined) bytes[length++] = 92; // an escape that Python does not know is two characters
+      if (code === undefined) bytes[length++] = 92; // an unknown escape in Python is two characters
       if (letter !== "") bytes[length++] = code ?? letter.charCodeAt(0);
     }
   }
@@ -294,22 +292,22 @@ function smallest(value: bigint): number | bigint {
 /** The newest pickle protocol of Python. */
 const MAX_PROTOCOL = 5;
 
-/** The longest module and name of a GLOBAL that are worth decoding. */
+/** The longest module and name of a GLOBAL. */
 const MAX_GLOBAL_BYTES = 512;
 
-/** The longest bytes that a str of protocol 2 is turned into; of longer ones nothing but their type matters. */
+/** The longest bytes that are decoded from a str of protocol 2; of longer ones only the type is stored. */
 const MAX_ENCODED = 1024;
 
-/** Opcodes between two looks at the clock. */
+/** The event loop gets a turn after this many opcodes. */
 const TURN_STEPS = 4096;
 
 const EMPTY_TUPLE = new PickleTuple([]);
 
-/** What a pickle held. */
+/** The contents of a pickle. */
 export interface Unpickled {
   /** The value. */
   readonly value: PickleValue;
-  /** Every persistent id, in the order of the pickle, also those of values that are not kept. */
+  /** Every persistent id, in the order of the pickle, also those of discarded values. */
   readonly persistentIds: readonly PersistentId[];
   /** The position after its STOP. */
   readonly end: number;
@@ -338,7 +336,7 @@ class Unpickler {
   readonly #stack: PickleStack;
   readonly #memo: PickleMemo;
   readonly #persistentIds: PersistentId[] = [];
-  /** The opcode at work, for messages. */
+  /** The position of the present opcode, for messages. */
   #at: number;
 
   constructor(bytes: Uint8Array, path: string, limits: Required<CheckpointLimits>, start: number) {
@@ -482,7 +480,7 @@ class Unpickler {
       case Op.EXT1:
       case Op.EXT2:
       case Op.EXT4:
-        // A number that stands for a class in a registry of the program that wrote it.
+        // The number of a class in a registry of the program that wrote the pickle.
         return stack.push(new PickleOther("value of a registered extension"));
       case Op.REDUCE:
       case Op.NEWOBJ:
@@ -503,7 +501,7 @@ class Unpickler {
         if (this.#bytes[from]! <= MAX_PROTOCOL) return;
         throw this.#refused(`asks for protocol ${this.#bytes[from]}: at most ${MAX_PROTOCOL} expected`);
       case Op.FRAME:
-        return; // How long a frame is helps a reader of streams; it changes nothing.
+        return; // The length of a frame only helps readers of streams.
       default:
         throw this.#refused("has no meaning here");
     }
@@ -511,7 +509,7 @@ class Unpickler {
 
   // Arguments
 
-  /** The argument of `code` without the bytes that count it. */
+  /** The argument of `code` without its length prefix. */
   #argument(code: number, from: number, end: number): Uint8Array {
     return this.#bounded(this.#bytes.subarray(from + countBytes(code), end));
   }
@@ -529,7 +527,7 @@ class Unpickler {
     return text;
   }
 
-  /** What `parse` makes of a line. */
+  /** Parses a line. */
   #parsed<T extends PickleValue>(
     parse: (line: Uint8Array) => T | undefined,
     what: string,
@@ -576,7 +574,7 @@ class Unpickler {
     else throw this.#refused(`sets items of ${describe(dict)}: a dict expected`);
   }
 
-  // Globals and what is made of them
+  // Globals and objects
 
   #readGlobal(from: number, end: number): PickleGlobal {
     if (end - from > MAX_GLOBAL_BYTES) throw this.#refused(`names a global of ${end - from} bytes`);
@@ -602,18 +600,18 @@ class Unpickler {
     return made;
   }
 
-  /** Records a call, or the making of an object, where the callee is something that can be called. */
+  /** Records a call, or a new object, if the callee can be called. */
   #make(callee: PickleValue, args: readonly PickleValue[]): PickleValue {
     if (callee instanceof PickleCall || callee instanceof PickleOther) return new PickleCall(COMPUTED, args);
     if (!(callee instanceof PickleGlobal)) {
-      throw this.#refused(`calls ${describe(callee)}, which is not for calling`);
+      throw this.#refused(`calls ${describe(callee)}, which cannot be called`);
     }
     const [first] = args;
     switch (callee.path) {
       case "copyreg._reconstructor":
       case "copyreg.__newobj__": {
-        // How protocols 0 and 1 make an object of a class. The class is the first argument; what is in the object is the
-        // third, where the class is made from dict.
+        // Protocols 0 and 1 make an object of a class this way. The class is the first argument; the contents are
+        // the third, if the class derives from dict.
         const type = first instanceof PickleGlobal ? first : COMPUTED;
         const content = args[2];
         if (content instanceof PickleDict && content.initial === null) {
@@ -622,7 +620,7 @@ class Unpickler {
         return new PickleCall(type, args);
       }
       case "_codecs.encode":
-        // How protocols 0 to 2 make bytes: out of a str in Latin-1.
+        // Protocols 0 to 2 make bytes from a str in Latin-1.
         if (typeof first !== "string" || first.length > MAX_ENCODED) break;
         return new PickleBytes("bytes", Uint8Array.from(first, (character) => character.charCodeAt(0)));
     }
@@ -631,7 +629,7 @@ class Unpickler {
 
   #build(state: PickleValue): void {
     const target = this.#stack.top();
-    // What Python would keep as attributes of a dict, such as `_metadata`, is not part of its content.
+    // Attributes of a dict, such as `_metadata`, are not part of its contents.
     if (target instanceof PickleDict || target instanceof PickleOther) return;
     if (!(target instanceof PickleCall)) throw this.#refused(`gives a state to ${describe(target)}`);
     target.state = state;
@@ -639,7 +637,7 @@ class Unpickler {
 
   #persistent(id: PickleValue): PickleValue {
     const [tag, named] = id instanceof PickleTuple ? id.items : [];
-    // PyTorch before 1.6 keeps the source text of a module's class beside its name.
+    // PyTorch before 1.6 stores the source text of a module's class with its name.
     if (tag === "module" && named instanceof PickleGlobal) return named;
     const persistent = new PersistentId(id, this.#persistentIds.length);
     this.#persistentIds.push(persistent);
@@ -658,14 +656,14 @@ class Unpickler {
   }
 }
 
-/** Whether a value may turn out to be a list, a set or a dict of a class that is not known here. */
+/** Whether a value may be a list, a set or a dict of an unknown class. */
 function isInert(value: PickleValue): value is PickleCall {
   return value instanceof PickleCall && (value.callee.role === "inert" || value.callee.role === "dict");
 }
 
-/** A dict that is made of nothing, of a list of pairs, or of a plain dict; undefined for anything else. */
+/** A dict made from no arguments, a list of pairs, or a plain dict; undefined for other arguments. */
 function makeDict(callee: PickleGlobal, args: readonly PickleValue[]): PickleDict | undefined {
-  // The first argument of a defaultdict makes the values that are missing.
+  // The first argument of a defaultdict makes the missing values.
   const [first, ...more] = callee.path === "collections.defaultdict" ? args.slice(1, 3) : args.slice(0, 2);
   if (first === undefined) return new PickleDict(callee.path);
   const fits = first instanceof PickleList || first instanceof PickleDict && first.initial === null;

@@ -1,4 +1,4 @@
-/** The end of a zip archive, which says where its directory lies. */
+/** Reads zip archives: their end records, their directories, and the checkpoints in them. */
 import { sortInSteps, STEP } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
 import { finishInTurns, Turn } from "../base/turn.ts";
@@ -21,19 +21,19 @@ import {
 } from "./storages.ts";
 import { unpickle } from "./unpickler.ts";
 
-/** Where the central directory of an archive lies. */
+/** The place of an archive's central directory. */
 interface DirectoryLocation {
   /** The file offset of its first byte. */
   readonly offset: number;
   /** Its length in bytes. */
   readonly length: number;
-  /** How many entries it has. */
+  /** The number of entries. */
   readonly entries: number;
 }
 
 const END_SIGNATURE = 0x06054b50;
 const END_BYTES = 22;
-/** The longest comment; PyTorch looks for the end record so far from the end of the file, whatever is there. */
+/** The longest comment; PyTorch looks for the end record this far from the end of the file, for any contents. */
 const MAX_TAIL_BYTES = 0xffff;
 const LOCATOR_SIGNATURE = 0x07064b50;
 const LOCATOR_BYTES = 20;
@@ -41,18 +41,18 @@ const END64_SIGNATURE = 0x06064b50;
 const END64_BYTES = 56;
 
 /**
- * The most that an entry of the directory takes on average, so that few entries cannot make a long directory.
+ * The most bytes of a directory entry on average, so that few entries cannot make a long directory.
  */
 const MAX_MEAN_ENTRY_BYTES = 512;
 
 /**
  * Finds the central directory.
  *
- * Its end record is the last one in the file, as for other readers, with at most 64 KiB behind it: a comment, or
- * something that was added to the file. The directory must end where the end records begin, and no other end record
- * may be one of this file too: else readers could take one file for two different archives.
+ * The end record is the last one in the file, as for other readers, with at most 64 KiB after it: a comment or
+ * added data. The directory must end at the end records, and another end record must not be valid for this file
+ * too: otherwise readers could see two different archives in one file.
  *
- * @throws {SafeTensorsError} "InvalidCheckpoint" where the end of an archive is missing or does not fit the
+ * @throws {SafeTensorsError} "InvalidCheckpoint" if the end of an archive is missing or does not fit the
  * file, "UnsupportedCheckpoint" for archives in several parts, "LimitExceeded" with more entries than `maxEntries`
  */
 async function findDirectory(reader: ByteReader, maxEntries: number): Promise<DirectoryLocation> {
@@ -65,7 +65,7 @@ async function findDirectory(reader: ByteReader, maxEntries: number): Promise<Di
     throw checkpointError(
       "InvalidCheckpoint",
       path,
-      `it starts as a zip archive but has no end of one: it is cut short, or more than ${MAX_TAIL_BYTES} bytes ` +
+      `it starts as a zip archive but has no end record: it is cut short, or more than ${MAX_TAIL_BYTES} bytes ` +
         `were added to it`,
     );
   }
@@ -112,7 +112,7 @@ async function findDirectory(reader: ByteReader, maxEntries: number): Promise<Di
       "InvalidCheckpoint",
       path,
       `its zip directory of ${location.length} bytes at offset ${location.offset} does not end at ${end}, where ` +
-        `its end record stands`,
+        `its end record is`,
     );
   }
   if (location.length > location.entries * MAX_MEAN_ENTRY_BYTES) {
@@ -133,7 +133,7 @@ function findEnd(view: DataView, end: number): number {
   return -1;
 }
 
-/** Whether a reader could take this for the end record: a directory, or a zip64 locator, ends there. */
+/** Whether a reader could accept this as the end record: a directory, or a zip64 locator, ends there. */
 function mayBeEnd(view: DataView, at: number, tailStart: number): boolean {
   const locatorAt = at - LOCATOR_BYTES;
   return view.getUint32(at + 12, true) + view.getUint32(at + 16, true) === tailStart + at ||
@@ -153,7 +153,7 @@ async function readEnd64(reader: ByteReader, offset: number, locatorOffset: numb
   );
 }
 
-/** The small record's fields must be full, or say the same. */
+/** The fields of the small record must be full, or equal those of the large one. */
 function checkAgreement(small: DirectoryLocation, large: DirectoryLocation, path: string): void {
   const agrees = (field: keyof DirectoryLocation, full: number) =>
     small[field] === full || small[field] === large[field];
@@ -161,18 +161,18 @@ function checkAgreement(small: DirectoryLocation, large: DirectoryLocation, path
   throw checkpointError("InvalidCheckpoint", path, "the two end records of its zip archive differ");
 }
 
-/** The little-endian u64 at `at`; above 2^53 rounded, which no offset or size of a real file is. */
+/** The little-endian u64 at `at`; values above 2^53 are rounded, but real offsets and sizes are smaller. */
 function readU64(view: DataView, at: number): number {
   return view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32;
 }
 
-/* ---- Where the entries of a zip archive lie, stored as they are or compressed with deflate ---- */
+/* ---- The places of the entries of a zip archive, stored or compressed with deflate ---- */
 
 /*
- * Zip says most things twice: in the central directory at the end, and in a header before each entry.
- * Readers that look at one place only can be told different things about one file, so both are read and must
- * agree, and anything a checkpoint does not need is refused. Sizes and checksums come from the central
- * directory, since PyTorch leaves them out of the headers.
+ * Zip stores most values twice: in the central directory at the end, and in a header before each entry. Readers
+ * that use only one of these can see different contents in one file, so both are read and must agree, and features
+ * that a checkpoint does not need are refused. Sizes and checksums come from the central directory, because
+ * PyTorch omits them in the headers.
  */
 
 /** An entry of a zip archive. */
@@ -183,11 +183,11 @@ interface ZipEntry {
   readonly dataStart: number;
   /** Its length in bytes. */
   readonly size: number;
-  /** Its length as it lies in the file. */
+  /** Its length in the file. */
   readonly packedSize: number;
   /** Whether it is compressed with deflate. */
   readonly deflated: boolean;
-  /** The CRC-32 of its bytes as the directory gives it; not checked here. */
+  /** The CRC-32 in the directory; not checked here. */
   readonly crc32: number;
 }
 
@@ -197,13 +197,13 @@ interface ZipDirectory {
   readonly entries: ReadonlyMap<string, ZipEntry>;
 }
 
-/** How {@linkcode readZipDirectory} reads. */
+/** Options of {@linkcode readZipDirectory}. */
 interface ZipDirectoryOptions {
   /** The most entries; default as in `CheckpointLimits`. */
   maxEntries?: number;
   /**
-   * Looks at all names before the entries are judged, and may throw: an archive that is known by its names is
-   * better refused for what it is than for how it is packed.
+   * Checks all names before the entries are validated, and may throw: for an archive of another kind, recognised
+   * by its names, the kind is a better error than its packing.
    */
   inspect?: (names: ReadonlySet<string>) => void;
 }
@@ -213,24 +213,24 @@ const CENTRAL_BYTES = 46;
 const LOCAL_SIGNATURE = 0x04034b50;
 const LOCAL_BYTES = 30;
 const ZIP64_EXTRA = 1;
-/** A 32-bit field that stands for one in the zip64 extra. */
+/** A 32-bit field with this value is replaced by one in the zip64 extra field. */
 const IN_ZIP64 = 0xffffffff;
 
 const FLAG_ENCRYPTED = 1 << 0;
-/** How hard the compressor tried, which changes nothing. */
+/** The effort of the compressor, which has no effect on the reader. */
 const FLAGS_EFFORT = 1 << 1 | 1 << 2;
 const FLAG_SIZES_FOLLOW = 1 << 3;
 const FLAG_UTF8 = 1 << 11;
 
-/** Entries between two looks at the clock. */
+/** The event loop gets a turn after this many entries. */
 const TURN_STEPS = 1024;
 
 const STORED = 0;
 const DEFLATED = 8;
-/** Deflate packs at most this many bytes into one. */
+/** The highest compression ratio of deflate. */
 const MAX_DEFLATE_RATIO = 1032;
 
-/** What the central directory says of an entry. */
+/** An entry of the central directory. */
 interface CentralEntry {
   readonly name: string;
   readonly nameBytes: Uint8Array;
@@ -244,13 +244,13 @@ interface CentralEntry {
 }
 
 /**
- * Reads the directory of a zip archive and the header of each entry, and checks one against the other.
+ * Reads the directory of a zip archive and the header of each entry, and compares them.
  *
  * @param reader the archive
  * @param options see {@linkcode ZipDirectoryOptions}
  * @returns the entries; their ranges lie in the file and do not overlap
  * @throws {SafeTensorsError} "UnsupportedCheckpoint" for entries that are encrypted or compressed
- * otherwise and archives in several parts, "InvalidCheckpoint" for everything that does not hold together
+ * otherwise and archives in several parts, "InvalidCheckpoint" for a damaged or contradictory archive
  */
 export async function readZipDirectory(
   reader: ByteReader,
@@ -342,7 +342,7 @@ function decodeName(utf8: TextDecoder, bytes: Uint8Array, index: number, path: s
 
 type Sizes = Pick<CentralEntry, "size" | "packedSize" | "localOffset" | "disk">;
 
-/** The sizes of the central entry at `at`, from its zip64 extra where its own fields say so. */
+/** The sizes of the central entry at `at`, from its zip64 extra field if its own fields are full. */
 function readSizes(view: DataView, at: number, extraAt: number, extraEnd: number): Sizes | undefined {
   let packedSize = view.getUint32(at + 20, true);
   let size = view.getUint32(at + 24, true);
@@ -350,7 +350,7 @@ function readSizes(view: DataView, at: number, extraAt: number, extraEnd: number
   const disk = view.getUint16(at + 34, true);
   if (packedSize === IN_ZIP64 || size === IN_ZIP64 || localOffset === IN_ZIP64) {
     const [fieldAt, fieldEnd] = findExtra(view, extraAt, extraEnd);
-    // The extra holds only those whose own field is full, in this order.
+    // The extra field holds only values whose own field is full, in this order.
     let next = fieldAt;
     const take = () => next + 8 <= fieldEnd ? readU64(view, (next += 8) - 8) : NaN;
     if (size === IN_ZIP64) size = take();
@@ -361,7 +361,7 @@ function readSizes(view: DataView, at: number, extraAt: number, extraEnd: number
   return { size, packedSize, localOffset, disk };
 }
 
-/** The range of the zip64 extra field's content; empty where there is none. */
+/** The range of the zip64 extra field's content; empty if there is none. */
 function findExtra(view: DataView, at: number, end: number): [number, number] {
   while (at + 4 <= end) {
     const fieldEnd = at + 4 + view.getUint16(at + 2, true);
@@ -371,7 +371,7 @@ function findExtra(view: DataView, at: number, end: number): [number, number] {
   return [end, end];
 }
 
-/** An entry in a message. Not made before there is one: an archive has very many entries. */
+/** Names an entry in a message; a function, because most of the many entries need no message. */
 function entryNamed(name: string): string {
   return `entry ${quote(name)}`;
 }
@@ -379,7 +379,7 @@ function entryNamed(name: string): string {
 function checkEntry({ name, flags, method, disk, size, packedSize }: CentralEntry, path: string): void {
   checkPacking(flags, method, name, path);
   if (disk !== 0) {
-    throw unsupported(path, `${entryNamed(name)} lies in another part of a zip archive in several parts`);
+    throw unsupported(path, `${entryNamed(name)} is in another part of a zip archive in several parts`);
   }
   if (method === STORED && packedSize !== size) {
     throw invalid(path, `${entryNamed(name)} is stored as ${packedSize} bytes but claims ${size}`);
@@ -392,7 +392,7 @@ function checkEntry({ name, flags, method, disk, size, packedSize }: CentralEntr
   }
 }
 
-/** Refuses what makes the bytes in the file something else than an entry's, stored or deflated. */
+/** Refuses entries that are neither stored nor deflated. */
 function checkPacking(flags: number, method: number, name: string, path: string): void {
   if (flags & FLAG_ENCRYPTED) {
     throw unsupported(path, `${entryNamed(name)} is encrypted: unpack it with its password first`);
@@ -412,7 +412,7 @@ function checkPacking(flags: number, method: number, name: string, path: string)
   }
 }
 
-/** Checks each entry's local header and gives the start of its data, in the order of `central`. */
+/** Checks each entry's local header and returns the start of its data, in the order of `central`. */
 async function readLocalHeaders(
   reader: ByteReader,
   central: readonly CentralEntry[],
@@ -423,7 +423,7 @@ async function readLocalHeaders(
   const inFileOrder = await finishInTurns(
     sortInSteps([...central.entries()], ([, a], [, b]) => a.localOffset - b.localOffset),
   );
-  /** Where the entry that is k-th in the file has to end: before the next one, the last before the directory. */
+  /** The largest end of the k-th entry in the file: the next entry, or the directory for the last. */
   const limit = (k: number) => inFileOrder[k + 1]?.[1].localOffset ?? directoryStart;
   const ranges: FileRange[] = [];
   for (const [k, [, { name, localOffset, nameBytes }]] of inFileOrder.entries()) {
@@ -468,7 +468,7 @@ function checkLocalHeader(header: Uint8Array, entry: CentralEntry, path: string)
     throw invalid(path, `the header at offset ${entry.localOffset} is not that of ${entryNamed(name)}`);
   }
 
-  // Where sizes follow the data, the header may hold zeros instead; the central directory counts.
+  // If sizes follow the data, the header may hold zeros; those of the central directory are used.
   const open = (flags & FLAG_SIZES_FOLLOW) !== 0;
   const agrees = (at: number, expected: number, mayBeZip64: boolean) => {
     const value = view.getUint32(at, true);
@@ -500,11 +500,7 @@ function unsupported(path: string, detail: string): Error {
   return checkpointError("UnsupportedCheckpoint", path, detail);
 }
 
-/* ---- The container of PyTorch 1.6 and later ---- */
-
-/*
- * A zip archive with a pickle and one entry for each storage.
- */
+/* ---- The container of PyTorch 1.6 and later: a zip archive with a pickle and one entry for each storage ---- */
 
 /** The newest version of the archive's layout that PyTorch 2.13 reads. */
 const MAX_VERSION = 10;
@@ -512,7 +508,7 @@ const MAX_VERSION = 10;
 /** The record that describes the tensors. */
 const PICKLE = "data.pkl";
 
-/** The longest of the small records, such as `version`, that is looked at. */
+/** The longest small record, such as `version`. */
 const MAX_RECORD_BYTES = 64;
 
 /**
@@ -543,13 +539,13 @@ export async function openZipContainer(
   return { kind: "zip", value, storages, places, bigEndian };
 }
 
-/** The entries of the one folder that holds a checkpoint; PyTorch takes the folder of the first entry. */
+/** The entries of the folder that holds the checkpoint; PyTorch uses the folder of the first entry. */
 class Records {
   readonly #reader: ByteReader;
   readonly #entries: ZipDirectory["entries"];
   readonly #root: string;
   /**
-   * Whether the archive has checksums: `torch.serialization.set_crc32_options(False)` leaves 0 everywhere.
+   * Whether the archive has checksums: `torch.serialization.set_crc32_options(False)` sets all to 0.
    */
   readonly #checked: boolean;
 
@@ -572,7 +568,7 @@ class Records {
     return this.#entries.get(this.#root + name);
   }
 
-  /** Reads a record that is there, whole, and checks it. */
+  /** Reads the whole of an existing record, and checks it. */
   async read(name: string, maxBytes: number): Promise<Uint8Array> {
     const entry = this.find(name)!;
     const { path } = this.#reader;
@@ -589,13 +585,13 @@ class Records {
     return bytes;
   }
 
-  /** How a compressed entry lies in the file. */
+  /** The place of a compressed entry in the file. */
   packed({ dataStart, packedSize, size, crc32 }: ZipEntry): PackedBytes {
     return { offset: dataStart, packedSize, size, crc32: this.#checked ? crc32 : undefined };
   }
 }
 
-/** The folder of the first name, with its "/"; empty where it has none. */
+/** The folder of the first name, with its "/"; empty if it has none. */
 function rootFolder(names: Iterable<string>): string {
   for (const name of names) return name.slice(0, name.indexOf("/") + 1);
   return "";
@@ -636,7 +632,7 @@ async function readByteOrder(records: Records, path: string): Promise<boolean> {
   );
 }
 
-/** Finds the entry of each storage, whose size must be right. */
+/** Finds the entry of each storage, and checks its size. */
 async function findStorages(
   { claims }: StorageTable,
   records: Records,
@@ -653,7 +649,7 @@ async function findStorages(
     if (entry === undefined) {
       throw checkpointError("InvalidCheckpoint", path, `storage ${quote(key)} has no record "data/${key}"`);
     }
-    // How many bytes quantised elements take is of no interest: no tensor is read from them.
+    // The size of quantised elements does not matter, because their tensors are not read.
     if (entry.size !== bytes && type.what === undefined) {
       throw checkpointError(
         "InvalidCheckpoint",
@@ -669,12 +665,14 @@ async function findStorages(
   return places;
 }
 
-/** Whether a key names a record by itself: PyTorch's are numbers, other writers have words. */
+/** Whether a key names a record by itself: PyTorch writes numbers, other writers words. */
 function isPlainName(key: string): boolean {
   return !/^\.{0,2}$|[/\\\p{Cc}]/u.test(key);
 }
 
-/** Compressed storages must not unpack to far more than the file has: else a small file could fill the memory. */
+/**
+ * Compressed storages must not unpack to far more than the file has: otherwise a small file could fill the memory.
+ */
 function checkPackedSize(
   places: ReadonlyMap<string, StoragePlace>,
   { path, size }: ByteReader,

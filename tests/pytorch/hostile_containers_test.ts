@@ -188,7 +188,7 @@ Deno.test("readCheckpoint() rejects other files, and shows their first bytes", a
   const header = utf8('{"w":{}}');
   await assertRefused(concat(little(header.length, 8), header), "WrongFormat", "it is a safetensors file");
   await assertRefused(new Uint8Array(), "WrongFormat", "it is empty");
-  await assertRefused(new Uint8Array(64), "WrongFormat", "zeros alone");
+  await assertRefused(new Uint8Array(64), "WrongFormat", "zeros only");
   await assertRefused(utf8("GGUF v3"), "WrongFormat", "GGUF");
   await assertRefused(utf8("version https://git-lfs.github.com/spec/v1\n"), "WrongFormat", "git lfs pull");
   await assertRefused(utf8("\n<!DOCTYPE html>"), "WrongFormat", "web page");
@@ -220,7 +220,7 @@ Deno.test("readCheckpoint() rejects legacy files whose parts contradict each oth
   const value = record({ w: fourFloats() });
   const cases: [Uint8Array, string][] = [
     [legacyCheckpoint(value, LEGACY, { keys: list() }), 'storage "0" is missing from its storage keys'],
-    [legacyCheckpoint(value, LEGACY, { keys: list(str("0"), str("0")) }), "twice in its storage keys"],
+    [legacyCheckpoint(value, LEGACY, { keys: list(str("0"), str("0")) }), "occurs twice in its storage keys"],
     [
       legacyCheckpoint(value, LEGACY, { keys: list(str("1")) }),
       'no tensor refers to its storage key str "1"',

@@ -41,7 +41,7 @@ Deno.test("readCheckpoint() rejects a duplicate key in a dict", async () => {
 Deno.test("readCheckpoint() rejects an OrderedDict whose items are not pairs", async () => {
   for (const pair of [int(1), tuple(str("a")), list(str("a"), none, none)]) {
     const value = reduce("collections.OrderedDict", list(pair));
-    await assertRefused(zipCheckpoint(value), "InvalidPickle", "something else than pairs");
+    await assertRefused(zipCheckpoint(value), "InvalidPickle", "values that are not pairs");
   }
 });
 
@@ -49,11 +49,11 @@ Deno.test("readCheckpoint() returns the tensors of structures that contain thems
   const itself = concat(put(0, record({ w: fourFloats() })), str("a"), get(0), utf8("s"));
   const first = await readCheckpoint(memoryReader(zipCheckpoint(itself)));
   assertEquals([...first.tensors.keys()], ["w"]);
-  assertEquals(first.skipped, [{ name: "a", kind: "dict of 2 entries that it is in" }]);
+  assertEquals(first.skipped, [{ name: "a", kind: "dict of 2 entries that contains it" }]);
   const around = concat(put(0, list()), tuple(record({ x: get(0), w: fourFloats() })), utf8("a"));
   const second = await readCheckpoint(memoryReader(zipCheckpoint(record({ a: around }))));
   assertEquals([...second.tensors.keys()], ["a.0.0.w"]);
-  assertEquals(second.skipped, [{ name: "a.0.0.x", kind: "list of 1 value that it is in" }]);
+  assertEquals(second.skipped, [{ name: "a.0.0.x", kind: "list of 1 value that contains it" }]);
 });
 
 Deno.test("readCheckpoint() accepts a container that occurs twice but not within itself", async () => {

@@ -193,7 +193,7 @@ Deno.test("readCheckpoint() rejects metadata other than conj and neg, and neg fo
   const many = dict(...Array.from({ length: 9 }, (): [Part, Part] => [str("neg"), bool(true)]));
   await assertRefused(meta(many), "UnsupportedCheckpoint", "more than conj and neg");
   const negative = meta(record({ neg: bool(true) }), "torch.LongStorage");
-  await assertRefused(negative, "UnsupportedCheckpoint", "which I64 cannot");
+  await assertRefused(negative, "UnsupportedCheckpoint", "which I64 does not support");
 });
 
 Deno.test("readCheckpoint() rejects calls with wrong arguments", async () => {

@@ -234,7 +234,7 @@ Deno.test("readCheckpoint() returns both tensors if different keys make one name
   const shapes = [...tensors].map(([name, { shape }]) => [name, ...shape]);
   assertEquals(shapes, [["a.b", 4], ["a.b~2", 2], ["n.0", 4], ["n.0~2", 2]]);
   assertEquals(notes.length, 1);
-  assertStringIncludes(notes[0]!, '"a.b": the second one is given as "a.b~2"; so are 1 others');
+  assertStringIncludes(notes[0]!, '"a.b": the second one is renamed to "a.b~2"; so are 1 others');
 });
 
 Deno.test("readCheckpoint() reads tensors in the forms of older PyTorch versions", async () => {
