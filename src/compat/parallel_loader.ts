@@ -98,7 +98,7 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
 
   /**
    * Every tensor once, as `[name, tensor]`. Each iteration opens the files anew and closes them at its end, also
-   * when it ends early.
+   * when it ends early. A relative path counts from the working folder at the iteration's first step.
    *
    * Several ranks iterate together and get the tensors in the same order. If one fails or ends its iteration early, the
    * others get a {@linkcode GroupError} that names it, unless they have got every tensor.

@@ -3,8 +3,9 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { assertTensor, type TensorSpec, writeFile } from "../support/models.ts";
+import { VisitedElements } from "../support/visited.ts";
 import type { DefineTest, EngineName } from "./context.ts";
-import { fastsafeOpen } from "./api_in_use.ts";
+import { fastsafeOpen, ParallelLoader } from "./api_in_use.ts";
 import { saveFile } from "../../mod.ts";
 
 /** Counts the turns of the event loop until it is disposed. */
@@ -41,6 +42,26 @@ class Turns implements Disposable {
 
   [Symbol.dispose]() {
     this.#running = false;
+  }
+}
+
+/** A clock by which a quarter of a millisecond passes between two looks, which it counts. */
+class Clock implements Disposable {
+  #looks = 0;
+  readonly #now = performance.now;
+
+  constructor() {
+    performance.now = () => ++this.#looks / 4;
+  }
+
+  /** Throws if there were fewer looks since the last call. */
+  assertLooks(least: number, what: string): void {
+    assert(this.#looks >= least, `${this.#looks} looks at the clock, at least ${least} expected: ${what}`);
+    this.#looks = 0;
+  }
+
+  [Symbol.dispose]() {
+    performance.now = this.#now;
   }
 }
 
@@ -107,22 +128,46 @@ export function turnTests(test: DefineTest, engine: EngineName): void {
 
   test("an index and names of one tensor, very many, are written and read in many turns", async (folder) => {
     const x = { dtype: "U8", shape: [1], data: new Uint8Array([7]) } as const;
-    const names = Array.from({ length: 60_000 }, (_, index) => `t${index}`);
+    const names = Array.from({ length: 20_000 }, (_, index) => `t${index}`);
     const same = Object.fromEntries(names.map((name) => [name, x]));
     const others = Object.fromEntries(names.map((name) => [name, { ...x, data: x.data.slice() }]));
-    using turns = new Turns();
-    await saveFile(others, `${folder}/set.safetensors`, { maxShardBytes: 40_000 });
-    turns.assertMany("saving a set");
+    using clock = new Clock(); // about 20 looks for each pass over the names
+    await saveFile(others, `${folder}/set.safetensors`, { maxShardBytes: 13_000 });
+    clock.assertLooks(660, "saving a set");
     await using set = await fastsafeOpen(`${folder}/set.safetensors.index.json`, { lazy: true });
-    turns.assertMany("opening a set by its index");
-    assertEquals(set.keys().length, 60_000);
+    clock.assertLooks(100, "opening a set by its index");
+    assertEquals(set.keys().length, 20_000);
     await saveFile(same, `${folder}/same.safetensors`);
-    turns.assertMany("saving one tensor of many names");
+    clock.assertLooks(178, "saving one tensor of many names");
     await using model = await fastsafeOpen(`${folder}/same.safetensors`, { restoreAliases: true });
-    turns.assertMany("opening one tensor of many names");
-    assertEquals(model.keys().length, 60_000);
-    assertEquals((await model.getTensor("t59999")).data, new Uint8Array([7]));
-    await turns.end();
+    clock.assertLooks(165, "opening one tensor of many names");
+    await saveFile({ x }, `${folder}/metadata.safetensors`, {
+      metadata: new Map(names.map((name) => [name, ""])),
+    });
+    clock.assertLooks(122, "saving much metadata");
+    assertEquals(model.keys().length, 20_000);
+    assertEquals((await model.getTensor("t19999")).data, new Uint8Array([7]));
+    const loader = new ParallelLoader(null, `${folder}/set.safetensors.index.json`);
+    for await (const _ of loader.iterateWeights()) break;
+    clock.assertLooks(405, "beginning to iterate a loader");
+  });
+
+  test("opening many names of one tensor takes work in proportion to the names", async (folder) => {
+    const x = { dtype: "U8", shape: [1], data: new Uint8Array([7]) } as const;
+    /** Opens so many, and returns how many elements of arrays are visited. */
+    const open = async (count: number) => {
+      const names = Array.from({ length: count }, (_, index) => `t${index}`);
+      const path = `${folder}/${count}.safetensors`;
+      await saveFile(Object.fromEntries(names.map((name) => [name, x])), path);
+      using visited = new VisitedElements();
+      await using model = await fastsafeOpen(path, { restoreAliases: true });
+      await model.whenLoaded();
+      assertEquals(model.keys().length, count);
+      return visited.count;
+    };
+    const few = await open(500), many = await open(4000);
+    assert(few > 500, `${few} visits`); // so it counts
+    assert(many < 16 * few, `${many} visits for 4000 names, ${few} for 500`); // 64 times, if their square counted
   });
 
   test("saving many tensors does not block the event loop", async (folder) => {

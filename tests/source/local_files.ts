@@ -6,6 +6,8 @@ import { autoOpen, fastsafeOpen, ReadError, readHeader, saveFile, UseAfterCloseE
 import { ParallelLoader, SafeTensorsFileLoader } from "../../src/compat/mod.ts";
 import { doctor } from "../../src/doctor/mod.ts";
 import { convertPyTorch, openPyTorch } from "../../src/pytorch/mod.ts";
+import { SAFETENSORS } from "../../src/files/model_folder.ts";
+import { LocalNames } from "../../src/files/native/local_names.ts";
 import { selectEngine } from "../../src/load/native/select.ts";
 import { closeAll } from "../../src/files/source.ts";
 import { assertTensor, tempFolder, writeFile, writeShards } from "../support/models.ts";
@@ -99,6 +101,32 @@ export function localFileTests(engine: string): void {
     }));
     await file.verify?.();
     await file.close();
+  });
+
+  test("the files of a relative path are found again from the folder in which it was called", async (folder) => {
+    const x = { dtype: "U8", shape: [3], data: new Uint8Array([1, 2, 3]) } as const;
+    await saveFile({ x, y: { ...x, data: x.data.slice() } }, "set.safetensors", { maxShardBytes: 3 });
+    await Deno.symlink("gone.safetensors", "link.safetensors");
+    const names = new LocalNames();
+    const found = await names.resolve("set.safetensors.index.json", SAFETENSORS);
+    const absent = new ReadError("Cannot open", {
+      path: "link.safetensors",
+      errno: 2,
+      cause: new Deno.errors.NotFound(),
+    });
+    const shards = new Map([["x", "set-00001-of-00002.safetensors"], ["y", "link.safetensors"]]);
+    await Deno.mkdir("other");
+    Deno.chdir(`${folder}/other`);
+    await found.index!.verify!();
+    const alone = await names.explainAbsence(absent, []) as Error;
+    assertEquals(
+      alone.message,
+      'Cannot open "link.safetensors": it is a link to "gone.safetensors", which is not there: download it again',
+    );
+    const shard = await names.explainAbsence(absent, [{ path: "set.json", weightMap: shards }]) as Error;
+    assert(!shard.message.includes("are not there"), shard.message); // the other shard is
+    await Deno.writeTextFile(`${folder}/set.safetensors.index.json`, "{}");
+    await assertRejects(() => found.index!.verify!(), ReadError, "it was replaced");
   });
 
   test("a file that is written after it was opened is rejected", async () => {
