@@ -95,5 +95,7 @@ export function dtypeAlignment(dtype: DType): number {
 
 /** The bytes of a tensor that is known to have a whole number of them. */
 export function tensorBytes(dtype: DType, shape: readonly number[]): number {
-  return shape.reduce((elements, length) => elements * length, 1) * dtypeBits(dtype) / 8;
+  let elements = 1;
+  for (const length of shape) elements *= length; // a callback would take longer, and each tensor given out is checked
+  return elements * dtypeBits(dtype) / 8;
 }

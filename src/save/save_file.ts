@@ -23,7 +23,8 @@ import type { SaveInput } from "./source.ts";
  * disposed of; those that you give are yours.
  *
  * @param tensors a record, a map or pairs of name and tensor; a model, or a stream of pairs with the option `shapes`,
- *   is written as it comes, and may be larger than memory
+ *   is written as it comes, and may be larger than memory. The names of a record are listed at once, which holds the
+ *   event loop for some 30 ms per 100,000 names: a map does not
  * @param path the file; with several shards, what their names are made from
  * @throws {SafeTensorsError} "FileExists"; "InterruptedSave" if an interrupted save has left something there and
  *   `overwrite` is not given; "InvalidTensorView" if data and shape do not fit; "DuplicateName"; what

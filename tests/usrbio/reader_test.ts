@@ -3,7 +3,7 @@
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { DeviceError, ReadError, SafeTensorsError, UseAfterCloseError } from "../../mod.ts";
-import { createReader, type ReaderOptions } from "../../src/three_fs/mod.ts";
+import { createReader, extractMountPoint, type ReaderOptions } from "../../src/three_fs/mod.ts";
 import { setEnv } from "../support/environment.ts";
 import { assertBytes, fileOf, noise, type TensorSpec } from "../support/models.ts";
 import { use3fs, usrbioSuite } from "./support.ts";
@@ -94,6 +94,29 @@ usrbioSuite("The low-level reader", machine, (test, standIn) => {
       assertEquals(await reader.readChunked({ path, buffer, fileOffset: at + 10, totalLength: 1000 }), 0);
       assertEquals(await reader.readChunked({ path, buffer, fileOffset: at + 11, totalLength: 1000 }), 0);
       assertEquals(await reader.readChunked({ path, totalLength: 0 }), 0);
+    });
+
+    test(`a relative path counts from the working folder at the time of the call (${backend})`, async (folder) => {
+      const [, bytes] = await model(folder);
+      await using reader = await createReader({ ...SMALL, backend });
+      const before = Deno.cwd();
+      const path = "model.safetensors";
+      /** Calls in the folder, and goes elsewhere at once. */
+      const leave = async <R>(call: () => Promise<R>): Promise<R> => {
+        Deno.chdir(folder);
+        const result = call();
+        Deno.chdir(before);
+        return await result;
+      };
+      assertEquals(
+        (await leave(() => reader.readHeadersBatch([path]))).get(path)?.fileSize,
+        bytes.byteLength,
+      );
+      const buffer = new Uint8Array(bytes.byteLength);
+      await leave(() => reader.readChunked({ path, buffer, totalLength: buffer.byteLength }));
+      assertBytes(buffer, bytes, path);
+      assertEquals(await leave(() => extractMountPoint(path)), standIn.mount);
+      await assertRejects(() => reader.readHeadersBatch([path]), ReadError);
     });
 
     test(`readChunked() without a target discards the bytes (${backend})`, async (folder) => {
