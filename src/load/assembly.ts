@@ -1,6 +1,6 @@
 /**
- * Tensors that do not lie in their file as they are wanted: transposed or strided views, bytes in another order. They
- * are put together in host memory, one after another, and then brought to their device.
+ * Tensors whose elements have another order in the file: transposed or strided views, or another byte order. Each is
+ * assembled in host memory, one after another, and then copied to its device.
  */
 import type { Device } from "./device.ts";
 import { UseAfterCloseError } from "../base/errors.ts";
@@ -13,15 +13,15 @@ import type { Assemble } from "../files/catalog.ts";
 import type { SourceFile } from "../files/source.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** A request for a tensor that has to be put together; its `run` is the length of the result before a cast. */
+/** A request for a tensor to assemble; its `run` is the length of the result before a cast. */
 export interface AssembledRequest extends TensorRequest {
-  /** How. */
+  /** The function that assembles it. */
   readonly assemble: Assemble;
 }
 
-/** Puts tensors together. */
+/** Assembles tensors. */
 export class Assembly<T extends Tensor> {
-  /** Settles when all are done; rejects with the first failure. */
+  /** Settles after all tensors are done; rejects with the first failure. */
   finished: Promise<void> = Promise.resolve();
   readonly #requests: readonly AssembledRequest[];
   readonly #tensors = new Map<TensorRequest, PromiseWithResolvers<T>>();
@@ -36,16 +36,16 @@ export class Assembly<T extends Tensor> {
     for (const [index, request] of requests.entries()) {
       if (index % STEP === 0) yield;
       const tensor = Promise.withResolvers<T>();
-      tensor.promise.catch(() => {}); // told to whoever asks
+      tensor.promise.catch(() => {}); // get() reports it
       assembly.#tensors.set(request, tensor);
     }
     return assembly;
   }
 
   /**
-   * Starts.
+   * Starts to assemble the tensors.
    *
-   * @param onDone called for each request once its tensor is there
+   * @param onDone called for each request after its tensor is ready
    */
   start(
     files: readonly SourceFile[],
@@ -57,14 +57,14 @@ export class Assembly<T extends Tensor> {
     this.finished.catch(() => {});
   }
 
-  /** The tensor of a request, once it is there. Each call gives a handle of its own. */
+  /** Returns the tensor of a request after it is ready; each call returns a new handle. */
   async get(request: TensorRequest): Promise<T> {
     const tensor = await this.#tensors.get(request)?.promise;
     if (tensor && this.#tensors.has(request)) return tensor.named(request.name) as T;
     throw new UseAfterCloseError(`Cannot get tensor ${quote(request.name)}: its memory was released`);
   }
 
-  /** Drops the hold on these tensors, which nobody will ask for again. */
+  /** Releases these tensors, which are not requested again. */
   retire(requests: readonly TensorRequest[]): void {
     for (const request of requests) {
       this.#tensors.get(request)?.promise.then((tensor) => tensor[Symbol.dispose]?.(), () => {});
@@ -72,7 +72,7 @@ export class Assembly<T extends Tensor> {
     }
   }
 
-  /** Drops this hold on the tensors; handles that were given out keep theirs. */
+  /** Releases the tensors; handles that `get` has returned stay valid. */
   async release(): Promise<void> {
     const turn = new Turn();
     let count = 0;
@@ -97,7 +97,7 @@ export class Assembly<T extends Tensor> {
         const tensor = await device.fromHost({ name, dtype: target, shape, bytes });
         this.#tensors.get(request)!.resolve(tensor);
         onDone(request);
-      } catch (error) { // the others are still put together, unless the load is ended
+      } catch (error) { // the others continue, unless the load ends
         this.#tensors.get(request)!.reject(error);
         failure ??= { error };
       }
@@ -106,7 +106,7 @@ export class Assembly<T extends Tensor> {
   }
 }
 
-/** The elements of a tensor in host memory, as its request wants them. */
+/** Assembles the elements of a tensor in host memory and casts them to the dtype of the request. */
 async function assembleAndCast(
   { assemble, run, dtype, target }: AssembledRequest,
   file: SourceFile,

@@ -1,5 +1,5 @@
 /**
- * Where a load brings tensors to: what every kind of device implements.
+ * The interface of a device, the place of tensors.
  */
 import type { GroupBuffer } from "../base/process_group.ts";
 import type { LoadWay, RunReport } from "./engine.ts";
@@ -10,63 +10,63 @@ import type { SliceLayout, SliceSource } from "../format/slices.ts";
 import type { SourceFile } from "../files/source.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** How a load is to run. */
+/** Settings of a load. */
 export interface LoadSettings {
-  /** Lanes wanted; default by the machine and by what is cached. */
+  /** Lanes to use; default depends on the machine and on the cached files. */
   readonly maxThreads?: number | undefined;
   /** Bytes of one read: a multiple of 4096. */
   readonly blockBytes: number;
   /** Staging memory of all lanes together, in bytes. */
   readonly stagingBytes: number;
-  /** Bytes of host memory that tensors share at most; a larger tensor has memory of its own. Default 8 GiB. */
+  /** Largest allocation in host memory that tensors share, in bytes; a larger tensor has its own. Default 8 GiB. */
   readonly maxAllocationBytes?: number | undefined;
   /** Ends the load early. */
   readonly signal: AbortSignal;
-  /** Called now and then with the file bytes that have landed, and how. */
+  /** Called several times with the file bytes that have landed since the last call, and their path. */
   readonly onLanded?: (bytes: number, way?: LoadWay) => void;
 }
 
-/** A load that is running, or has run. */
+/** A load that runs or has ended. */
 export interface DeviceLoad<T extends Tensor = Tensor> {
-  /** Its plan; requests are named by their index there. */
+  /** Its plan; methods take the index of a request in the plan. */
   readonly plan: LoadPlan;
-  /** What of it has landed. */
+  /** The requests that have landed. */
   readonly readiness: Readiness;
-  /** The handle of a request that has landed; each call gives a handle of its own. */
+  /** Returns the handle of a request that has landed; each call returns a new handle. */
   tensor(request: number): T;
-  /** Settles once nothing of this load reads or writes any more; rejects if it failed. */
+  /** Settles after all reads and writes of this load have ended; rejects if it failed. */
   readonly finished: Promise<RunReport>;
-  /** Says that these requests, which have landed, will not be asked for again: what only they need can be freed. */
+  /** Marks landed requests as not needed again, so that the device can free memory that only they use. */
   retire(requests: readonly number[]): void;
-  /** Drops the load's own hold on the memory; handles that were given out keep theirs. */
+  /** Releases the load's references to the memory; handles that `tensor` has returned stay valid. */
   release(): void;
 }
 
-/** Bytes of a tensor where a process group can take them from. */
+/** Bytes of a tensor in memory that a process group can read. */
 export interface ExposedBytes {
-  /** Where they are, until they are given up. */
+  /** The memory, valid until `release()`. */
   readonly memory: GroupBuffer;
   /**
-   * Copies slices to where they lie one after another.
+   * Copies slices into one contiguous buffer.
    *
    * @throws {OutOfMemoryError} if the copy does not fit
    */
   gather(slices: readonly SliceLayout[]): Promise<ExposedBytes>;
-  /** Gives them up; the tensor that they came from is not concerned. */
+  /** Releases this access to the bytes; the tensor stays valid. */
   [Symbol.dispose](): void;
 }
 
-/** Room for a tensor that a process group is to fill. */
+/** Memory for a tensor that a process group fills. */
 export interface IncomingTensor<T extends Tensor = Tensor> {
-  /** Where its bytes go. */
+  /** The memory to fill. */
   readonly memory: GroupBuffer;
   /**
-   * The tensor, once its bytes are there.
+   * Makes the tensor after its bytes have arrived.
    *
    * @throws {OutOfMemoryError} if it does not fit on a device that no group can write to
    */
   finish(): Promise<T>;
-  /** Gives the room up, unless it has become a tensor. */
+  /** Releases the memory, unless it has become a tensor. */
   [Symbol.dispose](): void;
 }
 
@@ -76,16 +76,16 @@ export interface HostElements extends SliceSource {
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
-/** A place for tensors. */
+/** A device: allocates, loads and transforms tensors. */
 export interface Device<T extends Tensor = Tensor, F extends SourceFile = SourceFile> {
   /** Its name in options and statistics. */
   readonly name: string;
-  /** Whether F4 and F6 can be cast here, besides the floats that are cast everywhere. Default false. */
+  /** Whether this device can also cast F4 and F6. Default false. */
   readonly castsSubByte?: boolean;
   /**
-   * Allocates memory for these requests and starts to bring them.
+   * Allocates memory for these requests and starts to load them.
    *
-   * @throws {OutOfMemoryError} if they do not fit; nothing has been read by then
+   * @throws {OutOfMemoryError} if they do not fit, before any read
    */
   start(
     requests: readonly TensorRequest[],
@@ -93,21 +93,21 @@ export interface Device<T extends Tensor = Tensor, F extends SourceFile = Source
     settings: LoadSettings,
   ): Promise<DeviceLoad<T>>;
   /**
-   * Brings a tensor from host memory here; on the CPU it shares this memory.
+   * Copies a tensor from host memory to this device; on the CPU it shares the memory.
    *
    * @throws {OutOfMemoryError} if it does not fit
    */
   fromHost(tensor: HostElements): Promise<T>;
   /** Copies a slice out of a tensor of this device. */
   slice(tensor: T, layout: SliceLayout): Promise<T>;
-  /** Shows a process group the bytes of a tensor. */
+  /** Gives a process group access to the bytes of a tensor. */
   expose(tensor: T): Promise<ExposedBytes>;
   /**
-   * Makes room for a tensor that a process group is to fill.
+   * Allocates memory for a tensor that a process group fills.
    *
    * @throws {OutOfMemoryError} if it does not fit
    */
   receive(tensor: SliceSource): Promise<IncomingTensor<T>>;
-  /** Joins tensors along a dimension, in the order given. All have the same dtype and agree in the other dimensions. */
+  /** Joins tensors along a dimension, in the given order. All have the same dtype and the same other dimensions. */
   concatenate(name: string, tensors: readonly T[], dimension: number): Promise<T>;
 }

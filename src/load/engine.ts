@@ -1,5 +1,5 @@
 /**
- * What runs a plan into host memory: the native lanes, or the portable ones.
+ * The interface of an engine, which runs plans into host memory: native lanes or portable ones.
  */
 import type { LoadPlan } from "./plan.ts";
 import type { Readiness } from "./readiness.ts";
@@ -8,25 +8,25 @@ import type { HostOperations } from "./host_operations.ts";
 
 /** Host memory owned by JavaScript. */
 export interface HostBlock {
-  /** The memory; the garbage collector frees it once nobody holds it. */
+  /** The memory; the garbage collector frees it. */
   readonly buffer: ArrayBuffer;
-  /** Where its first page boundary is: the plan's offset 0. */
+  /** Byte offset of its first page boundary, which is offset 0 of the plan. */
   readonly base: number;
 }
 
-/** A plan with all that it needs to run. */
+/** A plan with its files, memory and settings. */
 export interface Job<F extends SourceFile = SourceFile> {
-  /** What to read and where to put it. */
+  /** The segments to read. */
   readonly plan: LoadPlan;
-  /** The files that the plan's segments name by index. */
+  /** The files; segments refer to them by index. */
   readonly files: readonly F[];
   /** One block for each of the plan's allocations. */
   readonly blocks: readonly HostBlock[];
-  /** Is told of every segment that has landed, and of the failure if there is one. */
+  /** Records every segment that has landed, and the failure if the run fails. */
   readonly readiness: Readiness;
-  /** Lanes wanted; default by the machine and by what is cached. */
+  /** Lanes to use; default depends on the machine and on the cached files. */
   readonly maxThreads?: number | undefined;
-  /** Lanes where `maxThreads` is not given and the page cache has the files: for who cannot take what many deliver. */
+  /** Lanes if `maxThreads` is not set and the page cache has the files; for consumers slower than several lanes. */
   readonly cachedThreads?: number;
   /** Staging memory of all lanes together, in bytes. */
   readonly stagingBytes: number;
@@ -34,21 +34,21 @@ export interface Job<F extends SourceFile = SourceFile> {
   readonly blockBytes: number;
   /** Ends the job early. */
   readonly signal: AbortSignal;
-  /** Called now and then with the file bytes that have landed, and how. */
+  /** Called several times with the file bytes that have landed since the last call, and their path. */
   readonly onLanded?: (bytes: number, way?: LoadWay) => void;
 }
 
-/** Which way the bytes go. */
+/** The path of the bytes from storage to memory. */
 export interface LoadWay {
-  /** The way of most of the bytes. */
+  /** The path of most of the bytes. */
   readonly path: "buffered" | "direct" | "gds" | "gds-compat" | "3fs" | "portable";
   /** Lanes that run. */
   readonly threads: number;
 }
 
-/** Which way the bytes went. */
+/** The path of the bytes of a finished run. */
 export interface RunReport extends LoadWay {
-  /** What a user should know about how it went. */
+  /** Notes on the run for the user. */
   readonly notes: readonly string[];
 }
 
@@ -56,33 +56,33 @@ export interface RunReport extends LoadWay {
 export interface Engine<F extends SourceFile = SourceFile> {
   /** Its name in statistics. */
   readonly name: "native" | "portable";
-  /** Where its files come from. */
+  /** The source of its files. */
   readonly source: Source<F>;
-  /** Why it was chosen, where that is worth telling. */
+  /** Notes for the user on the choice of this engine. */
   readonly notes: readonly string[];
-  /** Slices, casts and joins of what is in host memory. */
+  /** Slices, casts and joins of tensors in host memory. */
   readonly operations: HostOperations;
-  /** Bytes that may still be allocated; -1 where that is not known. */
+  /** Bytes that can still be allocated; -1 if unknown. */
   availableMemory(): number;
   /**
    * Allocates host memory.
    *
-   * @throws {RangeError} if there is none
+   * @throws {RangeError} if there is not enough memory
    */
   allocate(byteLength: number): HostBlock;
-  /** Runs what maps memory of somebody else's, and asks for huge pages for that; absent where it cannot be asked. */
+  /** Runs a function that maps memory of another library, with huge pages for it; missing if the engine cannot. */
   withHugePages?<R>(map: () => R): R;
   /**
-   * Runs a job to its end: all landed, failed or aborted. By then nothing reads or writes any more.
+   * Runs a job to its end: complete, failed or aborted. All reads and writes have ended when this settles.
    *
    * @throws {ReadError} if a file does not have the bytes that its header promised
    */
   run(job: Job<F>): Promise<RunReport>;
 }
 
-/** What ends a run whose destination the user has taken away. */
+/** The error of a run whose destination buffer the user has transferred during the load. */
 export class BufferTransferredError extends TypeError {
   constructor() {
-    super("Cannot go on loading: the buffer of a tensor was transferred while its file was loading");
+    super("Cannot continue loading: the buffer of a tensor was transferred while its file was loading");
   }
 }

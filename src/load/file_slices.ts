@@ -1,6 +1,6 @@
 /**
- * Tensors, or parts of them, read straight from their files, whichever rank has opened those, and also after all has been
- * loaded: nothing passes between the ranks.
+ * Reads tensors or parts of them directly from their files, without communication between ranks: also files that another
+ * rank has opened, and also after the load has ended.
  */
 import { type Catalog, type CatalogTensor, pathOf } from "../files/catalog.ts";
 import { ReadError } from "../base/errors.ts";
@@ -11,14 +11,14 @@ import type { Session } from "./session.ts";
 import { closeAll, type SourceFile } from "../files/source.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** A file that was opened for this. */
+/** A file that {@linkcode FileSlices} has opened. */
 interface OpenedFile {
   readonly catalog: Catalog;
-  /** Where it stands in the list of files. */
+  /** Its index in the list of files. */
   readonly index: number;
 }
 
-/** Reads tensors and parts of them. Each file is opened once, when it is first needed. */
+/** Reads tensors and parts of them. Opens each file once, at its first use. */
 export class FileSlices<T extends Tensor> {
   readonly #session: Session<T>;
   readonly #files: SourceFile[] = [];
@@ -31,11 +31,10 @@ export class FileSlices<T extends Tensor> {
   }
 
   /**
-   * What `request` asks for of a tensor of the session's catalog. What is asked for in one turn of the event loop is
-   * read together.
+   * Loads a request for a tensor of the session's catalog. Requests of one turn of the event loop are read together.
    *
-   * @param request makes the request from the tensor as it is in the file that was opened for this
-   * @throws {ReadError} if the file cannot be opened or read, or does not have the tensor as the catalog has it
+   * @param request makes the request from the tensor of the file that was opened for it
+   * @throws {ReadError} if the file cannot be opened or read, or its tensor differs from the catalog's
    */
   async get(tensor: CatalogTensor, request: (found: CatalogTensor) => LoadRequest): Promise<T> {
     const path = pathOf(this.#session.catalog, tensor);
@@ -45,7 +44,7 @@ export class FileSlices<T extends Tensor> {
     return await this.#loads.get(request({ ...found, file: opened.index }));
   }
 
-  /** Closes the files; nothing may be reading from them any more. */
+  /** Closes the files. All reads from them must have ended. */
   async close(): Promise<void> {
     await Promise.allSettled(this.#opened.values());
     await closeAll(this.#files);
@@ -58,12 +57,12 @@ export class FileSlices<T extends Tensor> {
       return { catalog, index: this.#files.push(...catalog.files) - 1 };
     });
     this.#opened.set(path, opened);
-    opened.catch(() => this.#opened.delete(path)); // another try may find it
+    opened.catch(() => this.#opened.delete(path)); // a later call tries again
     return opened;
   }
 }
 
-/** The tensor as this process finds it in the file, which must be as the rank that has opened the file found it. */
+/** Returns the tensor of the file; throws if the rank that has opened the file found another one. */
 function sameTensor({ tensors }: Catalog, wanted: CatalogTensor, path: string): CatalogTensor {
   const found = tensors.get(wanted.aliasOf ?? wanted.name) ?? tensors.get(wanted.name);
   const describe = ({ dtype, shape, fileOffset }: CatalogTensor) =>

@@ -1,6 +1,6 @@
 /**
- * Slices, casts and joins of tensors that are in host memory already, without holding the event loop: on its own thread
- * in short turns, or by what an engine brings.
+ * Slices, casts and joins of tensors in host memory that do not block the event loop: in short turns on its thread, or by
+ * the operations of an engine.
  */
 import { castBytes } from "../format/cast.ts";
 import { type DType, dtypeBits } from "../base/dtype.ts";
@@ -9,11 +9,11 @@ import { Turn } from "../base/turn.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
-/** What can be done to bytes in host memory. Source and target never overlap; the target has exactly the bytes needed. */
+/** Operations on bytes in host memory. Source and target do not overlap; the target has exactly the length needed. */
 export interface HostOperations {
-  /** A new buffer of just this length, on huge pages where that is worth it; throws a RangeError if there is none. */
+  /** Allocates a buffer of this length, on huge pages if it is large; throws a RangeError if memory is missing. */
   allocate(byteLength: number): Bytes;
-  /** Copies a slice out of the bytes of its tensor. */
+  /** Copies a slice from the bytes of its tensor. */
   gather(source: Bytes, layout: SliceLayout, target: Bytes): Promise<void>;
   /** Casts every element, which {@linkcode castSupported} allows; the same dtype on both sides is a copy. */
   cast(source: Bytes, from: DType, target: Bytes, to: DType): Promise<void>;
@@ -21,7 +21,7 @@ export interface HostOperations {
   join(sources: readonly Bytes[], rows: number, target: Bytes): Promise<void>;
 }
 
-/** Bytes of one turn on the loop's thread: a few milliseconds of the slowest copies, those of single bytes. */
+/** Bytes of one turn on the event loop: the slowest copies, of single bytes, take a few milliseconds for them. */
 const TURN = 512 * 1024;
 
 /** One source's bytes in all rows of a join. */
@@ -29,11 +29,11 @@ interface Column {
   readonly source: Bytes;
   /** Bytes of a row. */
   readonly width: number;
-  /** Where its first row goes. */
+  /** Byte offset of its first row in the target. */
   readonly offset: number;
 }
 
-/** The columns of a join. */
+/** Returns the columns of a join. */
 export function columnsOf(sources: readonly Bytes[], rows: number): Column[] {
   let offset = 0;
   return sources.map((source) => {
@@ -44,7 +44,7 @@ export function columnsOf(sources: readonly Bytes[], rows: number): Column[] {
   });
 }
 
-/** Elements of `dtype` in about so many bytes; a multiple of 4, so that pieces of sub-byte elements end with a byte. */
+/** Elements of `dtype` in about `bytes` bytes; a multiple of 4, so that pieces of sub-byte elements end with a byte. */
 function elementsIn(bytes: number, dtype: DType): number {
   return Math.max(4, Math.floor(bytes * 8 / dtypeBits(dtype) / 4) * 4);
 }
@@ -67,7 +67,7 @@ export function* cutCast(
   }
 }
 
-/** On the thread of the event loop. */
+/** Operations on the thread of the event loop. */
 export class LoopOperations implements HostOperations {
   allocate(byteLength: number): Bytes {
     return new Uint8Array(byteLength);
@@ -99,7 +99,7 @@ export class LoopOperations implements HostOperations {
         for (let at = 0; at < width; at += TURN) {
           const part = source.subarray(row * width + at, row * width + Math.min(width, at + TURN));
           target.set(part, row * pitch + offset + at);
-          copied += part.byteLength + 64; // a call costs as much as a few bytes
+          copied += part.byteLength + 64; // the overhead of a call, in bytes
           if (copied < TURN) continue;
           copied = 0;
           await turn.pause();
@@ -111,12 +111,12 @@ export class LoopOperations implements HostOperations {
 
 let operations: HostOperations = new LoopOperations();
 
-/** What tensors without a model use: those of the engine that was opened last, which nothing is asked for here. */
+/** The operations of tensors without a model: those of the engine that was selected last. */
 export function hostOperations(): HostOperations {
   return operations;
 }
 
-/** Has tensors without a model use these operations. */
+/** Sets the operations of tensors without a model. */
 export function useHostOperations(engineOperations: HostOperations): void {
   operations = engineOperations;
 }

@@ -1,6 +1,6 @@
 /**
- * Where every tensor of a load goes: runs of tensors that lie side by side in a file stay side by side in memory,
- * so that they can be read in large blocks, unless the alignment of an element type asks for a step.
+ * The place of every tensor of a load. Neighbours in a file stay neighbours in memory (a run), so that they can be read
+ * in large blocks, unless the alignment of an element type requires padding.
  *
  * Offsets are relative to allocations whose first byte has an address that is a multiple of {@linkcode PAGE}.
  */
@@ -8,22 +8,22 @@ import { dtypeAlignment } from "../base/dtype.ts";
 import { finishNow, STEP, type Steps } from "../base/steps.ts";
 import { castLength, requestBytes, type TensorRequest } from "./request.ts";
 
-/** Bytes of a page: what a direct read asks of file offsets and addresses. */
+/** Bytes of a page: the alignment that direct reads require of file offsets and addresses. */
 export const PAGE = 4096;
 
-/** Where a request's bytes go. */
+/** The place of a request's bytes. */
 export interface Placement {
   /** Index of the allocation. */
   readonly allocation: number;
   /** Byte offset in it. */
   readonly offset: number;
-  /** Bytes there, after the cast. */
+  /** Its bytes after the cast. */
   readonly byteLength: number;
 }
 
 /** Requests that are one contiguous range of a file and of an allocation, or one strided request. */
 export interface Run {
-  /** First request, and the one after the last, in plan order. */
+  /** The first request, in plan order. */
   readonly first: number;
   /** One after the last request. */
   readonly stop: number;
@@ -33,17 +33,17 @@ export interface Run {
   readonly offset: number;
 }
 
-/** What the layout may do. */
+/** Limits of the layout. */
 export interface LayoutOptions {
-  /** Allocations are closed at this size; a larger tensor gets one of its own. Default 8 GiB. */
+  /** Most bytes of an allocation; a larger tensor gets a separate one. Default 8 GiB. */
   maxAllocationBytes?: number;
   /** Files smaller than this share an allocation. Default 64 MiB. */
   shareBelowBytes?: number;
-  /** The alignment of every tensor in bytes, a power of two; default is that of its element type. */
+  /** The alignment of every tensor in bytes, a power of two. Default: the size of its elements. */
   alignment?: number;
   /**
-   * Puts tensors below {@linkcode SMALL_TENSOR} together into allocations of their own, of {@linkcode SMALL_ALLOCATION} at
-   * most: where a tensor keeps its whole allocation alive, a small one must not keep a large one. Default false.
+   * Places tensors below {@linkcode SMALL_TENSOR} in separate allocations of at most {@linkcode SMALL_ALLOCATION}: a tensor
+   * in use keeps its whole allocation in memory, so a small tensor must not share a large one. Default false.
    */
   packSmall?: boolean;
 }
@@ -56,7 +56,7 @@ const SMALL_ALLOCATION = 2 ** 20;
 
 /** The places of all requests. */
 export interface Layout {
-  /** One for each request, in the same order. */
+  /** One place for each request, in the same order. */
   readonly placements: readonly Placement[];
   /** Contiguous runs, in order of allocation and offset. */
   readonly runs: readonly Run[];
@@ -64,21 +64,21 @@ export interface Layout {
   readonly allocations: readonly number[];
 }
 
-/** Runs at least this long are placed so that direct reads can go straight into them. */
+/** Runs of at least this length are aligned for direct reads. */
 const DIRECT_RUN = 256 * 1024;
 
-/** Shorter runs, and whatever is cast, begin at a cache line. */
+/** Shorter runs, and runs that are cast, begin at a cache line. */
 const LINE = 64;
 
 /** A run that may still grow. */
 interface OpenRun {
   readonly first: number;
   stop: number;
-  /** Where in the file it ends. */
+  /** File offset of its end. */
   fileEnd: number;
   /** Bytes at the destination. */
   length: number;
-  /** Whether destination and file offset are to agree modulo a page. */
+  /** Whether destination and file offset must be equal modulo a page. */
   readonly congruent: boolean;
   /** Whether its tensors are small, and packed. */
   readonly small: boolean;
@@ -104,7 +104,7 @@ export function* layoutSteps(
   const shareBelow = options.shareBelowBytes ?? 64 * 2 ** 20;
   const alignment = options.alignment ?? 1;
   const fileBytes = yield* bytesByFile(requests);
-  // A large allocation is read after the small ones that belong to the same files.
+  // The plan reads a large allocation after the small ones of the same files.
   const groups: { readonly small: OpenAllocation[]; large: OpenAllocation | null }[] = [];
   let lastFile = -1;
   const offsetIn = (allocation: OpenAllocation, { first, length, congruent }: OpenRun) => {
@@ -143,7 +143,7 @@ export function* layoutSteps(
   return yield* placeAll(requests, groups.flatMap(({ small, large }) => large ? [...small, large] : small));
 }
 
-/** The layout, once it is known what is in each allocation. */
+/** Computes all places from the runs of each allocation. */
 function* placeAll(
   requests: readonly TensorRequest[],
   allocations: readonly OpenAllocation[],
@@ -166,7 +166,7 @@ function* placeAll(
   return { placements, runs, allocations: allocations.map(({ length }) => length) };
 }
 
-/** The first number from `start` on that agrees with `value` modulo `modulus`. */
+/** Returns the first number from `start` on that equals `value` modulo `modulus`. */
 function nextCongruent(start: number, value: number, modulus: number): number {
   return start + (((value - start) % modulus) + modulus) % modulus;
 }
@@ -186,8 +186,8 @@ function* bytesByFile(requests: readonly TensorRequest[]): Steps<Map<number, num
 }
 
 /**
- * Cuts the requests where the file, the cast, the alignment or the size of tensors asks for it. Yields undefined where a
- * long run may be interrupted.
+ * Cuts the requests into runs, at changes of file, cast, alignment or size class. Yields undefined where a long run can be
+ * interrupted.
  */
 function* findRuns(
   requests: readonly TensorRequest[],
@@ -200,7 +200,7 @@ function* findRuns(
     const alignment = Math.max(dtypeAlignment(request.target), limits.alignment);
     const small: boolean = limits.packSmall && length < SMALL_TENSOR;
     const last = open && requests[open.stop - 1]!;
-    const maxLength = open?.small ? SMALL_ALLOCATION - PAGE : limits.maxAllocation; // it begins within a page
+    const maxLength = open?.small ? SMALL_ALLOCATION - PAGE : limits.maxAllocation; // the run begins within a page
     if (open && last && continues(open, last, request) && open.length + length <= maxLength) {
       const lead = open.congruent ? requests[open.first]!.fileOffset : 0;
       if (length === 0 || (small === open.small && (lead + open.length) % alignment === 0)) {

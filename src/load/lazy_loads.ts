@@ -1,5 +1,5 @@
 /**
- * Loading what is asked for, when it is asked for.
+ * Loads tensors on request.
  */
 import { OutOfMemoryError } from "../base/errors.ts";
 import type { Load, LoadRequest } from "./load.ts";
@@ -8,32 +8,32 @@ import type { Session } from "./session.ts";
 import type { SourceFile } from "../files/source.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** What is read together. */
+/** Requests that are read together. */
 interface LazyBatch<T extends Tensor> {
-  /** A request that is made twice is read once. */
+  /** The requests; a request that is made twice is read once. */
   readonly requests: Set<LoadRequest>;
   readonly load: Promise<Load<T>>;
-  /** Those who wait for the load: of very many, not all are told in one turn of the event loop. */
+  /** The callers that wait for the load; they resume over several turns of the event loop if they are many. */
   readonly waiting: PromiseWithResolvers<void>[];
-  /** How many tensors are still to be given out. */
+  /** How many tensors `get` has not returned yet. */
   left: number;
 }
 
-/** Loads on demand: what is asked for in one turn of the event loop is read together. */
+/** Loads on request: requests of one turn of the event loop are read together. */
 export class LazyLoads<T extends Tensor> {
   readonly #session: Session<T>;
   readonly #files: readonly SourceFile[];
   #batch: LazyBatch<T> | undefined;
-  /** Settles when what is read by itself, as its batch did not fit in memory, has come. */
+  /** Settles after the last separate read: requests are read one by one if their batch does not fit in memory. */
   #last: Promise<void> = Promise.resolve();
 
-  /** @param files what the requests name by index; default is the session's */
+  /** @param files the files to which requests refer by index; default is the session's */
   constructor(session: Session<T>, files: readonly SourceFile[] = session.context.files) {
     this.#session = session;
     this.#files = files;
   }
 
-  /** The tensor of a request, once it has landed. */
+  /** Returns the tensor of a request after it has landed. */
   async get(request: LoadRequest): Promise<T> {
     const batch = this.#batch ??= this.#nextBatch();
     batch.requests.add(request);
@@ -46,7 +46,7 @@ export class LazyLoads<T extends Tensor> {
       load = await batch.load;
     } catch (error) {
       if (!(error instanceof OutOfMemoryError) || batch.requests.size === 1) throw error;
-      return await this.#alone(request); // what does not fit together may fit one by one
+      return await this.#alone(request); // the tensors of a batch that does not fit can fit one by one
     }
     try {
       return await load.get(request);
@@ -68,9 +68,9 @@ export class LazyLoads<T extends Tensor> {
     return tensor;
   }
 
-  /** Ends a load whose tensors have all been given out; these keep their own hold on the memory. */
+  /** Ends a load after `get` has returned all of its tensors; these keep their memory. */
   #retire(load: Load<T>): void {
-    const end = () => this.#session.end(load, new Error("This load has been given out"));
+    const end = () => this.#session.end(load, new Error("All tensors of this load have been returned"));
     load.finished().then(end, end);
   }
 

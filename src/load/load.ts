@@ -1,5 +1,5 @@
 /**
- * One load: requests on their way to a device, and how far they are.
+ * One load: brings requests to a device and tracks their progress.
  */
 import { type AssembledRequest, Assembly } from "./assembly.ts";
 import type { Assemble, CatalogTensor } from "../files/catalog.ts";
@@ -15,66 +15,64 @@ import { hostOperations } from "./host_operations.ts";
 import { finishInTurns, Turn, TurnQueue } from "../base/turn.ts";
 import type { ProgressWatch, Work } from "../base/progress.ts";
 import type { ProcessGroup } from "../base/process_group.ts";
-import type { Tally } from "./progress.ts";
+import type { LoadCounter } from "./progress.ts";
 import { requestBytes, type TensorRequest } from "./request.ts";
 import type { SourceFile } from "../files/source.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** What loads need of a model's options, checked and with defaults filled in. */
+/** The options of a model that its loads use, checked and with defaults. */
 export interface LoadOptions extends ProgressWatch {
   /** The element type that floating tensors are cast to. */
   readonly dtype: DType | undefined;
-  /** Lanes wanted; default by the machine and by what is cached. */
+  /** Lanes to use; default depends on the machine and on the cached files. */
   readonly maxThreads: number | undefined;
   /** Bytes of one read. */
   readonly blockBytes: number;
   /** Staging memory of all lanes together, in bytes. */
   readonly stagingBytes: number;
-  /** Which of how many ranks that load together this process is. */
+  /** The rank of this process, and the number of ranks. */
   readonly group: Pick<ProcessGroup, "rank" | "size">;
-  /** Which part of each tensor a rank loads. */
+  /** The part of each tensor that a rank loads. */
   readonly shardPlan: ShardRules | undefined;
-  /** Ends the loads. */
+  /** Aborts the loads. */
   readonly signal: AbortSignal | undefined;
-  /** Writes what a load decides. */
+  /** Logs the decisions of a load. */
   readonly log: (line: string) => void;
 }
 
-/** What the loads of one model have in common. */
+/** The files, device and options that all loads of one model share. */
 export interface LoadContext<T extends Tensor> {
-  /** Opened files; requests name them by index. */
+  /** Opened files; requests refer to them by index. */
   readonly files: readonly SourceFile[];
-  /** Where the tensors go. */
+  /** The device of the tensors. */
   readonly device: Device<T>;
   /** Checked options. */
   readonly options: LoadOptions;
-  /** Ends every load of the model. */
+  /** Aborts every load of the model. */
   readonly signal: AbortSignal;
-  /** What has been loaded so far. */
-  readonly tally: Tally;
-  /** Bytes of host memory that tensors of a load share at most; default by the device. */
+  /** Counts the bytes and tensors that have landed. */
+  readonly counter: LoadCounter;
+  /** Largest allocation in host memory that tensors of a load share, in bytes; default depends on the device. */
   readonly maxAllocationBytes?: number;
 }
 
-/** What a load is asked for: a range of a file, perhaps with more to do than to read it. */
+/** A request for a tensor or a part of it, with an alias or a function that assembles it. */
 export interface LoadRequest extends TensorRequest {
-  /** The name of another tensor that it is the same as: if that is loaded too, they share memory. */
+  /** Name of the tensor of which this one is an alias: both share memory if both are loaded. */
   readonly aliasOf?: string;
-  /** How it is put together, where it does not lie in the file as it is wanted. */
+  /** Assembles it, if its elements have another order in the file. */
   readonly assemble?: Assemble;
 }
 
 /** Requests by name. */
 export interface NamedRequests {
-  /** The request of that name. */
   get(name: string): LoadRequest | undefined;
-  /** The names. */
   keys(): Iterable<string>;
   /** All requests, in the order of the names. */
   values(): Iterable<LoadRequest>;
 }
 
-/** The request for a whole tensor, cast to `dtype` if that applies to it on the device. */
+/** Makes the request for a whole tensor, with a cast to `dtype` if the device can cast this tensor. */
 function wholeTensor(
   tensor: CatalogTensor,
   dtype: DType | undefined,
@@ -94,7 +92,7 @@ function wholeTensor(
   };
 }
 
-/** The request for a slice of a tensor. */
+/** Makes the request for a slice of a tensor. */
 export function tensorSlice(
   tensor: CatalogTensor,
   dtype: DType | undefined,
@@ -120,7 +118,7 @@ export function tensorSlice(
   };
 }
 
-/** The request for what this process loads of a tensor: all of it, or its part by the shard plan. */
+/** Makes the request for the part of a tensor that this process loads: the whole tensor, or its part by the shard plan. */
 export function ownTensor(
   tensor: CatalogTensor,
   { dtype, shardPlan, group }: Pick<LoadOptions, "dtype" | "shardPlan" | "group">,
@@ -132,7 +130,7 @@ export function ownTensor(
   const { aliasOf, ...request } = part
     ? { ...tensorSlice(tensor, dtype, device, part), aliasOf: tensor.aliasOf }
     : wholeTensor(tensor, dtype, device);
-  // Memory is shared only with another name that is cut in the same way.
+  // An alias shares memory only if the plan cuts both names in the same way.
   const shares = aliasOf !== undefined && JSON.stringify(partOf(aliasOf)) === JSON.stringify(part);
   return shares ? { ...request, aliasOf } : request;
 }
@@ -145,8 +143,8 @@ function assembleSlice(assemble: Assemble, byteLength: number, layout: SliceLayo
   };
 }
 
-/** Tensors that an iteration gives between two looks at the clock. */
-const GIVEN_PER_TURN = 64;
+/** Tensors that an iteration yields between two pauses. */
+const YIELDED_PER_TURN = 64;
 
 /** A running load. */
 export class Load<T extends Tensor> {
@@ -158,7 +156,7 @@ export class Load<T extends Tensor> {
   readonly #givingOut = new TurnQueue();
   readonly #stop: AbortController;
   readonly #finished: Promise<void>;
-  /** Settles when what is read by itself has come, as far as it has been asked for. */
+  /** Settles after the last separate read that was requested. */
   #last: Promise<void> = Promise.resolve();
 
   private constructor(
@@ -180,9 +178,9 @@ export class Load<T extends Tensor> {
   }
 
   /**
-   * Allocates and starts.
+   * Allocates memory and starts a load.
    *
-   * @param isAnnounced whether the progress has been told of these requests
+   * @param isAnnounced whether the progress counts these requests already
    * @throws {OutOfMemoryError} if the tensors do not fit
    */
   static async start<T extends Tensor>(
@@ -190,7 +188,7 @@ export class Load<T extends Tensor> {
     requests: readonly LoadRequest[],
     isAnnounced = false,
   ): Promise<Load<T>> {
-    const { options, device, files, tally, maxAllocationBytes } = context;
+    const { options, device, files, counter, maxAllocationBytes } = context;
     const sorted = await finishInTurns(sortSteps(requests));
     const { plain, assembled } = sorted;
     const assembly = await finishInTurns(Assembly.steps<T>(assembled));
@@ -199,12 +197,12 @@ export class Load<T extends Tensor> {
     const counted = { tensors: 0, bytes: 0 };
     let started: DeviceLoad<T> | undefined = undefined;
     const onLanded = (bytes: number, way?: LoadWay) => {
-      if (way) tally.way = way;
+      if (way) counter.way = way;
       if (!started) return;
       const tensors = started.readiness.landed.length;
       try {
-        tally.add(tensors - counted.tensors, bytes - counted.bytes);
-      } catch (error) { // of the caller's onProgress: it ends the load, and nothing is read again
+        counter.add(tensors - counted.tensors, bytes - counted.bytes);
+      } catch (error) { // an error of onProgress ends the load without another try
         stop.abort(error);
         throw error;
       }
@@ -214,17 +212,17 @@ export class Load<T extends Tensor> {
     const settings = { maxThreads, blockBytes, stagingBytes, maxAllocationBytes, signal, onLanded };
     started = await device.start(plain, files, settings);
     const { plan } = started;
-    if (!isAnnounced) tally.expect(sorted.work);
-    tally.begin();
+    if (!isAnnounced) counter.expect(sorted.work);
+    counter.begin();
     options.log(
       `${plain.length} tensors, ${plan.bytes} bytes in ${plan.segments.length} segments to ${device.name}`,
     );
-    assembly.start(files, device, signal, ({ run }) => tally.add(1, run));
-    // One of the two may fail, and the other bring what it can.
+    assembly.start(files, device, signal, ({ run }) => counter.add(1, run));
+    // If one of the two fails, the other continues.
     const finished = Promise.allSettled([started.finished, assembly.finished]).then(([plainEnd, end]) => {
       if (plainEnd.status === "fulfilled") {
         onLanded(plan.bytes, plainEnd.value);
-        for (const note of plainEnd.value.notes) tally.notes.add(note);
+        for (const note of plainEnd.value.notes) counter.notes.add(note);
       }
       const failed = plainEnd.status === "rejected" ? plainEnd : end.status === "rejected" ? end : null;
       if (failed) {
@@ -234,16 +232,15 @@ export class Load<T extends Tensor> {
       const { path, threads, notes } = (plainEnd as PromiseFulfilledResult<RunReport>).value;
       options.log(`${sorted.work.bytes} bytes landed, ${path}, ${threads} lanes`);
       for (const note of notes) options.log(note);
-    }).finally(() => tally.end());
-    finished.catch(() => {}); // nobody has to wait for it
+    }).finally(() => counter.end());
+    finished.catch(() => {}); // callers do not have to await it
     const index = await finishInTurns(indexSteps(plan.requests));
     return new Load({ ...context, signal }, started, assembly, sorted, index, stop, finished);
   }
 
   /**
-   * The tensor of one of the requests that this load was started with, once it has landed. If the load has failed before,
-   * it is read by itself, unless it failed for bytes of this tensor: what is wrong with another file, or another tensor,
-   * does not concern it.
+   * Returns the tensor of a request of this load after it has landed. If the load fails before, the tensor is read
+   * separately, unless the failure concerns its own bytes: an error of another file or tensor does not affect it.
    */
   async get(request: LoadRequest): Promise<T> {
     const kept = this.#requests.kept.get(request) ?? request;
@@ -259,13 +256,13 @@ export class Load<T extends Tensor> {
     return this.#named(this.#load.tensor(index), request.name);
   }
 
-  /** Every tensor, in the order in which they land; those that have to be put together come last. */
+  /** Yields every tensor in the order in which they land; assembled tensors come last. */
   async *[Symbol.asyncIterator](): AsyncGenerator<[string, T], void, void> {
     const { aliases, assembled } = this.#requests;
     const turn = new Turn();
-    let given = 0;
+    let yielded = 0;
     for await (const index of this.#load.readiness.inLandingOrder()) {
-      if (++given % GIVEN_PER_TURN === 0) await turn.pause(); // what has landed is given without a wait
+      if (++yielded % YIELDED_PER_TURN === 0) await turn.pause(); // landed tensors are otherwise yielded without a wait
       const request = this.#load.plan.requests[index]!;
       yield [request.name, this.#load.tensor(index)];
       for (const alias of aliases.get(request) ?? []) yield [alias.name, await this.get(alias)];
@@ -273,22 +270,22 @@ export class Load<T extends Tensor> {
     for (const request of assembled) {
       for (const each of [request, ...aliases.get(request) ?? []]) yield [each.name, await this.get(each)];
     }
-    await this.#finished; // who has got the last tensor finds the load's end in the statistics
+    await this.#finished; // after the last tensor the statistics are final
   }
 
-  /** Says that these requests, which have landed, will not be asked for again: what only they need can be freed. */
+  /** Marks landed requests as not needed again, so that the device can free memory that only they use. */
   retire(requests: readonly LoadRequest[]): void {
     const own = requests.filter((request) => !this.#requests.kept.has(request));
     this.#assembly.retire(own.filter(isAssembled));
     this.#load.retire(own.filter(({ assemble }) => !assemble).map((request) => this.#index.get(request)!));
   }
 
-  /** Resolves once all has landed; rejects if the load failed. By then nothing of it runs any more. */
+  /** Resolves after all requests have landed; rejects if the load failed. All its reads and writes have then ended. */
   async finished(): Promise<void> {
     await this.#finished;
   }
 
-  /** Ends the load if it still runs, for this reason, and drops its hold on the memory. Never rejects. */
+  /** Aborts the load with this reason if it still runs, and releases its memory. Never rejects. */
   async close(reason: unknown): Promise<void> {
     this.#stop.abort(reason);
     await this.#finished.catch(() => {});
@@ -298,14 +295,14 @@ export class Load<T extends Tensor> {
     await this.#assembly.release();
   }
 
-  /** Whether an error may be that of one file or tensor, so that others can still be read. */
+  /** Whether an error can concern one file or tensor only, so that others can still be read. */
   #concernsOne(error: unknown): boolean {
     return this.#load.plan.requests.length > 1 && !this.#context.signal.aborted &&
       !(error instanceof BufferTransferredError || error instanceof DeviceError ||
         error instanceof OutOfMemoryError);
   }
 
-  /** Reads a tensor by itself, one after another: in a model of many, many may have been asked for. */
+  /** Reads a tensor separately. Such reads run one after another, because they can be very many. */
   #alone(request: LoadRequest): Promise<T> {
     const tensor = this.#last.then(async () => {
       this.#context.signal.throwIfAborted();
@@ -313,7 +310,7 @@ export class Load<T extends Tensor> {
       try {
         return await load.get(request);
       } finally {
-        await load.close(new Error("This tensor has been given out"));
+        await load.close(new Error("This tensor has been returned"));
       }
     });
     this.#last = tensor.then(() => {}, () => {});
@@ -328,21 +325,21 @@ export class Load<T extends Tensor> {
   }
 }
 
-/** Requests by what has to be done for them. */
+/** Requests by kind. */
 interface SortedRequests {
-  /** To be read as they lie in the file. */
+  /** Requests that are read directly. */
   readonly plain: readonly LoadRequest[];
-  /** To be put together. */
+  /** Requests that are assembled. */
   readonly assembled: readonly AssembledRequest[];
-  /** Request → those that are the same tensor under another name. */
+  /** Request → its aliases. */
   readonly aliases: ReadonlyMap<TensorRequest, readonly LoadRequest[]>;
-  /** The other way round. */
+  /** Alias → the request of its tensor. */
   readonly kept: ReadonlyMap<TensorRequest, LoadRequest>;
-  /** What a load of them is to bring. */
+  /** The bytes and tensors of a load of them. */
   readonly work: Work;
 }
 
-/** Sorts requests, and adds up what a load of them is to bring: tensors, and bytes of files. */
+/** Sorts requests, and counts their tensors and file bytes. */
 export function* sortSteps(requests: readonly LoadRequest[]): Steps<SortedRequests> {
   const aliased: LoadRequest[] = [];
   for (const [index, request] of requests.entries()) {
@@ -362,7 +359,7 @@ export function* sortSteps(requests: readonly LoadRequest[]): Steps<SortedReques
   for (const [index, alias] of aliased.entries()) {
     if (index % STEP === 0) yield;
     const target = byName.get(alias.aliasOf!);
-    if (!target || target.target !== alias.target) continue; // not wanted itself: the alias is read in its stead
+    if (!target || target.target !== alias.target) continue; // its tensor is not requested: the alias is read
     kept.set(alias, target);
     const others = aliases.get(target);
     if (others) others.push(alias);
@@ -381,7 +378,7 @@ export function* sortSteps(requests: readonly LoadRequest[]): Steps<SortedReques
   return { plain, assembled, aliases, kept, work: { tensors: plain.length + assembled.length, bytes } };
 }
 
-/** Request → its place in the list. */
+/** Maps each request to its index in the list. */
 function* indexSteps(requests: readonly TensorRequest[]): Steps<ReadonlyMap<TensorRequest, number>> {
   const places = new Map<TensorRequest, number>();
   for (const [index, request] of requests.entries()) {

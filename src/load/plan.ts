@@ -1,6 +1,6 @@
 /**
- * The plan of a load: segments, each a piece of a file with its place in memory, in the order in which the lanes
- * take them. Pure: no file is touched here.
+ * The plan of a load: segments, each a range of a file with its place in memory, in the order in which the lanes
+ * take them. These functions are pure: they access no file.
  */
 import { type DType, dtypeBits } from "../base/dtype.ts";
 import { finishNow, STEP, type Steps } from "../base/steps.ts";
@@ -11,17 +11,17 @@ import { castLength, type Level, requestBytes, type TensorRequest } from "./requ
 export interface Segment {
   /** Index into the load's files. */
   readonly file: number;
-  /** Where its first run begins in the file. */
+  /** File offset of its first run. */
   readonly fileOffset: number;
   /** Bytes of one run. */
   readonly run: number;
   /** Repetitions of the inner runs. */
   readonly outerCount: number;
-  /** Bytes in the file between them. */
+  /** Bytes in the file from the start of one repetition to the next. */
   readonly outerStride: number;
-  /** Runs of one outer repetition; what lies between them is small enough to be read too. */
+  /** Runs of one outer repetition; the gaps between them are small enough to read them too. */
   readonly innerCount: number;
-  /** Bytes in the file between them. */
+  /** Bytes in the file from the start of one run to the next. */
   readonly innerStride: number;
   /** Element type in the file. */
   readonly from: DType;
@@ -31,13 +31,13 @@ export interface Segment {
   readonly allocation: number;
   /** Byte offset in it. */
   readonly offset: number;
-  /** The requests it serves: first and one after the last. */
+  /** The first request that it serves. */
   readonly firstRequest: number;
   /** One after the last request it serves. */
   readonly stopRequest: number;
 }
 
-/** What a plan needs to know besides the requests. */
+/** Options of a plan. */
 export interface PlanOptions extends LayoutOptions {
   /** Bytes of one segment at most, a multiple of {@linkcode PAGE}. */
   blockBytes: number;
@@ -45,19 +45,19 @@ export interface PlanOptions extends LayoutOptions {
 
 /** A load, ready to run. */
 export interface LoadPlan {
-  /** What was asked, sorted by file and offset: the order of every list here. */
+  /** The requests, sorted by file and offset; the other lists have the same order. */
   readonly requests: readonly TensorRequest[];
-  /** Where each request's bytes go. */
+  /** The place of each request's bytes. */
   readonly placements: readonly Placement[];
   /** Bytes of each allocation. */
   readonly allocations: readonly number[];
-  /** In the order in which they are to be read: by allocation, then offset. */
+  /** The segments in the order in which the lanes read them: by allocation, then offset. */
   readonly segments: readonly Segment[];
   /** File bytes that all segments deliver. */
   readonly bytes: number;
 }
 
-/** Runs closer together than this are read with what lies between them (native/core/land.c uses the same figure). */
+/** Runs with smaller gaps between them are read together with the gaps (native/core/land.c uses the same figure). */
 export const READ_THROUGH_GAP = 1024;
 
 /**
@@ -106,7 +106,7 @@ export function segmentBytes(segment: Segment): number {
   return segment.run * segment.outerCount * segment.innerCount;
 }
 
-/** The request of a segment that has the byte at an offset of the file; the segment's first where none has. */
+/** Returns the request of a segment that has the byte at a file offset; the first request of the segment if none has. */
 export function requestAt(plan: LoadPlan, { firstRequest, stopRequest }: Segment, offset: number): number {
   for (let index = firstRequest; index < stopRequest; index++) {
     const request = plan.requests[index]!;
@@ -115,15 +115,15 @@ export function requestAt(plan: LoadPlan, { firstRequest, stopRequest }: Segment
   return firstRequest;
 }
 
-/** Bytes of one cut of what is cast: whole elements, and whole words of what they become. */
+/** Bytes of one block of a cast run: whole elements in the file, and whole words at the destination. */
 function castBlock(blockBytes: number, from: DType): number {
   return dtypeBits(from) === 6 ? blockBytes - blockBytes % 12 : blockBytes;
 }
 
 /**
- * Cuts a contiguous run where pages of the file begin, and of those where a block begins in its allocation: two lanes
- * that touch the same huge page at once both have one cleared, of which one is thrown away. With blocks that began a
- * page before a huge one, that was every third, and a load took a quarter longer.
+ * Cuts a contiguous run at page boundaries of the file where a block of the allocation begins. Two lanes that touch the
+ * same huge page at once make the kernel clear two pages and discard one. With blocks that began one small page before a
+ * huge page, this happened for every third huge page, and a load took a quarter longer.
  */
 function cutRange(
   segments: Segment[],
@@ -139,10 +139,10 @@ function cutRange(
   const stop = last.fileOffset + requestBytes(last);
   const castStep = castBlock(blockBytes, head.dtype);
   const shift = run.offset - start;
-  const origin = shift % PAGE === 0 ? -shift : 0; // where in the file blocks are counted from
+  const origin = shift % PAGE === 0 ? -shift : 0; // file offset from which blocks are counted
   let firstRequest = run.first;
   for (let at = start; at < stop;) {
-    // A cast run is cut at multiples counted from its start: every cut then falls between elements.
+    // Cuts of a cast run are counted from its start, so that every cut is between two elements.
     const next = Math.min(
       stop,
       cast ? at + castStep : origin + (Math.floor((at - origin) / blockBytes) + 1) * blockBytes,
@@ -175,7 +175,7 @@ function ends(placement: Placement): number {
   return placement.offset + placement.byteLength;
 }
 
-/** Cuts one strided request into segments of two levels that read about a block. */
+/** Cuts one strided request into segments of two levels; each reads about one block. */
 function cutStrided(segments: Segment[], request: TensorRequest, run: Run, blockBytes: number): void {
   if (requestBytes(request) === 0) return;
   if (request.run > blockBytes) return cutLongRuns(segments, request, run, blockBytes);
@@ -211,7 +211,7 @@ function cutStrided(segments: Segment[], request: TensorRequest, run: Run, block
   }
 }
 
-/** Cuts each run of a strided request by itself. */
+/** Cuts each run of a strided request separately. */
 function cutLongRuns(segments: Segment[], request: TensorRequest, run: Run, blockBytes: number): void {
   const length = castLength(request.run, request.dtype, request.target);
   const step = request.dtype === request.target ? blockBytes : castBlock(blockBytes, request.dtype);
@@ -240,7 +240,7 @@ function cutLongRuns(segments: Segment[], request: TensorRequest, run: Run, bloc
 
 const ONCE: Level = { count: 1, stride: 0 };
 
-/** The two innermost levels as a segment has them, and the ones that become segments of their own. */
+/** Splits levels: a segment has the two innermost ones; each repetition of the others becomes a separate segment. */
 function splitLevels(
   request: TensorRequest,
   blockBytes: number,
@@ -254,7 +254,7 @@ function splitLevels(
   return { inner: last, outer: levels.at(-2)!, rest: levels.slice(0, -2) };
 }
 
-/** The file offsets at which the repetitions of these levels start, in order. */
+/** Yields the file offsets of the repetitions of these levels, in order. */
 function* starts(offset: number, levels: readonly Level[]): Generator<number> {
   const [level, ...inner] = levels;
   if (!level) {

@@ -1,6 +1,6 @@
 /**
- * The engine over what every file can do, {@linkcode SourceFile.read}: slower, and everywhere the same. It loads from
- * the files of its host, and from sources that users bring.
+ * The engine that needs only {@linkcode SourceFile.read}: slower than the native one, and the same on every platform. It
+ * loads from local files and from sources of users.
  */
 import { ReadError } from "../base/errors.ts";
 import { READ_THROUGH_GAP, requestAt, type Segment, segmentBytes } from "./plan.ts";
@@ -9,22 +9,22 @@ import type { Source, SourceFile } from "../files/source.ts";
 import { LoopOperations } from "./host_operations.ts";
 import { BufferTransferredError, type Engine, type HostBlock, type Job, type RunReport } from "./engine.ts";
 
-/** Reads in flight: more of Deno's own gain nothing, as Deno copies on its own threads. */
+/** Reads in flight. More reads of Deno's files are not faster. */
 const READERS = 4;
 
 const OPERATIONS = new LoopOperations();
 
-/** What the engine runs with. */
+/** The functions of the platform that the engine uses. */
 export interface PortableHost {
-  /** Where files are read from. */
+  /** The source of the files. */
   readonly source: Source;
-  /** Bytes that may still be allocated; -1 where that is not known. */
+  /** Bytes that can still be allocated; -1 if unknown. */
   readonly availableMemory: () => number;
   /** Why the native engine is not used. */
   readonly reason: string;
 }
 
-/** Positional reads of files, a few at once. */
+/** Reads files at positions, several ranges at once. */
 export class PortableEngine implements Engine<SourceFile> {
   readonly name = "portable";
   readonly notes: readonly string[];
@@ -73,7 +73,7 @@ export class PortableEngine implements Engine<SourceFile> {
   }
 }
 
-/** The offset of the first byte that could not be read, where an error says that. */
+/** Returns the offset of the first byte that could not be read, if the error has it. */
 function unreadOffset(error: unknown): number | null {
   return error instanceof ReadError ? error.offset + error.actual : null;
 }

@@ -1,16 +1,16 @@
 /**
- * How far the loads of a model are: for its statistics, and for whoever watches.
+ * Counts the progress of a model's loads, for statistics and for the option `onProgress`.
  */
 import { ProgressCounter, type ProgressWatch } from "../base/progress.ts";
 import type { LoadWay } from "./engine.ts";
 
-/** What the loads of one model, or of one iteration, are to bring and have brought. */
-export class Tally extends ProgressCounter {
-  /** When the last load ended, in milliseconds; null before the first one has, and while one runs. */
+/** Counts the tensors and bytes of the loads of one model or one iteration: expected and landed. */
+export class LoadCounter extends ProgressCounter {
+  /** Time at which the last load ended, in milliseconds; null before the first end, and while a load runs. */
   endedAt: number | null = null;
-  /** The way of most of the bytes of the last load from which bytes have landed. */
+  /** The path of most of the bytes of the last load whose bytes have landed. */
   way: LoadWay | null = null;
-  /** What a user should know, each line once. */
+  /** Notes for the user, each line once. */
   readonly notes: Set<string>;
   #running = 0;
 
@@ -19,7 +19,7 @@ export class Tally extends ProgressCounter {
     this.notes = new Set(notes);
   }
 
-  /** Notes that a load has begun. */
+  /** Records the start of a load. */
   begin(): void {
     this.#running++;
     this.endedAt = null;
@@ -29,10 +29,10 @@ export class Tally extends ProgressCounter {
   add(tensors: number, bytes: number): void {
     this.tensors += tensors;
     this.bytes += bytes;
-    if (!this.isComplete) this.reportNowAndThen(); // the end is reported by end()
+    if (!this.isComplete) this.reportNowAndThen(); // end() reports the end
   }
 
-  /** Notes that a load has ended, well or not. */
+  /** Records the end of a load, with or without an error. */
   end(): void {
     if (--this.#running > 0) return;
     this.endedAt = performance.now();

@@ -1,21 +1,21 @@
 /**
- * Which tensors of a running load have landed, who waits for them, and in which order they came.
+ * Records which tensors of a running load have landed, in which order, and which callers wait for them.
  */
 import { TurnQueue } from "../base/turn.ts";
 import { finishNow, STEP, type Steps } from "../base/steps.ts";
 import type { LoadPlan } from "./plan.ts";
 
-/** Bookkeeping of one load. Requests are named by their index in the plan. */
+/** The record of one load. Methods take the index of a request in the plan. */
 export class Readiness {
   readonly #plan: LoadPlan;
-  /** Segments that each request still waits for. */
+  /** For each request, the number of its segments that have not landed. */
   readonly #missing: Uint32Array;
   readonly #waiting = new Map<number, PromiseWithResolvers<void>>();
   readonly #landed: number[] = [];
   readonly #settling = new TurnQueue();
   #change = Promise.withResolvers<void>();
   #failure: { readonly error: unknown } | undefined;
-  /** The request of which the first byte that could not be read is. */
+  /** The request that has the first byte that could not be read. */
   #failedRequest: number | undefined;
 
   private constructor(plan: LoadPlan) {
@@ -23,7 +23,7 @@ export class Readiness {
     this.#missing = new Uint32Array(plan.requests.length);
   }
 
-  /** The bookkeeping of a load that has not begun. */
+  /** Makes the record of a load that has not started. */
   static of(plan: LoadPlan): Readiness {
     return finishNow(Readiness.steps(plan));
   }
@@ -36,7 +36,7 @@ export class Readiness {
     for (const segment of plan.segments) {
       for (let request = segment.firstRequest; request < segment.stopRequest; request++) {
         if (++step % STEP === 0) yield;
-        // Requests without bytes may stand between those that a segment serves; they wait for nothing.
+        // Requests without bytes can lie between the requests of a segment; they wait for no segment.
         if (plan.placements[request]!.byteLength > 0) missing[request]!++;
       }
     }
@@ -46,7 +46,7 @@ export class Readiness {
     return readiness;
   }
 
-  /** Requests that have landed, in the order in which they did. */
+  /** Requests that have landed, in order of landing. */
   get landed(): readonly number[] {
     return this.#landed;
   }
@@ -56,7 +56,7 @@ export class Readiness {
     return this.#missing[request] === 0;
   }
 
-  /** Notes that every byte of a segment is where it belongs. */
+  /** Records that all bytes of a segment have landed. */
   segmentLanded(index: number): void {
     const segment = this.#plan.segments[index]!;
     const before = this.#landed.length;
@@ -73,9 +73,9 @@ export class Readiness {
   }
 
   /**
-   * Ends the load: whoever waits, now or later, for what has not landed gets this error. The first one counts.
+   * Records a failure: promises of requests that have not landed reject with this error. Later failures are ignored.
    *
-   * @param request the one of which bytes could not be read, if that is the error
+   * @param request the request whose bytes could not be read, if that is the error
    */
   fail(error: unknown, request?: number): void {
     if (this.#failure) return;
@@ -86,12 +86,12 @@ export class Readiness {
     this.#announce();
   }
 
-  /** Whether the load has failed for bytes of this request. */
+  /** Whether the load has failed because bytes of this request could not be read. */
   hasFailed(request: number): boolean {
     return request === this.#failedRequest;
   }
 
-  /** Resolves once a request has landed. */
+  /** Resolves after a request has landed. */
   async whenReady(request: number): Promise<void> {
     if (this.isReady(request)) return;
     if (this.#failure) throw this.#failure.error;
@@ -103,7 +103,7 @@ export class Readiness {
     await waiting.promise;
   }
 
-  /** Every request once, in the order in which they land. */
+  /** Yields every request once, in order of landing. */
   async *inLandingOrder(): AsyncGenerator<number, void, void> {
     for (let index = 0; index < this.#plan.requests.length; index++) {
       while (index >= this.#landed.length) {

@@ -1,17 +1,17 @@
 /**
- * What a load is asked for: tensors, or slices of them, as ranges of files.
+ * Requests of a load: tensors or slices of them, as ranges of files.
  */
 import { type DType, dtypeBits } from "../base/dtype.ts";
 
 /** Repetitions of a run: `count` of them, `stride` bytes apart in the file. */
 export interface Level {
-  /** How many. */
+  /** Number of repetitions. */
   readonly count: number;
-  /** Bytes from one to the next. */
+  /** Bytes from one repetition to the next. */
   readonly stride: number;
 }
 
-/** One tensor, or one slice of a tensor, to be brought from a file. */
+/** One tensor, or one slice of a tensor, to load from a file. */
 export interface TensorRequest {
   /** Its name, for messages and handles. */
   readonly name: string;
@@ -19,11 +19,11 @@ export interface TensorRequest {
   readonly shape: readonly number[];
   /** Element type in the file. */
   readonly dtype: DType;
-  /** Element type wanted; equal to `dtype` where nothing is cast. */
+  /** Element type after loading; equal to `dtype` without a cast. */
   readonly target: DType;
   /** Index into the load's files. */
   readonly file: number;
-  /** Where its first byte stands in the file. */
+  /** File offset of its first byte. */
   readonly fileOffset: number;
   /** Bytes of one contiguous run in the file. */
   readonly run: number;
@@ -36,7 +36,7 @@ export function requestBytes(request: TensorRequest): number {
   return request.levels.reduce((bytes, level) => bytes * level.count, request.run);
 }
 
-/** Bytes that `bytes` of the file become after the request's cast. */
+/** Number of bytes that `bytes` bytes of the file have after the request's cast. */
 export function castLength(bytes: number, from: DType, to: DType): number {
   return from === to ? bytes : bytes / dtypeBits(from) * dtypeBits(to);
 }

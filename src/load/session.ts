@@ -1,5 +1,5 @@
 /**
- * Opened files and the loads that run over them: what the easy and the low-level door share.
+ * Opened files and their loads. `SafeTensorsModel` and `ParallelLoader` are built on sessions.
  */
 import { type Catalog, type CatalogTensor, tensorNotFound } from "../files/catalog.ts";
 import { describeValue } from "../base/check.ts";
@@ -8,11 +8,11 @@ import type { Device } from "./device.ts";
 import { UseAfterCloseError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
 import { Load, type LoadContext, type LoadOptions, type LoadRequest } from "./load.ts";
-import { Tally } from "./progress.ts";
+import { LoadCounter } from "./progress.ts";
 import { closeAll } from "../files/source.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** How a load went. */
+/** Statistics of a load. */
 export interface LoadStats {
   /** Files opened. */
   readonly files: number;
@@ -20,33 +20,33 @@ export interface LoadStats {
   readonly tensors: number;
   /** File bytes that have landed. */
   readonly bytes: number;
-  /** Seconds from opening to the landing of the last byte; to now while loading. */
+  /** Seconds from opening until the last byte landed, or until now while the load runs. */
   readonly seconds: number;
   /** `bytes / seconds / 1e9`. */
   readonly gigabytesPerSecond: number;
-  /** Where the tensors are. */
+  /** The device of the tensors. */
   readonly device: string;
   /**
-   * Which way most bytes went: through the page cache, past it, by GPUDirect Storage, by cuFile in its compatibility
-   * mode, through 3FS' rings, or by the portable engine; null before any has.
+   * The path of most bytes: through the page cache, by direct reads, by GPUDirect Storage, by cuFile in its compatibility
+   * mode, through the rings of 3FS, or by the portable engine; null before any bytes have landed.
    */
   readonly path: "buffered" | "direct" | "gds" | "gds-compat" | "3fs" | "portable" | null;
-  /** Lanes that ran, or run; 0 before any bytes have landed. */
+  /** Number of lanes; 0 before any bytes have landed. */
   readonly threads: number;
   /** Bytes of one read. */
   readonly blockBytes: number;
-  /** What is worth knowing, such as why a faster way was not taken. */
+  /** Notes for the user, such as the reason why a faster path was not used. */
   readonly notes: readonly string[];
 }
 
-/** Bytes of host memory that tensors which are loaded on demand or in batches share at most. */
+/** Largest allocation in host memory that tensors share if they are loaded on request or in batches, in bytes. */
 const SHARED_BYTES = 16 * 2 ** 20;
 
-/** Opened files, a device, and the loads between them. */
+/** Opened files, a device, and the loads from the files to the device. */
 export class Session<T extends Tensor> {
-  /** The files and what is in them. */
+  /** The files and their tensors. */
   readonly catalog: Catalog;
-  /** What every load of this session is started with. */
+  /** The files, device and options that all loads of this session share. */
   readonly context: LoadContext<T>;
   readonly #abort = new AbortController();
   readonly #loads = new Set<Load<T>>();
@@ -61,17 +61,17 @@ export class Session<T extends Tensor> {
       device,
       options,
       signal: options.signal ? AbortSignal.any([options.signal, this.#abort.signal]) : this.#abort.signal,
-      tally: new Tally(options, [...notes, ...catalog.notes]),
+      counter: new LoadCounter(options, [...notes, ...catalog.notes]),
     };
-    for (const note of this.context.tally.notes) options.log(note);
+    for (const note of this.context.counter.notes) options.log(note);
   }
 
   /**
-   * Starts to load a part of the tensors. A tensor that stays in use keeps at most {@linkcode SHARED_BYTES} of others
-   * alive. The load holds its memory until {@linkcode end} or {@linkcode close}.
+   * Starts to load some of the tensors. A tensor that stays in use keeps at most {@linkcode SHARED_BYTES} of other tensors
+   * in memory. {@linkcode end} or {@linkcode close} releases the memory of the load.
    *
-   * @param options.files what the requests name by index; default is the catalog's
-   * @param options.isAnnounced whether the progress has been told of these requests
+   * @param options.files the files to which the requests refer by index; default is the catalog's
+   * @param options.isAnnounced whether the progress counts these requests already
    * @throws {OutOfMemoryError} if the tensors do not fit
    */
   async load(
@@ -83,8 +83,8 @@ export class Session<T extends Tensor> {
   }
 
   /**
-   * Starts the one load that brings everything: the files are closed once all has landed, and stay open if it fails, so
-   * that what is not at fault can still be read.
+   * Starts the one load of all tensors. The files are closed after everything has landed. They stay open if the load
+   * fails, so that intact tensors can still be read.
    *
    * @throws {OutOfMemoryError} if the tensors do not fit
    */
@@ -105,14 +105,14 @@ export class Session<T extends Tensor> {
     }
   }
 
-  /** Ends a load of this session, if it still runs, and drops its hold on the memory. Never rejects. */
+  /** Aborts a load of this session if it still runs, and releases its memory. Never rejects. */
   async end(load: Load<T>, reason: unknown): Promise<void> {
     await load.close(reason);
     this.#loads.delete(load);
   }
 
   /**
-   * A tensor of the files.
+   * Returns a tensor of the catalog.
    *
    * @throws {SafeTensorsError} "TensorNotFound"
    */
@@ -128,42 +128,42 @@ export class Session<T extends Tensor> {
     throw tensorNotFound(this.catalog, name, `none of the ${tensors.size} has this name${hint}`);
   }
 
-  /** How the loads went, or go. */
+  /** Statistics of the loads, also while they run. */
   stats(): LoadStats {
-    const { tally, device, options } = this.context;
-    const seconds = ((tally.endedAt ?? performance.now()) - options.startedAt) / 1000;
+    const { counter, device, options } = this.context;
+    const seconds = ((counter.endedAt ?? performance.now()) - options.startedAt) / 1000;
     return {
       files: this.catalog.files.length,
-      tensors: tally.tensors,
-      bytes: tally.bytes,
+      tensors: counter.tensors,
+      bytes: counter.bytes,
       seconds,
-      gigabytesPerSecond: tally.bytes / seconds / 1e9,
+      gigabytesPerSecond: counter.bytes / seconds / 1e9,
       device: device.name,
-      path: tally.way?.path ?? null,
-      threads: tally.way?.threads ?? 0,
+      path: counter.way?.path ?? null,
+      threads: counter.way?.threads ?? 0,
       blockBytes: options.blockBytes,
-      notes: [...tally.notes],
+      notes: [...counter.notes],
     };
   }
 
-  /** @throws {UseAfterCloseError} once the session is closed */
+  /** @throws {UseAfterCloseError} after the session is closed */
   checkOpen(action: string): void {
     if (this.#closing) throw new UseAfterCloseError(`Cannot ${action}: it was closed`);
   }
 
-  /** Closes the files; nothing may be reading from them any more, or will. */
+  /** Closes the files. All reads from them must have ended. */
   closeFiles(): Promise<void> {
     return this.#closingFiles ??= closeAll(this.catalog.files);
   }
 
-  /** Ends what is still being read, and closes the files. */
+  /** Ends reads in progress and closes the files. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
   }
 
   async #close(): Promise<void> {
-    const reason = new UseAfterCloseError("Cannot go on loading: it was closed");
+    const reason = new UseAfterCloseError("Cannot continue loading: it was closed");
     this.#abort.abort(reason);
     await Promise.allSettled(this.#starting);
     for (const load of this.#loads) await this.end(load, reason);

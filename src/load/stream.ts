@@ -1,5 +1,5 @@
 /**
- * Loading in batches under a bound on memory: the next batches are read while one is given out.
+ * Loads in batches with a limit of memory: reads the next batches while the caller uses one.
  */
 import { STEP, type Steps } from "../base/steps.ts";
 import { finishInTurns } from "../base/turn.ts";
@@ -8,18 +8,18 @@ import { resultBytes } from "./layout.ts";
 import type { Session } from "./session.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** How much is loaded at once. */
+/** Limits of the batches in memory. */
 export interface StreamBounds {
-  /** Bytes of tensors that are in memory at once, as they are after a cast, of all batches together. */
+  /** Bytes of tensors in memory at once, after a cast, of all batches together. */
   readonly bytesInFlight: number;
   /**
-   * -1: a batch is read when the one before has been given out. 0: one is read while another is given out. From 1 on:
-   * as many more are read ahead.
+   * Batches to read ahead. -1: a batch is read after the caller has finished with the one before. 0: the next batch is read
+   * while the caller uses one. From 1 on: so many more batches are read ahead.
    */
   readonly queueSize: number;
 }
 
-/** Batches that are in memory at once. */
+/** Number of batches in memory at once. */
 function liveBatches({ queueSize }: StreamBounds): number {
   return queueSize + 2;
 }
@@ -29,7 +29,7 @@ export function batchBytes(bounds: StreamBounds): number {
   return Math.floor(bounds.bytesInFlight / liveBatches(bounds));
 }
 
-/** Cuts requests into batches of at most `bytes` in memory; a larger tensor is a batch of its own. */
+/** Cuts requests into batches of at most `bytes` in memory; a larger tensor is a separate batch. */
 export function* batchSteps(requests: readonly LoadRequest[], bytes: number): Steps<LoadRequest[][]> {
   const batches: LoadRequest[][] = [];
   let size = 0;
@@ -46,7 +46,7 @@ export function* batchSteps(requests: readonly LoadRequest[], bytes: number): St
   return batches;
 }
 
-/** Loads and yields tensors batch by batch. Ending the iteration early ends the reading. */
+/** Loads and yields tensors batch by batch. An early end of the iteration ends the reads. */
 export async function* streamBatches<T extends Tensor>(
   session: Session<T>,
   requests: readonly LoadRequest[],
@@ -57,8 +57,8 @@ export async function* streamBatches<T extends Tensor>(
 }
 
 /**
- * Starts to load each batch, and as many of those after it as the bounds allow. A load is ended when the next one is
- * asked for.
+ * Yields the load of each batch, and starts as many later loads as the limits allow. A request for the next load ends the
+ * one before.
  */
 export async function* loadAhead<T extends Tensor>(
   session: Session<T>,
@@ -66,14 +66,14 @@ export async function* loadAhead<T extends Tensor>(
   bounds: StreamBounds,
 ): AsyncGenerator<{ load: Promise<Load<T>> }, void, void> {
   for (const batch of batches) {
-    session.context.tally.expect((await finishInTurns(sortSteps(batch))).work);
+    session.context.counter.expect((await finishInTurns(sortSteps(batch))).work);
   }
-  const started: Promise<Load<T>>[] = []; // the first is the one that is given out
+  const started: Promise<Load<T>>[] = []; // the caller uses the first one
   let next = 0;
   const start = (count: number) => {
     while (started.length < count && next < batches.length) {
       const load = session.load(batches[next++]!, { isAnnounced: true });
-      load.catch(() => {}); // told when its turn comes
+      load.catch(() => {}); // the caller gets the error when this load is yielded
       started.push(load);
     }
   };
@@ -83,9 +83,9 @@ export async function* loadAhead<T extends Tensor>(
   try {
     for (start(1); started.length > 0; start(1)) {
       const load = started[0]!;
-      await load.then(() => start(liveBatches(bounds)), () => {}); // its own memory comes first
+      await load.then(() => start(liveBatches(bounds)), () => {}); // it allocates before the next batch does
       yield { load };
-      await end("This batch has been given out");
+      await end("The caller has finished with this batch");
     }
   } finally {
     while (started.length > 0) await end("The iteration has ended");

@@ -1,9 +1,9 @@
 /**
- * What every tensor handle has, wherever its bytes are.
+ * The interface of tensor handles on every device.
  */
 import type { DType } from "../base/dtype.ts";
 
-/** A tensor: elements of one type in row-major order, somewhere. */
+/** A tensor: elements of one type in row-major order, on some device. */
 export interface Tensor {
   /** Its name in the file. */
   readonly name: string;
@@ -13,10 +13,10 @@ export interface Tensor {
   readonly shape: readonly number[];
   /** Bytes of its elements. */
   readonly byteLength: number;
-  /** The tensor with another floating element type; itself if nothing changes. */
+  /** Returns the tensor with another floating element type; itself if it has this type already. */
   to(options: { dtype: DType }): Promise<Tensor>;
-  /** Another handle of the same memory, under another name. */
+  /** Returns another handle of the same memory, with another name. */
   named(name: string): Tensor;
-  /** Gives up this handle, where handles are counted to know when memory can be freed: on a GPU, not on the CPU. */
+  /** Releases this handle. A GPU frees memory after all of its handles are released; on the CPU this has no effect. */
   [Symbol.dispose]?(): void;
 }

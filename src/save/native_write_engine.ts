@@ -14,7 +14,7 @@ import {
   writeRange,
 } from "../../ffi/writes.ts";
 import { type DType, dtypeBits } from "../base/dtype.ts";
-import { giveBack, take } from "../load/native/lane_budget.ts";
+import { returnCalls, takeCalls } from "../load/native/lane_budget.ts";
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
 import { checkThere, writeError } from "../files/native/write_error.ts";
 
@@ -129,13 +129,13 @@ class NativeOutput implements OpenOutput {
 
   /** Deno runs few non-blocking calls at once: saves keep to what is left of them, like loads. */
   async #call(action: string, call: () => Promise<void>): Promise<void> {
-    const calls = await take(1, 1);
+    const calls = await takeCalls(1, 1);
     try {
       await call();
     } catch (error) {
       throw writeError(error, action, this.target);
     } finally {
-      giveBack(calls);
+      returnCalls(calls);
     }
   }
 }

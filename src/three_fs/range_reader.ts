@@ -20,7 +20,7 @@ import { DeviceError, ReadError, SafeTensorsError } from "../base/errors.ts";
 import { headerLength } from "../format/header_reader.ts";
 import { quote } from "../base/text.ts";
 import { handled } from "../base/handled.ts";
-import { giveBack, take } from "../load/native/lane_budget.ts";
+import { returnCalls, takeCalls } from "../load/native/lane_budget.ts";
 import type { NativeFile } from "../files/native/native_file.ts";
 import { closeAll, type Source } from "../files/source.ts";
 import type { Backend } from "./backend.ts";
@@ -205,7 +205,7 @@ export class SourceReader implements RangeReader {
     const mount = file.reader?.mount ?? await this.#privateBuffer();
     const stop = new Int32Array(1);
     const abort = () => Atomics.store(stop, 0, 1);
-    const calls = await take(1, 1, signal);
+    const calls = await takeCalls(1, 1, signal);
     signal.addEventListener("abort", abort);
     try {
       const outcome = await file.use(
@@ -215,7 +215,7 @@ export class SourceReader implements RangeReader {
       if (outcome) throw outcome.failure ? rangeError(this.#shim, file.path, outcome.failure) : signal.reason;
     } finally {
       signal.removeEventListener("abort", abort);
-      giveBack(calls);
+      returnCalls(calls);
     }
   }
 

@@ -23,7 +23,7 @@ suite("Ways of a read", "native", faults.missing, () => {
     const ENOSYS = 38;
     const { path: way, notes } = await loadWith(`cachestat:*:${ENOSYS}`, path, tensors);
     assertEquals(way, "buffered");
-    assert(notes.some((note) => note.includes("cannot tell what is cached")), notes.join());
+    assert(notes.some((note) => note.includes("cannot query the page cache")), notes.join());
   });
 
   test("where direct reads are refused, files are read through the page cache, and a note says so", async (folder) => {

@@ -130,7 +130,7 @@ export class CudaRun {
           readiness,
           stagingBytes: this.#stagingBytes,
           addresses: memories.map(({ address }) => Number(address)), // below 2^53 on every device
-          keep: [],
+          buffers: [],
           lander: {
             kind: CUDA_LANDER,
             context,

@@ -1,13 +1,13 @@
 /**
- * How many non-blocking calls the loads and saves of this isolate may have in flight together.
+ * Limits the non-blocking calls that all loads and saves of this isolate have in flight together.
  *
- * Deno runs at most 32 at once, shared with its own file functions; a load that took them all would make a
- * `Deno.stat` wait until it is through. Who asks first gets first: a load that needs three calls is not overtaken by
- * writers that need one.
+ * Deno runs at most 32 such calls at once, and its own file functions use the same threads: with 32 calls of a load,
+ * `Deno.stat` would wait for the end of the load. Requests are served in order, so that writers that need one call do
+ * not delay a load that needs three.
  */
 const LIMIT = 24;
 
-/** Somebody who waits for calls. */
+/** A request that waits for calls. */
 interface Waiter {
   readonly least: number;
   readonly wanted: number;
@@ -19,19 +19,19 @@ interface Budget {
   readonly queue: Waiter[];
 }
 
-/** Under a symbol of the whole isolate: two copies of this package, or two versions, share one budget. */
+/** A symbol of the whole isolate, so that two copies or versions of this package share one budget. */
 const KEY = Symbol.for("fastsafetensors.laneBudget.1");
 
 const budget = (globalThis as { [KEY]?: Budget })[KEY] ??= { taken: 0, queue: [] };
 
 /**
- * Waits until everybody who asked before is served and at least `least` calls are free, then takes up to `wanted` of
- * them. Nobody may ask for more while holding some.
+ * Waits until all earlier requests are served and at least `least` calls are free, then takes up to `wanted` of them. A
+ * caller that has taken calls must not take more before it returns them: two such callers could block each other.
  *
- * @param signal ends the wait: then this rejects with its reason, and nothing was taken
- * @returns how many were taken; give as many back with {@linkcode giveBack}
+ * @param signal aborts the wait: this then rejects with the signal's reason and has taken no calls
+ * @returns the number of calls taken; return as many with {@linkcode returnCalls}
  */
-export function take(least: number, wanted: number, signal?: AbortSignal): Promise<number> {
+export function takeCalls(least: number, wanted: number, signal?: AbortSignal): Promise<number> {
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   if (signal?.aborted) {
     reject(signal.reason);
@@ -40,7 +40,7 @@ export function take(least: number, wanted: number, signal?: AbortSignal): Promi
   const abort = () => {
     budget.queue.splice(budget.queue.indexOf(waiter), 1);
     reject(signal!.reason);
-    serve(); // those behind may need less
+    serve(); // the next request can need fewer calls
   };
   const waiter: Waiter = {
     least,
@@ -56,13 +56,13 @@ export function take(least: number, wanted: number, signal?: AbortSignal): Promi
   return promise;
 }
 
-/** Gives calls back. */
-export function giveBack(count: number): void {
+/** Returns calls to the budget. */
+export function returnCalls(count: number): void {
   budget.taken -= count;
   serve();
 }
 
-/** Grants calls in the order of asking, as far as they go. */
+/** Grants calls in the order of the requests until too few are free. */
 function serve(): void {
   const { queue } = budget;
   while (queue.length > 0 && LIMIT - budget.taken >= queue[0]!.least) {

@@ -1,5 +1,5 @@
 /**
- * The engine over the shim.
+ * The native engine: runs plans by calls of the shim.
  */
 import { availableMemory } from "../../../ffi/files.ts";
 import { withHugePages } from "../../../ffi/memory.ts";
@@ -10,13 +10,13 @@ import type { Engine, HostBlock, Job, RunReport } from "../engine.ts";
 import { NativeOperations } from "./native_operations.ts";
 import { runNativeLanes } from "./native_lanes.ts";
 
-/** Below this a block has no room for a huge page. */
+/** A smaller buffer cannot contain an aligned huge page. */
 const HUGE_PAGE = 2 * 1024 * 1024;
 
-/** From here on a block begins with a huge page: else its two ends are of 512 small ones, which take as long as it. */
+/** Buffers from this size on begin at a huge page: else each end takes up to 512 small pages, which cost much time. */
 const ALIGNED_BYTES = 4 * HUGE_PAGE;
 
-/** Non-blocking calls into the shim. */
+/** Runs plans by non-blocking calls of the shim. */
 export class NativeEngine implements Engine<NativeFile> {
   readonly name = "native";
   readonly notes: readonly string[] = [];
@@ -36,9 +36,9 @@ export class NativeEngine implements Engine<NativeFile> {
 
   allocate(byteLength: number): HostBlock {
     const boundary = byteLength >= ALIGNED_BYTES ? HUGE_PAGE : PAGE;
-    const buffer = new ArrayBuffer(byteLength + boundary); // what lies before and behind is never touched
+    const buffer = new ArrayBuffer(byteLength + boundary); // the bytes before and after the block are never used
     const address = this.#addressOf(buffer);
-    // Before the first touch, or the kernel has given out small pages already.
+    // Before the first access, at which the kernel allocates small pages.
     if (byteLength >= HUGE_PAGE) this.#shim.fst_memory_advise(buffer, 0n, BigInt(buffer.byteLength));
     return { buffer, base: (boundary - address % boundary) % boundary };
   }
@@ -52,7 +52,7 @@ export class NativeEngine implements Engine<NativeFile> {
     return runNativeLanes(this.#shim, {
       ...rest,
       addresses: blocks.map((block) => this.#addressOf(block.buffer) + block.base),
-      keep: blocks.map((block) => block.buffer),
+      buffers: blocks.map((block) => block.buffer),
     });
   }
 

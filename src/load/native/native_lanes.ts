@@ -1,5 +1,5 @@
 /**
- * Running a plan through the shim: a few long non-blocking calls, and one that waits for their news.
+ * Runs a plan in the shim: a few long non-blocking calls, and one that waits for landed segments.
  */
 import { type PlanFile, PlanMemory } from "../../../ffi/plan_memory.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
@@ -11,38 +11,38 @@ import { type LoadPlan, requestAt, segmentBytes } from "../plan.ts";
 import type { Readiness } from "../readiness.ts";
 import type { NativeFile } from "../../files/native/native_file.ts";
 import { BufferTransferredError, type LoadWay, type RunReport } from "../engine.ts";
-import { giveBack, take } from "./lane_budget.ts";
+import { returnCalls, takeCalls } from "./lane_budget.ts";
 import { Turn } from "../../base/turn.ts";
 
-/** Where lanes put what they read, if that is not host memory. */
+/** A destination of lanes other than host memory. */
 export interface NativeLander {
   /** `fst_lander_kind` in native/plan.h. */
   readonly kind: number;
-  /** What its lanes share: `fst_plan.lander_context`. */
+  /** The context that its lanes share: `fst_plan.lander_context`. */
   readonly context: bigint;
-  /** Pieces of staging memory that each lane uses at once. */
+  /** Slots of staging memory that each lane uses at once. */
   readonly slots: number;
-  /** The error for a status that the device gave. */
+  /** Makes the error for a status of the device. */
   error(action: string, status: number): Error;
 }
 
-/** A plan and the addresses that it runs into. */
+/** A plan with its files, addresses and settings. */
 export interface NativeJob {
-  /** What to read and where to put it. */
+  /** The segments to read. */
   readonly plan: LoadPlan;
-  /** The files that the plan's segments name by index. */
+  /** The files; segments refer to them by index. */
   readonly files: readonly NativeFile[];
   /** The address of each allocation's offset 0. */
   readonly addresses: readonly number[];
-  /** The memory behind each address: kept alive while lanes may write there. Empty if JavaScript owns none of it. */
-  readonly keep: readonly (ArrayBuffer | null)[];
-  /** Where the addresses are, if not in host memory. */
+  /** The buffer of each address, which must stay alive while lanes write. Empty if JavaScript owns none of the memory. */
+  readonly buffers: readonly (ArrayBuffer | null)[];
+  /** The destination of the bytes, if it is not host memory. */
   readonly lander?: NativeLander;
-  /** Is told of every segment that has landed, and of the failure if there is one. */
+  /** Records every segment that has landed, and the failure if the run fails. */
   readonly readiness: Readiness;
-  /** Lanes wanted; default by the machine and by what is cached. */
+  /** Lanes to use; default depends on the machine and on the cached files. */
   readonly maxThreads?: number | undefined;
-  /** Lanes where `maxThreads` is not given and the page cache has the files; default by the machine. */
+  /** Lanes if `maxThreads` is not set and the page cache has the files; default depends on the machine. */
   readonly cachedThreads?: number;
   /** Staging memory of all lanes together, in bytes. */
   readonly stagingBytes: number;
@@ -50,26 +50,26 @@ export interface NativeJob {
   readonly blockBytes: number;
   /** Ends the job early. */
   readonly signal: AbortSignal;
-  /** Called now and then with the file bytes that have landed, and how. */
+  /** Called several times with the file bytes that have landed since the last call, and their path. */
   readonly onLanded?: (bytes: number, way?: LoadWay) => void;
 }
 
 /** Buffers that one lane call can keep alive (native/fst.h). */
-const KEPT = 8;
+const CALL_BUFFERS = 8;
 
-/** At most this much memory is touched ahead of direct reads. */
+/** Most bytes of memory that are populated ahead of direct reads. */
 const POPULATE_AHEAD = 128n * 1024n * 1024n;
 
-/** A file is read directly if less of it than this is in the page cache; the lanes decide anew for every block. */
+/** A file is opened for direct reads if the page cache has less of it; the lanes decide again for every block. */
 const MOSTLY_CACHED = 0.9;
 
-/** Bytes of a file that are judged by one look into the page cache, at least. */
+/** Least bytes of a file for each query of the page cache. */
 const SAMPLE = 2 ** 20;
 
-/** How long to wait for news at most, and how long to let more gather once there is some, in microseconds. */
+/** Longest wait for landed segments, and time to collect more after the first one, in microseconds. */
 const WAIT = 1_000_000, GATHER = 8_000;
 
-/** Tensors that land in one turn of the event loop. */
+/** Most segments that are reported in one turn of the event loop. */
 const MANY = 512;
 
 /** Runs a job; see {@linkcode Engine.run}. */
@@ -86,13 +86,13 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
     rings,
   );
   const populates = direct && !job.lander;
-  const extra = populates ? 2 : 1; // the call that waits for news, and the one that touches memory ahead
-  const calls = await take(1 + extra, wanted + extra, signal);
+  const extra = populates ? 2 : 1; // the call that waits for landed segments, and the one that populates memory
+  const calls = await takeCalls(1 + extra, wanted + extra, signal);
   const ended = Promise.withResolvers<void>();
   try {
     const lanes = calls - extra;
     const memory = await planMemory(job, lanes, job.files.map((file) => file.lend(ended.promise)));
-    const windows = new Windows(plan, job.keep);
+    const windows = new CallWindows(plan, job.buffers);
     const stop = new Stop(() => shim.fst_plan_cancel(memory.bytes));
     const abort = () => stop.because(signal.reason);
     signal.addEventListener("abort", abort);
@@ -104,7 +104,7 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
           (_, lane) => stop.onError(runLane(shim, plan, memory, windows, lane)),
         ),
         stop.onError(watch(shim, job, memory, lanes, stop)),
-        // Last: while memory is populated, mapping the stack of a new thread takes this one milliseconds.
+        // Last: while memory is populated, this thread needs milliseconds to start another thread.
         ...populates ? [stop.onError(populate(shim, plan, memory, windows))] : [],
       ]);
     } finally {
@@ -120,23 +120,23 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
     }
     return { path: pathOf(memory), threads: lanes, notes };
   } finally {
-    ended.resolve(); // no lane uses the files any more
-    giveBack(calls);
+    ended.resolve(); // lanes no longer use the files
+    returnCalls(calls);
   }
 }
 
-/** The way of most of the bytes. */
+/** Returns the path of most of the bytes. */
 function pathOf({ bufferedBytes, directBytes, usrbioBytes }: PlanMemory): RunReport["path"] {
   if (usrbioBytes > bufferedBytes + directBytes) return "3fs";
   return directBytes > bufferedBytes ? "direct" : "buffered";
 }
 
-/** Opens what is not cached for direct reads; whether there is any such file. */
+/** Opens files that are not cached for direct reads; returns whether there is such a file. */
 async function openDirect(job: NativeJob, notes: string[]): Promise<boolean> {
   let direct = false;
   for (const [file, cached] of cachedFractions(job.plan, job.files)) {
     if (cached === null) {
-      notes.push("The system cannot tell what is cached (Linux < 6.5): read through the page cache");
+      notes.push("The system cannot query the page cache (Linux < 6.5): read through the page cache");
       break;
     }
     if (cached >= MOSTLY_CACHED) continue;
@@ -146,7 +146,7 @@ async function openDirect(job: NativeJob, notes: string[]): Promise<boolean> {
   return direct;
 }
 
-/** Each file that a plan reads, and what part of that the page cache holds. */
+/** Yields each file that a plan reads, and the fraction of its range that the page cache has. */
 function* cachedFractions(
   plan: LoadPlan,
   files: readonly NativeFile[],
@@ -160,12 +160,12 @@ function* cachedFractions(
   }
 }
 
-/** Whether the page cache holds nearly all that a plan reads. */
+/** Whether the page cache has nearly all bytes that a plan reads. */
 export function isCached(plan: LoadPlan, files: readonly NativeFile[]): boolean {
   return cachedFractions(plan, files).every(([, cached]) => cached !== null && cached >= MOSTLY_CACHED);
 }
 
-/** File → from where to where the plan reads it. */
+/** File → the range that the plan reads. */
 function fileRanges(plan: LoadPlan): Map<number, { start: number; stop: number }> {
   const ranges = new Map<number, { start: number; stop: number }>();
   for (const segment of plan.segments) {
@@ -181,18 +181,18 @@ function fileRanges(plan: LoadPlan): Map<number, { start: number; stop: number }
   return ranges;
 }
 
-/** Storage wants about eight requests in flight; cached files want the cores, and not to lose them to other threads. */
+/** Storage needs about eight requests in flight; copies of cached files are limited by the cores. */
 function defaultThreads(direct: boolean, cachedThreads = Math.max(2, navigator.hardwareConcurrency)): number {
   return Math.min(16, direct ? Math.max(8, navigator.hardwareConcurrency) : cachedThreads);
 }
 
-/** Bytes of a GPU's page: what its slots of staging memory, and the windows that lie like them, begin at. */
+/** Bytes of a GPU's page: the alignment of its staging slots and of the blocks in its memory. */
 const GPU_PAGE = 64 * 1024;
 
-/** The least staging memory that lanes can work with. */
+/** Least staging memory of a lane, in bytes. */
 const LEAST_STAGING = 4 * PAGE;
 
-/** Lanes that there is staging memory for, where it is a lander's: it cannot be exceeded. */
+/** Most lanes that the staging memory of a lander is enough for; it has a fixed size. */
 function mostLanes({ lander, stagingBytes }: NativeJob): number {
   return lander ? Math.max(1, Math.floor(stagingBytes / (lander.slots * LEAST_STAGING))) : Infinity;
 }
@@ -203,7 +203,7 @@ async function planMemory(
   files: readonly PlanFile[],
 ): Promise<PlanMemory> {
   const { plan, lander } = job;
-  // A block that is not aligned as its destination is needs the pages around it as well.
+  // A block whose alignment differs from its destination also needs the pages around it.
   const staging = Math.min(
     job.blockBytes + 2 * PAGE,
     Math.max(LEAST_STAGING, Math.floor(job.stagingBytes / lanes / (lander?.slots ?? 1))),
@@ -225,11 +225,11 @@ async function planMemory(
 /** Why a run ended early. */
 interface Failure {
   readonly error: unknown;
-  /** The request of which bytes could not be read; missing where it is not for one. */
+  /** The request whose bytes could not be read; missing if the failure concerns no request. */
   readonly request?: number;
 }
 
-/** Ends the lanes early, for the first reason that comes up on this side. */
+/** Ends the lanes early because of an error in JavaScript; records the first one. */
 class Stop {
   reason: Failure | null = null;
   readonly #cancel: () => void;
@@ -243,7 +243,7 @@ class Stop {
     this.#cancel();
   }
 
-  /** Waits for a call, so that none is in flight at the end whatever happens; an error stops the others. */
+  /** Waits for a call and never rejects, so that no call is in flight at the end; an error stops the others. */
   async onError(call: Promise<void>): Promise<void> {
     try {
       await call;
@@ -253,47 +253,50 @@ class Stop {
   }
 }
 
-/** Which segments a call may take, given the few buffers that it can keep alive. */
-class Windows {
+/** The segments that one call can take: a call keeps only a few buffers alive. */
+class CallWindows {
   readonly #plan: LoadPlan;
-  readonly #keep: readonly (ArrayBuffer | null)[];
+  readonly #buffers: readonly (ArrayBuffer | null)[];
   /** Allocation → its first segment. */
   readonly #starts: number[];
 
-  constructor(plan: LoadPlan, keep: readonly (ArrayBuffer | null)[]) {
+  constructor(plan: LoadPlan, buffers: readonly (ArrayBuffer | null)[]) {
     this.#plan = plan;
-    this.#keep = keep;
+    this.#buffers = buffers;
     this.#starts = new Array(plan.allocations.length + 1).fill(plan.segments.length);
     for (let index = plan.segments.length - 1; index >= 0; index--) {
       this.#starts[plan.segments[index]!.allocation] = index;
     }
-    // An allocation without segments starts where the next one does.
+    // An allocation without segments has the start of the next one.
     for (let a = plan.allocations.length - 1; a >= 0; a--) {
       this.#starts[a] = Math.min(this.#starts[a]!, this.#starts[a + 1]!);
     }
   }
 
-  /** The first segment that a call made now must leave, and the buffers behind those that it may take. */
-  from(segment: number, span: number): { limit: number; keep: (ArrayBuffer | null)[] } {
-    if (this.#keep.length === 0) {
-      return { limit: this.#plan.segments.length, keep: new Array(KEPT).fill(null) };
+  /** Returns the first segment that the call must not take, and the buffers of the segments before it. */
+  from(segment: number, span: number): { limit: number; buffers: (ArrayBuffer | null)[] } {
+    if (this.#buffers.length === 0) {
+      return { limit: this.#plan.segments.length, buffers: new Array(CALL_BUFFERS).fill(null) };
     }
     const first = this.#plan.segments[segment]!.allocation;
     const stop = Math.min(first + span, this.#plan.allocations.length);
     for (let allocation = first; allocation < stop; allocation++) {
-      // Nothing could keep such memory alive any more: writing on would corrupt whoever gets it next.
-      if (this.#keep[allocation]?.detached) {
+      // This call cannot keep a transferred buffer alive: its writes would corrupt the next user of the memory.
+      if (this.#buffers[allocation]?.detached) {
         throw new BufferTransferredError();
       }
     }
     return {
       limit: this.#starts[stop]!,
-      keep: Array.from({ length: KEPT }, (_, k) => first + k < stop ? this.#keep[first + k] ?? null : null),
+      buffers: Array.from(
+        { length: CALL_BUFFERS },
+        (_, k) => first + k < stop ? this.#buffers[first + k] ?? null : null,
+      ),
     };
   }
 }
 
-type Kept = [
+type CallBuffers = [
   ArrayBuffer | null,
   ArrayBuffer | null,
   ArrayBuffer | null,
@@ -308,26 +311,28 @@ async function runLane(
   shim: Shim,
   plan: LoadPlan,
   memory: PlanMemory,
-  windows: Windows,
+  windows: CallWindows,
   lane: number,
 ): Promise<void> {
-  // Lanes have windows of different lengths, so that they do not all come back for the next one at once.
-  const span = KEPT - lane % (KEPT / 2);
+  // Lanes have windows of different lengths, so that they do not all return at the same time.
+  const span = CALL_BUFFERS - lane % (CALL_BUFFERS / 2);
   for (let next = memory.next; next < plan.segments.length; next = memory.next) {
-    const { limit, keep } = windows.from(next, span);
-    if (await shim.fst_lane_run(memory.bytes, limit, ...keep as Kept) !== 0) return;
+    const { limit, buffers } = windows.from(next, span);
+    if (await shim.fst_lane_run(memory.bytes, limit, ...buffers as CallBuffers) !== 0) return;
   }
 }
 
-async function populate(shim: Shim, plan: LoadPlan, memory: PlanMemory, windows: Windows): Promise<void> {
+async function populate(shim: Shim, plan: LoadPlan, memory: PlanMemory, windows: CallWindows): Promise<void> {
   for (let next = memory.next; next < plan.segments.length;) {
-    const { limit, keep } = windows.from(next, KEPT);
-    if (await shim.fst_plan_populate(memory.bytes, limit, POPULATE_AHEAD, ...keep as Kept) !== 0) return;
+    const { limit, buffers } = windows.from(next, CALL_BUFFERS);
+    if (await shim.fst_plan_populate(memory.bytes, limit, POPULATE_AHEAD, ...buffers as CallBuffers) !== 0) {
+      return;
+    }
     next = Math.max(memory.next, limit);
   }
 }
 
-/** Passes on what has landed until all has, or the lanes stop. */
+/** Reports landed segments until all have landed or the lanes stop. */
 async function watch(
   shim: Shim,
   job: NativeJob,
@@ -337,8 +342,8 @@ async function watch(
 ): Promise<void> {
   const { done } = memory;
   let announced = job.readiness.landed.length;
-  let lowest = 0; // every segment below has been passed on
-  for (let gather = 0;; gather = GATHER) { // the first news at once
+  let lowest = 0; // every segment below has been reported
+  for (let gather = 0;; gather = GATHER) { // the first segments without delay
     const turn = new Turn();
     const seen = memory.wake;
     const taken = memory.next;
@@ -350,11 +355,11 @@ async function watch(
       const landed = job.readiness.landed.length;
       if (landed - announced < MANY) continue;
       announced = landed;
-      await turn.pause(); // whoever waits for very many tensors has much to do
+      await turn.pause(); // callers that wait for very many tensors need time
     }
     while (lowest < done.length && done[lowest] === 2) lowest++;
     const { bufferedBytes, directBytes, usrbioBytes, landedBytes } = memory;
-    // A device that fetches by itself counts its bytes elsewhere.
+    // GPUDirect Storage counts its bytes elsewhere.
     const isKnown = bufferedBytes + directBytes + usrbioBytes > 0;
     job.onLanded?.(landedBytes, isKnown ? { path: pathOf(memory), threads } : undefined);
     if (lowest === done.length) return;

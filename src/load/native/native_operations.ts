@@ -6,20 +6,20 @@ import type { Shim } from "../../../ffi/symbols.ts";
 import type { DType } from "../../base/dtype.ts";
 import { cutSlice, type SliceLayout } from "../../format/slices.ts";
 import { columnsOf, cutCast, type HostOperations, LoopOperations } from "../host_operations.ts";
-import { giveBack, take } from "./lane_budget.ts";
+import { returnCalls, takeCalls } from "./lane_budget.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
-/** Below this many bytes the loop's thread is quicker than a call to another one, in well under a millisecond. */
+/** Fewer bytes are faster on the event loop than in a call of another thread, and take well under a millisecond. */
 const SMALL = 64 * 1024;
 
-/** Bytes of one call of the shim: several threads share what is larger. */
+/** Most bytes of one call of the shim; several threads share larger operations. */
 const CALL = 16 * 2 ** 20;
 
-/** Bytes from which memory is worth huge pages. */
+/** Least bytes of a buffer that uses huge pages. */
 const LARGE = 2 * 2 ** 20;
 
-/** In non-blocking calls of the shim. */
+/** Operations in non-blocking calls of the shim. */
 export class NativeOperations implements HostOperations {
   readonly #shim: Shim;
   readonly #loop = new LoopOperations();
@@ -30,7 +30,7 @@ export class NativeOperations implements HostOperations {
 
   allocate(byteLength: number): Bytes {
     const memory = new Uint8Array(byteLength);
-    if (byteLength >= LARGE) this.#shim.fst_memory_advise(memory, 0n, BigInt(byteLength)); // before the first touch
+    if (byteLength >= LARGE) this.#shim.fst_memory_advise(memory, 0n, BigInt(byteLength)); // before the first access
     return memory;
   }
 
@@ -61,20 +61,20 @@ export class NativeOperations implements HostOperations {
   }
 }
 
-/** Runs calls on as many threads as the bytes are worth; all have ended when this settles. */
+/** Runs calls on a number of threads that depends on the bytes; all calls have ended when this settles. */
 async function inParallel(
   calls: IteratorObject<() => Promise<void>>,
   byteLength: number,
 ): Promise<void> {
   const threads = Math.min(Math.ceil(byteLength / CALL), Math.max(2, navigator.hardwareConcurrency), 4);
-  const taken = await take(1, threads);
+  const taken = await takeCalls(1, threads);
   try {
     const run = async () => {
-      for (const call of calls) await call(); // one iterator for all: each takes the next
+      for (const call of calls) await call(); // all threads share one iterator
     };
     const ends = await Promise.allSettled(Array.from({ length: taken }, run));
     for (const end of ends) if (end.status === "rejected") throw end.reason;
   } finally {
-    giveBack(taken);
+    returnCalls(taken);
   }
 }

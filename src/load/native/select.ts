@@ -1,5 +1,5 @@
 /**
- * Choosing the engine.
+ * Selects the engine.
  */
 import { type LibraryState, openLibrary } from "../../../ffi/library.ts";
 import type { Engine } from "../engine.ts";
@@ -10,14 +10,14 @@ import { availableSystemMemory } from "../../../ffi/variables.ts";
 import { PortableFileSource } from "../../files/native/portable_file.ts";
 import type { Source } from "../../files/source.ts";
 
-/** The engine over the library's latest state. */
+/** The engine for the latest state of the library. */
 let chosen: { readonly library: Promise<LibraryState>; readonly engine: Promise<Engine> } | undefined;
 
 let wasNoticed = false;
 
 /**
- * The native engine where the shim is to be had, else the portable one, with one notice on stderr. It is chosen anew
- * when the library is found after all.
+ * Returns the native engine if the shim is available, else the portable one, with one notice on stderr. Selects again
+ * after the library becomes available.
  */
 export function selectEngine(): Promise<Engine> {
   const library = openLibrary();
@@ -38,7 +38,7 @@ function engineOver(library: LibraryState): Engine {
 }
 
 /**
- * The portable engine in Deno.
+ * Makes the portable engine for Deno.
  *
  * @param reason why the native engine is not used
  */
