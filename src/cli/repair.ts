@@ -3,7 +3,7 @@
  */
 import { userId } from "../../ffi/variables.ts";
 import { quote } from "../base/text.ts";
-import { carryOutAsFound, findLeftovers, type Repair } from "../save/repair.ts";
+import { carryOutIfUnchanged, findLeftovers, type Repair } from "../save/repair.ts";
 import { UsageError } from "./arguments.ts";
 import type { Command } from "./command.ts";
 import { formatCount, printable } from "./text.ts";
@@ -37,7 +37,7 @@ export const repair: Command = {
       for (const found of repairs) {
         console.log(describe(found));
         if (args.flag("yes") || mayDo(found)) {
-          await carryOutAsFound(found, uid);
+          await carryOutIfUnchanged(found, uid);
           console.log(found.kind === "complete" ? "Completed" : "Undone");
         } else complaints.push(`Nothing was changed in ${folder}: --yes does it`);
       }

@@ -1,10 +1,10 @@
 /**
- * A set of files that appears as a whole: everything is written under temporary names, and renamed at the end.
+ * A set of files that becomes visible as a whole: all are written under temporary names, and renamed at the end.
  *
- * Temporary files are locked while their process lives; the next save to the folder removes those that nobody has
- * locked. A single file is renamed over the old one. A set needs several renames: a journal (journal.ts) says first
- * what they are, the old files are hidden, and then the new ones get their names, so that at no time some of the old
- * ones stand beside some of the new ones. If a rename fails, all is put back.
+ * Temporary files are locked while their process lives; the next save to the folder removes unlocked ones. A
+ * single file is renamed over the old one. A set needs several renames: first a journal (journal.ts) lists them,
+ * then the old files are hidden, and then the new files get their names, so that old and new files are never
+ * visible together. If a rename fails, all renames are undone.
  */
 import { WriteError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
@@ -42,23 +42,23 @@ import {
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
 import { longName } from "../files/native/write_error.ts";
 
-/** How the files replace what is there. */
+/** Options for replacing existing files. */
 export interface SetOptions {
-  /** Whether files that exist may be replaced. */
+  /** Whether existing files may be replaced. */
   readonly overwrite: boolean;
-  /** Whether to wait until everything is on storage. */
+  /** Whether to wait until all bytes are on storage. */
   readonly sync: boolean;
-  /** Whether pages should go past the page cache. */
+  /** Whether to write past the page cache. */
   readonly direct: boolean;
-  /** Ends the save as long as nothing has been renamed. */
+  /** Cancels the save until the first rename. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /** A file of a set. */
 export interface SetFile {
-  /** The path that it is to get. */
+  /** Its path after the commit. */
   readonly path: string;
-  /** Bytes. */
+  /** Its size in bytes. */
   readonly size: number;
 }
 
@@ -66,26 +66,26 @@ export interface SetFile {
 interface Step {
   readonly from: string;
   readonly to: string;
-  /** The path that a refusal is about. */
+  /** The path that an error names. */
   readonly subject: string;
 }
 
-/** Files on their way. */
+/** The files of a save, before their final names. */
 export class AtomicSet {
-  /** The files, in the order in which they were given. */
+  /** The files, in the order of the constructor's argument. */
   readonly outputs: readonly OpenOutput[];
   readonly #engine: WriteEngine;
-  /** The path that the user named. */
+  /** The path that the user gave. */
   readonly #target: string;
   readonly #folder: string;
-  /** Every path at which there must be nothing, unless it may be replaced, and where its bytes are. */
+  /** Every path that must be free, unless it may be replaced, and the place of its bytes. */
   readonly #places: ReadonlyMap<string, Place>;
   readonly #options: SetOptions;
   /** Folders made for this save, the innermost first. */
   readonly #made: readonly string[];
-  /** Six digits that stand for this set in folders to which its links lead. */
+  /** Six digits that identify this set in folders that its links point to. */
   #id = "";
-  #isLeftToOthers = false;
+  #needsRepair = false;
 
   private constructor(
     engine: WriteEngine,
@@ -105,14 +105,14 @@ export class AtomicSet {
   }
 
   /**
-   * Creates the files under temporary names, with their space reserved; a folder that is not there is made. What
-   * processes that are gone have left of this set is finished, their temporary files are removed.
+   * Creates the files under temporary names, with reserved space; a missing folder is created. An interrupted save
+   * of this set by a process that has ended is finished, and temporary files of ended processes are removed.
    *
-   * @param target the path that the user named; the files are named after it, and in its folder
-   * @param occupied more paths at which there must be nothing, unless it may be replaced
-   * @throws {SafeTensorsError} "FileExists" if there is something and it may not be replaced; "InterruptedSave" if an
-   *   interrupted save has left something that may not be replaced
-   * @throws {WriteError} if the system refuses, or there is something that is not a regular file
+   * @param target the path that the user gave; the names and the folder of the files come from it
+   * @param occupied more paths that must be free, unless they may be replaced
+   * @throws {SafeTensorsError} "FileExists" if a file exists and may not be replaced; "InterruptedSave" if an
+   *   interrupted save left files that may not be replaced
+   * @throws {WriteError} if the system refuses, or a path is not a regular file
    */
   static async create(
     engine: WriteEngine,
@@ -139,11 +139,11 @@ export class AtomicSet {
         using _lock = await lockFolders(folders, options.signal);
         await set.#finishInterrupted();
         for (const folder of folders) await removeAbandoned(folder, set.#id);
-        await set.#lookAgain();
+        await set.#checkAgain();
         const replaces = places.values().some(({ info }) => info);
         for (const { path } of files) {
           const temporary = set.#temporaryIn(dirname(places.get(path)!.path));
-          // Nobody may read it who may not read what it replaces; its own mode comes before its own name.
+          // The new file is never readable by more users than the old one, so its mode is set before its name.
           outputs.push(await engine.create(temporary, path, options.direct, replaces ? 0o600 : 0o666));
         }
       }
@@ -156,11 +156,11 @@ export class AtomicSet {
   }
 
   /**
-   * Lets the files appear under their names, in their order; everything must be written.
+   * Gives the files their final names, in their order; all bytes must be written.
    *
-   * @param findSuperseded gives the files that the set replaces under other names
-   * @throws {SafeTensorsError} "FileExists" if one has come into being meanwhile and may not be replaced
-   * @throws {WriteError} if the system refuses; what was there has been put back
+   * @param findSuperseded returns the files that the set replaces under other names
+   * @throws {SafeTensorsError} "FileExists" if a file was created meanwhile and may not be replaced
+   * @throws {WriteError} if the system refuses; the old files are restored
    */
   async commit(findSuperseded: () => Promise<readonly string[]>): Promise<void> {
     const { sync, overwrite, signal } = this.#options;
@@ -169,14 +169,14 @@ export class AtomicSet {
     using _lock = await lockFolders(this.#folders(), signal);
     await this.#finishInterrupted();
     const before = [...this.#places.values()];
-    await this.#lookAgain();
+    await this.#checkAgain();
     const old = overwrite ? this.#existing(await findSuperseded()) : [];
-    await this.#takeOverAccess(old, before);
+    await this.#copyAccess(old, before);
     signal?.throwIfAborted();
     const stem = stemOf(basename(this.#target));
     const own = new Set(outputs.map(({ target }) => target));
     const isMember = (path: string) => stemOfMember(basename(path)) === stem;
-    // What is not named after the set cannot stand in its journal: it goes when the new files are there.
+    // Files named differently cannot be listed in the journal: they are removed after the new files have names.
     const journaled = old.filter(isMember);
     if (outputs.length === 1 && (!isMember(outputs[0]!.target) || journaled.every((path) => own.has(path)))) {
       await this.#replace(outputs[0]!);
@@ -187,22 +187,22 @@ export class AtomicSet {
     for (const path of old) if (!own.has(path)) await removeQuietly(path);
   }
 
-  /** Removes everything that was written. */
+  /** Removes all written files. */
   async discard(): Promise<void> {
     this.#close();
-    if (this.#isLeftToOthers) return;
+    if (this.#needsRepair) return;
     for (const { path } of this.outputs) await removeQuietly(path);
     for (const folder of this.#made) await removeQuietly(folder);
   }
 
-  /** Renames the only file, over what has its name: at no time is there none. */
+  /** Renames the only file over the old one, so that one of them always exists. */
   async #replace({ path, target }: OpenOutput): Promise<void> {
     const { sync, overwrite } = this.#options;
     const { path: place, info } = this.#places.get(target)!;
     if (!sync) return await this.#engine.rename(path, place, overwrite, target);
     const folder = dirname(place);
     const kept = `${folder}/${temporaryName()}`;
-    // A second name for the old file as long as the new one may yet fail, where the file system has such a thing.
+    // The old file gets a second name until the new one cannot fail, if the file system has hard links.
     const isKept = info !== null && await Deno.link(place, kept).then(() => true, () => false);
     try {
       await this.#engine.rename(path, place, overwrite, target);
@@ -216,12 +216,12 @@ export class AtomicSet {
     }
   }
 
-  /** Hides the old files and gives the new ones their names; or puts everything back. */
+  /** Hides the old files and gives the new ones their names; undoes all if one rename fails. */
   async #exchange(stem: string, old: readonly string[]): Promise<void> {
     const { outputs } = this;
     const own = new Set(outputs.map(({ target }) => target));
     const hide = old.map((subject): Step => {
-      // A link that no new file goes behind is hidden itself.
+      // A link that does not lead to a new file is hidden itself.
       const from = own.has(subject) ? this.#places.get(subject)!.path : subject;
       return { from, to: this.#temporaryIn(dirname(from)), subject };
     });
@@ -243,16 +243,16 @@ export class AtomicSet {
         for (const folder of this.#folders()) await this.#engine.syncFolder(folder);
       }
     } catch (error) {
-      await this.#putBack(done, journal, error);
+      await this.#rollBack(done, journal, error);
       throw error;
     }
     await removeQuietly(journal);
     for (const { to } of hide) await removeQuietly(to);
   }
 
-  /** Takes renames back, and the journal away. */
-  async #putBack(done: readonly Step[], journal: string, cause: unknown): Promise<void> {
-    this.#isLeftToOthers = true; // as long as the journal is there, for it counts on all these files
+  /** Undoes renames, and removes the journal. */
+  async #rollBack(done: readonly Step[], journal: string, cause: unknown): Promise<void> {
+    this.#needsRepair = true; // while the journal exists, a repair needs all these files
     try {
       for (const { from, to, subject } of done.toReversed()) {
         await this.#engine.rename(to, from, false, subject);
@@ -270,7 +270,7 @@ export class AtomicSet {
         cause,
       });
     }
-    this.#isLeftToOthers = false;
+    this.#needsRepair = false;
   }
 
   async #writeJournal(path: string, journal: Journal): Promise<void> {
@@ -292,12 +292,12 @@ export class AtomicSet {
     return `${folder}/${temporaryName(folder === this.#folder ? undefined : this.#id)}`;
   }
 
-  /** The folder of the set, and those to which its links lead. */
+  /** The folder of the set, and those that its links point to. */
   #folders(): string[] {
     return [...new Set([this.#folder, ...this.#places.values().map(({ path }) => dirname(path))])];
   }
 
-  /** Finishes what an interrupted save of this set has left, if that may be replaced. */
+  /** Finishes an interrupted save of this set, if its files may be replaced. */
   async #finishInterrupted(): Promise<void> {
     const folder = this.#folder, stem = stemOf(basename(this.#target));
     const journals = await journalsOf(folder, stem);
@@ -305,7 +305,7 @@ export class AtomicSet {
     const uid = await ownUid(folder);
     for (const name of journals) {
       const isOwnName = name === journalName(stem);
-      // The journal of version 0.1 may be about another set; another user's is for that user.
+      // The journal of version 0.1 may be about another set; only the owner repairs another user's.
       if (!isOwnName && (await lookAt(`${folder}/${name}`))?.uid !== uid) continue;
       const journal = await readJournal(folder, name, uid);
       if (journal.stem !== stem) continue;
@@ -317,26 +317,27 @@ export class AtomicSet {
   }
 
   /**
-   * Looks at all places again, now that nobody else saves there.
+   * Checks all places again, now that the lock excludes other saves.
    *
    * @throws {SafeTensorsError} "FileExists"
-   * @throws {WriteError} if something is there that is no regular file, or a link leads elsewhere by now
+   * @throws {WriteError} if a path is not a regular file, or a link has changed
    */
-  async #lookAgain(): Promise<void> {
+  async #checkAgain(): Promise<void> {
     const places = this.#places as Map<string, Place>;
     for (const [path, { path: before }] of places) {
       const place = await findPlace(path);
       if (place.path !== before) {
-        throw new WriteError(`Cannot save ${quote(path)}: it was made a link meanwhile, or leads elsewhere`, {
-          path,
-        });
+        throw new WriteError(`Cannot save ${quote(path)}: a link was made or changed meanwhile`, { path });
       }
       checkPlace(path, place, this.#options.overwrite);
       places.set(path, place);
     }
   }
 
-  /** Everything that there is of the set's own paths and of others, the index first: without it the rest is no set. */
+  /**
+   * The existing files among the set's own paths and the superseded ones, the index first: without it the rest is
+   * not a set.
+   */
   #existing(superseded: readonly string[]): string[] {
     const own = this.outputs.map(({ target }) => target);
     const isIndex = (path: string) => path.endsWith(".json") ? 1 : 0;
@@ -346,11 +347,11 @@ export class AtomicSet {
     ].sort((a, b) => isIndex(b) - isIndex(a));
   }
 
-  /** Gives every new file the access of what it replaces. */
-  async #takeOverAccess(old: readonly string[], before: readonly Place[]): Promise<void> {
+  /** Gives every new file the access rights of the file that it replaces. */
+  async #copyAccess(old: readonly string[], before: readonly Place[]): Promise<void> {
     const files = new Map<string, Access>();
     for (const path of old) {
-      const info = await Deno.stat(path).catch(() => null); // a link that leads nowhere is superseded as well
+      const info = await Deno.stat(path).catch(() => null); // a broken link is superseded as well
       if (info?.isFile) files.set(path, info);
     }
     const shards = [...files].filter(([path]) => !path.endsWith(".json")).map(([, access]) => access);
@@ -367,13 +368,13 @@ export class AtomicSet {
   }
 }
 
-/** Waits for all, so that nothing is under way any more when one has failed. */
+/** Waits for all, so that no call is running after one has failed. */
 async function settleAll(calls: readonly Promise<void>[]): Promise<void> {
   await Promise.allSettled(calls);
   await Promise.all(calls);
 }
 
-/** Removes the temporary files of processes that are gone, but for those that an interrupted save still needs. */
+/** Removes the temporary files of ended processes, except those that an interrupted save still needs. */
 async function removeAbandoned(folder: string, set: string): Promise<void> {
   const spared = new Set<string>();
   for (const name of await journalsIn(folder)) {
@@ -382,13 +383,13 @@ async function removeAbandoned(folder: string, set: string): Promise<void> {
       for (const [, to] of hide) spared.add(to);
       for (const [from] of place) spared.add(from);
     } catch {
-      return; // nobody knows which it needs
+      return; // it is unknown which files it needs
     }
   }
   for (const path of await findAbandoned(folder, spared, set)) await removeQuietly(path);
 }
 
-/** The user whose files this process makes in a folder; null where files have no owners. */
+/** The owner of new files of this process in a folder; null if files have no owners. */
 async function ownUid(folder: string): Promise<number | null> {
   const path = `${folder}/${temporaryName()}`;
   using file = await Deno.open(path, { createNew: true, write: true });
@@ -399,7 +400,7 @@ async function ownUid(folder: string): Promise<number | null> {
   }
 }
 
-/** Six hexadecimal digits that stand for a set. */
+/** Six hexadecimal digits that identify a set. */
 async function idOf(target: string): Promise<string> {
   const name = `${await Deno.realPath(dirname(target))}/${stemOf(basename(target))}`;
   const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(name));

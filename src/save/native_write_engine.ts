@@ -1,5 +1,6 @@
 /**
- * Writing through the shim: positional writes from several threads, past the page cache where that pays.
+ * Writes through the native library: positional writes from several threads, past the page cache if that is
+ * faster.
  */
 import { availableMemory } from "../../ffi/files.ts";
 import type { Shim } from "../../ffi/symbols.ts";
@@ -18,17 +19,17 @@ import { returnCalls, takeCalls } from "../load/native/lane_budget.ts";
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
 import { checkThere, writeError } from "../files/native/write_error.ts";
 
-/** Bytes of one direct write of what cannot be written from where it lies: a huge page. */
+/** Bytes of one direct write from staging memory, for unaligned bytes: a huge page. */
 const STAGING = 2 * 2 ** 20;
 
 /**
- * The part of free memory that a save which need not be synced leaves to the page cache: the kernel takes a fifth
- * (vm.dirty_ratio) at memory's speed, and has written some of it out by then. What is larger would be held up to
- * storage's speed, and is written past the page cache at once.
+ * The part of free memory that an unsynced save leaves to the page cache: the kernel takes a fifth
+ * (vm.dirty_ratio) at the speed of memory, and meanwhile writes some of it. A larger save would be slowed to the
+ * speed of storage, and is written past the page cache instead.
  */
 const DIRTY = 0.25;
 
-/** Non-blocking calls into the shim. */
+/** Writes by non-blocking calls into the native library. */
 export class NativeWriteEngine implements WriteEngine {
   readonly writers = 8;
   readonly #shim: Shim;
@@ -79,7 +80,7 @@ interface NativeOutputInit {
   readonly fd: number;
   /** For direct writes, or -1. */
   readonly fdDirect: number;
-  /** Pieces that no write uses just now, shared by all outputs. */
+  /** Free staging memory, shared by all outputs. */
   readonly staging: Uint8Array<ArrayBuffer>[];
 }
 
@@ -127,7 +128,7 @@ class NativeOutput implements OpenOutput {
     this.#fd = this.#fdDirect = -1;
   }
 
-  /** Deno runs few non-blocking calls at once: saves keep to what is left of them, like loads. */
+  /** Deno runs few non-blocking calls at once, so saves use the lane budget, like loads. */
   async #call(action: string, call: () => Promise<void>): Promise<void> {
     const calls = await takeCalls(1, 1);
     try {

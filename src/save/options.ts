@@ -1,6 +1,4 @@
-/**
- * The options of saving, and the report.
- */
+/** The options and the report of a save. */
 import { checkBoolean, checkFunction, checkInteger, checkKeys, checkSignal, keysOf } from "../base/check.ts";
 import type { DType } from "../base/dtype.ts";
 import type { Progress } from "../base/progress.ts";
@@ -12,28 +10,31 @@ import type { TensorShape } from "./source.ts";
 export interface SaveOptions {
   /** The `__metadata__` of every file. Default: none. */
   metadata?: MetadataInput;
-  /** Tensor bytes of one file at most; more go into shards with an index. Default: one file. */
+  /** The most tensor bytes in one file; a larger result is written as shards with an index. Default: one file. */
   maxShardBytes?: number;
-  /** Casts floating tensors on the way, rounded to nearest even. Default: they stay as they are. */
+  /** Casts floating-point tensors to this dtype, rounded to nearest even. Default: no cast. */
   dtype?: DType;
-  /** What a stream of tensors will bring, before `dtype` casts it: needed where it is not a model. */
+  /** The names, dtypes (before a cast) and shapes of a stream of tensors; needed unless it is a model. */
   shapes?: Iterable<TensorShape>;
   /**
-   * Replaces what is there, a set of any number of shards included; mode and, where permitted, owner stay. Default
-   * false: an existing file is an error.
+   * Replaces existing files, including a set of any number of shards; their mode and, where permitted, owner stay.
+   * Default false: an existing file is an error.
    */
   overwrite?: boolean;
-  /** Waits until the files are on storage before they appear, past the page cache where that can be. Default true. */
+  /**
+   * Waits until the files are on storage before they get their names; writes past the page cache if possible.
+   * Default true.
+   */
   sync?: boolean;
   /** Writes in flight, 1 to 16. Default 8, without the native library 2. */
   maxThreads?: number;
-  /** Ends the save; what was written is removed. */
+  /** Cancels the save; the written files are removed. */
   signal?: AbortSignal;
   /** Called about 20 times a second while the save runs, and once at its end. */
   onProgress?: (progress: Progress) => void;
 }
 
-/** What was saved. */
+/** The result of a save. */
 export interface SaveReport {
   /** The files, the index last. */
   readonly paths: readonly string[];
@@ -45,7 +46,7 @@ export interface SaveReport {
   readonly seconds: number;
   /** `bytes / seconds / 1e9`. */
   readonly gigabytesPerSecond: number;
-  /** Tensors left out because they are the same memory as another: name → the one that was written. */
+  /** Skipped tensors, because they are the same memory as another: name → the written name. */
   readonly aliases: ReadonlyMap<string, string>;
 }
 

@@ -1,9 +1,9 @@
 /**
- * Bytes on their way into files: a bounded number of writes in flight, each of them whole pages of a file as far as
- * that can be had.
+ * Writes bytes to files: a bounded number of writes in flight, each of whole pages of a file if possible.
  *
- * Tensors lie end to end in a file, wherever pages begin. What is large is written from where it is, cut where pages
- * of the file end; what is small, and what is left at both ends of the large, is gathered with its neighbours.
+ * Tensors lie end to end in a file, at any offset. Large tensors are written from their own memory, cut at page
+ * boundaries of the file; small tensors, and both ends of large ones, are first copied into a block with their
+ * neighbours.
  */
 import type { DType } from "../base/dtype.ts";
 import { castLength } from "../load/request.ts";
@@ -12,50 +12,50 @@ import type { OpenOutput } from "./write_engine.ts";
 
 const PAGE = 4096;
 
-/** Bytes of one write of what is large. */
+/** Bytes of one write of a large tensor. */
 const PIECE = 8 * 2 ** 20;
 
-/** What is smaller is gathered: to copy it costs less than a write of its own. */
+/** Smaller tensors are gathered, because a copy costs less than a separate write. */
 const SMALL = 2 ** 20;
 
 /** Bytes of one gathered block. */
 const BLOCK = 4 * 2 ** 20;
 
-/** Blocks that wait for more: tensors may come in another order than they have in the file. */
+/** The most incomplete blocks: tensors may come in another order than they have in the file. */
 const OPEN_BLOCKS = 8;
 
-/** A place in a file, and what becomes of the bytes on the way there. */
+/** A place in a file, and the cast of its bytes. */
 export interface Place {
   /** The file. */
   readonly output: OpenOutput;
-  /** Byte offset in it. */
+  /** The byte offset in the file. */
   readonly offset: number;
-  /** Element type of what is put there. */
+  /** Element type of the source bytes. */
   readonly from: DType;
   /** Element type in the file. */
   readonly to: DType;
-  /** The tensor whose bytes they are, if they are one's. */
+  /** The tensor of the bytes, if they are a tensor's. */
   readonly item?: Item;
 }
 
-/** Neighbours in a file that become one write. */
+/** Neighbours in a file that are written together. */
 interface Block {
   readonly place: Place;
   readonly memory: Uint8Array<ArrayBuffer>;
-  /** Where in the memory it starts: as far from its beginning as the place is from that of a page. */
+  /** The start in the memory: its distance to a page boundary is that of the place in the file. */
   readonly start: number;
   end: number;
 }
 
-/** How a stream writes. */
+/** Options of an output stream. */
 export interface OutputStreamOptions {
   /** Writes in flight. */
   readonly writers: number;
-  /** Gives memory that is good to write from. */
+  /** Allocates memory for fast writes. */
   readonly memory: (byteLength: number) => Uint8Array<ArrayBuffer>;
-  /** Called with the bytes of every write that is done, counted before a cast. */
+  /** Called with the number of bytes of every finished write, before a cast. */
   readonly onWritten: (byteLength: number) => void;
-  /** Ends it. */
+  /** Cancels the writes. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -72,12 +72,12 @@ export class OutputStream {
   }
 
   /**
-   * Takes bytes for a place in a file; resolves as soon as there is room for more. They must stay as they are until
-   * they are written.
+   * Accepts bytes for a place in a file; resolves when more can be accepted. The caller must not change the bytes
+   * until they are written.
    *
-   * @param done called once none of them is needed any more
+   * @param done called when the bytes are not needed any more
    * @throws {SafeTensorsError} "InvalidTensorView" if their buffer is transferred meanwhile
-   * @throws {WriteError} if a write failed, this one or one before; or the signal's reason
+   * @throws {WriteError} if a write failed, this one or an earlier one; or the signal's reason
    */
   async put(place: Place, bytes: Uint8Array<ArrayBuffer>, done: () => void = () => {}): Promise<void> {
     const { byteLength } = bytes;
@@ -88,7 +88,7 @@ export class OutputStream {
     const head = sourceLength(place, -place.offset & (PAGE - 1));
     const tail = byteLength - sourceLength(place, after(place, byteLength).offset % PAGE);
     const edge = await this.#gather(place, bytes.subarray(0, head));
-    if (edge) await this.#flush(edge); // nothing will follow it
+    if (edge) await this.#flush(edge); // no more bytes follow it
     let pieces = 1;
     const pieceDone = () => {
       if (--pieces === 0) done();
@@ -103,7 +103,7 @@ export class OutputStream {
   }
 
   /**
-   * Waits until everything is written.
+   * Waits until all bytes are written.
    *
    * @throws {WriteError} if a write failed; or the signal's reason
    */
@@ -113,12 +113,12 @@ export class OutputStream {
     this.#check();
   }
 
-  /** Waits until nothing is being written any more. */
+  /** Waits until no write is running. */
   async settle(): Promise<void> {
     await Promise.all(this.#inFlight);
   }
 
-  /** Copies bytes to where they meet their neighbours; the block that they end in, unless it was full. */
+  /** Copies bytes into blocks beside their neighbours; returns the last block, unless it was full. */
   async #gather(place: Place, bytes: Uint8Array<ArrayBuffer>): Promise<Block | undefined> {
     const { byteLength } = bytes;
     let block = this.#blocks.find((open) => isNext(open, place));
@@ -179,28 +179,28 @@ export class OutputStream {
   }
 }
 
-/** Whether memory may change its size: then it cannot be lent to another thread. */
+/** Whether memory may change its size: such memory cannot be used by another thread. */
 function isResizable(buffer: { readonly resizable?: boolean; readonly growable?: boolean }): boolean {
   return buffer.resizable || buffer.growable || false;
 }
 
-/** Throws if bytes of a tensor are gone: whoever asked for them to be saved has transferred their buffer. */
+/** Throws if the caller has transferred the buffer of a tensor meanwhile. */
 function checkThere({ item }: Place, bytes: Uint8Array, byteLength: number): void {
   if (bytes.byteLength === byteLength || !item) return;
   throw wrongLength(item, "its buffer was transferred while it was written");
 }
 
-/** The place behind so many bytes that are put there. */
+/** The place after `byteLength` source bytes. */
 function after(place: Place, byteLength: number): Place {
   return { ...place, offset: place.offset + castLength(byteLength, place.from, place.to) };
 }
 
-/** How many bytes that are put there become so many in the file. */
+/** The number of source bytes for `fileLength` bytes in the file. */
 function sourceLength({ from, to }: Place, fileLength: number): number {
   return castLength(fileLength, to, from);
 }
 
-/** Whether what is put at a place follows a block in the file and is treated alike. */
+/** Whether a place follows a block in the file and has the same cast. */
 function isNext({ place, start, end }: Block, next: Place): boolean {
   const { output, offset, from, to } = after(place, end - start);
   if (output !== next.output || offset !== next.offset) return false;

@@ -1,6 +1,4 @@
-/**
- * Writing through Deno alone.
- */
+/** Writes through Deno's file functions, without the native library. */
 import { castBytes } from "../format/cast.ts";
 import type { DType } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
@@ -9,7 +7,7 @@ import { lookAt, removeQuietly, syncFolder } from "../files/native/folder.ts";
 import type { OpenOutput, WriteEngine } from "./write_engine.ts";
 import { checkThere, writeError } from "../files/native/write_error.ts";
 
-/** What file systems without hard links, such as exFAT, SMB and many FUSE mounts, answer to a link. */
+/** The errors of file systems without hard links, such as exFAT, SMB and many FUSE mounts. */
 const NO_HARD_LINKS: ReadonlySet<string> = new Set([
   "EPERM",
   "ENOTSUP",
@@ -19,9 +17,9 @@ const NO_HARD_LINKS: ReadonlySet<string> = new Set([
   "EINVAL",
 ]);
 
-/** Deno's own file functions. */
+/** Writes with Deno's own file functions. */
 export class PortableWriteEngine implements WriteEngine {
-  /** One at work in a file, and one that is ready. */
+  /** One write that runs, and one that waits. */
   readonly writers = 2;
 
   memory(byteLength: number): Uint8Array<ArrayBuffer> {
@@ -35,7 +33,7 @@ export class PortableWriteEngine implements WriteEngine {
   async create(path: string, target: string, _direct: boolean, mode: number): Promise<OpenOutput> {
     try {
       const file = await Deno.open(path, { createNew: true, read: true, write: true, mode });
-      await file.tryLock(true).catch(() => {}); // where there are no locks, nobody asks for them either
+      await file.tryLock(true).catch(() => {}); // without locks in the file system, other saves do not check them either
       return new PortableOutput(path, target, file);
     } catch (error) {
       throw writeError(error, "create", target);
@@ -49,11 +47,11 @@ export class PortableWriteEngine implements WriteEngine {
         await Deno.link(from, to); // never replaces anything
       } catch (error) {
         if (!NO_HARD_LINKS.has((error as { code?: string }).code ?? "")) throw error;
-        // The folder is locked: no other save takes the name meanwhile.
+        // The folder is locked, so no other save can take the name meanwhile.
         if (await lookAt(to)) throw new Deno.errors.AlreadyExists(`${quote(to)} exists`);
         return await Deno.rename(from, to);
       }
-      await removeQuietly(from); // the file has its name: what is left is only in the way
+      await removeQuietly(from); // the file has its final name; the temporary one is not needed
     } catch (error) {
       throw writeError(error, "save", subject);
     }
@@ -68,7 +66,7 @@ class PortableOutput implements OpenOutput {
   readonly path: string;
   readonly target: string;
   readonly #file: Deno.FsFile;
-  /** A Deno file has one position: writes go one after another. */
+  /** A Deno file has one position, so writes run one after another. */
   #last: Promise<void> = Promise.resolve();
 
   constructor(path: string, target: string, file: Deno.FsFile) {

@@ -1,8 +1,8 @@
 /**
- * Completing, or undoing, a commit whose process has ended.
+ * Completes, or undoes, a commit whose process has ended.
  *
- * Complete is what it becomes if every new file is still there, under its temporary name or its own. If some are gone
- * and none has its name yet, the old files come back. Anything else is for the user to decide.
+ * It is completed if every new file still exists, under its temporary or its final name. If some are missing and
+ * none has its final name yet, the old files are restored. In other cases the user must decide.
  */
 import { WriteError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
@@ -12,36 +12,36 @@ import { journalsIn, type OwnJournal, readJournal } from "../files/native/journa
 import { findPlace } from "./target.ts";
 import { writeError } from "../files/native/write_error.ts";
 
-/** What a repair does. */
+/** The steps of a repair. */
 export interface Repair {
   /** The journal. */
   readonly path: string;
-  /** What the files of the set are named after. */
+  /** The common part of the names of the set's files. */
   readonly stem: string;
-  /** Whether the new files get their names, or the old ones theirs back. */
+  /** "complete": the new files get their names; "undo": the old files are restored. */
   readonly kind: "complete" | "undo";
   /** Renames, in their order. */
   readonly renames: readonly { readonly from: string; readonly to: string }[];
-  /** Files that go then. */
+  /** Files that are removed after the renames. */
   readonly removals: readonly string[];
 }
 
 /** A file that a journal names. */
 interface Member {
   readonly name: string;
-  /** Its path, behind a link where it is a new file. */
+  /** Its path; for a new file, the target of a link. */
   readonly path: string;
   readonly exists: boolean;
-  /** The new file under its temporary name, if there should be one. */
+  /** The new file under its temporary name, if the journal lists one. */
   readonly temporary: { readonly path: string; readonly exists: boolean } | null;
-  /** The old file under its temporary name, if there should be one. */
+  /** The old file under its temporary name, if the journal lists one. */
   readonly hidden: { readonly path: string; readonly exists: boolean } | null;
 }
 
 /**
- * Finds what has to be done about a journal. Nothing is changed; the folder should be locked.
+ * Plans the repair of a journal. No file is changed; the folder should be locked.
  *
- * @param uid the user who may carry it out; null where files have no owners
+ * @param uid the user who may carry it out; null if files have no owners
  * @throws {WriteError} if it is not a journal of this user's own save, or can be neither completed nor undone
  */
 export async function planRepair(folder: string, journal: string, uid: number | null): Promise<Repair> {
@@ -53,7 +53,7 @@ export async function planRepair(folder: string, journal: string, uid: number | 
   const isPending = placed.some(({ temporary }) => temporary!.exists);
   const isPlaced = ({ exists, temporary, hidden }: Member) =>
     exists && !temporary!.exists && (!hidden || hidden.exists);
-  // A file whose new one is gone, or whose hidden old one is: if nothing else is left to do, it is the new one.
+  // A file without its temporary new file, or without its hidden old one, is new if no other step is left.
   const isEither = ({ exists, temporary, hidden }: Member) =>
     exists && !temporary!.exists && hidden && !hidden.exists;
   const inTheWay = members.find(({ exists, temporary, hidden }) =>
@@ -61,7 +61,7 @@ export async function planRepair(folder: string, journal: string, uid: number | 
   );
   const refuse = (reason: string) =>
     new WriteError(`Cannot finish the interrupted save of ${quote(path)}: ${reason}`, { path });
-  if (inTheWay) throw refuse(`${quote(inTheWay.path)} has come into being since: move it away`);
+  if (inTheWay) throw refuse(`${quote(inTheWay.path)} was created since: move it away`);
   const lost = placed.find((member) =>
     !member.temporary!.exists && (!member.exists || isPending && isEither(member))
   );
@@ -82,7 +82,7 @@ export async function planRepair(folder: string, journal: string, uid: number | 
   if (gone || placed.some(isPlaced)) {
     const missing = (gone ?? lost).path;
     throw refuse(
-      `${quote(missing)} is neither there nor among the temporary files: remove what is incomplete`,
+      `${quote(missing)} does not exist, also not under its temporary name: remove the incomplete files`,
     );
   }
   return {
@@ -101,7 +101,7 @@ async function findMembers(folder: string, journal: OwnJournal): Promise<Member[
   const names = new Set([...hidden.keys(), ...temporary.keys()]);
   return await Promise.all([...names].map(async (name) => {
     const hide = hidden.get(name), place = temporary.get(name);
-    // A new file goes behind a link, as the save has it; an old one without a new one is the link itself.
+    // A new file replaces the target of a link, as in the save; an old file without a new one is the link itself.
     const { path, info } = place === undefined
       ? { path: `${folder}/${name}`, info: await lookAt(`${folder}/${name}`) }
       : await findPlace(`${folder}/${name}`);
@@ -109,7 +109,7 @@ async function findMembers(folder: string, journal: OwnJournal): Promise<Member[
     const beside = async (other: string | undefined) => {
       if (other === undefined) return null;
       const beside = { path: `${dirname(path)}/${other}`, info: await lookAt(`${dirname(path)}/${other}`) };
-      const mayBeLink = place === undefined; // a link that is hidden
+      const mayBeLink = place === undefined; // a hidden link
       if (beside.info && !beside.info.isFile && !(beside.info.isSymlink && mayBeLink)) {
         throw special(beside.path, beside.info);
       }
@@ -125,7 +125,7 @@ function special(path: string, info: Deno.FileInfo): WriteError {
 }
 
 /**
- * Does what was found to be done. The folder must be locked.
+ * Carries out a repair. The folder must be locked.
  *
  * @throws {WriteError} if the system refuses; the repair can be tried again
  */
@@ -141,26 +141,26 @@ export async function carryOut({ path, renames, removals }: Repair): Promise<voi
   for (const left of removals) await removeQuietly(left);
 }
 
-/** The folders in which a repair renames or removes. */
+/** The folders in which a repair renames or removes files. */
 export function foldersOf({ path, renames, removals }: Repair): string[] {
   return [...new Set([path, ...renames.map(({ to }) => to), ...removals].map(dirname))];
 }
 
-/** What interrupted saves have left in a folder. */
+/** The interrupted saves in a folder. */
 export interface Leftovers {
-  /** What can be done. */
+  /** Repairs that are possible. */
   readonly repairs: readonly Repair[];
-  /** Journals that are refused, and why. */
+  /** The errors about journals that cannot be repaired. */
   readonly refused: readonly Error[];
 }
 
 /**
- * Looks for what interrupted saves have left in a folder. Nothing is changed.
+ * Finds the interrupted saves in a folder. No file is changed.
  *
  * @throws {WriteError} if the folder cannot be read
  */
 export async function findLeftovers(folder: string, uid: number | null): Promise<Leftovers> {
-  using _lock = await lockFolders([folder]); // a save that goes on just now is not an interrupted one
+  using _lock = await lockFolders([folder]); // a running save is not an interrupted one
   const repairs: Repair[] = [], refused: Error[] = [];
   for (const name of await journalsIn(folder)) {
     try {
@@ -174,11 +174,11 @@ export async function findLeftovers(folder: string, uid: number | null): Promise
 }
 
 /**
- * Carries out a repair that was found, unless something has changed since.
+ * Carries out a planned repair, unless the files have changed since.
  *
- * @throws {WriteError} if it is not the same repair any more, or the system refuses
+ * @throws {WriteError} if the repair would differ now, or the system refuses
  */
-export async function carryOutAsFound(found: Repair, uid: number | null): Promise<void> {
+export async function carryOutIfUnchanged(found: Repair, uid: number | null): Promise<void> {
   const folder = dirname(found.path);
   using _locks = await lockFolders(foldersOf(found));
   const now = await planRepair(folder, basename(found.path), uid);

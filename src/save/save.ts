@@ -1,6 +1,4 @@
-/**
- * Tensors into files: in parallel, and so that nobody ever sees half of one.
- */
+/** Saves tensors to files: in parallel, and so that no reader ever sees an incomplete file. */
 import { basename } from "../base/paths.ts";
 import { absolutePath } from "../files/native/local_path.ts";
 import { entriesOf, STEP, type Steps } from "../base/steps.ts";
@@ -24,7 +22,7 @@ import { writeTensors } from "./write_tensors.ts";
 export interface SaveCall {
   /** `performance.now()`, in milliseconds. */
   readonly startedAt: number;
-  /** What a relative path counts from. */
+  /** The folder that relative paths start at. */
   readonly folder: string | undefined;
 }
 
@@ -39,7 +37,7 @@ export async function save(
   const { signal, overwrite = false, sync = true, maxShardBytes, maxThreads } = options;
   signal?.throwIfAborted();
   const named = toPath(path);
-  const target = absolutePath(named, folder); // wherever the program goes meanwhile
+  const target = absolutePath(named, folder); // independent of later changes of the working folder
   if (named.endsWith("/")) throw isFolder(named);
   const source = await finishInTurns(sourceSteps(tensors, options.dtype, options.shapes));
   const metadata = await finishInTurns(withAliases(options.metadata, source.aliases));
@@ -85,19 +83,19 @@ export async function save(
   return { paths, tensors: source.items.size, bytes, seconds, gigabytesPerSecond, aliases: source.aliases };
 }
 
-/** The files of a save, named as the user has named their folder. */
+/** The files of a save, with the folder as the user wrote it. */
 export function besideNamed(named: string, paths: readonly string[]): string[] {
   const folder = named.slice(0, named.length - basename(named).length);
   return paths.map((path) => folder + basename(path));
 }
 
-/** What there is to write: heads and index as they are, tensors before a cast. */
+/** The bytes to write: headers and index, and tensors before a cast. */
 function totals({ items }: SaveSource, bytes: number): Work {
   const growth = items.values().reduce((sum, { sourceBytes, fileBytes }) => sum + sourceBytes - fileBytes, 0);
   return { tensors: items.size, bytes: bytes + growth };
 }
 
-/** The metadata of the files: the user's, and of every alias the name that was kept. */
+/** The metadata of the files: the user's, and for every alias the written name. */
 function* withAliases(
   metadata: MetadataInput | undefined,
   aliases: ReadonlyMap<string, string>,

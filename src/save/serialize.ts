@@ -1,21 +1,19 @@
-/**
- * Tensors to the bytes of a safetensors file.
- */
+/** Writes tensors to the bytes of a safetensors file. */
 import { SafeTensorsError } from "../base/errors.ts";
 import type { DType } from "../base/dtype.ts";
 import { layoutHeader, type MetadataInput } from "../format/header_writer.ts";
 import { quote } from "../base/text.ts";
 import { checkTensor, checkView, pairsOf } from "./views.ts";
 
-/** What is needed to write a tensor; a {@linkcode HostTensor} has it. */
+/** A tensor to write; a {@linkcode HostTensor} is one. */
 export interface TensorInput {
   /** Element type. */
   readonly dtype: DType;
   /** Elements along each dimension. */
   readonly shape: readonly number[];
   /**
-   * The elements in row-major order, little-endian: the typed array of their dtype, or their bytes as a Uint8Array or a
-   * DataView. F16 may be a Uint16Array too, and 8-bit floats and smaller ones are bytes.
+   * The elements in row-major order, little-endian: the typed array of their dtype, or their bytes in a Uint8Array
+   * or a DataView. F16 may be a Uint16Array too, and floats of 8 bits or fewer are bytes.
    */
   readonly data: ArrayBufferView;
 }
@@ -24,12 +22,12 @@ export interface TensorInput {
 export type TensorInputs = Readonly<Record<string, TensorInput>> | Iterable<readonly [string, TensorInput]>;
 
 /**
- * The bytes of a safetensors file with these tensors, as the reference implementation would write them.
+ * Returns the bytes of a safetensors file with these tensors, the same as the reference implementation writes.
  *
  * @param metadata the `__metadata__` of the file. Default: none
- * @throws {SafeTensorsError} "InvalidTensorView" if data and shape do not fit; "DuplicateName"; what else the
- *   format refuses
- * @throws {TypeError} if something is not a tensor in host memory, or its typed array is not that of its dtype
+ * @throws {SafeTensorsError} "InvalidTensorView" if data and shape do not fit; "DuplicateName"; and other errors
+ *   of the format
+ * @throws {TypeError} if a value is not a tensor in host memory, or its typed array is not that of its dtype
  *
  * @example Use
  * ```ts

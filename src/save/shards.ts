@@ -1,6 +1,4 @@
-/**
- * Which tensor goes into which file, and what each file begins with.
- */
+/** Divides tensors among files, and makes the headers and the index. */
 import type { Header } from "../format/header.ts";
 import { headerLayoutSteps, type MetadataInput } from "../format/header_writer.ts";
 import { STEP, type Steps } from "../base/steps.ts";
@@ -8,15 +6,15 @@ import { writeShardIndex } from "../format/shard_index.ts";
 import { basename } from "../base/paths.ts";
 import type { Item } from "./source.ts";
 
-/** A file to be written. */
+/** A file to write. */
 export interface Shard {
-  /** Its path, at the end. */
+  /** Its final path. */
   readonly path: string;
-  /** Its first bytes. */
+  /** Its first bytes: the length and the header. */
   readonly head: Uint8Array<ArrayBuffer>;
-  /** Where each tensor goes. */
+  /** The place of each tensor. */
   readonly header: Header;
-  /** Bytes in all. */
+  /** The size of the file in bytes. */
   readonly size: number;
 }
 
@@ -35,9 +33,9 @@ export function indexPathOf(path: string): string {
 }
 
 /**
- * Cuts tensors into shards in the order given, as the Hub's tools do: a shard is full when the next tensor would not
- * fit; a tensor that is larger than a shard has one of its own, and the one before it is gone on with. One shard has
- * the path itself, several have `-00001-of-00003` before the suffix, and an index.
+ * Divides tensors among shards in the order given, as the Hub's tools do: a shard is full if the next tensor does
+ * not fit. A tensor that is larger than a shard has its own, and the shard before it is continued after it. One
+ * shard has the path itself, several have `-00001-of-00003` before the suffix, and an index.
  */
 export function* shardSteps(
   items: Iterable<Item>,
@@ -95,7 +93,7 @@ function shardPath(path: string, number: number, count: number): string {
   return `${stemOf(path)}-${digits(number + 1)}-of-${digits(count)}${SUFFIX}`;
 }
 
-/** What the names of a set are made from. */
+/** The common part of the names of a set. */
 export function stemOf(path: string): string {
   return path.endsWith(SUFFIX) ? path.slice(0, -SUFFIX.length) : path;
 }

@@ -1,6 +1,4 @@
-/**
- * What a user wants saved, as a list of what there is and a stream of bytes.
- */
+/** Turns the input of a save into a list of tensors and a stream of their bytes. */
 import { describeValue } from "../base/check.ts";
 import { SafeTensorsError } from "../base/errors.ts";
 import { castTarget } from "../format/cast.ts";
@@ -12,8 +10,8 @@ import { castLength } from "../load/request.ts";
 import { checkTensor, checkView, pairsOf } from "./views.ts";
 
 /**
- * A tensor that can be saved: its elements in host memory, or a way to bring them there. What it gives must stay as it
- * is until it is written, at the latest until the save is over.
+ * A tensor that can be saved: its elements in host memory, or a function that copies them there. The memory must
+ * not change until it is written, at the latest until the save has ended.
  */
 export type SavableTensor =
   & {
@@ -29,33 +27,33 @@ export type SavableTensor =
     /** Copies the elements to host memory. */
     copyToHost(): Promise<{ readonly data: ArrayBufferView }>;
   } | {
-    /** The elements' bytes part by part, for what should not be in memory as a whole; parts hold whole elements. */
+    /** The elements' bytes in parts of whole elements, for a tensor too large for memory. */
     parts(): AsyncIterable<Uint8Array<ArrayBuffer>>;
-    /** Called with a part once it is written: its memory can be used for the next one. */
+    /** Called with a part after it is written: its memory can be used for the next one. */
     written?(part: Uint8Array<ArrayBuffer>): void;
   });
 
-/** What is known of a tensor before its bytes come. */
+/** The description of a tensor before its bytes come. */
 export interface TensorShape {
   /** Its name. */
   readonly name: string;
-  /** Element type, as it comes: before the option `dtype` of a save casts it. */
+  /** Element type, before a cast by the option `dtype` of a save. */
   readonly dtype: DType;
   /** Elements along each dimension. */
   readonly shape: readonly number[];
-  /** The name of another that is the same tensor: that one is written, and this one stands in the metadata. */
+  /** The name of another tensor that is the same: that one is written, and this name goes into the metadata. */
   readonly aliasOf?: string;
 }
 
-/** An opened model: it knows its shapes, and streams its tensors. */
+/** An opened model, which has shapes, and streams its tensors. */
 export interface SavableModel extends AsyncIterable<readonly [string, SavableTensor]> {
   /** The names of its tensors. */
   keys(): Iterable<string>;
-  /** What is known of one: as it is in the file, and as the model gives it where its options make it another. */
+  /** The description of one tensor: in the file, and after loading if the model's options change it. */
   info(name: string): TensorShape & {
-    /** Element type after loading, if it is another. */
+    /** Element type after loading, if it differs. */
     readonly targetDtype?: DType;
-    /** Elements along each dimension that are loaded, if not all are. */
+    /** Elements along each dimension after loading, if only a part is loaded. */
     readonly targetShape?: readonly number[];
   };
 }
@@ -67,15 +65,15 @@ export type SaveInput =
   | AsyncIterable<readonly [string, SavableTensor]>
   | SavableModel;
 
-/** A tensor as it will be written. */
+/** A tensor to write. */
 export interface Item {
   readonly name: string;
   readonly shape: readonly number[];
-  /** Element type of what comes. */
+  /** Element type of the source. */
   readonly from: DType;
   /** Element type in the file. */
   readonly to: DType;
-  /** Bytes of what comes. */
+  /** Bytes of the source. */
   readonly sourceBytes: number;
   /** Bytes in the file. */
   readonly fileBytes: number;
@@ -83,25 +81,25 @@ export interface Item {
 
 /** A list and a stream of the same tensors. */
 export interface SaveSource {
-  /** Everything that will come, in the user's order. */
+  /** All tensors of the stream, in the user's order. */
   readonly items: ReadonlyMap<string, Item>;
-  /** Left out because it is the same memory as another: name → the one that is kept. */
+  /** Skipped names of tensors that are the same memory as another: name → the written name. */
   readonly aliases: ReadonlyMap<string, string>;
-  /** Whether the tensors of the stream are handed over, so that who takes them has to dispose of them. */
-  readonly handsOver: boolean;
-  /** What floating tensors are cast to, if they are. */
+  /** Whether the consumer of the stream must dispose its tensors. */
+  readonly consumerDisposes: boolean;
+  /** The dtype that floating-point tensors are cast to. */
   readonly dtype: DType | undefined;
-  /** The tensors; in the order given, if they can be had in any order. */
+  /** The tensors; in the order given, if any order is possible. */
   stream(order: readonly string[]): AsyncIterable<readonly [string, SavableTensor]>;
 }
 
 /**
- * Looks through what is to be saved.
+ * Checks the input of a save.
  *
- * @param shapes what will come, where that is a stream
- * @throws {SafeTensorsError} "InvalidTensorView" if data and shape do not fit, "DuplicateName"; what else the format
- *   refuses
- * @throws {TypeError} if it is nothing that can be saved
+ * @param shapes the tensors of a stream
+ * @throws {SafeTensorsError} "InvalidTensorView" if data and shape do not fit, "DuplicateName"; and other errors
+ *   of the format
+ * @throws {TypeError} if the input cannot be saved
  */
 export function* sourceSteps(
   input: SaveInput,
@@ -120,7 +118,7 @@ export function* sourceSteps(
   return {
     items,
     aliases,
-    handsOver: shapes === undefined,
+    consumerDisposes: shapes === undefined,
     dtype,
     async *stream() {
       yield* pairs;
@@ -130,14 +128,14 @@ export function* sourceSteps(
 
 type Pairs = Iterable<readonly [string, SavableTensor]>;
 
-/** The properties that a tensor's elements may come by. */
-export const WAYS = ["data", "copyToHost", "parts"] as const;
+/** The properties that give a tensor's elements. */
+export const DATA_PROPERTIES = ["data", "copyToHost", "parts"] as const;
 
-/** Tensors that are all there: they can be had in any order, and aliases are found. */
+/** Tensors in a list: they can be written in any order, and aliases are detected. */
 function* listed(pairs: Pairs, dtype: DType | undefined): Steps<SaveSource> {
   const byName = new Map<string, SavableTensor>();
   const all = yield* collect(pairs, ([name, tensor]) => {
-    checkTensor(name, tensor, WAYS);
+    checkTensor(name, tensor, DATA_PROPERTIES);
     const item = itemOf({ name, dtype: tensor.dtype, shape: tensor.shape }, dtype);
     if ("data" in tensor) checkLength(item, tensor.data);
     byName.set(name, tensor);
@@ -148,7 +146,7 @@ function* listed(pairs: Pairs, dtype: DType | undefined): Steps<SaveSource> {
   return {
     items: all,
     aliases,
-    handsOver: false,
+    consumerDisposes: false,
     dtype,
     async *stream(order) {
       for (const name of order) yield [name, byName.get(name)!];
@@ -156,7 +154,7 @@ function* listed(pairs: Pairs, dtype: DType | undefined): Steps<SaveSource> {
   };
 }
 
-/** Throws unless a view holds elements of its item, exactly as many as there should be, and its memory is still there. */
+/** Throws unless a view holds exactly the elements of its item, and its memory was not transferred. */
 export function checkLength(item: Item, data: unknown): asserts data is ArrayBufferView {
   checkView(item.name, item.from, data);
   if (data.byteLength === item.sourceBytes) return;
@@ -164,7 +162,7 @@ export function checkLength(item: Item, data: unknown): asserts data is ArrayBuf
   throw wrongLength(item, gone ? "its buffer was transferred" : `its data has ${data.byteLength}`);
 }
 
-/** The error about a tensor whose bytes are not as many as they should be. */
+/** The error about a tensor with a wrong number of bytes. */
 export function wrongLength({ name, from, shape, sourceBytes }: Item, found: string): SafeTensorsError {
   const message = `Cannot save tensor ${
     quote(name)
@@ -180,7 +178,7 @@ function* modelShapes(input: AsyncIterable<unknown>): Steps<TensorShape[]> {
   }
   const model = input as SavableModel;
   const names = [...model.keys()];
-  // A tensor of which a model leaves out the original, as `names` may have it, is the original of others.
+  // If `names` excludes the original of several aliases, the first of them becomes the original.
   const originals = new Map<string, string>();
   for (const name of names) {
     originals.set(name, name);
@@ -204,7 +202,7 @@ function announced(shapes: Iterable<TensorShape>): TensorShape[] {
   return [...shapes];
 }
 
-/** The tensor as it will be written, or as it comes if that is another dtype than was announced. */
+/** The tensor to write. */
 export function itemOf({ name, dtype, shape }: TensorShape, wanted: DType | undefined): Item {
   const sourceBytes = checkSpec({ name, dtype, shape });
   const to = castTarget(dtype, wanted);
@@ -226,7 +224,7 @@ function* collect<T>(given: Iterable<T>, toItem: (one: T) => Item): Steps<Map<st
   return byName;
 }
 
-/** The aliases among what has been announced; what each stands for must be a tensor of its own. */
+/** The aliases among the announced tensors; the target of each must not be an alias. */
 function* announcedAliases(shapes: readonly TensorShape[]): Steps<Map<string, string>> {
   const own = new Set<string>();
   for (const [index, { name, aliasOf }] of shapes.entries()) {
@@ -248,7 +246,7 @@ function* announcedAliases(shapes: readonly TensorShape[]): Steps<Map<string, st
   return aliases;
 }
 
-/** Tensors that are the same elements of the same memory: the first name is kept, the others point to it. */
+/** Tensors that are the same elements of the same memory: the first name is written, the others refer to it. */
 function* findAliases(tensors: ReadonlyMap<string, SavableTensor>): Steps<Map<string, string>> {
   const kept = new Map<unknown, Map<string, string>>();
   const aliases = new Map<string, string>();
@@ -265,7 +263,7 @@ function* findAliases(tensors: ReadonlyMap<string, SavableTensor>): Steps<Map<st
   return aliases;
 }
 
-/** What makes two tensors the same: their memory, and what of it they are. */
+/** The identity of a tensor: its memory, and its place there. */
 function placeOf(tensor: SavableTensor): { memory: unknown; place: string } {
   const what = `${tensor.dtype} [${tensor.shape}]`;
   if ("data" in tensor) {

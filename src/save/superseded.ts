@@ -1,6 +1,4 @@
-/**
- * What a save replaces beside the files of the same names.
- */
+/** Finds the files that a save replaces in addition to those with the same names. */
 import { finishInTurns } from "../base/turn.ts";
 import { parseShardIndex } from "../format/shard_index.ts";
 import { dirname } from "../base/paths.ts";
@@ -8,8 +6,8 @@ import { lookAt } from "../files/native/folder.ts";
 import { indexPathOf } from "./shards.ts";
 
 /**
- * The old set at this path: a single file, an index and the shards that it names, where they are there. An index that
- * cannot be read names none.
+ * The old set at this path: the existing ones of a single file, an index and the shards that it names. An
+ * unreadable index names no shards.
  */
 export async function supersededBy(target: string): Promise<string[]> {
   const index = indexPathOf(target);

@@ -1,6 +1,5 @@
 /**
- * Where a save's files go: behind links, into folders that may have to be made, and never over anything but regular
- * files.
+ * The places of a save's files: behind links, in folders that may be missing, and only regular files are replaced.
  */
 import { constants } from "node:os";
 import { errnoOf } from "../files/native/errno.ts";
@@ -10,21 +9,21 @@ import { dirname, resolve } from "../base/paths.ts";
 import { describeKind, lookAt } from "../files/native/folder.ts";
 import { fileExists, isFolder, writeError } from "../files/native/write_error.ts";
 
-/** Links in a row that are followed, as many as Linux follows. */
+/** The most links to follow one after another, as on Linux. */
 const MAX_LINKS = 40;
 
-/** Where the bytes of a path are, or will be. */
+/** The place of a path's bytes, now or after the save. */
 export interface Place {
   /** The path behind all links. */
   readonly path: string;
-  /** What is there, or null. */
+  /** The file there, or null. */
   readonly info: Deno.FileInfo | null;
 }
 
 /**
- * Follows the links at a path; the last one may lead to a file that is not there yet.
+ * Follows the links at a path; the last one may lead to a missing file.
  *
- * @throws {WriteError} if the links lead in a circle, or to an open stream of a process
+ * @throws {WriteError} if the links form a cycle, or to an open stream of a process
  */
 export async function findPlace(path: string): Promise<Place> {
   let at = path;
@@ -33,7 +32,7 @@ export async function findPlace(path: string): Promise<Place> {
     if (!info?.isSymlink) return { path: at, info };
     try {
       const folder = dirname(at);
-      // Links there stand for open files: what they seem to name is not what is open.
+      // Links there are open files; the path that they show need not be that of the file.
       if (isInProc(await Deno.realPath(folder))) throw notRegular(path, "an open stream of a process");
       await checkMayFollow(at);
       const next = await Deno.readLink(at);
@@ -50,7 +49,7 @@ export async function findPlace(path: string): Promise<Place> {
   });
 }
 
-/** Throws if the system would not follow a link: Linux does not, for instance, if a stranger has laid it into /tmp. */
+/** Throws if the system does not follow a link: Linux does not if another user has created it in /tmp. */
 async function checkMayFollow(link: string): Promise<void> {
   try {
     await Deno.stat(link);
@@ -65,9 +64,9 @@ function isInProc(path: string): boolean {
 }
 
 /**
- * Throws unless there is nothing, or a regular file that may be replaced.
+ * Throws unless the path is free, or is a regular file that may be replaced.
  *
- * @param path the path as the user named it
+ * @param path the path as the user wrote it
  */
 export function checkPlace(path: string, { info }: Place, overwrite: boolean): void {
   if (!info) return;
@@ -83,10 +82,10 @@ function notRegular(path: string, kind: string): WriteError {
 }
 
 /**
- * Asks for the permissions that a save in these folders needs, all together. The shim does not ask Deno whether it may
- * write: this does, in Deno's own way.
+ * Asks for all permissions that a save in these folders needs, together. The native library does not check Deno's
+ * permissions, so this function does.
  *
- * @throws {Deno.errors.NotCapable} that names everything that is missing
+ * @throws {Deno.errors.NotCapable} that names all missing permissions
  */
 export async function requireAccess(folders: readonly string[]): Promise<void> {
   const missing = new Set<string>();
@@ -106,9 +105,9 @@ export async function requireAccess(folders: readonly string[]): Promise<void> {
 }
 
 /**
- * Makes a folder and those above it, where they are not there.
+ * Creates a folder and its parents, if they are missing.
  *
- * @returns the folders made, the innermost first
+ * @returns the created folders, the innermost first
  * @throws {WriteError} if the system refuses
  */
 export async function makeFolder(path: string): Promise<string[]> {
@@ -128,7 +127,7 @@ async function isMissing(path: string): Promise<boolean> {
     await Deno.stat(path);
     return false;
   } catch (error) {
-    return error instanceof Deno.errors.NotFound; // what may not be seen, or is no folder, is for others to say
+    return error instanceof Deno.errors.NotFound; // later calls report an unreadable path or one that is not a folder
   }
 }
 
@@ -136,15 +135,15 @@ async function isMissing(path: string): Promise<boolean> {
 export type Access = Pick<Deno.FileInfo, "mode" | "uid" | "gid">;
 
 /**
- * The access that a new file of a set gets which has no file of its own name to replace: that of the files which the
- * set replaces, and never more than any of them allows.
+ * The access rights of a new file that has no old file of its own name: those of the files which the set replaces,
+ * and never more than any of them allows.
  */
 export function commonAccess(files: readonly Access[]): Access | undefined {
   const [first] = files;
   return first && { ...first, mode: files.reduce((mode, file) => mode & (file.mode ?? 0o7777), 0o7777) };
 }
 
-/** Gives a file mode and, where that is permitted, owner and group of the file that it will replace. */
+/** Gives a file mode and, if permitted, owner and group of the file that it will replace. */
 export async function setAccess(path: string, { mode, uid, gid }: Access): Promise<void> {
   if (mode === null) return; // Windows
   const own = await Deno.lstat(path);

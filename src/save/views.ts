@@ -1,19 +1,17 @@
-/**
- * What is accepted as a tensor, and its elements: typed arrays that fit the dtype, or bytes.
- */
+/** Checks that values are tensors, and that their data is a typed array of their dtype, or bytes. */
 import { entriesOf } from "../base/steps.ts";
 import { describeValue } from "../base/check.ts";
 import type { DType } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
 import { arrayNameOf } from "../device/cpu/tensor.ts";
 
-/** Views that are bytes and say nothing of the elements. */
+/** Views of bytes, without an element type. */
 const BYTES: readonly string[] = ["Uint8Array", "Uint8ClampedArray", "DataView"];
 
 /**
  * Pairs of name and tensor from a record, a map or another iterable.
  *
- * @throws {TypeError} if it is none of these, or has something else than pairs
+ * @throws {TypeError} if it is none of these, or has items that are not pairs
  */
 export function pairsOf<T>(
   tensors: Readonly<Record<string, T>> | Iterable<readonly [string, T]>,
@@ -42,9 +40,9 @@ function* checkedPairs<T>(
 }
 
 /**
- * Throws unless something has the form of a tensor.
+ * Throws unless a value has the form of a tensor.
  *
- * @param ways the properties that its elements may come by
+ * @param ways the properties that can give its elements
  * @throws {TypeError}
  */
 export function checkTensor(name: string, tensor: unknown, ways: readonly string[]): void {
@@ -61,10 +59,10 @@ export function checkTensor(name: string, tensor: unknown, ways: readonly string
 }
 
 /**
- * Throws unless a view may hold elements of a dtype: the typed array of that dtype, or bytes. The bits of F16 may be in
- * a Uint16Array, as those of BF16 are.
+ * Throws unless a view may hold elements of a dtype: the typed array of that dtype, or bytes. The bits of F16 may
+ * be in a Uint16Array, as those of BF16 are.
  *
- * @throws {TypeError} that says what was given and what is wanted
+ * @throws {TypeError} that names the given and the expected type
  */
 export function checkView(name: string, dtype: DType, data: unknown): asserts data is ArrayBufferView {
   if (!ArrayBuffer.isView(data)) {

@@ -1,6 +1,4 @@
-/**
- * Tensors from where they come to their places in the files.
- */
+/** Writes the tensors of a source to their places in the files. */
 import { describeValue } from "../base/check.ts";
 import { SafeTensorsError } from "../base/errors.ts";
 import { castTarget } from "../format/cast.ts";
@@ -14,17 +12,17 @@ import type { ProgressCounter } from "../base/progress.ts";
 import type { Shard } from "./shards.ts";
 import {
   checkLength,
+  DATA_PROPERTIES,
   type Item,
   itemOf,
   type SavableTensor,
   type SaveSource,
-  WAYS,
   wrongLength,
 } from "./source.ts";
 import { checkTensor } from "./views.ts";
 import type { OpenOutput } from "./write_engine.ts";
 
-/** Where tensors go. */
+/** The files and places of tensors. */
 export interface Destination {
   readonly shards: readonly Shard[];
   /** The files of the shards, in their order. */
@@ -35,11 +33,11 @@ export interface Destination {
 }
 
 /**
- * Takes every tensor of the source to its place.
+ * Writes every tensor of the source to its place.
  *
- * @throws {SafeTensorsError} "TensorNotFound" if one does not come or nobody has announced it, "DuplicateName" if it
- *   comes twice, "InvalidTensorView" if it has not the bytes that it should have
- * @throws {TypeError} if it has not the shape that was announced, or a dtype that becomes another one in the file
+ * @throws {SafeTensorsError} "TensorNotFound" if a tensor does not come or was not announced, "DuplicateName" if
+ *   it comes twice, "InvalidTensorView" if it has the wrong number of bytes
+ * @throws {TypeError} if its shape was announced differently, or its dtype becomes another one in the file
  */
 export async function writeTensors(source: SaveSource, destination: Destination): Promise<void> {
   const { shards, outputs, stream, progress, signal } = destination;
@@ -57,7 +55,7 @@ export async function writeTensors(source: SaveSource, destination: Destination)
     }
   }
   for await (const [name, tensor] of interruptible(source.stream(order), signal)) {
-    if (progress.tensors % 64 === 63) await turn.pause(); // small tensors that are all there come without a wait
+    if (progress.tensors % 64 === 63) await turn.pause(); // small tensors in memory come without a wait
     try {
       if (source.aliases.has(name)) continue;
       const item = source.items.get(name);
@@ -68,7 +66,7 @@ export async function writeTensors(source: SaveSource, destination: Destination)
       await writeTensor(item, tensor, place, destination, source.dtype);
       progress.tensors++;
     } finally {
-      if (source.handsOver) (tensor as Partial<Disposable>)[Symbol.dispose]?.();
+      if (source.consumerDisposes) (tensor as Partial<Disposable>)[Symbol.dispose]?.();
     }
   }
   const [first] = places.keys();
@@ -86,7 +84,7 @@ async function writeTensor(
   { stream, progress }: Destination,
   wanted: DType | undefined,
 ): Promise<void> {
-  checkTensor(announced.name, tensor, WAYS);
+  checkTensor(announced.name, tensor, DATA_PROPERTIES);
   const item = asItComes(announced, tensor, wanted, progress);
   const { from, to } = item;
   const put = (bytes: Uint8Array<ArrayBuffer>, skip: number, done?: () => void) =>
@@ -111,10 +109,10 @@ async function writeTensor(
 }
 
 /**
- * The item of a tensor that may come with another dtype than was announced: with the option `dtype` all floats become
- * the same in the file.
+ * The item of a tensor that may come with another dtype than was announced: with the option `dtype` all floats
+ * become the same in the file.
  *
- * @throws {TypeError} if the header says something else of it
+ * @throws {TypeError} if its shape was announced differently, or its dtype becomes another one in the file
  */
 function asItComes(
   item: Item,
@@ -144,7 +142,7 @@ function refusal(code: "TensorNotFound" | "DuplicateName", name: string, what: s
   return new SafeTensorsError(code, `Cannot save: tensor ${quote(name)} ${what}`, { tensor: name });
 }
 
-/** A stream that does not keep an aborted save waiting, even if it gives nothing any more. */
+/** A stream that ends at once on abort, even if its source does not yield any more. */
 async function* interruptible<T>(
   stream: AsyncIterable<T>,
   signal: AbortSignal | undefined,
@@ -169,7 +167,7 @@ async function* interruptible<T>(
   } finally {
     signal?.removeEventListener("abort", abort);
     const end = Promise.resolve(iterator.return?.());
-    // One that is still to answer, or has failed, is not waited for.
+    // Do not wait for a source that has failed, or whose call is still pending.
     if (isAsked) end.catch(() => {});
     else await end;
   }

@@ -5,7 +5,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { fastsafeOpen, SafeTensorsError, saveFile, WriteError } from "../../mod.ts";
 import { convertPyTorch, openPyTorch } from "../../src/pytorch/mod.ts";
-import { carryOutAsFound, findLeftovers } from "../../src/save/repair.ts";
+import { carryOutIfUnchanged, findLeftovers } from "../../src/save/repair.ts";
 import type { DefineTest } from "../load/context.ts";
 import { fileOf, type Written } from "../support/models.ts";
 import { assertModel, namesIn, pairs, tensors } from "./support.ts";
@@ -137,7 +137,7 @@ export function interruptedTests(test: DefineTest): void {
         assertEquals(contents(here), before);
         const { repairs, refused } = await findLeftovers(here, UID);
         assertEquals([repairs.length, refused, contents(here)], [1, [], before]);
-        await carryOutAsFound(repairs[0]!, UID);
+        await carryOutIfUnchanged(repairs[0]!, UID);
         assertEquals(namesIn(here), NEW_NAMES);
         await assertModel(here, data);
         assertEquals(await findLeftovers(here, UID), { repairs: [], refused: [] });
@@ -154,7 +154,7 @@ export function interruptedTests(test: DefineTest): void {
       for (let n = 0; n < 3; n++) {
         const { repairs } = await findLeftovers(here, UID);
         assertEquals(repairs.map(({ kind }) => kind), ["complete"]);
-        await carryOutAsFound(repairs[0]!, UID);
+        await carryOutIfUnchanged(repairs[0]!, UID);
         assertEquals(namesIn(here), NEW_NAMES);
         await Deno.writeFile(`${here}/${JOURNALS[0]}`, journal);
         if (n === 1) {
@@ -173,7 +173,7 @@ export function interruptedTests(test: DefineTest): void {
     await saveFile({}, `${folder}/third.safetensors`);
     const { repairs } = await findLeftovers(folder, UID);
     assertEquals(repairs.map(({ stem }) => stem), ["model", "other"]);
-    for (const repair of repairs) await carryOutAsFound(repair, UID);
+    for (const repair of repairs) await carryOutIfUnchanged(repair, UID);
     assertEquals(namesIn(folder), [...NEW_NAMES, "other.safetensors", "third.safetensors"]);
     await assertModel(`${folder}/model.safetensors.index.json`, data);
   });
@@ -209,7 +209,7 @@ function lossTests(test: DefineTest): void {
         for (const letter of gone) await Deno.remove(`${here}/${TEMPORARY(letter)}`);
         const { repairs } = await findLeftovers(here, UID);
         assertEquals(repairs.map(({ kind }) => kind), ["undo"], `${steps} ${gone}`);
-        await carryOutAsFound(repairs[0]!, UID);
+        await carryOutIfUnchanged(repairs[0]!, UID);
         assertEquals(namesIn(here), [
           ...names.map((name) => `${name}.safetensors`),
           "model.safetensors.index.json",
@@ -236,7 +236,7 @@ function lossTests(test: DefineTest): void {
       await assertRejects(
         () => saveFile({}, `${here}/model.safetensors`, overwrite),
         WriteError,
-        "neither there",
+        "does not exist, also not under its temporary name",
       );
       assertEquals(contents(here), before);
     }
@@ -252,9 +252,7 @@ function lossTests(test: DefineTest): void {
       const { repairs, refused } = await findLeftovers(here, UID);
       assertEquals(repairs, []);
       assertEquals(refused.map(({ message }) => message), [
-        `Cannot finish the interrupted save of "${here}/${
-          JOURNALS[0]
-        }": "${here}/${name}" has come into being ` +
+        `Cannot finish the interrupted save of "${here}/${JOURNALS[0]}": "${here}/${name}" was created ` +
         "since: move it away",
       ]);
       assertEquals(contents(here), before);
@@ -265,7 +263,7 @@ function lossTests(test: DefineTest): void {
     await interrupt(folder, 3);
     const { repairs: [repair] } = await findLeftovers(folder, UID);
     await Deno.rename(`${folder}/model-00001-of-00003.safetensors`, `${folder}/${TEMPORARY("3")}`);
-    await assertRejects(() => carryOutAsFound(repair!, UID), WriteError, "files have changed meanwhile");
+    await assertRejects(() => carryOutIfUnchanged(repair!, UID), WriteError, "files have changed meanwhile");
   });
 }
 
@@ -438,7 +436,7 @@ function refusalTests(test: DefineTest): void {
     await Deno.writeTextFile(`${here}/${JOURNALS[0]}`, good);
     await Deno.writeTextFile(`${here}/${a}`, "evil");
     const { repairs } = await findLeftovers(here, UID);
-    for (const repair of repairs) await carryOutAsFound(repair, UID);
+    for (const repair of repairs) await carryOutIfUnchanged(repair, UID);
     assertEquals(await Deno.readTextFile(`${folder}/home/key`), "secret");
     assertEquals(namesIn(`${folder}/home`), ["key"]);
   });

@@ -3,7 +3,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { fastsafeOpen, saveFile, type SaveOptions, type SaveReport } from "../../mod.ts";
-import { carryOutAsFound, findLeftovers } from "../../src/save/repair.ts";
+import { carryOutIfUnchanged, findLeftovers } from "../../src/save/repair.ts";
 import type { Written } from "../support/models.ts";
 import { exists } from "../support/skip.ts";
 import { namesIn, pairs, parseFile } from "./support.ts";
@@ -65,7 +65,7 @@ export function act(folder: string, scene: Scene, options: SaveOptions = {}): Pr
 export async function repairAll(folder: string): Promise<void> {
   const { repairs, refused } = await findLeftovers(folder, Deno.uid());
   assertEquals(refused, []);
-  for (const repair of repairs) await carryOutAsFound(repair, Deno.uid());
+  for (const repair of repairs) await carryOutIfUnchanged(repair, Deno.uid());
 }
 
 /** The set in the folder, by the names and bytes of its files; fails for another content. */
