@@ -1,6 +1,4 @@
-/**
- * The tensors of a set of files on a device, by name.
- */
+/** Gives access by name to the tensors of a set of files on a device. */
 import { handled } from "../base/handled.ts";
 import { STEP } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
@@ -11,16 +9,17 @@ import type { LoadStats } from "../load/session.ts";
 import type { Tensor } from "../load/tensor.ts";
 import { partsOf, type SafeTensorsModel } from "../model/model.ts";
 
-/** Tensors that are asked for between two looks at the clock. */
+/** The event loop gets a turn after this many requests. */
 const ASKED_PER_TURN = 128;
 
 /**
- * All tensors of the files that a {@linkcode SafeTensorsFileLoader} copied to a device. They stream in: each method
- * waits for the bytes that it needs.
+ * All tensors of the files that a {@linkcode SafeTensorsFileLoader} copied to a device. They stream in: each
+ * method waits for the bytes that it needs.
  *
- * Where several ranks load together, each has the tensors of its own files, and what one asks for all ask for, in the
- * same order: the owner hands it out. If a rank fails, the others get a {@linkcode GroupError} that names it. Once every
- * tensor of a file has been handed out, its owner's memory is released and none of them can be asked for again.
+ * If several ranks load together, each reads the tensors of its own files, and all ranks must request the same
+ * tensors in the same order: the owner sends them. If a rank fails, the others get a {@linkcode GroupError} that
+ * names it. After every tensor of a file was requested, its owner's memory is released and its tensors cannot be
+ * requested again.
  */
 export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposable {
   readonly #model: SafeTensorsModel<T>;
@@ -36,7 +35,7 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
   }
 
   /**
-   * The file that a tensor is in.
+   * The file of a tensor.
    *
    * @throws {SafeTensorsError} "TensorNotFound"
    */
@@ -54,38 +53,38 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
   }
 
   /**
-   * A tensor, as soon as its own bytes have landed; where several ranks load together, on every one of them.
+   * A tensor, as soon as its own bytes have landed; if several ranks load together, on every rank.
    *
    * @throws {SafeTensorsError} "TensorNotFound"
-   * @throws {ReadError} if its file does not have the bytes that the header promised
+   * @throws {ReadError} if its file is shorter than its header says
    * @throws {GroupError} if a rank fails, with its own error as the `cause` there
-   * @throws {UseAfterCloseError} after {@linkcode close}, or if it was handed out with all others of its file
+   * @throws {UseAfterCloseError} after {@linkcode close}, or after all tensors of its file were requested
    */
   getTensor(name: string): Promise<T> {
     return this.#model.getTensor(name);
   }
 
   /**
-   * This rank's part of a tensor: the dimension is cut into `ceil(size / ranks)` rows for each rank, the last ranks
-   * may get fewer or none. In a group of one that is the whole tensor.
+   * This rank's part of a tensor: the dimension is divided into `ceil(size / ranks)` rows for each rank; the last
+   * ranks may get fewer or none. In a group of one, the result is the whole tensor.
    *
    * @throws {RangeError} if the tensor has no such dimension
    * @throws {SafeTensorsError} "TensorNotFound"; "MisalignedSlice" if a part would begin or end within a byte
-   * @throws {ReadError} if its file does not have the bytes that the header promised
+   * @throws {ReadError} if its file is shorter than its header says
    * @throws {GroupError} if a rank fails, with its own error as the `cause` there
-   * @throws {UseAfterCloseError} after {@linkcode close}, or if it was handed out with all others of its file
+   * @throws {UseAfterCloseError} after {@linkcode close}, or after all tensors of its file were requested
    */
   getSharded(name: string, dimension: number, options: ShardOptions = {}): Promise<T> {
     return this.#model.getSharded(name, dimension, options);
   }
 
   /**
-   * Sends a tensor to a rank: the tensor there, null on every other rank.
+   * Sends a tensor to a rank. Returns the tensor on that rank, null on every other.
    *
    * @throws {RangeError} if there is no such rank
    * @throws {SafeTensorsError} "TensorNotFound"
    * @throws {GroupError} if a rank fails, with its own error as the `cause` there
-   * @throws {UseAfterCloseError} after {@linkcode close}, or if it was handed out with all others of its file
+   * @throws {UseAfterCloseError} after {@linkcode close}, or after all tensors of its file were requested
    */
   pushTensor(name: string, destination: number): Promise<T | null> {
     return handled(this.#pushTensor(name, destination));
@@ -106,13 +105,14 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
   }
 
   /**
-   * This rank's parts of several tensors, joined along the dimension in the order asked: fused projections.
+   * This rank's parts of several tensors, joined along the dimension in the order of `names`, as for fused
+   * projections.
    *
    * @throws {TypeError} if there is none, or they differ in dtype or in another dimension
    * @throws {RangeError} if a tensor has no such dimension
    * @throws {SafeTensorsError} "TensorNotFound"; "MisalignedSlice" if a part would begin or end within a byte
    * @throws {GroupError} if a rank fails, with its own error as the `cause` there
-   * @throws {UseAfterCloseError} after {@linkcode close}, or if one was handed out with all others of its file
+   * @throws {UseAfterCloseError} after {@linkcode close}, or after all tensors of a file were requested
    */
   getMultiCols(names: readonly string[], dimension: number): Promise<T> {
     return handled(this.#getMultiCols(names, dimension));
@@ -194,8 +194,8 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
   }
 
   /**
-   * Ends what is still being read. Tensors that were given out stay valid. With several ranks each closes its own; one
-   * that still asks for something from a rank that has closed gets a GroupError.
+   * Ends what is still being read. Tensors that were given out stay valid. With several ranks each closes its own;
+   * one that still asks for something from a rank that has closed gets a GroupError.
    */
   close(): Promise<void> {
     return this.#model.close();

@@ -1,5 +1,5 @@
 /**
- * The low-level door, in the steps that fastsafetensors' users know: name files, copy them to a device, take tensors.
+ * The low-level API with the steps of the Python package: add files, copy them to a device, get tensors.
  */
 import { type Catalog, type CatalogTensor, pathOf, restoreAliases } from "../files/catalog.ts";
 import { checkKeys, keysOf } from "../base/check.ts";
@@ -23,7 +23,7 @@ import { together } from "../ranks/queue.ts";
 import { shareTensors } from "../ranks/rank_tensors.ts";
 import { selectSource } from "../deno/select_source.ts";
 
-/** Options of {@linkcode SafeTensorsFileLoader}: those of a load, without what belongs to an opened model. */
+/** Options of {@linkcode SafeTensorsFileLoader}: those of a load, without the options of an opened model. */
 export type LoaderOptions<D extends DeviceOption = "cpu"> = Omit<
   OpenOptions<D>,
   "lazy" | "names" | "group" | "dtype" | "shardPlan"
@@ -42,7 +42,7 @@ const LOADER_KEYS = OPEN_KEYS.filter((key) => !MODEL_KEYS.includes(key));
 const COPY_KEYS = keysOf<{ dtype?: DType }>({ dtype: true });
 
 /**
- * Reads the headers of files, then brings all of their tensors to a device.
+ * Reads the headers of files, then copies all of their tensors to a device.
  *
  * @example Use
  * ```ts
@@ -65,14 +65,14 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
   readonly #group: ProcessGroup | undefined;
   readonly #options: LoaderOptions<D>;
   #catalogs: readonly Catalog[] = [];
-  /** What is in the files added, once that has been asked for. */
+  /** The catalog of the added files, after the first request for it. */
   #merged: Catalog | null = null;
-  /** Settles when the copies that have been asked for have started, or failed. */
+  /** Settles when all requested copies have started, or failed. */
   #copies: Promise<unknown> = Promise.resolve();
   #closed = false;
 
   /**
-   * A loader without files yet.
+   * Creates a loader without files.
    *
    * @param group the ranks that load together; null is this process alone
    */
@@ -86,13 +86,13 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
   /**
    * Opens files and reads their headers. May be called several times before {@linkcode copyFilesToDevice}.
    *
-   * Every rank calls it and learns what is in all files, but opens only its own: a rank may have none. It need not be
-   * told of other ranks' files; what it is told must be what they are.
+   * Every rank calls it and gets the catalog of all files, but opens only its own; a rank may have no files. The
+   * names of other ranks' files are optional; names given for other ranks must match.
    *
    * @param files by the rank that reads them
    * @throws {SafeTensorsError} if a header is bad, or a name occurs twice
    * @throws {ReadError} if the system refuses
-   * @throws {GroupError} on all of several ranks if one cannot open its files, or they were told different things
+   * @throws {GroupError} on all of several ranks if one cannot open its files, or their arguments disagree
    */
   addFilenames(files: Readonly<Record<number, PathLike | readonly PathLike[]>>): Promise<void> {
     return handled(this.#add(files));
@@ -100,10 +100,10 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
 
   async #add(files: Readonly<Record<number, PathLike | readonly PathLike[]>>): Promise<void> {
     this.#checkOpen("add files");
-    const options = { ...this.#checked(), restoreAliases: false }; // of all files together
+    const options = { ...this.#checked(), restoreAliases: false }; // aliases are restored for all files together
     const { catalog } = await openFiles(files, options, findSource);
     try {
-      await this.#copies; // files whose copy fails are this loader's again, and no name may be in two files
+      await this.#copies; // files return to the loader if their copy fails, and a name may be in one file only
       this.#checkOpen("add files");
       for (const earlier of this.#catalogs) refuseDuplicates(earlier, catalog);
     } catch (error) {
@@ -116,7 +116,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
     if (this.#catalogs === catalogs) this.#merged = merged;
   }
 
-  /** Replaces the files added. */
+  /** Replaces the added files. */
   #keep(catalogs: readonly Catalog[]): void {
     this.#catalogs = catalogs;
     this.#merged = null;
@@ -150,12 +150,12 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
   }
 
   /**
-   * Allocates memory for all tensors of the files added and starts to read. The files go with the buffer: the loader
-   * is empty again and can take new ones.
+   * Allocates memory for all tensors of the files added and starts to read. The files go with the buffer: the
+   * loader is empty again and can open new ones.
    *
-   * @param options.dtype casts floating tensors on the way
-   * @throws {OutOfMemoryError} if the tensors do not fit: the files are still the loader's
-   * @throws {GroupError} on all of several ranks if that happens on one: the files are closed
+   * @param options.dtype casts floating-point tensors to this dtype
+   * @throws {OutOfMemoryError} if the tensors do not fit: the loader still owns the files
+   * @throws {GroupError} on all of several ranks if that happens on one; the files are closed
    */
   copyFilesToDevice(options: { dtype?: DType } = {}): Promise<FilesBuffer<TensorOn<D>>> {
     const copy = handled(this.#copy(options));
@@ -169,7 +169,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
     const checked = this.#checked(options);
     const catalog = this.#catalog;
     const catalogs = this.#catalogs;
-    this.#keep([]); // the buffer's from now on
+    this.#keep([]); // the buffer owns them now
     const start = async () => {
       const equipment = { ...await equip<D>(checked), ...catalog.group && { share: shareTensors } };
       return new FilesBuffer(await startModel(catalog, equipment, checked));
@@ -185,8 +185,8 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
   }
 
   /**
-   * Closes the files added that no buffer has taken, so that others can be added. Waits for copies that have been asked
-   * for: if they fail their files are closed as well.
+   * Closes the files added that no buffer has taken, so that others can be added. Waits for copies that have been
+   * asked copies: if they fail, their files are closed as well.
    */
   async reset(): Promise<void> {
     await this.#copies;
@@ -195,7 +195,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
     await Promise.all(catalogs.map(({ files }) => closeAll(files)));
   }
 
-  /** {@linkcode reset}, for good. Buffers live on until they are closed themselves. */
+  /** {@linkcode reset}, and refuses further calls. Buffers stay open until they are closed. */
   close(): Promise<void> {
     this.#closed = true;
     return this.reset();
@@ -215,7 +215,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
   }
 }
 
-/** What files are opened from, which needs no device yet. */
+/** Finds the source of the files, without a device. */
 async function findSource(options: CheckedOpenOptions): Promise<{ source: Source }> {
   return { source: await selectSource(await findEngine(options), options) };
 }
@@ -248,6 +248,6 @@ function* mergeCatalogs(catalogs: readonly Catalog[]): Steps<Catalog> {
   const metadata = new Map(catalogs.flatMap((catalog) => [...catalog.metadata]));
   const notes = catalogs.flatMap((catalog) => catalog.notes);
   const group = catalogs[0]?.group;
-  const reopen = (path: string) => catalogs[0]!.reopen(path); // asked for the file of a tensor: there is one
+  const reopen = (path: string) => catalogs[0]!.reopen(path); // the file of a tensor, so there is at least one catalog
   return { files, tensors, metadata, notes, reopen, ...group ? { group } : {} };
 }

@@ -17,21 +17,23 @@ import { RankIteration } from "../ranks/rank_iteration.ts";
 import { Session } from "../load/session.ts";
 import { streamBatches, type StreamBounds } from "../load/stream.ts";
 
-/** Options of {@linkcode ParallelLoader}: those of a load, without what an iteration over everything does not have. */
+/**
+ * Options of {@linkcode ParallelLoader}: those of a load, without what an iteration over everything does not have.
+ */
 export interface ParallelLoaderOptions<D extends DeviceOption = "cpu">
   extends Omit<OpenOptions<D>, "lazy" | "names" | "group"> {
   /**
-   * Bytes of tensors that the loader itself has in memory at once, as they are after a cast, of all batches together; of
-   * several ranks each; a larger tensor is a batch of its own. What you keep comes on top: in host memory a tensor keeps
-   * itself alive and at most 16 MiB of its neighbours, one below 64 KiB at most 1 MiB, and a
-   * {@linkcode HostTensor.copy} nothing else. On a GPU it is its memory that counts, and a batch's is free again once all
-   * of its handles are disposed. Default 1 GiB.
+   * Bytes of tensors that the loader itself has in memory at once, as they are after a cast, of all batches
+   * together; of several ranks each; a larger tensor is a batch of its own. What you keep comes on top: in host
+   * memory a tensor keeps itself alive and at most 16 MiB of its neighbours, one below 64 KiB at most 1 MiB, and a
+   * {@linkcode HostTensor.copy} nothing else. On a GPU it is its memory that counts, and a batch's is free again
+   * once all of its handles are disposed. Default 1 GiB.
    */
   maxBytesInFlight?: number;
   /**
-   * How far reading goes ahead. -1: not at all, a batch is read when the one before has been given out. 0: one batch is
-   * read while another is given out. `n` from 1 on: `n` more are read ahead. The batches share `maxBytesInFlight`.
-   * Default 0.
+   * How far reading goes ahead. -1: not at all, a batch is read when the one before has been given out. 0: one
+   * batch is read while another is given out. `n` from 1 on: `n` more are read ahead. The batches share
+   * `maxBytesInFlight`. Default 0.
    */
   queueSize?: number;
 }
@@ -53,7 +55,8 @@ type StreamOptions = Pick<ParallelLoaderOptions, Exclude<keyof ParallelLoaderOpt
  * Reads files in batches and gives out their tensors once, reading the next batch while the last one is used. For
  * models that are larger than memory, or that go on elsewhere tensor by tensor.
  *
- * Several ranks each read their own files, one of each rank in a batch, and every tensor is handed out to all of them.
+ * Several ranks each read their own files, one of each rank in a batch, and every tensor is handed out to all of
+ * them.
  *
  * @example Use
  * ```ts
@@ -100,8 +103,8 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
    * Every tensor once, as `[name, tensor]`. Each iteration opens the files anew and closes them at its end, also
    * when it ends early. A relative path counts from the working folder at the iteration's first step.
    *
-   * Several ranks iterate together and get the tensors in the same order. If one fails or ends its iteration early, the
-   * others get a {@linkcode GroupError} that names it, unless they have got every tensor.
+   * Several ranks iterate together and get the tensors in the same order. If one fails or ends its iteration
+   * early, the others get a {@linkcode GroupError} that names it, unless they have got every tensor.
    *
    * @throws {SafeTensorsError} if a header is bad, or a name occurs twice
    * @throws {ReadError} if a file cannot be read as far as its header promised

@@ -1,13 +1,11 @@
-/**
- * Tensors from the ranks that have read them to the ranks that need them.
- */
+/** Sends tensors from the ranks that have read them to the ranks that need them. */
 import type { Device, ExposedBytes, IncomingTensor } from "../load/device.ts";
 import type { GroupBuffer, ProcessGroup } from "../base/process_group.ts";
 import type { LoadRequest } from "../load/load.ts";
 import { resultBytes } from "../load/layout.ts";
 import type { Session } from "../load/session.ts";
 import type { Tensor } from "../load/tensor.ts";
-import { type Held, RankQueue } from "./queue.ts";
+import { type Cleanup, RankQueue } from "./queue.ts";
 import {
   rankLayouts,
   rowBytes,
@@ -17,41 +15,41 @@ import {
   shardBlocks,
 } from "./shard_blocks.ts";
 
-/** A tensor that the ranks hand out. */
+/** A tensor that the ranks share. */
 export interface SharedRequest {
-  /** How its owner reads it. */
+  /** The request by which its owner reads it. */
   readonly request: LoadRequest;
   /** The rank that reads it. */
   readonly owner: number;
 }
 
-/** A tensor that every rank gets: whole, or its own part along a dimension. */
+/** A tensor that every rank receives: whole, or its own part along a dimension. */
 export interface WantedTensor extends SharedRequest {
-  /** The dimension that is cut; null for the whole tensor. */
+  /** The dimension that is divided; null for the whole tensor. */
   readonly dimension: number | null;
 }
 
-/** What the tensors of one operation are taken from. */
+/** The source of the tensors of one operation. */
 export interface Supply<T extends Tensor> {
-  /** A tensor that this rank owns, once it has landed. */
+  /** Resolves to a tensor that this rank owns, after it has landed. */
   own(request: LoadRequest): Promise<T>;
-  /** Refuses the operation on every rank alike. */
+  /** Throws the same error on every rank if the operation is not possible. */
   check?(wanted: readonly SharedRequest[]): void;
-  /** Is told when every rank has what it was to get. */
-  handedOut?(wanted: readonly SharedRequest[]): void;
+  /** Called after every rank has received its tensors. */
+  onReceived?(wanted: readonly SharedRequest[]): void;
 }
 
-/** Extra memory for handing out parts that do not lie together: two pieces of this many bytes, at the owner. */
+/** The owner needs two buffers of this many bytes to send parts that are not contiguous. */
 const PIECE_BYTES = 8 * 2 ** 20;
 
 /**
- * Bytes that one operation hands out at most; a larger tensor is one of its own. The garbage collector looks around for
- * every few tens of megabytes that are allocated, on each rank at another time, and all others wait: it had better do so
- * at the beginning of a large operation than before every tensor.
+ * The most bytes of one operation; a larger tensor is an operation of its own. An allocation of every few tens of
+ * megabytes can trigger a garbage collection, at a different time on each rank, while all others wait; so each
+ * rank allocates once at the start of a large operation, not before every tensor.
  */
 const OPERATION_BYTES = 256 * 2 ** 20;
 
-/** Tensors that one operation hands out at most. */
+/** The most tensors of one operation. */
 const OPERATION_TENSORS = 256;
 
 /** Moves tensors between the ranks of a group. */
@@ -68,16 +66,16 @@ export class Exchange<T extends Tensor> {
     this.#signal = signal;
   }
 
-  /** Between the ranks that have opened a session's files, to its device. */
+  /** The exchange between the ranks that have opened a session's files, to its device. */
   static of<T extends Tensor>({ catalog, context }: Session<T>): Exchange<T> {
     return new Exchange(catalog.group!, context.device, context.signal);
   }
 
   /**
-   * Gives every rank its tensors, in the order asked.
+   * Sends every rank its tensors, in the order of the request.
    *
-   * @param ahead.begun the operation, where it was begun before its turn
-   * @param ahead.moving is called once bytes move
+   * @param ahead.prepared the operation, if it was prepared ahead
+   * @param ahead.moving called when bytes begin to move
    * @throws {RangeError} if a tensor has no such dimension
    * @throws {SafeTensorsError} "MisalignedSlice" if a part would begin or end within a byte
    */
@@ -85,46 +83,46 @@ export class Exchange<T extends Tensor> {
     label: string,
     wanted: readonly WantedTensor[],
     supply: Supply<T>,
-    { begun, moving }: { begun?: BegunOperation<T>; moving?: () => void } = {},
+    { prepared, moving }: { prepared?: PreparedOperation<T>; moving?: () => void } = {},
   ): Promise<T[]> {
     const cuts = this.#cut(wanted);
     const parts = await this.#queue.run({
       label,
       signal: this.#signal,
       check: () => supply.check?.(wanted),
-      prepare: async ({ always, unlessDone }) => {
-        const { parts, held } = begun ?? this.begin(wanted, supply, cuts);
+      prepare: async ({ always, onFailure }) => {
+        const { parts, cleanup } = prepared ?? this.begin(wanted, supply, cuts);
         try {
           return await parts;
         } finally {
-          always.use(held.always.move());
-          unlessDone.use(held.unlessDone.move());
+          always.use(cleanup.always.move());
+          onFailure.use(cleanup.onFailure.move());
         }
       },
       move: async (parts) => {
         moving?.();
         await this.#broadcast(parts.filter(({ blocks }) => !blocks));
         for (const part of parts) if (part.blocks) await this.#scatter(part, part.blocks);
-        supply.handedOut?.(wanted);
+        supply.onReceived?.(wanted);
         return parts;
       },
     });
-    return await settled(parts.map(finish));
+    return await allOrDispose(parts.map(finish));
   }
 
-  /** Prepares what {@linkcode take} is to hand out later; to be given up unless it is taken. */
-  begin(wanted: readonly WantedTensor[], supply: Supply<T>, cuts = this.#cut(wanted)): BegunOperation<T> {
-    const held = { always: new DisposableStack(), unlessDone: new DisposableStack() };
-    const parts = settled(wanted.map((one, index) => this.#prepare(one, cuts[index]!, supply, held)));
-    parts.catch(() => {}); // told when it is its turn
+  /** Prepares an operation for {@linkcode take}; dispose it unless it is taken. */
+  begin(wanted: readonly WantedTensor[], supply: Supply<T>, cuts = this.#cut(wanted)): PreparedOperation<T> {
+    const cleanup = { always: new DisposableStack(), onFailure: new DisposableStack() };
+    const parts = allOrDispose(wanted.map((one, index) => this.#prepare(one, cuts[index]!, supply, cleanup)));
+    parts.catch(() => {}); // `take` throws it
     const giveUp = () => {
-      held.unlessDone.dispose();
-      held.always.dispose();
+      cleanup.onFailure.dispose();
+      cleanup.always.dispose();
     };
-    return { parts, held, [Symbol.dispose]: giveUp };
+    return { parts, cleanup, [Symbol.dispose]: giveUp };
   }
 
-  /** Gives one rank a tensor. */
+  /** Sends a tensor to one rank. */
   async push(
     label: string,
     wanted: SharedRequest,
@@ -137,16 +135,16 @@ export class Exchange<T extends Tensor> {
       label,
       signal: this.#signal,
       check: () => supply.check?.([wanted]),
-      prepare: async ({ always, unlessDone }) => {
+      prepare: async ({ always, onFailure }) => {
         if (rank === owner) {
           const tensor = await supply.own(request);
-          if (owner === destination) return { tensor: keep(tensor, unlessDone) };
+          if (owner === destination) return { tensor: keep(tensor, onFailure) };
           keep(tensor, always);
           return { exposed: hold(await this.#device.expose(tensor), always) };
         }
         if (rank !== destination) return {};
         const { name, target: dtype, shape } = request;
-        return { incoming: hold(await this.#device.receive({ name, dtype, shape }), unlessDone) };
+        return { incoming: hold(await this.#device.receive({ name, dtype, shape }), onFailure) };
       },
       move: async (part) => {
         const bytes = (part.exposed ?? part.incoming)?.memory;
@@ -154,19 +152,19 @@ export class Exchange<T extends Tensor> {
           if (part.exposed) await this.#group.send(bytes, destination);
           else await this.#group.receive(bytes, owner);
         }
-        supply.handedOut?.([wanted]);
+        supply.onReceived?.([wanted]);
         return part;
       },
     });
     return part.tensor ?? await part.incoming?.finish() ?? null;
   }
 
-  /** Lets the other ranks know that this one comes to no further operation of a series: see {@linkcode RankQueue.end}. */
+  /** Tells the other ranks that this one leaves a series of operations: see {@linkcode RankQueue.end}. */
   async end(label: string, tooEarly: string | null): Promise<void> {
     await this.#queue.end(label, tooEarly);
   }
 
-  /** How each tensor is cut; null: it is not. */
+  /** The division of each tensor; null for a whole tensor. */
   #cut(wanted: readonly WantedTensor[]): (ShardBlocks | null)[] {
     return wanted.map(({ request, dimension }) => {
       if (dimension === null) return null;
@@ -179,17 +177,17 @@ export class Exchange<T extends Tensor> {
     { request, owner }: WantedTensor,
     blocks: ShardBlocks | null,
     supply: Supply<T>,
-    { always, unlessDone }: Held,
+    { always, onFailure }: Cleanup,
   ): Promise<Part<T>> {
     const { name, target: dtype, shape } = request;
     const { rank } = this.#group;
     const part = { label: `${name} as ${dtype}`, owner, blocks };
     const receive = async () => {
       const received = { name, dtype, shape: blocks?.shapes[rank] ?? shape };
-      return hold(await this.#device.receive(received), unlessDone);
+      return hold(await this.#device.receive(received), onFailure);
     };
     if (rank !== owner) return { ...part, incoming: await receive() };
-    const tensor = keep(await supply.own(request), blocks ? always : unlessDone);
+    const tensor = keep(await supply.own(request), blocks ? always : onFailure);
     const exposed = hold(await this.#device.expose(tensor), always);
     return blocks ? { ...part, exposed, incoming: await receive() } : { ...part, exposed, tensor };
   }
@@ -225,7 +223,7 @@ export class Exchange<T extends Tensor> {
   }
 }
 
-/** Cuts what is to be handed out into operations, in the same way on every rank. */
+/** Divides tensors into operations, in the same way on every rank. */
 export function cutOperations(wanted: readonly WantedTensor[]): WantedTensor[][] {
   const operations: WantedTensor[][] = [];
   let bytes = 0;
@@ -243,33 +241,33 @@ export function cutOperations(wanted: readonly WantedTensor[]): WantedTensor[][]
   return operations;
 }
 
-/** Bytes of a tensor as it is handed out, which every rank knows. */
+/** Bytes of a tensor when it is sent, which every rank can compute. */
 export function requestLength({ request }: SharedRequest): number {
   return resultBytes(request);
 }
 
-/** An operation that this rank is preparing, or has prepared: see {@linkcode Exchange.begin}. */
-export interface BegunOperation<T extends Tensor> extends Disposable {
+/** An operation that this rank prepares, or has prepared: see {@linkcode Exchange.begin}. */
+export interface PreparedOperation<T extends Tensor> extends Disposable {
   readonly parts: Promise<Part<T>[]>;
-  readonly held: Held;
+  readonly cleanup: Cleanup;
 }
 
 /** One tensor of an operation, on this rank. */
 interface Part<T extends Tensor> {
-  /** What it is, the same on every rank. */
+  /** A description, the same on every rank. */
   readonly label: string;
   readonly owner: number;
-  /** How it is cut; null: it is not. */
+  /** Its division; null for a whole tensor. */
   readonly blocks: ShardBlocks | null;
-  /** The owner's: what the others get from. */
+  /** On the owner: the memory that the others read from. */
   readonly exposed?: ExposedBytes;
-  /** The owner's, if it is handed out whole. */
+  /** On the owner: the tensor, if it is sent whole. */
   readonly tensor?: T;
-  /** Everybody else's, and of what is cut the owner's too. */
+  /** On the other ranks, and for a divided tensor also on the owner: the tensor that arrives. */
   readonly incoming?: IncomingTensor<T>;
 }
 
-/** Some rows of a tensor, at its owner. */
+/** Some rows of a tensor on its owner. */
 interface Piece {
   readonly memory: GroupBuffer;
   [Symbol.dispose]?(): void;
@@ -279,8 +277,8 @@ async function finish<T extends Tensor>({ tensor, incoming }: Part<T>): Promise<
   return tensor ?? await incoming!.finish();
 }
 
-/** All results, once there is none still to come; if one failed, that is thrown and the others are given up. */
-export async function settled<R>(promises: readonly Promise<R>[]): Promise<R[]> {
+/** Waits for all results; if one failed, disposes the others and throws its error. */
+export async function allOrDispose<R>(promises: readonly Promise<R>[]): Promise<R[]> {
   const outcomes = await Promise.allSettled(promises);
   const failed = outcomes.find((outcome) => outcome.status === "rejected");
   if (!failed) return outcomes.map((outcome) => (outcome as PromiseFulfilledResult<R>).value);
@@ -290,14 +288,14 @@ export async function settled<R>(promises: readonly Promise<R>[]): Promise<R[]> 
   throw failed.reason;
 }
 
-/** Lets something be given up with a stack; at once if that has been already. */
+/** Adds a resource to a stack; disposes it at once if the stack is already disposed. */
 function hold<R extends Disposable>(resource: R, stack: DisposableStack): R {
   if (stack.disposed) resource[Symbol.dispose]();
   else stack.use(resource);
   return resource;
 }
 
-/** The same for a handle. */
+/** The same for a tensor, if it can be disposed. */
 function keep<T extends Tensor>(tensor: T, stack: DisposableStack): T {
   hold({ [Symbol.dispose]: () => tensor[Symbol.dispose]?.() }, stack);
   return tensor;

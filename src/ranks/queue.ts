@@ -1,29 +1,29 @@
 /**
- * What the ranks of a group do together: one thing after another, in the order in which it was asked for, and only
- * once all of them have said that they are ready.
+ * Runs the operations that all ranks of a group do together: one after another, in the order of the requests, and
+ * only after all ranks have reported that they are ready.
  */
 import { GroupError } from "../base/errors.ts";
 import type { ProcessGroup } from "../base/process_group.ts";
 
-/** What is given up at the end of an operation. */
-export interface Held {
-  /** In any case. */
+/** The resources that are disposed at the end of an operation. */
+export interface Cleanup {
+  /** Disposed in any case. */
   readonly always: DisposableStack;
-  /** If it fails: what it would have given out. */
-  readonly unlessDone: DisposableStack;
+  /** The results, disposed if the operation fails. */
+  readonly onFailure: DisposableStack;
 }
 
-/** Something that all ranks of a group do together. */
+/** An operation of all ranks of a group. */
 export interface Operation<P, R> {
-  /** What it is, the same on every rank: `getTensor("x")`. */
+  /** A description, the same on every rank: `getTensor("x")`. */
   readonly label: string;
-  /** Ends it before it begins, on this rank and by that on all. */
+  /** Cancels it before it begins, on this rank and so on all. */
   readonly signal?: AbortSignal | undefined;
-  /** Refuses it, on every rank alike: nothing is said to the others. */
+  /** Throws the same error on every rank, so that no communication is needed. */
   readonly check?: () => void;
-  /** What this rank has to do by itself; whatever fails here is told to the others. */
-  prepare(held: Held): Promise<P>;
-  /** The calls of the group. Only what leaves the group without use may throw here. */
+  /** The work of this rank alone; its error is sent to the others. */
+  prepare(cleanup: Cleanup): Promise<P>;
+  /** The calls of the group. An error here makes the group unusable. */
   move(prepared: P): Promise<R>;
 }
 
@@ -38,7 +38,10 @@ export class RankQueue {
     this.#group = group;
   }
 
-  /** The queue of a group: all that load over it share one, so that their calls cannot cross. */
+  /**
+   * The queue of a group: all loads over the group share one, so that their calls have the same order on every
+   * rank.
+   */
   static of(group: ProcessGroup): RankQueue {
     let queue = queues.get(group);
     if (!queue) queues.set(group, queue = new RankQueue(group));
@@ -46,10 +49,10 @@ export class RankQueue {
   }
 
   /**
-   * Does something together with the other ranks, once all that was asked for before is done.
+   * Runs an operation with the other ranks, after all earlier ones.
    *
-   * @throws {GroupError} on every rank if it fails on one, which is named with the reason; there it is the `cause`.
-   *   What the operation's own signal or check says is thrown as it is
+   * @throws {GroupError} on every rank if it fails on one, which the error names with the reason; on that rank it
+   *   has a `cause`. Errors of the operation's own signal or check are thrown unchanged
    */
   run<P, R>(operation: Operation<P, R>): Promise<R> {
     return this.#next(async () => {
@@ -58,7 +61,10 @@ export class RankQueue {
     });
   }
 
-  /** Lets the ranks know that this one comes to no further operation of a series, and why if that is too early. */
+  /**
+   * Tells the ranks that this one leaves a series of operations; `tooEarly` is the reason if the series is not
+   * finished.
+   */
   async end(label: string, tooEarly: string | null): Promise<void> {
     await this.#next(() =>
       this.#group.agree(tooEarly === null ? { ok: true } : { ok: false, message: tooEarly }, label)
@@ -67,28 +73,28 @@ export class RankQueue {
 
   #next<R>(action: () => Promise<R>): Promise<R> {
     const result = this.#last.then(action);
-    this.#last = result.then(() => {}, () => {}); // without the result: its tensors would live as long as the group
+    this.#last = result.then(() => {}, () => {}); // without the result: otherwise its tensors would stay alive as long as the group
     return result;
   }
 
   async #run<P, R>({ label, signal, prepare, move }: Operation<P, R>): Promise<R> {
     using always = new DisposableStack();
-    using unlessDone = new DisposableStack();
+    using onFailure = new DisposableStack();
     const outcome = await attempt(async () => {
       signal?.throwIfAborted();
-      return await prepare({ always, unlessDone });
+      return await prepare({ always, onFailure });
     });
     await this.#agree(label, outcome, signal);
     const { value } = outcome as { value: P };
     try {
       const result = await move(value);
-      unlessDone.move(); // the caller's from now on
+      onFailure.move(); // the caller owns the results now
       return result;
     } catch (error) {
-      // Bytes may still arrive, or be sent: their memory must stay, and is lost with the group.
+      // Bytes may still arrive or be sent, so their memory must stay until the group is freed.
       always.move();
-      unlessDone.move();
-      if (!(error instanceof GroupError)) await this.#group.abort(messageOf(error)); // nobody else would know
+      onFailure.move();
+      if (!(error instanceof GroupError)) await this.#group.abort(messageOf(error)); // the other ranks do not know the error
       throw error;
     }
   }
@@ -110,10 +116,10 @@ export class RankQueue {
 }
 
 /**
- * Does something on each rank of a group by itself, which then has failed on all if it has on one; without a group it
- * is simply done.
+ * Runs an action on each rank of a group; if it fails on one rank, it fails on all. Without a group, just runs the
+ * action.
  *
- * @param undo what to do here where it succeeded, if it failed elsewhere
+ * @param undo undoes the action on this rank if it failed on another
  */
 export async function together<R>(
   group: ProcessGroup | undefined,

@@ -1,6 +1,4 @@
-/**
- * Every tensor of files that the ranks of a group have opened together, handed out one after another to all of them.
- */
+/** Iterates over the tensors of files that the ranks of a group have opened together, on all ranks. */
 import type { CatalogTensor, FileHome } from "../files/catalog.ts";
 import { STEP, type Steps } from "../base/steps.ts";
 import { finishInTurns } from "../base/turn.ts";
@@ -9,29 +7,29 @@ import type { Session } from "../load/session.ts";
 import { batchBytes, loadAhead, type StreamBounds } from "../load/stream.ts";
 import type { Tensor } from "../load/tensor.ts";
 import {
-  type BegunOperation,
   cutOperations,
   Exchange,
+  type PreparedOperation,
   requestLength,
   type Supply,
   type WantedTensor,
 } from "./exchange.ts";
 
-/** What comes from one load at each rank. */
+/** The tensors of one load on each rank. */
 export interface SharedBatch<T extends Tensor> {
-  /** In the order in which they are handed out, the same on every rank. */
+  /** The tensors in the order of the iteration, the same on every rank. */
   readonly wanted: readonly WantedTensor[];
-  /** Where they come from. */
+  /** The source of the tensors. */
   readonly supply: Supply<T>;
 }
 
-/** One way through all tensors. */
+/** One iteration over all tensors. */
 export class RankIteration<T extends Tensor> {
   readonly #session: Session<T>;
   readonly #requests: NamedRequests;
   readonly #exchange: Exchange<T>;
 
-  /** @param requests every tensor that is wanted, whichever rank has it */
+  /** @param requests every wanted tensor, of any rank */
   constructor(session: Session<T>, requests: NamedRequests) {
     this.#session = session;
     this.#requests = requests;
@@ -39,9 +37,9 @@ export class RankIteration<T extends Tensor> {
   }
 
   /**
-   * All tensors in batches: of each rank's first file at most so many bytes, or one tensor that is larger; then the
-   * next of these, and so on; then the same of each rank's second file. Within a batch the files of different ranks go
-   * side by side, at the pace at which the ranks read them.
+   * All tensors in batches: of each rank's first file at most `bytes` bytes, or one larger tensor; then the next
+   * of these, and so on; then the same for each rank's second file. A batch alternates between the files of the
+   * ranks, in proportion to their sizes.
    */
   *batchSteps(bytes: number): Steps<WantedTensor[][]> {
     const rounds: WantedTensor[][][] = [];
@@ -63,7 +61,8 @@ export class RankIteration<T extends Tensor> {
   }
 
   /**
-   * Loads batch by batch. The bound on memory is each rank's for what it reads; what it receives comes on top.
+   * Loads batch by batch. The memory limit of each rank counts the tensors that it reads; tensors that it receives
+   * are extra.
    */
   async *stream(bounds: StreamBounds): AsyncGenerator<SharedBatch<T>, void, void> {
     const session = this.#session;
@@ -87,34 +86,34 @@ export class RankIteration<T extends Tensor> {
   }
 
   /**
-   * Every tensor of some batches as `[name, tensor]` on every rank. A rank that ends the iteration early ends it for
-   * all: the others are told by a GroupError.
+   * Yields every tensor of some batches as `[name, tensor]` on every rank. If a rank ends the iteration early, it
+   * ends on all: the others get a GroupError.
    */
   async *run(batches: AsyncIterable<SharedBatch<T>>): AsyncGenerator<[string, T], void, void> {
     let tooEarly: string | null = "it ended the iteration early";
-    let isTold = false; // whether the others know how this ends
-    let taken = () => {}; // what to do once every rank has taken the tensors of an operation
-    let begun: BegunOperation<T> | undefined; // the next operation, prepared while the bytes of the last one move
+    let othersNotified = false; // whether the other ranks know the end of this iteration
+    let onOperationDone = () => {}; // called after every rank has received the tensors of an operation
+    let nextOperation: PreparedOperation<T> | undefined; // the next operation, prepared while bytes move
     try {
       for await (const { wanted, supply } of batches) {
         const operations = cutOperations(wanted);
         for (const [index, operation] of operations.entries()) {
-          isTold = true;
+          othersNotified = true;
           const label = `next tensors, from "${operation[0]!.request.name}"`;
-          using current = begun ?? this.#exchange.begin(operation, supply); // given up unless it is taken
-          begun = undefined;
+          using current = nextOperation ?? this.#exchange.begin(operation, supply); // disposed unless it is taken
+          nextOperation = undefined;
           const tensors = await this.#exchange.take(label, operation, {
             ...supply,
-            handedOut: () => taken(),
+            onReceived: () => onOperationDone(),
           }, {
-            begun: current,
+            prepared: current,
             moving: () => {
               const next = operations[index + 1];
-              if (next) begun = this.#exchange.begin(next, supply);
+              if (next) nextOperation = this.#exchange.begin(next, supply);
             },
           });
-          isTold = false;
-          taken = () => supply.handedOut?.(operation);
+          othersNotified = false;
+          onOperationDone = () => supply.onReceived?.(operation);
           yield* giveOut(operation, tensors);
         }
       }
@@ -123,20 +122,22 @@ export class RankIteration<T extends Tensor> {
       tooEarly = error instanceof Error ? error.message : String(error);
       throw error;
     } finally {
-      begun?.[Symbol.dispose]();
-      if (!isTold) await this.#exchange.end("end of the iteration", tooEarly).then(taken, () => {});
+      nextOperation?.[Symbol.dispose]();
+      if (!othersNotified) {
+        await this.#exchange.end("end of the iteration", tooEarly).then(onOperationDone, () => {});
+      }
     }
   }
 }
 
-/** Tensors in the order in which their ranks read them, all at the same pace. */
+/** Orders tensors so that all ranks progress at the same rate. */
 function sideBySide(tensors: readonly CatalogTensor[]): CatalogTensor[] {
   return tensors.toSorted((a, b) =>
     a.home!.round - b.home!.round || a.fileOffset - b.fileOffset || a.home!.rank - b.home!.rank
   );
 }
 
-/** Gives out tensors one by one; those that nobody takes any more are given up. */
+/** Yields tensors one by one; disposes the rest if the consumer stops. */
 function* giveOut<T extends Tensor>(
   wanted: readonly WantedTensor[],
   tensors: readonly T[],

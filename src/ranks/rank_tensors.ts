@@ -1,6 +1,4 @@
-/**
- * The tensors of files that the ranks of a group have opened together, by name.
- */
+/** Gives access by name to the tensors of files that the ranks of a group have opened together. */
 import { type FileHome, pathOf } from "../files/catalog.ts";
 import { UseAfterCloseError } from "../base/errors.ts";
 import { finishNow } from "../base/steps.ts";
@@ -11,9 +9,9 @@ import type { StreamBounds } from "../load/stream.ts";
 import { ownSteps, type OwnTensors, type SharedTensors, type ShareTensors } from "../model/shared_tensors.ts";
 import type { Tensor } from "../load/tensor.ts";
 import {
+  allOrDispose,
   cutOperations,
   Exchange,
-  settled,
   type SharedRequest,
   type Supply,
   type WantedTensor,
@@ -24,21 +22,21 @@ import { RankIteration } from "./rank_iteration.ts";
 export const shareTensors: ShareTensors = (session, requests, own) => new RankTensors(session, requests, own);
 
 /**
- * Hands out tensors to all ranks. Those of a file that has been loaded are handed out until each has been once: then
- * its owner's memory is released, and to ask again is an error.
+ * Sends tensors to all ranks. Each tensor of a loaded file can be requested once: after all of them were, its
+ * owner's memory is released, and a further request is an error.
  */
 class RankTensors<T extends Tensor> implements SharedTensors<T> {
   readonly #session: Session<T>;
   readonly #requests: NamedRequests;
   readonly #exchange: Exchange<T>;
-  /** What the tensors are handed out from. */
+  /** The source of the tensors. */
   readonly #supply: Supply<T>;
-  /** Whether the tensors are loaded already, and each is handed out once. */
+  /** Whether the tensors are loaded already, so that each can be requested once. */
   readonly #areLoaded: boolean;
-  /** File → the names of its tensors that have not been handed out. */
+  /** File → the names of its tensors that were not requested yet. */
   readonly #left = new Map<FileHome, Set<string>>();
 
-  /** @param requests every tensor that can be asked for, whichever rank has it */
+  /** @param requests every available tensor, of any rank */
   constructor(session: Session<T>, requests: NamedRequests, own: OwnTensors<T>) {
     this.#session = session;
     this.#requests = requests;
@@ -63,7 +61,7 @@ class RankTensors<T extends Tensor> implements SharedTensors<T> {
   }
 
   async lendTensor(name: string, request: LoadRequest): Promise<T> {
-    const supply = { ...this.#supply, handedOut() {} };
+    const supply = { ...this.#supply, onReceived() {} };
     const wanted = { ...this.#want(name, null), request };
     const [tensor] = await this.#exchange.take(`getSlice("${name}")`, [wanted], supply);
     return tensor!;
@@ -87,7 +85,7 @@ class RankTensors<T extends Tensor> implements SharedTensors<T> {
 
   async getMany(label: string, wanted: readonly (readonly [string, number | null])[]): Promise<T[]> {
     const operations = cutOperations(wanted.map((one) => this.#want(...one)));
-    const tensors = await settled(operations.map(async (operation) => {
+    const tensors = await allOrDispose(operations.map(async (operation) => {
       const taken = await this.#exchange.take(label, operation, this.#supply);
       return { taken, [Symbol.dispose]: () => taken.forEach((tensor) => tensor[Symbol.dispose]?.()) };
     }));
@@ -112,7 +110,7 @@ class RankTensors<T extends Tensor> implements SharedTensors<T> {
           if (this.#left.get(home(one))!.size === 0) throw this.#released(one.request.name);
         }
       },
-      handedOut: (wanted) => {
+      onReceived: (wanted) => {
         for (const one of wanted) {
           const left = this.#left.get(home(one))!;
           if (!left.delete(one.request.name) || left.size > 0) continue;

@@ -1,26 +1,24 @@
-/**
- * How a tensor is cut into one part for each rank, and how the parts are handed out piece by piece.
- */
+/** Divides a tensor into one part for each rank, and the parts into pieces for sending. */
 import { rankSlices, type SliceLayout, sliceLayout, type SliceSource } from "../format/slices.ts";
 
-/** A tensor seen as rows, each of which holds a piece of every rank's part, in the order of the ranks. */
+/** A tensor as rows; each row holds a piece of every rank's part, in the order of the ranks. */
 export interface ShardBlocks {
   /** The shape of each rank's part. */
   readonly shapes: readonly (readonly number[])[];
-  /** How many rows there are: what lies outside of the dimension that is cut. */
+  /** The number of rows: the product of the dimensions before the divided one. */
   readonly rows: number;
   /** Bytes of each rank in a row. */
   readonly widths: readonly number[];
 }
 
-/** Some rows. */
+/** A range of rows. */
 export interface RowRange {
   readonly first: number;
   readonly count: number;
 }
 
 /**
- * Cuts a tensor for all ranks of a group.
+ * Divides a tensor among all ranks of a group.
  *
  * @throws {RangeError} if it has no such dimension
  * @throws {SafeTensorsError} "MisalignedSlice" if any rank's part would begin or end within a byte
@@ -30,7 +28,7 @@ export function shardBlocks(source: SliceSource, dimension: number, size: number
     { length: size },
     (_, rank) => sliceLayout(source, rankSlices(source, dimension, rank, size)),
   );
-  // Where the first rank has it all there is nothing to interleave.
+  // If the first rank has all of it, the parts are not interleaved.
   const isOne = source.shape[dimension]! <= 1 || layouts.every(({ byteLength }) => byteLength === 0);
   const rows = isOne ? 1 : source.shape.slice(0, dimension).reduce((product, length) => product * length, 1);
   return {
@@ -40,13 +38,13 @@ export function shardBlocks(source: SliceSource, dimension: number, size: number
   };
 }
 
-/** Cuts the rows into ranges of at most `bytes`, or of one row each where a row has more. */
+/** Divides the rows into ranges of at most `bytes`, or of one row if a row is larger. */
 export function* rowRanges({ rows, widths }: ShardBlocks, bytes: number): Generator<RowRange> {
   const atOnce = Math.max(1, Math.floor(bytes / Math.max(1, rowBytes(widths))));
   for (let first = 0; first < rows; first += atOnce) yield { first, count: Math.min(atOnce, rows - first) };
 }
 
-/** Where some rows of each rank's part lie in the tensor, for all ranks that have any. */
+/** The places of some rows of each rank's part in the tensor, for all ranks with a part. */
 export function rankLayouts({ widths }: ShardBlocks, { first, count }: RowRange): SliceLayout[] {
   const row = rowBytes(widths);
   const layouts: SliceLayout[] = [];

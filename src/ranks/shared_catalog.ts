@@ -1,6 +1,4 @@
-/**
- * Opening files together: each is opened by one rank, which tells the others what is in it.
- */
+/** Opens files together: each file is opened by one rank, which sends its tensors' descriptions to the others. */
 import { STEP } from "../base/steps.ts";
 import { finishInTurns, Turn } from "../base/turn.ts";
 import {
@@ -21,27 +19,30 @@ import { type DealtInputs, noFiles } from "../files/inputs.ts";
 import { closeAll, type Source, type SourceFile } from "../files/source.ts";
 import { RankQueue } from "./queue.ts";
 
-/** A tensor, as a rank tells of it: name, number of the dtype, shape, offset in the file, bytes, what it is an alias of. */
-type ToldTensor = [string, number, number[], number, number, string | null];
+/**
+ * The description of a tensor: name, number of the dtype, shape, offset in the file, bytes, and target of an
+ * alias.
+ */
+type TensorDescription = [string, number, number[], number, number, string | null];
 
-/** What a rank tells of itself. */
-interface Told {
-  /** Whether it was told which rank reads what. */
+/** The description of a rank's files. */
+interface RankFiles {
+  /** Whether it was given files by rank. */
   byRank: boolean;
   /** The indexes that it read. */
   index: string | null;
-  /** What each rank opens, as far as this one has been told. */
+  /** The paths of each rank, as far as this rank was given them. */
   lists: [rank: number, paths: string[]][];
-  /** What is in its own files. */
-  files: { path: string; metadata: [string, string][]; tensors: ToldTensor[] }[];
+  /** The contents of its own files. */
+  files: { path: string; metadata: [string, string][]; tensors: TensorDescription[] }[];
 }
 
 /**
- * Opens this rank's files and learns from the others what is in theirs. After an error none of them is open.
+ * Opens this rank's files and receives the descriptions of all others. After an error, no file is open.
  *
- * @param prepare finds what is to be opened, and from where
- * @returns what is in all files, and what `prepare` found
- * @throws {GroupError} on every rank if one cannot open its files, or the ranks were told different things
+ * @param prepare finds the files to open, and their source
+ * @returns the catalog of all files, and the result of `prepare`
+ * @throws {GroupError} on every rank if one cannot open its files, or the ranks were given different arguments
  * @throws {SafeTensorsError} on every rank if a name occurs twice, or files and index disagree
  * @throws {TypeError} on every rank if no rank has a file
  */
@@ -51,52 +52,52 @@ export async function openShared<F extends SourceFile, E extends { readonly sour
   signal?: AbortSignal,
   list?: ListFile<F>,
 ): Promise<{ catalog: Catalog<F>; equipment: E }> {
-  const { equipment, own, inputs, told } = await RankQueue.of(group).run({
+  const { equipment, own, inputs, ranks } = await RankQueue.of(group).run({
     label: "open files",
     signal,
-    prepare: async ({ unlessDone }) => {
+    prepare: async ({ onFailure }) => {
       const { equipment, inputs } = await prepare();
       const paths = inputs.lists.get(group.rank) ?? [];
       const own = await openPart(equipment.source, { ...inputs, paths }, signal, list);
-      unlessDone.defer(() => void closeAll(own.files).catch(() => {}));
+      onFailure.defer(() => void closeAll(own.files).catch(() => {}));
       return { equipment, own, inputs };
     },
     move: async ({ equipment, own, inputs }) => {
-      const told = await group.allGather(tell(group.rank, own, inputs) as unknown as Json, "headers");
-      return { equipment, own, inputs, told: told as unknown as Told[] };
+      const ranks = await group.allGather(describeOwn(group.rank, own, inputs) as unknown as Json, "headers");
+      return { equipment, own, inputs, ranks: ranks as unknown as RankFiles[] };
     },
   });
   try {
-    compareTold(told);
-    return { catalog: await mergeTold(group, own, inputs, told), equipment };
+    compareRanks(ranks);
+    return { catalog: await mergeRanks(group, own, inputs, ranks), equipment };
   } catch (error) {
     await closeAll(own.files);
     throw error;
   }
 }
 
-function tell(rank: number, own: Catalog, { byRank, indexes, lists }: DealtInputs): Told {
+function describeOwn(rank: number, own: Catalog, { byRank, indexes, lists }: DealtInputs): RankFiles {
   const files = own.files.map(({ path }) => {
-    return { path, metadata: [...own.metadata.get(path)!], tensors: [] as ToldTensor[] };
+    return { path, metadata: [...own.metadata.get(path)!], tensors: [] as TensorDescription[] };
   });
   for (const { name, dtype, shape, file, fileOffset, byteLength, aliasOf } of own.tensors.values()) {
     const code = DTYPES.indexOf(dtype);
     files[file]!.tensors.push([name, code, [...shape], fileOffset, byteLength, aliasOf ?? null]);
   }
-  const told = new Map([[rank, []], ...lists]); // a rank without files says so
+  const ranks = new Map([[rank, []], ...lists]); // a rank without files has an empty list
   const index = indexes.map(({ path }) => path).join('", "') || null;
-  return { byRank, index, lists: [...told].map(([rank, paths]) => [rank, [...paths]]), files };
+  return { byRank, index, lists: [...ranks].map(([rank, paths]) => [rank, [...paths]]), files };
 }
 
-/** Whatever two ranks say of the files of a third must be the same; if not, that is put down to the later of the two. */
-function compareTold(told: readonly Told[]): void {
-  const lists = told.map(({ lists }) => new Map(lists));
-  for (const [rank, { byRank, index }] of told.entries()) {
-    if (byRank !== told[0]!.byRank) {
+/** Two ranks must name the same files for a third; if they do not, the error names the later of the two. */
+function compareRanks(ranks: readonly RankFiles[]): void {
+  const lists = ranks.map(({ lists }) => new Map(lists));
+  for (const [rank, { byRank, index }] of ranks.entries()) {
+    if (byRank !== ranks[0]!.byRank) {
       throw disagreement(rank, `rank ${rank} and rank 0 were not both given files by rank`);
     }
-    if (index !== told[0]!.index) {
-      const [said, other] = [named(index), named(told[0]!.index)];
+    if (index !== ranks[0]!.index) {
+      const [said, other] = [named(index), named(ranks[0]!.index)];
       throw disagreement(rank, `rank ${rank} has read the index ${said}, rank 0 ${other}`);
     }
     for (const [reader, paths] of lists[rank]!) {
@@ -122,17 +123,17 @@ function disagreement(rank: number, reason: string): GroupError {
   return new GroupError(`The ranks do not open the same files: ${reason}`, rank, reason);
 }
 
-async function mergeTold<F extends SourceFile>(
+async function mergeRanks<F extends SourceFile>(
   group: ProcessGroup,
   own: Catalog<F>,
   inputs: DealtInputs,
-  told: readonly Told[],
+  ranks: readonly RankFiles[],
 ): Promise<Catalog<F>> {
   const turn = new Turn();
   const merged = new MergedTensors<CatalogTensor>(inputs.indexes, (tensor) => pathOf(own, tensor));
   const metadata = new Map<string, ReadonlyMap<string, string>>();
-  for (const home of inOrder(told)) {
-    const { metadata: entries, tensors: list } = told[home.rank]!.files[home.round]!;
+  for (const home of inOrder(ranks)) {
+    const { metadata: entries, tensors: list } = ranks[home.rank]!.files[home.round]!;
     metadata.set(home.path, new Map(entries));
     for (const one of list) {
       if (merged.tensors.size % STEP === 0) await turn.pause();
@@ -141,7 +142,7 @@ async function mergeTold<F extends SourceFile>(
       merged.add(tensor);
     }
   }
-  if (told.every(({ files }) => files.length === 0)) throw noFiles();
+  if (ranks.every(({ files }) => files.length === 0)) throw noFiles();
   const { tensors } = merged;
   const known = { missing: new Map(own.missing), notes: [...own.notes, ...merged.notes()] };
   const pathOfName = (name: string) => pathOf(own, tensors.get(name)!);
@@ -149,14 +150,14 @@ async function mergeTold<F extends SourceFile>(
   return { ...own, tensors, metadata, group, ...compared };
 }
 
-/** The files of all ranks in the order in which they were named. */
-function inOrder(told: readonly Told[]): FileHome[] {
-  const homes = told.flatMap(({ files }, rank) => files.map(({ path }, round) => ({ path, rank, round })));
-  return told[0]!.byRank ? homes : homes.sort((a, b) => a.round - b.round || a.rank - b.rank);
+/** The files of all ranks in the order of the arguments. */
+function inOrder(ranks: readonly RankFiles[]): FileHome[] {
+  const homes = ranks.flatMap(({ files }, rank) => files.map(({ path }, round) => ({ path, rank, round })));
+  return ranks[0]!.byRank ? homes : homes.sort((a, b) => a.round - b.round || a.rank - b.rank);
 }
 
 function elsewhere(
-  [name, dtype, shape, fileOffset, byteLength, aliasOf]: ToldTensor,
+  [name, dtype, shape, fileOffset, byteLength, aliasOf]: TensorDescription,
   home: FileHome,
 ): CatalogTensor {
   return {

@@ -1,6 +1,4 @@
-/**
- * Starting to load on several ranks.
- */
+/** Starts a load on several ranks. */
 import type { Catalog } from "../files/catalog.ts";
 import type { Tensor } from "../load/tensor.ts";
 import { type ModelEquipment, type SafeTensorsModel, startModel } from "../model/model.ts";
@@ -9,9 +7,9 @@ import { together } from "./queue.ts";
 import { shareTensors } from "./rank_tensors.ts";
 
 /**
- * Starts a model on every rank; if that fails on one it has failed on all.
+ * Starts a model on every rank; if that fails on one rank, it fails on all.
  *
- * @param catalog what the ranks have opened together
+ * @param catalog the catalog that the ranks have opened together
  * @throws {GroupError} on every rank if one fails
  */
 export function startTogether<T extends Tensor>(

@@ -1,6 +1,4 @@
-/**
- * Which way files on 3FS are read.
- */
+/** Selects the backend that reads files on 3FS. */
 import { openLibrary } from "../../ffi/library.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import { findUsrbio, type UsrbioLibrary } from "../../ffi/usrbio.ts";
@@ -9,21 +7,21 @@ import { DeviceError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
 
 /**
- * A way to read files on 3FS: "usrbio", through rings shared with 3FS; "posix", ordinary reads on the mount; "mock",
- * ordinary reads in any folder, for tests.
+ * A method to read files on 3FS: "usrbio", through rings shared with 3FS; "posix", ordinary reads on the mount;
+ * "mock", ordinary reads in any folder, for tests.
  */
 export type Backend = "usrbio" | "posix" | "mock";
 
-/** What can be asked for. */
+/** The names that users can give. */
 export const BACKENDS = ["auto", "usrbio", "posix", "mock"] as const;
 
-/** 3FS' library, once it was found; where it was not, it is looked for again. */
+/** The 3FS library, after it was found; until then each call looks for it again. */
 let library: Promise<UsrbioLibrary> | undefined;
 
 /**
  * Checks the name of a backend.
  *
- * @throws {TypeError} if it is none
+ * @throws {TypeError} if the name is unknown
  */
 export function checkBackend(name: string, given: unknown): Backend | "auto" {
   const backend = BACKENDS.find((known) => known === given);
@@ -32,9 +30,9 @@ export function checkBackend(name: string, given: unknown): Backend | "auto" {
 }
 
 /**
- * The backend that `FASTSAFETENSORS_BACKEND` asks for; "auto" where it asks for none.
+ * The backend that `FASTSAFETENSORS_BACKEND` names; "auto" if it is not set.
  *
- * @throws {TypeError} if it names none
+ * @throws {TypeError} if it names an unknown backend
  */
 export function requestedBackend(): Backend | "auto" {
   const asked = environmentVariable("FASTSAFETENSORS_BACKEND")?.trim().toLowerCase();
@@ -47,7 +45,7 @@ export function listOf(values: readonly string[]): string {
   return quoted.length < 2 ? quoted.join("") : `${quoted.slice(0, -1).join(", ")} or ${quoted.at(-1)}`;
 }
 
-/** Opens 3FS' library, unless it is open. That there is none is no error. */
+/** Opens the 3FS library, unless it is open. A missing library is not an error here. */
 export async function openUsrbio(shim: Shim): Promise<UsrbioLibrary> {
   library ??= findUsrbio(shim);
   const found = await library;
@@ -56,22 +54,22 @@ export async function openUsrbio(shim: Shim): Promise<UsrbioLibrary> {
 }
 
 /**
- * The native library, which every backend needs.
+ * Returns the native library, which every backend needs.
  *
- * @throws {DeviceError} if there is none
+ * @throws {DeviceError} if it is not available
  */
 export async function needShim(): Promise<Shim> {
   const state = await openLibrary();
   if (state.shim) return state.shim;
-  throw no3fs(`the native library is not to be had: ${state.reason}`);
+  throw no3fs(`the native library is not available: ${state.reason}`);
 }
 
-/** Why 3FS' library cannot be used. */
+/** The reason why the 3FS library cannot be used. */
 export function libraryMissing(reason: string): string {
-  return `there is no library of it that can be used: ${reason}`;
+  return `no usable library of 3FS was found: ${reason}`;
 }
 
-/** The error of a demand for 3FS that cannot be met. */
+/** The error if 3FS is required but cannot be used. */
 export function no3fs(reason: string, code = 0): DeviceError {
   return new DeviceError(`Cannot read through 3FS: ${reason}`, { library: "hf3fs", code });
 }

@@ -1,8 +1,8 @@
 /**
- * Files on 3FS: ordinary files, which lanes read through rings that they share with 3FS' daemon.
+ * Files on 3FS: ordinary files, which lanes read through rings shared with the 3FS daemon.
  *
- * Each file is tried by itself. What stands in the way of reading one through 3FS is an error where that was demanded,
- * and a note otherwise: the file is then read as any other.
+ * Each file is checked separately. If a file cannot be read through 3FS, that is an error if 3FS is required, and
+ * else a note: the file is then read with ordinary reads.
  */
 import type { Descriptors } from "../../ffi/files.ts";
 import { systemErrorText } from "../../ffi/status.ts";
@@ -19,19 +19,19 @@ import { quote } from "../base/text.ts";
 import { libraryMissing, no3fs, openUsrbio } from "./backend.ts";
 import type { LaneReader, LaneReaders, NativeFile } from "../files/native/native_file.ts";
 
-/** Which files are read through 3FS, and how. */
+/** Options for reading files through 3FS. */
 export interface UsrbioReaderOptions {
-  /** Whether reading them otherwise is an error. */
+  /** Whether it is an error if a file cannot be read through 3FS. */
   readonly required: boolean;
   /** Rings of each mount. */
   readonly rings: RingOptions;
-  /** Lanes that there are rings for. */
+  /** The number of lanes with rings. */
   readonly lanes: number;
   /** The only mount to use; default any. */
   readonly mountPoint: string | undefined;
 }
 
-/** Where a path leads over links; the path itself where that cannot be told. */
+/** Resolves the links of a path; the path itself if that fails. */
 async function resolved(path: string): Promise<string> {
   try {
     return await Deno.realPath(path);
@@ -51,12 +51,12 @@ export class UsrbioReaders implements LaneReaders {
     this.#options = options;
   }
 
-  /** Why files on 3FS are read as others are; grows while files are opened. */
+  /** The reasons why files on 3FS use ordinary reads; grows while files are opened. */
   get notes(): readonly string[] {
     return [...this.#notes];
   }
 
-  /** The rings for a file on 3FS; null where it is not on one, or not to be read through it. */
+  /** The rings for a file on 3FS; null if it is not on 3FS, or cannot be read through it. */
   async readerOf(file: NativeFile, absolute: string): Promise<LaneReader | null> {
     return await file.use("open", (descriptors) => this.#readerOf(file.path, absolute, descriptors));
   }
@@ -82,13 +82,13 @@ export class UsrbioReaders implements LaneReaders {
     return this.#refuse(`registering ${quote(path)} failed: ${systemErrorText(errno)}`, errno);
   }
 
-  /** A file that 3FS has nothing to do with: fine, unless it was demanded. */
+  /** A file outside 3FS: an error only if 3FS is required. */
   #pass(path: string, reason: string): null {
     if (this.#options.required) throw no3fs(`${quote(path)}: ${reason}`);
     return null;
   }
 
-  /** A file on 3FS that is not to be read through it. */
+  /** A file on 3FS that cannot be read through it. */
   #refuse(reason: string, errno = 0): null {
     if (this.#options.required) throw no3fs(reason, errno);
     this.#notes.add(`Files on 3FS use ordinary reads: ${reason}`);

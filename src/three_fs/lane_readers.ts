@@ -1,5 +1,6 @@
 /**
- * Which local files are read through 3FS. What reads them so is imported for the first of them: most programs have none.
+ * Finds the local files that are read through 3FS. The reader is imported for the first of them, because most
+ * programs have none.
  */
 import type { Shim } from "../../ffi/symbols.ts";
 import { isMountedAs3fs } from "../../ffi/usrbio.ts";
@@ -7,7 +8,7 @@ import { environmentVariable } from "../../ffi/variables.ts";
 import type { LaneReader, LaneReaders, NativeFile } from "../files/native/native_file.ts";
 import type { UsrbioReaderOptions, UsrbioReaders } from "./file.ts";
 
-/** Finds the files that are on 3FS; all files, where 3FS is asked for. */
+/** Finds the files that are on 3FS; all files, if 3FS is required. */
 export class ThreeFsReaders implements LaneReaders {
   readonly #shim: Shim;
   readonly #options: UsrbioReaderOptions;

@@ -1,6 +1,6 @@
 /**
- * The low-level reader of files on 3FS, with the names of the Python package fastsafetensor-3fs-reader. Models on 3FS
- * are opened by `fastsafeOpen`, which needs nothing from here.
+ * The low-level reader of files on 3FS, with the names of the Python package fastsafetensor-3fs-reader. Models on
+ * 3FS are opened by `fastsafeOpen`, which needs nothing from here.
  *
  * @module
  */

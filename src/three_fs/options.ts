@@ -1,33 +1,33 @@
 /**
- * The options of reading through 3FS' rings: their meaning, their defaults and their limits.
+ * The options of reading through 3FS' rings: their defaults and their limits.
  */
 import type { RingOptions } from "../../ffi/usrbio.ts";
 import { checkInteger, checkKeys, describeValue, keysOf } from "../base/check.ts";
 
-/** How files on 3FS are read. */
+/** Options for reading files on 3FS. */
 export interface UsrbioOptions {
   /** Requests in one ring, 1 to 4096; each lane has a ring. Default 64. */
   entries?: number;
   /**
-   * 0: requests are worked off as they come; -n: at most n at a time. A positive depth would hold requests back until
-   * so many are queued, and the last ones for ever: it is refused. Default 0.
+   * 0: requests are processed as they come; -n: at most n at a time. A positive depth would delay requests until
+   * that many are queued, and the last ones for ever, so it is refused. Default 0.
    */
   ioDepth?: number;
   /**
-   * Memory in bytes that is read to, shared with 3FS: 1 MiB to 16 GiB. All loads, models and readers of the process on
-   * one mount share it; where they ask for different sizes, the largest counts. It is less where /dev/shm has less than
+   * Memory in bytes for the reads, shared with 3FS: 1 MiB to 16 GiB. All loads, models and readers of the process
+   * on one mount share it; with different sizes, the largest is used. It is smaller if /dev/shm has less than
    * twice that free. Default 64 MiB.
    */
   bufferBytes?: number;
-  /** The memory node of that memory; -1: wherever. Default -1. */
+  /** The memory node of that memory; -1: any node. Default -1. */
   numa?: number;
   /** Seconds in which no request completes until a load gives up; 0: never. Default 30. */
   timeoutSeconds?: number;
-  /** Only files on the 3FS that is mounted here are read through it. Default: on any. */
+  /** Only files on the 3FS mounted here are read through it. Default: any mount. */
   mountPoint?: string;
 }
 
-/** {@linkcode UsrbioOptions} with defaults filled in and everything checked. */
+/** {@linkcode UsrbioOptions} with defaults, after the checks. */
 export interface CheckedUsrbioOptions {
   readonly entries: number;
   readonly ioDepth: number;
@@ -37,10 +37,10 @@ export interface CheckedUsrbioOptions {
   readonly mountPoint: string | undefined;
 }
 
-/** The least memory of a ring, in bytes: room for two halves of a few pages. */
+/** The least memory of a ring, in bytes: two halves of a few pages. */
 const LEAST_RING = 128 * 1024;
 
-/** The ring's memory is cut into two halves of whole pages. */
+/** The ring's memory has two halves of whole pages. */
 const RING_STEP = 8192;
 
 const USRBIO_KEYS = keysOf<UsrbioOptions>({
@@ -55,9 +55,9 @@ const USRBIO_KEYS = keysOf<UsrbioOptions>({
 /**
  * Checks options and fills in defaults.
  *
- * @param call what got them, for errors
+ * @param call the function with these options, for errors
  * @param more keys that the caller checks itself
- * @throws {TypeError} if a value is not of its type, or a key is not known
+ * @throws {TypeError} if a value is not of its type, or a key is unknown
  * @throws {RangeError} if a number is outside its limits
  */
 export function checkUsrbioOptions(
@@ -80,7 +80,7 @@ export function checkUsrbioOptions(
   };
 }
 
-/** The rings that these options make for so many lanes. */
+/** The ring options for this many lanes. */
 export function ringOptions(options: CheckedUsrbioOptions, lanes: number): RingOptions {
   const share = Math.floor(options.bufferBytes / lanes / RING_STEP) * RING_STEP;
   return {
@@ -93,7 +93,7 @@ export function ringOptions(options: CheckedUsrbioOptions, lanes: number): RingO
   };
 }
 
-/** The most lanes that there is memory for. */
+/** The most lanes that the memory is enough for. */
 export function mostRings(options: CheckedUsrbioOptions): number {
   return Math.floor(options.bufferBytes / LEAST_RING);
 }

@@ -1,6 +1,4 @@
-/**
- * Reading headers and ranges of files, one range at a time.
- */
+/** Reads headers and ranges of files, one range at a time. */
 import { absolutePath } from "../files/native/local_path.ts";
 import { workingFolder } from "../files/native/working_folder.ts";
 import { cudaError } from "../../ffi/cuda.ts";
@@ -25,7 +23,7 @@ import type { NativeFile } from "../files/native/native_file.ts";
 import { closeAll, type Source } from "../files/source.ts";
 import type { Backend } from "./backend.ts";
 
-/** The header of a file, as it stands there. */
+/** The header of a file, unparsed. */
 export interface FileHeader {
   /** Its JSON. */
   readonly json: string;
@@ -35,36 +33,38 @@ export interface FileHeader {
   readonly fileSize: number;
 }
 
-/** A range to read, and where to. */
+/** A range to read, and its destination. */
 export interface ReadChunkedOptions {
   /** The file. */
   path: string;
-  /** Device memory to read to, of at least `totalLength` bytes. Without this or `buffer`, the bytes are dropped. */
+  /**
+   * Device memory to read to, of at least `totalLength` bytes. Without this or `buffer`, the bytes are dropped.
+   */
   devicePointer?: bigint;
   /** The index of its CUDA device. Default 0. */
   device?: number;
   /** Host memory to read to, of at least `totalLength` bytes. It must not be transferred meanwhile. */
   buffer?: Uint8Array<ArrayBuffer>;
-  /** Where in the file to begin, in bytes. Default 0. */
+  /** The offset in the file, in bytes. Default 0. */
   fileOffset?: number;
-  /** Bytes to read; at the end of the file there may be fewer. */
+  /** Bytes to read; fewer are read at the end of the file. */
   totalLength: number;
-  /** Bytes of one request; as many are in flight as the reader's buffer holds. Default: all of it. */
+  /** Bytes of one request; the reader's buffer limits the number in flight. Default: all of it. */
   chunkBytes?: number;
   /** Reads into one half of the reader's buffer while the other half is copied. Default false. */
   pipelined?: boolean;
-  /** Ends the read. */
+  /** Cancels the read. */
   signal?: AbortSignal;
 }
 
 /**
- * Reads headers and ranges of files. It keeps every file that it was asked for open, and reads one range at a time into
+ * Reads headers and ranges of files. Every file that was read stays open, and one range at a time is read into
  * one buffer of `bufferBytes`.
  */
 export interface RangeReader extends AsyncDisposable {
-  /** How it reads, wherever it can. */
+  /** The backend that it uses if possible. */
   readonly backend: Backend;
-  /** Why files are read otherwise, as far as any were. */
+  /** The reasons why some files are read in another way. */
   readonly notes: readonly string[];
   /**
    * Reads the headers of files, `threads` at once (default 8).
@@ -72,7 +72,7 @@ export interface RangeReader extends AsyncDisposable {
    * @returns path → header
    * @throws {ReadError} if a file cannot be opened or read
    * @throws {SafeTensorsError} if a file has no header
-   * @throws {DeviceError} if a file is not on 3FS, which is demanded
+   * @throws {DeviceError} if a file is not on 3FS, but the backend is "usrbio"
    * @throws {UseAfterCloseError} after {@linkcode close}
    */
   readHeadersBatch(
@@ -82,15 +82,15 @@ export interface RangeReader extends AsyncDisposable {
   /**
    * Reads a range of a file to host or device memory.
    *
-   * @returns the bytes that there were: fewer than asked for only at the end of the file
+   * @returns the number of bytes read: less than `totalLength` only at the end of the file
    * @throws {TypeError} if both a buffer and a device pointer are given
    * @throws {RangeError} if a number is outside its limits, or the buffer is too small
    * @throws {ReadError} if the file cannot be opened or read
-   * @throws {DeviceError} if the device fails, or the file is not on 3FS, which is demanded
+   * @throws {DeviceError} if the device fails, or the file is not on 3FS, but the backend is "usrbio"
    * @throws {UseAfterCloseError} after {@linkcode close}
    */
   readChunked(options: ReadChunkedOptions): Promise<number>;
-  /** Waits for what is being read, closes the files and gives the buffer back. */
+  /** Waits for the running read, closes the files and frees the buffer. */
   close(): Promise<void>;
 }
 
@@ -106,20 +106,20 @@ const READ_KEYS = keysOf<ReadChunkedOptions>({
   signal: true,
 });
 
-/** What a read waits for that nobody ends. */
+/** The signal of a read that cannot be cancelled. */
 const NEVER = new AbortController().signal;
 
-/** A reader over a source; files that have no rings are read by ordinary reads. */
+/** A reader over a source; files without rings use ordinary reads. */
 export class SourceReader implements RangeReader {
   readonly backend: Backend;
   readonly #shim: Shim;
   readonly #source: Source<NativeFile>;
   readonly #rings: RingOptions;
-  /** The files that were opened: whatever reads from them uses this. */
+  /** The opened files; every read uses this handle. */
   readonly #files: Handle<Map<string, Promise<NativeFile>>>;
-  /** The buffer for files that are read by ordinary reads, once there is one. */
+  /** The buffer for ordinary reads, after the first one. */
   #posix: Promise<Handle> | undefined;
-  /** Settles when the read before has ended. */
+  /** Settles when the previous read has ended. */
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(shim: Shim, backend: Backend, source: Source<NativeFile>, rings: RingOptions) {
@@ -219,7 +219,7 @@ export class SourceReader implements RangeReader {
     }
   }
 
-  /** One after the other: there is one buffer. */
+  /** Runs reads one after another, because there is one buffer. */
   #inTurn<T>(read: () => Promise<T>): Promise<T> {
     const result = this.#turn.then(read);
     this.#turn = result.catch(() => {});
@@ -236,16 +236,16 @@ export class SourceReader implements RangeReader {
     if (!file) {
       file = this.#source.open(path, folder);
       files.set(absolute, file);
-      file.catch(() => files.delete(absolute)); // it may be tried again
+      file.catch(() => files.delete(absolute)); // another call can try again
     }
     return file;
   }
 
-  /** The buffer for ordinary reads. */
+  /** Returns the buffer for ordinary reads. */
   #privateBuffer(): Promise<Handle> {
     if (!this.#posix) {
       this.#posix = openPosix(this.#shim, this.#rings);
-      this.#posix.catch(() => this.#posix = undefined); // it may be tried again
+      this.#posix.catch(() => this.#posix = undefined); // another call can try again
     }
     return this.#posix;
   }

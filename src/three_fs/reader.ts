@@ -1,6 +1,6 @@
 /**
- * Reading ranges of files on 3FS in the steps that users of the Python package know: a reader, the headers of a batch
- * of files, then ranges of them to memory.
+ * Reads ranges of files on 3FS with the steps of the Python package: a reader, the headers of a batch of files,
+ * then ranges of them to memory.
  */
 import { absolutePath } from "../files/native/local_path.ts";
 import { mountPointOf } from "../../ffi/usrbio.ts";
@@ -23,8 +23,8 @@ import { type RangeReader, SourceReader } from "./range_reader.ts";
 /** Options of {@linkcode createReader}; `bufferBytes` is the one buffer of the reader. */
 export interface ReaderOptions extends UsrbioOptions {
   /**
-   * How to read. Where it is "auto", and `FASTSAFETENSORS_BACKEND` names none either, files on 3FS are read through its
-   * rings and others by ordinary reads. Default "auto".
+   * The method of reading. "auto" uses `FASTSAFETENSORS_BACKEND` if it is set; otherwise files on 3FS are read
+   * through its rings and others by ordinary reads. Default "auto".
    */
   backend?: Backend | "auto";
 }
@@ -32,9 +32,9 @@ export interface ReaderOptions extends UsrbioOptions {
 /**
  * Makes a reader.
  *
- * @throws {TypeError} if an option has a wrong value, or `FASTSAFETENSORS_BACKEND` names no backend
+ * @throws {TypeError} if an option has a wrong value, or `FASTSAFETENSORS_BACKEND` names an unknown backend
  * @throws {RangeError} if a number is outside its limits
- * @throws {DeviceError} if the native library, or the one of 3FS where that is demanded, is not to be had
+ * @throws {DeviceError} if the native library is not available, or the 3FS library if the backend is "usrbio"
  *
  * @example Use
  * ```ts
@@ -71,7 +71,7 @@ export async function createReader(options: ReaderOptions = {}): Promise<RangeRe
 }
 
 /**
- * The backend that readers have unless they are told otherwise: what `FASTSAFETENSORS_BACKEND` names, else "usrbio" if
+ * The default backend of readers: the one that `FASTSAFETENSORS_BACKEND` names, else "usrbio" if
  * {@linkcode isAvailable}, else "posix".
  *
  * @throws {TypeError} if `FASTSAFETENSORS_BACKEND` names none of "auto", "usrbio", "posix" and "mock"
@@ -82,12 +82,12 @@ export async function getBackend(): Promise<Backend> {
   return await isAvailable() ? "usrbio" : "posix";
 }
 
-/** Whether 3FS' library can be used. */
+/** Whether the 3FS library can be used. */
 export async function isAvailable(): Promise<boolean> {
   return await getHf3fsLibPath() !== null;
 }
 
-/** The path of 3FS' library; null where it was not found or cannot be used. */
+/** The path of the 3FS library; null if it was not found or cannot be used. */
 export async function getHf3fsLibPath(): Promise<string | null> {
   try {
     const library = await openUsrbio(await needShim());
@@ -99,9 +99,9 @@ export async function getHf3fsLibPath(): Promise<string | null> {
 }
 
 /**
- * Where the 3FS that a path is on is mounted; null where it is on none, or 3FS' library is not to be had.
+ * The mount point of 3FS for a path; null if the path is not on 3FS, or the 3FS library is not available.
  *
- * @throws {ReadError} if there is no such path
+ * @throws {ReadError} if the path does not exist
  */
 export async function extractMountPoint(path: string): Promise<string | null> {
   const absolute = absolutePath(path);
@@ -110,7 +110,7 @@ export async function extractMountPoint(path: string): Promise<string | null> {
   const library = await openUsrbio(shim);
   if (library.handle === null) return null;
   try {
-    await Deno.stat(absolute); // asks for the permission to read it, too
+    await Deno.stat(absolute); // also asks for the permission to read it
     return await mountPointOf(shim, library.handle, absolute);
   } catch (error) {
     throw readError(error, "open", path);

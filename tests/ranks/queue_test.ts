@@ -41,9 +41,9 @@ Deno.test("RankQueue.run() gives up what it holds, whatever happens", async () =
   const run = (group: FakeGroup, given: string[], fails: string) =>
     RankQueue.of(group).run({
       label: fails,
-      prepare({ always, unlessDone }) {
+      prepare({ always, onFailure }) {
         always.use(watched(given, "always"));
-        unlessDone.use(watched(given, "result"));
+        onFailure.use(watched(given, "result"));
         return fails === "prepare" && group.rank === 1 ? Promise.reject(new Error("no")) : Promise.resolve();
       },
       async move() {
