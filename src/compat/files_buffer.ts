@@ -10,7 +10,7 @@ import type { Tensor } from "../load/tensor.ts";
 import { partsOf, type SafeTensorsModel } from "../model/model.ts";
 
 /** The event loop gets a turn after this many requests. */
-const ASKED_PER_TURN = 128;
+const REQUESTS_PER_TURN = 128;
 
 /**
  * All tensors of the files that a {@linkcode SafeTensorsFileLoader} copied to a device. They stream in: each
@@ -177,13 +177,13 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
     return dict;
   }
 
-  /** Tensors that this process has, each whole or cut; asked for in several turns of the event loop. */
+  /** Gets tensors of this process, each whole or divided, in several turns of the event loop. */
   async #getEach(wanted: readonly (readonly [string, number | null])[]): Promise<T[]> {
     const turn = new Turn();
     const asked: Promise<T>[] = [];
     for (const [name, dimension] of wanted) {
       asked.push(dimension === null ? this.getTensor(name) : this.getSharded(name, dimension));
-      if (asked.length % ASKED_PER_TURN === 0) await turn.pause();
+      if (asked.length % REQUESTS_PER_TURN === 0) await turn.pause();
     }
     return await Promise.all(asked);
   }
@@ -194,8 +194,8 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
   }
 
   /**
-   * Ends what is still being read. Tensors that were given out stay valid. With several ranks each closes its own;
-   * one that still asks for something from a rank that has closed gets a GroupError.
+   * Cancels the pending reads. Returned tensors stay valid. With several ranks, each closes its own;
+   * a request to a rank that has closed fails with a GroupError.
    */
   close(): Promise<void> {
     return this.#model.close();

@@ -150,7 +150,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
   }
 
   /**
-   * Allocates memory for all tensors of the files added and starts to read. The files go with the buffer: the
+   * Allocates memory for all tensors of the files added and starts to read. The buffer owns the files: the
    * loader is empty again and can open new ones.
    *
    * @param options.dtype casts floating-point tensors to this dtype
@@ -185,8 +185,8 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
   }
 
   /**
-   * Closes the files added that no buffer has taken, so that others can be added. Waits for copies that have been
-   * asked copies: if they fail, their files are closed as well.
+   * Closes the files that no buffer owns, so that others can be added. Waits for requested copies: if they fail,
+   * their files are closed as well.
    */
   async reset(): Promise<void> {
     await this.#copies;

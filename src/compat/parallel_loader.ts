@@ -1,5 +1,5 @@
 /**
- * Going through the tensors of many files once, with a bound on memory.
+ * Iterates once over the tensors of many files, with a limit on memory.
  */
 import { checkInteger, checkKeys, keysOf } from "../base/check.ts";
 import type { DeviceOption, TensorOn } from "../device/option.ts";
@@ -18,7 +18,7 @@ import { Session } from "../load/session.ts";
 import { streamBatches, type StreamBounds } from "../load/stream.ts";
 
 /**
- * Options of {@linkcode ParallelLoader}: those of a load, without what an iteration over everything does not have.
+ * Options of {@linkcode ParallelLoader}: those of a load, without the options that an iteration does not have.
  */
 export interface ParallelLoaderOptions<D extends DeviceOption = "cpu">
   extends Omit<OpenOptions<D>, "lazy" | "names" | "group"> {
@@ -26,13 +26,13 @@ export interface ParallelLoaderOptions<D extends DeviceOption = "cpu">
    * Bytes of tensors that the loader itself has in memory at once, as they are after a cast, of all batches
    * together; of several ranks each; a larger tensor is a batch of its own. What you keep comes on top: in host
    * memory a tensor keeps itself alive and at most 16 MiB of its neighbours, one below 64 KiB at most 1 MiB, and a
-   * {@linkcode HostTensor.copy} nothing else. On a GPU it is its memory that counts, and a batch's is free again
-   * once all of its handles are disposed. Default 1 GiB.
+   * {@linkcode HostTensor.copy} nothing else. On a GPU, the memory of a batch is freed after all of its handles
+   * are disposed. Default 1 GiB.
    */
   maxBytesInFlight?: number;
   /**
-   * How far reading goes ahead. -1: not at all, a batch is read when the one before has been given out. 0: one
-   * batch is read while another is given out. `n` from 1 on: `n` more are read ahead. The batches share
+   * The number of batches read ahead. -1: none, a batch is read after the previous one was yielded. 0: one batch
+   * is read while another is yielded. `n` from 1 on: `n` more are read ahead. The batches share
    * `maxBytesInFlight`. Default 0.
    */
   queueSize?: number;
@@ -52,11 +52,10 @@ const KEYS = [
 type StreamOptions = Pick<ParallelLoaderOptions, Exclude<keyof ParallelLoaderOptions, keyof OpenOptions>>;
 
 /**
- * Reads files in batches and gives out their tensors once, reading the next batch while the last one is used. For
- * models that are larger than memory, or that go on elsewhere tensor by tensor.
+ * Reads files in batches and yields their tensors once, reading the next batch while the last one is used. For
+ * models that are larger than memory, or that are passed on tensor by tensor.
  *
- * Several ranks each read their own files, one of each rank in a batch, and every tensor is handed out to all of
- * them.
+ * Several ranks each read their own files, one of each rank in a batch, and every tensor is sent to all ranks.
  *
  * @example Use
  * ```ts
@@ -79,10 +78,10 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
   readonly #bounds: StreamBounds;
 
   /**
-   * Checks the options; nothing is opened yet.
+   * Checks the options; no file is opened yet.
    *
    * @param group the ranks that load together; null is this process alone
-   * @param files what to read, as for {@linkcode fastsafeOpen}
+   * @param files the files to read, as for {@linkcode fastsafeOpen}
    */
   constructor(group: ProcessGroup | null, files: Files, options: ParallelLoaderOptions<D> = {}) {
     this.#group = checkGroup("group", group ?? undefined);
@@ -100,14 +99,14 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
   }
 
   /**
-   * Every tensor once, as `[name, tensor]`. Each iteration opens the files anew and closes them at its end, also
-   * when it ends early. A relative path counts from the working folder at the iteration's first step.
+   * Yields every tensor once, as `[name, tensor]`. Each iteration opens the files anew and closes them at its end,
+   * also when it ends early. A relative path starts at the working folder of the iteration's first step.
    *
    * Several ranks iterate together and get the tensors in the same order. If one fails or ends its iteration
-   * early, the others get a {@linkcode GroupError} that names it, unless they have got every tensor.
+   * early, the others get a {@linkcode GroupError} that names it, unless they already have every tensor.
    *
    * @throws {SafeTensorsError} if a header is bad, or a name occurs twice
-   * @throws {ReadError} if a file cannot be read as far as its header promised
+   * @throws {ReadError} if a file is shorter than its header says, or cannot be read
    * @throws {GroupError} on all of several ranks if that happens on one, or they open different files
    */
   iterateWeights(): AsyncGenerator<[string, TensorOn<D>], void, void> {
