@@ -19,81 +19,106 @@ export const GROUP_SYMBOLS = {
     result: "i32",
     nonblocking: true,
   },
-  fst_mpi_group_make: {
+  fst_mpi_send: {
     parameters: [
-      "u64", // fst_mpi_group *parent
-      "u64", // uint64_t id
-      "buffer", // const int32_t *ranks
-      "i32", // int32_t size
       "i32", // int32_t rank
+      "buffer", // const void *message
+      "u64", // uint64_t bytes
     ],
-    result: "u64",
-    nonblocking: true,
+    result: "i32",
   },
-  fst_mpi_run: {
+  fst_mpi_receive: {
     parameters: [
-      "u64", // fst_mpi_group *group
-      "buffer", // fst_group_call *call
-      "buffer", // const void *send
-      "buffer", // void *receive
-      "buffer", // uint64_t *lengths
-      "u32", // uint32_t flags
+      "buffer", // void *buffer
+    ],
+    result: "i64",
+  },
+  fst_mpi_await: {
+    parameters: [
+      "u64", // uint64_t wait_us: short
+    ],
+    result: "i32",
+  },
+  fst_mpi_await_long: {
+    name: "fst_mpi_await",
+    parameters: [
+      "u64", // uint64_t wait_us
     ],
     result: "i32",
     nonblocking: true,
   },
-  fst_mpi_broadcast: {
+  fst_mpi_wake: {
+    parameters: [],
+    result: "void",
+  },
+  fst_mpi_make_staging: {
     parameters: [
-      "u64", // fst_mpi_group *group
       "buffer", // fst_group_call *call
+      "buffer", // fst_mpi_staging **staging
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_mpi_free_staging: {
+    parameters: [
+      "u64", // fst_mpi_staging *staging
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_mpi_move: {
+    parameters: [
+      "buffer", // fst_group_call *call
+      "buffer", // const fst_mpi_pipe *pipes
+      "u32", // uint32_t count
       "buffer", // const fst_group_block *blocks
-      "u64", // uint64_t count
-      "u32", // uint32_t flags
+      "u64", // fst_mpi_staging *staging
+    ],
+    result: "i32",
+  },
+  fst_mpi_finish: {
+    parameters: [
+      "buffer", // fst_group_call *call
+      "u64", // uint64_t wait_us: short
+    ],
+    result: "i32",
+  },
+  fst_mpi_hold: {
+    parameters: [
+      "buffer", // fst_group_call *call
       ...KEEP_16,
     ],
     result: "i32",
     nonblocking: true,
   },
-  fst_mpi_fail: {
+  fst_mpi_copy: {
     parameters: [
-      "u64", // fst_mpi_group *group
-      "i32", // int32_t rank
-      "buffer", // const char *text
-    ],
-    result: "i32",
-    nonblocking: true,
-  },
-  fst_mpi_watch: {
-    parameters: [
-      "u64", // fst_mpi_group *group
       "buffer", // fst_group_call *call
-    ],
-    result: "i32",
-  },
-  fst_mpi_leave: {
-    parameters: [
-      "u64", // fst_mpi_group *group
+      "buffer", // const void *send
+      "buffer", // void *receive
     ],
     result: "i32",
     nonblocking: true,
   },
-  fst_mpi_pending: {
+  fst_mpi_set_tags: {
     parameters: [
-      "u64", // uint64_t number
+      "buffer", // const fst_mpi_tags *all
+      "u32", // uint32_t count
     ],
     result: "i32",
+  },
+  fst_mpi_last_words: {
+    parameters: [
+      "buffer", // const void *message
+      "u64", // uint64_t bytes
+    ],
+    result: "void",
   },
   fst_mpi_exit: {
     parameters: [
       "i32", // int32_t status
     ],
     result: "i32",
-  },
-  fst_mpi_last_words: {
-    parameters: [
-      "buffer", // const char *text
-    ],
-    result: "void",
   },
   fst_nccl_open: {
     parameters: [

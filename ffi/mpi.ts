@@ -1,10 +1,16 @@
 /**
  * MPI through the shim.
  */
-import { decodeText } from "../src/group/call_record.ts";
 import { environmentVariable, setEnvironmentVariable } from "./variables.ts";
 import { passEnvironment } from "./environment.ts";
-import { CALL_STATUS, type GroupCall, layOutBlocks } from "./group_call.ts";
+import {
+  CALL_STATUS,
+  type CallMemory,
+  decodeText,
+  type GroupCall,
+  layOutBlocks,
+  NO_MEMORY,
+} from "./group_call.ts";
 import { Handle } from "./handle.ts";
 import type { Shim } from "./symbols.ts";
 
@@ -20,6 +26,8 @@ export interface MpiWorld {
   readonly family: string;
   /** Whether the library takes device pointers. */
   readonly cudaAware: boolean;
+  /** How many tags there are for bytes. */
+  readonly tags: number;
 }
 
 /** Why something could not be had. */
@@ -30,10 +38,16 @@ export interface Refusal {
 /** Open MPI's variable for a process that no launcher has started. */
 const SINGLETON = "OMPI_MCA_ess_singleton_isolated";
 
-/** How a call is made, as native/fst_group.h has it. */
-const FLAGS = { staged: 1, compare: 2, later: 4, more: 8 } as const;
+/** Longest message between processes, in bytes. */
+export const MESSAGE_BYTES = 65536;
 
-const encoder = new TextEncoder();
+/** How long, in microseconds, the event loop may be held up for what is about to come. */
+const SHORT = 250n;
+/** Longer than any process runs, in microseconds. */
+const FOREVER = 1n << 50n;
+
+/** Buffers that one call can keep alive (native/fst_group.h). */
+const KEPT = 16;
 
 /** Opens and starts MPI, once; waits for the other ranks of the launcher. */
 export async function openMpi(shim: Shim, timeoutSeconds: number): Promise<MpiWorld | Refusal> {
@@ -50,8 +64,9 @@ export async function openMpi(shim: Shim, timeoutSeconds: number): Promise<MpiWo
     rank: view.getInt32(0, true),
     size: view.getInt32(4, true),
     path: decodeText(path),
-    family: decodeText(info.subarray(12)),
+    family: decodeText(info.subarray(16)),
     cudaAware: view.getInt32(8, true) === 1,
+    tags: view.getInt32(12, true),
   };
 }
 
@@ -63,120 +78,146 @@ function startAlone(): void {
   setEnvironmentVariable(SINGLETON, "1");
 }
 
-/** A group of ranks; closing the handle leaves the group. */
-export type MpiHandle = Handle;
+/** Messages between the processes that MPI has started. */
+export class MpiChannel {
+  readonly #shim: Shim;
+  readonly #buffer = new Uint8Array(MESSAGE_BYTES);
 
-/** Where a new group's ranks are. */
-export interface MpiPlace {
-  /** The group that it is a part of; null: all ranks of the world. */
-  readonly parent: bigint | null;
-  /** The same on all its ranks, and that of no other group. */
-  readonly id: bigint;
-  /** Their numbers in the parent. */
-  readonly ranks: readonly number[];
-  /** This process's number among them. */
-  readonly rank: number;
-}
+  constructor(shim: Shim) {
+    this.#shim = shim;
+  }
 
-/**
- * Makes a group, without a word to the other ranks.
- *
- * @returns null where there is no memory for it
- */
-export async function makeMpiGroup(
-  shim: Shim,
-  { parent, id, ranks, rank }: MpiPlace,
-): Promise<MpiHandle | null> {
-  const group = await shim.fst_mpi_group_make(parent ?? 0n, id, Int32Array.from(ranks), ranks.length, rank);
-  if (group === 0n) return null;
-  return new Handle("the MPI group", group, async (group) => void await shim.fst_mpi_leave(group));
-}
+  /** Sends a message to a rank of the world, and does not wait for it; false without memory. */
+  send(rank: number, message: Uint8Array<ArrayBuffer>): boolean {
+    return this.#shim.fst_mpi_send(rank, message, BigInt(message.byteLength)) === 0;
+  }
 
-/** How a call is made. */
-export interface MpiRunOptions {
-  /** An entry a rank: of scatter, at the root, the bytes for each; of allGather the bytes of each. */
-  readonly lengths: BigUint64Array<ArrayBuffer>;
-  /** Device memory goes through host memory. */
-  readonly staged: boolean;
-  /** The calls are compared, and nothing is moved. */
-  readonly compareOnly: boolean;
-}
+  /** The next message, valid until the next call; null: there is none; a text: MPI has failed for good. */
+  receive(): Uint8Array<ArrayBuffer> | string | null {
+    const bytes = Number(this.#shim.fst_mpi_receive(this.#buffer));
+    return bytes > 0 ? this.#buffer.subarray(0, bytes) : bytes < 0 ? decodeText(this.#buffer) : null;
+  }
 
-/** Calls that failed while their memory was in use by MPI, which holds it here. */
-const pending = new Map<bigint, GroupCall>();
+  /** Waits for a message for a few microseconds; whether there is one. */
+  awaitShortly(): boolean {
+    return this.#shim.fst_mpi_await(SHORT) !== 0;
+  }
 
-/** Keeps the memory of a call for as long as MPI may touch it, however the call has ended. */
-function keepPending(shim: Shim, call: GroupCall): void {
-  if (call.pending === 0n) return;
-  for (const number of pending.keys()) if (shim.fst_mpi_pending(number) === 0) pending.delete(number);
-  if (pending.size === 0) addEventListener("unload", exit);
-  pending.set(call.pending, call);
+  /** Waits for a message, or until {@linkcode wake} is called; the program does not end meanwhile. */
+  async await(): Promise<void> {
+    await this.#shim.fst_mpi_await_long(FOREVER);
+  }
 
-  /** Memory is freed at the end of the program, before MPI would be finalised. */
-  function exit(): void {
-    removeEventListener("unload", exit);
-    if (pending.size > 0) shim.fst_mpi_exit(Deno.exitCode);
+  /** Ends a wait. */
+  wake(): void {
+    this.#shim.fst_mpi_wake();
+  }
+
+  /** Sets what all other ranks receive when the process ends; null: nothing. */
+  setLastWords(message: Uint8Array<ArrayBuffer> | null): void {
+    const bytes = message ?? new Uint8Array(1);
+    this.#shim.fst_mpi_last_words(bytes, BigInt(message?.byteLength ?? 0));
+  }
+
+  /** Says which tags are used: first, number, and 1 where what comes with them is dropped, for each group. */
+  setTags(all: readonly (readonly [number, number, number])[]): void {
+    this.#shim.fst_mpi_set_tags(Int32Array.from(all.flat()), all.length);
+  }
+
+  /** Ends MPI before memory is freed that it may still touch. Called at the end of the process. */
+  exit(status: number): void {
+    for (const call of pending) if (!call.pending) pending.delete(call);
+    if (pending.size > 0) this.#shim.fst_mpi_exit(status);
   }
 }
 
-/** Makes one call; how it ended is in `call`. */
-export async function runMpi(
-  shim: Shim,
-  handle: MpiHandle,
-  call: GroupCall,
-  { lengths, staged, compareOnly }: MpiRunOptions,
-): Promise<void> {
-  const flags = (staged ? FLAGS.staged : 0) | (compareOnly ? FLAGS.compare : 0);
-  await handle.use("make a call", (group) => {
-    return shim.fst_mpi_run(group, call.memory, call.send.host, call.receive.host, lengths, flags);
-  });
-  keepPending(shim, call);
+/** Bytes that come from one rank of the world and go to another, or begin or end here (-1). */
+export interface MpiFlow {
+  readonly from: number;
+  readonly to: number;
+  readonly tag: number;
+  readonly memory: CallMemory;
 }
 
-/** Buffers that one call can keep alive (native/fst_group.h). */
-const KEPT = 16;
+/** Calls that failed while their memory was in use by MPI, which holds it here. */
+const pending = new Set<GroupCall>();
 
 /**
- * Broadcasts the blocks of a call; how it ended is in `call`.
+ * Moves bytes; how it ended is in `call`, whose input has all memory of the flows. Those with the same tag, source and
+ * destination follow one another, the others go at the same time.
  *
- * @throws {TypeError} if the buffer of a block was transferred; the other ranks wait
+ * @param wait waits for the end of a part that takes longer than a moment
+ * @throws {TypeError} if the buffer of a flow was transferred; the other ranks wait
  */
-export async function broadcastMpi(
+export async function moveMpi(
   shim: Shim,
-  handle: MpiHandle,
   call: GroupCall,
-  staged: boolean,
+  flows: readonly MpiFlow[],
+  staging: Handle | null,
+  wait: (end: () => Promise<unknown>) => Promise<unknown>,
 ): Promise<void> {
-  const { blocks } = call;
-  let next = 0;
-  do {
-    const { memory, count, buffers } = layOutBlocks(shim, blocks, next, KEPT);
-    const flags = (staged ? FLAGS.staged : 0) | (next > 0 ? FLAGS.later : 0) |
-      (next + count < blocks.length ? FLAGS.more : 0);
-    const keep = Array.from({ length: KEPT }, (_, index) => buffers[index] ?? null) as Kept;
-    await handle.use("broadcast", (group) => {
-      return shim.fst_mpi_broadcast(group, call.memory, memory, BigInt(count), flags, ...keep);
-    });
-    next += count;
-  } while (next < blocks.length && call.status === CALL_STATUS.done);
-  keepPending(shim, call);
+  const move = async (pointer: bigint) => {
+    for (let first = 0; first < flows.length && call.status === CALL_STATUS.done;) {
+      const part = nextPart(flows, first);
+      await movePart(shim, call, part, pointer, wait);
+      first += part.length;
+    }
+  };
+  try {
+    await (staging ? staging.use("move", move) : move(0n));
+  } finally {
+    for (const other of pending) if (!other.pending) pending.delete(other);
+    if (call.pending) pending.add(call);
+  }
+}
+
+/** As many flows as lie in so few buffers that one call can keep them alive. */
+function nextPart(flows: readonly MpiFlow[], first: number): readonly MpiFlow[] {
+  const buffers = new Set<ArrayBuffer>();
+  for (let stop = first; stop < flows.length; stop++) {
+    const buffer = flows[stop]!.memory.host?.buffer;
+    if (!buffer) continue;
+    buffers.add(buffer);
+    if (buffers.size > KEPT) return flows.slice(first, stop);
+  }
+  return first === 0 ? flows : flows.slice(first);
+}
+
+async function movePart(
+  shim: Shim,
+  call: GroupCall,
+  part: readonly MpiFlow[],
+  staging: bigint,
+  wait: (end: () => Promise<unknown>) => Promise<unknown>,
+): Promise<void> {
+  const pipes = Map.groupBy(part, ({ from, to, tag }) => `${tag} ${from} ${to}`).values().toArray();
+  pipes.sort(([a], [b]) => a!.tag - b!.tag || a!.to - b!.to); // staging takes one after another, alike on all ranks
+  const table = pipes.flatMap((flows) => [flows[0]!.from, flows[0]!.to, flows[0]!.tag, flows.length]);
+  const ordered = pipes.flat().map(({ memory }) => ({ ...memory, root: 0 }));
+  const blocks = layOutBlocks(shim, ordered);
+  if (shim.fst_mpi_move(call.memory, Int32Array.from(table), pipes.length, blocks, staging) !== 0) {
+    return call.fail(CALL_STATUS.memory);
+  }
+  if (shim.fst_mpi_finish(call.memory, SHORT) !== 0) return;
+  const buffers = [...new Set(ordered.map(({ host }) => host?.buffer ?? null))];
+  const keep = Array.from({ length: KEPT }, (_, index) => buffers[index] ?? null) as Kept;
+  await wait(() => shim.fst_mpi_hold(call.memory, ...keep));
 }
 
 type Kept4 = [ArrayBuffer | null, ArrayBuffer | null, ArrayBuffer | null, ArrayBuffer | null];
 type Kept = [...Kept4, ...Kept4, ...Kept4, ...Kept4];
 
-/** Tells the other ranks that the group is at its end; nothing where this one has left. */
-export async function failMpi(shim: Shim, handle: MpiHandle, rank: number, text: string): Promise<void> {
-  if (handle.closed) return;
-  await handle.use("fail", (group) => shim.fst_mpi_fail(group, rank, encoder.encode(`${text}\0`)));
+/** Copies `send` of the call to `receive`, within this rank; how it ended is in `call`. */
+export async function copyMpi(shim: Shim, call: GroupCall): Promise<void> {
+  const { send = NO_MEMORY, receive = NO_MEMORY } = call.input;
+  await shim.fst_mpi_copy(call.memory, send.host, receive.host);
 }
 
-/** Whether another rank has failed or left; who and why is then in `call`. */
-export function watchMpi(shim: Shim, handle: MpiHandle, call: GroupCall): boolean {
-  return !handle.closed && handle.use("watch", (group) => shim.fst_mpi_watch(group, call.memory)) !== 0;
-}
-
-/** Sets the reason that the other ranks receive if this process ends with an error status. Called before it may end so. */
-export function lastWords(shim: Shim, text: string): void {
-  shim.fst_mpi_last_words(encoder.encode(`${text}\0`));
+/** Makes pinned memory for the device and the pieces of a call; null where `call` failed. */
+export async function makeMpiStaging(shim: Shim, call: GroupCall): Promise<Handle | null> {
+  const made = new BigUint64Array(1);
+  if (await shim.fst_mpi_make_staging(call.memory, made) !== CALL_STATUS.done) return null;
+  return new Handle("the staging memory", made[0]!, async (staging) => {
+    await shim.fst_mpi_free_staging(staging);
+  });
 }

@@ -1,10 +1,9 @@
 /**
  * NCCL through the shim.
  */
-import { decodeText } from "../src/group/call_record.ts";
 import { passEnvironment } from "./environment.ts";
 import { Handle } from "./handle.ts";
-import { type GroupCall, layOutBlocks } from "./group_call.ts";
+import { decodeText, type GroupCall, layOutBlocks } from "./group_call.ts";
 import type { Refusal } from "./mpi.ts";
 import type { Shim } from "./symbols.ts";
 
@@ -63,8 +62,9 @@ export async function runNccl(
   call: GroupCall,
   lengths: BigUint64Array<ArrayBuffer>,
 ): Promise<void> {
-  const { memory, count } = layOutBlocks(shim, call.blocks);
+  const { blocks = [] } = call.input;
+  const memory = layOutBlocks(shim, blocks);
   await handle.use("make a call", (group) => {
-    return shim.fst_nccl_run(group, call.memory, memory, BigInt(count), lengths);
+    return shim.fst_nccl_run(group, call.memory, memory, BigInt(blocks.length), lengths);
   });
 }

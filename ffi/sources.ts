@@ -38,10 +38,7 @@ import fstCudaH from "../native/fst_cuda.h" with { type: "text" };
 import fstGroupH from "../native/fst_group.h" with { type: "text" };
 import fstUsrbioH from "../native/fst_usrbio.h" with { type: "text" };
 import mpiH from "../native/mpi.h" with { type: "text" };
-import mpiCallC from "../native/mpi_call.c" with { type: "text" };
 import mpiLibraryC from "../native/mpi_library.c" with { type: "text" };
-import mpiMeetC from "../native/mpi_meet.c" with { type: "text" };
-import mpiMessageC from "../native/mpi_message.c" with { type: "text" };
 import mpiProcessC from "../native/mpi_process.c" with { type: "text" };
 import mpiThreadC from "../native/mpi_thread.c" with { type: "text" };
 import mpiTransferC from "../native/mpi_transfer.c" with { type: "text" };
@@ -96,10 +93,7 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "fst_group.h": fstGroupH,
   "fst_usrbio.h": fstUsrbioH,
   "mpi.h": mpiH,
-  "mpi_call.c": mpiCallC,
   "mpi_library.c": mpiLibraryC,
-  "mpi_meet.c": mpiMeetC,
-  "mpi_message.c": mpiMessageC,
   "mpi_process.c": mpiProcessC,
   "mpi_thread.c": mpiThreadC,
   "mpi_transfer.c": mpiTransferC,

@@ -1,66 +1,38 @@
 /*
  * Process groups in the shim: MPI and NCCL, opened at run time by the first call that needs them.
  *
- * MPI has one thread of its own, which the calls of all groups share without waiting for each other; a call of NCCL runs
- * on the thread that makes it. Both return when they are done, have failed, or their time is up. The caller lets the
- * calls of one group follow one another. Whatever a rank waits for, it learns within milliseconds when another rank fails
- * or leaves.
+ * Here messages pass and bytes move. What ranks call is compared in TypeScript (src/group/control.ts), which also knows
+ * the groups. MPI has one thread of its own, which all groups share without waiting for each other; a call of NCCL runs on
+ * the thread that makes it. Both return when they are done, have failed, or their time is up.
  */
 #ifndef FST_GROUP_H
 #define FST_GROUP_H
 
 #include "fst.h"
 
-/* What a rank can call. */
+/* What is moved. */
 enum fst_group_kind {
   FST_GROUP_BROADCAST = 1,
   FST_GROUP_SCATTER = 2,
   FST_GROUP_SEND = 3,
   FST_GROUP_RECEIVE = 4,
-  FST_GROUP_BARRIER = 5,
-  FST_GROUP_AGREE = 6,
-  FST_GROUP_GATHER = 7, /* how many bytes each rank has for all the others */
-  FST_GROUP_SPREAD = 8, /* those bytes: follows FST_GROUP_GATHER at once, and is not compared again */
-  FST_GROUP_SPLIT = 9,
 };
 
 /* How a call ended. */
 enum fst_group_status {
   FST_GROUP_DONE = 0,
-  FST_GROUP_REFUSED = 1,   /* a rank has said that it failed: `other` */
-  FST_GROUP_DIFFERENT = 2, /* two ranks called different things: `reference` and `other` */
-  FST_GROUP_GONE = 3,      /* a rank has failed or left: failed_rank; in `message` what to say of it, if known */
-  FST_GROUP_TIMED_OUT = 4, /* nothing moved: failed_rank, or -1; in `message` the ranks that did not take part */
-  FST_GROUP_CANCELLED = 5, /* by `cancelled`, or because the process ends */
-  FST_GROUP_LIBRARY = 6,   /* MPI or NCCL failed: `code` and its text in `message` */
-  FST_GROUP_CUDA = 7,      /* libcudart failed: `code` and its text in `message` */
-  FST_GROUP_MEMORY = 8,    /* no memory for what the call itself needs */
+  FST_GROUP_TIMED_OUT = 1, /* nothing moved */
+  FST_GROUP_CANCELLED = 2, /* by `cancelled`, or because the process ends */
+  FST_GROUP_LIBRARY = 3,   /* MPI or NCCL failed: `code` and its text in `message` */
+  FST_GROUP_CUDA = 4,      /* libcudart failed: `code` and its text in `message` */
+  FST_GROUP_MEMORY = 5,    /* no memory for what the call itself needs */
 };
 
-/* What a rank says of its call, to be compared with what the others say. */
-typedef struct fst_group_record {
-  uint32_t kind;
-  int32_t root; /* of SEND and RECEIVE: the rank that sends */
-  uint32_t tag;
-  uint32_t reserved;
-  uint64_t sequence; /* calls of all ranks before this one */
-  uint64_t bytes;
-  uint64_t label; /* hash of what the call is about */
-  /* Up to here all ranks must say the same. */
-  uint64_t own_bytes; /* SCATTER: what this rank expects; GATHER: what it has */
-  int32_t rank;
-  uint32_t failed;
-  uint32_t text_bytes;
-  char text[452]; /* the label, or why it failed */
-} fst_group_record;
-static_assert(sizeof(fst_group_record) == 512, "src/group/call_record.ts knows this layout");
-#define FST_GROUP_COMPARED offsetof(fst_group_record, own_bytes)
-
-/* A block of BROADCAST: in host memory, or in that of the call's receive_device. */
+/* A block: in host memory, or in that of the call's receive_device. */
 typedef struct fst_group_block {
   uint64_t address;
   uint64_t bytes;
-  int32_t root;
+  int32_t root; /* of a broadcast of NCCL */
   uint32_t reserved;
 } fst_group_block;
 static_assert(sizeof(fst_group_block) == 24, "ffi/group_call.ts knows this layout");
@@ -74,25 +46,26 @@ typedef struct fst_group_call {
   int32_t receive_device;
   uint64_t timeout_us;  /* without any movement */
   uint32_t piece_bytes; /* of one message, at most 1 GiB; the same on every rank */
-  int32_t peer;         /* SEND and RECEIVE */
+  int32_t kind;         /* enum fst_group_kind */
+  int32_t root;
+  int32_t peer; /* SEND and RECEIVE */
   _Atomic uint32_t cancelled;
-  int32_t status; /* enum fst_group_status; this and all below is written by the shim, but for `own` */
-  int32_t failed_rank;
+  int32_t status; /* enum fst_group_status; this and all below is written by the shim */
   int32_t code;
+  uint32_t running;         /* of MPI: has not ended yet */
+  _Atomic uint32_t pending; /* MPI may still touch the memory of the call, until this is 0 again, and this struct */
+  uint32_t reserved;
   char message[504];
-  uint64_t pending; /* MPI may still touch the memory of the call, until fst_mpi_pending() of this says no; 0: not */
-  fst_group_record own;
-  fst_group_record reference;
-  fst_group_record other;
 } fst_group_call;
-static_assert(sizeof(fst_group_call) == 2120, "ffi/group_call.ts knows this layout");
+static_assert(sizeof(fst_group_call) == 592, "ffi/group_call.ts knows this layout");
 
 /* ---- MPI (mpi_*.c) ---- */
 
 typedef struct fst_mpi_info {
   int32_t rank, size; /* in the world */
   int32_t cuda_aware; /* whether the library takes device pointers */
-  char family[28];    /* "Open MPI", "MPICH", "MPI ABI" */
+  int32_t tags;       /* how many there are for bytes */
+  char family[24];    /* "Open MPI", "MPICH", "MPI ABI" */
 } fst_mpi_info;
 static_assert(sizeof(fst_mpi_info) == 40, "ffi/mpi.ts knows this layout");
 
@@ -102,30 +75,47 @@ static_assert(sizeof(fst_mpi_info) == 40, "ffi/mpi.ts knows this layout");
  */
 FST_EXPORT int32_t fst_mpi_open(fst_mpi_info *info, uint64_t timeout_us, char *path, char *reason, uint64_t size);
 
-typedef struct fst_mpi_group fst_mpi_group;
+/* Messages between processes, of any content. They have at least one byte, and at most so many. */
+#define FST_MPI_MESSAGE_BYTES 65536
+
+/* Sends a copy of the message to a rank of the world, and does not wait for it; 0, or -1 without memory. */
+FST_EXPORT int32_t fst_mpi_send(int32_t rank, const void *message, uint64_t bytes);
 
 /*
- * Makes a group; NULL without memory. Without a parent: of all ranks of the world; its first call is FST_GROUP_SPLIT. Else
- * of those `size` ranks of the parent, of which this one is `ranks[rank]`, after a call FST_GROUP_SPLIT of the parent.
- * `id` is the same on all of its ranks, and that of no other group. No other rank is waited for.
+ * Receives the next message of any rank, in the order in which they were sent; its length. 0: there is none. -1: MPI has
+ * failed, and messages are lost; `buffer`, of FST_MPI_MESSAGE_BYTES, gets the text, with a zero at its end.
  */
-FST_EXPORT fst_mpi_group *fst_mpi_group_make(fst_mpi_group *parent, uint64_t id, const int32_t *ranks, int32_t size,
-                                             int32_t rank);
+FST_EXPORT int64_t fst_mpi_receive(void *buffer);
 
-/* How a call goes about it. */
-enum {
-  FST_GROUP_STAGED = 1,  /* device memory goes through host memory, even if MPI would take it */
-  FST_GROUP_COMPARE = 2, /* the calls are compared, and nothing is moved: something else does that */
-  FST_GROUP_LATER = 4,   /* not the first part of a broadcast: nothing is compared again */
-  FST_GROUP_MORE = 8,    /* not the last part of a broadcast */
-};
+/* Waits for that: 1; 0 if it has not come within the time, or fst_mpi_wake() was called. */
+FST_EXPORT int32_t fst_mpi_await(uint64_t wait_us);
+FST_EXPORT void fst_mpi_wake(void);
+
+/* Bytes that come from one rank of the world and go to another, or begin or end here. */
+typedef struct fst_mpi_pipe {
+  int32_t from, to; /* -1: none */
+  int32_t tag;      /* from 0 to less than fst_mpi_info.tags */
+  uint32_t count;   /* blocks: of the table of the call, behind those of the pipes before */
+} fst_mpi_pipe;
+static_assert(sizeof(fst_mpi_pipe) == 16, "ffi/mpi.ts knows this layout");
+
+typedef struct fst_mpi_staging fst_mpi_staging;
+
+/* Pinned memory for device memory of the call's receive_device that MPI does not take; *staging is 0 if that failed. */
+FST_EXPORT int32_t fst_mpi_make_staging(fst_group_call *call, fst_mpi_staging **staging);
+
+/* Frees it, when no move uses it any more. */
+FST_EXPORT int32_t fst_mpi_free_staging(fst_mpi_staging *staging);
 
 /*
- * Makes one call, but for BROADCAST. `lengths` has an entry a rank: of SCATTER the bytes for each, at the root; of
- * GATHER and SPREAD the bytes of each, filled in by GATHER.
+ * Begins to move the bytes of all pipes; 0, or -1 without memory, and nothing is to be waited for. No memory of the blocks
+ * may be freed before fst_mpi_finish() says that the call has ended. Calls with the same staging follow one another.
  */
-FST_EXPORT int32_t fst_mpi_run(fst_mpi_group *group, fst_group_call *call, const void *send, void *receive,
-                               uint64_t *lengths, uint32_t flags);
+FST_EXPORT int32_t fst_mpi_move(fst_group_call *call, const fst_mpi_pipe *pipes, uint32_t count,
+                                const fst_group_block *blocks, fst_mpi_staging *staging);
+
+/* Waits until the call has ended: 1; 0 if it has not within the time, which is short where the caller is not to be held up. */
+FST_EXPORT int32_t fst_mpi_finish(fst_group_call *call, uint64_t wait_us);
 
 /* Buffers that are not used: naming them in the call keeps their memory alive. */
 #define FST_KEEP(n) __attribute__((unused)) const void *keep##n
@@ -133,24 +123,24 @@ FST_EXPORT int32_t fst_mpi_run(fst_mpi_group *group, fst_group_call *call, const
   FST_KEEP(0), FST_KEEP(1), FST_KEEP(2), FST_KEEP(3), FST_KEEP(4), FST_KEEP(5), FST_KEEP(6), FST_KEEP(7),  \
     FST_KEEP(8), FST_KEEP(9), FST_KEEP(10), FST_KEEP(11), FST_KEEP(12), FST_KEEP(13), FST_KEEP(14), FST_KEEP(15)
 
-/* Makes a call BROADCAST, or a part of it: the next of its blocks, cut wherever this rank likes. */
-FST_EXPORT int32_t fst_mpi_broadcast(fst_mpi_group *group, fst_group_call *call, const fst_group_block *blocks,
-                                     uint64_t count, uint32_t flags, FST_KEEP_16);
+/* Holds the memory of a call until it has ended. */
+FST_EXPORT int32_t fst_mpi_hold(fst_group_call *call, FST_KEEP_16);
 
-/* Tells the other ranks that the group is at its end, whose fault that is, and what to say about it. */
-FST_EXPORT int32_t fst_mpi_fail(fst_mpi_group *group, int32_t rank, const char *text);
+/* Copies within this rank what the call has to send to where it receives. */
+FST_EXPORT int32_t fst_mpi_copy(fst_group_call *call, const void *send, void *receive);
 
-/* Whether another rank has failed or left: 1, with failed_rank and `message` filled in; else 0. Does not wait. */
-FST_EXPORT int32_t fst_mpi_watch(fst_mpi_group *group, fst_group_call *call);
+/* Tags of a group. */
+typedef struct fst_mpi_tags {
+  int32_t first, count;
+  int32_t dropped; /* what others send with them is received and thrown away, so that a sender gets its memory back */
+} fst_mpi_tags;
+static_assert(sizeof(fst_mpi_tags) == 12, "ffi/mpi.ts knows this layout");
 
-/* Leaves the group, and frees it. The other ranks receive a notice. No call may be under way or follow. */
-FST_EXPORT int32_t fst_mpi_leave(fst_mpi_group *group);
+/* Says which tags the groups use; 0, or -1 without memory. At the end of the process all are dropped. */
+FST_EXPORT int32_t fst_mpi_set_tags(const fst_mpi_tags *all, uint32_t count);
 
-/* Whether MPI may still touch the memory of a call: `number` is what the call has as `pending`. */
-FST_EXPORT int32_t fst_mpi_pending(uint64_t number);
-
-/* Sets the reason that the other ranks receive if the process ends with an error status. */
-FST_EXPORT void fst_mpi_last_words(const char *text);
+/* Sets a message that all ranks of the world receive when the process ends; none if it has no bytes. */
+FST_EXPORT void fst_mpi_last_words(const void *message, uint64_t bytes);
 
 /* Ends MPI before the process frees its memory; 0, or 1 if MPI cannot be finalised. */
 FST_EXPORT int32_t fst_mpi_exit(int32_t status);

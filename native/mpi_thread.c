@@ -1,8 +1,9 @@
 /*
- * The thread that makes every call into MPI, and the commands that it is given.
+ * The thread that makes every call into MPI: it passes messages, moves bytes, and at the end of the process waits for the
+ * other ranks and finalises MPI.
  *
- * It asks again and again what has come about, so that a rank that fails, a call that is cancelled and time that runs out
- * all end a call. The longer nothing happens, the more the processor is left to others.
+ * It asks again and again what has come about, so that a call that is cancelled and time that runs out end a call. The
+ * longer nothing happens, the more the processor is left to others.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -17,32 +18,52 @@
 
 enum {
   SPIN_US = 5,
-  MEETING_YIELD_US = 50,   /* the others may come much later */
+  MEETING_YIELD_US = 300,  /* the others may come much later */
   MOVING_YIELD_US = 20000, /* a library moves large messages only while it is called */
   LONGEST_SLEEP_US = 1000,
-  IDLE_SLEEP_US = 10000,   /* between looks at what others say, when nothing is to be done */
-  DEPARTURE_US = 1000000,  /* how long what a rank sent before it left may take to arrive */
-  REASON_US = 250000,      /* how long after a rank has left the reason may take to arrive */
-  HURRY_US = 2000000,      /* how long rank 0 may take to say for whom it waits */
-  LONGEST_LOOK_US = 100000, /* between looks for what is sent to a call that failed */
-  DROP_US = 100000,        /* how long a call that failed waits for its memory */
-  HUNG_SECONDS = 5,        /* after which a library that does not come back is not waited for at the end */
+  IDLE_SLEEP_US = 10000,    /* between looks at what others say, when nothing is waited for */
+  LONGEST_LOOK_US = 100000, /* between looks for bytes that are dropped */
+  DROP_US = 100000,         /* how long a call that failed waits for its memory */
+  GRACE_US = 5000000,       /* for the others to end by themselves, before they are aborted */
+  HUNG_SECONDS = 5,         /* after which a library that does not come back is not waited for at the end */
 };
+
+/* Memory that the library sends from or receives into. */
+typedef struct message {
+  struct message *next;
+  fst_mpi_handle request;
+  int32_t rank;
+  uint64_t bytes;
+  char payload[];
+} message;
 
 fst_mpi_process fst_mpi;
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of all below, but for `active`; never held in a library */
-static pthread_cond_t work, finished;
-static fst_mpi_command *posted;
-static fst_mpi_command *active;  /* the thread's own */
-static fst_mpi_command *pending; /* failed, and the library may still touch their memory */
-static uint64_t pending_count;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of all up to `turns`; never held in a library */
+static pthread_cond_t work, event;
+static message *to_send, *inbox;
+static fst_mpi_transfers *to_move;
+static fst_mpi_tags *new_tags; /* the last has no tags */
+static int pending;            /* calls that failed, and the library may still touch their memory */
 static int frozen; /* the process may be about to free what the library would write to: MPI is not called */
-static int ends; /* the thread's own: no command is taken any more */
+static int awaited, woken; /* messages */
+static char failure[512];  /* of the library; empty: none */
+static char last_words[FST_MPI_MESSAGE_BYTES];
+static uint64_t last_words_bytes;
 static int started;
+static const char *refusal; /* NULL: MPI is being started; empty: it runs */
 static enum fst_mpi_stage wanted, reached;
 static int end_status;
 static atomic_uint turns; /* of the thread: it stands still where the library does not come back */
+
+/* The thread's own. */
+static message *under_way; /* not sent yet, or received to be dropped */
+static message *arrival;   /* is being received */
+static fst_mpi_transfers *active;
+static fst_mpi_tags *tags;
+static int empty_ranks;    /* how many have said that nothing of them is under way any more */
+static int deaf, ends;
+static uint64_t moved_at, look_at, look_every; /* microseconds */
 
 uint64_t fst_mpi_now_us(void) {
   struct timespec now;
@@ -50,14 +71,33 @@ uint64_t fst_mpi_now_us(void) {
   return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
 }
 
-static struct timespec in_us(uint64_t us) {
-  const uint64_t then = fst_mpi_now_us() + us;
-  return (struct timespec){(time_t)(then / 1000000u), (long)(then % 1000000u) * 1000};
+/* Waits for what wakes up such a thread, with the mutex; 0 when the time is up. */
+static int wait_until(pthread_cond_t *what, uint64_t then) {
+  const struct timespec until = {(time_t)(then / 1000000u), (long)(then % 1000000u) * 1000};
+  return pthread_cond_timedwait(what, &mutex, &until) == 0;
+}
+
+/* All nodes begin with the next one. */
+static void append(void *list, void *node) {
+  struct node {
+    struct node *next;
+  } **last = list;
+  while (*last) last = &(*last)->next;
+  *last = node;
+}
+
+/* Gives the thread something to do. */
+static void post(void *list, void *node) {
+  pthread_mutex_lock(&mutex);
+  append(list, node);
+  frozen = 0;
+  pthread_cond_signal(&work);
+  pthread_mutex_unlock(&mutex);
 }
 
 /* ---- The library's part ---- */
 
-enum fst_mpi_outcome fst_mpi_trouble(fst_group_call *call, const char *function, int code) {
+void fst_mpi_trouble(fst_group_call *call, const char *function, int code) {
   char text[1024] = "";
   int length = 0;
   fst_mpi.library->MPI_Error_string(code, text, &length);
@@ -65,169 +105,253 @@ enum fst_mpi_outcome fst_mpi_trouble(fst_group_call *call, const char *function,
   call->status = FST_GROUP_LIBRARY;
   call->code = code;
   snprintf(call->message, sizeof call->message, "%s: %.400s", function, text);
-  return FST_MPI_FAILURE;
-}
-
-int fst_mpi_test(fst_mpi_handle *request, fst_group_call *call) {
-  if (*request == 0) return 1;
-  fst_mpi_status status;
-  int done = 0, code = fst_mpi.library->MPI_Test(request, &done, &status);
-  if (code != 0) {
-    *request = 0;
-    fst_mpi_trouble(call, "MPI_Test", code);
-    return -1;
-  }
-  if (done) *request = 0;
-  return done;
 }
 
 int fst_mpi_take_back(fst_mpi_handle *requests, int count, int cancel) {
   const fst_mpi_library *mpi = fst_mpi.library;
-  int under_way = 0;
+  int busy = 0;
   for (int i = 0; i < count; i++) {
     fst_mpi_status status;
     int done = 1;
     if (requests[i] != 0 && cancel) mpi->MPI_Cancel(&requests[i]);
-    if (requests[i] != 0 && mpi->MPI_Test(&requests[i], &done, &status) == 0 && !done) under_way = 1;
+    if (requests[i] != 0 && mpi->MPI_Test(&requests[i], &done, &status) == 0 && !done) busy = 1;
     else requests[i] = 0;
   }
-  return under_way;
+  return busy;
 }
 
-/* ---- Commands ---- */
+/* ---- Messages ---- */
 
-void fst_mpi_release(fst_mpi_command *command) {
-  for (int i = 0; i < command->count; i++) command->parts[i].release(command->parts[i].state);
-  free(command);
+static message *make_message(int32_t rank, const void *payload, uint64_t bytes) {
+  message *made = malloc(sizeof *made + bytes);
+  if (!made) return NULL;
+  *made = (message){NULL, 0, rank, bytes};
+  if (payload && bytes > 0) memcpy(made->payload, payload, bytes);
+  return made;
 }
 
-/* Lets the caller go on; nothing of it is touched afterwards, unless it is pending. */
-static void finish(fst_mpi_command *command) {
-  const fst_group_call *call = command->call;
-  fst_mpi_group *group = command->group;
-  if (command->counts && (call->status == FST_GROUP_DONE || call->status == FST_GROUP_REFUSED)) {
-    group->completed++;
-    fst_mpi_publish(group);
+int32_t fst_mpi_send(int32_t rank, const void *payload, uint64_t bytes) {
+  message *made = make_message(rank, payload, bytes);
+  if (!made) return -1;
+  post(&to_send, made);
+  return 0;
+}
+
+int64_t fst_mpi_receive(void *buffer) {
+  int64_t bytes = 0;
+  pthread_mutex_lock(&mutex);
+  message *first = inbox;
+  if (first) {
+    inbox = first->next;
+    bytes = (int64_t)first->bytes;
+    memcpy(buffer, first->payload, first->bytes);
+  } else if (*failure) {
+    bytes = -1;
+    memcpy(buffer, failure, sizeof failure);
   }
+  pthread_mutex_unlock(&mutex);
+  free(first);
+  return bytes;
+}
+
+/*
+ * Waits with the mutex for what happens in this or another thread; 0 when the time is up. A short wait looks again and
+ * again: to be woken up takes longer than what it waits for.
+ */
+static int wait_for(uint64_t then, int is_short) {
+  if (!is_short) return wait_until(&event, then);
+  pthread_mutex_unlock(&mutex);
+  sched_yield();
   pthread_mutex_lock(&mutex);
-  *command->done = 1;
-  pthread_cond_broadcast(&finished);
+  return fst_mpi_now_us() < then;
+}
+
+int32_t fst_mpi_await(uint64_t wait_us) {
+  const uint64_t then = fst_mpi_now_us() + wait_us;
+  const int is_short = wait_us < LONGEST_SLEEP_US; /* and cannot be woken up */
+  pthread_mutex_lock(&mutex);
+  awaited++;
+  pthread_cond_signal(&work);
+  /* Once the process ends nobody is let go. */
+  for (int in_time = 1; in_time && (wanted != FST_MPI_RUNNING || (!inbox && !*failure && (is_short || !woken)));) {
+    in_time = wait_for(then, is_short);
+  }
+  awaited--;
+  if (!is_short) woken = 0;
+  const int there = inbox || *failure;
+  pthread_mutex_unlock(&mutex);
+  return there;
+}
+
+void fst_mpi_wake(void) {
+  pthread_mutex_lock(&mutex);
+  woken = 1;
+  pthread_cond_broadcast(&event);
   pthread_mutex_unlock(&mutex);
 }
 
-static void suspend(fst_mpi_command *command) {
+static void fail(const char *function, int code) {
+  fst_group_call call;
+  fst_mpi_trouble(&call, function, code);
   pthread_mutex_lock(&mutex);
-  command->pending = ++pending_count;
-  command->next = pending;
-  pending = command;
+  if (!*failure) snprintf(failure, sizeof failure, "%s", call.message);
+  pthread_cond_broadcast(&event);
   pthread_mutex_unlock(&mutex);
+}
+
+static void begin_to_send(message *one) {
+  if (!one) return;
+  const int code = fst_mpi.library->MPI_Isend(one->payload, (int)one->bytes, fst_mpi.library->byte, one->rank,
+                                              FST_MPI_TAG_MESSAGE, fst_mpi.comm, &one->request);
+  if (code != 0) {
+    one->request = 0;
+    fail("MPI_Isend", code);
+  }
+  one->next = under_way;
+  under_way = one;
+}
+
+static void send_to_all(const void *payload, uint64_t bytes) {
+  for (int rank = 0; rank < fst_mpi.size; rank++) {
+    if (rank != fst_mpi.rank) begin_to_send(make_message(rank, payload, bytes));
+  }
+}
+
+static void take_in(message *come, const fst_mpi_status *status) {
+  int bytes = 0;
+  if (fst_mpi.library->MPI_Get_count(status, fst_mpi.library->byte, &bytes) != 0) return;
+  if (bytes == 0) empty_ranks++;
+  message *said = bytes > 0 && !ends ? make_message(0, come->payload, (uint64_t)bytes) : NULL;
+  if (!said) return;
+  pthread_mutex_lock(&mutex);
+  append(&inbox, said);
+  pthread_cond_broadcast(&event);
+  pthread_mutex_unlock(&mutex);
+}
+
+/* One receive is always waiting; 1 if a message has come. */
+static int receive_messages(void) {
+  const fst_mpi_library *mpi = fst_mpi.library;
+  int moved = 0, done = 1;
+  while (!deaf && (arrival || (arrival = make_message(0, NULL, FST_MPI_MESSAGE_BYTES)) != NULL)) {
+    fst_mpi_status status;
+    const char *function = "MPI_Test";
+    int code = arrival->request == 0 ? 0 : mpi->MPI_Test(&arrival->request, &done, &status);
+    if (code == 0 && !done) break;
+    if (code == 0 && arrival->request != 0) take_in(arrival, &status);
+    moved |= arrival->request != 0;
+    if (code == 0) {
+      function = "MPI_Irecv";
+      code = mpi->MPI_Irecv(arrival->payload, FST_MPI_MESSAGE_BYTES, mpi->byte, mpi->any_source, FST_MPI_TAG_MESSAGE,
+                            fst_mpi.comm, &arrival->request);
+    }
+    if (code == 0) continue;
+    arrival->request = 0;
+    deaf = 1; /* no rank can be heard any more: all calls fail */
+    fail(function, code);
+  }
+  return moved;
+}
+
+/* ---- Moving bytes ---- */
+
+int32_t fst_mpi_move(fst_group_call *call, const fst_mpi_pipe *pipes, uint32_t count, const fst_group_block *blocks,
+                     fst_mpi_staging *staging) {
+  fst_mpi_transfers *made = fst_mpi_plan(call, pipes, count, blocks, staging);
+  if (!made) return -1;
+  call->running = 1;
+  post(&to_move, made);
+  return 0;
+}
+
+int32_t fst_mpi_finish(fst_group_call *call, uint64_t wait_us) {
+  const uint64_t then = fst_mpi_now_us() + wait_us;
+  int in_time = 1;
+  pthread_mutex_lock(&mutex);
+  /* Once the process ends nobody is let go, so that memory stays. */
+  while (in_time && (wanted != FST_MPI_RUNNING || call->running)) in_time = wait_for(then, wait_us < LONGEST_SLEEP_US);
+  const int ended = in_time || (wanted == FST_MPI_RUNNING && !call->running);
+  pthread_mutex_unlock(&mutex);
+  return ended;
+}
+
+int32_t fst_mpi_hold(fst_group_call *call, FST_KEEP_16) {
+  while (!fst_mpi_finish(call, 1u << 30)) {}
+  return call->status;
 }
 
 /* Whether there is no sense in waiting on; fills in the call. */
-static int is_hopeless(fst_mpi_command *command, uint64_t now) {
-  const fst_mpi_part *part = &command->parts[command->current];
-  fst_mpi_group *group = command->group;
-  fst_group_call *call = command->call;
-  if (atomic_load(&call->cancelled)) {
-    call->status = FST_GROUP_CANCELLED;
-    return 1;
-  }
-  const uint64_t idle = now - command->moved_at;
-  const int all_meet = group && part->peer < 0 && part->phase == FST_MPI_MEETING;
-  if (group) {
-    const int error = fst_mpi_message_error();
-    if (error) return fst_mpi_trouble(call, "MPI_Irecv", error) == FST_MPI_FAILURE;
-    if (fst_mpi_gone(group, part->peer, &call->failed_rank, call->message, sizeof call->message)) {
-      if (command->gone_at == 0) command->gone_at = now;
-      /* What a rank sent to this one before it left may still arrive. */
-      const uint64_t patience = part->peer < 0 ? REASON_US : DEPARTURE_US;
-      if (!*call->message && (now - command->gone_at < patience || idle < patience)) return 0;
-      call->status = FST_GROUP_GONE;
-      return 1;
-    }
-  }
-  const int hurried = all_meet && group->rank == 0 && group->hurried == group->completed + 1;
-  if (idle < call->timeout_us && !hurried) return 0;
-  if (all_meet && group->rank != 0) {
-    /* Rank 0 knows who is missing, and is asked to say so before its own time is up. */
-    if (command->hurried_at == 0) {
-      command->hurried_at = now;
-      fst_mpi_tell(group, FST_MPI_HURRY, 0, 0, "");
-    }
-    if (now - command->hurried_at < HURRY_US) return 0;
-  }
-  call->status = FST_GROUP_TIMED_OUT;
-  return 1;
+static int is_hopeless(const fst_mpi_transfers *one, uint64_t now) {
+  fst_group_call *call = one->call;
+  if (atomic_load(&call->cancelled)) call->status = FST_GROUP_CANCELLED;
+  else if (now - one->moved_at >= call->timeout_us) call->status = FST_GROUP_TIMED_OUT;
+  return call->status != FST_GROUP_DONE;
 }
 
-/* Takes a command back after a failure; 1 when the caller goes on. */
-static int drop(fst_mpi_command *command, uint64_t now) {
-  fst_mpi_part *part = &command->parts[command->current];
-  if (command->dropped_at == 0) {
-    command->dropped_at = now;
-    if (command->group) command->group->broken = 1;
-  }
-  if (part->drop(part->state, command->call)) {
-    if (now - command->dropped_at < DROP_US) return 0;
-    suspend(command);
-    command->call->pending = command->pending;
-  }
-  finish(command);
-  return 1;
-}
-
-/* 1 when it is done with. */
-static int advance(fst_mpi_command *command, uint64_t now) {
-  if (command->dropped_at != 0) return drop(command, now);
-  fst_group_call *call = command->call;
-  if (command->moved_at == 0) command->moved_at = now;
-  for (;;) {
-    fst_mpi_part *part = &command->parts[command->current];
-    const enum fst_mpi_outcome outcome = part->step(part->state, call);
-    if (outcome == FST_MPI_MOVED) command->moved_at = now;
-    if (outcome == FST_MPI_FAILURE) return drop(command, now);
-    if (outcome != FST_MPI_FINISHED) return is_hopeless(command, now) ? drop(command, now) : 0;
-    if (call->status != FST_GROUP_DONE || ++command->current == command->count) {
-      finish(command);
-      return 1;
-    }
-    command->moved_at = now;
-    command->gone_at = 0;
-  }
-}
-
-/* ---- Memory that the library may still use ---- */
-
-int32_t fst_mpi_pending(uint64_t number) {
+/* Lets the caller go on. */
+static void let_go(fst_group_call *call, int is_pending) {
   pthread_mutex_lock(&mutex);
-  const fst_mpi_command *command = pending;
-  while (command && command->pending != number) command = command->next;
+  if (is_pending) {
+    pending++;
+    atomic_store(&call->pending, 1);
+  }
+  call->running = 0;
+  pthread_cond_broadcast(&event);
   pthread_mutex_unlock(&mutex);
-  return command != NULL;
 }
 
-static void look_after_pending(void) {
-  for (fst_mpi_command **link = &pending; *link;) { /* only this thread changes the list */
-    fst_mpi_command *command = *link;
-    fst_mpi_part *part = &command->parts[command->current];
-    if (part->drop(part->state, NULL)) {
-      link = &command->next;
+/* 1 when nothing of it is under way any more. */
+static int advance(fst_mpi_transfers *one, uint64_t now) {
+  fst_group_call *call = one->call;
+  if (!call) return !fst_mpi_drop(one);
+  if (one->moved_at == 0) one->moved_at = now;
+  if (one->dropped_at == 0) {
+    const enum fst_mpi_outcome outcome = fst_mpi_step(one);
+    if (outcome == FST_MPI_MOVED || outcome == FST_MPI_FINISHED) moved_at = one->moved_at = now;
+    if (outcome == FST_MPI_FINISHED) {
+      let_go(call, 0);
+      return 1;
+    }
+    if (outcome != FST_MPI_FAILURE && !is_hopeless(one, now)) return 0;
+    one->dropped_at = now;
+  }
+  const int is_pending = (int)atomic_load(&call->pending), busy = fst_mpi_drop(one);
+  if (!busy && is_pending) {
+    pthread_mutex_lock(&mutex);
+    pending--;
+    atomic_store(&call->pending, 0); /* the last that is done with its memory */
+    pthread_mutex_unlock(&mutex);
+  }
+  if (!is_pending && (!busy || now - one->dropped_at >= DROP_US)) let_go(call, busy);
+  return !busy;
+}
+
+static void advance_all(void) {
+  const uint64_t now = fst_mpi_now_us();
+  for (fst_mpi_transfers **link = &active; *link;) {
+    fst_mpi_transfers *one = *link, *next = one->next;
+    if (!advance(one, now)) {
+      link = &one->next;
       continue;
     }
-    pthread_mutex_lock(&mutex);
-    *link = command->next;
-    pthread_mutex_unlock(&mutex);
-    fst_mpi_release(command);
+    *link = next;
+    fst_mpi_release(one);
   }
 }
 
-/* What is sent to a call that failed here is received and dropped, so that its sender gets its memory back. */
-typedef struct dropped {
-  struct dropped *next;
-  fst_mpi_handle request;
-  char bytes[];
-} dropped;
-static dropped *dropping;
+/* ---- Bytes that nobody takes ---- */
+
+int32_t fst_mpi_set_tags(const fst_mpi_tags *all, uint32_t count) {
+  fst_mpi_tags *made = calloc(count + 1, sizeof *made);
+  if (!made) return -1;
+  if (count > 0) memcpy(made, all, count * sizeof *made);
+  pthread_mutex_lock(&mutex);
+  free(new_tags);
+  new_tags = made;
+  pthread_cond_signal(&work);
+  pthread_mutex_unlock(&mutex);
+  return 0;
+}
 
 static int receive_and_drop(int tag) {
   const fst_mpi_library *mpi = fst_mpi.library;
@@ -235,20 +359,56 @@ static int receive_and_drop(int tag) {
   int waiting = 0, bytes = 0;
   if (mpi->MPI_Iprobe(mpi->any_source, tag, fst_mpi.comm, &waiting, &status) != 0 || !waiting) return 0;
   if (mpi->MPI_Get_count(&status, mpi->byte, &bytes) != 0 || bytes < 0) return 0;
-  dropped *made = malloc(sizeof *made + (size_t)bytes);
+  message *made = make_message(0, NULL, (uint64_t)bytes);
   if (!made) return 0;
-  if (mpi->MPI_Irecv(made->bytes, bytes, mpi->byte, mpi->any_source, tag, fst_mpi.comm, &made->request) != 0) {
-    free(made);
-    return 0;
+  if (mpi->MPI_Irecv(made->payload, bytes, mpi->byte, mpi->any_source, tag, fst_mpi.comm, &made->request) != 0) {
+    made->request = 0;
   }
-  made->next = dropping;
-  dropping = made;
+  made->next = under_way;
+  under_way = made;
   return 1;
 }
 
-static void drop_what_comes(void) {
-  for (dropped **link = &dropping; *link;) {
-    dropped *one = *link;
+static void drop_what_comes(uint64_t now) {
+  /* A look is a yield of the processor in some libraries: the longer nothing comes, the fewer there are. */
+  if (!tags || (now < look_at && !ends)) return;
+  int came = 0;
+  for (const fst_mpi_tags *group = tags; group->count > 0; group++) {
+    for (int i = 0; i < group->count && (ends || group->dropped); i++) {
+      came |= receive_and_drop(FST_MPI_TAG_DATA + group->first + i);
+    }
+  }
+  look_every = came || look_every == 0 ? LONGEST_SLEEP_US : 2 * look_every;
+  if (look_every > LONGEST_LOOK_US) look_every = LONGEST_LOOK_US;
+  look_at = now + look_every;
+}
+
+/* ---- The thread ---- */
+
+/* Does what can be done at present; 1 if there was anything. */
+static int take_turn(void) {
+  atomic_fetch_add(&turns, 1);
+  pthread_mutex_lock(&mutex);
+  message *messages = to_send;
+  const int is_new = to_send || to_move || new_tags, asleep = frozen;
+  if (!ends) append(&active, to_move);
+  to_send = NULL;
+  to_move = NULL; /* of what is given later than the end nothing begins */
+  if (new_tags) {
+    free(tags);
+    tags = new_tags;
+    new_tags = NULL;
+    look_at = look_every = 0;
+  }
+  pthread_mutex_unlock(&mutex);
+  if (fst_mpi.comm == 0 || asleep) return 0;
+  while (messages) {
+    message *one = messages;
+    messages = one->next;
+    begin_to_send(one);
+  }
+  for (message **link = &under_way; *link;) {
+    message *one = *link;
     if (fst_mpi_take_back(&one->request, 1, 0)) {
       link = &one->next;
       continue;
@@ -256,191 +416,133 @@ static void drop_what_comes(void) {
     *link = one->next;
     free(one);
   }
-  /* A look is a yield of the processor in some libraries: the longer nothing comes, the fewer there are. */
-  const uint64_t now = fst_mpi_now_us();
-  for (fst_mpi_group *group = fst_mpi.groups; group; group = group->next) {
-    if (!group->broken || (now < group->look_at && !ends)) continue;
-    int came = 0;
-    for (int root = 0; root < group->size; root++) came |= receive_and_drop(fst_mpi_data_tag(group, root));
-    group->look_every = came || group->look_every == 0 ? LONGEST_SLEEP_US : 2 * group->look_every;
-    if (group->look_every > LONGEST_LOOK_US) group->look_every = LONGEST_LOOK_US;
-    group->look_at = now + group->look_every;
-  }
-}
-
-/* ---- The thread ---- */
-
-void fst_mpi_publish(fst_mpi_group *group) {
-  int32_t rank;
-  char reason[sizeof group->gone_reason];
-  const int gone = fst_mpi_gone(group, -1, &rank, reason, sizeof reason);
-  pthread_mutex_lock(&mutex);
-  group->gone = gone;
-  if (gone) {
-    group->gone_rank = rank;
-    memcpy(group->gone_reason, reason, sizeof reason);
-  }
-  pthread_mutex_unlock(&mutex);
-}
-
-int32_t fst_mpi_watch(fst_mpi_group *group, fst_group_call *call) {
-  pthread_mutex_lock(&mutex);
-  const int gone = group->gone;
-  if (gone) {
-    call->status = FST_GROUP_GONE;
-    call->failed_rank = group->gone_rank;
-    memcpy(call->message, group->gone_reason, sizeof call->message);
-  }
-  pthread_mutex_unlock(&mutex);
-  return gone;
-}
-
-static int cleans_up(void) {
-  return pending || dropping || fst_mpi_sends();
+  const int moved = receive_messages() || is_new;
+  drop_what_comes(fst_mpi_now_us());
+  advance_all();
+  return moved;
 }
 
 /* How long until the next turn, in microseconds; 0: at once, after a yield of the processor where nothing moves. */
-static uint64_t how_long_to_sleep(uint64_t now, int moved) {
-  uint64_t idle = UINT64_MAX;
+static uint64_t how_long_to_sleep(int listens) {
+  const uint64_t idle = fst_mpi_now_us() - moved_at;
   int moving = 0;
-  for (const fst_mpi_command *command = active; command; command = command->next) {
-    if (now - command->moved_at < idle) idle = now - command->moved_at;
-    if (command->parts[command->current].phase == FST_MPI_MOVING && command->dropped_at == 0) moving = 1;
-  }
-  if (moved || (active && idle < SPIN_US)) return 0;
-  if (active && idle < (moving ? MOVING_YIELD_US : MEETING_YIELD_US)) {
+  for (const fst_mpi_transfers *one = active; one; one = one->next) moving |= one->dropped_at == 0;
+  if (idle < SPIN_US) return 0;
+  if (idle < (moving ? MOVING_YIELD_US : MEETING_YIELD_US)) {
     sched_yield();
     return 0;
   }
-  if (active) return idle / 8 < LONGEST_SLEEP_US ? idle / 8 : LONGEST_SLEEP_US;
-  return cleans_up() ? LONGEST_SLEEP_US : IDLE_SLEEP_US;
+  if (moving || listens) return idle / 8 < LONGEST_SLEEP_US ? idle / 8 : LONGEST_SLEEP_US;
+  return active || under_way ? LONGEST_SLEEP_US : IDLE_SLEEP_US;
 }
 
 /* Waits for something to do: a little, or until it is there. */
-static void rest(int moved) {
-  const uint64_t sleep = how_long_to_sleep(fst_mpi_now_us(), moved);
-  if (sleep == 0) return;
-  const int looks = active || fst_mpi.groups || cleans_up();
-  const struct timespec until = in_us(sleep);
+static void rest(void) {
   pthread_mutex_lock(&mutex);
-  if (!posted && wanted == reached) {
-    if (active || (!frozen && looks)) pthread_cond_timedwait(&work, &mutex, &until);
+  const int listens = awaited > 0;
+  pthread_mutex_unlock(&mutex);
+  const uint64_t sleep = how_long_to_sleep(listens);
+  if (sleep == 0) return;
+  const uint64_t then = fst_mpi_now_us() + sleep;
+  const int looks = listens || active || under_way || (tags && tags->count > 0);
+  pthread_mutex_lock(&mutex);
+  if (!to_send && !to_move && !new_tags && wanted == reached && listens == (awaited > 0)) {
+    if (looks && !frozen) wait_until(&work, then);
     else pthread_cond_wait(&work, &mutex);
   }
   pthread_mutex_unlock(&mutex);
 }
 
-int fst_mpi_progress(void) {
-  atomic_fetch_add(&turns, 1);
-  if (fst_mpi.comm == 0) return 0;
-  const int moved = fst_mpi_pass_messages();
-  look_after_pending();
-  drop_what_comes();
-  return moved;
-}
-
-static int take_posted(void) {
-  fst_mpi_command **last = &active;
-  while (*last) last = &(*last)->next;
+int fst_mpi_is_ending(void) {
   pthread_mutex_lock(&mutex);
-  *last = posted;
-  posted = NULL;
-  const int awake = !frozen;
+  const int ending = wanted != FST_MPI_RUNNING;
   pthread_mutex_unlock(&mutex);
-  return awake;
+  return ending;
 }
 
-/* Does what can be done at present; 1 if a message came. */
-static int take_turn(int awake) {
-  const int moved = awake && fst_mpi_progress();
-  const uint64_t now = fst_mpi_now_us();
-  for (fst_mpi_command **link = &active; *link;) {
-    fst_mpi_command *command = *link, *next = command->next;
-    if (advance(command, now)) *link = next;
-    else link = &command->next;
-  }
-  return moved;
-}
-
-int fst_mpi_do(fst_mpi_command *command) {
-  fst_group_call *call = command->call;
-  int done = 0; /* here, as the thread may free a pending command before its caller wakes up */
-  command->done = &done;
-  pthread_mutex_lock(&mutex);
-  if (wanted != FST_MPI_RUNNING) {
-    call->status = FST_GROUP_CANCELLED;
-  } else {
-    fst_mpi_command **last = &posted;
-    while (*last) last = &(*last)->next;
-    *last = command;
-    frozen = 0;
-    pthread_cond_signal(&work);
-    /* Once the process ends nobody is let go, and the command may be freed. */
-    while (wanted != FST_MPI_RUNNING || !done) pthread_cond_wait(&finished, &mutex);
-  }
-  pthread_mutex_unlock(&mutex);
-  return call->status;
-}
-
-int fst_mpi_is_idle(void) {
-  return !pending && !dropping && !fst_mpi_sends();
-}
-
-int fst_mpi_has_pending(void) {
-  return pending != NULL;
-}
-
-/* The callers of these stay where they are, and with them the memory that the library may still touch. */
-static void abandon_all(void) {
+/*
+ * The last thing that the thread does. Callers stay where they are, and with them the memory that the library may still
+ * touch. MPI_Finalize waits for everybody; here their messages are read meanwhile, and the wait can be given up.
+ */
+static enum fst_mpi_stage end(int status, int asleep) {
+  const fst_mpi_library *mpi = fst_mpi.library;
+  int finalized = 0, is_said = fst_mpi.comm == 0;
+  if (mpi->MPI_Finalized(&finalized) != 0 || finalized) return FST_MPI_FINALIZED;
+  if (asleep || fst_mpi_take_back(&fst_mpi.opening, 1, 0)) return FST_MPI_GAVE_UP;
   ends = 1;
-  for (fst_mpi_group *group = fst_mpi.groups; group; group = group->next) group->broken = 1;
-  while (active) {
-    fst_mpi_command *command = active;
-    active = command->next;
-    fst_mpi_part *part = &command->parts[command->current];
-    if (part->drop(part->state, NULL)) suspend(command);
-  }
-}
-
-static void *run(void *unused) {
-  (void)unused;
+  for (fst_mpi_transfers *one = active; one; one = one->next) one->call = NULL;
+  take_turn();
+  if (!is_said && last_words_bytes > 0) send_to_all(last_words, last_words_bytes);
+  const uint64_t start = fst_mpi_now_us();
   for (;;) {
-    const int awake = take_posted();
-    pthread_mutex_lock(&mutex);
-    const int is_wanted = wanted != FST_MPI_RUNNING, status = end_status;
-    pthread_mutex_unlock(&mutex);
-    if (is_wanted) {
-      abandon_all();
-      const enum fst_mpi_stage stage = !awake && pending ? FST_MPI_GAVE_UP : fst_mpi_end(status);
-      pthread_mutex_lock(&mutex);
-      reached = stage;
-      pthread_cond_broadcast(&finished);
-      pthread_mutex_unlock(&mutex);
-      return NULL;
+    const int is_all_said = is_said && (fst_mpi.comm == 0 || empty_ranks == fst_mpi.size - 1);
+    take_turn(); /* also what was sent before the last word of all */
+    if (is_all_said && !active && !under_way) break;
+    if (!is_said && !active && !under_way) {
+      is_said = 1;
+      send_to_all(NULL, 0);
     }
-    rest(take_turn(awake));
+    const uint64_t waited = fst_mpi_now_us() - start;
+    if ((status != 0 || active || deaf) && waited > GRACE_US) return FST_MPI_GAVE_UP;
+    const struct timespec pause = {0, waited < 100000 ? 1000000 : 10000000};
+    nanosleep(&pause, NULL);
   }
+  if (arrival && fst_mpi_take_back(&arrival->request, 1, 1) == 0) free(arrival);
+  if (fst_mpi.is_ours) mpi->MPI_Finalize();
+  return FST_MPI_FINALIZED;
 }
 
-int fst_mpi_start_thread(void) {
+static void *run(void *timeout_us) {
+  const char *reason = fst_mpi_start(*(const uint64_t *)timeout_us);
+  pthread_mutex_lock(&mutex);
+  refusal = reason;
+  pthread_cond_broadcast(&event);
+  pthread_mutex_unlock(&mutex);
+  while (!fst_mpi_is_ending()) {
+    if (take_turn()) moved_at = fst_mpi_now_us();
+    rest();
+  }
+  pthread_mutex_lock(&mutex);
+  const int status = end_status, asleep = frozen;
+  pthread_mutex_unlock(&mutex);
+  const enum fst_mpi_stage stage = end(status, asleep);
+  pthread_mutex_lock(&mutex);
+  reached = stage;
+  pthread_cond_broadcast(&event);
+  pthread_mutex_unlock(&mutex);
+  return NULL;
+}
+
+const char *fst_mpi_start_thread(uint64_t timeout_us) {
+  static uint64_t timeout;
+  timeout = timeout_us;
   pthread_condattr_t monotonic;
   pthread_condattr_init(&monotonic);
   pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
   pthread_cond_init(&work, &monotonic);
-  pthread_cond_init(&finished, &monotonic);
+  pthread_cond_init(&event, &monotonic);
   pthread_condattr_destroy(&monotonic);
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the program's */
   pthread_t thread;
-  const int failed = pthread_create(&thread, NULL, run, NULL);
+  const int failed = pthread_create(&thread, NULL, run, &timeout);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (failed) return -1;
+  if (failed) return "there is no memory for its thread";
+  pthread_detach(thread);
   pthread_mutex_lock(&mutex);
   started = 1;
+  while (wanted != FST_MPI_RUNNING || !refusal) pthread_cond_wait(&event, &mutex);
   pthread_mutex_unlock(&mutex);
-  pthread_detach(thread);
-  return 0;
+  return refusal;
+}
+
+void fst_mpi_last_words(const void *payload, uint64_t bytes) {
+  pthread_mutex_lock(&mutex);
+  last_words_bytes = bytes <= sizeof last_words ? bytes : 0;
+  if (last_words_bytes > 0) memcpy(last_words, payload, bytes);
+  frozen = bytes > 0 && pending > 0;
+  pthread_mutex_unlock(&mutex);
 }
 
 enum fst_mpi_stage fst_mpi_end_thread(int status) {
@@ -450,8 +552,7 @@ enum fst_mpi_stage fst_mpi_end_thread(int status) {
   pthread_cond_signal(&work);
   unsigned seen = atomic_load(&turns);
   for (int seconds = 0; started && reached == FST_MPI_RUNNING && seconds < HUNG_SECONDS;) {
-    const struct timespec until = in_us(1000000);
-    if (pthread_cond_timedwait(&finished, &mutex, &until) == 0) continue;
+    if (wait_until(&event, fst_mpi_now_us() + 1000000)) continue;
     const unsigned now = atomic_load(&turns);
     seconds = now == seen ? seconds + 1 : 0;
     seen = now;
@@ -459,10 +560,4 @@ enum fst_mpi_stage fst_mpi_end_thread(int status) {
   const enum fst_mpi_stage stage = started ? reached : FST_MPI_FINALIZED;
   pthread_mutex_unlock(&mutex);
   return stage;
-}
-
-void fst_mpi_freeze(void) {
-  pthread_mutex_lock(&mutex);
-  frozen = pending != NULL;
-  pthread_mutex_unlock(&mutex);
 }

@@ -121,10 +121,7 @@ static uint64_t now_us(void) {
 static int wait_on(fst_group_call *call, uint64_t start) {
   const uint64_t idle = now_us() - start;
   if (atomic_load(&call->cancelled)) return call->status = FST_GROUP_CANCELLED;
-  if (idle >= call->timeout_us) {
-    call->failed_rank = -1;
-    return call->status = FST_GROUP_TIMED_OUT;
-  }
+  if (idle >= call->timeout_us) return call->status = FST_GROUP_TIMED_OUT;
   const uint64_t us = idle / 8 < LONGEST_SLEEP_US ? idle / 8 : LONGEST_SLEEP_US;
   struct timespec pause = {0, (long)us * 1000};
   nanosleep(&pause, NULL);
@@ -204,12 +201,12 @@ static int enqueue_broadcasts(const fst_nccl_group *group, const fst_group_block
 static int enqueue(const fst_nccl_group *group, const fst_group_call *call, const uint64_t *lengths) {
   char *from = (char *)(uintptr_t)call->send_address, *to = (char *)(uintptr_t)call->receive_address;
   void *const comm = group->comm, *const stream = group->stream;
-  const int root = call->own.root;
-  if (call->own.kind == FST_GROUP_SEND) {
+  const int root = call->root;
+  if (call->kind == FST_GROUP_SEND) {
     return call->send_bytes ? nccl.ncclSend(from, call->send_bytes, UINT8, call->peer, comm, stream) : 0;
   }
-  if (call->own.kind == FST_GROUP_RECEIVE || group->rank != root) {
-    const int peer = call->own.kind == FST_GROUP_RECEIVE ? call->peer : root;
+  if (call->kind == FST_GROUP_RECEIVE || group->rank != root) {
+    const int peer = call->kind == FST_GROUP_RECEIVE ? call->peer : root;
     return call->receive_bytes ? nccl.ncclRecv(to, call->receive_bytes, UINT8, peer, comm, stream) : 0;
   }
   int code = 0;
@@ -224,7 +221,7 @@ static int enqueue(const fst_nccl_group *group, const fst_group_call *call, cons
 static int keep_own(const fst_nccl_group *group, fst_group_call *call, const uint64_t *lengths) {
   const char *from = (const char *)(uintptr_t)call->send_address;
   void *to = (void *)(uintptr_t)call->receive_address;
-  if (call->own.kind != FST_GROUP_SCATTER || group->rank != call->own.root) return FST_GROUP_DONE;
+  if (call->kind != FST_GROUP_SCATTER || group->rank != call->root) return FST_GROUP_DONE;
   for (int rank = 0; rank < group->rank; rank++) from += lengths[rank];
   if (lengths[group->rank] == 0 || from == to) return FST_GROUP_DONE;
   int code = cuda->cudaMemcpyAsync(to, from, lengths[group->rank], FST_CUDA_ON_DEVICE, group->stream);
@@ -237,7 +234,7 @@ static int run(const fst_nccl_group *group, fst_group_call *call, const fst_grou
   if (code != 0) return cuda_trouble(call, "cudaSetDevice", code);
   code = nccl.ncclGroupStart();
   if (code != 0) return nccl_trouble(call, "ncclGroupStart", code);
-  const int enqueued = call->own.kind == FST_GROUP_BROADCAST ? enqueue_broadcasts(group, blocks, block_count)
+  const int enqueued = call->kind == FST_GROUP_BROADCAST ? enqueue_broadcasts(group, blocks, block_count)
                                                              : enqueue(group, call, lengths);
   code = nccl.ncclGroupEnd();
   if (is_trouble(enqueued)) return nccl_trouble(call, "ncclSend or ncclBroadcast", enqueued);

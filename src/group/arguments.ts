@@ -190,7 +190,7 @@ export interface CallBlocks {
 /** The blocks of a call as the shim is told of them. */
 export function callBlocks(
   { peer, send, receive, blocks }: CallBlocks,
-): Omit<CallInput, "record" | "timeoutSeconds"> {
+): Omit<CallInput, "timeoutSeconds"> {
   return {
     ...(peer !== undefined && { peer }),
     ...(send && { send: callMemory(send) }),

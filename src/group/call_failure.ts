@@ -3,42 +3,34 @@
  */
 import { CALL_STATUS, type GroupCall } from "../../ffi/group_call.ts";
 import { DeviceError, GroupError } from "../base/errors.ts";
-import { type CallRecord, decodeRecord, describeCall, describeDifference } from "./call_record.ts";
+import { type CallRecord, describeCall, describeDifference } from "./call_record.ts";
 
 /** What is told besides the call itself. */
 export interface FailureContext {
-  /** This rank. */
-  readonly rank: number;
+  /** What this rank calls. */
+  readonly record: CallRecord;
+  /** The rank that bytes come from or go to, if it is one. */
+  readonly peer?: number;
   /** The library that moves the bytes. */
   readonly library: "mpi" | "nccl";
   /** The group's limit. */
   readonly timeoutSeconds: number;
 }
 
-/** The error of a call that did not end well. */
+/** The error of a call whose bytes did not move. */
 export function callFailure(call: GroupCall, context: FailureContext): GroupError {
-  const own = decodeRecord(call.own);
+  const { record, peer = -1, library, timeoutSeconds } = context;
   switch (call.status) {
-    case CALL_STATUS.refused: {
-      const { rank, failure } = decodeRecord(call.other);
-      return rankFailure(rank, failure ?? "");
-    }
-    case CALL_STATUS.different:
-      return differenceFailure(decodeRecord(call.reference), decodeRecord(call.other));
-    case CALL_STATUS.gone:
-      return call.message === ""
-        ? departure(call.failedRank, own)
-        : toldFailure(call.failedRank, call.message);
     case CALL_STATUS.timedOut:
-      return timeout(call.failedRank, call.message, own, context.timeoutSeconds);
+      return timeout(peer, "", record, timeoutSeconds);
     case CALL_STATUS.cancelled:
-      return rankFailure(context.rank, "the process ends");
+      return rankFailure(record.rank, "the process ends");
     case CALL_STATUS.library:
-      return libraryFailure(call, context, context.library);
+      return libraryFailure(call, record, library);
     case CALL_STATUS.cuda:
-      return libraryFailure(call, context, "cudart");
+      return libraryFailure(call, record, "cudart");
     default:
-      return rankFailure(context.rank, `there is no memory for ${describeCall(own)}`);
+      return rankFailure(record.rank, `there is no memory for ${describeCall(record)}`);
   }
 }
 
@@ -75,8 +67,8 @@ export function timeout(rank: number, missing: string, own: CallRecord, seconds:
   return new GroupError(`${ranks} missing: ${reason}`, rank, reason);
 }
 
-function libraryFailure(call: GroupCall, { rank }: FailureContext, library: string): GroupError {
-  const what = describeCall(decodeRecord(call.own));
+function libraryFailure(call: GroupCall, record: CallRecord, library: string): GroupError {
+  const what = describeCall(record);
   const cause = new DeviceError(`Cannot complete ${what}: ${call.message}`, { library, code: call.code });
-  return rankFailure(rank, `${what}: ${call.message}`, { cause });
+  return rankFailure(record.rank, `${what}: ${call.message}`, { cause });
 }

@@ -3,25 +3,17 @@
  */
 import { checkKeys, checkWord, keysOf } from "../base/check.ts";
 import { type CudaState, findCuda } from "../../ffi/cuda.ts";
-import { CALL_STATUS, GroupCall } from "../../ffi/group_call.ts";
+import { CALL_STATUS, type CallMemory, GroupCall, PIECE } from "../../ffi/group_call.ts";
+import type { Handle } from "../../ffi/handle.ts";
 import { openLibrary } from "../../ffi/library.ts";
-import {
-  broadcastMpi,
-  failMpi,
-  lastWords,
-  makeMpiGroup,
-  type MpiHandle,
-  type MpiWorld,
-  openMpi,
-  runMpi,
-  watchMpi,
-} from "../../ffi/mpi.ts";
+import { copyMpi, makeMpiStaging, moveMpi, type MpiFlow } from "../../ffi/mpi.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import { DeviceError, type GroupError } from "../base/errors.ts";
 import {
   broadcastRecord,
   type CallBlocks,
   callBlocks,
+  callMemory,
   checkBlock,
   checkBroadcast,
   checkPeer,
@@ -34,8 +26,9 @@ import {
 } from "./arguments.ts";
 import { callFailure, rankFailure } from "./call_failure.ts";
 import { CallQueue } from "./call_queue.ts";
-import { type CallKind, type CallRecord, encodeRecord, recordOf } from "./call_record.ts";
+import { type CallKind, type CallRecord, recordOf } from "./call_record.ts";
 import type { GroupControl } from "./control.ts";
+import { type MpiMember, type MpiPlace, type MpiWorld, openWorld } from "./mpi_world.ts";
 import type {
   BroadcastBlock,
   GroupBuffer,
@@ -60,26 +53,25 @@ const KEYS = keysOf<MpiGroupOptions>({ timeoutSeconds: true, deviceMemory: true 
 
 /** What a call is besides its record. */
 interface CallParts extends CallBlocks {
-  readonly lengths?: BigUint64Array<ArrayBuffer>;
-  readonly compareOnly?: boolean;
+  /** What the root of a scatter has for each rank. */
+  readonly lengths?: readonly number[];
 }
 
-/** What a rank says in a split. */
-type Part = { readonly color: number; readonly key: number; readonly id: string };
+/** What a rank says in a split: its wish, and a number for the group if it becomes its rank 0. */
+type Part = { readonly color: number; readonly key: number; readonly id: number };
 
-/** The first id of a group of all ranks; those of other groups are smaller. */
-const WORLD_IDS = 0xffffffffn << 32n;
+/** Pinned memory for device memory. */
+interface MpiStaging {
+  readonly handle: Handle;
+  readonly device: number;
+  readonly pieceBytes: number;
+}
 
-const encoder = new TextEncoder();
+/** Bytes of a broadcast that are passed on at once: they are in the processor's cache still. */
+const RELAYED_BYTES = 2 ** 20;
 
 /** The ranks of an MPI group as those of another one that moves the bytes itself. */
 export let mpiControl: (group: MpiGroup) => GroupControl;
-
-/** Groups of all ranks that were made here: every rank makes them in the same order. */
-let worlds = 0;
-/** Parts of groups that were made here. */
-let parts = 0;
-let tellsLastWords = false;
 
 /**
  * All processes that a launcher such as `mpirun` has started, or some of them.
@@ -108,29 +100,22 @@ export class MpiGroup implements ProcessGroup {
   readonly timeoutSeconds: number;
   readonly #shim: Shim;
   readonly #world: MpiWorld;
-  readonly #handle: MpiHandle;
+  readonly #member: MpiMember;
   readonly #staged: boolean;
   readonly #queue = new CallQueue();
-  #current: GroupCall | undefined;
+  #staging: MpiStaging | undefined;
   #cuda: CudaState | undefined;
 
-  private constructor(
-    shim: Shim,
-    world: MpiWorld,
-    handle: MpiHandle,
-    { rank, size }: { rank: number; size: number },
-    timeoutSeconds: number,
-    staged: boolean,
-  ) {
+  private constructor(shim: Shim, world: MpiWorld, place: MpiPlace, staged: boolean) {
     this.#shim = shim;
     this.#world = world;
-    this.#handle = handle;
+    this.#member = world.join(place);
     this.#staged = staged;
-    this.rank = rank;
-    this.size = size;
-    this.family = world.family;
-    this.library = world.path;
-    this.timeoutSeconds = timeoutSeconds;
+    this.rank = this.#control.rank;
+    this.size = this.#control.size;
+    this.family = world.process.family;
+    this.library = world.process.path;
+    this.timeoutSeconds = place.timeoutSeconds;
   }
 
   /**
@@ -149,19 +134,13 @@ export class MpiGroup implements ProcessGroup {
     const opened = await openLibrary();
     if (!opened.shim) throw new DeviceError(`Cannot use MPI: ${opened.reason}`, { library: "mpi" });
     const { shim } = opened;
-    const world = await openMpi(shim, timeoutSeconds);
-    if ("reason" in world) throw new DeviceError(`Cannot use MPI: ${world.reason}`, { library: "mpi" });
-    tellLastWords(shim);
-    const staged = options.deviceMemory === "host" || !world.cudaAware;
-    const handle = await makeMpiGroup(shim, {
-      parent: null,
-      id: WORLD_IDS + BigInt(worlds++),
-      ranks: [],
-      rank: 0,
-    });
-    const group = new MpiGroup(shim, world, checkMemory(handle, world.rank), world, timeoutSeconds, staged);
+    const world = await openWorld(shim, timeoutSeconds);
+    const { size, cudaAware } = world.process;
+    const staged = options.deviceMemory === "host" || !cudaAware;
+    const place = { id: world.nextWorldId(), ranks: [...Array(size).keys()], timeoutSeconds };
+    const group = new MpiGroup(shim, world, place, staged);
     try {
-      await group.#call("split", { label: "MpiGroup.create()" }, {});
+      await group.#meet(recordOf("split", group.rank, { label: "MpiGroup.create()" }));
     } catch (error) {
       await group.close();
       throw error;
@@ -182,27 +161,16 @@ export class MpiGroup implements ProcessGroup {
       }
     }
     return this.#queue.run(async () => {
-      await this.#make(this.#record("split"), {});
-      const said = await this.#gather(
-        { color, key, id: `${this.#world.rank * 2 ** 32 + parts++}` },
-        "",
-      ) as Part[];
+      const own: Part = { color, key, id: this.#world.nextId() };
+      const said = await this.#guard(this.#control.allGather(own, "", "split")) as Part[];
       const ranks = [...said.keys()].filter((rank) => said[rank]!.color === color);
       ranks.sort((a, b) => said[a]!.key - said[b]!.key || a - b);
-      const place = { rank: ranks.indexOf(this.rank), size: ranks.length };
-      const id = BigInt(said[ranks[0]!]!.id);
-      const handle = await this.#handle.use("split", (parent) => {
-        return makeMpiGroup(this.#shim, { parent, id, ranks, rank: place.rank });
-      });
-      const { timeoutSeconds } = this;
-      return new MpiGroup(
-        this.#shim,
-        this.#world,
-        checkMemory(handle, this.rank),
-        place,
-        timeoutSeconds,
-        this.#staged,
-      );
+      const place = {
+        id: said[ranks[0]!]!.id,
+        ranks: ranks.map((rank) => this.#member.ranks[rank]!),
+        timeoutSeconds: this.timeoutSeconds,
+      };
+      return new MpiGroup(this.#shim, this.#world, place, this.#staged);
     });
   }
 
@@ -223,7 +191,7 @@ export class MpiGroup implements ProcessGroup {
     await this.#call("scatter", { root, label, ownBytes: receive.byteLength }, {
       send: source.block,
       receive,
-      lengths: BigUint64Array.from(source.lengths, BigInt),
+      lengths: source.lengths,
     });
   }
 
@@ -249,32 +217,33 @@ export class MpiGroup implements ProcessGroup {
 
   /** Waits until all ranks are here. */
   async barrier(label = ""): Promise<void> {
-    await this.#call("barrier", { label }, {});
+    await this.#queue.run(() => this.#meet(recordOf("barrier", this.rank, { label })));
   }
 
   /** Says how this rank is doing; rejects on every rank if any has failed. */
   async agree(status: RankStatus, label = ""): Promise<void> {
-    await this.#call("agree", { label, failure: status.ok ? null : status.message }, {});
+    const failure = status.ok ? null : status.message;
+    await this.#queue.run(() => this.#meet(recordOf("agree", this.rank, { label, failure })));
   }
 
   /** Gathers one small value from each rank, in the order of their ranks. */
   async allGather(value: Json, label = ""): Promise<Json[]> {
     stringifyJson(value);
-    return await this.#queue.run(() => this.#gather(value, label));
+    return await this.#queue.run(() => this.#guard(this.#control.allGather(value, label)));
   }
 
   /** Ends the group for all ranks, whose calls then reject with this reason. */
   async abort(reason: string): Promise<void> {
-    if (this.#queue.failure || this.#handle.closed) return;
-    const failure = rankFailure(this.rank, reason);
-    this.#queue.fail(failure);
-    this.#current?.cancel();
-    await failMpi(this.#shim, this.#handle, this.rank, failure.message);
+    if (this.#queue.failure || this.#control.hasLeft) return;
+    await this.#fail(rankFailure(this.rank, reason));
   }
 
   /** Leaves the group when the calls made so far are done. */
   async close(): Promise<void> {
-    await this.#queue.close(() => this.#handle.close());
+    await this.#queue.close(async () => {
+      await this.#staging?.handle.close();
+      await this.#control.close();
+    });
   }
 
   /** As {@linkcode MpiGroup.close}. */
@@ -283,79 +252,133 @@ export class MpiGroup implements ProcessGroup {
   }
 
   static {
-    mpiControl = (group) => ({
-      rank: group.rank,
-      size: group.size,
-      timeoutSeconds: group.timeoutSeconds,
-      meet: (record, peer, lengths = []) =>
-        group.#call(record.kind, record, {
-          ...(peer === undefined ? {} : { peer }),
-          lengths: BigUint64Array.from(lengths, BigInt),
-          compareOnly: true,
-        }),
-      allGather: (value, label) => group.allGather(value, label),
-      look: () => group.#look(),
-      fail: async (failure) => {
-        group.#queue.fail(failure);
-        await failMpi(group.#shim, group.#handle, failure.rank, failure.message);
-      },
-      close: () => group.close(),
-    });
+    mpiControl = (group) => group.#control;
   }
 
-  #look(): GroupError | undefined {
-    const { rank, timeoutSeconds } = this;
-    const call = new GroupCall({ record: encodeRecord(this.#record("barrier")), timeoutSeconds });
-    if (!watchMpi(this.#shim, this.#handle, call)) return undefined;
-    return callFailure(call, { rank, library: "mpi", timeoutSeconds });
+  get #control(): GroupControl {
+    return this.#member.control;
   }
 
-  #record(kind: CallKind, rest: Partial<CallRecord> = {}): CallRecord {
-    return recordOf(kind, this.rank, rest);
+  async #fail(failure: GroupError): Promise<void> {
+    this.#queue.fail(failure);
+    await this.#control.fail(failure);
+  }
+
+  /** After a failure of the ranks there is no further call; what agree() has told is none. */
+  async #guard<T>(call: Promise<T>): Promise<T> {
+    try {
+      return await call;
+    } catch (error) {
+      const failure = this.#control.look();
+      if (failure) this.#queue.fail(failure);
+      throw error;
+    }
+  }
+
+  #meet(record: CallRecord, { peer, lengths }: CallParts = {}): Promise<void> {
+    return this.#guard(this.#control.meet(record, peer, lengths));
   }
 
   #call(kind: CallKind, rest: Partial<CallRecord>, parts: CallParts): Promise<void> {
     const held = holdBlocks(parts);
-    const done = this.#queue.run(() => this.#make(this.#record(kind, rest), parts));
+    const record = recordOf(kind, this.rank, rest);
+    const done = this.#queue.run(async () => {
+      const { send, receive, blocks } = parts;
+      const memory = [send, receive, blocks?.[0]?.block].map((one) => one && deviceMemory(one)).find(Boolean);
+      if (memory) await this.#needCuda(memory.device);
+      await this.#meet(record, parts);
+      await this.#move(record, parts);
+    });
     // After a failure the library may still use the memory, which is lost with the group.
     return done.then(() => held[Symbol.dispose]());
   }
 
-  async #gather(value: Json, label: string): Promise<Json[]> {
-    const own = encoder.encode(stringifyJson(value));
-    const lengths = new BigUint64Array(this.size);
-    await this.#make(this.#record("allGather", { label, ownBytes: own.byteLength }), { lengths });
-    const ends = Array.from(lengths, Number);
-    for (let rank = 1; rank < ends.length; rank++) ends[rank]! += ends[rank - 1]!;
-    const all = new Uint8Array(ends.at(-1)!);
-    all.set(own, ends[this.rank]! - own.byteLength);
-    await this.#make(this.#record("spread", { label }), { receive: all, lengths });
-    const decoder = new TextDecoder();
-    return ends.map((end, rank) => {
-      return JSON.parse(decoder.decode(all.subarray(end - Number(lengths[rank]!), end))) as Json;
+  async #move(record: CallRecord, parts: CallParts): Promise<void> {
+    const flows = this.#flows(record, parts);
+    const { timeoutSeconds } = this;
+    const device = flows[0]?.memory.device ?? -1, staged = this.#staged && device >= 0;
+    const relays = record.kind === "broadcast" && !staged;
+    const pieceBytes = relays ? Math.min(PIECE.bytes, RELAYED_BYTES) : PIECE.bytes;
+    const call = new GroupCall({ ...callBlocks(parts), timeoutSeconds, device, pieceBytes });
+    const cancel = () => call.cancel();
+    try {
+      const staging = staged ? await this.#fitStaging(call) : null;
+      if (call.status === CALL_STATUS.done) {
+        await moveMpi(this.#shim, call, flows, staging, (end) => this.#control.during(record, cancel, end));
+      }
+      if (call.status === CALL_STATUS.done && parts.send && parts.receive) await this.#keepOwn(call, parts);
+    } catch (error) {
+      await this.#fail(rankFailure(this.rank, (error as Error).message)); // the others would wait for what is left
+      throw error;
+    }
+    const failed = this.#control.look();
+    // With its bytes moved a rank is done with the call, whatever the others say; not if it has failed itself.
+    if (call.status === CALL_STATUS.done && failed?.rank !== this.rank) return;
+    const peer = record.kind === "scatter" && record.root !== this.rank ? record.root : parts.peer ?? -1;
+    const failure = this.#control.look() ??
+      callFailure(call, { record, peer, library: "mpi", timeoutSeconds });
+    await this.#fail(failure);
+    throw failure;
+  }
+
+  /**
+   * What a call moves from or to this rank.
+   *
+   * Blocks of a broadcast come from all their roots at once: each rank receives from one while it sends to another, where
+   * a broadcast after another keeps but one rank busy at a time. They are passed on from rank to rank, so that a rank
+   * sends and receives every byte once, however many ranks there are. MPI_Bcast could not be ended when a rank fails, and
+   * MPI_Ibcast takes twice the time with MPICH, and no less with Open MPI.
+   */
+  #flows(
+    { kind, root }: CallRecord,
+    { peer, send, receive, blocks = [], lengths = [] }: CallParts,
+  ): MpiFlow[] {
+    const { rank, size } = this, { ranks, tag } = this.#member;
+    const flow = (from: number | null, to: number | null, root: number, memory: CallMemory): MpiFlow[] => {
+      if (from === null && to === null) return [];
+      if (memory.byteLength === 0 && !memory.host?.buffer.detached) return [];
+      return [{
+        from: from === null ? -1 : ranks[from]!,
+        to: to === null ? -1 : ranks[to]!,
+        tag: tag + root,
+        memory,
+      }];
+    };
+    if (kind === "send") return flow(null, peer!, root, callMemory(send!));
+    if (kind === "receive") return flow(peer!, null, root, callMemory(receive!));
+    if (kind === "scatter" && rank !== root) return flow(root, null, root, callMemory(receive!));
+    if (kind === "scatter") {
+      const all = partsOf(callMemory(send!), lengths);
+      return all.flatMap((memory, to) => to === root ? [] : flow(null, to, root, memory));
+    }
+    return blocks.flatMap(({ block, root }) => {
+      const place = (rank - root + size) % size; // behind the root
+      const from = place > 0 ? (rank + size - 1) % size : null,
+        to = place < size - 1 ? (rank + 1) % size : null;
+      return flow(from, to, root, callMemory(block));
     });
   }
 
-  async #make(record: CallRecord, parts: CallParts): Promise<void> {
-    const { send, receive, blocks, lengths = new BigUint64Array(), compareOnly = false } = parts;
-    const { timeoutSeconds } = this;
-    const memory = [send, receive, blocks?.[0]?.block].map((one) => one && deviceMemory(one)).find(Boolean);
-    if (memory) await this.#needCuda(memory.device);
-    const call = new GroupCall({ record: encodeRecord(record), timeoutSeconds, ...callBlocks(parts) });
-    this.#current = call;
-    if (blocks) await this.#broadcast(call);
-    else await runMpi(this.#shim, this.#handle, call, { lengths, staged: this.#staged, compareOnly });
-    this.#current = undefined;
-    if (call.status !== CALL_STATUS.done) throw await this.#failed(call, record);
+  /** The root's own part of a scatter. */
+  async #keepOwn(call: GroupCall, { send, receive, lengths = [] }: CallParts): Promise<void> {
+    if (lengths.length === 0) return; // another rank is the root
+    const { timeoutSeconds } = call.input;
+    const own = partsOf(callMemory(send!), lengths)[this.rank]!;
+    const copy = new GroupCall({ send: own, receive: callMemory(receive!), timeoutSeconds });
+    await copyMpi(this.#shim, copy);
+    call.endAs(copy);
   }
 
-  async #broadcast(call: GroupCall): Promise<void> {
-    try {
-      await broadcastMpi(this.#shim, this.#handle, call, this.#staged);
-    } catch (error) {
-      await this.abort((error as Error).message); // the others would wait for what is left
-      throw error;
+  /** Memory for device memory that MPI does not take as it is. */
+  async #fitStaging(call: GroupCall): Promise<Handle | null> {
+    const { device = -1, pieceBytes = PIECE.bytes } = call.input;
+    if (this.#staging?.device !== device || this.#staging.pieceBytes !== pieceBytes) {
+      await this.#staging?.handle.close();
+      this.#staging = undefined;
+      const handle = await makeMpiStaging(this.#shim, call);
+      if (handle) this.#staging = { handle, device, pieceBytes };
     }
+    return this.#staging?.handle ?? null;
   }
 
   async #needCuda(device: number): Promise<void> {
@@ -367,32 +390,19 @@ export class MpiGroup implements ProcessGroup {
       { library: "cudart", code: this.#cuda.code, codeName: this.#cuda.codeName },
     );
   }
-
-  /** The error of a call, after the others have been told what they cannot see themselves. */
-  async #failed(call: GroupCall, record: CallRecord): Promise<Error> {
-    if (this.#queue.failure) return this.#queue.failure;
-    const { rank, timeoutSeconds } = this;
-    const failure = callFailure(call, { rank, library: "mpi", timeoutSeconds });
-    if (call.status === CALL_STATUS.refused && record.kind === "agree") return failure;
-    this.#queue.fail(failure);
-    // Also where another rank has told it: whoever has not heard of that one yet is not to blame this one.
-    if (call.status !== CALL_STATUS.cancelled) {
-      await failMpi(this.#shim, this.#handle, failure.rank, failure.message);
-    }
-    return failure;
-  }
 }
 
-function checkMemory(handle: MpiHandle | null, rank: number): MpiHandle {
-  if (handle) return handle;
-  throw rankFailure(rank, "there is no memory for a group");
-}
-
-/** If an error ends the process, the other ranks receive its message. */
-function tellLastWords(shim: Shim): void {
-  if (tellsLastWords) return;
-  tellsLastWords = true;
-  const tell = (error: unknown) => lastWords(shim, error instanceof Error ? error.message : String(error));
-  addEventListener("error", (event) => tell(event.error));
-  addEventListener("unhandledrejection", (event) => tell(event.reason));
+/** Pieces of memory, one after another. */
+function partsOf({ host, address, device }: CallMemory, lengths: readonly number[]): CallMemory[] {
+  let at = 0;
+  return lengths.map((byteLength) => {
+    const start = at;
+    at += byteLength;
+    return {
+      host: host?.subarray(start, at) ?? null,
+      address: host ? 0n : address + BigInt(start),
+      byteLength,
+      device,
+    };
+  });
 }

@@ -8,7 +8,7 @@ import { openLibrary } from "../../ffi/library.ts";
 import { makeNcclGroup, makeNcclId, openNccl, runNccl } from "../../ffi/nccl.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import { hostName } from "../../ffi/variables.ts";
-import { DeviceError, type GroupError } from "../base/errors.ts";
+import { DeviceError } from "../base/errors.ts";
 import {
   broadcastRecord,
   type CallBlocks,
@@ -25,7 +25,7 @@ import {
 } from "./arguments.ts";
 import { callFailure, rankFailure } from "./call_failure.ts";
 import { CallQueue } from "./call_queue.ts";
-import { type CallKind, type CallRecord, encodeRecord, recordOf } from "./call_record.ts";
+import { type CallKind, type CallRecord, recordOf } from "./call_record.ts";
 import type { GroupControl } from "./control.ts";
 import { launchPlace } from "./launcher.ts";
 import { mpiControl, type MpiGroup } from "./mpi_group.ts";
@@ -78,9 +78,6 @@ interface CallParts extends CallBlocks {
   readonly lengths?: readonly number[];
 }
 
-/** How often, in milliseconds, other ranks are looked at while bytes move. */
-const LOOK_MS = 20;
-
 /** Ranks that each have a CUDA device of their own. Only device memory is moved. */
 export class NcclGroup implements ProcessGroup {
   /** Always "nccl". */
@@ -95,7 +92,6 @@ export class NcclGroup implements ProcessGroup {
   readonly #control: GroupControl;
   readonly #comm: Handle;
   readonly #queue: CallQueue;
-  #current: GroupCall | undefined;
 
   private constructor(shim: Shim, control: GroupControl, comm: Handle, queue: CallQueue, device: number) {
     this.#shim = shim;
@@ -193,14 +189,7 @@ export class NcclGroup implements ProcessGroup {
   /** Says how this rank is doing; rejects on every rank if any has failed. */
   async agree(status: RankStatus, label = ""): Promise<void> {
     const record = recordOf("agree", this.rank, { label, failure: status.ok ? null : status.message });
-    await this.#queue.run(async () => {
-      try {
-        await this.#control.meet(record);
-      } catch (error) {
-        if (this.#control.look()) this.#end(error as Error);
-        throw error;
-      }
-    });
+    await this.#queue.run(() => this.#guard(this.#control.meet(record)));
   }
 
   /** Gathers one small value from each rank, in the order of their ranks. */
@@ -213,7 +202,7 @@ export class NcclGroup implements ProcessGroup {
   async abort(reason: string): Promise<void> {
     if (this.#queue.failure || this.#comm.closed) return;
     const failure = rankFailure(this.rank, reason);
-    this.#end(failure);
+    this.#queue.fail(failure);
     await this.#control.fail(failure);
   }
 
@@ -250,47 +239,34 @@ export class NcclGroup implements ProcessGroup {
       const record = recordOf(kind, this.rank, rest);
       await this.#guard(this.#control.meet(record, peer, lengths));
       const { timeoutSeconds } = this.#control;
-      const call = new GroupCall({ record: encodeRecord(record), timeoutSeconds, ...callBlocks(parts) });
-      await this.#run(call, BigUint64Array.from(lengths, BigInt));
+      const { root } = record;
+      const movedKind = kind as "broadcast" | "scatter" | "send" | "receive";
+      const call = new GroupCall({ kind: movedKind, root, timeoutSeconds, ...callBlocks(parts) });
+      await this.#run(record, call, BigUint64Array.from(lengths, BigInt));
     });
     return done.finally(() => held[Symbol.dispose]());
   }
 
-  async #run(call: GroupCall, lengths: BigUint64Array<ArrayBuffer>): Promise<void> {
-    let gone: GroupError | undefined;
-    const timer = setInterval(() => {
-      gone ??= this.#control.look();
-      if (gone) call.cancel();
-    }, LOOK_MS);
-    this.#current = call;
-    try {
-      await runNccl(this.#shim, this.#comm, call, lengths);
-    } finally {
-      this.#current = undefined;
-      clearInterval(timer);
-    }
+  async #run(record: CallRecord, call: GroupCall, lengths: BigUint64Array<ArrayBuffer>): Promise<void> {
+    const move = () => runNccl(this.#shim, this.#comm, call, lengths);
+    await this.#control.during(record, () => call.cancel(), move);
     if (call.status === CALL_STATUS.done) return;
-    if (this.#queue.failure) throw this.#queue.failure;
     const { timeoutSeconds } = this.#control;
-    const failure = gone ?? callFailure(call, { rank: this.rank, library: "nccl", timeoutSeconds });
-    this.#end(failure);
-    if (!gone) await this.#control.fail(failure);
+    const failure = this.#control.look() ?? callFailure(call, { record, library: "nccl", timeoutSeconds });
+    this.#queue.fail(failure);
+    await this.#control.fail(failure);
     throw failure;
   }
 
-  /** After a failure of the ranks there is no further call. */
+  /** After a failure of the ranks there is no further call; what agree() has told is none. */
   async #guard<T>(call: Promise<T>): Promise<T> {
     try {
       return await call;
     } catch (error) {
-      this.#end(error as Error);
+      const failure = this.#control.look();
+      if (failure) this.#queue.fail(failure);
       throw error;
     }
-  }
-
-  #end(failure: Error): void {
-    this.#queue.fail(failure);
-    this.#current?.cancel();
   }
 }
 
@@ -316,20 +292,19 @@ async function makeComm(
   hasFailed: () => boolean,
 ): Promise<Handle> {
   const { rank, size, timeoutSeconds } = control;
-  const place = { host: null, address: 0n, byteLength: 0, device };
-  const record = encodeRecord(recordOf("split", rank, { label: "NcclGroup.create()" }));
-  const call = new GroupCall({ record, timeoutSeconds, send: place });
+  const record = recordOf("split", rank, { label: "NcclGroup.create()" });
+  const send = { host: null, address: 0n, byteLength: 0, device };
+  const call = new GroupCall({ timeoutSeconds, send });
   const own = rank === 0 ? await makeNcclId(shim, call) : new Uint8Array();
   const [id] = await control.allGather(own.toBase64(), "NCCL id");
   if (call.status === CALL_STATUS.done) {
-    const watch = setInterval(() => control.look() && call.cancel(), LOOK_MS);
     const bytes = Uint8Array.fromBase64(id as string);
-    const comm = await makeNcclGroup(shim, bytes, { rank, size }, call, hasFailed);
-    clearInterval(watch);
+    const comm = await control.during(record, () => call.cancel(), () => {
+      return makeNcclGroup(shim, bytes, { rank, size }, call, hasFailed);
+    });
     if (comm !== null) return comm;
   }
-  const gone = control.look();
-  const failure = gone ?? callFailure(call, { rank, library: "nccl", timeoutSeconds });
-  if (!gone) await control.fail(failure);
+  const failure = control.look() ?? callFailure(call, { record, library: "nccl", timeoutSeconds });
+  await control.fail(failure);
   throw failure;
 }

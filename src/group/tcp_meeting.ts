@@ -3,11 +3,11 @@
  */
 import { GroupError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
+import { GroupControl, type GroupLink } from "./control.ts";
+import type { GroupMessage } from "./hub.ts";
 import { readFrame, writeFrame } from "./frames.ts";
 import type { LaunchPlace } from "./launcher.ts";
 import type { Json } from "./process_group.ts";
-import { type HubLink, TcpControl } from "./tcp_control.ts";
-import { type FromHub, TcpHub, type ToHub } from "./tcp_hub.ts";
 
 /** How a rank introduces itself. */
 interface Hello {
@@ -18,10 +18,24 @@ interface Hello {
   readonly size: number;
 }
 
-/** What rank 0 says to that. */
+/** What is sent to rank 0: for it, or to be passed on. */
+interface ToHub {
+  readonly to: number;
+  readonly said: GroupMessage;
+}
+
+/** What rank 0 passes on: a message of a rank, or why its process has ended. */
+type FromHub =
+  | { readonly from: number; readonly said: GroupMessage }
+  | { readonly from: number; readonly ended: string };
+
+/** What rank 0 says to an introduction. */
 type Answer = { readonly welcome: true } | { readonly reason: string };
 
-const PROTOCOL = "fastsafetensors 1";
+const PROTOCOL = "fastsafetensors 2";
+const ENDED = "its process has ended";
+/** Messages are handed over as they come. */
+const ALWAYS = { look: () => {}, listen: () => ({ [Symbol.dispose]: () => {} }), fail: () => {} };
 /** How long, in milliseconds, a connection may stay silent before it is taken for a stranger's. */
 const HELLO_MS = 5000;
 /** Longest introduction, in bytes: a stranger's length takes no more memory than this. */
@@ -35,7 +49,7 @@ const LINGER_MS = 1000;
  *
  * @throws {GroupError} if not all come within the time, or rank 0 sees that a rank belongs to another group
  */
-export async function meetOverTcp(place: LaunchPlace, timeoutSeconds: number): Promise<TcpControl> {
+export async function meetOverTcp(place: LaunchPlace, timeoutSeconds: number): Promise<GroupControl> {
   const until = performance.now() + timeoutSeconds * 1000;
   return place.rank === 0
     ? await gather(place, timeoutSeconds, until)
@@ -94,7 +108,7 @@ class Line {
 }
 
 /** Rank 0: waits for all others. */
-async function gather(place: LaunchPlace, timeoutSeconds: number, until: number): Promise<TcpControl> {
+async function gather(place: LaunchPlace, timeoutSeconds: number, until: number): Promise<GroupControl> {
   const lines = new Map<number, Line>();
   try {
     if (place.size > 1) await admitAll(place, lines, until);
@@ -110,23 +124,29 @@ async function gather(place: LaunchPlace, timeoutSeconds: number, until: number)
     const reason = `did not come to ${place.address}:${place.port} within ${timeoutSeconds} seconds`;
     throw new GroupError(`Cannot form a group: rank ${missing.join(", ")} ${reason}`, missing[0]!, reason);
   }
-  const hub: TcpHub = new TcpHub(place.size, (rank, message) => {
-    if (rank === 0) queueMicrotask(() => control.take(message));
-    else void lines.get(rank)!.tell(message);
-  });
-  const link: HubLink = {
-    tell: (message) => Promise.resolve(hub.take(0, message)),
+  const left = new Set<number>();
+  const link: GroupLink = {
+    ...ALWAYS,
+    tell: (to, said) => lines.get(to)!.tell({ from: 0, said }),
     close: async () => void await Promise.all(Array.from(lines.values(), (line) => line.close())),
   };
-  const control = new TcpControl(0, place.size, timeoutSeconds, link);
-  for (const [rank, line] of lines) {
-    line.listen<ToHub>((message) => hub.take(rank, message), () => hub.lost(rank));
+  const control = new GroupControl(0, place.size, timeoutSeconds, link);
+  for (const [from, line] of lines) {
+    line.listen<ToHub>(({ to, said }) => {
+      if (said.type === "left") left.add(from);
+      if (to === 0) control.take(from, said);
+      else void lines.get(to)?.tell({ from, said });
+    }, () => {
+      if (left.has(from)) return;
+      for (const [rank, other] of lines) if (rank !== from) void other.tell({ from, ended: ENDED });
+      control.ended(from, ENDED);
+    });
   }
   return control;
 }
 
 /** Another rank: looks for rank 0 until it is there. */
-async function join(place: LaunchPlace, timeoutSeconds: number, until: number): Promise<TcpControl> {
+async function join(place: LaunchPlace, timeoutSeconds: number, until: number): Promise<GroupControl> {
   const connection = await connect(place, timeoutSeconds, until);
   const { job, secret, rank, size } = place;
   await writeFrame(connection, { protocol: PROTOCOL, job, secret, rank, size });
@@ -137,9 +157,20 @@ async function join(place: LaunchPlace, timeoutSeconds: number, until: number): 
     throw new GroupError(`Cannot join a group: ${reason}`, 0, reason);
   }
   const line = new Line(connection);
-  const link: HubLink = { tell: (message) => line.tell(message), close: () => line.close() };
-  const control = new TcpControl(rank, size, timeoutSeconds, link);
-  line.listen<FromHub>((message) => control.take(message), () => control.lost());
+  let hasLeft = false;
+  const link: GroupLink = {
+    ...ALWAYS,
+    tell: (to, said) => line.tell({ to, said }),
+    close: () => line.close(),
+  };
+  const control = new GroupControl(rank, size, timeoutSeconds, link);
+  line.listen<FromHub>((message) => {
+    if ("ended" in message) return control.ended(message.from, message.ended);
+    hasLeft ||= message.from === 0 && message.said.type === "left";
+    control.take(message.from, message.said);
+  }, () => {
+    if (!hasLeft) control.ended(0, ENDED);
+  });
   return control;
 }
 

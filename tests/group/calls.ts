@@ -38,6 +38,7 @@ export async function checkCalls(
         return { rank: other, text: "é".repeat(other), list: [other, null, true] };
       }),
     );
+    assertEquals(said.long, each(size, (other) => 60_000 * (other + 1)));
     assertEquals(said.order, [0, 1, 2, 3]);
     assertEquals(said.inOrder, await Promise.all([0, 1, 2, 3].map((seed) => digest(pattern(seed, 100)))));
     assertEquals(said.split, await splitOf(rank, size));

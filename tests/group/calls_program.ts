@@ -78,6 +78,9 @@ async function run(): Promise<void> {
   }
 
   said.gathered = await group.allGather({ rank, text: "é".repeat(rank), list: [rank, null, true] });
+  // Longer than one message between processes.
+  const long = await group.allGather("\u20ac".repeat(60_000 * (rank + 1)));
+  said.long = long.map((text) => /^\u20ac*$/.test(text as string) ? (text as string).length : -1);
   said.early = await group.allGather(Date.now());
 
   // Only the last rank comes late: nobody is through before it, and the event loop goes on meanwhile.

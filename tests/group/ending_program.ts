@@ -3,7 +3,8 @@
  */
 import { PIECE } from "../../ffi/group_call.ts";
 import { fastsafeOpen, serialize } from "../../mod.ts";
-import { MpiGroup } from "../../src/group/mpi_group.ts";
+import { recordOf } from "../../src/group/call_record.ts";
+import { mpiControl, MpiGroup } from "../../src/group/mpi_group.ts";
 import { say } from "./say.ts";
 
 const MIB = 2 ** 20;
@@ -130,6 +131,31 @@ async function late(): Promise<void> {
   await Promise.all([group.close(), other.close()]);
 }
 
+/** Rank 2 closes its group after its part of a call, while bytes still move between the others, as those of NCCL do. */
+async function leave(): Promise<void> {
+  const group = await MpiGroup.create({ timeoutSeconds: 60 });
+  const control = mpiControl(await group.split(0));
+  const { rank } = control;
+  const broadcast = recordOf("broadcast", rank, { bytes: 6 });
+  await control.meet(broadcast);
+  if (rank === 2) {
+    await control.close();
+    await group.barrier();
+    return await group.close();
+  }
+  let cancelled = false;
+  await control.during(broadcast, () => cancelled = true, async () => {
+    await group.barrier();
+    await pause(400); // longer than the reason of a rank that has left is waited for
+  });
+  const looked = control.look()?.message ?? null;
+  const pair = recordOf(rank === 0 ? "send" : "receive", rank, { root: 0, bytes: 1 });
+  const paired = await outcome(control.meet(pair, 1 - rank));
+  const then = await outcome(control.meet(recordOf("barrier", rank)));
+  say({ rank, cancelled, looked, paired, then });
+  await Promise.all([control.close(), group.close()]);
+}
+
 switch (mode) {
   case "foreign":
     await foreign();
@@ -145,4 +171,7 @@ switch (mode) {
     break;
   case "late":
     await late();
+    break;
+  case "leave":
+    await leave();
 }

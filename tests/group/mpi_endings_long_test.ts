@@ -68,4 +68,16 @@ function endingTests(launcher: Launcher): void {
       ["barrier done", "failed barrier GroupError: Rank 0 failed: gave up", "split done"],
     ]);
   });
+
+  Deno.test(`${title} does not end a call of NCCL on its ranks when one leaves that has done its part`, async () => {
+    const { code, stderr, ranks } = await runRanks(launcher, 3, PROGRAM, ["leave"]);
+    assertEquals([code, stderr], [0, ""]);
+    const then = "GroupError: Rank 2 is gone: it left the group before barrier()";
+    assertEquals(
+      ranks,
+      [0, 1].map((rank) => {
+        return { rank, cancelled: false, looked: null, paired: "done", then };
+      }),
+    );
+  });
 }

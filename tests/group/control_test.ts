@@ -1,12 +1,12 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { GroupError } from "../../src/base/errors.ts";
 import { recordOf } from "../../src/group/call_record.ts";
-import type { TcpControl } from "../../src/group/tcp_control.ts";
+import type { GroupControl } from "../../src/group/control.ts";
 import { meetOverTcp } from "../../src/group/tcp_meeting.ts";
 import { freePort } from "./ranks.ts";
 
 /** Ranks that all live in this process. */
-async function ranks(size: number, timeoutSeconds = 20): Promise<TcpControl[]> {
+async function ranks(size: number, timeoutSeconds = 20): Promise<GroupControl[]> {
   const port = freePort();
   return await Promise.all(
     Array.from(
@@ -26,10 +26,10 @@ async function settled(promises: readonly Promise<unknown>[]): Promise<unknown[]
   return results.map((result) => result.status === "fulfilled" ? result.value : result.reason.message);
 }
 
-const close = (all: readonly TcpControl[]) => Promise.all(all.map((control) => control.close()));
+const close = (all: readonly GroupControl[]) => Promise.all(all.map((control) => control.close()));
 
 for (const size of [1, 2, 5]) {
-  Deno.test(`TcpControl compares calls and gathers values on ${size} ranks`, async () => {
+  Deno.test(`GroupControl compares calls and gathers values on ${size} ranks`, async () => {
     const all = await ranks(size);
     for (let turn = 0; turn < 3; turn++) {
       await Promise.all(all.map((rank) => rank.meet(recordOf("barrier", rank.rank))));
@@ -50,7 +50,7 @@ for (const size of [1, 2, 5]) {
   });
 }
 
-Deno.test("TcpControl tells all ranks who calls something else", async () => {
+Deno.test("GroupControl tells all ranks who calls something else", async () => {
   const all = await ranks(3);
   const messages = await settled(
     all.map(({ rank }) => all[rank]!.meet(recordOf("broadcast", rank, { bytes: rank === 1 ? 5 : 6 }))),
@@ -64,7 +64,7 @@ Deno.test("TcpControl tells all ranks who calls something else", async () => {
   await close(all);
 });
 
-Deno.test("TcpControl compares what the root of a scatter has with what each rank expects", async () => {
+Deno.test("GroupControl compares what the root of a scatter has with what each rank expects", async () => {
   const all = await ranks(3);
   const messages = await settled(
     all.map(({ rank }) =>
@@ -82,7 +82,7 @@ Deno.test("TcpControl compares what the root of a scatter has with what each ran
   await close(all);
 });
 
-Deno.test("TcpControl goes on after a failure that agree() has told", async () => {
+Deno.test("GroupControl goes on after a failure that agree() has told", async () => {
   const all = await ranks(3);
   const messages = await settled(
     all.map(({ rank }) =>
@@ -94,7 +94,7 @@ Deno.test("TcpControl goes on after a failure that agree() has told", async () =
   await close(all);
 });
 
-Deno.test("TcpControl pairs two ranks while the third does nothing", async () => {
+Deno.test("GroupControl pairs two ranks while the third does nothing", async () => {
   const all = await ranks(3);
   const send = recordOf("send", 2, { root: 2, bytes: 10, tag: 1 });
   await Promise.all([all[2]!.meet(send, 1), all[1]!.meet({ ...send, kind: "receive", rank: 1 }, 2)]);
@@ -104,7 +104,7 @@ Deno.test("TcpControl pairs two ranks while the third does nothing", async () =>
   await close(all);
 });
 
-Deno.test("TcpControl tells a rank that waits in a call of all that another waits for it", async () => {
+Deno.test("GroupControl tells a rank that waits in a call of all that another waits for it", async () => {
   const all = await ranks(3);
   const messages = await settled([
     all[0]!.meet(recordOf("barrier", 0)),
@@ -117,7 +117,7 @@ Deno.test("TcpControl tells a rank that waits in a call of all that another wait
   await close(all);
 });
 
-Deno.test("TcpControl names the ranks that do not come", async () => {
+Deno.test("GroupControl names the ranks that do not come", async () => {
   const all = await ranks(4, 0.2);
   const messages = await settled([0, 2].map((rank) => all[rank]!.meet(recordOf("barrier", rank))));
   const expected = "Ranks 1, 3 are missing: no answer for 0.2 seconds to barrier()";
@@ -125,14 +125,14 @@ Deno.test("TcpControl names the ranks that do not come", async () => {
   await close(all);
 });
 
-Deno.test("TcpControl names rank 0 where that does not come", async () => {
+Deno.test("GroupControl names rank 0 where that does not come", async () => {
   const all = await ranks(2, 0.1);
   const messages = await settled([all[1]!.meet(recordOf("barrier", 1))]);
   assertEquals(messages, ["Rank 0 is missing: no answer for 0.1 seconds to barrier()"]);
   await close(all);
 });
 
-Deno.test("TcpControl tells of a rank that leaves or fails", async () => {
+Deno.test("GroupControl tells of a rank that leaves or fails", async () => {
   const left = await ranks(3);
   const waiting = settled([0, 1].map((rank) => left[rank]!.meet(recordOf("barrier", rank))));
   const leaving = left[2]!.close();
@@ -148,7 +148,7 @@ Deno.test("TcpControl tells of a rank that leaves or fails", async () => {
   await close(failed);
 });
 
-Deno.test("TcpControl lets bytes move on when a rank leaves that has done its part", async () => {
+Deno.test("GroupControl lets bytes move on when a rank leaves that has done its part", async () => {
   const all = await ranks(3);
   await Promise.all(all.map((rank) => rank.meet(recordOf("broadcast", rank.rank, { bytes: 6 }))));
   const leaving = all[2]!.close();
@@ -193,7 +193,7 @@ Deno.test("meetOverTcp() keeps strangers out and names the ranks that are missin
     "Cannot join a group: rank 0 expects 3 ranks, rank 2 4",
   ]);
   assertEquals(second!.status, "fulfilled");
-  await (second as PromiseFulfilledResult<TcpControl>).value.close();
+  await (second as PromiseFulfilledResult<GroupControl>).value.close();
   await stranger;
 });
 
