@@ -116,6 +116,9 @@ fst_mpi_transfers *fst_mpi_plan(fst_group_call *call, const fst_mpi_pipe *pipes,
 /* Does what can be done, and does not wait. FST_MPI_FAILURE: the call says why. */
 enum fst_mpi_outcome fst_mpi_step(fst_mpi_transfers *work);
 
+/* Whether it receives or sends with one of these tags. */
+int fst_mpi_uses(const fst_mpi_transfers *work, int first, int count);
+
 /* After a failure: takes back what can be taken back; 1 as long as the library may touch the memory. */
 int fst_mpi_drop(fst_mpi_transfers *work);
 void fst_mpi_release(fst_mpi_transfers *work);

@@ -369,11 +369,20 @@ static int receive_and_drop(int tag) {
   return 1;
 }
 
+/* Whether a call that goes on still receives with these tags: its next piece must not be taken from it. */
+static int is_in_use(const fst_mpi_tags *group) {
+  for (const fst_mpi_transfers *one = active; one; one = one->next) {
+    if (one->call && one->dropped_at == 0 && fst_mpi_uses(one, group->first, group->count)) return 1;
+  }
+  return 0;
+}
+
 static void drop_what_comes(uint64_t now) {
   /* A look is a yield of the processor in some libraries: the longer nothing comes, the fewer there are. */
   if (!tags || (now < look_at && !ends)) return;
   int came = 0;
   for (const fst_mpi_tags *group = tags; group->count > 0; group++) {
+    if (is_in_use(group)) continue;
     for (int i = 0; i < group->count && (ends || group->dropped); i++) {
       came |= receive_and_drop(FST_MPI_TAG_DATA + group->first + i);
     }

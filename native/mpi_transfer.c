@@ -245,6 +245,14 @@ enum fst_mpi_outcome fst_mpi_step(fst_mpi_transfers *work) {
   return work->finished == work->count ? FST_MPI_FINISHED : outcome;
 }
 
+int fst_mpi_uses(const fst_mpi_transfers *work, int first, int count) {
+  for (uint32_t i = 0; i < work->count; i++) {
+    const int tag = work->all[i].pipe.tag;
+    if (tag >= first && tag < first + count) return 1;
+  }
+  return 0;
+}
+
 int fst_mpi_drop(fst_mpi_transfers *work) {
   int busy = 0;
   for (uint32_t i = 0; i < work->count; i++) {
