@@ -89,7 +89,9 @@ export class Assembly<T extends Tensor> {
     onDone: (request: AssembledRequest) => void,
   ): Promise<void> {
     let failure: { readonly error: unknown } | undefined;
-    for (const request of this.#requests) {
+    const turn = new Turn();
+    for (const [index, request] of this.#requests.entries()) {
+      if (index % STEP === 0) await turn.pause(); // a load that was ended rejects them all without a wait
       try {
         signal.throwIfAborted();
         const { name, shape, target } = request;
