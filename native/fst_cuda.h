@@ -1,16 +1,16 @@
 /*
- * CUDA in the shim: devices, memory, loads to a device, and what is done with tensors there. The libraries are
+ * CUDA: devices, memory, loads to a device, and operations on tensors there. The libraries are
  * opened at run time, by the first call that needs them.
  *
- * A function that gives int32_t gives, unless it says otherwise, a status:
+ * A function that returns int32_t returns, unless stated otherwise, a status:
  *   0           done
  *   1 … 4999    an error of libcudart
  *   5000 …      an error of libcufile
  *   100000 …    FST_CUDA_DRIVER and an error of libcuda
- *   negative    -errno; -ENOSYS where a library is not to be had
+ *   negative    -errno; -ENOSYS if a library is not available
  *
- * Any thread may call. A call makes its device the current one of the calling thread, and leaves it so: to go back
- * would wake a device that nobody uses.
+ * Any thread may call. A call makes its device current for the calling thread, and does not restore the previous one,
+ * because that could initialise an unused device.
  */
 #ifndef FST_CUDA_H
 #define FST_CUDA_H
@@ -22,39 +22,39 @@
 /* ---- Libraries and devices (cuda/device.c) ---- */
 
 typedef struct fst_cuda_info {
-  int32_t count_status; /* of counting devices: 35 and 100 mean that there is none */
+  int32_t count_status; /* of counting devices: 35 and 100 mean no device */
   int32_t devices;
-  int32_t runtime_version; /* 12040 is 12.4; 0: not known */
+  int32_t runtime_version; /* 12040 is 12.4; 0: unknown */
   int32_t driver_version;
 } fst_cuda_info;
 static_assert(sizeof(fst_cuda_info) == 16, "ffi/cuda.ts knows this layout");
 
 /*
- * Opens libcudart and counts devices; -ENOSYS without the library. `path` gets where the library is, `reason` why it
- * is not available: what was looked for, or empty. Both have `size` bytes.
+ * Opens libcudart and counts devices; -ENOSYS without the library. `path` receives the library's path, `reason` the
+ * reason why it is not available, with the places that were tried, or is empty. Both have `size` bytes.
  */
 FST_EXPORT int32_t fst_cuda_find(fst_cuda_info *info, char *path, char *reason, uint64_t size);
 
 typedef struct fst_cuda_device_info {
   uint64_t free_bytes, total_bytes;
   int32_t capability_major, capability_minor;
-  int32_t numa_node; /* -1: not known */
+  int32_t numa_node; /* -1: unknown */
   char pci_bus[20];  /* "0000:01:00.0" */
-  char name[64];     /* empty: not known */
+  char name[64];     /* empty: unknown */
 } fst_cuda_device_info;
 static_assert(sizeof(fst_cuda_device_info) == 112, "ffi/cuda.ts knows this layout");
 
 FST_EXPORT int32_t fst_cuda_device(int32_t device, fst_cuda_device_info *info);
 
-/* What a status is called and what it means, both cut at `size` bytes; empty where the library does not say. */
+/* The name and the meaning of a status, both cut at `size` bytes; empty if the library does not know them. */
 FST_EXPORT void fst_cuda_error(int32_t status, char *name, char *text, uint64_t size);
 
-/* Which library a status of -ENOSYS means, and where it was looked for; empty if none is missing. */
+/* The library of a status -ENOSYS, and the places that were tried; empty if none is missing. */
 FST_EXPORT void fst_cuda_missing(char *reason, uint64_t size);
 
-/* ---- Giving back (cuda/release.c) ---- */
+/* ---- Releasing (cuda/release.c) ---- */
 
-/* What was given back, and what is still to be freed. */
+/* The released objects, and those not freed yet. */
 typedef struct fst_cuda_releases {
   uint64_t queued; /* since the start of the process */
   uint64_t done;   /* of these, in the same order; the others are pending */
@@ -67,65 +67,68 @@ static_assert(sizeof(fst_cuda_releases) == 24, "ffi/cuda_release.ts knows this l
 FST_EXPORT void fst_cuda_releases_now(fst_cuda_releases *result);
 
 /*
- * Waits until the first `queued` of all have been freed: as long as the devices work, which is for ever where a kernel
- * never ends. 0; -EAGAIN if there can be no thread that frees.
+ * Waits until the first `queued` of all have been freed. That takes as long as the devices work: for ever if a kernel
+ * never ends. 0; -EAGAIN if the thread that frees cannot be created.
  */
 FST_EXPORT int32_t fst_cuda_releases_wait(uint64_t queued);
 
 /* ---- Memory (cuda/memory.c) ---- */
 
-/* Device memory with a count of its holders: the caller of fst_cuda_allocate, and DLPack tensors. */
+/* Device memory with a count of its users: the caller of fst_cuda_allocate, and DLPack tensors. */
 typedef struct fst_cuda_block fst_cuda_block;
 
-/* What allocating tells, `blocks` entries of it. */
+/* One allocation of fst_cuda_allocate. */
 typedef struct fst_cuda_allocation {
-  uint64_t bytes;        /* asked for; 0 gives no memory, and address 0 */
+  uint64_t bytes;        /* requested; 0: no memory, and address 0 */
   uint64_t address;      /* on the device */
-  fst_cuda_block *block; /* held once, by the caller */
+  fst_cuda_block *block; /* the caller is its first user */
 } fst_cuda_allocation;
 static_assert(sizeof(fst_cuda_allocation) == 24, "ffi/cuda.ts knows this layout");
 
-/* Allocates all, or nothing. `free_bytes` gets what was free before; 2 (out of memory) where they do not fit. */
+/* Allocates all, or nothing. `free_bytes` receives the free bytes before; 2 (out of memory) if they do not fit. */
 FST_EXPORT int32_t fst_cuda_allocate(int32_t device, fst_cuda_allocation *allocations, uint32_t count,
                                      uint64_t *free_bytes);
 
-/* Gives up one hold. After the last, the memory is freed once the device has done with it; does not wait for that. */
+/* Removes one user. After the last, the memory is freed when the device has finished with it; does not wait. */
 FST_EXPORT void fst_cuda_release(fst_cuda_block *block);
 
-/* Host memory that devices can reach. */
+/* Host memory that devices can access. */
 typedef struct fst_cuda_pinned fst_cuda_pinned;
 
-/* Pins memory on huge pages, near to `device`. `address` gets where it is, `pinned` what fst_cuda_unpin takes. */
+/*
+ * Pins memory on huge pages, near to `device`. `address` receives its address, `pinned` the argument of
+ * fst_cuda_unpin.
+ */
 FST_EXPORT int32_t fst_cuda_pin(int32_t device, uint64_t bytes, uint64_t *address, fst_cuda_pinned **pinned);
 
-/* Has it freed. No lane may be using it. Does not wait. */
+/* Queues it for freeing. No lane may be using it. Does not wait. */
 FST_EXPORT void fst_cuda_unpin(fst_cuda_pinned *pinned);
 
 /* ---- Loads (cuda/load.c) ---- */
 
-/* What the lanes of one load to a device share: fst_plan.lander_context of FST_LANDER_CUDA. */
+/* The shared data of the lanes of one load to a device: fst_plan.lander_context of FST_LANDER_CUDA. */
 typedef struct fst_cuda_load fst_cuda_load;
 
 /* How cuFile reads. */
 enum fst_gds_mode { FST_GDS_OFF = 0, FST_GDS_REAL = 1, FST_GDS_COMPAT = 2 };
 
-/* Which way is wanted. */
+/* The caller's choice. */
 enum fst_gds_wish { FST_GDS_NEVER = 0, FST_GDS_AUTO = 1, FST_GDS_REQUIRE = 2 };
 
 typedef struct fst_cuda_load_options {
   int32_t device;
   uint32_t files;        /* of the plan */
-  uint64_t pinned;       /* staging memory of all lanes, from fst_cuda_pin; the caller's */
+  uint64_t pinned;       /* staging memory of all lanes, from fst_cuda_pin; owned by the caller */
   uint64_t pinned_bytes;
   uint32_t gds;          /* enum fst_gds_wish */
-  uint32_t casts;        /* whether the plan has any */
+  uint32_t casts;        /* whether the plan has casts */
 } fst_cuda_load_options;
 static_assert(sizeof(fst_cuda_load_options) == 32, "ffi/cuda.ts knows this layout");
 
 /*
- * Prepares a load: kernels if something is cast, cuFile if it is wanted and there, a ring of device memory as large as
- * the staging memory for either. `reason` gets why GPUDirect Storage proper is not used, or is empty; where a status says
- * that it failed, it did so for this reason.
+ * Prepares a load: kernels if the plan has casts, cuFile if it is wanted and available, and for either a ring of
+ * device memory as large as the staging memory. `reason` receives the reason why GPUDirect Storage itself is not
+ * used, or is empty; if a status reports a failure, this is its reason.
  */
 FST_EXPORT int32_t fst_cuda_load_open(const fst_cuda_load_options *options, fst_cuda_load **load, char *reason,
                                       uint64_t size);
@@ -137,19 +140,19 @@ typedef struct fst_cuda_load_report {
 } fst_cuda_load_report;
 static_assert(sizeof(fst_cuda_load_report) == 16, "ffi/cuda.ts knows this layout");
 
-/* How it went. No lane may be running. */
+/* Fills in the report of a load. No lane may be running. */
 FST_EXPORT void fst_cuda_load_report_of(const fst_cuda_load *load, fst_cuda_load_report *report);
 
-/* Has what fst_cuda_load_open took freed. No lane may be running. Does not wait. */
+/* Queues the resources of fst_cuda_load_open for freeing. No lane may be running. Does not wait. */
 FST_EXPORT void fst_cuda_load_close(fst_cuda_load *load);
 
 /*
- * Whether cuFile would be used without being required (0 or 1). `state` gets what there is of it, or why there is
- * nothing: the library is opened, its driver is not.
+ * Whether cuFile would be used without being required (0 or 1). `state` receives the reason. The library is opened,
+ * its driver is not.
  */
 FST_EXPORT int32_t fst_gds_probe(char *state, uint64_t size);
 
-/* ---- Tensors (cuda/tensor.c): each waits until it is done ---- */
+/* ---- Tensors (cuda/tensor.c): each call waits for its end ---- */
 
 /* Copies from host memory. */
 FST_EXPORT int32_t fst_cuda_write(int32_t device, uint64_t destination, const void *source, uint64_t bytes);
@@ -170,22 +173,22 @@ typedef struct fst_cuda_level {
   uint64_t count, stride;
 } fst_cuda_level;
 
-/* Gathers runs of `run` bytes, repeated by `levels`, outer to inner, to where they lie one after another. */
+/* Gathers runs of `run` bytes, repeated by `levels`, outer to inner, to contiguous memory. */
 FST_EXPORT int32_t fst_cuda_gather(int32_t device, uint64_t destination, uint64_t source, uint64_t run,
                                    const fst_cuda_level *levels, uint32_t level_count);
 
-/* Copies `rows` rows of `width` bytes from where they lie one after another to `pitch` bytes apart. */
+/* Copies `rows` rows of `width` bytes from contiguous memory to places `pitch` bytes apart. */
 FST_EXPORT int32_t fst_cuda_scatter(int32_t device, uint64_t destination, uint64_t pitch, uint64_t source,
                                     uint64_t width, uint64_t rows);
 
 /* ---- DLPack (cuda/dlpack.c) ---- */
 
 /*
- * Giving tensors to other libraries of the process. The structs are those of DLPack 1.x and, for consumers that know
- * no versions, of 0.x. What is given is freed by its own deleter, in C and from any thread.
+ * Passes tensors to other libraries of the process. The structs are those of DLPack 1.x and, for consumers without
+ * versions, of 0.x. Each is freed by its own deleter, in C and from any thread.
  */
 
-/* Where a tensor is, and what it is of. */
+/* The place and the element type of a tensor. */
 typedef struct fst_dlpack_source {
   uint64_t data;       /* address of the first element */
   int32_t device_type; /* 1: CPU; 2: CUDA */
@@ -193,28 +196,28 @@ typedef struct fst_dlpack_source {
   int32_t rank;
   uint8_t code, bits; /* of DLDataType */
   uint16_t lanes;
-  fst_cuda_block *block; /* memory to hold until the deleter runs; NULL: the caller does, see fst_dlpack_lease */
+  fst_cuda_block *block; /* in use until the deleter runs; NULL: the caller's memory, see fst_dlpack_lease */
 } fst_dlpack_source;
 static_assert(sizeof(fst_dlpack_source) == 32, "ffi/dlpack.ts knows this layout");
 
-/* Says when the deleter of a tensor in the caller's own memory has run. Held by the caller and by the tensor. */
+/* Reports when the deleter of a tensor in the caller's memory has run. Owned by the caller and by the tensor. */
 typedef struct fst_dlpack_lease fst_dlpack_lease;
 
 /*
  * A DLManagedTensor (DLManagedTensorVersioned if `versioned`) for a dense tensor; `shape` has `rank` entries and is
- * copied. NULL without memory. `lease` gets one where the source has no block, and NULL where it has.
+ * copied. NULL without memory. `lease` receives a lease if the source has no block, else NULL.
  */
 FST_EXPORT void *fst_dlpack_new(const fst_dlpack_source *source, const int64_t *shape, int32_t versioned,
                                 fst_dlpack_lease **lease);
 
 /*
- * As fst_dlpack_new, over a copy of `length` bytes that the tensor owns: `source` has neither data nor a block. For memory
- * that may go before the consumer is done.
+ * Like fst_dlpack_new, over a copy of `length` bytes that the tensor owns: `source` has neither data nor a block. For
+ * memory that may be freed before the consumer has finished.
  */
 FST_EXPORT void *fst_dlpack_copy(const fst_dlpack_source *source, const int64_t *shape, int32_t versioned,
                                  const void *bytes, uint64_t length);
 
-/* Whether the deleter has run. Once this gives 1 the lease is gone, and so must be the caller's pointer to it. */
+/* Whether the deleter has run. When this returns 1, the lease is freed, and the caller must drop its pointer. */
 FST_EXPORT int32_t fst_dlpack_is_over(fst_dlpack_lease *lease);
 
 #endif

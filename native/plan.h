@@ -1,6 +1,6 @@
 /*
- * The memory of a plan: one block, owned by the caller (a JavaScript ArrayBuffer), that says which bytes of
- * which files go where, and in which the lanes count what they have done.
+ * The memory of a plan: one block, owned by the caller (a JavaScript ArrayBuffer), that lists the segments of the
+ * files and their destinations, and in which the lanes count their progress.
  *
  *   fst_plan | file_count x fst_plan_file | segment_count x fst_segment | segment_count x done byte
  *
@@ -17,7 +17,7 @@
 
 #define FST_ABI_VERSION 2u
 
-/* What kind of thing went wrong with a read. */
+/* The kinds of failures of a read. */
 enum fst_failure {
   FST_FAILURE_NONE = 0,
   FST_FAILURE_SYSTEM = 1,    /* the system refused: `code` is its errno */
@@ -26,11 +26,11 @@ enum fst_failure {
   FST_FAILURE_DEVICE = 4,    /* a device library refused: `code` is a status as in fst_cuda.h */
 };
 
-/* What went wrong with a read, whoever reads. */
+/* The failure of a read. */
 typedef struct fst_error {
   uint32_t kind; /* enum fst_failure */
   int32_t code;
-  uint64_t offset; /* in the file: where the range begins */
+  uint64_t offset; /* of the range in the file */
   uint64_t expected, actual; /* bytes */
 } fst_error;
 static_assert(sizeof(fst_error) == 32, "ffi/usrbio.ts knows this layout");
@@ -38,22 +38,22 @@ static_assert(sizeof(fst_error) == 32, "ffi/usrbio.ts knows this layout");
 typedef struct fst_plan {
   uint32_t segment_count;
   uint32_t file_count;
-  uint32_t staging_bytes; /* what one lane may use for bytes that cannot go straight to their destination */
+  uint32_t staging_bytes; /* staging memory of one lane */
   uint32_t lander;        /* enum fst_lander_kind */
   uint64_t lander_context;
   _Atomic uint32_t next;      /* first segment that no lane has taken */
   _Atomic uint32_t cancelled; /* set by fst_plan_cancel */
   _Atomic uint32_t failure;   /* enum fst_failure; the first failure wins */
-  _Atomic uint32_t wake;      /* changes whenever something happened; a futex */
+  _Atomic uint32_t wake;      /* changes with every event; a futex */
   uint32_t failed_segment;    /* these five, of an fst_error, are written once, before `failure` */
   int32_t failed_code;
   uint64_t failed_offset;
   uint64_t failed_expected;
   uint64_t failed_actual;
-  _Atomic uint64_t landed_bytes;   /* file bytes that are where they belong */
+  _Atomic uint64_t landed_bytes;   /* file bytes at their destination */
   _Atomic uint64_t buffered_bytes; /* file bytes read through the page cache */
   _Atomic uint64_t direct_bytes;   /* file bytes read past it */
-  _Atomic uint32_t direct_refused; /* reads that had to fall back from direct to buffered */
+  _Atomic uint32_t direct_refused; /* direct reads that were replaced by buffered ones */
   uint32_t reserved;
   _Atomic uint64_t usrbio_bytes; /* file bytes read through 3FS' rings */
   uint32_t more_reserved[4];
@@ -63,7 +63,7 @@ static_assert(sizeof(fst_plan) == 128, "ffi/plan_memory.ts knows this layout");
 typedef struct fst_plan_file {
   int32_t fd;        /* buffered descriptor */
   int32_t fd_direct; /* O_DIRECT descriptor of the same file, or -1 */
-  uint64_t size;     /* as it was when the header was read */
+  uint64_t size;     /* when the header was read */
   int64_t mtime_seconds;
   int64_t mtime_nanoseconds;
   _Atomic uint32_t direct_off; /* set by a lane whose direct read was refused */
@@ -80,7 +80,7 @@ static_assert(sizeof(fst_plan_file) == 64, "ffi/plan_memory.ts knows this layout
 typedef struct fst_segment {
   uint64_t file_offset;
   uint64_t run;
-  uint64_t destination; /* address, or what the lander makes of it */
+  uint64_t destination; /* an address, or as the lander defines it */
   uint32_t file;
   uint16_t from; /* enum fst_dtype; equal to `to`: no cast */
   uint16_t to;
@@ -107,12 +107,12 @@ static inline _Atomic uint8_t *fst_plan_done(fst_plan *plan) {
   return (_Atomic uint8_t *)(fst_plan_segments(plan) + plan->segment_count);
 }
 
-/* File bytes that a segment delivers. */
+/* The file bytes of a segment. */
 static inline uint64_t fst_segment_bytes(const fst_segment *segment) {
   return segment->run * segment->outer_count * segment->inner_count;
 }
 
-/* Takes the next segment below `limit`; returns 0 when there is none, or the plan is cancelled or has failed. */
+/* Takes the next segment below `limit`; returns 0 if there is none, or the plan is cancelled or has failed. */
 int fst_plan_take(fst_plan *plan, uint32_t limit, uint32_t *index);
 
 /* Marks a segment as landed, after every byte of it has been written. */

@@ -1,9 +1,9 @@
 /*
- * Casts: which kernel runs, and the portable one that defines what all of them give.
+ * Casts: selects the kernel, and has the portable one, which defines the result of all.
  *
- * The portable way is two passes over a piece that stays in the first-level cache: widen to pivots, narrow
- * from them (convert.h), so that nine dtypes need eighteen loops and not seventy-two. The pairs that
- * loads ask for have single-pass kernels in x86.h.
+ * The portable cast makes two passes over a piece that stays in the first-level cache: widen to pivots, narrow from
+ * them (convert.h), so that nine dtypes need eighteen loops instead of seventy-two. The common pairs of loads have
+ * single-pass kernels in x86.h.
  */
 #include "cast/cast.h"
 
@@ -18,10 +18,10 @@
 /* The pivot of every F8 code, without its lower half, which is zero: an F8 is exact as a BF16. */
 static uint16_t f8_pivots[F8_COUNT][256];
 
-/* Does as many elements as its steps allow, and returns how many that was. */
+/* Casts as many elements as its steps allow, and returns their number. */
 typedef size_t fst_cast_kernel(uint8_t *destination, const uint8_t *source, size_t count);
 
-/* The compilers that know every instruction set below by name. */
+/* The compilers that have names for all instruction sets below. */
 #if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 8 : defined(__GNUC__) && __GNUC__ >= 8)
 #include "cast/x86.h"
 #else
@@ -34,7 +34,7 @@ static fst_cast_kernel *x86_kernel(int isa, uint32_t to, uint32_t from) {
 
 static int isa;
 
-/* Runs as the library is loaded: what it sets is constant from then on. */
+/* Runs when the library is loaded; the tables are constant afterwards. */
 __attribute__((constructor)) static void prepare(void) {
   for (uint32_t code = 0; code < 256; code++) {
     const uint8_t x = (uint8_t)code;
@@ -47,7 +47,7 @@ __attribute__((constructor)) static void prepare(void) {
   isa = best_isa();
 }
 
-/* ---- The portable way ---- */
+/* ---- The portable kernel ---- */
 
 typedef void widen_fn(uint32_t *pivots, const uint8_t *source, size_t count);
 typedef void narrow_fn(uint8_t *destination, const uint32_t *pivots, size_t count);
@@ -119,7 +119,7 @@ static narrow_fn *const narrow[FST_DTYPE_COUNT] = {
   [FST_F8_E5M2FNUZ] = narrow_f8_e5m2fnuz,
 };
 
-/* F64 to F32 has no pivot: it rounds at once. */
+/* F64 to F32 does not use a pivot: it rounds directly. */
 static void f64_to_f32(uint8_t *destination, const uint8_t *source, size_t count) {
   for (size_t i = 0; i < count; i++) {
     uint64_t x;

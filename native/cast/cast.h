@@ -36,7 +36,7 @@ enum fst_dtype {
   FST_DTYPE_COUNT
 };
 
-/* Bits of one element; 0 for a number that is no dtype. */
+/* Bits of one element; 0 for an unknown number. */
 static inline unsigned fst_dtype_bits(uint32_t dtype) {
   switch (dtype) {
     case FST_F4: return 4;
@@ -68,8 +68,8 @@ static inline unsigned fst_dtype_bits(uint32_t dtype) {
 /* ---- Casts (cast.c) ---- */
 
 /*
- * The arithmetic, and what becomes of a NaN or of a number too large, is written down in convert.h; every path here
- * gives the same bits.
+ * The arithmetic, including NaNs and numbers that are too large, is described in convert.h; every kernel gives the
+ * same bits.
  */
 
 #ifdef __cplusplus
@@ -77,7 +77,7 @@ extern "C" {
 #endif
 
 /*
- * Whether fst_cast knows the pair: from and to any of F32, F16, BF16, F64 and the five F8, or both the same
+ * Whether fst_cast supports the pair: from and to any of F32, F16, BF16, F64 and the five F8, or both the same
  * dtype. 1 or 0.
  */
 int fst_cast_supported(uint32_t to, uint32_t from);
@@ -86,12 +86,12 @@ int fst_cast_supported(uint32_t to, uint32_t from);
  * Casts `count` elements; the dtypes are enum fst_dtype. Neither side needs any alignment, and the two
  * must not overlap. The same dtype on both sides is a plain copy: NaNs keep their bits.
  *
- * 0; -ENOTSUP: no such pair, or no such dtype; -EINVAL: the elements, of 4 or 6 bits, are no whole number of
- * bytes, or their bytes are more than an address can count. Nothing is written then.
+ * 0; -ENOTSUP: the pair or the dtype is not supported; -EINVAL: the elements, of 4 or 6 bits, are not a whole number
+ * of bytes, or their bytes exceed the address space. Nothing is written then.
  */
 int fst_cast(void *destination, const void *source, size_t count, uint32_t to, uint32_t from);
 
-/* The instruction sets that it chooses from. */
+/* The instruction sets that fst_cast can use. */
 enum fst_cast_isa { FST_CAST_PLAIN, FST_CAST_AVX2, FST_CAST_AVX512 };
 
 #ifdef __cplusplus

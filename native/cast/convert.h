@@ -1,19 +1,19 @@
 /*
  * The arithmetic of every cast between float formats, one element at a time: C11, C++ and CUDA device code.
  *
- * A cast goes through a pivot, the bits of an F32: narrow_<to>(widen_<from>(x)). Widening is exact, except
- * that an F64 is rounded to odd: cut off, with the last bit set if anything was lost. A pivot so rounded
- * keeps which side of every halfway point the value lay on, so narrowing it rounds once, to nearest even. The
- * one pair that has no room for this is F64 to F32: fst_f64_to_f32.
+ * A cast goes through a pivot, the bits of an F32: narrow_<to>(widen_<from>(x)). Widening is exact, except that an
+ * F64 is rounded to odd (cut off, with the last bit set if anything was lost). Such a pivot is on the same side of
+ * every midpoint as the value, so that narrowing it rounds once, to nearest even. One pair does not use a pivot: F64
+ * to F32, see fst_f64_to_f32.
  *
  * Rules, the same in cast.c, in src/format/cast.ts and on the device:
- * - Rounding is to nearest, ties to even, subnormals included, whatever the floating point flags say: all is
+ * - Rounding is to nearest, ties to even, subnormals included, independent of the floating-point flags: all is
  *   integer arithmetic, apart from exact conversions of small integers to float.
  * - Every NaN becomes the one quiet NaN of F32 (7fc00000), F16 (7e00), BF16 (7fc0) or F64 (7ff8000000000000):
- *   payload and sign are lost, because hardware and libraries do not agree on them (what PyTorch 2.13 makes
- *   of them depends on the instruction set and on the length of the tensor).
- * - Narrowing to an F8 is PyTorch 2.13's `.to(dtype)`, but for F64, which PyTorch rounds twice, by way of F32, and this
- *   once: 1.0625 + 2^-40 is 39 in F8_E4M3 here, and 38 there.
+ *   payload and sign are lost, because hardware and libraries differ here (the result of PyTorch 2.13
+ *   depends on the instruction set and on the length of the tensor).
+ * - Narrowing to an F8 is what PyTorch 2.13's `.to(dtype)` does, except for F64, which PyTorch rounds twice, through
+ *   F32, and this code once: 1.0625 + 2^-40 is 39 in F8_E4M3 here, and 38 there.
  *   F8_E5M2      beyond 57344 infinity; NaN 7f, with its sign
  *   F8_E4M3      beyond 448 and infinity saturate to 448; NaN 7f, with its sign
  *   F8_*FNUZ     beyond the largest, infinity and NaN: 80, the only NaN; -0 becomes 0
@@ -35,7 +35,7 @@
 #define FST_F32_INFINITY 0x7f800000u
 #define FST_F32_NAN 0x7fc00000u
 
-/* The bits of an integer below 2^24 as F32: exact, so that no rounding mode or flush can touch it. */
+/* The bits of an integer below 2^24 as F32: exact, so that rounding modes and flushing have no effect. */
 FST_FN uint32_t fst_small_integer(uint32_t n) {
   float value = (float)(int32_t)n;
   uint32_t bits;
@@ -51,9 +51,8 @@ FST_FN uint32_t fst_expand(uint32_t magnitude, int mantissa, int bias) {
 }
 
 /*
- * The nearest code, ties to even, of an F32 magnitude up to infinity in a format whose exponents go on
- * without end: the caller decides what lies beyond its largest number. For formats that lose every F32
- * subnormal.
+ * The nearest code, ties to even, of an F32 magnitude up to infinity in a format with unlimited exponents: the caller
+ * handles codes beyond the largest number. For formats that lose every F32 subnormal.
  */
 FST_FN uint32_t fst_round(uint32_t magnitude, int mantissa, int bias) {
   const int drop = 23 - mantissa;
@@ -106,8 +105,8 @@ FST_FN uint32_t fst_widen_f8_e5m2fnuz(uint8_t x) {
 #define FST_F64_REBIAS ((uint64_t)(1023 - 127) << 52) /* between the exponents of F64 and F32 */
 
 /*
- * An F64 magnitude below infinity in units of the last bit of an F32, cut off; what was cut off is left in
- * *rest, scaled so that one half is 2^63. F32 exponents are taken to go on without end.
+ * An F64 magnitude below infinity in units of the last bit of an F32, cut off; *rest receives the lost part,
+ * scaled so that one half is 2^63. For F32 with unlimited exponents.
  */
 FST_FN uint64_t fst_f64_cut(uint64_t magnitude, uint64_t *rest) {
   const int exponent = (int)(magnitude >> 52);
@@ -126,7 +125,7 @@ FST_FN uint64_t fst_f64_cut(uint64_t magnitude, uint64_t *rest) {
   return significand >> shift;
 }
 
-/* F64 rounded to odd; what is beyond every F32 becomes the largest of them, whose last bit is set. */
+/* F64 rounded to odd; a larger number than every F32 becomes the largest F32, whose last bit is set. */
 FST_FN uint32_t fst_widen_f64(uint64_t x) {
   const uint32_t sign = (uint32_t)(x >> 32) & FST_F32_SIGN;
   const uint64_t magnitude = x & 0x7fffffffffffffffu;
@@ -180,7 +179,7 @@ FST_FN uint8_t fst_narrow_f8_e4m3(uint32_t pivot) {
   return (uint8_t)(sign | (code < 0x7eu ? code : 0x7eu));
 }
 
-/* The code of a number in a FNUZ format: one zero, and 80, where -0 would be, for all that is no number. */
+/* The code of a number in a FNUZ format: one zero, and 80 (-0 in other formats) for every NaN and too large value. */
 FST_FN uint8_t fst_narrow_fnuz(uint32_t pivot, int mantissa, int bias) {
   const uint32_t sign = (pivot & FST_F32_SIGN) >> 24, magnitude = pivot & ~FST_F32_SIGN;
   if (magnitude >= FST_F32_INFINITY) return 0x80u;
@@ -193,14 +192,14 @@ FST_FN uint8_t fst_narrow_f8_e4m3fnuz(uint32_t pivot) { return fst_narrow_fnuz(p
 
 FST_FN uint8_t fst_narrow_f8_e5m2fnuz(uint32_t pivot) { return fst_narrow_fnuz(pivot, 2, 16); }
 
-/* The next power of two from half way up; below 2^-126, where 2^-127 is itself half way, from beyond it. */
+/* Rounds to the next power of two from the midpoint on; below 2^-126, where 2^-127 is the midpoint, from above it. */
 FST_FN uint8_t fst_narrow_f8_e8m0(uint32_t pivot) {
   const uint32_t exponent = (pivot >> 23) & 0xffu, fraction = pivot & 0x7fffffu;
   if (exponent == 0xffu) return 0xffu;
   return (uint8_t)(exponent + (fraction + (exponent != 0) > 0x400000u));
 }
 
-/* ---- The one pair that does not go through the pivot. ---- */
+/* ---- The one pair that does not use a pivot. ---- */
 
 FST_FN uint32_t fst_f64_to_f32(uint64_t x) {
   const uint32_t sign = (uint32_t)(x >> 32) & FST_F32_SIGN;

@@ -1,10 +1,10 @@
 /*
- * The AVX2 and AVX-512 kernels of cast.c, and only of it: the pairs between F32, F16 and BF16, and from the
+ * The AVX2 and AVX-512 kernels of cast.c, not used elsewhere: the pairs between F32, F16 and BF16, and from the
  * F8s.
  *
- * Lanes hold pivots (convert.h): load_<from> makes them, canonical NaNs included; store_<to> writes
- * them. F16C converts F16 exactly, subnormals included, and rounds to nearest even as its immediate says,
- * whatever the flags of the thread. AVX512_BF16 is not used: it flushes subnormals.
+ * Registers hold pivots (convert.h): load_<from> makes them, with canonical NaNs; store_<to> writes them. F16C
+ * converts F16 exactly, subnormals included, and rounds to nearest even because of its immediate, for all flags of
+ * the thread. AVX512_BF16 is not used: it flushes subnormals.
  */
 #ifndef FST_CAST_X86_H
 #define FST_CAST_X86_H
@@ -18,7 +18,7 @@
 static int best_isa(void) {
   unsigned eax, ebx, ecx, edx;
   __builtin_cpu_init();
-  /* Not every compiler of the day lets one ask for F16C by name: leaf 1, ECX bit 29. */
+  /* Some compilers have no name for F16C: leaf 1, ECX bit 29. */
   if (!__builtin_cpu_supports("avx2") || !__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx >> 29 & 1)) {
     return FST_CAST_PLAIN;
   }
@@ -54,7 +54,7 @@ AVX2 static inline __m256i load8_f8_e5m2(const uint8_t *source) {
   return canonical8(_mm256_castps_si256(_mm256_cvtph_ps(_mm_slli_epi16(wide, 8))));
 }
 
-/* An F16 in all but bias, so times 2^8, which is exact; what then reads 480 is NaN. */
+/* An F16 with another bias, so times 2^8, which is exact; 480 is then NaN. */
 AVX2 static inline __m256i load8_f8_e4m3(const uint8_t *source) {
   const __m128i wide = _mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)source));
   const __m128i magnitude = _mm_and_si128(_mm_slli_epi16(wide, 7), _mm_set1_epi16(0x3f80));
@@ -211,7 +211,7 @@ AVX512 static inline __m512i canonical32_bf16(__m512i halves) {
   return _mm512_mask_mov_epi16(halves, nan, _mm512_set1_epi16(0x7fc0));
 }
 
-/* 32 BF16, as they are or widened on the way out. */
+/* Stores 32 BF16, unchanged or widened. */
 AVX512 static inline void put_bf16(uint8_t *destination, __m512i halves) {
   _mm512_storeu_si512(destination, halves);
 }
@@ -234,7 +234,7 @@ AVX512 static inline void put_f16(uint8_t *destination, __m512i halves) {
   AVX512 static size_t avx512_f8_##to(const uint16_t *table, uint8_t *destination, const uint8_t *source,    \
                                       size_t count) {                                                        \
     const f8_planes planes = load_planes(table);                                                             \
-    /* Unpacking works within 128-bit quarters: the eighths go where that leaves elements in order. */       \
+    /* Unpacking works within 128-bit quarters: this order of the eighths keeps the elements in order. */    \
     const __m512i order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);                                         \
     size_t i = 0;                                                                                            \
     for (; i + 64 <= count; i += 64) {                                                                       \
@@ -264,7 +264,7 @@ AVX512_F8_KERNELS(f8_e8m0, FST_F8_E8M0)
 AVX512_F8_KERNELS(f8_e4m3fnuz, FST_F8_E4M3FNUZ)
 AVX512_F8_KERNELS(f8_e5m2fnuz, FST_F8_E5M2FNUZ)
 
-/* ---- Which pairs there are ---- */
+/* ---- The pairs ---- */
 
 #define PAIR(to, from) ((to)*FST_DTYPE_COUNT + (from))
 #define PAIRS_TO_ALL(isa, from_dtype, from)                                                                  \

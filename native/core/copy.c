@@ -1,7 +1,7 @@
 /*
- * Copying by wide registers. For the sizes that rings deal in, memcpy takes the processor's own copying instruction,
- * which on virtual machines of the day is slower: 171 against 160 ms/GB from the second-level cache to pages that the
- * kernel has just cleared, 5 % of all that a load costs.
+ * Copies with wide registers. For the sizes of ring reads, memcpy uses the processor's copy instruction, which is
+ * slower on virtual machines: 171 instead of 160 ms/GB from the second-level cache to newly cleared pages, which is 5
+ * % of the time of a load.
  */
 #include <string.h>
 
@@ -38,7 +38,7 @@ __attribute__((target("avx2"))) static uint64_t copy_avx2(char *to, const char *
   return at;
 }
 
-/* Copies all but a rest; how much. */
+/* Copies all but a remainder; returns the number of copied bytes. */
 static uint64_t copy_wide(char *to, const char *from, uint64_t bytes) {
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f")) return copy_avx512(to, from, bytes);

@@ -1,6 +1,6 @@
 /*
- * The lines that a debug build writes. Each call from outside is told when it comes and when it returns: the compiler
- * calls the two hooks below around every function (-finstrument-functions), and these keep to what is exported.
+ * The trace lines of a debug build: one when an exported function is called, one when it returns. The compiler calls
+ * the two hooks below around every function (-finstrument-functions); they skip functions that are not exported.
  */
 #define _GNU_SOURCE /* dladdr */
 #include "core/core.h"
@@ -19,13 +19,13 @@
 #define UNTRACED __attribute__((no_instrument_function))
 #define NAMES 512u
 
-/* What a thread knows of functions: the name of an exported one, "" of another. */
+/* The thread's cache of function names: the name of an exported one, "" of another. */
 static _Thread_local struct {
   const void *function;
   const char *name;
 } names[NAMES];
 
-static _Thread_local unsigned depth; /* of exported functions in exported functions */
+static _Thread_local unsigned depth; /* the nesting of exported functions */
 static _Thread_local double entered;
 
 UNTRACED static double now(void) {
@@ -46,7 +46,7 @@ void fst_trace(const char *format, ...) {
   va_end(arguments);
   const size_t length = strlen(line);
   line[length] = '\n';
-  if (write(STDERR_FILENO, line, length + 1) < 0) return; /* in one piece, and nothing to be done where it fails */
+  if (write(STDERR_FILENO, line, length + 1) < 0) return; /* one call for the whole line; an error is ignored */
 }
 
 UNTRACED static const char *exported(const void *function) {

@@ -1,4 +1,4 @@
-/* The environment variables that the shim knows. */
+/* The environment variables that the library uses. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@ int32_t fst_environment_set(const char *variables, uint64_t bytes) {
   char *copy = malloc(bytes + 1);
   if (!copy) return -ENOMEM;
   if (bytes > 0) memcpy(copy, variables, bytes);
-  copy[bytes] = 0; /* the last string ends, whatever was given */
+  copy[bytes] = 0; /* the last string is terminated for any input */
   pthread_mutex_lock(&mutex);
   char *old = strings;
   strings = copy;

@@ -1,4 +1,4 @@
-/* Opening files, reading their heads, and asking what of them is cached. */
+/* Opens files, reads their first bytes, and counts their cached bytes. */
 #define _GNU_SOURCE /* O_DIRECT */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +20,7 @@ int64_t fst_file_read(int32_t fd, void *buffer, uint64_t length, uint64_t offset
   uint64_t done = 0;
   while (done < length) {
     uint64_t want = length - done;
-    if (want > 1u << 30) want = 1u << 30; /* one call reads at most 2 GiB less a page */
+    if (want > 1u << 30) want = 1u << 30; /* one call reads at most 2 GiB minus a page */
     ssize_t got = fst_sys_pread(fd, (char *)buffer + done, want, (off_t)(offset + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return -errno;
@@ -33,7 +33,7 @@ int64_t fst_file_read(int32_t fd, void *buffer, uint64_t length, uint64_t offset
 int32_t fst_file_open(const char *path, fst_file_info *info, void *head, uint64_t head_length) {
   int fd;
   do {
-    /* Not blocking: a FIFO without a writer must be refused below, not waited for. */
+    /* Not blocking: a FIFO without a writer is refused below, and must not block here. */
     fd = fst_sys_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   } while (fd < 0 && errno == EINTR);
   if (fd < 0) return -errno;
@@ -57,7 +57,7 @@ int32_t fst_file_open(const char *path, fst_file_info *info, void *head, uint64_
 }
 
 int32_t fst_file_open_direct(int32_t fd) {
-  /* Through /proc, not by the path: it is certainly the same file, even if the path now names another. */
+  /* Through /proc, not by the path: so that it is the same file, even if the path now names another. */
   char path[32];
   snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
   int direct = fst_sys_open(path, O_RDONLY | O_CLOEXEC | O_DIRECT);

@@ -6,7 +6,7 @@
 #include "cast/cast.h"
 #include "fst.h"
 
-/* Dimensions of a slice that repeat: as many as a header's tensor may have. */
+/* Dimensions of a slice that repeat: the most dimensions of a tensor in a header. */
 #define MAX_LEVELS 4096u
 
 /* Copies `count` runs of a fixed length, which the compiler turns into loads and stores of that size. */
@@ -34,7 +34,7 @@ static void copy_runs(char *to, const char *from, uint64_t run, fst_level level)
   for (uint64_t i = 0; i < level.count; i++) memcpy(to + i * run, from + i * level.stride, run);
 }
 
-/* The end of the last run, or 0 if a number overflows; `*length` becomes the bytes of all runs. */
+/* The end of the last run, or 0 if a number overflows; sets `*length` to the bytes of all runs. */
 static uint64_t reach_of(uint64_t offset, uint64_t run, const fst_level *levels, uint32_t level_count,
                          uint64_t *length) {
   uint64_t end, span;
@@ -49,7 +49,7 @@ static uint64_t reach_of(uint64_t offset, uint64_t run, const fst_level *levels,
   return end;
 }
 
-/* Gathers what the levels from `level` on say; where the next byte goes. */
+/* Gathers the runs of the levels from `level` on; returns the place of the next byte. */
 static char *gather(char *to, const char *from, uint64_t run, const fst_level *level, const fst_level *stop) {
   if (level == stop) {
     memcpy(to, from, run);

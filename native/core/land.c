@@ -1,7 +1,7 @@
-/* Walking a segment: a plain range, or strided rows in pieces that fit the staging memory. */
+/* Divides a segment: a plain range, or strided rows in pieces that fit the staging memory. */
 #include "core/core.h"
 
-/* Rows closer together than this are read with what lies between them: to copy that costs no more than another call. */
+/* Smaller gaps between rows are read too, because a second call costs more. */
 #define READ_THROUGH_GAP 1024u
 
 /* One outer row whose span is larger than the staging memory: as many of its runs at a time as fit. */
@@ -24,7 +24,7 @@ static int land_row(fst_lane *lane, const fst_sink *sink, uint64_t offset, uint6
 }
 
 #ifdef FST_DEBUG
-/* Whether a segment is one that can land. */
+/* Whether a segment is valid. */
 static int is_sound(const fst_plan *plan, const fst_segment *segment, const fst_plan_file *file) {
   return segment->file < plan->file_count && segment->outer_count > 0 && segment->inner_count > 0 &&
          segment->run <= file->size && segment->file_offset <= file->size - segment->run;

@@ -1,4 +1,4 @@
-/* Finding shared libraries that may be missing. */
+/* Finds shared libraries that may be missing. */
 #define _GNU_SOURCE /* dlinfo */
 #include <dlfcn.h>
 #include <glob.h>
@@ -18,7 +18,7 @@ void fst_library_tell(char *reason, size_t size, const char *format, ...) {
   va_end(rest);
 }
 
-/* `dlerror` of the latest dlopen that found a file and could not use it is worth more than "no such file". */
+/* The `dlerror` of a file that exists but cannot be opened is a better reason than "no such file". */
 static void *try_path(const char *path, char *trouble, size_t size) {
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (library) return library;
@@ -27,7 +27,7 @@ static void *try_path(const char *path, char *trouble, size_t size) {
   return NULL;
 }
 
-/* Every match of the pattern, each with the name behind it. */
+/* Tries every match of the pattern, with the name appended. */
 static void *try_pattern(const char *pattern, const char *name, char *trouble, size_t size) {
   glob_t found;
   void *library = NULL;
@@ -42,7 +42,7 @@ static void *try_pattern(const char *pattern, const char *name, char *trouble, s
   return library;
 }
 
-/* Folders: those with a variable count only where it is set, "*" stands for a version, "%" for a wheel's folder. */
+/* Folders: one with a variable is used only if it is set; "*" is a version, "%" a wheel's folder. */
 static const struct {
   const char *variable, *rest;
 } FOLDERS[] = {
@@ -98,7 +98,7 @@ static void tell_tried(const fst_library *wanted, const char *trouble, char *rea
   if (*trouble) fst_library_tell(reason, size, "; %s", trouble);
 }
 
-/* The library, or NULL with the reason. */
+/* Finds the library; NULL with the reason. */
 static void *find(const fst_library *wanted, char *reason, size_t size) {
   char trouble[512] = "", value[FST_ENVIRONMENT_VALUE];
   void *library = NULL;
@@ -111,7 +111,7 @@ static void *find(const fst_library *wanted, char *reason, size_t size) {
     }
     return library;
   }
-  /* What another part of the process uses comes first: two runtimes side by side would not share their state. */
+  /* A library that the process already uses comes first, because two runtimes would not share their state. */
   for (const char *const *name = wanted->names; *name && !library; name++) {
     library = dlopen(*name, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
   }
@@ -125,7 +125,7 @@ static void *find(const fst_library *wanted, char *reason, size_t size) {
   return library;
 }
 
-/* Looks up the functions of a library. 0, or -1 with the missing one in `reason`, which is left alone otherwise. */
+/* Looks up the functions of a library. 0, or -1 with the missing one in `reason`, which is otherwise unchanged. */
 static int bind(const fst_library *library, void *handle, char *reason, size_t size) {
   for (size_t i = 0; i < library->symbol_count; i++) {
     const fst_library_symbol *symbol = &library->symbols[i];

@@ -1,4 +1,4 @@
-/* Huge pages for destinations and staging, and touching memory ahead of the lanes. */
+/* Maps huge pages for destinations and staging, and touches memory ahead of the lanes. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -23,7 +23,7 @@ int32_t fst_memory_advise(void *buffer, uint64_t offset, uint64_t length) {
 int64_t fst_memory_mapped(uint64_t *ranges, uint64_t capacity) {
   FILE *file = fopen("/proc/self/maps", "re");
   if (!file) return -errno;
-  char line[4352]; /* a path of PATH_MAX, and what stands before it */
+  char line[4352]; /* a path of PATH_MAX, and the fields before it */
   uint64_t count = 0;
   while (fgets(line, sizeof line, file)) {
     uint64_t start, stop, inode;
@@ -40,7 +40,7 @@ int64_t fst_memory_mapped(uint64_t *ranges, uint64_t capacity) {
   return (int64_t)count;
 }
 
-/* Pages have 4, 16 or 64 KiB: lengths given to the system are multiples of that. */
+/* Rounds up to 64 KiB, a multiple of every page size (4, 16 or 64 KiB). */
 static size_t whole_pages(size_t length) {
   const size_t page = fst_sys_page_size();
   return (length + page - 1) & ~(page - 1);
@@ -54,14 +54,14 @@ static void unmap(void *start, size_t length) {
 
 void *fst_staging_map(size_t length) {
   length = whole_pages(length);
-  /* One huge page more, so that a 2 MiB-aligned part of the wanted length is inside. */
+  /* One more huge page, so that an aligned part of the wanted length is inside. */
   size_t mapped = length + FST_HUGE_PAGE;
   char *base = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (base == MAP_FAILED) return NULL;
   char *aligned = (char *)(((uintptr_t)base + FST_HUGE_PAGE - 1) & ~(uintptr_t)(FST_HUGE_PAGE - 1));
   unmap(base, (size_t)(aligned - base));
   unmap(aligned + length, (size_t)(base + mapped - (aligned + length)));
-  madvise(aligned, length, MADV_HUGEPAGE); /* advice only: small pages work as well */
+  madvise(aligned, length, MADV_HUGEPAGE); /* advice only: small pages also work */
   return aligned;
 }
 
@@ -78,13 +78,13 @@ int32_t fst_plan_populate(fst_plan *plan, uint32_t limit, uint64_t ahead, const 
   if (limit > plan->segment_count) limit = plan->segment_count;
   uint64_t touched = 0, reached = 0; /* bytes of the segments before `index` and before `next` */
   uint32_t next = atomic_load(&plan->next), counted = next;
-  /* Populating holds the lock of all mappings: whoever waits for it, such as the event loop's thread, gets it now. */
+  /* Populating holds the lock of all mappings; the pause lets other threads, such as the event loop's, take it. */
   const struct timespec breath = {0, 20000};
   for (uint32_t index = next; index < limit;) {
     if (atomic_load(&plan->cancelled)) return 1;
     next = atomic_load(&plan->next);
     for (; counted < next; counted++) reached += fst_segment_bytes(&segments[counted]);
-    if (next > index) { /* the lanes have overtaken us: go on from where they are */
+    if (next > index) { /* the lanes are ahead: continue at their position */
       index = next;
       touched = reached;
       continue;

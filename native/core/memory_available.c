@@ -1,4 +1,4 @@
-/* How much memory there is: the least of what the machine has and what control groups allow. */
+/* The available memory: the smaller of the machine's and that of the control groups. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 
 #define LONGEST 4352 /* a path of PATH_MAX, and a file name */
 
-/* The number behind `key` in a file of "key number" lines, or of a single number when key is empty; -1 if none. */
+/* The number after `key` in a file of "key number" lines, or of a single number when key is empty; -1 if none. */
 static int64_t number_in(const char *path, const char *key) {
   FILE *file = fopen(path, "re");
   if (!file) return -1;
@@ -28,7 +28,7 @@ static int64_t number_in(const char *path, const char *key) {
 
 /* The files of one version of control groups. */
 typedef struct version {
-  const char *limit, *used, *stat, *cache; /* `cache` is given back under pressure, as in MemAvailable */
+  const char *limit, *used, *stat, *cache; /* `cache` can be reclaimed, as in MemAvailable */
 } version;
 
 static const version V1 = {"memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat", "total_inactive_file "};
@@ -40,7 +40,7 @@ static int64_t number_of(const char *folder, const char *name, const char *key) 
   return number_in(path, key);
 }
 
-/* What the group in a folder allows; INT64_MAX without a limit, or where the folder is not to be seen. */
+/* The bytes that the group in a folder allows; INT64_MAX without a limit, or if the folder is not visible. */
 static int64_t left_in(const char *folder, const version *version) {
   int64_t limit = number_of(folder, version->limit, ""), used = number_of(folder, version->used, "");
   if (limit < 0 || used < 0) return INT64_MAX;
@@ -49,7 +49,9 @@ static int64_t left_in(const char *folder, const version *version) {
   return left > 0 ? left : 0;
 }
 
-/* Of a group and its parents up to the mount. In a container, the mount may be what the group is outside of it. */
+/*
+ * The smallest value of a group and its parents up to the mount. In a container, the mount may be the group itself.
+ */
 static int64_t least_of(const char *mount, const char *group, const version *version) {
   char folder[LONGEST];
   const size_t root = strlen(mount);
@@ -65,7 +67,7 @@ static int64_t least_of(const char *mount, const char *group, const version *ver
   }
 }
 
-/* Whether a list of names with commas between them has "memory". */
+/* Whether a comma-separated list of names has "memory". */
 static int has_memory(const char *names, size_t length) {
   static const char name[] = "memory";
   for (size_t at = 0; at < length;) {

@@ -1,4 +1,4 @@
-/* Taking segments, reporting them, and waiting for reports. */
+/* Takes segments, marks them, and waits for marks. */
 #include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -19,7 +19,7 @@ static int stopped(fst_plan *plan) {
 int fst_plan_take(fst_plan *plan, uint32_t limit, uint32_t *index) {
   if (limit > plan->segment_count) limit = plan->segment_count;
   uint32_t next = atomic_load(&plan->next);
-  /* Compare and swap rather than add: `next` must never pass the limit, where another lane call goes on. */
+  /* Compare and swap instead of add: `next` must not pass the limit, where another call of a lane continues. */
   while (next < limit && !stopped(plan)) {
     if (atomic_compare_exchange_weak(&plan->next, &next, next + 1)) {
       *index = next;
@@ -37,7 +37,7 @@ void fst_plan_landed(fst_plan *plan, uint32_t index) {
 }
 
 void fst_plan_fail(fst_plan *plan, uint32_t index, const fst_error *error) {
-  /* cancelled doubles as the claim on the failure's fields: who sets it first writes them. */
+  /* The thread that sets `cancelled` first also writes the failure's fields. */
   uint32_t none = 0;
   if (!atomic_compare_exchange_strong(&plan->cancelled, &none, 2)) return;
   FST_TRACE("segment %u fails: kind %u, code %d, at byte %llu, %llu of %llu bytes", index, error->kind, error->code,
@@ -57,7 +57,7 @@ void fst_plan_cancel(fst_plan *plan) {
   wake_all(plan);
 }
 
-/* How late the end of a load may be noticed, in microseconds. */
+/* The longest delay of the end of a load, in microseconds. */
 #define GATHER_STEP_US 2000u
 
 uint32_t fst_plan_wait(fst_plan *plan, uint32_t seen, uint32_t timeout_us, uint32_t gather_us) {
@@ -65,7 +65,7 @@ uint32_t fst_plan_wait(fst_plan *plan, uint32_t seen, uint32_t timeout_us, uint3
     struct timespec timeout = {timeout_us / 1000000, (long)(timeout_us % 1000000) * 1000};
     syscall(SYS_futex, (uint32_t *)&plan->wake, FUTEX_WAIT_PRIVATE, seen, &timeout, NULL, 0);
   }
-  /* Once all is taken, what is under way is not waited for longer than it takes. */
+  /* Stop gathering after the last segment is taken, so that the end of the load is not delayed. */
   while (gather_us > 0 && !stopped(plan) && atomic_load(&plan->next) < plan->segment_count) {
     const uint32_t step_us = gather_us < GATHER_STEP_US ? gather_us : GATHER_STEP_US;
     const struct timespec step = {0, (long)step_us * 1000};

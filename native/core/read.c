@@ -1,18 +1,18 @@
-/* Reading ranges of ordinary files: through the page cache where the bytes are there, else past it. */
+/* Reads ranges of ordinary files: cached bytes through the page cache, others past it. */
 #include <errno.h>
 #include <string.h>
 
 #include "core/core.h"
 
-#define PAGE ((uint64_t)4096) /* what O_DIRECT asks of offsets, lengths and addresses on every file system we know */
+#define PAGE ((uint64_t)4096) /* O_DIRECT on all known file systems needs this alignment */
 
-/* Through the page cache, small pieces that stay in the second-level cache are the quickest to pick up again. */
+/* Through the page cache, small pieces are fastest, because they stay in the second-level cache. */
 #define CACHED_PIECE ((uint64_t)256 << 10)
 
-/* Where a device picks them up, each piece costs calls and a turn of its stream: a huge page each pays for those. */
+/* For a device, each piece costs calls and an event of its stream, so pieces are as large as a huge page. */
 #define DEVICE_PIECE ((uint64_t)2 << 20)
 
-/* Below this a direct read costs more than it saves. */
+/* A shorter direct read is slower than a buffered one. */
 #define DIRECT_MINIMUM ((uint64_t)64 << 10)
 
 static int fail_system(fst_lane *lane, uint64_t offset, uint64_t expected, int error) {
@@ -39,8 +39,8 @@ static int is_direct(const fst_lane *lane, uint64_t offset, uint64_t length) {
 }
 
 /*
- * Reads [offset, offset + length) past the page cache, all three multiples of a page, of which the first `needed`
- * bytes must be there. 0; 1 when the file system refuses direct reads; -1 after a failure.
+ * Reads [offset, offset + length) past the page cache; all three are multiples of a page, and the first `needed`
+ * bytes must exist. 0; 1 if the file system refuses direct reads; -1 after a failure.
  */
 static int read_direct(fst_lane *lane, uint64_t offset, uint64_t length, uint64_t needed, char *destination) {
   FST_ASSERT(((offset | length | (uintptr_t)destination) & (PAGE - 1)) == 0 && needed <= length);
@@ -57,7 +57,7 @@ static int read_direct(fst_lane *lane, uint64_t offset, uint64_t length, uint64_
     if (got < 0) return fail_system(lane, offset + done, needed - done, errno);
     if (got == 0) return fail_truncated(lane, offset, needed, done);
     done += (uint64_t)got;
-    if (done < needed && done % PAGE != 0) { /* cut short inside a page: only a buffered read may go on there */
+    if (done < needed && done % PAGE != 0) { /* ended inside a page: only a buffered read can continue there */
       atomic_fetch_add(&lane->plan->direct_bytes, done);
       return read_buffered(lane, offset + done, needed - done, destination + done);
     }
@@ -72,7 +72,7 @@ static char *staging(fst_lane *lane, uint64_t expected) {
   return lane->staging;
 }
 
-/* Whole pages around the wanted bytes to staging memory; as read_direct. */
+/* Reads the whole pages around the wanted bytes to staging memory; returns as read_direct. */
 static int stage_direct(fst_lane *lane, uint64_t offset, uint64_t length, const char **bytes) {
   char *stage = staging(lane, length);
   if (!stage) return -1;
@@ -108,7 +108,7 @@ static int read_staged(fst_lane *lane, uint64_t offset, uint64_t length, const c
 static int read_range(fst_lane *lane, uint64_t offset, uint64_t length, char *destination) {
   if (!is_direct(lane, offset, length)) return read_buffered(lane, offset, length, destination);
   if (((uintptr_t)destination - offset) % PAGE == 0) {
-    /* Straight to the destination: whole pages only, for the bytes around them belong to somebody else. */
+    /* Directly to the destination: whole pages only, because the bytes around them belong to other segments. */
     uint64_t start = (offset + PAGE - 1) & ~(PAGE - 1), stop = (offset + length) & ~(PAGE - 1);
     int status = read_direct(lane, start, stop - start, stop - start, destination + (start - offset));
     if (status < 0) return -1;

@@ -1,4 +1,4 @@
-/* Creating, filling, syncing and renaming files: see fst.h. */
+/* Creates, fills, syncs and renames files: see fst.h. */
 #define _GNU_SOURCE /* O_DIRECT, renameat2, statx */
 #include <errno.h>
 #include <stdio.h>
@@ -11,14 +11,14 @@
 
 #define PAGE ((uint64_t)4096)
 
-/* What is cast at once when it goes through the page cache: small enough to stay in the second-level cache. */
+/* Bytes of one cast before a write through the page cache: small enough to stay in the second-level cache. */
 #define CAST_PIECE ((uint64_t)256 << 10)
 
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE 1
 #endif
 
-/* Where bytes go, and by what means. */
+/* The descriptors and memory of a write. */
 struct target {
   int fd, fd_direct;
   char *staging;
@@ -28,7 +28,7 @@ struct target {
 int32_t fst_write_create(const char *path, uint32_t mode) {
   int fd = fst_sys_create(path, (mode_t)mode);
   if (fd < 0) return -errno;
-  /* A file system without locks has no abandoned files that could be told apart either: go on. */
+  /* Without locks in the file system, abandoned files cannot be detected: continue. */
   flock(fd, LOCK_EX | LOCK_NB);
   return fd;
 }
@@ -61,13 +61,13 @@ static int32_t write_all(int fd, const char *source, uint64_t length, uint64_t o
   return 0;
 }
 
-/* Whole pages from memory that is aligned as direct writes need it; through the page cache where they are refused. */
+/* Writes whole pages from memory with the alignment of direct writes; through the page cache if those are refused. */
 static int32_t write_pages(const struct target *to, const char *source, uint64_t length, uint64_t offset) {
   int32_t status = write_all(to->fd_direct, source, length, offset);
   return status == -EINVAL ? write_all(to->fd, source, length, offset) : status;
 }
 
-/* The alignment of memory that direct writes need: since Linux 6.1 a device can tell that less than a page will do. */
+/* The alignment of memory that direct writes need: since Linux 6.1 a device can report less than a page. */
 static uint64_t memory_alignment(int fd_direct) {
 #ifdef STATX_DIOALIGN
   struct statx status;
@@ -81,7 +81,7 @@ static uint64_t memory_alignment(int fd_direct) {
   return PAGE;
 }
 
-/* Bytes as they are: whole pages directly, what shares its page with others through the page cache. */
+/* Writes bytes without a cast: whole pages directly, parts of pages through the page cache. */
 static int32_t write_plain(const struct target *to, const char *source, uint64_t length, uint64_t offset) {
   uint64_t start = (offset + PAGE - 1) & ~(PAGE - 1), stop = (offset + length) & ~(PAGE - 1);
   if (to->fd_direct < 0 || start >= stop) return write_all(to->fd, source, length, offset);
@@ -107,7 +107,9 @@ static int32_t write_cast(const struct target *target, const char *source, uint6
   if (target->fd_direct < 0 && room > CAST_PIECE) room = CAST_PIECE;
   int32_t status = 0;
   for (uint64_t done = 0; done < count && status == 0;) {
-    /* At the same place in its page as in the file, up to the end of one: so that the next piece begins a page. */
+    /*
+     * At the same offset in a page as in the file, and up to the end of a page, so that the next piece begins a page.
+     */
     uint64_t at = offset + done * to_bytes, skip = at % PAGE;
     uint64_t part = (room - skip) / to_bytes < count - done ? (room - skip) / to_bytes : count - done;
     fst_cast(target->staging + skip, source + done * from_bytes, part, to, from);
@@ -130,7 +132,7 @@ int32_t fst_write_sync(int32_t fd) {
   return fst_sys_fsync(fd) == 0 ? 0 : -errno;
 }
 
-/* Whether a call was refused because the file system does not have it: EPERM and EMLINK are answers of link(2). */
+/* Whether the file system does not support a call; EPERM and EMLINK are errors of link(2). */
 static int is_missing(int error) {
   return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == EPERM || error == EMLINK;
 }
@@ -138,9 +140,9 @@ static int is_missing(int error) {
 int32_t fst_path_rename(const char *from, const char *to, int32_t replace) {
   if (fst_sys_rename(from, to, replace ? 0 : RENAME_NOREPLACE) == 0) return 0;
   if (replace || (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP)) return -errno;
-  /* A file system without this kind of rename: a hard link never replaces anything either. */
+  /* The file system lacks this kind of rename: use a hard link, which does not replace files either. */
   if (fst_sys_link(from, to) == 0) {
-    unlink(from); /* the file has its new name: if the old one stays, it is only in the way */
+    unlink(from); /* the file has its new name: if the old one stays, it is only not removed */
     return 0;
   }
   if (!is_missing(errno)) return -errno;
@@ -155,5 +157,5 @@ int32_t fst_folder_sync(const char *path) {
   if (fd < 0) return -errno;
   int32_t status = fst_sys_fsync(fd) == 0 ? 0 : -errno;
   close(fd);
-  return status == -EINVAL ? 0 : status; /* some file systems have nothing to sync here */
+  return status == -EINVAL ? 0 : status; /* some file systems cannot sync folders */
 }

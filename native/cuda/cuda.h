@@ -1,5 +1,5 @@
 /*
- * NVIDIA's libraries, opened at run time, and what is done with devices by them. Inside the shim only.
+ * NVIDIA's libraries, opened at run time, and their use with devices. Internal.
  */
 #ifndef FST_CUDA_PRIVATE_H
 #define FST_CUDA_PRIVATE_H
@@ -13,12 +13,12 @@
 
 /* ---- libcudart (cudart.c) ---- */
 
-/* The functions have the C interface that versions 11 to 13 share; every one of them gives 0 or an error number. */
+/* The functions have the C interface that versions 11 to 13 share; each returns 0 or an error number. */
 
 /* cudaMemcpyKind */
 enum { FST_CUDA_TO_DEVICE = 1, FST_CUDA_TO_HOST = 2, FST_CUDA_ON_DEVICE = 3 };
 
-/* cudaError: those that mean something to the shim. */
+/* cudaError: the values that the library handles. */
 enum {
   FST_CUDA_OUT_OF_MEMORY = 2,
   FST_CUDA_DRIVER_TOO_OLD = 35,
@@ -29,7 +29,7 @@ enum {
 /* cudaDeviceAttr */
 enum { FST_CUDA_MULTIPROCESSORS = 16, FST_CUDA_CAPABILITY_MAJOR = 75, FST_CUDA_CAPABILITY_MINOR = 76 };
 
-/* Flags of streams, events and host memory. Without the first of an event's, waiting for it keeps a core busy. */
+/* Flags of streams, events and host memory. Without the first flag of an event, a wait for it uses a whole core. */
 enum {
   FST_CUDA_STREAM_NON_BLOCKING = 1,
   FST_CUDA_EVENT_BLOCKING_WAIT = 1,
@@ -71,20 +71,20 @@ typedef struct fst_cudart {
 } fst_cudart;
 
 /*
- * The functions of libcudart, opened at the first call that finds it; from any thread. NULL where it is not available,
- * with the reason in `reason`, which is empty otherwise.
+ * The functions of libcudart, opened at the first call that finds it; from any thread. NULL if it is not available,
+ * with the reason in `reason`, which is otherwise empty.
  */
 const fst_cudart *fst_cudart_open(char *reason, size_t size);
 
 /* The same without the reason. */
 const fst_cudart *fst_cudart_get(void);
 
-/* Where the open library was found. */
+/* The path of the open library. */
 const char *fst_cudart_path(void);
 
 /* ---- libcuda (driver.c) ---- */
 
-/* What the runtime does not offer: modules of PTX, and launching from them. */
+/* Functions that the runtime lacks: modules of PTX, and launches from them. */
 
 typedef struct fst_cuda_driver {
   int (*cuGetErrorString)(int code, const char **text);
@@ -106,30 +106,30 @@ const fst_cuda_driver *fst_cuda_driver_get(void);
 
 /* ---- Devices (device.c) ---- */
 
-/* How many devices of a machine can be used: far more than any has. */
+/* The most devices that can be used: more than any machine has. */
 #define FST_CUDA_DEVICES 64
 
 /* Makes `device` current for this thread; -ENOSYS without libcudart. */
 int fst_cuda_enter(int device, const fst_cudart **runtime);
 
-/* Passes a status on, and makes the runtime forget it: the next one to ask for its last error is somebody else. */
+/* Returns a status, and clears the runtime's last error, so that other code does not see it. */
 int fst_cuda_done(const fst_cudart *runtime, int status);
 
-/* The node of the machine's memory that a device is near to, or -1. */
+/* The memory node near a device, or -1. */
 int fst_cuda_numa_node(const fst_cudart *runtime, int device);
 
-/* ---- Freeing and holding (release.c, memory.c) ---- */
+/* ---- Releasing and using (release.c, memory.c) ---- */
 
-/* Something that is to be freed; the first field of what it frees. */
+/* A job that frees an object; the first field of that object. */
 typedef struct fst_cuda_release_job {
   struct fst_cuda_release_job *next;
-  int (*free)(struct fst_cuda_release_job *self); /* gives a status; on a thread of the shim's own, which may wait */
+  int (*free)(struct fst_cuda_release_job *self); /* returns a status; called by the library's thread, may wait */
 } fst_cuda_release_job;
 
-/* Has a job done soon. Does not wait, and does not fail. */
+/* Queues a job. Does not wait, and cannot fail. */
 void fst_cuda_release_later(fst_cuda_release_job *job);
 
-/* Adds a holder of a block. */
+/* Adds a user of a block. */
 void fst_cuda_retain(fst_cuda_block *block);
 
 /* ---- Kernels (kernels.c) ---- */
@@ -137,13 +137,13 @@ void fst_cuda_retain(fst_cuda_block *block);
 /* The kernels, loaded to one device. */
 typedef struct fst_cuda_kernels fst_cuda_kernels;
 
-/* Loads them at the first call for a device, which must be current. They stay. */
+/* Loads them at the first call for a device, which must be current. They are never unloaded. */
 int fst_cuda_load_kernels(int device, const fst_cuda_kernels **kernels);
 
-/* Whether the device casts the pair: floats of 8 bits or more, to one another. */
+/* Whether the device casts the pair: both floats of 8 bits or more. */
 int fst_cuda_can_cast(uint32_t to, uint32_t from);
 
-/* Launches: the work is done when the stream gets there. The kernels' device must be current. */
+/* Launches a kernel on a stream. The kernels' device must be current. */
 int fst_cuda_launch_cast(const fst_cuda_kernels *kernels, void *stream, uint64_t destination, uint64_t source,
                          uint64_t count, uint32_t to, uint32_t from);
 int fst_cuda_launch_copy(const fst_cuda_kernels *kernels, void *stream, uint64_t destination, uint64_t source,
@@ -153,11 +153,11 @@ int fst_cuda_launch_gather(const fst_cuda_kernels *kernels, void *stream, uint64
 
 /* ---- libcufile and its driver (cufile.c) ---- */
 
-/* Its errors begin here. */
+/* The first of its errors. */
 #define FST_CUFILE_FIRST 5000
 
 typedef struct fst_cufile_error {
-  int err, cu_err; /* err is the status; cu_err says more where that is 5011 */
+  int err, cu_err; /* err is the status; cu_err has details if err is 5011 */
 } fst_cufile_error;
 
 typedef struct fst_cufile_description {
@@ -184,25 +184,25 @@ typedef struct fst_cufile {
   fst_cufile_error (*cuFileSetParameterString)(int parameter, const char *value);
 } fst_cufile;
 
-/* The driver, once it is open. */
+/* The open driver. */
 typedef struct fst_cufile_driver {
   const fst_cufile *cufile;
-  enum fst_gds_mode mode; /* FST_GDS_REAL only where cuFile has agreed never to read in compatibility mode */
+  enum fst_gds_mode mode; /* FST_GDS_REAL only if cuFile accepted never to read in compatibility mode */
 } fst_cufile_driver;
 
 /*
- * Opens the driver for the process, if it is wanted and not in vain. A CUDA device must be current. 0, also with
- * `driver->mode` FST_GDS_OFF where it is not used; a status where it was tried and failed. `reason` gets why GPUDirect
- * Storage proper is not used, and is empty where it is.
+ * Opens the driver for the process, if it is wanted and can succeed. A CUDA device must be current. 0, also with
+ * `driver->mode` FST_GDS_OFF if it is not used; a status if opening failed. `reason` receives the reason why
+ * GPUDirect Storage itself is not used, and is empty if it is used.
  */
 int fst_cufile_open(enum fst_gds_wish wish, fst_cufile_driver *driver, char *reason, size_t size);
 
-/* What cuFile calls an error; NULL where it is not known. */
+/* The name of an error of cuFile; NULL if unknown. */
 const char *fst_cufile_error_name(int status);
 
-/* ---- One load's use of cuFile: its files, its windows of device memory, and when to stop (gds.c) ---- */
+/* ---- One load's use of cuFile: its files and its windows of device memory (gds.c) ---- */
 
-/* The most that one read, and one registered window, may have: max_direct_io of the driver. */
+/* The most bytes of one read and of one registered window: max_direct_io of the driver. */
 #define FST_GDS_WINDOW ((uint64_t)16 << 20)
 
 typedef struct fst_gds fst_gds;
@@ -210,23 +210,23 @@ typedef struct fst_gds fst_gds;
 /* For a plan with `files` files; NULL without memory. `required`: a failure ends the load. */
 fst_gds *fst_gds_new(const fst_cufile_driver *driver, uint32_t files, int required);
 
-/* Gives the files back. */
+/* Frees it, and deregisters the files. */
 void fst_gds_free(fst_gds *gds);
 
-/* Whether cuFile should read a range of the file in hand: no longer after a failure, and not what is cached. */
+/* Whether cuFile should read a range of the current file: not after a failure, and not if the bytes are cached. */
 int fst_gds_wants(fst_gds *gds, fst_lane *lane, uint64_t offset, uint64_t length);
 
 /*
- * Registers device memory, at most FST_GDS_WINDOW of it, as a window. 0; 1 where cuFile is given up; -1 if the plan
- * failed.
+ * Registers device memory, at most FST_GDS_WINDOW of it, as a window. 0; 1 if cuFile is not used any more; -1 if the
+ * plan failed.
  */
 int fst_gds_register(fst_gds *gds, fst_lane *lane, uint64_t window, uint64_t bytes);
 
 void fst_gds_deregister(fst_gds *gds, uint64_t window);
 
 /*
- * Reads what it can of a range of the file in hand to a registered window, by whole pages. `*got` bytes of the range
- * are then `*skip` bytes into the window; 0 where the host is to read. 0, or -1 if the plan failed.
+ * Reads a range of the current file to a registered window as far as possible, by whole pages. `*got` bytes of the
+ * range are then at offset `*skip` of the window; 0 if the host must read. 0, or -1 if the plan failed.
  */
 int fst_gds_read(fst_gds *gds, fst_lane *lane, uint64_t window, uint64_t window_bytes, uint64_t offset, uint64_t length,
                  uint64_t *skip, uint64_t *got);
@@ -236,18 +236,18 @@ void fst_gds_tally(fst_gds *gds, uint64_t *bytes, int *failure);
 
 /* ---- Loads (load.c) ---- */
 
-/* What the lanes of one load to a device share. */
+/* The shared data of the lanes of one load to a device. */
 struct fst_cuda_load {
   fst_cuda_release_job job;
   int device;
-  const fst_cuda_kernels *kernels; /* NULL where nothing needs them */
-  char *pinned;                    /* host memory: two slots for each lane; the caller's */
+  const fst_cuda_kernels *kernels; /* NULL if not needed */
+  char *pinned;                    /* host memory: two slots for each lane; owned by the caller */
   uint64_t pinned_bytes;
-  void *ring_memory;               /* device memory of the same shape, and a bit more; NULL where nothing needs it */
-  uint64_t ring;                   /* where it begins, at a page of the GPU */
-  fst_gds *gds;                    /* NULL: by way of the host */
+  void *ring_memory;               /* device memory of the same size plus an alignment; NULL if not needed */
+  uint64_t ring;                   /* its start, at a page of the GPU */
+  fst_gds *gds;                    /* NULL: reads by the host */
   enum fst_gds_mode gds_mode;
-  _Atomic uint32_t lanes;          /* at work, a bit each */
+  _Atomic uint32_t lanes;          /* one bit for each running lane */
 };
 
 #endif

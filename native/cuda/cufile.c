@@ -1,7 +1,7 @@
 /*
- * libcufile and its driver. Where GPUDirect Storage is not to be had, cuFile reads with pread and copies, and says
- * nothing: its "compatibility mode", which is slower than the lanes' own staging. So it is told to fail instead, and
- * what comes out of a cuFile that cannot be told is never called GPUDirect Storage.
+ * libcufile and its driver. Without GPUDirect Storage, cuFile silently reads with pread and copies: its
+ * "compatibility mode", which is slower than the lanes' own staging. So cuFile is set to fail instead, and reads by a
+ * version without this setting are never reported as GPUDirect Storage.
  */
 #define _GNU_SOURCE /* F_DUPFD_CLOEXEC */
 #include <errno.h>
@@ -39,12 +39,12 @@ static fst_library library = {
 enum { ALLOW_COMPATIBILITY = 1, FORCE_COMPATIBILITY = 2, USE_PCI_P2PDMA = 7 };
 enum { LOGFILE_PATH = 1 };
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of the driver */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* guards the driver */
 static enum fst_gds_mode open_mode; /* FST_GDS_OFF: not open */
-static int open_forced;            /* it is open in the mode that CUFILE_FORCE_COMPAT_MODE asks for */
-static int failed; /* what opening gave: it takes seconds, and is not tried again unless it is required */
+static int open_forced;            /* it was opened in the mode of CUFILE_FORCE_COMPAT_MODE */
+static int failed; /* the status of a failed opening, which takes seconds and is repeated only if it is required */
 
-/* ---- What there is ---- */
+/* ---- State ---- */
 
 static const char *nvidia_fs(char value[FST_ENVIRONMENT_VALUE]) {
   const char *named = fst_environment("FASTSAFETENSORS_NVFS_PROC", value);
@@ -56,7 +56,7 @@ static int has_nvidia_fs(void) {
   return access(nvidia_fs(value), R_OK) == 0;
 }
 
-/* cuFile's own switch, for comparing. */
+/* cuFile's own switch, for comparisons. */
 static int compatibility_is_forced(void) {
   char value[FST_ENVIRONMENT_VALUE];
   const char *forced = fst_environment("CUFILE_FORCE_COMPAT_MODE", value);
@@ -78,7 +78,7 @@ static int set_parameter(const fst_cufile *cufile, int parameter, bool value) {
   return cufile->cuFileSetParameterBool && cufile->cuFileSetParameterBool(parameter, value).err == 0;
 }
 
-/* Or it leaves a cufile.log in whatever folder the program runs in. Older versions only know the variable. */
+/* Prevents a file cufile.log in the working folder. Older versions only support the variable. */
 static void silence(const fst_cufile *cufile) {
   char value[FST_ENVIRONMENT_VALUE];
   if (!cufile->cuFileSetParameterString || fst_environment("CUFILE_LOGFILE_PATH", value)) return;
@@ -86,8 +86,8 @@ static void silence(const fst_cufile *cufile) {
 }
 
 /*
- * Some versions close descriptor 0 where the device files of nvidia-fs are missing: it is put back. F_DUPFD takes the
- * lowest free number, in one step: if another thread has got 0 in the meantime, that thread's file stays there.
+ * Some versions close descriptor 0 if the device files of nvidia-fs are missing: this restores it. F_DUPFD uses the
+ * lowest free number in one step: if another thread has opened 0 meanwhile, that thread's file stays there.
  */
 static int open_driver(const fst_cufile *cufile) {
   silence(cufile);
@@ -101,7 +101,7 @@ static int open_driver(const fst_cufile *cufile) {
   return status;
 }
 
-/* Locked. As fst_cufile_open, for a driver that is not open. */
+/* The caller has the lock. As fst_cufile_open, for a driver that is not open. */
 static int start(const fst_cufile *cufile, enum fst_gds_wish wish, char *reason, size_t size) {
   const int required = wish == FST_GDS_REQUIRE, forced = compatibility_is_forced(), has_driver = has_nvidia_fs();
   char value[FST_ENVIRONMENT_VALUE];

@@ -1,4 +1,4 @@
-/* CUDA devices: whether there are any, what they are, and what their libraries' errors are called. */
+/* CUDA devices: their number, their properties, and the names of their libraries' errors. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>

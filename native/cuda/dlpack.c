@@ -35,7 +35,7 @@ struct fst_dlpack_lease {
   _Atomic int is_over;
 };
 
-/* What is given, as one piece of memory: shape and strides follow. */
+/* A DLPack tensor in one piece of memory: shape and strides follow. */
 typedef struct package {
   union {
     dl_managed managed;
@@ -118,7 +118,7 @@ void *fst_dlpack_new(const fst_dlpack_source *source, const int64_t *shape, int3
 
 void *fst_dlpack_copy(const fst_dlpack_source *source, const int64_t *shape, int32_t versioned, const void *bytes,
                       uint64_t length) {
-  const uint64_t line = 64; /* the alignment that consumers like */
+  const uint64_t line = 64; /* the alignment that consumers expect */
   void *copy = aligned_alloc(line, (length + line) & ~(line - 1));
   fst_dlpack_source copied = *source;
   copied.data = length > 0 ? (uint64_t)(uintptr_t)copy : 0;

@@ -1,4 +1,4 @@
-/* One load's use of cuFile. Whatever goes wrong is left to the host, which knows how to say what it was. */
+/* One load's use of cuFile. After a failure the host reads the bytes, and reports its own errors. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -7,24 +7,24 @@
 
 #include "cuda/cuda.h"
 
-#define PAGE ((uint64_t)4096) /* what cuFile asks of offsets, lengths and addresses, or it bounces the bytes */
+#define PAGE ((uint64_t)4096) /* the alignment of offsets, lengths and addresses with which cuFile needs no copy */
 
-/* Shorter reads are quicker by way of the host. */
+/* Shorter reads are faster by the host. */
 #define MINIMUM ((uint64_t)64 << 10)
 
 typedef struct gds_file {
   enum { UNTRIED, REGISTERED, REFUSED } state;
-  int fd; /* its own: another load may have registered the plan's */
+  int fd; /* separate: another load may have registered the plan's */
   void *handle;
 } gds_file;
 
 struct fst_gds {
   fst_cufile_driver driver;
   int required;
-  pthread_mutex_t mutex; /* of the files */
+  pthread_mutex_t mutex; /* guards the files */
   uint32_t file_count;
   gds_file *files;
-  _Atomic int stopped; /* cuFile has failed: the rest goes by way of the host */
+  _Atomic int stopped; /* cuFile has failed: the host reads the rest */
   _Atomic int failure; /* the first one */
   _Atomic uint64_t bytes;
 };
@@ -60,7 +60,7 @@ void fst_gds_tally(fst_gds *gds, uint64_t *bytes, int *failure) {
   *failure = atomic_load(&gds->failure);
 }
 
-/* Notes a failure. 1: the host goes on; -1: cuFile was required, and the plan has failed. */
+/* Notes a failure. 1: the host continues; -1: cuFile was required, and the plan has failed. */
 static int fail(fst_gds *gds, fst_lane *lane, int status) {
   int none = 0;
   atomic_compare_exchange_strong(&gds->failure, &none, status);
@@ -72,7 +72,7 @@ static int stop(fst_gds *gds, fst_lane *lane, int status) {
   return fail(gds, lane, status);
 }
 
-/* A descriptor of the plan's file for cuFile alone: O_DIRECT, which older versions insist on, where it can be had. */
+/* A descriptor of the plan's file for cuFile only: with O_DIRECT, which older versions require, if possible. */
 static int reopen(int fd) {
   int direct = fst_file_open_direct(fd);
   if (direct >= 0) return direct;
@@ -95,7 +95,7 @@ static int register_file(fst_gds *gds, fst_lane *lane, gds_file *file) {
   return status == 0 ? 0 : fail(gds, lane, status);
 }
 
-/* The handle of the file in hand. 0; 1 where the file system does not take part; -1 if the plan failed. */
+/* Finds the handle of the current file. 0; 1 if the file system does not support cuFile; -1 if the plan failed. */
 static int find_handle(fst_gds *gds, fst_lane *lane, void **handle) {
   gds_file *file = &gds->files[lane->segment->file];
   int result = 0;
@@ -136,14 +136,14 @@ int fst_gds_read(fst_gds *gds, fst_lane *lane, uint64_t window, uint64_t window_
   ssize_t read = gds->driver.cufile->cuFileRead(handle, (void *)(uintptr_t)window, (wanted + PAGE - 1) & ~(PAGE - 1),
                                                 (off_t)start, 0);
   if (read < 0) {
-    int error = errno; /* some versions leave their own code there */
+    int error = errno; /* some versions store their own code there */
     if (read == -1) status = error >= FST_CUFILE_FIRST ? error : -error;
     else status = (int)-read;
     return stop(gds, lane, status) < 0 ? -1 : 0;
   }
   *skip = offset - start;
   if ((uint64_t)read < wanted) {
-    /* Short: what is there counts, unless it is next to nothing. The file may end here: the host will see. */
+    /* A short read counts if it has at least a page. The file may end here; the host detects that. */
     if ((uint64_t)read < *skip + PAGE) return 0;
     wanted = (uint64_t)read;
   }

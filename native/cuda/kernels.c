@@ -1,4 +1,4 @@
-/* The kernels of native/cuda/kernels/cast.cu: loading them to a device, and launching them. */
+/* Loads the kernels of native/cuda/kernels/cast.cu to a device, and launches them. */
 #include <errno.h>
 #include <pthread.h>
 
@@ -25,7 +25,7 @@ static int load(int device, fst_cuda_kernels *kernels) {
   const fst_cudart *runtime = fst_cudart_get();
   const fst_cuda_driver *driver = fst_cuda_driver_get();
   if (!runtime || !driver) return -ENOSYS;
-  int status = runtime->cudaFree(NULL); /* to select a device is not yet to have its context on this thread */
+  int status = runtime->cudaFree(NULL); /* creates the context on this thread; selecting a device does not */
   int multiprocessors = 0;
   if (status == 0) status = runtime->cudaDeviceGetAttribute(&multiprocessors, FST_CUDA_MULTIPROCESSORS, device);
   if (status != 0) return fst_cuda_done(runtime, status);
@@ -71,7 +71,7 @@ int fst_cuda_can_cast(uint32_t to, uint32_t from) {
   return to != from && is_float(from) && is_float(to);
 }
 
-/* A grid that gives each thread one of `work` pieces, or several where that would be more than fill the device. */
+/* Launches a grid in which each thread has one of `work` pieces, or several if the device has fewer threads. */
 static int launch(const fst_cuda_kernels *kernels, void *function, void *stream, uint64_t work, void **parameters) {
   uint64_t blocks = (work + THREADS - 1) / THREADS;
   if (blocks > kernels->most_blocks) blocks = kernels->most_blocks;

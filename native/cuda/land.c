@@ -1,7 +1,7 @@
 /*
- * Landing in device memory. Each lane has a stream and two slots of pinned memory: while the device copies from the
- * one, the lane reads into the other. Where elements are cast, and where cuFile reads, each slot has a block of device
- * memory beside it, from which a kernel puts the bytes into place.
+ * Lands in device memory. Each lane has a stream and two slots of pinned memory: while the device copies from one,
+ * the lane reads into the other. For casts, and for reads by cuFile, each slot also has a block of device memory,
+ * from which a kernel copies the bytes to their place.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,9 +13,9 @@
 
 typedef struct slot {
   char *pinned;
-  uint64_t block; /* on the device; 0 where the load has no ring */
+  uint64_t block; /* on the device; 0 if the load has no ring */
   void *event;    /* of the last work that uses either */
-  int busy;       /* the event has been recorded, and nobody has waited for it */
+  int busy;       /* the event has been recorded, and not waited for */
   int finishes;   /* that work is the last of `segment` */
   uint32_t segment;
 } slot;
@@ -23,7 +23,7 @@ typedef struct slot {
 struct fst_cuda_lane {
   const fst_cudart *runtime;
   fst_cuda_load *load;
-  int number; /* -1: none is claimed */
+  int number; /* -1: not claimed */
   void *stream;
   slot slots[2];
   unsigned turn;   /* the slot in use */
@@ -39,9 +39,9 @@ static int fail(fst_lane *lane, uint32_t index, int status) {
   return -1;
 }
 
-/* ---- The lane's equipment ---- */
+/* ---- The lane's resources ---- */
 
-/* The lowest number that no lane of this load has, for which there is staging memory; -1: none. */
+/* Claims the lowest free number that has staging memory; -1: none. */
 static int claim_number(fst_cuda_load *load, uint64_t slot_bytes) {
   uint64_t most = load->pinned_bytes / (2 * slot_bytes);
   uint32_t taken = atomic_load(&load->lanes);
@@ -74,7 +74,7 @@ static int begin(fst_lane *lane) {
   return status;
 }
 
-/* Waits until the device has done with a slot, and reports the segment that this finishes. */
+/* Waits until the device has finished with a slot, and marks the segment that this finishes. */
 static int settle(fst_lane *lane, slot *slot) {
   if (!slot->busy) return 0;
   slot->busy = 0;
@@ -85,7 +85,7 @@ static int settle(fst_lane *lane, slot *slot) {
   return 0;
 }
 
-/* The slot that has been in use for longer, for the lane to read into; NULL after a failure. */
+/* Returns the slot that was used less recently, for the next read; NULL after a failure. */
 static slot *next_slot(fst_lane *lane) {
   struct fst_cuda_lane *cuda = lane->cuda;
   slot *slot = &cuda->slots[cuda->turn ^= 1];
@@ -102,7 +102,7 @@ void fst_land_cuda_end(fst_lane *lane) {
   const fst_cudart *runtime = cuda->runtime;
   settle(lane, &cuda->slots[cuda->turn ^ 1]);
   settle(lane, &cuda->slots[cuda->turn]);
-  /* Whatever happened: nothing may still read the slots or write the tensors when the lane returns. */
+  /* Also after a failure: the device must not use the slots or the tensors after the lane returns. */
   if (cuda->stream) {
     int status = runtime->cudaStreamSynchronize(cuda->stream);
     if (status != 0) fail(lane, lane->index, status);
@@ -113,12 +113,12 @@ void fst_land_cuda_end(fst_lane *lane) {
   }
   if (cuda->stream) fst_cuda_done(runtime, runtime->cudaStreamDestroy(cuda->stream));
   if (cuda->number >= 0) atomic_fetch_and(&cuda->load->lanes, ~(1u << cuda->number));
-  lane->staging = NULL; /* it was the load's */
+  lane->staging = NULL; /* the load owns it */
   lane->cuda = NULL;
   free(cuda);
 }
 
-/* ---- Sending what has been read to its place ---- */
+/* ---- Sending bytes to their place ---- */
 
 static int record(fst_lane *lane, slot *slot, int status) {
   if (status == 0) status = lane->cuda->runtime->cudaEventRecord(slot->event, lane->cuda->stream);
@@ -134,7 +134,7 @@ static int cast(fst_lane *lane, uint64_t destination, uint64_t source, uint64_t 
                               segment->from);
 }
 
-/* From pinned memory. */
+/* Sends bytes from pinned memory. */
 static int send_pinned(fst_lane *lane, slot *slot, const char *bytes, uint64_t length, uint64_t destination) {
   const fst_segment *segment = lane->segment;
   const int casts = segment->from != segment->to;
@@ -144,7 +144,7 @@ static int send_pinned(fst_lane *lane, slot *slot, const char *bytes, uint64_t l
   return record(lane, slot, status);
 }
 
-/* From the slot's block, to which cuFile has read it. */
+/* Sends bytes from the slot's block, to which cuFile has read them. */
 static int send_block(fst_lane *lane, slot *slot, uint64_t source, uint64_t length, uint64_t destination) {
   const fst_segment *segment = lane->segment;
   struct fst_cuda_lane *cuda = lane->cuda;
@@ -162,7 +162,7 @@ static int send_block(fst_lane *lane, slot *slot, uint64_t source, uint64_t leng
 
 /* ---- Reading ---- */
 
-/* Has cuFile read to the slot's block: `*got` bytes are then at `*source`, or 0 where the host is to read. */
+/* Reads with cuFile to the slot's block: `*got` bytes are then at `*source`, or 0 if the host must read. */
 static int read_gds(fst_lane *lane, slot *slot, uint64_t offset, uint64_t length, uint64_t *source, uint64_t *got) {
   struct fst_cuda_lane *cuda = lane->cuda;
   fst_gds *gds = cuda->load->gds;
@@ -183,13 +183,13 @@ static int read_gds(fst_lane *lane, slot *slot, uint64_t offset, uint64_t length
   return 0;
 }
 
-/* How much the host reads at once: as many pieces as it takes, of about the same length, the next of them at a page. */
+/* The bytes of one read by the host: pieces of about the same length; the next one starts at a page. */
 static uint64_t piece(const fst_lane *lane, uint64_t offset, uint64_t length) {
   uint64_t part = fst_stage_piece(lane, offset, length);
   if (part == length) return length;
   uint64_t pieces = (length + part - 1) / part, even = (length / pieces + PAGE) & ~(PAGE - 1);
   if (even < part) part = even;
-  if (lane->segment->from == lane->segment->to) part -= (offset + part) % PAGE; /* a cast must not cut an element */
+  if (lane->segment->from == lane->segment->to) part -= (offset + part) % PAGE; /* a cast needs whole elements */
   return part;
 }
 
@@ -213,7 +213,7 @@ static int land_range(fst_lane *lane, uint64_t offset, uint64_t length, uint64_t
   return 0;
 }
 
-/* Gathered where they were read: each run moves towards the front, over what has been moved before. */
+/* Gathers runs in place: each run moves towards the start, over runs that were already moved. */
 static int land_span(fst_lane *lane, uint64_t offset, uint64_t outer, uint64_t inner, uint64_t destination) {
   const fst_segment *segment = lane->segment;
   slot *slot = next_slot(lane);
@@ -239,7 +239,7 @@ int fst_land_cuda(fst_lane *lane) {
     if (status != 0) return fail(lane, lane->index, status);
   }
   if (fst_land_segment(lane, &sink) != 0 || fst_read_verify(lane) != 0) return -1;
-  /* All of it has been told to the stream, in order: when the last piece is there, so are the others. */
+  /* The stream runs all copies in order: after the last one, all have ended. */
   slot *last = &lane->cuda->slots[lane->cuda->turn];
   last->finishes = 1;
   return 0;

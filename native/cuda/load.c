@@ -1,4 +1,4 @@
-/* Preparing a load to a CUDA device, and what came of it. */
+/* Prepares a load to a CUDA device, and reports its result. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 
 #include "cuda/cuda.h"
 
-#define GPU_PAGE ((uint64_t)64 << 10) /* what cuFile registers at once */
+#define GPU_PAGE ((uint64_t)64 << 10) /* the granularity of cuFile's registrations */
 
 static int allocate_ring(const fst_cudart *runtime, fst_cuda_load *load) {
   int status = runtime->cudaMalloc(&load->ring_memory, load->pinned_bytes + GPU_PAGE);
@@ -14,7 +14,7 @@ static int allocate_ring(const fst_cudart *runtime, fst_cuda_load *load) {
   return fst_cuda_done(runtime, status);
 }
 
-/* cuFile, its windows and the kernel that moves bytes from there into place. */
+/* Opens cuFile, its windows and the kernel that copies bytes from there to their place. */
 static int open_gds(const fst_cudart *runtime, fst_cuda_load *load, const fst_cuda_load_options *options,
                     char *reason, size_t size) {
   const enum fst_gds_wish wish = (enum fst_gds_wish)options->gds;

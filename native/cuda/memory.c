@@ -1,4 +1,4 @@
-/* Device memory that is counted, and host memory that devices reach. */
+/* Device memory with a count of users, and pinned host memory. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
@@ -58,7 +58,7 @@ int32_t fst_cuda_allocate(int32_t device, fst_cuda_allocation *allocations, uint
     allocations[i].address = 0;
     allocations[i].block = NULL;
   }
-  /* Asked before: what is taken bit by bit can take the last that somebody else needs, and is given back in vain. */
+  /* Check first: a partial allocation could use up memory that others need, only to be freed again. */
   if (wanted > available) return FST_CUDA_OUT_OF_MEMORY;
   for (uint32_t i = 0; i < count && status == 0; i++) status = allocate(runtime, device, &allocations[i]);
   if (status == 0) return 0;
@@ -82,7 +82,7 @@ void fst_cuda_release(fst_cuda_block *block) {
 
 #define PREFER 1 /* MPOL_PREFERRED of mbind(2), which libc does not declare */
 
-/* Advice only: the memory of another node works as well, and slower. */
+/* Advice only: memory of another node also works, but slower. */
 static void place_near(const fst_cudart *runtime, int device, void *memory, uint64_t bytes) {
   unsigned long nodes[16] = {0};
   const unsigned bits = 8 * sizeof *nodes;

@@ -1,8 +1,8 @@
 /*
- * Giving back what a device or its driver may still use. cudaFree waits for all work of its device, kernels of other
- * ranks that never come included: the caller only queues what is to be freed, and one thread of the shim's own frees
- * one thing after another. So no caller waits, no consumer's thread changes its current device, and at most one thread
- * is stuck where a device is.
+ * Frees resources that a device or its driver may still use. cudaFree waits for all work of its device, also for
+ * kernels that wait for other ranks: so the caller only queues the object, and one thread of the library frees one
+ * after another. So no caller waits, the current device of a consumer's thread does not change, and at most one
+ * thread blocks if a device does.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -16,7 +16,7 @@ static pthread_cond_t queued = PTHREAD_COND_INITIALIZER, freed = PTHREAD_COND_IN
 static fst_cuda_release_job *first, **last = &first;
 static fst_cuda_releases counts;
 static int has_thread;
-static int is_ending; /* the process is: its libraries may be gone */
+static int is_ending; /* the process is ending, and its libraries may be unloaded */
 
 static void *run(void *unused) {
   (void)unused;
@@ -45,13 +45,13 @@ static void end(void) {
   pthread_mutex_unlock(&mutex);
 }
 
-/* Locked. It stays: a process that frees device memory once does so again. */
+/* The caller has the lock. The thread does not end, because a process that frees device memory does so again. */
 static void start_thread(void) {
   static int has_end;
-  if (!has_end) has_end = atexit(end) == 0; /* before the handler of libcudart, which is registered by now */
+  if (!has_end) has_end = atexit(end) == 0; /* runs before the handler of libcudart, which is already registered */
   sigset_t all, before;
   sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the program's */
+  pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's threads handle signals */
   pthread_t thread;
   has_thread = pthread_create(&thread, NULL, run, NULL) == 0;
   if (has_thread) pthread_detach(thread);
@@ -64,7 +64,7 @@ void fst_cuda_release_later(fst_cuda_release_job *job) {
   *last = job;
   last = &job->next;
   counts.queued++;
-  if (!has_thread) start_thread(); /* where that fails, the next call tries again */
+  if (!has_thread) start_thread(); /* if that fails, the next call tries again */
   pthread_cond_signal(&queued);
   pthread_mutex_unlock(&mutex);
 }

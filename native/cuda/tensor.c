@@ -1,4 +1,4 @@
-/* What is done with tensors that are on a device. Each call has a stream of its own, and waits for it. */
+/* Operations on tensors on a device. Each call has its own stream, and waits for it. */
 #include <errno.h>
 #include <stdint.h>
 
@@ -7,10 +7,10 @@
 /* Pitches of two-dimensional copies are signed 32 bits on every device so far. */
 #define MOST_PITCH ((uint64_t)INT32_MAX)
 
-/* Everything that a call needs, from begin to end. */
+/* The resources of a call, from begin to end. */
 typedef struct work {
   const fst_cudart *runtime;
-  const fst_cuda_kernels *kernels; /* where it asked for them */
+  const fst_cuda_kernels *kernels; /* if the call needs them */
   void *stream;
 } work;
 
@@ -23,7 +23,7 @@ static int begin(work *work, int device, int with_kernels) {
                        work->runtime->cudaStreamCreateWithFlags(&work->stream, FST_CUDA_STREAM_NON_BLOCKING));
 }
 
-/* Waits, also after a failure: what was begun before it must be over. */
+/* Waits, also after a failure, because earlier work must end. */
 static int end(work *work, int status) {
   int waited = work->runtime->cudaStreamSynchronize(work->stream);
   int destroyed = work->runtime->cudaStreamDestroy(work->stream);
@@ -74,7 +74,7 @@ int32_t fst_cuda_cast(int32_t device, uint64_t destination, uint64_t source, uin
   return end(&work, fst_cuda_launch_cast(work.kernels, work.stream, destination, source, count, to, from));
 }
 
-/* The two innermost levels are one launch; those around them are walked through. */
+/* The two innermost levels are one launch; the outer ones are loops. */
 static int gather(const work *work, uint64_t *destination, uint64_t source, uint64_t run, const fst_cuda_level *levels,
                   uint32_t level_count) {
   if (level_count > 2) {

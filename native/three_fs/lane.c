@@ -1,6 +1,6 @@
 /*
- * Reading ranges of files on 3FS, by the ring that a lane takes from the file's mount when it first needs one. What is
- * to be staged is read to the ring's memory and used there.
+ * Reads ranges of files on 3FS, through a ring that a lane takes from the file's mount when it first needs one.
+ * Staged bytes are read to the ring's memory and used there.
  */
 #include <errno.h>
 
@@ -8,15 +8,18 @@
 #include "three_fs/three_fs.h"
 
 /*
- * Bytes of one request of what is copied on as it comes. Each costs a wake-up: with 512 KiB a load from the page cache
- * takes 5 % longer.
+ * Bytes of one request whose bytes are copied when they arrive. Each request costs a wake-up: with 512 KiB a load
+ * from the page cache takes 5 % longer.
  */
 #define PART ((uint64_t)2 << 20)
 
-/* Of what is used in the ring's memory once all of it is there: several, to be in flight at once. */
+/*
+ * Bytes of one request of a staged read, whose bytes are used after all have arrived: small, so that several are in
+ * flight.
+ */
 #define STAGED_PART ((uint64_t)512 << 10)
 
-/* In a small ring, so many are in flight nevertheless. */
+/* The least requests in flight, also in a small ring. */
 #define LEAST_PARTS 4
 
 #define PAGE ((uint64_t)4096)
@@ -25,11 +28,11 @@ static fst_usrbio_mount *mount_of(const fst_lane *lane) {
   return (fst_usrbio_mount *)(uintptr_t)lane->file->reader_handle;
 }
 
-/* The lane's ring on the mount of the file in hand; NULL after a failure. */
+/* Returns the lane's ring on the mount of the current file; NULL after a failure. */
 static fst_usrbio_ring *ring_of(fst_lane *lane) {
   fst_usrbio_mount *mount = mount_of(lane);
   if (lane->usrbio_mount == mount) return lane->usrbio_ring;
-  fst_usrbio_end(lane); /* the file before was on another mount */
+  fst_usrbio_end(lane); /* the previous file was on another mount */
   int status = fst_usrbio_take(mount, &lane->plan->cancelled, &lane->usrbio_ring);
   if (status == 0) lane->usrbio_mount = mount;
   else if (status != -ECANCELED) fst_segment_fail(lane, FST_FAILURE_SYSTEM, -status);
@@ -41,7 +44,7 @@ int fst_usrbio_yields(const fst_lane *lane) {
 }
 
 void fst_usrbio_end(fst_lane *lane) {
-  if (lane->ahead_begun) fst_usrbio_drain(lane->usrbio_ring); /* the load has ended before its turn came */
+  if (lane->ahead_begun) fst_usrbio_drain(lane->usrbio_ring); /* the load has ended before that segment */
   if (lane->usrbio_mount) fst_usrbio_give_back(lane->usrbio_mount, lane->usrbio_ring);
   lane->ahead_begun = 0;
   lane->usrbio_mount = NULL;
@@ -56,7 +59,7 @@ static int run(fst_lane *lane, fst_usrbio_ring *ring, fst_usrbio_transfer *trans
     return 0;
   }
   const int is_ahead = lane->ahead_begun && failure.transfer && failure.transfer != transfer;
-  lane->ahead_begun = 0; /* nothing is on its way any more */
+  lane->ahead_begun = 0; /* no read is in flight any more */
   if (failure.error.kind != FST_FAILURE_NONE) {
     fst_plan_fail(plan, is_ahead ? lane->ahead : lane->index, &failure.error);
   }
@@ -77,12 +80,12 @@ static fst_usrbio_transfer transfer_to(const fst_usrbio_ring *ring, const fst_pl
   };
 }
 
-/* Whether landing a segment on the host is a single read of all of it. */
+/* Whether a segment lands on the host with one read. */
 static int is_one_range(const fst_segment *segment) {
   return segment->outer_count == 1 && segment->inner_count == 1 && segment->from == segment->to;
 }
 
-/* Begins with the next segment before the one in hand has come: else the ring would run dry between the two. */
+/* Starts the next segment before the current one has arrived, so that the ring is never empty between them. */
 static fst_usrbio_transfer *read_ahead(void *context) {
   fst_lane *lane = context;
   fst_usrbio_ring *ring = lane->usrbio_ring;
@@ -116,7 +119,7 @@ static int read_range(fst_lane *lane, uint64_t offset, uint64_t length, char *de
 static int read_staged(fst_lane *lane, uint64_t offset, uint64_t length, const char **bytes) {
   fst_usrbio_ring *ring = ring_of(lane);
   if (!ring) return -1;
-  /* A lane to a CUDA device has been given one half of the ring's memory. */
+  /* A lane to a CUDA device uses one half of the ring's memory. */
   char *memory = lane->cuda ? lane->staging : fst_usrbio_memory(ring);
   fst_usrbio_transfer transfer = {
     .fd = lane->file->fd,

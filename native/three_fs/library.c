@@ -1,4 +1,4 @@
-/* Finding and opening libhf3fs_api_shared.so. */
+/* Finds and opens libhf3fs_api_shared.so. */
 #define _GNU_SOURCE /* RTLD_GLOBAL */
 #include <dlfcn.h>
 #include <errno.h>
@@ -12,8 +12,8 @@
 #include "three_fs/three_fs.h"
 
 /*
- * The library makes a table with an entry of 16 bytes for each descriptor that the hard limit allows, while it is
- * loaded, and ends the process where that fails.
+ * While it is loaded, the library allocates a table with 16 bytes for each descriptor of the hard limit, and ends the
+ * process if that fails.
  */
 #define MOST_FILES ((rlim_t)1 << 26)
 
@@ -25,7 +25,7 @@ static const fst_library_symbol SYMBOLS[] = {
 };
 #undef FUNCTION
 
-/* Tries every file that matches in a folder, itself a pattern, and tells what it found there. */
+/* Tries every matching file in a folder, which is a pattern too, and appends the result to `reason`. */
 static void *try_folder(const char *folder, char *reason, size_t size) {
   char pattern[4096];
   glob_t found;
@@ -34,7 +34,7 @@ static void *try_folder(const char *folder, char *reason, size_t size) {
   const int length = snprintf(pattern, sizeof pattern, "%s/libhf3fs_api_shared*.so*", folder);
   if (length >= (int)sizeof pattern || glob(pattern, 0, NULL, &found) != 0) return NULL;
   for (size_t i = 0; i < found.gl_pathc && !library; i++) {
-    /* Global, for what comes with the library and expects its symbols to be there. */
+    /* Global, because libraries that come with it need its symbols. */
     library = dlopen(found.gl_pathv[i], RTLD_NOW | RTLD_GLOBAL);
     if (!library) fst_library_tell(reason, size, " (%s)", dlerror());
   }
@@ -61,7 +61,7 @@ static void *try_wheels(char *reason, size_t size) {
   return library;
 }
 
-/* Whether the table that the library makes would be too large. */
+/* Whether the library's table would be too large. */
 static int limit_is_absurd(char *reason, size_t size) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_max <= MOST_FILES) return 0;
@@ -121,7 +121,7 @@ int32_t fst_usrbio_is_3fs(const fst_usrbio *library, int32_t fd) {
 }
 
 int32_t fst_usrbio_mount_point(const fst_usrbio *library, const char *path, char *mount, uint64_t size) {
-  /* The library ends the process on a path that does not exist. */
+  /* The library ends the process for a path that does not exist. */
   struct stat status;
   if (stat(path, &status) != 0) return -errno;
   int length = library->extract_mount_point(mount, (int)size, path);
@@ -132,7 +132,7 @@ int32_t fst_usrbio_mount_point(const fst_usrbio *library, const char *path, char
 int32_t fst_usrbio_register(const fst_usrbio *library, int32_t fd) {
   int status = library->reg_fd(fd, 0);
   if (status == EINVAL) {
-    /* Whoever had a descriptor of this number before closed it without saying so, or lost its mount. */
+    /* An earlier descriptor with this number was closed without deregistration, or lost its mount. */
     library->dereg_fd(fd);
     status = library->reg_fd(fd, 0);
   }

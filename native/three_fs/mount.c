@@ -1,7 +1,7 @@
 /*
- * Mounts and their rings. Each ring is used by one thread at a time and then waits for the next one. All rings of this
- * process on one mount point share one budget of memory, whoever opened the mount and with whatever options: the
- * largest that anyone asked for. A thread that finds the budget spent waits its turn for a ring.
+ * Mounts and their rings. Each ring is used by one thread at a time. All rings of this process on one mount point
+ * share one memory limit, for all mounts and options: the largest that was requested. A thread waits for a ring if
+ * the limit is reached.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,16 +11,16 @@
 
 #include "three_fs/three_fs.h"
 
-/* How long a thread waits for a ring before it looks whether its load was cancelled. */
+/* A thread that waits for a ring checks after this time whether its load was cancelled. */
 #define SLICE ((int64_t)20 * 1000000)
 
 /* Two halves, each of whole pages. */
 #define STEP ((uint64_t)8192)
 
-/* The least that is worth a ring. */
+/* The least memory of a ring. */
 #define LEAST_RING ((uint64_t)64 << 10)
 
-/* A thread that waits for a ring. They are served in the order in which they came. */
+/* A thread that waits for a ring. The first to wait is the first to get one. */
 typedef struct waiter {
   struct waiter *next;
 } waiter;
@@ -31,14 +31,14 @@ struct fst_usrbio_place {
   const fst_usrbio *library;
   char mount_point[256];
   fst_usrbio_mount *mounts;
-  uint64_t budget, bytes; /* of the rings' memory: allowed; of the rings that exist or are being made */
+  uint64_t budget, bytes; /* the limit of the rings' memory, and the memory of existing and new rings */
   waiter *waiters;
   _Atomic uint32_t waiting;
   unsigned holders; /* mounts, and calls that free one */
-  int is_tried;     /* a thread makes the first ring, to see whether the mount answers */
+  int is_tried;     /* a thread makes the first ring, to test whether the mount answers */
 };
 
-/* Guards everything here; signalled when a ring becomes free, a budget changes or a turn comes. */
+/* Guards all state of this file; signalled when a ring becomes free, a budget changes or a turn comes. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static fst_usrbio_place *places;
@@ -73,7 +73,7 @@ static void wait_a_slice(void) {
   pthread_cond_timedwait(&changed, &lock, &until);
 }
 
-/* Frees idle rings, not those of `spared`, until those that are left have at most so many bytes. Locked. */
+/* Frees idle rings, except those of `spared`, until the rest has at most `bytes` bytes. The caller has the lock. */
 static void trim(fst_usrbio_place *place, const fst_usrbio_mount *spared, uint64_t bytes) {
   for (;;) {
     fst_usrbio_mount *mount = place->mounts;
@@ -90,7 +90,10 @@ static void trim(fst_usrbio_place *place, const fst_usrbio_mount *spared, uint64
   }
 }
 
-/* Waits for an idle ring, or until there is memory for a new one: then `*ring` is NULL and its bytes count. Locked. */
+/*
+ * Waits for an idle ring, or for memory for a new one: then `*ring` is NULL and its bytes are counted. The caller has
+ * the lock.
+ */
 static int wait_for_ring(fst_usrbio_mount *mount, const _Atomic uint32_t *stop, fst_usrbio_ring **ring) {
   fst_usrbio_place *place = mount->place;
   const uint64_t bytes = mount->options.ring_bytes;
@@ -106,7 +109,7 @@ static int wait_for_ring(fst_usrbio_mount *mount, const _Atomic uint32_t *stop, 
       status = 0;
     } else if (place->waiters == &self) {
       if (place->bytes + bytes > place->budget) trim(place, mount, place->budget > bytes ? place->budget - bytes : 0);
-      /* A ring that is alone always fits: a budget that shrank must not make anyone wait for ever. */
+      /* A single ring always fits, so that no thread waits for ever after the limit was reduced. */
       if (!mount->idle && (place->bytes + bytes <= place->budget || place->bytes == 0)) {
         place->bytes += bytes;
         *ring = NULL;
@@ -127,13 +130,13 @@ static int take(fst_usrbio_mount *mount, const _Atomic uint32_t *stop, fst_usrbi
   for (;;) {
     pthread_mutex_lock(&lock);
     int status = wait_for_ring(mount, stop, ring);
-    unlock_changed(); /* the next one's turn */
+    unlock_changed(); /* wakes the next thread */
     if (status != 0 || *ring) return status;
     status = fst_usrbio_ring_new(place->library, place->mount_point, &mount->options, ring, failed);
     if (status == 0) return 0;
     pthread_mutex_lock(&lock);
     place->bytes -= mount->options.ring_bytes;
-    /* Where /dev/shm is full, the rings that exist must do. */
+    /* If /dev/shm is full, use the existing rings. */
     const int others = status == -ENOSPC && place->bytes > 0;
     if (others && place->budget > place->bytes) place->budget = place->bytes;
     unlock_changed();
@@ -171,8 +174,8 @@ int fst_usrbio_is_wanted(const fst_usrbio_mount *mount) {
 /* ---- Mounts ---- */
 
 /*
- * How much of `bytes` each ring may have: half of what /dev/shm has free is left to other programs. This is politeness;
- * what keeps the memory that a ring has from vanishing is that it was reserved (ring.c).
+ * The part of `bytes` for each ring: half of the free space of /dev/shm is left to other programs. The memory of an
+ * existing ring is safe without this limit, because it is reserved (ring.c).
  */
 static uint64_t share_of(const fst_usrbio_place *place, uint64_t bytes, uint32_t rings) {
   struct statvfs status;
@@ -181,7 +184,10 @@ static uint64_t share_of(const fst_usrbio_place *place, uint64_t bytes, uint32_t
   return share < bytes ? share - share % STEP : bytes;
 }
 
-/* The place of a mount point, held; private memory is shared with nobody. NULL if there is no memory. Locked. */
+/*
+ * Returns the place of a mount point, with one more user; private memory is not shared. NULL without memory. The
+ * caller has the lock.
+ */
 static fst_usrbio_place *place_of(const fst_usrbio *library, const char *mount_point) {
   for (fst_usrbio_place *place = places; place && !library->is_private; place = place->next) {
     if (place->library != library || strcmp(place->mount_point, mount_point) != 0) continue;
@@ -206,7 +212,7 @@ static void set_budget(fst_usrbio_place *place) {
   }
 }
 
-/* Locked. */
+/* Removes a user of a place. The caller has the lock. */
 static void leave(fst_usrbio_place *place) {
   fst_usrbio_place **at = &places;
   if (--place->holders > 0) return;
@@ -215,14 +221,14 @@ static void leave(fst_usrbio_place *place) {
   free(place);
 }
 
-/* Joins those who have the same mount with the same options, or makes it. Locked. */
+/* Uses the existing mount with the same options, or makes one. The caller has the lock. */
 static int join(const fst_usrbio *library, const char *mount_point, const fst_usrbio_options *options,
                 fst_usrbio_mount **result, const char **failed) {
   fst_usrbio_place *place = place_of(library, mount_point);
   if (!place) return -ENOMEM;
   for (fst_usrbio_mount *mount = place->mounts; mount; mount = mount->next) {
     if (memcmp(&mount->asked, options, sizeof *options) != 0) continue;
-    leave(place); /* the mount holds it */
+    leave(place); /* the mount is already its user */
     mount->users++;
     *result = mount;
     return 0;
@@ -295,7 +301,7 @@ void fst_usrbio_close(fst_usrbio_mount *mount) {
   uint64_t freed = 0;
   pthread_mutex_lock(&lock);
   const int is_last = --mount->users == 0;
-  if (is_last) { /* nobody finds it any more */
+  if (is_last) { /* it cannot be found any more */
     fst_usrbio_mount **at = &place->mounts;
     while (*at != mount) at = &(*at)->next;
     *at = mount->next;

@@ -1,6 +1,6 @@
 /*
- * The functions of 3FS' library over ordinary reads: what the low-level reader uses where there is no 3FS. A read is
- * done by whoever waits for it.
+ * The functions of the 3FS library over ordinary reads, for the low-level reader without 3FS. The thread that waits
+ * for a read performs it.
  */
 #include <errno.h>
 #include <stdlib.h>

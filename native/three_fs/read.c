@@ -1,6 +1,6 @@
 /*
- * Reading a range outside any plan: in batches of chunks as large as the ring's memory, one after the other; or, where
- * that is wanted, in batches of half its size, of which one is read while the other is copied.
+ * Reads a range outside any plan: in batches of chunks as large as the ring's memory, one after another; or, if
+ * requested, in batches of half its size, of which one is read while the other is copied.
  */
 #include <errno.h>
 
@@ -9,7 +9,7 @@
 
 #define PAGE ((uint64_t)4096)
 
-/* ---- Memory that devices know ---- */
+/* ---- Memory registered with devices ---- */
 
 static void unpin(fst_usrbio_ring *ring) {
   const fst_cudart *runtime;
@@ -29,15 +29,15 @@ int fst_usrbio_pin(fst_usrbio_ring *ring) {
   return fst_cuda_done(runtime, status);
 }
 
-/* ---- Copying a batch to where it belongs ---- */
+/* ---- Copying a batch to its destination ---- */
 
 typedef struct sink {
   const fst_usrbio_request *request;
   const _Atomic uint32_t *stop;
   char *buffer;
-  const fst_cudart *runtime; /* of FST_USRBIO_CUDA */
+  const fst_cudart *runtime; /* for FST_USRBIO_CUDA */
   void *stream;
-  void *copied[2]; /* events: what was copied from each area */
+  void *copied[2]; /* events: the end of the copy from each area */
   int is_copying[2];
 } sink;
 
@@ -52,7 +52,7 @@ static int open_sink(sink *sink, fst_usrbio_ring *ring) {
   return status;
 }
 
-/* Waits until an area may be read to again. */
+/* Waits until an area is free for the next read. */
 static int settle(sink *sink, unsigned area) {
   if (!sink->is_copying[area]) return 0;
   sink->is_copying[area] = 0;
@@ -71,7 +71,7 @@ static int copy(sink *sink, unsigned area, const fst_usrbio_transfer *batch) {
   return status;
 }
 
-/* Nothing is being copied any more when this returns. */
+/* Waits for all copies. */
 static int close_sink(sink *sink) {
   if (!sink->runtime) return 0;
   int status = sink->stream ? sink->runtime->cudaStreamSynchronize(sink->stream) : 0;
@@ -114,7 +114,7 @@ static int read_batches(fst_usrbio_ring *ring, sink *sink, fst_usrbio_failure *f
   const uint64_t most = ring->entries / areas > 0 ? ring->entries / areas : 1;
   const uint64_t fits = area_bytes / chunk, bytes = chunk * (fits < most ? fits : most);
   fst_usrbio_transfer batches[2];
-  uint64_t at = 0; /* where the next batch begins */
+  uint64_t at = 0; /* the start of the next batch */
   unsigned begun = 0, area = 0;
   for (;;) {
     while (begun < areas && at < request->length) {

@@ -1,6 +1,6 @@
 /*
- * A ring, and transfers through it: each is cut into parts, of which as many are in flight as the ring takes, and which
- * complete in any order. Used by one thread at a time, as the library demands.
+ * A ring, and transfers through it: each is divided into parts; the ring's size limits the parts in flight, which
+ * complete in any order. One thread at a time uses a ring, as the library requires.
  */
 #define _GNU_SOURCE /* O_TMPFILE */
 #include <errno.h>
@@ -13,10 +13,10 @@
 
 #include "three_fs/three_fs.h"
 
-/* How long one call waits at most: a cancelled load is noticed in between. */
+/* The longest wait of one call, after which a cancelled load is noticed. */
 #define SLICE ((int64_t)20 * 1000000)
 
-/* How long what is in flight may go without a completion, after a failure or a cancellation, before it is left alone. */
+/* After a failure or a cancellation, requests without a completion for this time are abandoned. */
 #define PATIENCE ((int64_t)1000 * 1000000)
 
 static int64_t now(void) {
@@ -27,10 +27,10 @@ static int64_t now(void) {
 
 /* ---- Reserving shared memory ---- */
 
-/* At most so many bytes of /dev/shm are the library's own for each ring: a header, and tables for the requests. */
+/* The most bytes of /dev/shm that the library itself uses for each ring: a header, and tables for the requests. */
 #define LIBRARY_BYTES(entries) (((uint64_t)64 << 10) + (uint64_t)(entries) * 256)
 
-/* Opens the file behind an address of this process: a descriptor, or -errno; -ENOENT if there is none. */
+/* Opens the file mapped at an address of this process: a descriptor, or -errno; -ENOENT without a file. */
 static int open_behind(const void *address) {
   FILE *maps = fopen("/proc/self/maps", "re");
   if (!maps) return -errno;
@@ -59,15 +59,15 @@ static int allocate(int fd, uint64_t bytes) {
 }
 
 /*
- * Has the system set the memory of an iov aside. The library gives a file a size only: the first touch of a page for
- * which there is no space would end the process by SIGBUS.
+ * Reserves the memory of an iov. The library only sets the size of a file: without space, the first access to a page
+ * would end the process by SIGBUS.
  */
 static int reserve(const struct hf3fs_iov *iov) {
   int fd = open_behind(iov->base);
   return fd < 0 ? fd : allocate(fd, iov->size);
 }
 
-/* Whether there is space for what the library writes to /dev/shm itself, for rings that are made at the same time. */
+/* Whether /dev/shm has space for the library's own files, also for rings that are made at the same time. */
 static int try_space(const fst_usrbio_options *options) {
   int fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (fd < 0) return -errno;
@@ -76,7 +76,7 @@ static int try_space(const fst_usrbio_options *options) {
 
 /* ---- Making and freeing ---- */
 
-/* Makes the memory that is read to. */
+/* Makes the memory for the reads. */
 static int make_iov(const fst_usrbio *library, const char *mount_point, const fst_usrbio_options *options,
                     struct hf3fs_iov *iov, const char **failed) {
   *failed = "hf3fs_iovcreate";
@@ -85,7 +85,7 @@ static int make_iov(const fst_usrbio *library, const char *mount_point, const fs
   *failed = "reserving memory in /dev/shm";
   status = reserve(iov);
   if (status == 0) status = try_space(options);
-  if (status == 0) library->iovunlink(iov); /* 3FS has opened it: without its name it cannot outlive the process */
+  if (status == 0) library->iovunlink(iov); /* 3FS has opened it; without its name it is freed with the process */
   else library->iovdestroy(iov);
   return status;
 }
@@ -120,14 +120,14 @@ int fst_usrbio_ring_new(const fst_usrbio *library, const char *mount_point, cons
 
 void fst_usrbio_ring_free(fst_usrbio_ring *ring) {
   if (ring->unpin) ring->unpin(ring);
-  /* Whatever is still in flight goes to memory that the daemon has mapped for itself. */
+  /* Requests in flight write to memory that the daemon has mapped itself. */
   ring->library->iordestroy(&ring->ior);
   ring->library->iovdestroy(&ring->iov);
   free(ring->ios);
   free(ring);
 }
 
-/* ---- Asking ---- */
+/* ---- Requests ---- */
 
 static int fail(fst_usrbio_failure *failure, const fst_usrbio_transfer *transfer, enum fst_failure kind, int code,
                 uint64_t offset, uint64_t expected, uint64_t actual) {
@@ -135,7 +135,7 @@ static int fail(fst_usrbio_failure *failure, const fst_usrbio_transfer *transfer
   return -1;
 }
 
-/* 1: asked; 0: the ring is full; -1: failed. */
+/* Adds a request. 1: added; 0: the ring is full; -1: failed. */
 static int prepare(fst_usrbio_ring *ring, fst_usrbio_io *io, fst_usrbio_failure *failure) {
   int index = ring->library->prep_io(&ring->ior, &ring->iov, true, io->memory, io->transfer->fd, io->offset, io->length,
                                      io);
@@ -145,7 +145,7 @@ static int prepare(fst_usrbio_ring *ring, fst_usrbio_io *io, fst_usrbio_failure 
   return 1;
 }
 
-/* The first free one: its memory has been used most recently, and is in the caches. */
+/* Returns the first free request: its memory was used most recently, and is in the caches. */
 static fst_usrbio_io *free_io(const fst_usrbio_ring *ring, uint64_t limit) {
   for (uint64_t i = 0; i < limit; i++) {
     if (!ring->ios[i].transfer) return &ring->ios[i];
@@ -153,7 +153,7 @@ static fst_usrbio_io *free_io(const fst_usrbio_ring *ring, uint64_t limit) {
   return NULL;
 }
 
-/* Asks for what short reads have left. As prepare. */
+/* Requests the rest of short reads. Returns as prepare. */
 static int ask_again(fst_usrbio_ring *ring, fst_usrbio_failure *failure) {
   for (uint32_t i = 0; i < ring->entries && ring->cut > 0; i++) {
     if (!ring->ios[i].is_cut) continue;
@@ -183,20 +183,20 @@ int fst_usrbio_start(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_u
     if (asked > 0) transfer->started += io->length;
     else io->transfer = NULL;
   }
-  /* After a failure too: what has been prepared would never come to its end. */
+  /* Also after a failure: otherwise the prepared requests would never complete. */
   int status = ring->in_flight > before ? ring->library->submit_ios(&ring->ior) : 0;
-  if (status < 0) ring->is_broken = 1; /* nobody knows what becomes of them */
+  if (status < 0) ring->is_broken = 1; /* the state of the requests is unknown */
   if (asked < 0) return -1;
   if (status < 0) return fail(failure, transfer, FST_FAILURE_SYSTEM, -status, transfer->offset, transfer->length, 0);
   return 0;
 }
 
-/* ---- What has been done ---- */
+/* ---- Completions ---- */
 
 static int complete(fst_usrbio_ring *ring, const struct hf3fs_cqe *result, fst_usrbio_failure *failure) {
   fst_usrbio_io *io = (fst_usrbio_io *)(uintptr_t)result->userdata;
   if (io < ring->ios || io >= ring->ios + ring->entries || !io->transfer || io->is_cut) {
-    return fail(failure, NULL, FST_FAILURE_SYSTEM, EIO, 0, 0, 0); /* it was not asked for */
+    return fail(failure, NULL, FST_FAILURE_SYSTEM, EIO, 0, 0, 0); /* it was not requested */
   }
   fst_usrbio_transfer *transfer = io->transfer;
   ring->in_flight--;
@@ -213,7 +213,7 @@ static int complete(fst_usrbio_ring *ring, const struct hf3fs_cqe *result, fst_u
     fst_copy(transfer->destination + (io->offset - transfer->offset), io->memory, got);
   }
   transfer->landed += got;
-  if (got < io->length) { /* the end of the file, unless asking again gives more */
+  if (got < io->length) { /* the end of the file, unless a second request gets more */
     io->offset += got;
     io->memory += got;
     io->length -= got;
@@ -225,7 +225,7 @@ static int complete(fst_usrbio_ring *ring, const struct hf3fs_cqe *result, fst_u
   return 0;
 }
 
-/* Waits for completions, for a slice of time: how many there were, or -errno. */
+/* Waits at most SLICE for completions; returns their number, or -errno. */
 static int reap(fst_usrbio_ring *ring, struct hf3fs_cqe *results, int count) {
   struct timespec until;
   clock_gettime(CLOCK_REALTIME, &until);
@@ -252,7 +252,7 @@ void fst_usrbio_drain(fst_usrbio_ring *ring) {
   ring->cut = 0;
 }
 
-/* Starts what there is room for and takes what has come. 0; 1: stopped; -1: failed. */
+/* Starts requests as far as the ring has space, and handles completions. 0; 1: stopped; -1: failed. */
 static int turn(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_usrbio_transfer *other,
                 const _Atomic uint32_t *stop, fst_usrbio_failure *failure) {
   struct hf3fs_cqe results[RESULTS];
@@ -261,7 +261,7 @@ static int turn(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_usrbio
   int got = reap(ring, results, RESULTS), status = 0;
   if (got < 0) return fail(failure, transfer, FST_FAILURE_SYSTEM, -got, transfer->offset, transfer->length, 0);
   for (int i = 0; i < got; i++) {
-    /* All of them are taken note of, and the first failure is kept. */
+    /* All completions are handled, and the first failure is reported. */
     fst_usrbio_failure later;
     if (complete(ring, &results[i], status == 0 ? failure : &later) != 0) status = -1;
   }
@@ -284,7 +284,7 @@ int fst_usrbio_finish(fst_usrbio_ring *ring, fst_usrbio_transfer *transfer, fst_
     status = turn(ring, transfer, other, stop, failure);
   }
   if (status == 0) return 0;
-  if (failure->error.code == ETIMEDOUT && ring->in_flight > 0) ring->is_broken = 1; /* it has been waited for long enough */
+  if (failure->error.code == ETIMEDOUT && ring->in_flight > 0) ring->is_broken = 1; /* the timeout has passed */
   fst_usrbio_drain(ring);
   return -1;
 }

@@ -1,10 +1,10 @@
 /*
- * The device side of casts and of moving bytes into place. build_ptx.sh makes cast_ptx.h of it.
+ * The device code of casts and of copies. build_ptx.sh makes cast_ptx.h from it.
  *
- * Every kernel strides over its work by the size of the grid: any one-dimensional launch is right. 256
- * threads to a block, and as many blocks as fill the device but no more than the work has use for, is fast.
- * Pointers are device addresses of any alignment; source and destination do not overlap. Pointers, counts,
- * bytes and strides are 64 bits wide, dtypes 32.
+ * Every kernel strides over its work by the size of the grid: any one-dimensional launch is correct. Fast: 256
+ * threads to a block, and as many blocks as fill the device, but not more than the work needs. Pointers are device
+ * addresses of any alignment; source and destination do not overlap. Pointers, counts, bytes and strides are 64 bits
+ * wide, dtypes 32.
  */
 #include "cast/cast.h"
 #include "cast/convert.h"
@@ -20,13 +20,13 @@ FST_FN bool aligned(const void *address, uint64_t alignment) {
 
 /* ---- Casts ---- */
 
-/* N elements, moved in as few instructions as the device has for them: of at most 16 bytes each. */
+/* N elements, moved in as few instructions as possible: of at most 16 bytes each. */
 template <typename Code, int N>
 struct alignas(sizeof(Code) * N < 16 ? sizeof(Code) * N : 16) Pack {
   Code at[N];
 };
 
-/* Packs lie one after another; only those of one element may lie unaligned. */
+/* Packs are contiguous; only packs of one element may be unaligned. */
 template <typename Code, int N>
 static __device__ __forceinline__ Pack<Code, N> load(const uint8_t *source, uint64_t index) {
   source += index * sizeof(Pack<Code, N>);
@@ -44,7 +44,7 @@ static __device__ __forceinline__ void store(uint8_t *destination, uint64_t inde
   else memcpy(destination, &pack, sizeof pack);
 }
 
-/* Pack `index` from one dtype to another. All threads take the same way through the switches. */
+/* Pack `index` from one dtype to another. All threads take the same branches of the switches. */
 template <int N>
 static __device__ __forceinline__ void cast_pack(uint8_t *destination, const uint8_t *source, uint64_t index,
                                                  uint32_t to, uint32_t from) {
@@ -99,8 +99,8 @@ FST_FN uint32_t pack_alignment(uint32_t dtype) {
 }
 
 /*
- * Casts `count` elements between two different dtypes, each F32, F16, BF16, F64 or an F8: the caller has made
- * sure of that. The arithmetic is convert.h: see there for roundings and NaNs.
+ * Casts `count` elements between two different dtypes, each F32, F16, BF16, F64 or an F8: the caller has checked
+ * this. The arithmetic is that of convert.h: see there for rounding and NaNs.
  */
 extern "C" __global__ void fst_cast_elements(uint8_t *destination, const uint8_t *source, uint64_t count,
                                              uint32_t to, uint32_t from) {
@@ -131,9 +131,9 @@ static __device__ __forceinline__ void copy_units(uint8_t *destination, const ui
 }
 
 /*
- * Whole words at the destination, each from the two words of the source that hold its bytes. Touches the
- * aligned words from the one that holds source[0] on, count + 1 of them. A thread has four words under way,
- * because one is too little to hide how far memory is.
+ * Writes whole words at the destination, each from the two words of the source that hold its bytes. Reads the aligned
+ * words from the one that holds source[0] on, count + 1 of them. A thread processes four words at a time, because one
+ * is not enough to hide the latency of memory.
  */
 static __device__ __forceinline__ void copy_shifted(uint8_t *destination, const uint8_t *source,
                                                     uint64_t count) {
@@ -154,7 +154,7 @@ static __device__ __forceinline__ void copy_shifted(uint8_t *destination, const 
   }
 }
 
-/* Copies bytes between any two alignments, in words where those differ. */
+/* Copies bytes between any two alignments, in words if those differ. */
 extern "C" __global__ void fst_copy_unaligned(uint8_t *destination, const uint8_t *source, uint64_t bytes) {
   if (bytes < 64) {
     copy_units<uint8_t>(destination, source, bytes);
@@ -187,11 +187,11 @@ static __device__ __forceinline__ void copy_runs(uint8_t *destination, const uin
   }
 }
 
-/* Copies outer_count x inner_count runs, strides apart in the source, to one after another. */
+/* Copies outer_count x inner_count runs, at strides in the source, to contiguous memory. */
 extern "C" __global__ void fst_copy_strided(uint8_t *destination, const uint8_t *source, uint64_t run_bytes,
                                             uint64_t outer_count, uint64_t outer_stride, uint64_t inner_count,
                                             uint64_t inner_stride) {
-  /* What divides them all divides the bits of them all: the lowest bit set says how wide a unit may be. */
+  /* A power of two that divides them all divides their union of bits: the lowest set bit is the widest unit. */
   uint64_t bits = (uint64_t)destination | (uint64_t)source | run_bytes;
   if (outer_count > 1) bits |= outer_stride;
   if (inner_count > 1) bits |= inner_stride;
