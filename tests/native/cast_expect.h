@@ -1,6 +1,6 @@
 /*
- * What casts must give, for cast_test.c and kernels_test.cpp: convert.h one element at a time, and the
- * numbers of the JSON files in tests/data, which neither of them made.
+ * The expected results of casts, for cast_test.c and kernels_test.cpp: convert.h one element at a time, and the
+ * independent numbers of the JSON files in tests/data.
  */
 #ifndef FST_CAST_EXPECT_H
 #define FST_CAST_EXPECT_H
@@ -65,7 +65,7 @@ static inline void put_code(uint8_t *bytes, size_t index, size_t size, uint64_t 
   memcpy(bytes + index * size, &code, size);
 }
 
-/* A whole file under `folder`, with a NUL after it; ends the program where there is none. */
+/* A whole file under `folder`, with a NUL after it; ends the program if there is none. */
 static inline char *read_text(const char *folder, const char *name) {
   char path[4096];
   snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -85,8 +85,8 @@ static inline char *read_text(const char *folder, const char *name) {
 }
 
 /*
- * The numbers behind `"key":` in JSON text: plain decimal, or strings of hexadecimal; "nan" is the NaN of
- * F32. Searches from `text` on. Returns how many; the caller frees *numbers.
+ * The numbers after `"key":` in JSON text: plain decimal, or strings of hexadecimal; "nan" is the NaN of F32.
+ * Searches from `text` on. Returns their count; the caller frees *numbers.
  */
 static inline size_t read_numbers(const char *text, const char *key, uint64_t **numbers) {
   char quoted[64];
@@ -125,8 +125,8 @@ static inline uint64_t next_random(uint64_t *state) {
 }
 
 /*
- * Codes to try for a source dtype: all of them where there are at most 65536; else every sign and exponent
- * with the mantissas around what narrower formats keep, and pseudo-random ones. The caller frees.
+ * Codes to try for a source dtype: all of them if there are at most 65536; else every sign and exponent with
+ * mantissas at the limits of narrower formats, and pseudo-random ones. The caller frees.
  */
 static inline uint8_t *codes_to_try(uint32_t dtype, size_t *count) {
   const size_t size = dtype_bytes(dtype);

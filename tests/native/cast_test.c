@@ -30,7 +30,7 @@ static void expect_status(int actual, int expected, const char *from, const char
   if (failures++ < 20) fprintf(stderr, "%s to %s: %d expected, %d returned\n", from, to, expected, actual);
 }
 
-/* ---- convert.h against what others computed ---- */
+/* ---- convert.h against independent results ---- */
 
 static void check_numbers(const char *text, const char *from_key, uint32_t from, const char *to_key,
                           uint32_t to) {
@@ -91,7 +91,7 @@ static double power_of_two(int exponent) {
   return value;
 }
 
-/* The 16-bit floats to F32 and F64, by what their bits mean. */
+/* The 16-bit floats to F32 and F64, by the meaning of their bits. */
 static void check_halves(uint32_t dtype, const char *name, int mantissa, int bias) {
   for (uint32_t code = 0; code < 65536; code++) {
     const uint32_t exponent = (code & 0x7fff) >> mantissa, fraction = code & ((1u << mantissa) - 1);
@@ -114,8 +114,8 @@ static void check_halves(uint32_t dtype, const char *name, int mantissa, int bia
 /* ---- fst_cast against convert.h ---- */
 
 /*
- * Casts at the given distances from aligned memory, and looks at every element and at the bytes around them.
- * The source ends where its memory does, so that a sanitizer sees any byte read beyond it.
+ * Casts at the given distances from aligned memory, and checks every element and the bytes around them. The source
+ * ends at the end of its memory, so that a sanitizer detects a read beyond it.
  */
 static void check_cast(int to, int from, const uint8_t *codes, const uint8_t *expected, size_t count,
                        size_t source_shift, size_t destination_shift) {
@@ -173,7 +173,7 @@ static void check_pair(int to, int from) {
 }
 
 #ifdef __x86_64__
-/* Nothing may depend on the flags of the thread: rounding upward, subnormals flushed and taken for zero. */
+/* The flags of the thread must have no effect: rounding upward, and subnormals flushed and read as zero. */
 static void check_flags(void) {
   const unsigned flags = _mm_getcsr();
   for (int from = 0; from < FLOATS; from++) {

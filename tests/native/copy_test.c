@@ -1,6 +1,6 @@
 /*
- * Copying by every width that this processor has, against memcpy: copy.c is compiled in once more, for its inner
- * functions.
+ * Copies with every width that this processor supports, against memcpy: copy.c is compiled a second time, for its
+ * static functions.
  */
 #define fst_copy copy_under_test
 #include "core/copy.c"
@@ -10,7 +10,7 @@
 
 #define LONGEST 1100u
 
-/* Copies all that it has a step for: a whole number of `step`; 0 copies nothing by itself. */
+/* Copies a whole number of steps; returns the number of copied bytes. */
 typedef uint64_t copy_fn(char *to, const char *from, uint64_t bytes);
 
 static const uint64_t lengths[] = {0, 1, 63, 64, 127, 128, 129, 255, 256, 257, 511, 512, 513, 1023, LONGEST};

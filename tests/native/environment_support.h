@@ -1,4 +1,4 @@
-/* The environment that a C test gives to the shim: what setenv and unsetenv are to a program. */
+/* The environment that a C test passes to the library, as setenv and unsetenv do for a program. */
 #ifndef ENVIRONMENT_SUPPORT_H
 #define ENVIRONMENT_SUPPORT_H
 
@@ -7,7 +7,7 @@
 
 #include "core/core.h"
 
-/* Sets a variable of the shim's; NULL takes it away. */
+/* Sets a variable of the library; NULL removes it. */
 static inline void set_variable(const char *name, const char *value) {
   static char strings[8192];
   static size_t length;

@@ -1,6 +1,6 @@
 /*
- * Slices, casts and joins in host memory, against one byte at a time; every buffer is allocated by itself and as long as
- * it must be, so that a sanitizer sees what leaves it.
+ * Slices, casts and joins in host memory, against one byte at a time; every buffer is a separate allocation of the
+ * exact length, so that a sanitizer detects an access outside it.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,15 +1,15 @@
-/* What the tests of lanes share, to whatever memory these bring a file. */
+/* Common parts of the tests of lanes, for all kinds of memory. */
 #ifndef LANE_SUPPORT_H
 #define LANE_SUPPORT_H
 
 #include "cast/cast.h"
 #include "plan_support.h"
 
-/* The file that plans are made over; each test has its own. */
+/* The file of the plans; each test program has its own. */
 static noise_file file;
 
 static void set_faults(const char *faults) {
-  CHECK(fst_fault_set(faults) == 0, "faults \"%s\" are not understood", faults);
+  CHECK(fst_fault_set(faults) == 0, "faults \"%s\" are not valid", faults);
 }
 
 static unsigned element_bytes(uint32_t dtype) {
@@ -20,7 +20,7 @@ static uint64_t landing_bytes(const fst_segment *segment) {
   return fst_segment_bytes(segment) / element_bytes(segment->from) * element_bytes(segment->to);
 }
 
-/* What must be at the destination of a segment. */
+/* The expected bytes at the destination of a segment. */
 static char *expected_bytes(const fst_segment *segment) {
   char *dense = malloc(fst_segment_bytes(segment) + 1), *result = malloc(landing_bytes(segment) + 1), *at = dense;
   require(dense && result, "malloc");

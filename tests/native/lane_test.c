@@ -1,11 +1,11 @@
 /*
- * Lanes: whatever way the bytes are read, whatever segments ask for, what lands is right and nothing else is written.
+ * Lanes: with every kind of read and segment, the landed bytes are correct and no other byte is written.
  */
 #include "lane_support.h"
 
 #define FILE_BYTES (3u << 20)
 
-/* Every way to read: what is set to fail, and whether direct reads must have come through. */
+/* Every kind of read: the calls that fail, and whether direct reads must succeed. */
 static const struct mode {
   const char *faults;
   int direct;
@@ -22,7 +22,7 @@ static const struct mode {
 };
 #define MODES (sizeof modes / sizeof modes[0])
 
-/* Runs segments, each to memory of its own, and compares. */
+/* Runs segments, each to its own memory, and compares the bytes. */
 static void check_segments(fst_segment *segments, uint32_t count, uint32_t staging, int lanes,
                            const struct mode *mode, uint64_t misalignment) {
   fst_plan *plan = new_plan(&file, count, staging);
@@ -44,8 +44,8 @@ static void check_segments(fst_segment *segments, uint32_t count, uint32_t stagi
         mode->faults);
   CHECK(plan->next == count && plan->landed_bytes == bytes, "%llu of %llu bytes landed",
         (unsigned long long)plan->landed_bytes, (unsigned long long)bytes);
-  if (mode->direct && large && file.fd_direct >= 0) CHECK(plan->direct_bytes > 0, "nothing was read directly (%s, %u)", mode->faults, staging);
-  if (!mode->direct) CHECK(plan->direct_bytes == 0, "something was read directly (%s)", mode->faults);
+  if (mode->direct && large && file.fd_direct >= 0) CHECK(plan->direct_bytes > 0, "no byte was read directly (%s, %u)", mode->faults, staging);
+  if (!mode->direct) CHECK(plan->direct_bytes == 0, "a byte was read directly (%s)", mode->faults);
   for (uint32_t i = 0; i < count; i++) {
     const fst_segment *s = &segments[i];
     char *expected = expected_bytes(s);
@@ -97,7 +97,7 @@ static void test_casts(void) {
   }
 }
 
-/* Rows at every edge: of the gap that is read through, of the staging memory, of a row that does not fit it. */
+/* Rows at every limit: of the gap that is read too, of the staging memory, of a row that is larger. */
 static void test_gathers(void) {
   const uint32_t staging = 16384;
   const uint64_t capacity = staging - 2 * PAGE;
@@ -152,7 +152,7 @@ static void test_two_levels(void) {
   }
 }
 
-/* Long runs that are gathered and cast: each is a range of its own. */
+/* Long runs that are gathered and cast: each is a separate range. */
 static void test_long_runs(void) {
   for (size_t m = 0; m < MODES; m++) {
     fst_segment segments[2];
@@ -167,7 +167,7 @@ static void test_long_runs(void) {
   }
 }
 
-/* Many lanes over many segments into one destination: together they are the file. */
+/* Many lanes over many segments into one destination: the result is the whole file. */
 static void test_many_lanes(void) {
   guarded memory = guarded_new(file.size, 0);
   uint32_t count = 0;

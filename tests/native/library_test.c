@@ -1,6 +1,6 @@
 /*
- * Finding shared libraries, among some that this test builds: no machine has others of these names, which are of the
- * form that CUDA's versions and wheels have.
+ * Finds shared libraries that this test builds. Their names have the form of CUDA's versions and wheels, but do not
+ * exist on any machine.
  */
 #include "core/core.h"
 
@@ -14,7 +14,7 @@
 static const char *const NAMES[] = {"libfst_absent.so.13", "libfst_absent.so.12", "libfst_absent.so.11.0", NULL};
 static const char *const WHEELS[] = {"maker/cu13/lib", "maker/fst_absent/lib", NULL};
 
-/* A library that is not open, of which nothing is wanted. */
+/* A library that is not open, without functions. */
 static fst_library unopened(const char *const *names, const char *const *wheels) {
   return (fst_library){.variable = VARIABLE, .names = names, .wheels = wheels, .mutex = PTHREAD_MUTEX_INITIALIZER};
 }
@@ -33,7 +33,7 @@ static void start(void) {
   run("echo 'int fst_absent_number(void) { return 7; }' | ${CC:-cc} -shared -fPIC -x c -o %s/%s -", "built.so");
 }
 
-/* A copy of the library, in a folder that may be new. */
+/* Copies the library to a folder, and creates the folder if necessary. */
 static void put(const char *path) {
   run("cd %s && mkdir -p \"$(dirname %s)\"", path);
   run("cd %s && cp built.so %s", path);
@@ -56,7 +56,7 @@ static void *expect_found(const char *const *names, const char *const *wheels, c
   return library.handle;
 }
 
-/* What fst_library_open says of a library that it must not find. */
+/* The reason of fst_library_open for a library that it must not find. */
 static const char *expect_missing(const char *const *names, const char *const *wheels, size_t size) {
   static char reason[1024];
   fst_library library = unopened(names, wheels);
@@ -65,7 +65,7 @@ static const char *expect_missing(const char *const *names, const char *const *w
   return reason;
 }
 
-/* Else it would be "open already" for the next. */
+/* Closes it: otherwise the next test would find it "open already". */
 static void end_found(void *library) {
   if (library) dlclose(library);
 }
@@ -93,13 +93,13 @@ static void test_named(void) {
   CHECK(strncmp(reason, expected, strlen(expected)) == 0 && strstr(reason, "No such file"), "\"%s\"", reason);
   put("named.so");
   set(VARIABLE, "named.so");
-  setenv(VARIABLE, "/nowhere/library.so", 1); /* of the process: it does not count */
+  setenv(VARIABLE, "/nowhere/library.so", 1); /* the process's environment is ignored */
   end_found(expect_found(NAMES, WHEELS, "named.so"));
   set_variable(VARIABLE, NULL);
   unsetenv(VARIABLE);
 }
 
-/* In what a variable names; the path below it. Versions come before folders. */
+/* Libraries in folders that a variable names. Versions come before folders. */
 static void test_folders(void) {
   static const struct {
     const char *variable, *path;
@@ -112,7 +112,7 @@ static void test_folders(void) {
     {"CUDA_PATH", "lib64/libfst_absent.so.12"},
     {"CUDA_HOME", "lib64/libfst_absent.so.13"},
   };
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) { /* each goes before those so far */
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) { /* each is preferred to the earlier ones */
     char path[256];
     snprintf(path, sizeof path, "%s/%s", cases[i].variable, cases[i].path);
     put(path);
@@ -125,7 +125,7 @@ static void test_folders(void) {
   end_found(expect_found(NAMES, WHEELS, path));
 }
 
-/* A file that is no library is told of, and does not keep from finding one further on. */
+/* A file that is not a library is reported, and later places are still tried. */
 static void test_damaged(void) {
   static const char *const names[] = {"libfst_damaged.so", NULL};
   put("CUDA_PATH/lib64/libfst_damaged.so");
@@ -137,7 +137,7 @@ static void test_damaged(void) {
   end_found(expect_found(names, WHEELS, "CONDA_PREFIX/lib/libfst_damaged.so"));
 }
 
-/* What is open already goes before better names elsewhere. */
+/* A library that is already open is preferred to better names elsewhere. */
 static void test_open_already(void) {
   char path[128];
   run("cd %s && ${CC:-cc} -shared -fPIC -Wl,-soname,libfst_absent.so.11.0 -o %s -x c /dev/null", "own.so");
@@ -175,7 +175,7 @@ static void test_binding(void) {
   CHECK(strcmp(reason, expected) == 0, "\"%s\"", reason);
 }
 
-/* Values that are set, replaced, taken away, empty, and too long. */
+/* Values that are set, replaced, removed, empty, and too long. */
 static void test_environment(void) {
   char value[FST_ENVIRONMENT_VALUE], long_value[FST_ENVIRONMENT_VALUE + 1];
   set_variable("FST_A", "one");

@@ -1,4 +1,4 @@
-/* Pages of any size, and what control groups allow. */
+/* Pages of any size, and the limits of control groups. */
 #include <sys/stat.h>
 
 #include "core/core.h"
@@ -16,7 +16,7 @@ static void set_page_size(uint64_t bytes) {
 
 /* ---- Pages ---- */
 
-/* Bytes that are mapped without a file. */
+/* Bytes of anonymous mappings. */
 static uint64_t mapped(void) {
   static uint64_t ranges[2 * 16384];
   int64_t count = fst_memory_mapped(ranges, 16384);
@@ -26,7 +26,7 @@ static uint64_t mapped(void) {
   return bytes;
 }
 
-/* Staging memory is whole pages, and all of it is given back. */
+/* Staging memory is whole pages, and all of it is freed. */
 static void test_staging(void) {
   static const uint64_t sizes[] = {4096, 16384, 65536}, lengths[] = {1, 4096, 12288, 65536, 2097152, 2101248};
   static const uint64_t expected[][6] = {
@@ -34,7 +34,7 @@ static void test_staging(void) {
     {16384, 16384, 16384, 65536, 2097152, 2113536},
     {65536, 65536, 65536, 65536, 2097152, 2162688},
   };
-  for (size_t turn = 0; turn < 6; turn++) { /* at the first three, a sanitizer maps what it needs itself */
+  for (size_t turn = 0; turn < 6; turn++) { /* during the first three, a sanitizer maps its own memory */
     const size_t s = turn % 3;
     set_page_size(sizes[s]);
     for (size_t l = 0; l < 6; l++) {
@@ -51,7 +51,7 @@ static void test_staging(void) {
   fst_fault_set("");
 }
 
-/* Memory is touched by whole pages: what the system refuses otherwise. */
+/* Memory is touched by whole pages, as the system requires. */
 static void test_populate(void) {
   const uint64_t length = 1 << 20;
   char *base = mmap(NULL, 2 * length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -68,7 +68,7 @@ static void test_populate(void) {
   CHECK(fst_plan_populate(plan, ALL, 1 << 30, NO_KEEP) == 0, "populating failed");
   unsigned char pages[256];
   require(mincore(start, length, pages) == 0, "mincore");
-  for (size_t i = 0; i < 256; i++) { /* pages of 4 KiB here: the fourth and fifth of 64 KiB, but not the one it ends in */
+  for (size_t i = 0; i < 256; i++) { /* pages of 4 KiB here: the fourth and fifth of 64 KiB, but not the last, partial one */
     const int touched = i >= 48 && i < 80;
     if (pages[48] & 1) CHECK((pages[i] & 1) == touched, "page %zu", i); /* qemu-user touches none */
   }
@@ -130,7 +130,7 @@ static void test_groups(void) {
   EXPECT("0::/\n", 5);
   put("fs/memory.current", "800\n");
   EXPECT("0::/a/b\n", 0);
-  /* Version 1, below a folder of its own; in a container, the mount is the group. */
+  /* Version 1, below its own folder; in a container, the mount is the group. */
   EXPECT("9:name=systemd:/x\n4:cpu,memory:/one/two\n", INT64_MAX);
   put("fs/memory/memory.limit_in_bytes", "9223372036854771712\n");
   put("fs/memory/memory.usage_in_bytes", "1000\n");

@@ -1,5 +1,5 @@
 /*
- * open_library LIBRARY FILE SYMBOL…: opens a built shim, as Deno does, finds every symbol, and reads FILE through it.
+ * open_library LIBRARY FILE SYMBOL…: opens a built library as Deno does, finds every symbol, and reads FILE with it.
  * Prints the version of its interface and the bytes of the file.
  */
 #include <dlfcn.h>

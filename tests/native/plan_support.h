@@ -1,4 +1,4 @@
-/* What the tests of plans and lanes share: a file of known bytes, plans over it, and checks. */
+/* Common parts of the tests of plans and lanes: a file of known bytes, plans over it, and checks. */
 #ifndef PLAN_SUPPORT_H
 #define PLAN_SUPPORT_H
 
@@ -25,7 +25,7 @@
 
 static unsigned long checks, failures;
 
-/* Tells of a failed check, and goes on: one run shows all of them. */
+/* Reports a failed check and continues, so that one run shows all of them. */
 #define CHECK(condition, ...)                            \
   do {                                                   \
     checks++;                                            \
@@ -36,7 +36,7 @@ static unsigned long checks, failures;
     }                                                    \
   } while (0)
 
-/* For what must work for a test to make sense. */
+/* Ends the program if a precondition of a test fails. */
 static void require(int condition, const char *what) {
   if (condition) return;
   perror(what);
@@ -133,7 +133,7 @@ static inline void *lane_thread(void *argument) {
 
 #define MAX_LANES 16
 
-/* Runs lanes to their end; how many of them say that the plan was cancelled or failed. */
+/* Runs lanes to their end; returns the number that report a cancelled or failed plan. */
 static inline int run_lanes(fst_plan *plan, uint32_t limit, int lanes) {
   pthread_t threads[MAX_LANES];
   lane_call calls[MAX_LANES];
@@ -150,7 +150,7 @@ static inline int run_lanes(fst_plan *plan, uint32_t limit, int lanes) {
   return stopped;
 }
 
-/* Memory with borders that tell of a byte written outside. */
+/* Memory with borders that detect a byte written outside. */
 typedef struct guarded {
   char *base;
   char *bytes;

@@ -1,5 +1,5 @@
 /*
- * Plans: taking segments, waiting for news, cancelling, failing, touching memory ahead; and the files beneath.
+ * Plans: taking segments, waiting for progress, cancelling, failing, touching memory ahead; and file functions.
  */
 #include "plan_support.h"
 
@@ -51,7 +51,7 @@ static void test_take(void) {
   CHECK(run_lanes(plan, ALL, 8) == 0, "lanes were stopped");
   CHECK(check_blocks(plan, &memory) == BLOCKS, "some blocks have not landed");
   uint32_t index;
-  CHECK(fst_plan_take(plan, ALL, &index) == 0, "a segment was taken that is not there");
+  CHECK(fst_plan_take(plan, ALL, &index) == 0, "a segment was taken that does not exist");
   free(plan);
   guarded_free(memory);
 }
@@ -71,7 +71,7 @@ static void *take_all(void *argument) {
   return NULL;
 }
 
-/* Callers with different limits: every segment is taken once, and none beyond the highest limit. */
+/* Callers with different limits: every segment below the highest limit is taken once, and no other. */
 static void test_take_races(void) {
   enum { SEGMENTS = 60000 };
   fst_plan *plan = new_plan(&file, SEGMENTS, 0);
@@ -93,13 +93,13 @@ static void test_wait(void) {
   guarded memory = guarded_new(FILE_BYTES, 0);
   fst_plan *plan = blocks_plan(&memory);
   double began = seconds();
-  CHECK(fst_plan_wait(plan, plan->wake, 20000, 0) == 0, "there was news where there is none");
-  CHECK(seconds() - began >= 0.015, "the wait ended before its time");
+  CHECK(fst_plan_wait(plan, plan->wake, 20000, 0) == 0, "the wait reported progress without any");
+  CHECK(seconds() - began >= 0.015, "the wait ended too early");
   began = seconds();
   CHECK(fst_plan_wait(plan, plan->wake + 1, 5000000, 0) == 0, "the counter changed by itself");
-  CHECK(seconds() - began < 5, "old news was waited for");
+  CHECK(seconds() - began < 5, "a wait did not return for earlier progress");
 
-  /* Nothing is missed: whoever saw everything before waiting is woken by what comes after. */
+  /* No progress is missed: a caller that waits after the last progress is woken by the next. */
   require(fst_fault_set("pread:*:delay=200") == 0, "faults");
   pthread_t thread;
   lane_call call = {plan, ALL, -1};
@@ -111,20 +111,20 @@ static void test_wait(void) {
     for (uint32_t i = 0; i < BLOCKS; i++) landed += fst_plan_done(plan)[i];
     if (landed < BLOCKS) seen = fst_plan_wait(plan, seen, 60000000, 500);
   }
-  CHECK(landed == BLOCKS, "%u of %u blocks were told of", landed, BLOCKS);
+  CHECK(landed == BLOCKS, "%u of %u blocks were reported", landed, BLOCKS);
   pthread_join(thread, NULL);
   fst_fault_set("");
 
-  /* Nothing more to come that news could gather with. */
+  /* No later progress can come, so the wait must not gather. */
   began = seconds();
   fst_plan_wait(plan, seen - 1, 5000000, 5000000);
-  CHECK(seconds() - began < 5, "a plan that is done was waited for");
+  CHECK(seconds() - began < 5, "the wait for a finished plan did not return");
 
-  /* A cancelled plan does not let news gather. */
+  /* The wait for a cancelled plan does not gather. */
   fst_plan_cancel(plan);
   began = seconds();
   fst_plan_wait(plan, seen - 1, 5000000, 5000000);
-  CHECK(seconds() - began < 5, "a cancelled plan was waited for");
+  CHECK(seconds() - began < 5, "the wait for a cancelled plan did not return");
   free(plan);
   guarded_free(memory);
 }
@@ -149,9 +149,9 @@ static void test_cancel(void) {
   fst_fault_set("");
   uint32_t landed = check_blocks(plan, &memory);
   CHECK(landed >= 10 && landed < BLOCKS, "%u blocks landed", landed);
-  CHECK(landed == plan->next, "%u blocks were taken, %u landed: lanes end what they have begun", plan->next, landed);
+  CHECK(landed == plan->next, "%u blocks were taken, %u landed: lanes must finish the segments that they have started", plan->next, landed);
   CHECK(plan->failure == FST_FAILURE_NONE, "a cancelled plan has failed");
-  CHECK(run_lanes(plan, ALL, 2) == 2, "a cancelled plan was gone on with");
+  CHECK(run_lanes(plan, ALL, 2) == 2, "lanes continued a cancelled plan");
   CHECK(fst_plan_populate(plan, ALL, 1 << 20, NO_KEEP) == 1, "a cancelled plan was populated");
   fst_plan_fail(plan, 0, &(fst_error){FST_FAILURE_SYSTEM, EIO, 1, 2, 3});
   CHECK(plan->failure == FST_FAILURE_NONE, "a plan failed after it was cancelled");
@@ -160,8 +160,8 @@ static void test_cancel(void) {
 }
 
 /*
- * A failure of one lane stops all, and says where it was. A lane that has failed may wait for a processor before it can
- * say so: how many blocks the others take meanwhile depends on the machine. None is taken once the failure is known.
+ * A failure of one lane stops all, and reports its place. A lane that has failed may wait for a processor before it
+ * reports this, so the number of blocks that others take meanwhile depends on the machine. None is taken afterwards.
  */
 static void test_failure(void) {
   for (int nth = 1; nth < 40; nth += 6) {
@@ -171,12 +171,12 @@ static void test_failure(void) {
       char faults[64];
       snprintf(faults, sizeof faults, "pread:%d:5,pread:*:delay=5000", nth);
       require(fst_fault_set(faults) == 0, "faults");
-      CHECK(run_lanes(plan, ALL, lanes) == lanes, "a lane does not know of the failure");
+      CHECK(run_lanes(plan, ALL, lanes) == lanes, "a lane did not report the failure");
       fst_fault_set("");
       CHECK(plan->failure == FST_FAILURE_SYSTEM && plan->failed_code == EIO, "failure %u, errno %d", plan->failure,
             plan->failed_code);
       uint32_t failed = plan->failed_segment;
-      CHECK(plan->failed_offset == (uint64_t)failed * BLOCK && plan->failed_expected == BLOCK, "it says a wrong place");
+      CHECK(plan->failed_offset == (uint64_t)failed * BLOCK && plan->failed_expected == BLOCK, "the reported place is wrong");
       CHECK(fst_plan_done(plan)[failed] == 0, "the failed block is marked as landed");
       uint32_t taken = plan->next;
       uint32_t landed = check_blocks(plan, &memory);
@@ -193,7 +193,7 @@ static uint32_t failure_of(const char *faults, int lanes, fst_plan **kept) {
   guarded memory = guarded_new(FILE_BYTES, 0);
   fst_plan *plan = blocks_plan(&memory);
   require(fst_fault_set(faults) == 0, "faults");
-  CHECK(run_lanes(plan, ALL, lanes) == lanes, "a lane does not know of the failure (%s)", faults);
+  CHECK(run_lanes(plan, ALL, lanes) == lanes, "a lane did not report the failure (%s)", faults);
   fst_fault_set("");
   check_blocks(plan, &memory);
   guarded_free(memory);
@@ -203,14 +203,14 @@ static uint32_t failure_of(const char *faults, int lanes, fst_plan **kept) {
 
 static void test_file_failures(void) {
   fst_plan *plan;
-  CHECK(failure_of("pread:9:eof", 1, &plan) == FST_FAILURE_TRUNCATED, "the end of the file is no failure");
+  CHECK(failure_of("pread:9:eof", 1, &plan) == FST_FAILURE_TRUNCATED, "the end of the file is not a failure");
   CHECK(plan->failed_offset == 8 * BLOCK && plan->failed_expected == BLOCK && plan->failed_actual == 0,
-        "the end of the file is said to be elsewhere");
+        "the end of the file is reported at a wrong place");
   free(plan);
   CHECK(failure_of("pread:9:short=100,pread:10:eof", 1, &plan) == FST_FAILURE_TRUNCATED, "not truncated");
-  CHECK(plan->failed_actual == 100, "%llu bytes are said to be there", (unsigned long long)plan->failed_actual);
+  CHECK(plan->failed_actual == 100, "%llu bytes are reported as present", (unsigned long long)plan->failed_actual);
   free(plan);
-  CHECK(failure_of("fstat:5:changed", 1, &plan) == FST_FAILURE_CHANGED, "a change goes unnoticed");
+  CHECK(failure_of("fstat:5:changed", 1, &plan) == FST_FAILURE_CHANGED, "a change was not noticed");
   CHECK(plan->failed_segment == 4 && fst_plan_done(plan)[4] == 0 && fst_plan_done(plan)[3] == 1,
         "the wrong block is blamed for a change");
   free(plan);
@@ -218,17 +218,17 @@ static void test_file_failures(void) {
   CHECK(plan->landed_bytes == 0, "blocks landed that could not be verified");
   free(plan);
   require(truncate(file.path, FILE_BYTES / 2) == 0, "truncate");
-  CHECK(failure_of("", 2, &plan) == FST_FAILURE_TRUNCATED, "a truncated file goes unnoticed");
+  CHECK(failure_of("", 2, &plan) == FST_FAILURE_TRUNCATED, "a truncated file was not noticed");
   CHECK(plan->landed_bytes == 0, "blocks of a truncated file landed");
   free(plan);
-  write_noise(&file); /* of another time from now on */
-  CHECK(failure_of("", 2, &plan) == FST_FAILURE_CHANGED && plan->landed_bytes == 0, "a new file goes unnoticed");
+  write_noise(&file); /* with a new modification time */
+  CHECK(failure_of("", 2, &plan) == FST_FAILURE_CHANGED && plan->landed_bytes == 0, "a new file was not noticed");
   free(plan);
   noise_close(&file);
   noise_open(&file, FILE_BYTES);
 }
 
-/* How many pages of a range are there. */
+/* The number of resident pages of a range. */
 static uint64_t resident(char *start, uint64_t length) {
   unsigned char pages[1024];
   uint64_t count = 0;
@@ -237,7 +237,7 @@ static uint64_t resident(char *start, uint64_t length) {
   return count;
 }
 
-/* Whether the kernel touches memory when asked to; qemu-user says yes and does not. */
+/* Whether the kernel touches memory on request; qemu-user reports success without doing it. */
 static int populates(void) {
   char *start = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   require(start != MAP_FAILED, "mmap");
@@ -259,7 +259,7 @@ static char *map_pages(uint64_t length) {
   return start;
 }
 
-/* Touches memory no further ahead of the lanes than told, keeps what is there, and stops with the plan. */
+/* Populating touches memory only as far ahead as requested, does not change bytes, and stops with the plan. */
 static void test_populate(void) {
   guarded memory = {.base = map_pages(FILE_BYTES), .length = FILE_BYTES};
   memory.bytes = memory.base;
@@ -291,12 +291,12 @@ static void test_populate(void) {
   fst_plan_cancel(plan);
   pthread_join(thread, NULL);
   CHECK(call.status == 1, "populating a cancelled plan ended with status %d", call.status);
-  CHECK(memcmp(memory.bytes, file.bytes, FILE_BYTES) == 0, "populating changed what was there");
+  CHECK(memcmp(memory.bytes, file.bytes, FILE_BYTES) == 0, "populating changed bytes");
   free(plan);
   munmap(memory.base, FILE_BYTES);
 }
 
-/* A narrowing cast needs less memory than the file has bytes: what follows the destination is not touched. */
+/* A narrowing cast needs less memory than the file has bytes: memory after the destination is not touched. */
 static void test_populate_cast(void) {
   const uint64_t wide = 64 * PAGE, narrow = wide / 4;
   char *start = map_pages(wide);
@@ -322,34 +322,34 @@ static void test_files(void) {
   CHECK(fst_file_read(-1, head, sizeof head, 0) == -EBADF, "a read from nothing");
   CHECK(fst_file_open_direct(-1) < 0, "nothing can be opened directly");
   CHECK(fst_file_cached(file.info.fd, 0, 0) == 0, "nothing is cached in part");
-  CHECK(fst_file_open("/nonexistent/x", &info, head, 1) == -ENOENT, "what is not there opens");
+  CHECK(fst_file_open("/nonexistent/x", &info, head, 1) == -ENOENT, "a missing file opens");
   CHECK(fst_file_open("/tmp", &info, head, 1) == -EISDIR, "a folder opens");
   CHECK(fst_file_open("/dev/zero", &info, head, 1) == -EINVAL, "a device opens");
   snprintf(path, sizeof path, "%s.fifo", file.path);
   require(mkfifo(path, 0600) == 0, "mkfifo");
   double began = seconds();
-  CHECK(fst_file_open(path, &info, head, 1) == -EINVAL && seconds() - began < 1, "a pipe opens, or is waited for");
+  CHECK(fst_file_open(path, &info, head, 1) == -EINVAL && seconds() - began < 1, "a pipe opens, or blocks");
   unlink(path);
 
   require(fst_fault_set("open:1:4,open:2:4,pread:1:5") == 0, "faults");
   CHECK(fst_file_open(file.path, &info, head, sizeof head) == 0, "an interruption is a failure");
-  CHECK(info.head_errno == EIO && info.head_bytes == 0, "a failure of the first read is not told");
+  CHECK(info.head_errno == EIO && info.head_bytes == 0, "a failure of the first read is not reported");
   fst_file_close(info.fd);
   require(fst_fault_set("fstat:1:5") == 0, "faults");
-  CHECK(fst_file_open(file.path, &info, head, sizeof head) == -EIO, "a failure is not told");
+  CHECK(fst_file_open(file.path, &info, head, sizeof head) == -EIO, "a failure is not reported");
   fst_fault_set("");
-  CHECK(fst_fault_set("pread:1") == -EINVAL && fst_fault_set("pread:1:nonsense") == -EINVAL, "nonsense is taken");
+  CHECK(fst_fault_set("pread:1") == -EINVAL && fst_fault_set("pread:1:nonsense") == -EINVAL, "nonsense is accepted");
   CHECK(fst_memory_available() > 1 << 20, "there is no memory");
-  CHECK(fst_abi_version() == FST_ABI_VERSION && fst_address(head) == (uintptr_t)head, "odd answers");
+  CHECK(fst_abi_version() == FST_ABI_VERSION && fst_address(head) == (uintptr_t)head, "wrong results");
   CHECK(fst_memory_advise(head, 0, sizeof head) == 0, "advice on a little memory fails");
 }
 
-/* How much of a range is among those that are told, and whether these are in order. */
+/* The number of bytes of a range that are in the reported ranges; checks the order of these. */
 static size_t mapped_within(uintptr_t start, uintptr_t stop) {
   static uint64_t ranges[2 * 16384];
   int64_t count = fst_memory_mapped(ranges, 16384);
   require(count > 0 && count <= 16384, "fst_memory_mapped");
-  CHECK(fst_memory_mapped(NULL, 0) >= 1, "without room nothing is counted");
+  CHECK(fst_memory_mapped(NULL, 0) >= 1, "the count is wrong without capacity");
   size_t within = 0;
   for (int64_t i = 0; i < count; i++) {
     CHECK(ranges[2 * i] < ranges[2 * i + 1] && (i == 0 || ranges[2 * i - 1] <= ranges[2 * i]), "ranges are not in order");
@@ -365,16 +365,16 @@ static void test_mapped(void) {
   char *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   require(memory != MAP_FAILED, "mmap");
   uintptr_t start = (uintptr_t)memory, stop = start + length;
-  CHECK(mapped_within(start, stop) == length, "mapped memory is not told");
+  CHECK(mapped_within(start, stop) == length, "mapped memory is not reported");
   require(mprotect(memory + page, page, PROT_READ) == 0, "mprotect");
-  CHECK(mapped_within(start, stop) == length - page, "memory that cannot be written to is told");
+  CHECK(mapped_within(start, stop) == length - page, "memory that cannot be written to is reported");
   CHECK(fst_memory_advise(NULL, start + page, length - page) == 0, "advice by address fails");
   munmap(memory, length);
-  CHECK(mapped_within(start, stop) == 0, "memory that is gone is told");
+  CHECK(mapped_within(start, stop) == 0, "unmapped memory is reported");
   int shared = open(file.path, O_RDWR);
   char *view = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE, shared, 0);
   require(shared >= 0 && view != MAP_FAILED, "mmap of a file");
-  CHECK(mapped_within((uintptr_t)view, (uintptr_t)view + page) == 0, "a file is told");
+  CHECK(mapped_within((uintptr_t)view, (uintptr_t)view + page) == 0, "a file is reported");
   munmap(view, page);
   close(shared);
 }
@@ -391,7 +391,7 @@ int main(void) {
     test_populate();
     test_populate_cast();
   } else {
-    puts("plan_test: memory is not touched when asked to, as under qemu-user: that is not tested");
+    puts("plan_test: populating is not tested, because the kernel does not touch memory on request (qemu-user)");
   }
   test_files();
   test_mapped();

@@ -1,6 +1,6 @@
 /*
- * Reading through 3FS' rings, on the stand-in of tests/sim/3fs: whatever the library does, what lands is right, a
- * failure is told, and nothing stays behind. Run from the root of the repository.
+ * Reads through 3FS rings, on the stand-in of tests/sim/3fs: for every behaviour of the library, landed bytes are
+ * correct, a failure is reported, and no resource is left. Run from the root of the repository.
  */
 #include <dlfcn.h>
 #include <stdatomic.h>
@@ -152,7 +152,7 @@ static void test_opening(void) {
   CHECK(fst_usrbio_mount_point(library, "/tmp", path, sizeof path) == 0, "/tmp is no mount");
   CHECK(fst_usrbio_mount_point(library, file.path, path, 4) == -ENAMETOOLONG, "a mount point of 4 bytes");
   CHECK(fst_usrbio_is_3fs(library, file.info.fd) && !fst_usrbio_is_3fs(library, 0), "what is on 3FS");
-  CHECK(!fst_usrbio_is_mounted(file.info.fd), "the system knows of no 3FS here");
+  CHECK(!fst_usrbio_is_mounted(file.info.fd), "the system reports a 3FS here");
   set_variable("HF3FS_LIB_DIR", "/nowhere");
   CHECK(fst_usrbio_find(&same, path, message, sizeof message) == 0 && same == library, "what is open stays: %s", message);
   snprintf(path, sizeof path, "%s/build", folder);
@@ -220,7 +220,7 @@ static void test_lanes(void) {
     set("FST_SIM_3FS_EARLY", early[i % 3]);
     fst_usrbio_mount *mount = open_mount(shapes[i].entries, shapes[i].ring_bytes, 10000);
     check_lanes(mount, shapes[i].lanes);
-    check_lanes(mount, shapes[i].lanes); /* with the rings that there are */
+    check_lanes(mount, shapes[i].lanes); /* with the existing rings */
     CHECK(sim.rings_made() == 1, "%llu rings", (unsigned long long)sim.rings_made());
     close_mount(mount);
   }
@@ -234,7 +234,7 @@ static void test_lanes(void) {
   set("FST_SIM_3FS_FAIL", "");
 }
 
-/* Loads the file in blocks; the plan tells how it went. */
+/* Loads the file in blocks; the plan has the result. */
 static fst_plan *load(fst_usrbio_mount *mount, char *destination, int lanes) {
   enum { BLOCK = 700001 };
   fst_segment segments[FILE_BYTES / BLOCK + 1];
@@ -311,13 +311,13 @@ static void test_cancelling(void) {
   free(destination);
 }
 
-/* ---- The bound on rings ---- */
+/* ---- The limit on rings ---- */
 
 enum { POOL_THREADS = 8, POOL_RINGS = 2, POOL_ROUNDS = 60 };
 
 typedef struct pool_user {
   fst_usrbio_mount *mount;
-  _Atomic uint64_t *bytes; /* of all rings that are in use */
+  _Atomic uint64_t *bytes; /* of all rings in use */
   uint64_t budget;
   uint32_t state;
   int failures;
@@ -333,7 +333,7 @@ static void *use_pool(void *argument) {
     if (status != 0) return user->failures++, NULL;
     const uint64_t used = atomic_fetch_add(user->bytes, ring->bytes) + ring->bytes;
     user->failures += used > user->budget || sim.live_iovs() > user->budget / (RING / 4);
-    memset(fst_usrbio_memory(ring), (int)round, 4096); /* nobody else uses it */
+    memset(fst_usrbio_memory(ring), (int)round, 4096); /* no other thread uses it */
     if (noise_next(&user->state) % 4 == 0) usleep(noise_next(&user->state) % 1000);
     if (noise_next(&user->state) % 16 == 0) ring->is_broken = 1;
     atomic_fetch_sub(user->bytes, ring->bytes);
@@ -342,7 +342,7 @@ static void *use_pool(void *argument) {
   return NULL;
 }
 
-/* Several threads and several openings of a mount point, with like and unlike options. */
+/* Several threads and several openings of a mount point, with equal and different options. */
 static void test_pool(void) {
   char mount_point[256], message[512];
   require(fst_usrbio_mount_point(library, file.path, mount_point, sizeof mount_point) > 0, "the mount point");
@@ -352,7 +352,7 @@ static void test_pool(void) {
     options[i].rings = POOL_RINGS;
     require(fst_usrbio_open(library, mount_point, &options[i], &mounts[i], message, sizeof message) == 0, message);
   }
-  CHECK(mounts[0] == mounts[2] && mounts[0] != mounts[1], "equal options are one mount, unlike options are two");
+  CHECK(mounts[0] == mounts[2] && mounts[0] != mounts[1], "equal options are one mount, different options are two");
   CHECK(sim.live_rings() == 1, "%llu rings after opening", (unsigned long long)sim.live_rings());
   _Atomic uint64_t bytes = 0;
   pthread_t threads[POOL_THREADS];
@@ -365,7 +365,7 @@ static void test_pool(void) {
     pthread_join(threads[i], NULL);
     CHECK(users[i].failures == 0, "thread %d saw %d rings too many, or was refused one", i, users[i].failures);
   }
-  /* Without the larger options, the smaller ones' budget holds. */
+  /* After the larger options are closed, the limit of the smaller ones applies. */
   fst_usrbio_close(mounts[0]);
   fst_usrbio_close(mounts[2]);
   fst_usrbio_ring *ring;
@@ -382,12 +382,12 @@ static void *stop_later(void *stop) {
   return NULL;
 }
 
-/* Who waits for a ring can be stopped. */
+/* A wait for a ring can be stopped. */
 static void test_stopped_wait(void) {
   fst_usrbio_mount *mount = open_mount(4, RING, 0);
   fst_usrbio_ring *ring, *none;
   require(fst_usrbio_take(mount, NULL, &ring) == 0, "fst_usrbio_take");
-  CHECK(!fst_usrbio_is_wanted(mount), "nobody waits");
+  CHECK(!fst_usrbio_is_wanted(mount), "a thread waits");
   _Atomic uint32_t stop = 0;
   pthread_t thread;
   require(pthread_create(&thread, NULL, stop_later, &stop) == 0, "pthread_create");
@@ -408,7 +408,7 @@ static void *run_to_end(void *argument) {
   return NULL;
 }
 
-/* Loads that have one ring between them all come to their end: nobody keeps it while others wait. */
+/* Loads that share one ring all end, because no lane keeps it while others wait. */
 static void test_loads_share_a_ring(void) {
   enum { LOADS = 3, LANES = 2, SEGMENTS = 20, BLOCK = 100000 };
   fst_usrbio_mount *mount = open_mount(4, RING, 10000);

@@ -1,4 +1,6 @@
-/* Writing of native/core/write.c: ranges of every alignment, cast or not, from several threads, and what goes wrong. */
+/*
+ * Writing of native/core/write.c: ranges of every alignment, cast or not, from several threads, and what goes wrong.
+ */
 #include "plan_support.h"
 
 #include <sys/file.h>
