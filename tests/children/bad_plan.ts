@@ -1,4 +1,4 @@
-/** Runs a plan whose only segment is in a file that the plan does not have: what no caller may do. */
+/** Runs a plan whose only segment is in a file that the plan does not have: a misuse. */
 import { openLibrary } from "../../ffi/library.ts";
 
 const { shim } = await openLibrary();

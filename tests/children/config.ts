@@ -1,6 +1,6 @@
 /**
- * Loads a file with nothing but what a configuration file says, by `fastsafeOpen` or `autoOpen`, and prints what came
- * of it; or, by "all", what comes of every way to open files: the code of its error, or null.
+ * Loads a file with the options of a configuration file only, by `fastsafeOpen` or `autoOpen`, and prints the result;
+ * or, with "all", prints the result of every function that opens files: the code of its error, or null.
  */
 import { autoOpen, fastsafeOpen } from "../../mod.ts";
 import { ParallelLoader, SafeTensorsFileLoader } from "../../src/compat/mod.ts";
@@ -14,7 +14,7 @@ console.warn = (line: string) => void (line.includes("Portable engine") ? warn(l
 
 async function load(open: typeof fastsafeOpen) {
   await using model = await open(path);
-  await (await open(path)).close(); // warnings are given once
+  await (await open(path)).close(); // warnings are printed once
   await model.whenLoaded();
   return { threads: model.stats().threads, lines };
 }

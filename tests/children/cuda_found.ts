@@ -1,5 +1,5 @@
 /**
- * Prints which libraries of CUDA this process finds: what doctor() says of CUDA.
+ * Prints the libraries of CUDA that this process finds: the part of doctor()'s report about CUDA.
  */
 import { doctor } from "../../src/doctor/mod.ts";
 

@@ -1,5 +1,5 @@
 /**
- * Loads a file to the GPU and ends without closing anything, in one of several ways.
+ * Loads a file to the GPU and ends without closing the model, in one of several ways.
  */
 import { fastsafeOpen } from "../../mod.ts";
 

@@ -1,12 +1,12 @@
 /**
- * Loads a file to the GPU where there is no libcudart, then to the CPU; prints what came of it.
+ * Loads a file to the GPU without libcudart, then to the CPU; prints the results.
  */
 import { type DeviceError, fastsafeOpen } from "../../mod.ts";
 
 const path = Deno.args[0]!;
 try {
   await using _model = await fastsafeOpen(path, { device: "cuda" });
-  throw new Error("There is a libcudart after all");
+  throw new Error("There is a libcudart");
 } catch (error) {
   const { name, message, library, code } = error as DeviceError;
   await using model = await fastsafeOpen(path);

@@ -1,6 +1,6 @@
 /**
- * Has a Worker give a tensor to a consumer, ends the Worker, and reads the tensor as the consumer would; prints bytes of
- * it. Argument: a path for the model.
+ * In a Worker, passes a tensor to a consumer; ends the Worker, and reads the tensor as the consumer would; prints its
+ * bytes. Argument: a path for the model.
  */
 import { fastsafeOpen, serialize } from "../../mod.ts";
 
@@ -26,10 +26,10 @@ if ("WorkerGlobalScope" in globalThis) {
     worker.postMessage(path);
   });
   worker.terminate();
-  await new Promise((resolve) => setTimeout(resolve, 500)); // its memory goes soon after
+  await new Promise((resolve) => setTimeout(resolve, 500)); // its memory is freed soon after
   given.forEach((address, versioned) => {
     const managed = new Deno.UnsafePointerView(Deno.UnsafePointer.create(address)!);
-    const tensor = versioned ? 32 : 0; // of DLManagedTensorVersioned
+    const tensor = versioned ? 32 : 0; // the offset in DLManagedTensorVersioned
     const first = managed.getBigUint64(tensor);
     const view = new Deno.UnsafePointerView(Deno.UnsafePointer.create(first)!);
     const shape = new Deno.UnsafePointerView(Deno.UnsafePointer.create(managed.getBigUint64(tensor + 24))!);

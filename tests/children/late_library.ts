@@ -1,6 +1,6 @@
 /**
- * A program of its own, for permissions_test.ts: the library can be had only after a first load has done without.
- * Prints the way of each load.
+ * A program for permissions_test.ts: the library is available only after a first load without it.
+ * Prints the engine of each load.
  */
 import { fastsafeOpen, prepare } from "../../mod.ts";
 
@@ -14,7 +14,7 @@ async function load(): Promise<string> {
 
 const ways: string[] = [];
 if (how === "permission") {
-  // As if the user granted FFI later: no program can do that by itself.
+  // Like a user who grants FFI later; a program cannot do that itself.
   const { querySync } = Deno.permissions;
   const denied = (descriptor: Deno.PermissionDescriptor) =>
     descriptor.name === "ffi"

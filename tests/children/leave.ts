@@ -1,5 +1,5 @@
 /**
- * A program of its own, for process_test.ts: ends in mid-load, in the way that its second argument names.
+ * A program for process_test.ts: ends during a load, in the way that its second argument names.
  */
 import { fastsafeOpen } from "../../mod.ts";
 

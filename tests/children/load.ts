@@ -1,5 +1,5 @@
 /**
- * A program of its own, for process_test.ts: loads a file and prints which way it went, and the sum of its bytes.
+ * A program for process_test.ts: loads a file and prints the kind of reads, and the sum of its bytes.
  */
 import { fastsafeOpen } from "../../mod.ts";
 

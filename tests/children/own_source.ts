@@ -1,4 +1,4 @@
-/** Loads from a source of its own to the CPU, which needs no native library. */
+/** Loads from its own source to the CPU, without the native library. */
 import { fastsafeOpen, serialize, type Source } from "../../mod.ts";
 
 const bytes = serialize({ x: { dtype: "U8", shape: [1], data: new Uint8Array([7]) } });

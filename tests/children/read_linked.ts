@@ -1,4 +1,4 @@
-/** Loads the tensor "x" of a file, and says which engine did. */
+/** Loads the tensor "x" of a file, and prints the engine. */
 import { fastsafeOpen } from "../../mod.ts";
 
 await using model = await fastsafeOpen(Deno.args[0]!, { lazy: true });

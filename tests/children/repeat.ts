@@ -1,5 +1,5 @@
 /**
- * A program of its own, for leak_long_test.ts: loads again and again, well and badly, and prints what it holds after a
+ * A program for leak_long_test.ts: loads many times, with and without errors, and prints its resources after a
  * warm-up and at the end. Arguments: the engine, a folder with a model, how often.
  */
 import { fastsafeOpen } from "../../mod.ts";
@@ -9,7 +9,7 @@ import { expectError, repeat, useEngine } from "./repeating.ts";
 const [engine, folder, rounds] = Deno.args as [string, string, string];
 useEngine(engine);
 
-/** One load of each kind that there is, by turns. */
+/** One load of each kind, in turn. */
 const ACTS: readonly (() => Promise<unknown>)[] = [
   async () => {
     await using model = await fastsafeOpen(folder);

@@ -1,5 +1,5 @@
 /**
- * A program of its own, for save/leak_long_test.ts: saves again and again, well and badly, and prints what it holds after a
+ * A program for save/leak_long_test.ts: saves many times, with and without errors, and prints its resources after a
  * warm-up and at the end. Arguments: the engine, a folder, how often.
  */
 import { fastsafeOpen, saveFile } from "../../mod.ts";
@@ -14,7 +14,7 @@ const names = ["a", "b", "c"];
 const shapes = names.map((name) => ({ name, dtype: "U8", shape: [size] } as const));
 const tensors = () => names.map((name) => [name, { ...shapes[0]!, data: new Uint8Array(size) }] as const);
 
-/** One save of each kind that there is, by turns; the sets replace one another. */
+/** One save of each kind, in turn; the sets replace one another. */
 const ACTS: readonly (() => Promise<unknown>)[] = [
   () => saveFile(tensors(), path, { overwrite: true, sync: false }),
   () => saveFile(tensors(), path, { overwrite: true, maxShardBytes: size }),

@@ -1,15 +1,15 @@
 /**
- * What the programs share that do something again and again, and tell what they hold after a warm-up and at the end.
+ * Common parts of the programs that repeat actions, and print their resources after a warm-up and at the end.
  */
 import { useLibrary } from "../../ffi/library.ts";
 import { openTargets, threadCount } from "../support/process.ts";
 
 declare const gc: () => void;
 
-/** What a process holds, in bytes and in numbers. */
-export type Held = Record<string, number>;
+/** The resources of a process, in bytes and in numbers. */
+export type Resources = Record<string, number>;
 
-/** Takes the portable engine, without its notice, where it is asked for. */
+/** Selects the portable engine, without its notice, if requested. */
 export function useEngine(engine: string): void {
   if (engine !== "portable") return;
   useLibrary(null);
@@ -26,24 +26,24 @@ export async function expectError(act: () => Promise<unknown>): Promise<void> {
   throw new Error("This should have failed");
 }
 
-/** Does these things by turns, a quarter of the rounds as a warm-up. */
+/** Runs these actions in turn, a quarter of the rounds as a warm-up. */
 export async function repeat(
   acts: readonly (() => Promise<unknown>)[],
   rounds: number,
-): Promise<{ before: Held; after: Held }> {
+): Promise<{ before: Resources; after: Resources }> {
   for (let round = 0; round < rounds / 4; round++) await acts[round % acts.length]!();
-  const before = await held();
+  const before = await resources();
   for (let round = 0; round < rounds; round++) await acts[round % acts.length]!();
-  return { before, after: await held() };
+  return { before, after: await resources() };
 }
 
-async function held(): Promise<Held> {
+async function resources(): Promise<Resources> {
   for (let turn = 0; turn < 3; turn++) {
     gc();
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   const { rss, heapUsed, external } = Deno.memoryUsage();
-  // Deno opens its caches when it feels like it, and a pair of sockets some time in its first seconds.
+  // Deno opens its caches at any time, and a pair of sockets within its first seconds.
   const caches = `${Deno.realPathSync(Deno.env.get("DENO_DIR")!)}/`;
   const targets = openTargets().filter((each) => !each.startsWith(caches) && !each.startsWith("socket:"));
   return { rss, heapUsed, external, descriptors: targets.length, threads: threadCount() };

@@ -1,5 +1,5 @@
 /**
- * A program of its own, for save/kill_long_test.ts: saves a scene with the faults of its third argument, on the build that
+ * A program for save/kill_long_test.ts: saves a scene with the faults of its third argument, with the build that
  * can be made to fail. Arguments: a folder, the scene's number, the faults.
  */
 import { openAdded } from "../support/test_library.ts";

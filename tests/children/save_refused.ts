@@ -1,5 +1,5 @@
 /**
- * A program of its own, for save/place_test.ts: saves where that is refused, and prints the error.
+ * A program for save/place_test.ts: saves to a refused place, and prints the error.
  */
 import { saveFile, WriteError } from "../../mod.ts";
 

@@ -1,7 +1,7 @@
 /**
- * A program of its own, for source/stress.ts: closes and aborts loads and reads at random moments. Whatever comes
- * must be right, and whatever does not come must say so. Arguments: the engine ("native", "3fs" or "portable"), a
- * folder with shards, how often, and where the random numbers begin.
+ * A program for source/stress.ts: closes and aborts loads and reads at random moments. Every result must be correct,
+ * and every missing one must have an error. Arguments: the engine ("native", "3fs" or "portable"), a folder with
+ * shards, the number of rounds, and the seed of the random numbers.
  */
 import { Buffer } from "node:buffer";
 import { assert, assertEquals } from "@std/assert";
@@ -32,10 +32,10 @@ const expected = new Map([...files.values()].flatMap((file) => [...deserialize(f
 
 class Enough extends Error {}
 
-/** What came and what did not. */
+/** The number of results, and of ended calls. */
 const counts = { done: 0, ended: 0 };
 
-/** Takes note of how something ended: well, or because it was closed or aborted, as it was. */
+/** Counts the outcome of a call: it succeeded, or failed because it was closed or aborted. */
 async function settle(what: string, work: Promise<void>): Promise<void> {
   try {
     await work;

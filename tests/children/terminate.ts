@@ -1,11 +1,11 @@
 /**
- * A program of its own, for process_test.ts: ends workers in mid-load, and looks whether their lanes write where other
- * memory is by then. Wants the build that can be made to fail.
+ * A program for process_test.ts: ends workers during a load, and checks whether their lanes write to memory that
+ * has other users meanwhile. Needs the build that can be made to fail.
  */
 import { openAdded } from "../support/test_library.ts";
 import { fastsafeOpen } from "../../mod.ts";
 
-/** In a worker: a slow load, which is told of once it has begun. */
+/** In a worker: a slow load, which is reported after its start. */
 async function load(path: string): Promise<void> {
   openAdded(Deno.env.get("FASTSAFETENSORS_LIB")!).setFaults("pread:*:delay=5000,preaddirect:*:delay=5000");
   await using model = await fastsafeOpen(path, { blockBytes: 65_536, maxThreads: 4 });
@@ -13,7 +13,7 @@ async function load(path: string): Promise<void> {
   await model.whenLoaded();
 }
 
-/** In the program itself: ends the worker, and takes as much memory as it had. */
+/** In the main thread: ends the worker, and allocates as much memory as it had. */
 async function terminate(path: string): Promise<void> {
   const worker = new Worker(`${import.meta.url}#worker`, { type: "module", name: path });
   await new Promise((resolve) => worker.onmessage = resolve);

@@ -1,6 +1,6 @@
 /**
- * A program of its own, for process_test.ts: takes the memory of a running load away, and has it collected and used
- * again while lanes still write. Wants the build that can be made to fail, and `--v8-flags=--expose-gc`.
+ * A program for process_test.ts: transfers the memory of a running load, so that it is collected and used again while
+ * lanes still write. Needs the build that can be made to fail, and `--v8-flags=--expose-gc`.
  */
 import { openAdded } from "../support/test_library.ts";
 import { fastsafeOpen } from "../../mod.ts";
@@ -22,7 +22,7 @@ for (let round = 0; round < 5; round++) {
   }
   await model.close();
 }
-// And a model that nobody holds any more, in mid-load.
+// And a model without references, during a load.
 await fastsafeOpen(Deno.args[0]!, { blockBytes: 65_536 });
 gc();
 console.log("intact");

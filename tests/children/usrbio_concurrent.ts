@@ -1,6 +1,6 @@
 /**
- * Reads all tensors of a file on 3FS by loads that run at once, and says how many came, or why not. With "fill" as an
- * argument somebody else takes all of /dev/shm once the file is open.
+ * Reads all tensors of a file on 3FS by loads that run at once, and prints their number, or the error. With the
+ * argument "fill", another file uses all of /dev/shm after the file is open.
  */
 import { fastsafeOpen } from "../../mod.ts";
 

@@ -1,4 +1,4 @@
-/** Reads from a file on 3FS, says so, and then keeps its ring until somebody ends it. */
+/** Reads from a file on 3FS, reports that, and then keeps its ring until it is ended. */
 import { createReader } from "../../src/three_fs/mod.ts";
 
 const reader = await createReader({ backend: "usrbio" });

@@ -1,4 +1,4 @@
-/** Looks for 3FS' library, and prints where it is or why it cannot be used. */
+/** Looks for the 3FS library, and prints its path or the reason why it cannot be used. */
 import { createReader, getBackend, getHf3fsLibPath, isAvailable } from "../../src/three_fs/mod.ts";
 
 const path = await getHf3fsLibPath();

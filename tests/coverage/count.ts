@@ -1,13 +1,13 @@
 /**
- * Counting the lines that tests run, into `coverage/`: those of TypeScript by Deno, also in programs that tests start;
- * those of C by gcov, for which a `cc` at the head of the PATH adds its flags, and builds go to a cache folder of their own.
+ * Counts the lines that tests run, in `coverage/`: those of TypeScript by Deno, also in programs that tests start;
+ * those of C by gcov: a `cc` at the start of the PATH adds its flags, and builds go to a separate cache folder.
  */
 import { compiler } from "../support/compiler.ts";
 
-/** Where it all is kept. */
+/** The folder of all counts. */
 export const FOLDER = new URL("../../coverage", import.meta.url).pathname;
 
-/** What a run of `deno test` needs so that its lines are counted. */
+/** The settings of a run of `deno test` that counts its lines. */
 export interface Counting {
   /** Options of `deno test`. */
   readonly options: readonly string[];
@@ -15,14 +15,14 @@ export interface Counting {
   readonly env: Record<string, string>;
 }
 
-/** Prepares the folder; what earlier runs have counted stays. */
+/** Prepares the folder; the counts of earlier runs stay. */
 export async function countLines(): Promise<Counting> {
   const raw = `${FOLDER}/deno`;
   return {
     options: [`--coverage=${raw}`, "--coverage-raw-data-only"],
     env: {
       PATH: `${await countingCompiler()}:${Deno.env.get("PATH")}`,
-      DENO_DIR: await denoFolder(), // else it would be below the next
+      DENO_DIR: await denoFolder(), // otherwise it would be below the next
       XDG_CACHE_HOME: `${FOLDER}/cache`,
       DENO_COVERAGE_DIR: raw, // for the programs that tests start
     },
@@ -30,8 +30,8 @@ export async function countLines(): Promise<Counting> {
 }
 
 /**
- * A folder with a `cc` that counts lines: each call of it writes its notes to a folder of its own. It optimizes as it is
- * asked to: what is tested is the library that users have. What a sanitizer watches runs without, too.
+ * A folder with a `cc` that counts lines: each call of it writes its notes to a separate folder. It optimizes as
+ * requested, because the tested library is that of users. Builds with a sanitizer are not counted.
  */
 async function countingCompiler(): Promise<string> {
   const { path, missing } = await compiler();
@@ -48,7 +48,7 @@ exec '${path}' "$@" --coverage -fprofile-update=atomic -dumpdir "$work/"
   return folder;
 }
 
-/** Where Deno keeps what it has compiled. */
+/** The folder of Deno's compiled code. */
 async function denoFolder(): Promise<string> {
   const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["info", "--json"] }).output();
   return JSON.parse(new TextDecoder().decode(stdout)).denoDir;

@@ -1,17 +1,17 @@
 /**
- * Which lines ran: what `deno coverage` and gcov tell, added up.
+ * The lines that ran: the sums of the output of `deno coverage` and gcov.
  */
 
-/** File → line → how often it ran. */
+/** File → line → the number of runs. */
 export type Lines = Map<string, Map<number, number>>;
 
-/** Files that belong together, as a whole. */
+/** A group of files. */
 export interface Share {
   /** Lines that can run. */
   readonly lines: number;
   /** Lines that ran. */
   readonly ran: number;
-  /** The latter of the former; 100 where there are none. */
+  /** `ran` of `lines` in percent; 100 without lines. */
   readonly percent: number;
 }
 
@@ -25,7 +25,7 @@ export function add(lines: Lines, file: string, line: number, count: number): vo
 /**
  * Reads the LCOV text that `deno coverage --lcov` prints.
  *
- * @param root the repository's folder, with its slash: other files are left out
+ * @param root the repository's folder, with its slash: other files are skipped
  */
 export function addLcov(lines: Lines, text: string, root: string): void {
   let file: string | null = null;
@@ -40,9 +40,9 @@ export function addLcov(lines: Lines, text: string, root: string): void {
   }
 }
 
-/** What `gcov --json-format` tells, in so far as it counts. */
+/** The relevant part of the output of `gcov --json-format`. */
 interface GcovReport {
-  /** Where the compiler ran. */
+  /** The working folder of the compiler. */
   readonly current_working_directory: string;
   readonly files: readonly {
     readonly file: string;
@@ -51,9 +51,9 @@ interface GcovReport {
 }
 
 /**
- * Reads what `gcov --json-format --stdout` prints: a document a line.
+ * Reads what `gcov --json-format --stdout` prints: one document on each line.
  *
- * @param sources paths below native/: a build has them in a folder of its own, other files are left out
+ * @param sources paths below native/: a build has them in a separate folder; other files are skipped
  * @param root the repository's folder, with its slash: in its tests/, stand-ins have files of the same names
  */
 export function addGcov(lines: Lines, text: string, sources: ReadonlySet<string>, root: string): void {
@@ -70,7 +70,7 @@ export function addGcov(lines: Lines, text: string, sources: ReadonlySet<string>
   }
 }
 
-/** How much of the files below a folder ran. */
+/** The lines that ran in the files below a folder. */
 export function share(lines: Lines, folder: string): Share {
   const counts = [...lines].filter(([file]) => file.startsWith(`${folder}/`)).flatMap((
     [, of],

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { addGcov, addLcov, gaps, type Lines, share } from "./lines.ts";
 
-Deno.test("addLcov() adds up what several runs of a file have counted, and leaves other files out", () => {
+Deno.test("addLcov() adds the counts of several runs of a file, and skips other files", () => {
   const lines: Lines = new Map();
   const record = (path: string, ...counts: string[]) =>
     ["TN:", `SF:${path}`, "FN:1,f", ...counts.map((count) => `DA:${count}`), "LH:9", "end_of_record", ""]
@@ -11,7 +11,7 @@ Deno.test("addLcov() adds up what several runs of a file have counted, and leave
   assertEquals(lines, new Map([["src/a.ts", new Map([[1, 2], [2, 5], [9, 0]])]]));
 });
 
-Deno.test("addGcov() knows the sources of native/ wherever they were built", () => {
+Deno.test("addGcov() recognizes the sources of native/ in any build folder", () => {
   const lines: Lines = new Map();
   const document = (folder: string, ...files: [string, [line: number, count: number][]][]) =>
     JSON.stringify({
@@ -31,7 +31,7 @@ Deno.test("addGcov() knows the sources of native/ wherever they were built", () 
     document("/tmp/x", ["/r/native/core/lane.c", [[7, 1]]], ["/r/native/cuda/kernels/x.h", [[1, 4]]]),
     document("/tmp/x", ["core.c", [[1, 1]]], ["lane.c", [[1, 1]]]),
     document("/r", ["native/core/lane.c", [[8, 2]]], ["tests/sim/lane.c", [[7, 100]]]),
-    document("/r/tests/sim", ["cuda/lane.c", [[9, 0]]]), // a stand-in's, of the same name
+    document("/r/tests/sim", ["cuda/lane.c", [[9, 0]]]), // a file of a stand-in with the same name
     "",
   ].join("\n");
   addGcov(lines, printed, new Set(["core/lane.c", "cuda/lane.c", "cuda/kernels/x.h"]), "/r/");
@@ -45,7 +45,7 @@ Deno.test("addGcov() knows the sources of native/ wherever they were built", () 
   );
 });
 
-Deno.test("share() and gaps() tell how much ran, and what did not", () => {
+Deno.test("share() and gaps() return the lines that ran, and those that did not", () => {
   const lines: Lines = new Map([
     ["src/a.ts", new Map([[1, 1], [2, 0], [3, 0], [7, 4], [8, 0], [12, 0], [13, 1], [20, 0]])],
     ["src/b.ts", new Map([[1, 1], [2, 1]])],

@@ -1,6 +1,6 @@
 /**
- * `deno task coverage`: which lines of src/, ffi/ and native/ were run by all tests with `--coverage` since `coverage/` was
- * removed. Fails below 90 % of one of them.
+ * `deno task coverage`: reports the lines of src/, ffi/ and native/ that all tests ran with `--coverage` since
+ * `coverage/` was removed. Fails below 90 % of one of them.
  */
 import { SOURCES } from "../../ffi/sources.ts";
 import { FOLDER } from "./count.ts";
@@ -10,7 +10,7 @@ const ROOT = new URL("../../", import.meta.url).pathname;
 const ROOMS = ["src", "ffi", "native"];
 const LEAST_PERCENT = 90;
 
-/** What a command prints; its complaints are left out. */
+/** The output of a command without its stderr. */
 async function output(command: string, args: readonly string[], cwd = ROOT): Promise<string> {
   const { success, stdout, stderr } = await new Deno.Command(command, { args: [...args], cwd }).output();
   const decoder = new TextDecoder();
@@ -32,7 +32,7 @@ async function report(): Promise<Lines> {
   const names = new Set([...sources].map((path) => path.slice(path.lastIndexOf("/") + 1)));
   for await (const { name } of Deno.readDir(`${FOLDER}/gcov`)) {
     const folder = `${FOLDER}/gcov/${name}`;
-    // Programs of the tests are no business of this, and some leave data that gcov cannot read.
+    // Programs of the tests are not counted, and some write data that gcov cannot read.
     const data = [...Deno.readDirSync(folder)].map((file) => file.name).filter((file) =>
       file.endsWith(".gcda") && names.has(file.replace(/(\.c)?\.gcda$/, ".c"))
     );

@@ -1,12 +1,12 @@
 /**
- * Reads that fail, are cut short or are interrupted: what a load makes of it.
+ * Reads that fail, are short or are interrupted, and their effect on a load.
  */
 import { assert, assertEquals } from "@std/assert";
 import { suite } from "../support/skip.ts";
 import { BLOCK, failWith, faults, loadWith, test, writeSmall } from "./support.ts";
 
 suite("Reads that fail", "native", faults.missing, () => {
-  test("an interrupted system call is made again", async (folder) => {
+  test("an interrupted system call is repeated", async (folder) => {
     const [path, tensors] = await writeSmall(folder);
     const EINTR = 4;
     await loadWith(`open:1:${EINTR},open:2:${EINTR}`, path, tensors);
@@ -20,7 +20,7 @@ suite("Reads that fail", "native", faults.missing, () => {
     );
   });
 
-  test("a short read goes on where it ended", async (folder) => {
+  test("a short read is continued where it ended", async (folder) => {
     for (const misalignment of [0, 1]) {
       const [path, tensors] = await writeSmall(folder, misalignment);
       for (let nth = 1; nth <= 10; nth++) {
@@ -40,7 +40,7 @@ suite("Reads that fail", "native", faults.missing, () => {
     }
   });
 
-  test("a failing read fails the load with file, offset and what the system said", async (folder) => {
+  test("a failing read fails the load with the file, the offset and the system's error", async (folder) => {
     const [path, tensors] = await writeSmall(folder);
     const EIO = 5;
     const opening = await failWith(`pread:1:${EIO}`, path, tensors);
@@ -52,7 +52,7 @@ suite("Reads that fail", "native", faults.missing, () => {
         assert(error.expected > 0 && error.expected <= BLOCK, `${error.expected} bytes expected`);
         assert(error.message.includes("EIO"), error.message);
         if (maxThreads === 1) {
-          // One lane reads the small tensor first, then one block after another; blocks are cut at multiples of their
+          // One lane reads the small tensor first, then one block after another; blocks end at multiples of their
           // size in the file.
           const dataStart = Deno.statSync(path).size -
             tensors.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
@@ -87,7 +87,7 @@ suite("Reads that fail", "native", faults.missing, () => {
     assertEquals([direct.errno, direct.actual], [0, 0]);
   });
 
-  test("a file that changed meanwhile fails the load", async (folder) => {
+  test("a file that changes during a load fails it", async (folder) => {
     const [path, tensors] = await writeSmall(folder);
     for (const nth of [2, 3, 7]) {
       const error = await failWith(`fstat:${nth}:changed`, path, tensors);
@@ -99,7 +99,7 @@ suite("Reads that fail", "native", faults.missing, () => {
     assertEquals(opening.errno, 5);
   });
 
-  test("a refused file is named with what the system said", async (folder) => {
+  test("the error about a refused file has its name and the system's error", async (folder) => {
     const [path, tensors] = await writeSmall(folder);
     for (const [errno, name] of [[13, "EACCES"], [24, "EMFILE"], [2, "ENOENT"]] as const) {
       const error = await failWith(`open:1:${errno}`, path, tensors);

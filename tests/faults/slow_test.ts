@@ -1,5 +1,5 @@
 /**
- * Reads that take long: what ends them, and what goes on meanwhile.
+ * Slow reads: how they end, and work that continues meanwhile.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fastsafeOpen, UseAfterCloseError } from "../../mod.ts";
@@ -62,10 +62,10 @@ suite("Reads that take long", "native", faults.missing, () => {
     }
   });
 
-  test("a transferred buffer in mid-load damages nothing", async (folder) => {
+  test("a buffer that is transferred during a load damages no memory", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [
-      { name: "first", dtype: "U8", shape: [2 * BLOCK] }, // a smaller one would have memory of its own
+      { name: "first", dtype: "U8", shape: [2 * BLOCK] }, // a smaller one would have separate memory
       { name: "rest", dtype: "U8", shape: [40 * BLOCK] },
     ]);
     for (const ways of ["cached", "uncached"]) {
@@ -73,13 +73,13 @@ suite("Reads that take long", "native", faults.missing, () => {
       await using model = await fastsafeOpen(path, { maxThreads: 2, blockBytes: BLOCK });
       const first = await model.getTensor("first");
       first.bytes.buffer.transfer(0);
-      const others = Array.from({ length: 40 }, () => new Uint8Array(BLOCK).fill(0xaa)); // where the memory could be now
+      const others = Array.from({ length: 40 }, () => new Uint8Array(BLOCK).fill(0xaa)); // which may use the freed memory
       await assertRejects(() => model.getTensor("rest"), TypeError, "transferred");
       for (const other of others) assert(other.every((byte) => byte === 0xaa), "foreign memory was written");
     }
   });
 
-  test("onProgress tells of a slow load as it goes on", async (folder) => {
+  test("onProgress reports a slow load while it runs", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(
       path,
@@ -136,7 +136,7 @@ suite("Reads that take long", "native", faults.missing, () => {
     assert(bytesRead() - before < 8 * BLOCK, "lanes went on reading");
   });
 
-  test("many loads at once leave room for Deno's own file functions", async (folder) => {
+  test("many loads at once leave threads for Deno's own file functions", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [{ name: "x", dtype: "U8", shape: [64 * 4096] }]);
     using _ = faults.set("pread:*:delay=100000");

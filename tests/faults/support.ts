@@ -1,6 +1,6 @@
 /**
- * What the tests of reads that fail share: the build of the shim that can be made to (tests/native/added/added.h). After each
- * failure nothing is left open or running, and the next load works.
+ * Common parts of the tests of failing reads: the library built with faults (tests/native/added/added.h). After each
+ * failure no file is open, no call is running, and the next load works.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
@@ -14,10 +14,10 @@ import { useFaultEngine } from "../support/engine.ts";
 import { assertTensor, tempFolder, type TensorSpec, writeFile, type Written } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 
-/** Makes system calls of the shim fail. */
+/** Makes system calls of the library fail. */
 export const faults = await useFaultEngine();
 
-/** Blocks of the body, and the reads that they take when nothing fails: the first read is that of the header. */
+/** Blocks of the body, and the reads that they take without failures: the first read is that of the header. */
 export const BLOCK = 65_536;
 
 /** Tensors of a file that is read with a few calls. */
@@ -27,7 +27,7 @@ const SMALL: TensorSpec[] = [
   { name: "c", dtype: "F32", shape: [70_000] },
 ];
 
-/** Defines a test that must leave nothing open or running. */
+/** Defines a test that must leave no file open and no call running. */
 export function test(name: string, body: (folder: string) => Promise<void>): void {
   Deno.test(name, async () => {
     await using folder = await tempFolder();
@@ -56,7 +56,7 @@ export async function loadWith(
   return model.stats();
 }
 
-/** Loads with faults set that must end it; every tensor that is given out must be right. */
+/** Loads with faults set that must end it; every returned tensor must be correct. */
 export async function failWith(
   spec: string,
   path: string,
@@ -80,7 +80,7 @@ export async function failWith(
     if (result instanceof ReadError) failed.set(name, result);
     else assertTensor(result, { name, ...tensor });
   }
-  // The bytes of this tensor could not be read: it is not read again. Others are, and may fail by themselves.
+  // The bytes of this tensor could not be read: it is not read again. Others are, and may fail too.
   const [, culprit] = error.message.match(/\(tensor "(\w)"\)/)!;
   assertEquals(failed.get(culprit!), error);
   for (const reason of failed.values()) assertEquals(reason.path, path);

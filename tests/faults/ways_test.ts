@@ -1,5 +1,5 @@
 /**
- * Through the page cache or past it: the choice, refusals, and the same bytes on every way.
+ * Reads through the page cache or past it: the choice, refusals, and the same bytes with each kind.
  */
 import { assert, assertEquals } from "@std/assert";
 import { fastsafeOpen } from "../../mod.ts";
@@ -8,8 +8,8 @@ import { assertBytes, assertTensor, noise, writeFile } from "../support/models.t
 import { suite } from "../support/skip.ts";
 import { BLOCK, faults, loadWith, test, writeSmall } from "./support.ts";
 
-suite("Ways of a read", "native", faults.missing, () => {
-  test("what is cached is read through the page cache, what is not past it", async (folder) => {
+suite("Kinds of reads", "native", faults.missing, () => {
+  test("cached bytes are read through the page cache, others past it", async (folder) => {
     const [path, tensors] = await writeSmall(folder);
     const options = { blockBytes: 2 * BLOCK };
     assertEquals((await loadWith("cachestat:*:cached", path, tensors, options)).path, "buffered");
@@ -26,7 +26,7 @@ suite("Ways of a read", "native", faults.missing, () => {
     assert(notes.some((note) => note.includes("cannot query the page cache")), notes.join());
   });
 
-  test("where direct reads are refused, files are read through the page cache, and a note says so", async (folder) => {
+  test("if direct reads are refused, files are read through the page cache, and a note says so", async (folder) => {
     for (const misalignment of [0, 3]) {
       const [path, tensors] = await writeSmall(folder, misalignment);
       for (const refusal of ["opendirect:*:22", "preaddirect:*:22", "preaddirect:*:95"]) {
@@ -39,14 +39,14 @@ suite("Ways of a read", "native", faults.missing, () => {
     }
   });
 
-  test("direct reads refused in mid-load lose nothing", async (folder) => {
+  test("direct reads that are refused during a load lose no bytes", async (folder) => {
     const [path, tensors] = await writeSmall(folder);
     for (let nth = 1; nth < 5; nth++) {
       await loadWith(`cachestat:*:uncached,preaddirect:${nth}:22`, path, tensors, { blockBytes: 2 * BLOCK });
     }
   });
 
-  test("every way of a byte gives the same bytes", async (folder) => {
+  test("every kind of read gives the same bytes", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const numbers = Array.from({ length: 150_000 }, (_, index) => (index % 509 - 254) / 8);
     const source = encode(numbers, "BF16");

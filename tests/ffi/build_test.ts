@@ -13,7 +13,7 @@ import { setEnv } from "../support/environment.ts";
 import { tempFolder } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
 
-/** Quick to build; what is built does not matter here. */
+/** Flags for a quick build. */
 const FLAGS = ["-O0"];
 
 function names(folder: string): string[] {
@@ -28,7 +28,7 @@ Deno.test("builtPath() depends on the flags and the folder", async () => {
   assertEquals(await builtPath({ folder: "/y" }), path.replace("/x", "/y"));
 });
 
-Deno.test("cacheFolder() is the user's, and an error where there is none", () => {
+Deno.test("cacheFolder() is the user's folder, and throws without one", () => {
   const folderOf = (HOME: string | undefined, XDG_CACHE_HOME: string | undefined) => {
     using _ = setEnv({ HOME, XDG_CACHE_HOME });
     return cacheFolder();
@@ -42,7 +42,7 @@ Deno.test("cacheFolder() is the user's, and an error where there is none", () =>
 const { missing } = await compiler();
 
 suite("buildShim()", "native", missing, () => {
-  Deno.test("buildShim() builds once, and leaves nothing but the library and its lock", async () => {
+  Deno.test("buildShim() builds once, and leaves only the library and its lock", async () => {
     await using folder = await tempFolder();
     const options = { folder: `${folder.path}/deep/down`, flags: FLAGS };
     const path = await buildShim(options);
@@ -55,7 +55,7 @@ suite("buildShim()", "native", missing, () => {
     assertEquals([again.mtime, again.ino], [mtime, ino]);
   });
 
-  Deno.test("the library shows the functions that are called from here, and nothing else", async () => {
+  Deno.test("the library exports only the functions that TypeScript calls", async () => {
     const { success, stdout } = await new Deno.Command("nm", {
       args: ["--dynamic", "--defined-only", "--just-symbols", await buildShim()],
     }).output();
@@ -72,14 +72,14 @@ suite("buildShim()", "native", missing, () => {
     const building = buildShim(options);
     await new Promise((resolve) => setTimeout(resolve, 200));
     assertEquals(names(folder.path).filter((name) => !name.endsWith(".lock")), []);
-    await Deno.writeTextFile(path, "built by another"); // as the holder of the lock would have
+    await Deno.writeTextFile(path, "built by another"); // as the other build would
     await lock.unlock();
     lock.close();
     assertEquals(await building, path);
     assertEquals(await Deno.readTextFile(path), "built by another");
   });
 
-  Deno.test("buildShim() tells what the compiler printed, and cleans up", async () => {
+  Deno.test("buildShim() reports the output of the compiler, and cleans up", async () => {
     await using folder = await tempFolder();
     const error = await assertRejects(
       () => buildShim({ folder: folder.path, flags: ["-include", "no_such_file.h"] }),

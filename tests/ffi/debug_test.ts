@@ -1,5 +1,5 @@
 /**
- * The debug build: it loads, tells what it is called for, and stops where it is misused.
+ * The debug build: it loads, writes a line for each call, and stops at a misuse.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { buildShim } from "../../ffi/build.ts";
@@ -40,7 +40,7 @@ suite("The debug build", "native", missing, () => {
     assert(!stderr.includes("fst_land"), "what is not exported is told of");
   });
 
-  Deno.test("the debug build stops at a plan that cannot be", async () => {
+  Deno.test("the debug build stops at an impossible plan", async () => {
     const { code, stdout, stderr } = await runChild("bad_plan.ts", {
       flags,
       args: [],

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { obstacles } from "../../native/tools/elf.ts";
 
-/** What readelf prints of a library, in so far as it counts. */
+/** The relevant part of readelf's output about a library. */
 function printed(machine: string, needed: readonly string[], versions: readonly string[]): string {
   return [
     "ELF Header:",
@@ -25,7 +25,7 @@ function printed(machine: string, needed: readonly string[], versions: readonly 
 const X86 = "Advanced Micro Devices X86-64";
 const GLIBC = ["libpthread.so.0", "libdl.so.2", "libc.so.6"];
 
-Deno.test("obstacles() finds none in a library for glibc 2.17", () => {
+Deno.test("obstacles() returns no obstacle for a library for glibc 2.17", () => {
   const versions = ["GLIBC_2.2.5", "GLIBC_2.3.4", "GLIBC_2.14", "GLIBC_2.17"];
   assertEquals(obstacles(printed(X86, GLIBC, versions), "linux-x86_64"), []);
   assertEquals(obstacles(printed("AArch64", ["libc.so.6"], ["GLIBC_2.17"]), "linux-aarch64"), []);

@@ -30,10 +30,10 @@ Deno.test("every variable that C sources look up is passed to them, and no other
 
 const { shim } = await openLibrary();
 
-suite("the environment of the shim", "native", shim ? null : "there is no shim", () => {
-  Deno.test("a variable that the program sets counts for the next library that is looked for", async () => {
+suite("the environment of the library", "native", shim ? null : "there is no native library", () => {
+  Deno.test("a variable that the program sets applies to the next search for a library", async () => {
     const before = await findCuda(shim!);
-    if (before.library !== null) return; // it is open, and stays so
+    if (before.library !== null) return; // it is already open
     {
       using _named = setEnv({ FASTSAFETENSORS_CUDART_LIB: "/nowhere/libcudart.so" });
       const { reason } = await findCuda(shim!);

@@ -2,7 +2,7 @@ import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { Handle } from "../../ffi/handle.ts";
 import { UseAfterCloseError } from "../../src/base/errors.ts";
 
-Deno.test("Handle: close() frees after the last user has left, once, and refuses new users at once", async () => {
+Deno.test("Handle: close() frees once after the last user has ended, and refuses new users at once", async () => {
   const freed: bigint[] = [];
   const handle = new Handle("the ring", 7n, (value) => void freed.push(value));
   const first = Promise.withResolvers<string>();
@@ -19,7 +19,7 @@ Deno.test("Handle: close() frees after the last user has left, once, and refuses
   assertEquals(freed, [7n]);
 });
 
-Deno.test("Handle: a user that throws or rejects has left", async () => {
+Deno.test("Handle: a user that throws or rejects has ended", async () => {
   let freed = 0;
   const handle = new Handle("the file", 3, () => void freed++);
   assertThrows(() =>
@@ -34,7 +34,7 @@ Deno.test("Handle: a user that throws or rejects has left", async () => {
   assertEquals(freed, 1);
 });
 
-Deno.test("Handle: close() without users frees before it returns, and tells of a failure", async () => {
+Deno.test("Handle: close() without users frees before it returns, and reports a failure", async () => {
   let freed = 0;
   void new Handle("the file", 3, () => void freed++).close();
   assertEquals(freed, 1);

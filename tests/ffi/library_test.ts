@@ -1,6 +1,6 @@
 /**
- * Where a program finds the library: as a new user has it, in a process of its own that uses a copy of the package with
- * an empty cache folder and with nothing on its PATH.
+ * Finds the library as a new user does, in a separate process that uses a copy of the package with an empty cache
+ * folder and an empty PATH.
  */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { buildShim, recipeHash, sha256 } from "../../ffi/build.ts";
@@ -28,18 +28,18 @@ await model.whenLoaded();
 console.log(JSON.stringify([shape, model.stats().path]));
 `;
 
-/** What {@linkcode PROGRAM} tells. */
+/** The output of {@linkcode PROGRAM}. */
 interface Found {
   readonly native: boolean;
   readonly path?: string;
   readonly reason?: string;
 }
 
-/** A copy of the package, with an empty folder for caches, in a folder of its own. */
+/** A copy of the package, with an empty cache folder, in its own folder. */
 class Package implements AsyncDisposable {
   readonly home: string;
   readonly cache: string;
-  /** Has a `cc` that gives out what it finds as `$BUILT`. */
+  /** A folder with a `cc` that copies `$BUILT` as its output. */
   readonly bin: string;
   readonly #folder: { readonly path: string } & AsyncDisposable;
 
@@ -53,14 +53,14 @@ class Package implements AsyncDisposable {
   static async create(): Promise<Package> {
     const made = new Package(await tempFolder());
     for (const name of ["mod.ts", "src", "ffi", "native"]) await copy(`${ROOT}${name}`, made.at(name));
-    await Deno.writeTextFile(made.at("deno.json"), "{}"); // users have not got ours
+    await Deno.writeTextFile(made.at("deno.json"), "{}"); // users do not have ours
     await Deno.mkdir(made.home);
     await Deno.mkdir(made.bin);
     await Deno.writeTextFile(made.at("program.ts"), PROGRAM);
     await Deno.writeTextFile(made.at("load.ts"), LOAD);
     await Deno.writeTextFile(
       `${made.bin}/cc`,
-      // Of the sources it makes nothing; what it links is what was built before.
+      // It ignores the sources, and links the library that was built before.
       '#!/bin/sh\n[ "$1" = -std=gnu11 ] || exit 9\ncase "$*" in *" -c "*) ;; *) /bin/cp "$BUILT" shim.so ;; esac\n',
       {
         mode: 0o755,
@@ -73,7 +73,7 @@ class Package implements AsyncDisposable {
     return `${this.#folder.path}/${name}`;
   }
 
-  /** Adds a library as a release has it. */
+  /** Adds a library as in a release. */
   async carry(bytes: Uint8Array<ArrayBuffer>, changes: Partial<PrebuiltLibrary> = {}): Promise<void> {
     const library = {
       size: bytes.byteLength,
@@ -104,7 +104,7 @@ class Package implements AsyncDisposable {
     return (await this.run("program.ts", [], options)).value;
   }
 
-  /** What is in the cache folder. */
+  /** The files in the cache folder. */
   cached(): string[] {
     return [...Deno.readDirSync(this.cache)].map(({ name }) => name).sort();
   }
@@ -114,7 +114,7 @@ class Package implements AsyncDisposable {
   }
 }
 
-/** Copies a file or folder, without libraries that have been built there. */
+/** Copies a file or folder, without libraries built there. */
 async function copy(from: string, to: string): Promise<void> {
   if (!(await Deno.stat(from)).isDirectory) return await Deno.copyFile(from, to);
   await Deno.mkdir(to);
@@ -159,7 +159,7 @@ suite("Finding the library", "native", missing, () => {
     assertEquals(stderr, `fastsafetensors: Portable engine, slower than the native one: ${NO_COMPILER}\n`);
   });
 
-  Deno.test("a release needs no compiler where it is imported from a server either", async () => {
+  Deno.test("a release needs no compiler also if it is imported from a server", async () => {
     await using copy = await Package.create();
     const send = async (request: Request) => {
       const path = copy.at(new URL(request.url).pathname.slice(1));
@@ -179,7 +179,7 @@ suite("Finding the library", "native", missing, () => {
     assertEquals(await copy.find(reload), { native: true, path: `${copy.cache}/${NAME}` });
   });
 
-  Deno.test("FASTSAFETENSORS_LIB comes before what a release carries", async () => {
+  Deno.test("FASTSAFETENSORS_LIB is preferred to the library of a release", async () => {
     await using copy = await Package.create();
     await copy.carry(BYTES);
     const named = copy.at("named.so");
@@ -188,7 +188,7 @@ suite("Finding the library", "native", missing, () => {
     assertEquals([...Deno.readDirSync(copy.home)], []);
   });
 
-  Deno.test("what a release carries comes before a compiler, and a compiler before the portable engine", async () => {
+  Deno.test("the library of a release is preferred to a compiler, and a compiler to the portable engine", async () => {
     await using copy = await Package.create();
     const env = { PATH: copy.bin, BUILT };
     const built = (await copy.find({ env })).path!;
@@ -198,7 +198,7 @@ suite("Finding the library", "native", missing, () => {
     assertEquals(await copy.find({ env }), { native: true, path: `${copy.cache}/${NAME}` });
   });
 
-  Deno.test("a library of other sources is left alone", async () => {
+  Deno.test("a library of other sources is not used", async () => {
     await using copy = await Package.create();
     await copy.carry(BYTES, { recipe: await recipeHash(["-DOTHER"]) });
     assertEquals(await copy.find(), { native: false, reason: NO_COMPILER });
@@ -224,7 +224,7 @@ suite("Finding the library", "native", missing, () => {
     assertEquals(copy.cached(), [NAME]);
   });
 
-  Deno.test("a damaged package is told of, and a compiler used instead", async () => {
+  Deno.test("a damaged package is reported, and a compiler used instead", async () => {
     await using copy = await Package.create();
     const text = copy.at(`native/prebuilt/${PLATFORM}.txt`),
       manifest = copy.at("native/prebuilt/manifest.json");
@@ -253,7 +253,7 @@ suite("Finding the library", "native", missing, () => {
     assertEquals(copy.cached().filter((name) => !path!.startsWith(`${copy.cache}/${name.slice(0, 43)}`)), []);
   });
 
-  Deno.test("a library for another processor, or with another interface, is passed over", async () => {
+  Deno.test("a library for another processor, or with another interface, is skipped", async () => {
     await using copy = await Package.create();
     const AARCH64 = 183, X86_64 = 62; // e_machine of the ELF header, at byte 18
     const other = BYTES.slice();
@@ -276,7 +276,7 @@ suite("Finding the library", "native", missing, () => {
   });
 
   suite("A cache folder that cannot be written", "unprivileged", privileged(), () => {
-    Deno.test("a cache folder that cannot be written is told of, and used where it has the library", async () => {
+    Deno.test("a cache folder that cannot be written is reported, and used if it has the library", async () => {
       await using copy = await Package.create();
       await copy.carry(BYTES);
       await Deno.mkdir(copy.cache, { recursive: true });

@@ -16,7 +16,7 @@ Deno.test("checkPackageName() accepts names by JSR's rules", () => {
   }
 });
 
-Deno.test("checkPackageName() rejects what JSR refuses", () => {
+Deno.test("checkPackageName() rejects names that JSR refuses", () => {
   const names = [
     "@x/fastsafetensors",
     "fastsafetensors",

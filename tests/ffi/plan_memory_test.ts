@@ -28,7 +28,7 @@ const SEGMENTS: PlanSegment[] = Array.from({ length: 5 }, (_, index) => ({
 const { path: cc, missing } = await compiler();
 
 suite("PlanMemory against native/plan.h", "native", missing, () => {
-  Deno.test("PlanMemory is laid out as native/plan.h has it", async () => {
+  Deno.test("PlanMemory has the layout of native/plan.h", async () => {
     await using folder = await tempFolder();
     const program = `${folder.path}/print_plan`;
     const source = `${ROOT}tests/ffi/print_plan.c`;

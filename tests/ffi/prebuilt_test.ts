@@ -5,10 +5,10 @@ import { setEnv } from "../support/environment.ts";
 import { tempFolder } from "../support/models.ts";
 
 const PLATFORM = `${Deno.build.os}-${Deno.build.arch}`;
-/** What is unpacked is not opened: any bytes will do. */
+/** Any bytes, because the unpacked library is not opened. */
 const BYTES = Uint8Array.from({ length: 100_000 }, (_, index) => index % 251);
 
-/** A package that carries these bytes, and how often its library was asked for. */
+/** A package with these bytes as its library, and the number of requests for it. */
 async function carrying(bytes: Uint8Array<ArrayBuffer>, changes: Partial<PrebuiltLibrary> = {}) {
   const library = {
     size: bytes.byteLength,
@@ -43,7 +43,7 @@ function test(name: string, body: (folder: string) => Promise<void>): void {
   });
 }
 
-test("unpackPrebuilt() writes the library once, and again where it is damaged", async (folder) => {
+test("unpackPrebuilt() writes the library once, and again if it is damaged", async (folder) => {
   const { texts, asked } = await carrying(BYTES);
   const path = `${folder}/libfastsafetensors-${(await sha256(BYTES)).slice(0, 24)}-prebuilt.so`;
   assertEquals(await unpackPrebuilt(texts), path);
@@ -55,7 +55,7 @@ test("unpackPrebuilt() writes the library once, and again where it is damaged", 
   assertEquals([...Deno.readDirSync(folder)].length, 1);
 });
 
-test("unpackPrebuilt() gives null where there is no library of these sources", async () => {
+test("unpackPrebuilt() returns null without a library of these sources", async () => {
   const { texts } = await carrying(BYTES);
   assertEquals(await unpackPrebuilt({ ...texts, manifest: absent }), null);
   assertEquals(await unpackPrebuilt({ ...texts, "linux-x86_64": absent, "linux-aarch64": absent }), null);
@@ -65,7 +65,7 @@ test("unpackPrebuilt() gives null where there is no library of these sources", a
   assertEquals(other.asked.count, 0);
 });
 
-test("unpackPrebuilt() refuses what is damaged, and passes on what the package cannot give", async (folder) => {
+test("unpackPrebuilt() rejects a damaged package, and throws errors of its imports", async (folder) => {
   const told = 'Cannot unpack the prebuilt library: the package is damaged, get it again with "--reload": ';
   const damaged = await carrying(BYTES, { sha256: "1".repeat(64), size: 7 });
   const error = await assertRejects(() => unpackPrebuilt(damaged.texts), Error);

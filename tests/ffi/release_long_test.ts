@@ -1,5 +1,5 @@
 /**
- * The libraries of a release, built for both processors; the foreign one runs under qemu-user.
+ * The libraries of a release, built for both processors; that of the other processor runs under qemu-user.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { createHash } from "node:crypto";
@@ -16,7 +16,7 @@ import { suite } from "../support/skip.ts";
 const NATIVE = new URL("../native/", import.meta.url).pathname;
 const { arch, compiler, runner, missing } = crossTools();
 
-/** What a command prints; fails with what it says on stderr. */
+/** Returns the output of a command; throws with its stderr on failure. */
 async function output(command: string, ...args: string[]): Promise<string> {
   const { success, stdout, stderr } = await new Deno.Command(command, { args }).output();
   const decoder = new TextDecoder();
@@ -62,7 +62,7 @@ suite("A release", "cross", missing, () => {
     }
   });
 
-  Deno.test("checkLibrary() refuses a library for this machine alone", async () => {
+  Deno.test("checkLibrary() refuses a library that only runs on this machine", async () => {
     const platform = `linux-${Deno.build.arch}` as Platform;
     const other = `linux-${arch}` as Platform;
     const path = await buildShim();

@@ -5,7 +5,7 @@ import { generate } from "../../native/tools/sources.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 
-Deno.test("the generated files have every C source and header of native/, as it is there", async () => {
+Deno.test("the generated files have every C source and header of native/, with its present text", async () => {
   for (const [path, text] of Object.entries(await generate())) {
     const is = await Deno.readTextFile(new URL(path, ROOT));
     assert(is === text, `native/ and ${path} differ: run "deno task build:sources"`);
@@ -13,8 +13,8 @@ Deno.test("the generated files have every C source and header of native/, as it 
   assertEquals(SOURCES["cast/cast.c"], await Deno.readTextFile(new URL("native/cast/cast.c", ROOT)));
 });
 
-Deno.test("a program that imports the package loads no text, unless it builds the library", async () => {
-  for (const entry of ["mod.ts", "ffi/build.ts"]) { // the latter finds what was built before
+Deno.test("a program that imports the package loads C sources only to build the library", async () => {
+  for (const entry of ["mod.ts", "ffi/build.ts"]) { // the latter finds the library that was built before
     const reached = await modulesOf(entry);
     assertEquals([...reached].filter((specifier) => !/^node:|\.ts$/.test(specifier)), [], entry);
     assert(!reached.has("ffi/sources.ts"), entry);
@@ -29,7 +29,7 @@ Deno.test("SOURCES has every header that its files include", () => {
   }
 });
 
-/** Folder of native/ → the others whose private header its files may include. */
+/** Folder of native/ → the other folders whose internal header its files may include. */
 const MAY_INCLUDE: Readonly<Record<string, readonly string[]>> = {
   cast: [],
   core: ["cast"],
@@ -38,7 +38,7 @@ const MAY_INCLUDE: Readonly<Record<string, readonly string[]>> = {
   ranks: ["cuda", "core", "cast"],
 };
 
-Deno.test("a folder of native/ is used by its private header, and by no folder that it uses itself", () => {
+Deno.test("folders of native/ use each other only through internal headers, and without cycles", () => {
   for (const [name, text] of Object.entries(SOURCES)) {
     if (!name.includes("/")) continue; // headers of exported functions, and ranks until they are moved
     const folder = name.slice(0, name.indexOf("/"));
