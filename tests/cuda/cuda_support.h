@@ -1,4 +1,4 @@
-/* What the C tests on the stand-ins share. */
+/* Common parts of the C tests on the stand-ins. */
 #ifndef CUDA_SUPPORT_H
 #define CUDA_SUPPORT_H
 
@@ -10,24 +10,24 @@
 #include "fst_cuda.h"
 #include "plan_support.h"
 
-/* Has the shim use the stand-ins that this program is linked with. */
+/* Makes the library use the stand-ins that this program is linked with. */
 static inline void use_stand_ins(void) {
   Dl_info sim;
   require(dladdr((void *)(uintptr_t)fst_sim_name, &sim) != 0, "dladdr");
   set_variable("FASTSAFETENSORS_CUDART_LIB", sim.dli_fname);
   set_variable("FASTSAFETENSORS_CUDA_LIB", sim.dli_fname);
   set_variable("FASTSAFETENSORS_CUFILE_LIB", sim.dli_fname);
-  set_variable("FASTSAFETENSORS_NVFS_PROC", "/proc/self/stat"); /* something that is there */
+  set_variable("FASTSAFETENSORS_NVFS_PROC", "/proc/self/stat"); /* any existing file */
 }
 
-/* Waits until all that was given back has been freed. */
+/* Waits until all released resources have been freed. */
 static inline void wait_for_releases(void) {
   fst_cuda_releases releases;
   fst_cuda_releases_now(&releases);
   CHECK(fst_cuda_releases_wait(releases.queued) == 0, "nothing frees");
 }
 
-/* Sets FST_SIM_… and friends, and has the stand-ins read them again. */
+/* Sets FST_SIM_… variables, and makes the stand-ins read them again. */
 static inline void set_sim(const char *name, const char *value) {
   if (value) setenv(name, value, 1);
   else unsetenv(name);
@@ -35,7 +35,7 @@ static inline void set_sim(const char *name, const char *value) {
   fst_sim_reset();
 }
 
-/* Nothing is held but what is kept between loads on purpose, and nothing was done that CUDA would not have borne. */
+/* Checks that only the resources of later loads are left, and that no call violated the rules of CUDA. */
 static inline void check_clean(const char *where) {
   wait_for_releases();
   CHECK(fst_cuda_shutdown() == 0, "shutting down failed (%s)", where);

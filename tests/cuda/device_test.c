@@ -1,6 +1,6 @@
 /*
- * CUDA devices on the stand-ins of tests/sim/cuda: what there is, memory, what is done with tensors, DLPack, and the
- * modes of cuFile. Link with libfst_sim_cuda.so; FST_SIM_KERNELS names the kernels' host build.
+ * CUDA devices on the stand-ins of tests/sim/cuda: their properties, memory, operations on tensors, DLPack, and the
+ * modes of cuFile. Link with libfst_sim_cuda.so; FST_SIM_KERNELS names the host build of the kernels.
  */
 #include "cuda_support.h"
 
@@ -12,7 +12,7 @@
 
 static noise_file file;
 
-/* ---- Compatibility mode, and what there is ---- */
+/* ---- Compatibility mode, and the reported state ---- */
 
 static enum fst_gds_mode mode_of(uint32_t wish, int32_t *status) {
   uint64_t pinned;
@@ -37,12 +37,12 @@ static enum fst_gds_mode mode_of(uint32_t wish, int32_t *status) {
 static void test_modes_of_cufile(void) {
   int32_t status;
   CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_REAL && status == 0, "nvidia-fs is there");
-  set_sim("FST_SIM_GDS", "compat"); /* cuFile would copy, and is told not to */
+  set_sim("FST_SIM_GDS", "compat"); /* cuFile would copy, and is set to fail instead */
   CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_OFF && status == 0, "compatibility mode was taken");
   CHECK(mode_of(FST_GDS_REQUIRE, &status) == FST_GDS_OFF && status == 5033, "status %d", status);
   set_variable("CUFILE_FORCE_COMPAT_MODE", "true");
   CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_COMPAT && status == 0,
-        "compatibility mode was not called by its name");
+        "compatibility mode was not reported");
   CHECK(mode_of(FST_GDS_REQUIRE, &status) == FST_GDS_OFF && status == -ENOTSUP, "status %d", status);
   set_variable("CUFILE_FORCE_COMPAT_MODE", NULL);
   set_sim("FST_SIM_GDS", "real");
@@ -56,9 +56,9 @@ static void test_modes_of_cufile(void) {
   set_sim("FST_SIM_GDS", NULL);
 }
 
-/* ---- What opening the driver does to the process ---- */
+/* ---- Effects of opening the driver on the process ---- */
 
-/* Whether descriptor 0 is this file. */
+/* Whether descriptor 0 is the file `path`. */
 static int is_stdin(const char *path) {
   char actual[128] = "";
   return readlink("/proc/self/fd/0", actual, sizeof actual - 1) > 0 && strcmp(actual, path) == 0;
@@ -84,7 +84,7 @@ static void test_descriptor_0(void) {
   close(own);
 }
 
-/* The library writes its log nowhere, and the process's own environment stays as it was. */
+/* The library writes no log, and the process's environment does not change. */
 static void test_log_of_cufile(void) {
   char text[65536];
   int32_t status;
@@ -120,7 +120,7 @@ static void expect_name(int status, const char *expected) {
   CHECK(strcmp(name, expected) == 0, "%d is called \"%s\"", status, name);
 }
 
-/* cuFile's numbers, which it has no function to name, are those of its header. */
+/* The names of cuFile's errors, which has no function for them, are those of its header. */
 static void test_error_names(void) {
   static const char *const cufile[] = {
     "", "DRIVER_NOT_INITIALIZED", "DRIVER_INVALID_PROPS", "DRIVER_UNSUPPORTED_LIMIT", "DRIVER_VERSION_MISMATCH",
@@ -194,7 +194,7 @@ static void test_tensors(void) {
   }
   fst_sim_fail("stream-kernel:1:700");
   CHECK(fst_cuda_cast(0, target.address, source.address, 1000, FST_F32, FST_BF16) == 700,
-        "a failure was passed over");
+        "a failure was ignored");
   wait_for_releases();
   fst_sim_reset();
   fst_cuda_release(source.block);
@@ -205,7 +205,7 @@ static void test_tensors(void) {
   check_clean("tensors");
 }
 
-/* As a consumer sees it: DLManagedTensor, and the versioned one. */
+/* The structs of a consumer: DLManagedTensor, and the versioned one. */
 typedef struct consumer_tensor {
   void *data;
   int32_t device_type, device, rank;
@@ -269,7 +269,7 @@ static uint64_t pending(void) {
   return releases.queued - releases.done;
 }
 
-/* Has a device copy once; the operation waits for up to two seconds before it runs. */
+/* Starts a copy on a device that waits for up to two seconds before it runs. */
 static void *keep_busy(void *memory) {
   const fst_cuda_allocation *pair = memory;
   return (void *)(intptr_t)fst_cuda_copy(0, pair[1].address, 0, pair[0].address, 4096);
@@ -281,7 +281,7 @@ static int is_busy(void) {
   return strstr(text, "\"inFlight\":0}") == NULL;
 }
 
-/* What cudaFree waits for, nobody else does: not who releases, and not the deleter of a DLPack tensor. */
+/* Only the thread that frees waits for a device: a release and the deleter of a DLPack tensor do not. */
 static void test_releases(void) {
   fst_cuda_allocation pair[2] = {allocate(0, 4096), allocate(0, 4096)}, other = allocate(0, 4096);
   fst_cuda_allocation given_memory = allocate(0, 4096);
@@ -302,7 +302,7 @@ static void test_releases(void) {
   given->deleter(given);
   fst_cuda_unpin(staging);
   CHECK(pending() == 3 && fst_sim_live_allocations() == 4 && fst_sim_live_registered() == 1,
-        "who releases has waited for the device: %llu are pending", (unsigned long long)pending());
+        "a release has waited for the device: %llu are pending", (unsigned long long)pending());
   pthread_join(thread, &copied);
   CHECK(copied == NULL, "the copy ended with %d", (int)(intptr_t)copied);
   wait_for_releases();

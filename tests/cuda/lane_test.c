@@ -1,7 +1,7 @@
 /*
- * Lanes to CUDA devices, on the stand-ins of tests/sim/cuda: what lands is right whichever way it goes, every failure
- * ends the plan with its code, and nothing is left behind. Link with libfst_sim_cuda.so; FST_SIM_KERNELS names the
- * kernels' host build.
+ * Lanes to CUDA devices, on the stand-ins of tests/sim/cuda: landed bytes are correct with every kind of transfer,
+ * every failure ends the plan with its code, and no resource is left. Link with libfst_sim_cuda.so; FST_SIM_KERNELS
+ * names the host build of the kernels.
  */
 #include "cuda_support.h"
 
@@ -30,7 +30,7 @@ typedef struct load_result {
   uint64_t landed, buffered, direct;
 } load_result;
 
-/* Whether what has landed is what is in the file; the destinations are dense, 16 bytes apart at least. */
+/* Checks the landed bytes against the file; the destinations are dense, 16 bytes apart at least. */
 static void check_landed(const fst_plan *plan, const fst_segment *segments, uint32_t count, const char *name) {
   for (uint32_t i = 0; i < count; i++) {
     if (!fst_plan_done((fst_plan *)plan)[i]) continue;
@@ -153,16 +153,16 @@ static void test_everything_lands(void) {
     {"direct refused", 0, FST_GDS_NEVER, 1 << 17, 2, "cachestat:*:uncached,preaddirect:*:22", NULL},
     {"GDS", 0, FST_GDS_REQUIRE, 1 << 18, 3, NULL, NULL},
     {"GDS, little staging", 1, FST_GDS_REQUIRE, 16384, 2, NULL, NULL},
-    {"GDS, what is not cached", 0, FST_GDS_AUTO, 1 << 18, 2, "cachestat:*:uncached", NULL},
+    {"GDS, uncached", 0, FST_GDS_AUTO, 1 << 18, 2, "cachestat:*:uncached", NULL},
     {"GDS, all cached", 0, FST_GDS_AUTO, 1 << 18, 2, "cachestat:*:cached", NULL},
     {"GDS, O_DIRECT refused", 0, FST_GDS_REQUIRE, 1 << 18, 2, "opendirect:*:22", NULL},
     {"GDS, short reads", 0, FST_GDS_REQUIRE, 1 << 18, 2, NULL, "cuFileRead:*:12345"},
-    {"GDS, reads of next to nothing", 0, FST_GDS_REQUIRE, 1 << 18, 2, NULL, "cuFileRead:*:100"},
+    {"GDS, reads of a few bytes", 0, FST_GDS_REQUIRE, 1 << 18, 2, NULL, "cuFileRead:*:100"},
     {"GDS fails at the tenth block", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileRead:10+:-5027"},
     {"GDS fails by errno", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileRead:3:-1"},
     {"no window", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileBufRegister:*:5016"},
     {"no second window", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileBufRegister:2:5016"},
-    {"file not taken", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileHandleRegister:*:5008"},
+    {"file not registered", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileHandleRegister:*:5008"},
     {"driver does not open", 0, FST_GDS_AUTO, 1 << 17, 2, NULL, "cuFileDriverOpen:*:5033"},
     {"no device memory for the ring", 0, FST_GDS_AUTO, 1 << 17, 2, NULL, NULL},
   };
@@ -188,11 +188,11 @@ static void test_everything_lands(void) {
   }
 }
 
-/* Every call that can fail, at some turn: the plan ends with its code, or the call did not matter. */
+/* Every call that can fail: the plan ends with its code, or the failure has no effect. */
 static void test_every_failure(void) {
   static const struct {
     const char *failure;
-    int32_t code; /* that the plan or the opening must end with; 0: either way */
+    int32_t code; /* the expected code of the plan or the opening; 0: any */
     uint32_t gds;
   } cases[] = {
     {"cudaStreamCreateWithFlags:1:2", 2, FST_GDS_NEVER},
@@ -208,7 +208,7 @@ static void test_every_failure(void) {
     {"cuLaunchKernel:2:701", FST_CUDA_DRIVER + 701, FST_GDS_NEVER},
     {"cuModuleLoadData:*:222", FST_CUDA_DRIVER + 222, FST_GDS_NEVER},
     {"cuModuleGetFunction:2:500", FST_CUDA_DRIVER + 500, FST_GDS_NEVER},
-    {"cudaMalloc:1:2", 2, FST_GDS_NEVER}, /* of the block ring */
+    {"cudaMalloc:1:2", 2, FST_GDS_NEVER}, /* the block ring */
     {"cudaSetDevice:3:101", 101, FST_GDS_NEVER},
     {"cuFileDriverOpen:*:5033", 5033, FST_GDS_REQUIRE},
     {"cuFileHandleRegister:*:5008", 5008, FST_GDS_REQUIRE},
@@ -223,11 +223,11 @@ static void test_every_failure(void) {
     load_result result = run_load(segments, count, &test);
     int32_t code = result.failure == FST_FAILURE_DEVICE ? result.error : 0;
     if (result.open_status != 0) code = result.open_status;
-    /* What fails on a stream is told by whichever call comes next: the runtime's, or the driver's that launches a cast. */
+    /* A failure on a stream is reported by the next call: of the runtime, or of the driver that launches a cast. */
     if (strncmp(cases[c].failure, "stream-", 7) == 0 && code > FST_CUDA_DRIVER) code -= FST_CUDA_DRIVER;
     if (cases[c].code) CHECK(code == cases[c].code, "ended with %d (%s)", code, cases[c].failure);
     wait_for_releases();
-    fst_sim_reset(); /* a device whose context was lost would stay so */
+    fst_sim_reset(); /* otherwise a device with a lost context would stay lost */
     check_clean(cases[c].failure);
     load_test again = {"after a failure", 0, cases[c].gds, 1 << 17, 3, NULL, NULL};
     result = run_load(segments, count, &again);

@@ -1,6 +1,6 @@
 /*
- * Reads the memory of a plan from standard input and prints what C finds there, as JSON, to standard error; then
- * fills in everything that lanes write and gives the memory back on standard output.
+ * Reads the memory of a plan from standard input and prints the fields that C sees, as JSON, to standard error; then
+ * fills in the fields that lanes write, and writes the memory to standard output.
  */
 #include <stdio.h>
 #include <stdlib.h>

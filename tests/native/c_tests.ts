@@ -9,10 +9,10 @@ const TESTS = [...Deno.readDirSync(`${ROOT}tests/native`)].map(({ name }) => nam
   .filter((name) => name.endsWith("_test.c")).sort();
 
 /**
- * Defines a test that builds and runs them all.
+ * Defines a test that builds and runs all C tests.
  *
- * @param name tells the builds apart
- * @param runner the command that runs their programs, where this machine's processor cannot
+ * @param name the name of the build
+ * @param runner the command that runs their programs, if this machine's processor cannot
  */
 export function cTests(
   name: string,
@@ -39,7 +39,7 @@ export function cTests(
           "-lm",
         ]);
         const [command, ...args] = [...runner, program];
-        await run(command!, args, { cwd: ROOT, env: { CC: cc } }); // with which they build their stand-ins
+        await run(command!, args, { cwd: ROOT, env: { CC: cc } }); // they build their stand-ins with it
       });
     }
   });

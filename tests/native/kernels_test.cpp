@@ -1,7 +1,6 @@
 /*
- * The CUDA kernels of cast.cu as a C++ compiler builds them, every thread of a launch run in turn: their
- * arithmetic against fst_cast, and their addressing at every alignment. Tests what they compute, not how a
- * device runs them.
+ * The CUDA kernels of cast.cu, built by a C++ compiler, with the threads of a launch run one after another: tests
+ * their arithmetic against fst_cast, and their addressing at every alignment, but not how a device runs them.
  *
  *   cc -std=c11 -O2 -I native -c native/cast/cast.c -o cast.o
  *   c++ -std=c++17 -O2 -I native tests/native/kernels_test.cpp cast.o
@@ -37,7 +36,7 @@ static void launch(void (*kernel)(Parameters...), unsigned blocks, unsigned thre
   }
 }
 
-/* Bytes that start `shift` beyond 16-byte alignment and end where their memory does, for a sanitizer. */
+/* Bytes that start `shift` bytes after a 16-byte boundary and end with their memory, for a sanitizer. */
 struct Bytes {
   uint8_t *memory, *at;
   Bytes(size_t length, size_t shift) {

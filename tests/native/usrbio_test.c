@@ -121,7 +121,7 @@ static fst_usrbio_mount *open_mount(uint32_t entries, uint64_t ring_bytes, uint3
 static void close_mount(fst_usrbio_mount *mount) {
   fst_usrbio_deregister(library, file.info.fd);
   fst_usrbio_close(mount);
-  CHECK(sim.live_total() == 0, "%llu things are left on the stand-in", (unsigned long long)sim.live_total());
+  CHECK(sim.live_total() == 0, "%llu resources are left on the stand-in", (unsigned long long)sim.live_total());
   CHECK(sim.violations() == 0, "%llu violations", (unsigned long long)sim.violations());
 }
 
@@ -157,7 +157,7 @@ static void test_opening(void) {
   CHECK(fst_usrbio_find(&same, path, message, sizeof message) == 0 && same == library, "what is open stays: %s", message);
   snprintf(path, sizeof path, "%s/build", folder);
   set_variable("HF3FS_LIB_DIR", path);
-  CHECK(sim.live_total() == 0, "something is left on the stand-in");
+  CHECK(sim.live_total() == 0, "a resource is left on the stand-in");
 }
 
 /* ---- Lanes ---- */
@@ -373,7 +373,7 @@ static void test_pool(void) {
   fst_usrbio_give_back(mounts[1], ring);
   CHECK(sim.live_iovs() <= POOL_RINGS, "%llu rings are left", (unsigned long long)sim.live_iovs());
   fst_usrbio_close(mounts[1]);
-  CHECK(sim.live_total() == 0, "%llu things are left on the stand-in", (unsigned long long)sim.live_total());
+  CHECK(sim.live_total() == 0, "%llu resources are left on the stand-in", (unsigned long long)sim.live_total());
 }
 
 static void *stop_later(void *stop) {
@@ -488,7 +488,7 @@ static void test_range_failures(void) {
       fst_error error;
       uint32_t stop = 0;
       sim.fail(specs[i]);
-      CHECK(fst_usrbio_read(mount, &request, buffer, &stop, &error) == -1, "%s is no failure", specs[i]);
+      CHECK(fst_usrbio_read(mount, &request, buffer, &stop, &error) == -1, "%s is not a failure", specs[i]);
       CHECK(error.kind == FST_FAILURE_SYSTEM || error.kind == FST_FAILURE_TRUNCATED, "failure %u",
             error.kind);
       sim.fail("");
@@ -513,7 +513,7 @@ int main(void) {
   test_loads_share_a_ring();
   test_ranges();
   test_range_failures();
-  CHECK(sim.live_total() == 0, "something is left on the stand-in");
+  CHECK(sim.live_total() == 0, "a resource is left on the stand-in");
   end();
   return report("usrbio_test");
 }

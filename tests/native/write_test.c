@@ -1,5 +1,5 @@
 /*
- * Writing of native/core/write.c: ranges of every alignment, cast or not, from several threads, and what goes wrong.
+ * Writing of native/core/write.c: ranges of every alignment, cast or not, from several threads, and failures.
  */
 #include "plan_support.h"
 
@@ -13,7 +13,7 @@
 
 static char folder[64];
 
-/* A path in the test's folder; good until the next but three. */
+/* A path in the test's folder; valid for the next three calls. */
 static const char *path_of(const char *name) {
   static char paths[4][128];
   static int next;
@@ -63,7 +63,7 @@ static void *write_range(void *argument) {
   return NULL;
 }
 
-/* A file cut into ranges at random, each written from memory of another alignment, four at once. */
+/* A file divided into random ranges, each written from memory with another alignment, four at once. */
 static void test_ranges(int direct) {
   char *expected = malloc(FILE_BYTES);
   for (uint32_t i = 0; i < FILE_BYTES; i++) expected[i] = (char)below(256);
@@ -81,7 +81,7 @@ static void test_ranges(int direct) {
     for (; count < 4 && at < FILE_BYTES; count++) {
       uint32_t length = below(4) ? below(900000) : below(5000);
       if (length > FILE_BYTES - at) length = FILE_BYTES - at;
-      uint32_t skip = below(3) ? below(PAGE) : at % PAGE; /* at times aligned as the file is */
+      uint32_t skip = below(3) ? below(PAGE) : at % PAGE; /* sometimes with the alignment of the file */
       memories[count] = aligned(length + PAGE + 1);
       memcpy(memories[count] + skip % PAGE, expected + at, length);
       ranges[count] = (struct range){fd, fd_direct, memories[count] + skip % PAGE, length, at, FST_U8, FST_U8, 0};
@@ -160,7 +160,7 @@ static void test_renames(void) {
   check_file("b", "b", 1);
   CHECK(fst_path_rename(path_of("a"), path_of("b"), 1) == 0, "replace");
   check_file("b", "a", 1);
-  /* The second time by way of a hard link, then where there are none: EPERM, ENOSYS, EOPNOTSUPP, EMLINK. */
+  /* The second case uses a hard link, the others have none: EPERM, ENOSYS, EOPNOTSUPP, EMLINK. */
   const char *refused[] = {"", "rename:1:22", "rename:*:plain,link:*:1", "rename:*:plain,link:*:38",
                            "rename:*:plain,link:*:95", "rename:*:plain,link:*:31"};
   for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {

@@ -1,6 +1,6 @@
 /*
- * What the sources in this folder add to the library for tests: tests/support/test_library.ts. A file that native/ has
- * too is appended to that one, and knows its static variables.
+ * The parts that the sources in this folder add to the library for tests: tests/support/test_library.ts. A file that
+ * native/ has too is appended to that one, and can use its static variables.
  */
 #ifndef ADDED_H
 #define ADDED_H
@@ -15,23 +15,23 @@ extern "C" {
 
 /*
  * fst_fault_set("CALL:NTH:EFFECT,…") makes the NTH call (1 is the next one, "*" every one) of `open`, `opendirect`,
- * `pread`, `preaddirect`, `fstat`, `cachestat`, `create`, `allocate`, `pwrite`, `fsync`, `rename` or `link` behave differently:
- *   a number   fail with that errno                short=N  read at most N bytes
- *   eof        read nothing, as at the end         delay=N  wait N microseconds, then go on
+ * `pread`, `preaddirect`, `fstat`, `cachestat`, `create`, `allocate`, `pwrite`, `fsync`, `rename` or `link` behave
+ *   differently: a number   fail with that errno                short=N  read at most N bytes
+ *   eof        read no byte, as at the end         delay=N  wait N microseconds, then continue
  *   cached / uncached (cachestat)                  changed (fstat): another modification time
- *   plain (rename): EINVAL where it must not replace
- * "pagesize:*:65536" gives pages another size, in bytes. An empty string takes all of them away. 0 or -errno.
+ *   plain (rename): EINVAL if it must not replace
+ * "pagesize:*:65536" sets the size of pages, in bytes. An empty string removes all effects. 0 or -errno.
  */
 FST_TEST int32_t fst_fault_set(const char *spec);
 
-/* Gives back what is kept between loads, which is kernels and the cuFile driver. */
+/* Frees the resources of later loads: the kernels and the cuFile driver. */
 FST_TEST int32_t fst_cuda_shutdown(void);
 int fst_cuda_unload_kernels(void);
 int fst_cufile_shutdown(void);
 
 /*
- * From now on casts use nothing beyond `isa`, an enum fst_cast_isa. Not while a cast runs. What is in use, which is less
- * than asked for where the machine lacks it.
+ * Limits casts to `isa`, an enum fst_cast_isa. Not while a cast runs. Returns the set in use, which is lower than
+ * requested if the machine lacks it.
  */
 int fst_cast_limit(int isa);
 

@@ -1,4 +1,4 @@
-/* System calls that fail or behave differently when a test wants them to (added.h), by the linker's option --wrap. */
+/* System calls that fail or behave differently for tests (added.h), by the linker's option --wrap. */
 #define _GNU_SOURCE /* O_DIRECT */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +24,7 @@ enum effect {
 
 struct fault {
   char call[16];
-  long nth; /* counts down to the call it strikes; -1: every call */
+  long nth; /* counts down to the affected call; -1: every call */
   enum effect effect;
   long value;
 };
@@ -86,7 +86,7 @@ int32_t fst_fault_set(const char *spec) {
   return status;
 }
 
-/* Delays are served here; any other effect is handed to the caller. */
+/* Delays happen here; any other effect is returned to the caller. */
 static enum effect strike(const char *call, long *value) {
   enum effect effect = EFFECT_NONE;
   long delay = 0;
@@ -108,7 +108,7 @@ static enum effect strike(const char *call, long *value) {
   return effect;
 }
 
-/* For calls that either go through or fail: whether this one fails, with errno set. */
+/* Whether a call fails, with errno set; for calls without other effects. */
 static int fails(const char *call) {
   long value = 0;
   if (strike(call, &value) != EFFECT_ERRNO) return 0;
@@ -116,7 +116,7 @@ static int fails(const char *call) {
   return 1;
 }
 
-/* The function that is put in place of another one, and the other one. */
+/* The function that replaces another one, and the original. */
 #define REPLACE(result, name, ...)        \
   result __real_##name(__VA_ARGS__);      \
   result __wrap_##name(__VA_ARGS__);      \
@@ -136,7 +136,7 @@ REPLACE(ssize_t, fst_sys_pread, int fd, void *buffer, size_t length, off_t offse
     return -1;
   }
   if (effect != EFFECT_SHORT || (size_t)value >= length) return __real_fst_sys_pread(fd, buffer, length, offset);
-  /* A direct read is asked for whole pages, whatever it gives. */
+  /* A direct read requests whole pages, also if it returns fewer bytes. */
   length = direct ? ((size_t)value + 4095) & ~(size_t)4095 : (size_t)value;
   ssize_t got = __real_fst_sys_pread(fd, buffer, length, offset);
   return got < value ? got : value;
