@@ -37,13 +37,13 @@ import fstH from "../native/fst.h" with { type: "text" };
 import fstCudaH from "../native/fst_cuda.h" with { type: "text" };
 import fstGroupH from "../native/fst_group.h" with { type: "text" };
 import fstUsrbioH from "../native/fst_usrbio.h" with { type: "text" };
-import mpiH from "../native/mpi.h" with { type: "text" };
-import mpiLibraryC from "../native/mpi_library.c" with { type: "text" };
-import mpiProcessC from "../native/mpi_process.c" with { type: "text" };
-import mpiThreadC from "../native/mpi_thread.c" with { type: "text" };
-import mpiTransferC from "../native/mpi_transfer.c" with { type: "text" };
-import ncclC from "../native/nccl.c" with { type: "text" };
 import planH from "../native/plan.h" with { type: "text" };
+import ranksMpiLibraryC from "../native/ranks/mpi_library.c" with { type: "text" };
+import ranksMpiProcessC from "../native/ranks/mpi_process.c" with { type: "text" };
+import ranksMpiThreadC from "../native/ranks/mpi_thread.c" with { type: "text" };
+import ranksMpiTransferC from "../native/ranks/mpi_transfer.c" with { type: "text" };
+import ranksNcclC from "../native/ranks/nccl.c" with { type: "text" };
+import ranksRanksH from "../native/ranks/ranks.h" with { type: "text" };
 import threeFsLaneC from "../native/three_fs/lane.c" with { type: "text" };
 import threeFsLibraryC from "../native/three_fs/library.c" with { type: "text" };
 import threeFsMountC from "../native/three_fs/mount.c" with { type: "text" };
@@ -92,13 +92,13 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "fst_cuda.h": fstCudaH,
   "fst_group.h": fstGroupH,
   "fst_usrbio.h": fstUsrbioH,
-  "mpi.h": mpiH,
-  "mpi_library.c": mpiLibraryC,
-  "mpi_process.c": mpiProcessC,
-  "mpi_thread.c": mpiThreadC,
-  "mpi_transfer.c": mpiTransferC,
-  "nccl.c": ncclC,
   "plan.h": planH,
+  "ranks/mpi_library.c": ranksMpiLibraryC,
+  "ranks/mpi_process.c": ranksMpiProcessC,
+  "ranks/mpi_thread.c": ranksMpiThreadC,
+  "ranks/mpi_transfer.c": ranksMpiTransferC,
+  "ranks/nccl.c": ranksNcclC,
+  "ranks/ranks.h": ranksRanksH,
   "three_fs/lane.c": threeFsLaneC,
   "three_fs/library.c": threeFsLibraryC,
   "three_fs/mount.c": threeFsMountC,

@@ -59,7 +59,7 @@ typedef struct fst_group_call {
 } fst_group_call;
 static_assert(sizeof(fst_group_call) == 592, "ffi/group_call.ts knows this layout");
 
-/* ---- MPI (mpi_*.c) ---- */
+/* ---- MPI (ranks/mpi_*.c) ---- */
 
 typedef struct fst_mpi_info {
   int32_t rank, size; /* in the world */
@@ -145,7 +145,7 @@ FST_EXPORT void fst_mpi_last_words(const void *message, uint64_t bytes);
 /* Ends MPI before the process frees its memory; 0, or 1 if MPI cannot be finalised. */
 FST_EXPORT int32_t fst_mpi_exit(int32_t status);
 
-/* ---- NCCL (nccl.c) ---- */
+/* ---- NCCL (ranks/nccl.c) ---- */
 
 #define FST_NCCL_ID_BYTES 128
 

@@ -40,7 +40,7 @@ const MAY_INCLUDE: Readonly<Record<string, readonly string[]>> = {
 
 Deno.test("folders of native/ use each other only through internal headers, and without cycles", () => {
   for (const [name, text] of Object.entries(SOURCES)) {
-    if (!name.includes("/")) continue; // headers of exported functions, and ranks until they are moved
+    if (!name.includes("/")) continue; // headers of exported functions
     const folder = name.slice(0, name.indexOf("/"));
     for (const [, included] of text.matchAll(/^\s*#\s*include\s+"([^"]+)"/gm)) {
       if (!included!.includes("/") || included!.startsWith(`${folder}/`)) continue;

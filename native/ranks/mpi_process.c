@@ -8,8 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/core.h"
-#include "mpi.h"
+#include "ranks/ranks.h"
 
 static const char *path; /* of the library */
 static fst_mpi_handle copy; /* of the world's communicator: the library may write it after a start has failed */

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "mpi.h"
+#include "ranks/ranks.h"
 
 enum {
   SPIN_US = 5,

@@ -4,9 +4,10 @@
  * One thread (mpi_thread.c) makes every call into the library, from MPI_Init_thread to MPI_Finalize. Other threads give it
  * messages to send and bytes to move; no lock is held while MPI is called. It knows nothing of groups.
  */
-#ifndef FST_MPI_H
-#define FST_MPI_H
+#ifndef FST_RANKS_H
+#define FST_RANKS_H
 
+#include "core/core.h"
 #include "fst_group.h"
 
 /* A communicator, datatype, request or error handler: a pointer in Open MPI, an int in MPICH, passed alike. */

@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/core.h"
-#include "mpi.h"
+#include "ranks/ranks.h"
 
 #define OPEN_MPI "libmpi.so.40"
 #define MPICH "libmpi.so.12", "libmpich.so.12"

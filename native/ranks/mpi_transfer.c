@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "cuda/cuda.h"
-#include "mpi.h"
+#include "ranks/ranks.h"
 
 enum { WINDOW = 3, CUDA_NOT_READY = 600 };
 
