@@ -1,7 +1,7 @@
 /*
  * Process groups in the shim: MPI and NCCL, opened at run time by the first call that needs them.
  *
- * Here messages pass and bytes move. What ranks call is compared in TypeScript (src/group/control.ts), which also knows
+ * Here messages pass and bytes move. What ranks call is compared in TypeScript (src/ranks/group/control.ts), which also knows
  * the groups. MPI has one thread of its own, which all groups share without waiting for each other; a call of NCCL runs on
  * the thread that makes it. Both return when they are done, have failed, or their time is up.
  */

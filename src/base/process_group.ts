@@ -1,6 +1,6 @@
 /**
  * The ranks that load together, and what passes between them: what every kind of group offers. The kinds are in
- * src/group.
+ * src/ranks/group.
  */
 
 /** A JSON value. */

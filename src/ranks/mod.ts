@@ -15,8 +15,8 @@
  * @module
  */
 export { GPT2_SHARDS, LLAMA_SHARDS, MIXTRAL_SHARDS } from "../format/shard_plans.ts";
-export { MpiGroup, type MpiGroupOptions } from "../group/mpi_group.ts";
-export { NcclGroup, type NcclGroupOptions } from "../group/nccl_group.ts";
+export { MpiGroup, type MpiGroupOptions } from "./group/mpi_group.ts";
+export { NcclGroup, type NcclGroupOptions } from "./group/nccl_group.ts";
 export {
   type BroadcastBlock,
   type DeviceMemory,
@@ -26,4 +26,4 @@ export {
   type RankStatus,
   type ScatterSource,
   SingleGroup,
-} from "../group/process_group.ts";
+} from "./group/process_group.ts";

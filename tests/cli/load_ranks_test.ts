@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { openLibrary } from "../../ffi/library.ts";
-import { findLaunchers, type Launcher } from "../group/ranks.ts";
+import { findLaunchers, type Launcher } from "../ranks/group/ranks.ts";
 import { tempFolder, writeShards } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
 import { MAIN, runCli, runLineOnTerminal, whyNot } from "./support.ts";

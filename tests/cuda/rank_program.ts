@@ -4,7 +4,7 @@
  */
 import { fastsafeOpen, serialize } from "../../mod.ts";
 import { NcclGroup } from "../../src/ranks/mod.ts";
-import { say } from "../group/say.ts";
+import { say } from "../ranks/group/say.ts";
 
 const [mode, folder] = Deno.args as [string, string];
 const rank = Number(Deno.env.get("RANK"));

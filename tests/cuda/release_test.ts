@@ -5,7 +5,7 @@ import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { releasesDone, releasesNow } from "../../ffi/cuda_release.ts";
 import { type CudaTensor, fastsafeOpen, OutOfMemoryError, PinnedPool } from "../../mod.ts";
 import { CudaMemory, holdDeviceMemory } from "../../src/device/cuda/memory.ts";
-import { runAtAddress } from "../group/ranks.ts";
+import { runAtAddress } from "../ranks/group/ranks.ts";
 import { suite } from "../support/skip.ts";
 import { tempFolder, type TensorSpec, writeFile } from "../support/models.ts";
 import { buildStandIn } from "../support/stand_in.ts";

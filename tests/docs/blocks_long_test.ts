@@ -4,7 +4,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { standInEnv } from "../cuda/support.ts";
-import { findLaunchers, runCommand } from "../group/ranks.ts";
+import { findLaunchers, runCommand } from "../ranks/group/ranks.ts";
 import { tempFolder, writeFile, writeShards } from "../support/models.ts";
 import { type Requirement, suite } from "../support/skip.ts";
 import { missing as noAdapter } from "../webgpu/support.ts";

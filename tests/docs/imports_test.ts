@@ -11,7 +11,7 @@ const ORDER: readonly (readonly string[])[] = [
   ["src/load"],
   ["src/device"],
   ["src/model"],
-  ["src/three_fs", "src/ranks", "src/group"],
+  ["src/three_fs", "src/ranks"],
   ["src/deno"],
   ["src/save", "src/pytorch"],
   ["src/compat", "src/doctor"],
@@ -123,7 +123,7 @@ Deno.test("a device knows no file format's reader, and no file format knows a de
 
 /** What few programs need: devices other than the CPU, several ranks, 3FS, other formats, the commands. */
 const IMPORTED_WHEN_ASKED_FOR =
-  /^src\/(?:device\/(?:cuda\/(?:device|memory|run)|webgpu\/(?!tensor))|ranks\/|group\/|three_fs\/(?:file|reader|range_reader)|pytorch\/|compat\/|doctor\/|cli\/)|^ffi\/(?:mpi|nccl|cuda_load|cuda_tensor|dlpack_)/;
+  /^src\/(?:device\/(?:cuda\/(?:device|memory|run)|webgpu\/(?!tensor))|ranks\/|three_fs\/(?:file|reader|range_reader)|pytorch\/|compat\/|doctor\/|cli\/)|^ffi\/(?:mpi|nccl|cuda_load|cuda_tensor|dlpack_)/;
 
 Deno.test("a program that imports the package does not load what few programs need", async () => {
   const modules = await modulesOf("mod.ts");

@@ -1,6 +1,6 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { standInEnv } from "../cuda/support.ts";
-import { findLaunchers, runCommand } from "../group/ranks.ts";
+import { findLaunchers, runCommand } from "../ranks/group/ranks.ts";
 import { tempFolder, writeFile } from "../support/models.ts";
 import { whyNotNpm } from "../support/npm.ts";
 import { suite } from "../support/skip.ts";

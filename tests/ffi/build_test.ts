@@ -7,7 +7,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import { buildShim, builtPath, cacheFolder } from "../../ffi/build.ts";
-import { SYMBOLS } from "../../ffi/symbols.ts";
+import { EXPORTED_NAMES } from "../support/exported_names.ts";
 import { compiler } from "../support/compiler.ts";
 import { setEnv } from "../support/environment.ts";
 import { tempFolder } from "../support/models.ts";
@@ -60,7 +60,7 @@ suite("buildShim()", "native", missing, () => {
       args: ["--dynamic", "--defined-only", "--just-symbols", await buildShim()],
     }).output();
     assert(success);
-    assertEquals(new TextDecoder().decode(stdout).trim().split("\n").sort(), Object.keys(SYMBOLS).sort());
+    assertEquals(new TextDecoder().decode(stdout).trim().split("\n").sort(), EXPORTED_NAMES.toSorted());
   });
 
   Deno.test("buildShim() waits while another build holds the lock", async () => {

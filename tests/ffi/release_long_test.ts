@@ -6,7 +6,8 @@ import { createHash } from "node:crypto";
 import { gunzipSync } from "node:zlib";
 import { buildShim, recipeHash } from "../../ffi/build.ts";
 import { type Platform, PLATFORMS } from "../../ffi/prebuilt.ts";
-import { ABI_VERSION, SYMBOLS } from "../../ffi/symbols.ts";
+import { ABI_VERSION } from "../../ffi/symbols.ts";
+import { EXPORTED_NAMES } from "../support/exported_names.ts";
 import { checkLibrary } from "../../native/tools/elf.ts";
 import { buildRelease } from "../../native/tools/release.ts";
 import { crossTools } from "../support/compiler.ts";
@@ -55,7 +56,7 @@ suite("A release", "cross", missing, () => {
           `${NATIVE}open_library.c`,
           "-ldl",
         );
-        const names = Object.keys(SYMBOLS);
+        const names = EXPORTED_NAMES;
         const [command, ...args] = [...foreign ? runner : [], program, path, `${folder.path}/file`, ...names];
         assertEquals(await output(command!, ...args), `${ABI_VERSION} forty-two`);
       });

@@ -8,13 +8,13 @@ import { findCuda } from "../../ffi/cuda.ts";
 import { openLibrary } from "../../ffi/library.ts";
 import { openNccl } from "../../ffi/nccl.ts";
 import { standInEnv } from "../cuda/support.ts";
-import { findLaunchers, type Outcome, runAtAddress, runRanks } from "../group/ranks.ts";
+import { findLaunchers, type Outcome, runAtAddress, runRanks } from "./group/ranks.ts";
 import { tempFolder } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
 import { checkSaid, writeModel } from "./said.ts";
 import { buildStandIn } from "../support/stand_in.ts";
 
-const PROGRAM = "../ranks/load_program.ts";
+const PROGRAM = "../load_program.ts";
 const SIZES = [1, 2, 3, 4];
 
 const { shim } = await openLibrary(); // built once, before the ranks

@@ -4,8 +4,8 @@
  */
 import { fastsafeOpen } from "../../mod.ts";
 import { ParallelLoader } from "../../src/compat/mod.ts";
-import { MpiGroup } from "../../src/group/mpi_group.ts";
-import { say } from "../group/say.ts";
+import { MpiGroup } from "../../src/ranks/group/mpi_group.ts";
+import { say } from "./group/say.ts";
 import { writeSparse } from "./sparse.ts";
 
 const [mode, folder, ...names] = Deno.args;

@@ -3,7 +3,7 @@
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { openLibrary } from "../../ffi/library.ts";
-import { findLaunchers, type Launcher, runRanks, WaitingTimes } from "../group/ranks.ts";
+import { findLaunchers, type Launcher, runRanks, WaitingTimes } from "./group/ranks.ts";
 import { tempFolder, type TensorSpec } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
 import { checkSaid, writeFiles, writeModel } from "./said.ts";
@@ -48,7 +48,7 @@ function define(launcher: Launcher): void {
       await using folder = await tempFolder();
       const { names, tensors } = await writeModel(folder.path, size);
       const words = ["mpi", "cpu", folder.path, ...names];
-      const { code, stderr, ranks } = await runRanks(launcher, size, "../ranks/load_program.ts", words);
+      const { code, stderr, ranks } = await runRanks(launcher, size, "../load_program.ts", words);
       assertEquals([code, stderr, ranks.length], [0, "", size]);
       await checkSaid(folder.path, tensors, size);
     });
@@ -63,7 +63,7 @@ function define(launcher: Launcher): void {
         })
       );
       const names = await writeFiles(folder.path, specs);
-      const { ranks, stderr } = await runRanks(launcher, 3, "../ranks/failing_program.ts", [
+      const { ranks, stderr } = await runRanks(launcher, 3, "../failing_program.ts", [
         mode,
         folder.path,
         ...names,
@@ -83,7 +83,7 @@ function define(launcher: Launcher): void {
     await using folder = await tempFolder();
     const { names } = await writeModel(folder.path, 3);
     const words = ["kill", folder.path, ...names];
-    const outcome = await runRanks(launcher, 3, "../ranks/failing_program.ts", words);
+    const outcome = await runRanks(launcher, 3, "../failing_program.ts", words);
     assert(outcome.code !== 0);
     times.addWhole(`${launcher.family}, kill`, outcome);
   });

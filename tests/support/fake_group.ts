@@ -4,7 +4,7 @@
  * and no processes to kill. Tests under mpirun cover these.
  */
 import { GroupError } from "../../src/base/errors.ts";
-import { CallQueue } from "../../src/group/call_queue.ts";
+import { CallQueue } from "../../src/ranks/group/call_queue.ts";
 import type {
   BroadcastBlock,
   DeviceMemory,
@@ -13,7 +13,7 @@ import type {
   ProcessGroup,
   RankStatus,
   ScatterSource,
-} from "../../src/group/process_group.ts";
+} from "../../src/ranks/group/process_group.ts";
 
 /** A call of a rank. */
 interface Call {

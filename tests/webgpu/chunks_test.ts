@@ -7,7 +7,7 @@ import { castBytes } from "../../src/format/cast.ts";
 import { type DType, dtypeBits } from "../../src/base/dtype.ts";
 import { type LoadPlan, planLoad, type Segment } from "../../src/load/plan.ts";
 import { castLength, requestBytes, type TensorRequest } from "../../src/load/request.ts";
-import { randomNumbers, randomRequests, request } from "../plan/random_requests.ts";
+import { randomNumbers, randomRequests, request } from "../load/plan/random_requests.ts";
 import { assertBytes, noise } from "../support/models.ts";
 
 const FILE_BYTES = 2 ** 20;

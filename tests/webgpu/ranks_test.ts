@@ -4,7 +4,7 @@
  */
 import { assertEquals } from "@std/assert";
 import { openLibrary } from "../../ffi/library.ts";
-import { findLaunchers, runRanks } from "../group/ranks.ts";
+import { findLaunchers, runRanks } from "../ranks/group/ranks.ts";
 import { checkSaid, writeModel } from "../ranks/said.ts";
 import { tempFolder } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
@@ -21,7 +21,7 @@ suite("Loading to WebGPU on several ranks", "webgpu", missing ?? native, () => {
       const { code, stderr, ranks } = await runRanks(
         launcher,
         2,
-        "../ranks/load_program.ts",
+        "../load_program.ts",
         words,
       );
       assertEquals([code, ranks.length], [0, 2], stderr); // drivers write to stderr too

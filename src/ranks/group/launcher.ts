@@ -1,0 +1,77 @@
+/**
+ * What a launcher has told this process about itself and the others.
+ */
+import { environmentVariable } from "../../../ffi/variables.ts";
+import { quote } from "../../base/text.ts";
+
+/** Where a process stands among those that were started with it. */
+export interface LaunchPlace {
+  readonly rank: number;
+  readonly size: number;
+  /** Number among the processes of this machine. */
+  readonly localRank: number;
+  /** Where rank 0 can be met: a host name or address. */
+  readonly address: string;
+  /** The port there. */
+  readonly port: number;
+  /** Which job this is; empty where the launcher does not say. */
+  readonly job: string;
+  /** What every rank must know to be admitted; empty: nothing. */
+  readonly secret: string;
+}
+
+const RANK = ["RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK"];
+const SIZE = ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"];
+const LOCAL_RANK = ["LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID"];
+
+/**
+ * Reads the variables that torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), or for the first
+ * three those of an MPI launcher, and FASTSAFETENSORS_GROUP_SECRET; what is given goes first.
+ *
+ * Where torchrun's own store listens at MASTER_PORT, which it says by TORCHELASTIC_USE_AGENT_STORE, the ranks meet at
+ * the next port.
+ *
+ * @throws {TypeError} if something is missing, saying what
+ * @throws {RangeError} if a number is out of range
+ */
+export function launchPlace(given: Partial<LaunchPlace> = {}): LaunchPlace {
+  const rank = given.rank ?? number(RANK, "rank");
+  const size = given.size ?? number(SIZE, "size");
+  if (!Number.isInteger(rank) || !Number.isInteger(size) || rank < 0 || rank >= size) {
+    throw new RangeError(`There is no rank ${rank} of ${size}`);
+  }
+  const localRank = given.localRank ??
+    (LOCAL_RANK.some((name) => environmentVariable(name) !== undefined) ? number(LOCAL_RANK, "") : rank);
+  const job = given.job ?? environmentVariable("TORCHELASTIC_RUN_ID") ?? "";
+  const secret = given.secret ?? environmentVariable("FASTSAFETENSORS_GROUP_SECRET") ?? "";
+  // What it is instead is not shown: it may end up in a log.
+  if (typeof secret !== "string") throw new TypeError("The option secret must be a string");
+  if (secret.length > 1024) throw new RangeError("The option secret must have at most 1024 characters");
+  if (size === 1) return { rank, size, localRank, address: "", port: 0, job, secret }; // nobody to meet
+  const address = given.address ?? environmentVariable("MASTER_ADDR");
+  if (address === undefined) {
+    throw new TypeError('Cannot tell where rank 0 is: "MASTER_ADDR" is not set, or may not be read');
+  }
+  const taken = environmentVariable("TORCHELASTIC_USE_AGENT_STORE") === "True" ? 1 : 0;
+  const port = given.port ?? number(["MASTER_PORT"], "port of rank 0") + taken;
+  if (!Number.isInteger(port) || port < 1 || port > 65535) {
+    throw new RangeError(`Port ${port} is not from 1 to 65535`);
+  }
+  return { rank, size, localRank, address, port, job, secret };
+}
+
+function number(names: readonly string[], what: string): number {
+  for (const name of names) {
+    const text = environmentVariable(name);
+    if (text === undefined) continue;
+    if (!/^\d{1,9}$/.test(text)) {
+      throw new RangeError(`${quote(name)} must be a whole number, got ${quote(text)}`);
+    }
+    return Number(text);
+  }
+  throw new TypeError(
+    `Cannot tell the ${what}: none of ${
+      names.map((name) => `${quote(name)}`).join(", ")
+    } is set, or may be read`,
+  );
+}
