@@ -81,7 +81,7 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
   /**
    * Sends a tensor to a rank. Returns the tensor on that rank, null on every other.
    *
-   * @throws {RangeError} if there is no such rank
+   * @throws {RangeError} if the rank does not exist
    * @throws {SafeTensorsError} "TensorNotFound"
    * @throws {GroupError} if a rank fails, with its own error as the `cause` there
    * @throws {UseAfterCloseError} after {@linkcode close}, or after all tensors of its file were requested
@@ -149,7 +149,7 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
   }
 
   /**
-   * Several tensors at once: sharded along the dimension given, or whole where it is -1 or null.
+   * Several tensors at once: sharded along the dimension given, or whole if it is -1 or null.
    *
    * @param dimensions name → dimension; default is every tensor whole
    */

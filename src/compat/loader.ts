@@ -110,14 +110,14 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
       await closeAll(catalog.files);
       throw error;
     }
-    this.#keep([...this.#catalogs, catalog]);
+    this.#setCatalogs([...this.#catalogs, catalog]);
     const catalogs = this.#catalogs;
     const merged = await finishInTurns(this.#mergeSteps());
     if (this.#catalogs === catalogs) this.#merged = merged;
   }
 
   /** Replaces the added files. */
-  #keep(catalogs: readonly Catalog[]): void {
+  #setCatalogs(catalogs: readonly Catalog[]): void {
     this.#catalogs = catalogs;
     this.#merged = null;
   }
@@ -169,7 +169,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
     const checked = this.#checked(options);
     const catalog = this.#catalog;
     const catalogs = this.#catalogs;
-    this.#keep([]); // the buffer owns them now
+    this.#setCatalogs([]); // the buffer owns them now
     const start = async () => {
       const equipment = { ...await equip<D>(checked), ...catalog.group && { share: shareTensors } };
       return new FilesBuffer(await startModel(catalog, equipment, checked));
@@ -179,7 +179,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
       return await together(catalog.group, operation, start, (buffer) => buffer.close());
     } catch (error) {
       if (this.#closed || catalog.group) await closeAll(catalog.files);
-      else this.#keep([...catalogs, ...this.#catalogs]);
+      else this.#setCatalogs([...catalogs, ...this.#catalogs]);
       throw error;
     }
   }
@@ -191,7 +191,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
   async reset(): Promise<void> {
     await this.#copies;
     const catalogs = this.#catalogs;
-    this.#keep([]);
+    this.#setCatalogs([]);
     await Promise.all(catalogs.map(({ files }) => closeAll(files)));
   }
 

@@ -1,6 +1,6 @@
 /**
- * The classes of the Python package fastsafetensors, for programs that come from there: name files, copy them to a
- * device, take tensors. New programs use `fastsafeOpen`.
+ * The classes of the Python package fastsafetensors, for programs that were written for it: add files, copy them to a
+ * device, get tensors. New programs use `fastsafeOpen`.
  *
  * @module
  */

@@ -23,8 +23,8 @@ import { streamBatches, type StreamBounds } from "../load/stream.ts";
 export interface ParallelLoaderOptions<D extends DeviceOption = "cpu">
   extends Omit<OpenOptions<D>, "lazy" | "names" | "group"> {
   /**
-   * Bytes of tensors that the loader itself has in memory at once, as they are after a cast, of all batches
-   * together; of several ranks each; a larger tensor is a batch of its own. What you keep comes on top: in host
+   * The most tensor bytes (after a cast) that the loader has in memory, for all batches together; with several ranks,
+   * on each. A larger tensor is a batch of its own. Tensors that you keep are extra: in host
    * memory a tensor keeps itself alive and at most 16 MiB of its neighbours, one below 64 KiB at most 1 MiB, and a
    * {@linkcode HostTensor.copy} nothing else. On a GPU, the memory of a batch is freed after all of its handles
    * are disposed. Default 1 GiB.

@@ -203,10 +203,10 @@ async function findAliases(tensors: ReadonlyMap<string, CheckpointTensor>): Prom
   const aliases = new Map<string, string>();
   for (const names of views.values()) {
     if (names.length === 1) continue;
-    const [kept, ...others] = await finishInTurns(sortInSteps(names, compareUtf8));
+    const [original, ...others] = await finishInTurns(sortInSteps(names, compareUtf8));
     for (const name of others) {
       if (++steps % TURN_STEPS === 0) await turn.pause();
-      aliases.set(name, kept!);
+      aliases.set(name, original!);
     }
   }
   return aliases;

@@ -58,7 +58,7 @@ class PartPool {
   }
 
   /** Takes back memory that is not in use any more. */
-  giveBack({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>): void {
+  release({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>): void {
     if (byteLength <= PART) this.#free.push(new Uint8Array(buffer, byteOffset, PART));
   }
 }
@@ -356,7 +356,7 @@ async function* streamOf(
       dtype,
       shape,
       parts: () => tensorParts(tensor, file, pool),
-      written: (part) => pool.giveBack(part),
+      written: (part) => pool.release(part),
     }];
   }
 }
@@ -400,7 +400,7 @@ async function compare(
         await place.file.read(offset, found);
         if (!sameBytes(expected, found)) throw different(tensor.name);
         offset += found.byteLength;
-        for (const bytes of [part, found]) pool.giveBack(bytes);
+        for (const bytes of [part, found]) pool.release(bytes);
       }
     }
   } finally {

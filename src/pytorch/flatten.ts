@@ -378,7 +378,7 @@ class Flattener {
 
   // The choice of the part to read
 
-  /** The part that is read; what stands beside it is left out. */
+  /** Chooses the part to read; its neighbours are skipped. */
   async #choose(root: PickleValue): Promise<Part> {
     const { root: wanted } = this.#options;
     const members = this.#finder.of(root) ?? (wanted ? this.#finder.attributesOf(root) : undefined);
@@ -397,7 +397,7 @@ class Flattener {
     return wanted === "" ? whole : await this.#descend(whole, wanted, root);
   }
 
-  /** The state dict of a checkpoint that has more beside it. */
+  /** The state dict of a checkpoint that has other entries too. */
   async #unwrap(root: Part): Promise<Part | undefined> {
     if (!root.named) return undefined;
     let found: PickleValue | undefined;
@@ -416,7 +416,7 @@ class Flattener {
     return { ...members, value: found! };
   }
 
-  /** The part that a name with dots stands for. */
+  /** Finds the part with a name that has dots. */
   async #descend(
     root: Part,
     wanted: string,

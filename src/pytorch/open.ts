@@ -40,7 +40,7 @@ import { applyTransforms, copyPiece, stridedBlocks } from "./strided.ts";
  * @returns the model; close it, or bind it with `await using`
  * @throws {SafeTensorsError} "WrongFormat" if a file has another format; "InvalidPickle" or "InvalidCheckpoint" if
  *   it is damaged; "UnsupportedCheckpoint" if no tensor of it can be read; "LimitExceeded"; "DuplicateName",
- *   "MissingShard" or "TensorNotFound" if files and index disagree, or there is no such `root`
+ *   "MissingShard" or "TensorNotFound" if files and index disagree, or `root` does not exist
  * @throws {TypeError} for an unknown option or an option of the wrong type
  * @throws {ReadError} if a file cannot be opened or read
  * @throws {OutOfMemoryError} if the tensors do not fit in memory

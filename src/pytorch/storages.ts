@@ -15,7 +15,7 @@ const TURN_STEPS = 1024;
 export interface StorageClaim {
   /** Its name in the file. */
   readonly key: string;
-  /** The storage type that the pickle gives it where it first names it. */
+  /** The storage type at its first use in the pickle. */
   readonly type: PickleGlobal;
   /** How many elements it has; of an UntypedStorage, bytes. */
   readonly elements: number;

@@ -115,11 +115,11 @@ export class Exchange<T extends Tensor> {
     const cleanup = { always: new DisposableStack(), onFailure: new DisposableStack() };
     const parts = allOrDispose(wanted.map((one, index) => this.#prepare(one, cuts[index]!, supply, cleanup)));
     parts.catch(() => {}); // `take` throws it
-    const giveUp = () => {
+    const dispose = () => {
       cleanup.onFailure.dispose();
       cleanup.always.dispose();
     };
-    return { parts, cleanup, [Symbol.dispose]: giveUp };
+    return { parts, cleanup, [Symbol.dispose]: dispose };
   }
 
   /** Sends a tensor to one rank. */
@@ -138,13 +138,13 @@ export class Exchange<T extends Tensor> {
       prepare: async ({ always, onFailure }) => {
         if (rank === owner) {
           const tensor = await supply.own(request);
-          if (owner === destination) return { tensor: keep(tensor, onFailure) };
-          keep(tensor, always);
-          return { exposed: hold(await this.#device.expose(tensor), always) };
+          if (owner === destination) return { tensor: addTensor(tensor, onFailure) };
+          addTensor(tensor, always);
+          return { exposed: addResource(await this.#device.expose(tensor), always) };
         }
         if (rank !== destination) return {};
         const { name, target: dtype, shape } = request;
-        return { incoming: hold(await this.#device.receive({ name, dtype, shape }), onFailure) };
+        return { incoming: addResource(await this.#device.receive({ name, dtype, shape }), onFailure) };
       },
       move: async (part) => {
         const bytes = (part.exposed ?? part.incoming)?.memory;
@@ -184,11 +184,11 @@ export class Exchange<T extends Tensor> {
     const part = { label: `${name} as ${dtype}`, owner, blocks };
     const receive = async () => {
       const received = { name, dtype, shape: blocks?.shapes[rank] ?? shape };
-      return hold(await this.#device.receive(received), onFailure);
+      return addResource(await this.#device.receive(received), onFailure);
     };
     if (rank !== owner) return { ...part, incoming: await receive() };
-    const tensor = keep(await supply.own(request), blocks ? always : onFailure);
-    const exposed = hold(await this.#device.expose(tensor), always);
+    const tensor = addTensor(await supply.own(request), blocks ? always : onFailure);
+    const exposed = addResource(await this.#device.expose(tensor), always);
     return blocks ? { ...part, exposed, incoming: await receive() } : { ...part, exposed, tensor };
   }
 
@@ -289,15 +289,15 @@ export async function allOrDispose<R>(promises: readonly Promise<R>[]): Promise<
 }
 
 /** Adds a resource to a stack; disposes it at once if the stack is already disposed. */
-function hold<R extends Disposable>(resource: R, stack: DisposableStack): R {
+function addResource<R extends Disposable>(resource: R, stack: DisposableStack): R {
   if (stack.disposed) resource[Symbol.dispose]();
   else stack.use(resource);
   return resource;
 }
 
 /** The same for a tensor, if it can be disposed. */
-function keep<T extends Tensor>(tensor: T, stack: DisposableStack): T {
-  hold({ [Symbol.dispose]: () => tensor[Symbol.dispose]?.() }, stack);
+function addTensor<T extends Tensor>(tensor: T, stack: DisposableStack): T {
+  addResource({ [Symbol.dispose]: () => tensor[Symbol.dispose]?.() }, stack);
   return tensor;
 }
 

@@ -129,8 +129,8 @@ class RankTensors<T extends Tensor> implements SharedTensors<T> {
     return new UseAfterCloseError(
       `Cannot get tensor ${quote(name)}: all tensors of ${
         quote(path)
-      } have been handed out and the memory was released: keep ` +
-        `the tensor, or open the files anew`,
+      } were already returned, and the memory was ` +
+        `released: keep the tensor, or open the files again`,
     );
   }
 }

@@ -201,18 +201,18 @@ export class AtomicSet {
     const { path: place, info } = this.#places.get(target)!;
     if (!sync) return await this.#engine.rename(path, place, overwrite, target);
     const folder = dirname(place);
-    const kept = `${folder}/${temporaryName()}`;
+    const backup = `${folder}/${temporaryName()}`;
     // The old file gets a second name until the new one cannot fail, if the file system has hard links.
-    const isKept = info !== null && await Deno.link(place, kept).then(() => true, () => false);
+    const hasBackup = info !== null && await Deno.link(place, backup).then(() => true, () => false);
     try {
       await this.#engine.rename(path, place, overwrite, target);
       await this.#engine.syncFolder(folder).catch(async (error) => {
-        if (isKept) await this.#engine.rename(kept, place, true);
+        if (hasBackup) await this.#engine.rename(backup, place, true);
         else if (!info) await this.#engine.rename(place, path, true);
         throw error;
       });
     } finally {
-      if (isKept) await removeQuietly(kept);
+      if (hasBackup) await removeQuietly(backup);
     }
   }
 

@@ -17,7 +17,7 @@ export interface SaveOptions {
   /** The names, dtypes (before a cast) and shapes of a stream of tensors; needed unless it is a model. */
   shapes?: Iterable<TensorShape>;
   /**
-   * Replaces existing files, including a set of any number of shards; their mode and, where permitted, owner stay.
+   * Replaces existing files, including a set of any number of shards; their mode and, if permitted, owner stay.
    * Default false: an existing file is an error.
    */
   overwrite?: boolean;

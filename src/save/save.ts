@@ -111,18 +111,18 @@ function* withAliases(
     if (++step % STEP === 0) yield;
     all.set(key, value);
   }
-  for (const [name, kept] of aliases) {
+  for (const [name, written] of aliases) {
     if (++step % STEP === 0) yield;
     const other = all.get(name);
-    if (other !== undefined && other !== kept) {
+    if (other !== undefined && other !== written) {
       const message =
         `Cannot save tensor ${quote(name)}: it is the same memory as ${
-          quote(kept)
+          quote(written)
         }, which the metadata should say, but ` +
         `there ${quote(name)} is ${JSON.stringify(other)}: rename one of the two`;
       throw new SafeTensorsError("DuplicateName", message, { tensor: name });
     }
-    all.set(name, kept);
+    all.set(name, written);
   }
   return all;
 }

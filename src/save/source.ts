@@ -248,14 +248,14 @@ function* announcedAliases(shapes: readonly TensorShape[]): Steps<Map<string, st
 
 /** Tensors that are the same elements of the same memory: the first name is written, the others refer to it. */
 function* findAliases(tensors: ReadonlyMap<string, SavableTensor>): Steps<Map<string, string>> {
-  const kept = new Map<unknown, Map<string, string>>();
+  const seen = new Map<unknown, Map<string, string>>();
   const aliases = new Map<string, string>();
   let step = 0;
   for (const [name, tensor] of tensors) {
     if (++step % STEP === 0) yield;
     const { memory, place } = placeOf(tensor);
-    const places = kept.get(memory) ?? new Map<string, string>();
-    kept.set(memory, places);
+    const places = seen.get(memory) ?? new Map<string, string>();
+    seen.set(memory, places);
     const first = places.get(place);
     if (first === undefined) places.set(place, name);
     else aliases.set(name, first);

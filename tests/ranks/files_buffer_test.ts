@@ -203,7 +203,7 @@ test("a rank without files takes part", async (folder) => {
         assertEquals(buffer.stats().files, group.rank === 1 ? 1 : 0);
         assertTensor(await buffer.getSharded("x", 0), partOf(x!, 0, group.rank, 3));
         const error = await assertRejects(() => buffer.getTensor("x"), UseAfterCloseError);
-        assert(error.message.includes("handed out"), error.message);
+        assert(error.message.includes("already returned"), error.message);
       }));
   }
 });
@@ -255,7 +255,7 @@ test("two buffers of one group do not get into each other's way", async (folder)
   });
 });
 
-test("an owner's memory is released once every tensor of a file has been handed out", async (folder) => {
+test("an owner's memory is released once every tensor of a file was returned", async (folder) => {
   const { byRank, tensors } = await writeFiles(folder, 2);
   await onRanks(2, (group) =>
     withBuffer(group, byRank, async (buffer) => {
@@ -270,7 +270,7 @@ test("an owner's memory is released once every tensor of a file has been handed 
       await assertRejects(() => buffer.getSharded("cube", 0), UseAfterCloseError);
       await assertRejects(() => buffer.pushTensor("cube", 0), UseAfterCloseError);
       await assertRejects(() => buffer.asDict({ cube: 0, deep: 0 }), UseAfterCloseError);
-      assertTensor(matrix, tensors.get("matrix")!); // what was handed out stays
+      assertTensor(matrix, tensors.get("matrix")!); // returned tensors stay valid
       assertTensor(await buffer.getTensor("deep"), tensors.get("deep")!); // another file
       // Not a matter of what is in memory.
       const part = await buffer.getSharded("cube", 1, { from: "file" });

@@ -142,7 +142,7 @@ for (const lazy of [false, true]) {
         for await (const [name] of model) order.push(name);
       };
       if (lazy) await again();
-      else await assertRejects(again, UseAfterCloseError, "handed out");
+      else await assertRejects(again, UseAfterCloseError, "already returned");
       return order;
     });
     assertEquals(orders[0], orders[1]);
