@@ -22,7 +22,7 @@ enum fst_failure {
   FST_FAILURE_NONE = 0,
   FST_FAILURE_SYSTEM = 1,    /* the system refused: `code` is its errno */
   FST_FAILURE_TRUNCATED = 2, /* the file ended before the range did */
-  FST_FAILURE_CHANGED = 3,   /* size or modification time is not what it was when the header was read */
+  FST_FAILURE_CHANGED = 3,   /* size or modification time has changed since the header was read */
   FST_FAILURE_DEVICE = 4,    /* a device library refused: `code` is a status as in fst_cuda.h */
 };
 

@@ -99,7 +99,7 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
   }
 
   /**
-   * Yields every tensor once, as `[name, tensor]`. Each iteration opens the files anew and closes them at its end,
+   * Yields every tensor once, as `[name, tensor]`. Each iteration opens the files again and closes them at its end,
    * also when it ends early. A relative path starts at the working folder of the iteration's first step.
    *
    * Several ranks iterate together and get the tensors in the same order. If one fails or ends its iteration

@@ -1,8 +1,8 @@
 /**
  * The kernels that cast between the float dtypes, bit for bit as src/format/cast.ts does it.
  *
- * Everything is integers: a shader's float operations may flush subnormals and round as they like, and few GPUs have
- * F64. As there, a cast goes through a pivot, the bits of an F32; an F64 becomes one rounded to odd.
+ * All arithmetic is on integers: a shader's float operations may flush subnormals and round freely, and few GPUs have
+ * F64. As in cast.ts, a cast goes through a pivot, the bits of an F32; an F64 is rounded to odd.
  *
  * F4 and F6 are those of the OCP Microscaling Formats (MX) Specification 1.0: F4 is E2M1; none has an infinity or a
  * NaN. Elements fill bytes from the lowest bit up: the first of two F4 is the low half of its byte, as in PyTorch's
@@ -28,7 +28,7 @@ fn expand(magnitude: u32, mantissa: u32, bias: u32) -> u32 {
   return ((top + 128u - bias - mantissa) << 23u) + ((magnitude ^ (1u << top)) << (23u - top));
 }
 
-// The nearest code, ties to even, of an F32 magnitude in a format whose exponents go on without end.
+// The nearest code, ties to even, of an F32 magnitude in a format with unlimited exponents.
 fn nearest(magnitude: u32, mantissa: u32, bias: u32) -> u32 {
   let drop = 23u - mantissa;
   let firstNormal = 128u - bias;
@@ -64,7 +64,7 @@ fn narrowFnuz(pivot: u32, mantissa: u32, bias: u32) -> u32 {
   return select(((pivot >> 24u) & 0x80u) | code, 0u, code == 0u);
 }
 
-// From half way up the next power of two; below 2^-126, where 2^-127 is itself half way, from beyond it.
+// Rounds to the next power of two from the midpoint on; below 2^-126, where 2^-127 is the midpoint, from above it.
 fn narrowScale(magnitude: u32) -> u32 {
   let exponent = magnitude >> 23u;
   if (exponent == 0xffu) {
@@ -74,7 +74,7 @@ fn narrowScale(magnitude: u32) -> u32 {
   return exponent + select(0u, 1u, part > 0x400000u);
 }
 
-// The parts of an F64: the fraction cut off after 23 bits, and what was lost by that.
+// The parts of an F64: the fraction cut off after 23 bits, and the lost bits.
 struct Double {
   sign: u32,
   exponent: i32,
@@ -125,7 +125,7 @@ fn toSingle(low: u32, high: u32) -> u32 {
   let shift = u32(-126 - wide.exponent);
   let significand = wide.fraction | 0x800000u;
   let cut = significand >> shift;
-  // Twice what was cut off, compared to 2^shift; what was lost before can only break a tie.
+  // Twice the cut-off part, compared with 2^shift; bits lost before can only break a tie.
   let rest = ((significand & ((1u << shift) - 1u)) << 1u) | select(0u, 1u, wide.lost != 0u);
   return wide.sign | (cut + select(0u, 1u, rest + (cut & 1u) > (1u << shift)));
 }
@@ -152,11 +152,11 @@ fn toDouble(single: u32) -> vec2u {
 }
 `;
 
-/** A float dtype in a shader: what its code stands for as a pivot, and the code for a pivot. */
+/** A float dtype in a shader: the pivot of a code, and the code of a pivot. */
 interface ShaderFormat {
   /** An expression for the pivot of `code`. */
   readonly widen: string;
-  /** An expression for the code of `pivot`; null for what nothing is cast to. */
+  /** An expression for the code of `pivot`; null if casts to the dtype are not supported. */
   readonly narrow: string | null;
 }
 
@@ -213,10 +213,10 @@ const FORMATS: Readonly<Partial<Record<DType, ShaderFormat>>> = {
 function readElement(from: DType, to: DType): string {
   const bits = dtypeBits(from);
   if (from === "F64") {
-    const round = to === "F32" ? "toSingle" : "toOdd"; // what comes after a pivot must round once
+    const round = to === "F32" ? "toSingle" : "toOdd"; // the narrowing of a pivot must round once
     return `return ${round}(input[element * 2u], input[element * 2u + 1u]);`;
   }
-  // Only an F6 can begin in one word and end in the next.
+  // Only an F6 can start in one word and end in the next.
   const rest = bits === 6 ? " | select(0u, input[bit / 32u + 1u] << (32u - bit % 32u), bit % 32u > 26u)" : "";
   const mask = bits === 32 ? "" : ` & ${2 ** bits - 1}u`;
   return `let bit = element * ${bits}u;
@@ -224,7 +224,7 @@ function readElement(from: DType, to: DType): string {
   return ${FORMATS[from]!.widen};`;
 }
 
-/** The functions that a kernel for a pair converts elements with. */
+/** The conversion functions of a kernel for a pair. */
 function functions(from: DType, to: DType): string {
   const narrow = to === "F64" ? "" : `fn narrow(pivot: u32) -> u32 {
   return ${FORMATS[to]!.narrow};
@@ -236,10 +236,10 @@ fn widen(element: u32) -> u32 {
 ${narrow}`;
 }
 
-/** Elements of an invocation: whole words of any target. */
+/** Elements of an invocation: they fill whole words of any target. */
 export const GROUP = 4;
 
-/** The kernel for targets that begin at a whole word. Parameters: the first word, and how many elements. */
+/** The kernel for targets that begin at a whole word. Parameters: the first word, and the number of elements. */
 export function wordShader(from: DType, to: DType): string {
   const bits = dtypeBits(to);
   const codes = Array.from({ length: GROUP }, (_, k) => {
@@ -276,7 +276,10 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 `;
 }
 
-/** The kernel for targets that begin within a word, a word to an invocation. Parameters: the first byte, and how many. */
+/**
+ * The kernel for targets that start within a word; each invocation writes one word. Parameters: the first byte, and
+ * the number of elements.
+ */
 export function partShader(from: DType, to: DType): string {
   const bits = dtypeBits(to);
   return `${functions(from, to)}
