@@ -191,7 +191,7 @@ Deno.test("resolveInputs() names only the missing shards", async () => {
     assertEquals([error.code, error.path], ["MissingShard", `${folder.path}/${path}`]);
     assertStringIncludes(
       error.message,
-      `${there.length} of 4 shards are there, ${said}`.replaceAll(' "', ` "${folder.path}/`),
+      `${there.length} of 4 shards exist, ${said}`.replaceAll(' "', ` "${folder.path}/`),
     );
   }
 });
@@ -322,10 +322,10 @@ Deno.test("resolveInputs() lists the content of a folder without a model", async
     [["llama-q4.gguf"], '"llama-q4.gguf" is a GGUF model'],
     [
       ["__0_0.distcp", ".metadata"],
-      "a distributed checkpoint of PyTorch (DCP): make one file of it with `python -m",
+      "a distributed checkpoint of PyTorch (DCP): convert it to one file with `python -m",
     ],
     [["model.onnx"], "an ONNX model"],
-    [["model.safetensors.part"], "a download that was not finished"],
+    [["model.safetensors.part"], "an incomplete download"],
     [["optimizer.safetensors"], '"optimizer.safetensors" are not weights by their names'],
   ];
   for (const [names, part, format] of cases) {

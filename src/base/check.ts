@@ -1,5 +1,5 @@
 /**
- * Checks of arguments that every entry point shares. Each throws at once and says what was given and what is wanted.
+ * Checks of arguments that all entry points share. The messages name the value passed and the values allowed.
  */
 import { closestWord } from "./closest_word.ts";
 import { describeValue, quote } from "./text.ts";
@@ -7,18 +7,18 @@ import { describeValue, quote } from "./text.ts";
 export { describeValue };
 
 /**
- * The keys of the options `T`, for {@linkcode checkKeys}. The compiler refuses a list that lacks a key of the type, or
- * has another one.
+ * The keys of the options `T`, for {@linkcode checkKeys}. The compiler rejects a list with a missing or an
+ * additional key.
  */
 export function keysOf<T extends object>(keys: Readonly<Record<keyof T, true>>): readonly string[] {
   return Object.keys(keys);
 }
 
 /**
- * Checks that `options` is a plain object and has only known keys. A Map, a Promise or an object of a class would
- * otherwise be options without any key, and ignored.
+ * Checks that `options` is a plain object and has only known keys. Otherwise a Map, a Promise or an
+ * object of a class would count as options without keys and be ignored.
  *
- * @param call the function that got them, such as `fastsafeOpen()`
+ * @param call the called function, such as `fastsafeOpen()`
  * @throws {TypeError} that names the unknown key and the nearest known one
  */
 export function checkKeys(call: string, options: unknown, known: readonly string[]): void {
@@ -33,7 +33,7 @@ export function checkKeys(call: string, options: unknown, known: readonly string
   }
 }
 
-/** Whether it is what `{…}` makes, also in another realm. */
+/** Whether a value is a plain object, also one of another realm. */
 function isPlainObject(value: unknown): value is object {
   if (typeof value !== "object" || value === null) return false;
   const prototype = Object.getPrototypeOf(value);
@@ -70,10 +70,10 @@ export function checkSignal(name: string, value: unknown): void {
 }
 
 /**
- * A whole number within its limits, or its default where it is missing.
+ * Returns a whole number within its limits, or the default if the value is missing.
  *
  * @throws {TypeError} if it is not a number
- * @throws {RangeError} if it is not whole, or outside its limits
+ * @throws {RangeError} if it is not whole or outside its limits
  */
 export function checkInteger(
   name: string,

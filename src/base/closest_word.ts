@@ -1,17 +1,17 @@
 /**
- * Words for messages.
+ * Suggestions for misspelled words in messages.
  */
 
-/** Letters that may be wrong in a word that {@linkcode closestWord} still understands. */
+/** Most wrong letters of a word for which {@linkcode closestWord} returns a suggestion. */
 const MOST_WRONG = 2;
 
-/** Words that are compared at most: models have 100,000 names, and the event loop waits. */
+/** Most words that are compared: models can have 100,000 names, and the comparison blocks the event loop. */
 const MOST_COMPARED = 20_000;
 
-/** Words longer than this are not compared: that takes the square of their length. */
+/** Most letters of a word that is compared: the time grows with the square of the length. */
 const LONGEST = 1000;
 
-/** The word that was probably meant: the nearest of the known ones, if no more than two letters are wrong. Of very many words only the first are compared. */
+/** Returns the nearest of the known words, if at most two letters differ. Compares only the first words of a long list. */
 export function closestWord(word: string, known: Iterable<string>): string | undefined {
   let nearest: { candidate: string; distance: number } | undefined;
   let compared = 0;
@@ -25,9 +25,9 @@ export function closestWord(word: string, known: Iterable<string>): string | und
 }
 
 /**
- * How many letters must be put in, taken out or replaced to make one word of the other; any number above
- * {@linkcode MOST_WRONG} where it is more. What both begin and end with is left out first, as the names of
- * a model differ in little.
+ * Returns the number of inserted, deleted or replaced letters between two words; some number above
+ * {@linkcode MOST_WRONG} if it is more. Removes the common beginning and end first, because names of a model differ
+ * in few letters.
  */
 function editDistance(from: string, to: string): number {
   let start = 0, end = 0;
@@ -36,7 +36,7 @@ function editDistance(from: string, to: string): number {
   while (start < shorter && from[start] === to[start]) start++;
   while (end < shorter - start && from.at(-1 - end) === to.at(-1 - end)) end++;
   const a = from.slice(start, from.length - end), b = to.slice(start, to.length - end);
-  // row[n]: from what has been read of `a` to the first n letters of `b`
+  // row[n]: distance from the processed letters of `a` to the first n letters of `b`
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let index = 0; index < a.length && Math.min(...row) <= MOST_WRONG; index++) {
     const next = [index + 1];

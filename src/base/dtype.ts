@@ -1,5 +1,5 @@
 /**
- * The element types of the safetensors format: their sizes, and how JavaScript sees them.
+ * The element types of the safetensors format: their sizes and their alignment in JavaScript.
  *
  * Names and order are those of the reference implementation's `Dtype` enum (safetensors 0.8.0).
  */
@@ -30,7 +30,7 @@ export const DTYPES = [
   "U64",
 ] as const;
 
-/** The name of an element type, as it stands in a safetensors header (case-sensitive). */
+/** The name of an element type in a safetensors header (case-sensitive). */
 export type DType = typeof DTYPES[number];
 
 const BITS: Readonly<Record<DType, number>> = {
@@ -68,7 +68,7 @@ export function isDType(name: unknown): name is DType {
   return typeof name === "string" && Object.hasOwn(BITS, name);
 }
 
-/** What other libraries call dtypes, where it is not their name with other letters. */
+/** Names of dtypes in other libraries, if they differ in more than letter case. */
 const OTHER_NAMES: Readonly<Record<string, DType>> = {
   HALF: "F16",
   FLOAT: "F32",
@@ -76,7 +76,7 @@ const OTHER_NAMES: Readonly<Record<string, DType>> = {
   BFLOAT: "BF16",
 };
 
-/** The dtype that somebody meant who wrote `float32`, `torch.bfloat16` or `int8`; undefined where that is not clear. */
+/** Returns the dtype for names such as `float32`, `torch.bfloat16` or `int8`; undefined for other names. */
 export function dtypeMeant(name: string): DType | undefined {
   if (name.length > 40) return undefined;
   const plain = name.toUpperCase().replace(/^(TORCH|NP|NUMPY)\./, "");
@@ -87,13 +87,13 @@ export function dtypeMeant(name: string): DType | undefined {
 
 /**
  * The alignment in bytes that a typed array over this dtype needs: the size of one JavaScript element.
- * Sub-byte and 8-bit dtypes are seen as bytes, C64 as pairs of 32-bit floats.
+ * Sub-byte and 8-bit dtypes are accessed as bytes, C64 as pairs of 32-bit floats.
  */
 export function dtypeAlignment(dtype: DType): number {
   return dtype === "C64" ? 4 : Math.max(1, BITS[dtype] / 8 | 0);
 }
 
-/** The bytes of a tensor that is known to have a whole number of them. */
+/** Returns the bytes of a tensor; the caller has checked that they are a whole number. */
 export function tensorBytes(dtype: DType, shape: readonly number[]): number {
   let elements = 1;
   for (const length of shape) elements *= length; // a callback would take longer, and each tensor given out is checked

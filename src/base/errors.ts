@@ -1,11 +1,11 @@
 /**
  * Every error class of the package.
  *
- * A wrong argument is a built-in `TypeError` or `RangeError`, an abort rejects with the signal's reason;
- * these classes exist to carry data: what failed, where, and what to do about it.
+ * A wrong argument throws a built-in `TypeError` or `RangeError`; an abort rejects with the signal's reason. The classes
+ * of this package carry data: the failure, its place, and advice.
  */
 
-/** What a {@linkcode SafeTensorsError} is about. The first group are the reference implementation's variants. */
+/** The kind of a {@linkcode SafeTensorsError}. The first group has the reference implementation's variants. */
 export type SafeTensorsErrorCode =
   // Header: as in the reference implementation (safetensors 0.8.0)
   | "HeaderTooSmall"
@@ -22,7 +22,7 @@ export type SafeTensorsErrorCode =
   | "SliceOutOfRange"
   | "TooManySlices"
   | "InvalidTensorView"
-  // Ours
+  // Codes of this package
   | "DuplicateName"
   | "TooManyTensors"
   | "RankTooLarge"
@@ -40,34 +40,34 @@ export type SafeTensorsErrorCode =
   | "InterruptedSave"
   | "InvalidConfig";
 
-/** Where a {@linkcode SafeTensorsError} happened. */
+/** Details of a {@linkcode SafeTensorsError}. */
 export interface SafeTensorsErrorDetails extends ErrorOptions {
   /** The file concerned. */
   path?: string | undefined;
   /** The tensor concerned. */
   tensor?: string | undefined;
-  /** The format that the file really has, where another function opens it. */
+  /** The actual format of the file, if another function can open it. */
   format?: "safetensors" | "pytorch" | undefined;
-  /** What to do about it: it becomes the end of the message, after a colon. */
+  /** Advice; it becomes the end of the message, after a colon. */
   advice?: string | undefined;
 }
 
-/** Something about the content of a file, or the name of a tensor, is wrong. */
+/** The content of a file or the name of a tensor is not valid. */
 export class SafeTensorsError extends Error {
   /** The name of this class. */
   override readonly name: string = "SafeTensorsError";
-  /** What kind of wrong; for headers, the reference implementation's variant. */
+  /** The kind of the error; for headers, the reference implementation's variant. */
   readonly code: SafeTensorsErrorCode;
-  /** The file concerned, where there is one. */
+  /** The file concerned, if there is one. */
   readonly path: string | undefined;
-  /** The tensor concerned, where there is one. */
+  /** The tensor concerned, if there is one. */
   readonly tensor: string | undefined;
-  /** The format that the file really has, where another function opens it: the message names that function. */
+  /** The actual format of the file, if another function can open it; the message names that function. */
   readonly format: "safetensors" | "pytorch" | undefined;
-  /** The end of the message where that says what to do in the words of this API; a program may put it in its own. */
+  /** The end of the message, if it is advice in terms of this API; a program can replace it in its own messages. */
   readonly advice: string | undefined;
 
-  /** Describes a fault by its code. */
+  /** Makes an error with a code. */
   constructor(code: SafeTensorsErrorCode, message: string, details: SafeTensorsErrorDetails = {}) {
     super(details.advice === undefined ? message : `${message}: ${details.advice}`, details);
     this.code = code;
@@ -78,36 +78,36 @@ export class SafeTensorsError extends Error {
   }
 }
 
-/** What a {@linkcode ReadError} carries. */
+/** Details of a {@linkcode ReadError}. */
 export interface ReadErrorDetails extends ErrorOptions {
   /** The file. */
   path: string;
-  /** Where in the file, in bytes. */
+  /** File offset in bytes. */
   offset?: number;
-  /** How many bytes were expected there. */
+  /** Bytes expected at the offset. */
   expected?: number;
-  /** How many there were. */
+  /** Bytes found at the offset. */
   actual?: number;
-  /** The system's error number; 0 where the system reported success but the bytes were not there. */
+  /** The system's error number; 0 if the system reported no error but bytes are missing. */
   errno?: number;
 }
 
-/** A file could not be read as far as its header promised: truncated, replaced, removed, or the system refused. */
+/** A file could not be read: it was truncated, replaced or removed, or the system reported an error. */
 export class ReadError extends Error {
   /** The name of this class. */
   override readonly name: string = "ReadError";
   /** The file. */
   readonly path: string;
-  /** Where in the file, in bytes. */
+  /** File offset in bytes. */
   readonly offset: number;
-  /** How many bytes were expected there. */
+  /** Bytes expected at the offset. */
   readonly expected: number;
-  /** How many there were. */
+  /** Bytes found at the offset. */
   readonly actual: number;
-  /** The system's error number; 0 where the bytes were simply not there. */
+  /** The system's error number; 0 if the system reported no error but bytes are missing. */
   readonly errno: number;
 
-  /** Describes a failed read. */
+  /** Makes an error for a failed read. */
   constructor(message: string, details: ReadErrorDetails) {
     super(message, details);
     this.path = details.path;
@@ -118,24 +118,24 @@ export class ReadError extends Error {
   }
 }
 
-/** What a {@linkcode WriteError} carries. */
+/** Details of a {@linkcode WriteError}. */
 export interface WriteErrorDetails extends ErrorOptions {
   /** The file. */
   path: string;
-  /** The system's error number; 0 where it has none. */
+  /** The system's error number; 0 if there is none. */
   errno?: number;
 }
 
-/** A file could not be written: no space, no permission, or the system refused. Nothing has been replaced. */
+/** A file could not be written: no space, no permission, or another error of the system. No file was replaced. */
 export class WriteError extends Error {
   /** The name of this class. */
   override readonly name: string = "WriteError";
   /** The file. */
   readonly path: string;
-  /** The system's error number; 0 where it has none. */
+  /** The system's error number; 0 if there is none. */
   readonly errno: number;
 
-  /** Describes a failed write. */
+  /** Makes an error for a failed write. */
   constructor(message: string, details: WriteErrorDetails) {
     super(message, details);
     this.path = details.path;
@@ -143,28 +143,28 @@ export class WriteError extends Error {
   }
 }
 
-/** What a {@linkcode DeviceError} carries. */
+/** Details of a {@linkcode DeviceError}. */
 export interface DeviceErrorDetails extends ErrorOptions {
   /** The library that reported it, such as "cudart", "cufile", "webgpu", "mpi", "nccl", "hf3fs". */
   library: string;
-  /** The library's error number; 0 where it has none. */
+  /** The library's error number; 0 if there is none. */
   code?: number;
-  /** The library's name for it, such as "cudaErrorMemoryAllocation". */
+  /** The library's name of the error, such as "cudaErrorMemoryAllocation". */
   codeName?: string;
 }
 
-/** A device or a library that drives one is absent, refused, or failed. */
+/** A device or its library is not available, rejected a call, or failed. */
 export class DeviceError extends Error {
   /** The name of this class. */
   override readonly name: string = "DeviceError";
   /** The library that reported it. */
   readonly library: string;
-  /** The library's error number; 0 where it has none. */
+  /** The library's error number; 0 if there is none. */
   readonly code: number;
-  /** The library's name for the error; empty where it has none. */
+  /** The library's name of the error; empty if there is none. */
   readonly codeName: string;
 
-  /** Describes what a library reported. */
+  /** Makes an error that a library reported. */
   constructor(message: string, details: DeviceErrorDetails) {
     super(message, details);
     this.library = details.library;
@@ -175,22 +175,22 @@ export class DeviceError extends Error {
 
 /** Details of an {@linkcode OutOfMemoryError}. */
 export interface OutOfMemoryErrorDetails extends ErrorOptions {
-  /** What to do about it: it becomes the end of the message, after a colon. */
+  /** Advice; it becomes the end of the message, after a colon. */
   advice?: string | undefined;
 }
 
-/** Host or device memory does not suffice. */
+/** There is not enough host or device memory. */
 export class OutOfMemoryError extends Error {
   /** The name of this class. */
   override readonly name: string = "OutOfMemoryError";
-  /** Bytes asked for. */
+  /** Bytes requested. */
   readonly requested: number;
-  /** Bytes that were free when it was asked; -1 where that is not known. */
+  /** Bytes that were free at the request; -1 if unknown. */
   readonly free: number;
-  /** The end of the message where that says what to do in the words of this API; a program may put it in its own. */
+  /** The end of the message, if it is advice in terms of this API; a program can replace it in its own messages. */
   readonly advice: string | undefined;
 
-  /** Describes a lack of memory, in bytes. */
+  /** Makes an error for missing memory, in bytes. */
   constructor(message: string, requested: number, free: number, details: OutOfMemoryErrorDetails = {}) {
     super(details.advice === undefined ? message : `${message}: ${details.advice}`, details);
     this.requested = requested;
@@ -199,22 +199,22 @@ export class OutOfMemoryError extends Error {
   }
 }
 
-/** Something was used after it had been closed, disposed or handed out for good. */
+/** An object was used after it was closed, disposed or released. */
 export class UseAfterCloseError extends Error {
   /** The name of this class. */
   override readonly name: string = "UseAfterCloseError";
 }
 
-/** Ranks of a process group do not get any further together: one has failed, is missing, or calls something else. */
+/** The ranks of a process group cannot continue: one has failed, is missing, or makes another call. */
 export class GroupError extends Error {
   /** The name of this class. */
   override readonly name: string = "GroupError";
-  /** The rank at fault, in the numbers of the group; -1 where that is not known. */
+  /** The rank that caused the error; -1 if unknown. */
   readonly rank: number;
-  /** What happened there, in its own words where it had any; empty where that is not known. */
+  /** The failure on that rank, with its message if there is one; empty if unknown. */
   readonly reason: string;
 
-  /** Describes what came between the ranks. */
+  /** Makes an error for a failed call of a group. */
   constructor(message: string, rank: number, reason: string, options?: ErrorOptions) {
     super(message, options);
     this.rank = rank;

@@ -1,18 +1,17 @@
 /**
- * Promises that are given to users: one that rejects while nobody waits for it does not end the process.
+ * Promises for users that do not end the process if they reject without a handler.
  *
- * {@linkcode SafeTensorsModel.close} rejects what is still being read. A caller may have no handler on such a promise yet:
- * `return model.getTensor(name)` below an `await using model` has none. Whoever awaits it, before or after, gets the
- * error all the same.
+ * {@linkcode SafeTensorsModel.close} rejects promises of reads in progress. Such a promise can have no handler yet, as in
+ * `return model.getTensor(name)` after `await using model`. Code that awaits it, earlier or later, still gets the error.
  */
 
-/** The same promise, marked as handled. */
+/** Marks a promise as handled and returns it. */
 export function handled<R>(promise: Promise<R>): Promise<R> {
   promise.catch(() => {});
   return promise;
 }
 
-/** The same generator, of whose methods each promise is marked as handled. */
+/** Marks all promises that a generator's methods return as handled. */
 export function handledGenerator<T>(
   generator: AsyncGenerator<T, void, void>,
 ): AsyncGenerator<T, void, void> {

@@ -1,9 +1,9 @@
 /**
- * Names that the package's main module exported in version 0.1, and that now have an entry point of their own. Using one
- * throws a TypeError that names the entry point.
+ * Names that the main module of the package exported in version 0.1 and that are now exported by other entry points. Each
+ * use throws a TypeError that names the entry point.
  */
 
-/** Stands in for the export `name`, which the entry point `entry` has. */
+/** Makes a replacement for the export `name` of the entry point `entry`. */
 function moved(name: string, entry: string): never {
   const refuse = () => {
     throw new TypeError(`Cannot use ${name}: import it from this package's entry point "./${entry}"`);

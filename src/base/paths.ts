@@ -1,34 +1,34 @@
 /**
- * Paths of files, on POSIX systems and on Windows, without `node:`.
+ * Functions for file paths on POSIX systems and on Windows, without `node:`.
  *
- * On Windows npm's `pathe` does the work: it takes both slashes as separators and gives forward slashes, which Windows
- * understands as well. On POSIX systems a backslash is a character of a name like any other, so `pathe` must not touch
- * such paths. There `..` stays where it is, too: behind a link it is not the folder that the text suggests.
+ * On Windows npm's `pathe` is used: it accepts both slashes as separators and returns forward slashes, which Windows
+ * accepts as well. On POSIX systems a backslash is an ordinary character of a name, so `pathe` is not used there. `..` is
+ * not removed from POSIX paths, because after a link it can be another folder than the text suggests.
  */
 import { quote } from "./text.ts";
 
-/** What a system does with paths. */
+/** The path functions of a system. */
 export interface Paths {
-  /** The folder of a path: "." where it names none. */
+  /** Returns the folder of a path; "." if the path has none. */
   dirname(path: string): string;
-  /** The last part of a path. */
+  /** Returns the last part of a path. */
   basename(path: string): string;
-  /** The path of a file in a folder. */
+  /** Returns the path of a file in a folder. */
   join(folder: string, name: string): string;
-  /** A path, relative to this folder unless it is absolute, seen from the root. */
+  /** Returns an absolute path; a relative path starts at `folder`. */
   resolve(folder: string, path: string): string;
   /**
-   * The path of a `file:` URL; a `%` that begins no escape stands for itself.
+   * Returns the path of a `file:` URL; a `%` without two hexadecimal digits is an ordinary character.
    *
-   * @throws {TypeError} if the URL names a host that this system cannot reach by a path, or is not text
+   * @throws {TypeError} if the URL has a host that paths of this system cannot express, or its escapes are not UTF-8
    */
   fromFileUrl(url: URL): string;
 }
 
-/** The functions of `pathe` that are used. */
+/** The functions of `pathe` that this module uses. */
 type Pathe = Pick<Paths, "dirname" | "basename" | "join" | "resolve">;
 
-/** Paths of Linux, macOS and others of their kind. */
+/** Path functions of Linux, macOS and other POSIX systems. */
 export const POSIX: Paths = {
   dirname(path) {
     const end = path.replace(/(?<=.)\/+$/, "");
@@ -44,14 +44,14 @@ export const POSIX: Paths = {
   fromFileUrl(url) {
     if (url.hostname !== "" && url.hostname !== "localhost") {
       throw new TypeError(
-        `Cannot open ${quote(url.href)}: a file: URL with a host is no path on this system`,
+        `Cannot open ${quote(url.href)}: a file: URL with a host has no path on this system`,
       );
     }
     return decodePath(url);
   },
 };
 
-/** Paths of Windows. */
+/** Makes the path functions of Windows. */
 export function windowsPaths({ dirname, basename, join, resolve }: Pathe): Paths {
   return {
     dirname,
@@ -75,15 +75,15 @@ function decodePath(url: URL): string {
 }
 
 /**
- * The library, in full: programs import this package without its deno.json. Held in a variable, as Deno downloads at
- * once, on every system, what an import names in quotes.
+ * The full specifier: programs import this package without its deno.json. It is in a variable, because Deno downloads a
+ * module with a literal specifier at once, on every system.
  */
 const PATHE = "npm:pathe@2.0.3";
 
-/** Whether paths are those of Windows: only Deno opens files by paths, whatever system a browser is on. */
+/** Whether to use paths of Windows. A browser does not open files by path, so only Deno is checked. */
 const isWindows = "Deno" in globalThis && /^win/i.test(globalThis.navigator?.platform ?? "");
 
-/** Of this system. */
+/** The path functions of this system. */
 export const { dirname, basename, join, resolve, fromFileUrl }: Paths = isWindows
   ? windowsPaths(await import(PATHE) as Pathe)
   : POSIX;

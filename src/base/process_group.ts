@@ -1,101 +1,100 @@
 /**
- * The ranks that load together, and what passes between them: what every kind of group offers. The kinds are in
- * src/ranks/group.
+ * The interface of a process group, the ranks that load together. The implementations are in src/ranks/group.
  */
 
 /** A JSON value. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
 
-/** A piece of device memory. It must stay allocated, and its bytes be complete, for as long as a call uses it. */
+/** A range of device memory. It must stay allocated, and writes to it must be complete, while a call uses it. */
 export interface DeviceMemory {
-  /** Where it begins on the device. */
+  /** Address of its first byte on the device. */
   readonly devicePointer: bigint;
-  /** Bytes. */
+  /** Length in bytes. */
   readonly byteLength: number;
-  /** Number of the CUDA device. */
+  /** Index of the CUDA device. */
   readonly device: number;
 }
 
 /**
- * What a call reads or writes: bytes on the host, or device memory. A host buffer is not to be read or written while
- * the call is under way, and, if the call fails, not to be transferred afterwards: bytes may still arrive in it. It is
- * never freed before MPI is done with it.
+ * The memory of a call: bytes on the host, or device memory. Do not read or write a host buffer while the call runs. After
+ * a failed call do not transfer the buffer: bytes can still arrive in it. The group keeps the buffer alive until MPI no
+ * longer uses it.
  */
 export type GroupBuffer = Uint8Array<ArrayBuffer> | DeviceMemory;
 
-/** What the root of a scatter hands out. */
+/** The blocks that the root of a scatter sends. */
 export interface ScatterSource {
-  /** The bytes for rank 0, then those for rank 1, and so on, one after another. */
+  /** The bytes for rank 0, then those for rank 1, and so on, without gaps. */
   readonly block: GroupBuffer;
-  /** How many bytes each rank gets; some may be 0. */
+  /** Number of bytes for each rank; it can be 0. */
   readonly lengths: readonly number[];
 }
 
 /** One of the blocks of {@linkcode ProcessGroup.broadcastAll}. */
 export interface BroadcastBlock {
-  /** The root's is copied to those of all other ranks, which have the same length. */
+  /** The memory: the root's bytes are copied to the memory of all other ranks, which has the same length. */
   readonly block: GroupBuffer;
   /** The rank that has the bytes. */
   readonly root: number;
-  /** What the block is, the same on every rank: the name of a tensor. */
+  /** The name of the block, which is the same on every rank: the name of a tensor. */
   readonly label?: string;
 }
 
-/** How a rank is doing: see {@linkcode ProcessGroup.agree}. */
+/** Whether a rank has failed, for {@linkcode ProcessGroup.agree}. */
 export type RankStatus = { readonly ok: true } | { readonly ok: false; readonly message: string };
 
 /**
- * A group of processes that take part in a load, each with its own rank.
+ * A group of processes that load together, each with its own rank.
  *
- * Every rank makes the same calls in the same order, but for {@linkcode ProcessGroup.send} and
+ * Every rank makes the same calls in the same order, except {@linkcode ProcessGroup.send} and
  * {@linkcode ProcessGroup.receive}, which two ranks make. The calls of one group run one after another, in the order
- * in which they were made; none holds up the event loop.
+ * in which they were made; they do not block the event loop.
  *
- * **Failures.** Before bytes move, the ranks compare what they call: if they differ (another call, another root or
- * number of bytes, another `label`), all of them reject with a `GroupError` that says who called what. If a rank throws,
- * aborts, closes the group or ends, the others reject with a `GroupError` that names it, as does a call in which nothing
- * moves for the group's `timeoutSeconds`. After that the group is of no more use, and further calls reject with the same
- * error; only a failure told by {@linkcode ProcessGroup.agree} leaves it in order.
+ * **Failures.** Before bytes move, the ranks compare their calls: if they differ (another call, another root or number of
+ * bytes, another `label`), all ranks reject with a `GroupError` that describes the calls. If a rank throws, aborts, closes
+ * the group or ends, the others reject with a `GroupError` that names it. A call without progress for the group's
+ * `timeoutSeconds` rejects too. After a failure the group cannot be used: further calls reject with the same error. Only
+ * after a failure that {@linkcode ProcessGroup.agree} reports can the group still be used.
  *
- * Wrong arguments are a `TypeError` or `RangeError`, at once and on this rank alone, memory that the group cannot move
- * a `DeviceError`, and calls after `close()` a `UseAfterCloseError`.
+ * Wrong arguments throw a `TypeError` or `RangeError` at once, on this rank only. Memory that the group cannot move causes
+ * a `DeviceError`, and a call after `close()` a `UseAfterCloseError`.
  *
- * A `label` says what a call is about, such as the name of a tensor: ranks whose labels differ are told so.
+ * A `label` describes a call, such as the name of a tensor; the call fails if the labels of the ranks differ.
  */
 export interface ProcessGroup extends AsyncDisposable {
-  /** What the ranks talk over. */
+  /** The library that connects the ranks. */
   readonly kind: "single" | "mpi" | "nccl";
-  /** This process's number, from 0. */
+  /** The number of this process, from 0. */
   readonly rank: number;
-  /** How many there are. */
+  /** The number of ranks. */
   readonly size: number;
-  /** Copies the root's block to those of all other ranks, which have the same length. */
+  /** Copies the root's block to the blocks of all other ranks, which have the same length. */
   broadcast(block: GroupBuffer, root: number, label?: string): Promise<void>;
   /**
-   * Broadcasts several blocks in one call, those of different roots at the same time: while a rank sends its own, it
-   * receives another's. All of them are on the host, or all on one device.
+   * Broadcasts several blocks in one call. Blocks of different roots move at the same time: a rank sends and receives at
+   * once. All blocks are on the host, or all on one device.
    */
   broadcastAll(blocks: readonly BroadcastBlock[]): Promise<void>;
-  /** Hands each rank its part of the root's block. All but the root give `send` as null. */
+  /** Sends each rank its part of the root's block. All ranks except the root pass null as `send`. */
   scatter(send: ScatterSource | null, receive: GroupBuffer, root: number, label?: string): Promise<void>;
   /**
-   * Sends a block to one other rank, and is done when that has received it. Two ranks that send each other something
-   * must not both send first. `tag`, default 0, must be the receiver's.
+   * Sends a block to one other rank; resolves after that rank has received it. If two ranks send to each other, one of
+   * them must receive first. `tag`, default 0, must be the same as the receiver's.
    */
   send(block: GroupBuffer, destination: number, tag?: number): Promise<void>;
-  /** Receives what another rank sends: as many bytes as the block has. */
+  /** Receives a block from another rank: as many bytes as the block has. */
   receive(block: GroupBuffer, source: number, tag?: number): Promise<void>;
-  /** Waits until all ranks are here. */
+  /** Waits until all ranks have made this call. */
   barrier(label?: string): Promise<void>;
   /**
-   * Says how this rank is doing, and learns about the others: rejects on every rank with the same `GroupError` if any
-   * has failed. Made before a batch of calls, it keeps the others from waiting for a rank that will not come.
+   * Exchanges the status of all ranks: rejects on every rank with the same `GroupError` if one has failed. Call it before
+   * a batch of calls, so that ranks do not wait for a rank that has failed.
    */
   agree(status: RankStatus, label?: string): Promise<void>;
   /** Gathers one small value from each rank, in the order of their ranks. */
   allGather(value: Json, label?: string): Promise<Json[]>;
-  /** Ends the group for all ranks, whose calls then reject with this reason. The last resort. */
+  /** Ends the group for all ranks; their calls then reject with this reason. */
   abort(reason: string): Promise<void>;
-  /** Leaves the group when the calls made so far are done. It does not wait for other ranks. Idempotent. */
+  /** Leaves the group after the calls made so far. It does not wait for other ranks. Idempotent. */
   close(): Promise<void>;
 }

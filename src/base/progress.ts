@@ -1,10 +1,10 @@
 /**
- * How far loads and saves are, for whoever watches.
+ * Counts and reports the progress of loads and saves.
  */
 
 /**
- * How far a load has come: that of all tensors, of an iteration, or of everything that a lazy model has been asked for so
- * far. Of a save the same, with what has been written.
+ * The progress of a load: of all tensors, of an iteration, or of the requests of a lazy model so far. For a save it
+ * counts written bytes and tensors.
  */
 export interface Progress {
   /** File bytes that have landed. */
@@ -19,25 +19,25 @@ export interface Progress {
   readonly seconds: number;
 }
 
-/** What is to be done. */
+/** The amount of work. */
 export interface Work {
   readonly tensors: number;
   /** Bytes of files. */
   readonly bytes: number;
 }
 
-/** Who watches, and since when. */
+/** The receiver of reports, and the start of the work. */
 export interface ProgressWatch {
   /** Called with each report. */
   readonly onProgress: ((progress: Progress) => void) | undefined;
-  /** When the work began: `performance.now()`, in milliseconds. */
+  /** Start of the work: `performance.now()`, in milliseconds. */
   readonly startedAt: number;
 }
 
-/** How often progress is reported, in milliseconds. */
+/** Time between two reports, in milliseconds. */
 const INTERVAL = 50;
 
-/** Counts what is to be done and what has been done, and reports it. */
+/** Counts the work in all and the work done, and reports both. */
 export class ProgressCounter {
   /** Tensors that are done. */
   tensors = 0;
@@ -51,27 +51,26 @@ export class ProgressCounter {
     this.#watch = watch;
   }
 
-  /** Adds to what is to be done. */
+  /** Adds to the work in all. */
   expect({ tensors, bytes }: Work): void {
     this.#total.tensors += tensors;
     this.#total.bytes += bytes;
   }
 
-  /** Whether no tensor is left to be done. */
+  /** Whether all tensors are done. */
   get isComplete(): boolean {
     return this.tensors === this.#total.tensors;
   }
 
-  /** Reports, unless the last report was made just now. */
+  /** Reports, if enough time has passed since the last report. */
   reportNowAndThen(): void {
     if (performance.now() - this.#reportedAt >= INTERVAL) this.report();
   }
 
-  /** Reports. */
   report(): void {
     this.#reportedAt = performance.now();
     this.#watch.onProgress?.({
-      bytes: Math.min(this.bytes, this.#total.bytes), // what is read once more does not count twice
+      bytes: Math.min(this.bytes, this.#total.bytes), // bytes that are read again do not count twice
       totalBytes: this.#total.bytes,
       tensors: this.tensors,
       totalTensors: this.#total.tensors,

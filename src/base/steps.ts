@@ -1,14 +1,14 @@
 /**
- * Long work that can be interrupted: whoever runs it may do something else at each `yield`.
+ * Long work in steps: other work can run at each `yield`.
  */
 
 /** Work in steps of well under a millisecond, and its result. */
 export type Steps<R> = Generator<void, R, void>;
 
-/** Items of a list, such as tensors, that are one step. */
+/** Items of a list, such as tensors, in one step. */
 export const STEP = 1024;
 
-/** Does all steps at once. */
+/** Runs all steps without a pause. */
 export function finishNow<R>(steps: Steps<R>): R {
   for (;;) {
     const { done, value } = steps.next();
@@ -17,14 +17,14 @@ export function finishNow<R>(steps: Steps<R>): R {
 }
 
 /**
- * As `Object.entries`, which takes long at once for very many names. Their list alone takes 50 ms for about 200,000:
- * nothing gives the names of an object one after another.
+ * Like `Object.entries`, but with pauses: it takes long for very many names. The list of the names is still made at once,
+ * in 50 ms for about 200,000, because JavaScript has no iterator over the keys of an object.
  */
 export function* entriesOf<T>(record: Readonly<Record<string, T>>): Generator<[string, T], void, void> {
   for (const name of Object.keys(record)) yield [name, record[name]!];
 }
 
-/** Sorts in steps, and stably: short runs at once, then by merging. */
+/** Sorts in steps, with a stable merge sort of short sorted runs. */
 export function* sortInSteps<R>(items: readonly R[], compare: (a: R, b: R) => number): Steps<R[]> {
   let runs: R[][] = [];
   for (let at = 0; at < items.length; at += 2048) {

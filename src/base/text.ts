@@ -1,12 +1,12 @@
-/** Text as the format sees it: UTF-8 bytes, not JavaScript's UTF-16. */
+/** Functions for text as UTF-8 bytes, as in the format, and for text in messages. */
 import { STEP, type Steps } from "./steps.ts";
 
-/** The longest text quoted in a message, in characters; a hostile file can have names of many megabytes. */
+/** Most characters of a quoted text in a message; a hostile file can have names of many megabytes. */
 const MAX_QUOTED = 160;
 
 /**
- * `text` with an escape in place of every character that would steer a terminal or turn the direction of writing, so
- * that a message shows what is there.
+ * Replaces every character of `text` that controls a terminal or changes the direction of writing by an escape, so that
+ * a message shows it.
  */
 export function printable(text: string): string {
   return text.replace(
@@ -17,8 +17,8 @@ export function printable(text: string): string {
 }
 
 /**
- * `text` in double quotes for a message: {@linkcode printable}, and where it is very long without its middle, as the
- * end of a path or of a name tells more. What is not a text, whatever its type says, is described.
+ * Puts {@linkcode printable} `text` in double quotes for a message. Removes the middle of a very long text, because the
+ * end of a path or a name is more useful. Describes a value that is not a string, despite its type.
  */
 export function quote(text: string): string {
   if (typeof text !== "string") return describeValue(text);
@@ -32,7 +32,7 @@ export function quote(text: string): string {
   return `"${head.join("")}…${tail.join("")}"`;
 }
 
-/** What an error says was given: short, and safe to print. */
+/** Describes a value for an error message: short, and safe to print. */
 export function describeValue(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   switch (typeof value) {
@@ -54,7 +54,7 @@ export function describeValue(value: unknown): string {
   return `${/^[AEIO]/.test(name) ? "an" : "a"} ${name.slice(0, 80)}`;
 }
 
-/** The first characters, escaped, as far as they fit. */
+/** Escapes the first characters, up to a length. */
 function fitting(characters: readonly string[], length: number): string[] {
   const escaped: string[] = [];
   let left = length;
@@ -66,12 +66,12 @@ function fitting(characters: readonly string[], length: number): string[] {
   return escaped;
 }
 
-/** Quotes and backslashes as JSON has them, and all that is not printable. */
+/** Escapes quotes and backslashes as JSON does, and all characters that are not printable. */
 function escape(text: string): string {
   return printable(JSON.stringify(text).slice(1, -1));
 }
 
-/** Compares by UTF-8 bytes, that is by code point; JavaScript's `<` compares UTF-16 units, and differs above U+D7FF. */
+/** Compares by code points, the order of UTF-8 bytes; JavaScript's `<` compares UTF-16 units and differs above U+D7FF. */
 export function compareUtf8(a: string, b: string): number {
   const length = Math.min(a.length, b.length);
   for (let i = 0; i < length; i++) {
@@ -82,17 +82,17 @@ export function compareUtf8(a: string, b: string): number {
   return a.length - b.length;
 }
 
-/** Ranks UTF-16 units as the code points they stand for: surrogates (U+10000 and above) come after U+FFFF. */
+/** Returns the rank of a UTF-16 unit by code points: surrogates (U+10000 and above) come after U+FFFF. */
 function codePointRank(unit: number): number {
   if (unit < 0xd800) return unit;
   return unit < 0xe000 ? unit + 0x2000 : unit - 0x800;
 }
 
 /**
- * The position of the first byte that is not UTF-8, or -1 where all of it is: no overlong form, no surrogate,
- * nothing above U+10FFFF.
+ * Returns the position of the first byte that is not UTF-8, or -1 if all bytes are. Overlong forms, surrogates and code
+ * points above U+10FFFF are not UTF-8.
  *
- * A fatal `TextDecoder` would not say where, and on text that is mostly ASCII takes eight times as long.
+ * A fatal `TextDecoder` does not report the position, and takes eight times as long for text that is mostly ASCII.
  */
 export function findInvalidUtf8(bytes: Uint8Array): number {
   const { length, buffer, byteOffset } = bytes;
@@ -113,7 +113,7 @@ export function findInvalidUtf8(bytes: Uint8Array): number {
   return -1;
 }
 
-/** The length of the UTF-8 sequence at `i`, 0 where it is malformed (the table 3-7 of the Unicode Standard). */
+/** Returns the length of the UTF-8 sequence at `i`; 0 if it is malformed (table 3-7 of the Unicode Standard). */
 function sequenceLength(bytes: Uint8Array, i: number): number {
   const first = bytes[i]!;
   if (first < 0x80) return 1;
@@ -129,7 +129,7 @@ function sequenceLength(bytes: Uint8Array, i: number): number {
   return size;
 }
 
-/** The bytes of a list with commas between its items, in parts. */
+/** Encodes a list with commas between its items, in parts. */
 export function* encodeList(
   start: string,
   items: readonly string[],
@@ -145,7 +145,7 @@ export function* encodeList(
   return { parts, byteLength: parts.reduce((sum, part) => sum + part.length, 0) };
 }
 
-/** Copies parts one after another to `target`, from `offset` on. */
+/** Copies parts without gaps to `target`, from `offset` on. */
 export function* copyParts(parts: readonly Uint8Array[], target: Uint8Array, offset = 0): Steps<void> {
   for (const part of parts) {
     yield;

@@ -1,22 +1,22 @@
 /**
- * Keeping the event loop free while something long is prepared on its thread.
+ * Divides long work on the thread of the event loop into short turns.
  */
 
 import type { Steps } from "./steps.ts";
 
-/** How long one turn may hold the event loop, in milliseconds. */
+/** Longest time of one turn, in milliseconds. */
 const LONGEST = 8;
 
-/** A long piece of work in several turns of the event loop. */
+/** Long work in several turns of the event loop. */
 export class Turn {
   #began = performance.now();
 
-  /** Whether this turn has lasted. */
+  /** Whether the time of this turn is over. */
   get isLong(): boolean {
     return performance.now() - this.#began >= LONGEST;
   }
 
-  /** Lets others have their turn, if this one has lasted. */
+  /** Waits for the next turn of the event loop, if the time of this turn is over. */
   async pause(): Promise<void> {
     if (!this.isLong) return;
     await new Promise((resolve) => setTimeout(resolve, 0));
@@ -24,7 +24,7 @@ export class Turn {
   }
 }
 
-/** Does work in steps, in as many turns of the event loop as it needs. */
+/** Runs work in steps, in as many turns of the event loop as it needs. */
 export async function finishInTurns<R>(steps: Steps<R>): Promise<R> {
   const turn = new Turn();
   for (;;) {
@@ -34,10 +34,10 @@ export async function finishInTurns<R>(steps: Steps<R>): Promise<R> {
   }
 }
 
-/** Callers that go on between two looks at the clock. */
+/** Callers that continue between two checks of the time. */
 const CALLERS = 256;
 
-/** Lets very many callers go on, a few in each turn of the event loop: each may have much to do then. */
+/** Resumes very many callers, a few in each turn of the event loop, because each can have much work. */
 export class TurnQueue {
   readonly #turn = new Turn();
   readonly #actions: (() => void)[] = [];
@@ -51,7 +51,7 @@ export class TurnQueue {
     if (!this.#isRunning) this.#run();
   }
 
-  /** Resolves when it is the caller's turn. */
+  /** Resolves in the turn of the caller. */
   next(): Promise<void> {
     return new Promise((resolve) => this.add(resolve));
   }
@@ -59,7 +59,7 @@ export class TurnQueue {
   async #run(): Promise<void> {
     this.#isRunning = true;
     for (let index = 0; index < this.#actions.length; index++) {
-      if (index % CALLERS === 0) await this.#turn.pause(); // even a short pause lets callers before do their work
+      if (index % CALLERS === 0) await this.#turn.pause(); // a short pause is enough for the earlier callers to run
       this.#actions[index]!();
     }
     this.#actions.length = 0;

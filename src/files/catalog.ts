@@ -1,5 +1,5 @@
 /**
- * What is in a set of opened files: every tensor with its place.
+ * The catalog of a set of opened files: every tensor with its place.
  */
 import { ReadError, SafeTensorsError } from "../base/errors.ts";
 import type { DType } from "../base/dtype.ts";
@@ -29,70 +29,69 @@ export interface CatalogTensor {
   readonly shape: readonly number[];
   /** Index into the catalog's files; -1 if another rank has its file. */
   readonly file: number;
-  /** Which rank has its file, where the ranks of a group have opened the files together. */
+  /** The rank that has its file, if the ranks of a group have opened the files together. */
   readonly home?: FileHome;
-  /** Where its first byte stands in the file. */
+  /** File offset of its first byte. */
   readonly fileOffset: number;
-  /** Its bytes in the file; what they make, where it has to be assembled. */
+  /** Its bytes in the file; for an assembled tensor the bytes of the result. */
   readonly byteLength: number;
-  /** Another tensor that it is the same as. */
+  /** Name of the tensor of which this one is an alias. */
   readonly aliasOf?: string;
-  /** How it is put together, where it does not lie in the file as it is wanted. */
+  /** Assembles it, if its elements have another order in the file. */
   readonly assemble?: Assemble;
 }
 
 /** A file that one rank of a group has opened for all. */
 export interface FileHome {
-  /** As it was named there. */
+  /** The path that this rank uses for it. */
   readonly path: string;
   /** The rank. */
   readonly rank: number;
-  /** Which one of that rank's files it is, from 0. */
+  /** Its index in the files of that rank, from 0. */
   readonly round: number;
 }
 
-/** Opened files and what is in them. */
+/** Opened files and their tensors. */
 export interface Catalog<F extends SourceFile = SourceFile> {
-  /** In the order in which they were named. */
+  /** The files, in the order of their names. */
   readonly files: readonly F[];
   /** Name → tensor, in file order. */
   readonly tensors: ReadonlyMap<string, CatalogTensor>;
   /** Path → the file's `__metadata__`. */
   readonly metadata: ReadonlyMap<string, ReadonlyMap<string, string>>;
-  /** What a user should know about these files. */
+  /** Notes on these files for the user. */
   readonly notes: readonly string[];
-  /** Tensors that cannot be had, as no file has what an index lists, or a file has what cannot be read: name → error. */
+  /** Tensors that an index lists but no file has, or that cannot be read: name → function that makes the error. */
   readonly missing?: ReadonlyMap<string, () => SafeTensorsError>;
-  /** The ranks that have opened the files together; undefined if this process has them all. */
+  /** The ranks that have opened the files together; undefined if this process has opened all files. */
   readonly group?: ProcessGroup;
-  /** Opens a file of the same kind, by itself. */
+  /** Opens one more file of the same kind. */
   reopen(path: string): Promise<Catalog<F>>;
 }
 
-/** What is in one file. */
+/** The content of one file. */
 export interface FileContents {
   /** Its tensors, in file order. */
   readonly tensors: readonly CatalogTensor[];
   /** Its `__metadata__`. */
   readonly metadata: ReadonlyMap<string, string>;
-  /** What a user should know about it. */
+  /** Notes on it for the user. */
   readonly notes: readonly string[];
-  /** Its tensors that cannot be read: name → the error for whoever asks for one. */
+  /** Its tensors that cannot be read: name → function that makes the error. */
   readonly refused?: ReadonlyMap<string, SafeTensorsError>;
 }
 
-/** Lists what is in a file, which is one of the catalog's by its index. */
+/** Lists the content of a file; `index` is its index in the catalog. */
 export type ListFile<F extends SourceFile = SourceFile> = (file: F, index: number) => Promise<FileContents>;
 
-/** Files that are being opened at once. */
+/** Files that are opened at once. */
 const OPENING = 8;
 
 /**
- * Opens files and lists what is in them, by their headers unless `list` does it otherwise. After an error none of
- * them is open.
+ * Opens files and lists their tensors, by `list` or by their headers. After an error it closes all of them.
  *
- * @throws {SafeTensorsError} if a header is bad, a name occurs twice and no index decides, or a shard is missing
- * @throws {ReadError} if the system refuses
+ * @throws {SafeTensorsError} if a header is not valid, a shard is missing, or a name occurs twice and no index lists it
+ * @throws {ReadError} if the system reports an error
  */
 export async function openCatalog<F extends SourceFile>(
   source: Source<F>,
@@ -145,7 +144,7 @@ export async function openPart<F extends SourceFile>(
       const { path } = files[index]!;
       metadata.set(path, content.metadata);
       for (const tensor of content.tensors) {
-        Object.freeze(tensor.shape); // every handle and info() give this one
+        Object.freeze(tensor.shape); // every handle and info() return this array
         merged.add(tensor);
         if (merged.tensors.size % 4096 === 0) await turn.pause();
       }
@@ -170,8 +169,8 @@ export async function openPart<F extends SourceFile>(
 /**
  * Opens one of the files of a model.
  *
- * @throws {SafeTensorsError} "MissingShard" if an index names it and it is not there
- * @throws {ReadError} if the system refuses
+ * @throws {SafeTensorsError} "MissingShard" if an index names the file but it does not exist
+ * @throws {ReadError} if the system reports an error
  */
 export async function openInput<F extends SourceFile>(
   source: Source<F>,
@@ -185,7 +184,7 @@ export async function openInput<F extends SourceFile>(
   }
 }
 
-/** The path of a tensor's file, on whichever rank that is. */
+/** Returns the path of a tensor's file, on this rank or another. */
 export function pathOf({ files }: Pick<Catalog, "files">, { file, home }: CatalogTensor): string {
   return home?.path ?? files[file]!.path;
 }
@@ -216,7 +215,7 @@ async function listHeader(file: SourceFile, index: number): Promise<FileContents
   const { tensors, metadata, dataStart } = await readFileHeader(file);
   const listed: CatalogTensor[] = [];
   const turn = new Turn();
-  // At once, not while the files are merged: what the header was read into can be freed before the next one is.
+  // Here and not while the files are merged, so that the memory of this header is freed before the next one is read.
   for (const { name, dtype, shape, begin, end } of tensors.values()) {
     listed.push({ name, dtype, shape, file: index, fileOffset: dataStart + begin, byteLength: end - begin });
     if (listed.length % 4096 === 0) await turn.pause();
@@ -224,7 +223,7 @@ async function listHeader(file: SourceFile, index: number): Promise<FileContents
   return { metadata, notes: [], tensors: listed };
 }
 
-/** The tensors of several files by their names. Where a name is in two files of an index, the index decides. */
+/** The tensors of several files by name. If two files of an index have a name, the index decides which one is used. */
 export class MergedTensors<T extends { readonly name: string }> {
   /** Name → tensor, in file order. */
   readonly tensors = new Map<string, T>();
@@ -241,7 +240,7 @@ export class MergedTensors<T extends { readonly name: string }> {
   /**
    * Adds a tensor of a file.
    *
-   * @throws {SafeTensorsError} "DuplicateName" if another file has the name too, and no index decides
+   * @throws {SafeTensorsError} "DuplicateName" if another file has the name too, and no index lists it
    */
   add(tensor: T): void {
     const { name } = tensor;
@@ -253,15 +252,15 @@ export class MergedTensors<T extends { readonly name: string }> {
       if (first === path || (chosen !== first && chosen !== path)) throw duplicate(name, path, first);
       this.#decided.add(name);
       if (chosen === first) return;
-      this.tensors.delete(name); // to stand where its file does
+      this.tensors.delete(name); // so that it gets the position of its file
     }
     this.tensors.set(name, tensor);
   }
 
-  /** What a user should know about names in two files. */
+  /** Notes on names that two files have, for the user. */
   notes(): string[] {
     if (this.#decided.size === 0) return [];
-    return [`In two shards, and read from the one that the index names: ${counted([...this.#decided])}`];
+    return [`In two shards, read from the one that the index names: ${counted([...this.#decided])}`];
   }
 }
 
@@ -274,10 +273,10 @@ function duplicate(name: string, path: string, first: string): SafeTensorsError 
 /**
  * Compares files with their indexes.
  *
- * @param known what is known without the indexes: notes, and tensors that cannot be read
+ * @param known notes, and tensors that cannot be read, from the files themselves
  * @param tensors by name
- * @param pathOf the path of the file that has one of them
- * @returns the same, with a note on each kind of difference, and the tensors that no file has
+ * @param pathOf returns the path of a tensor's file
+ * @returns `known` with a note on each kind of difference, and with the tensors that no file has
  */
 export function* compareIndexes(
   known: Pick<Catalog, "missing" | "notes">,
@@ -339,13 +338,13 @@ function* unlistedNotes(
   return notes;
 }
 
-/** These names, or how many there are and the first of them. */
+/** Returns the name, or for several names their number and the first one. */
 function counted(names: readonly string[]): string {
   const [first] = names as [string];
   return names.length === 1 ? `tensor ${quote(first)}` : `${names.length} tensors, such as ${quote(first)}`;
 }
 
-/** The error about a name that cannot be had: why it is missing, where that is known. */
+/** Makes the error for a tensor that is not available, with the reason if the catalog has one. */
 export function tensorNotFound(
   { missing }: Pick<Catalog, "missing">,
   name: string,
@@ -356,8 +355,8 @@ export function tensorNotFound(
 }
 
 /**
- * The same files with the names that a save left out as aliases: `name → kept name` in a file's metadata, where the
- * kept name is a tensor and the name is none.
+ * Adds the aliases that a save left out. A file's metadata has them as `alias → saved name`, where the file has a tensor
+ * with the saved name and no tensor with the alias.
  */
 export function* restoreAliases(catalog: Catalog): Steps<Catalog> {
   const tensors = new Map<string, CatalogTensor>();
@@ -367,10 +366,10 @@ export function* restoreAliases(catalog: Catalog): Steps<Catalog> {
   }
   let step = 0;
   for (const metadata of catalog.metadata.values()) {
-    for (const [name, kept] of metadata) {
+    for (const [name, saved] of metadata) {
       if (++step % STEP === 0) yield;
-      const tensor = catalog.tensors.get(kept);
-      if (tensor && !tensors.has(name)) tensors.set(name, { ...tensor, name, aliasOf: kept });
+      const tensor = catalog.tensors.get(saved);
+      if (tensor && !tensors.has(name)) tensors.set(name, { ...tensor, name, aliasOf: saved });
     }
   }
   return { ...catalog, tensors };

@@ -1,5 +1,5 @@
 /**
- * What a user names when opening a model, as a list of files.
+ * Turns the paths that a user passes into a list of files.
  */
 import { describeValue } from "../base/check.ts";
 import { quote } from "../base/text.ts";
@@ -11,8 +11,8 @@ import { fromFileUrl } from "../base/paths.ts";
 export type PathLike = string | URL;
 
 /**
- * What can be opened: a file, a folder, an index (`model.safetensors.index.json`), a list or a set of these, or files by
- * the rank that reads them.
+ * The files of a model: a file, a folder, an index (`model.safetensors.index.json`), a list or a set of these, or files
+ * by the rank that reads them.
  */
 export type Files =
   | PathLike
@@ -22,78 +22,79 @@ export type Files =
 
 /** An index that names files of a model. */
 export interface Index {
-  /** Its own path. */
+  /** Path of the index. */
   readonly path: string;
   /** Tensor → path of the file that has it. */
   readonly weightMap: ReadonlyMap<string, string>;
   /**
-   * Throws if the index is not the one any more that named the files, asked once they are open: a save that replaces a
-   * set of shards takes the old index away first, so that they might be some of the old and some of the new. Without it
-   * the index is taken to be one that cannot change.
+   * Throws if the index has changed since it was read; called after the files are open. A save that replaces a set of
+   * shards removes the old index first; the opened files could mix old and new shards. Without this function the index
+   * is assumed not to change.
    *
    * @throws {ReadError}
    */
   verify?(): Promise<void>;
 }
 
-/** What one thing that the user named stands for. */
+/** The files of one path that the user passed. */
 export interface Found {
   /** The files, in order. */
   readonly paths: readonly string[];
-  /** The index that names them. */
+  /** The index that lists them. */
   readonly index?: Index;
-  /** What a user should know about the choice. */
+  /** Notes on the choice for the user. */
   readonly notes: readonly string[];
-  /** Whether its one file has been looked at: it is a regular file that may be read. Default false. */
+  /** Whether a check has found that its one file is regular and readable. Default false. */
   readonly isLookedAt?: boolean;
 }
 
-/** The names of files: local paths, or names that a source of the user's opens. */
+/** Resolves names of files: local paths, or names of a source of the user. */
 export interface FileNames {
-  /** What relative names count from: the program may go elsewhere before all files are open, or are opened again. */
+  /** The folder of relative names. It is stored because the program can change its folder before all files are open. */
   readonly folder: string | undefined;
   /**
-   * The files that one name stands for.
+   * Finds the files of one name.
    *
-   * @throws {SafeTensorsError} if a folder has no model or several, or an index is bad
-   * @throws {ReadError} if it is not there
+   * @throws {SafeTensorsError} if a folder has no model or several, or an index is not valid
+   * @throws {ReadError} if there is no file or folder of this name
    */
   resolve(name: string, naming: Naming): Promise<Found>;
-  /** A text that is the same for all names of one file, as far as names tell. */
+  /** Returns a key that is the same for all names of one file, if the names show it. */
   identify(name: string): string;
   /**
-   * Why a file could not be opened: if it is not there, what that may be due to; any other error as it is.
+   * Explains why a file could not be opened: adds the probable reason if the file does not exist; returns other errors
+   * unchanged.
    *
-   * @param indexes those that may name the file
+   * @param indexes indexes that can list the file
    */
   explainAbsence(error: unknown, indexes: readonly Index[]): Promise<unknown>;
 }
 
-/** Whether a name is a URL of another kind than `file:`. */
+/** Whether a name is a URL with a scheme other than `file:`. */
 export function isUrl(name: string): boolean {
   return /^[a-z][a-z\d+.-]+:\/\//i.test(name);
 }
 
-/** Files to open, and what is known of them before they are. */
+/** Files to open, with their indexes and notes. */
 export interface Inputs {
-  /** In the order in which they are to be read. */
+  /** Paths in reading order. */
   readonly paths: readonly string[];
-  /** The indexes that name some of them. */
+  /** The indexes that list some of them. */
   readonly indexes: readonly Index[];
-  /** What a user should know about the choice of the files. */
+  /** Notes on the choice of the files, for the user. */
   readonly notes: readonly string[];
-  /** What kind of names the paths are. */
+  /** Resolves names of this kind of paths. */
   readonly names: FileNames;
-  /** Those of the paths that have been looked at just now: they are regular files that may be read. Default: none. */
+  /** The paths of which a check has just found that they are regular, readable files. Default: none. */
   readonly lookedAt?: ReadonlySet<string>;
 }
 
 /**
- * Turns what the user named into paths, for all ranks together; folders and indexes are read for it.
+ * Turns the paths that the user passed into files, for all ranks together; reads folders and indexes.
  *
- * @throws {TypeError} if no file is named, or one twice
- * @throws {SafeTensorsError} if a folder has no model or several, or an index is bad
- * @throws {ReadError} if something named is not there
+ * @throws {TypeError} if there is no file, or one file twice
+ * @throws {SafeTensorsError} if a folder has no model or several, or an index is not valid
+ * @throws {ReadError} if a path does not exist
  */
 export async function resolveInputs(
   names: FileNames,
@@ -106,17 +107,17 @@ export async function resolveInputs(
   return inputs;
 }
 
-/** Nothing was named to be opened. */
+/** Makes the error for an empty list of files. */
 export function noFiles(): TypeError {
   return new TypeError("Cannot open a model: the list of files is empty");
 }
 
 /**
- * Checks what the user named, as far as that can be done without looking.
+ * Checks the paths that the user passed, without access to files.
  *
- * @param own whether the names are for a source of the user's, so that URLs may be names
- * @throws {TypeError} if it is neither a path nor a list of paths nor a record of them
- * @throws {RangeError} if it names a rank that the group does not have
+ * @param own whether the names belong to a source of the user, so that URLs are allowed
+ * @throws {TypeError} if `files` is neither a path nor a list of paths nor a record of them
+ * @throws {RangeError} if a key is a rank that the group does not have
  */
 export function checkFiles(files: Files, group: Pick<ProcessGroup, "size">, own = false): void {
   for (const path of isByRank(files) ? [...ranksOf(files, group).values()].flat() : listOfPaths(files)) {
@@ -128,15 +129,15 @@ export function checkFiles(files: Files, group: Pick<ProcessGroup, "size">, own 
   }
 }
 
-/** What the ranks of a group open, as far as one of them knows. */
+/** The files that the ranks of a group open, as one rank knows them. */
 export interface DealtInputs extends Omit<Inputs, "paths"> {
-  /** Whether the user said which rank reads what; else the files are dealt out one by one. */
+  /** Whether the user passed files by rank; else rank `i % size` reads file `i`. */
   readonly byRank: boolean;
-  /** Rank → its files, for every rank of which this one knows. */
+  /** Rank → its files, for every rank whose files this rank knows. */
   readonly lists: ReadonlyMap<number, readonly string[]>;
 }
 
-/** Turns what the user named into the paths of each rank: file `i` of a list is read by rank `i % size`. */
+/** Turns the paths that the user passed into the files of each rank: rank `i % size` reads file `i` of a list. */
 export async function dealInputs(
   names: FileNames,
   files: Files,
@@ -154,7 +155,7 @@ export async function dealInputs(
 
 type RankFiles = Readonly<Record<number, PathLike | readonly PathLike[]>>;
 
-/** Whether these are files by rank: a plain object. */
+/** Whether `files` is a record of files by rank: a plain object. */
 function isByRank(files: Files): files is RankFiles {
   if (typeof files !== "object" || files === null || Array.isArray(files)) return false;
   const prototype = Object.getPrototypeOf(files);
@@ -183,7 +184,7 @@ async function resolveAny(
   };
 }
 
-/** Throws if two of the things named have a file in common. */
+/** Throws if two of the passed paths have a file in common. */
 function refuseTwice(names: FileNames, named: readonly string[], found: readonly Found[]): void {
   const seen = new Map<string, string>();
   for (const [item, { paths }] of found.entries()) {
@@ -199,14 +200,14 @@ function refuseTwice(names: FileNames, named: readonly string[], found: readonly
   }
 }
 
-/** Rank → files; every rank named must exist. */
+/** Returns rank → files; every rank must exist. */
 function ranksOf(files: RankFiles, { size }: Pick<ProcessGroup, "size">): Map<number, readonly string[]> {
   const lists = new Map<number, readonly string[]>();
   for (const [rank, list] of Object.entries(files)) {
     if (!/^\d+$/.test(rank) || Number(rank) >= size) {
       const hint = size > 1
         ? `the group has ${size} (from 0)`
-        : "the group has 1, this process, which is rank 0: the option group gives others";
+        : "the group has 1, this process, which is rank 0: pass the option group for more";
       throw new RangeError(`Cannot open files for rank ${quote(rank)}: ${hint}`);
     }
     lists.set(Number(rank), listOfPaths(list));
@@ -224,18 +225,18 @@ function listOfPaths(files: PathLike | readonly PathLike[] | ReadonlySet<PathLik
   );
 }
 
-/** What to do with something that is neither a path nor a list of paths. */
+/** Returns advice for a value that is neither a path nor a list of paths. */
 function adviceFor(value: unknown): string {
-  if (value instanceof Uint8Array) return ": the bytes of a file are for deserialize(bytes)";
+  if (value instanceof Uint8Array) return ": use deserialize(bytes) for the bytes of a file";
   if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) {
-    return ": the bytes of a file are for deserialize(new Uint8Array(buffer))";
+    return ": use deserialize(new Uint8Array(buffer)) for the bytes of a file";
   }
-  if (value instanceof Blob) return ": its bytes are for deserialize(await blob.bytes())";
+  if (value instanceof Blob) return ": use deserialize(await blob.bytes()) for its bytes";
   if (value instanceof Promise) return ": await it first";
   return "";
 }
 
-/** A path or a `file:` URL as a path. */
+/** Converts a path or a `file:` URL to a path. */
 export function toPath(file: PathLike): string {
   if (file instanceof URL) {
     if (file.protocol !== "file:") {

@@ -1,25 +1,25 @@
 /**
- * Which files of a folder are the model.
+ * Selects the files of a folder that belong to the model.
  *
- * A folder as people have it also holds the state of a training run, the same weights in other precisions or for other
- * programs, and what operating systems leave behind. The names decide, as they do for the tools of Hugging Face; what
- * they do not decide is the user's choice, and an error that lists the choices.
+ * A folder often also has the state of a training run, the same weights in other precisions or for other programs, and
+ * files of operating systems. The selection depends on the names only, as in the tools of Hugging Face. If the names allow
+ * several models, an error lists them for the user.
  */
 import { SafeTensorsError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
 import { join } from "../base/paths.ts";
 
-/** How a family of model files is named. */
+/** The names of a kind of model files. */
 export interface Naming {
-  /** What the files are. */
+  /** The kind of the files. */
   readonly format: "safetensors" | "pytorch";
-  /** What one of them is called in messages. */
+  /** The name of one file of this kind, in messages. */
   readonly what: string;
-  /** Suffixes of the files, in lower case; of two that end a name the longer stands first. */
+  /** Suffixes of the files, in lower case; a suffix that ends with another one comes before it. */
   readonly files: readonly string[];
   /** Suffix of an index. */
   readonly index: string;
-  /** What the files of a model are called before `-00001-of-00002` and the suffix; the most usual first. */
+  /** Usual names before `-00001-of-00002` and the suffix; the most common one first. */
   readonly stems: readonly string[];
 }
 
@@ -41,38 +41,38 @@ export const PYTORCH: Naming = {
   stems: ["pytorch_model", "model", "diffusion_pytorch_model", "adapter_model"],
 };
 
-/** Files of a training run that are not weights, as Trainer, accelerate and DeepSpeed name them. */
+/** Names of files that are not weights, of training runs with Trainer, accelerate and DeepSpeed. */
 const TRAINING =
   /^(optimizer|scheduler|lr_scheduler|scaler|grad_scaler|rng_state|random_states|training_args|dl_state_dict)|_optim_states\./i;
 
-/** Another edition of the same weights, where the plain one may be missing: `model.fp16.safetensors`. */
+/** A variant of the same weights, such as `model.fp16.safetensors`; the plain file can be missing. */
 const VARIANT = /\.(fp32|fp16|bf16|fp8\w*|f32|f16|int8|int4|8bit|4bit|ema|non_ema|ema_only|pruned)$/i;
 
-/** The files of one model in a folder, by one stem: whole, or in shards. */
+/** The files of one model in a folder, which have one stem: a whole file, or shards. */
 export interface ModelFiles {
-  /** What the names have in common. */
+  /** The common beginning of the names. */
   readonly stem: string;
-  /** The part of the stem that says which edition it is; empty for the plain one. */
+  /** The part of the stem that names the variant; empty for the plain model. */
   readonly variant: string;
-  /** The index beside them. */
+  /** The index in the same folder. */
   index?: string;
-  /** Those whose names are not numbered. */
+  /** Files without a number in their names. */
   readonly whole: string[];
-  /** Shards by the count that their names give: number → name. */
+  /** Shards, by the count in their names: number → name. */
   readonly shards: Map<number, Map<number, string>>;
-  /** Those that are numbered without a count. */
+  /** Files with a number but no count in their names. */
   readonly numbered: string[];
 }
 
-/** What stands in a folder. */
+/** The model files in a folder. */
 export interface FolderContent {
-  /** The models, by their names; those that begin with one of the usual stems first. */
+  /** The models, by name; usual stems first. */
   readonly models: ModelFiles[];
-  /** Files of the family that belong to no model: hidden ones, and those of a training run. */
+  /** Files of this kind that do not belong to a model: hidden files, and files of a training run. */
   readonly leftOut: readonly string[];
 }
 
-/** Sorts the names in a folder into models. */
+/** Groups the names in a folder by model. */
 export function modelsIn(names: readonly string[], naming: Naming): FolderContent {
   const leftOut: string[] = [];
   const stems = new Map<string, { name: string; number?: number; count?: number; index: boolean }[]>();
@@ -105,10 +105,10 @@ export function modelsIn(names: readonly string[], naming: Naming): FolderConten
   return { models: models.sort((a, b) => rankOf(a, naming) - rankOf(b, naming)), leftOut };
 }
 
-/** The parts of a name; null if the file is not of this family. */
+/** Returns the parts of a name; null if the file is of another kind. */
 function partOf(name: string, { files, index }: Naming) {
   const lower = name.toLowerCase();
-  // As transformers names the index of a variant: model.safetensors.index.fp16.json
+  // transformers names the index of a variant model.safetensors.index.fp16.json
   const [, variant] = /\.index\.([\w-]+)\.json$/i.exec(name) ?? [];
   const indexSuffix = variant === undefined ? index : index.replace(/json$/, `${variant.toLowerCase()}.json`);
   if (lower.endsWith(indexSuffix)) {
@@ -128,7 +128,7 @@ function partOf(name: string, { files, index }: Naming) {
   return { name, stem: base, number: Number(number), index: false };
 }
 
-/** The stem of which this one is a variant, if it is one. */
+/** Returns the stem of which this one is a variant, if it is a variant. */
 function baseOf(stem: string, stems: ReadonlyMap<string, unknown>, naming: Naming): string | undefined {
   for (let dot = stem.indexOf("."); dot > 0; dot = stem.indexOf(".", dot + 1)) {
     const base = stem.slice(0, dot);
@@ -142,7 +142,7 @@ export function isUsual({ stem }: Pick<ModelFiles, "stem">, { stems }: Naming): 
   return stems.includes(stem.toLowerCase());
 }
 
-/** Usual names first, then those that an index lists, then strangers, then Mistral's own files, then variants. */
+/** Orders models: usual names, models of an index, other names, Mistral's own files, variants. */
 function rankOf(model: ModelFiles, naming: Naming): number {
   const { stems } = naming;
   if (isUsual(model, naming)) return stems.indexOf(model.stem.toLowerCase());
@@ -152,9 +152,9 @@ function rankOf(model: ModelFiles, naming: Naming): number {
 }
 
 /**
- * The one model that is meant: the usual one, else the only one.
+ * Returns the model to open: the one with a usual name, else the only one.
  *
- * @throws {SafeTensorsError} if there are several
+ * @throws {SafeTensorsError} if there are several models
  */
 export function chooseModel(
   folder: string,
@@ -172,13 +172,13 @@ export function chooseModel(
 }
 
 /**
- * The files of a model without an index.
+ * Returns the files of a model without an index.
  *
- * @param complete whether shards that are missing are an error
+ * @param complete whether missing shards are an error
  * @throws {SafeTensorsError} "MissingShard"
  */
 export function filesOf(folder: string, { whole, shards, numbered }: ModelFiles, complete = true): string[] {
-  if (whole.length > 0) return [whole[0]!]; // another one has another suffix, or other capitals
+  if (whole.length > 0) return [whole[0]!]; // other files differ only in the suffix or in upper case
   const sets = [...shards].sort(([, a], [, b]) => b.size - a.size);
   const set = sets.find(([count, names]) => names.size >= count) ?? sets[0];
   if (!set) return numbered;
@@ -187,19 +187,19 @@ export function filesOf(folder: string, { whole, shards, numbered }: ModelFiles,
   return [...names].sort(([a], [b]) => a - b).map(([, name]) => name);
 }
 
-/** The names of all files of a model but its index. */
+/** Returns the names of all files of a model except its index. */
 export function namesOf({ whole, shards, numbered }: ModelFiles): string[] {
   return [...whole, ...shards.values().flatMap((names) => names.values()), ...numbered];
 }
 
-/** Whether all files of a model are there. */
+/** Whether all files of a model exist. */
 export function isWhole(model: ModelFiles): boolean {
   const { whole, shards, numbered } = model;
   if (whole.length > 0 || (shards.size === 0 && numbered.length > 0)) return true;
   return [...shards].some(([count, names]) => names.size >= count);
 }
 
-/** The error about shards of which some are missing, and that no index lists. */
+/** Makes the error for a set of shards without an index of which some are missing. */
 function missingOf(folder: string, count: number, names: ReadonlyMap<number, string>): SafeTensorsError {
   const [least, most] = [Math.min(...names.keys()), Math.max(...names.keys())];
   const pathOf = (number: number) =>
@@ -214,17 +214,15 @@ function missingOf(folder: string, count: number, names: ReadonlyMap<number, str
   while (names.has(next)) next++;
   const missing = least > 1 ? 1 : next;
   const path = pathOf(missing);
-  // Some tools count from 0, most from 1: of 1 and 2 of 3 nobody knows whether 0 or 3 is missing.
+  // Some tools count from 0, most from 1: with shards 1 and 2 of 3, either 0 or 3 is missing.
   const either = least === 1 && missing > most ? `${quote(pathOf(0))} or ` : "";
   const message =
-    `Cannot open ${quote(folder)}: ${names.size} of ${count} shards are there, ${either}${
-      quote(path)
-    } is not, ` +
+    `Cannot open ${quote(folder)}: ${names.size} of ${count} shards exist, ${either}${quote(path)} is not, ` +
     "and there is no index: was a download interrupted?";
   return new SafeTensorsError("MissingShard", message, { path });
 }
 
-/** Some of these words, and how many others there are. */
+/** Lists some of the words, and the number of the others. */
 export function listOf(words: readonly string[], most = 5): string {
   const shown = words.slice(0, most).join(", ");
   return words.length > most ? `${shown} and ${words.length - most} others` : shown;

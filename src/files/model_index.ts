@@ -1,5 +1,5 @@
 /**
- * Indexes: which file of a model has which tensor.
+ * Reads indexes, which list the shard of each tensor.
  */
 import { type ReadError, SafeTensorsError } from "../base/errors.ts";
 import { parseShardIndex } from "../format/shard_index.ts";
@@ -8,10 +8,10 @@ import { quote } from "../base/text.ts";
 import { finishInTurns, Turn } from "../base/turn.ts";
 import type { Found, Index } from "./inputs.ts";
 
-/** Indexes reach 25 MB; this is far beyond any real one. */
+/** Largest index in bytes. Real ones have at most about 25 MB. */
 const MAX_INDEX_BYTES = 256 * 2 ** 20;
 
-/** Throws if an index has more bytes than any real one, before they are read. */
+/** Throws if an index is too large, before it is read. */
 export function checkIndexSize(path: string, size: number): void {
   if (size <= MAX_INDEX_BYTES) return;
   const message = `Cannot read ${
@@ -21,9 +21,9 @@ export function checkIndexSize(path: string, size: number): void {
 }
 
 /**
- * What the bytes of an index say.
+ * Parses the bytes of an index.
  *
- * @param pathOf the path of a file that the index names
+ * @param pathOf returns the path of a file that the index names
  * @throws {SafeTensorsError} "InvalidIndex"
  */
 export async function parseModelIndex(
@@ -46,13 +46,13 @@ export async function parseModelIndex(
   return { paths: [...paths.values()], index: { path, weightMap }, notes: [] };
 }
 
-/** The index that names a file; undefined if none does. */
+/** Returns the index that lists a file; undefined if there is none. */
 export function indexNaming(path: string, indexes: readonly Index[]): Index | undefined {
   return indexes.find(({ weightMap }) => weightMap.values().some((shard) => shard === path));
 }
 
-/** The error about a file that an index names and that is not there. */
-export function missingShard(error: ReadError, index: Index, why = "it is not there"): SafeTensorsError {
+/** Makes the error for a file that an index lists but that does not exist. */
+export function missingShard(error: ReadError, index: Index, why = "it does not exist"): SafeTensorsError {
   const { path } = error;
   const message = `Cannot open ${quote(path)}: the index ${quote(index.path)} names this shard, and ${why}`;
   return new SafeTensorsError("MissingShard", message, { path, cause: error });

@@ -1,14 +1,13 @@
 /**
- * Where a rank's part of a tensor comes from.
+ * The options of `getSharded()`: the origin of a rank's part of a tensor.
  */
 import { checkKeys, checkWord, keysOf } from "../base/check.ts";
 
 /** Options of {@linkcode FilesBuffer.getSharded} and {@linkcode SafeTensorsModel.getSharded}. */
 export interface ShardOptions {
   /**
-   * "group": the rank that has read the tensor hands out the parts, and all ranks make this call. "file": this rank
-   * reads its part by itself, and no more of the file than that; the file must be where this rank sees it too.
-   * Default "group".
+   * "group": the rank that has read the tensor sends the parts, and all ranks make this call. "file": this rank reads
+   * only its part of the file, without communication; it needs access to the file. Default "group".
    */
   from?: "group" | "file";
 }
@@ -16,7 +15,7 @@ export interface ShardOptions {
 const KEYS = keysOf<ShardOptions>({ from: true });
 
 /**
- * Whether a part is to be read from the file.
+ * Whether a part is read from the file.
  *
  * @throws {TypeError} if an option is unknown, or `from` is neither "group" nor "file"
  */

@@ -1,5 +1,5 @@
 /**
- * The names that a source of the user's opens: files, and indexes that name files beside them.
+ * Names for a source of the user: files, and indexes that list files in the same place.
  */
 import { ReadError } from "../base/errors.ts";
 import { dirname, join, POSIX } from "../base/paths.ts";
@@ -7,12 +7,12 @@ import { type FileNames, type Found, type Index, isUrl } from "./inputs.ts";
 import { checkIndexSize, indexNaming, missingShard, parseModelIndex } from "./model_index.ts";
 import type { Source } from "./source.ts";
 
-/** Names of a source's files. */
+/** Resolves names of the files of a source. */
 export class SourceNames implements FileNames {
   readonly folder: string | undefined;
   readonly #source: Source;
 
-  /** @param folder what relative names count from, where they are local paths */
+  /** @param folder the folder of relative names, if they are local paths */
   constructor(source: Source, folder?: string) {
     this.#source = source;
     this.folder = folder;
@@ -28,7 +28,7 @@ export class SourceNames implements FileNames {
       const bytes = new Uint8Array(file.size);
       await file.read(0, bytes);
       await file.verify?.();
-      // What signs the URL of the index, such as a token for the whole folder, is for its files as well.
+      // The query of the index's URL, such as a token for the whole folder, is also used for its files.
       return await parseModelIndex(name, bytes, (shard) => paths.join(paths.dirname(path!), shard) + query);
     } finally {
       await file.close();

@@ -121,7 +121,7 @@ export function localFileTests(engine: string): void {
     const alone = await names.explainAbsence(absent, []) as Error;
     assertEquals(
       alone.message,
-      'Cannot open "link.safetensors": it is a link to "gone.safetensors", which is not there: download it again',
+      'Cannot open "link.safetensors": it is a link to "gone.safetensors", which does not exist: download it again',
     );
     const shard = await names.explainAbsence(absent, [{ path: "set.json", weightMap: shards }]) as Error;
     assert(!shard.message.includes("are not there"), shard.message); // the other shard is

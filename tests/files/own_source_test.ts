@@ -95,7 +95,7 @@ Deno.test("fastsafeOpen() names the shard that a custom source does not have", a
   const error = await assertRejects(
     () => fastsafeOpen("m://model/index.json", { source }),
     SafeTensorsError,
-    'Cannot open "m://model/b": the index "m://model/index.json" names this shard, and it is not there',
+    'Cannot open "m://model/b": the index "m://model/index.json" names this shard, and it does not exist',
   );
   assertEquals([error.code, source.opened], ["MissingShard", 0]);
 });
@@ -180,7 +180,7 @@ Deno.test("fastsafeOpen() opens an index with a query from a custom source, and 
   const error = await assertRejects(
     () => fastsafeOpen("https://h/model.safetensors.index.json", { source: missing }),
     SafeTensorsError,
-    "names this shard, and it is not there",
+    "names this shard, and it does not exist",
   );
   assertEquals([error.code, error.path], ["MissingShard", "https://h/m1.safetensors"]);
 });

@@ -136,9 +136,9 @@ export function openingTests(test: DefineTest): void {
       [null, "must be a path"],
       [new Map([[path, path]]), "must be a path, a list or a record by rank, got a Map"],
       [Promise.resolve(path), "got a Promise: await it first"],
-      [new Uint8Array(10), "got a Uint8Array: the bytes of a file are for deserialize(bytes)"],
+      [new Uint8Array(10), "got a Uint8Array: use deserialize(bytes) for the bytes of a file"],
       [new ArrayBuffer(10), "deserialize(new Uint8Array(buffer))"],
-      [new Blob(), "got a Blob: its bytes are for deserialize(await blob.bytes())"],
+      [new Blob(), "got a Blob: use deserialize(await blob.bytes()) for its bytes"],
       ["https://example.com/model.safetensors", "URLs are not supported yet"],
       ["hf://org/name", "URLs are not supported yet"],
       [["S3://bucket/model.safetensors"], "URLs are not supported yet"],
@@ -166,7 +166,7 @@ export function openingTests(test: DefineTest): void {
   test("fastsafeOpen() explains probable mistakes in a name that does not exist", async (folder) => {
     const cases: [string, string][] = [
       ["-", "standard input"],
-      ["~/models/llama", "a shell only"],
+      ["~/models/llama", "only a shell"],
       [`${folder}/*.safetensors`, "patterns of names"],
       [`${folder}/model-0000[12].safetensors`, "patterns of names"],
       ["openai-community/gpt2", "names of models on a hub"],
@@ -190,7 +190,7 @@ export function openingTests(test: DefineTest): void {
     for (const files of [path, [path], { 0: path }, folder]) {
       const error = await assertRejects(() => fastsafeOpen(files), ReadError, "download it again");
       assertEquals([error.path, error.errno], [path, 2]);
-      assert(error.message.includes('a link to "../blobs/gone", which is not there'));
+      assert(error.message.includes('a link to "../blobs/gone", which does not exist'));
     }
   });
 

@@ -366,7 +366,7 @@ function incompleteTests(test: DefineTest): void {
       assertEquals([error.code, error.path], ["MissingShard", paths[missing]!]);
       assertEquals(
         error.message,
-        `Cannot open "${folder}": 2 of 3 shards are there, ${
+        `Cannot open "${folder}": 2 of 3 shards exist, ${
           missing === 2 ? `"${folder}/model-00000-of-00003.safetensors" or ` : ""
         }"${paths[missing]}" is not, and there is no index: was a download interrupted?`,
       );

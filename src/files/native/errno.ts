@@ -1,13 +1,13 @@
 /**
- * The error numbers of the system, whichever way a refusal came.
+ * The system's error numbers of errors from Deno.
  */
 import { constants } from "node:os";
 import { SystemError } from "../../../ffi/files.ts";
 
-/** The system's error number of an error; 0 if the system had no part in it. Deno's errors carry its name, as `code`. */
+/** Returns the system's error number of an error; 0 if it has none. Errors of Deno have the name of the number as `code`. */
 export function errnoOf(error: Error): number {
   if (error instanceof SystemError) return error.errno;
-  // Errors of Deno's own are without a code.
+  // Some errors of Deno do not have a code.
   if (error instanceof Deno.errors.AlreadyExists) return constants.errno.EEXIST;
   if (error instanceof Deno.errors.IsADirectory) return constants.errno.EISDIR;
   const { code } = error as { code?: unknown };

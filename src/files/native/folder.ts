@@ -1,15 +1,15 @@
 /**
- * A folder that is saved to: its lock, and the temporary files in it.
+ * The lock and the temporary files of a folder into which a save writes.
  */
 import { constants } from "node:os";
 import { SystemError } from "../../../ffi/files.ts";
 import { basename } from "../../base/paths.ts";
 import { writeError } from "./write_error.ts";
 
-/** Windows opens no folder as a file: there folders are neither locked nor synced. */
+/** Windows cannot open a folder as a file: folders are neither locked nor synced there. */
 const HAS_FOLDER_FILES = Deno.build.os !== "windows";
 
-/** Whether the last part of a path is longer than Linux lets it be. */
+/** Whether the last part of a path is longer than Linux allows. */
 export function hasLongName(path: string): boolean {
   return new TextEncoder().encode(basename(path)).byteLength > 255;
 }
@@ -17,34 +17,34 @@ export function hasLongName(path: string): boolean {
 const TEMPORARY = /^\.fastsafetensors-[0-9a-f]{12}\.(tmp|link)$/;
 
 /**
- * A name for a temporary file that nobody else has.
+ * Returns a unique name for a temporary file.
  *
- * @param set six digits that stand for a set in another folder, whose links lead here: its journal is there, so only a
- *   save of the same set may remove what it has left here
+ * @param set six digits for a set in another folder with links into this folder. The journal of the set is in the other
+ *   folder, so only a save of the same set can remove the set's temporary files here
  */
 export function temporaryName(set?: string): string {
   const digits = (count: number) => crypto.getRandomValues(new Uint8Array(count)).toHex();
   return set === undefined ? `.fastsafetensors-${digits(6)}.tmp` : `.fastsafetensors-${set}${digits(3)}.link`;
 }
 
-/** Whether a file of this name is one of ours on its way, or was left behind by a process that is gone. */
+/** Whether a file name is that of a temporary file of this package. */
 export function isTemporaryName(name: string): boolean {
   return TEMPORARY.test(name);
 }
 
-/** How long to wait before another try to lock a folder, in milliseconds. */
+/** Pause between two tries to lock a folder, in milliseconds. */
 const RETRY = 5;
 
 /**
- * Waits until no other save, of this process or another, changes names in these folders, and excludes other saves
- * until the result is disposed. The lock is never held for long: while files are created, and while they are renamed.
+ * Locks folders: waits until no other save, of this process or another, changes names in them, and blocks other saves
+ * until the result is disposed. Saves hold the lock only while they create files and while they rename them.
  *
- * @throws {WriteError} if a folder is not there or cannot be read; or the signal's reason
+ * @throws {WriteError} if a folder does not exist or cannot be read; or the signal's reason
  */
 export async function lockFolders(paths: Iterable<string>, signal?: AbortSignal): Promise<Disposable> {
   using locks = new DisposableStack();
   if (!HAS_FOLDER_FILES) return locks.move();
-  // Always in the same order, so that two saves never wait for each other, and each folder once under all its names.
+  // In one order, so that two saves cannot block each other, and each folder once even if it has several names.
   const byIdentity = new Map<string, string>();
   for (const path of paths) {
     const { dev, ino, isDirectory } = await Deno.stat(path).catch((error) => {
@@ -59,7 +59,7 @@ export async function lockFolders(paths: Iterable<string>, signal?: AbortSignal)
         throw writeError(error, "save to", path);
       }),
     );
-    // Never a call that waits for the lock: it would take one of the few threads that its holder may need.
+    // A call that waits for the lock would use one of the few threads that the holder of the lock can need.
     while (!await tryLock(folder)) {
       await new Promise((resolve) => setTimeout(resolve, RETRY));
       signal?.throwIfAborted();
@@ -72,27 +72,27 @@ async function tryLock(file: Deno.FsFile): Promise<boolean> {
   try {
     return await file.tryLock(true);
   } catch {
-    return true; // a file system without locks: go on without
+    return true; // the file system does not support locks: continue without a lock
   }
 }
 
-/** Waits until the names in a folder are on storage, where the file system can tell. */
+/** Syncs the names in a folder to storage, if the file system supports it. */
 export async function syncFolder(path: string): Promise<void> {
   if (!HAS_FOLDER_FILES) return;
   try {
     using folder = await Deno.open(path, { read: true });
     await folder.sync();
   } catch (error) {
-    if ((error as { code?: string }).code === "EINVAL") return; // some file systems have nothing to sync here
+    if ((error as { code?: string }).code === "EINVAL") return; // some file systems do not sync folders
     throw writeError(error, "sync", path);
   }
 }
 
 /**
- * The temporary files in a folder whose process has ended. The folder must be locked.
+ * Finds temporary files in a folder whose process has ended. The folder must be locked.
  *
  * @param spared names that an interrupted save still needs
- * @param set the set whose links may have led here
+ * @param set the set whose links can lead into this folder
  */
 export async function findAbandoned(
   folder: string,
@@ -113,25 +113,25 @@ export async function findAbandoned(
   return abandoned;
 }
 
-/** Whether nobody holds the lock that a save has on its temporary files. */
+/** Whether a temporary file is not locked: a running save locks its files. */
 async function isAbandoned(path: string): Promise<boolean> {
-  for (const write of [true, false]) { // a file that nobody may write is locked all the same
+  for (const write of [true, false]) { // a read-only file is locked too
     try {
       using file = await Deno.open(path, { read: true, write });
       return await file.tryLock(true);
     } catch {
-      // somebody else's, gone by now, or without locks
+      // a file of another user, a removed file, or a file system without locks
     }
   }
   return false;
 }
 
-/** Removes a file that may be gone already, or that may stay if it must: it is only in the way. */
+/** Removes a file and ignores errors: the file can be removed already, and its presence does no harm. */
 export async function removeQuietly(path: string): Promise<void> {
   await Deno.remove(path).catch(() => {});
 }
 
-/** What is at a path, or null; links are not followed. */
+/** Returns the file info of a path, or null; does not follow links. */
 export async function lookAt(path: string): Promise<Deno.FileInfo | null> {
   if (hasLongName(path)) return null;
   try {
@@ -142,7 +142,7 @@ export async function lookAt(path: string): Promise<Deno.FileInfo | null> {
   }
 }
 
-/** What something is that is no regular file. */
+/** Describes a file that is not a regular file. */
 export function describeKind(info: Deno.FileInfo): string {
   if (info.isDirectory) return "a folder";
   if (info.isSymlink) return "a link";

@@ -1,12 +1,12 @@
 /**
- * What a commit of several files is about to do, written down before it begins.
+ * Journals: a save of several files writes the list of its renames before the first one.
  *
- * Several renames are not one step. From the moment the journal of a set is there, its new files are what counts: if
- * the process ends in the midst, the next save of that set does the rest, or the command `repair`. Reading never does:
- * it refuses what an interrupted save has left, and says so.
+ * Several renames are not atomic. After the journal of a set is written, its new files are valid: if the process ends
+ * before the last rename, the next save of that set or the command `repair` does the remaining renames. A reader does not
+ * rename files: it throws an error if a save was interrupted.
  *
- * A journal names files of its own set and this package's temporary files, all in its folder. Whatever else it may
- * say, such as one that came with an archive, is refused.
+ * A journal names files of its set and temporary files of this package, all in its folder. A journal with other names,
+ * for example from an archive, is rejected.
  */
 import { SafeTensorsError, WriteError } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
@@ -17,11 +17,11 @@ import { writeError } from "./write_error.ts";
 /** Two file names in the journal's folder. */
 export type Rename = readonly [from: string, to: string];
 
-/** A commit. */
+/** The renames of a save. */
 export interface Journal {
-  /** Old files, and the temporary names that they get first: so nobody sees some of them beside new ones. */
+  /** Old files and their temporary names; they are renamed first, so that no reader can mix old and new files. */
   readonly hide: readonly Rename[];
-  /** New files under temporary names, and the names that they get then. */
+  /** Temporary names of new files, and their final names. */
   readonly place: readonly Rename[];
 }
 
@@ -30,10 +30,10 @@ const ENDING = ".fastsafetensors.json";
 /** The journal of version 0.1, one for all sets of a folder. */
 const FORMER_NAME = ".fastsafetensors-commit.json";
 
-/** Far more than a set of 100,000 files needs. */
+/** Largest journal in bytes: far more than a set of 100,000 files needs. */
 const MAX_BYTES = 32 * 2 ** 20;
 
-/** The name of the journal of the set whose names begin with `stem`. */
+/** Returns the name of the journal of the set whose names begin with `stem`. */
 export function journalName(stem: string): string {
   return `.${stem}${ENDING}`;
 }
@@ -43,18 +43,18 @@ function isJournalName(name: string): boolean {
   return name === FORMER_NAME || name.startsWith(".") && name.endsWith(ENDING);
 }
 
-/** What a set is named after: `model` for `model.safetensors`, its shards and its index; null for other names. */
+/** Returns the stem of a set: `model` for `model.safetensors`, its shards and its index; null for other names. */
 export function stemOfMember(name: string): string | null {
   return /^(.+?)(?:-\d{5,}-of-\d{5,})?\.safetensors$/s.exec(name)?.[1] ??
     /^(.+)\.safetensors\.index\.json$/s.exec(name)?.[1] ?? null;
 }
 
-/** The bytes of a journal. */
+/** Encodes a journal. */
 export function writeJournal(journal: Journal): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(JSON.stringify(journal));
 }
 
-/** The journals in a folder, by name. */
+/** Returns the names of the journals in a folder. */
 export async function journalsIn(folder: string): Promise<string[]> {
   const names: string[] = [];
   for await (const { name } of Deno.readDir(folder)) if (isJournalName(name)) names.push(name);
@@ -62,7 +62,7 @@ export async function journalsIn(folder: string): Promise<string[]> {
 }
 
 /**
- * The journals that may be about a set: its own, and that of version 0.1, which may be about another.
+ * Returns the journals that can belong to a set: its own, and that of version 0.1, which can belong to another set.
  */
 export async function journalsOf(folder: string, stem: string): Promise<string[]> {
   const names = [journalName(stem), FORMER_NAME];
@@ -70,7 +70,7 @@ export async function journalsOf(folder: string, stem: string): Promise<string[]
   return names.filter((_, index) => infos[index]);
 }
 
-/** A journal that may be carried out, and the set that it is about. */
+/** A journal whose renames are allowed, and the stem of its set. */
 export interface OwnJournal extends Journal {
   readonly stem: string;
 }
@@ -78,8 +78,8 @@ export interface OwnJournal extends Journal {
 /**
  * Reads a journal.
  *
- * @param uid the user who may carry it out; null where files have no owners
- * @throws {WriteError} if it is not a journal that this user's own save has left
+ * @param uid the user who runs the renames; null if files have no owners
+ * @throws {WriteError} if it is not a journal of a save of this user
  */
 export async function readJournal(folder: string, name: string, uid: number | null): Promise<OwnJournal> {
   const path = `${folder}/${name}`;
@@ -89,7 +89,7 @@ export async function readJournal(folder: string, name: string, uid: number | nu
     });
   const text = await readText(path, uid, refuse);
   const journal = parse(text);
-  if (!journal) throw refuse("this is not a journal of a save");
+  if (!journal) throw refuse("it is not a journal of a save");
   const names = [...journal.hide.map(([from]) => from), ...journal.place.map(([, to]) => to)];
   const stem = name === FORMER_NAME ? stemOfMember(journal.place[0]![1]) : name.slice(1, -ENDING.length);
   const stranger = names.find((member) => stem === null || stemOfMember(member) !== stem);
@@ -111,7 +111,7 @@ async function readText(
     if (info.size > MAX_BYTES) throw refuse(`it has ${info.size} bytes, the limit is ${MAX_BYTES}`);
     using file = await Deno.open(path, { read: true });
     const opened = await file.stat();
-    if (opened.dev !== info.dev || opened.ino !== info.ino) throw refuse("it was replaced just now");
+    if (opened.dev !== info.dev || opened.ino !== info.ino) throw refuse("it was replaced during the read");
     const bytes = new Uint8Array(info.size);
     let length = 0;
     for (let got: number | null; length < bytes.length && (got = await file.read(bytes.subarray(length)));) {
@@ -123,7 +123,7 @@ async function readText(
   }
 }
 
-/** A journal as it may be written: every name once, nothing outside of its folder. */
+/** Parses a journal; returns null if a name occurs twice or is outside of its folder. */
 function parse(text: string): Journal | null {
   let value: unknown;
   try {
@@ -156,12 +156,11 @@ function isPlainName(name: string): boolean {
   return name !== "" && name !== "." && name !== ".." && !/[/\\\0]/.test(name);
 }
 
-/** How long opening waits for a commit that goes on just now, in milliseconds: it is a matter of some renames. */
+/** Time that opening waits for the renames of a running save, in milliseconds. */
 const PATIENCE = 10_000;
 
 /**
- * Throws if a file is missing because a save that should have written it was interrupted. For whoever opens it:
- * nothing is written.
+ * Throws if a file does not exist because a save of it was interrupted. Readers call it; it writes nothing.
  *
  * @throws {SafeTensorsError} "InterruptedSave"
  */
@@ -171,11 +170,11 @@ export async function checkMissing(path: string): Promise<void> {
 }
 
 /**
- * Throws if a save of a set in this folder was interrupted: what is there may be parts of two models. For whoever
- * opens the folder: nothing is written.
+ * Throws if a save of a set in this folder was interrupted: the files can be parts of two models. Readers call it; it
+ * writes nothing.
  *
  * @param names the names in the folder
- * @returns whether a save went on just now, so that the folder may have other names by now
+ * @returns whether a save was running, so that the names in the folder can have changed
  * @throws {SafeTensorsError} "InterruptedSave"
  */
 export async function checkFolder(folder: string, names: readonly string[]): Promise<boolean> {
@@ -187,17 +186,17 @@ export async function checkFolder(folder: string, names: readonly string[]): Pro
 async function refuseInterrupted(path: string, folder: string, find: () => Promise<boolean>): Promise<void> {
   try {
     if (!await find()) return;
-    // A commit that goes on has the folder locked.
+    // A running save holds the lock of the folder.
     using _lock = await lockFolders([folder], AbortSignal.timeout(PATIENCE));
     if (!await find()) return;
   } catch (error) {
-    if (error instanceof Deno.errors.NotCapable || error instanceof WriteError) return; // nothing to go by
+    if (error instanceof Deno.errors.NotCapable || error instanceof WriteError) return; // it cannot be checked
     if ((error as Error).name !== "TimeoutError") throw error;
   }
   throw interruptedSave("open", path, folder);
 }
 
-/** Whether a set has a journal; one of version 0.1 that cannot be read is about none. */
+/** Whether a set has a journal; a journal of version 0.1 that cannot be read is ignored. */
 async function isInterrupted(folder: string, stem: string): Promise<boolean> {
   const names = await journalsOf(folder, stem);
   if (names.includes(journalName(stem))) return true;
@@ -205,7 +204,7 @@ async function isInterrupted(folder: string, stem: string): Promise<boolean> {
     await readJournal(folder, FORMER_NAME, null).then((journal) => journal.stem === stem, () => false);
 }
 
-/** The error about a set whose save was interrupted. */
+/** Makes the error for a set whose save was interrupted. */
 export function interruptedSave(action: string, path: string, folder: string): SafeTensorsError {
   const message = `Cannot ${action} ${quote(path)}: a save there was interrupted`;
   const advice = `save it again over what is there, or run "fastsafetensors repair ${folder}"`;

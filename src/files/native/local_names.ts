@@ -1,5 +1,5 @@
 /**
- * From one local path that the user named, of a file, a folder or an index, to the files that it stands for.
+ * Resolves one local path of a file, a folder or an index to the files of the model.
  */
 import { ReadError, SafeTensorsError } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
@@ -23,17 +23,17 @@ import { absolutePath, readError, refuseSpecial } from "./local_path.ts";
 import { workingFolder } from "./working_folder.ts";
 import { checkIndexSize, indexNaming, missingShard, parseModelIndex } from "../model_index.ts";
 
-/** Local paths: of files, folders and indexes. */
+/** Resolves local paths of files, folders and indexes. */
 export class LocalNames implements FileNames {
   readonly folder: string | undefined;
 
-  /** @param folder what relative paths count from; default the working folder of now */
+  /** @param folder the folder of relative paths; default is the current working folder */
   constructor(folder: string | undefined = workingFolder()) {
     this.folder = folder;
   }
 
   async resolve(path: string, naming: Naming): Promise<Found> {
-    // The program may go elsewhere meanwhile: what was found from there does not count.
+    // The program can change its folder meanwhile; then the error does not concern this folder.
     const isHere = () => workingFolder() === this.folder;
     if (isHere()) {
       try {
@@ -56,17 +56,17 @@ export class LocalNames implements FileNames {
 }
 
 /**
- * A local path: a file, a folder or an index.
+ * Resolves a local path of a file, a folder or an index.
  *
- * @throws {SafeTensorsError} if a folder has no model or several, or an index is bad
- * @throws {ReadError} if it is not there
+ * @throws {SafeTensorsError} if a folder has no model or several, or an index is not valid
+ * @throws {ReadError} if the path does not exist
  */
 async function resolveLocal(path: string, naming: Naming): Promise<Found> {
   let info: Deno.FileInfo;
   try {
     info = await Deno.stat(path).catch(async (error) => {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
-      if (naming === SAFETENSORS) await checkMissing(path); // it may be on its way to this name
+      if (naming === SAFETENSORS) await checkMissing(path); // a running save can rename a file to this name
       return await Deno.stat(path);
     });
   } catch (error) {
@@ -81,7 +81,7 @@ async function resolveLocal(path: string, naming: Naming): Promise<Found> {
   if (!await isStale(found)) return found;
   const { models } = modelsIn(await fileNames(dirname(path), naming), naming);
   const model = models.find(({ index }) => index === basename(path));
-  if (!model || !isWhole(model)) return found; // the error about the files that are not there comes as they are opened
+  if (!model || !isWhole(model)) return found; // opening the files throws the error about missing ones
   return { ...inFolder(dirname(path), filesOf(dirname(path), model)), notes: [staleNote(found)] };
 }
 
@@ -119,7 +119,7 @@ async function resolveFolder(folder: string, naming: Naming): Promise<Found> {
   };
 }
 
-/** Gives an index of another name to the model of a usual name of which it lists files. */
+/** Assigns an index with another name to the model with a usual name whose files it lists. */
 async function withIndexes(
   folder: string,
   models: readonly ModelFiles[],
@@ -156,7 +156,7 @@ function inFolder(folder: string, names: readonly string[]): Found {
   return { paths: names.map((name) => join(folder, name)), notes: [] };
 }
 
-/** A note about the files of the family in a folder that are not opened. */
+/** Makes a note on the files of this kind in a folder that are not opened. */
 function leftOutNote(folder: string, { paths, index }: Found, names: readonly string[]): string[] {
   const opened = new Set(paths);
   const left = names.filter((name) => !opened.has(join(folder, name))).sort();
@@ -165,13 +165,13 @@ function leftOutNote(folder: string, { paths, index }: Found, names: readonly st
   return [`Of the folder ${quote(folder)} ${what} was opened; left out: ${listOf(left.map(quote))}`];
 }
 
-/** The files in a folder, and links to files: the Hugging Face cache consists of them. */
+/** Lists the files in a folder, and links to files: the Hugging Face cache consists of links. */
 async function fileNames(folder: string, { files }: Naming): Promise<string[]> {
   const names: string[] = [];
   for await (const { name, isDirectory, isSymlink } of Deno.readDir(folder)) {
     if (isDirectory) continue;
     if (isSymlink && files.some((suffix) => name.toLowerCase().endsWith(suffix))) {
-      // A link to nothing counts as a file, so that the error names it.
+      // A broken link counts as a file, so that the error names it.
       const info = await Deno.stat(join(folder, name)).catch(() => null);
       if (info?.isDirectory) continue;
     }
@@ -180,7 +180,7 @@ async function fileNames(folder: string, { files }: Naming): Promise<string[]> {
   return names;
 }
 
-/** The snapshot that a folder of the Hugging Face cache, `models--org--name`, stands for; null if it is none of these. */
+/** Returns the snapshot of a folder `models--org--name` of the Hugging Face cache; null for other folders. */
 async function snapshotOf(folder: string): Promise<string | null> {
   const snapshots = join(folder, "snapshots");
   const names: string[] = [];
@@ -198,7 +198,7 @@ async function snapshotOf(folder: string): Promise<string | null> {
   throw new SafeTensorsError("SeveralModels", message, { path: folder, advice: "open one of them" });
 }
 
-/** The text of a small file; empty if it cannot be read. */
+/** Returns the text of a small file; empty if it cannot be read. */
 async function readSmall(path: string): Promise<string> {
   try {
     const { isFile, size } = await Deno.stat(path);
@@ -208,13 +208,13 @@ async function readSmall(path: string): Promise<string> {
   }
 }
 
-/** Reads an index; `info` is what its path names, where that is known already. */
+/** Reads an index; `info` is its file info, if the caller has it. */
 async function readIndex(path: string, info?: Deno.FileInfo): Promise<Found> {
   let bytes: Uint8Array;
   let version: string;
   try {
     info ??= await Deno.stat(path);
-    refuseSpecial(path, info); // a pipe could be waited for without end
+    refuseSpecial(path, info); // a read of a pipe could wait forever
     checkIndexSize(path, info.size);
     version = versionOf(info);
     bytes = await Deno.readFile(path);
@@ -227,7 +227,7 @@ async function readIndex(path: string, info?: Deno.FileInfo): Promise<Found> {
   return { ...found, index: { ...index, verify: () => checkVersion(place, path, version) } };
 }
 
-/** Whether none of the files is there that an index names. */
+/** Whether none of the files that an index lists exists. */
 async function isStale({ paths }: Found): Promise<boolean> {
   for (const path of paths) if (await isThere(path)) return false;
   return true;
@@ -243,7 +243,7 @@ function staleNote({ index, paths }: Found): string {
   } was not used: of the ${paths.length} files that it names none is there`;
 }
 
-/** What tells an index from its successor. Inode numbers do not: some FUSE file systems give new ones all the time. */
+/** Identifies a version of an index. Inode numbers are not used: some FUSE file systems change them all the time. */
 function versionOf({ size, mtime }: Deno.FileInfo): string {
   return [size, mtime?.getTime()].join();
 }
@@ -271,7 +271,7 @@ async function explainAbsence(
     for (const shard of new Set(index.weightMap.values())) {
       if (isLocal && !await isThere(absolutePath(shard, folder))) absent.add(shard);
     }
-    const why = link === null ? "it is not there" : linkText(link);
+    const why = link === null ? "it does not exist" : linkText(link);
     const more = absent.size > 1 ? ` (${absent.size} are not there: ${listOf([...absent].map(quote))})` : "";
     return missingShard(error, index, why + more);
   }
@@ -282,13 +282,13 @@ async function explainAbsence(
 }
 
 function linkText(target: string): string {
-  return `it is a link to ${quote(target)}, which is not there: download it again`;
+  return `it is a link to ${quote(target)}, which does not exist: download it again`;
 }
 
-/** What somebody may have meant by the name of a file that is not there. */
+/** Returns advice for the name of a file that does not exist, by the probable intention. */
 function adviceOn(path: string): string {
   if (path === "-") return "standard input cannot be opened: write it to a file first";
-  if (path.startsWith("~")) return "~ stands for a folder in a shell only: give the whole path";
+  if (path.startsWith("~")) return "only a shell replaces ~ by a folder: pass the whole path";
   if (/[*?]|\[.*\]/.test(path)) return "patterns of names are not supported: name the files, or their folder";
   if (/^[a-z][a-z\d+-]+:[^/\\]/i.test(path)) return "only local files are supported yet: download it first";
   if (/^[\w.-]+\/[\w.-]+$/.test(path) && !/^\.|\.\w*(safetensors|bin|pt|pth|json)$/i.test(path)) {

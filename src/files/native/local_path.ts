@@ -1,6 +1,5 @@
 /**
- * What local files have in common, whichever engine reads them: where a path leads, what may be opened, and what a
- * refusal means.
+ * Functions for local files that both engines share: absolute paths, the check for regular files, and errors of reads.
  */
 import { systemErrorText } from "../../../ffi/status.ts";
 import { errnoOf } from "./errno.ts";
@@ -9,12 +8,12 @@ import { quote } from "../../base/text.ts";
 import { resolve } from "../../base/paths.ts";
 import { workingFolder } from "./working_folder.ts";
 
-/** A path that stays the same wherever the program goes; as it is where there is no folder to count from. */
+/** Makes a path absolute, so that it does not depend on later changes of the working folder; unchanged without a folder. */
 export function absolutePath(path: string, folder: string | undefined = workingFolder()): string {
   return folder === undefined ? path : resolve(folder, path);
 }
 
-/** Throws if a path names a folder, or what is not a regular file: a pipe could be waited for without end. */
+/** Throws if a path is not that of a regular file: a read of a pipe could wait forever. */
 export function refuseSpecial(path: string, info: Deno.FileInfo): void {
   if (info.isDirectory) throw new Deno.errors.IsADirectory(`Is a directory: ${quote(path)}`);
   if (info.isFile) return;
@@ -27,7 +26,7 @@ export function refuseSpecial(path: string, info: Deno.FileInfo): void {
   throw new ReadError(`Cannot open ${quote(path)}: it is not a regular file${kind}`, { path });
 }
 
-/** A refusal of the system, or of Deno, as a {@linkcode ReadError} that says what was tried. */
+/** Converts an error of the system or of Deno to a {@linkcode ReadError} with the action in its message. */
 export function readError(
   error: unknown,
   action: "open" | "read",
@@ -41,7 +40,7 @@ export function readError(
   return new ReadError(`Cannot ${action} ${quote(path)}: ${reason}`, { path, errno, ...range, cause: error });
 }
 
-/** The error of a file that has fewer bytes than were expected of it. */
+/** Makes the error for a file that has fewer bytes than expected. */
 export function tooShort(path: string, offset: number, expected: number, actual: number): ReadError {
   const message = `Cannot read ${
     quote(path)

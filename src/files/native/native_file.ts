@@ -1,5 +1,5 @@
 /**
- * Local files through the shim.
+ * Local files that the shim opens and reads.
  */
 import {
   cachedBytes,
@@ -17,25 +17,25 @@ import { quote } from "../../base/text.ts";
 import { absolutePath, readError, refuseSpecial, tooShort } from "./local_path.ts";
 import { HEAD_BYTES, type Source, type SourceFile } from "../source.ts";
 
-/** Bytes of one look at the page cache. */
+/** Bytes of one query of the page cache. */
 const WINDOW = 256 * 1024;
 
-/** What lanes read a file by, if not by the system's own calls. */
+/** The way in which lanes read a file without the system's read calls. */
 export interface LaneReader {
   /** `fst_reader_kind` in native/plan.h. */
   readonly kind: number;
-  /** The mount with its rings; the file's own, which closes it. */
+  /** The mount with its rings; the file owns and closes it. */
   readonly mount: Handle;
-  /** The lanes that it is made for; more than that would only wait. */
+  /** Most useful lanes: more lanes would only wait. */
   readonly lanes: number;
 }
 
-/** Finds what lanes read files by. */
+/** Finds the lane reader of a file. */
 export interface LaneReaders {
-  /** What a user should know about the files opened so far. */
+  /** Notes for the user on the files opened so far. */
   readonly notes: readonly string[];
   /**
-   * What lanes read an open file by; null: the system's own calls.
+   * Returns the lane reader of an open file; null for the system's read calls.
    *
    * @param path the file's absolute path
    */
@@ -50,10 +50,10 @@ export class NativeFile implements SourceFile {
   readonly #opened: OpenedFile;
   #head: Uint8Array;
   #reader: LaneReader | null = null;
-  /** Whether the file could be opened for direct reads, once that was tried. */
+  /** Whether the file could be opened for direct reads; undefined before the first try. */
   #direct: Promise<boolean> | undefined;
 
-  /** Takes over an opened file. */
+  /** Takes the ownership of an opened file. */
   constructor(shim: Shim, path: string, opened: OpenedFile) {
     this.#shim = shim;
     this.path = path;
@@ -70,20 +70,20 @@ export class NativeFile implements SourceFile {
     this.#head = new Uint8Array();
   }
 
-  /** What lanes read the file by; null: by the system's own calls. */
+  /** The lane reader of the file; null for the system's read calls. */
   get reader(): LaneReader | null {
     return this.#reader;
   }
 
-  /** Makes lanes read the file by this from now on; its mount is closed with the file. */
+  /** Sets the lane reader of the file; its mount is closed with the file. */
   readBy(reader: LaneReader | null): void {
     this.#reader = reader;
   }
 
   /**
-   * Calls `body` with the descriptors, which stay open until what it returns has settled.
+   * Calls `body` with the descriptors, which stay open until its promise has settled.
    *
-   * @throws {UseAfterCloseError} once the file is closed
+   * @throws {UseAfterCloseError} after the file is closed
    */
   use<R>(action: string, body: (descriptors: Descriptors) => R): R {
     return this.#opened.handle.use(`${action} ${quote(this.path)}`, body);
@@ -101,11 +101,11 @@ export class NativeFile implements SourceFile {
   }
 
   /**
-   * What part of a range, from 0 to 1, the page cache holds, judged by a few windows spread over it (to ask for every
-   * page of a large file takes milliseconds); null where the system cannot tell.
+   * Estimates the fraction of a range, from 0 to 1, that the page cache has, from a few samples (a query of every page of
+   * a large file takes milliseconds); null if the system cannot query the page cache.
    */
   cachedFraction(offset: number, length: number, windows: number): number | null {
-    if (this.#reader) return 1; // it does not read past the page cache, nor through it
+    if (this.#reader) return 1; // a lane reader does not use the page cache
     const step = Math.max(WINDOW, Math.floor(length / windows));
     let asked = 0, cached = 0;
     for (let at = 0; at < length; at += step) {
@@ -118,15 +118,15 @@ export class NativeFile implements SourceFile {
     return asked === 0 ? 1 : cached / asked;
   }
 
-  /** Opens the file for direct reads too; false where the file system refuses. */
+  /** Opens the file for direct reads too; returns false if the file system does not support them. */
   openDirect(): Promise<boolean> {
     return this.#direct ??= this.use("load", (descriptors) => openDirect(this.#shim, descriptors));
   }
 
   /**
-   * The file as lanes know it; nothing of it is closed before `ended` has settled.
+   * Returns the descriptors and the reader for lanes; they stay open until `ended` has settled.
    *
-   * @throws {UseAfterCloseError} once the file is closed
+   * @throws {UseAfterCloseError} after the file is closed
    */
   lend(ended: Promise<void>): PlanFile {
     const { size, mtimeSeconds, mtimeNanoseconds } = this.#opened;
@@ -149,13 +149,13 @@ export class NativeFile implements SourceFile {
   }
 }
 
-/** Local files through the shim. */
+/** The source of local files that the shim opens. */
 export class NativeFileSource implements Source<NativeFile> {
   readonly name = "file";
   readonly #shim: Shim;
   readonly #readers: LaneReaders | null;
 
-  /** @param readers what lanes read some of the files by; without it all are read by the system's own calls */
+  /** @param readers finds lane readers; without it lanes use the system's read calls for all files */
   constructor(shim: Shim, readers: LaneReaders | null = null) {
     this.#shim = shim;
     this.#readers = readers;
@@ -169,7 +169,7 @@ export class NativeFileSource implements Source<NativeFile> {
     const absolute = absolutePath(path, folder);
     let file: NativeFile;
     try {
-      // The shim does not ask Deno; this asks for the read permission in Deno's own way.
+      // The shim does not check Deno's read permission; this call does.
       if (!isLookedAt) refuseSpecial(path, await Deno.stat(absolute));
       file = new NativeFile(this.#shim, path, await openFile(this.#shim, absolute, HEAD_BYTES));
     } catch (error) {

@@ -1,16 +1,16 @@
 /**
- * The error about a folder in which there is no model: what there is, and what to do with it.
+ * The error for a folder without a model: its message lists the content of the folder and gives advice.
  */
 import { SafeTensorsError } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
 import { listOf, modelsIn, namesOf, type Naming, PYTORCH, SAFETENSORS } from "../model_folder.ts";
 import { join } from "../../base/paths.ts";
 
-/** Suffixes of files in other formats, what they are and what to do. */
+/** Suffixes of files in other formats, with a description and advice. */
 const OTHERS: readonly (readonly [suffix: RegExp, text: string])[] = [
   [
     /\.distcp$/,
-    "a distributed checkpoint of PyTorch (DCP): make one file of it with " +
+    "a distributed checkpoint of PyTorch (DCP): convert it to one file with " +
     "`python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER model.pt`",
   ],
   [/\.gguf$/, "a GGUF model, another format"],
@@ -21,7 +21,7 @@ const OTHERS: readonly (readonly [suffix: RegExp, text: string])[] = [
   [/\.(pb|tflite|ckpt\.index)$/, "a TensorFlow model, another format"],
   [
     /\.(part|incomplete|crdownload|aria2|download|partial)$/,
-    "a download that was not finished: download it again",
+    "an incomplete download: download it again",
   ],
   [/\.(zip|tar|gz|tgz|xz|zst|bz2|7z|rar)$/, "an archive or compressed: unpack it first"],
 ];
@@ -69,7 +69,7 @@ export async function noModel(
   return error("");
 }
 
-/** The folders in a folder that hold models, or are caches of them. */
+/** Finds the folders in a folder that contain models or are caches of models. */
 async function modelFolders(folder: string, naming: Naming): Promise<string[]> {
   const found: string[] = [];
   for await (const { name, isDirectory, isSymlink } of Deno.readDir(folder)) {
@@ -80,7 +80,7 @@ async function modelFolders(folder: string, naming: Naming): Promise<string[]> {
       const isCache = inside.some(({ name, isDirectory }) => isDirectory && name === "snapshots");
       if (isCache || modelsIn(files, naming).models.length > 0) found.push(name);
     } catch {
-      continue; // a link to a file, or a folder that cannot be read: no model is seen there
+      continue; // a link to a file, or a folder that cannot be read
     }
   }
   return found.sort();

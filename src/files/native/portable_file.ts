@@ -1,5 +1,5 @@
 /**
- * Local files through Deno alone, for machines without a C compiler and runs without FFI permission.
+ * Local files that Deno opens and reads, for machines without a C compiler and programs without FFI permission.
  */
 import { Handle } from "../../../ffi/handle.ts";
 import { ReadError } from "../../base/errors.ts";
@@ -7,15 +7,15 @@ import { quote } from "../../base/text.ts";
 import { absolutePath, readError, refuseSpecial, tooShort } from "./local_path.ts";
 import { HEAD_BYTES, type Source, type SourceFile } from "../source.ts";
 
-/** Readers of one file that do not wait for each other: more gain nothing. */
+/** Most Deno files of one path, which can be read at once; more are not faster. */
 const READERS = 4;
 
-/** What tells one version of a file from another. */
+/** Properties that identify a version of a file. */
 type Version = Pick<Deno.FileInfo, "size" | "mtime">;
 
 /**
- * The Deno files of a path. A Deno file has one position, which two readers would mix up: each is used by one reader at
- * a time. All but the first are opened when they are needed, as long as the path still names the same file.
+ * The Deno files of a path. A Deno file has one position, so only one reader can use it at a time. All except the first
+ * are opened on demand, if the path still names the same file.
  */
 class Openings {
   readonly #path: string;
@@ -32,7 +32,7 @@ class Openings {
     this.#idle = [first];
   }
 
-  /** Calls `body` with a file that nobody else uses meanwhile. */
+  /** Calls `body` with a file that no other reader uses. */
   async use<R>(body: (file: Deno.FsFile) => Promise<R>): Promise<R> {
     const file = this.#idle.pop() ?? await this.#another() ??
       await new Promise<Deno.FsFile>((resolve) => this.#next(resolve));
@@ -45,12 +45,12 @@ class Openings {
     }
   }
 
-  /** The version of the open file, as far as Deno tells it. */
+  /** Returns the version of the open file. */
   async version(file: Deno.FsFile): Promise<Version> {
     try {
       return await file.stat();
     } catch (error) {
-      // Behind a link that leads out of what may be read, Deno reads the file but does not tell its times.
+      // For a link to a path without read permission, Deno reads the file but does not return its times.
       if (!(error instanceof Deno.errors.NotCapable)) throw error;
       const named = await this.#named();
       return { size: await file.seek(0, Deno.SeekMode.End), mtime: (named ?? this.#info).mtime };
@@ -61,14 +61,14 @@ class Openings {
     for (const file of this.#all) file.close();
   }
 
-  /** Waits for a file; one may have become idle since it was looked for. */
+  /** Waits for a free file; a file can have become free meanwhile. */
   #next(resolve: (file: Deno.FsFile) => void): void {
     const idle = this.#idle.pop();
     if (idle) resolve(idle);
     else this.#waiting.push(resolve);
   }
 
-  /** One more file; null where there are enough, or the path may name another one by now. */
+  /** Opens one more file; null if there are enough, or if the path can name another file now. */
   async #another(): Promise<Deno.FsFile | null> {
     if (!this.#mayOpen) return null;
     this.#mayOpen = false;
@@ -76,27 +76,27 @@ class Openings {
     try {
       if (!await this.#named()) return null;
       file = await Deno.open(this.#path);
-      if (!await this.#named()) return null; // it was replaced meanwhile
+      if (!await this.#named()) return null; // the file was replaced meanwhile
       this.#all.push(file);
       this.#mayOpen = this.#all.length < READERS;
       const opened = file;
       file = undefined;
       return opened;
     } catch {
-      return null; // those that are open will do
+      return null; // continue with the open files
     } finally {
       file?.close();
     }
   }
 
-  /** What the path names now; null if that is another file, or cannot be told. */
+  /** Returns the version that the path names now; null if it is another file or unknown. */
   async #named(): Promise<Deno.FileInfo | null> {
     const info = await Deno.stat(this.#path).catch(() => null);
     return info && info.dev === this.#info.dev && info.ino === this.#info.ino ? info : null;
   }
 }
 
-/** A local file. It stays the one that was opened, whatever its path comes to name. */
+/** A local file. It stays the opened file even if its path names another file later. */
 export class PortableFile implements SourceFile {
   readonly path: string;
   readonly size: number;
@@ -129,7 +129,7 @@ export class PortableFile implements SourceFile {
     if (actual < expected) throw tooShort(this.path, offset, expected, actual);
   }
 
-  /** Throws a {@linkcode ReadError} if the file is no longer what it was when its header was read. */
+  /** Throws a {@linkcode ReadError} if the file has changed since its header was read. */
   async verify(): Promise<void> {
     const { size, mtime } = await this.#use((file, openings) => openings.version(file));
     if (size === this.size && mtime?.getTime() === this.#version.mtime?.getTime()) return;
@@ -166,7 +166,7 @@ async function fill(file: Deno.FsFile, target: Uint8Array): Promise<number> {
   return done;
 }
 
-/** Local files through Deno alone. */
+/** The source of local files that Deno opens. */
 export class PortableFileSource implements Source<PortableFile> {
   readonly name = "file";
 

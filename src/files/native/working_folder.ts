@@ -1,9 +1,9 @@
 /**
- * The folder of relative paths, by itself: an asynchronous function asks for it at once, before it imports or awaits
- * anything, as the program may change its folder meanwhile.
+ * The folder of relative paths. It is a separate module so that an asynchronous function can read it before its first
+ * `await` or `import()`: the program can change its folder meanwhile.
  */
 
-/** The folder that relative paths count from now; undefined where it was removed. */
+/** Returns the folder of relative paths; undefined if it was removed. */
 export function workingFolder(): string | undefined {
   try {
     return Deno.cwd();

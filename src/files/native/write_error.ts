@@ -1,5 +1,5 @@
 /**
- * Refusals of the system while writing, as errors that say what was tried.
+ * The errors of failed writes.
  */
 import { constants } from "node:os";
 import { systemErrorText } from "../../../ffi/status.ts";
@@ -9,7 +9,7 @@ import { quote } from "../../base/text.ts";
 
 const { EEXIST, EISDIR, ENAMETOOLONG, ENOSPC } = constants.errno;
 
-/** The error of an action on a path; Deno's own permission errors are passed on as they are. */
+/** Makes the error for an action on a path; returns Deno's permission errors unchanged. */
 export function writeError(error: unknown, action: string, path: string): unknown {
   if (error instanceof Deno.errors.NotCapable || !(error instanceof Error)) return error;
   if (error instanceof WriteError || error instanceof SafeTensorsError) return error;
@@ -20,18 +20,18 @@ export function writeError(error: unknown, action: string, path: string): unknow
   return new WriteError(`Cannot ${action} ${quote(path)}: ${reason}${remedy}`, { path, errno, cause: error });
 }
 
-/** The refusal to replace a file without being asked to. */
+/** Makes the error for a file that exists and is not replaced without an option. */
 export function fileExists(path: string, cause?: Error): SafeTensorsError {
   const advice = "pass overwrite: true to replace it";
   return new SafeTensorsError("FileExists", `Cannot save ${quote(path)}: it exists`, { path, cause, advice });
 }
 
-/** The refusal to put a file where a folder is. */
+/** Makes the error for a path that is a folder. */
 export function isFolder(path: string): WriteError {
   return new WriteError(`Cannot save ${quote(path)}: it is a folder`, { path, errno: EISDIR });
 }
 
-/** The refusal of a name that no file system takes. */
+/** Makes the error for a name that is too long for file systems. */
 export function longName(path: string): WriteError {
   return new WriteError(`Cannot save ${quote(path)}: its name is longer than 255 bytes`, {
     path,
@@ -39,7 +39,7 @@ export function longName(path: string): WriteError {
   });
 }
 
-/** Throws if there are not as many bytes any more as when their writing was asked for. */
+/** Throws if the buffer was transferred after the call that writes it. */
 export function checkThere(bytes: Uint8Array, byteLength: number): void {
   if (bytes.byteLength !== byteLength) {
     throw new TypeError("Cannot write bytes: their buffer was transferred");
