@@ -1,33 +1,33 @@
 /**
- * Building the shim from its sources with the machine's C compiler, once per source hash and user.
+ * Builds the shim from its sources with the machine's C compiler, once per source hash and user.
  */
 import { environmentVariable, isGranted } from "./variables.ts";
 import { checkPermissions } from "./permissions.ts";
 import { SOURCES_HASH } from "./recipe.ts";
 import { quote } from "../src/base/text.ts";
 
-/** Flags of every build; a bare C compiler is all they need. */
+/** Flags of every build; they need only a C compiler. */
 const FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"];
-/** Deno closes a library when its isolate ends: lanes that still run then must not lose the code under their feet. */
+/** Deno closes a library when its isolate ends; the code must stay in memory for lanes that still run. */
 const LIBRARIES = ["-shared", "-lpthread", "-ldl", "-Wl,-z,nodelete"];
 
 /** Sources of the shim: path below `native/` → text. */
 export type Sources = Readonly<Record<string, string>>;
 
-/** What to build: the ordinary shim, or one for tests. */
+/** Options of a build: of the normal shim, or of one for tests. */
 export interface BuildOptions {
   /** More flags, for compiler and linker, such as `-fsanitize=address`. */
   flags?: readonly string[];
   /** Path below `native/` → text, in place of the package's own sources. */
   sources?: Sources;
-  /** Where builds are kept, default the user's cache folder. */
+  /** The folder of builds; default is the user's cache folder. */
   folder?: string;
 }
 
 /**
- * The folder in which built libraries are kept: `$XDG_CACHE_HOME/fastsafetensors`, else `~/.cache/fastsafetensors`.
+ * Returns the folder of built libraries: `$XDG_CACHE_HOME/fastsafetensors`, else `~/.cache/fastsafetensors`.
  *
- * @throws {PermissionsMissing} if the variables cannot be seen
+ * @throws {PermissionsMissing} if the program cannot read the variables
  */
 export function cacheFolder(): string {
   const cache = environmentVariable("XDG_CACHE_HOME");
@@ -39,29 +39,29 @@ export function cacheFolder(): string {
   throw new Error('Cannot find the cache folder: neither "XDG_CACHE_HOME" nor "HOME" is set');
 }
 
-/** SHA-256 in hexadecimal digits. */
+/** Returns the SHA-256 in hexadecimal digits. */
 export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }
 
-/** SHA-256 of what JSON can hold: sources, flags. */
+/** Returns the SHA-256 of the JSON of a value, such as sources and flags. */
 export function hashOf(value: unknown): Promise<string> {
   return sha256(new TextEncoder().encode(JSON.stringify(value)));
 }
 
-/** What a build is made of: SHA-256 over the sources, the flags of every build, these and the architecture. */
+/** Returns the SHA-256 of all inputs of a build: the sources, all flags and the architecture. */
 export function recipeHash(flags: readonly string[] = [], arch: string = Deno.build.arch): Promise<string> {
   return hashOf([SOURCES_HASH, FLAGS, LIBRARIES, flags, arch]);
 }
 
-/** The sources, which are only loaded to be compiled: most programs find a library that was built before. */
+/** Imports the sources, only for a compilation: most programs find an existing library. */
 async function loadSources(): Promise<Sources> {
   const { SOURCES } = await import("./sources.ts");
   if (await hashOf(SOURCES) === SOURCES_HASH) return SOURCES;
   throw new Error('Cannot build the native library: its sources have changed, run "deno task build:sources"');
 }
 
-/** The path at which a build with these options lives, built or not: its name carries a hash of sources and flags. */
+/** Returns the path of a build with these options, also before it is built. Its name has a hash of sources and flags. */
 export async function builtPath(options: BuildOptions = {}): Promise<string> {
   const { flags = [], sources } = options;
   const hash = sources ? await hashOf([await recipeHash(flags), sources]) : await recipeHash(flags);
@@ -69,13 +69,12 @@ export async function builtPath(options: BuildOptions = {}): Promise<string> {
 }
 
 /**
- * Builds the shim unless it is there, and returns its path.
+ * Builds the shim unless it exists, and returns its path.
  *
- * Two processes at once do not fight: a lock lets one build while the other waits, and the library appears under
- * its name in one step, complete.
+ * A lock lets one process build while others wait, and a rename makes the complete library visible in one step.
  *
- * @throws {PermissionsMissing} if it may not be built or opened; nothing was started then
- * @throws {Error} if the compiler is missing or fails; the message holds what it printed
+ * @throws {PermissionsMissing} if the program cannot build or open it; then no compiler was started
+ * @throws {Error} if the compiler is missing or fails; the message has its output
  */
 export async function buildShim(options: BuildOptions = {}): Promise<string> {
   const path = await builtPath(options);
@@ -110,20 +109,20 @@ async function compile(path: string, folder: string, options: BuildOptions): Pro
   }
 }
 
-/** How to compile. */
+/** Options of the compiler. */
 export interface CompileOptions extends Pick<BuildOptions, "flags" | "sources"> {
   /** The compiler's name, default `cc`. */
   compiler?: string;
-  /** Called once the compiler has been started. */
+  /** Called after the compiler has started. */
   onStart?: () => void;
 }
 
 /**
- * Compiles the shim in an empty folder, whatever was built before: the sources on all cores, then all together. The object
- * of each source stays beside it: `core/plan.c.o`.
+ * Compiles the shim in an empty folder, without a check for earlier builds: the sources in parallel on all cores, then
+ * links them. The object of each source stays in its folder: `core/plan.c.o`.
  *
  * @returns the path of the library in that folder
- * @throws {Error} if the compiler is missing or fails; the message holds what it printed
+ * @throws {Error} if the compiler is missing or fails; the message has its output
  */
 export async function compileShim(folder: string, options: CompileOptions = {}): Promise<string> {
   const { flags = [], sources = await loadSources(), compiler = "cc" } = options;

@@ -1,5 +1,5 @@
 /**
- * CUDA through the shim: its structs become objects, its statuses errors.
+ * Calls CUDA through the shim: converts structs to objects and statuses to errors.
  */
 import { DeviceError, OutOfMemoryError } from "../src/base/errors.ts";
 import { releasesNow, retryAfterReleases } from "./cuda_release.ts";
@@ -9,81 +9,81 @@ import { quote } from "../src/base/text.ts";
 import { systemErrorText } from "./status.ts";
 import type { Shim } from "./symbols.ts";
 
-/** What there is of CUDA on this machine. */
+/** CUDA on this machine. */
 export type CudaState = {
-  /** Devices; 0 where there is no GPU to use, for this reason. */
+  /** Number of devices; 0 without a usable GPU. */
   readonly devices: number;
-  /** Why there are none; empty where there are. */
+  /** The reason if there are no devices; else empty. */
   readonly reason: string;
-  /** The runtime's error number of counting them; 0 where there are, or no library was found. */
+  /** The runtime's error number of the device count; 0 if it succeeded or no library was found. */
   readonly code: number;
   /** Its name. */
   readonly codeName: string;
-  /** Path of libcudart; null where it was not found. */
+  /** Path of libcudart; null if it was not found. */
   readonly library: string | null;
-  /** Version of the runtime, "12.4"; null where it is not known. */
+  /** Version of the runtime, "12.4"; null if unknown. */
   readonly runtimeVersion: string | null;
-  /** Version of CUDA that the driver is made for; null where it is not known. */
+  /** CUDA version of the driver; null if unknown. */
   readonly driverVersion: string | null;
 };
 
 /** A device. */
 export interface CudaDeviceInfo {
-  /** What its maker calls it; empty where that is not known. */
+  /** Its product name; empty if unknown. */
   readonly name: string;
   /** Compute capability, "8.0". */
   readonly capability: string;
-  /** Bytes that may be allocated there now. */
+  /** Free bytes of its memory. */
   readonly freeBytes: number;
   /** Bytes of its memory. */
   readonly totalBytes: number;
-  /** Where it is on the PCI bus. */
+  /** Its address on the PCI bus. */
   readonly pciBus: string;
-  /** The memory node of the machine that it is near to; -1 where that is not known. */
+  /** The memory node that it is connected to; -1 if unknown. */
   readonly numaNode: number;
 }
 
 /** Device memory. */
 export interface CudaBlock {
-  /** On the device; 0 for no bytes. */
+  /** Address on the device; 0 for an allocation without bytes. */
   readonly address: bigint;
-  /** The shim's name for it, released by whoever has this; null for no bytes. */
+  /** The handle of its pointer in the shim, which the caller must close; null for an allocation without bytes. */
   readonly handle: Handle | null;
 }
 
-/** Host memory that devices reach. */
+/** Pinned host memory, which devices can access. */
 export interface PinnedBlock {
   /** Its address. */
   readonly address: bigint;
-  /** The shim's name for it, closed by whoever has this. */
+  /** The handle of its pointer in the shim, which the caller must close. */
   readonly handle: Handle;
 }
 
 /** cudaErrorMemoryAllocation. */
 export const OUT_OF_MEMORY = 2;
 const INVALID_DEVICE = 101;
-/** What counting devices gives without a driver that is new enough, and without a device: no failure of either. */
+/** Statuses of the device count without a recent driver or without a device; they are not failures. */
 const NO_GPU: readonly number[] = [35, 100];
 const ENOMEM = 12, ENOSYS = 38;
 const FIRST_OF_CUFILE = 5000, FIRST_OF_DRIVER = 100_000;
 
-/** Room for a message of the shim. */
+/** Bytes of a buffer for a message of the shim. */
 export const MESSAGE_BYTES = 2048n;
 
-/** A buffer for a message of the shim. */
+/** Makes a buffer for a message of the shim. */
 export function newMessage(): Uint8Array<ArrayBuffer> {
   return new Uint8Array(Number(MESSAGE_BYTES));
 }
 
 const decoder = new TextDecoder();
 
-/** The text up to the first NUL. */
+/** Decodes the text up to the first NUL. */
 export function textOf(bytes: Uint8Array): string {
   const end = bytes.indexOf(0);
   return decoder.decode(end < 0 ? bytes : bytes.subarray(0, end));
 }
 
-/** What a status is: the library, its own number, and what it calls it. */
+/** The parts of a status: the library, its error number, and its name of the error. */
 export function describeStatus(
   shim: Shim,
   status: number,
@@ -100,14 +100,14 @@ export function describeStatus(
   return { library, code, codeName: textOf(name), text: textOf(text) };
 }
 
-/** A failed status as words: `cudaErrorIllegalAddress (700): an illegal memory access was encountered`. */
+/** Describes a failed status: `cudaErrorIllegalAddress (700): an illegal memory access was encountered`. */
 export function statusText(shim: Shim, status: number): string {
   const { library, code, codeName, text } = describeStatus(shim, status);
   if (status < 0) return text;
   return `${codeName || `lib${library} failed`} (${code})${text && `: ${text}`}`;
 }
 
-/** The error for a failed status. */
+/** Makes the error for a failed status. */
 export function cudaError(shim: Shim, action: string, status: number): DeviceError | OutOfMemoryError {
   const message = `Cannot ${action}: ${statusText(shim, status)}`;
   if (status === OUT_OF_MEMORY) return new OutOfMemoryError(message, 0, -1);
@@ -120,7 +120,7 @@ export function check(shim: Shim, action: string, status: number): void {
   if (status !== 0) throw cudaError(shim, action, status);
 }
 
-/** Looks for CUDA and its devices. That there are none is no error. */
+/** Finds CUDA and its devices. A machine without devices is not an error. */
 export async function findCuda(shim: Shim): Promise<CudaState> {
   passEnvironment(shim);
   const info = new DataView(new ArrayBuffer(16));
@@ -156,13 +156,17 @@ function version(number: number): string | null {
 }
 
 /**
- * Looks at a device.
+ * Reads the properties of a device.
  *
- * @throws {DeviceError} if there is no such device, or it fails
+ * @throws {DeviceError} if this machine does not have the device, or it fails
  */
 export async function cudaDevice(shim: Shim, device: number): Promise<CudaDeviceInfo> {
   const info = new DataView(new ArrayBuffer(112));
-  check(shim, `look at device "cuda:${device}"`, await shim.fst_cuda_device(device, info.buffer));
+  check(
+    shim,
+    `read the properties of device "cuda:${device}"`,
+    await shim.fst_cuda_device(device, info.buffer),
+  );
   return {
     freeBytes: Number(info.getBigUint64(0, true)),
     totalBytes: Number(info.getBigUint64(8, true)),
@@ -173,7 +177,7 @@ export async function cudaDevice(shim: Shim, device: number): Promise<CudaDevice
   };
 }
 
-/** The error for a device that this machine does not have. */
+/** Makes the error for a device that this machine does not have. */
 export function noSuchDevice(device: number, devices: number): DeviceError {
   return new DeviceError(
     `Cannot use device "cuda:${device}": this machine has ${devices}, from "cuda:0" on`,
@@ -182,9 +186,9 @@ export function noSuchDevice(device: number, devices: number): DeviceError {
 }
 
 /**
- * Allocates device memory: all of it, or none.
+ * Makes all of these allocations on a device, or none.
  *
- * @param action what it is for, for messages: "Cannot …"
+ * @param action the action for messages: "Cannot …"
  * @throws {OutOfMemoryError} if it does not fit
  * @throws {DeviceError} if the device fails
  */
@@ -218,16 +222,16 @@ export async function allocateBlocks(
   });
 }
 
-/** What of the memory was given back in vain, for a message. */
+/** Describes memory that could not be freed, for a message. */
 function lostMemory(shim: Shim): string {
   const { failed, status } = releasesNow(shim);
   return failed === 0 ? "" : `; ${failed} pieces of memory could not be freed: ${statusText(shim, status)}`;
 }
 
 /**
- * Allocates host memory that devices reach, near to one of them.
+ * Allocates pinned host memory, on the memory node of a device.
  *
- * @throws {DeviceError} if there is none
+ * @throws {DeviceError} if it cannot be allocated
  */
 export async function pinMemory(shim: Shim, device: number, byteLength: number): Promise<PinnedBlock> {
   const address = new BigUint64Array(1), pinned = new BigUint64Array(1);

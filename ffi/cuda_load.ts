@@ -1,5 +1,5 @@
 /**
- * Loads to a CUDA device through the shim: what their lanes share.
+ * Loads to a CUDA device through the shim: the state that their lanes share.
  */
 import { DeviceError, OutOfMemoryError } from "../src/base/errors.ts";
 import {
@@ -19,42 +19,42 @@ import type { Shim } from "./symbols.ts";
 /** `FST_LANDER_CUDA` of native/plan.h. */
 export const CUDA_LANDER = 1;
 
-/** Which way is wanted: `fst_gds_wish` in native/fst_cuda.h. */
+/** The option `gds`: `fst_gds_wish` in native/fst_cuda.h. */
 const GDS_WISHES = ["off", "auto", "require"] as const;
 
-/** What to prepare a load for. */
+/** Settings of a load. */
 export interface CudaLoadOptions {
   /** Index of the device. */
   readonly device: number;
-  /** Files of the plan. */
+  /** Number of files of the plan. */
   readonly files: number;
   /** Address of the staging memory. */
   readonly pinned: bigint;
-  /** Its bytes. */
+  /** Bytes of the staging memory. */
   readonly pinnedBytes: number;
-  /** Whether cuFile is to read. */
+  /** Whether cuFile reads. */
   readonly gds: typeof GDS_WISHES[number];
-  /** Whether anything is cast. */
+  /** Whether the plan has casts. */
   readonly casts: boolean;
 }
 
-/** How cuFile did. */
+/** The report of cuFile. */
 export interface GdsReport {
   /** File bytes that it read. */
   readonly bytes: number;
-  /** How it read; "off" where it was not used at all. */
+  /** The mode of its reads; "off" if it was not used. */
   readonly mode: "off" | "gds" | "gds-compat";
-  /** The status that ended its use in the middle of the load, or 0. */
+  /** The status that ended its use during the load, or 0. */
   readonly failure: number;
 }
 
 const GDS_MODES = ["off", "gds", "gds-compat"] as const;
 
-/** A load that is prepared. */
+/** A prepared load. */
 export interface CudaLoad {
-  /** The shim's name for what its lanes share; closed by whoever has this. */
+  /** The handle of the shared state of its lanes, which the caller must close. */
   readonly handle: Handle;
-  /** Why GPUDirect Storage proper is not used; empty where it is, or was not wanted. */
+  /** The reason if GPUDirect Storage is not used; empty if it is used or was not requested. */
   readonly gdsReason: string;
 }
 
@@ -62,7 +62,7 @@ export interface CudaLoad {
  * Prepares a load.
  *
  * @throws {OutOfMemoryError} if the device has no memory for the ring of a load that casts
- * @throws {DeviceError} if the device fails, or cuFile is required and not to be had
+ * @throws {DeviceError} if the device fails, or cuFile is required but not available
  */
 export async function openLoad(shim: Shim, options: CudaLoadOptions): Promise<CudaLoad> {
   const bytes = new DataView(new ArrayBuffer(32));
@@ -101,7 +101,7 @@ export async function openLoad(shim: Shim, options: CudaLoadOptions): Promise<Cu
   return { handle: new Handle("the load", load[0]!, shim.fst_cuda_load_close), gdsReason };
 }
 
-/** How cuFile did in a load whose lanes have ended. */
+/** Returns the report of cuFile for a load whose lanes have ended. */
 export function gdsReport(shim: Shim, load: bigint): GdsReport {
   const report = new DataView(new ArrayBuffer(16));
   shim.fst_cuda_load_report_of(load, report.buffer);
@@ -112,7 +112,7 @@ export function gdsReport(shim: Shim, load: bigint): GdsReport {
   };
 }
 
-/** Whether loads use GPUDirect Storage without being told to, and what there is of it. */
+/** Returns whether loads use GPUDirect Storage by default, and its state. */
 export async function probeGds(shim: Shim): Promise<{ usable: boolean; state: string }> {
   passEnvironment(shim);
   const state = newMessage();

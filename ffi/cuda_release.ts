@@ -1,22 +1,22 @@
 /**
- * What was given back to CUDA devices, and is freed by the shim's own thread: nothing here waits on the event loop.
+ * Releases of CUDA memory. A thread of the shim frees the memory, so that the event loop does not wait for devices.
  */
 import { DeviceError } from "../src/base/errors.ts";
 import type { Shim } from "./symbols.ts";
 
-/** What was given back since the process started, by all of its isolates. */
+/** The releases since the process started, by all of its isolates. */
 export interface Releases {
-  /** How many. */
+  /** Number of releases. */
   readonly queued: number;
-  /** How many of these have been freed; the others are pending. */
+  /** Number of completed releases; the others are pending. */
   readonly done: number;
-  /** How many could not be freed. */
+  /** Number of failed releases. */
   readonly failed: number;
-  /** The status of the latest of these. */
+  /** The status of the last failed release. */
   readonly status: number;
 }
 
-/** How many releases there were, and how many are pending. */
+/** Returns the counts of the releases. */
 export function releasesNow(shim: Shim): Releases {
   const view = new DataView(new ArrayBuffer(24));
   shim.fst_cuda_releases_now(view.buffer);
@@ -28,13 +28,13 @@ export function releasesNow(shim: Shim): Releases {
   };
 }
 
-/** The call that waits. All waiters of an isolate share one: each takes one of the few threads that Deno has for them. */
+/** The call that waits. All callers of an isolate share it, because it uses one of Deno's few threads for such calls. */
 let waiting: Promise<void> | undefined;
 
 /**
- * Resolves once all that has been given back so far is freed, which takes as long as the devices work.
+ * Resolves after all releases so far have completed, which can wait for work of the devices.
  *
- * @throws {DeviceError} if the system gives no thread for it
+ * @throws {DeviceError} if the system cannot start a thread
  */
 export async function releasesDone(shim: Shim): Promise<void> {
   const { queued } = releasesNow(shim);
@@ -45,13 +45,14 @@ async function waitOnce(shim: Shim): Promise<void> {
   const status = await shim.fst_cuda_releases_wait(BigInt(releasesNow(shim).queued));
   waiting = undefined;
   if (status === 0) return;
-  throw new DeviceError("Cannot free device memory: the system gives no thread for it", { library: "cuda" });
+  throw new DeviceError("Cannot free device memory: the system cannot start a thread", { library: "cuda" });
 }
 
 /**
- * Makes a call that needs memory; once more where there is too little of it and some was pending when it began.
+ * Makes a call that needs memory. If there is too little and releases were pending at its start, waits for them and makes
+ * the call again.
  *
- * @param isShort whether the status says so
+ * @param isShort whether a status means too little memory
  */
 export async function retryAfterReleases(
   shim: Shim,

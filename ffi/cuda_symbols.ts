@@ -1,10 +1,10 @@
 /**
  * The symbols of native/fst_cuda.h, each parameter with its C declaration.
  *
- * Device addresses, and the shim's own pointers that go with them, are numbers here: nothing on this side reads there.
+ * Device addresses and pointers of the shim are numbers here, because JavaScript does not read the memory.
  */
 
-/** CUDA: whatever waits for a device or a library is `nonblocking`. */
+/** CUDA functions. Functions that wait for a device or a library are `nonblocking`. */
 export const CUDA_SYMBOLS = {
   fst_cuda_find: {
     parameters: [
@@ -14,7 +14,7 @@ export const CUDA_SYMBOLS = {
       "u64", // uint64_t size
     ],
     result: "i32",
-    nonblocking: true, // the first call may wake the driver
+    nonblocking: true, // the first call can initialize the driver
   },
   fst_cuda_device: {
     parameters: [
@@ -201,7 +201,7 @@ export const CUDA_SYMBOLS = {
       "u64", // uint64_t length
     ],
     result: "usize",
-    nonblocking: true, // it copies
+    nonblocking: true, // copies the bytes
   },
   fst_dlpack_is_over: {
     parameters: [

@@ -1,16 +1,16 @@
 /**
- * What the shim does with tensors on a CUDA device. Each call resolves once it is done.
+ * Operations of the shim on tensors on a CUDA device. Each call resolves after the operation has ended.
  */
 import { type DType, DTYPES } from "../src/base/dtype.ts";
 import { check } from "./cuda.ts";
 import { type ByteLevel, levelList } from "./levels.ts";
 import type { Shim } from "./symbols.ts";
 
-/** Somewhere in a device's memory. */
+/** A place in a device's memory. */
 export interface CudaPlace {
   /** Index of the device. */
   readonly device: number;
-  /** Address there. */
+  /** Address on the device. */
   readonly address: bigint;
 }
 
@@ -25,7 +25,7 @@ export async function writeDevice(
   check(shim, action, await shim.fst_cuda_write(device, address, source, BigInt(source.byteLength)));
 }
 
-/** Copies to host memory, as many bytes as fit there. */
+/** Copies to host memory, as many bytes as the target has. */
 export async function readDevice(
   shim: Shim,
   target: Uint8Array<ArrayBuffer>,
@@ -36,7 +36,7 @@ export async function readDevice(
   check(shim, action, await shim.fst_cuda_read(device, target, address, BigInt(target.byteLength)));
 }
 
-/** Copies within a device, or to another one. */
+/** Copies within a device or to another one. */
 export async function copyDevice(
   shim: Shim,
   target: CudaPlace,
@@ -75,7 +75,7 @@ export async function castDevice(
   );
 }
 
-/** Gathers the runs of a slice to where they lie one after another. */
+/** Gathers the runs of a slice into a contiguous range. */
 export async function gatherDevice(
   shim: Shim,
   target: CudaPlace,
@@ -97,7 +97,7 @@ export async function gatherDevice(
   check(shim, action, status);
 }
 
-/** Copies rows that lie one after another to `pitch` bytes apart. */
+/** Copies contiguous rows to places that are `pitch` bytes apart. */
 export async function scatterDevice(
   shim: Shim,
   target: CudaPlace,

@@ -1,9 +1,9 @@
 /**
- * DLPack tensors through the shim.
+ * Makes DLPack tensors through the shim.
  */
 import type { Shim } from "./symbols.ts";
 
-/** A dense tensor to give to another library of this process. */
+/** A dense tensor for another library of this process. */
 export interface DLPackSource {
   /** Address of its first element. */
   readonly data: bigint;
@@ -15,24 +15,24 @@ export interface DLPackSource {
   readonly code: number;
   /** Bits of an element. */
   readonly bits: number;
-  /** The shim's name for the device memory that the tensor then holds; 0 for other memory. */
+  /** The shim's pointer to the device memory that the tensor keeps valid; 0 for other memory. */
   readonly block: bigint;
   /** Elements along each dimension. */
   readonly shape: readonly number[];
 }
 
-/** What was made. */
+/** The result. */
 export interface DLPackTensor {
   /** Address of the DLManagedTensor, or DLManagedTensorVersioned. */
   readonly address: bigint;
-  /** Tells when its deleter has run ({@linkcode isOver}); 0 where it holds device memory itself. */
+  /** The lease, which records whether the deleter has run ({@linkcode isOver}); 0 for device memory. */
   readonly lease: bigint;
 }
 
 /**
  * Makes a DLPack tensor.
  *
- * @throws {Error} if there is no memory for it
+ * @throws {Error} if there is not enough memory
  */
 export function newDLPack(shim: Shim, source: DLPackSource, versioned: boolean): DLPackTensor {
   const { described, shape } = describe(source);
@@ -44,7 +44,7 @@ export function newDLPack(shim: Shim, source: DLPackSource, versioned: boolean):
 /**
  * Makes a DLPack tensor over a copy of bytes, which it owns.
  *
- * @throws {Error} if there is no memory for it
+ * @throws {Error} if there is not enough memory
  */
 export async function copyDLPack(
   shim: Shim,
@@ -57,7 +57,7 @@ export async function copyDLPack(
   return checkAddress(await shim.fst_dlpack_copy(described, shape, versioned ? 1 : 0, bytes, length));
 }
 
-/** `fst_dlpack_source` of native/fst_cuda.h, and the shape beside it. */
+/** Encodes `fst_dlpack_source` of native/fst_cuda.h, and the shape. */
 function describe(source: DLPackSource): { described: ArrayBuffer; shape: BigInt64Array<ArrayBuffer> } {
   const bytes = new DataView(new ArrayBuffer(32));
   bytes.setBigUint64(0, source.data, true);
@@ -76,7 +76,7 @@ function checkAddress(address: bigint): bigint {
   return address;
 }
 
-/** Whether the deleter has run; true only once for each lease, which is gone by then. */
+/** Whether the deleter has run. Returns true once for each lease and then frees the lease. */
 export function isOver(shim: Shim, lease: bigint): boolean {
   return shim.fst_dlpack_is_over(lease) === 1;
 }

@@ -1,11 +1,11 @@
 /**
- * The environment variables that the shim knows. They are read here, where no other thread of the process can change
- * them at the same time, and passed on: the shim itself never asks the system for them.
+ * The environment variables of the shim. They are read here, where no other thread of the process can change them at the
+ * same time, and passed to the shim, which does not read the environment itself.
  */
 import { environmentVariable } from "./variables.ts";
 import type { Shim } from "./symbols.ts";
 
-/** The names that native/ looks up by fst_environment. */
+/** The names that native/ reads by fst_environment. */
 export const SHIM_VARIABLES: readonly string[] = [
   "CONDA_PREFIX",
   "CUDA_HOME",
@@ -27,10 +27,10 @@ export const SHIM_VARIABLES: readonly string[] = [
 ];
 
 /**
- * Reads the variables and passes them to the shim: when it is opened, and again before a library is looked for, so that
- * what the program itself has set counts. A variable that may not be read is as if not set.
+ * Reads the variables and passes them to the shim: when it is opened, and again before the search for a library, so that
+ * changes by the program have an effect. A variable without read permission counts as not set.
  *
- * @throws {Error} if there is no memory for them
+ * @throws {Error} if there is not enough memory
  */
 export function passEnvironment(shim: Shim): void {
   const strings = SHIM_VARIABLES.flatMap((name) => {
@@ -39,6 +39,6 @@ export function passEnvironment(shim: Shim): void {
   });
   const bytes = new TextEncoder().encode(strings.join(""));
   if (shim.fst_environment_set(bytes, BigInt(bytes.byteLength)) !== 0) {
-    throw new Error("Cannot pass environment variables to the native library: there is no memory for them");
+    throw new Error("Cannot pass environment variables to the native library: there is not enough memory");
   }
 }

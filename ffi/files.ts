@@ -1,34 +1,34 @@
 /**
- * Files and memory through the shim: its status codes become values and errors here.
+ * Files and memory through the shim: converts status codes to values and errors.
  */
 import { Handle } from "./handle.ts";
 import type { Shim } from "./symbols.ts";
 
-/** The descriptors of an open file. They are reached through its handle only. */
+/** The descriptors of an open file, which only its handle can access. */
 export interface Descriptors {
-  /** For reads through the page cache. */
+  /** Descriptor for reads through the page cache. */
   readonly fd: number;
-  /** For direct reads, or -1: see {@linkcode openDirect}. */
+  /** Descriptor for direct reads, or -1: see {@linkcode openDirect}. */
   fdDirect: number;
-  /** What must be undone before they are closed. */
+  /** Functions to call before the descriptors are closed. */
   release: (() => Promise<void>) | null;
 }
 
-/** A file opened by the shim. */
+/** A file that the shim has opened. */
 export interface OpenedFile {
-  /** Its descriptors, which are closed with it. */
+  /** The handle of its descriptors. */
   readonly handle: Handle<Descriptors>;
-  /** Bytes. */
+  /** Size in bytes. */
   readonly size: number;
   /** Modification time, whole seconds. */
   readonly mtimeSeconds: bigint;
-  /** The rest of it, in nanoseconds. */
+  /** The nanoseconds of the modification time. */
   readonly mtimeNanoseconds: bigint;
   /** The first bytes of the file. */
   readonly head: Uint8Array<ArrayBuffer>;
 }
 
-/** A refusal of the system. */
+/** An error of the system. */
 export class SystemError extends Error {
   override readonly name = "SystemError";
   /** The system's error number. */
@@ -43,9 +43,9 @@ export class SystemError extends Error {
 const encoder = new TextEncoder();
 
 /**
- * Opens a regular file and reads up to `headBytes` of its head in one go.
+ * Opens a regular file and reads up to `headBytes` of its head in one call.
  *
- * @throws {SystemError} if the system refuses, or the path is not a regular file
+ * @throws {SystemError} if the system reports an error, or the path is not a regular file
  */
 export async function openFile(shim: Shim, path: string, headBytes: number): Promise<OpenedFile> {
   const info = new DataView(new ArrayBuffer(40));
@@ -75,8 +75,8 @@ export async function openFile(shim: Shim, path: string, headBytes: number): Pro
 /**
  * Reads into `target` until it is full or the file ends.
  *
- * @returns how many bytes there were
- * @throws {SystemError} if the system refuses
+ * @returns the number of bytes read
+ * @throws {SystemError} if the system reports an error
  */
 export async function readFile(
   shim: Shim,
@@ -89,18 +89,18 @@ export async function readFile(
   return got;
 }
 
-/** Opens a file for direct reads too; false where the file system refuses. */
+/** Opens a file for direct reads too; returns false if the file system does not support them. */
 export async function openDirect(shim: Shim, descriptors: Descriptors): Promise<boolean> {
   descriptors.fdDirect = Math.max(-1, await shim.fst_file_open_direct(descriptors.fd));
   return descriptors.fdDirect >= 0;
 }
 
-/** Bytes of the file that the page cache holds, or -1 where the system cannot tell. */
+/** Returns the bytes of the file in the page cache, or -1 if the system cannot query them. */
 export function cachedBytes(shim: Shim, fd: number, offset: number, length: number): number {
   return Math.max(-1, Number(shim.fst_file_cached(fd, BigInt(offset), BigInt(length))));
 }
 
-/** Bytes that may still be allocated, or -1 where the system cannot tell. */
+/** Returns the bytes that can still be allocated, or -1 if unknown. */
 export function availableMemory(shim: Shim): number {
   return Math.max(-1, Number(shim.fst_memory_available()));
 }

@@ -1,27 +1,27 @@
 /**
- * The memory of a group's call as native/fst_group.h lays it out (`fst_group_call`).
+ * The memory of a group's call, with the layout of `fst_group_call` in native/fst_group.h.
  */
 import type { Shim } from "./symbols.ts";
 
-/** What is moved, as `fst_group_kind` has it. */
+/** The kind of transfer: `fst_group_kind`. */
 const KINDS = { broadcast: 1, scatter: 2, send: 3, receive: 4 } as const;
 
-/** How a call ended, as `fst_group_status` has it. */
+/** The status of a call: `fst_group_status`. */
 export const CALL_STATUS = { done: 0, timedOut: 1, cancelled: 2, library: 3, cuda: 4, memory: 5 } as const;
 
-/** Memory that the shim reads or writes: on the host, or on a device. */
+/** Memory that the shim reads or writes, on the host or on a device. */
 export interface CallMemory {
-  /** Bytes on the host; null where they are on a device. */
+  /** Bytes on the host; null for device memory. */
   readonly host: Uint8Array<ArrayBuffer> | null;
-  /** Where on the device; 0 on the host. */
+  /** Address on the device; 0 for host memory. */
   readonly address: bigint;
-  /** Bytes. */
+  /** Length in bytes. */
   readonly byteLength: number;
-  /** Number of the device; -1 for the host. */
+  /** Index of the device; -1 for the host. */
   readonly device: number;
 }
 
-/** No memory at all. */
+/** A call without memory. */
 export const NO_MEMORY: CallMemory = { host: null, address: 0n, byteLength: 0, device: -1 };
 
 /** A block of a broadcast. */
@@ -30,21 +30,21 @@ export interface RootedMemory extends CallMemory {
   readonly root: number;
 }
 
-/** What a call is given. */
+/** The arguments of a call. */
 export interface CallInput {
-  /** What is moved; NCCL must know it. */
+  /** The kind of transfer; only NCCL uses it. */
   readonly kind?: keyof typeof KINDS;
   /** The rank that sends. */
   readonly root?: number;
-  /** How long, in seconds, nothing may move. */
+  /** Longest time without progress, in seconds. */
   readonly timeoutSeconds: number;
   /** The other rank of a send or receive. */
   readonly peer?: number;
   readonly send?: CallMemory;
   readonly receive?: CallMemory;
-  /** Those of a broadcast, all in host memory or all on one device. */
+  /** The blocks of a broadcast, all in host memory or all on one device. */
   readonly blocks?: readonly RootedMemory[];
-  /** The device of what is moved. Default: that of the blocks or of `receive`. */
+  /** The device of the memory. Default: that of the blocks or of `receive`. */
   readonly device?: number;
   /** Bytes of one message between ranks. Default {@linkcode PIECE}. */
   readonly pieceBytes?: number;
@@ -52,7 +52,7 @@ export interface CallInput {
 
 /**
  * Bytes of one message between ranks, the same on all of them: MPI counts with 32 bits, and staging slots have this
- * size. Larger pieces were no faster on any library tried. Tests make them small.
+ * size. Larger pieces were not faster with any tested library. Tests use small ones.
  */
 export const PIECE: { bytes: number } = { bytes: 16 * 2 ** 20 };
 
@@ -60,11 +60,11 @@ const BYTES = 592;
 const MESSAGE_AT = 88;
 const BLOCK_BYTES = 24;
 
-/** One call, from what it is given to how it ended. */
+/** One call: its arguments and its result. */
 export class GroupCall {
-  /** For the shim. */
+  /** The struct for the shim. */
   readonly memory: Uint8Array<ArrayBuffer> = new Uint8Array(BYTES);
-  /** What it was given. */
+  /** Its arguments. */
   readonly input: CallInput;
   readonly #view = new DataView(this.memory.buffer);
 
@@ -86,23 +86,23 @@ export class GroupCall {
     view.setInt32(60, peer, true);
   }
 
-  /** Makes the call end soon, wherever it is. */
+  /** Requests an early end of the call. */
   cancel(): void {
     Atomics.store(new Uint32Array(this.memory.buffer, 64, 1), 0, 1);
   }
 
-  /** Notes that it ended before the shim could begin. */
+  /** Records that it ended before the shim could start it. */
   fail(status: number): void {
     this.#view.setInt32(68, status, true);
   }
 
-  /** Ends as another one that is a part of it. */
+  /** Takes the result of another call that is a part of it. */
   endAs(part: GroupCall): void {
     this.memory.set(part.memory.subarray(68, 76), 68);
     this.memory.set(part.memory.subarray(MESSAGE_AT), MESSAGE_AT);
   }
 
-  /** How it ended: one of {@linkcode CALL_STATUS}. */
+  /** Its status: one of {@linkcode CALL_STATUS}. */
   get status(): number {
     return this.#view.getInt32(68, true);
   }
@@ -112,18 +112,18 @@ export class GroupCall {
     return this.#view.getInt32(72, true);
   }
 
-  /** Whether MPI may still touch the memory of the call, and this object. */
+  /** Whether MPI can still access the memory of the call and this object. */
   get pending(): boolean {
     return Atomics.load(new Uint32Array(this.memory.buffer, 80, 1), 0) !== 0;
   }
 
-  /** What the shim says about it. */
+  /** The message of the shim. */
   get message(): string {
     return decodeText(this.memory.subarray(MESSAGE_AT));
   }
 }
 
-/** The text before the first zero byte; half a character at the end is left out. */
+/** Decodes the text before the first zero byte, without an incomplete character at the end. */
 export function decodeText(bytes: Uint8Array): string {
   const end = bytes.indexOf(0);
   const text = new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end));
@@ -131,9 +131,9 @@ export function decodeText(bytes: Uint8Array): string {
 }
 
 /**
- * Lays out blocks for the shim: an `fst_group_block` of native/fst_group.h for each.
+ * Encodes blocks for the shim: an `fst_group_block` of native/fst_group.h for each.
  *
- * @throws {TypeError} if the buffer of one was transferred: nothing could keep its memory alive
+ * @throws {TypeError} if the buffer of a block was transferred: the call cannot keep its memory valid
  */
 export function layOutBlocks(shim: Shim, blocks: readonly RootedMemory[]): Uint8Array<ArrayBuffer> {
   const view = new DataView(new ArrayBuffer(blocks.length * BLOCK_BYTES));
@@ -147,9 +147,9 @@ export function layOutBlocks(shim: Shim, blocks: readonly RootedMemory[]): Uint8
 }
 
 function addressOf(shim: Shim, bytes: Uint8Array<ArrayBuffer>): bigint {
-  // Asking for its buffer also moves a small array out of the heap, where the garbage collector would move it some day.
+  // Access to `buffer` also moves a small array out of the heap, in which the garbage collector could move its bytes.
   if (bytes.buffer.detached) {
-    throw new TypeError("Cannot broadcast a block: its buffer was transferred in the meantime");
+    throw new TypeError("Cannot broadcast a block: its buffer was transferred meanwhile");
   }
   return bytes.byteLength > 0 ? shim.fst_address(bytes) : 0n;
 }

@@ -2,11 +2,11 @@
  * The shim's functions for process groups (native/fst_group.h).
  */
 
-/** Buffers that a call only keeps alive: `FST_KEEP_16` in native/fst_group.h. */
+/** Buffers that a call keeps alive but does not read: `FST_KEEP_16` in native/fst_group.h. */
 const KEEP_4 = ["buffer", "buffer", "buffer", "buffer"] as const;
 const KEEP_16 = [...KEEP_4, ...KEEP_4, ...KEEP_4, ...KEEP_4] as const;
 
-/** What `Deno.dlopen` is told about them. Whatever may wait for other ranks is `nonblocking`. */
+/** The symbols for `Deno.dlopen`. Functions that can wait for other ranks are `nonblocking`. */
 export const GROUP_SYMBOLS = {
   fst_mpi_open: {
     parameters: [

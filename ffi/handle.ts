@@ -1,6 +1,6 @@
 /**
- * A C object as TypeScript holds it. C objects are reached through this class only: it counts who uses one, refuses new
- * users once it is closed, and frees it when the last user has left.
+ * Handles of C objects. TypeScript accesses C objects only through this class: it counts the users of an object, rejects
+ * new users after it is closed, and frees it after the last user has ended.
  */
 import { UseAfterCloseError } from "../src/base/errors.ts";
 
@@ -13,9 +13,9 @@ export class Handle<T = bigint> {
   #closing: PromiseWithResolvers<void> | undefined;
 
   /**
-   * @param name what errors call the object, such as `the MPI group`
-   * @param value what the shim calls it
-   * @param free frees it; called once, after the last user has left
+   * @param name the name of the object in errors, such as `the MPI group`
+   * @param value the object: a pointer, a descriptor or a number
+   * @param free frees it; called once, after the last user has ended
    */
   constructor(name: string, value: T, free: (value: T) => void | Promise<void>) {
     this.#name = name;
@@ -29,10 +29,10 @@ export class Handle<T = bigint> {
   }
 
   /**
-   * Calls `body` with the object, which stays alive until `body` has returned and a promise that it returned has settled.
+   * Calls `body` with the object, which stays valid until `body` has returned and its promise has settled.
    *
-   * @param action what errors say the caller wanted, such as `broadcast`
-   * @throws {UseAfterCloseError} once the object is closed
+   * @param action the caller's action for errors, such as `broadcast`
+   * @throws {UseAfterCloseError} after the object is closed
    */
   use<R>(action: string, body: (value: T) => R): R {
     if (this.#closing) throw new UseAfterCloseError(`Cannot ${action}: ${this.#name} was closed`);
@@ -52,14 +52,14 @@ export class Handle<T = bigint> {
   }
 
   /**
-   * Refuses new users; the object is freed once the last one has left. Calling it again waits for the same.
+   * Rejects new users; the object is freed after the last user has ended. Later calls return the same promise.
    *
-   * @returns resolves when the object has been freed; rejects if freeing it fails
+   * @returns resolves after the object has been freed; rejects if `free` fails
    */
   close(): Promise<void> {
     if (!this.#closing) {
       this.#closing = Promise.withResolvers();
-      this.#closing.promise.catch(() => {}); // for callers that close without waiting
+      this.#closing.promise.catch(() => {}); // for callers that do not await close()
       if (this.#users === 0) this.#freeNow(this.#closing);
     }
     return this.#closing.promise;
@@ -70,7 +70,7 @@ export class Handle<T = bigint> {
   }
 
   #freeNow(closing: PromiseWithResolvers<void>): void {
-    // Without await: what can be freed at once is freed before close() returns.
+    // Without `await`, so that an object without users is freed before close() returns.
     try {
       const freed = this.#free(this.#value);
       if (freed instanceof Promise) freed.then(closing.resolve, closing.reject);

@@ -1,6 +1,6 @@
 /**
  * Slices, casts and joins of tensors in host memory through the shim. Every buffer is a parameter of its call, so that it
- * stays alive until the call ends, whatever becomes of the tensors meanwhile.
+ * stays alive until the call ends, also if the tensors are released meanwhile.
  */
 import { type DType, DTYPES } from "../src/base/dtype.ts";
 import { SystemError } from "./files.ts";
@@ -15,7 +15,7 @@ function check(status: number): void {
 
 const lengthOf = ({ byteLength }: Bytes) => BigInt(byteLength);
 
-/** Copies a slice out of its tensor. */
+/** Copies a slice of a tensor. */
 export async function gatherHost(
   shim: Shim,
   source: Bytes,
@@ -42,7 +42,7 @@ export async function castHost(
   check(await shim.fst_host_cast(...buffers, BigInt(count), ...codes));
 }
 
-/** Copies rows that lie one after another to `offset` in the target, `pitch` bytes apart. */
+/** Copies contiguous rows to the target, from `offset` on, `pitch` bytes apart. */
 export async function scatterHost(
   shim: Shim,
   source: Bytes,

@@ -2,7 +2,7 @@
  * The symbols of native/fst.h (core/host_ops.c), each parameter with its C declaration.
  */
 
-/** Slices, casts and joins of what is in host memory: each takes as long as its bytes do. */
+/** Slices, casts and joins in host memory, `nonblocking` because they can take long. */
 export const HOST_SYMBOLS = {
   fst_host_gather: {
     parameters: [

@@ -1,26 +1,26 @@
 /**
- * Strided runs of bytes, as the shim takes them.
+ * Strided runs of bytes as arguments of the shim.
  */
 
-/** How a run of bytes repeats. */
+/** Repetitions of a run of bytes. */
 export interface ByteLevel {
-  /** How often. */
+  /** Number of repetitions. */
   readonly count: number;
-  /** Bytes from one to the next. */
+  /** Bytes from one repetition to the next. */
   readonly stride: number;
 }
 
-/** Where runs of bytes lie: the first one, and how it repeats, outermost first. */
+/** Strided runs of bytes: the first run and its repetitions, outermost first. */
 export interface ByteRuns {
-  /** The first byte. */
+  /** Offset of the first byte. */
   readonly offset: number;
   /** Bytes of one run. */
   readonly run: number;
-  /** How it repeats; empty for a single run. */
+  /** Repetitions of the run; empty for a single run. */
   readonly levels: readonly ByteLevel[];
 }
 
-/** Levels as a list of counts and strides. */
+/** Encodes levels as a list of counts and strides. */
 export function levelList(levels: readonly ByteLevel[]): BigUint64Array<ArrayBuffer> {
   const list = new BigUint64Array(2 * levels.length);
   levels.forEach(({ count, stride }, index) => list.set([BigInt(count), BigInt(stride)], 2 * index));

@@ -1,9 +1,9 @@
 /**
- * Finding and opening the shim, once per isolate, at first use.
+ * Finds and opens the shim, once per isolate, at its first use.
  *
- * Order: the file that `FASTSAFETENSORS_LIB` names; the library that a release carries, unpacked to the user's cache
- * folder; the build in that folder; a new build there with `cc`. Where none of these can be had there is no shim, and
- * a reason why. The library is never closed: a call in flight into a closed library would end the process.
+ * Order: the file that `FASTSAFETENSORS_LIB` names; the library of a release, unpacked to the user's cache folder; the
+ * build in that folder; a new build there with `cc`. If none of these is available, the result is a reason instead of the
+ * shim. The library is never closed: a call in flight into a closed library would end the process.
  */
 import { environmentVariable, isGranted } from "./variables.ts";
 import { buildShim } from "./build.ts";
@@ -13,21 +13,21 @@ import { unpackPrebuilt } from "./prebuilt.ts";
 import { quote } from "../src/base/text.ts";
 import { ABI_VERSION, type Shim, SYMBOLS } from "./symbols.ts";
 
-/** The shim, or why there is none. */
+/** The shim, or the reason why it is not available. */
 export type LibraryState =
   | { readonly shim: Shim; readonly path: string }
   | { readonly shim: null; readonly reason: string };
 
 let state: Promise<LibraryState> | undefined;
 
-/** What has kept the library from being opened; undefined while it is open, or being found. */
+/** The reason why the library could not be opened; undefined while it is open or a search runs. */
 let failure: { readonly permissions: readonly Deno.PermissionDescriptor[] } | undefined;
 
 /**
- * Opens the shim, building it if need be. After a failure it is tried again once a permission that was missing has been
- * granted, or after {@linkcode retryLibrary}. Nobody is asked for permission.
+ * Opens the shim; builds it if necessary. After a failure a call tries again if a missing permission has been granted, or
+ * after {@linkcode retryLibrary}. Does not prompt for permissions.
  *
- * @throws {Error} if `FASTSAFETENSORS_LIB` names a library that cannot be opened: who names one wants that one
+ * @throws {Error} if `FASTSAFETENSORS_LIB` names a library that cannot be opened; no other library replaces it
  */
 export function openLibrary(): Promise<LibraryState> {
   if (failure?.permissions.some(isGranted)) retryLibrary();
@@ -40,7 +40,7 @@ export function retryLibrary(): void {
   if (failure) state = failure = undefined;
 }
 
-/** Makes {@linkcode openLibrary} give this library, or none; for tests that need a special build. */
+/** Makes {@linkcode openLibrary} return this library, or none; for tests that need a special build. */
 export function useLibrary(path: string | null): void {
   failure = undefined;
   state = path === null
@@ -62,7 +62,7 @@ async function find(): Promise<LibraryState> {
       if (path !== null) return { shim: open(path), path };
     } catch (error) {
       if (!(error instanceof PermissionsMissing)) reasons.push(messageOf(error));
-      else if (!missing) reasons.push((missing = error).message); // the other way needs as many, or more
+      else if (!missing) reasons.push((missing = error).message); // a build needs at least the same permissions
     }
   }
   failure = { permissions: missing?.permissions ?? [] };

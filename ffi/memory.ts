@@ -1,23 +1,23 @@
 /**
- * Huge pages for memory that somebody else maps. Nothing here keeps memory alive: the calls are synchronous, and give the
- * system advice on addresses. Calls that touch memory while JavaScript goes on (fst_lane_run, fst_plan_populate) are given
- * the buffers themselves, which Deno keeps until the call has returned: see `Windows` in src/load/native/native_lanes.ts.
+ * Huge pages for memory that another library maps. These functions do not keep memory alive: their calls are synchronous
+ * and only advise the system on addresses. Calls that access memory while JavaScript continues (fst_lane_run,
+ * fst_plan_populate) get the buffers as arguments: see `CallWindows` in src/load/native/native_lanes.ts.
  */
 import type { Shim } from "./symbols.ts";
 
 /** Addresses of memory: the first byte, and one after the last. */
 export type MemoryRange = readonly [start: bigint, stop: bigint];
 
-/** A shorter range may contain no aligned huge page. */
+/** Least bytes of a range: a shorter one can lack an aligned huge page. */
 const LEAST = 4n * 2n ** 20n;
 
-/** Ranges that are looked at; skipped for a process with more. */
+/** Most mappings; skipped for processes with more. */
 const MOST = 16_384;
 
 /**
- * Runs what maps memory, as a driver does for a buffer, and asks for huge pages for what is new. This must come before
- * the memory is touched for the first time. It is advice only: other memory that was mapped at the same time keeps its
- * contents, and a system that takes no advice changes nothing.
+ * Runs a function that maps memory, such as a driver's allocation of a buffer, and requests huge pages for the new
+ * mappings, which must not have been accessed before. This is advice only: it changes no memory that other threads map at
+ * the same time, and a system can ignore it.
  */
 export function withHugePages<R>(shim: Shim, map: () => R): R {
   const before = mappedRanges(shim);
@@ -30,7 +30,7 @@ export function withHugePages<R>(shim: Shim, map: () => R): R {
   return result;
 }
 
-/** What of the later ranges is in none of the earlier ones; both are in order of addresses, and so is this. */
+/** Returns the parts of `later` that are in no range of `earlier`; all lists are sorted by address. */
 export function newRanges(earlier: readonly MemoryRange[], later: readonly MemoryRange[]): MemoryRange[] {
   const ranges: MemoryRange[] = [];
   let index = 0;
@@ -46,7 +46,7 @@ export function newRanges(earlier: readonly MemoryRange[], later: readonly Memor
   return ranges;
 }
 
-/** The anonymous memory of this process, in order of addresses; null where the system does not list it. */
+/** Returns the anonymous memory of this process, sorted by address; null if the system does not list it. */
 function mappedRanges(shim: Shim): MemoryRange[] | null {
   const words = new BigUint64Array(2 * MOST);
   const count = Number(shim.fst_memory_mapped(words, BigInt(MOST)));

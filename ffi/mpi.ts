@@ -1,5 +1,5 @@
 /**
- * MPI through the shim.
+ * Calls MPI through the shim.
  */
 import { environmentVariable, setEnvironmentVariable } from "./variables.ts";
 import { passEnvironment } from "./environment.ts";
@@ -16,32 +16,32 @@ import type { Shim } from "./symbols.ts";
 
 /** MPI in this process. */
 export interface MpiWorld {
-  /** This process's number among all. */
+  /** The rank of this process in the world. */
   readonly rank: number;
-  /** How many there are. */
+  /** The number of ranks. */
   readonly size: number;
   /** Path of the library. */
   readonly path: string;
   /** "Open MPI", "MPICH" or "MPI ABI". */
   readonly family: string;
-  /** Whether the library takes device pointers. */
+  /** Whether the library accepts device pointers. */
   readonly cudaAware: boolean;
-  /** How many tags there are for bytes. */
+  /** Number of tags for bytes. */
   readonly tags: number;
 }
 
-/** Why something could not be had. */
+/** The reason why MPI is not available. */
 export interface Refusal {
   readonly reason: string;
 }
 
-/** Open MPI's variable for a process that no launcher has started. */
+/** Open MPI's variable for a process without a launcher. */
 const SINGLETON = "OMPI_MCA_ess_singleton_isolated";
 
 /** Longest message between processes, in bytes. */
 export const MESSAGE_BYTES = 65536;
 
-/** How long, in microseconds, the event loop may be held up for what is about to come. */
+/** Longest time, in microseconds, that a wait for a message can block the event loop. */
 const SHORT = 250n;
 /** Longer than any process runs, in microseconds. */
 const FOREVER = 1n << 50n;
@@ -70,7 +70,7 @@ export async function openMpi(shim: Shim, timeoutSeconds: number): Promise<MpiWo
   };
 }
 
-/** A world of one needs no daemon; where the launcher's program is missing Open MPI would end the process. */
+/** A world of one rank does not need Open MPI's daemon; without its program Open MPI would end the process. */
 function startAlone(): void {
   if (
     ["OMPI_COMM_WORLD_SIZE", "PMIX_RANK", SINGLETON].some((name) => environmentVariable(name) !== undefined)
@@ -87,18 +87,18 @@ export class MpiChannel {
     this.#shim = shim;
   }
 
-  /** Sends a message to a rank of the world, and does not wait for it; false without memory. */
+  /** Sends a message to a rank of the world, without a wait; returns false if memory is missing. */
   send(rank: number, message: Uint8Array<ArrayBuffer>): boolean {
     return this.#shim.fst_mpi_send(rank, message, BigInt(message.byteLength)) === 0;
   }
 
-  /** The next message, valid until the next call; null: there is none; a text: MPI has failed for good. */
+  /** Returns the next message, valid until the next call; null: none has arrived; a text: MPI has failed finally. */
   receive(): Uint8Array<ArrayBuffer> | string | null {
     const bytes = Number(this.#shim.fst_mpi_receive(this.#buffer));
     return bytes > 0 ? this.#buffer.subarray(0, bytes) : bytes < 0 ? decodeText(this.#buffer) : null;
   }
 
-  /** Waits for a message for a few microseconds; whether there is one. */
+  /** Waits for a message for a few microseconds; returns whether there is one. */
   awaitShortly(): boolean {
     return this.#shim.fst_mpi_await(SHORT) !== 0;
   }
@@ -113,25 +113,25 @@ export class MpiChannel {
     this.#shim.fst_mpi_wake();
   }
 
-  /** Sets what all other ranks receive when the process ends; null: nothing. */
+  /** Sets the message that all other ranks receive when the process ends; null: no message. */
   setLastWords(message: Uint8Array<ArrayBuffer> | null): void {
     const bytes = message ?? new Uint8Array(1);
     this.#shim.fst_mpi_last_words(bytes, BigInt(message?.byteLength ?? 0));
   }
 
-  /** Says which tags are used: first, number, and 1 where what comes with them is dropped, for each group. */
+  /** Sets the used tags of each group: the first tag, their number, and 1 if their bytes are discarded. */
   setTags(all: readonly (readonly [number, number, number])[]): void {
     this.#shim.fst_mpi_set_tags(Int32Array.from(all.flat()), all.length);
   }
 
-  /** Ends MPI before memory is freed that it may still touch. Called at the end of the process. */
+  /** Ends MPI before the memory that it can still access is freed. Called at the end of the process. */
   exit(status: number): void {
     for (const call of pending) if (!call.pending) pending.delete(call);
     if (pending.size > 0) this.#shim.fst_mpi_exit(status);
   }
 }
 
-/** Bytes that come from one rank of the world and go to another, or begin or end here (-1). */
+/** A transfer of bytes from one rank of the world to another; -1 is this rank. */
 export interface MpiFlow {
   readonly from: number;
   readonly to: number;
@@ -139,15 +139,15 @@ export interface MpiFlow {
   readonly memory: CallMemory;
 }
 
-/** Calls that failed while their memory was in use by MPI, which holds it here. */
+/** The memory of failed calls that MPI can still access. */
 const pending = new Set<GroupCall>();
 
 /**
- * Moves bytes; how it ended is in `call`, whose input has all memory of the flows. Those with the same tag, source and
- * destination follow one another, the others go at the same time.
+ * Moves bytes; the result is in `call`, whose input has all memory of the flows. Flows with the same tag, source and
+ * destination run one after another, others at the same time.
  *
  * @param wait waits for the end of a part that takes longer than a moment
- * @throws {TypeError} if the buffer of a flow was transferred; the other ranks wait
+ * @throws {TypeError} if the buffer of a flow was transferred; the other ranks then wait
  */
 export async function moveMpi(
   shim: Shim,
@@ -171,7 +171,7 @@ export async function moveMpi(
   }
 }
 
-/** As many flows as lie in so few buffers that one call can keep them alive. */
+/** Takes as many flows as one call can keep alive: a call keeps only a few buffers. */
 function nextPart(flows: readonly MpiFlow[], first: number): readonly MpiFlow[] {
   const buffers = new Set<ArrayBuffer>();
   for (let stop = first; stop < flows.length; stop++) {
@@ -191,7 +191,7 @@ async function movePart(
   wait: (end: () => Promise<unknown>) => Promise<unknown>,
 ): Promise<void> {
   const pipes = Map.groupBy(part, ({ from, to, tag }) => `${tag} ${from} ${to}`).values().toArray();
-  pipes.sort(([a], [b]) => a!.tag - b!.tag || a!.to - b!.to); // staging takes one after another, alike on all ranks
+  pipes.sort(([a], [b]) => a!.tag - b!.tag || a!.to - b!.to); // staging memory is used in this order on all ranks
   const table = pipes.flatMap((flows) => [flows[0]!.from, flows[0]!.to, flows[0]!.tag, flows.length]);
   const ordered = pipes.flat().map(({ memory }) => ({ ...memory, root: 0 }));
   const blocks = layOutBlocks(shim, ordered);
@@ -207,13 +207,13 @@ async function movePart(
 type Kept4 = [ArrayBuffer | null, ArrayBuffer | null, ArrayBuffer | null, ArrayBuffer | null];
 type Kept = [...Kept4, ...Kept4, ...Kept4, ...Kept4];
 
-/** Copies `send` of the call to `receive`, within this rank; how it ended is in `call`. */
+/** Copies `send` of the call to `receive`, within this rank; the result is in `call`. */
 export async function copyMpi(shim: Shim, call: GroupCall): Promise<void> {
   const { send = NO_MEMORY, receive = NO_MEMORY } = call.input;
   await shim.fst_mpi_copy(call.memory, send.host, receive.host);
 }
 
-/** Makes pinned memory for the device and the pieces of a call; null where `call` failed. */
+/** Makes pinned memory for the device and the pieces of a call; null if `call` failed. */
 export async function makeMpiStaging(shim: Shim, call: GroupCall): Promise<Handle | null> {
   const made = new BigUint64Array(1);
   if (await shim.fst_mpi_make_staging(call.memory, made) !== CALL_STATUS.done) return null;

@@ -1,5 +1,5 @@
 /**
- * NCCL through the shim.
+ * Calls NCCL through the shim.
  */
 import { passEnvironment } from "./environment.ts";
 import { Handle } from "./handle.ts";
@@ -11,7 +11,7 @@ import type { Shim } from "./symbols.ts";
 export interface NcclLibrary {
   /** Path of the library. */
   readonly path: string;
-  /** 23007 is 2.30.7. */
+  /** Version number: 23007 for 2.30.7. */
   readonly version: number;
 }
 
@@ -27,7 +27,7 @@ export async function openNccl(shim: Shim): Promise<NcclLibrary | Refusal> {
   return status === 0 ? { path: decodeText(path), version: version[0]! } : { reason: decodeText(reason) };
 }
 
-/** Makes the id of a new communicator; how it ended is in `call`. */
+/** Makes the id of a new communicator; the result is in `call`. */
 export async function makeNcclId(shim: Shim, call: GroupCall): Promise<Uint8Array<ArrayBuffer>> {
   const id = new Uint8Array(ID_BYTES);
   await shim.fst_nccl_make_id(id, call.memory);
@@ -37,8 +37,8 @@ export async function makeNcclId(shim: Shim, call: GroupCall): Promise<Uint8Arra
 /**
  * Makes a communicator on the call's device, with all ranks that have the id.
  *
- * @param hasFailed whether its work cannot be waited for when the handle is closed
- * @returns null where `call` failed
+ * @param hasFailed whether its work has failed, so that closing the handle must not wait for it
+ * @returns null if `call` failed
  */
 export async function makeNcclGroup(
   shim: Shim,
@@ -55,7 +55,7 @@ export async function makeNcclGroup(
   });
 }
 
-/** Makes one call; how it ended is in `call`. */
+/** Makes one call; its result is in `call`. */
 export async function runNccl(
   shim: Shim,
   handle: Handle,

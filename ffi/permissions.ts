@@ -1,27 +1,27 @@
 /**
- * The permissions that the native library needs: which of them a program lacks, and how to give them.
+ * The permissions that the native library needs: finds missing ones and formats them as flags.
  */
 import { isGranted } from "./variables.ts";
 
-/** The variables by which the library is found. */
+/** The variables that locate the library. */
 const LIBRARY_VARIABLES = ["FASTSAFETENSORS_LIB", "XDG_CACHE_HOME", "HOME"];
 
-/** What is known of a library's place. */
+/** The place of a library. */
 export interface LibraryPlace {
-  /** The library. */
+  /** Path of the library. */
   readonly path: string;
-  /** The folder that it is in. */
+  /** Its folder. */
   readonly folder: string;
-  /** Whether it must be put there first. */
+  /** Whether it does not exist yet and must be written. */
   readonly isNew: boolean;
-  /** Whether it must be compiled for that. */
+  /** Whether it must be compiled. */
   readonly isBuilt: boolean;
 }
 
 /** A program lacks permissions that the library needs. */
 export class PermissionsMissing extends Error {
   override readonly name = "PermissionsMissing";
-  /** What it lacks. */
+  /** The missing permissions. */
   readonly permissions: readonly Deno.PermissionDescriptor[];
 
   constructor(permissions: readonly Deno.PermissionDescriptor[]) {
@@ -31,10 +31,10 @@ export class PermissionsMissing extends Error {
 }
 
 /**
- * Checks that a library may be found, put at its place and opened, before any of that is tried.
+ * Checks the permissions to find, write and open a library, before the first try.
  *
- * @param place null: the variables that tell it cannot be seen
- * @throws {PermissionsMissing} with all that helps, also what this step does not need
+ * @param place null if the program cannot read the variables that locate the library
+ * @throws {PermissionsMissing} with all useful permissions, also those of later steps
  */
 export function checkPermissions(place: LibraryPlace | null): void {
   const folder = place ? { path: place.folder } : {};
@@ -53,10 +53,10 @@ export function checkPermissions(place: LibraryPlace | null): void {
   throw new PermissionsMissing([...missing, ...helpful.filter((permission) => !isGranted(permission))]);
 }
 
-/** Where the cache folder is, for a shell: the variables that say it cannot be seen here. */
+/** The cache folder as a word for a shell, for programs that cannot read its variables. */
 const SHELL_FOLDER = '"${XDG_CACHE_HOME:-$HOME/.cache}/fastsafetensors"';
 
-/** Permissions as flags of Deno, to copy to a command line. */
+/** Formats permissions as flags of Deno, for a command line. */
 function asFlags(permissions: readonly Deno.PermissionDescriptor[]): string {
   const variables = permissions.flatMap((permission) =>
     permission.name === "env" ? [permission.variable] : []
@@ -79,7 +79,7 @@ function asFlags(permissions: readonly Deno.PermissionDescriptor[]): string {
   return [...new Set(flags)].join(" ");
 }
 
-/** A path as one word of a shell. */
+/** Formats a path as one word of a shell. */
 function forShell(path: string | URL): string {
   const text = String(path);
   return /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;

@@ -1,29 +1,29 @@
 /**
- * The memory of a plan as native/plan.h lays it out: written once here, then counted in by the lanes.
+ * The memory of a plan, with the layout of native/plan.h. It is written here once; the lanes then update its counters.
  */
 import { type DType, DTYPES } from "../src/base/dtype.ts";
 
-/** A file as the lanes need to know it; all of it from `fst_file_open`. */
+/** A file for the lanes, with values of `fst_file_open`. */
 export interface PlanFile {
   /** Descriptor for reads through the page cache. */
   readonly fd: number;
   /** Descriptor for direct reads, or -1. */
   readonly fdDirect: number;
-  /** Bytes. */
+  /** Size in bytes. */
   readonly size: number;
-  /** Modification time: whole seconds and the rest. */
+  /** Modification time, whole seconds. */
   readonly mtimeSeconds: bigint;
-  /** The rest of the modification time, in nanoseconds. */
+  /** Nanoseconds of the modification time. */
   readonly mtimeNanoseconds: bigint;
-  /** What reads it, if that is not the system: `fst_reader_kind` in native/plan.h, and its handle. */
+  /** The reader, if it is not the system: `fst_reader_kind` in native/plan.h, and its handle. */
   readonly reader?: { readonly kind: number; readonly handle: bigint };
 }
 
-/** A segment as the lanes run it: see `fst_segment` in native/plan.h. */
+/** A segment for the lanes: see `fst_segment` in native/plan.h. */
 export interface PlanSegment {
   /** Index into the plan's files. */
   readonly file: number;
-  /** Where its first run begins in the file. */
+  /** File offset of its first run. */
   readonly fileOffset: number;
   /** Bytes of one run. */
   readonly run: number;
@@ -41,7 +41,7 @@ export interface PlanSegment {
   readonly to: DType;
 }
 
-/** Why the lanes stopped: `fst_failure` in native/plan.h. */
+/** The reason why the lanes stopped: `fst_failure` in native/plan.h. */
 export type PlanFailure = {
   readonly kind: "system" | "truncated" | "changed" | "device";
   readonly segment: number;
@@ -62,9 +62,9 @@ const NEXT = 24 / 4, FAILURE = 32 / 4, WAKE = 36 / 4;
 
 /** The memory of one plan; pass `bytes` to the shim's plan functions. */
 export class PlanMemory {
-  /** The block that the shim works in. */
+  /** The memory of the plan. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** One byte a segment, 1 once it has landed. */
+  /** One byte per segment, set after it has landed. */
   readonly done: Uint8Array;
   readonly #view: DataView;
   readonly #words: Int32Array;
@@ -93,7 +93,7 @@ export class PlanMemory {
     this.#segments = segmentsAt;
   }
 
-  /** Has the lanes put what they read elsewhere than in host memory. Only before the first lane starts. */
+  /** Sets a destination other than host memory. Only before the first lane starts. */
   setLander(kind: number, context: bigint): void {
     this.#view.setUint32(12, kind, true);
     this.#view.setBigUint64(16, context, true);
@@ -119,7 +119,7 @@ export class PlanMemory {
     return Atomics.load(this.#words, NEXT) >>> 0;
   }
 
-  /** Changes whenever something happened: what `fst_plan_wait` waits on. */
+  /** Changes after each event; `fst_plan_wait` waits for a change. */
   get wake(): number {
     return Atomics.load(this.#words, WAKE) >>> 0;
   }
@@ -134,17 +134,17 @@ export class PlanMemory {
     return Number(this.#view.getBigUint64(80, true));
   }
 
-  /** File bytes read past the page cache. */
+  /** File bytes of direct reads. */
   get directBytes(): number {
     return Number(this.#view.getBigUint64(88, true));
   }
 
-  /** Reads that a file system would not do directly. */
+  /** Direct reads that the file system rejected. */
   get directRefused(): number {
     return this.#view.getUint32(96, true);
   }
 
-  /** File bytes read through 3FS' rings. */
+  /** File bytes read through the rings of 3FS. */
   get usrbioBytes(): number {
     return Number(this.#view.getBigUint64(104, true));
   }

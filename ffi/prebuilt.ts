@@ -1,10 +1,9 @@
 /**
- * Libraries that a release of this package carries, so that it needs no compiler.
+ * Libraries in a release of this package, for machines without a compiler.
  *
- * `deno task build:release` makes them, as text (gzip in base64), for a module can import text from wherever the
- * package is and no bytes yet. They are made by the release workflow and are not in the repository: there each change
- * of a source would leave libraries behind that are not built from it. A checkout has none, or its own, and those only
- * count while they are built from the sources beside them.
+ * `deno task build:release` makes them as text (gzip in base64), because a module can import text from every place of the
+ * package, but not yet bytes. The release workflow makes them. They are not in the repository, because each change of a
+ * source would make them outdated. A checkout can have its own ones; they are used only if they match its sources.
  */
 import { isGranted } from "./variables.ts";
 import { cacheFolder, recipeHash, sha256 } from "./build.ts";
@@ -12,25 +11,25 @@ import { checkPermissions } from "./permissions.ts";
 
 /** A library of a release. */
 export interface PrebuiltLibrary {
-  /** Bytes of the library. */
+  /** Size of the library in bytes. */
   readonly size: number;
-  /** Their SHA-256, hexadecimal. */
+  /** SHA-256 of the library, hexadecimal. */
   readonly sha256: string;
-  /** {@linkcode recipeHash} of what it was built from. */
+  /** {@linkcode recipeHash} of its sources and flags. */
   readonly recipe: string;
 }
 
 /** `native/prebuilt/manifest.json`: platform (`linux-x86_64`) → library. */
 export type PrebuiltManifest = Readonly<Record<string, PrebuiltLibrary>>;
 
-/** The manifest and the libraries, each imported only when it is needed: a checkout has none of them. */
+/** The manifest and the libraries, imported on demand: they do not exist in a checkout. */
 const IMPORTS = {
   manifest: () => import("../native/prebuilt/manifest.json", { with: { type: "text" } }),
   "linux-x86_64": () => import("../native/prebuilt/linux-x86_64.txt", { with: { type: "text" } }),
   "linux-aarch64": () => import("../native/prebuilt/linux-aarch64.txt", { with: { type: "text" } }),
 };
 
-/** The texts that a package carries. */
+/** The text modules of the package. */
 type PackageTexts = Readonly<Record<keyof typeof IMPORTS, () => Promise<{ readonly default: string }>>>;
 
 /** The platforms for which a release has a library. */
@@ -40,14 +39,14 @@ export const PLATFORMS = ["linux-x86_64", "linux-aarch64"] as const;
 export type Platform = typeof PLATFORMS[number];
 
 /**
- * Puts this platform's library in the user's cache folder, unless it is there undamaged, and returns its path.
+ * Unpacks the library of this platform to the user's cache folder, unless an intact copy exists, and returns its path.
  *
- * It appears under its name in one step, complete, so that processes do not disturb each other.
+ * A rename makes the complete library visible in one step, so that several processes can unpack it at once.
  *
- * @param texts what the package carries; others in tests
- * @returns null if this package carries none for this platform that is built from its sources
- * @throws {PermissionsMissing} if it may not be unpacked or opened
- * @throws {Error} if what it carries is damaged, or cannot be written
+ * @param texts the text modules of the package; tests pass others
+ * @returns null if the package has no library for this platform that matches its sources
+ * @throws {PermissionsMissing} if the program cannot unpack or open it
+ * @throws {Error} if the library in the package is damaged, or cannot be written
  */
 export async function unpackPrebuilt(texts: PackageTexts = IMPORTS): Promise<string | null> {
   const platform = PLATFORMS.find((name) => name === `${Deno.build.os}-${Deno.build.arch}`);
@@ -79,7 +78,7 @@ function readManifest(text: string): PrebuiltManifest {
   }
 }
 
-/** A text of the package; null if the package does not have it. */
+/** Imports a text of the package; returns null if the package does not have it. */
 async function importText(text: () => Promise<{ readonly default: string }>): Promise<string | null> {
   try {
     return (await text()).default;
@@ -98,7 +97,7 @@ async function isUndamaged(path: string, library: PrebuiltLibrary): Promise<bool
   }
 }
 
-/** The error for a cache folder that cannot be used, and why. */
+/** Makes the error for a cache folder that cannot be used. */
 function unusable(cause: unknown): Error {
   const { message } = cause as Error;
   return new Error(
@@ -107,13 +106,13 @@ function unusable(cause: unknown): Error {
   );
 }
 
-/** A library as text. */
+/** Encodes a library as text. */
 export async function pack(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   const stream = new Blob([bytes]).stream().pipeThrough(new CompressionStream("gzip"));
   return (await new Response(stream).bytes()).toBase64();
 }
 
-/** The library that a text holds, checked. */
+/** Decodes and checks the library in a text. */
 async function unpack(text: string, library: PrebuiltLibrary): Promise<Uint8Array<ArrayBuffer>> {
   let bytes: Uint8Array<ArrayBuffer>;
   try {
@@ -143,7 +142,7 @@ async function writeInOneStep(folder: string, path: string, bytes: Uint8Array<Ar
   const work = await Deno.makeTempFile({ dir: folder, prefix: "unpack-" });
   try {
     await Deno.writeFile(work, bytes);
-    await Deno.chmod(work, 0o644); // for others to read, and for nobody else to change, whatever the mask says
+    await Deno.chmod(work, 0o644); // readable for all users and writable for this one, for every umask
     await Deno.rename(work, path);
   } catch (error) {
     await Deno.remove(work);

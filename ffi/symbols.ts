@@ -1,7 +1,7 @@
 /**
  * The symbols of the shim, each parameter with its C declaration (native/fst.h).
  *
- * Whatever may wait for storage or for other lanes is `nonblocking`; the rest returns within microseconds.
+ * Functions that can wait for storage or for other lanes are `nonblocking`; the others return within microseconds.
  */
 import { CUDA_SYMBOLS } from "./cuda_symbols.ts";
 import { GROUP_SYMBOLS } from "./group_symbols.ts";
@@ -9,10 +9,10 @@ import { HOST_SYMBOLS } from "./host_symbols.ts";
 import { USRBIO_SYMBOLS } from "./usrbio_symbols.ts";
 import { WRITE_SYMBOLS } from "./write_symbols.ts";
 
-/** A buffer that a call only keeps alive: see `fst_lane_run` in native/fst.h. */
+/** A buffer that a call keeps alive but does not read: see `fst_lane_run` in native/fst.h. */
 const KEEP = "buffer" as const;
 
-/** What `Deno.dlopen` is told about the shim. */
+/** The symbols of the shim for `Deno.dlopen`. */
 export const SYMBOLS = {
   ...CUDA_SYMBOLS,
   ...GROUP_SYMBOLS,
@@ -149,8 +149,8 @@ export const SYMBOLS = {
   },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** The shim's functions, ready to call. */
+/** The functions of the shim. */
 export type Shim = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
 
-/** `FST_ABI_VERSION` of native/plan.h, which these symbols and ffi/plan_memory.ts are written for. */
+/** `FST_ABI_VERSION` of native/plan.h, which these symbols and ffi/plan_memory.ts require. */
 export const ABI_VERSION = 2;

@@ -1,5 +1,5 @@
 /**
- * 3FS through the shim: its structs become objects, its statuses errors.
+ * Calls 3FS through the shim: converts structs to objects and statuses to errors.
  */
 import { constants } from "node:os";
 import { MESSAGE_BYTES, newMessage, textOf } from "./cuda.ts";
@@ -13,7 +13,7 @@ import type { Shim } from "./symbols.ts";
 /** `FST_READER_USRBIO` of native/plan.h. */
 export const USRBIO_READER = 1;
 
-/** 3FS' library, or why there is none. */
+/** The library of 3FS, or the reason why it is not available. */
 export type UsrbioLibrary =
   | { readonly handle: bigint; readonly path: string }
   | { readonly handle: null; readonly reason: string };
@@ -22,35 +22,35 @@ export type UsrbioLibrary =
 export interface RingOptions {
   /** Requests in one ring. */
   readonly entries: number;
-  /** 0 or below. */
+  /** `io_depth` of the ring: 0 or negative. */
   readonly ioDepth: number;
-  /** Bytes of one ring's memory: a multiple of 8192; there may be room for less. */
+  /** Bytes of one ring's memory: a multiple of 8192. The ring gets less if shared memory is short. */
   readonly ringBytes: number;
-  /** Rings that there may be at once. */
+  /** Most rings at once. */
   readonly rings: number;
-  /** The memory's node, or -1. */
+  /** The memory node, or -1. */
   readonly numa: number;
-  /** Without a completion; 0: for ever. */
+  /** Longest time without a completion; 0: no limit. */
   readonly timeoutMilliseconds: number;
 }
 
-/** A range to read outside any plan: `fst_usrbio_request` in native/fst_usrbio.h. */
+/** A range to read without a plan: `fst_usrbio_request` in native/fst_usrbio.h. */
 export interface RangeRequest {
   /** Descriptor of a registered file. */
   readonly fd: number;
-  /** In bytes. */
+  /** File offset in bytes. */
   readonly offset: number;
-  /** Bytes; all of them must be in the file. */
+  /** Length in bytes; the file must have all of them. */
   readonly length: number;
-  /** Bytes of one request; 0: as many as fit. */
+  /** Bytes of one request; 0: as many as possible. */
   readonly chunkBytes: number;
-  /** Reads into one half of the ring's memory while the other half is copied. */
+  /** Whether to read into one half of the ring's memory while the other half is copied. */
   readonly pipelined: boolean;
-  /** Where the bytes go; null: nowhere. */
+  /** The memory for the bytes; null: the bytes are discarded. */
   readonly target: Uint8Array<ArrayBuffer> | { readonly device: number; readonly address: bigint } | null;
 }
 
-/** How a range failed; null: it was stopped. */
+/** The failure of a range; null: it was stopped. */
 export type RangeFailure = Omit<PlanFailure, "segment"> | null;
 
 const FAILURES = [null, "system", "truncated", "changed", "device"] as const;
@@ -58,7 +58,7 @@ const DROP = 0, HOST = 1, CUDA = 2;
 
 const encoder = new TextEncoder();
 
-/** Opens 3FS' library. That there is none is no error. */
+/** Opens the library of 3FS. A machine without it is not an error. */
 export async function findUsrbio(shim: Shim): Promise<UsrbioLibrary> {
   passEnvironment(shim);
   const handle = new BigUint64Array(1);
@@ -68,12 +68,12 @@ export async function findUsrbio(shim: Shim): Promise<UsrbioLibrary> {
   return { handle: null, reason: textOf(reason) || systemErrorText(-status) };
 }
 
-/** The same functions over ordinary reads. */
+/** Makes the same functions with ordinary reads. */
 export function posixLibrary(shim: Shim): bigint {
   return shim.fst_usrbio_posix();
 }
 
-/** Whether the file system of an open file is mounted as 3FS, as far as the system knows. */
+/** Whether the system lists the file system of an open file as 3FS. */
 export async function isMountedAs3fs(shim: Shim, fd: number): Promise<boolean> {
   return await shim.fst_usrbio_is_mounted(fd) === 1;
 }
@@ -84,9 +84,9 @@ export async function isOn3fs(shim: Shim, library: bigint, fd: number): Promise<
 }
 
 /**
- * Where the 3FS that a path is on is mounted; null where that is no 3FS.
+ * Returns the mount point of a path's 3FS; null if the path is not on 3FS.
  *
- * @throws {SystemError} if there is no such path
+ * @throws {SystemError} if the path does not exist
  */
 export async function mountPointOf(shim: Shim, library: bigint, path: string): Promise<string | null> {
   const mount = new Uint8Array(256);
@@ -95,12 +95,12 @@ export async function mountPointOf(shim: Shim, library: bigint, path: string): P
   return length === 0 ? null : textOf(mount);
 }
 
-/** An open mount, or why it does not answer. */
+/** An open mount, or the reason why it is not available. */
 export type OpenedMount =
   | { readonly mount: Handle }
   | { readonly mount: null; readonly errno: number; readonly reason: string };
 
-/** Prepares to read from a mount. All that is read from it in this process shares its rings. */
+/** Opens a mount for reads. All reads of this process from the mount share its rings. */
 export async function openMount(
   shim: Shim,
   library: bigint,
@@ -124,7 +124,7 @@ export async function openMount(
   return { mount: null, errno: -status, reason: `${textOf(message)}: ${ringErrorText(-status)}` };
 }
 
-/** What a read through rings failed of. Only shared memory can be too small for a read. */
+/** Describes the failure of a read through rings. A read fails with ENOSPC only if shared memory is too small. */
 export function ringErrorText(errno: number): string {
   const text = systemErrorText(errno);
   if (errno !== constants.errno.ENOSPC) return text;
@@ -132,7 +132,7 @@ export function ringErrorText(errno: number): string {
 }
 
 /**
- * Makes an open file readable through rings, until it is closed.
+ * Registers an open file for reads through rings, until it is closed.
  *
  * @returns 0, or the system's error number
  */
@@ -144,10 +144,10 @@ export async function registerFile(shim: Shim, library: bigint, file: Descriptor
 }
 
 /**
- * Reads a range outside any plan.
+ * Reads a range without a plan.
  *
- * @param stop set to 1 by somebody else to end it
- * @returns undefined once all is where it belongs
+ * @param stop the caller sets it to 1 to end the read
+ * @returns undefined after all bytes have arrived
  */
 export async function readRange(
   shim: Shim,

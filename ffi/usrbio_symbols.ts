@@ -1,10 +1,10 @@
 /**
  * The symbols of native/fst_usrbio.h, each parameter with its C declaration.
  *
- * Pointers to what the shim made are numbers here: nothing on this side reads there.
+ * Pointers of the shim are numbers here, because JavaScript does not read the memory.
  */
 
-/** 3FS: whatever waits for the library, the mount or a read is `nonblocking`. */
+/** 3FS functions. Functions that wait for the library, the mount or a read are `nonblocking`. */
 export const USRBIO_SYMBOLS = {
   fst_usrbio_find: {
     parameters: [
@@ -14,7 +14,7 @@ export const USRBIO_SYMBOLS = {
       "u64", // uint64_t size
     ],
     result: "i32",
-    nonblocking: true, // opening it starts threads and reads files
+    nonblocking: true, // starts threads and reads files
   },
   fst_usrbio_posix: { parameters: [], result: "u64" },
   fst_usrbio_is_mounted: {
@@ -30,7 +30,7 @@ export const USRBIO_SYMBOLS = {
       "i32", // int32_t fd
     ],
     result: "i32",
-    nonblocking: true, // asks the file system
+    nonblocking: true, // accesses the file system
   },
   fst_usrbio_mount_point: {
     parameters: [
@@ -59,7 +59,7 @@ export const USRBIO_SYMBOLS = {
       "u64", // fst_usrbio_mount *mount
     ],
     result: "void",
-    nonblocking: true, // frees rings: the file system and CUDA take part
+    nonblocking: true, // frees rings, with calls to the file system and CUDA
   },
   fst_usrbio_register: {
     parameters: [
@@ -75,7 +75,7 @@ export const USRBIO_SYMBOLS = {
       "i32", // int32_t fd
     ],
     result: "void",
-    nonblocking: true, // asks the file system
+    nonblocking: true, // accesses the file system
   },
   fst_usrbio_read: {
     parameters: [

@@ -1,53 +1,53 @@
 /**
- * What surrounds the process, as far as this program may see it. This is the only place in src and ffi that asks for
- * it: nobody is asked for permission, on a terminal neither.
+ * Reads environment variables and properties of the system, without a prompt for permissions. Only this module of src and
+ * ffi reads them.
  */
 
-/** Whether this program has a permission already. */
+/** Whether this program has a permission. */
 export function isGranted(permission: Deno.PermissionDescriptor): boolean {
   return Deno.permissions.querySync(permission).state === "granted";
 }
 
-/** An environment variable; undefined where it is not set, empty, or not to be seen. */
+/** Returns an environment variable; undefined if it is not set, empty, or not readable. */
 export function environmentVariable(name: string): string | undefined {
   if (!isGranted({ name: "env", variable: name })) return undefined;
   return Deno.env.get(name) || undefined;
 }
 
-/** Sets an environment variable, where this program may. */
+/** Sets an environment variable, if this program has the permission. */
 export function setEnvironmentVariable(name: string, value: string): void {
   if (isGranted({ name: "env", variable: name })) Deno.env.set(name, value);
 }
 
-/** Whether a path may be read. */
+/** Whether this program has the permission to read a path. */
 export function mayRead(path: string): boolean {
   return isGranted({ name: "read", path });
 }
 
-/** Bytes of memory that may still be allocated; -1 where that is not to be seen. */
+/** Returns the bytes of memory that can still be allocated; -1 without the permission. */
 export function availableSystemMemory(): number {
   return isGranted({ name: "sys", kind: "systemMemoryInfo" }) ? Deno.systemMemoryInfo().available : -1;
 }
 
 /**
- * The name of this machine.
+ * Returns the name of this machine.
  *
- * @throws {Deno.errors.NotCapable} where it is not to be seen
+ * @throws {Deno.errors.NotCapable} without the permission
  */
 export function hostName(): string {
   if (isGranted({ name: "sys", kind: "hostname" })) return Deno.hostname();
   throw new Deno.errors.NotCapable(
-    "Cannot see the name of this machine: run again with --allow-sys=hostname",
+    "Cannot read the name of this machine: run again with --allow-sys=hostname",
   );
 }
 
 /**
- * The user that this process runs as; null where the system has no numbers for users.
+ * Returns the user id of this process; null if the system does not have user ids.
  *
- * @throws {Deno.errors.NotCapable} where it is not to be seen
+ * @throws {Deno.errors.NotCapable} without the permission
  */
 export function userId(): number | null {
   if (Deno.build.os === "windows") return null;
   if (isGranted({ name: "sys", kind: "uid" })) return Deno.uid();
-  throw new Deno.errors.NotCapable("Cannot see which user this is: run again with --allow-sys=uid");
+  throw new Deno.errors.NotCapable("Cannot read the id of this user: run again with --allow-sys=uid");
 }

@@ -2,7 +2,7 @@
  * The symbols of native/fst.h (core/write.c), each parameter with its C declaration.
  */
 
-/** Creating, filling, syncing and renaming files. What may wait for storage is `nonblocking`. */
+/** Functions that create, write, sync and rename files. Functions that can wait for storage are `nonblocking`. */
 export const WRITE_SYMBOLS = {
   fst_write_create: {
     parameters: [

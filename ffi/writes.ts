@@ -1,5 +1,5 @@
 /**
- * Writing files through the shim: its status codes become errors here.
+ * Writes files through the shim: converts status codes to errors.
  */
 import { type DType, DTYPES } from "../src/base/dtype.ts";
 import { SystemError } from "./files.ts";
@@ -18,7 +18,7 @@ function check(status: number): number {
 
 const HUGE_PAGE = 2 * 2 ** 20;
 
-/** New memory at a multiple of 2 MiB, on huge pages where there are some. */
+/** Allocates memory at a multiple of 2 MiB, on huge pages if available. */
 export function alignedMemory(shim: Shim, byteLength: number): Uint8Array<ArrayBuffer> {
   const memory = new Uint8Array(byteLength + HUGE_PAGE); // what is not touched costs nothing
   const at = HUGE_PAGE - Number(shim.fst_address(memory)) % HUGE_PAGE;
@@ -31,25 +31,25 @@ export async function createFile(shim: Shim, path: string, mode: number): Promis
   return check(await shim.fst_write_create(cString(path), mode));
 }
 
-/** A second descriptor of a file for direct writes, or -1 where the file system has none. */
+/** Opens a second descriptor of a file for direct writes; -1 if the file system does not support them. */
 export function openDirectWrite(shim: Shim, fd: number): number {
   return Math.max(-1, shim.fst_write_open_direct(fd));
 }
 
-/** Gives a file its size and reserves the space. */
+/** Sets the size of a file and reserves the space. */
 export async function allocateFile(shim: Shim, fd: number, size: number): Promise<void> {
   check(await shim.fst_write_allocate(fd, BigInt(size)));
 }
 
-/** Where and how a range is written. */
+/** A range to write. */
 export interface WriteRange {
-  /** Descriptor. */
+  /** Descriptor of the file. */
   readonly fd: number;
   /** A second descriptor for direct writes, or -1. */
   readonly fdDirect: number;
   /** Byte offset in the file. */
   readonly offset: number;
-  /** Elements; bytes where nothing is cast. */
+  /** Number of elements; of bytes without a cast. */
   readonly count: number;
   /** Element type in memory. */
   readonly from: DType;
@@ -58,9 +58,9 @@ export interface WriteRange {
 }
 
 /**
- * Writes `range.count` elements of `source`, cast on the way where `from` and `to` differ.
+ * Writes `range.count` elements of `source`, with a cast if `from` and `to` differ.
  *
- * @param staging page-aligned memory that nobody else uses meanwhile, for what cannot go straight from `source`
+ * @param staging page-aligned memory that no other call uses meanwhile, for bytes that cannot be written from `source`
  */
 export async function writeRange(
   shim: Shim,
@@ -76,17 +76,17 @@ export async function writeRange(
   );
 }
 
-/** Waits until a file is on storage. */
+/** Syncs a file to storage. */
 export async function syncFile(shim: Shim, fd: number): Promise<void> {
   check(await shim.fst_write_sync(fd));
 }
 
-/** Renames; without `replace` it fails with EEXIST where the new path exists. */
+/** Renames a file; without `replace` it fails with EEXIST if the new path exists. */
 export async function renamePath(shim: Shim, from: string, to: string, replace: boolean): Promise<void> {
   check(await shim.fst_path_rename(cString(from), cString(to), replace ? 1 : 0));
 }
 
-/** Waits until the names in a folder are on storage. */
+/** Syncs the names in a folder to storage. */
 export async function syncFolder(shim: Shim, path: string): Promise<void> {
   check(await shim.fst_folder_sync(cString(path)));
 }

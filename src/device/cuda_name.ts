@@ -5,15 +5,15 @@
 /** A CUDA device: "cuda" is the first, "cuda:1" the second. */
 export type CudaName = "cuda" | `cuda:${number}`;
 
-/** Whether a name is one of a CUDA device, whether or not this machine has it. */
+/** Whether a name is that of a CUDA device; this machine does not have to have it. */
 export function isCudaName(name: unknown): name is CudaName {
   return typeof name === "string" && /^cuda(:\d{1,3})?$/.test(name);
 }
 
 /**
- * The index of a CUDA device.
+ * Returns the index of a CUDA device.
  *
- * @throws {TypeError} if it is not such a name
+ * @throws {TypeError} if the name is not that of a CUDA device
  */
 export function cudaIndex(name: CudaName): number {
   if (!isCudaName(name)) {

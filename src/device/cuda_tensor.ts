@@ -1,7 +1,7 @@
 /**
  * Tensors in the memory of a CUDA device.
  *
- * This file calls no library: what a tensor does with its bytes is done by the memory that it is in (`cuda/memory.ts`).
+ * This file calls no library: the memory of a tensor (`cuda/memory.ts`) implements all operations on its bytes.
  */
 import { checkKeys } from "../base/check.ts";
 import type { DType } from "../base/dtype.ts";
@@ -11,11 +11,11 @@ import { cudaIndex, type CudaName } from "./cuda_name.ts";
 import type { Tensor } from "../load/tensor.ts";
 import { type PlacedTensor, type SharedMemory, TensorHandle } from "./tensor_handle.ts";
 
-/** Memory of a CUDA device, and what can be done with a tensor in it. A new tensor comes with one hold on its memory. */
+/** Memory of a CUDA device, and operations on a tensor in it. A new tensor owns one reference to its memory. */
 export interface CudaTensorMemory extends SharedMemory {
   /** Index of the device. */
   readonly device: number;
-  /** Its first byte there. */
+  /** Address of its first byte. */
   readonly address: bigint;
   /** Copies a tensor to JavaScript memory. */
   read(tensor: PlacedTensor): Promise<HostTensor>;
@@ -27,11 +27,11 @@ export interface CudaTensorMemory extends SharedMemory {
   cast(tensor: PlacedTensor, dtype: DType): Promise<NewCudaTensor>;
   /** Copies a tensor to another device. */
   copyTo(tensor: PlacedTensor, device: number): Promise<NewCudaTensor>;
-  /** Gives a tensor to another library: the address of a DLPack tensor. */
+  /** Exports a tensor to another library; returns the address of a DLPack tensor. */
   exportDLPack(tensor: PlacedTensor, options: DLPackOptions): bigint;
 }
 
-/** A tensor that was made. */
+/** The result of an operation. */
 export type NewCudaTensor = [memory: CudaTensorMemory, tensor: PlacedTensor];
 
 /** A place in the memory of a device. */
@@ -40,10 +40,10 @@ interface CudaPlace {
   readonly address: bigint;
 }
 
-/** Makes a tensor that takes over one hold on the memory. */
+/** Makes a tensor that takes one reference to the memory. */
 export let newCudaTensor: (...made: NewCudaTensor) => CudaTensor;
 
-/** Does something with the memory of a tensor, which stays for as long as that takes. */
+/** Calls a function with the memory of a tensor, which stays valid until the function has ended. */
 export let useCudaTensor: <R>(
   tensor: CudaTensor,
   action: string,
@@ -53,10 +53,9 @@ export let useCudaTensor: <R>(
 /**
  * A tensor in the memory of a CUDA device, as an address that any CUDA library of this process can use.
  *
- * It is a handle: it holds the memory, usually together with the other tensors of its file. The memory stays valid
- * after the model is closed, and is freed soon after the last handle in it has been disposed: once the device has done
- * the work that it has been given, for which nobody waits. A handle that was disposed throws when it is used; to dispose
- * it again does nothing.
+ * It is a handle that keeps the memory valid, usually together with the other tensors of its file. The memory stays valid
+ * after the model is closed, and is freed after the last of its handles is disposed: in the background, after the device
+ * has finished the work submitted before. A disposed handle throws when it is used; a second disposal has no effect.
  *
  * @example Use
  * ```ts
@@ -81,11 +80,11 @@ export class CudaTensor implements Tensor, Disposable {
   readonly dtype: DType;
   readonly shape: readonly number[];
   readonly byteLength: number;
-  /** Where it is. */
+  /** The device of the tensor. */
   readonly device: CudaName;
   readonly #handle: TensorHandle<CudaTensorMemory>;
 
-  /** Takes over one hold on the memory. Tensors are made by a model, not by hand. */
+  /** Takes one reference to the memory. Models make tensors; do not call this yourself. */
   private constructor(...[memory, tensor]: NewCudaTensor) {
     this.name = tensor.name;
     this.dtype = tensor.dtype;
@@ -105,7 +104,7 @@ export class CudaTensor implements Tensor, Disposable {
    * The address of its first element on the device: a multiple of 16 and of the element's size; 0 if it has no
    * elements. Valid until this handle is disposed.
    *
-   * @throws {UseAfterCloseError} if it was disposed
+   * @throws {UseAfterCloseError} if the handle was disposed
    */
   get devicePointer(): bigint {
     this.#handle.check("use");
@@ -113,14 +112,14 @@ export class CudaTensor implements Tensor, Disposable {
   }
 
   /**
-   * The tensor with another floating element type, rounded to nearest even, or on another device. The result is a
-   * handle of its own, to be disposed like this one; where nothing changes it shares the memory.
+   * Casts the tensor to another floating element type, rounded to nearest even, or copies it to another device. The result
+   * is a new handle; dispose it too. It shares the memory if neither dtype nor device changes.
    *
    * @throws {TypeError} if an option is unknown, or `device` is not the name of a CUDA device
    * @throws {SafeTensorsError} "UnsupportedCast" if there is no such cast
    * @throws {OutOfMemoryError} if the device has no memory for it
-   * @throws {DeviceError} if a device fails, or there is no such device
-   * @throws {UseAfterCloseError} if it was disposed
+   * @throws {DeviceError} if a device fails, or this machine does not have it
+   * @throws {UseAfterCloseError} if the handle was disposed
    */
   async to(options: { dtype: DType } | { device: CudaName }): Promise<CudaTensor> {
     checkKeys("CudaTensor.to()", options, ["dtype", "device"]);
@@ -129,9 +128,9 @@ export class CudaTensor implements Tensor, Disposable {
   }
 
   /**
-   * Another handle of the same memory, under another name.
+   * Returns another handle of the same memory, with another name.
    *
-   * @throws {UseAfterCloseError} if it was disposed
+   * @throws {UseAfterCloseError} if the handle was disposed
    */
   named(name: string): CudaTensor {
     return new CudaTensor(...this.#handle.share("name", name));
@@ -141,27 +140,27 @@ export class CudaTensor implements Tensor, Disposable {
    * Copies the tensor to JavaScript memory.
    *
    * @throws {DeviceError} if the device fails
-   * @throws {UseAfterCloseError} if it was disposed
+   * @throws {UseAfterCloseError} if the handle was disposed
    */
   copyToHost(): Promise<HostTensor> {
     return this.#handle.use("copy", (memory) => memory.read(this.#handle.tensor));
   }
 
   /**
-   * Gives the tensor to another library of this process that knows DLPack, without a copy.
+   * Exports the tensor to another library of this process by DLPack, without a copy.
    *
-   * @returns the address of a DLManagedTensor, or with `versioned` of a DLManagedTensorVersioned. It holds the memory
-   *   until its deleter is called, from whatever thread: whoever takes it must do so, once
+   * @returns the address of a DLManagedTensor, or with `versioned` of a DLManagedTensorVersioned. It keeps the memory
+   *   valid until its deleter is called. The consumer must call the deleter once, on any thread
    * @throws {TypeError} if DLPack does not know the dtype (F4, F6)
-   * @throws {UseAfterCloseError} if it was disposed
+   * @throws {UseAfterCloseError} if the handle was disposed
    */
   toDLPack(options: DLPackOptions = {}): Promise<bigint> {
     return this.#handle.use("give", (memory) => memory.exportDLPack(this.#handle.tensor, options));
   }
 
   /**
-   * Gives the handle up, without waiting. The memory is freed with the last handle in it: soon, on another thread, once
-   * the device has done the work that it has been given.
+   * Releases the handle without a wait. After the last handle is released, another thread frees the memory as soon as the
+   * device has finished the work submitted before.
    */
   [Symbol.dispose](): void {
     this.#handle.dispose();

@@ -1,6 +1,6 @@
 /**
- * Giving tensors in host memory to other libraries by DLPack, which takes the native library: whoever has it registers
- * how.
+ * Exports tensors in host memory by DLPack. This needs the native library; the module that loads it registers the
+ * function.
  */
 import { DeviceError } from "../base/errors.ts";
 import type { DType } from "../base/dtype.ts";
@@ -12,7 +12,7 @@ export interface DLPackOptions {
   versioned?: boolean;
 }
 
-/** A tensor to be given. */
+/** A tensor to export. */
 export interface ExportedTensor {
   readonly name: string;
   readonly dtype: DType;
@@ -20,20 +20,20 @@ export interface ExportedTensor {
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
-/** Makes a DLPack tensor; gives its address. */
+/** Makes a DLPack tensor; returns its address. */
 export type DLPackExport = (tensor: ExportedTensor, options: DLPackOptions) => Promise<bigint>;
 
 let registered: DLPackExport | undefined;
 
-/** Registers how tensors in host memory are given. */
+/** Registers the function that exports tensors in host memory. */
 export function useDLPack(exportTensor: DLPackExport): void {
   registered = exportTensor;
 }
 
 /**
- * A DLPack tensor over the memory of a tensor.
+ * Makes a DLPack tensor over the memory of a tensor.
  *
- * @throws {DeviceError} if nobody has registered how
+ * @throws {DeviceError} if no function is registered
  */
 export async function exportHost(tensor: ExportedTensor, options: DLPackOptions): Promise<bigint> {
   if (registered) return await registered(tensor, options);

@@ -1,10 +1,10 @@
 /**
- * Host memory that a process group sends from.
+ * Host memory from which a process group sends.
  */
 import type { HostOperations } from "../load/host_operations.ts";
 import type { ExposedBytes } from "../load/device.ts";
 
-/** Bytes that the garbage collector frees. Copies that are given up lend their memory to those made after. */
+/** Bytes that the garbage collector frees. Later copies reuse the memory of released copies. */
 export function exposeHost(memory: Uint8Array<ArrayBuffer>, operations: HostOperations): ExposedBytes {
   const spare: Uint8Array<ArrayBuffer>[] = [];
   return {

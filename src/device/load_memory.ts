@@ -1,5 +1,5 @@
 /**
- * The memory that a load fills on a device where the garbage collector frees none.
+ * The memory of a load on a device whose memory the garbage collector does not free.
  */
 import { UseAfterCloseError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
@@ -7,14 +7,14 @@ import type { LoadPlan } from "../load/plan.ts";
 import type { Retirement } from "./retirement.ts";
 import type { PlacedTensor, SharedMemory } from "./tensor_handle.ts";
 
-/** A load's own hold on its memory: one for each of the plan's allocations. */
+/** The references of a load to its memory: one for each allocation of the plan. */
 export class LoadMemory<M extends SharedMemory> {
   readonly #plan: LoadPlan;
   readonly #retirement: Retirement;
   readonly #memories: readonly M[];
   readonly #held: Set<M>;
 
-  /** @param memories one for each of the plan's allocations; this takes over one hold on each */
+  /** @param memories one for each allocation of the plan; this takes one reference to each */
   constructor(plan: LoadPlan, memories: readonly M[], retirement: Retirement) {
     this.#plan = plan;
     this.#memories = memories;
@@ -22,7 +22,7 @@ export class LoadMemory<M extends SharedMemory> {
     this.#held = new Set(memories);
   }
 
-  /** The tensor of a request that has landed, with one more hold on its memory. */
+  /** Makes the tensor of a request that has landed, with one more reference to its memory. */
   tensor(request: number): [memory: M, tensor: PlacedTensor] {
     const { name, target: dtype, shape } = this.#plan.requests[request]!;
     const { allocation, offset, byteLength } = this.#plan.placements[request]!;
@@ -31,16 +31,16 @@ export class LoadMemory<M extends SharedMemory> {
       throw new UseAfterCloseError(`Cannot get tensor ${quote(name)}: its load was closed`);
     }
     memory.hold();
-    // A tensor without bytes may stand at the very end, where nothing can be bound.
+    // A tensor without bytes can have the offset of the end, which cannot be bound.
     return [memory, { name, dtype, shape, byteLength, offset: byteLength === 0 ? 0 : offset }];
   }
 
-  /** Notes that these requests will not be asked for again; drops the memory that only they need. */
+  /** Marks requests as not needed again; releases the memory that only they use. */
   retire(requests: readonly number[]): void {
     for (const allocation of this.#retirement.retire(requests)) this.#drop(this.#memories[allocation]!);
   }
 
-  /** Drops all of it; handles that were given out keep theirs. */
+  /** Releases all memory; handles that were returned stay valid. */
   release(): void {
     for (const memory of this.#memories) this.#drop(memory);
   }

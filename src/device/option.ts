@@ -7,7 +7,7 @@ import { type CudaName, isCudaName } from "./cuda_name.ts";
 import type { CudaTensor } from "./cuda_tensor.ts";
 import type { WebGpuTensor } from "./webgpu/tensor.ts";
 
-/** What the option `device` takes. */
+/** The values of the option `device`. */
 export type DeviceOption = "cpu" | CudaName | "webgpu" | GPUDevice;
 
 /** The tensor handles of a device. */
@@ -16,9 +16,9 @@ export type TensorOn<D extends DeviceOption> = D extends "cpu" ? HostTensor
   : WebGpuTensor;
 
 /**
- * Checks what was given as the option `device`; no device is searched yet.
+ * Checks the value of the option `device`, without a search for the device.
  *
- * @throws {TypeError} if it does not name a device
+ * @throws {TypeError} if the value is not the name of a device
  */
 export function checkDevice(device: unknown): DeviceOption {
   if (device === undefined || device === "cpu") return "cpu";
@@ -27,6 +27,6 @@ export function checkDevice(device: unknown): DeviceOption {
   throw new TypeError(
     `Cannot load to device ${
       describeValue(device)
-    }: there are "cpu", "cuda", "cuda:0", "cuda:1", …, "webgpu" and any GPUDevice`,
+    }: known are "cpu", "cuda", "cuda:0", "cuda:1", …, "webgpu" and any GPUDevice`,
   );
 }

@@ -1,5 +1,5 @@
 /**
- * Which allocations of a load nobody will ask for any more.
+ * Finds the allocations of a load that are not needed again.
  */
 import { finishNow, STEP, type Steps } from "../base/steps.ts";
 import type { LoadPlan } from "../load/plan.ts";
@@ -16,7 +16,7 @@ export class Retirement {
     this.#left = plan.allocations.map(() => 0);
   }
 
-  /** The counts of a load of which nothing is retired. */
+  /** The counts of a load without retired requests. */
   static of(plan: LoadPlan): Retirement {
     return finishNow(Retirement.steps(plan));
   }
@@ -31,7 +31,7 @@ export class Retirement {
     return retirement;
   }
 
-  /** Retires requests; gives the allocations that no other needs. */
+  /** Retires requests; returns the allocations that no other request needs. */
   retire(requests: readonly number[]): number[] {
     const free: number[] = [];
     for (const request of requests) {

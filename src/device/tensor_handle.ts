@@ -1,6 +1,5 @@
 /**
- * Handles of tensors in memory that several of them share, on a device whose memory the garbage collector does not
- * free.
+ * Handles of tensors that share memory, on a device whose memory the garbage collector does not free.
  */
 import type { DType } from "../base/dtype.ts";
 import { UseAfterCloseError } from "../base/errors.ts";
@@ -18,34 +17,34 @@ export interface TensorDescription {
   readonly byteLength: number;
 }
 
-/** A tensor and its place in some memory. */
+/** A tensor and its offset in an allocation. */
 export interface PlacedTensor extends TensorDescription {
-  /** Its first byte, counted from that of the memory. */
+  /** Offset of its first byte in the allocation. */
   readonly offset: number;
 }
 
-/** Memory that is freed once its last hold is dropped. */
+/** Memory that is freed after its last reference is released. */
 export interface SharedMemory {
-  /** Adds a hold. */
+  /** Adds a reference. */
   hold(): void;
-  /** Drops a hold. */
+  /** Releases a reference. */
   drop(): void;
 }
 
-/** One tensor's hold on the memory that it is in. */
+/** The reference of one tensor to its memory. */
 export class TensorHandle<M extends SharedMemory> {
   /** The tensor. */
   readonly tensor: PlacedTensor;
   readonly #memory: M;
   #isDisposed = false;
 
-  /** Takes over one hold on the memory. */
+  /** Takes one reference to the memory. */
   constructor(memory: M, tensor: PlacedTensor) {
     this.#memory = memory;
     this.tensor = tensor;
   }
 
-  /** The memory, also after the handle was disposed: for what does not depend on its bytes. */
+  /** The memory, also after the handle was disposed, for properties that do not depend on its bytes. */
   get memory(): M {
     return this.#memory;
   }
@@ -53,7 +52,7 @@ export class TensorHandle<M extends SharedMemory> {
   /**
    * Throws if the handle was disposed.
    *
-   * @param action what the caller wants, such as `copy`
+   * @param action the caller's action for the message, such as `copy`
    * @throws {UseAfterCloseError}
    */
   check(action: string): void {
@@ -64,7 +63,8 @@ export class TensorHandle<M extends SharedMemory> {
   }
 
   /**
-   * The memory with one more hold: it stays until that is dropped, even if the handle is disposed before.
+   * Returns the memory with one more reference: it stays valid until the caller releases it, also after this handle is
+   * disposed.
    *
    * @throws {UseAfterCloseError} if the handle was disposed
    */
@@ -75,7 +75,8 @@ export class TensorHandle<M extends SharedMemory> {
   }
 
   /**
-   * Works with the memory, which stays until that is done, even if the handle is disposed meanwhile.
+   * Calls a function with the memory, which stays valid until the function has ended, even if the handle is disposed
+   * meanwhile.
    *
    * @throws {UseAfterCloseError} if the handle was disposed
    */
@@ -88,12 +89,12 @@ export class TensorHandle<M extends SharedMemory> {
     }
   }
 
-  /** The tensor under a name, for another handle of the same memory, which takes over the hold. */
+  /** Returns the tensor with another name, for a new handle of the same memory, which takes a reference. */
   share(action: string, name = this.tensor.name): [memory: M, tensor: PlacedTensor] {
     return [this.hold(action), { ...this.tensor, name }];
   }
 
-  /** Drops the hold; again does nothing. */
+  /** Releases the reference; a second call has no effect. */
   dispose(): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;

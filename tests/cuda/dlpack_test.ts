@@ -6,7 +6,7 @@ import { runInNewContext } from "node:vm";
 import { setFlagsFromString } from "node:v8";
 import { buildShim } from "../../ffi/build.ts";
 import { type DType, DTYPES, fastsafeOpen, HostTensor } from "../../mod.ts";
-import { keptForConsumers } from "../../src/device/cuda/dlpack.ts";
+import { countBuffersOfConsumers } from "../../src/device/cuda/dlpack.ts";
 import { noise, tempFolder, tensorLength, type TensorSpec, writeFile } from "../support/models.ts";
 import { runChild } from "../support/child.ts";
 import { findPython, Python } from "../support/python.ts";
@@ -90,7 +90,7 @@ function free(address: bigint, versioned: boolean): void {
 
 /** Runs the garbage collector and its finalizers until this many buffers remain, or for a limited number of rounds. */
 async function collected(kept = 0): Promise<void> {
-  for (let turn = 0; turn < (kept > 0 ? 3 : 50) && keptForConsumers() !== 0; turn++) {
+  for (let turn = 0; turn < (kept > 0 ? 3 : 50) && countBuffersOfConsumers() !== 0; turn++) {
     collect();
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
@@ -127,7 +127,7 @@ suite("DLPack", "native", machine.shim ? null : machine.missing, () => {
       }
     }
     await collected();
-    assertEquals(keptForConsumers(), 0);
+    assertEquals(countBuffersOfConsumers(), 0);
   });
 
   Deno.test("HostTensor.toDLPack() exports scalars and empty tensors", async () => {
@@ -183,12 +183,12 @@ suite("DLPack", "native", machine.shim ? null : machine.missing, () => {
     const address = await new HostTensor("x", "U8", [5_000_000], bytes).toDLPack();
     bytes = null;
     await collected(1);
-    assertEquals(keptForConsumers(), 1);
+    assertEquals(countBuffersOfConsumers(), 1);
     const { data } = look(address, false);
     assertEquals(new Deno.UnsafePointerView(Deno.UnsafePointer.create(data)!).getUint8(4_999_999), last);
     free(address, false);
     await collected();
-    assertEquals(keptForConsumers(), 0);
+    assertEquals(countBuffersOfConsumers(), 0);
     for (let turn = 0; turn < 50 && gone.deref(); turn++) {
       await new Promise((resolve) => setTimeout(resolve, 1));
       collect();
@@ -307,7 +307,7 @@ del capsule
 assert array.dtype == numpy.float32 and array.shape == (25, 40), (array.dtype, array.shape)
 `);
       await collected(1);
-      assertEquals(keptForConsumers(), 1);
+      assertEquals(countBuffersOfConsumers(), 1);
       python!.run(`
 assert array.sum() == sum(range(1000)) / 2, array.sum()
 assert array[24, 39] == 999 / 2 and array[:, 1].tolist() == [row * 20 + 0.5 for row in range(25)]
@@ -316,7 +316,7 @@ import gc
 gc.collect()
 `);
       await collected();
-      assertEquals(keptForConsumers(), 0);
+      assertEquals(countBuffersOfConsumers(), 0);
     }
   });
 
@@ -348,14 +348,14 @@ del array, capsule
 `);
     }
     await collected();
-    assertEquals(keptForConsumers(), 0);
+    assertEquals(countBuffersOfConsumers(), 0);
   });
 
   Deno.test("an unused capsule can be freed by its owner", async () => {
     const address = await new HostTensor("x", "U8", [3], new Uint8Array(3)).toDLPack();
     free(address, false);
     await collected();
-    assertEquals(keptForConsumers(), 0);
+    assertEquals(countBuffersOfConsumers(), 0);
   });
 });
 

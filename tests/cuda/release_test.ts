@@ -4,7 +4,7 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { releasesDone, releasesNow } from "../../ffi/cuda_release.ts";
 import { type CudaTensor, fastsafeOpen, OutOfMemoryError, PinnedPool } from "../../mod.ts";
-import { CudaMemory, holdDeviceMemory } from "../../src/device/cuda/memory.ts";
+import { CudaMemory, referenceDeviceMemory } from "../../src/device/cuda/memory.ts";
 import { runAtAddress } from "../ranks/group/ranks.ts";
 import { suite } from "../support/skip.ts";
 import { tempFolder, type TensorSpec, writeFile } from "../support/models.ts";
@@ -136,7 +136,7 @@ standInSuite("Giving CUDA memory back", machine, (test, standIns) => {
     const model = await fastsafeOpen(path, { device: "cuda" });
     const tensor = await model.getTensor("y");
     const { devicePointer } = tensor;
-    const held = holdDeviceMemory([devicePointer, 4096n, devicePointer + 2n ** 40n]);
+    const held = referenceDeviceMemory([devicePointer, 4096n, devicePointer + 2n ** 40n]);
     tensor[Symbol.dispose]();
     await model.close();
     await settled(machine);

@@ -2,7 +2,7 @@
  * Simulated chunks: for every load, the bytes in staging memory must arrive at the positions of the plan.
  */
 import { assert, assertEquals } from "@std/assert";
-import { castsOnGpu, type Chunk, chunkRoom, cutChunks } from "../../src/device/webgpu/chunks.ts";
+import { castsOnGpu, type Chunk, cutChunks, maxChunkBytes } from "../../src/device/webgpu/chunks.ts";
 import { castBytes } from "../../src/format/cast.ts";
 import { type DType, dtypeBits } from "../../src/base/dtype.ts";
 import { type LoadPlan, planLoad, type Segment } from "../../src/load/plan.ts";
@@ -50,8 +50,8 @@ function segmentData(
 /** Reads, uploads and casts like a real load, into zeroed buffers. */
 function simulate(plan: LoadPlan, chunks: readonly Chunk[], chunkBytes: number): Uint8Array[] {
   const buffers = plan.allocations.map((length) => new Uint8Array(Math.ceil(length / 4) * 4));
-  const staging = new Uint8Array(chunkRoom(plan, chunkBytes));
-  const scratch = new Uint8Array(chunkRoom(plan, chunkBytes));
+  const staging = new Uint8Array(maxChunkBytes(plan, chunkBytes));
+  const scratch = new Uint8Array(maxChunkBytes(plan, chunkBytes));
   const tail = new Uint8Array(4);
   for (const chunk of chunks) {
     const [length] = chunk.plan.allocations;

@@ -1,5 +1,5 @@
 /**
- * The CPU as a device: tensors in JavaScript-owned memory.
+ * The CPU as a device: tensors in memory that JavaScript owns.
  */
 import { OutOfMemoryError, UseAfterCloseError } from "../../base/errors.ts";
 import { joinLayout } from "../../format/join.ts";
@@ -26,7 +26,7 @@ import type {
 import { exposeHost } from "../host_exchange.ts";
 import { Retirement } from "../retirement.ts";
 
-/** Bytes from which a tensor is worth huge pages, and a look at what memory there is. */
+/** Least bytes of a tensor that uses huge pages, and for which the available memory is checked. */
 const LARGE = 2 * 2 ** 20;
 
 /** Tensors as typed arrays. */
@@ -45,7 +45,7 @@ export class CpuDevice implements Device<HostTensor> {
   ): Promise<DeviceLoad<HostTensor>> {
     const requested = await finishInTurns(totalSteps(requests));
     const free = this.#engine.availableMemory();
-    // Asked before, because the system promises memory that it does not have and ends the process later.
+    // Checked before, because Linux overcommits memory: the OOM killer would end the process later.
     if (free >= 0 && requested > free) throw outOfMemory(requested, free);
     const turn = new Turn();
     const { blockBytes, maxAllocationBytes } = settings;
@@ -55,11 +55,11 @@ export class CpuDevice implements Device<HostTensor> {
       ...maxAllocationBytes !== undefined && { maxAllocationBytes },
     }));
     const blocks = await this.#allocate(plan.allocations, free, turn);
-    const kept: (HostBlock | null)[] = [...blocks];
+    const buffers: (HostBlock | null)[] = [...blocks];
     const readiness = await finishInTurns(Readiness.steps(plan));
     const retirement = await finishInTurns(Retirement.steps(plan));
     const finished = this.#engine.run({ plan, files, blocks, readiness, ...settings });
-    // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
+    // Callers that wait for a tensor get the error, even if the run fails at its start. No caller has to await `done`.
     finished.catch((error) => readiness.fail(error));
     return {
       plan,
@@ -69,7 +69,7 @@ export class CpuDevice implements Device<HostTensor> {
         const { name, target, shape } = plan.requests[request]!;
         const { allocation, offset, byteLength } = plan.placements[request]!;
         if (byteLength === 0) return new HostTensor(name, target, shape, new Uint8Array());
-        const block = kept[allocation];
+        const block = buffers[allocation];
         if (!block) {
           throw new UseAfterCloseError(`Cannot get tensor ${quote(name)}: its memory was released`);
         }
@@ -82,9 +82,9 @@ export class CpuDevice implements Device<HostTensor> {
         return new HostTensor(name, target, shape, new Uint8Array(buffer, base + offset, byteLength));
       },
       retire(requests) {
-        for (const allocation of retirement.retire(requests)) kept[allocation] = null;
+        for (const allocation of retirement.retire(requests)) buffers[allocation] = null;
       },
-      release: () => void kept.fill(null), // the garbage collector frees what no tensor holds
+      release: () => void buffers.fill(null), // the garbage collector frees memory that no tensor uses
     };
   }
 
@@ -139,7 +139,7 @@ export class CpuDevice implements Device<HostTensor> {
     try {
       const blocks: HostBlock[] = [];
       for (const length of byteLengths) {
-        await turn.pause(); // a block of a gigabyte takes milliseconds, as the garbage collector has its say
+        await turn.pause(); // an allocation of a gigabyte takes milliseconds, because it can start the garbage collector
         blocks.push(this.#engine.allocate(length));
       }
       await turn.pause();
@@ -151,7 +151,7 @@ export class CpuDevice implements Device<HostTensor> {
   }
 }
 
-/** The bytes of all results. */
+/** Adds up the bytes of all results. */
 function* totalSteps(requests: readonly TensorRequest[]): Steps<number> {
   let sum = 0;
   for (const [index, request] of requests.entries()) {

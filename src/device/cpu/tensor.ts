@@ -9,7 +9,7 @@ import { hostOperations } from "../../load/host_operations.ts";
 import { type DLPackOptions, exportHost } from "../dlpack.ts";
 import type { Tensor } from "../../load/tensor.ts";
 
-/** What {@linkcode HostTensor.data} gives: the typed array that fits the dtype. */
+/** The type of {@linkcode HostTensor.data}: the typed array for the dtype. */
 export type TensorData =
   | Uint8Array<ArrayBuffer>
   | Int8Array<ArrayBuffer>
@@ -54,7 +54,7 @@ const ARRAYS: Readonly<Record<DType, TypedArrayClass>> = {
   U64: BigUint64Array,
 };
 
-/** The name of the typed array that holds elements of a dtype. */
+/** The name of the typed array for elements of a dtype. */
 export function arrayNameOf(dtype: DType): string {
   return ARRAYS[dtype].name;
 }
@@ -62,10 +62,10 @@ export function arrayNameOf(dtype: DType): string {
 /**
  * A tensor in JavaScript memory.
  *
- * Its bytes are an ordinary part of an ArrayBuffer, usually one that it shares with other tensors of its file: they stay
- * valid after the file is closed and are freed by the garbage collector once no tensor of that buffer is in use.
- * Tensors below 64 KiB share buffers of at most 1 MiB with one another. {@linkcode copy} gives a tensor a buffer of its
- * own. Writing to the bytes changes nothing but this memory.
+ * Its bytes are an ordinary part of an ArrayBuffer, which it usually shares with other tensors of its file. They stay
+ * valid after the file is closed; the garbage collector frees the buffer after all of its tensors are unused. Tensors
+ * below 64 KiB share buffers of at most 1 MiB. {@linkcode copy} copies a tensor to a separate buffer. Writes to the bytes
+ * change this memory only, not the file.
  *
  * @example Use
  * ```ts
@@ -86,10 +86,10 @@ export class HostTensor implements Tensor {
   readonly bytes: Uint8Array<ArrayBuffer>;
 
   /**
-   * A tensor over memory of the caller's.
+   * Makes a tensor over memory of the caller.
    *
    * @param bytes the elements, little-endian; their offset in the buffer must be a multiple of the element size
-   * @throws {RangeError} if `bytes` are not as many as dtype and shape say
+   * @throws {RangeError} if the length of `bytes` does not match the dtype and the shape
    */
   constructor(name: string, dtype: DType, shape: readonly number[], bytes: Uint8Array<ArrayBuffer>) {
     const expected = tensorBytes(dtype, shape);
@@ -112,18 +112,18 @@ export class HostTensor implements Tensor {
   }
 
   /**
-   * The elements as the typed array of their dtype, over the same memory: Float16Array for F16, BigInt64Array for
+   * The elements as the typed array for their dtype, over the same memory: Float16Array for F16, BigInt64Array for
    * I64 and so on; BF16 as Uint16Array, all 8-bit and smaller floats as Uint8Array, C64 as Float32Array of pairs.
    */
   get data(): TensorData {
     const type = ARRAYS[this.dtype];
     const { buffer, byteOffset, byteLength } = this.bytes;
-    if (byteLength === 0) return new type(new ArrayBuffer(0), 0, 0); // its offset need not be aligned
+    if (byteLength === 0) return new type(new ArrayBuffer(0), 0, 0); // its offset can be unaligned
     return new type(buffer, byteOffset, byteLength / type.BYTES_PER_ELEMENT);
   }
 
   /**
-   * The elements as 32-bit floats: a view where they are F32 already, else a copy.
+   * Returns the elements as 32-bit floats: a view if they are F32, else a copy.
    *
    * @throws {SafeTensorsError} "UnsupportedCast" if the dtype is not a floating type of 8 bits or more
    */
@@ -135,8 +135,8 @@ export class HostTensor implements Tensor {
   }
 
   /**
-   * The tensor with another floating element type, rounded to nearest even; itself if nothing changes. The event loop
-   * stays free meanwhile; do not write to the bytes until it is done.
+   * Casts the tensor to another floating element type, rounded to nearest even; returns itself if it has this type
+   * already. Does not block the event loop; do not write to the bytes until the promise settles.
    *
    * @throws {SafeTensorsError} "UnsupportedCast" if there is no such cast
    */
@@ -150,8 +150,8 @@ export class HostTensor implements Tensor {
   }
 
   /**
-   * The tensor in memory of its own: it keeps no more alive than its bytes, and what is written to it is written nowhere
-   * else. To be sent to a Worker, send the `data` of a copy: `postMessage` sends the whole buffer of a typed array.
+   * Copies the tensor to a separate buffer: it keeps no other tensors in memory, and writes to it do not change them. To
+   * send a tensor to a Worker, send the `data` of a copy: `postMessage` sends the whole buffer of a typed array.
    */
   async copy(): Promise<HostTensor> {
     const operations = hostOperations();
@@ -160,28 +160,28 @@ export class HostTensor implements Tensor {
     return new HostTensor(this.name, this.dtype, this.shape, target);
   }
 
-  /** Another handle of the same memory, under another name. */
+  /** Returns another handle of the same memory, with another name. */
   named(name: string): HostTensor {
     return new HostTensor(name, this.dtype, this.shape, this.bytes);
   }
 
   /**
-   * Gives the tensor to another library of this process that knows DLPack, without a copy.
+   * Exports the tensor to another library of this process by DLPack, without a copy.
    *
-   * The memory is kept alive until the consumer calls the deleter, from whatever thread. Do not transfer the buffer
-   * meanwhile: it would be the consumer's no longer. In a Worker the consumer gets a copy, because the memory of a Worker
-   * is freed when it ends.
+   * The memory stays valid until the consumer calls the deleter, on any thread. Do not transfer the buffer before that:
+   * the consumer would use freed memory. In a Worker the consumer gets a copy, because the memory of a Worker is freed
+   * when it ends.
    *
-   * @returns the address of a DLManagedTensor, or with `versioned` of a DLManagedTensorVersioned; whoever takes it must
-   *   call its deleter, once
+   * @returns the address of a DLManagedTensor, or with `versioned` of a DLManagedTensorVersioned; the consumer must
+   *   call its deleter once
    * @throws {TypeError} if DLPack does not know the dtype (F4, F6)
-   * @throws {DeviceError} if the native library is not to be had
+   * @throws {DeviceError} if the native library is not available
    */
   toDLPack(options: DLPackOptions = {}): Promise<bigint> {
     return exportHost(this, options);
   }
 
-  /** A tensor that is to take the elements cast. */
+  /** Makes a tensor for the elements of a cast. */
   #castTarget(dtype: DType, allocate: (byteLength: number) => Uint8Array<ArrayBuffer>): HostTensor {
     if (castSupported(this.dtype, dtype)) {
       return new HostTensor(this.name, dtype, this.shape, allocate(tensorBytes(dtype, this.shape)));

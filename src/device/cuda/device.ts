@@ -32,7 +32,7 @@ import { LoadMemory } from "../load_memory.ts";
 import { Retirement } from "../retirement.ts";
 import type { TensorDescription } from "../tensor_handle.ts";
 
-/** The alignment of every tensor in bytes: what vector loads of any width ask for. */
+/** The alignment of every tensor in bytes, which vector loads of any width require. */
 const ALIGNMENT = 16;
 
 /** Tensors as device pointers. */
@@ -52,7 +52,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
   /**
    * Finds a device.
    *
-   * @throws {DeviceError} if there is no such device, or no GPU at all, and says what was looked for
+   * @throws {DeviceError} if this machine does not have the device; its message lists what it has
    */
   static async find(index: number, settings: CudaSettings): Promise<CudaDevice> {
     const library = await openLibrary();
@@ -83,7 +83,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
     const plan = await finishInTurns(planSteps(requests, { blockBytes, alignment: ALIGNMENT }));
     const readiness = await finishInTurns(Readiness.steps(plan));
     const retirement = await finishInTurns(Retirement.steps(plan));
-    await releasesDone(this.#shim); // or a bound on memory would not hold for what is really resident
+    await releasesDone(this.#shim); // memory to be freed counts as used until it is free
     const memories = await CudaMemory.allocate(
       this.#shim,
       this.#index,
@@ -98,7 +98,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
       for (const memory of memories) memory.drop();
       throw error;
     }
-    // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
+    // Callers that wait for a tensor get the error, even if the run fails at its start. No caller has to await `done`.
     finished.catch((error) => readiness.fail(error));
     const held = new LoadMemory(plan, memories, retirement);
     return {
@@ -136,21 +136,21 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
   async receive({ name, dtype, shape }: SliceSource): Promise<IncomingTensor<CudaTensor>> {
     const byteLength = tensorBytes(dtype, shape);
     const action = `receive tensor ${quote(name)} on device ${quote(this.name)}`;
-    const room = await CudaMemory.allocateOne(this.#shim, this.#index, byteLength, action);
-    let isRoom = true;
+    const allocation = await CudaMemory.allocateOne(this.#shim, this.#index, byteLength, action);
+    let isOwned = true;
     return {
-      memory: { devicePointer: room.address, byteLength, device: this.#index },
+      memory: { devicePointer: allocation.address, byteLength, device: this.#index },
       finish: () => {
-        isRoom = false;
-        return Promise.resolve(newCudaTensor(room, { name, dtype, shape, byteLength, offset: 0 }));
+        isOwned = false;
+        return Promise.resolve(newCudaTensor(allocation, { name, dtype, shape, byteLength, offset: 0 }));
       },
       [Symbol.dispose]() {
-        if (isRoom) room.drop();
+        if (isOwned) allocation.drop();
       },
     };
   }
 
-  /** Takes over the handle. */
+  /** Takes the ownership of the handle. */
   #expose(tensor: CudaTensor): ExposedBytes {
     const { devicePointer, byteLength } = tensor;
     return {
@@ -160,7 +160,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
     };
   }
 
-  /** Copies of slices of a tensor, one after another. */
+  /** Copies slices of a tensor into one contiguous tensor. */
   #gather(tensor: CudaTensor, slices: readonly SliceLayout[]): Promise<CudaTensor> {
     const byteLength = slices.reduce((sum, slice) => sum + slice.byteLength, 0);
     const action = `gather parts of tensor ${quote(tensor.name)}`;
@@ -201,7 +201,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
     return await this.#filled({ name, dtype, shape, byteLength }, action, fill);
   }
 
-  /** A tensor in new memory of this device, once that has been filled. */
+  /** Makes a tensor in new memory of this device after the memory has been filled. */
   async #filled(
     tensor: TensorDescription,
     action: string,

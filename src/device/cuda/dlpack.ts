@@ -1,5 +1,5 @@
 /**
- * Giving tensors to other libraries of the process by way of DLPack.
+ * Exports tensors to other libraries of the process by DLPack.
  */
 import { copyDLPack, isOver, newDLPack } from "../../../ffi/dlpack.ts";
 import { openLibrary } from "../../../ffi/library.ts";
@@ -10,21 +10,21 @@ import { DeviceError } from "../../base/errors.ts";
 import { type DType, dtypeBits } from "../../base/dtype.ts";
 import { quote } from "../../base/text.ts";
 
-/** What DLPack needs to know of a tensor. */
+/** The properties of a tensor that DLPack needs. */
 type Described = Omit<ExportedTensor, "bytes">;
 
-/** Where the bytes of a tensor are on a device. */
+/** The place of a tensor's bytes on a device. */
 interface DeviceBlock {
   readonly shim: Shim;
   /** Index of the device. */
   readonly device: number;
-  /** The tensor's first byte. */
+  /** Address of the tensor's first byte. */
   readonly address: bigint;
-  /** The shim's name for the memory; 0 for a tensor of no bytes. */
+  /** The shim's pointer to the memory; 0 for a tensor without bytes. */
   readonly block: bigint;
 }
 
-/** DLDataTypeCode. F4 and F6 are left out: consumers disagree about how their elements are packed. */
+/** DLDataTypeCode. F4 and F6 are missing: consumers pack their elements differently. */
 const CODES: Readonly<Partial<Record<DType, number>>> = {
   BOOL: 6,
   U8: 1,
@@ -50,7 +50,7 @@ const CODES: Readonly<Partial<Record<DType, number>>> = {
 /** DLDeviceType. */
 const CPU = 1, CUDA = 2;
 
-/** Checks options, and whether they ask for the struct of DLPack 1.x. */
+/** Checks options; returns whether they select the struct of DLPack 1.x. */
 function isVersioned(options: DLPackOptions): boolean {
   checkKeys("toDLPack()", options, ["versioned"]);
   checkBoolean("versioned", options.versioned);
@@ -66,7 +66,7 @@ function elementType({ name, dtype }: Described): { code: number; bits: number }
 }
 
 /**
- * A DLPack tensor over device memory, which it holds until its deleter is called.
+ * Makes a DLPack tensor over device memory, which stays valid until its deleter is called.
  *
  * @throws {TypeError} if DLPack does not know the dtype, or an option is unknown or wrong
  */
@@ -89,13 +89,13 @@ export function exportCuda(
 }
 
 /**
- * A DLPack tensor over JavaScript memory, which is kept alive until its deleter is called; in a Worker over a copy of it.
+ * Makes a DLPack tensor over JavaScript memory, which stays valid until its deleter is called; in a Worker over a copy.
  *
- * The memory of a Worker is freed when it ends, whatever the consumer still does. Only a call in flight would hold it
- * longer; but that call would also keep the program from ending, for as long as a consumer has a tensor.
+ * The memory of a Worker is freed when it ends, even if the consumer still uses it. A call in flight could keep it valid,
+ * but would also prevent the program from ending while a consumer has a tensor.
  *
  * @throws {TypeError} if DLPack does not know the dtype, the buffer was transferred, or an option is unknown or wrong
- * @throws {DeviceError} if the native library is not to be had
+ * @throws {DeviceError} if the native library is not available
  */
 export async function exportHost(
   tensor: ExportedTensor,
@@ -122,12 +122,12 @@ export async function exportHost(
   return made.address;
 }
 
-/** Buffers that consumers may still use, by the lease that tells of the end of that. */
+/** Buffers that consumers can still use, by lease: a lease records whether the deleter has run. */
 const leases = new Map<bigint, { readonly shim: Shim; readonly buffer: ArrayBuffer | null }>();
 
 /**
- * No deleter can call JavaScript, from whatever thread it runs on: instead, leases are looked through whenever the
- * garbage collector has been at work. That is when memory would be given back anyhow, and costs no thread and no timer.
+ * A deleter can run on any thread and cannot call JavaScript. Instead, leases are checked after each run of the garbage
+ * collector, which needs neither a thread nor a timer.
  */
 const collections = new FinalizationRegistry<null>(() => {
   for (const [lease, { shim }] of leases) if (isOver(shim, lease)) leases.delete(lease);
@@ -135,7 +135,7 @@ const collections = new FinalizationRegistry<null>(() => {
 });
 
 function watchForCollection(): void {
-  collections.register({}, null); // nobody else holds this object: it goes with the next collection
+  collections.register({}, null); // the next run of the garbage collector frees this object
 }
 
 function keep(shim: Shim, lease: bigint, buffer: ArrayBuffer | null): void {
@@ -143,7 +143,7 @@ function keep(shim: Shim, lease: bigint, buffer: ArrayBuffer | null): void {
   leases.set(lease, { shim, buffer });
 }
 
-/** How many buffers are kept alive for consumers. For tests. */
-export function keptForConsumers(): number {
+/** Returns the number of buffers that consumers can still use. For tests. */
+export function countBuffersOfConsumers(): number {
   return leases.size;
 }

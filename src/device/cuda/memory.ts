@@ -1,5 +1,5 @@
 /**
- * Device memory that is held by the handles of the tensors in it.
+ * Device memory with a count of its references: tensor handles, loads and calls.
  */
 import { allocateBlocks, type CudaBlock } from "../../../ffi/cuda.ts";
 import { castDevice, copyDevice, type CudaPlace, readDevice } from "../../../ffi/cuda_tensor.ts";
@@ -15,26 +15,26 @@ import type { DLPackOptions } from "../dlpack.ts";
 import type { PlacedTensor } from "../tensor_handle.ts";
 import { exportCuda } from "./dlpack.ts";
 
-/** Bytes from which host memory is worth huge pages. */
+/** Least bytes of a host buffer that uses huge pages. */
 const HUGE = 2 * 2 ** 20;
 
-/** The memory that this isolate holds, by rising address; of all devices, whose addresses differ. */
+/** The device memory of this isolate, sorted by address; the addresses of all devices differ. */
 const held: CudaMemory[] = [];
 
-/** A piece of a device's memory. It is given back when the last holder drops it and no call uses it any more. */
+/** An allocation on a device. It is freed after its last reference is released and all calls with it have ended. */
 export class CudaMemory implements CudaTensorMemory {
-  /** What drives the device. */
+  /** The shim. */
   readonly shim: Shim;
   /** Index of the device. */
   readonly device: number;
-  /** Its first byte there; 0 for a piece of no bytes. */
+  /** Address of its first byte; 0 for an allocation without bytes. */
   readonly address: bigint;
-  /** Its bytes. */
+  /** Its size in bytes. */
   readonly byteLength: number;
   readonly #handle: Handle | null;
   #holders = 1;
 
-  /** Held once, by the caller. */
+  /** Makes it with one reference, which the caller owns. */
   constructor(shim: Shim, device: number, block: CudaBlock, byteLength: number) {
     this.shim = shim;
     this.device = device;
@@ -45,10 +45,10 @@ export class CudaMemory implements CudaTensorMemory {
   }
 
   /**
-   * Allocates pieces: all of them, or none. Each is held once. Waits for memory that is about to be freed before it says
-   * that there is too little.
+   * Makes several allocations, or none. Each has one reference. If there is too little memory, waits for pending releases
+   * and tries again.
    *
-   * @param action what for, for messages: "Cannot …"
+   * @param action the action for messages: "Cannot …"
    * @throws {OutOfMemoryError} if they do not fit
    * @throws {DeviceError} if the device fails
    */
@@ -62,7 +62,7 @@ export class CudaMemory implements CudaTensorMemory {
     return blocks.map((block, index) => new CudaMemory(shim, device, block, byteLengths[index]!));
   }
 
-  /** Allocates one piece, held once; see {@linkcode allocate}. */
+  /** Makes one allocation with one reference; see {@linkcode allocate}. */
   static async allocateOne(
     shim: Shim,
     device: number,
@@ -74,9 +74,9 @@ export class CudaMemory implements CudaTensorMemory {
   }
 
   /**
-   * Allocates one piece, held once, and fills it; nothing is called to fill one of no bytes.
+   * Makes one allocation with one reference, and fills it; does not call `fill` for an allocation without bytes.
    *
-   * @param action what for, for messages: "Cannot …"
+   * @param action the action for messages: "Cannot …"
    */
   static async filled(
     shim: Shim,
@@ -95,14 +95,15 @@ export class CudaMemory implements CudaTensorMemory {
     }
   }
 
-  /** Adds a holder. */
+  /** Adds a reference. */
   hold(): void {
     this.#holders++;
   }
 
   /**
-   * Drops a hold. After the last, the memory is freed once the device has done with it; nobody waits for that. A device
-   * that has failed refuses even this: who used it has its error, and the next allocation that fails says so.
+   * Releases a reference. After the last one, the memory is freed in the background as soon as the device no longer uses
+   * it. A failed device cannot free memory: its users have the error, and the message of the next failed allocation
+   * reports it.
    */
   drop(): void {
     if (--this.#holders > 0 || !this.#handle) return;
@@ -156,18 +157,18 @@ export class CudaMemory implements CudaTensorMemory {
   }
 
   /**
-   * Calls `body` with the shim's name for the memory, which stays until `body` has returned and a promise that it
-   * returned has settled; 0 for a piece of no bytes.
+   * Calls `body` with the shim's pointer to the memory, which stays valid until `body` has returned and its promise has
+   * settled; 0 for an allocation without bytes.
    *
-   * @param action what errors say the caller wanted, such as `copy`
-   * @throws {UseAfterCloseError} if nobody holds the memory
+   * @param action the caller's action for errors, such as `copy`
+   * @throws {UseAfterCloseError} if the memory was released
    */
   use<R>(action: string, body: (block: bigint) => R): R {
     return this.#handle ? this.#handle.use(action, body) : body(0n);
   }
 }
 
-/** The index of the first piece that begins behind an address. */
+/** Returns the index of the first allocation that begins after an address. */
 function firstAfter(address: bigint): number {
   let [low, high] = [0, held.length];
   while (low < high) {
@@ -179,10 +180,10 @@ function firstAfter(address: bigint): number {
 }
 
 /**
- * Holds memory of this package's that addresses lie in, until the result is disposed; other memory is its owner's. For
- * calls that are given no more than an address.
+ * Adds references to the allocations of this package that contain the addresses, until the result is disposed; ignores
+ * other memory. For calls that get only an address.
  */
-export function holdDeviceMemory(addresses: Iterable<bigint>): Disposable {
+export function referenceDeviceMemory(addresses: Iterable<bigint>): Disposable {
   const memories: CudaMemory[] = [];
   for (const address of addresses) {
     const memory = held[firstAfter(address) - 1];

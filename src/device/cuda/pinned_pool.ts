@@ -7,36 +7,36 @@ import { PAGE } from "../../load/layout.ts";
 
 /** Options of {@linkcode PinnedPool}. */
 export interface PinnedPoolOptions {
-  /** Bytes that are kept between loads at most; a load that needs more gets it and gives it back. Default 256 MiB. */
+  /** Most bytes that stay pinned between loads; a load that needs more pins more and unpins it. Default 256 MiB. */
   maxBytes?: number;
 }
 
 const KEYS = keysOf<PinnedPoolOptions>({ maxBytes: true });
 
-/** Pinned memory lent to a load. */
+/** Pinned memory that a load uses. */
 export interface PinnedSlab {
   /** Its address. */
   readonly address: bigint;
-  /** Its bytes. */
+  /** Its size in bytes. */
   readonly byteLength: number;
 }
 
-/** What pins memory: the driver, which a program without a GPU never opens. */
+/** Functions of the driver that pin memory; a program without a GPU never opens the driver. */
 export interface Pinning {
-  /** Pins memory near to a device. */
+  /** Pins memory close to a device. */
   pin(device: number, byteLength: number): Promise<{ address: bigint; handle: { close(): unknown } }>;
-  /** Resolves once all memory that was given back is free. */
+  /** Resolves after all released memory is free. */
   released(): Promise<void>;
 }
 
 interface OwnedSlab extends PinnedSlab {
   readonly pinning: Pinning;
   readonly handle: { close(): unknown };
-  /** The device that it is near to. */
+  /** The device that it is close to. */
   readonly device: number;
 }
 
-/** Lends memory of a pool, near to a device. */
+/** Takes memory from a pool, close to a device. */
 export let takeFrom: (
   pool: PinnedPool,
   pinning: Pinning,
@@ -44,15 +44,15 @@ export let takeFrom: (
   byteLength: number,
 ) => Promise<PinnedSlab>;
 
-/** Takes back what a pool has lent; no lane may use it any more. */
-export let giveBackTo: (pool: PinnedPool, slab: PinnedSlab) => void;
+/** Returns memory to a pool; lanes must no longer use it. */
+export let returnTo: (pool: PinnedPool, slab: PinnedSlab) => void;
 
 /**
- * Keeps the pinned staging memory of loads to a GPU, so that the next load need not pin it again: that takes
- * milliseconds, and counts where models are loaded often. Give the same pool to each of them.
+ * A pool of pinned staging memory that loads to a GPU reuse. Pinning takes milliseconds, which matters for frequent loads.
+ * Pass the same pool to each load.
  *
- * The memory is on huge pages, and near to the device where the machine has several memory nodes. Loads that run at
- * once get memory of their own from it.
+ * The memory is on huge pages, and on the memory node of the device if the machine has several nodes. Loads that run at
+ * the same time get different memory.
  *
  * @example Use
  * ```ts
@@ -78,9 +78,9 @@ export class PinnedPool implements AsyncDisposable {
   #isClosed = false;
 
   /**
-   * An empty pool: memory is pinned when a load asks for it.
+   * Makes an empty pool: memory is pinned for the first load.
    *
-   * @throws {TypeError} if there is an unknown option, or `maxBytes` is not a number
+   * @throws {TypeError} if an option is unknown, or `maxBytes` is not a number
    * @throws {RangeError} if `maxBytes` is not a whole number from 0
    */
   constructor(options: PinnedPoolOptions = {}) {
@@ -90,15 +90,15 @@ export class PinnedPool implements AsyncDisposable {
 
   static {
     takeFrom = (pool, pinning, device, byteLength) => pool.#take(pinning, device, byteLength);
-    giveBackTo = (pool, slab) => pool.#giveBack(slab as OwnedSlab);
+    returnTo = (pool, slab) => pool.#return(slab as OwnedSlab);
   }
 
-  /** Bytes that are pinned now: lent to loads, or kept for the next one. */
+  /** Bytes that are pinned now, in use by loads or free for the next load. */
   get byteLength(): number {
     return [...this.#lent, ...this.#idle].reduce((sum, slab) => sum + slab.byteLength, 0);
   }
 
-  /** Frees what is kept; what is lent is freed when it comes back. No load may be started with the pool any more. */
+  /** Frees unused memory now, and memory in use after its load. A later load with this pool throws an error. */
   async close(): Promise<void> {
     this.#isClosed = true;
     const pinnings = new Set(this.#idle.map(({ pinning }) => pinning));
@@ -123,13 +123,13 @@ export class PinnedPool implements AsyncDisposable {
     return slab;
   }
 
-  #giveBack(slab: OwnedSlab): void {
+  #return(slab: OwnedSlab): void {
     this.#lent.delete(slab);
     this.#idle.push(slab);
     this.#keep(this.#isClosed ? 0 : this.#maxBytes);
   }
 
-  /** Frees what has been idle for longest, until no more than this is left. */
+  /** Frees the memory that has been unused for the longest time, until at most this many bytes are left. */
   #keep(maxBytes: number): void {
     let bytes = this.#idle.reduce((sum, slab) => sum + slab.byteLength, 0);
     while (bytes > maxBytes) {

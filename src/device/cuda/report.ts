@@ -1,5 +1,5 @@
 /**
- * What there is of CUDA on this machine.
+ * The report on CUDA and the GPUs of this machine.
  */
 import { cudaDevice, type CudaDeviceInfo, findCuda } from "../../../ffi/cuda.ts";
 import { probeGds } from "../../../ffi/cuda_load.ts";
@@ -11,23 +11,23 @@ export interface CudaDeviceReport extends CudaDeviceInfo {
   readonly device: `cuda:${number}`;
 }
 
-/** What there is of CUDA. */
+/** CUDA and the GPUs of this machine. */
 export interface CudaReport {
   /** The GPUs that tensors can be loaded to. */
   readonly devices: readonly CudaDeviceReport[];
-  /** Why there are none; empty where there are. */
+  /** The reason if there are no GPUs; else empty. */
   readonly reason: string;
-  /** Path of libcudart; null where it was not found. */
+  /** Path of libcudart; null if it was not found. */
   readonly library: string | null;
-  /** Version of the CUDA runtime, such as "12.4"; null where it is not known. */
+  /** Version of the CUDA runtime, such as "12.4"; null if unknown. */
   readonly runtimeVersion: string | null;
   /** Version of CUDA that the driver is made for; null where it is not known. */
   readonly driverVersion: string | null;
-  /** Whether loads use GPUDirect Storage without being told to, and what there is of it. */
+  /** Whether loads use GPUDirect Storage by default, and its state. */
   readonly gds: { readonly usable: boolean; readonly state: string };
 }
 
-/** Looks at the GPUs. `shim` is null without the native library, for this reason. */
+/** Reports the GPUs. `shim` is null if the native library is not used, for `reason`. */
 export async function reportCuda(shim: Shim | null, reason: string): Promise<CudaReport> {
   const nothing = { devices: [], library: null, runtimeVersion: null, driverVersion: null };
   if (!shim) {

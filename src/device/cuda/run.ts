@@ -1,5 +1,5 @@
 /**
- * Running a plan into the memory of a CUDA device.
+ * Runs a plan into the memory of a CUDA device.
  */
 import { cudaError, pinMemory, statusText } from "../../../ffi/cuda.ts";
 import {
@@ -20,29 +20,29 @@ import type { Readiness } from "../../load/readiness.ts";
 import type { NativeFile } from "../../files/native/native_file.ts";
 import type { CudaMemory } from "./memory.ts";
 import type { LoadSettings } from "../../load/device.ts";
-import { giveBackTo, PinnedPool, type PinnedSlab, takeFrom } from "./pinned_pool.ts";
+import { PinnedPool, type PinnedSlab, returnTo, takeFrom } from "./pinned_pool.ts";
 
-/** Whether GPUDirect Storage is used: where it is there, or else an error, or never. */
+/** Whether GPUDirect Storage is used: if available, always (else an error), or never. */
 export type GdsOption = "auto" | "require" | "off";
 
-/** How a CUDA device loads. */
+/** Settings of loads to a CUDA device. */
 export interface CudaSettings {
   /** Whether GPUDirect Storage is used. */
   readonly gds: GdsOption;
-  /** Where staging memory comes from; undefined: pinned for each load. */
+  /** The pool of staging memory; undefined: each load pins its own. */
   readonly pool: PinnedPool | undefined;
 }
 
-/** Slots of staging memory that each lane has: it reads into one while the device copies from the other. */
+/** Slots of staging memory of each lane: it reads into one while the device copies from the other. */
 const SLOTS = 2;
 
-/** Lanes that a load is given staging memory for, where the user does not say. */
+/** Lanes for which a load gets staging memory, if the user does not set `maxThreads`. */
 const MOST_LANES = 16;
 
-/** What a slot's length is a multiple of, if it is long: a page of the GPU. */
+/** Alignment of the length of long slots: a page of the GPU. */
 const SLOT_STEP = 64 * 1024;
 
-/** A plan with all that it needs to run, but for the memory of its tensors. */
+/** A plan with its files and settings, without the memory of its tensors. */
 export class CudaRun {
   readonly #shim: Shim;
   readonly #gds: GdsOption;
@@ -75,9 +75,9 @@ export class CudaRun {
   }
 
   /**
-   * Gets staging memory, and prepares the device.
+   * Allocates staging memory, and prepares the device.
    *
-   * @throws {DeviceError} if the device fails, or GPUDirect Storage is required and not to be had
+   * @throws {DeviceError} if the device fails, or GPUDirect Storage is required but not available
    * @throws {OutOfMemoryError} if the device has no memory for the ring that casts need
    */
   static async prepare(
@@ -95,28 +95,28 @@ export class CudaRun {
     };
     const slab = await takeFrom(pool, pinning, device, stagingBytes);
     try {
-      // Its driver takes up to seconds to open, for bytes that it would not be asked for.
-      const inVain = gds === "auto" && isCached(plan, files) && (await probeGds(shim)).usable;
+      // Opening its driver takes up to seconds, and all bytes are in the page cache.
+      const fullyCached = gds === "auto" && isCached(plan, files) && (await probeGds(shim)).usable;
       const opened = await openLoad(shim, {
         device,
         files: files.length,
         pinned: slab.address,
         pinnedBytes: stagingBytes,
-        gds: inVain ? "off" : gds,
+        gds: fullyCached ? "off" : gds,
         casts: plan.segments.some(({ from, to }) => from !== to),
       });
-      const load = inVain ? { ...opened, gdsReason: "the page cache had the bytes" } : opened;
+      const load = fullyCached ? { ...opened, gdsReason: "the page cache had the bytes" } : opened;
       return new CudaRun(shim, gds, plan, files, settings, { pool, slab, stagingBytes }, load);
     } catch (error) {
-      giveBackTo(pool, slab);
+      returnTo(pool, slab);
       throw error;
     }
   }
 
   /**
-   * Runs the lanes, once. When this settles, none of them is running any more, and all is given back.
+   * Runs the lanes, once. When this settles, all lanes have ended and the staging memory is released.
    *
-   * @param memories one piece for each of the plan's allocations; held until then, whoever drops them
+   * @param memories one for each allocation of the plan; they stay valid until this settles
    */
   async start(memories: readonly CudaMemory[], readiness: Readiness): Promise<RunReport> {
     for (const memory of memories) memory.hold();
@@ -142,12 +142,12 @@ export class CudaRun {
       });
     } finally {
       handle.close();
-      giveBackTo(this.#pool, this.#slab);
+      returnTo(this.#pool, this.#slab);
       for (const memory of memories) memory.drop();
     }
   }
 
-  /** What the lanes say, and what cuFile did. */
+  /** Combines the report of the lanes with that of cuFile. */
   #withGds(report: RunReport, gds: GdsReport): RunReport {
     const notes = [...report.notes];
     const { bytes } = this.#plan;
@@ -158,19 +158,19 @@ export class CudaRun {
     if (this.#load.gdsReason) notes.push(this.#load.gdsReason);
     if (gds.failure !== 0) {
       const why = statusText(this.#shim, gds.failure);
-      notes.push(`GPUDirect Storage was given up after ${gds.bytes} bytes, the host read the rest: ${why}`);
+      notes.push(`GPUDirect Storage failed after ${gds.bytes} bytes, the host read the rest: ${why}`);
     } else if (gds.bytes === 0 && bytes > 0) {
-      notes.push("GPUDirect Storage is not used: the page cache had the bytes, or they came in small pieces");
+      notes.push("GPUDirect Storage is not used: the page cache had the bytes, or the reads were too small");
     }
     return { ...report, path: gds.bytes * 2 > bytes ? gds.mode : report.path, notes };
   }
 }
 
-/** Bytes of staging memory that a load can make use of, at most what it may have. */
+/** Bytes of staging memory that a load can use, at most `stagingBytes`. */
 function stagingFor(plan: LoadPlan, settings: LoadSettings): number {
   const lanes = Math.max(1, Math.min(settings.maxThreads ?? MOST_LANES, plan.segments.length));
   const largest = plan.segments.reduce((most, segment) => Math.max(most, segmentBytes(segment)), 0);
-  // Whole pages around a block that begins and ends inside of one.
+  // Whole pages around a block that begins and ends within a page.
   const slot = Math.min(settings.blockBytes, largest) + 2 * PAGE;
   return Math.min(settings.stagingBytes, SLOTS * lanes * Math.ceil(slot / SLOT_STEP) * SLOT_STEP);
 }

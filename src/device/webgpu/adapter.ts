@@ -1,29 +1,29 @@
 /**
- * Finding a GPU: the only place where an adapter or a device is requested.
+ * Finds a GPU. Only this module requests adapters and devices of WebGPU.
  */
 import { DeviceError } from "../../base/errors.ts";
 
-/** What WebGPU offers, as {@linkcode doctor} reports it. */
+/** The report of {@linkcode doctor} on WebGPU. */
 export interface WebGpuReport {
-  /** The GPU that the device "webgpu" is; null if there is none. */
+  /** The GPU of the device "webgpu"; null if there is none. */
   readonly adapter: WebGpuAdapterReport | null;
-  /** Why there is none, and what to install; empty if there is one. */
+  /** The reason if there is none, and advice; else empty. */
   readonly reason: string;
 }
 
-/** A GPU that WebGPU offers. */
+/** A GPU that WebGPU can use. */
 export interface WebGpuAdapterReport {
-  /** What the driver calls it. */
+  /** Its name in the driver. */
   readonly name: string;
-  /** Whether it is the processor that pretends to be a GPU. */
+  /** Whether it is a software adapter, which runs on the processor. */
   readonly isSoftware: boolean;
   /** Features, such as "shader-f16". */
   readonly features: readonly string[];
   /** Bytes of the largest buffer: the largest tensor. */
   readonly maxBufferSize: number;
-  /** Bytes of the largest storage binding; a larger tensor is several of them. */
+  /** Bytes of the largest storage binding; a larger tensor has several bindings. */
   readonly maxStorageBufferBindingSize: number;
-  /** Every tensor begins at a multiple of this. */
+  /** Alignment of every tensor in bytes. */
   readonly minStorageBufferOffsetAlignment: number;
 }
 
@@ -32,12 +32,12 @@ const NO_ADAPTER =
   "mesa-vulkan-drivers libvulkan1)";
 
 async function findAdapter(): Promise<GPUAdapter | null> {
-  // Where Deno was built or started without it.
+  // Deno can be built or started without WebGPU.
   const { gpu }: { gpu?: GPU } = navigator;
   return await gpu?.requestAdapter({ powerPreference: "high-performance" }) ?? null;
 }
 
-/** Tells of the GPU that {@linkcode requestGpuDevice} would take. */
+/** Describes the GPU that {@linkcode requestGpuDevice} would use. */
 export async function reportWebGpu(): Promise<WebGpuReport> {
   const adapter = await findAdapter();
   return adapter ? { adapter: describe(adapter), reason: "" } : { adapter: null, reason: NO_ADAPTER };
@@ -55,10 +55,10 @@ function describe({ info, limits, features }: GPUAdapter): WebGpuAdapterReport {
 }
 
 /**
- * A device with all that its adapter can: every limit (the default is 256 MiB to a buffer), and `shader-f16` where
- * there is one.
+ * Requests a device with the highest limits of its adapter (the default limit of a buffer is 256 MiB), and with
+ * `shader-f16` if the adapter has it.
  *
- * @throws {DeviceError} if there is no adapter, or it gives no device
+ * @throws {DeviceError} if there is no adapter, or it has no device
  */
 export async function requestGpuDevice(): Promise<GPUDevice> {
   const adapter = await findAdapter();

@@ -1,19 +1,19 @@
 /**
- * What the queue has been given and may not have carried out yet, kept small.
+ * Limits the work that was submitted to the queue and has not ended.
  *
- * Deno's `onSubmittedWorkDone` holds the event loop until the queue is empty. So it is called rarely, and the more
- * often the longer it takes: a queue that keeps up is let run, one that lags is never far behind, and neither it nor
- * the memory that `writeBuffer` copies through grows with the load.
+ * Deno's `onSubmittedWorkDone` blocks the event loop until the queue is empty. Therefore it is called rarely, but more
+ * often if it takes longer: a fast queue runs without waits, and a slow queue never has much pending work. The queue and
+ * the memory that `writeBuffer` uses for copies do not grow with the load.
  */
 import { PIECE, turn } from "./pieces.ts";
 
-/** Bytes that are handed over before the queue is waited for, at most. */
+/** Most bytes that are submitted before a wait for the queue. */
 const MOST = 16 * PIECE;
 
-/** How long the event loop may be held by a wait, in milliseconds: about as long as one piece takes. */
+/** Longest time that a wait can block the event loop, in milliseconds: about the time of one piece. */
 const LONGEST = 4;
 
-/** The work of one load. */
+/** The submitted work of one load. */
 export class Backlog {
   readonly #queue: GPUQueue;
   readonly #waits: Promise<unknown>[] = [];
@@ -24,30 +24,30 @@ export class Backlog {
     this.#queue = queue;
   }
 
-  /** Counts what was handed over, and waits for the queue if that has become too much. */
+  /** Counts submitted bytes, and waits for the queue if they are too many. */
   async add(bytes: number): Promise<void> {
     this.#bytes += bytes;
     if (this.#bytes < this.#limit) return;
-    await turn(); // not in the same one as the call that handed over
+    await turn(); // not in the turn of the call that submitted the bytes
     const held = this.#wait();
     this.#limit = held > LONGEST ? Math.max(PIECE, this.#limit / 2) : Math.min(MOST, this.#limit * 2);
   }
 
-  /** Resolves once everything has been carried out, or the device is lost. */
+  /** Resolves after all work has ended, or the device is lost. */
   async settled(): Promise<void> {
     this.#wait();
     await this.ended();
   }
 
-  /** Resolves once every wait that was begun is over. */
+  /** Resolves after all started waits have ended. */
   async ended(): Promise<void> {
     await Promise.all(this.#waits);
   }
 
-  /** Waits until the queue is empty; how long that took, in milliseconds. */
+  /** Waits until the queue is empty; returns the time of the wait in milliseconds. */
   #wait(): number {
     const began = performance.now();
-    this.#waits.push(this.#queue.onSubmittedWorkDone().catch(() => {})); // a lost device is told by itself
+    this.#waits.push(this.#queue.onSubmittedWorkDone().catch(() => {})); // the loss of the device is reported separately
     this.#bytes = 0;
     return performance.now() - began;
   }

@@ -1,12 +1,12 @@
 /**
- * The kernels that cast between the float dtypes, bit for bit as src/format/cast.ts does it.
+ * The kernels that cast between the float dtypes, with the same bits as src/format/cast.ts.
  *
  * All arithmetic is on integers: a shader's float operations may flush subnormals and round freely, and few GPUs have
  * F64. As in cast.ts, a cast goes through a pivot, the bits of an F32; an F64 is rounded to odd.
  *
- * F4 and F6 are those of the OCP Microscaling Formats (MX) Specification 1.0: F4 is E2M1; none has an infinity or a
- * NaN. Elements fill bytes from the lowest bit up: the first of two F4 is the low half of its byte, as in PyTorch's
- * `float4_e2m1fn_x2` and in ONNX, and four F6 are three bytes, read as one little-endian number.
+ * F4 and F6 are the types of the OCP Microscaling Formats (MX) Specification 1.0: F4 is E2M1; they have neither infinity
+ * nor NaN. Elements fill bytes from the lowest bit: the first of two F4 is the low half of its byte, as in PyTorch's
+ * `float4_e2m1fn_x2` and in ONNX; four F6 fill three bytes, as one little-endian number.
  */
 import { type DType, dtypeBits } from "../../base/dtype.ts";
 import { PREAMBLE, WORKGROUP } from "./dispatch.ts";
@@ -37,7 +37,7 @@ fn nearest(magnitude: u32, mantissa: u32, bias: u32) -> u32 {
     let code = magnitude - ((127u - bias) << 23u);
     return (code + (1u << (drop - 1u)) - 1u + ((code >> drop) & 1u)) >> drop;
   }
-  // 24 significant bits shifted by 25 are below one half: further shifts cannot change the answer.
+  // 24 significant bits shifted by 25 are below one half: further shifts do not change the result.
   let shift = min(drop + firstNormal - exponent, 25u);
   let significand = (magnitude & 0x7fffffu) | 0x800000u;
   return (significand + (1u << (shift - 1u)) - 1u + ((significand >> shift) & 1u)) >> shift;
@@ -88,7 +88,7 @@ fn partsOf(low: u32, high: u32) -> Double {
   return Double(high & 0x80000000u, exponent, fraction, low & 0x1fffffffu);
 }
 
-// The F32 bits of an F64, cut off; the last bit is set if anything was lost.
+// The F32 bits of an F64, truncated; the last bit is set if a removed bit was set.
 fn toOdd(low: u32, high: u32) -> u32 {
   let wide = partsOf(low, high);
   if (wide.exponent == 1024) {
@@ -130,7 +130,7 @@ fn toSingle(low: u32, high: u32) -> u32 {
   return wide.sign | (cut + select(0u, 1u, rest + (cut & 1u) > (1u << shift)));
 }
 
-// The two words of an F64 with the value of an F32.
+// The two words of the F64 that has the value of an F32.
 fn toDouble(single: u32) -> vec2u {
   let sign = single & 0x80000000u;
   let magnitude = single & MAGNITUDE;

@@ -1,33 +1,33 @@
 /**
- * Casting on the GPU.
+ * Casts on the GPU.
  */
 import { type DType, dtypeBits } from "../../base/dtype.ts";
 import { GROUP, partShader, wordShader } from "./cast_shader.ts";
 import { type Dispatch, WORKGROUP } from "./dispatch.ts";
 import { floorTo, type Gpu } from "./gpu.ts";
 
-/** Elements that are to be cast, and where they are to go. */
+/** Elements to cast, and their target. */
 export interface CastRange {
   /** Element type of the source. */
   readonly from: DType;
   /** Element type of the target. */
   readonly to: DType;
-  /** How many. */
+  /** Number of elements. */
   readonly count: number;
-  /** Where they are; not the target. */
+  /** The source buffer; not the target buffer. */
   readonly source: GPUBuffer;
-  /** The byte of the first: a multiple of the device's alignment. */
+  /** Byte offset of the first element in the source: a multiple of the device's alignment. */
   readonly sourceOffset: number;
-  /** Where they go. */
+  /** The target buffer. */
   readonly target: GPUBuffer;
-  /** The byte of the first there: a multiple of the element size. */
+  /** Byte offset of the first element in the target: a multiple of the element size. */
   readonly targetOffset: number;
 }
 
 /**
- * The dispatches that cast a range, each within the limits of the device.
+ * Yields the dispatches that cast a range, each within the limits of the device.
  *
- * @param bytes what one dispatch writes, about
+ * @param bytes approximate number of bytes that one dispatch writes
  */
 export function* castDispatches(gpu: Gpu, range: CastRange, bytes = Infinity): Generator<Dispatch> {
   const { from, to, count, source, target } = range;

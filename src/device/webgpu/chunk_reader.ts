@@ -1,5 +1,5 @@
 /**
- * Reading the chunks of a load into a small ring of host memory, ahead of who uploads them.
+ * Reads the chunks of a load into a small ring of host memory, ahead of their upload.
  */
 import { OutOfMemoryError } from "../../base/errors.ts";
 import type { Engine, HostBlock, RunReport } from "../../load/engine.ts";
@@ -8,25 +8,25 @@ import type { LoadPlan } from "../../load/plan.ts";
 import { Readiness } from "../../load/readiness.ts";
 import type { SourceFile } from "../../files/source.ts";
 import type { LoadSettings } from "../../load/device.ts";
-import { type Chunk, CHUNK_MARGIN, chunkRoom, cutChunks } from "./chunks.ts";
+import { type Chunk, CHUNK_MARGIN, cutChunks, maxChunkBytes } from "./chunks.ts";
 import { floorTo } from "./gpu.ts";
 
-/** Blocks of the ring: one is uploaded while two are read, so that lanes go on when one chunk comes to its end. */
+/** Blocks of the ring: one is uploaded while two are read, so that lanes continue at the end of a chunk. */
 const BLOCKS = 3;
 
-/** Largest chunk: enough for storage to be busy with two of them, and little enough to stay in a processor's cache. */
+/** Largest chunk in bytes: two of them keep the storage busy, and they fit in a processor's cache. */
 const MAX_CHUNK = 8 * 2 ** 20;
 
-/** Segments of a chunk at least, for as many lanes. */
+/** Least segments of a chunk, so that as many lanes can read it. */
 const SEGMENTS = 4;
 
-/** How much staging memory there is for what. */
+/** The division of the staging memory. */
 export interface Staging {
   /** Data bytes of a chunk. */
   readonly chunkBytes: number;
   /** Data bytes of a segment. */
   readonly blockBytes: number;
-  /** What each of the runs at once may use for itself. */
+  /** Bytes of staging memory for the lanes of each run. */
   readonly laneBytes: number;
 }
 
@@ -41,40 +41,40 @@ export function divideStaging({ stagingBytes, blockBytes }: LoadSettings): Stagi
   };
 }
 
-/** What is to be read, and how. */
+/** The plan to read, with its engine and settings. */
 export interface ReadJob {
-  /** What reads. */
+  /** The engine that reads. */
   readonly engine: Engine;
-  /** The load. */
+  /** The plan of the load. */
   readonly plan: LoadPlan;
-  /** What every cast begins at a multiple of, in the scratch buffer. */
+  /** Alignment of every cast in the scratch buffer, in bytes. */
   readonly alignment: number;
-  /** The files that the plan names by index. */
+  /** The files; segments refer to them by index. */
   readonly files: readonly SourceFile[];
-  /** How the load is to run. */
+  /** Settings of the load. */
   readonly settings: LoadSettings;
-  /** How staging memory is divided. */
+  /** The division of the staging memory. */
   readonly staging: Staging;
 }
 
 /** A chunk that has been read. */
 export interface Filled {
-  /** What it is. */
+  /** The chunk. */
   readonly chunk: Chunk;
-  /** Where it is. */
+  /** The block with its bytes. */
   readonly block: HostBlock;
-  /** How that went. */
+  /** The report of its run. */
   readonly report: RunReport;
 }
 
-/** Reads chunks ahead, in order, as far as there are blocks. */
+/** Reads chunks ahead, in order, while there are free blocks. */
 export class ChunkReader {
   readonly #job: ReadJob;
   readonly #signal: AbortSignal;
   readonly #chunks: Iterator<Chunk, void>;
-  /** The first chunks, which had to be looked at to know how many there are. */
+  /** The first chunks, which were made to find out whether there are several. */
   readonly #first: Chunk[];
-  /** Runs at once at most, and the lanes of each. */
+  /** Most runs at once, and the lanes of each. */
   readonly #runs: number;
   readonly #threads: number | undefined;
   readonly #free: HostBlock[] = [];
@@ -83,7 +83,7 @@ export class ChunkReader {
   #running = 0;
   #mostRunning = 0;
 
-  /** Begins to read. */
+  /** Starts the reads. */
   constructor(job: ReadJob, signal: AbortSignal) {
     const { maxThreads } = job.settings;
     this.#job = job;
@@ -95,13 +95,13 @@ export class ChunkReader {
     this.#advance();
   }
 
-  /** The most chunks that were read at once, each by lanes of its own. */
+  /** The largest number of chunks that were read at once, each by its own lanes. */
   get mostRunning(): number {
     return this.#mostRunning;
   }
 
   /**
-   * The next chunk, once it has been read; null after the last.
+   * Returns the next chunk after it has been read; null after the last one.
    *
    * @throws {ReadError} if a file does not have the bytes that its header promised
    * @throws {OutOfMemoryError} if there is no memory for the ring
@@ -112,13 +112,13 @@ export class ChunkReader {
     return filled ?? null;
   }
 
-  /** Takes back a block whose bytes are no longer needed. */
-  giveBack(block: HostBlock): void {
+  /** Returns a block whose bytes are no longer needed to the ring. */
+  releaseBlock(block: HostBlock): void {
     this.#free.push(block);
     this.#advance();
   }
 
-  /** Resolves once nothing is being read any more. */
+  /** Resolves after all reads have ended. */
   async settled(): Promise<void> {
     await Promise.allSettled(this.#reading);
   }
@@ -128,7 +128,7 @@ export class ChunkReader {
       const chunk = this.#first.shift() ?? this.#chunks.next().value;
       if (!chunk) return;
       const reading = this.#read(chunk);
-      reading.catch(() => {}); // told when its turn comes
+      reading.catch(() => {}); // next() reports the error
       this.#reading.push(reading);
     }
   }
@@ -138,14 +138,14 @@ export class ChunkReader {
     this.#running++;
     this.#mostRunning = Math.max(this.#mostRunning, this.#running);
     try {
-      const block = this.#free.pop() ?? this.#allocate(chunkRoom(plan, staging.chunkBytes));
+      const block = this.#free.pop() ?? this.#allocate(maxChunkBytes(plan, staging.chunkBytes));
       const report = await engine.run({
         plan: chunk.plan,
         files,
         blocks: [block],
-        readiness: Readiness.of(chunk.plan), // nobody waits for less than a chunk
+        readiness: Readiness.of(chunk.plan), // callers wait for whole chunks only
         maxThreads: this.#threads,
-        cachedThreads: 1, // one copies faster than the queue takes, and more would take its processor away
+        cachedThreads: 1, // one lane copies faster than the queue uploads; more lanes would slow down the queue
         blockBytes: staging.blockBytes,
         stagingBytes: staging.laneBytes,
         signal: this.#signal,
@@ -164,8 +164,7 @@ export class ChunkReader {
       return engine.allocate(byteLength);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      const message =
-        `Cannot load: ${byteLength} bytes of host memory are needed to pass the tensors through`;
+      const message = `Cannot load: ${byteLength} bytes of host memory are needed as staging memory`;
       throw new OutOfMemoryError(message, byteLength, engine.availableMemory(), { cause: error });
     }
   }

@@ -1,9 +1,9 @@
 /**
- * Cutting a load into chunks that pass through staging memory: what is read into it, and where the device's queue then
- * takes it. Pure: nothing is read or written here.
+ * Cuts a load into chunks that are read into staging memory and then uploaded to buffers. These functions are pure: they
+ * neither read nor write.
  *
- * What is uploaded as it is lies in staging memory as in its buffer, alignment gaps included, so that one call uploads
- * many small tensors. What the GPU casts goes to a scratch buffer first, as it is in the file.
+ * Bytes without a cast have the same layout in staging memory as in their buffer, with alignment gaps, so that one call
+ * uploads many small tensors. Elements that the GPU casts are uploaded to a scratch buffer, in the dtype of the file.
  */
 import { type DType, dtypeBits } from "../../base/dtype.ts";
 import { PAGE } from "../../load/layout.ts";
@@ -11,17 +11,17 @@ import { type LoadPlan, type Segment, segmentBytes } from "../../load/plan.ts";
 import { castLength } from "../../load/request.ts";
 import { ceilTo, floorTo } from "./gpu.ts";
 
-/** A range of staging memory and where it is uploaded. Offsets and length are multiples of 4 in the buffer. */
+/** A range of staging memory and its target. Offset and length in the buffer are multiples of 4. */
 export interface Upload {
   /** Index of the allocation; null is the scratch buffer. */
   readonly allocation: number | null;
-  /** The first byte in the buffer. */
+  /** Offset of the first byte in the buffer. */
   readonly offset: number;
-  /** The first byte in staging memory. */
+  /** Offset of the first byte in staging memory. */
   readonly staging: number;
-  /** How many bytes. */
+  /** Number of bytes. */
   byteLength: number;
-  /** Bytes at its begin that came with the upload before this one: the two share a word of the buffer. */
+  /** Bytes at its start that belong to the upload before: the two uploads share a word of the buffer. */
   readonly carried: number;
 }
 
@@ -31,54 +31,54 @@ export interface ChunkCast {
   readonly from: DType;
   /** Element type in the allocation. */
   readonly to: DType;
-  /** How many elements. */
+  /** Number of elements. */
   count: number;
-  /** The byte of the first in the scratch buffer. */
+  /** Byte offset of the first element in the scratch buffer. */
   readonly scratch: number;
   /** Index of the allocation. */
   readonly allocation: number;
-  /** The byte of the first there. */
+  /** Byte offset of the first element in the allocation. */
   readonly offset: number;
 }
 
-/** What goes through one block of staging memory at once. */
+/** The segments that use one block of staging memory at once. */
 export interface Chunk {
-  /** What is read: its one allocation is the block. */
+  /** The plan of its reads; the block is its only allocation. */
   readonly plan: LoadPlan;
-  /** The segments of the whole load that this is: the first, and one after the last. */
+  /** Its segments in the plan of the load: the first, and one after the last. */
   readonly segments: readonly [first: number, stop: number];
-  /** What is uploaded then, in order. */
+  /** The uploads after the reads, in order. */
   readonly uploads: readonly Upload[];
-  /** Staging bytes that nothing is read into: to be zeros when they are uploaded. */
+  /** Staging bytes without file bytes, which must be zeros at the upload. */
   readonly gaps: readonly (readonly [start: number, stop: number])[];
-  /** What is cast once it is uploaded. */
+  /** The casts after the uploads. */
   readonly casts: readonly ChunkCast[];
 }
 
-/** From this length on, a read can go straight to where staging and file agree modulo a page. */
+/** Least length of a read that is placed so that staging offset and file offset are equal modulo a page. */
 const DIRECT = 64 * 1024;
 
-/** A gap of the buffer that is uploaded with what is around it, rather than made the end of one upload. */
+/** Largest gap of the buffer that does not end an upload: it is uploaded together with its neighbours. */
 const SMALL_GAP = 4096;
 
-/** Whether the GPU casts a pair. What becomes smaller is cast by the lanes, as then there is less to upload. */
+/** Whether the GPU casts a pair of dtypes. Lanes cast to smaller dtypes, because this reduces the bytes to upload. */
 export function castsOnGpu(from: DType, to: DType): boolean {
   return from !== to && dtypeBits(from) <= dtypeBits(to);
 }
 
-/** Staging bytes of a chunk beyond its data: gaps, and a begin that agrees with its file modulo a page. */
+/** Most staging bytes of a chunk besides its data: gaps, and padding for offsets that are equal modulo a page. */
 export const CHUNK_MARGIN = 3 * PAGE;
 
-/** Bytes of staging memory that the largest chunk of a plan needs at most; of the scratch buffer it needs no more. */
-export function chunkRoom(plan: LoadPlan, chunkBytes: number): number {
+/** Returns a limit for the bytes of the largest chunk of a plan, in staging memory and in the scratch buffer. */
+export function maxChunkBytes(plan: LoadPlan, chunkBytes: number): number {
   return Math.min(chunkBytes, plan.bytes + plan.segments.length * PAGE) + CHUNK_MARGIN;
 }
 
 /**
- * Cuts a plan into chunks, each when it is asked for: the plan of a large model has a great many.
+ * Cuts a plan into chunks, on request, because the plan of a large model has very many.
  *
- * @param chunkBytes a chunk needs at most as many staging bytes and {@linkcode CHUNK_MARGIN}; no segment has more
- * @param alignment what every cast begins at a multiple of, in the scratch buffer
+ * @param chunkBytes most data bytes of a chunk, and of a segment; a chunk needs up to {@linkcode CHUNK_MARGIN} more
+ * @param alignment the alignment of every cast in the scratch buffer, in bytes
  */
 export function* cutChunks(
   plan: LoadPlan,
@@ -99,7 +99,7 @@ export function* cutChunks(
   }
 }
 
-/** Bytes of a segment in staging memory. */
+/** Returns the bytes of a segment in staging memory. */
 function stagedBytes(segment: Segment): number {
   const { from, to } = segment;
   return castsOnGpu(from, to) ? segmentBytes(segment) : castLength(segmentBytes(segment), from, to);
@@ -110,7 +110,7 @@ class ChunkBuilder {
   readonly #uploads: Upload[] = [];
   readonly #casts: ChunkCast[] = [];
   readonly #gaps: [number, number][] = [];
-  /** Where the last upload ends in staging memory. */
+  /** Staging offset of the end of the last upload. */
   #end = 0;
   #scratchEnd = 0;
 
@@ -118,12 +118,12 @@ class ChunkBuilder {
     this.#alignment = alignment;
   }
 
-  /** Staging bytes so far. */
+  /** Staging bytes used so far. */
   get end(): number {
     return this.#end;
   }
 
-  /** Finds a place for a segment; where in staging memory it is to be read. */
+  /** Finds a place for a segment; returns its staging offset. */
   add(segment: Segment): number {
     return castsOnGpu(segment.from, segment.to) ? this.#addCast(segment) : this.#addPlain(segment);
   }
@@ -195,7 +195,7 @@ class ChunkBuilder {
     return staging;
   }
 
-  /** Adds to the last upload. */
+  /** Extends the last upload. */
   #extend(upload: Upload, gap: number, length: number): number {
     const staging = this.#end + gap;
     if (gap > 0) this.#gaps.push([this.#end, staging]);
@@ -204,13 +204,13 @@ class ChunkBuilder {
     return staging;
   }
 
-  /** Where the last upload ends once it is padded to whole words; an upload need not begin at one in staging memory. */
+  /** Staging offset of the end of the last upload with padding to whole words of the buffer. */
   #paddedEnd(): number {
     const last = this.#uploads.at(-1);
     return last ? last.staging + ceilTo(last.byteLength, 4) : 0;
   }
 
-  /** Where an upload can begin whose first `carried` bytes are there before the segment's. */
+  /** Returns a staging offset for an upload that has `carried` bytes before the bytes of the segment. */
   #place({ fileOffset, run }: Segment, carried: number): number {
     const start = this.#paddedEnd();
     if (run < DIRECT) return start;
@@ -219,7 +219,7 @@ class ChunkBuilder {
   }
 }
 
-/** The plan that reads a chunk into its block. What the GPU casts is read as bytes. */
+/** Makes the plan that reads a chunk into its block. Elements that the GPU casts are read as bytes. */
 function stagedPlan(
   plan: LoadPlan,
   [first, stop]: readonly [number, number],

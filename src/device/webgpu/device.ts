@@ -1,8 +1,7 @@
 /**
- * A GPU that WebGPU drives as a device: tensors in GPUBuffers.
+ * A WebGPU GPU as a device: tensors in GPUBuffers.
  *
- * Bytes reach a GPUBuffer through the host only: WebGPU has no way to import memory, nor to let storage write into a
- * buffer by itself.
+ * All bytes pass through host memory: WebGPU cannot import memory, and storage cannot write to a GPUBuffer.
  */
 import { DeviceError, OutOfMemoryError } from "../../base/errors.ts";
 import type { SliceLayout, SliceSource } from "../../format/slices.ts";
@@ -16,7 +15,7 @@ import { planSteps } from "../../load/plan.ts";
 import { Readiness } from "../../load/readiness.ts";
 import type { TensorRequest } from "../../load/request.ts";
 import type { SourceFile } from "../../files/source.ts";
-import { holdWebGpuTensor, newWebGpuTensor, type WebGpuTensor } from "./tensor.ts";
+import { newWebGpuTensor, referenceWebGpuTensor, type WebGpuTensor } from "./tensor.ts";
 import type {
   Device,
   DeviceLoad,
@@ -34,13 +33,13 @@ import { GpuMemory } from "./memory.ts";
 import { checkSize, type GpuResult, joinTensors, sliceTensor, writeTensor } from "./operations.ts";
 import { runUpload } from "./upload.ts";
 
-/** How a WebGPU device loads. */
+/** Settings of loads to WebGPU. */
 export interface WebGpuSettings {
-  /** Flags of the tensors' buffers besides those that every one needs. */
+  /** Usage flags of the tensors' buffers in addition to the required ones. */
   readonly gpuBufferUsage: number;
 }
 
-/** Bytes of a buffer that tensors share at most; a larger tensor has one of its own. Smaller ones are freed sooner. */
+/** Largest buffer that tensors share, in bytes; a larger tensor has a separate one. Smaller buffers are freed sooner. */
 const SHARED_BUFFER = 2 * 2 ** 30;
 
 /** Tensors in GPUBuffers. */
@@ -58,9 +57,9 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
   }
 
   /**
-   * Takes the user's device, or the one of this isolate.
+   * Uses the device of the user, or the one of this isolate.
    *
-   * @throws {DeviceError} if there is none, or it was lost
+   * @throws {DeviceError} if there is no device, or it was lost
    */
   static async find(
     device: "webgpu" | GPUDevice,
@@ -79,7 +78,7 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
   ): Promise<DeviceLoad<WebGpuTensor>> {
     const turn = new Turn();
     const gpu = this.#gpu;
-    for (const [index, request] of requests.entries()) { // before there is a plan: a huge tensor's is huge itself
+    for (const [index, request] of requests.entries()) { // before the plan is made: the plan of a huge tensor is huge
       if (index % STEP === 0) await turn.pause();
       checkSize(gpu, resultBytes(request), `load tensor ${quote(request.name)} to the GPU`);
     }
@@ -106,10 +105,10 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
       settings,
       staging,
     });
-    // Whoever waits for a tensor is told, however early the run ended; nobody has to wait for the whole.
+    // Callers that wait for a tensor get the error, even if the run fails at its start. No caller has to await `done`.
     finished.catch((error) => {
       readiness.fail(error);
-      // What the GPU has of it is worth nothing any more.
+      // The buffers of a failed load are incomplete.
       if (error instanceof DeviceError || error instanceof OutOfMemoryError) held.release();
     });
     return {
@@ -128,8 +127,8 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
   /** The buffers of a load. */
   #allocate(byteLengths: readonly number[]): Promise<GpuMemory[]> {
     const [gpu, engine] = [this.#gpu, this.#engine];
-    // What a software adapter writes to for the first time is given to it page by page, which takes longer than to
-    // write it; memory of a real GPU is not the system's to page.
+    // On a software adapter the first write to each page of a buffer makes the system allocate it, which takes longer than
+    // the write; huge pages avoid this. The memory of a real GPU does not have pages of the system.
     const around = gpu.isSoftware ? engine.withHugePages?.bind(engine) : undefined;
     return GpuMemory.allocate(gpu, byteLengths, "load", this.#usage, around);
   }
@@ -139,7 +138,7 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
   }
 
   async slice(tensor: WebGpuTensor, layout: SliceLayout): Promise<WebGpuTensor> {
-    const [memory, placed] = holdWebGpuTensor(tensor, "slice");
+    const [memory, placed] = referenceWebGpuTensor(tensor, "slice");
     try {
       return newWebGpuTensor(...await sliceTensor(memory, placed, layout));
     } finally {
@@ -166,7 +165,7 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
   ): Promise<WebGpuTensor> {
     const sources: GpuResult[] = [];
     try {
-      for (const tensor of tensors) sources.push(holdWebGpuTensor(tensor, "join"));
+      for (const tensor of tensors) sources.push(referenceWebGpuTensor(tensor, "join"));
       return newWebGpuTensor(...await joinTensors(name, sources, dimension));
     } finally {
       for (const [memory] of sources) memory.drop();

@@ -1,15 +1,15 @@
 /**
- * Running kernels: each reads one buffer, writes another, and has a few words of parameters.
+ * Runs kernels: each reads one buffer, writes another, and has a few words of parameters.
  */
 import type { Gpu } from "./gpu.ts";
 
 /** Invocations of one workgroup of every kernel. */
 export const WORKGROUP = 64;
 
-/** Words of parameters that a kernel can have. */
+/** Most words of parameters of a kernel. */
 export const PARAMETER_WORDS = 64;
 
-/** How every kernel begins: its bindings, and its parameters as `parameter(index)`. */
+/** The start of every kernel: its bindings, and its parameters as `parameter(index)`. */
 export const PREAMBLE = `
 @group(0) @binding(0) var<storage, read> input: array<u32>;
 @group(0) @binding(1) var<storage, read_write> output: array<u32>;
@@ -24,23 +24,23 @@ fn parameter(index: u32) -> u32 {
 export interface Dispatch {
   /** The kernel. */
   readonly pipeline: GPUComputePipeline;
-  /** What it reads. */
+  /** The buffer that it reads. */
   readonly source: GPUBufferBinding;
-  /** What it writes. Words that it writes in part keep the rest of their bits. */
+  /** The buffer that it writes. Words that it writes in part keep their other bits. */
   readonly target: GPUBufferBinding;
   /** At most {@linkcode PARAMETER_WORDS} words. */
   readonly parameters: readonly number[];
-  /** How often it runs. */
+  /** Number of invocations. */
   readonly invocations: number;
 }
 
 /** Bytes from one set of parameters to the next: a multiple of every device's alignment. */
 const STRIDE = 4 * PARAMETER_WORDS;
 
-/** Sets of parameters that there is room for, and so dispatches of one submission. */
+/** Sets of parameters in the buffer: most dispatches of one submission. */
 const SETS = 64;
 
-/** Runs dispatches in the order given; each sees what the ones before have written. */
+/** Runs dispatches in order; each one can read the results of earlier ones. */
 export class Dispatcher implements Disposable {
   readonly #gpu: Gpu;
   readonly #buffer: GPUBuffer;
@@ -55,7 +55,7 @@ export class Dispatcher implements Disposable {
     });
   }
 
-  /** Hands dispatches to the queue: call it within {@linkcode Gpu.attempt}. */
+  /** Submits dispatches to the queue: call it within {@linkcode Gpu.attempt}. */
   run(dispatches: Iterable<Dispatch>): void {
     let batch: Dispatch[] = [];
     for (const dispatch of dispatches) {
@@ -67,7 +67,7 @@ export class Dispatcher implements Disposable {
     if (batch.length > 0) this.#submit(batch);
   }
 
-  /** Frees the buffer, once the device has done with it. */
+  /** Frees the buffer after the device no longer uses it. */
   [Symbol.dispose](): void {
     this.#buffer.destroy();
   }
@@ -75,7 +75,7 @@ export class Dispatcher implements Disposable {
   #submit(batch: readonly Dispatch[]): void {
     const { device } = this.#gpu;
     batch.forEach(({ parameters }, set) => this.#words.set(parameters, set * PARAMETER_WORDS));
-    // The queue carries this out after what was submitted before, which may still need the old parameters.
+    // The queue runs this after earlier submissions, which can still need the old parameters.
     device.queue.writeBuffer(this.#buffer, 0, this.#words, 0, batch.length * PARAMETER_WORDS);
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginComputePass();

@@ -1,14 +1,14 @@
 /**
- * A GPUDevice with what all loads and tensors on it share: its limits, its kernels, and whether it is still there.
+ * A GPUDevice with the state that all of its loads and tensors share: limits, kernels, and the loss of the device.
  */
 import { DeviceError, OutOfMemoryError } from "../../base/errors.ts";
 import { requestGpuDevice } from "./adapter.ts";
 
-/** A device as loads and tensors use it. */
+/** A device for loads and tensors. */
 export class Gpu {
   /** The device itself. */
   readonly device: GPUDevice;
-  /** What every tensor's offset is a multiple of, in bytes. */
+  /** Alignment of every tensor's offset, in bytes. */
   readonly alignment: number;
   /** Bytes of the largest buffer, a multiple of `alignment`. */
   readonly maxBufferBytes: number;
@@ -16,7 +16,7 @@ export class Gpu {
   readonly maxBindingBytes: number;
   /** Workgroups of the largest dispatch. */
   readonly maxWorkgroups: number;
-  /** Whether it is the processor that pretends to be a GPU, and its buffers are memory of this process. */
+  /** Whether it is a software adapter, whose buffers are memory of this process. */
   readonly isSoftware: boolean;
   readonly #lost = new AbortController();
   readonly #pipelines = new Map<string, GPUComputePipeline>();
@@ -32,7 +32,7 @@ export class Gpu {
     device.lost.then(({ reason, message }) => this.#lost.abort(lostError(reason, message)));
   }
 
-  /** A device of the user's own. It is used as it is, and never destroyed. */
+  /** Wraps a device of the user. Its limits are not changed, and it is never destroyed. */
   static of(device: GPUDevice): Gpu {
     let gpu = known.get(device);
     if (!gpu) known.set(device, gpu = new Gpu(device));
@@ -40,10 +40,10 @@ export class Gpu {
   }
 
   /**
-   * The device of this isolate: requested at the first use, and again after it was lost. All that is loaded to
-   * "webgpu" is on it, so that tensors of different models can be bound together.
+   * Returns the device of this isolate: requested at the first use, and again after a loss. All loads to "webgpu" use it,
+   * so that one bind group can have tensors of different models.
    *
-   * @throws {DeviceError} if there is none
+   * @throws {DeviceError} if there is no device
    */
   static async shared(): Promise<Gpu> {
     const asked = own ??= requestOwn();
@@ -53,23 +53,23 @@ export class Gpu {
     return await Gpu.shared();
   }
 
-  /** Aborted when the device is lost, for a {@linkcode DeviceError}. */
+  /** Aborted when the device is lost; the reason is a {@linkcode DeviceError}. */
   get lost(): AbortSignal {
     return this.#lost.signal;
   }
 
   /**
-   * Makes calls to the device and waits for its verdict on them, which comes before they are carried out.
+   * Makes calls to the device and waits until the device has accepted or rejected them, which is before they run.
    *
-   * @param action what for, for messages: "Cannot …"
+   * @param action the action for messages: "Cannot …"
    * @param requested bytes that the calls allocate
-   * @throws {OutOfMemoryError} if the device has not got the memory
-   * @throws {DeviceError} if it refuses, or is lost
+   * @throws {OutOfMemoryError} if the device does not have the memory
+   * @throws {DeviceError} if it rejects a call, or is lost
    */
   async attempt<R>(action: string, requested: number, calls: () => R): Promise<R> {
     this.lost.throwIfAborted();
     const { device } = this;
-    // Scopes are a stack of the whole device: nothing else may come between push and pop.
+    // Error scopes are one stack per device: no other code may run between push and pop.
     device.pushErrorScope("internal");
     device.pushErrorScope("validation");
     device.pushErrorScope("out-of-memory");
@@ -78,7 +78,7 @@ export class Gpu {
     try {
       result = calls();
     } finally {
-      verdicts = Promise.allSettled([ // rejected where the device is lost
+      verdicts = Promise.allSettled([ // rejected if the device is lost
         device.popErrorScope(),
         device.popErrorScope(),
         device.popErrorScope(),
@@ -92,7 +92,7 @@ export class Gpu {
     if (memory) {
       const message =
         `Cannot ${action}: the device has no memory for ${requested} bytes: load fewer names, or ` +
-        `dispose of tensors`;
+        `dispose tensors`;
       throw new OutOfMemoryError(message, requested, -1, { cause: memory });
     }
     const error = refusal ?? internal;
@@ -107,7 +107,7 @@ export class Gpu {
     return result;
   }
 
-  /** The compute pipeline of a kernel, made at its first use. */
+  /** Returns the compute pipeline of a kernel; makes it at its first use. */
   pipeline(name: string, code: () => string): GPUComputePipeline {
     let pipeline = this.#pipelines.get(name);
     if (!pipeline) {
@@ -127,7 +127,7 @@ async function requestOwn(): Promise<Gpu> {
   try {
     return Gpu.of(await requestGpuDevice());
   } catch (error) {
-    own = undefined; // there may be one the next time
+    own = undefined; // a later call tries again
     throw error;
   }
 }

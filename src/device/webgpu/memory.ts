@@ -1,30 +1,30 @@
 /**
- * Buffers that are held by the handles of the tensors in them.
+ * Buffers with a count of their references: tensor handles and loads.
  */
 import { ceilTo, type Gpu } from "./gpu.ts";
 
-/** A buffer and how many hold it. */
+/** A buffer and its reference count. */
 export class GpuMemory {
-  /** The device that it is of. */
+  /** The device of the buffer. */
   readonly gpu: Gpu;
-  /** The buffer; destroyed once nobody holds it. */
+  /** The buffer; destroyed after its last reference is released. */
   readonly buffer: GPUBuffer;
   #holds = 1;
 
-  /** Takes over one hold. */
+  /** Makes it with one reference, which the caller owns. */
   constructor(gpu: Gpu, buffer: GPUBuffer) {
     this.gpu = gpu;
     this.buffer = buffer;
   }
 
   /**
-   * Allocates buffers: all of them, or none. Each is held once, and begins as zeros.
+   * Allocates all buffers, or none. Each has one reference and is filled with zeros.
    *
-   * @param action what for, for messages: "Cannot …"
-   * @param usage flags besides those that every tensor needs
-   * @param around is called for each buffer and calls what makes it
+   * @param action the action for messages: "Cannot …"
+   * @param usage usage flags in addition to the required ones
+   * @param around called for each buffer; calls its argument, which makes the buffer
    * @throws {OutOfMemoryError} if they do not fit
-   * @throws {DeviceError} if the device refuses
+   * @throws {DeviceError} if the device rejects a call
    */
   static async allocate(
     gpu: Gpu,
@@ -39,7 +39,7 @@ export class GpuMemory {
     try {
       for (const length of byteLengths) {
         const descriptor = {
-          size: Math.max(4, ceilTo(length, 4)), // a buffer of no bytes cannot be bound, nor one of odd length
+          size: Math.max(4, ceilTo(length, 4)), // an empty buffer or one with an odd length cannot be bound
           usage: STORAGE | COPY_SRC | COPY_DST | usage,
         };
         await gpu.attempt(action, requested, () => {
@@ -54,12 +54,12 @@ export class GpuMemory {
     }
   }
 
-  /** Adds a hold. */
+  /** Adds a reference. */
   hold(): void {
     this.#holds++;
   }
 
-  /** Gives up a hold; the last one destroys the buffer, which the device does once it has done with it. */
+  /** Releases a reference; the last one destroys the buffer after the device no longer uses it. */
   drop(): void {
     if (--this.#holds === 0) this.buffer.destroy();
   }

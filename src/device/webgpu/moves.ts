@@ -1,32 +1,32 @@
 /**
- * Slices and joins on the GPU: by buffer copies where everything is whole words and there are few of them, else by a
- * kernel that gathers bytes.
+ * Slices and joins on the GPU: by buffer copies if they are few and consist of whole words, else by a kernel that gathers
+ * bytes.
  */
 import type { SliceLevel } from "../../format/slices.ts";
 import { type Dispatch, PARAMETER_WORDS, PREAMBLE, WORKGROUP } from "./dispatch.ts";
 import { floorTo, type Gpu } from "./gpu.ts";
 
-/** Bytes of one buffer that go to another: runs here, rows there. */
+/** A copy of bytes between two buffers: from strided runs of the source to rows of the target. */
 export interface Move {
-  /** Where they come from; not the target. */
+  /** The source buffer; not the target buffer. */
   readonly source: GPUBuffer;
-  /** The first byte. */
+  /** Offset of the first byte in the source. */
   readonly sourceOffset: number;
   /** Bytes of one run. */
   readonly run: number;
-  /** How the run repeats in the source, outermost first; none is one run. */
+  /** Repetitions of the run in the source, outermost first; empty for one run. */
   readonly levels: readonly SliceLevel[];
-  /** Where they go. */
+  /** The target buffer. */
   readonly target: GPUBuffer;
-  /** The first byte of the first row. */
+  /** Offset of the first row in the target. */
   readonly targetOffset: number;
-  /** Bytes from one row of the target to the next, each of one run: the run's own length where they are dense. */
+  /** Bytes from one row of the target to the next; each row has one run. Equal to the run's length if rows are dense. */
   readonly pitch: number;
 }
 
-/** Words, or bytes, from many places of the source to the rows of the target; an invocation for each word there. */
+/** The kernel that copies words or bytes from the runs of the source to the rows of the target; one invocation per word. */
 const SHADER = `${PREAMBLE}
-// Where a run begins in the source.
+// The offset of a run in the source.
 fn start(index: u32) -> u32 {
   var rest = index;
   var at = parameter(4u);
@@ -72,26 +72,26 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 }
 `;
 
-/** Levels that the parameters have room for. */
+/** Most levels in the parameters. */
 const MAX_LEVELS = (PARAMETER_WORDS - 8) / 2;
 
-/** Copies up to this many cost less than the kernel. */
+/** Most copies that cost less than the kernel. */
 const MAX_COPIES = 64;
 
-/** Bytes that a kernel counts in 32 bits with room to spare. */
+/** Most bytes of one dispatch, which the kernel counts with 32 bits. */
 const MAX_SPAN = 2 ** 30;
 
 /** One copy between buffers. */
 export interface Copy {
-  /** The first byte in the source: a multiple of 4. */
+  /** Offset in the source: a multiple of 4. */
   readonly from: number;
-  /** The first byte in the target: a multiple of 4. */
+  /** Offset in the target: a multiple of 4. */
   readonly to: number;
-  /** How many: a multiple of 4. */
+  /** Number of bytes: a multiple of 4. */
   readonly byteLength: number;
 }
 
-/** The copies that make a move; null if a kernel should. */
+/** Returns the copies of a move; null if a kernel is better. */
 export function copiesOf(move: Move): Copy[] | null {
   const { levels, run, pitch } = move;
   const runs = levels.reduce((product, { count }) => product * count, 1);
@@ -113,16 +113,16 @@ function startsOf(levels: readonly SliceLevel[], offset: number): number[] {
   return Array.from({ length: level.count }, (_, i) => startsOf(inner, offset + i * level.stride)).flat();
 }
 
-/** The dispatches that make a move, each within the limits of the device. */
+/** Yields the dispatches of a move, each within the limits of the device. */
 export function* moveDispatches(gpu: Gpu, move: Move): Generator<Dispatch> {
   const { run, levels, pitch } = move;
   const { alignment, maxBindingBytes } = gpu;
   const rows = levels.reduce((product, { count }) => product * count, 1);
   const sourceSpan = levels.reduce((span, { count, stride }) => span + (count - 1) * stride, run);
   const targetSpan = (rows - 1) * pitch + run;
-  const room = Math.min(maxBindingBytes, MAX_SPAN) - alignment;
-  const targetRoom = Math.min(room, gpu.maxWorkgroups * WORKGROUP * 4 - alignment);
-  if (sourceSpan > room || targetSpan > targetRoom || levels.length > MAX_LEVELS) {
+  const limit = Math.min(maxBindingBytes, MAX_SPAN) - alignment;
+  const targetLimit = Math.min(limit, gpu.maxWorkgroups * WORKGROUP * 4 - alignment);
+  if (sourceSpan > limit || targetSpan > targetLimit || levels.length > MAX_LEVELS) {
     for (const half of halves(move)) yield* moveDispatches(gpu, half);
     return;
   }
@@ -149,7 +149,7 @@ export function* moveDispatches(gpu: Gpu, move: Move): Generator<Dispatch> {
   };
 }
 
-/** A move in two: by the outermost level, or through the middle of its one run. */
+/** Divides a move in two: at the outermost level, or in the middle of its only run. */
 function halves(move: Move): Move[] {
   const { levels: [level, ...inner], run, pitch } = move;
   if (!level) {

@@ -1,5 +1,5 @@
 /**
- * What is done with tensors that are on a GPU: each result is in a new buffer.
+ * Operations on tensors in WebGPU: each result is in a new buffer.
  */
 import { DeviceError, OutOfMemoryError, SafeTensorsError } from "../../base/errors.ts";
 import { castSupported } from "../../format/cast.ts";
@@ -18,10 +18,10 @@ import { GpuMemory } from "./memory.ts";
 import { copiesOf, type Move, moveDispatches } from "./moves.ts";
 import { PIECE, pieces, turn } from "./pieces.ts";
 
-/** Bytes that are copied to the host at once: `mapAsync` takes Deno ten milliseconds whatever it maps. */
+/** Bytes that are copied to the host at once: each `mapAsync` takes ten milliseconds in Deno, for any length. */
 const READ_PIECE = 32 * 2 ** 20;
 
-/** A tensor that was made: its memory, held once, and what it is. */
+/** The result of an operation: its memory with one reference, and its place there. */
 export type GpuResult = [memory: GpuMemory, tensor: PlacedTensor];
 
 /**
@@ -52,7 +52,7 @@ export function castTensor(memory: GpuMemory, tensor: PlacedTensor, dtype: DType
   });
 }
 
-/** Copies a slice out of a tensor. */
+/** Copies a slice of a tensor. */
 export function sliceTensor(
   memory: GpuMemory,
   tensor: PlacedTensor,
@@ -113,7 +113,7 @@ export function joinTensors(
   );
 }
 
-/** Brings a tensor from host memory, piece by piece. */
+/** Copies a tensor from host memory, in pieces. */
 export async function writeTensor(gpu: Gpu, tensor: HostElements, usage: number): Promise<GpuResult> {
   const { name, dtype, shape, bytes } = tensor;
   const { byteLength } = bytes;
@@ -131,7 +131,7 @@ export async function writeTensor(gpu: Gpu, tensor: HostElements, usage: number)
           word.set(bytes.subarray(at + length - rest, at + length));
           queue.writeBuffer(memory.buffer, at + length - rest, word);
         }
-        queue.submit([]); // or the device would gather copies of all pieces
+        queue.submit([]); // an empty submission frees the device's copy of the piece
       });
       await backlog.add(length);
     }
@@ -144,7 +144,7 @@ export async function writeTensor(gpu: Gpu, tensor: HostElements, usage: number)
   }
 }
 
-/** Copies a tensor to JavaScript memory, piece by piece. */
+/** Copies a tensor to JavaScript memory, in pieces. */
 export async function readTensor(memory: GpuMemory, tensor: PlacedTensor): Promise<HostTensor> {
   const { name, dtype, shape, byteLength } = tensor;
   const bytes = new Uint8Array(byteLength);
@@ -183,7 +183,7 @@ async function mapToRead(gpu: Gpu, staging: GPUBuffer, action: string): Promise<
   try {
     await staging.mapAsync(GPUMapMode.READ);
   } catch (error) {
-    await turn(); // the device may tell of its loss only after this
+    await turn(); // the device can report its loss only after this
     gpu.lost.throwIfAborted();
     const { name, message } = error as DOMException;
     throw new DeviceError(`Cannot ${action}: ${message}`, {
@@ -195,10 +195,10 @@ async function mapToRead(gpu: Gpu, staging: GPUBuffer, action: string): Promise<
 }
 
 /**
- * A tensor in a new buffer, once the work that fills it has been handed to the queue.
+ * Makes a tensor in a new buffer and submits the work that fills it.
  *
- * @throws {OutOfMemoryError} if the device has no memory for it, or no buffer that is large enough
- * @throws {DeviceError} if the device refuses, or is lost
+ * @throws {OutOfMemoryError} if the device has no memory for it, or its largest buffer is too small
+ * @throws {DeviceError} if the device rejects a call, or is lost
  */
 async function fill(
   gpu: Gpu,
@@ -221,7 +221,7 @@ async function fill(
 /**
  * Checks that a buffer of the device can hold a tensor.
  *
- * @throws {OutOfMemoryError} if not; what it says was free is the largest buffer
+ * @throws {OutOfMemoryError} if it cannot; `available` is the size of the largest buffer
  */
 export function checkSize(gpu: Gpu, byteLength: number, action: string): void {
   if (byteLength <= gpu.maxBufferBytes) return;

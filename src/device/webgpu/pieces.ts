@@ -1,14 +1,15 @@
 /**
- * Transfers in pieces: no call to the device holds the event loop, or the memory that it copies through, for longer.
+ * Transfers in pieces, so that each call to the device blocks the event loop for a short time and copies through little
+ * memory.
  */
 
 /**
- * Bytes of one piece. `writeBuffer` copies through memory of its own that the next submission frees: many pieces are
- * faster than one call for gigabytes, which needs as much memory again. From 1 to 16 MiB they are equally fast.
+ * Bytes of one piece. `writeBuffer` copies through separate memory that the next submission frees: many pieces are faster
+ * than one call for gigabytes, which needs the same amount of memory again. All sizes from 1 to 16 MiB are equally fast.
  */
 export const PIECE = 4 * 2 ** 20;
 
-/** The pieces of so many bytes as `[offset, length]`, with a turn of the event loop after each. */
+/** Yields the pieces of a range as `[offset, length]`, with a turn of the event loop after each. */
 export async function* pieces(
   byteLength: number,
   size: number,
@@ -19,12 +20,12 @@ export async function* pieces(
   }
 }
 
-/** Lets everything else that waits have its turn; a timer of 0 would take a millisecond. */
+/** Waits for the next turn of the event loop; a timer of 0 would take a millisecond. */
 export function turn(): Promise<void> {
   return new Promise((resolve) => inNextTurn(resolve));
 }
 
-/** Calls back in the next turn of the event loop. Browsers have no `setImmediate`, but messages. */
+/** Calls back in the next turn of the event loop. Browsers do not have `setImmediate`; a message replaces it. */
 const inNextTurn: (callback: () => void) => void = globalThis.setImmediate ?? ((callback) => {
   const { port1, port2 } = new MessageChannel();
   port1.onmessage = () => {

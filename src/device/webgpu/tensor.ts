@@ -1,5 +1,5 @@
 /**
- * Tensors in the buffers of a WebGPU device. What drives the device is imported with the first tensor there.
+ * Tensors in the buffers of a WebGPU device. Operations on the device are imported with the first tensor.
  */
 import type { GpuResult } from "./operations.ts";
 import type { GpuMemory } from "./memory.ts";
@@ -8,32 +8,32 @@ import type { HostTensor } from "../cpu/tensor.ts";
 import type { Tensor } from "../../load/tensor.ts";
 import { type PlacedTensor, TensorHandle } from "../tensor_handle.ts";
 
-/** A part of a tensor that one binding can show: what `GPUDevice.createBindGroup` takes as a resource. */
+/** A part of a tensor for one binding: a resource for `GPUDevice.createBindGroup`. */
 export interface WebGpuView {
   /** The tensor's buffer. */
   readonly buffer: GPUBuffer;
-  /** The first byte in the buffer: a multiple of the device's `minStorageBufferOffsetAlignment`. */
+  /** Offset in the buffer: a multiple of the device's `minStorageBufferOffsetAlignment`. */
   readonly offset: number;
-  /** Bytes, a multiple of 4: the padding of the last view included. */
+  /** Bytes, a multiple of 4; the last view includes the padding. */
   readonly size: number;
 }
 
-/** Makes a tensor that takes over one hold on the memory. */
+/** Makes a tensor that takes one reference to the memory. */
 export let newWebGpuTensor: (memory: GpuMemory, tensor: PlacedTensor) => WebGpuTensor;
 
-/** The memory of a tensor, with one more hold, and its place there. */
-export let holdWebGpuTensor: (tensor: WebGpuTensor, action: string) => GpuResult;
+/** Returns the memory of a tensor with one more reference, and its place there. */
+export let referenceWebGpuTensor: (tensor: WebGpuTensor, action: string) => GpuResult;
 
 /**
  * A tensor in a GPUBuffer, ready to be bound in a shader.
  *
- * It is a handle: it holds the buffer, usually together with other tensors of its file. The buffer stays valid after
- * the model is closed, and is destroyed when the last handle in it has been disposed. A handle that was disposed
- * throws when it is used; to dispose it again does nothing. Handles that are dropped instead are left to the garbage
- * collector, which does not know how large they are.
+ * It is a handle that keeps the buffer valid, usually together with other tensors of its file. The buffer stays valid
+ * after the model is closed, and is destroyed after the last of its handles is disposed. A disposed handle throws when it
+ * is used; a second disposal has no effect. The garbage collector frees handles that are not disposed, but it does not
+ * know the size of their buffers.
  *
- * A tensor is given out once its bytes have been handed to the device's queue. Whatever is submitted to the queue
- * from then on sees them: there is nothing to wait for.
+ * The model returns a tensor after its bytes were submitted to the device's queue. Later submissions to the queue can use
+ * the tensor without a wait.
  *
  * @example Use
  * ```ts
@@ -60,13 +60,13 @@ export class WebGpuTensor implements Tensor, Disposable {
   /** Bytes of its elements. */
   readonly byteLength: number;
   /**
-   * Its first byte in {@linkcode buffer}: a multiple of the device's `minStorageBufferOffsetAlignment`, as bindings
-   * ask for.
+   * Offset of its first byte in {@linkcode buffer}: a multiple of the device's `minStorageBufferOffsetAlignment`, which
+   * bindings require.
    */
   readonly byteOffset: number;
   readonly #handle: TensorHandle<GpuMemory>;
 
-  /** Takes over one hold on the memory. Tensors are made by a model, not by hand. */
+  /** Takes one reference to the memory. Models make tensors; do not call this yourself. */
   private constructor(memory: GpuMemory, tensor: PlacedTensor) {
     this.name = tensor.name;
     this.dtype = tensor.dtype;
@@ -78,19 +78,19 @@ export class WebGpuTensor implements Tensor, Disposable {
 
   static {
     newWebGpuTensor = (memory, tensor) => new WebGpuTensor(memory, tensor);
-    holdWebGpuTensor = (tensor, action) => tensor.#handle.share(action);
+    referenceWebGpuTensor = (tensor, action) => tensor.#handle.share(action);
   }
 
-  /** The device that the buffer is of: only its pipelines can bind it. */
+  /** The device of the buffer: only its pipelines can bind it. */
   get device(): GPUDevice {
     return this.#handle.memory.gpu.device;
   }
 
   /**
-   * The buffer that it is in, with usage STORAGE, COPY_SRC, COPY_DST and what the option `gpuBufferUsage` adds. Other
-   * tensors are in it too. Valid until this handle is disposed.
+   * The buffer of the tensor, with usage STORAGE, COPY_SRC, COPY_DST and the flags of the option `gpuBufferUsage`. It can
+   * contain other tensors too. Valid until this handle is disposed.
    *
-   * @throws {UseAfterCloseError} if it was disposed
+   * @throws {UseAfterCloseError} if the handle was disposed
    */
   get buffer(): GPUBuffer {
     this.#handle.check("use");
@@ -98,19 +98,19 @@ export class WebGpuTensor implements Tensor, Disposable {
   }
 
   /**
-   * {@linkcode byteLength}, up to a multiple of 4: what bindings and copies ask for. The bytes between the two are
-   * zeros, and nothing else is in them.
+   * {@linkcode byteLength}, rounded up to a multiple of 4, which bindings and copies require. The padding is zeros and
+   * belongs to this tensor only.
    */
   get paddedByteLength(): number {
     return Math.ceil(this.byteLength / 4) * 4;
   }
 
   /**
-   * The tensor as bindings, in order: one; several for a tensor that is larger than the device's
-   * `maxStorageBufferBindingSize`, each of them but the last as large as a binding can be; none for a tensor without
-   * bytes, which cannot be bound.
+   * The tensor as bindings, in order: usually one; several for a tensor that is larger than the device's
+   * `maxStorageBufferBindingSize`, where all but the last have the largest possible size; none for a tensor without bytes,
+   * which cannot be bound.
    *
-   * @throws {UseAfterCloseError} if it was disposed
+   * @throws {UseAfterCloseError} if the handle was disposed
    */
   get views(): readonly WebGpuView[] {
     const { buffer, byteOffset, paddedByteLength } = this;
@@ -123,13 +123,13 @@ export class WebGpuTensor implements Tensor, Disposable {
   }
 
   /**
-   * The tensor with another floating element type, rounded to nearest even; F4 and F6 can be cast too. The result is a
-   * handle of its own, to be disposed like this one; where nothing changes it shares the buffer.
+   * Casts the tensor to another floating element type, rounded to nearest even; F4 and F6 can be cast too. The result is a
+   * new handle; dispose it too. It shares the buffer if the dtype does not change.
    *
    * @throws {SafeTensorsError} "UnsupportedCast" if there is no such cast
-   * @throws {OutOfMemoryError} if the device has no memory for it, or no buffer that is large enough
-   * @throws {DeviceError} if the device refuses, or was lost
-   * @throws {UseAfterCloseError} if it was disposed
+   * @throws {OutOfMemoryError} if the device has no memory for it, or its largest buffer is too small
+   * @throws {DeviceError} if the device rejects a call, or was lost
+   * @throws {UseAfterCloseError} if the handle was disposed
    */
   async to(options: { dtype: DType }): Promise<WebGpuTensor> {
     const { dtype } = options;
@@ -141,20 +141,20 @@ export class WebGpuTensor implements Tensor, Disposable {
   }
 
   /**
-   * Another handle of the same memory, under another name.
+   * Returns another handle of the same memory, with another name.
    *
-   * @throws {UseAfterCloseError} if it was disposed
+   * @throws {UseAfterCloseError} if the handle was disposed
    */
   named(name: string): WebGpuTensor {
     return new WebGpuTensor(...this.#handle.share("name", name));
   }
 
   /**
-   * Copies the tensor to JavaScript memory, in pieces: nothing but the result is ever whole.
+   * Copies the tensor to JavaScript memory, in pieces: only the result needs memory for the whole tensor.
    *
    * @throws {OutOfMemoryError} if the device has no memory for a piece
    * @throws {DeviceError} if the device was lost
-   * @throws {UseAfterCloseError} if it was disposed
+   * @throws {UseAfterCloseError} if the handle was disposed
    */
   copyToHost(): Promise<HostTensor> {
     return this.#handle.use("copy", async (memory) => {
@@ -163,7 +163,7 @@ export class WebGpuTensor implements Tensor, Disposable {
     });
   }
 
-  /** Gives the handle up. The buffer is destroyed with the last handle in it. */
+  /** Releases the handle. The buffer is destroyed after its last handle is released. */
   [Symbol.dispose](): void {
     this.#handle.dispose();
   }

@@ -1,34 +1,34 @@
 /**
- * Running a load to a GPU: while one chunk is handed to the device's queue, the lanes read the next ones into the other
- * blocks of a small ring. No more than the ring is ever in host memory.
+ * Runs a load to a GPU: while one chunk is submitted to the device's queue, the lanes read the next ones into the other
+ * blocks of a small ring. The load needs host memory for the ring only.
  */
 import type { RunReport } from "../../load/engine.ts";
 import type { Readiness } from "../../load/readiness.ts";
 import { Backlog } from "./backlog.ts";
 import { castDispatches } from "./casts.ts";
 import { ChunkReader, type Filled, type ReadJob } from "./chunk_reader.ts";
-import { castsOnGpu, type ChunkCast, chunkRoom, type Upload } from "./chunks.ts";
+import { castsOnGpu, type ChunkCast, maxChunkBytes, type Upload } from "./chunks.ts";
 import { type Dispatch, Dispatcher } from "./dispatch.ts";
 import type { Gpu } from "./gpu.ts";
 import type { GpuMemory } from "./memory.ts";
 import { PIECE, turn } from "./pieces.ts";
 
-/** A load to a GPU with all that it needs to run. */
+/** A load to a GPU with its device, memory and settings. */
 export interface UploadJob extends ReadJob {
   /** The device. */
   readonly gpu: Gpu;
-  /** One for each allocation of the load. */
+  /** One buffer for each allocation of the load. */
   readonly memories: readonly GpuMemory[];
-  /** Is told of every segment of the load whose bytes have been handed to the queue. */
+  /** Records every segment of the load whose bytes were submitted to the queue. */
   readonly readiness: Readiness;
 }
 
 /**
- * Runs a load to its end: all of it in the device's memory, failed or aborted. By then nothing reads any more.
+ * Runs a load to its end: complete in the device's memory, failed or aborted. All reads have ended when this settles.
  *
  * @throws {ReadError} if a file does not have the bytes that its header promised
  * @throws {OutOfMemoryError} if the host or the device has no memory for the transfer
- * @throws {DeviceError} if the device refuses or is lost
+ * @throws {DeviceError} if the device rejects a call or is lost
  */
 export async function runUpload(job: UploadJob): Promise<RunReport> {
   const { gpu, settings } = job;
@@ -40,7 +40,7 @@ export async function runUpload(job: UploadJob): Promise<RunReport> {
     await using uploader = await Uploader.create(job);
     for (let filled = await reader.next(); filled; filled = await reader.next()) {
       await uploader.upload(filled, signal);
-      reader.giveBack(filled.block);
+      reader.releaseBlock(filled.block);
     }
     const report = await uploader.finish();
     return { ...report, threads: report.threads * reader.mostRunning };
@@ -60,18 +60,18 @@ interface Write {
   readonly byteLength: number;
 }
 
-/** Hands chunks to the queue, in order. */
+/** Submits chunks to the queue, in order. */
 class Uploader implements AsyncDisposable {
   readonly #job: UploadJob;
   readonly #backlog: Backlog;
-  /** What the GPU casts from, if it casts anything. */
+  /** The scratch buffer, from which the GPU casts; null without casts. */
   readonly #scratch: GPUBuffer | null;
   readonly #dispatcher: Dispatcher | null;
-  /** What of the two is to be freed in the end. */
+  /** Frees the scratch buffer and the parameters at the end. */
   readonly #owned: Disposable | null;
   /** The last word of the last upload. */
   readonly #tail = new Uint8Array(4);
-  /** Path → bytes that went that way. */
+  /** Path → its bytes. */
   readonly #ways = new Map<RunReport["path"], number>();
   readonly #notes = new Set<string>();
   #threads = 0;
@@ -95,7 +95,7 @@ class Uploader implements AsyncDisposable {
     if (!plan.segments.some(({ from, to }) => castsOnGpu(from, to))) {
       return new Uploader(job, null, null, null);
     }
-    const size = chunkRoom(plan, staging.chunkBytes);
+    const size = maxChunkBytes(plan, staging.chunkBytes);
     const stack = new DisposableStack();
     try {
       return await gpu.attempt("load", size, () => {
@@ -110,7 +110,7 @@ class Uploader implements AsyncDisposable {
     }
   }
 
-  /** Hands a chunk to the queue. When this resolves its block is free again, and its tensors can be used. */
+  /** Submits a chunk to the queue. After this resolves, its block is free again, and its tensors can be used. */
   async upload({ chunk, block: { buffer, base }, report }: Filled, signal: AbortSignal): Promise<void> {
     const { readiness, settings } = this.#job;
     const bytes = new Uint8Array(buffer, base, chunk.plan.allocations[0]!);
@@ -131,7 +131,7 @@ class Uploader implements AsyncDisposable {
     this.#note(report, chunk.plan.bytes);
   }
 
-  /** Resolves once the device has carried out all of it. Its lanes are those of one run. */
+  /** Resolves after the device has finished all work. The report has the lanes of one run. */
   async finish(): Promise<RunReport> {
     await this.#backlog.settled();
     this.#job.gpu.lost.throwIfAborted();
@@ -145,21 +145,21 @@ class Uploader implements AsyncDisposable {
     await this.#backlog.ended();
   }
 
-  /** Uploads as writes of together at most one piece. */
+  /** Groups uploads into writes; each group has at most the bytes of one piece. */
   *#cut(uploads: readonly Upload[]): Generator<Write[]> {
     let writes: Write[] = [];
-    let room = PIECE;
+    let left = PIECE;
     for (const { allocation, offset, staging, byteLength } of uploads) {
       const buffer = allocation === null ? this.#scratch! : this.#job.memories[allocation]!.buffer;
       for (let at = 0; at < byteLength;) {
-        const length = Math.min(room, byteLength - at);
+        const length = Math.min(left, byteLength - at);
         writes.push({ buffer, offset: offset + at, staging: staging + at, byteLength: length });
         at += length;
-        room -= length;
-        if (room > 0) continue;
+        left -= length;
+        if (left > 0) continue;
         yield writes;
         writes = [];
-        room = PIECE;
+        left = PIECE;
       }
     }
     if (writes.length > 0) yield writes;
@@ -173,7 +173,7 @@ class Uploader implements AsyncDisposable {
       for (const { buffer, offset, staging, byteLength } of writes) {
         queue.writeBuffer(buffer, offset, bytes, staging, byteLength);
       }
-      queue.submit([]); // frees what writeBuffer copied through, where one for all would be as large as the model
+      queue.submit([]); // frees the copies of writeBuffer, which would otherwise grow to the size of the model
     });
     await this.#backlog.add(total);
   }
@@ -190,7 +190,7 @@ class Uploader implements AsyncDisposable {
       await turn();
       signal.throwIfAborted();
     };
-    // Some of them may need a pipeline that is made for them.
+    // Some dispatches can need a new pipeline.
     const dispatches = await gpu.attempt("load", 0, () => casts.flatMap((cast) => this.#dispatches(cast)));
     for (const dispatch of dispatches) {
       batch.push(dispatch);

@@ -2,7 +2,7 @@
  * Checking what a group's calls are given, before any other rank is concerned.
  */
 import type { CallInput, CallMemory } from "../../../ffi/group_call.ts";
-import { holdDeviceMemory } from "../../device/cuda/memory.ts";
+import { referenceDeviceMemory } from "../../device/cuda/memory.ts";
 import { type CallRecord, SEVERAL_ROOTS } from "./call_record.ts";
 import type {
   BroadcastBlock,
@@ -203,5 +203,5 @@ export function callBlocks(
 export function holdBlocks({ send, receive, blocks = [] }: CallBlocks): Disposable {
   const given = [send, receive, ...blocks.map(({ block }) => block)];
   const memories = given.map((one) => one && deviceMemory(one)).filter((one) => one !== undefined);
-  return holdDeviceMemory(memories.map(({ devicePointer }) => devicePointer));
+  return referenceDeviceMemory(memories.map(({ devicePointer }) => devicePointer));
 }

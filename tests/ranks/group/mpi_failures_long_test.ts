@@ -66,7 +66,7 @@ const FAILURES: readonly { mode: string; message: RegExp; alsoTold?: boolean }[]
   },
   {
     mode: "transfer",
-    message: /^Rank 2 failed: Cannot broadcast a block: its buffer was transferred in the meantime$/,
+    message: /^Rank 2 failed: Cannot broadcast a block: its buffer was transferred meanwhile$/,
   },
 ];
 
