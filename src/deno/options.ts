@@ -116,14 +116,14 @@ function sourceOption(
     );
   }
   if (gds !== "require") return source;
-  if (source === "3fs") throw new TypeError('gds: "require" and source: "3fs"cannot be used together');
+  if (source === "3fs") throw new TypeError('gds: "require" and source: "3fs" cannot be used together');
   return "file";
 }
 
 function gdsOption({ gds, nogds }: OpenOptions<DeviceOption>, device: DeviceOption): GdsOption {
   checkWord("gds", gds, ["auto", "require", "off"]);
   if (gds === "require" && nogds) {
-    throw new TypeError('gds: "require" and nogds: truecannot be used together');
+    throw new TypeError('gds: "require" and nogds: true cannot be used together');
   }
   if (gds === "require" && !isCudaName(device)) {
     throw new TypeError('gds: "require" needs a CUDA GPU: set a device such as "cuda"');

@@ -63,7 +63,7 @@ cudaSuite("What goes wrong on any CUDA device", machine, (test) => {
       [{ device: "cuda:x" }, TypeError, '"cuda:x"'],
       [{ device: "CUDA" }, TypeError, '"CUDA"'],
       [{ device: "cuda", gds: "yes" }, TypeError, '"auto", "require" or "off"'],
-      [{ device: "cuda", gds: "require", nogds: true }, TypeError, "cannot be used together"],
+      [{ device: "cuda", gds: "require", nogds: true }, TypeError, "nogds: true cannot be used together"],
       [{ gds: "require" }, TypeError, "needs a CUDA GPU"],
       [{ device: "cuda", pool: {} }, TypeError, "PinnedPool"],
     ];
