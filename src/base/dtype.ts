@@ -96,6 +96,6 @@ export function dtypeAlignment(dtype: DType): number {
 /** Returns the bytes of a tensor; the caller has checked that they are a whole number. */
 export function tensorBytes(dtype: DType, shape: readonly number[]): number {
   let elements = 1;
-  for (const length of shape) elements *= length; // a callback would take longer, and each tensor given out is checked
+  for (const length of shape) elements *= length; // a loop, because a callback takes longer and this runs for each tensor
   return elements * dtypeBits(dtype) / 8;
 }

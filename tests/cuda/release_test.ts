@@ -156,7 +156,7 @@ suite("Giving CUDA memory back beside ranks", "native", nccl, () => {
     await using folder = await tempFolder();
     const path = await library();
     const env = { ...standInEnv(""), FASTSAFETENSORS_CUDA_LIB: path, FASTSAFETENSORS_CUDART_LIB: path };
-    const { ranks, stderr } = await runAtAddress(2, "../cuda/rank_program.ts", [mode, folder.path], {
+    const { ranks, stderr } = await runAtAddress(2, "../../cuda/rank_program.ts", [mode, folder.path], {
       ...env,
       FASTSAFETENSORS_NCCL_LIB: path,
     });

@@ -49,7 +49,7 @@ export class Gpu {
     const asked = own ??= requestOwn();
     const gpu = await asked;
     if (!gpu.lost.aborted) return gpu;
-    if (own === asked) own = undefined; // or somebody has asked anew already
+    if (own === asked) own = undefined; // unless another call has requested one meanwhile
     return await Gpu.shared();
   }
 
