@@ -1,4 +1,4 @@
 // `deno task build:sources` writes this file: do not edit it.
 
 /** SHA-256 of `SOURCES`, as `hashOf` in build.ts makes it. */
-export const SOURCES_HASH = "46a78b2d9eb969e865d9d5ab0f6fc1df05520fb1c15be034bc7744b2fb99d87e";
+export const SOURCES_HASH = "69d146b743284133e292fee52ca65e3bd749c7ae8e15a6681928cb5c9381f42a";

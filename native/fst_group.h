@@ -1,8 +1,8 @@
 /*
  * Process groups in the shim: MPI and NCCL, opened at run time by the first call that needs them.
  *
- * Here messages pass and bytes move. What ranks call is compared in TypeScript (src/ranks/group/control.ts), which also knows
- * the groups. MPI has one thread of its own, which all groups share without waiting for each other; a call of NCCL runs on
+ * C passes messages and moves bytes. TypeScript knows the groups and compares the calls of ranks
+ * (src/ranks/group/control.ts). MPI has one thread of its own, which all groups share without waiting for each other; a call of NCCL runs on
  * the thread that makes it. Both return when they are done, have failed, or their time is up.
  */
 #ifndef FST_GROUP_H
@@ -22,10 +22,10 @@ enum fst_group_kind {
 enum fst_group_status {
   FST_GROUP_DONE = 0,
   FST_GROUP_TIMED_OUT = 1, /* nothing moved */
-  FST_GROUP_CANCELLED = 2, /* by `cancelled`, or because the process ends */
+  FST_GROUP_CANCELLED = 2, /* by `cancelled`, or by the end of the process */
   FST_GROUP_LIBRARY = 3,   /* MPI or NCCL failed: `code` and its text in `message` */
   FST_GROUP_CUDA = 4,      /* libcudart failed: `code` and its text in `message` */
-  FST_GROUP_MEMORY = 5,    /* no memory for what the call itself needs */
+  FST_GROUP_MEMORY = 5,    /* no memory for the call itself */
 };
 
 /* A block: in host memory, or in that of the call's receive_device. */
@@ -52,7 +52,7 @@ typedef struct fst_group_call {
   _Atomic uint32_t cancelled;
   int32_t status; /* enum fst_group_status; this and all below is written by the shim */
   int32_t code;
-  uint32_t running;         /* of MPI: has not ended yet */
+  uint32_t running;         /* of MPI: the call has not ended */
   _Atomic uint32_t pending; /* MPI may still touch the memory of the call, until this is 0 again, and this struct */
   uint32_t reserved;
   char message[504];
@@ -70,12 +70,12 @@ typedef struct fst_mpi_info {
 static_assert(sizeof(fst_mpi_info) == 40, "ffi/mpi.ts knows this layout");
 
 /*
- * Opens and initialises MPI, once, on a thread of its own. 0, and `path` gets where the library is; or -1, and `reason`
- * gets why not. The other one is empty; both have `size` bytes. The end of the process finalises MPI.
+ * Opens and initialises MPI, once, on a thread of its own. 0, and `path` gets the path of the library; or -1, and `reason`
+ * gets the reason. The other one is empty; both have `size` bytes. The end of the process finalises MPI.
  */
 FST_EXPORT int32_t fst_mpi_open(fst_mpi_info *info, uint64_t timeout_us, char *path, char *reason, uint64_t size);
 
-/* Messages between processes, of any content. They have at least one byte, and at most so many. */
+/* Messages between processes, of any content, with at least one byte and at most this many. */
 #define FST_MPI_MESSAGE_BYTES 65536
 
 /* Sends a copy of the message to a rank of the world, and does not wait for it; 0, or -1 without memory. */
@@ -87,15 +87,15 @@ FST_EXPORT int32_t fst_mpi_send(int32_t rank, const void *message, uint64_t byte
  */
 FST_EXPORT int64_t fst_mpi_receive(void *buffer);
 
-/* Waits for that: 1; 0 if it has not come within the time, or fst_mpi_wake() was called. */
+/* Waits for a message: 1; 0 if none has arrived within the time, or fst_mpi_wake() was called. */
 FST_EXPORT int32_t fst_mpi_await(uint64_t wait_us);
 FST_EXPORT void fst_mpi_wake(void);
 
-/* Bytes that come from one rank of the world and go to another, or begin or end here. */
+/* Bytes that arrive from one rank of the world and are sent to another, or begin or end at this rank. */
 typedef struct fst_mpi_pipe {
   int32_t from, to; /* -1: none */
   int32_t tag;      /* from 0 to less than fst_mpi_info.tags */
-  uint32_t count;   /* blocks: of the table of the call, behind those of the pipes before */
+  uint32_t count;   /* blocks, which follow those of earlier pipes in the table of the call */
 } fst_mpi_pipe;
 static_assert(sizeof(fst_mpi_pipe) == 16, "ffi/mpi.ts knows this layout");
 
@@ -108,13 +108,13 @@ FST_EXPORT int32_t fst_mpi_make_staging(fst_group_call *call, fst_mpi_staging **
 FST_EXPORT int32_t fst_mpi_free_staging(fst_mpi_staging *staging);
 
 /*
- * Begins to move the bytes of all pipes; 0, or -1 without memory, and nothing is to be waited for. No memory of the blocks
+ * Begins to move the bytes of all pipes; 0, or -1 without memory, and then nothing has begun. No memory of the blocks
  * may be freed before fst_mpi_finish() says that the call has ended. Calls with the same staging follow one another.
  */
 FST_EXPORT int32_t fst_mpi_move(fst_group_call *call, const fst_mpi_pipe *pipes, uint32_t count,
                                 const fst_group_block *blocks, fst_mpi_staging *staging);
 
-/* Waits until the call has ended: 1; 0 if it has not within the time, which is short where the caller is not to be held up. */
+/* Waits until the call has ended: 1; 0 if it has not within the time. */
 FST_EXPORT int32_t fst_mpi_finish(fst_group_call *call, uint64_t wait_us);
 
 /* Buffers that are not used: naming them in the call keeps their memory alive. */
@@ -126,17 +126,17 @@ FST_EXPORT int32_t fst_mpi_finish(fst_group_call *call, uint64_t wait_us);
 /* Holds the memory of a call until it has ended. */
 FST_EXPORT int32_t fst_mpi_hold(fst_group_call *call, FST_KEEP_16);
 
-/* Copies within this rank what the call has to send to where it receives. */
+/* Copies the send memory of the call to its receive memory, within this rank. */
 FST_EXPORT int32_t fst_mpi_copy(fst_group_call *call, const void *send, void *receive);
 
 /* Tags of a group. */
 typedef struct fst_mpi_tags {
   int32_t first, count;
-  int32_t dropped; /* what others send with them is received and thrown away, so that a sender gets its memory back */
+  int32_t dropped; /* bytes with these tags are received and dropped, so that the sender's memory is released */
 } fst_mpi_tags;
 static_assert(sizeof(fst_mpi_tags) == 12, "ffi/mpi.ts knows this layout");
 
-/* Says which tags the groups use; 0, or -1 without memory. At the end of the process all are dropped. */
+/* Sets the tags that the groups use; 0, or -1 without memory. At the end of the process all are dropped. */
 FST_EXPORT int32_t fst_mpi_set_tags(const fst_mpi_tags *all, uint32_t count);
 
 /* Sets a message that all ranks of the world receive when the process ends; none if it has no bytes. */
@@ -150,7 +150,7 @@ FST_EXPORT int32_t fst_mpi_exit(int32_t status);
 #define FST_NCCL_ID_BYTES 128
 
 /*
- * Opens libnccl and libcudart. 0, and `path` gets where libnccl is; or -1, and `reason` gets why not, and is empty
+ * Opens libnccl and libcudart. 0, and `path` gets the path of libnccl; or -1, and `reason` gets the reason, and is empty
  * otherwise. Both have `size` bytes.
  */
 FST_EXPORT int32_t fst_nccl_open(int32_t *version, char *path, char *reason, uint64_t size);
@@ -171,7 +171,7 @@ FST_EXPORT int32_t fst_nccl_make(const uint8_t *id, int32_t rank, int32_t size, 
 FST_EXPORT int32_t fst_nccl_run(fst_nccl_group *group, fst_group_call *call, const fst_group_block *blocks,
                                 uint64_t block_count, const uint64_t *lengths);
 
-/* Frees the group, after its work is done (abort 0) or in the midst of it (abort 1). */
+/* Frees the group, after its work is done (abort 0) or during it (abort 1). */
 FST_EXPORT int32_t fst_nccl_free(fst_nccl_group *group, int32_t abort);
 
 #endif

@@ -1,4 +1,4 @@
-/* MPI in this process: how it is started, and that the end of the process finalises it. */
+/* MPI in this process: its start, and its end with the process. */
 #define _GNU_SOURCE /* dladdr */
 #include <dlfcn.h>
 #include <pthread.h>
@@ -22,7 +22,7 @@ static void at_exit(int status, void *unused) {
   (void)unused;
   const enum fst_mpi_stage stage = fst_mpi_end_thread(status);
   if (stage == FST_MPI_FINALIZED) return;
-  /* The launcher ends the other ranks. Where this one has not failed nothing is said about it here. */
+  /* The launcher ends the other ranks. A rank that has not failed prints nothing. */
   if (stage == FST_MPI_GAVE_UP && status != 0) fst_mpi.library->MPI_Abort(fst_mpi.library->world, status);
   _exit(status);
 }
@@ -34,7 +34,7 @@ static void stay_loaded(void) {
 }
 
 static void ignore(fst_mpi_handle *comm, int *code, ...) {
-  (void)comm, (void)code; /* installed so that functions give their code instead of ending the process */
+  (void)comm, (void)code; /* installed so that functions return their code and do not end the process */
 }
 
 /* A library under another family's launcher does not see the other ranks: every rank would be alone in a world. */
@@ -72,7 +72,7 @@ static int start_library(void) {
     snprintf(refusal, sizeof refusal, "\"%.300s\" (%s) gives error %d when it starts", path, mpi->family, code);
     return -1;
   }
-  /* Whoever has started MPI calls it from a thread of its own. */
+  /* Another part of the process has started MPI, and calls it from another thread. */
   if (level < (fst_mpi.is_ours ? mpi->thread_funneled : mpi->thread_serialized)) {
     snprintf(refusal, sizeof refusal, "\"%.300s\" (%s) allows calls from one thread only", path, mpi->family);
     return -1;
@@ -84,7 +84,7 @@ static int start_library(void) {
   return fits_launcher() ? 0 : -1;
 }
 
-/* Waits for all ranks: those of the launcher copy the world's communicator, so that messages here meet no others. */
+/* Waits for all ranks. They copy the world's communicator, so that messages do not mix with those of the program. */
 const char *fst_mpi_start(uint64_t timeout_us) {
   const fst_mpi_library *mpi = fst_mpi.library;
   if (start_library() != 0) return refusal;

@@ -2,8 +2,7 @@
  * The thread that makes every call into MPI: it passes messages, moves bytes, and at the end of the process waits for the
  * other ranks and finalises MPI.
  *
- * It asks again and again what has come about, so that a call that is cancelled and time that runs out end a call. The
- * longer nothing happens, the more the processor is left to others.
+ * It polls the library, so that cancelling and timeouts end a call. The longer nothing happens, the rarer it polls.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -18,14 +17,14 @@
 
 enum {
   SPIN_US = 5,
-  MEETING_YIELD_US = 300,  /* the others may come much later */
+  MEETING_YIELD_US = 300,  /* other ranks may arrive much later */
   MOVING_YIELD_US = 20000, /* a library moves large messages only while it is called */
   LONGEST_SLEEP_US = 1000,
-  IDLE_SLEEP_US = 10000,    /* between looks at what others say, when nothing is waited for */
-  LONGEST_LOOK_US = 100000, /* between looks for bytes that are dropped */
-  DROP_US = 100000,         /* how long a call that failed waits for its memory */
+  IDLE_SLEEP_US = 10000,    /* between polls for messages, without a call */
+  LONGEST_LOOK_US = 100000, /* between polls for bytes to drop */
+  DROP_US = 100000,         /* how long a failed call waits for its memory */
   GRACE_US = 5000000,       /* for the others to end by themselves, before they are aborted */
-  HUNG_SECONDS = 5,         /* after which a library that does not come back is not waited for at the end */
+  HUNG_SECONDS = 5,         /* longest wait at the end for a library call that does not return */
 };
 
 /* Memory that the library sends from or receives into. */
@@ -39,13 +38,13 @@ typedef struct message {
 
 fst_mpi_process fst_mpi;
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of all up to `turns`; never held in a library */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* guards all up to `turns`; never held during a call of the library */
 static pthread_cond_t work, event;
 static message *to_send, *inbox;
 static fst_mpi_transfers *to_move;
 static fst_mpi_tags *new_tags; /* the last has no tags */
-static int pending;            /* calls that failed, and the library may still touch their memory */
-static int frozen; /* the process may be about to free what the library would write to: MPI is not called */
+static int pending;            /* failed calls whose memory the library may still touch */
+static int frozen; /* no calls of MPI, as the process may free memory that it would write to */
 static int awaited, woken; /* messages */
 static char failure[512];  /* of the library; empty: none */
 static char last_words[FST_MPI_MESSAGE_BYTES];
@@ -54,14 +53,14 @@ static int started;
 static const char *refusal; /* NULL: MPI is being started; empty: it runs */
 static enum fst_mpi_stage wanted, reached;
 static int end_status;
-static atomic_uint turns; /* of the thread: it stands still where the library does not come back */
+static atomic_uint turns; /* of the thread; constant while a call of the library does not return */
 
 /* The thread's own. */
 static message *under_way; /* not sent yet, or received to be dropped */
 static message *arrival;   /* is being received */
 static fst_mpi_transfers *active;
 static fst_mpi_tags *tags;
-static int empty_ranks;    /* how many have said that nothing of them is under way any more */
+static int empty_ranks;    /* how many have reported that they have nothing in progress */
 static int deaf, ends;
 static uint64_t moved_at, look_at, look_every; /* microseconds */
 
@@ -71,7 +70,7 @@ uint64_t fst_mpi_now_us(void) {
   return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
 }
 
-/* Waits for what wakes up such a thread, with the mutex; 0 when the time is up. */
+/* Waits for the condition, with the mutex; 0 when the time is up. */
 static int wait_until(pthread_cond_t *what, uint64_t then) {
   const struct timespec until = {(time_t)(then / 1000000u), (long)(then % 1000000u) * 1000};
   return pthread_cond_timedwait(what, &mutex, &until) == 0;
@@ -155,8 +154,8 @@ int64_t fst_mpi_receive(void *buffer) {
 }
 
 /*
- * Waits with the mutex for what happens in this or another thread; 0 when the time is up. A short wait looks again and
- * again: to be woken up takes longer than what it waits for.
+ * Waits with the mutex for an event of this or another thread; 0 when the time is up. A short wait polls, because waking
+ * up takes longer than the event.
  */
 static int wait_for(uint64_t then, int is_short) {
   if (!is_short) return wait_until(&event, then);
@@ -172,7 +171,7 @@ int32_t fst_mpi_await(uint64_t wait_us) {
   pthread_mutex_lock(&mutex);
   awaited++;
   pthread_cond_signal(&work);
-  /* Once the process ends nobody is let go. */
+  /* At the end of the process callers stay here. */
   for (int in_time = 1; in_time && (wanted != FST_MPI_RUNNING || (!inbox && !*failure && (is_short || !woken)));) {
     in_time = wait_for(then, is_short);
   }
@@ -247,7 +246,7 @@ static int receive_messages(void) {
     }
     if (code == 0) continue;
     arrival->request = 0;
-    deaf = 1; /* no rank can be heard any more: all calls fail */
+    deaf = 1; /* no message can be received any more: all calls fail */
     fail(function, code);
   }
   return moved;
@@ -268,7 +267,7 @@ int32_t fst_mpi_finish(fst_group_call *call, uint64_t wait_us) {
   const uint64_t then = fst_mpi_now_us() + wait_us;
   int in_time = 1;
   pthread_mutex_lock(&mutex);
-  /* Once the process ends nobody is let go, so that memory stays. */
+  /* At the end of the process callers stay here, so that their memory stays. */
   while (in_time && (wanted != FST_MPI_RUNNING || call->running)) in_time = wait_for(then, wait_us < LONGEST_SLEEP_US);
   const int ended = in_time || (wanted == FST_MPI_RUNNING && !call->running);
   pthread_mutex_unlock(&mutex);
@@ -280,7 +279,7 @@ int32_t fst_mpi_hold(fst_group_call *call, FST_KEEP_16) {
   return call->status;
 }
 
-/* Whether there is no sense in waiting on; fills in the call. */
+/* Whether the call cannot succeed any more; fills in the call. */
 static int is_hopeless(const fst_mpi_transfers *one, uint64_t now) {
   fst_group_call *call = one->call;
   if (atomic_load(&call->cancelled)) call->status = FST_GROUP_CANCELLED;
@@ -300,7 +299,7 @@ static void let_go(fst_group_call *call, int is_pending) {
   pthread_mutex_unlock(&mutex);
 }
 
-/* 1 when nothing of it is under way any more. */
+/* 1 when nothing of it is in progress any more. */
 static int advance(fst_mpi_transfers *one, uint64_t now) {
   fst_group_call *call = one->call;
   if (!call) return !fst_mpi_drop(one);
@@ -339,7 +338,7 @@ static void advance_all(void) {
   }
 }
 
-/* ---- Bytes that nobody takes ---- */
+/* ---- Bytes without a receiver ---- */
 
 int32_t fst_mpi_set_tags(const fst_mpi_tags *all, uint32_t count) {
   fst_mpi_tags *made = calloc(count + 1, sizeof *made);
@@ -369,7 +368,7 @@ static int receive_and_drop(int tag) {
   return 1;
 }
 
-/* Whether a call that goes on still receives with these tags: its next piece must not be taken from it. */
+/* Whether a call in progress still receives with these tags: dropping must not take its next piece. */
 static int is_in_use(const fst_mpi_tags *group) {
   for (const fst_mpi_transfers *one = active; one; one = one->next) {
     if (one->call && one->dropped_at == 0 && fst_mpi_uses(one, group->first, group->count)) return 1;
@@ -378,7 +377,7 @@ static int is_in_use(const fst_mpi_tags *group) {
 }
 
 static void drop_what_comes(uint64_t now) {
-  /* A look is a yield of the processor in some libraries: the longer nothing comes, the fewer there are. */
+  /* A poll yields the processor in some libraries: the longer nothing arrives, the fewer there are. */
   if (!tags || (now < look_at && !ends)) return;
   int came = 0;
   for (const fst_mpi_tags *group = tags; group->count > 0; group++) {
@@ -394,7 +393,7 @@ static void drop_what_comes(uint64_t now) {
 
 /* ---- The thread ---- */
 
-/* Does what can be done at present; 1 if there was anything. */
+/* Does all work that is possible now; 1 if there was any. */
 static int take_turn(void) {
   atomic_fetch_add(&turns, 1);
   pthread_mutex_lock(&mutex);
@@ -402,7 +401,7 @@ static int take_turn(void) {
   const int is_new = to_send || to_move || new_tags, asleep = frozen;
   if (!ends) append(&active, to_move);
   to_send = NULL;
-  to_move = NULL; /* of what is given later than the end nothing begins */
+  to_move = NULL; /* calls that arrive after the end do not begin */
   if (new_tags) {
     free(tags);
     tags = new_tags;
@@ -445,7 +444,7 @@ static uint64_t how_long_to_sleep(int listens) {
   return active || under_way ? LONGEST_SLEEP_US : IDLE_SLEEP_US;
 }
 
-/* Waits for something to do: a little, or until it is there. */
+/* Waits for work: for a short time, or until there is some. */
 static void rest(void) {
   pthread_mutex_lock(&mutex);
   const int listens = awaited > 0;
@@ -470,8 +469,8 @@ int fst_mpi_is_ending(void) {
 }
 
 /*
- * The last thing that the thread does. Callers stay where they are, and with them the memory that the library may still
- * touch. MPI_Finalize waits for everybody; here their messages are read meanwhile, and the wait can be given up.
+ * The last step of the thread. Callers stay in their calls, so that memory stays which the library may still touch.
+ * MPI_Finalize waits for all ranks; this reads their messages meanwhile, and its wait has a limit.
  */
 static enum fst_mpi_stage end(int status, int asleep) {
   const fst_mpi_library *mpi = fst_mpi.library;
@@ -485,7 +484,7 @@ static enum fst_mpi_stage end(int status, int asleep) {
   const uint64_t start = fst_mpi_now_us();
   for (;;) {
     const int is_all_said = is_said && (fst_mpi.comm == 0 || empty_ranks == fst_mpi.size - 1);
-    take_turn(); /* also what was sent before the last word of all */
+    take_turn(); /* also messages that were sent before the last one */
     if (is_all_said && !active && !under_way) break;
     if (!is_said && !active && !under_way) {
       is_said = 1;
@@ -533,7 +532,7 @@ const char *fst_mpi_start_thread(uint64_t timeout_us) {
   pthread_condattr_destroy(&monotonic);
   sigset_t all, before;
   sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the program's */
+  pthread_sigmask(SIG_SETMASK, &all, &before); /* the program handles signals */
   pthread_t thread;
   const int failed = pthread_create(&thread, NULL, run, &timeout);
   pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -1,8 +1,8 @@
 /*
  * NCCL, opened at run time: device memory between ranks, on a stream of the group's own.
  *
- * A communicator is made non-blocking where the library can (2.14): every step is then asked for its state, so that a
- * rank that does not come, a call that is cancelled and time that runs out end it, and the caller can abort.
+ * A communicator is made non-blocking where the library can (2.14): every step is then asked for its state, so that an
+ * absent rank, cancelling and a timeout end the step, and the caller can abort.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -117,7 +117,7 @@ static uint64_t now_us(void) {
   return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
 }
 
-/* Sleeps a little, longer the longer it has been; a status other than DONE where there is no sense in waiting on. */
+/* Sleeps a little, longer with time; a status other than DONE if the call cannot succeed any more. */
 static int wait_on(fst_group_call *call, uint64_t start) {
   const uint64_t idle = now_us() - start;
   if (atomic_load(&call->cancelled)) return call->status = FST_GROUP_CANCELLED;
@@ -128,7 +128,7 @@ static int wait_on(fst_group_call *call, uint64_t start) {
   return FST_GROUP_DONE;
 }
 
-/* Waits until what was asked of the communicator has been taken up. */
+/* Waits until the communicator has accepted the last request. */
 static int settle(void *comm, fst_group_call *call, const char *function, int code) {
   const uint64_t start = now_us();
   while (code == IN_PROGRESS) {
@@ -254,7 +254,7 @@ static int run(const fst_nccl_group *group, fst_group_call *call, const fst_grou
   return code == 0 ? call->status : cuda_trouble(call, "cudaEventQuery", code);
 }
 
-/* Ends the work of a communicator by force: what it has begun does not touch memory any more. */
+/* Aborts a communicator. Its work does not touch memory any more afterwards. */
 static void abort_comm(fst_nccl_group *group) {
   nccl.ncclCommAbort(group->comm);
   group->comm = NULL;
@@ -273,7 +273,7 @@ int32_t fst_nccl_run(fst_nccl_group *group, fst_group_call *call, const fst_grou
   return call->status;
 }
 
-/* Ends a communicator whose work is done. The others may be gone: after a while it is aborted all the same. */
+/* Ends a communicator whose work is done. The other ranks may have ended, so after a while it is aborted. */
 static void end_comm(void *comm) {
   fst_group_call call = {.timeout_us = FINALIZE_US};
   const int finalized = nccl.ncclCommFinalize != NULL &&

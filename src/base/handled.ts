@@ -11,6 +11,11 @@ export function handled<R>(promise: Promise<R>): Promise<R> {
   return promise;
 }
 
+/** Makes an asynchronous call, and marks its promise as handled. */
+export function handledCall<R>(call: () => Promise<R>): Promise<R> {
+  return handled(call());
+}
+
 /** Marks all promises that a generator's methods return as handled. */
 export function handledGenerator<T>(
   generator: AsyncGenerator<T, void, void>,

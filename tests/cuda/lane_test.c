@@ -157,7 +157,7 @@ static void test_everything_lands(void) {
     {"GDS, all cached", 0, FST_GDS_AUTO, 1 << 18, 2, "cachestat:*:cached", NULL},
     {"GDS, O_DIRECT refused", 0, FST_GDS_REQUIRE, 1 << 18, 2, "opendirect:*:22", NULL},
     {"GDS, short reads", 0, FST_GDS_REQUIRE, 1 << 18, 2, NULL, "cuFileRead:*:12345"},
-    {"GDS, reads of a few bytes", 0, FST_GDS_REQUIRE, 1 << 18, 2, NULL, "cuFileRead:*:100"},
+    {"GDS, next to nothing per call", 0, FST_GDS_REQUIRE, 1 << 18, 2, NULL, "cuFileRead:*:100"},
     {"GDS fails at the tenth block", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileRead:10+:-5027"},
     {"GDS fails by errno", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileRead:3:-1"},
     {"no window", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileBufRegister:*:5016"},

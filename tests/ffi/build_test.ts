@@ -60,7 +60,10 @@ suite("buildShim()", "native", missing, () => {
       args: ["--dynamic", "--defined-only", "--just-symbols", await buildShim()],
     }).output();
     assert(success);
-    assertEquals(new TextDecoder().decode(stdout).trim().split("\n").sort(), EXPORTED_NAMES.toSorted());
+    const names = new TextDecoder().decode(stdout).trim().split("\n");
+    // A library that counts its lines has names of the compiler as well.
+    const own = names.filter((name) => !/^__gcov_|^mangle_path$/.test(name));
+    assertEquals(own.sort(), EXPORTED_NAMES.toSorted());
   });
 
   Deno.test("buildShim() waits while another build holds the lock", async () => {

@@ -1,5 +1,5 @@
 /**
- * A rank that fails: every rank is told which and why, and the group goes on.
+ * Failures of one rank: every rank gets its number and the reason, and the group stays usable.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fastsafeOpen, GroupError, OutOfMemoryError, ReadError, SafeTensorsError } from "../../mod.ts";
@@ -107,7 +107,7 @@ test("a rank that aborts keeps its reason, and is named to the others", async (f
   assertBlames(early[1]!, 0, "changed my mind");
 });
 
-test("a rank that closes early is named to whoever still asks", async (folder) => {
+test("a rank that closes early is named in the errors of later calls", async (folder) => {
   const path = `${folder}/a.safetensors`;
   await writeFile(path, [{ name: "x", dtype: "F32", shape: [2] }, { name: "y", dtype: "F32", shape: [2] }]);
   const { results } = await runRanks(2, async (group) => {
@@ -131,7 +131,7 @@ test("a callback that throws on one rank fails on every rank", async (folder) =>
   for (const result of results) assertBlames(result, 1, "of the user");
 });
 
-test("ranks that ask for different things are told so", async (folder) => {
+test("ranks that ask for different things all get an error that says so", async (folder) => {
   const path = `${folder}/a.safetensors`;
   await writeFile(path, [{ name: "x", dtype: "F32", shape: [4] }, { name: "y", dtype: "F32", shape: [4] }]);
   const different = [
@@ -156,7 +156,7 @@ test("ranks that ask for different things are told so", async (folder) => {
   for (const result of results) assertBlames(result, 1, "x as BF16");
 });
 
-test("ranks that name different files are told so", async (folder) => {
+test("ranks that name different files all get an error that says so", async (folder) => {
   const [a, b] = [`${folder}/a.safetensors`, `${folder}/b.safetensors`];
   for (const path of [a, b]) await writeFile(path, [{ name: path, dtype: "F32", shape: [2] }]);
   const cases: [string[], string[]][] = [[[a, b], [b, a]], [[a], [a, b]]];

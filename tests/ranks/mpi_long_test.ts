@@ -68,14 +68,14 @@ function define(launcher: Launcher): void {
         folder.path,
         ...names,
       ]);
-      const told = ranks.filter(({ rank }) => rank < 2 || isLast);
-      assertEquals(told.map(({ rank }) => rank), isLast ? [0, 1, 2] : [0, 1], stderr);
-      for (const said of told) {
+      const received = ranks.filter(({ rank }) => rank < 2 || isLast);
+      assertEquals(received.map(({ rank }) => rank), isLast ? [0, 1, 2] : [0, 1], stderr);
+      for (const said of received) {
         assertEquals([said.name, said.blamed], ["GroupError", 2], JSON.stringify(said));
         assertMatch(said.message, message);
         assertEquals(said.cause, said.rank === 2 ? cause ?? null : null);
       }
-      times.add(`${launcher.family}, ${mode}`, told);
+      times.add(`${launcher.family}, ${mode}`, received);
     });
   }
 

@@ -87,7 +87,7 @@ test("ranks that all end their iteration at the same tensor just end it", async 
   });
 });
 
-test("a rank that ends its iteration with the last tensor disturbs nobody", async (folder) => {
+test("a rank that ends its iteration with the last tensor does not disturb the others", async (folder) => {
   const { paths, tensors } = await writeShards(folder, FIVE);
   const counts = await onRanks(2, async (group) => {
     let count = 0;
@@ -104,11 +104,11 @@ test("an error of the consumer on one rank ends the iteration on all", async (fo
   const { paths } = await writeShards(folder, FIVE);
   const { results } = await runRanks(2, async (group) => {
     for await (const [name] of new ParallelLoader(group, paths, { maxBytesInFlight: 1 }).iterateWeights()) {
-      if (name === "1.2" && group.rank === 0) throw new Error("no room");
+      if (name === "1.2" && group.rank === 0) throw new Error("no memory left");
     }
   });
   const [thrown] = results;
-  assert(thrown?.status === "rejected" && thrown.reason.message === "no room");
+  assert(thrown?.status === "rejected" && thrown.reason.message === "no memory left");
   assertBlames(results[1]!, 0, "it ended the iteration early");
 });
 
@@ -185,7 +185,7 @@ test("ParallelLoader refuses a queueSize that makes no sense", () => {
   }
 });
 
-test("iterateWeights() of one process reads ahead as it is told", async (folder) => {
+test("iterateWeights() of one process reads ahead by queueSize", async (folder) => {
   const { paths, tensors } = await writeShards(folder, FIVE);
   const expected = byName(tensors);
   for (const queueSize of [-1, 0, 1, 5]) {

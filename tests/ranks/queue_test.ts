@@ -68,7 +68,7 @@ Deno.test("RankQueue.run() gives up what it holds, whatever happens", async () =
   assert(results[1]!.status === "rejected");
 });
 
-Deno.test("RankQueue.run() tells of what fails on one rank, and goes on", async () => {
+Deno.test("RankQueue.run() reports the failure of one rank to all, and later operations run", async () => {
   await onRanks(3, async (group) => {
     const cause = new TypeError("of rank 1");
     const failing = RankQueue.of(group).run({

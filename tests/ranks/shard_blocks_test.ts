@@ -30,7 +30,7 @@ function cutsByte({ dtype, shape }: Written, dimension: number, size: number): b
     );
 }
 
-Deno.test("shardBlocks() hands out every byte once, to the rank that it belongs to", () => {
+Deno.test("shardBlocks() assigns every byte once, to its rank", () => {
   for (const [dtype, shape] of TENSORS) {
     const tensor = { name: "x", dtype, shape, bytes: noise(tensorLength({ dtype, shape }), 7) };
     for (let dimension = 0; dimension < shape.length; dimension++) {

@@ -1,5 +1,5 @@
 /**
- * Checking what a group's calls are given, before any other rank is concerned.
+ * Checks of the arguments of a group's calls, made before any communication.
  */
 import type { CallInput, CallMemory } from "../../../ffi/group_call.ts";
 import { referenceDeviceMemory } from "../../device/cuda/memory.ts";
@@ -13,7 +13,7 @@ import type {
   ScatterSource,
 } from "../../base/process_group.ts";
 
-/** A group as far as its ranks are concerned. */
+/** The ranks of a group. */
 export type Ranks = Pick<ProcessGroup, "rank" | "size">;
 
 const MAX_TAG = 2 ** 31 - 1;
@@ -95,7 +95,7 @@ export function checkBroadcast(blocks: readonly BroadcastBlock[], size: number):
   }
 }
 
-/** What all ranks must say alike of a broadcast. */
+/** The part of a broadcast's description that must be equal on all ranks. */
 export function broadcastRecord(blocks: readonly BroadcastBlock[]): Partial<CallRecord> {
   const [first, ...more] = blocks;
   if (first && more.length === 0) {
@@ -187,7 +187,7 @@ export interface CallBlocks {
   readonly blocks?: readonly BroadcastBlock[];
 }
 
-/** The blocks of a call as the shim is told of them. */
+/** The blocks of a call, for the shim. */
 export function callBlocks(
   { peer, send, receive, blocks }: CallBlocks,
 ): Omit<CallInput, "timeoutSeconds"> {

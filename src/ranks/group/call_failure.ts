@@ -1,11 +1,11 @@
 /**
- * From how a call ended to the error that tells of it.
+ * Errors of calls.
  */
 import { CALL_STATUS, type GroupCall } from "../../../ffi/group_call.ts";
 import { DeviceError, GroupError } from "../../base/errors.ts";
 import { type CallRecord, describeCall, describeDifference } from "./call_record.ts";
 
-/** What is told besides the call itself. */
+/** The context of a failure. */
 export interface FailureContext {
   /** What this rank calls. */
   readonly record: CallRecord;
@@ -39,7 +39,7 @@ export function rankFailure(rank: number, reason: string, options?: ErrorOptions
   return new GroupError(`Rank ${rank} failed: ${reason}`, rank, reason, options);
 }
 
-/** What another rank has said to all: a message as made here, whose reason is behind the first colon. */
+/** The failure that another rank has sent: a message made by this module, with the reason after the first colon. */
 export function toldFailure(rank: number, message: string): GroupError {
   return new GroupError(message, rank, message.slice(message.indexOf(": ") + 2));
 }
@@ -50,7 +50,7 @@ export function differenceFailure(reference: CallRecord, other: CallRecord): Gro
   return new GroupError(`The ranks do not make the same calls: ${difference}`, other.rank, difference);
 }
 
-/** A rank has gone without a word. */
+/** A rank has ended without a reason. */
 export function departure(rank: number, waitedIn: CallRecord): GroupError {
   const reason = `it left the group before ${describeCall(waitedIn)}`;
   return new GroupError(`Rank ${rank} is gone: ${reason}`, rank, reason);

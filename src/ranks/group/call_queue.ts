@@ -27,12 +27,12 @@ export class CallQueue {
     return result;
   }
 
-  /** Lets no further call begin; the first reason stays. */
+  /** Refuses further calls. The first reason stays. */
   fail(failure: Error): void {
     this.#failure ??= failure;
   }
 
-  /** Takes no more calls, and does this after the last; false if it was closed before. */
+  /** Refuses further calls, and runs `leave` after the last one; false if the queue was closed before. */
   async close(leave: () => Promise<void>): Promise<boolean> {
     const first = !this.#closed;
     this.#closed = true;

@@ -1,5 +1,5 @@
 /**
- * What a rank says of a call so that the others can compare, and that in words.
+ * The description of a call that ranks compare, and its text.
  */
 import { printable } from "../../base/text.ts";
 
@@ -17,7 +17,7 @@ export type CallKind =
   | "allGather"
   | "split";
 
-/** What a rank says of a call. */
+/** The description of a call by one rank. */
 export interface CallRecord {
   readonly kind: CallKind;
   /** The root, or {@linkcode SEVERAL_ROOTS}; of send and receive the rank that sends. */
@@ -29,7 +29,7 @@ export interface CallRecord {
   readonly bytes: number;
   /** scatter: bytes that this rank expects. */
   readonly ownBytes: number;
-  /** Who says so. */
+  /** The rank that makes the call. */
   readonly rank: number;
   /** What the call is about; of a split that makes a group out of none, what the caller has called. */
   readonly label: string;

@@ -1,6 +1,6 @@
 /**
- * One rank of a group: it compares its calls with those of the others before anything is moved, and says to the others
- * when it fails or leaves. It does not know how messages travel.
+ * One rank of a group: it compares its calls with those of the others before bytes move, and tells the others when it fails
+ * or leaves. The transport of messages is a `GroupLink`'s.
  */
 import { DeviceError, type GroupError } from "../../base/errors.ts";
 import { departure, differenceFailure, rankFailure, timeout, toldFailure } from "./call_failure.ts";
@@ -8,23 +8,23 @@ import { type CallKind, type CallRecord, describeCall, recordOf } from "./call_r
 import { GroupHub, type GroupMessage, isPair } from "./hub.ts";
 import type { Json } from "./process_group.ts";
 
-/** How messages travel between the ranks of a group: those of one rank to another arrive in their order. */
+/** Transports messages between the ranks of a group. Messages from one rank to another arrive in order. */
 export interface GroupLink {
-  /** Sends a message to another rank; done when it is on its way. A rank that has gone takes no notice. */
+  /** Sends a message to another rank; resolves when the message is on its way. A rank that has ended ignores it. */
   tell(rank: number, message: GroupMessage): Promise<void> | void;
-  /** Hands over what has come, and what comes within microseconds unless this is done. */
+  /** Delivers messages that have arrived, and those that arrive within microseconds unless `isDone()` is true. */
   look(isDone: () => boolean): void;
-  /** Hands over what comes as long as the result is not disposed; else that may wait until somebody looks. */
+  /** Delivers messages as they arrive until the result is disposed. Without it they are delivered at the next look. */
   listen(): Disposable;
-  /** Takes note that the group is at its end. */
+  /** Notes that the group has ended. */
   fail(): void;
-  /** Ends the connection after what has been said. */
+  /** Ends the connection after all earlier messages. */
   close(): Promise<void> | void;
 }
 
-/** How long, in milliseconds, rank 0 may take to say for whom it waits. */
+/** How long, in milliseconds, rank 0 may take to name the ranks that are missing. */
 const HURRY_MS = 2000;
-/** How long, in milliseconds, after a rank has left the reason may take to arrive. */
+/** How long, in milliseconds, the reason may take to arrive after a rank has left. */
 const REASON_MS = 250;
 
 /** A call that waits for the other ranks, or for the one that is its peer. */
@@ -34,7 +34,7 @@ interface Waiting {
   readonly resolve: (values: readonly Json[]) => void;
   readonly reject: (failure: GroupError) => void;
   isDone: boolean;
-  /** Runs when a rank has left before this call. */
+  /** Timer that runs when a rank has left before this call. */
   departure: ReturnType<typeof setTimeout> | undefined;
 }
 
@@ -42,7 +42,7 @@ interface Waiting {
 export class GroupControl {
   readonly rank: number;
   readonly size: number;
-  /** How long, in seconds, a rank is waited for. */
+  /** How long, in seconds, a call waits for a rank. */
   readonly timeoutSeconds: number;
   readonly #link: GroupLink;
   readonly #hub: GroupHub | undefined;
@@ -54,7 +54,7 @@ export class GroupControl {
   #completed = 0;
   #hasLeft = false;
   #waiting: Waiting | undefined;
-  /** The call that is under way, or was the last. */
+  /** The current call, or the last one. */
   #last: CallRecord | undefined;
   #moving: { readonly record: CallRecord; readonly cancel: () => void } | undefined;
   #failure: GroupError | undefined;
@@ -97,7 +97,7 @@ export class GroupControl {
     }
   }
 
-  /** Why the group is at its end, if it is. */
+  /** Why the group has ended; undefined if it has not. */
   look(): GroupError | undefined {
     this.#link.look(() => true);
     return this.#failure;
@@ -110,16 +110,16 @@ export class GroupControl {
     this.#settle((waiting) => waiting.reject(failure));
     this.#moving?.cancel();
     this.#link.fail();
-    // Also what another rank has said: who has not heard of that one yet is not to blame this one when it ends.
+    // Another rank's failure is passed on too: a rank that has not received it yet must not blame this one.
     await this.#tellOthers({ type: "failed", rank: failure.rank, message: failure.message, goOn: false });
   }
 
-  /** Whether a call is under way. */
+  /** Whether a call is in progress. */
   get isBusy(): boolean {
     return this.#waiting !== undefined || this.#moving !== undefined;
   }
 
-  /** As `fail`, with an error of the library that messages go through. */
+  /** Fails with an error of the library that transports messages. */
   async failBy(library: string, text: string): Promise<void> {
     if (!this.#last) return await this.fail(rankFailure(this.rank, text));
     const what = describeCall(this.#last);
@@ -139,7 +139,7 @@ export class GroupControl {
     await this.#link.close();
   }
 
-  /** Says at the end of the process why it ends (null: it has not failed), before nothing can be said any more. */
+  /** Sends, at the end of the process, why it ends (null: it has not failed). */
   end(reason: string | null): void {
     if (this.#failure) return;
     if (reason !== null) void this.fail(rankFailure(this.rank, reason));
@@ -147,7 +147,7 @@ export class GroupControl {
     else void this.#tellOthers({ type: "left", completed: this.#completed });
   }
 
-  /** Takes what a rank says. */
+  /** Handles a message of a rank. */
   take(from: number, said: GroupMessage): void {
     switch (said.type) {
       case "call":
@@ -172,7 +172,7 @@ export class GroupControl {
     }
   }
 
-  /** Takes note that a rank's process has ended, and why. */
+  /** Notes that a rank's process has ended, and why. */
   ended(rank: number, reason: string): void {
     this.#reasons.set(rank, reason);
     if (this.#departures.has(rank)) this.#mindDepartures();
@@ -200,14 +200,14 @@ export class GroupControl {
     return waiting.isDone ? await promise : await this.#wait(waiting, promise);
   }
 
-  /** Waits for other ranks, and gives them up after a while. */
+  /** Waits for other ranks until the time is up. */
   async #wait<T>({ record, peer }: Waiting, promise: Promise<T>): Promise<T> {
     using _listening = this.#link.listen();
     const seconds = this.timeoutSeconds;
     const giveUp = (rank: number) => void this.fail(timeout(rank, `${rank}`, record, seconds));
     let timer = setTimeout(() => {
       if (peer !== undefined) return giveUp(peer);
-      timer = setTimeout(() => giveUp(0), HURRY_MS); // rank 0 knows who is missing, and is asked to say so
+      timer = setTimeout(() => giveUp(0), HURRY_MS); // rank 0 knows the missing ranks and is asked for them
       void this.#tell(0, { type: "hurry", seconds });
     }, seconds * 1000);
     try {
@@ -226,12 +226,12 @@ export class GroupControl {
     how(waiting);
   }
 
-  /** Compares with a rank that sends to this one or receives from it: in a call of all ranks there is none such. */
+  /** Compares with a rank that sends to this one or receives from it. A call of all ranks has no such rank. */
   #match(): void {
     const waiting = this.#waiting;
     if (!waiting) return;
     for (const [rank, { record, completed }] of this.#pairs) {
-      // What follows a call of all ranks that is not done here is for later.
+      // A message that follows a call of all ranks which has not ended here is for later.
       if ((waiting.peer ?? rank) !== rank || completed !== this.#completed) continue;
       this.#pairs.delete(rank);
       if (waiting.peer !== undefined && isPair(waiting.record, record)) {
@@ -241,7 +241,7 @@ export class GroupControl {
     }
   }
 
-  /** Ends a call before which a rank has left; if the reason is not known, after a while in which it may come. */
+  /** Ends a call if a rank has left before it. Without a known reason this waits a moment for one to arrive. */
   #mindDepartures(): void {
     const waiting = this.#waiting;
     if (!waiting) return;
@@ -260,10 +260,10 @@ export class GroupControl {
   }
 
   async #tellOthers(message: GroupMessage): Promise<void> {
-    const told = [];
+    const sent = [];
     for (let rank = 0; rank < this.size; rank++) {
-      if (rank !== this.rank) told.push(this.#link.tell(rank, message));
+      if (rank !== this.rank) sent.push(this.#link.tell(rank, message));
     }
-    await Promise.all(told);
+    await Promise.all(sent);
   }
 }

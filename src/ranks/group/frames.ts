@@ -1,5 +1,5 @@
 /**
- * JSON messages over a connection, each behind its length.
+ * JSON messages over a connection, each after its length.
  */
 import type { Json } from "./process_group.ts";
 

@@ -1,14 +1,14 @@
 /**
- * What rank 0 does for its group: it compares what all ranks call, and so knows who is missing.
+ * Rank 0's part: it compares the calls of all ranks, so it knows which ranks are missing.
  */
 import type { GroupError } from "../../base/errors.ts";
 import { differenceFailure, rankFailure, timeout } from "./call_failure.ts";
 import type { CallRecord } from "./call_record.ts";
 import type { Json } from "../../base/process_group.ts";
 
-/** What one rank says to another. */
+/** A message from one rank to another. */
 export type GroupMessage =
-  /** To rank 0: what the sender calls, what the root of a scatter has for each rank, and a value to gather. */
+  /** To rank 0: the sender's call, the root's lengths of a scatter, and a value to gather. */
   | {
     readonly type: "call";
     readonly record: CallRecord;
@@ -21,14 +21,14 @@ export type GroupMessage =
   | { readonly type: "done"; readonly values: readonly Json[] }
   /** Between a rank that sends and one that receives; `completed` calls of all ranks come before. */
   | { readonly type: "pair"; readonly record: CallRecord; readonly completed: number }
-  /** The call has failed because of a rank, and the group with it, unless it goes on. */
+  /** The call has failed because of a rank. The group has failed too, unless `goOn` is true. */
   | {
     readonly type: "failed";
     readonly rank: number;
     readonly message: string;
     readonly goOn: boolean;
   }
-  /** The sender has left, after so many calls of all ranks. */
+  /** The sender has left after `completed` calls of all ranks. */
   | { readonly type: "left"; readonly completed: number };
 
 type Call = Extract<GroupMessage, { type: "call" }>;
@@ -45,7 +45,7 @@ export class GroupHub {
     this.#tell = tell;
   }
 
-  /** Takes the call of a rank; the last one leads to an answer to all. */
+  /** Takes the call of a rank. The last call is followed by an answer to all. */
   call(rank: number, said: Call): void {
     this.#calls.set(rank, said);
     if (this.#calls.size < this.#size) return;
@@ -58,7 +58,7 @@ export class GroupHub {
     this.#answer({ type: "failed", rank: blamed, message, goOn });
   }
 
-  /** A rank's time is up: if rank 0 waits for the same call, it knows who is missing. */
+  /** A rank's time is up: rank 0 names the missing ranks if it waits for the same call. */
   hurry(seconds: number): void {
     const own = this.#calls.get(0);
     if (!own) return;
@@ -69,13 +69,13 @@ export class GroupHub {
     this.#answer({ type: "failed", rank, message, goOn: false });
   }
 
-  /** Rank 0 is the last to be answered: what it does then may end the group. */
+  /** Answers rank 0 last, as its next step may end the group. */
   #answer(message: GroupMessage): void {
     for (let rank = this.#size - 1; rank >= 0; rank--) this.#tell(rank, message);
   }
 }
 
-/** Whether two ranks call the same: all but what each has or expects for itself. */
+/** Whether two ranks make the same call. Bytes that differ by rank are not compared. */
 function isSame(a: CallRecord, b: CallRecord): boolean {
   return a.kind === b.kind && a.root === b.root && a.tag === b.tag && a.sequence === b.sequence &&
     a.bytes === b.bytes && a.label === b.label && a.digest === b.digest;
@@ -84,7 +84,7 @@ function isSame(a: CallRecord, b: CallRecord): boolean {
 /** Why the ranks cannot go on with these calls; undefined if they can. */
 function compare(calls: readonly Call[]): GroupError | undefined {
   const failed = calls.find((call) => call.record.failure !== null)?.record;
-  if (failed) return rankFailure(failed.rank, failed.failure!); // worth more than any difference, which may come from it
+  if (failed) return rankFailure(failed.rank, failed.failure!); // reported before any difference, which it may have caused
   const first = calls[0]!.record;
   const other = calls.find((call) => !isSame(call.record, first));
   if (other) return differenceFailure(first, other.record);
@@ -96,7 +96,7 @@ function compare(calls: readonly Call[]): GroupError | undefined {
     : differenceFailure({ ...root, ownBytes: lengths[short]! }, calls[short]!.record);
 }
 
-/** Whether two ranks, of which one sends and one receives, call what fits together. */
+/** Whether the calls of a sender and a receiver match. */
 export function isPair(a: CallRecord, b: CallRecord): boolean {
   return a.kind !== b.kind && isSame(a, { ...b, kind: a.kind });
 }

@@ -1,10 +1,10 @@
 /**
- * What a launcher has told this process about itself and the others.
+ * The variables in which a launcher describes this process and the others.
  */
 import { environmentVariable } from "../../../ffi/variables.ts";
 import { quote } from "../../base/text.ts";
 
-/** Where a process stands among those that were started with it. */
+/** The place of a process among those that were started with it. */
 export interface LaunchPlace {
   readonly rank: number;
   readonly size: number;
@@ -16,7 +16,7 @@ export interface LaunchPlace {
   readonly port: number;
   /** Which job this is; empty where the launcher does not say. */
   readonly job: string;
-  /** What every rank must know to be admitted; empty: nothing. */
+  /** The secret that every rank must know; empty: none. */
   readonly secret: string;
 }
 
@@ -26,7 +26,7 @@ const LOCAL_RANK = ["LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID
 
 /**
  * Reads the variables that torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), or for the first
- * three those of an MPI launcher, and FASTSAFETENSORS_GROUP_SECRET; what is given goes first.
+ * three those of an MPI launcher, and FASTSAFETENSORS_GROUP_SECRET; arguments go first.
  *
  * Where torchrun's own store listens at MASTER_PORT, which it says by TORCHELASTIC_USE_AGENT_STORE, the ranks meet at
  * the next port.
@@ -44,10 +44,10 @@ export function launchPlace(given: Partial<LaunchPlace> = {}): LaunchPlace {
     (LOCAL_RANK.some((name) => environmentVariable(name) !== undefined) ? number(LOCAL_RANK, "") : rank);
   const job = given.job ?? environmentVariable("TORCHELASTIC_RUN_ID") ?? "";
   const secret = given.secret ?? environmentVariable("FASTSAFETENSORS_GROUP_SECRET") ?? "";
-  // What it is instead is not shown: it may end up in a log.
+  // The value is not shown, as the message may be logged.
   if (typeof secret !== "string") throw new TypeError("The option secret must be a string");
   if (secret.length > 1024) throw new RangeError("The option secret must have at most 1024 characters");
-  if (size === 1) return { rank, size, localRank, address: "", port: 0, job, secret }; // nobody to meet
+  if (size === 1) return { rank, size, localRank, address: "", port: 0, job, secret }; // no other rank
   const address = given.address ?? environmentVariable("MASTER_ADDR");
   if (address === undefined) {
     throw new TypeError('Cannot tell where rank 0 is: "MASTER_ADDR" is not set, or may not be read');

@@ -26,6 +26,7 @@ import {
 } from "./arguments.ts";
 import { callFailure, rankFailure } from "./call_failure.ts";
 import { CallQueue } from "./call_queue.ts";
+import { handledCall } from "../../base/handled.ts";
 import { type CallKind, type CallRecord, recordOf } from "./call_record.ts";
 import type { GroupControl } from "./control.ts";
 import { type MpiMember, type MpiPlace, type MpiWorld, openWorld } from "./mpi_world.ts";
@@ -51,13 +52,13 @@ export interface MpiGroupOptions {
 
 const KEYS = keysOf<MpiGroupOptions>({ timeoutSeconds: true, deviceMemory: true });
 
-/** What a call is besides its record. */
+/** The memory and the lengths of a call. */
 interface CallParts extends CallBlocks {
   /** What the root of a scatter has for each rank. */
   readonly lengths?: readonly number[];
 }
 
-/** What a rank says in a split: its wish, and a number for the group if it becomes its rank 0. */
+/** A rank's part of a split: color, key, and an id for the group if this rank becomes its rank 0. */
 type Part = { readonly color: number; readonly key: number; readonly id: number };
 
 /** Pinned memory for device memory. */
@@ -67,7 +68,7 @@ interface MpiStaging {
   readonly pieceBytes: number;
 }
 
-/** Bytes of a broadcast that are passed on at once: they are in the processor's cache still. */
+/** Bytes of a broadcast that a rank forwards in one piece: few enough to be in the processor's cache still. */
 const RELAYED_BYTES = 2 ** 20;
 
 /** The ranks of an MPI group as those of another one that moves the bytes itself. */
@@ -127,25 +128,27 @@ export class MpiGroup implements ProcessGroup {
    * @throws {GroupError} if another rank does not come, or fails
    * @throws {RangeError} if `timeoutSeconds` is no positive number
    */
-  static async create(options: MpiGroupOptions = {}): Promise<MpiGroup> {
-    checkKeys("MpiGroup.create()", options, KEYS);
-    checkWord("deviceMemory", options.deviceMemory, ["auto", "host"]);
-    const timeoutSeconds = checkTimeout(options.timeoutSeconds);
-    const opened = await openLibrary();
-    if (!opened.shim) throw new DeviceError(`Cannot use MPI: ${opened.reason}`, { library: "mpi" });
-    const { shim } = opened;
-    const world = await openWorld(shim, timeoutSeconds);
-    const { size, cudaAware } = world.process;
-    const staged = options.deviceMemory === "host" || !cudaAware;
-    const place = { id: world.nextWorldId(), ranks: [...Array(size).keys()], timeoutSeconds };
-    const group = new MpiGroup(shim, world, place, staged);
-    try {
-      await group.#meet(recordOf("split", group.rank, { label: "MpiGroup.create()" }));
-    } catch (error) {
-      await group.close();
-      throw error;
-    }
-    return group;
+  static create(options: MpiGroupOptions = {}): Promise<MpiGroup> {
+    return handledCall(async () => {
+      checkKeys("MpiGroup.create()", options, KEYS);
+      checkWord("deviceMemory", options.deviceMemory, ["auto", "host"]);
+      const timeoutSeconds = checkTimeout(options.timeoutSeconds);
+      const opened = await openLibrary();
+      if (!opened.shim) throw new DeviceError(`Cannot use MPI: ${opened.reason}`, { library: "mpi" });
+      const { shim } = opened;
+      const world = await openWorld(shim, timeoutSeconds);
+      const { size, cudaAware } = world.process;
+      const staged = options.deviceMemory === "host" || !cudaAware;
+      const place = { id: world.nextWorldId(), ranks: [...Array(size).keys()], timeoutSeconds };
+      const group = new MpiGroup(shim, world, place, staged);
+      try {
+        await group.#meet(recordOf("split", group.rank, { label: "MpiGroup.create()" }));
+      } catch (error) {
+        await group.close();
+        throw error;
+      }
+      return group;
+    });
   }
 
   /**
@@ -160,89 +163,111 @@ export class MpiGroup implements ProcessGroup {
         );
       }
     }
-    return this.#queue.run(async () => {
-      const own: Part = { color, key, id: this.#world.nextId() };
-      const said = await this.#guard(this.#control.allGather(own, "", "split")) as Part[];
-      const ranks = [...said.keys()].filter((rank) => said[rank]!.color === color);
-      ranks.sort((a, b) => said[a]!.key - said[b]!.key || a - b);
-      const place = {
-        id: said[ranks[0]!]!.id,
-        ranks: ranks.map((rank) => this.#member.ranks[rank]!),
-        timeoutSeconds: this.timeoutSeconds,
-      };
-      return new MpiGroup(this.#shim, this.#world, place, this.#staged);
-    });
+    return handledCall(() =>
+      this.#queue.run(async () => {
+        const own: Part = { color, key, id: this.#world.nextId() };
+        const said = await this.#guard(this.#control.allGather(own, "", "split")) as Part[];
+        const ranks = [...said.keys()].filter((rank) => said[rank]!.color === color);
+        ranks.sort((a, b) => said[a]!.key - said[b]!.key || a - b);
+        const place = {
+          id: said[ranks[0]!]!.id,
+          ranks: ranks.map((rank) => this.#member.ranks[rank]!),
+          timeoutSeconds: this.timeoutSeconds,
+        };
+        return new MpiGroup(this.#shim, this.#world, place, this.#staged);
+      })
+    );
   }
 
   /** Copies the root's block to those of all other ranks, which have the same length. */
-  async broadcast(block: GroupBuffer, root: number, label = ""): Promise<void> {
-    await this.broadcastAll([{ block, root, label }]);
+  broadcast(block: GroupBuffer, root: number, label = ""): Promise<void> {
+    return handledCall(async () => {
+      await this.broadcastAll([{ block, root, label }]);
+    });
   }
 
   /** Broadcasts several blocks in one call, those of different roots at the same time. */
-  async broadcastAll(blocks: readonly BroadcastBlock[]): Promise<void> {
-    checkBroadcast(blocks, this.size);
-    await this.#call("broadcast", broadcastRecord(blocks), { blocks });
+  broadcastAll(blocks: readonly BroadcastBlock[]): Promise<void> {
+    return handledCall(async () => {
+      checkBroadcast(blocks, this.size);
+      await this.#call("broadcast", broadcastRecord(blocks), { blocks });
+    });
   }
 
   /** Hands each rank its part of the root's block. */
-  async scatter(send: ScatterSource | null, receive: GroupBuffer, root: number, label = ""): Promise<void> {
-    const source = checkScatter(send, receive, root, this);
-    await this.#call("scatter", { root, label, ownBytes: receive.byteLength }, {
-      send: source.block,
-      receive,
-      lengths: source.lengths,
+  scatter(send: ScatterSource | null, receive: GroupBuffer, root: number, label = ""): Promise<void> {
+    return handledCall(async () => {
+      const source = checkScatter(send, receive, root, this);
+      await this.#call("scatter", { root, label, ownBytes: receive.byteLength }, {
+        send: source.block,
+        receive,
+        lengths: source.lengths,
+      });
     });
   }
 
   /** Sends a block to one other rank, and is done when that has received it. */
-  async send(block: GroupBuffer, destination: number, tag = 0): Promise<void> {
-    checkBlock(block);
-    checkPeer("destination", destination, this);
-    checkTag(tag);
-    const record = { root: this.rank, tag, bytes: block.byteLength };
-    await this.#call("send", record, { peer: destination, send: block });
+  send(block: GroupBuffer, destination: number, tag = 0): Promise<void> {
+    return handledCall(async () => {
+      checkBlock(block);
+      checkPeer("destination", destination, this);
+      checkTag(tag);
+      const record = { root: this.rank, tag, bytes: block.byteLength };
+      await this.#call("send", record, { peer: destination, send: block });
+    });
   }
 
   /** Receives what another rank sends: as many bytes as the block has. */
-  async receive(block: GroupBuffer, source: number, tag = 0): Promise<void> {
-    checkBlock(block);
-    checkPeer("source", source, this);
-    checkTag(tag);
-    await this.#call("receive", { root: source, tag, bytes: block.byteLength }, {
-      peer: source,
-      receive: block,
+  receive(block: GroupBuffer, source: number, tag = 0): Promise<void> {
+    return handledCall(async () => {
+      checkBlock(block);
+      checkPeer("source", source, this);
+      checkTag(tag);
+      await this.#call("receive", { root: source, tag, bytes: block.byteLength }, {
+        peer: source,
+        receive: block,
+      });
     });
   }
 
   /** Waits until all ranks are here. */
-  async barrier(label = ""): Promise<void> {
-    await this.#queue.run(() => this.#meet(recordOf("barrier", this.rank, { label })));
+  barrier(label = ""): Promise<void> {
+    return handledCall(async () => {
+      await this.#queue.run(() => this.#meet(recordOf("barrier", this.rank, { label })));
+    });
   }
 
   /** Says how this rank is doing; rejects on every rank if any has failed. */
-  async agree(status: RankStatus, label = ""): Promise<void> {
-    const failure = status.ok ? null : status.message;
-    await this.#queue.run(() => this.#meet(recordOf("agree", this.rank, { label, failure })));
+  agree(status: RankStatus, label = ""): Promise<void> {
+    return handledCall(async () => {
+      const failure = status.ok ? null : status.message;
+      await this.#queue.run(() => this.#meet(recordOf("agree", this.rank, { label, failure })));
+    });
   }
 
   /** Gathers one small value from each rank, in the order of their ranks. */
-  async allGather(value: Json, label = ""): Promise<Json[]> {
-    stringifyJson(value);
-    return await this.#queue.run(() => this.#guard(this.#control.allGather(value, label)));
+  allGather(value: Json, label = ""): Promise<Json[]> {
+    return handledCall(async () => {
+      stringifyJson(value);
+      return await this.#queue.run(() => this.#guard(this.#control.allGather(value, label)));
+    });
   }
 
   /** Ends the group for all ranks, whose calls then reject with this reason. */
-  async abort(reason: string): Promise<void> {
-    if (this.#queue.failure || this.#control.hasLeft) return;
-    await this.#fail(rankFailure(this.rank, reason));
+  abort(reason: string): Promise<void> {
+    return handledCall(async () => {
+      if (this.#queue.failure || this.#control.hasLeft) return;
+      await this.#fail(rankFailure(this.rank, reason));
+    });
   }
 
   /** Leaves the group when the calls made so far are done. */
-  async close(): Promise<void> {
-    await this.#queue.close(async () => {
-      await this.#staging?.handle.close();
-      await this.#control.close();
+  close(): Promise<void> {
+    return handledCall(async () => {
+      await this.#queue.close(async () => {
+        await this.#staging?.handle.close();
+        await this.#control.close();
+      });
     });
   }
 
@@ -264,7 +289,7 @@ export class MpiGroup implements ProcessGroup {
     await this.#control.fail(failure);
   }
 
-  /** After a failure of the ranks there is no further call; what agree() has told is none. */
+  /** Refuses further calls after a failure of the ranks. A failure that agree() reports is not one. */
   async #guard<T>(call: Promise<T>): Promise<T> {
     try {
       return await call;

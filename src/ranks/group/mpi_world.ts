@@ -1,5 +1,5 @@
 /**
- * Messages of all groups over MPI: they share one channel between processes, and each is for the group that it names.
+ * Messages of all groups over MPI. The groups share one channel between processes; each message names its group.
  */
 import { MESSAGE_BYTES, MpiChannel, type MpiWorld as MpiProcess, openMpi } from "../../../ffi/mpi.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
@@ -13,7 +13,7 @@ interface GroupSaid {
   readonly said: GroupMessage;
 }
 
-/** What one process says to another; the last of all is why it has ended. */
+/** A message from one process to another. The last one says why the process has ended. */
 type Said = GroupSaid | { readonly ended: string };
 
 /** A group whose ranks are processes of the world. */
@@ -25,21 +25,21 @@ export interface MpiMember {
   readonly tag: number;
 }
 
-/** Where a group is. */
+/** The place of a group among the processes. */
 export interface MpiPlace {
-  /** The same on all ranks, and that of no other group: see {@linkcode MpiWorld.nextId}. */
+  /** Unique number of the group, the same on all ranks: see {@linkcode MpiWorld.nextId}. */
   readonly id: number;
   /** The ranks' numbers in the world. */
   readonly ranks: readonly number[];
-  /** How long, in seconds, a rank is waited for. */
+  /** How long, in seconds, a call waits for a rank. */
   readonly timeoutSeconds: number;
 }
 
 /** A message begins with the sender's number and whether more of it follows. */
 const HEAD_BYTES = 8;
-/** How many milliseconds, together, a call waits for others before it leaves the event loop. */
+/** How many milliseconds in total a call polls before it returns to the event loop. */
 const SHORT_MS = 0.25;
-/** Longest text that a process leaves behind, in characters. */
+/** Longest reason that a process sends at its end, in characters. */
 const LAST_WORDS_LENGTH = 4000;
 
 const encoder = new TextEncoder();
@@ -71,13 +71,13 @@ export class MpiWorld {
   readonly #members = new Map<number, MpiMember>();
   /** Tags of groups that have failed. */
   readonly #dropped = new Map<number, readonly [number, number, number]>();
-  /** Messages for groups that are not made here yet, or have been left. */
+  /** Messages for groups that this process has not made yet, or has left. */
   readonly #early: { readonly from: number; readonly group: number; readonly said: GroupMessage }[] = [];
   /** Beginnings of long messages. */
   readonly #parts = new Map<number, Uint8Array[]>();
   /** Why processes have ended. */
   readonly #reasons = new Map<number, string>();
-  /** The last message that was sent, as it was sent. */
+  /** The last message, encoded. */
   #last: GroupSaid & { readonly parts: readonly Uint8Array<ArrayBuffer>[] } | undefined;
   #listeners = 0;
   #isReceiving = false;
@@ -102,12 +102,12 @@ export class MpiWorld {
     return 2 * this.#worldIds++ * this.process.size;
   }
 
-  /** An id for another group that no other process gives, and this one only once. */
+  /** A new unique id for another group. */
   nextId(): number {
     return (2 * this.#ids++ + 1) * this.process.size + this.process.rank;
   }
 
-  /** Makes a group, without a word to the other ranks. */
+  /** Makes a group without communication. */
   join({ id, ranks, timeoutSeconds }: MpiPlace): MpiMember {
     const rank = ranks.indexOf(this.process.rank);
     const tag = id * this.process.size % (this.process.tags - this.process.size + 1);
@@ -135,7 +135,7 @@ export class MpiWorld {
     this.#setTags();
   }
 
-  /** What the others still send to a group that has failed is dropped, so that they get their memory back. */
+  /** Drops bytes that other ranks still send to a failed group, so that their memory is released. */
   #drop(tag: number, count: number): void {
     this.#dropped.set(tag, [tag, count, 1]);
     this.#setTags();
@@ -147,7 +147,7 @@ export class MpiWorld {
     this.#channel.setTags([...new Map([...used, ...this.#dropped]).values()]);
   }
 
-  /** Hands over what has come, and what comes within a moment. */
+  /** Delivers messages that have arrived, and those that arrive within a moment. */
   #look(isDone: () => boolean): void {
     this.#receiveAll();
     if (isDone()) return;
@@ -170,7 +170,7 @@ export class MpiWorld {
     };
   }
 
-  /** As long as anybody listens: a call that waits keeps the program from ending. */
+  /** Receives only while a call waits, as a pending receive keeps the program from ending. */
   async #receiveOn(): Promise<void> {
     if (this.#isReceiving) return;
     this.#isReceiving = true;
@@ -188,7 +188,7 @@ export class MpiWorld {
     }
   }
 
-  /** Messages are lost. A group without a call takes note at its next one. */
+  /** Messages are lost. A group without a current call fails at its next one. */
   #break(failure: string): void {
     if (this.#failure !== undefined) return;
     this.#failure = failure;
@@ -231,7 +231,7 @@ export class MpiWorld {
   }
 
   #send(to: number, said: GroupSaid): void {
-    // The answer to a call goes to many ranks, and may hold what all of them gather.
+    // The answer to a call goes to many ranks, and may contain the gathered values of all.
     if (this.#last?.said !== said.said || this.#last.group !== said.group) {
       this.#last = { ...said, parts: this.#encodeAll(said) };
     }
@@ -256,14 +256,14 @@ export class MpiWorld {
     return parts;
   }
 
-  /** If this error ends the process, which nobody knows yet, the other ranks receive its message. */
+  /** Prepares the message of this error for the other ranks, in case it ends the process. */
   #noteError(error: unknown): void {
     const reason = error instanceof Error ? error.message : String(error);
     this.#lastError = reason.slice(0, LAST_WORDS_LENGTH);
     this.#channel.setLastWords(this.#encodeAll({ ended: this.#lastError })[0]!);
   }
 
-  /** The process ends without an error that nobody has caught. */
+  /** The process ends without an uncaught error. */
   #end(): void {
     const status = Deno.exitCode;
     const reason = status === 0 ? null : this.#lastError ?? `it ended with exit status ${status}`;

@@ -25,6 +25,7 @@ import {
 } from "./arguments.ts";
 import { callFailure, rankFailure } from "./call_failure.ts";
 import { CallQueue } from "./call_queue.ts";
+import { handledCall } from "../../base/handled.ts";
 import { type CallKind, type CallRecord, recordOf } from "./call_record.ts";
 import type { GroupControl } from "./control.ts";
 import { launchPlace } from "./launcher.ts";
@@ -54,8 +55,7 @@ export interface NcclGroupOptions {
   /** The port there. Default `MASTER_PORT`, or the next one where torchrun itself uses that. */
   port?: number;
   /**
-   * What a process must know to be admitted as a rank, the same on all of them, at most 1024 characters. It is sent as it
-   * is. Default `FASTSAFETENSORS_GROUP_SECRET`; empty: whoever reaches the port and knows the job's name is admitted.
+   * The secret that admits a process as a rank, the same on all ranks, at most 1024 characters. It is sent unencrypted. Default `FASTSAFETENSORS_GROUP_SECRET`; empty: a process that reaches the port and knows the job's name is admitted.
    */
   secret?: string;
   /** How long, in seconds, a call may take before it rejects. Default 300. */
@@ -73,7 +73,7 @@ const KEYS = keysOf<NcclGroupOptions>({
   timeoutSeconds: true,
 });
 
-/** Bytes on their way, and what to tell of them. */
+/** The memory of a call, and the lengths of a scatter. */
 interface CallParts extends CallBlocks {
   readonly lengths?: readonly number[];
 }
@@ -112,105 +112,127 @@ export class NcclGroup implements ProcessGroup {
    * @throws {GroupError} if another rank does not come, or fails
    * @throws {TypeError} if nothing says where the ranks meet
    */
-  static async create(options: NcclGroupOptions = {}): Promise<NcclGroup> {
-    checkKeys("NcclGroup.create()", options, KEYS);
-    const timeoutSeconds = checkTimeout(options.timeoutSeconds);
-    const opened = await openLibrary();
-    if (!opened.shim) throw new DeviceError(`Cannot use NCCL: ${opened.reason}`, { library: "nccl" });
-    const { shim } = opened;
-    const library = await openNccl(shim);
-    const { control, localRank } = await meet(options, timeoutSeconds);
-    const device = options.device ?? localRank;
-    try {
-      const refusal = "reason" in library ? `Cannot use NCCL: ${library.reason}` : null;
-      const failure = refusal ??
-        (Number.isInteger(device) && device >= 0 ? null : `There is no device ${device}`);
-      await control.meet(recordOf("agree", control.rank, { label: "NcclGroup.create()", failure }));
-      const queue = new CallQueue();
-      const hasFailed = () => queue.failure !== undefined;
-      const comm = await makeComm(shim, control, device, hasFailed);
-      return new NcclGroup(shim, control, comm, queue, device);
-    } catch (error) {
-      await control.close();
-      if (!("reason" in library)) throw error;
-      throw new DeviceError(`Cannot use NCCL: ${library.reason}`, { library: "nccl", cause: error });
-    }
+  static create(options: NcclGroupOptions = {}): Promise<NcclGroup> {
+    return handledCall(async () => {
+      checkKeys("NcclGroup.create()", options, KEYS);
+      const timeoutSeconds = checkTimeout(options.timeoutSeconds);
+      const opened = await openLibrary();
+      if (!opened.shim) throw new DeviceError(`Cannot use NCCL: ${opened.reason}`, { library: "nccl" });
+      const { shim } = opened;
+      const library = await openNccl(shim);
+      const { control, localRank } = await meet(options, timeoutSeconds);
+      const device = options.device ?? localRank;
+      try {
+        const refusal = "reason" in library ? `Cannot use NCCL: ${library.reason}` : null;
+        const failure = refusal ??
+          (Number.isInteger(device) && device >= 0 ? null : `There is no device ${device}`);
+        await control.meet(recordOf("agree", control.rank, { label: "NcclGroup.create()", failure }));
+        const queue = new CallQueue();
+        const hasFailed = () => queue.failure !== undefined;
+        const comm = await makeComm(shim, control, device, hasFailed);
+        return new NcclGroup(shim, control, comm, queue, device);
+      } catch (error) {
+        await control.close();
+        if (!("reason" in library)) throw error;
+        throw new DeviceError(`Cannot use NCCL: ${library.reason}`, { library: "nccl", cause: error });
+      }
+    });
   }
 
   /** Copies the root's block to those of all other ranks, which have the same length. */
-  async broadcast(block: GroupBuffer, root: number, label = ""): Promise<void> {
-    await this.broadcastAll([{ block, root, label }]);
+  broadcast(block: GroupBuffer, root: number, label = ""): Promise<void> {
+    return handledCall(async () => {
+      await this.broadcastAll([{ block, root, label }]);
+    });
   }
 
   /** Broadcasts several blocks in one call, those of different roots at the same time. */
-  async broadcastAll(blocks: readonly BroadcastBlock[]): Promise<void> {
-    for (const { block } of blocks) this.#check("broadcast", block);
-    checkBroadcast(blocks, this.size);
-    await this.#move("broadcast", broadcastRecord(blocks), { blocks });
+  broadcastAll(blocks: readonly BroadcastBlock[]): Promise<void> {
+    return handledCall(async () => {
+      for (const { block } of blocks) this.#check("broadcast", block);
+      checkBroadcast(blocks, this.size);
+      await this.#move("broadcast", broadcastRecord(blocks), { blocks });
+    });
   }
 
   /** Hands each rank its part of the root's block. */
-  async scatter(send: ScatterSource | null, receive: GroupBuffer, root: number, label = ""): Promise<void> {
-    const { block, lengths } = checkScatter(send, receive, root, this);
-    this.#check("scatter", receive);
-    if (send) this.#check("scatter", block);
-    await this.#move("scatter", { root, label, ownBytes: receive.byteLength }, {
-      receive,
-      lengths,
-      ...(send && { send: block }),
+  scatter(send: ScatterSource | null, receive: GroupBuffer, root: number, label = ""): Promise<void> {
+    return handledCall(async () => {
+      const { block, lengths } = checkScatter(send, receive, root, this);
+      this.#check("scatter", receive);
+      if (send) this.#check("scatter", block);
+      await this.#move("scatter", { root, label, ownBytes: receive.byteLength }, {
+        receive,
+        lengths,
+        ...(send && { send: block }),
+      });
     });
   }
 
   /** Sends a block to one other rank, and is done when that has received it. */
-  async send(block: GroupBuffer, destination: number, tag = 0): Promise<void> {
-    this.#check("send", block);
-    checkPeer("destination", destination, this);
-    checkTag(tag);
-    const record = { root: this.rank, tag, bytes: block.byteLength };
-    await this.#move("send", record, { peer: destination, send: block });
+  send(block: GroupBuffer, destination: number, tag = 0): Promise<void> {
+    return handledCall(async () => {
+      this.#check("send", block);
+      checkPeer("destination", destination, this);
+      checkTag(tag);
+      const record = { root: this.rank, tag, bytes: block.byteLength };
+      await this.#move("send", record, { peer: destination, send: block });
+    });
   }
 
   /** Receives what another rank sends: as many bytes as the block has. */
-  async receive(block: GroupBuffer, source: number, tag = 0): Promise<void> {
-    this.#check("receive", block);
-    checkPeer("source", source, this);
-    checkTag(tag);
-    await this.#move("receive", { root: source, tag, bytes: block.byteLength }, {
-      peer: source,
-      receive: block,
+  receive(block: GroupBuffer, source: number, tag = 0): Promise<void> {
+    return handledCall(async () => {
+      this.#check("receive", block);
+      checkPeer("source", source, this);
+      checkTag(tag);
+      await this.#move("receive", { root: source, tag, bytes: block.byteLength }, {
+        peer: source,
+        receive: block,
+      });
     });
   }
 
   /** Waits until all ranks are here. */
-  async barrier(label = ""): Promise<void> {
-    await this.#queue.run(() => this.#guard(this.#control.meet(recordOf("barrier", this.rank, { label }))));
+  barrier(label = ""): Promise<void> {
+    return handledCall(async () => {
+      await this.#queue.run(() => this.#guard(this.#control.meet(recordOf("barrier", this.rank, { label }))));
+    });
   }
 
   /** Says how this rank is doing; rejects on every rank if any has failed. */
-  async agree(status: RankStatus, label = ""): Promise<void> {
-    const record = recordOf("agree", this.rank, { label, failure: status.ok ? null : status.message });
-    await this.#queue.run(() => this.#guard(this.#control.meet(record)));
+  agree(status: RankStatus, label = ""): Promise<void> {
+    return handledCall(async () => {
+      const record = recordOf("agree", this.rank, { label, failure: status.ok ? null : status.message });
+      await this.#queue.run(() => this.#guard(this.#control.meet(record)));
+    });
   }
 
   /** Gathers one small value from each rank, in the order of their ranks. */
-  async allGather(value: Json, label = ""): Promise<Json[]> {
-    stringifyJson(value);
-    return await this.#queue.run(() => this.#guard(this.#control.allGather(value, label)));
+  allGather(value: Json, label = ""): Promise<Json[]> {
+    return handledCall(async () => {
+      stringifyJson(value);
+      return await this.#queue.run(() => this.#guard(this.#control.allGather(value, label)));
+    });
   }
 
   /** Ends the group for all ranks, whose calls then reject with this reason. */
-  async abort(reason: string): Promise<void> {
-    if (this.#queue.failure || this.#comm.closed) return;
-    const failure = rankFailure(this.rank, reason);
-    this.#queue.fail(failure);
-    await this.#control.fail(failure);
+  abort(reason: string): Promise<void> {
+    return handledCall(async () => {
+      if (this.#queue.failure || this.#comm.closed) return;
+      const failure = rankFailure(this.rank, reason);
+      this.#queue.fail(failure);
+      await this.#control.fail(failure);
+    });
   }
 
   /** Leaves the group when the calls made so far are done. */
-  async close(): Promise<void> {
-    await this.#queue.close(async () => {
-      await this.#comm.close();
-      await this.#control.close();
+  close(): Promise<void> {
+    return handledCall(async () => {
+      await this.#queue.close(async () => {
+        await this.#comm.close();
+        await this.#control.close();
+      });
     });
   }
 
@@ -258,7 +280,7 @@ export class NcclGroup implements ProcessGroup {
     throw failure;
   }
 
-  /** After a failure of the ranks there is no further call; what agree() has told is none. */
+  /** Refuses further calls after a failure of the ranks. A failure that agree() reports is not one. */
   async #guard<T>(call: Promise<T>): Promise<T> {
     try {
       return await call;

@@ -2,6 +2,7 @@
  * The group of one rank, which needs no communication.
  */
 import { DeviceError, GroupError, UseAfterCloseError } from "../../base/errors.ts";
+import { handled } from "../../base/handled.ts";
 import { checkBroadcast, checkPeer, checkScatter, deviceMemory, stringifyJson } from "./arguments.ts";
 import type {
   BroadcastBlock,
@@ -32,12 +33,12 @@ export class SingleGroup implements ProcessGroup {
   readonly size = 1;
   #failure: Error | undefined;
 
-  /** Nothing to do: the block is where it belongs. */
+  /** There is nothing to do: the block is at its place. */
   broadcast(block: GroupBuffer, root: number): Promise<void> {
     return this.broadcastAll([{ block, root }]);
   }
 
-  /** Nothing to do: the blocks are where they belong. */
+  /** There is nothing to do: the blocks are at their places. */
   broadcastAll(blocks: readonly BroadcastBlock[]): Promise<void> {
     return this.#run(() => checkBroadcast(blocks, 1));
   }
@@ -107,6 +108,6 @@ export class SingleGroup implements ProcessGroup {
   }
 
   #run<T>(call: () => T): Promise<T> {
-    return this.#failure ? Promise.reject(this.#failure) : Promise.try(call);
+    return handled(this.#failure ? Promise.reject(this.#failure) : Promise.try(call));
   }
 }

@@ -18,30 +18,30 @@ interface Hello {
   readonly size: number;
 }
 
-/** What is sent to rank 0: for it, or to be passed on. */
+/** A message to rank 0: for itself, or to forward. */
 interface ToHub {
   readonly to: number;
   readonly said: GroupMessage;
 }
 
-/** What rank 0 passes on: a message of a rank, or why its process has ended. */
+/** A message that rank 0 forwards: one of a rank, or why its process has ended. */
 type FromHub =
   | { readonly from: number; readonly said: GroupMessage }
   | { readonly from: number; readonly ended: string };
 
-/** What rank 0 says to an introduction. */
+/** Rank 0's answer to an introduction. */
 type Answer = { readonly welcome: true } | { readonly reason: string };
 
 const PROTOCOL = "fastsafetensors 2";
 const ENDED = "its process has ended";
-/** Messages are handed over as they come. */
+/** Messages are delivered as they arrive. */
 const ALWAYS = { look: () => {}, listen: () => ({ [Symbol.dispose]: () => {} }), fail: () => {} };
 /** How long, in milliseconds, a connection may stay silent before it is taken for a stranger's. */
 const HELLO_MS = 5000;
 /** Longest introduction, in bytes: a stranger's length takes no more memory than this. */
 const HELLO_BYTES = 16 * 1024;
 const RETRY_MS = 50;
-/** How long, in milliseconds, the others may take to read what was told last. */
+/** How long, in milliseconds, the others may take to read the last message. */
 const LINGER_MS = 1000;
 
 /**
@@ -70,7 +70,7 @@ class Line {
     connection.unref();
   }
 
-  /** Writes behind what has been told before; a connection that has ended takes no notice. */
+  /** Writes after earlier messages. An ended connection ignores it. */
   tell(message: ToHub | FromHub | Answer): Promise<void> {
     if (!this.#open) return Promise.resolve();
     this.#writes++;
@@ -82,7 +82,7 @@ class Line {
     return this.#written;
   }
 
-  /** Hands over what comes, and then that nothing more does. */
+  /** Delivers messages, and at last the end of the connection. */
   listen<T>(take: (message: T) => void, lost: () => void): void {
     this.#read = (async () => {
       try {
@@ -92,7 +92,7 @@ class Line {
     })();
   }
 
-  /** Ends what is written, and waits a little for the other side to do the same. */
+  /** Ends writing, and waits a little for the other side to do the same. */
   async close(): Promise<void> {
     this.#open = false;
     this.#connection.ref();
@@ -174,7 +174,7 @@ async function join(place: LaunchPlace, timeoutSeconds: number, until: number): 
   return control;
 }
 
-/** Admits ranks until all are here or the time is up. Who says nothing holds up no other. */
+/** Admits ranks until all are here or the time is up. A silent connection does not delay others. */
 async function admitAll(place: LaunchPlace, lines: Map<number, Line>, until: number): Promise<void> {
   const listener = listen(place);
   const timer = setTimeout(() => closeQuietly(listener), until - performance.now());
@@ -199,7 +199,7 @@ async function admitAll(place: LaunchPlace, lines: Map<number, Line>, until: num
   }
 }
 
-/** Makes a connection a rank's, or tells it why not. */
+/** Accepts a connection as a rank's, or sends the reason why not. */
 async function admit(connection: Deno.TcpConn, place: LaunchPlace, lines: Map<number, Line>): Promise<void> {
   const timer = setTimeout(() => closeQuietly(connection), HELLO_MS);
   const hello = await readFrame(connection, HELLO_BYTES).catch(() => null) as Partial<Hello> | null;
@@ -218,7 +218,7 @@ async function admit(connection: Deno.TcpConn, place: LaunchPlace, lines: Map<nu
   if (reason === undefined) {
     clearTimeout(timer);
     const line = new Line(connection);
-    lines.set(hello!.rank!, line); // before anything is waited for: another may say the same number
+    lines.set(hello!.rank!, line); // before the first await: another connection may give the same number
     await line.tell({ welcome: true });
     return;
   }
@@ -227,7 +227,7 @@ async function admit(connection: Deno.TcpConn, place: LaunchPlace, lines: Map<nu
   closeQuietly(connection);
 }
 
-/** Compares digests, so that the time that it takes says nothing about the secret. */
+/** Compares digests, so that its duration does not depend on the secret. */
 async function isSame(a: string, b: string): Promise<boolean> {
   const encoder = new TextEncoder();
   const [first, second] = await Promise.all(
@@ -236,7 +236,7 @@ async function isSame(a: string, b: string): Promise<boolean> {
   return new Uint8Array(first!).toHex() === new Uint8Array(second!).toHex();
 }
 
-/** Listens at rank 0's address alone: who is admitted takes part in what the group does. */
+/** Listens at rank 0's address only, as an admitted process takes part in the group's calls. */
 function listen({ address, port }: LaunchPlace): Deno.TcpListener {
   const where = `Cannot meet the other ranks at ${address}:${port}`;
   const mend = "give all ranks an address of rank 0's machine, by the option address or MASTER_ADDR";

@@ -77,8 +77,8 @@ Deno.test("GroupControl fails when a process ends that has not left", () => {
   const { all, sent } = makeRanks(3);
   all[0]!.ended(1, "its process has ended");
   assertEquals(all[0]!.look()?.message, "Rank 1 failed: its process has ended");
-  const told = { type: "failed", rank: 1, message: "Rank 1 failed: its process has ended", goOn: false };
-  assertEquals(sent, [1, 2].map((to) => ({ from: 0, to, said: told as GroupMessage })));
+  const received = { type: "failed", rank: 1, message: "Rank 1 failed: its process has ended", goOn: false };
+  assertEquals(sent, [1, 2].map((to) => ({ from: 0, to, said: received as GroupMessage })));
 });
 
 Deno.test("GroupControl ends a move when another rank fails, and tells all ranks the first failure only", async () => {

@@ -82,7 +82,7 @@ Deno.test("GroupControl compares what the root of a scatter has with what each r
   await close(all);
 });
 
-Deno.test("GroupControl goes on after a failure that agree() has told", async () => {
+Deno.test("GroupControl makes further calls after a failure that agree() reports", async () => {
   const all = await ranks(3);
   const messages = await settled(
     all.map(({ rank }) =>
@@ -141,9 +141,9 @@ Deno.test("GroupControl tells of a rank that leaves or fails", async () => {
   await leaving;
 
   const failed = await ranks(3);
-  const told = settled([0, 1].map((rank) => failed[rank]!.meet(recordOf("barrier", rank))));
+  const received = settled([0, 1].map((rank) => failed[rank]!.meet(recordOf("barrier", rank))));
   await failed[2]!.fail(new GroupError("Rank 2 failed: no memory", 2, "no memory"));
-  assertEquals(await told, Array(2).fill("Rank 2 failed: no memory"));
+  assertEquals(await received, Array(2).fill("Rank 2 failed: no memory"));
   assertEquals(failed[1]!.look()?.reason, "no memory");
   await close(failed);
 });
@@ -197,7 +197,7 @@ Deno.test("meetOverTcp() keeps strangers out and names the ranks that are missin
   await stranger;
 });
 
-Deno.test("meetOverTcp() names rank 0 where nobody listens", async () => {
+Deno.test("meetOverTcp() names rank 0 if no process listens", async () => {
   const place = {
     rank: 1,
     size: 2,
@@ -234,7 +234,7 @@ Deno.test("meetOverTcp() admits ranks while strangers are silent", async () => {
   await close(await Promise.all([first, meetOverTcp({ ...place, rank: 1 }, 3)]));
 });
 
-Deno.test("meetOverTcp() admits nobody who does not know the secret, and does not say the job's name", async () => {
+Deno.test("meetOverTcp() rejects connections without the secret, and does not reveal the job's name", async () => {
   const place = { size: 2, localRank: 0, address: "127.0.0.1", port: freePort(), job: "a", secret: "right" };
   const first = meetOverTcp({ ...place, rank: 0 }, 10);
   for (const secret of ["", "wrong", "right "]) {

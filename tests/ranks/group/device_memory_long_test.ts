@@ -41,12 +41,12 @@ suite("Device memory between ranks (stand-in)", "native", missing, () => {
     Deno.test(`NcclGroup names the rank when one does this: ${mode} (stand-in)`, async () => {
       const { ranks, stderr } = await runAtAddress(3, PROGRAM, ["nccl", mode], env);
       // A rank that has its bytes already may be done with the call when a link fails.
-      const told = ranks.filter((said) => said.rank < (mode === "link" ? 1 : 2));
-      const expected = told.map(() => ["GroupError", 2]);
-      assertEquals(told.map((said) => [said.name, said.blamed]), expected, stderr);
-      assertEquals(told.length, mode === "link" ? 1 : 2, stderr);
-      for (const said of told) assertMatch(said.message, message);
-      times.add(`NCCL stand-in over TCP, ${mode}`, told);
+      const received = ranks.filter((said) => said.rank < (mode === "link" ? 1 : 2));
+      const expected = received.map(() => ["GroupError", 2]);
+      assertEquals(received.map((said) => [said.name, said.blamed]), expected, stderr);
+      assertEquals(received.length, mode === "link" ? 1 : 2, stderr);
+      for (const said of received) assertMatch(said.message, message);
+      times.add(`NCCL stand-in over TCP, ${mode}`, received);
     });
   }
 
@@ -94,8 +94,8 @@ for (const launcher of launchers.found) {
         assert(ranks.length > 0, stderr);
         for (const said of ranks) {
           assertEquals(said.name, "GroupError", stderr);
-          const told = `${call}: ${text} (fastsafetensors CUDA stand-in) (${name})`;
-          const reason = `broadcast() of 100000 bytes from rank 0 ("weights"): ${told}`;
+          const received = `${call}: ${text} (fastsafetensors CUDA stand-in) (${name})`;
+          const reason = `broadcast() of 100000 bytes from rank 0 ("weights"): ${received}`;
           assertEquals(said.message, `Rank ${said.blamed} failed: ${reason}`, stderr);
         }
       });

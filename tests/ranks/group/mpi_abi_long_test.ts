@@ -53,8 +53,8 @@ suite("MPI with the standard ABI (stand-in)", "mpi", missing, () => {
       const env = { ...abi, FST_SIM_MPI_FAIL: `${call}:${rank}:${nth}` };
       const { code, ranks, stderr } = await runRanks(launcher!, 3, "failing_program.ts", ["library"], env);
       const reason = `broadcast() of 1048576 bytes from rank 0 ("weights"): ${call}: Other MPI error`;
-      const told = ranks.map((said) => [said.name, said.blamed, said.message]);
-      assertEquals(told, ranks.map(() => ["GroupError", rank, `Rank ${rank} failed: ${reason}`]), stderr);
+      const received = ranks.map((said) => [said.name, said.blamed, said.message]);
+      assertEquals(received, ranks.map(() => ["GroupError", rank, `Rank ${rank} failed: ${reason}`]), stderr);
       // A rank that has its bytes already, or has sent them, may be done with the call.
       assert(ranks.some((said) => said.rank === rank), stderr);
       assertNotEquals(code, 0);

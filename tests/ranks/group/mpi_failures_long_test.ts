@@ -79,13 +79,13 @@ function failureTests(launcher: Launcher): void {
     Deno.test(`${title} names the rank when one does this: ${mode}`, async () => {
       const outcome = await runRanks(launcher, SIZE, "failing_program.ts", [mode]);
       assert(outcome.code !== 0 || mode === "close" || mode === "leave", outcome.stderr);
-      const told = outcome.ranks.filter((said) => said.rank < 2 || alsoTold);
-      assertEquals(told.map((said) => said.rank), alsoTold ? [0, 1, 2] : [0, 1], outcome.stderr);
-      for (const said of told) {
+      const received = outcome.ranks.filter((said) => said.rank < 2 || alsoTold);
+      assertEquals(received.map((said) => said.rank), alsoTold ? [0, 1, 2] : [0, 1], outcome.stderr);
+      for (const said of received) {
         assertEquals([said.name, said.blamed], ["GroupError", 2]);
         assertMatch(said.message, message);
       }
-      times.add(`${launcher.family}, ${mode}`, told);
+      times.add(`${launcher.family}, ${mode}`, received);
     });
   }
 

@@ -25,7 +25,7 @@ function openingTests(launcher: Launcher): void {
     );
   });
 
-  Deno.test(`MpiGroup.create() makes a group of one with ${family} and no launcher`, async () => {
+  Deno.test(`a group of one with ${family} needs no launcher, and ends no process by a call that is not awaited`, async () => {
     const { ranks, code, stderr } = await runRanks(ALONE, 1, "opening_program.ts", [], {
       FASTSAFETENSORS_MPI_LIB: library,
     });

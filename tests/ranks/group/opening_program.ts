@@ -3,8 +3,9 @@ import { MpiGroup } from "../../../src/ranks/group/mpi_group.ts";
 import { say } from "./say.ts";
 
 const rank = Number(Deno.env.get("OMPI_COMM_WORLD_RANK") ?? Deno.env.get("PMI_RANK") ?? 0);
+let closed: MpiGroup | undefined;
 try {
-  await using group = await MpiGroup.create({ timeoutSeconds: 20 });
+  await using group = closed = await MpiGroup.create({ timeoutSeconds: 20 });
   await group.barrier();
   // No machine has device 99.
   const device = await group.broadcast({ devicePointer: 4096n, byteLength: 4, device: 99 }, 0)
@@ -13,4 +14,18 @@ try {
 } catch (error) {
   const { name, message, library } = error as Error & { library?: string };
   say({ rank, name, message, library });
+}
+if (closed) {
+  // All of these reject, without a handler.
+  const block = new Uint8Array(1);
+  void closed.broadcast(block, 0);
+  void closed.broadcast(block, 99);
+  void closed.scatter(null, block, 0);
+  void closed.send(block, 99);
+  void closed.receive(block, 99);
+  void closed.barrier();
+  void closed.agree({ ok: true });
+  void closed.allGather(1);
+  void closed.split(0);
+  await new Promise((resolve) => setTimeout(resolve, 20));
 }

@@ -60,7 +60,7 @@ Deno.test("SingleGroup refuses ranks, lengths and blocks that do not exist", asy
   );
 });
 
-Deno.test("SingleGroup tells its own failure, and ends with close() and abort()", async () => {
+Deno.test("SingleGroup reports its own failure, and ends with close() and abort()", async () => {
   const group = new SingleGroup();
   const failure = await assertRejects(() => group.agree({ ok: false, message: "no memory" }), GroupError);
   assertEquals([failure.rank, failure.reason], [0, "no memory"]);
@@ -71,4 +71,12 @@ Deno.test("SingleGroup tells its own failure, and ends with close() and abort()"
   await closed.close();
   await closed.close();
   await assertRejects(() => closed.barrier(), UseAfterCloseError);
+});
+
+Deno.test("a rejected call of SingleGroup that is not awaited does not end the process", async () => {
+  const group = new SingleGroup();
+  await group.close();
+  void group.barrier(); // an unhandled rejection would fail this test
+  void group.allGather(1);
+  await new Promise((resolve) => setTimeout(resolve, 0));
 });
