@@ -70,6 +70,29 @@ export function addGcov(lines: Lines, text: string, sources: ReadonlySet<string>
   }
 }
 
+/**
+ * Drops the lines of functions in C that are compiled for AVX-512, for a processor that cannot run them.
+ *
+ * @param sources path below native/ → text
+ * @returns how many lines were dropped
+ */
+export function dropAvx512(lines: Lines, sources: Readonly<Record<string, string>>): number {
+  let dropped = 0;
+  for (const [name, text] of Object.entries(sources)) {
+    const counts = lines.get(`native/${name}`);
+    if (!counts) continue;
+    for (const { index, 0: body } of text.matchAll(AVX512_FUNCTION)) {
+      const first = text.slice(0, index).split("\n").length;
+      const length = body.split("\n").length;
+      for (let line = first; line < first + length; line++) if (counts.delete(line)) dropped++;
+    }
+  }
+  return dropped;
+}
+
+/** A function that the compiler translates for AVX-512, up to the brace in the first column. */
+const AVX512_FUNCTION = /^(?:AVX512 |__attribute__\(\(target\("avx512[^"]*"\)\)\) )[^]*?^\}/gm;
+
 /** The lines that ran in the files below a folder. */
 export function share(lines: Lines, folder: string): Share {
   const counts = [...lines].filter(([file]) => file.startsWith(`${folder}/`)).flatMap((

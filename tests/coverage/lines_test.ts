@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { addGcov, addLcov, gaps, type Lines, share } from "./lines.ts";
+import { addGcov, addLcov, dropAvx512, gaps, type Lines, share } from "./lines.ts";
 
 Deno.test("addLcov() adds the counts of several runs of a file, and skips other files", () => {
   const lines: Lines = new Map();
@@ -54,4 +54,23 @@ Deno.test("share() and gaps() return the lines that ran, and those that did not"
   assertEquals(share(lines, "src"), { lines: 10, ran: 5, percent: 50 });
   assertEquals(share(lines, "ffi"), { lines: 0, ran: 0, percent: 100 });
   assertEquals(gaps(lines.get("src/a.ts")!), "2–3, 8–12, 20");
+});
+
+Deno.test("dropAvx512() drops the lines of functions for AVX-512 only", () => {
+  const text = [
+    "AVX2 static int a(void) {", // 1
+    "  return 1;",
+    "}",
+    "AVX512 static int b(void) {", // 4
+    "  if (1) {",
+    "  }",
+    "}",
+    '__attribute__((target("avx512f"))) static int c(void) {', // 8
+    "}",
+    "int d(void) {", // 10
+    "}",
+  ].join("\n");
+  const lines: Lines = new Map([["native/x.c", new Map([1, 2, 4, 5, 7, 8, 9, 10].map((line) => [line, 0]))]]);
+  assertEquals(dropAvx512(lines, { "x.c": text, "y.c": text }), 5);
+  assertEquals([...lines.get("native/x.c")!.keys()], [1, 2, 10]);
 });
