@@ -20,6 +20,7 @@ typedef struct load_test {
   int lanes;
   const char *file_faults; /* fst_fault_set */
   const char *sim_faults;  /* fst_sim_fail */
+  int reads_by_gds, gds_fails; /* expected: cuFile reads bytes; it fails, and the host reads instead */
 } load_test;
 
 typedef struct load_result {
@@ -145,26 +146,26 @@ static uint32_t all_sorts(fst_segment *segments) {
 
 static void test_everything_lands(void) {
   static const load_test tests[] = {
-    {"by the host", 0, FST_GDS_NEVER, 1 << 18, 3, NULL, NULL},
-    {"by the host, little staging", 1, FST_GDS_NEVER, 16384, 4, NULL, NULL},
-    {"one lane", 0, FST_GDS_NEVER, 1 << 20, 1, NULL, NULL},
-    {"directly", 0, FST_GDS_NEVER, 1 << 18, 2, "cachestat:*:uncached", NULL},
-    {"directly, short", 0, FST_GDS_NEVER, 1 << 17, 2, "cachestat:*:uncached,preaddirect:*:short=70001", NULL},
-    {"direct refused", 0, FST_GDS_NEVER, 1 << 17, 2, "cachestat:*:uncached,preaddirect:*:22", NULL},
-    {"GDS", 0, FST_GDS_REQUIRE, 1 << 18, 3, NULL, NULL},
-    {"GDS, little staging", 1, FST_GDS_REQUIRE, 16384, 2, NULL, NULL},
-    {"GDS, uncached", 0, FST_GDS_AUTO, 1 << 18, 2, "cachestat:*:uncached", NULL},
-    {"GDS, all cached", 0, FST_GDS_AUTO, 1 << 18, 2, "cachestat:*:cached", NULL},
-    {"GDS, O_DIRECT refused", 0, FST_GDS_REQUIRE, 1 << 18, 2, "opendirect:*:22", NULL},
-    {"GDS, short reads", 0, FST_GDS_REQUIRE, 1 << 18, 2, NULL, "cuFileRead:*:12345"},
-    {"GDS, next to nothing per call", 0, FST_GDS_REQUIRE, 1 << 18, 2, NULL, "cuFileRead:*:100"},
-    {"GDS fails at the tenth block", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileRead:10+:-5027"},
-    {"GDS fails by errno", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileRead:3:-1"},
-    {"no window", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileBufRegister:*:5016"},
-    {"no second window", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileBufRegister:2:5016"},
-    {"file not registered", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileHandleRegister:*:5008"},
-    {"driver does not open", 0, FST_GDS_AUTO, 1 << 17, 2, NULL, "cuFileDriverOpen:*:5033"},
-    {"no device memory for the ring", 0, FST_GDS_AUTO, 1 << 17, 2, NULL, NULL},
+    {"by the host", 0, FST_GDS_NEVER, 1 << 18, 3, NULL, NULL, 0, 0},
+    {"by the host, little staging", 1, FST_GDS_NEVER, 16384, 4, NULL, NULL, 0, 0},
+    {"one lane", 0, FST_GDS_NEVER, 1 << 20, 1, NULL, NULL, 0, 0},
+    {"directly", 0, FST_GDS_NEVER, 1 << 18, 2, "cachestat:*:uncached", NULL, 0, 0},
+    {"directly, short", 0, FST_GDS_NEVER, 1 << 17, 2, "cachestat:*:uncached,preaddirect:*:short=70001", NULL, 0, 0},
+    {"direct refused", 0, FST_GDS_NEVER, 1 << 17, 2, "cachestat:*:uncached,preaddirect:*:22", NULL, 0, 0},
+    {"GDS", 0, FST_GDS_REQUIRE, 1 << 18, 3, NULL, NULL, 1, 0},
+    {"GDS, little staging", 1, FST_GDS_REQUIRE, 16384, 2, NULL, NULL, 1, 0},
+    {"GDS, uncached", 0, FST_GDS_AUTO, 1 << 18, 2, "cachestat:*:uncached", NULL, 1, 0},
+    {"GDS, all cached", 0, FST_GDS_AUTO, 1 << 18, 2, "cachestat:*:cached", NULL, 0, 0},
+    {"GDS, O_DIRECT refused", 0, FST_GDS_REQUIRE, 1 << 18, 2, "opendirect:*:22", NULL, 1, 0},
+    {"GDS, short reads", 0, FST_GDS_REQUIRE, 1 << 18, 2, NULL, "cuFileRead:*:12345", 1, 0},
+    {"GDS, reads of a few bytes", 0, FST_GDS_REQUIRE, 1 << 18, 2, NULL, "cuFileRead:*:100", 0, 0},
+    {"GDS fails at the tenth block", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileRead:10+:-5027", 1, 1},
+    {"GDS fails by errno", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileRead:3:-1", 1, 1},
+    {"no window", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileBufRegister:*:5016", 0, 1},
+    {"no second window", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileBufRegister:2:5016", 0, 1},
+    {"file not registered", 0, FST_GDS_AUTO, 1 << 17, 2, "cachestat:*:uncached", "cuFileHandleRegister:*:5008", 0, 1},
+    {"driver does not open", 0, FST_GDS_AUTO, 1 << 17, 2, NULL, "cuFileDriverOpen:*:5033", 0, 0},
+    {"no device memory for the ring", 0, FST_GDS_AUTO, 1 << 17, 2, NULL, NULL, 0, 0},
   };
   fst_segment segments[MOST_SEGMENTS];
   uint32_t count = all_sorts(segments);
@@ -176,13 +177,9 @@ static void test_everything_lands(void) {
           result.failure, result.error, tests[t].name);
     CHECK(result.landed == bytes, "%llu of %llu bytes landed (%s)", (unsigned long long)result.landed,
           (unsigned long long)bytes, tests[t].name);
-    int wants_gds = strncmp(tests[t].name, "GDS", 3) == 0 && !strstr(tests[t].name, "cached") &&
-                    !strstr(tests[t].name, "nothing");
-    if (wants_gds) CHECK(result.report.gds_bytes > 0, "cuFile read nothing (%s)", tests[t].name);
+    if (tests[t].reads_by_gds) CHECK(result.report.gds_bytes > 0, "cuFile read nothing (%s)", tests[t].name);
     if (tests[t].gds == FST_GDS_NEVER) CHECK(result.report.gds_bytes == 0, "cuFile read (%s)", tests[t].name);
-    int fails = tests[t].sim_faults != NULL && !strstr(tests[t].sim_faults, "Driver") &&
-                !strstr(tests[t].name, "reads");
-    CHECK((result.report.gds_failure != 0) == fails, "failure %d of cuFile (%s)", result.report.gds_failure,
+    CHECK((result.report.gds_failure != 0) == tests[t].gds_fails, "failure %d of cuFile (%s)", result.report.gds_failure,
           tests[t].name);
     check_clean(tests[t].name);
   }
@@ -219,7 +216,7 @@ static void test_every_failure(void) {
   fst_segment segments[MOST_SEGMENTS];
   uint32_t count = all_sorts(segments);
   for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
-    load_test test = {cases[c].failure, 0, cases[c].gds, 1 << 17, 3, NULL, cases[c].failure};
+    load_test test = {cases[c].failure, 0, cases[c].gds, 1 << 17, 3, NULL, cases[c].failure, 0, 0};
     load_result result = run_load(segments, count, &test);
     int32_t code = result.failure == FST_FAILURE_DEVICE ? result.error : 0;
     if (result.open_status != 0) code = result.open_status;
@@ -229,7 +226,7 @@ static void test_every_failure(void) {
     wait_for_releases();
     fst_sim_reset(); /* otherwise a device with a lost context would stay lost */
     check_clean(cases[c].failure);
-    load_test again = {"after a failure", 0, cases[c].gds, 1 << 17, 3, NULL, NULL};
+    load_test again = {"after a failure", 0, cases[c].gds, 1 << 17, 3, NULL, NULL, 0, 0};
     result = run_load(segments, count, &again);
     CHECK(result.open_status == 0 && result.failure == 0, "the next load failed too (after %s)", cases[c].failure);
     check_clean("after a failure");
@@ -250,7 +247,7 @@ static void test_file_failures(void) {
   fst_segment segments[MOST_SEGMENTS];
   uint32_t count = all_sorts(segments);
   for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
-    load_test test = {cases[c].faults, 0, FST_GDS_NEVER, 1 << 17, 3, cases[c].faults, NULL};
+    load_test test = {cases[c].faults, 0, FST_GDS_NEVER, 1 << 17, 3, cases[c].faults, NULL, 0, 0};
     load_result result = run_load(segments, count, &test);
     if (file.fd_direct < 0 && strstr(cases[c].faults, "direct")) continue;
     CHECK(result.failure == cases[c].failure && result.error == cases[c].error, "failure %u, error %d (%s)",
