@@ -15,7 +15,7 @@ import { Handle } from "./handle.ts";
 import type { Shim } from "./symbols.ts";
 
 /** MPI in this process. */
-export interface MpiWorld {
+export interface MpiProcess {
   /** The rank of this process in the world. */
   readonly rank: number;
   /** The number of ranks. */
@@ -50,7 +50,7 @@ const FOREVER = 1n << 50n;
 const KEPT = 16;
 
 /** Opens and starts MPI, once; waits for the other ranks of the launcher. */
-export async function openMpi(shim: Shim, timeoutSeconds: number): Promise<MpiWorld | Refusal> {
+export async function openMpi(shim: Shim, timeoutSeconds: number): Promise<MpiProcess | Refusal> {
   passEnvironment(shim);
   startAlone();
   const info = new Uint8Array(40);

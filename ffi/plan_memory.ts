@@ -1,7 +1,8 @@
 /**
  * The memory of a plan, with the layout of native/plan.h. It is written here once; the lanes then update its counters.
  */
-import { type DType, DTYPES } from "../src/base/dtype.ts";
+import { DTYPES } from "../src/base/dtype.ts";
+import type { FileSegment } from "../src/base/file_segment.ts";
 
 /** A file for the lanes, with values of `fst_file_open`. */
 export interface PlanFile {
@@ -17,28 +18,6 @@ export interface PlanFile {
   readonly mtimeNanoseconds: bigint;
   /** The reader, if it is not the system: `fst_reader_kind` in native/plan.h, and its handle. */
   readonly reader?: { readonly kind: number; readonly handle: bigint };
-}
-
-/** A segment for the lanes: see `fst_segment` in native/plan.h. */
-export interface PlanSegment {
-  /** Index into the plan's files. */
-  readonly file: number;
-  /** File offset of its first run. */
-  readonly fileOffset: number;
-  /** Bytes of one run. */
-  readonly run: number;
-  /** Repetitions of the inner runs. */
-  readonly outerCount: number;
-  /** Bytes in the file between them. */
-  readonly outerStride: number;
-  /** Runs of one outer repetition. */
-  readonly innerCount: number;
-  /** Bytes in the file between them. */
-  readonly innerStride: number;
-  /** Element type in the file. */
-  readonly from: DType;
-  /** Element type at the destination. */
-  readonly to: DType;
 }
 
 /** The reason why the lanes stopped: `fst_failure` in native/plan.h. */
@@ -100,7 +79,7 @@ export class PlanMemory {
   }
 
   /** Writes segment `index`; `destination` is an address. Only before the first lane starts. */
-  setSegment(index: number, segment: PlanSegment, destination: number): void {
+  setSegment(index: number, segment: FileSegment, destination: number): void {
     const at = this.#segments + index * SEGMENT_BYTES;
     this.#setU64(at, segment.fileOffset);
     this.#setU64(at + 8, segment.run);

@@ -287,8 +287,8 @@ static int is_hopeless(const fst_mpi_transfers *one, uint64_t now) {
   return call->status != FST_GROUP_DONE;
 }
 
-/* Lets the caller go on. */
-static void let_go(fst_group_call *call, int is_pending) {
+/* Lets the caller of a call return. */
+static void end_call(fst_group_call *call, int is_pending) {
   pthread_mutex_lock(&mutex);
   if (is_pending) {
     pending++;
@@ -308,7 +308,7 @@ static int advance(fst_mpi_transfers *one, uint64_t now) {
     const enum fst_mpi_outcome outcome = fst_mpi_step(one);
     if (outcome == FST_MPI_MOVED || outcome == FST_MPI_FINISHED) moved_at = one->moved_at = now;
     if (outcome == FST_MPI_FINISHED) {
-      let_go(call, 0);
+      end_call(call, 0);
       return 1;
     }
     if (outcome != FST_MPI_FAILURE && !is_hopeless(one, now)) return 0;
@@ -321,7 +321,7 @@ static int advance(fst_mpi_transfers *one, uint64_t now) {
     atomic_store(&call->pending, 0); /* the last that is done with its memory */
     pthread_mutex_unlock(&mutex);
   }
-  if (!is_pending && (!busy || now - one->dropped_at >= DROP_US)) let_go(call, busy);
+  if (!is_pending && (!busy || now - one->dropped_at >= DROP_US)) end_call(call, busy);
   return !busy;
 }
 

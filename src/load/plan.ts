@@ -3,30 +3,13 @@
  * take them. These functions are pure: they access no file.
  */
 import { type DType, dtypeBits } from "../base/dtype.ts";
+import type { FileSegment } from "../base/file_segment.ts";
 import { finishNow, STEP, type Steps } from "../base/steps.ts";
 import { type Layout, type LayoutOptions, layoutSteps, PAGE, type Placement, type Run } from "./layout.ts";
 import { castLength, type Level, requestBytes, type TensorRequest } from "./request.ts";
 
-/** One piece of work of a lane: `outerCount` × `innerCount` runs of a file, dense at their destination. */
-export interface Segment {
-  /** Index into the load's files. */
-  readonly file: number;
-  /** File offset of its first run. */
-  readonly fileOffset: number;
-  /** Bytes of one run. */
-  readonly run: number;
-  /** Repetitions of the inner runs. */
-  readonly outerCount: number;
-  /** Bytes in the file from the start of one repetition to the next. */
-  readonly outerStride: number;
-  /** Runs of one outer repetition; the gaps between them are small enough to read them too. */
-  readonly innerCount: number;
-  /** Bytes in the file from the start of one run to the next. */
-  readonly innerStride: number;
-  /** Element type in the file. */
-  readonly from: DType;
-  /** Element type at the destination. */
-  readonly to: DType;
+/** One piece of work of a lane: runs of a file, and their place in memory. */
+export interface Segment extends FileSegment {
   /** Index of the allocation. */
   readonly allocation: number;
   /** Byte offset in it. */

@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
-import { type PlanFile, PlanMemory, type PlanSegment } from "../../ffi/plan_memory.ts";
+import { type PlanFile, PlanMemory } from "../../ffi/plan_memory.ts";
+import type { FileSegment } from "../../src/base/file_segment.ts";
 import { DTYPES } from "../../src/base/dtype.ts";
 import { compiler } from "../support/compiler.ts";
 import { tempFolder } from "../support/models.ts";
@@ -13,7 +14,7 @@ const FILES: PlanFile[] = [
 ];
 
 /** Every field differs from every other, and most need more than 32 bits. */
-const SEGMENTS: PlanSegment[] = Array.from({ length: 5 }, (_, index) => ({
+const SEGMENTS: FileSegment[] = Array.from({ length: 5 }, (_, index) => ({
   file: index % 2,
   fileOffset: 2 ** 41 + index,
   run: 2 ** 33 + 2 * index,

@@ -26,7 +26,7 @@ const DEFAULT_TIMEOUT = 300;
  *
  * @throws {RangeError} if there is no such rank
  */
-export function checkRank(what: string, rank: number, size: number): void {
+function checkRank(what: string, rank: number, size: number): void {
   if (Number.isInteger(rank) && rank >= 0 && rank < size) return;
   throw new RangeError(`The ${what} must be a rank from 0 to ${size - 1}, got ${rank}`);
 }
@@ -46,7 +46,7 @@ export function checkPeer(what: string, peer: number, { rank, size }: Ranks): vo
  *
  * @throws {RangeError} if it is not a whole number from 0 to 2^31 - 1
  */
-export function checkTag(tag: number): void {
+function checkTag(tag: number): void {
   if (Number.isInteger(tag) && tag >= 0 && tag <= MAX_TAG) return;
   throw new RangeError(`The tag must be a whole number from 0 to ${MAX_TAG}, got ${tag}`);
 }
@@ -57,7 +57,7 @@ export function checkTag(tag: number): void {
  * @throws {TypeError} if it is neither bytes on the host nor device memory
  * @throws {RangeError} if device memory has an impossible length or place
  */
-export function checkBlock(block: GroupBuffer): void {
+function checkBlock(block: GroupBuffer): void {
   if (block instanceof Uint8Array && block.buffer instanceof ArrayBuffer && !block.buffer.resizable) return;
   const memory = block as Partial<DeviceMemory>;
   if (
@@ -93,19 +93,6 @@ export function checkBroadcast(blocks: readonly BroadcastBlock[], size: number):
     if (place(block) === place(blocks[0]!.block)) continue;
     throw new RangeError("The blocks of one broadcast must all be on the host, or all on one device");
   }
-}
-
-/** The part of a broadcast's description that must be equal on all ranks. */
-export function broadcastRecord(blocks: readonly BroadcastBlock[]): Partial<CallRecord> {
-  const [first, ...more] = blocks;
-  if (first && more.length === 0) {
-    return { root: first.root, label: first.label ?? "", bytes: first.block.byteLength };
-  }
-  const lines = blocks.map(({ block, root, label = "" }) => {
-    return `${label === "" ? "" : `${label}: `}${block.byteLength} bytes from rank ${root}`;
-  });
-  const bytes = blocks.reduce((sum, { block }) => sum + block.byteLength, 0);
-  return { root: SEVERAL_ROOTS, label: lines.join("; "), bytes };
 }
 
 /**
@@ -185,6 +172,8 @@ export interface CallBlocks {
   readonly receive?: GroupBuffer;
   /** Those of a broadcast. */
   readonly blocks?: readonly BroadcastBlock[];
+  /** The bytes that the root of a scatter has for each rank. */
+  readonly lengths?: readonly number[];
 }
 
 /** The blocks of a call, for the shim. */
@@ -204,4 +193,63 @@ export function holdBlocks({ send, receive, blocks = [] }: CallBlocks): Disposab
   const given = [send, receive, ...blocks.map(({ block }) => block)];
   const memories = given.map((one) => one && deviceMemory(one)).filter((one) => one !== undefined);
   return referenceDeviceMemory(memories.map(({ devicePointer }) => devicePointer));
+}
+
+/* ---- Calls that move bytes ---- */
+
+/** A checked call: its kind, the description that the ranks compare, and its memory. */
+export interface CheckedCall {
+  readonly kind: "broadcast" | "scatter" | "send" | "receive";
+  readonly record: Partial<CallRecord>;
+  readonly blocks: CallBlocks;
+}
+
+/** A broadcast of several blocks. Throws as {@linkcode checkBroadcast}. */
+export function broadcastCall(blocks: readonly BroadcastBlock[], { size }: Ranks): CheckedCall {
+  checkBroadcast(blocks, size);
+  return { kind: "broadcast", record: broadcastRecord(blocks), blocks: { blocks } };
+}
+
+/** A scatter. Throws as {@linkcode checkScatter}. */
+export function scatterCall(
+  send: ScatterSource | null,
+  receive: GroupBuffer,
+  root: number,
+  label: string,
+  ranks: Ranks,
+): CheckedCall {
+  const { block, lengths } = checkScatter(send, receive, root, ranks);
+  const record = { root, label, ownBytes: receive.byteLength };
+  return { kind: "scatter", record, blocks: { receive, lengths, ...(send && { send: block }) } };
+}
+
+/** A send. Throws as {@linkcode checkBlock}, {@linkcode checkPeer} and {@linkcode checkTag}. */
+export function sendCall(block: GroupBuffer, destination: number, tag: number, ranks: Ranks): CheckedCall {
+  checkBlock(block);
+  checkPeer("destination", destination, ranks);
+  checkTag(tag);
+  const record = { root: ranks.rank, tag, bytes: block.byteLength };
+  return { kind: "send", record, blocks: { peer: destination, send: block } };
+}
+
+/** A receive. Throws as {@linkcode checkBlock}, {@linkcode checkPeer} and {@linkcode checkTag}. */
+export function receiveCall(block: GroupBuffer, source: number, tag: number, ranks: Ranks): CheckedCall {
+  checkBlock(block);
+  checkPeer("source", source, ranks);
+  checkTag(tag);
+  const record = { root: source, tag, bytes: block.byteLength };
+  return { kind: "receive", record, blocks: { peer: source, receive: block } };
+}
+
+/** The part of a broadcast's description that must be equal on all ranks. */
+function broadcastRecord(blocks: readonly BroadcastBlock[]): Partial<CallRecord> {
+  const [first, ...more] = blocks;
+  if (first && more.length === 0) {
+    return { root: first.root, label: first.label ?? "", bytes: first.block.byteLength };
+  }
+  const lines = blocks.map(({ block, root, label = "" }) => {
+    return `${label === "" ? "" : `${label}: `}${block.byteLength} bytes from rank ${root}`;
+  });
+  const bytes = blocks.reduce((sum, { block }) => sum + block.byteLength, 0);
+  return { root: SEVERAL_ROOTS, label: lines.join("; "), bytes };
 }

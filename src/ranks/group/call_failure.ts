@@ -40,7 +40,7 @@ export function rankFailure(rank: number, reason: string, options?: ErrorOptions
 }
 
 /** The failure that another rank has sent: a message made by this module, with the reason after the first colon. */
-export function toldFailure(rank: number, message: string): GroupError {
+export function receivedFailure(rank: number, message: string): GroupError {
   return new GroupError(message, rank, message.slice(message.indexOf(": ") + 2));
 }
 

@@ -3,7 +3,7 @@
  * or leaves. The transport of messages is a `GroupLink`'s.
  */
 import { DeviceError, type GroupError } from "../../base/errors.ts";
-import { departure, differenceFailure, rankFailure, timeout, toldFailure } from "./call_failure.ts";
+import { departure, differenceFailure, rankFailure, receivedFailure, timeout } from "./call_failure.ts";
 import { type CallKind, type CallRecord, describeCall, recordOf } from "./call_record.ts";
 import { GroupHub, type GroupMessage, isPair } from "./hub.ts";
 import type { Json } from "./process_group.ts";
@@ -161,7 +161,7 @@ export class GroupControl {
         this.#pairs.set(from, said);
         return this.#match();
       case "failed": {
-        const failure = toldFailure(said.rank, said.message);
+        const failure = receivedFailure(said.rank, said.message);
         if (!said.goOn) return void this.fail(failure);
         this.#completed++;
         return this.#settle((waiting) => waiting.reject(failure));

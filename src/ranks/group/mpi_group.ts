@@ -10,24 +10,23 @@ import { copyMpi, makeMpiStaging, moveMpi, type MpiFlow } from "../../../ffi/mpi
 import type { Shim } from "../../../ffi/symbols.ts";
 import { DeviceError, type GroupError } from "../../base/errors.ts";
 import {
-  broadcastRecord,
+  broadcastCall,
   type CallBlocks,
   callBlocks,
   callMemory,
-  checkBlock,
-  checkBroadcast,
-  checkPeer,
-  checkScatter,
-  checkTag,
+  type CheckedCall,
   checkTimeout,
   deviceMemory,
   holdBlocks,
+  receiveCall,
+  scatterCall,
+  sendCall,
   stringifyJson,
 } from "./arguments.ts";
 import { callFailure, rankFailure } from "./call_failure.ts";
 import { CallQueue } from "./call_queue.ts";
 import { handledCall } from "../../base/handled.ts";
-import { type CallKind, type CallRecord, recordOf } from "./call_record.ts";
+import { type CallRecord, recordOf } from "./call_record.ts";
 import type { GroupControl } from "./control.ts";
 import { type MpiMember, type MpiPlace, type MpiWorld, openWorld } from "./mpi_world.ts";
 import type {
@@ -51,12 +50,6 @@ export interface MpiGroupOptions {
 }
 
 const KEYS = keysOf<MpiGroupOptions>({ timeoutSeconds: true, deviceMemory: true });
-
-/** The memory and the lengths of a call. */
-interface CallParts extends CallBlocks {
-  /** What the root of a scatter has for each rank. */
-  readonly lengths?: readonly number[];
-}
 
 /** A rank's part of a split: color, key, and an id for the group if this rank becomes its rank 0. */
 type Part = { readonly color: number; readonly key: number; readonly id: number };
@@ -181,53 +174,27 @@ export class MpiGroup implements ProcessGroup {
 
   /** Copies the root's block to those of all other ranks, which have the same length. */
   broadcast(block: GroupBuffer, root: number, label = ""): Promise<void> {
-    return handledCall(async () => {
-      await this.broadcastAll([{ block, root, label }]);
-    });
+    return this.broadcastAll([{ block, root, label }]);
   }
 
   /** Broadcasts several blocks in one call, those of different roots at the same time. */
   broadcastAll(blocks: readonly BroadcastBlock[]): Promise<void> {
-    return handledCall(async () => {
-      checkBroadcast(blocks, this.size);
-      await this.#call("broadcast", broadcastRecord(blocks), { blocks });
-    });
+    return handledCall(async () => await this.#call(broadcastCall(blocks, this)));
   }
 
   /** Hands each rank its part of the root's block. */
   scatter(send: ScatterSource | null, receive: GroupBuffer, root: number, label = ""): Promise<void> {
-    return handledCall(async () => {
-      const source = checkScatter(send, receive, root, this);
-      await this.#call("scatter", { root, label, ownBytes: receive.byteLength }, {
-        send: source.block,
-        receive,
-        lengths: source.lengths,
-      });
-    });
+    return handledCall(async () => await this.#call(scatterCall(send, receive, root, label, this)));
   }
 
   /** Sends a block to one other rank, and is done when that has received it. */
   send(block: GroupBuffer, destination: number, tag = 0): Promise<void> {
-    return handledCall(async () => {
-      checkBlock(block);
-      checkPeer("destination", destination, this);
-      checkTag(tag);
-      const record = { root: this.rank, tag, bytes: block.byteLength };
-      await this.#call("send", record, { peer: destination, send: block });
-    });
+    return handledCall(async () => await this.#call(sendCall(block, destination, tag, this)));
   }
 
   /** Receives what another rank sends: as many bytes as the block has. */
   receive(block: GroupBuffer, source: number, tag = 0): Promise<void> {
-    return handledCall(async () => {
-      checkBlock(block);
-      checkPeer("source", source, this);
-      checkTag(tag);
-      await this.#call("receive", { root: source, tag, bytes: block.byteLength }, {
-        peer: source,
-        receive: block,
-      });
-    });
+    return handledCall(async () => await this.#call(receiveCall(block, source, tag, this)));
   }
 
   /** Waits until all ranks are here. */
@@ -300,11 +267,11 @@ export class MpiGroup implements ProcessGroup {
     }
   }
 
-  #meet(record: CallRecord, { peer, lengths }: CallParts = {}): Promise<void> {
+  #meet(record: CallRecord, { peer, lengths }: CallBlocks = {}): Promise<void> {
     return this.#guard(this.#control.meet(record, peer, lengths));
   }
 
-  #call(kind: CallKind, rest: Partial<CallRecord>, parts: CallParts): Promise<void> {
+  #call({ kind, record: rest, blocks: parts }: CheckedCall): Promise<void> {
     const held = holdBlocks(parts);
     const record = recordOf(kind, this.rank, rest);
     const done = this.#queue.run(async () => {
@@ -318,7 +285,7 @@ export class MpiGroup implements ProcessGroup {
     return done.then(() => held[Symbol.dispose]());
   }
 
-  async #move(record: CallRecord, parts: CallParts): Promise<void> {
+  async #move(record: CallRecord, parts: CallBlocks): Promise<void> {
     const flows = this.#flows(record, parts);
     const { timeoutSeconds } = this;
     const device = flows[0]?.memory.device ?? -1, staged = this.#staged && device >= 0;
@@ -356,7 +323,7 @@ export class MpiGroup implements ProcessGroup {
    */
   #flows(
     { kind, root }: CallRecord,
-    { peer, send, receive, blocks = [], lengths = [] }: CallParts,
+    { peer, send, receive, blocks = [], lengths = [] }: CallBlocks,
   ): MpiFlow[] {
     const { rank, size } = this, { ranks, tag } = this.#member;
     const flow = (from: number | null, to: number | null, root: number, memory: CallMemory): MpiFlow[] => {
@@ -385,7 +352,7 @@ export class MpiGroup implements ProcessGroup {
   }
 
   /** The root's own part of a scatter. */
-  async #keepOwn(call: GroupCall, { send, receive, lengths = [] }: CallParts): Promise<void> {
+  async #keepOwn(call: GroupCall, { send, receive, lengths = [] }: CallBlocks): Promise<void> {
     if (lengths.length === 0) return; // another rank is the root
     const { timeoutSeconds } = call.input;
     const own = partsOf(callMemory(send!), lengths)[this.rank]!;

@@ -1,7 +1,7 @@
 /**
  * Messages of all groups over MPI. The groups share one channel between processes; each message names its group.
  */
-import { MESSAGE_BYTES, MpiChannel, type MpiWorld as MpiProcess, openMpi } from "../../../ffi/mpi.ts";
+import { MESSAGE_BYTES, MpiChannel, type MpiProcess, openMpi } from "../../../ffi/mpi.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
 import { DeviceError } from "../../base/errors.ts";
 import { GroupControl, type GroupLink } from "./control.ts";

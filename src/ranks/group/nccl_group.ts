@@ -10,23 +10,21 @@ import type { Shim } from "../../../ffi/symbols.ts";
 import { hostName } from "../../../ffi/variables.ts";
 import { DeviceError } from "../../base/errors.ts";
 import {
-  broadcastRecord,
-  type CallBlocks,
+  broadcastCall,
   callBlocks,
-  checkBlock,
-  checkBroadcast,
-  checkPeer,
-  checkScatter,
-  checkTag,
+  type CheckedCall,
   checkTimeout,
   deviceMemory,
   holdBlocks,
+  receiveCall,
+  scatterCall,
+  sendCall,
   stringifyJson,
 } from "./arguments.ts";
 import { callFailure, rankFailure } from "./call_failure.ts";
 import { CallQueue } from "./call_queue.ts";
 import { handledCall } from "../../base/handled.ts";
-import { type CallKind, type CallRecord, recordOf } from "./call_record.ts";
+import { type CallRecord, recordOf } from "./call_record.ts";
 import type { GroupControl } from "./control.ts";
 import { launchPlace } from "./launcher.ts";
 import { mpiControl, type MpiGroup } from "./mpi_group.ts";
@@ -72,11 +70,6 @@ const KEYS = keysOf<NcclGroupOptions>({
   secret: true,
   timeoutSeconds: true,
 });
-
-/** The memory of a call, and the lengths of a scatter. */
-interface CallParts extends CallBlocks {
-  readonly lengths?: readonly number[];
-}
 
 /** Ranks that each have a CUDA device of their own. Only device memory is moved. */
 export class NcclGroup implements ProcessGroup {
@@ -141,56 +134,27 @@ export class NcclGroup implements ProcessGroup {
 
   /** Copies the root's block to those of all other ranks, which have the same length. */
   broadcast(block: GroupBuffer, root: number, label = ""): Promise<void> {
-    return handledCall(async () => {
-      await this.broadcastAll([{ block, root, label }]);
-    });
+    return this.broadcastAll([{ block, root, label }]);
   }
 
   /** Broadcasts several blocks in one call, those of different roots at the same time. */
   broadcastAll(blocks: readonly BroadcastBlock[]): Promise<void> {
-    return handledCall(async () => {
-      for (const { block } of blocks) this.#check("broadcast", block);
-      checkBroadcast(blocks, this.size);
-      await this.#move("broadcast", broadcastRecord(blocks), { blocks });
-    });
+    return handledCall(async () => await this.#call(broadcastCall(blocks, this)));
   }
 
   /** Hands each rank its part of the root's block. */
   scatter(send: ScatterSource | null, receive: GroupBuffer, root: number, label = ""): Promise<void> {
-    return handledCall(async () => {
-      const { block, lengths } = checkScatter(send, receive, root, this);
-      this.#check("scatter", receive);
-      if (send) this.#check("scatter", block);
-      await this.#move("scatter", { root, label, ownBytes: receive.byteLength }, {
-        receive,
-        lengths,
-        ...(send && { send: block }),
-      });
-    });
+    return handledCall(async () => await this.#call(scatterCall(send, receive, root, label, this)));
   }
 
   /** Sends a block to one other rank, and is done when that has received it. */
   send(block: GroupBuffer, destination: number, tag = 0): Promise<void> {
-    return handledCall(async () => {
-      this.#check("send", block);
-      checkPeer("destination", destination, this);
-      checkTag(tag);
-      const record = { root: this.rank, tag, bytes: block.byteLength };
-      await this.#move("send", record, { peer: destination, send: block });
-    });
+    return handledCall(async () => await this.#call(sendCall(block, destination, tag, this)));
   }
 
   /** Receives what another rank sends: as many bytes as the block has. */
   receive(block: GroupBuffer, source: number, tag = 0): Promise<void> {
-    return handledCall(async () => {
-      this.#check("receive", block);
-      checkPeer("source", source, this);
-      checkTag(tag);
-      await this.#move("receive", { root: source, tag, bytes: block.byteLength }, {
-        peer: source,
-        receive: block,
-      });
-    });
+    return handledCall(async () => await this.#call(receiveCall(block, source, tag, this)));
   }
 
   /** Waits until all ranks are here. */
@@ -242,8 +206,7 @@ export class NcclGroup implements ProcessGroup {
   }
 
   /** NCCL reaches the memory of the communicator's device only. */
-  #check(what: CallKind, block: GroupBuffer): void {
-    checkBlock(block);
+  #check(what: CheckedCall["kind"], block: GroupBuffer): void {
     const memory = deviceMemory(block);
     if (memory && memory.device === this.device) return;
     throw new DeviceError(
@@ -254,19 +217,19 @@ export class NcclGroup implements ProcessGroup {
     );
   }
 
-  #move(kind: CallKind, rest: Partial<CallRecord>, parts: CallParts): Promise<void> {
-    const held = holdBlocks(parts);
-    const done = this.#queue.run(async () => {
-      const { peer, lengths = [] } = parts;
+  async #call({ kind, record: rest, blocks }: CheckedCall): Promise<void> {
+    const { peer, send, receive, blocks: all = [], lengths = [] } = blocks;
+    for (const block of [receive, send, ...all.map(({ block }) => block)]) {
+      if (block) this.#check(kind, block);
+    }
+    using _held = holdBlocks(blocks);
+    await this.#queue.run(async () => {
       const record = recordOf(kind, this.rank, rest);
       await this.#guard(this.#control.meet(record, peer, lengths));
       const { timeoutSeconds } = this.#control;
-      const { root } = record;
-      const movedKind = kind as "broadcast" | "scatter" | "send" | "receive";
-      const call = new GroupCall({ kind: movedKind, root, timeoutSeconds, ...callBlocks(parts) });
+      const call = new GroupCall({ kind, root: record.root, timeoutSeconds, ...callBlocks(blocks) });
       await this.#run(record, call, BigUint64Array.from(lengths, BigInt));
     });
-    return done.finally(() => held[Symbol.dispose]());
   }
 
   async #run(record: CallRecord, call: GroupCall, lengths: BigUint64Array<ArrayBuffer>): Promise<void> {
