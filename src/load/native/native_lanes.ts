@@ -8,9 +8,8 @@ import { ReadError } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
 import { PAGE } from "../layout.ts";
 import { type LoadPlan, requestAt, segmentBytes } from "../plan.ts";
-import type { Readiness } from "../readiness.ts";
 import type { NativeFile } from "../../files/native/native_file.ts";
-import { BufferTransferredError, type LoadWay, type RunReport } from "../engine.ts";
+import { BufferTransferredError, type Job, type RunReport } from "../engine.ts";
 import { returnCalls, takeCalls } from "./lane_budget.ts";
 import { Turn } from "../../base/turn.ts";
 
@@ -27,31 +26,13 @@ export interface NativeLander {
 }
 
 /** A plan with its files, addresses and settings. */
-export interface NativeJob {
-  /** The segments to read. */
-  readonly plan: LoadPlan;
-  /** The files; segments refer to them by index. */
-  readonly files: readonly NativeFile[];
+export interface NativeJob extends Omit<Job<NativeFile>, "blocks"> {
   /** The address of each allocation's offset 0. */
   readonly addresses: readonly number[];
   /** The buffer of each address, which must stay alive while lanes write. Empty if JavaScript owns none of the memory. */
   readonly buffers: readonly (ArrayBuffer | null)[];
   /** The destination of the bytes, if it is not host memory. */
   readonly lander?: NativeLander;
-  /** Records every segment that has landed, and the failure if the run fails. */
-  readonly readiness: Readiness;
-  /** Lanes to use; default depends on the machine and on the cached files. */
-  readonly maxThreads?: number | undefined;
-  /** Lanes if `maxThreads` is not set and the page cache has the files; default depends on the machine. */
-  readonly cachedThreads?: number;
-  /** Staging memory of all lanes together, in bytes. */
-  readonly stagingBytes: number;
-  /** Bytes of one read. */
-  readonly blockBytes: number;
-  /** Ends the job early. */
-  readonly signal: AbortSignal;
-  /** Called several times with the file bytes that have landed since the last call, and their path. */
-  readonly onLanded?: (bytes: number, way?: LoadWay) => void;
 }
 
 /** Buffers that one lane call can keep alive (native/fst.h). */
