@@ -12,7 +12,7 @@ import { CpuDevice } from "../src/device/cpu/device.ts";
 import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../src/load/device.ts";
 import type { SliceLayout, SliceSource } from "../src/format/slices.ts";
 import { selectEngine } from "../src/load/native/select.ts";
-import type { Equipment } from "../src/deno/equip.ts";
+import type { SourceAndDevice } from "../src/deno/select_source_and_device.ts";
 import { openModel } from "../src/deno/open_model.ts";
 import type { CheckedOpenOptions } from "../src/deno/options.ts";
 import type { TensorRequest } from "../src/load/request.ts";
@@ -126,7 +126,7 @@ const SUM = Uint8Array.fromHex(
 );
 
 /** Finds the engine, source and device for the model. */
-async function equip(options: CheckedOpenOptions): Promise<Equipment<WasmTensor>> {
+async function selectSourceAndDevice(options: CheckedOpenOptions): Promise<SourceAndDevice<WasmTensor>> {
   const engine = await selectEngine();
   return {
     device: new WasmDevice(memory, new CpuDevice(engine)),
@@ -150,7 +150,10 @@ try {
   });
   await Deno.writeFile(path, file);
 
-  await using model = await openModel(path, { dtype: "F32" }, { call: "openModel()", equip });
+  await using model = await openModel(path, { dtype: "F32" }, {
+    call: "openModel()",
+    select: selectSourceAndDevice,
+  });
   for (const name of model.keys().sort()) {
     const tensor = await model.getTensor(name);
     console.log(

@@ -16,8 +16,8 @@ import { passEnvironment } from "./environment.ts";
 import { Handle } from "./handle.ts";
 import type { Shim } from "./symbols.ts";
 
-/** `FST_LANDER_CUDA` of native/plan.h. */
-export const CUDA_LANDER = 1;
+/** `FST_DESTINATION_CUDA` of native/plan.h. */
+export const CUDA_DESTINATION = 1;
 
 /** The option `gds`: `fst_gds_wish` in native/fst_cuda.h. */
 const GDS_WISHES = ["off", "auto", "require"] as const;

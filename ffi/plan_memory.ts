@@ -73,7 +73,7 @@ export class PlanMemory {
   }
 
   /** Sets a destination other than host memory. Only before the first lane starts. */
-  setLander(kind: number, context: bigint): void {
+  setDestination(kind: number, context: bigint): void {
     this.#view.setUint32(12, kind, true);
     this.#view.setBigUint64(16, context, true);
   }

@@ -106,7 +106,7 @@ FST_EXPORT void fst_cuda_unpin(fst_cuda_pinned *pinned);
 
 /* ---- Loads (cuda/load.c) ---- */
 
-/* The shared data of the lanes of one load to a device: fst_plan.lander_context of FST_LANDER_CUDA. */
+/* The shared data of the lanes of one load to a device: fst_plan.destination_context of FST_DESTINATION_CUDA. */
 typedef struct fst_cuda_load fst_cuda_load;
 
 /* How cuFile reads. */

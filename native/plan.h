@@ -38,9 +38,9 @@ static_assert(sizeof(fst_error) == 32, "ffi/usrbio.ts knows this layout");
 typedef struct fst_plan {
   uint32_t segment_count;
   uint32_t file_count;
-  uint32_t staging_bytes; /* staging memory of one lane */
-  uint32_t lander;        /* enum fst_lander_kind */
-  uint64_t lander_context;
+  uint32_t staging_bytes;    /* staging memory of one lane */
+  uint32_t destination_kind; /* enum fst_destination_kind */
+  uint64_t destination_context;
   _Atomic uint32_t next;      /* first segment that no lane has taken */
   _Atomic uint32_t cancelled; /* set by fst_plan_cancel */
   _Atomic uint32_t failure;   /* enum fst_failure; the first failure wins */
@@ -80,7 +80,7 @@ static_assert(sizeof(fst_plan_file) == 64, "ffi/plan_memory.ts knows this layout
 typedef struct fst_segment {
   uint64_t file_offset;
   uint64_t run;
-  uint64_t destination; /* an address, or as the lander defines it */
+  uint64_t destination; /* an address in the memory of the destination kind */
   uint32_t file;
   uint16_t from; /* enum fst_dtype; equal to `to`: no cast */
   uint16_t to;
@@ -93,7 +93,7 @@ typedef struct fst_segment {
 static_assert(sizeof(fst_segment) == 64, "ffi/plan_memory.ts knows this layout");
 
 enum fst_reader_kind { FST_READER_POSIX = 0, FST_READER_USRBIO = 1 };
-enum fst_lander_kind { FST_LANDER_HOST = 0, FST_LANDER_CUDA = 1 };
+enum fst_destination_kind { FST_DESTINATION_HOST = 0, FST_DESTINATION_CUDA = 1 };
 
 static inline fst_plan_file *fst_plan_files(fst_plan *plan) {
   return (fst_plan_file *)(plan + 1);

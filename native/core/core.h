@@ -220,9 +220,9 @@ int fst_read_verify(fst_lane *lane);
 /* Lands the current segment in host memory (land_host.c), and marks it as landed. */
 int fst_land_host(fst_lane *lane);
 
-/* ---- Common parts of landers (land.c) ---- */
+/* ---- Common parts of all kinds of destination (land.c) ---- */
 
-/* The destination of a lander. Both functions return 0, or -1 after they have recorded the failure in the plan. */
+/* The functions of one kind of destination. Both return 0, or -1 after they have recorded the failure in the plan. */
 typedef struct fst_sink {
   /* Lands `length` bytes of the file from `offset` on. */
   int (*range)(fst_lane *lane, uint64_t offset, uint64_t length, uint64_t destination);

@@ -12,10 +12,10 @@ int fst_segment_fail(fst_lane *lane, enum fst_failure kind, int code) {
 }
 
 static int land(fst_lane *lane) {
-  switch ((enum fst_lander_kind)lane->plan->lander) {
-    case FST_LANDER_HOST:
+  switch ((enum fst_destination_kind)lane->plan->destination_kind) {
+    case FST_DESTINATION_HOST:
       return fst_land_host(lane);
-    case FST_LANDER_CUDA:
+    case FST_DESTINATION_CUDA:
       return fst_land_cuda(lane);
   }
   return fst_segment_fail(lane, FST_FAILURE_DEVICE, -1);

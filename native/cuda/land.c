@@ -54,7 +54,7 @@ static int claim_number(fst_cuda_load *load, uint64_t slot_bytes) {
 }
 
 static int begin(fst_lane *lane) {
-  fst_cuda_load *load = (fst_cuda_load *)(uintptr_t)lane->plan->lander_context;
+  fst_cuda_load *load = (fst_cuda_load *)(uintptr_t)lane->plan->destination_context;
   const uint64_t slot_bytes = lane->plan->staging_bytes;
   struct fst_cuda_lane *cuda = lane->cuda;
   cuda->load = load;

@@ -14,7 +14,7 @@ import type { ProcessGroup } from "../base/process_group.ts";
 import { handled } from "../base/handled.ts";
 import type { PathLike } from "../files/inputs.ts";
 import { closeAll, type Source } from "../files/source.ts";
-import { equip, findEngine } from "../deno/equip.ts";
+import { findEngine, selectSourceAndDevice } from "../deno/select_source_and_device.ts";
 import { openFiles } from "../deno/open_files.ts";
 import { type CheckedOpenOptions, checkOptions, OPEN_KEYS, type OpenOptions } from "../deno/options.ts";
 import { startModel } from "../model/model.ts";
@@ -171,8 +171,11 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
     const catalogs = this.#catalogs;
     this.#setCatalogs([]); // the buffer owns them now
     const start = async () => {
-      const equipment = { ...await equip<D>(checked), ...catalog.group && { share: shareTensors } };
-      return new FilesBuffer(await startModel(catalog, equipment, checked));
+      const selected = {
+        ...await selectSourceAndDevice<D>(checked),
+        ...catalog.group && { share: shareTensors },
+      };
+      return new FilesBuffer(await startModel(catalog, selected, checked));
     };
     try {
       const operation = { label: "copyFilesToDevice()", signal: checked.signal };

@@ -7,7 +7,7 @@ import type { ProcessGroup } from "../base/process_group.ts";
 import { handledGenerator } from "../base/handled.ts";
 import type { Files } from "../files/inputs.ts";
 import { finishInTurns } from "../base/turn.ts";
-import { equip } from "../deno/equip.ts";
+import { selectSourceAndDevice } from "../deno/select_source_and_device.ts";
 import { openFiles } from "../deno/open_files.ts";
 import { type CheckedOpenOptions, checkOptions, OPEN_KEYS, type OpenOptions } from "../deno/options.ts";
 import { checkGroup } from "../model/options.ts";
@@ -115,8 +115,8 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
 
   async *#iterate(): AsyncGenerator<[string, TensorOn<D>], void, void> {
     const options = this.#checked();
-    const { catalog, equipment } = await openFiles(this.#files, options, equip<D>);
-    const { device, notes } = equipment;
+    const { catalog, selected } = await openFiles(this.#files, options, selectSourceAndDevice<D>);
+    const { device, notes } = selected;
     const session = new Session(catalog, device, options, notes);
     try {
       const wanted = await finishInTurns(WantedTensors.steps(catalog, device, options));

@@ -68,7 +68,10 @@ async function open<D extends DeviceOption>(
   configuration?: string,
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
   const folder = workingFolder(); // before the first await: the program can change the folder
-  const [{ openModel }, { equip }] = await Promise.all([import("./open_model.ts"), import("./equip.ts")]);
+  const [{ openModel }, { selectSourceAndDevice }] = await Promise.all([
+    import("./open_model.ts"),
+    import("./select_source_and_device.ts"),
+  ]);
   const defaults = configuration === undefined ? {} : { configuration };
-  return await openModel(files, options, { call, equip: equip<D>, folder, ...defaults });
+  return await openModel(files, options, { call, select: selectSourceAndDevice<D>, folder, ...defaults });
 }

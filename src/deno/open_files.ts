@@ -23,21 +23,21 @@ export interface FileKind {
 /** Open files, with their source and device. */
 export interface OpenedFiles<E> {
   readonly catalog: Catalog;
-  readonly equipment: E;
+  readonly selected: E;
 }
 
 /**
  * Opens files. In a group one rank opens each file; with a shard plan every rank opens all files, because it reads its
  * parts itself.
  *
- * @param equip selects the source and the device of the files
+ * @param select finds the source and the device of the files
  * @param folder the folder of relative paths; default is the current working folder
  * @throws as {@linkcode openCatalog}, or with several ranks as {@linkcode openShared}
  */
 export async function openFiles<E extends { readonly source: Source }>(
   files: Files,
   options: CheckedOpenOptions,
-  equip: (options: CheckedOpenOptions) => Promise<E>,
+  select: (options: CheckedOpenOptions) => Promise<E>,
   kind: FileKind = { naming: SAFETENSORS },
   folder: string | undefined = workingFolder(),
 ): Promise<OpenedFiles<E>> {
@@ -48,18 +48,18 @@ export async function openFiles<E extends { readonly source: Source }>(
   if (isGroup(group) && !shardPlan) {
     const { openShared } = await import("../ranks/shared_catalog.ts");
     const prepare = async () => {
-      const equipment = await equip(options);
-      return { equipment, inputs: await dealInputs(names, files, group, kind.naming) };
+      const selected = await select(options);
+      return { selected, inputs: await dealInputs(names, files, group, kind.naming) };
     };
     const opened = await openShared(group, prepare, signal, kind.list);
     return { ...opened, catalog: await withAliases(opened.catalog, options) };
   }
   signal?.throwIfAborted();
-  const inputs = await resolveInputs(names, files, group, kind.naming); // before `equip`: errors of names do not need the native library
-  const equipment = await equip(options);
-  const catalog = await openCatalog(equipment.source, inputs, signal, kind.list);
+  const inputs = await resolveInputs(names, files, group, kind.naming); // before `select`: errors of names do not need the native library
+  const selected = await select(options);
+  const catalog = await openCatalog(selected.source, inputs, signal, kind.list);
   const notes = [...catalog.notes, ...shardPlan?.notesOn(catalog.tensors.keys()) ?? []];
-  return { equipment, catalog: { ...await withAliases(catalog, options), notes } };
+  return { selected, catalog: { ...await withAliases(catalog, options), notes } };
 }
 
 async function withAliases(catalog: Catalog, options: CheckedOpenOptions): Promise<Catalog> {

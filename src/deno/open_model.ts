@@ -7,7 +7,7 @@ import type { Files } from "../files/inputs.ts";
 import { closeAll } from "../files/source.ts";
 import type { Tensor } from "../load/tensor.ts";
 import { type SafeTensorsModel, startModel } from "../model/model.ts";
-import type { Equipment } from "./equip.ts";
+import type { SourceAndDevice } from "./select_source_and_device.ts";
 import { type FileKind, openFiles } from "./open_files.ts";
 import { type CheckedOpenOptions, checkOptions, OPEN_KEYS, type OpenOptions } from "./options.ts";
 
@@ -16,7 +16,7 @@ export interface Opening<T extends Tensor> {
   /** The name of the function, for messages. */
   readonly call: string;
   /** Selects the source and the device of the files. */
-  readonly equip: (options: CheckedOpenOptions) => Promise<Equipment<T>>;
+  readonly select: (options: CheckedOpenOptions) => Promise<SourceAndDevice<T>>;
   /** The option keys that it accepts. Default: those of {@linkcode OpenOptions}. */
   readonly keys?: readonly string[];
   /** The configuration file if `FASTSAFETENSORS_CONFIG` is not set; it does not have to exist. Default: none. */
@@ -31,15 +31,15 @@ export interface Opening<T extends Tensor> {
 export async function openModel<T extends Tensor>(
   files: Files,
   options: OpenOptions<DeviceOption>,
-  { call, equip, keys = OPEN_KEYS, configuration, kind, folder }: Opening<T>,
+  { call, select, keys = OPEN_KEYS, configuration, kind, folder }: Opening<T>,
 ): Promise<SafeTensorsModel<T>> {
   checkKeys(call, options, keys);
   const checked = checkOptions(options, configuration);
-  const { catalog, equipment } = await openFiles(files, checked, equip, kind?.(), folder);
+  const { catalog, selected } = await openFiles(files, checked, select, kind?.(), folder);
   try {
-    if (!catalog.group) return await startModel(catalog, equipment, checked);
+    if (!catalog.group) return await startModel(catalog, selected, checked);
     const { startTogether } = await import("../ranks/start_together.ts");
-    return await startTogether(catalog, equipment, checked);
+    return await startTogether(catalog, selected, checked);
   } catch (error) {
     await closeAll(catalog.files);
     throw error;

@@ -4,21 +4,21 @@
 import { UseAfterCloseError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
 import type { LoadPlan } from "../load/plan.ts";
-import type { Retirement } from "./retirement.ts";
+import type { RequestCounts } from "./request_counts.ts";
 import type { PlacedTensor, SharedMemory } from "./tensor_handle.ts";
 
 /** The references of a load to its memory: one for each allocation of the plan. */
 export class LoadMemory<M extends SharedMemory> {
   readonly #plan: LoadPlan;
-  readonly #retirement: Retirement;
+  readonly #counts: RequestCounts;
   readonly #memories: readonly M[];
   readonly #held: Set<M>;
 
   /** @param memories one for each allocation of the plan; this takes one reference to each */
-  constructor(plan: LoadPlan, memories: readonly M[], retirement: Retirement) {
+  constructor(plan: LoadPlan, memories: readonly M[], counts: RequestCounts) {
     this.#plan = plan;
     this.#memories = memories;
-    this.#retirement = retirement;
+    this.#counts = counts;
     this.#held = new Set(memories);
   }
 
@@ -37,7 +37,7 @@ export class LoadMemory<M extends SharedMemory> {
 
   /** Marks requests as not needed again; releases the memory that only they use. */
   retire(requests: readonly number[]): void {
-    for (const allocation of this.#retirement.retire(requests)) this.#drop(this.#memories[allocation]!);
+    for (const allocation of this.#counts.retire(requests)) this.#drop(this.#memories[allocation]!);
   }
 
   /** Releases all memory; handles that were returned stay valid. */

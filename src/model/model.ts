@@ -74,8 +74,8 @@ export interface StartedModel<T extends Tensor> {
   readonly share?: ShareTensors | undefined;
 }
 
-/** The device and the functions that a model uses. */
-export interface ModelEquipment<T extends Tensor> {
+/** The device of a model, and the functions that find other devices and share tensors. */
+export interface ModelDevices<T extends Tensor> {
   /** The device of its tensors. */
   readonly device: Device<T>;
   /** Finds other devices. */
@@ -89,7 +89,7 @@ export interface ModelEquipment<T extends Tensor> {
 /** Makes a model and starts to load all wanted tensors; with `lazy` it loads none yet. */
 export async function startModel<T extends Tensor>(
   catalog: Catalog,
-  { device, findDevice, notes, share }: ModelEquipment<T>,
+  { device, findDevice, notes, share }: ModelDevices<T>,
   options: CheckedOptions,
 ): Promise<SafeTensorsModel<T>> {
   const wanted = await finishInTurns(WantedTensors.steps(catalog, device, options));

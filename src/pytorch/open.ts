@@ -8,7 +8,7 @@ import type { Files } from "../files/inputs.ts";
 import { Turn } from "../base/turn.ts";
 import type { SafeTensorsModel } from "../model/model.ts";
 import { PYTORCH } from "../files/model_folder.ts";
-import { equip } from "../deno/equip.ts";
+import { selectSourceAndDevice } from "../deno/select_source_and_device.ts";
 import type { FileKind } from "../deno/open_files.ts";
 import { openModel } from "../deno/open_model.ts";
 import { OPEN_KEYS, type OpenOptions } from "../deno/options.ts";
@@ -51,7 +51,7 @@ export function openPyTorch<D extends DeviceOption = "cpu">(
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
   return handled(openModel(files, options, {
     call: "openPyTorch()",
-    equip: equip<D>,
+    select: selectSourceAndDevice<D>,
     keys: [...OPEN_KEYS, ...CHECKPOINT_KEYS],
     kind: () => checkpointFiles(options),
   }));

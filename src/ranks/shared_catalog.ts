@@ -48,28 +48,28 @@ interface RankFiles {
  */
 export async function openShared<F extends SourceFile, E extends { readonly source: Source<F> }>(
   group: ProcessGroup,
-  prepare: () => Promise<{ equipment: E; inputs: DealtInputs }>,
+  prepare: () => Promise<{ selected: E; inputs: DealtInputs }>,
   signal?: AbortSignal,
   list?: ListFile<F>,
-): Promise<{ catalog: Catalog<F>; equipment: E }> {
-  const { equipment, own, inputs, ranks } = await RankQueue.of(group).run({
+): Promise<{ catalog: Catalog<F>; selected: E }> {
+  const { selected, own, inputs, ranks } = await RankQueue.of(group).run({
     label: "open files",
     signal,
     prepare: async ({ onFailure }) => {
-      const { equipment, inputs } = await prepare();
+      const { selected, inputs } = await prepare();
       const paths = inputs.lists.get(group.rank) ?? [];
-      const own = await openPart(equipment.source, { ...inputs, paths }, signal, list);
+      const own = await openPart(selected.source, { ...inputs, paths }, signal, list);
       onFailure.defer(() => void closeAll(own.files).catch(() => {}));
-      return { equipment, own, inputs };
+      return { selected, own, inputs };
     },
-    move: async ({ equipment, own, inputs }) => {
+    move: async ({ selected, own, inputs }) => {
       const ranks = await group.allGather(describeOwn(group.rank, own, inputs) as unknown as Json, "headers");
-      return { equipment, own, inputs, ranks: ranks as unknown as RankFiles[] };
+      return { selected, own, inputs, ranks: ranks as unknown as RankFiles[] };
     },
   });
   try {
     compareRanks(ranks);
-    return { catalog: await mergeRanks(group, own, inputs, ranks), equipment };
+    return { catalog: await mergeRanks(group, own, inputs, ranks), selected };
   } catch (error) {
     await closeAll(own.files);
     throw error;

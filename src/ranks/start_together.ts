@@ -1,7 +1,7 @@
 /** Starts a load on several ranks. */
 import type { Catalog } from "../files/catalog.ts";
 import type { Tensor } from "../load/tensor.ts";
-import { type ModelEquipment, type SafeTensorsModel, startModel } from "../model/model.ts";
+import { type ModelDevices, type SafeTensorsModel, startModel } from "../model/model.ts";
 import type { CheckedOptions } from "../model/options.ts";
 import { together } from "./queue.ts";
 import { shareTensors } from "./rank_tensors.ts";
@@ -14,10 +14,10 @@ import { shareTensors } from "./rank_tensors.ts";
  */
 export function startTogether<T extends Tensor>(
   catalog: Catalog,
-  equipment: ModelEquipment<T>,
+  selected: ModelDevices<T>,
   options: CheckedOptions,
 ): Promise<SafeTensorsModel<T>> {
   const operation = { label: "load", signal: options.signal };
-  const start = () => startModel(catalog, { ...equipment, share: shareTensors }, options);
+  const start = () => startModel(catalog, { ...selected, share: shareTensors }, options);
   return together(catalog.group, operation, start, (model) => model.close());
 }

@@ -75,8 +75,8 @@ static load_result run_load(fst_segment *segments, uint32_t count, const load_te
   CHECK(fst_sim_fail(test->sim_faults) == 0, "failures \"%s\" are not understood", test->sim_faults);
   result.open_status = fst_cuda_load_open(&options, &load, reason, sizeof reason);
   if (result.open_status == 0) {
-    plan->lander = FST_LANDER_CUDA;
-    plan->lander_context = (uintptr_t)load;
+    plan->destination_kind = FST_DESTINATION_CUDA;
+    plan->destination_context = (uintptr_t)load;
     set_faults(test->file_faults ? test->file_faults : "");
     run_lanes(plan, ALL, test->lanes);
     set_faults("");
@@ -276,8 +276,8 @@ static void test_cancel_with_copies_in_flight(void) {
     char reason[64];
     require(fst_cuda_load_open(&options, &load, reason, sizeof reason) == 0, "fst_cuda_load_open");
     fst_plan *plan = new_plan(&file, 64, 65536);
-    plan->lander = FST_LANDER_CUDA;
-    plan->lander_context = (uintptr_t)load;
+    plan->destination_kind = FST_DESTINATION_CUDA;
+    plan->destination_context = (uintptr_t)load;
     for (uint32_t i = 0; i < 64; i++) {
       segments[i].destination = memory.address + i * 40000;
       fst_plan_segments(plan)[i] = segments[i];

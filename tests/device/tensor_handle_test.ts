@@ -2,7 +2,7 @@ import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { UseAfterCloseError } from "../../mod.ts";
 import { finishNow } from "../../src/base/steps.ts";
 import { LoadMemory } from "../../src/device/load_memory.ts";
-import { Retirement } from "../../src/device/retirement.ts";
+import { RequestCounts } from "../../src/device/request_counts.ts";
 import { type PlacedTensor, type SharedMemory, TensorHandle } from "../../src/device/tensor_handle.ts";
 import { planSteps } from "../../src/load/plan.ts";
 
@@ -78,7 +78,7 @@ Deno.test("a load provides the memory of its tensors until it is released or the
   const plan = finishNow(planSteps(requests, { blockBytes: 4096, maxAllocationBytes: 8 }));
   const memories = plan.allocations.map(() => new CountedMemory());
   assertEquals(memories.length, 2);
-  const load = new LoadMemory(plan, memories, Retirement.of(plan));
+  const load = new LoadMemory(plan, memories, RequestCounts.of(plan));
   const [memory, tensor] = load.tensor(1);
   assertEquals(tensor, { name: "b", dtype: "U8", shape: [8], byteLength: 8, offset: 0 });
   assertEquals([memory === memories[1], memory.holds], [true, 2]);

@@ -51,7 +51,7 @@ suite("PlanMemory against native/plan.h", "native", missing, () => {
     });
     assertEquals(seen, {
       stagingBytes: 3_000_000_000,
-      lander: 0,
+      destinationKind: 0,
       bytes: memory.bytes.byteLength,
       files: FILES,
       segments: SEGMENTS.map((segment, index) => ({

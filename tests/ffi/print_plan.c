@@ -17,7 +17,7 @@ int main(void) {
   const fst_plan_file *files = fst_plan_files(plan);
   const fst_segment *segments = fst_plan_segments(plan);
   char *done = (char *)fst_plan_done(plan);
-  fprintf(stderr, "{\"stagingBytes\":%u,\"lander\":%u,\"bytes\":%llu,\"files\":[", plan->staging_bytes, plan->lander,
+  fprintf(stderr, "{\"stagingBytes\":%u,\"destinationKind\":%u,\"bytes\":%llu,\"files\":[", plan->staging_bytes, plan->destination_kind,
           U(done + plan->segment_count - memory));
   for (uint32_t i = 0; i < plan->file_count; i++) {
     fprintf(stderr, "%s{\"fd\":%d,\"fdDirect\":%d,\"size\":%llu,\"mtimeSeconds\":%lld,\"mtimeNanoseconds\":%lld}",

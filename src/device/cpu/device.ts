@@ -24,7 +24,7 @@ import type {
   LoadSettings,
 } from "../../load/device.ts";
 import { exposeHost } from "../host_exchange.ts";
-import { Retirement } from "../retirement.ts";
+import { RequestCounts } from "../request_counts.ts";
 
 /** Least bytes of a tensor that uses huge pages, and for which the available memory is checked. */
 const LARGE = 2 * 2 ** 20;
@@ -57,7 +57,7 @@ export class CpuDevice implements Device<HostTensor> {
     const blocks = await this.#allocate(plan.allocations, free, turn);
     const buffers: (HostBlock | null)[] = [...blocks];
     const readiness = await finishInTurns(Readiness.steps(plan));
-    const retirement = await finishInTurns(Retirement.steps(plan));
+    const counts = await finishInTurns(RequestCounts.steps(plan));
     const finished = this.#engine.run({ plan, files, blocks, readiness, ...settings });
     // Callers that wait for a tensor get the error, even if the run fails at its start. No caller has to await `done`.
     finished.catch((error) => readiness.fail(error));
@@ -82,7 +82,7 @@ export class CpuDevice implements Device<HostTensor> {
         return new HostTensor(name, target, shape, new Uint8Array(buffer, base + offset, byteLength));
       },
       retire(requests) {
-        for (const allocation of retirement.retire(requests)) buffers[allocation] = null;
+        for (const allocation of counts.retire(requests)) buffers[allocation] = null;
       },
       release: () => void buffers.fill(null), // the garbage collector frees memory that no tensor uses
     };

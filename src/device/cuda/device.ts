@@ -29,7 +29,7 @@ import type {
   LoadSettings,
 } from "../../load/device.ts";
 import { LoadMemory } from "../load_memory.ts";
-import { Retirement } from "../retirement.ts";
+import { RequestCounts } from "../request_counts.ts";
 import type { TensorDescription } from "../tensor_handle.ts";
 
 /** The alignment of every tensor in bytes, which vector loads of any width require. */
@@ -82,7 +82,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
     const { blockBytes } = settings;
     const plan = await finishInTurns(planSteps(requests, { blockBytes, alignment: ALIGNMENT }));
     const readiness = await finishInTurns(Readiness.steps(plan));
-    const retirement = await finishInTurns(Retirement.steps(plan));
+    const counts = await finishInTurns(RequestCounts.steps(plan));
     await releasesDone(this.#shim); // memory to be freed counts as used until it is free
     const memories = await CudaMemory.allocate(
       this.#shim,
@@ -100,7 +100,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
     }
     // Callers that wait for a tensor get the error, even if the run fails at its start. No caller has to await `done`.
     finished.catch((error) => readiness.fail(error));
-    const held = new LoadMemory(plan, memories, retirement);
+    const held = new LoadMemory(plan, memories, counts);
     return {
       plan,
       readiness,

@@ -3,7 +3,7 @@
  */
 import { cudaError, pinMemory, statusText } from "../../../ffi/cuda.ts";
 import {
-  CUDA_LANDER,
+  CUDA_DESTINATION,
   type CudaLoad,
   type GdsReport,
   gdsReport,
@@ -131,8 +131,8 @@ export class CudaRun {
           stagingBytes: this.#stagingBytes,
           addresses: memories.map(({ address }) => Number(address)), // below 2^53 on every device
           buffers: [],
-          lander: {
-            kind: CUDA_LANDER,
+          destination: {
+            kind: CUDA_DESTINATION,
             context,
             slots: SLOTS,
             error: (action, status) => cudaError(this.#shim, action, status),

@@ -26,7 +26,7 @@ import type {
 } from "../../load/device.ts";
 import { exposeHost } from "../host_exchange.ts";
 import { LoadMemory } from "../load_memory.ts";
-import { Retirement } from "../retirement.ts";
+import { RequestCounts } from "../request_counts.ts";
 import { divideStaging } from "./chunk_reader.ts";
 import { Gpu } from "./gpu.ts";
 import { GpuMemory } from "./memory.ts";
@@ -89,11 +89,11 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
       maxAllocationBytes: Math.min(gpu.maxBufferBytes, SHARED_BUFFER),
     }));
     const readiness = await finishInTurns(Readiness.steps(plan));
-    const retirement = await finishInTurns(Retirement.steps(plan));
+    const counts = await finishInTurns(RequestCounts.steps(plan));
     await turn.pause();
     const memories = await this.#allocate(plan.allocations);
     await turn.pause();
-    const held = new LoadMemory(plan, memories, retirement);
+    const held = new LoadMemory(plan, memories, counts);
     const finished = runUpload({
       gpu,
       engine: this.#engine,

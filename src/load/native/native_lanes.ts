@@ -14,10 +14,10 @@ import { returnCalls, takeCalls } from "./lane_budget.ts";
 import { Turn } from "../../base/turn.ts";
 
 /** A destination of lanes other than host memory. */
-export interface NativeLander {
-  /** `fst_lander_kind` in native/plan.h. */
+export interface NativeDestination {
+  /** `fst_destination_kind` in native/plan.h. */
   readonly kind: number;
-  /** The context that its lanes share: `fst_plan.lander_context`. */
+  /** The context that its lanes share: `fst_plan.destination_context`. */
   readonly context: bigint;
   /** Slots of staging memory that each lane uses at once. */
   readonly slots: number;
@@ -32,7 +32,7 @@ export interface NativeJob extends Omit<Job<NativeFile>, "blocks"> {
   /** The buffer of each address, which must stay alive while lanes write. Empty if JavaScript owns none of the memory. */
   readonly buffers: readonly (ArrayBuffer | null)[];
   /** The destination of the bytes, if it is not host memory. */
-  readonly lander?: NativeLander;
+  readonly destination?: NativeDestination;
 }
 
 /** Buffers that one lane call can keep alive (native/fst.h). */
@@ -66,7 +66,7 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
     mostLanes(job),
     rings,
   );
-  const populates = direct && !job.lander;
+  const populates = direct && !job.destination;
   const extra = populates ? 2 : 1; // the call that waits for landed segments, and the one that populates memory
   const calls = await takeCalls(1 + extra, wanted + extra, signal);
   const ended = Promise.withResolvers<void>();
@@ -173,9 +173,9 @@ const GPU_PAGE = 64 * 1024;
 /** Least staging memory of a lane, in bytes. */
 const LEAST_STAGING = 4 * PAGE;
 
-/** Most lanes that the staging memory of a lander is enough for; it has a fixed size. */
-function mostLanes({ lander, stagingBytes }: NativeJob): number {
-  return lander ? Math.max(1, Math.floor(stagingBytes / (lander.slots * LEAST_STAGING))) : Infinity;
+/** Most lanes that the staging memory of a device load is enough for; it has a fixed size. */
+function mostLanes({ destination, stagingBytes }: NativeJob): number {
+  return destination ? Math.max(1, Math.floor(stagingBytes / (destination.slots * LEAST_STAGING))) : Infinity;
 }
 
 async function planMemory(
@@ -183,18 +183,18 @@ async function planMemory(
   lanes: number,
   files: readonly PlanFile[],
 ): Promise<PlanMemory> {
-  const { plan, lander } = job;
+  const { plan, destination } = job;
   // A block whose alignment differs from its destination also needs the pages around it.
   const staging = Math.min(
     job.blockBytes + 2 * PAGE,
-    Math.max(LEAST_STAGING, Math.floor(job.stagingBytes / lanes / (lander?.slots ?? 1))),
+    Math.max(LEAST_STAGING, Math.floor(job.stagingBytes / lanes / (destination?.slots ?? 1))),
   );
   const memory = new PlanMemory(
     files,
     plan.segments.length,
-    staging - staging % (lander && staging >= 2 * GPU_PAGE ? GPU_PAGE : PAGE),
+    staging - staging % (destination && staging >= 2 * GPU_PAGE ? GPU_PAGE : PAGE),
   );
-  if (lander) memory.setLander(lander.kind, lander.context);
+  if (destination) memory.setDestination(destination.kind, destination.context);
   const turn = new Turn();
   for (const [index, segment] of plan.segments.entries()) {
     if (index % 4096 === 4095) await turn.pause();
@@ -358,7 +358,7 @@ function failureOf(job: NativeJob, memory: PlanMemory): Failure | null {
   const request = requestAt(job.plan, segment, offset + actual);
   const tensor = job.plan.requests[request]!.name;
   if (failure.kind === "device") {
-    const error = job.lander!.error(`load tensor ${quote(tensor)} of ${quote(path)}`, errno);
+    const error = job.destination!.error(`load tensor ${quote(tensor)} of ${quote(path)}`, errno);
     return { error, request };
   }
   const at = `${expected || segmentBytes(segment)} bytes expected at offset ${offset}`;

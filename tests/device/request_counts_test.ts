@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { Retirement } from "../../src/device/retirement.ts";
+import { RequestCounts } from "../../src/device/request_counts.ts";
 import { planLoad } from "../../src/load/plan.ts";
 import type { TensorRequest } from "../../src/load/request.ts";
 
@@ -7,7 +7,7 @@ const request = (name: string, file: number, fileOffset: number, bytes: number):
   return { name, shape: [bytes], dtype: "U8", target: "U8", file, fileOffset, run: bytes, levels: [] };
 };
 
-Deno.test("Retirement frees an allocation with the last request in it", () => {
+Deno.test("RequestCounts frees an allocation with the last request in it", () => {
   // Two files, each large enough for a separate allocation; the second one has two.
   const requests = [
     request("a", 0, 100, 5000),
@@ -17,16 +17,16 @@ Deno.test("Retirement frees an allocation with the last request in it", () => {
   ];
   const plan = planLoad(requests, { blockBytes: 4096, shareBelowBytes: 1, maxAllocationBytes: 10_000 });
   assertEquals(plan.placements.map(({ allocation }) => allocation), [0, 0, 1, 1]);
-  const retirement = Retirement.of(plan);
-  assertEquals(retirement.retire([0, 2]), []);
-  assertEquals(retirement.retire([0]), []); // the second call has no effect
-  assertEquals(retirement.retire([3, 1]), [1, 0]);
-  assertEquals(retirement.retire([0, 1, 2, 3]), []);
+  const counts = RequestCounts.of(plan);
+  assertEquals(counts.retire([0, 2]), []);
+  assertEquals(counts.retire([0]), []); // the second call has no effect
+  assertEquals(counts.retire([3, 1]), [1, 0]);
+  assertEquals(counts.retire([0, 1, 2, 3]), []);
 });
 
-Deno.test("Retirement keeps the shared allocation of small files until none of them is needed", () => {
+Deno.test("RequestCounts keeps the shared allocation of small files until none of them is needed", () => {
   const plan = planLoad([request("a", 0, 100, 50), request("b", 1, 100, 50)], { blockBytes: 4096 });
-  const retirement = Retirement.of(plan);
-  assertEquals(retirement.retire([1]), []);
-  assertEquals(retirement.retire([0]), [0]);
+  const counts = RequestCounts.of(plan);
+  assertEquals(counts.retire([1]), []);
+  assertEquals(counts.retire([0]), [0]);
 });

@@ -5,7 +5,7 @@ import { finishNow, STEP, type Steps } from "../base/steps.ts";
 import type { LoadPlan } from "../load/plan.ts";
 
 /** Counts the requests of each allocation that are not retired. */
-export class Retirement {
+export class RequestCounts {
   readonly #plan: LoadPlan;
   readonly #retired: Uint8Array;
   readonly #left: number[];
@@ -17,18 +17,18 @@ export class Retirement {
   }
 
   /** The counts of a load without retired requests. */
-  static of(plan: LoadPlan): Retirement {
-    return finishNow(Retirement.steps(plan));
+  static of(plan: LoadPlan): RequestCounts {
+    return finishNow(RequestCounts.steps(plan));
   }
 
-  /** {@linkcode Retirement.of} in steps. */
-  static *steps(plan: LoadPlan): Steps<Retirement> {
-    const retirement = new Retirement(plan);
+  /** {@linkcode RequestCounts.of} in steps. */
+  static *steps(plan: LoadPlan): Steps<RequestCounts> {
+    const counts = new RequestCounts(plan);
     for (const [index, { allocation }] of plan.placements.entries()) {
       if (index % STEP === 0) yield;
-      retirement.#left[allocation]!++;
+      counts.#left[allocation]!++;
     }
-    return retirement;
+    return counts;
   }
 
   /** Retires requests; returns the allocations that no other request needs. */

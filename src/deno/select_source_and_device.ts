@@ -7,13 +7,13 @@ import type { Source } from "../files/source.ts";
 import type { Engine } from "../load/engine.ts";
 import { portableEngine, selectEngine } from "../load/native/select.ts";
 import type { Tensor } from "../load/tensor.ts";
-import type { ModelEquipment } from "../model/model.ts";
+import type { ModelDevices } from "../model/model.ts";
 import type { CheckedOpenOptions } from "./options.ts";
 import { selectDevice } from "./select_device.ts";
 import { selectSource } from "./select_source.ts";
 
-/** The source, the device and the functions that a model uses in Deno. */
-export interface Equipment<T extends Tensor> extends ModelEquipment<T> {
+/** The source of a model's files, and its devices. */
+export interface SourceAndDevice<T extends Tensor> extends ModelDevices<T> {
   /** The source of the files. */
   readonly source: Source;
 }
@@ -23,9 +23,9 @@ export interface Equipment<T extends Tensor> extends ModelEquipment<T> {
  *
  * @throws {DeviceError} if this machine does not have the device or the source
  */
-export async function equip<D extends DeviceOption>(
+export async function selectSourceAndDevice<D extends DeviceOption>(
   options: CheckedOpenOptions,
-): Promise<Equipment<TensorOn<D>>> {
+): Promise<SourceAndDevice<TensorOn<D>>> {
   const engine = await findEngine(options);
   return {
     device: await selectDevice(options.device as D, engine, options),
