@@ -21,8 +21,7 @@ export { deserialize } from "./src/model/deserialize.ts";
 export { readHeader } from "./src/deno/read_header.ts";
 export type { GdsOption } from "./src/device/cuda/run.ts";
 export { PinnedPool, type PinnedPoolOptions } from "./src/device/cuda/pinned_pool.ts";
-export type { CudaName } from "./src/device/cuda_name.ts";
-export type { DeviceOption, TensorOn } from "./src/device/option.ts";
+export { type CudaName, type DeviceOption, isDevice } from "./src/base/device_name.ts";
 export {
   DeviceError,
   type DeviceErrorDetails,
@@ -38,7 +37,8 @@ export {
   WriteError,
   type WriteErrorDetails,
 } from "./src/base/errors.ts";
-export { type DType, dtypeBits, DTYPES, isDType } from "./src/base/dtype.ts";
+export { type DType, dtypeBits, DTYPES, type FloatDType, isDType } from "./src/base/dtype.ts";
+export { isFloatDType } from "./src/format/cast.ts";
 export type { Header, TensorInfo } from "./src/format/header.ts";
 export type { MetadataInput } from "./src/format/header_writer.ts";
 export type { ShardPlan, ShardRule } from "./src/format/shard_plan.ts";
@@ -53,16 +53,29 @@ export { prepare } from "./src/deno/prepare.ts";
 export type { SaveOptions, SaveReport } from "./src/save/options.ts";
 export { saveFile } from "./src/save/save_file.ts";
 export type { SavableModel, SavableTensor, SaveInput, TensorShape } from "./src/save/source.ts";
-export { serialize, type TensorInput, type TensorInputs } from "./src/save/serialize.ts";
+export { serialize, type TensorInputs } from "./src/save/serialize.ts";
+export type { TensorInput } from "./src/save/views.ts";
 export type { LoadStats } from "./src/load/session.ts";
 export type { SourceOption } from "./src/deno/select_source.ts";
 export type { Source, SourceFile } from "./src/files/source.ts";
 export type { ShardOptions } from "./src/files/shard_options.ts";
-export { CudaTensor } from "./src/device/cuda_tensor.ts";
 export type { DLPackOptions } from "./src/device/dlpack.ts";
-export { HostTensor, type TensorData } from "./src/device/cpu/tensor.ts";
+export {
+  type ChangedTensor,
+  CudaTensor,
+  HostTensor,
+  type HostTensorClass,
+  type HostTensorInit,
+  type LoadedTensor,
+  type TensorOn,
+  type ToOptions,
+  type TypedHostTensor,
+  WebGpuTensor,
+  type WebGpuView,
+} from "./src/device/tensors.ts";
+export type { TensorData, TensorView } from "./src/device/cpu/elements.ts";
+export type { DescribedTensor } from "./src/device/describe.ts";
 export type { Tensor } from "./src/load/tensor.ts";
-export { WebGpuTensor, type WebGpuView } from "./src/device/webgpu/tensor.ts";
 export type { UsrbioOptions } from "./src/three_fs/options.ts";
 export {
   convertPyTorch,

@@ -1,13 +1,13 @@
 /**
  * Casts of 64 Mi elements: fused into the load, and of a tensor that is in memory already.
  */
-import { type DType, fastsafeOpen, HostTensor, serialize } from "../mod.ts";
+import { type DType, fastsafeOpen, type FloatDType, HostTensor, serialize } from "../mod.ts";
 import { tempFolder } from "./temp_folder.ts";
 
 const ELEMENTS = 2 ** 26;
 const folder = tempFolder();
 
-const CASTS: readonly (readonly [from: DType, elementBytes: number, to: DType])[] = [
+const CASTS: readonly (readonly [from: DType, elementBytes: number, to: FloatDType])[] = [
   ["BF16", 2, "F32"],
   ["F16", 2, "F32"],
   ["F8_E4M3", 1, "BF16"],

@@ -7,7 +7,7 @@
  * package's public API. This one loads through the CPU: a tensor is copied after it has landed there. A device without
  * that copy works as src/device/webgpu/upload.ts does.
  */
-import { type DType, HostTensor, serialize, type Tensor } from "@x/fastsafetensors";
+import { type DeviceOption, type DType, HostTensor, serialize, type Tensor } from "@x/fastsafetensors";
 import { CpuDevice } from "../src/device/cpu/device.ts";
 import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../src/load/device.ts";
 import type { SliceLayout, SliceSource } from "../src/format/slices.ts";
@@ -47,14 +47,28 @@ class WasmTensor implements Tensor {
     return new HostTensor(this.name, this.dtype, this.shape, bytes);
   }
 
-  async to(options: { dtype: DType }): Promise<WasmTensor> {
-    return options.dtype === this.dtype ? this : this.#device.place(await this.toHost().to(options));
+  copyToHost(): Promise<HostTensor> {
+    return Promise.resolve(this.toHost());
+  }
+
+  copy(): Promise<WasmTensor> {
+    return Promise.resolve(this.#device.place(this.toHost()));
+  }
+
+  async to({ dtype = this.dtype, device }: { dtype?: DType; device?: DeviceOption }): Promise<Tensor> {
+    if (device !== undefined) return await this.toHost().to({ dtype, device });
+    return dtype === this.dtype
+      ? this.named(this.name)
+      : this.#device.place(await this.toHost().to({ dtype }));
   }
 
   named(name: string): WasmTensor {
     const { dtype, shape, byteLength } = this;
     return new WasmTensor(this.#device, { name, dtype, shape, byteLength }, this.pointer);
   }
+
+  /** Does nothing: the memory of a module cannot shrink. */
+  [Symbol.dispose](): void {}
 }
 
 /** The memory of a WebAssembly module as a device. Tensors stay as long as the memory does. */
@@ -99,6 +113,11 @@ class WasmDevice implements Device<WasmTensor> {
 
   async fromHost(tensor: HostTensor): Promise<WasmTensor> {
     return await Promise.try(() => this.place(tensor));
+  }
+
+  async from(tensor: Tensor): Promise<WasmTensor> {
+    if (tensor instanceof WasmTensor) return tensor;
+    return this.place(await this.#cpu.from(tensor));
   }
 
   async slice(tensor: WasmTensor, layout: SliceLayout): Promise<WasmTensor> {

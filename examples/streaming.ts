@@ -6,14 +6,14 @@
  * Without arguments it makes a model of 8 tensors in 2 files, and removes it at the end.
  */
 import { parseArgs } from "@std/cli/parse-args";
-import { fastsafeOpen, isDType, serialize } from "@x/fastsafetensors";
+import { fastsafeOpen, isFloatDType, serialize } from "@x/fastsafetensors";
 import { ParallelLoader } from "@x/fastsafetensors/compat";
 
 const { _: [wanted], dtype, memory } = parseArgs(Deno.args, {
   string: ["_", "dtype", "memory"],
   default: { dtype: "F32", memory: String(256 * 2 ** 20) },
 });
-if (!isDType(dtype)) throw new TypeError(`There is no dtype "${dtype}"`);
+if (!isFloatDType(dtype)) throw new TypeError(`Cannot cast to dtype "${dtype}"`);
 const made = wanted === undefined ? await makeFolder() : null;
 const files = made ?? String(wanted);
 try {

@@ -33,6 +33,9 @@ export const DTYPES = [
 /** The name of an element type in a safetensors header (case-sensitive). */
 export type DType = typeof DTYPES[number];
 
+/** A dtype that other floats can be cast to: the floats of 8 bits and more. */
+export type FloatDType = Extract<DType, "F64" | "F32" | "F16" | "BF16" | `F8_${string}`>;
+
 const BITS: Readonly<Record<DType, number>> = {
   BOOL: 8,
   F4: 4,

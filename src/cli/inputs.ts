@@ -1,8 +1,16 @@
 /**
  * The models, tensors and dtypes that the user named.
  */
-import { type DType, fastsafeOpen, isDType, type OpenOptions, type SafeTensorsModel } from "../../mod.ts";
-import { dtypeMeant } from "../base/dtype.ts";
+import {
+  type DeviceOption,
+  fastsafeOpen,
+  isDType,
+  type OpenOptions,
+  type SafeTensorsModel,
+  type Tensor,
+  type TensorOn,
+} from "../../mod.ts";
+import { dtypeMeant, type FloatDType } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import type { Option } from "./command.ts";
@@ -26,16 +34,16 @@ export const DTYPE: Option = {
 };
 
 /** Opens the model that the user named; see {@linkcode asUsage}. */
-export async function openModel(
+export async function openModel<D extends DeviceOption = "cpu">(
   inputs: readonly string[],
-  options: OpenOptions = {},
-): Promise<SafeTensorsModel> {
+  options: OpenOptions<D> = {},
+): Promise<SafeTensorsModel<TensorOn<D>>> {
   if (inputs.length === 0) throw new UsageError("No file, folder or index was named");
   return await asUsage(() => fastsafeOpen(inputs.length === 1 ? inputs[0]! : inputs, options));
 }
 
 /** The notes of a model on its files, without those on the speed of reading. */
-export function fileNotes(model: SafeTensorsModel): string[] {
+export function fileNotes(model: SafeTensorsModel<Tensor>): string[] {
   return model.stats().notes.filter((note) => !note.startsWith("Portable engine"));
 }
 
@@ -50,10 +58,10 @@ export async function asUsage<T>(call: () => Promise<T>): Promise<T> {
 }
 
 /** The dtype that `--dtype` names, in upper or lower case; the library checks whether a cast to it is possible. */
-export function dtypeOf(args: Arguments): DType | undefined {
+export function dtypeOf(args: Arguments): FloatDType | undefined {
   const given = args.text("dtype");
   const dtype = given?.toUpperCase();
-  if (dtype === undefined || isDType(dtype)) return dtype;
+  if (dtype === undefined || isDType(dtype)) return dtype as FloatDType | undefined;
   const meant = dtypeMeant(given!);
   throw new UsageError(`There is no dtype ${quote(given!)}${meant ? `: did you mean ${meant}?` : ""}`);
 }
@@ -71,7 +79,7 @@ export function nameFilter(patterns: readonly string[]): ((name: string) => bool
 }
 
 /** Throws if the name filter leaves out every tensor. */
-export function requireTensors(model: SafeTensorsModel, patterns: readonly string[]): void {
+export function requireTensors(model: SafeTensorsModel<Tensor>, patterns: readonly string[]): void {
   if (patterns.length === 0 || model.keys().length > 0) return;
   throw new Error(`Cannot find a tensor: no name matches ${patterns.map((p) => `${quote(p)}`).join(" or ")}`);
 }

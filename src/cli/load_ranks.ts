@@ -115,12 +115,12 @@ async function loadOnce(
     const gigabytesPerSecond = bytes / slowest / 1e9;
     return { tensors: model.keys().length, bytes, seconds: slowest, gigabytesPerSecond, device, ranks };
   } finally {
-    for (const tensor of held) tensor[Symbol.dispose]?.();
+    for (const tensor of held) tensor[Symbol.dispose]();
   }
 }
 
 /** The tensors or parts that this rank gets, one by one. */
-async function* take(model: SafeTensorsModel, dimension: number | undefined): AsyncGenerator<Tensor> {
+async function* take(model: SafeTensorsModel<Tensor>, dimension: number | undefined): AsyncGenerator<Tensor> {
   if (dimension === undefined) {
     for await (const [, tensor] of model) yield tensor;
     return;

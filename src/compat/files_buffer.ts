@@ -3,7 +3,7 @@ import { handled } from "../base/handled.ts";
 import { STEP } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
 import { Turn } from "../base/turn.ts";
-import type { HostTensor } from "../device/cpu/tensor.ts";
+import type { HostTensor } from "../device/tensors.ts";
 import type { ShardOptions } from "../files/shard_options.ts";
 import type { LoadStats } from "../load/session.ts";
 import type { Tensor } from "../load/tensor.ts";
@@ -144,7 +144,7 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
     try {
       return await session.context.device.concatenate(joined, parts, dimension);
     } finally {
-      for (const part of parts) part[Symbol.dispose]?.();
+      for (const part of parts) part[Symbol.dispose]();
     }
   }
 

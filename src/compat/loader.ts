@@ -3,10 +3,11 @@
  */
 import { type Catalog, type CatalogTensor, pathOf, restoreAliases } from "../files/catalog.ts";
 import { checkKeys, keysOf } from "../base/check.ts";
-import type { DeviceOption, TensorOn } from "../device/option.ts";
+import type { DeviceOption } from "../base/device_name.ts";
+import type { TensorOn } from "../device/tensors.ts";
 import { SafeTensorsError, UseAfterCloseError } from "../base/errors.ts";
 import { FilesBuffer } from "./files_buffer.ts";
-import type { DType } from "../base/dtype.ts";
+import type { FloatDType } from "../base/dtype.ts";
 import { finishNow, STEP, type Steps } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
 import { finishInTurns } from "../base/turn.ts";
@@ -39,7 +40,7 @@ const MODEL_KEYS = keysOf<Omit<OpenOptions, keyof LoaderOptions>>({
 
 const LOADER_KEYS = OPEN_KEYS.filter((key) => !MODEL_KEYS.includes(key));
 
-const COPY_KEYS = keysOf<{ dtype?: DType }>({ dtype: true });
+const COPY_KEYS = keysOf<{ dtype?: FloatDType }>({ dtype: true });
 
 /**
  * Reads the headers of files, then copies all of their tensors to a device.
@@ -157,13 +158,13 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
    * @throws {OutOfMemoryError} if the tensors do not fit: the loader still owns the files
    * @throws {GroupError} on all of several ranks if that happens on one; the files are closed
    */
-  copyFilesToDevice(options: { dtype?: DType } = {}): Promise<FilesBuffer<TensorOn<D>>> {
+  copyFilesToDevice(options: { dtype?: FloatDType } = {}): Promise<FilesBuffer<TensorOn<D>>> {
     const copy = handled(this.#copy(options));
     this.#copies = Promise.allSettled([this.#copies, copy]);
     return copy;
   }
 
-  async #copy(options: { dtype?: DType }): Promise<FilesBuffer<TensorOn<D>>> {
+  async #copy(options: { dtype?: FloatDType }): Promise<FilesBuffer<TensorOn<D>>> {
     this.#checkOpen("copy files");
     checkKeys("copyFilesToDevice()", options, COPY_KEYS);
     const checked = this.#checked(options);
@@ -209,7 +210,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
     return this.close();
   }
 
-  #checked(options: { dtype?: DType } = {}): CheckedOpenOptions {
+  #checked(options: { dtype?: FloatDType } = {}): CheckedOpenOptions {
     return checkOptions({ ...this.#options, ...options, ...this.#group && { group: this.#group } });
   }
 

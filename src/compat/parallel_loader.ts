@@ -2,7 +2,8 @@
  * Iterates once over the tensors of many files, with a limit on memory.
  */
 import { checkInteger, checkKeys, keysOf } from "../base/check.ts";
-import type { DeviceOption, TensorOn } from "../device/option.ts";
+import type { DeviceOption } from "../base/device_name.ts";
+import type { TensorOn } from "../device/tensors.ts";
 import type { ProcessGroup } from "../base/process_group.ts";
 import { handledGenerator } from "../base/handled.ts";
 import type { Files } from "../files/inputs.ts";

@@ -1,12 +1,15 @@
 /**
  * The functions that open safetensors files.
  */
-import type { DeviceOption, TensorOn } from "../device/option.ts";
+import type { DeviceOption } from "../base/device_name.ts";
+import type { FloatDType } from "../base/dtype.ts";
+import type { LoadedTensor } from "../device/tensors.ts";
 import { handled } from "../base/handled.ts";
 import type { Files } from "../files/inputs.ts";
+import type { Tensor } from "../load/tensor.ts";
 import type { SafeTensorsModel } from "../model/model.ts";
 import { workingFolder } from "../files/native/working_folder.ts";
-import "./dlpack.ts";
+import "./tensors.ts";
 import type { OpenOptions } from "./options.ts";
 
 /**
@@ -40,10 +43,10 @@ import type { OpenOptions } from "./options.ts";
  * assertEquals(x.data, new Float32Array([1, 2]));
  * ```
  */
-export function fastsafeOpen<D extends DeviceOption = "cpu">(
+export function fastsafeOpen<D extends DeviceOption = "cpu", T extends FloatDType = FloatDType>(
   files: Files,
-  options: OpenOptions<D> = {},
-): Promise<SafeTensorsModel<TensorOn<D>>> {
+  options: OpenOptions<D, T> = {},
+): Promise<SafeTensorsModel<LoadedTensor<D, T>>> {
   return handled(open(files, options, "fastsafeOpen()"));
 }
 
@@ -53,25 +56,26 @@ export function fastsafeOpen<D extends DeviceOption = "cpu">(
  *
  * @throws as {@linkcode fastsafeOpen}
  */
-export function autoOpen<D extends DeviceOption = "cpu">(
+export function autoOpen<D extends DeviceOption = "cpu", T extends FloatDType = FloatDType>(
   files: Files,
-  options: OpenOptions<D> = {},
-): Promise<SafeTensorsModel<TensorOn<D>>> {
+  options: OpenOptions<D, T> = {},
+): Promise<SafeTensorsModel<LoadedTensor<D, T>>> {
   return handled(open(files, options, "autoOpen()", "fastsafetensors.json"));
 }
 
 /** Imports the modules that open files at the first call: a program that only deserializes does not load them. */
-async function open<D extends DeviceOption>(
+async function open<D extends DeviceOption, T extends FloatDType>(
   files: Files,
-  options: OpenOptions<D>,
+  options: OpenOptions<D, T>,
   call: string,
   configuration?: string,
-): Promise<SafeTensorsModel<TensorOn<D>>> {
+): Promise<SafeTensorsModel<LoadedTensor<D, T>>> {
   const folder = workingFolder(); // before the first await: the program can change the folder
   const [{ openModel }, { selectSourceAndDevice }] = await Promise.all([
     import("./open_model.ts"),
     import("./select_source_and_device.ts"),
   ]);
   const defaults = configuration === undefined ? {} : { configuration };
-  return await openModel(files, options, { call, select: selectSourceAndDevice<D>, folder, ...defaults });
+  const model = await openModel(files, options, { call, select: selectSourceAndDevice<D>, folder, ...defaults });
+  return model as SafeTensorsModel<Tensor> as SafeTensorsModel<LoadedTensor<D, T>>; // the option dtype casts to T
 }

@@ -2,7 +2,6 @@
  * Opens files of any kind as a model.
  */
 import { checkKeys } from "../base/check.ts";
-import type { DeviceOption } from "../device/option.ts";
 import type { Files } from "../files/inputs.ts";
 import { closeAll } from "../files/source.ts";
 import type { Tensor } from "../load/tensor.ts";
@@ -30,7 +29,7 @@ export interface Opening<T extends Tensor> {
 /** Opens files and starts to load them to the device that the options name. After an error it closes all files. */
 export async function openModel<T extends Tensor>(
   files: Files,
-  options: OpenOptions<DeviceOption>,
+  options: OpenOptions,
   { call, select, keys = OPEN_KEYS, configuration, kind, folder }: Opening<T>,
 ): Promise<SafeTensorsModel<T>> {
   checkKeys(call, options, keys);

@@ -2,18 +2,20 @@
  * The options to open a model in Deno: those of every program, and those of Deno's files and devices.
  */
 import { checkBoolean, checkWord, describeValue, keysOf } from "../base/check.ts";
+import type { FloatDType } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
 import { PinnedPool } from "../device/cuda/pinned_pool.ts";
 import type { GdsOption } from "../device/cuda/run.ts";
-import { isCudaName } from "../device/cuda_name.ts";
-import type { DeviceOption } from "../device/option.ts";
+import { isCudaName } from "../base/device_name.ts";
+import type { DeviceOption } from "../base/device_name.ts";
 import { type CheckedOptions, checkModelOptions, MODEL_KEYS, type ModelOptions } from "../model/options.ts";
 import { type CheckedUsrbioOptions, checkUsrbioOptions, type UsrbioOptions } from "../three_fs/options.ts";
 import { type Configuration, defined, readConfiguration } from "./config.ts";
 import type { SourceOption } from "./select_source.ts";
 
-/** Options of {@linkcode fastsafeOpen}, for the device `D`. */
-export interface OpenOptions<D extends DeviceOption = "cpu"> extends ModelOptions<D> {
+/** Options of {@linkcode fastsafeOpen}, for the device `D` and a cast to `T`. */
+export interface OpenOptions<D extends DeviceOption = DeviceOption, T extends FloatDType = FloatDType>
+  extends ModelOptions<D, T> {
   /**
    * Whether a load to a GPU uses GPUDirect Storage, which transfers bytes directly from storage to the GPU: "auto" if it
    * is available and the page cache does not have the bytes; "require" always, else an error with the reason; "off"
@@ -67,7 +69,7 @@ export interface CheckedOpenOptions extends CheckedOptions {
  * @throws {SafeTensorsError} "InvalidConfig" if the configuration file is not valid
  */
 export function checkOptions(
-  given: OpenOptions<DeviceOption>,
+  given: OpenOptions,
   configuration?: string,
 ): CheckedOpenOptions {
   const options = withConfiguration(given, readConfiguration(configuration));
@@ -86,10 +88,7 @@ export function checkOptions(
 }
 
 /** Combines options of the call with those of the configuration; the call takes precedence. */
-export function withConfiguration<D extends DeviceOption>(
-  options: OpenOptions<D>,
-  configuration: Configuration,
-): OpenOptions<D> {
+export function withConfiguration(options: OpenOptions, configuration: Configuration): OpenOptions {
   const base: Configuration = { ...configuration };
   // `nogds` and `gds` set the same option, and `gds: "require"` excludes `source`.
   if (options.nogds !== undefined) delete base.gds;
@@ -99,7 +98,7 @@ export function withConfiguration<D extends DeviceOption>(
 }
 
 function sourceOption(
-  { source, gds }: OpenOptions<DeviceOption>,
+  { source, gds }: OpenOptions,
   device: DeviceOption,
 ): SourceOption | undefined {
   if (typeof source === "object" && typeof source?.open === "function") {
@@ -120,7 +119,7 @@ function sourceOption(
   return "file";
 }
 
-function gdsOption({ gds, nogds }: OpenOptions<DeviceOption>, device: DeviceOption): GdsOption {
+function gdsOption({ gds, nogds }: OpenOptions, device: DeviceOption): GdsOption {
   checkWord("gds", gds, ["auto", "require", "off"]);
   if (gds === "require" && nogds) {
     throw new TypeError('gds: "require" and nogds: true cannot be used together');

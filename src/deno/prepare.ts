@@ -1,7 +1,7 @@
 /**
  * Prepares the native library and the device before the first load.
  */
-import { checkDevice, type DeviceOption } from "../device/option.ts";
+import { checkDevice, type DeviceOption } from "../base/device_name.ts";
 
 /**
  * Finds or builds the native library and initializes the device, so that the first load starts sooner. Tries again if

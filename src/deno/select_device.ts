@@ -3,8 +3,9 @@
  */
 import { CpuDevice } from "../device/cpu/device.ts";
 import type { CudaSettings } from "../device/cuda/run.ts";
-import { cudaIndex, isCudaName } from "../device/cuda_name.ts";
-import type { DeviceOption, TensorOn } from "../device/option.ts";
+import { cudaIndex, isCudaName } from "../base/device_name.ts";
+import type { DeviceOption } from "../base/device_name.ts";
+import type { TensorOn } from "../device/tensors.ts";
 import type { WebGpuSettings } from "../device/webgpu/device.ts";
 import type { Device } from "../load/device.ts";
 import type { Tensor } from "../load/tensor.ts";

@@ -2,7 +2,8 @@
  * Selects the engine, the source and the device of a load in Deno.
  */
 import { quote } from "../base/text.ts";
-import type { DeviceOption, TensorOn } from "../device/option.ts";
+import type { DeviceOption } from "../base/device_name.ts";
+import type { TensorOn } from "../device/tensors.ts";
 import type { Source } from "../files/source.ts";
 import type { Engine } from "../load/engine.ts";
 import { portableEngine, selectEngine } from "../load/native/select.ts";

@@ -12,7 +12,7 @@
  */
 import { describeValue } from "../base/check.ts";
 import { SafeTensorsError } from "../base/errors.ts";
-import { type DType, dtypeBits, dtypeMeant } from "../base/dtype.ts";
+import { type DType, dtypeBits, dtypeMeant, type FloatDType } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
 
 const INFINITY = 0x7f800000;
@@ -193,10 +193,7 @@ const FORMATS = {
   },
   F8_E4M3FNUZ: { widen: widenFnuz(3, 8), narrow: narrowFnuz(3, 8) },
   F8_E5M2FNUZ: { widen: widenFnuz(2, 16), narrow: narrowFnuz(2, 16) },
-} satisfies Partial<Record<DType, Format>>;
-
-/** A dtype that casts support. */
-type FloatDType = keyof typeof FORMATS;
+} satisfies Record<FloatDType, Format>;
 
 const FLOATS = "F16, BF16, F32, F64, F8_E5M2, F8_E4M3, F8_E8M0, F8_E4M3FNUZ, F8_E5M2FNUZ";
 
@@ -221,8 +218,8 @@ function newPiece(count: number): Piece {
 }
 
 /** Whether `dtype` is a float that can be cast: F16, BF16, F32, F64 and the F8 dtypes, not F4, F6 and C64. */
-export function isFloatDType(dtype: DType): boolean {
-  return Object.hasOwn(FORMATS, dtype);
+export function isFloatDType(dtype: unknown): dtype is FloatDType {
+  return typeof dtype === "string" && Object.hasOwn(FORMATS, dtype);
 }
 
 /**

@@ -24,7 +24,7 @@ export class Assembly<T extends Tensor> {
   /** Settles after all tensors are done; rejects with the first failure. */
   finished: Promise<void> = Promise.resolve();
   readonly #requests: readonly AssembledRequest[];
-  readonly #tensors = new Map<TensorRequest, PromiseWithResolvers<T>>();
+  readonly #tensors = new Map<TensorRequest, PromiseWithResolvers<Tensor>>();
 
   private constructor(requests: readonly AssembledRequest[]) {
     this.#requests = requests;
@@ -35,7 +35,7 @@ export class Assembly<T extends Tensor> {
     const assembly = new Assembly<T>(requests);
     for (const [index, request] of requests.entries()) {
       if (index % STEP === 0) yield;
-      const tensor = Promise.withResolvers<T>();
+      const tensor = Promise.withResolvers<Tensor>();
       tensor.promise.catch(() => {}); // get() reports it
       assembly.#tensors.set(request, tensor);
     }
@@ -67,7 +67,7 @@ export class Assembly<T extends Tensor> {
   /** Releases these tensors, which are not requested again. */
   retire(requests: readonly TensorRequest[]): void {
     for (const request of requests) {
-      this.#tensors.get(request)?.promise.then((tensor) => tensor[Symbol.dispose]?.(), () => {});
+      this.#tensors.get(request)?.promise.then((tensor) => tensor[Symbol.dispose](), () => {});
       this.#tensors.delete(request);
     }
   }

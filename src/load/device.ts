@@ -8,7 +8,7 @@ import type { Readiness } from "./readiness.ts";
 import type { TensorRequest } from "./request.ts";
 import type { SliceLayout, SliceSource } from "../format/slices.ts";
 import type { SourceFile } from "../files/source.ts";
-import type { Tensor } from "./tensor.ts";
+import type { HostElements, Tensor } from "./tensor.ts";
 
 /** Settings of a load. */
 export interface LoadSettings {
@@ -70,12 +70,6 @@ export interface IncomingTensor<T extends Tensor = Tensor> {
   [Symbol.dispose](): void;
 }
 
-/** A tensor whose elements are in host memory, contiguous and little-endian. */
-export interface HostElements extends SliceSource {
-  /** The elements. */
-  readonly bytes: Uint8Array<ArrayBuffer>;
-}
-
 /** A device: allocates, loads and transforms tensors. */
 export interface Device<T extends Tensor = Tensor, F extends SourceFile = SourceFile> {
   /** Its name in options and statistics. */
@@ -98,6 +92,8 @@ export interface Device<T extends Tensor = Tensor, F extends SourceFile = Source
    * @throws {OutOfMemoryError} if it does not fit
    */
   fromHost(tensor: HostElements): Promise<T>;
+  /** Returns a tensor of any device on this device: another handle if it is here already, else a copy. */
+  from(tensor: Tensor): Promise<T>;
   /** Copies a slice out of a tensor of this device. */
   slice(tensor: T, layout: SliceLayout): Promise<T>;
   /** Gives a process group access to the bytes of a tensor. */

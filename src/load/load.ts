@@ -320,7 +320,7 @@ export class Load<T extends Tensor> {
   #named(tensor: T, name: string): T {
     if (tensor.name === name) return tensor;
     const named = tensor.named(name) as T;
-    tensor[Symbol.dispose]?.();
+    tensor[Symbol.dispose]();
     return named;
   }
 }

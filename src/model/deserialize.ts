@@ -4,7 +4,7 @@
 import { describeValue } from "../base/check.ts";
 import { dtypeAlignment } from "../base/dtype.ts";
 import { headerLength, parseHeader } from "../format/header_reader.ts";
-import { HostTensor } from "../device/cpu/tensor.ts";
+import { HostTensor } from "../device/tensors.ts";
 
 /**
  * Returns the tensors of a safetensors file whose bytes are in memory.

@@ -4,8 +4,9 @@
 import { type Catalog, type CatalogTensor, pathOf } from "../files/catalog.ts";
 import { checkKeys, keysOf } from "../base/check.ts";
 import type { Device } from "../load/device.ts";
-import type { DeviceOption, TensorOn } from "../device/option.ts";
-import { DeviceMoves, type FindDevice } from "./device_moves.ts";
+import type { DeviceOption } from "../base/device_name.ts";
+import { DeviceMoves } from "./device_moves.ts";
+import type { FindDevice } from "../device/moves.ts";
 import { SafeTensorsError } from "../base/errors.ts";
 import { castSupported } from "../format/cast.ts";
 import type { DType } from "../base/dtype.ts";
@@ -21,7 +22,7 @@ import { ownSteps, type SharedTensors, type ShareTensors } from "./shared_tensor
 import { type LoadStats, Session } from "../load/session.ts";
 import { isFromFile, type ShardOptions } from "../files/shard_options.ts";
 import { streamBatches } from "../load/stream.ts";
-import type { HostTensor } from "../device/cpu/tensor.ts";
+import type { ChangedTensor, HostTensor } from "../device/tensors.ts";
 import type { Tensor } from "../load/tensor.ts";
 import { WantedTensors } from "./wanted.ts";
 
@@ -45,13 +46,16 @@ export interface TensorSummary {
   readonly targetShape?: readonly number[];
 }
 
-/** Options of {@linkcode SafeTensorsModel.getTensor}, for the device `D`. */
-export interface GetTensorOptions<D extends DeviceOption | undefined = undefined> {
+/** Options of {@linkcode SafeTensorsModel.getTensor}, for the device `D` and a cast to `Y`. */
+export interface GetTensorOptions<
+  D extends DeviceOption | undefined = DeviceOption | undefined,
+  Y extends DType | undefined = DType | undefined,
+> {
   /**
    * Casts the tensor from its dtype in the file. If the model loaded it with another dtype, its bytes are read again.
    * Default: the option `dtype` of the model.
    */
-  dtype?: DType;
+  dtype?: Y;
   /** Moves the tensor to this device after it has landed. Default: the device of the model. */
   device?: D;
 }
@@ -121,7 +125,7 @@ export let partsOf: <T extends Tensor>(model: SafeTensorsModel<T>) => {
  * it. Unless the model is lazy, the owner releases the memory of a file after it has sent every tensor of the file; these
  * tensors cannot be requested again. With a `shardPlan` each rank reads its own parts and needs no communication.
  */
-export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDisposable {
+export class SafeTensorsModel<out T extends Tensor = HostTensor> implements AsyncDisposable {
   readonly #session: Session<T>;
   readonly #wanted: WantedTensors;
   readonly #options: CheckedOptions;
@@ -203,18 +207,17 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
    * @throws {GroupError} if a rank fails, on that rank its `cause` is the original error
    * @throws {UseAfterCloseError} after {@linkcode close}
    */
-  getTensor<D extends DeviceOption | undefined = undefined>(
+  getTensor(name: string): Promise<T>;
+  /** The same with options. */
+  getTensor<D extends DeviceOption | undefined = undefined, Y extends DType | undefined = undefined>(
     name: string,
-    options: GetTensorOptions<D> = {},
-  ): Promise<D extends DeviceOption ? TensorOn<D> : T> {
-    type Result = D extends DeviceOption ? TensorOn<D> : T;
-    return handled(this.#getMoved(name, options) as Promise<Result>);
+    options: GetTensorOptions<D, Y>,
+  ): Promise<ChangedTensor<T, D, Y>>;
+  getTensor(name: string, options: GetTensorOptions = {}): Promise<Tensor> {
+    return handled(this.#getMoved(name, options));
   }
 
-  async #getMoved<D extends DeviceOption | undefined>(
-    name: string,
-    options: GetTensorOptions<D>,
-  ): Promise<Tensor> {
+  async #getMoved(name: string, options: GetTensorOptions): Promise<Tensor> {
     this.#session.checkOpen(`get tensor ${quote(name)}`);
     checkKeys("getTensor()", options, GET_TENSOR_KEYS);
     const { device, dtype } = options;
@@ -265,22 +268,22 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
    */
   getSlice(name: string, ...slices: SliceIndex[]): Promise<T>;
   /** The same with options as the last argument; they are those of {@linkcode getTensor}. */
-  getSlice<D extends DeviceOption | undefined = undefined>(
+  getSlice<D extends DeviceOption | undefined = undefined, Y extends DType | undefined = undefined>(
     name: string,
-    ...slicesAndOptions: [...slices: SliceIndex[], options: GetTensorOptions<D>]
-  ): Promise<D extends DeviceOption ? TensorOn<D> : T>;
-  getSlice(name: string, ...given: (SliceIndex | GetTensorOptions<DeviceOption>)[]): Promise<Tensor> {
+    ...slicesAndOptions: [...slices: SliceIndex[], options: GetTensorOptions<D, Y>]
+  ): Promise<ChangedTensor<T, D, Y>>;
+  getSlice(name: string, ...given: (SliceIndex | GetTensorOptions)[]): Promise<Tensor> {
     const last = given.at(-1);
     const hasOptions = typeof last === "object" && last !== null && !Array.isArray(last);
-    const options = hasOptions ? last as GetTensorOptions<DeviceOption> : {};
+    const options = hasOptions ? last as GetTensorOptions : {};
     const slices = (hasOptions ? given.slice(0, -1) : given) as SliceIndex[];
     return handled(this.#getSlice(name, slices, options));
   }
 
-  async #getSlice<D extends DeviceOption | undefined>(
+  async #getSlice(
     name: string,
     slices: readonly SliceIndex[],
-    options: GetTensorOptions<D>,
+    options: GetTensorOptions,
   ): Promise<Tensor> {
     checkKeys("getSlice()", options, GET_TENSOR_KEYS);
     this.#session.checkOpen(`get a slice of tensor ${quote(name)}`);
@@ -307,7 +310,7 @@ export class SafeTensorsModel<T extends Tensor = HostTensor> implements AsyncDis
     try {
       return await castTo(await device.slice(whole, sliceLayout(whole, slices)), target);
     } finally {
-      whole[Symbol.dispose]?.();
+      whole[Symbol.dispose]();
     }
   }
 
@@ -408,7 +411,7 @@ async function castTo<T extends Tensor>(tensor: T, dtype: DType): Promise<T> {
   try {
     return await tensor.to({ dtype }) as T;
   } finally {
-    tensor[Symbol.dispose]?.();
+    tensor[Symbol.dispose]();
   }
 }
 

@@ -9,24 +9,24 @@ import {
   describeValue,
   keysOf,
 } from "../base/check.ts";
-import type { DType } from "../base/dtype.ts";
+import type { FloatDType } from "../base/dtype.ts";
 import type { ProcessGroup } from "../base/process_group.ts";
 import type { Progress } from "../base/progress.ts";
-import { checkDevice, type DeviceOption } from "../device/option.ts";
+import { checkDevice, type DeviceOption } from "../base/device_name.ts";
 import { castTarget } from "../format/cast.ts";
 import { type ShardPlan, ShardRules } from "../format/shard_plan.ts";
 import { PAGE } from "../load/layout.ts";
 import type { LoadOptions } from "../load/load.ts";
 
-/** Options to open a model on the device `D`, in Deno or a browser. */
-export interface ModelOptions<D extends DeviceOption = "cpu"> {
+/** Options to open a model on the device `D`, with floating tensors cast to `T`, in Deno or a browser. */
+export interface ModelOptions<D extends DeviceOption = DeviceOption, T extends FloatDType = FloatDType> {
   /** The device of the tensors. Default "cpu". */
   device?: D;
   /**
    * Casts floating tensors while they land: to F32, F16, BF16, F64 or an F8 type, rounded to nearest even. Integers,
    * booleans, complex and sub-byte types are not cast. Default: nothing is cast.
    */
-  dtype?: DType;
+  dtype?: T;
   /**
    * Loads only these tensors: a list of whole names, or a function that returns true for the name of a wanted tensor.
    * A list has no patterns: `*` is an ordinary character. Other tensors are not read. Default: all.
@@ -108,7 +108,7 @@ const ALONE = { rank: 0, size: 1 } as const;
  * @throws {TypeError} if a value has the wrong type, or no cast to the dtype exists
  * @throws {RangeError} if a number is outside its limits
  */
-export function checkModelOptions(options: ModelOptions<DeviceOption>): CheckedOptions {
+export function checkModelOptions(options: ModelOptions): CheckedOptions {
   castTarget("F32", options.dtype);
   const blockBytes = checkInteger("blockBytes", options.blockBytes, {
     byDefault: 4 * 2 ** 20,

@@ -1,6 +1,7 @@
 /** Opens PyTorch checkpoints as models, with the same lanes and devices as safetensors files. */
 import type { Assemble, CatalogTensor, FileContents } from "../files/catalog.ts";
-import type { DeviceOption, TensorOn } from "../device/option.ts";
+import type { DeviceOption } from "../base/device_name.ts";
+import type { TensorOn } from "../device/tensors.ts";
 import { quote } from "../base/text.ts";
 import { handled } from "../base/handled.ts";
 import { STEP } from "../base/steps.ts";

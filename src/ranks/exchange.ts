@@ -297,7 +297,7 @@ function addResource<R extends Disposable>(resource: R, stack: DisposableStack):
 
 /** The same for a tensor, if it can be disposed. */
 function addTensor<T extends Tensor>(tensor: T, stack: DisposableStack): T {
-  addResource({ [Symbol.dispose]: () => tensor[Symbol.dispose]?.() }, stack);
+  addResource({ [Symbol.dispose]: () => tensor[Symbol.dispose]() }, stack);
   return tensor;
 }
 

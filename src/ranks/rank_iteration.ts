@@ -149,6 +149,6 @@ function* giveOut<T extends Tensor>(
       yield [wanted[next++]!.request.name, tensor];
     }
   } finally {
-    for (; next < tensors.length; next++) tensors[next]![Symbol.dispose]?.();
+    for (; next < tensors.length; next++) tensors[next]![Symbol.dispose]();
   }
 }

@@ -87,7 +87,7 @@ class RankTensors<T extends Tensor> implements SharedTensors<T> {
     const operations = cutOperations(wanted.map((one) => this.#want(...one)));
     const tensors = await allOrDispose(operations.map(async (operation) => {
       const taken = await this.#exchange.take(label, operation, this.#supply);
-      return { taken, [Symbol.dispose]: () => taken.forEach((tensor) => tensor[Symbol.dispose]?.()) };
+      return { taken, [Symbol.dispose]: () => taken.forEach((tensor) => tensor[Symbol.dispose]()) };
     }));
     return tensors.flatMap(({ taken }) => taken);
   }

@@ -1,22 +1,9 @@
 /** Writes tensors to the bytes of a safetensors file. */
 import { SafeTensorsError } from "../base/errors.ts";
-import type { DType } from "../base/dtype.ts";
 import { layoutHeader, type MetadataInput } from "../format/header_writer.ts";
 import { quote } from "../base/text.ts";
-import { checkTensor, checkView, pairsOf } from "./views.ts";
-
-/** A tensor to write; a {@linkcode HostTensor} is one. */
-export interface TensorInput {
-  /** Element type. */
-  readonly dtype: DType;
-  /** Elements along each dimension. */
-  readonly shape: readonly number[];
-  /**
-   * The elements in row-major order, little-endian: the typed array of their dtype, or their bytes in a Uint8Array
-   * or a DataView. F16 may be a Uint16Array too, and floats of 8 bits or fewer are bytes.
-   */
-  readonly data: ArrayBufferView;
-}
+import { checkView } from "../device/cpu/elements.ts";
+import { checkTensor, pairsOf, type TensorInput } from "./views.ts";
 
 /** Tensors by name. */
 export type TensorInputs = Readonly<Record<string, TensorInput>> | Iterable<readonly [string, TensorInput]>;
@@ -50,7 +37,7 @@ export function serialize(tensors: TensorInputs, metadata?: MetadataInput): Uint
   file.set(bytes);
   for (const { name, shape, dtype, begin, end } of header.tensors.values()) {
     const data: unknown = views.get(name);
-    checkView(name, dtype, data);
+    checkView("write", name, dtype, data);
     const { buffer, byteOffset, byteLength } = data;
     if (byteLength !== end - begin) {
       const message =

@@ -6,32 +6,34 @@ import type { DType } from "../base/dtype.ts";
 import { checkSpec } from "../format/header_writer.ts";
 import { STEP, type Steps } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
+import { checkView } from "../device/cpu/elements.ts";
 import { castLength } from "../load/request.ts";
-import { checkTensor, checkView, pairsOf } from "./views.ts";
+import { checkTensor, pairsOf, type TensorInput } from "./views.ts";
 
 /**
  * A tensor that can be saved: its elements in host memory, or a function that copies them there. The memory must
  * not change until it is written, at the latest until the save has ended.
  */
 export type SavableTensor =
-  & {
+  | TensorInput
+  | {
     /** Element type. */
     readonly dtype: DType;
     /** Elements along each dimension. */
     readonly shape: readonly number[];
-  }
-  & ({
-    /** The elements in row-major order, little-endian: the typed array of their dtype, or their bytes. */
-    readonly data: ArrayBufferView;
-  } | {
     /** Copies the elements to host memory. */
     copyToHost(): Promise<{ readonly data: ArrayBufferView }>;
-  } | {
+  }
+  | {
+    /** Element type. */
+    readonly dtype: DType;
+    /** Elements along each dimension. */
+    readonly shape: readonly number[];
     /** The elements' bytes in parts of whole elements, for a tensor too large for memory. */
     parts(): AsyncIterable<Uint8Array<ArrayBuffer>>;
     /** Called with a part after it is written: its memory can be used for the next one. */
     written?(part: Uint8Array<ArrayBuffer>): void;
-  });
+  };
 
 /** The description of a tensor before its bytes come. */
 export interface TensorShape {
@@ -156,7 +158,7 @@ function* listed(pairs: Pairs, dtype: DType | undefined): Steps<SaveSource> {
 
 /** Throws unless a view holds exactly the elements of its item, and its memory was not transferred. */
 export function checkLength(item: Item, data: unknown): asserts data is ArrayBufferView {
-  checkView(item.name, item.from, data);
+  checkView("write", item.name, item.from, data);
   if (data.byteLength === item.sourceBytes) return;
   const gone = data.buffer instanceof ArrayBuffer && data.buffer.detached;
   throw wrongLength(item, gone ? "its buffer was transferred" : `its data has ${data.byteLength}`);

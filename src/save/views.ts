@@ -1,12 +1,27 @@
-/** Checks that values are tensors, and that their data is a typed array of their dtype, or bytes. */
+/** Checks that values are tensors. */
 import { entriesOf } from "../base/steps.ts";
 import { describeValue } from "../base/check.ts";
 import type { DType } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
-import { arrayNameOf } from "../device/cpu/tensor.ts";
+import type { ByteView, TensorView } from "../device/cpu/elements.ts";
 
-/** Views of bytes, without an element type. */
-const BYTES: readonly string[] = ["Uint8Array", "Uint8ClampedArray", "DataView"];
+/** A tensor to write, of one of the dtypes `D`; a {@linkcode HostTensor} is one. */
+export type TensorInput<D extends DType = DType> =
+  | { [K in D]: ArrayInput<K, TensorView<K>> }[D]
+  | ArrayInput<D, ByteView>;
+
+/** A tensor to write whose elements are in a `V`. */
+interface ArrayInput<D extends DType, V> {
+  /** Element type. */
+  readonly dtype: D;
+  /** Elements along each dimension. */
+  readonly shape: readonly number[];
+  /**
+   * The elements in row-major order, little-endian: the typed array of their dtype, or their bytes in a Uint8Array
+   * or a DataView. F16 may be a Uint16Array too, and floats of 8 bits or fewer are bytes.
+   */
+  readonly data: V;
+}
 
 /**
  * Pairs of name and tensor from a record, a map or another iterable.
@@ -56,25 +71,4 @@ export function checkTensor(name: string, tensor: unknown, ways: readonly string
   if (ways.some((way) => way in tensor)) return;
   const hint = "copyToHost" in tensor ? ": copy it to host memory, or use saveFile()" : "";
   throw new TypeError(`Cannot write tensor ${quote(name)}: it has no ${ways.join(", ")}${hint}`);
-}
-
-/**
- * Throws unless a view may hold elements of a dtype: the typed array of that dtype, or bytes. The bits of F16 may
- * be in a Uint16Array, as those of BF16 are.
- *
- * @throws {TypeError} that names the given and the expected type
- */
-export function checkView(name: string, dtype: DType, data: unknown): asserts data is ArrayBufferView {
-  if (!ArrayBuffer.isView(data)) {
-    throw new TypeError(
-      `Cannot write tensor ${quote(name)}: data must be a typed array or a DataView, got ${
-        describeValue(data)
-      }`,
-    );
-  }
-  const given = (data as unknown as { readonly [Symbol.toStringTag]: string })[Symbol.toStringTag];
-  const fitting = arrayNameOf(dtype);
-  if (given === fitting || BYTES.includes(given) || dtype === "F16" && given === "Uint16Array") return;
-  const wanted = fitting === "Uint8Array" ? "a Uint8Array" : `a ${fitting}, or the bytes as a Uint8Array`;
-  throw new TypeError(`Cannot write tensor ${quote(name)}: ${dtype} wants ${wanted}, got a ${given}`);
 }

@@ -55,7 +55,7 @@ function check(name: string, bytes: Uint8Array, start = 0, stop?: number): void 
   if (Buffer.compare(bytes, right) !== 0) throw new Error(`tensor "${name}" differs`);
 }
 
-function options(): OpenOptions {
+function options(): OpenOptions<"cpu"> {
   return {
     source,
     lazy: random(2) === 0,

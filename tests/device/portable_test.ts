@@ -3,7 +3,7 @@
  */
 import { assertEquals, assertRejects } from "@std/assert";
 import { DeviceError } from "../../src/base/errors.ts";
-import { HostTensor } from "../../src/device/cpu/tensor.ts";
+import { HostTensor } from "../../src/device/tensors.ts";
 import { useDLPack } from "../../src/device/dlpack.ts";
 
 Deno.test("HostTensor.toDLPack() says what to import where no native library is registered, and uses one that is", async () => {

@@ -47,7 +47,7 @@ export async function loadWith(
   spec: string,
   path: string,
   tensors: readonly Written[],
-  options: OpenOptions = {},
+  options: OpenOptions<"cpu"> = {},
 ): Promise<LoadStats> {
   using _ = faults.set(spec);
   await using model = await fastsafeOpen(path, { blockBytes: BLOCK, ...options });
@@ -61,7 +61,7 @@ export async function failWith(
   spec: string,
   path: string,
   tensors: readonly Written[],
-  options: OpenOptions = {},
+  options: OpenOptions<"cpu"> = {},
 ): Promise<ReadError> {
   using _ = faults.set(spec);
   let model: SafeTensorsModel;

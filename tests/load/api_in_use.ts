@@ -8,7 +8,7 @@ import * as compat from "../../src/compat/mod.ts";
 export interface LoadApi {
   readonly fastsafeOpen: (
     files: mod.Files,
-    options?: mod.OpenOptions,
+    options?: mod.OpenOptions<"cpu">,
   ) => Promise<mod.SafeTensorsModel<mod.HostTensor>>;
   readonly SafeTensorsFileLoader: new (
     ...args: ConstructorParameters<typeof compat.SafeTensorsFileLoader<"cpu">>

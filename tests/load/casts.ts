@@ -2,7 +2,7 @@
  * Casts during a load, compared with values that were computed without the package.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type DType, DTYPES, ReadError, SafeTensorsError } from "../../mod.ts";
+import { DTYPES, ReadError, SafeTensorsError } from "../../mod.ts";
 import type { ProcessGroup } from "../../src/ranks/mod.ts";
 import {
   decode,
@@ -93,14 +93,14 @@ export function castTests(test: DefineTest, engine: EngineName): void {
       { name: "f64", dtype: "F64", shape: [casts.f64.length], bytes: u64(casts.f64) },
       { name: "narrow", dtype: "F32", shape: [narrowing.f32_bits.length], bytes: u32(narrowing.f32_bits) },
     ]);
-    const check = async (name: string, to: DType, expected: Uint8Array) => {
+    const check = async (name: string, to: FloatDType, expected: Uint8Array) => {
       await using model = await fastsafeOpen(path, { dtype: to, names: [name] });
       assertBytes((await model.getTensor(name)).bytes, expected, `${name} to ${to}`);
     };
     await check("narrow", "F16", u16(narrowing.f16_bits));
     await check("narrow", "BF16", u16(narrowing.bf16_bits));
     for (const [to, codes] of Object.entries(casts.from_f32)) {
-      await check("f32", to as DType, Uint8Array.from(codes));
+      await check("f32", to as FloatDType, Uint8Array.from(codes));
     }
     for (const [to, codes] of Object.entries(casts.from_f64) as [FloatDType, number[]][]) {
       await check(

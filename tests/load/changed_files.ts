@@ -22,7 +22,7 @@ function tick(): Promise<void> {
 async function change(
   folder: string,
   act: (path: string) => Promise<void>,
-  options: OpenOptions = {},
+  options: OpenOptions<"cpu"> = {},
 ): Promise<{ errors: ReadError[]; tensors: Written[]; path: string }> {
   const path = `${folder}/model.safetensors`;
   const tensors = await writeFile(path, SPECS);

@@ -279,7 +279,7 @@ export function fileLoaderTests(test: DefineTest): void {
     const loader = new SafeTensorsFileLoader(null, { signal: controller.signal });
     await loader.addFilenames({ 0: a });
     for (const dtype of ["I32", "F16"] as const) { // rejected at once; or ended by the signal below; or completed
-      const copy = loader.copyFilesToDevice({ dtype });
+      const copy = loader.copyFilesToDevice({ dtype: dtype as "F16" });
       const added = loader.addFilenames({ 0: b });
       if (dtype === "F16") controller.abort();
       const [copied, second] = await Promise.allSettled([copy, added]);

@@ -9,7 +9,7 @@ import type { DefineTest, EngineName } from "./context.ts";
 import { fastsafeOpen, ParallelLoader } from "./api_in_use.ts";
 
 /** A slow file: many small blocks, read one after another. */
-const SLOWLY: OpenOptions = { blockBytes: 4096, maxThreads: 1 };
+const SLOWLY: OpenOptions<"cpu"> = { blockBytes: 4096, maxThreads: 1 };
 const SPECS: TensorSpec[] = [
   { name: "first", dtype: "U8", shape: [100] },
   { name: "large", dtype: "F32", shape: [1024, 2048] },

@@ -39,16 +39,16 @@ const SENSELESS: readonly [options: Record<string, unknown>, error: typeof Error
 export function optionTests(test: DefineTest): void {
   for (const [options, type, part] of SENSELESS) {
     test(`fastsafeOpen() rejects ${Deno.inspect(options)}`, async (folder) => {
-      await assertRejects(() => fastsafeOpen(`${folder}/missing`, options as OpenOptions), type, part);
+      await assertRejects(() => fastsafeOpen(`${folder}/missing`, options as OpenOptions<"cpu">), type, part);
       if ("names" in options || "dtype" in options) return;
-      assertThrows(() => new SafeTensorsFileLoader(null, options as OpenOptions), type, part);
+      assertThrows(() => new SafeTensorsFileLoader(null, options as OpenOptions<"cpu">), type, part);
     });
   }
 
   test("fastsafeOpen() accepts the smallest and the largest values of options", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const [x] = await writeFile(path, [{ name: "x", dtype: "BF16", shape: [1000, 77] }], { misalignment: 1 });
-    const extremes: OpenOptions[] = [
+    const extremes: OpenOptions<"cpu">[] = [
       { maxThreads: 1, blockBytes: 4096, stagingBytes: 65_536 },
       { maxThreads: 16, blockBytes: 2 ** 26, stagingBytes: 2 ** 32 },
       { maxThreads: 16, blockBytes: 4096, stagingBytes: 65_536, device: "cpu", dtype: "BF16" },

@@ -2,7 +2,7 @@
  * The inputs of a save.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { fastsafeOpen, type Progress, type SavableTensor, saveFile } from "../../mod.ts";
+import { fastsafeOpen, HostTensor, type Progress, type SavableTensor, saveFile } from "../../mod.ts";
 import type { DType } from "../../src/base/dtype.ts";
 import type { DefineTest } from "../load/context.ts";
 import { type TensorSpec, writeFile, writeShards, type Written } from "../support/models.ts";
@@ -84,7 +84,7 @@ export function sourceTests(test: DefineTest): void {
     const sizes: Record<string, number> = { bigints: 8, halves: 2 };
     const tensors = Object.entries(views).map(([name, data]) => {
       const shape = [data.byteLength / (sizes[name] ?? 1)];
-      return [name, { dtype: dtypes[name] ?? "U8", shape, data }] as const;
+      return [name, { dtype: dtypes[name] ?? "U8", shape, data: data as Uint8Array }] as const;
     });
     await saveFile(tensors, `${folder}/x`);
     const { tensors: found } = await parseFile(`${folder}/x`);
@@ -204,20 +204,22 @@ export function sourceTests(test: DefineTest): void {
       BF16: new Uint16Array([0x3f80, 0xc000, 0x4060, 0x3e80]),
     };
     const floats = Object.keys(arrays) as (keyof typeof arrays)[];
+    const tensorOf = (dtype: keyof typeof arrays) =>
+      HostTensor.from({ dtype, shape: [4], data: arrays[dtype] });
     const count = { dtype: "I32", shape: [1], data: new Int32Array([5]) } as const;
     for (const dtype of floats) {
-      const expected = { dtype, shape: [4], data: arrays[dtype] };
+      const expected = tensorOf(dtype);
       await saveFile(
-        { a: expected, b: { ...expected, data: arrays[dtype].slice() }, count },
+        { a: expected, b: await expected.copy(), count },
         `${folder}/expected`,
         { overwrite: true },
       );
       for (const announced of floats) {
         for (const came of floats) {
           const stream = async function* (): AsyncGenerator<[string, SavableTensor]> {
-            yield await Promise.resolve(["a", { dtype: came, shape: [4], data: arrays[came] }]);
+            yield await Promise.resolve(["a", tensorOf(came)]);
             yield ["count", count];
-            yield ["b", { dtype: announced, shape: [4], data: arrays[announced] }];
+            yield ["b", tensorOf(announced)];
           };
           const shapes = [
             ...["a", "b"].map((name) => ({ name, dtype: announced, shape: [4] })),

@@ -59,13 +59,15 @@ export function viewTests(test: DefineTest): void {
         const shapes = [{ name: "x", dtype, shape }],
           path = `${folder}/x`,
           options = { overwrite: true, sync: false };
+        // The types reject the wrong ones too.
+        const tensor = { dtype, shape, data: data as Uint8Array };
         const stream = async function* () {
-          yield await Promise.resolve(["x", { dtype, shape, data }] as const);
+          yield await Promise.resolve(["x", tensor] as const);
         };
         const copyToHost = () => Promise.resolve({ data });
         const calls = [
-          () => Promise.try(() => serialize({ x: { dtype, shape, data } })),
-          () => saveFile({ x: { dtype, shape, data } }, path, options),
+          () => Promise.try(() => serialize({ x: tensor })),
+          () => saveFile({ x: tensor }, path, options),
           () => saveFile(stream(), path, { ...options, shapes }),
           () => saveFile({ x: { dtype, shape, copyToHost } }, path, options),
         ];

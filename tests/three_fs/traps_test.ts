@@ -17,7 +17,7 @@ const SPECS: TensorSpec[] = [
 ];
 
 /** Loads a file through 3FS, and compares every tensor. */
-async function assertLoads(path: string, tensors: readonly Written[], options: OpenOptions = {}) {
+async function assertLoads(path: string, tensors: readonly Written[], options: OpenOptions<"cpu"> = {}) {
   await using model = await fastsafeOpen(path, { source: "3fs", ...options });
   for (const tensor of tensors) assertTensor(await model.getTensor(tensor.name), tensor);
   await model.whenLoaded();

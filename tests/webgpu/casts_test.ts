@@ -2,7 +2,7 @@
  * Casts on the GPU, during the load and afterwards, with exactly the bits that were computed without the package.
  */
 import { assertEquals, assertRejects } from "@std/assert";
-import { type DType, dtypeBits, DTYPES, fastsafeOpen, SafeTensorsError } from "../../mod.ts";
+import { type DType, dtypeBits, DTYPES, fastsafeOpen, type FloatDType, SafeTensorsError } from "../../mod.ts";
 import { castBytes } from "../../src/format/cast.ts";
 import { FLOATS, isFloat, readJson, type SmallFloat } from "../support/floats.ts";
 import { assertBytes, noise, tensorLength, type TensorSpec, writeFile } from "../support/models.ts";
@@ -35,7 +35,7 @@ function pack(codes: readonly number[], dtype: typeof SUB_BYTE[number]): Uint8Ar
 async function assertCasts(
   folder: string,
   specs: readonly TensorSpec[],
-  to: DType,
+  to: FloatDType,
   expected: ReadonlyMap<string, Uint8Array>,
 ): Promise<void> {
   const path = `${folder}/casts.safetensors`;
@@ -146,12 +146,12 @@ webgpuSuite("Casts on WebGPU", (test) => {
     await assertCasts(folder, [narrow], "BF16", new Map([["narrow", u16(narrowing["bf16_bits"]!)]]));
     const f32 = tensorOf("f32", "F32", Uint32Array.from(casts.f32));
     for (const [to, codes] of Object.entries(casts.from_f32)) {
-      await assertCasts(folder, [f32], to as DType, new Map([["f32", Uint8Array.from(codes)]]));
+      await assertCasts(folder, [f32], to as FloatDType, new Map([["f32", Uint8Array.from(codes)]]));
     }
     const f64 = tensorOf("f64", "F64", BigUint64Array.from(casts.f64, (hex) => BigInt(`0x${hex}`)));
     for (const [to, codes] of Object.entries(casts.from_f64)) {
       const expected = to === "F32" ? u32(codes) : to.startsWith("F8") ? Uint8Array.from(codes) : u16(codes);
-      await assertCasts(folder, [f64], to as DType, new Map([["f64", expected]]));
+      await assertCasts(folder, [f64], to as FloatDType, new Map([["f64", expected]]));
     }
   });
 

@@ -14,15 +14,9 @@ import { planSteps } from "../../load/plan.ts";
 import { Readiness } from "../../load/readiness.ts";
 import type { TensorRequest } from "../../load/request.ts";
 import type { SourceFile } from "../../files/source.ts";
-import { HostTensor } from "./tensor.ts";
-import type {
-  Device,
-  DeviceLoad,
-  ExposedBytes,
-  HostElements,
-  IncomingTensor,
-  LoadSettings,
-} from "../../load/device.ts";
+import { HostTensor } from "../tensors.ts";
+import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../../load/device.ts";
+import type { HostElements, Tensor } from "../../load/tensor.ts";
 import { exposeHost } from "../host_exchange.ts";
 import { RequestCounts } from "../request_counts.ts";
 
@@ -90,6 +84,10 @@ export class CpuDevice implements Device<HostTensor> {
 
   fromHost({ name, dtype, shape, bytes }: HostElements): Promise<HostTensor> {
     return Promise.resolve(new HostTensor(name, dtype, shape, bytes));
+  }
+
+  from(tensor: Tensor): Promise<HostTensor> {
+    return tensor.copyToHost() as Promise<HostTensor>; // every tensor of this package returns a HostTensor
   }
 
   async slice(tensor: HostTensor, layout: SliceLayout): Promise<HostTensor> {

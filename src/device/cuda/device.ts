@@ -17,17 +17,11 @@ import { planSteps } from "../../load/plan.ts";
 import { Readiness } from "../../load/readiness.ts";
 import type { TensorRequest } from "../../load/request.ts";
 import type { NativeFile } from "../../files/native/native_file.ts";
-import { type CudaTensor, newCudaTensor, useCudaTensor } from "../cuda_tensor.ts";
+import { CudaTensor, newCudaTensor, useCudaTensor } from "../tensors.ts";
 import { CudaMemory } from "./memory.ts";
 import { CudaRun, type CudaSettings } from "./run.ts";
-import type {
-  Device,
-  DeviceLoad,
-  ExposedBytes,
-  HostElements,
-  IncomingTensor,
-  LoadSettings,
-} from "../../load/device.ts";
+import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../../load/device.ts";
+import type { HostElements, Tensor } from "../../load/tensor.ts";
 import { LoadMemory } from "../load_memory.ts";
 import { RequestCounts } from "../request_counts.ts";
 import type { TensorDescription } from "../tensor_handle.ts";
@@ -116,6 +110,12 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
     const action = `copy tensor ${quote(name)} to device ${quote(this.name)}`;
     const fill = (target: CudaMemory) => writeDevice(this.#shim, target, bytes, action);
     return this.#filled({ name, dtype, shape, byteLength }, action, fill);
+  }
+
+  async from(tensor: Tensor): Promise<CudaTensor> {
+    if (tensor instanceof CudaTensor) return await tensor.to({ device: this.name });
+    using onHost = await tensor.copyToHost();
+    return await this.fromHost(onHost);
   }
 
   slice(tensor: CudaTensor, layout: SliceLayout): Promise<CudaTensor> {

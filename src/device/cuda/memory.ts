@@ -9,8 +9,7 @@ import { type DType, dtypeBits } from "../../base/dtype.ts";
 import { SafeTensorsError } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
 import { castSupported } from "../../format/cast.ts";
-import { HostTensor } from "../cpu/tensor.ts";
-import type { CudaTensorMemory, NewCudaTensor } from "../cuda_tensor.ts";
+import type { CudaTensorMemory, NewCudaTensor } from "../tensors.ts";
 import type { DLPackOptions } from "../dlpack.ts";
 import type { PlacedTensor } from "../tensor_handle.ts";
 import { exportCuda } from "./dlpack.ts";
@@ -111,14 +110,14 @@ export class CudaMemory implements CudaTensorMemory {
     this.#handle.close();
   }
 
-  async read(tensor: PlacedTensor): Promise<HostTensor> {
-    const { name, dtype, shape, byteLength } = tensor;
+  async read(tensor: PlacedTensor): Promise<Uint8Array<ArrayBuffer>> {
+    const { name, byteLength } = tensor;
     const bytes = new Uint8Array(byteLength);
     if (byteLength >= HUGE) this.shim.fst_memory_advise(bytes, 0n, BigInt(byteLength));
     if (byteLength > 0) {
       await readDevice(this.shim, bytes, this.#placeOf(tensor), `copy tensor ${quote(name)} to the host`);
     }
-    return new HostTensor(name, dtype, shape, bytes);
+    return bytes;
   }
 
   async cast(tensor: PlacedTensor, dtype: DType): Promise<NewCudaTensor> {

@@ -15,15 +15,9 @@ import { planSteps } from "../../load/plan.ts";
 import { Readiness } from "../../load/readiness.ts";
 import type { TensorRequest } from "../../load/request.ts";
 import type { SourceFile } from "../../files/source.ts";
-import { newWebGpuTensor, referenceWebGpuTensor, type WebGpuTensor } from "./tensor.ts";
-import type {
-  Device,
-  DeviceLoad,
-  ExposedBytes,
-  HostElements,
-  IncomingTensor,
-  LoadSettings,
-} from "../../load/device.ts";
+import { newWebGpuTensor, referenceWebGpuTensor, WebGpuTensor } from "../tensors.ts";
+import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../../load/device.ts";
+import type { HostElements, Tensor } from "../../load/tensor.ts";
 import { exposeHost } from "../host_exchange.ts";
 import { LoadMemory } from "../load_memory.ts";
 import { RequestCounts } from "../request_counts.ts";
@@ -135,6 +129,14 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
 
   async fromHost(tensor: HostElements): Promise<WebGpuTensor> {
     return newWebGpuTensor(...await writeTensor(this.#gpu, tensor, this.#usage));
+  }
+
+  async from(tensor: Tensor): Promise<WebGpuTensor> {
+    if (tensor instanceof WebGpuTensor && tensor.device === this.#gpu.device) {
+      return tensor.named(tensor.name);
+    }
+    using onHost = await tensor.copyToHost();
+    return await this.fromHost(onHost);
   }
 
   async slice(tensor: WebGpuTensor, layout: SliceLayout): Promise<WebGpuTensor> {

@@ -7,8 +7,7 @@ import { type DType, dtypeBits } from "../../base/dtype.ts";
 import { joinLayout } from "../../format/join.ts";
 import type { SliceLayout } from "../../format/slices.ts";
 import { quote } from "../../base/text.ts";
-import { HostTensor } from "../cpu/tensor.ts";
-import type { HostElements } from "../../load/device.ts";
+import type { HostElements } from "../../load/tensor.ts";
 import type { PlacedTensor, TensorDescription } from "../tensor_handle.ts";
 import { Backlog } from "./backlog.ts";
 import { castDispatches } from "./casts.ts";
@@ -144,11 +143,11 @@ export async function writeTensor(gpu: Gpu, tensor: HostElements, usage: number)
   }
 }
 
-/** Copies a tensor to JavaScript memory, in pieces. */
-export async function readTensor(memory: GpuMemory, tensor: PlacedTensor): Promise<HostTensor> {
-  const { name, dtype, shape, byteLength } = tensor;
+/** Copies the bytes of a tensor to JavaScript memory, in pieces. */
+export async function readTensor(memory: GpuMemory, tensor: PlacedTensor): Promise<Uint8Array<ArrayBuffer>> {
+  const { name, byteLength } = tensor;
   const bytes = new Uint8Array(byteLength);
-  if (byteLength === 0) return new HostTensor(name, dtype, shape, bytes);
+  if (byteLength === 0) return bytes;
   const { gpu } = memory;
   const { device } = gpu;
   const action = `copy tensor ${quote(name)} to the host`;
@@ -176,7 +175,7 @@ export async function readTensor(memory: GpuMemory, tensor: PlacedTensor): Promi
   } finally {
     staging.destroy();
   }
-  return new HostTensor(name, dtype, shape, bytes);
+  return bytes;
 }
 
 async function mapToRead(gpu: Gpu, staging: GPUBuffer, action: string): Promise<void> {
