@@ -76,6 +76,11 @@ async function open<D extends DeviceOption, T extends FloatDType>(
     import("./select_source_and_device.ts"),
   ]);
   const defaults = configuration === undefined ? {} : { configuration };
-  const model = await openModel(files, options, { call, select: selectSourceAndDevice<D>, folder, ...defaults });
+  const model = await openModel(files, options, {
+    call,
+    select: selectSourceAndDevice<D>,
+    folder,
+    ...defaults,
+  });
   return model as SafeTensorsModel<Tensor> as SafeTensorsModel<LoadedTensor<D, T>>; // the option dtype casts to T
 }
