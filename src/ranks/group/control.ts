@@ -169,6 +169,8 @@ export class GroupControl {
       case "left":
         this.#departures.set(from, said.completed);
         return this.#mindDepartures();
+      case "ended":
+        if (!this.#departures.has(from)) this.ended(from, "its process has ended");
     }
   }
 

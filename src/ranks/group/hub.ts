@@ -29,7 +29,9 @@ export type GroupMessage =
     readonly goOn: boolean;
   }
   /** The sender has left after `completed` calls of all ranks. */
-  | { readonly type: "left"; readonly completed: number };
+  | { readonly type: "left"; readonly completed: number }
+  /** The process of the sender has ended. */
+  | { readonly type: "ended" };
 
 type Call = Extract<GroupMessage, { type: "call" }>;
 

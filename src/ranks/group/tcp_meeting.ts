@@ -1,288 +1,177 @@
 /**
- * How the ranks of a group over TCP find each other: rank 0 listens, the others connect.
+ * The ranks of a group meet over TCP: rank 0 listens, the others connect, and rank 0 forwards their messages.
  */
 import { GroupError } from "../../base/errors.ts";
-import { quote } from "../../base/text.ts";
-import { GroupControl, type GroupLink } from "./control.ts";
+import { GroupControl } from "./control.ts";
 import type { GroupMessage } from "./hub.ts";
-import { readFrame, writeFrame } from "./frames.ts";
+import { JsonConnection } from "./json_connection.ts";
 import type { LaunchPlace } from "./launcher.ts";
-import type { Json } from "./process_group.ts";
 
-/** How a rank introduces itself. */
+/** The first message of a rank to rank 0. */
 interface Hello {
-  readonly protocol: typeof PROTOCOL;
-  readonly job: string;
   readonly secret: string;
+  /** Description of the group, the same on all ranks. */
+  readonly group: string;
   readonly rank: number;
-  readonly size: number;
 }
 
-/** A message to rank 0: for itself, or to forward. */
-interface ToHub {
+/** The answer of rank 0: why it refuses the rank; null if it does not. */
+interface Answer {
+  readonly refusal: string | null;
+}
+
+/** A message of one rank to another. */
+interface Message {
+  readonly from: number;
   readonly to: number;
   readonly said: GroupMessage;
 }
 
-/** A message that rank 0 forwards: one of a rank, or why its process has ended. */
-type FromHub =
-  | { readonly from: number; readonly said: GroupMessage }
-  | { readonly from: number; readonly ended: string };
+/** The connections of this process: at rank 0 to all other ranks, elsewhere to rank 0. */
+type Peers = Map<number, JsonConnection>;
 
-/** Rank 0's answer to an introduction. */
-type Answer = { readonly welcome: true } | { readonly reason: string };
-
-const PROTOCOL = "fastsafetensors 2";
-const ENDED = "its process has ended";
-/** Messages are delivered as they arrive. */
-const ALWAYS = { look: () => {}, listen: () => ({ [Symbol.dispose]: () => {} }), fail: () => {} };
-/** How long, in milliseconds, a connection may stay silent before it is taken for a stranger's. */
-const HELLO_MS = 5000;
-/** Longest introduction, in bytes: a stranger's length takes no more memory than this. */
+/** Longest first message, in bytes: a stranger's message takes no more memory than this. */
 const HELLO_BYTES = 16 * 1024;
+/** Most connections, in addition to one for each rank, whose first message has not arrived. */
+const MOST_STRANGERS = 64;
 const RETRY_MS = 50;
-/** How long, in milliseconds, the others may take to read the last message. */
-const LINGER_MS = 1000;
 
 /**
  * Meets the other ranks at rank 0's address.
  *
- * @throws {GroupError} if not all come within the time, or rank 0 sees that a rank belongs to another group
+ * @throws {GroupError} if a rank does not come within the time, or rank 0 refuses this rank
  */
 export async function meetOverTcp(place: LaunchPlace, timeoutSeconds: number): Promise<GroupControl> {
-  const until = performance.now() + timeoutSeconds * 1000;
-  return place.rank === 0
-    ? await gather(place, timeoutSeconds, until)
-    : await join(place, timeoutSeconds, until);
-}
-
-/** A connection that is written to in order, and does not keep the process from ending. */
-class Line {
-  readonly #connection: Deno.TcpConn;
-  #written: Promise<void> = Promise.resolve();
-  #read: Promise<void> = Promise.resolve();
-  #writes = 0;
-  #open = true;
-
-  constructor(connection: Deno.TcpConn) {
-    this.#connection = connection;
-    connection.setNoDelay(true);
-    connection.unref();
-  }
-
-  /** Writes after earlier messages. An ended connection ignores it. */
-  tell(message: ToHub | FromHub | Answer): Promise<void> {
-    if (!this.#open) return Promise.resolve();
-    this.#writes++;
-    this.#connection.ref();
-    this.#written = this.#written.then(() => writeFrame(this.#connection, json(message))).catch(() => {})
-      .then(() => {
-        if (--this.#writes === 0 && this.#open) this.#connection.unref();
-      });
-    return this.#written;
-  }
-
-  /** Delivers messages, and at last the end of the connection. */
-  listen<T>(take: (message: T) => void, lost: () => void): void {
-    this.#read = (async () => {
-      try {
-        for (let said; (said = await readFrame(this.#connection)) !== null;) take(said as T);
-      } catch { /* as if it had ended */ }
-      lost();
-    })();
-  }
-
-  /** Ends writing, and waits a little for the other side to do the same. */
-  async close(): Promise<void> {
-    this.#open = false;
-    this.#connection.ref();
-    await this.#written;
-    await this.#connection.closeWrite().catch(() => {});
-    let timer;
-    const patience = new Promise<void>((resolve) => timer = setTimeout(resolve, LINGER_MS));
-    await Promise.race([this.#read, patience]);
-    clearTimeout(timer);
-    this.#connection.close();
-    await this.#read;
-  }
-}
-
-/** Rank 0: waits for all others. */
-async function gather(place: LaunchPlace, timeoutSeconds: number, until: number): Promise<GroupControl> {
-  const lines = new Map<number, Line>();
+  const { rank, size, address, port } = place;
+  const peers: Peers = new Map();
+  const close = async () => void await Promise.all(Array.from(peers.values(), (peer) => peer.close()));
+  const end = new AbortController();
+  const timer = setTimeout(() => end.abort(), timeoutSeconds * 1000);
+  let cause: unknown;
   try {
-    if (place.size > 1) await admitAll(place, lines, until);
+    if (rank > 0) await join(place, peers, end.signal);
+    else if (size > 1) await admitAll(place, peers, end);
   } catch (error) {
-    await Promise.all(Array.from(lines.values(), (line) => line.close()));
-    throw error;
+    if (rank === 0 || !end.signal.aborted) throw error;
+    cause = error;
+  } finally {
+    clearTimeout(timer);
   }
-  if (lines.size < place.size - 1) {
-    await Promise.all(Array.from(lines.values(), (line) => line.close()));
-    const missing = Array.from({ length: place.size - 1 }, (_, index) => index + 1).filter((rank) =>
-      !lines.has(rank)
-    );
-    const reason = `did not come to ${place.address}:${place.port} within ${timeoutSeconds} seconds`;
-    throw new GroupError(`Cannot form a group: rank ${missing.join(", ")} ${reason}`, missing[0]!, reason);
+  const expected = rank > 0 ? [0] : Array.from({ length: size - 1 }, (_, index) => index + 1);
+  const missing = expected.filter((other) => !peers.has(other));
+  if (missing.length > 0) {
+    await close();
+    const reason = `did not come to ${address}:${port} within ${timeoutSeconds} seconds`;
+    const message = `Cannot ${rank > 0 ? "join" : "form"} a group: rank ${missing.join(", ")} ${reason}`;
+    throw new GroupError(message, missing[0]!, reason, { cause });
   }
-  const left = new Set<number>();
-  const link: GroupLink = {
-    ...ALWAYS,
-    tell: (to, said) => lines.get(to)!.tell({ from: 0, said }),
-    close: async () => void await Promise.all(Array.from(lines.values(), (line) => line.close())),
-  };
-  const control = new GroupControl(0, place.size, timeoutSeconds, link);
-  for (const [from, line] of lines) {
-    line.listen<ToHub>(({ to, said }) => {
-      if (said.type === "left") left.add(from);
-      if (to === 0) control.take(from, said);
-      else void lines.get(to)?.tell({ from, said });
-    }, () => {
-      if (left.has(from)) return;
-      for (const [rank, other] of lines) if (rank !== from) void other.tell({ from, ended: ENDED });
-      control.ended(from, ENDED);
+  const deliver = ({ from, to, said }: Message): Promise<void> | void =>
+    to === rank ? control.take(from, said) : (peers.get(to) ?? peers.get(0))?.send({ from, to, said });
+  const control: GroupControl = new GroupControl(rank, size, timeoutSeconds, {
+    tell: (to, said) => deliver({ from: rank, to, said }),
+    look: () => {}, // messages are delivered as they arrive
+    listen: () => ({ [Symbol.dispose]: () => {} }),
+    fail: () => {},
+    close,
+  });
+  for (const [from, connection] of peers) {
+    void connection.listen((message) => void deliver(message as Message)).then(() => {
+      for (const to of [...peers.keys(), rank]) {
+        if (to !== from) void deliver({ from, to, said: { type: "ended" } });
+      }
     });
   }
   return control;
 }
 
-/** Another rank: looks for rank 0 until it is there. */
-async function join(place: LaunchPlace, timeoutSeconds: number, until: number): Promise<GroupControl> {
-  const connection = await connect(place, timeoutSeconds, until);
-  const { job, secret, rank, size } = place;
-  await writeFrame(connection, { protocol: PROTOCOL, job, secret, rank, size });
-  const answer = await readFrame(connection).catch(() => null) as { welcome?: true; reason?: string } | null;
-  if (!answer?.welcome) {
-    connection.close();
-    const reason = answer?.reason ?? `what listens at ${place.address}:${place.port} is no rank 0`;
-    throw new GroupError(`Cannot join a group: ${reason}`, 0, reason);
-  }
-  const line = new Line(connection);
-  let hasLeft = false;
-  const link: GroupLink = {
-    ...ALWAYS,
-    tell: (to, said) => line.tell({ to, said }),
-    close: () => line.close(),
-  };
-  const control = new GroupControl(rank, size, timeoutSeconds, link);
-  line.listen<FromHub>((message) => {
-    if ("ended" in message) return control.ended(message.from, message.ended);
-    hasLeft ||= message.from === 0 && message.said.type === "left";
-    control.take(message.from, message.said);
-  }, () => {
-    if (!hasLeft) control.ended(0, ENDED);
-  });
-  return control;
-}
-
-/** Admits ranks until all are here or the time is up. A silent connection does not delay others. */
-async function admitAll(place: LaunchPlace, lines: Map<number, Line>, until: number): Promise<void> {
+/** Rank 0 admits ranks until all are here or the time is up. A silent connection does not delay others. */
+async function admitAll(place: LaunchPlace, peers: Peers, end: AbortController): Promise<void> {
+  const strangers = new Map<JsonConnection, Promise<void>>();
   const listener = listen(place);
-  const timer = setTimeout(() => closeQuietly(listener), until - performance.now());
-  const unknown = new Map<Deno.TcpConn, Promise<void>>();
+  end.signal.addEventListener("abort", () => listener.close());
   try {
-    while (lines.size < place.size - 1) {
-      const connection = await listener.accept();
-      const admitted = admit(connection, place, lines).finally(() => {
-        unknown.delete(connection);
-        if (lines.size === place.size - 1) closeQuietly(listener);
+    for await (const connection of listener) {
+      const stranger = new JsonConnection(connection);
+      const admission = admit(stranger, place, peers).finally(() => {
+        strangers.delete(stranger);
+        if (peers.size === place.size - 1) end.abort();
       });
-      unknown.set(connection, admitted);
+      strangers.set(stranger, admission);
+      if (strangers.size >= MOST_STRANGERS + place.size) strangers.keys().next().value!.drop(); // the oldest
     }
-  } catch (error) {
-    if (!(error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted)) throw error;
   } finally {
-    clearTimeout(timer);
-    closeQuietly(listener);
-    const ended = [...unknown.values()];
-    for (const connection of unknown.keys()) closeQuietly(connection);
-    await Promise.all(ended);
+    end.abort();
+    for (const stranger of strangers.keys()) stranger.drop();
+    await Promise.all(strangers.values());
   }
 }
 
-/** Accepts a connection as a rank's, or sends the reason why not. */
-async function admit(connection: Deno.TcpConn, place: LaunchPlace, lines: Map<number, Line>): Promise<void> {
-  const timer = setTimeout(() => closeQuietly(connection), HELLO_MS);
-  const hello = await readFrame(connection, HELLO_BYTES).catch(() => null) as Partial<Hello> | null;
-  const knowsSecret = await isSame(String(hello?.secret ?? ""), place.secret);
-  const reason = hello?.protocol !== PROTOCOL
-    ? "this is rank 0 of something else"
-    : !knowsSecret
+/** Adds a connection to the ranks, or sends the reason for a refusal. */
+async function admit(stranger: JsonConnection, place: LaunchPlace, peers: Peers): Promise<void> {
+  const hello = await stranger.receive(HELLO_BYTES).catch(() => null) as Partial<Hello> | null;
+  // The comparison of digests takes the same time for every secret.
+  const knowsSecret = await digest(String(hello?.secret)) === await digest(place.secret);
+  const rank = hello?.rank as number, group = describe(place);
+  const refusal = !knowsSecret
     ? "rank 0 has another secret: give all ranks the same one, by the option secret or FASTSAFETENSORS_GROUP_SECRET"
-    : hello.job !== place.job
-    ? `this is job ${quote(place.job)}, not ${quote(String(hello.job))}`
-    : hello.size !== place.size
-    ? `rank 0 expects ${place.size} ranks, rank ${hello.rank} ${hello.size}`
-    : !Number.isInteger(hello.rank) || hello.rank! < 1 || hello.rank! >= place.size || lines.has(hello.rank!)
-    ? `there is no place for another rank ${hello.rank}`
-    : undefined;
-  if (reason === undefined) {
-    clearTimeout(timer);
-    const line = new Line(connection);
-    lines.set(hello!.rank!, line); // before the first await: another connection may give the same number
-    await line.tell({ welcome: true });
-    return;
-  }
-  await writeFrame(connection, { reason }).catch(() => {});
-  clearTimeout(timer);
-  closeQuietly(connection);
+    : hello?.group !== group
+    ? `rank 0 belongs to ${group}, this rank to ${hello?.group ?? "another program"}`
+    : !Number.isInteger(rank) || rank < 1 || rank >= place.size || peers.has(rank)
+    ? `there is no place for another rank ${rank}`
+    : null;
+  if (refusal === null) peers.set(rank, stranger); // before the next await: another connection may give the same rank
+  await stranger.send({ refusal } satisfies Answer);
+  if (refusal !== null) stranger.drop();
 }
 
-/** Compares digests, so that its duration does not depend on the secret. */
-async function isSame(a: string, b: string): Promise<boolean> {
-  const encoder = new TextEncoder();
-  const [first, second] = await Promise.all(
-    [a, b].map((text) => crypto.subtle.digest("SHA-256", encoder.encode(text))),
-  );
-  return new Uint8Array(first!).toHex() === new Uint8Array(second!).toHex();
+function describe({ job, size }: LaunchPlace): string {
+  return `job ${JSON.stringify(job)} of ${size} ranks (protocol 3)`;
 }
 
-/** Listens at rank 0's address only, as an admitted process takes part in the group's calls. */
+async function digest(text: string): Promise<string> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text))).toHex();
+}
+
+/** Listens at rank 0's address only, because an admitted process takes part in the group's calls. */
 function listen({ address, port }: LaunchPlace): Deno.TcpListener {
-  const where = `Cannot meet the other ranks at ${address}:${port}`;
-  const mend = "give all ranks an address of rank 0's machine, by the option address or MASTER_ADDR";
-  let listener;
   try {
-    listener = Deno.listen({ hostname: address, port });
+    const listener = Deno.listen({ hostname: address, port });
+    if (!["0.0.0.0", "::", "::ffff:0.0.0.0"].includes(listener.addr.hostname)) return listener;
+    listener.close();
+    throw new Deno.errors.AddrNotAvailable("the address means all addresses of a machine");
   } catch (cause) {
-    if (cause instanceof Deno.errors.AddrNotAvailable) {
-      throw new Deno.errors.AddrNotAvailable(`${where}: the address is not this machine's; ${mend}`, {
-        cause,
-      });
-    }
-    if (!(cause instanceof Deno.errors.AddrInUse)) throw cause;
-    throw new Deno.errors.AddrInUse(
-      `${where}: the port is taken; give all ranks another one, by the option port or MASTER_PORT`,
-      { cause },
-    );
+    const { AddrInUse, AddrNotAvailable } = Deno.errors;
+    const known = [AddrInUse, AddrNotAvailable].find((type) => cause instanceof type);
+    if (!known) throw cause;
+    const advice = "give all ranks an address of rank 0's machine and a free port there, by the options " +
+      "address and port or MASTER_ADDR and MASTER_PORT";
+    const action = `Cannot meet the other ranks at ${address}:${port}`;
+    throw new known(`${action}: ${(cause as Error).message}; ${advice}`, { cause });
   }
-  if (!["0.0.0.0", "::", "::ffff:0.0.0.0"].includes(listener.addr.hostname)) return listener;
-  listener.close();
-  throw new Deno.errors.AddrNotAvailable(`${where}: that stands for all addresses of a machine; ${mend}`);
 }
 
-async function connect(place: LaunchPlace, timeoutSeconds: number, until: number): Promise<Deno.TcpConn> {
+/** Another rank connects to rank 0, as soon as that listens, and waits for its answer. */
+async function join(place: LaunchPlace, peers: Peers, end: AbortSignal): Promise<void> {
+  const { secret, rank, address, port } = place;
+  const connection = await connect(place, end);
+  end.addEventListener("abort", () => connection.drop());
+  await connection.send({ secret, group: describe(place), rank } satisfies Hello);
+  const answer = await connection.receive(HELLO_BYTES).catch(() => null) as Answer | null;
+  if (answer?.refusal === null) return void peers.set(0, connection);
+  connection.drop();
+  end.throwIfAborted();
+  const reason = answer?.refusal ?? `the process that listens at ${address}:${port} is not rank 0`;
+  throw new GroupError(`Cannot join a group: ${reason}`, 0, reason);
+}
+
+/** Connects to rank 0. When the time is up, it throws the last error. */
+async function connect({ address, port }: LaunchPlace, end: AbortSignal): Promise<JsonConnection> {
   for (;;) {
     try {
-      return await Deno.connect({ hostname: place.address, port: place.port });
+      return new JsonConnection(await Deno.connect({ hostname: address, port, signal: end }));
     } catch (error) {
-      if (error instanceof Deno.errors.NotCapable) throw error;
-      if (performance.now() < until) {
-        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-        continue;
-      }
-      const reason = `did not come to ${place.address}:${place.port} within ${timeoutSeconds} seconds`;
-      throw new GroupError(`Cannot join a group: rank 0 ${reason}`, 0, reason, { cause: error });
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      if (error instanceof Deno.errors.NotCapable || end.aborted) throw error;
     }
   }
-}
-
-/** Messages are plain data; undefined properties do not occur. */
-function json(message: ToHub | FromHub | Answer): Json {
-  return message as unknown as Json;
-}
-
-function closeQuietly(resource: { close(): void }): void {
-  try {
-    resource.close();
-  } catch { /* closed before */ }
 }

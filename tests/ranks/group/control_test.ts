@@ -3,7 +3,7 @@ import { GroupError } from "../../../src/base/errors.ts";
 import { recordOf } from "../../../src/ranks/group/call_record.ts";
 import type { GroupControl } from "../../../src/ranks/group/control.ts";
 import { meetOverTcp } from "../../../src/ranks/group/tcp_meeting.ts";
-import { freePort } from "./ranks.ts";
+import { freePort, runAtAddress } from "./ranks.ts";
 
 /** Ranks that all live in this process. */
 async function ranks(size: number, timeoutSeconds = 20): Promise<GroupControl[]> {
@@ -189,8 +189,8 @@ Deno.test("meetOverTcp() keeps strangers out and names the ranks that are missin
       `127.0.0.1:${place.port} within 1 seconds`,
   );
   assertEquals(others.map((other) => (other as PromiseRejectedResult).reason.message), [
-    'Cannot join a group: this is job "a", not "b"',
-    "Cannot join a group: rank 0 expects 3 ranks, rank 2 4",
+    'Cannot join a group: rank 0 belongs to job "a" of 3 ranks (protocol 3), this rank to job "b" of 3 ranks (protocol 3)',
+    'Cannot join a group: rank 0 belongs to job "a" of 3 ranks (protocol 3), this rank to job "a" of 4 ranks (protocol 3)',
   ]);
   assertEquals(second!.status, "fulfilled");
   await (second as PromiseFulfilledResult<GroupControl>).value.close();
@@ -234,6 +234,60 @@ Deno.test("meetOverTcp() admits ranks while strangers are silent", async () => {
   await close(await Promise.all([first, meetOverTcp({ ...place, rank: 1 }, 3)]));
 });
 
+Deno.test("meetOverTcp() closes the oldest silent connections if there are too many", async () => {
+  const place = { size: 2, localRank: 0, address: "127.0.0.1", port: freePort(), job: "", secret: "" };
+  const first = meetOverTcp({ ...place, rank: 0 }, 20);
+  const strangers = [await connectTo(place.port)];
+  while (strangers.length < 70) strangers.push(await connectTo(place.port));
+  const ended = await strangers[0]!.read(new Uint8Array(1)).catch(() => null);
+  assertEquals(ended, null); // while rank 0 still waits for rank 1
+  await close(await Promise.all([first, meetOverTcp({ ...place, rank: 1 }, 20)]));
+  for (const stranger of strangers) stranger.close();
+});
+
+Deno.test("meetOverTcp() refuses a first message of more than 16 KiB by its length, before it arrives", async () => {
+  const place = { size: 2, localRank: 0, address: "127.0.0.1", port: freePort(), job: "a", secret: "right" };
+  const first = meetOverTcp({ ...place, rank: 0 }, 20);
+  using stranger = await connectTo(place.port);
+  await stranger.write(Uint8Array.of(0, 0, 0x40, 1)); // 16,385 bytes
+  const answer = new Uint8Array(1024);
+  const length = await stranger.read(answer);
+  const text = new TextDecoder().decode(answer.subarray(4, length ?? 0));
+  assertEquals(text.slice(0, 40), '{"refusal":"rank 0 has another secret: g');
+  await close(await Promise.all([first, meetOverTcp({ ...place, rank: 1 }, 20)]));
+});
+
+Deno.test("meetOverTcp() names rank 0 if the process that listens does not answer", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  const place = { rank: 1, size: 2, localRank: 1, address: "127.0.0.1", port, job: "", secret: "" };
+  const failure = await assertRejects(
+    () => meetOverTcp(place, 0.2),
+    GroupError,
+    `Cannot join a group: rank 0 did not come to 127.0.0.1:${port} within 0.2 seconds`,
+  );
+  assertEquals(failure.rank, 0);
+});
+
+Deno.test("meetOverTcp() keeps the last error of a connection as the cause", async () => {
+  const place = {
+    rank: 1,
+    size: 2,
+    localRank: 1,
+    address: "127.0.0.1",
+    port: freePort(),
+    job: "",
+    secret: "",
+  };
+  const failure = await assertRejects(() => meetOverTcp(place, 0.2), GroupError);
+  assert(failure.cause instanceof Deno.errors.ConnectionRefused);
+});
+
+Deno.test("a group over TCP does not keep its processes from ending, and the last messages arrive", async () => {
+  const { ranks, stderr, code } = await runAtAddress(2, "tcp_ending_program.ts", []);
+  assertEquals([ranks, code], [[{ rank: 0, start: "Rank 1 failed: x", length: 8_000_015 }], 0], stderr);
+});
+
 Deno.test("meetOverTcp() rejects connections without the secret, and does not reveal the job's name", async () => {
   const place = { size: 2, localRank: 0, address: "127.0.0.1", port: freePort(), job: "a", secret: "right" };
   const first = meetOverTcp({ ...place, rank: 0 }, 10);
@@ -260,11 +314,11 @@ Deno.test("meetOverTcp() gives one number to one rank, also where two say it at 
 // 192.0.2.1 is for documentation: no machine has it.
 for (
   const [address, reason] of [
-    ["192.0.2.1", "the address is not this machine's"],
-    ["0.0.0.0", "that stands for all addresses of a machine"],
-    ["0", "that stands for all addresses of a machine"],
-    ["::", "that stands for all addresses of a machine"],
-    ["::ffff:0.0.0.0", "that stands for all addresses of a machine"],
+    ["192.0.2.1", "Cannot assign requested address (os error 99)"],
+    ["0.0.0.0", "the address means all addresses of a machine"],
+    ["0", "the address means all addresses of a machine"],
+    ["::", "the address means all addresses of a machine"],
+    ["::ffff:0.0.0.0", "the address means all addresses of a machine"],
   ]
 ) {
   Deno.test(`meetOverTcp() listens at no other address than rank 0's: ${address}`, async () => {
@@ -281,7 +335,7 @@ for (
       () => meetOverTcp(place, 1),
       Deno.errors.AddrNotAvailable,
       `Cannot meet the other ranks at ${address}:${place.port}: ${reason}; give all ranks an address of ` +
-        "rank 0's machine, by the option address or MASTER_ADDR",
+        "rank 0's machine and a free port there, by the options address and port or MASTER_ADDR and MASTER_PORT",
     );
     using _free = Deno.listen({ hostname: "127.0.0.1", port: place.port });
   });
