@@ -3,7 +3,8 @@
  */
 import { type DType, DTYPES } from "../src/base/dtype.ts";
 import { check } from "./cuda.ts";
-import { type ByteLevel, levelList } from "./levels.ts";
+import type { Level } from "../src/base/levels.ts";
+import { levelList } from "./levels.ts";
 import type { Shim } from "./symbols.ts";
 
 /** A place in a device's memory. */
@@ -81,7 +82,7 @@ export async function gatherDevice(
   target: CudaPlace,
   source: CudaPlace,
   run: number,
-  levels: readonly ByteLevel[],
+  levels: readonly Level[],
   action: string,
 ): Promise<void> {
   const list = levelList(levels);

@@ -4,7 +4,8 @@
  */
 import { type DType, DTYPES } from "../src/base/dtype.ts";
 import { SystemError } from "./files.ts";
-import { type ByteRuns, levelList } from "./levels.ts";
+import type { StridedRuns } from "../src/base/levels.ts";
+import { levelList } from "./levels.ts";
 import type { Shim } from "./symbols.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
@@ -19,7 +20,7 @@ const lengthOf = ({ byteLength }: Bytes) => BigInt(byteLength);
 export async function gatherHost(
   shim: Shim,
   source: Bytes,
-  { offset, run, levels }: ByteRuns,
+  { offset, run, levels }: StridedRuns,
   target: Bytes,
 ): Promise<void> {
   const list = levelList(levels);

@@ -3,7 +3,9 @@
  */
 import { SafeTensorsError, type SafeTensorsErrorCode } from "../base/errors.ts";
 import { type DType, dtypeBits } from "../base/dtype.ts";
+import type { Level, StridedRuns } from "../base/levels.ts";
 import { quote } from "../base/text.ts";
+import { mergeDimensions } from "./strided.ts";
 
 /**
  * The selection from one dimension.
@@ -34,29 +36,12 @@ export interface SliceSource {
   readonly shape: readonly number[];
 }
 
-/** The position of a slice's bytes in its tensor. */
-export interface SliceLayout {
+/** The position of a slice's bytes in its tensor: few runs as long as possible; one of 0 bytes for an empty result. */
+export interface SliceLayout extends StridedRuns {
   /** The shape of the result. */
   readonly shape: readonly number[];
   /** The bytes of the result. */
   readonly byteLength: number;
-  /** The first byte, counted from the tensor's begin. */
-  readonly offset: number;
-  /** Contiguous bytes; 0 for an empty result. */
-  readonly run: number;
-  /**
-   * How the run repeats, outermost first: `count` times, `stride` bytes apart. Levels are merged if possible: without
-   * levels the result is one run.
-   */
-  readonly levels: readonly SliceLevel[];
-}
-
-/** One repetition in a {@linkcode SliceLayout}. */
-export interface SliceLevel {
-  /** Number of repetitions, at least 2. */
-  readonly count: number;
-  /** Bytes from one repetition to the next. */
-  readonly stride: number;
 }
 
 /** The selected elements of one dimension. */
@@ -83,23 +68,17 @@ export function sliceLayout(source: SliceSource, slices: readonly SliceIndex[]):
   if (shape.includes(0)) return { shape, byteLength: 0, offset: 0, run: 0, levels: [] };
 
   // In bits, from the innermost dimension outwards.
-  let offset = 0;
-  let run = dtypeBits(source.dtype);
-  const levels: { count: number; stride: number }[] = [];
-  let pitch = run;
+  const bits = dtypeBits(source.dtype);
+  let offset = 0, pitch = bits;
+  const dimensions: Level[] = [];
   for (let dimension = ranges.length - 1; dimension >= 0; dimension--) {
     const { start, count, step } = ranges[dimension]!;
-    const stride = step * pitch;
     offset += start * pitch;
+    dimensions.unshift({ count, stride: step * pitch });
     pitch *= source.shape[dimension]!;
-    if (count === 1) continue;
-    const inner = levels[0];
-    if (inner === undefined && stride === run) run *= count;
-    else if (inner !== undefined && stride === inner.count * inner.stride) inner.count *= count;
-    else levels.unshift({ count, stride });
   }
-  if ([offset, run, ...levels.map((level) => level.stride)].some((bits) => bits % 8 !== 0)) {
-    const bits = dtypeBits(source.dtype);
+  const { run, levels } = mergeDimensions(dimensions, bits);
+  if ([offset, run, ...levels.map((level) => level.stride)].some((position) => position % 8 !== 0)) {
     const detail = `it would cut a byte, as an element of ${source.dtype} takes ${bits} bits`;
     throw sliceError("MisalignedSlice", source, detail);
   }
@@ -169,119 +148,6 @@ function checkInteger(source: SliceSource, value: number, what: string): number 
 
 function sliceError(code: SafeTensorsErrorCode, { name }: SliceSource, detail: string): SafeTensorsError {
   return new SafeTensorsError(code, `Cannot slice tensor ${quote(name)}: ${detail}`, { tensor: name });
-}
-
-/**
- * Splits a slice into slices of at most `bytes` each, in the order of the result. It yields at least one; a part of a
- * run is one run.
- */
-export function* cutSlice(layout: SliceLayout, bytes: number): Generator<SliceLayout, void, void> {
-  const { shape, byteLength, offset, run, levels } = layout;
-  const [outer, ...inner] = levels;
-  if (byteLength <= bytes) yield layout;
-  else if (!outer) {
-    for (let at = 0; at < run; at += bytes) {
-      const length = Math.min(bytes, run - at);
-      yield { shape, byteLength: length, offset: offset + at, run: length, levels };
-    }
-  } else {
-    const length = byteLength / outer.count;
-    const most = Math.max(1, Math.floor(bytes / length));
-    for (let at = 0; at < outer.count; at += most) {
-      const count = Math.min(most, outer.count - at);
-      const start = offset + at * outer.stride;
-      const rest = count === 1 ? inner : [{ count, stride: outer.stride }, ...inner];
-      yield* cutSlice({ shape, byteLength: length * count, offset: start, run, levels: rest }, bytes);
-    }
-  }
-}
-
-/** The built-in `set` copies runs of this many units or more; for shorter runs its call costs more than the copy. */
-const LONG_RUN = 128;
-
-/**
- * Copies a slice out of its tensor.
- *
- * @param source The bytes of the whole tensor.
- * @param layout The position of the slice in them.
- * @param target The destination: `layout.byteLength` bytes that do not overlap the source.
- * @throws {RangeError} If the source ends before the slice does, or the target has another length.
- */
-export function gatherSlice(source: Uint8Array, layout: SliceLayout, target: Uint8Array): void {
-  const { byteLength, offset, run, levels } = layout;
-  if (target.length !== byteLength) {
-    throw new RangeError(
-      `Cannot gather a slice: ${byteLength} bytes expected to fill, ${target.length} given`,
-    );
-  }
-  const reach = levels.reduce((end, { count, stride }) => end + (count - 1) * stride, offset + run);
-  if (source.length < reach) {
-    throw new RangeError(`Cannot gather a slice: ${reach} bytes expected to read, ${source.length} given`);
-  }
-  // If all positions are aligned to the element size, units of that size make copies of short runs faster by this
-  // factor.
-  const positions = [
-    source.byteOffset,
-    target.byteOffset,
-    offset,
-    run,
-    ...levels.map((level) => level.stride),
-  ];
-  const width = [4, 2, 1].find((size) => positions.every((position) => position % size === 0))!;
-  const scaled = levels.map(({ count, stride }) => ({ count, stride: stride / width }));
-  copyLevels(inUnits(source, width), offset / width, inUnits(target, width), 0, run / width, scaled, 0);
-}
-
-type Units = Uint8Array | Uint16Array | Uint32Array;
-
-/** A view of aligned bytes as units of `width` bytes, without an incomplete last unit. */
-function inUnits({ buffer, byteOffset, length }: Uint8Array, width: number): Units {
-  const units = Math.floor(length / width);
-  if (width === 4) return new Uint32Array(buffer, byteOffset, units);
-  return width === 2 ? new Uint16Array(buffer, byteOffset, units) : new Uint8Array(buffer, byteOffset, units);
-}
-
-/** Copies the levels from `depth` on; returns the next position in the target. Positions are in units of the arrays. */
-function copyLevels(
-  from: Units,
-  read: number,
-  to: Units,
-  write: number,
-  run: number,
-  levels: readonly SliceLevel[],
-  depth: number,
-): number {
-  const { count, stride } = levels[depth] ?? { count: 1, stride: 0 };
-  if (depth + 1 >= levels.length) {
-    copyRuns(from, read, to, write, run, count, stride);
-    return write + count * run;
-  }
-  for (let i = 0; i < count; i++) {
-    write = copyLevels(from, read + i * stride, to, write, run, levels, depth + 1);
-  }
-  return write;
-}
-
-/** Copies `count` runs that are `stride` apart to adjacent positions. */
-function copyRuns(
-  from: Units,
-  read: number,
-  to: Units,
-  write: number,
-  run: number,
-  count: number,
-  stride: number,
-): void {
-  const end = write + count * run;
-  if (run >= LONG_RUN) {
-    for (; write < end; write += run, read += stride) to.set(from.subarray(read, read + run), write);
-  } else if (run === 1) {
-    for (; write < end; write++, read += stride) to[write] = from[read]!;
-  } else {
-    for (; write < end; write += run, read += stride) {
-      for (let i = 0; i < run; i++) to[write + i] = from[read + i]!;
-    }
-  }
 }
 
 /**

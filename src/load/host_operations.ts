@@ -4,7 +4,8 @@
  */
 import { castBytes } from "../format/cast.ts";
 import { type DType, dtypeBits } from "../base/dtype.ts";
-import { cutSlice, gatherSlice, type SliceLayout } from "../format/slices.ts";
+import type { StridedRuns } from "../base/levels.ts";
+import { copyStrided, cutCopy, denseCopy, type StridedCopy } from "../format/strided.ts";
 import { Turn } from "../base/turn.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
@@ -14,7 +15,7 @@ export interface HostOperations {
   /** Allocates a buffer of this length, on huge pages if it is large; throws a RangeError if memory is missing. */
   allocate(byteLength: number): Bytes;
   /** Copies a slice from the bytes of its tensor. */
-  gather(source: Bytes, layout: SliceLayout, target: Bytes): Promise<void>;
+  gather(source: Bytes, runs: StridedRuns, target: Bytes): Promise<void>;
   /** Casts every element, which {@linkcode castSupported} allows; the same dtype on both sides is a copy. */
   cast(source: Bytes, from: DType, target: Bytes, to: DType): Promise<void>;
   /** Fills `rows` rows of the target, each with the next row of every source in turn. */
@@ -67,19 +68,27 @@ export function* cutCast(
   }
 }
 
+/** Copies runs in short turns of the event loop; a series of copies shares one `turn`. */
+export async function copyInTurns(
+  source: Bytes,
+  copy: StridedCopy,
+  target: Bytes,
+  turn: Turn,
+): Promise<void> {
+  for (const part of cutCopy(copy, TURN)) {
+    await turn.pause();
+    copyStrided(source, part, target);
+  }
+}
+
 /** Operations on the thread of the event loop. */
 export class LoopOperations implements HostOperations {
   allocate(byteLength: number): Bytes {
     return new Uint8Array(byteLength);
   }
 
-  async gather(source: Bytes, layout: SliceLayout, target: Bytes): Promise<void> {
-    const turn = new Turn();
-    let at = 0;
-    for (const part of cutSlice(layout, TURN)) {
-      await turn.pause();
-      gatherSlice(source, part, target.subarray(at, at += part.byteLength));
-    }
+  async gather(source: Bytes, runs: StridedRuns, target: Bytes): Promise<void> {
+    await copyInTurns(source, denseCopy(runs), target, new Turn());
   }
 
   async cast(source: Bytes, from: DType, target: Bytes, to: DType): Promise<void> {
@@ -93,18 +102,10 @@ export class LoopOperations implements HostOperations {
   async join(sources: readonly Bytes[], rows: number, target: Bytes): Promise<void> {
     const turn = new Turn();
     const pitch = target.byteLength / rows;
-    let copied = 0;
     for (const { source, width, offset } of columnsOf(sources, rows)) {
-      for (let row = 0; row < rows; row++) {
-        for (let at = 0; at < width; at += TURN) {
-          const part = source.subarray(row * width + at, row * width + Math.min(width, at + TURN));
-          target.set(part, row * pitch + offset + at);
-          copied += part.byteLength + 64; // the overhead of a call, in bytes
-          if (copied < TURN) continue;
-          copied = 0;
-          await turn.pause();
-        }
-      }
+      const levels = [{ count: rows, stride: width, targetStride: pitch }];
+      const place = { byteLength: source.byteLength, offset: 0, targetOffset: offset };
+      await copyInTurns(source, { ...place, run: width, levels }, target, turn);
     }
   }
 }

@@ -4,9 +4,11 @@
  */
 import { type DType, dtypeBits } from "../base/dtype.ts";
 import type { FileSegment } from "../base/file_segment.ts";
+import type { Level } from "../base/levels.ts";
 import { finishNow, STEP, type Steps } from "../base/steps.ts";
+import { runOffsets } from "../format/strided.ts";
 import { type Layout, type LayoutOptions, layoutSteps, PAGE, type Placement, type Run } from "./layout.ts";
-import { castLength, type Level, requestBytes, type TensorRequest } from "./request.ts";
+import { castLength, requestBytes, type TensorRequest } from "./request.ts";
 
 /** One piece of work of a lane: runs of a file, and their place in memory. */
 export interface Segment extends FileSegment {
@@ -176,7 +178,7 @@ function cutStrided(segments: Segment[], request: TensorRequest, run: Run, block
     stopRequest: run.stop,
   };
   let offset = run.offset;
-  for (const start of starts(request.fileOffset, rest)) {
+  for (const start of runOffsets(request.fileOffset, rest)) {
     for (let row = 0; row < outer.count; row += rowsAtOnce) {
       const outerCount = Math.min(rowsAtOnce, outer.count - row);
       segments.push({
@@ -199,7 +201,7 @@ function cutLongRuns(segments: Segment[], request: TensorRequest, run: Run, bloc
   const length = castLength(request.run, request.dtype, request.target);
   const step = request.dtype === request.target ? blockBytes : castBlock(blockBytes, request.dtype);
   let offset = run.offset;
-  for (const start of starts(request.fileOffset, request.levels)) {
+  for (const start of runOffsets(request.fileOffset, request.levels)) {
     for (let at = 0; at < request.run; at += step) {
       segments.push({
         file: request.file,
@@ -235,14 +237,4 @@ function splitLevels(
     return { inner: ONCE, outer: last, rest: levels.slice(0, -1) };
   }
   return { inner: last, outer: levels.at(-2)!, rest: levels.slice(0, -2) };
-}
-
-/** Yields the file offsets of the repetitions of these levels, in order. */
-function* starts(offset: number, levels: readonly Level[]): Generator<number> {
-  const [level, ...inner] = levels;
-  if (!level) {
-    yield offset;
-    return;
-  }
-  for (let index = 0; index < level.count; index++) yield* starts(offset + index * level.stride, inner);
 }

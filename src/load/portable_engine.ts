@@ -5,6 +5,8 @@
 import { ReadError } from "../base/errors.ts";
 import { READ_THROUGH_GAP, requestAt, type Segment, segmentBytes } from "./plan.ts";
 import { castLength } from "./request.ts";
+import { readStrided } from "./strided_reads.ts";
+import { denseCopy, stridedReads } from "../format/strided.ts";
 import type { Source, SourceFile } from "../files/source.ts";
 import { LoopOperations } from "./host_operations.ts";
 import { BufferTransferredError, type Engine, type HostBlock, type Job, type RunReport } from "./engine.ts";
@@ -90,15 +92,13 @@ async function land(job: Job, segment: Segment): Promise<void> {
     return await OPERATIONS.cast(bytes, segment.from, target, segment.to);
   }
   const { run, outerCount, outerStride, innerCount, innerStride } = segment;
-  const row = (innerCount - 1) * innerStride + run;
-  const rows = outerStride - row <= READ_THROUGH_GAP ? outerCount : 1;
-  const bytes = new Uint8Array((rows - 1) * outerStride + row);
-  const levels = [{ count: rows, stride: outerStride }, { count: innerCount, stride: innerStride }];
-  const layout = { shape: [], byteLength: rows * innerCount * run, offset: 0, run, levels };
-  const dense = segment.from === segment.to ? target : new Uint8Array(segmentBytes(segment));
-  for (let outer = 0, at = 0; outer < outerCount; outer += rows, at += layout.byteLength) {
-    await file.read(segment.fileOffset + outer * outerStride, bytes);
-    await OPERATIONS.gather(bytes, layout, dense.subarray(at, at + layout.byteLength));
-  }
+  const levels = [{ count: outerCount, stride: outerStride }, { count: innerCount, stride: innerStride }];
+  const copy = denseCopy({
+    offset: segment.fileOffset,
+    run,
+    levels: levels.filter(({ count }) => count > 1),
+  });
+  const dense = segment.from === segment.to ? target : new Uint8Array(copy.byteLength);
+  await readStrided(file, stridedReads(copy, Infinity, READ_THROUGH_GAP, run), dense, job.signal);
   if (dense !== target) await OPERATIONS.cast(dense, segment.from, target, segment.to);
 }

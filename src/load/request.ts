@@ -2,14 +2,7 @@
  * Requests of a load: tensors or slices of them, as ranges of files.
  */
 import { type DType, dtypeBits } from "../base/dtype.ts";
-
-/** Repetitions of a run: `count` of them, `stride` bytes apart in the file. */
-export interface Level {
-  /** Number of repetitions. */
-  readonly count: number;
-  /** Bytes from one repetition to the next. */
-  readonly stride: number;
-}
+import type { Level } from "../base/levels.ts";
 
 /** One tensor, or one slice of a tensor, to load from a file. */
 export interface TensorRequest {

@@ -30,15 +30,15 @@ import {
 } from "./checkpoint.ts";
 import type { SkippedValue } from "./flatten.ts";
 import { byteReader, liesReady, openStorage, tensorBytes } from "./storages.ts";
-import { applyTransforms, copyPiece, stridedBlocks } from "./strided.ts";
+import { readBlock, viewBlocks } from "./strided.ts";
 
 /* ---- Reads a checkpoint's tensor in parts, so that its size does not bound the memory ---- */
 
 /** Bytes of one read of a tensor that needs no rearranging, and the number of reads at the same time. */
 const PART = 8 * 2 ** 20, AHEAD = 4;
 
-/** Bytes of one block of a tensor that is rearranged, and of one read for it. */
-const BLOCK = 64 * 2 ** 20, SPAN = 2 ** 20;
+/** Bytes of one block of a tensor that is rearranged. */
+const BLOCK = 64 * 2 ** 20;
 
 /** Reuses the memory of parts, because the first write to new memory costs more than a read into used memory. */
 class PartPool {
@@ -107,16 +107,10 @@ async function* assembledParts(
   file: SourceFile,
   pool: PartPool,
 ): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
-  const span = new Uint8Array(SPAN);
   const storage = await openStorage(file, tensor);
-  for (const block of stridedBlocks(tensor, SPAN, BLOCK)) {
+  for (const block of viewBlocks(tensor, BLOCK)) {
     const target = pool.take(block.byteLength);
-    for (const piece of block.pieces) {
-      const bytes = span.subarray(0, piece.byteLength);
-      await storage.read(piece.fileOffset, bytes);
-      copyPiece(bytes, piece, target);
-    }
-    applyTransforms(target, tensor.dtype, tensor);
+    await readBlock(storage, tensor, block, target);
     yield target;
   }
 }

@@ -23,7 +23,7 @@ import {
 } from "./checkpoint.ts";
 import { byteReader, liesReady, openStorage, tensorBytes } from "./storages.ts";
 import { summarizeSkipped } from "./flatten.ts";
-import { applyTransforms, copyPiece, stridedBlocks } from "./strided.ts";
+import { readBlock, viewBlocks } from "./strided.ts";
 
 /**
  * Opens PyTorch checkpoints (.pt, .pth, .bin, .ckpt, .pth.tar or any other name) and starts to load them, as
@@ -101,21 +101,9 @@ function catalogTensor(tensor: CheckpointTensor, file: number, aliasOf: string |
   };
 }
 
-/** Bytes of one read of a tensor that is rearranged, which happens on the thread of the event loop. */
-const SPAN = 2 ** 20;
-
 function assembler(tensor: CheckpointTensor): Assemble {
   return async (file, target, signal) => {
-    const span = new Uint8Array(SPAN);
     const storage = await openStorage(file, tensor);
-    for (const block of stridedBlocks(tensor, SPAN, Infinity)) {
-      for (const piece of block.pieces) {
-        signal.throwIfAborted();
-        const bytes = span.subarray(0, piece.byteLength);
-        await storage.read(piece.fileOffset, bytes);
-        copyPiece(bytes, piece, target);
-      }
-    }
-    applyTransforms(target, tensor.dtype, tensor);
+    for (const block of viewBlocks(tensor, Infinity)) await readBlock(storage, tensor, block, target, signal);
   };
 }

@@ -2,38 +2,17 @@
  * Slices, casts and joins in host memory, of sizes that need several calls or turns, compared with one element at a
  * time.
  */
-import { assert, assertEquals } from "@std/assert";
+import { assert } from "@std/assert";
 import { openLibrary } from "../../ffi/library.ts";
-import { cutSlice, sliceLayout } from "../../src/format/slices.ts";
+import { sliceLayout } from "../../src/format/slices.ts";
+import { denseCopy, stridedReads } from "../../src/format/strided.ts";
 import { type HostOperations, LoopOperations } from "../../src/load/host_operations.ts";
 import { NativeOperations } from "../../src/load/native/native_operations.ts";
+import { readStrided } from "../../src/load/strided_reads.ts";
 import { useNativeEngine } from "../support/engine.ts";
 import { assertBytes, noise } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
-
-/** Runs an action; returns the number of turns of the event loop meanwhile. */
-async function turnsDuring(action: () => Promise<unknown>): Promise<number> {
-  let turns = 0, running = true;
-  const other = (async () => {
-    while (running) {
-      await new Promise((resolve) => setTimeout(resolve, 0));
-      turns++;
-    }
-  })();
-  await action();
-  const during = turns;
-  running = false;
-  await other;
-  return during;
-}
-
-/** Each read of the clock advances it by so many milliseconds: tests do not depend on the machine's speed. */
-function clockOfLooks(milliseconds: number): Disposable {
-  const { now } = performance;
-  let time = performance.now();
-  performance.now = () => time += milliseconds;
-  return { [Symbol.dispose]: () => void (performance.now = now) };
-}
+import { clockOfLooks, turnsDuring } from "../support/turns.ts";
 
 function operationTests(name: string, operations: () => HostOperations): void {
   Deno.test(`${name} gather slices`, async () => {
@@ -90,6 +69,8 @@ function operationTests(name: string, operations: () => HostOperations): void {
     const wide = operations().allocate(2 * source.byteLength);
     assert(await turnsDuring(() => operations().cast(source, "F16", wide, "F32")) >= 3);
     assert(await turnsDuring(() => operations().join([source, source], 2 ** 12, wide)) >= 3);
+    const many = Array.from({ length: 64 }, () => new Uint8Array(512));
+    assert(await turnsDuring(() => operations().join(many, 1, new Uint8Array(64 * 512))) >= 3);
   });
 }
 
@@ -101,24 +82,12 @@ suite("Operations of the shim", "native", await useNativeEngine(), () => {
 const { shim } = await openLibrary();
 const native = shim ? new NativeOperations(shim) : new LoopOperations();
 
-Deno.test("cutSlice() cuts a slice into parts that fill it in order", () => {
-  const layout = sliceLayout({ name: "x", dtype: "U8", shape: [5, 6, 40] }, [[0, 5, 2], [1, 5], [0, 30]]);
-  for (const bytes of [1, 7, 30, 31, 100, 120, 1000]) {
-    const offsets: number[] = [];
-    for (const { byteLength, offset, run, levels } of cutSlice(layout, bytes)) {
-      assert(byteLength <= bytes || (levels.length === 0 && run <= bytes));
-      const starts = levels.reduce(
-        (starts, { count, stride }) =>
-          starts.flatMap((start) => Array.from({ length: count }, (_, index) => start + index * stride)),
-        [offset],
-      );
-      for (const start of starts) for (let at = 0; at < run; at++) offsets.push(start + at);
-    }
-    const expected = [0, 2, 4].flatMap((plane) =>
-      [1, 2, 3, 4].flatMap((row) =>
-        Array.from({ length: 30 }, (_, column) => plane * 240 + row * 40 + column)
-      )
-    );
-    assertEquals(offsets, expected, `${bytes} bytes`);
-  }
+Deno.test("readStrided() gives the event loop turns although every read ends in the same turn", async () => {
+  using _ = clockOfLooks(3);
+  const run = 2 ** 18;
+  const copy = denseCopy({ offset: 0, run, levels: [{ count: 16, stride: 2 * run }] });
+  const file = { read: () => Promise.resolve() };
+  const reads = stridedReads(copy, Infinity, 0, run);
+  const target = new Uint8Array(copy.byteLength);
+  assert(await turnsDuring(() => readStrided(file, reads, target)) >= 3);
 });

@@ -5,7 +5,7 @@ import { assert, assertEquals } from "@std/assert";
 import { crc32 } from "node:zlib";
 import { SafeTensorsError } from "../../src/base/errors.ts";
 import { type Checkpoint, readCheckpoint } from "../../src/pytorch/checkpoint.ts";
-import { stridedBlocks } from "../../src/pytorch/strided.ts";
+import { blockReads, viewBlocks } from "../../src/pytorch/strided.ts";
 import { readZipDirectory } from "../../src/pytorch/zip.ts";
 import { processorTime } from "../support/process.ts";
 import { little } from "./builders.ts";
@@ -79,9 +79,9 @@ function assertInFile(checkpoint: Checkpoint, fileSize: number): void {
       size = tensor.packed.size;
     }
     let pieces = 0;
-    for (const block of stridedBlocks(tensor, 4096)) {
-      for (const { fileOffset, byteLength } of block.pieces) {
-        assert(fileOffset >= tensor.storageStart && fileOffset + byteLength <= size);
+    for (const block of viewBlocks(tensor, 4096)) {
+      for (const { offset, byteLength } of blockReads(tensor, block, 4096)) {
+        assert(offset >= tensor.storageStart && offset + byteLength <= size);
         if (++pieces > 20) break;
       }
       if (pieces > 20) break;

@@ -1,7 +1,9 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { type DType, dtypeBits } from "../../src/base/dtype.ts";
 import type { CheckpointTensor } from "../../src/pytorch/storages.ts";
-import { applyTransforms, copyPiece, stridedBlocks } from "../../src/pytorch/strided.ts";
+import { applyTransforms, blockReads, readBlock, viewBlocks } from "../../src/pytorch/strided.ts";
+import { copyStrided, type StridedRead } from "../../src/format/strided.ts";
+import { clockOfLooks, turnsDuring } from "../support/turns.ts";
 import { contiguousBytes, memoryReader } from "./support.ts";
 
 /** A tensor over a storage that fills the file from `storageStart`. */
@@ -60,7 +62,7 @@ function random(seed: number): (below: number) => number {
   };
 }
 
-Deno.test("stridedBlocks() makes any view contiguous, for all strides and block sizes", async () => {
+Deno.test("viewBlocks() and blockReads() make any view contiguous, for all strides and block sizes", async () => {
   const next = random(1);
   const file = storageBytes(70_000);
   const dtypes: DType[] = ["I8", "F16", "F32", "F64", "C64"];
@@ -88,94 +90,100 @@ Deno.test("stridedBlocks() makes any view contiguous, for all strides and block 
   }
 });
 
-Deno.test("stridedBlocks() reads a transposed matrix once, from front to back, into one block", () => {
-  const tensor = view("F32", [300, 200], [1, 300]);
-  const [block, ...others] = stridedBlocks(tensor, 16_000, Infinity);
+/** The reads of a tensor as one block. */
+function readsOf(tensor: CheckpointTensor, spanBytes: number): StridedRead[] {
+  const [block, ...others] = viewBlocks(tensor, Infinity);
   assertEquals(others.length, 0);
+  return [...blockReads(tensor, block!, spanBytes)];
+}
+
+Deno.test("blockReads() reads a transposed matrix once, from front to back, into one block", () => {
   let end = 0;
-  for (const piece of block!.pieces) {
-    assertEquals(piece.fileOffset, end);
-    assert(piece.byteLength <= 16_000);
-    end += piece.byteLength;
+  for (const { offset, byteLength } of readsOf(view("F32", [300, 200], [1, 300]), 16_000)) {
+    assertEquals(offset, end);
+    assert(byteLength <= 16_000);
+    end += byteLength;
   }
   assertEquals(end, 300 * 200 * 4);
 });
 
-Deno.test("stridedBlocks() reads small gaps and skips large ones", () => {
+Deno.test("blockReads() reads small gaps and skips large ones", () => {
   const spans = (stride: number) => {
-    const [block] = stridedBlocks(view("F32", [4, 4], [stride, 1]), 2 ** 20, Infinity);
-    return [...block!.pieces].map(({ fileOffset, byteLength }) => [fileOffset, byteLength]);
+    const reads = readsOf(view("F32", [4, 4], [stride, 1]), 2 ** 20);
+    return reads.map(({ offset, byteLength }) => [offset, byteLength]);
   };
   assertEquals(spans(1000), [[0, 12_016]]);
   assertEquals(spans(20_000), [[0, 16], [80_000, 16], [160_000, 16], [240_000, 16]]);
 });
 
-Deno.test("stridedBlocks() uses few and long pieces for nearly contiguous views", () => {
-  const [block] = stridedBlocks(view("F32", [2, 1000, 1000], [1_000_000, 1000, 1]), 2 ** 30, Infinity);
-  const [piece, ...others] = block!.pieces;
+Deno.test("blockReads() yields few and long reads for nearly contiguous views", () => {
+  const [read, ...others] = readsOf(view("F32", [2, 1000, 1000], [1_000_000, 1000, 1]), 2 ** 30);
   assertEquals(others.length, 0);
-  assertEquals([piece!.run, piece!.levels.length], [8_000_000, 0]);
-  const expanded = stridedBlocks(view("F32", [1000, 1000], [0, 1]), 2 ** 20, 2 ** 20);
-  for (const { pieces } of expanded) {
-    const [row, ...more] = pieces;
+  assertEquals([read!.copy.run, read!.copy.levels.length], [8_000_000, 0]);
+  const expanded = view("F32", [1000, 1000], [0, 1]);
+  for (const block of viewBlocks(expanded, 2 ** 20)) {
+    const [row, ...more] = blockReads(expanded, block, 2 ** 20);
     assertEquals(more.length, 0);
-    assertEquals([row!.byteLength, row!.run], [4000, 4000]);
+    assertEquals([row!.byteLength, row!.copy.run], [4000, 4000]);
   }
 });
 
-Deno.test("stridedBlocks() yields one element for a scalar and nothing for an empty tensor", () => {
-  const [block] = stridedBlocks(view("F64", [], [], 3), 64);
-  assertEquals([block!.offset, block!.byteLength], [0, 8]);
-  assertEquals([...block!.pieces].map(({ fileOffset, byteLength }) => [fileOffset, byteLength]), [[24, 8]]);
-  assertEquals([...stridedBlocks(view("F64", [3, 0], [1, 1]), 64)], []);
+Deno.test("viewBlocks() yields one element for a scalar and nothing for an empty tensor", () => {
+  const scalar = view("F64", [], [], 3);
+  const [block] = viewBlocks(scalar, 64);
+  assertEquals([block!.targetOffset, block!.byteLength], [0, 8]);
+  assertEquals(readsOf(scalar, 64).map(({ offset, byteLength }) => [offset, byteLength]), [[24, 8]]);
+  assertEquals([...viewBlocks(view("F64", [3, 0], [1, 1]), 64)], []);
 });
 
-Deno.test("stridedBlocks() describes a tensor of 2^40 elements without walking it", () => {
-  const blocks = stridedBlocks(view("F32", [2 ** 20, 2 ** 20], [0, 1]), 2 ** 20);
+Deno.test("viewBlocks() describes a tensor of 2^40 elements without walking it", () => {
+  const blocks = viewBlocks(view("F32", [2 ** 20, 2 ** 20], [0, 1]), 2 ** 20);
   for (let i = 0; i < 100; i++) {
     const { value } = blocks.next();
     assert(value!.byteLength <= 2 ** 20);
   }
 });
 
-Deno.test("stridedBlocks() rejects blocks smaller than an element", () => {
-  for (const bytes of [0, 15, -1, NaN]) {
-    assertThrows(() => [...stridedBlocks(view("F32", [1], [1]), bytes)], RangeError, "at least 16 expected");
-    assertThrows(
-      () => [...stridedBlocks(view("F32", [1], [1]), 64, bytes)],
-      RangeError,
-      "at least 16 expected",
-    );
-  }
-});
-
-Deno.test("copyPiece() copies from and to any position in memory", () => {
+Deno.test("copyStrided() copies from and to any position in memory", () => {
   const file = storageBytes(5000);
   for (const [dtype, unit] of [["F16", 2], ["F32", 4], ["F64", 8]] as const) {
     const tensor = view(dtype, [7, 3, 5], [1, 40, 8]);
     const expected = byIndices(file, tensor);
-    const [block] = stridedBlocks(tensor, 2 ** 20, Infinity);
-    const [piece] = block!.pieces;
+    const [{ offset, byteLength, copy }] = readsOf(tensor, 2 ** 20) as [StridedRead];
     for (let shift = 0; shift <= unit; shift++) {
-      const span = new Uint8Array(piece!.byteLength + shift).subarray(shift);
-      span.set(file.subarray(piece!.fileOffset, piece!.fileOffset + piece!.byteLength));
+      const span = new Uint8Array(byteLength + shift).subarray(shift);
+      span.set(file.subarray(offset, offset + byteLength));
       const dest = new Uint8Array(expected.length + unit).subarray(
         unit - shift,
         unit - shift + expected.length,
       );
-      copyPiece(span, piece!, dest);
+      copyStrided(span, copy, dest);
       assertEquals([...dest], [...expected], `${dtype} shifted by ${shift}`);
     }
   }
 });
 
-Deno.test("copyPiece() copies long runs at any depth", async () => {
-  const file = storageBytes(20_000);
-  const tensor = view("F32", [3, 4, 2, 20], [50, 300, 0, 1], 5);
-  const [block] = stridedBlocks(tensor, 2 ** 20, Infinity);
-  const [piece] = block!.pieces;
-  assertEquals([piece!.run, piece!.levels.length], [80, 3]);
+Deno.test("copyStrided() copies long runs at any depth", async () => {
+  const file = storageBytes(200_000);
+  const tensor = view("F32", [3, 4, 2, 150], [500, 3000, 0, 1], 5);
+  const [{ copy }] = readsOf(tensor, 2 ** 20) as [StridedRead];
+  assertEquals([copy.run, copy.levels.length], [600, 3]);
   assertEquals(await contiguousBytes(memoryReader(file), tensor), byIndices(file, tensor));
+});
+
+Deno.test("readBlock() gives the event loop turns while it repeats or transforms many bytes", async () => {
+  const read = (at: number, target: Uint8Array) => {
+    target.set([1, 2, 3, 4].slice(at, at + target.length));
+    return Promise.resolve();
+  };
+  for (const [byteSwap, element] of [[0, 0x04030201], [4, 0x01020304]] as const) {
+    const tensor = { ...view("F32", [2 ** 20], [0]), byteSwap };
+    const [block] = viewBlocks(tensor, Infinity);
+    const target = new Uint8Array(2 ** 22);
+    using _ = clockOfLooks(5);
+    assert(await turnsDuring(() => readBlock({ read }, tensor, block!, target)) >= 3);
+    assert(new Uint32Array(target.buffer).every((found) => found === element));
+  }
 });
 
 const NOTHING = { byteSwap: 0, conjugate: false, negative: false } as const;

@@ -11,7 +11,8 @@ import {
 } from "../../src/pytorch/checkpoint.ts";
 import { openStorage } from "../../src/pytorch/storages.ts";
 import type { SourceFile } from "../../src/files/source.ts";
-import { applyTransforms, copyPiece, stridedBlocks } from "../../src/pytorch/strided.ts";
+import { copyStrided } from "../../src/format/strided.ts";
+import { applyTransforms, blockReads, viewBlocks } from "../../src/pytorch/strided.ts";
 
 /** A reader that records its reads. */
 export interface MemoryReader extends ByteReader {
@@ -53,15 +54,15 @@ export async function contiguousBytes(
     read: async (at: number, target: Uint8Array) => target.set(await reader.read(at, target.length)),
   };
   const storage = await openStorage(file as unknown as SourceFile, tensor);
-  for (const block of stridedBlocks(tensor, spanBytes, blockBytes)) {
-    assertEquals(block.offset, offset);
+  for (const block of viewBlocks(tensor, blockBytes)) {
+    assertEquals(block.targetOffset, offset);
     assert(block.byteLength <= blockBytes);
     const bytes = new Uint8Array(block.byteLength);
-    for (const piece of block.pieces) {
-      assert(piece.byteLength <= spanBytes);
-      const read = new Uint8Array(piece.byteLength);
-      await storage.read(piece.fileOffset, read);
-      copyPiece(read, piece, bytes);
+    for (const { offset, byteLength, copy } of blockReads(tensor, block, spanBytes)) {
+      assert(byteLength <= spanBytes);
+      const read = new Uint8Array(byteLength);
+      await storage.read(offset, read);
+      copyStrided(read, copy, bytes);
     }
     applyTransforms(bytes, tensor.dtype, tensor);
     blocks.push(bytes);

@@ -2,7 +2,8 @@
  * Slices and joins on the GPU: by buffer copies if they are few and consist of whole words, else by a kernel that gathers
  * bytes.
  */
-import type { SliceLevel } from "../../format/slices.ts";
+import type { Level } from "../../base/levels.ts";
+import { runOffsets } from "../../format/strided.ts";
 import { type Dispatch, PARAMETER_WORDS, PREAMBLE, WORKGROUP } from "./dispatch.ts";
 import { floorTo, type Gpu } from "./gpu.ts";
 
@@ -15,7 +16,7 @@ export interface Move {
   /** Bytes of one run. */
   readonly run: number;
   /** Repetitions of the run in the source, outermost first; empty for one run. */
-  readonly levels: readonly SliceLevel[];
+  readonly levels: readonly Level[];
   /** The target buffer. */
   readonly target: GPUBuffer;
   /** Offset of the first row in the target. */
@@ -96,7 +97,7 @@ export function copiesOf(move: Move): Copy[] | null {
   const { levels, run, pitch } = move;
   const runs = levels.reduce((product, { count }) => product * count, 1);
   if (!isWords(move) || runs > MAX_COPIES) return null;
-  return startsOf(levels, move.sourceOffset).map((from, row) => {
+  return Array.from(runOffsets(move.sourceOffset, levels), (from, row) => {
     return { from, to: move.targetOffset + row * pitch, byteLength: run };
   });
 }
@@ -105,12 +106,6 @@ function isWords({ sourceOffset, run, levels, targetOffset, pitch }: Move): bool
   return [sourceOffset, run, targetOffset, pitch, ...levels.map(({ stride }) => stride)].every((n) =>
     n % 4 === 0
   );
-}
-
-function startsOf(levels: readonly SliceLevel[], offset: number): number[] {
-  const [level, ...inner] = levels;
-  if (!level) return [offset];
-  return Array.from({ length: level.count }, (_, i) => startsOf(inner, offset + i * level.stride)).flat();
 }
 
 /** Yields the dispatches of a move, each within the limits of the device. */

@@ -4,7 +4,8 @@
 import { castHost, gatherHost, scatterHost } from "../../../ffi/host_ops.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
 import type { DType } from "../../base/dtype.ts";
-import { cutSlice, type SliceLayout } from "../../format/slices.ts";
+import type { StridedRuns } from "../../base/levels.ts";
+import { cutCopy, denseCopy } from "../../format/strided.ts";
 import { columnsOf, cutCast, type HostOperations, LoopOperations } from "../host_operations.ts";
 import { returnCalls, takeCalls } from "./lane_budget.ts";
 
@@ -34,11 +35,15 @@ export class NativeOperations implements HostOperations {
     return memory;
   }
 
-  async gather(source: Bytes, layout: SliceLayout, target: Bytes): Promise<void> {
-    if (target.byteLength < SMALL) return await this.#loop.gather(source, layout, target);
-    let at = 0;
-    const parts = cutSlice(layout, CALL).map((part) => () =>
-      gatherHost(this.#shim, source, part, target.subarray(at, at += part.byteLength))
+  async gather(source: Bytes, runs: StridedRuns, target: Bytes): Promise<void> {
+    if (target.byteLength < SMALL) return await this.#loop.gather(source, runs, target);
+    const parts = cutCopy(denseCopy(runs), CALL).map((part) => () =>
+      gatherHost(
+        this.#shim,
+        source,
+        part,
+        target.subarray(part.targetOffset, part.targetOffset + part.byteLength),
+      )
     );
     await inParallel(parts, target.byteLength);
   }

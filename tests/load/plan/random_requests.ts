@@ -2,7 +2,8 @@
  * Requests for tests of plans: many, unusual, and the same in every run.
  */
 import type { DType } from "../../../src/base/dtype.ts";
-import type { Level, TensorRequest } from "../../../src/load/request.ts";
+import type { Level } from "../../../src/base/levels.ts";
+import type { TensorRequest } from "../../../src/load/request.ts";
 import { noise } from "../../support/models.ts";
 
 const BYTES: readonly (readonly [DType, number])[] = [["U8", 1], ["F16", 2], ["BF16", 2], ["F32", 4], [
