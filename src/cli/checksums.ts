@@ -1,10 +1,18 @@
 /**
  * SHA-256 of tensors: computes checksums in parallel, and reads a list of known ones.
  */
+import { systemErrorText } from "../../ffi/status.ts";
+import { ReadError } from "../../mod.ts";
 import { quote } from "../base/text.ts";
+import { errnoOf } from "../files/native/errno.ts";
+import { refuseSpecial } from "../files/native/local_path.ts";
+import { formatBytes } from "./text.ts";
 
 /** The most bytes hashed at the same time: hashing off the main thread takes a copy. */
 const IN_FLIGHT = 256 * 2 ** 20;
+
+/** The most bytes of a list of checksums. */
+const LARGEST_LIST = 2 ** 28;
 
 /** Options of {@linkcode computeChecksums}. */
 export interface ChecksumOptions {
@@ -76,14 +84,14 @@ export function compareChecksums(
  * @throws {Error} if the file cannot be read or does not have this form
  */
 export async function readChecksums(path: string): Promise<Map<string, string>> {
+  const text = await readList(path);
   let json: unknown;
   try {
-    json = JSON.parse(await Deno.readTextFile(path));
+    json = JSON.parse(text);
   } catch (error) {
-    const reason = error instanceof Deno.errors.NotFound
-      ? "no such file or folder"
-      : (error as Error).message;
-    throw new Error(`Cannot read checksums from ${quote(path)}: ${reason}`, { cause: error });
+    throw new Error(`Cannot read checksums from ${quote(path)}: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
   if (!isRecord(json)) {
     throw new Error(`Cannot read checksums from ${quote(path)}: an object of tensor names is expected`);
@@ -100,6 +108,25 @@ export async function readChecksums(path: string): Promise<Map<string, string>> 
     checksums.set(tensor, checksum.toLowerCase());
   }
   return checksums;
+}
+
+/**
+ * Reads the text of a list of checksums.
+ *
+ * @throws {Error} if it cannot be read, or is too large for a list
+ */
+export async function readList(path: string): Promise<string> {
+  try {
+    const info = await Deno.stat(path);
+    refuseSpecial(path, info); // a read of a pipe could wait forever
+    if (info.size > LARGEST_LIST) throw new Error(`it has ${formatBytes(info.size)}, too many for a list`);
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof ReadError) throw error;
+    const errno = errnoOf(error as Error);
+    const reason = errno > 0 ? systemErrorText(errno) : (error as Error).message;
+    throw new Error(`Cannot read checksums from ${quote(path)}: ${reason}`, { cause: error });
+  }
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -1,15 +1,10 @@
 /**
  * `convert`: converts PyTorch checkpoints to safetensors files.
  */
-import {
-  type CheckpointLimits,
-  convertPyTorch,
-  type ConvertReport,
-  type SkippedValue,
-} from "../pytorch/mod.ts";
-import { type Arguments, UsageError } from "./arguments.ts";
+import { convertPyTorch, type ConvertReport, type SkippedValue } from "../pytorch/mod.ts";
+import { UsageError } from "./arguments.ts";
+import { CHECKPOINT, checkpointOptionsOf } from "./checkpoints.ts";
 import type { Command } from "./command.ts";
-import { quote } from "../base/text.ts";
 import { asUsage, DTYPE, dtypeOf } from "./inputs.ts";
 import { interruptible } from "./interrupt.ts";
 import { ProgressBar } from "./progress_bar.ts";
@@ -34,12 +29,7 @@ export const convert: Command = {
       value: "FILE",
       help: "the file to write (default: beside the input, with the suffix .safetensors)",
     },
-    root: {
-      kind: "text",
-      value: "NAME",
-      help:
-        'the part to convert, such as state_dict_ema; "none": all of it (default: state_dict, if there is one)',
-    },
+    root: CHECKPOINT.root,
     dtype: DTYPE,
     "max-shard-bytes": {
       kind: "text",
@@ -49,12 +39,7 @@ export const convert: Command = {
     overwrite: { kind: "flag", help: "replace existing files; otherwise an existing output is an error" },
     "dry-run": { kind: "flag", help: "read and check the checkpoint, write nothing" },
     validate: { kind: "flag", help: "read the result back and compare every tensor's bytes" },
-    limit: {
-      kind: "list",
-      value: "NAME=N",
-      help:
-        "another limit, such as maxOpcodes=100000000, for a file that you trust; an error names the limit",
-    },
+    limit: CHECKPOINT.limit,
     json: { kind: "flag", help: "print the report as JSON" },
   },
   examples: [
@@ -81,8 +66,7 @@ export const convert: Command = {
       (signal) =>
         asUsage(() =>
           convertPyTorch(input, args.text("output"), {
-            ...rootOf(args),
-            limits: limitsOf(args),
+            ...checkpointOptionsOf(args),
             overwrite: args.flag("overwrite"),
             dryRun,
             validate: args.flag("validate"),
@@ -97,26 +81,6 @@ export const convert: Command = {
     console.log(json ? JSON.stringify(forJson(report, dryRun), null, 2) : describe(report, dryRun));
   },
 };
-
-/** The library's option for `--root`. */
-function rootOf(args: Arguments): { root?: string } {
-  const root = args.text("root");
-  return root === undefined ? {} : { root: root === "none" ? "" : root };
-}
-
-function limitsOf(args: Arguments): CheckpointLimits {
-  return Object.fromEntries(
-    args.list("limit").map((given) => {
-      const [, name, number] = /^(\w+)=(\d+)$/.exec(given) ?? [];
-      if (name === undefined) {
-        throw new UsageError(
-          `--limit must be a name and a number, such as maxOpcodes=1000, got ${quote(given)}`,
-        );
-      }
-      return [name, Number(number)];
-    }),
-  );
-}
 
 /** JSON cannot represent a map. */
 function forJson(report: ConvertReport, dryRun: boolean): unknown {

@@ -6,13 +6,17 @@ import {
   fastsafeOpen,
   isDType,
   type OpenOptions,
+  SafeTensorsError,
   type SafeTensorsModel,
   type Tensor,
   type TensorOn,
 } from "../../mod.ts";
 import { dtypeMeant, type FloatDType } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
+import { PYTORCH } from "../files/model_folder.ts";
+import { type CheckpointOptions, openPyTorch } from "../pytorch/mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
+import { namingOf } from "./checkpoints.ts";
 import type { Option } from "./command.ts";
 
 /** The arguments of commands that open a model. */
@@ -33,13 +37,35 @@ export const DTYPE: Option = {
   choices: ["F32", "F16", "BF16", "F64", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"],
 };
 
-/** Opens the model that the user named; see {@linkcode asUsage}. */
+/**
+ * Opens the model that the user named: safetensors files or PyTorch checkpoints, by their content; see
+ * {@linkcode asUsage}.
+ */
 export async function openModel<D extends DeviceOption = "cpu">(
   inputs: readonly string[],
-  options: OpenOptions<D> = {},
+  options: OpenOptions<D> & CheckpointOptions = {},
 ): Promise<SafeTensorsModel<TensorOn<D>>> {
-  if (inputs.length === 0) throw new UsageError("No file, folder or index was named");
-  return await asUsage(() => fastsafeOpen(inputs.length === 1 ? inputs[0]! : inputs, options));
+  const [first, second] = inputs;
+  if (first === undefined) throw new UsageError("No file, folder or index was named");
+  const { root, limits, ...others } = options;
+  const isCheckpoint = await namingOf(inputs) === PYTORCH;
+  if (!isCheckpoint && (root !== undefined || limits !== undefined)) {
+    const given = root === undefined ? "limit" : "root";
+    throw new UsageError(`--${given} is for PyTorch checkpoints, and ${quote(first)} is not one`);
+  }
+  const files = second === undefined ? first : inputs;
+  try {
+    return await asUsage(() =>
+      isCheckpoint ? openPyTorch(files, options) : fastsafeOpen(files, others as OpenOptions<D>)
+    );
+  } catch (error) {
+    if (second === undefined || !(error instanceof SafeTensorsError) || !error.format) throw error;
+    const kind = error.format === "pytorch" ? "a PyTorch checkpoint" : "a safetensors file";
+    throw new UsageError(
+      `Cannot open these files as one model: ${quote(error.path!)} is ${kind}, and others are not`,
+      { cause: error },
+    );
+  }
 }
 
 /** The notes of a model on its files, without those on the speed of reading. */

@@ -3,6 +3,7 @@
  */
 import type { SafeTensorsModel } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
+import { CHECKPOINT, checkpointOptionsOf } from "./checkpoints.ts";
 import type { Command } from "./command.ts";
 import { fileNotes, MODEL_INPUTS, nameFilter, NAMES, openModel, requireTensors } from "./inputs.ts";
 import { styled } from "./terminal.ts";
@@ -19,6 +20,7 @@ export const inspect: Command = {
     "is 32 branches of 218 MB each. Only headers are read.",
   options: {
     names: NAMES,
+    ...CHECKPOINT,
     depth: { kind: "text", value: "N", help: "levels of the tree to show (default: all)" },
     list: { kind: "flag", help: "a list of all tensors, file by file, in the order of the file" },
     json: { kind: "flag", help: "print JSON: every file with its tensors" },
@@ -34,7 +36,11 @@ export const inspect: Command = {
     const depth = args.count("depth");
     const draw = drawingOf(args, depth);
     const names = nameFilter(patterns);
-    await using model = await openModel(args.inputs, { lazy: true, ...names && { names } });
+    await using model = await openModel(args.inputs, {
+      ...checkpointOptionsOf(args),
+      lazy: true,
+      ...names && { names },
+    });
     requireTensors(model, patterns);
     console.log(draw(listFiles(model), fileNotes(model)));
   },

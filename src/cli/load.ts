@@ -2,7 +2,9 @@
  * `load`: loads files and shows the speed.
  */
 import { type LoadStats, type OpenOptions, prepare } from "../../mod.ts";
+import type { CheckpointOptions } from "../pytorch/mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
+import { CHECKPOINT, checkpointOptionsOf } from "./checkpoints.ts";
 import type { Command } from "./command.ts";
 import {
   asUsage,
@@ -38,6 +40,7 @@ export const load: Command = {
     },
     dtype: DTYPE,
     names: NAMES,
+    ...CHECKPOINT,
     source: {
       kind: "text",
       value: "S",
@@ -115,8 +118,9 @@ export const load: Command = {
 };
 
 /** The given options of the library; the library checks their values. */
-function loadOptions(args: Arguments): OpenOptions {
-  return given<OpenOptions>({
+function loadOptions(args: Arguments): OpenOptions & CheckpointOptions {
+  return given<OpenOptions & CheckpointOptions>({
+    ...checkpointOptionsOf(args),
     device: args.text("device") as OpenOptions["device"],
     dtype: dtypeOf(args),
     names: nameFilter(args.list("names")),
@@ -134,7 +138,7 @@ function given<T extends object>(values: { [K in keyof T]: T[K] | undefined }): 
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as T;
 }
 
-async function loadOnce(args: Arguments, options: OpenOptions): Promise<LoadStats> {
+async function loadOnce(args: Arguments, options: OpenOptions & CheckpointOptions): Promise<LoadStats> {
   using bar = new ProgressBar("Loading", { quiet: args.flag("json") });
   await using model = await openModel(args.inputs, {
     ...options,

@@ -3,6 +3,7 @@
  */
 import type { LoadStats, OpenOptions, SafeTensorsModel, ShardPlan, Tensor } from "../../mod.ts";
 import { GPT2_SHARDS, LLAMA_SHARDS, MIXTRAL_SHARDS, MpiGroup } from "../ranks/mod.ts";
+import type { CheckpointOptions } from "../pytorch/mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import { quote } from "../base/text.ts";
 import { openModel, requireTensors } from "./inputs.ts";
@@ -54,7 +55,11 @@ interface Report {
 }
 
 /** Loads on all ranks; rank 0 prints the result. */
-export async function loadTogether(args: Arguments, options: OpenOptions, repeat: number): Promise<void> {
+export async function loadTogether(
+  args: Arguments,
+  options: OpenOptions & CheckpointOptions,
+  repeat: number,
+): Promise<void> {
   const sharing = sharingOf(args.text("shard"));
   await using group = await MpiGroup.create();
   const runs: Report[] = [];
@@ -88,7 +93,7 @@ function sharingOf(shard: string | undefined): Sharing {
 
 async function loadOnce(
   args: Arguments,
-  options: OpenOptions,
+  options: OpenOptions & CheckpointOptions,
   { shardPlan, dimension }: Sharing,
   group: MpiGroup,
 ): Promise<Report> {

@@ -58,6 +58,10 @@ function withFlags(message: string, options: readonly string[]): string {
         if (!flag) return whole;
         return whole.endsWith("true") ? flag : next === undefined ? whole : `${flag} `;
       })
+      .replace(
+        /\(limit (\w+)\)/g,
+        (whole, limit) => options.includes("limit") ? `(--limit ${limit}=N allows more)` : whole,
+      )
       .replace(/(?<=^|: )[a-z]+(?= must be )/g, (key) => flags.get(key) ?? key)
       .replace(/\b[a-z]+(?:[A-Z][a-z]+)+\b/g, (key) => flags.get(key) ?? key);
   }).join("");

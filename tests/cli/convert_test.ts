@@ -43,6 +43,6 @@ Deno.test("convert accepts one input, and limits by name", async () => {
     runCli("convert", file, "--dry-run", "--limit", "many"),
   ]);
   assertEquals([two.code, limit.code, wrong.code], [2, 1, 2]);
-  assertStringIncludes(limit.stderr, "3 are allowed (limit maxOpcodes)");
+  assertStringIncludes(limit.stderr, "3 are allowed (--limit maxOpcodes=N allows more)");
   assertStringIncludes(wrong.stderr, "--limit must be a name and a number");
 });

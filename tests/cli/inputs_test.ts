@@ -29,6 +29,49 @@ Deno.test("load, inspect and verify list the files of a folder that they left ou
   }
 });
 
+Deno.test("load, inspect and verify read PyTorch checkpoints, by their content", async () => {
+  await using folder = await tempFolder();
+  const { path } = folder;
+  const data = new URL("../data/checkpoints/", import.meta.url).pathname;
+  await Deno.copyFile(`${data}roots.pt`, `${path}/weights.safetensors`);
+  await Deno.copyFile(`${data}protocol_4_legacy.pt`, `${path}/other.dat`);
+  await Deno.mkdir(`${path}/only`);
+  await Deno.copyFile(`${data}roots.pt`, `${path}/only/pytorch_model.bin`);
+  for (const input of [`${path}/weights.safetensors`, `${path}/only`]) {
+    for (const command of ["load", "inspect", "verify"]) {
+      const { code, stdout, stderr } = await runCli(command, input);
+      assertEquals([code, stderr], [0, ""], `${command} ${input}`);
+      assertStringIncludes(stdout, "7 tensors of 116 bytes");
+      assertStringIncludes(stdout, 'left out: 7 tensors in "state_dict_ema"');
+      const all = await runCli(command, input, "--root", "none");
+      assertStringIncludes(all.stdout, "26 tensors of ");
+      const limit = await runCli(command, input, "--limit", "maxOpcodes=3");
+      assertEquals(limit.code, 1);
+      assertStringIncludes(limit.stderr, "3 are allowed (--limit maxOpcodes=N allows more)");
+    }
+  }
+  assertEquals((await runCli("inspect", `${path}/other.dat`)).code, 0);
+  const { stdout } = await runCli("verify", `${path}/only`, `${data}bare.pt`);
+  assertStringIncludes(stdout, "Files:     2 PyTorch checkpoints, every tensor lies in its file\n");
+});
+
+Deno.test("load refuses a mix of checkpoints and safetensors files, and --root without a checkpoint", async () => {
+  await using folder = await tempFolder();
+  const model = `${folder.path}/m.safetensors`;
+  await writeFile(model, W);
+  const cases: [args: string[], message: string][] = [
+    [[model, CHECKPOINT], `Cannot open these files as one model: "${CHECKPOINT}" is a PyTorch checkpoint`],
+    [[CHECKPOINT, model], `Cannot open these files as one model: "${model}" is a safetensors file`],
+    [[model, "--root", "x"], `--root is for PyTorch checkpoints, and "${model}" is not one`],
+    [[model, "--limit", "maxOpcodes=9"], "--limit is for PyTorch checkpoints"],
+  ];
+  for (const [args, message] of cases) {
+    const { code, stderr } = await runCli("load", ...args);
+    assertEquals(code, 2);
+    assertStringIncludes(stderr, message);
+  }
+});
+
 Deno.test("convert lists the files of a folder that it left out", async () => {
   await using folder = await tempFolder();
   const { path } = folder;
@@ -41,12 +84,12 @@ Deno.test("convert lists the files of a folder that it left out", async () => {
   assertStringIncludes(stdout, 'left out: "optimizer.bin", "training_args.bin"');
 });
 
-Deno.test("load and verify accept folders, indexes and files together", async () => {
+Deno.test("load, inspect and verify accept folders, indexes and files together", async () => {
   await using one = await tempFolder();
   await using two = await tempFolder();
   await writeFile(`${one.path}/model.safetensors`, W);
   const { indexPath } = await writeShards(two.path, [V, [{ name: "u", dtype: "U8", shape: [2] }]]);
-  for (const command of ["load", "verify"]) {
+  for (const command of ["load", "inspect", "verify"]) {
     const { code, stdout } = await runCli(command, one.path, indexPath);
     assertEquals(code, 0);
     assertStringIncludes(stdout, "3 tensors of 10 bytes");
@@ -84,17 +127,9 @@ Deno.test("the commands name other commands, not functions of the library", asyn
   const model = `${path}/my model.safetensors`;
   await writeFile(model, W);
   await Deno.copyFile(CHECKPOINT, `${path}/x.pt`);
-  await Deno.mkdir(`${path}/only`);
-  await Deno.copyFile(CHECKPOINT, `${path}/only/model.ckpt`);
   await Deno.writeTextFile(`${path}/page.safetensors`, "Entry not found");
   await Deno.writeTextFile(`${path}/empty.index.json`, '{"metadata": {}, "weight_map": {}}');
   const cases: [args: string[], status: number, message: string][] = [
-    [["load", `${path}/x.pt`], 1, `: convert it: fastsafetensors convert -i ${path}/x.pt`],
-    [
-      ["inspect", `${path}/only`],
-      1,
-      `"model.ckpt" is a PyTorch checkpoint: convert it: fastsafetensors convert -i ${path}/only`,
-    ],
     [
       ["convert", "-i", model, "-o", `${path}/o`],
       1,

@@ -168,8 +168,10 @@ Deno.test("errors name flags and commands, not options and functions of the libr
   await runCli("convert", `${path}/tied.pt`);
   const cases: [args: string[], end: string][] = [
     [["convert", `${path}/tied.pt`], "it exists: --overwrite replaces it"],
-    [["inspect", `${path}/tied.pt`], `convert it: fastsafetensors convert -i ${path}/tied.pt`],
-    [["load", `${path}/tied.pt`], `convert it: fastsafetensors convert -i ${path}/tied.pt`],
+    [
+      ["convert", `${path}/tied.safetensors`],
+      `it needs no conversion: fastsafetensors load ${path}/tied.safetensors`,
+    ],
   ];
   for (const [args, end] of cases) {
     const { code, stderr } = await runCli(...args);

@@ -29,7 +29,7 @@ Deno.test("verify reports its checks, also without checksums", async () => {
     "Headers:   2 files, each described by its header to the last byte",
     "Index:     every tensor is in the file that the index names",
     "Tensors:   2 tensors of 1.00 kB, every byte was read",
-    "Checksums: none to compare with (--checksums FILE)",
+    "Checksums: none to compare with (--checksums FILE, --sha256 FILE)",
     "",
   ]);
 });
