@@ -17,7 +17,8 @@
  *
  * @module
  */
-export { deserialize } from "./src/model/deserialize.ts";
+export { deserialize, DeserializedFile } from "./src/model/deserialize.ts";
+export type { FileBytes, FileContent } from "./src/files/bytes.ts";
 export { readHeader } from "./src/deno/read_header.ts";
 export type { GdsOption } from "./src/device/cuda/run.ts";
 export { PinnedPool, type PinnedPoolOptions } from "./src/device/cuda/pinned_pool.ts";
@@ -44,8 +45,14 @@ export type { MetadataInput } from "./src/format/header_writer.ts";
 export type { ShardPlan, ShardRule } from "./src/format/shard_plan.ts";
 export type { SliceIndex } from "./src/format/slices.ts";
 export type { Files, PathLike } from "./src/files/inputs.ts";
-export { type GetTensorOptions, SafeTensorsModel, type TensorSummary } from "./src/model/model.ts";
-export { autoOpen, fastsafeOpen } from "./src/deno/open.ts";
+export {
+  type GetShardedOptions,
+  type GetTensorOptions,
+  SafeTensorsModel,
+  type TensorSummary,
+} from "./src/model/model.ts";
+export { autoOpen, fastsafeOpen, loadFile } from "./src/deno/open.ts";
+export type { TensorNames } from "./src/base/names.ts";
 export type { Progress } from "./src/base/progress.ts";
 export type { OpenOptions } from "./src/deno/options.ts";
 export type { ModelOptions } from "./src/model/options.ts";

@@ -44,7 +44,7 @@ try {
   await using source = await fastsafeOpen(shards.paths.at(-1)!, { lazy: true });
   const half = await saveFile(source, `${folder}/half.safetensors`, {
     dtype: "BF16",
-    metadata: [...source.metadata().values()][0]!, // with the alias
+    metadata: source.metadata(), // with the alias
     overwrite: true,
   });
   tell("as BF16 ", half);

@@ -14,6 +14,7 @@ import { openingTests } from "./load/opening.ts";
 import { memoryTests } from "./load/memory.ts";
 import { optionTests } from "./load/options.ts";
 import { parallelLoaderTests } from "./load/parallel_loader.ts";
+import { readingTests } from "./load/reading.ts";
 import { sliceTests } from "./load/slices.ts";
 import { stressTests } from "./load/stress.ts";
 import { tensorTests } from "./load/tensors.ts";
@@ -27,6 +28,7 @@ export function loadSuite(engine: EngineName): void {
   tensorTests(test, engine);
   castTests(test, engine);
   sliceTests(test);
+  readingTests(test);
   lifecycleTests(test, engine);
   fileLoaderTests(test);
   parallelLoaderTests(test);

@@ -73,13 +73,13 @@ function drawingOf(args: Arguments, depth: number | undefined): Drawing {
 
 function listFiles(model: SafeTensorsModel): ListedFile[] {
   const byPath = new Map<string, ListedTensor[]>();
-  for (const path of model.metadata().keys()) byPath.set(path, []);
+  for (const path of model.files()) byPath.set(path, []);
   for (const key of model.keys()) {
     const { name, dtype, shape, byteLength, path } = model.info(key);
     byPath.get(path)!.push({ name, dtype, shape, bytes: byteLength });
   }
   return byPath.entries().map(([path, tensors]) => {
-    return { path, metadata: Object.fromEntries(model.metadata().get(path)!), tensors };
+    return { path, metadata: model.metadata(path), tensors };
   }).toArray();
 }
 

@@ -61,14 +61,14 @@ export const verify: Command = {
     const { indexes } = await asUsage(() =>
       resolveInputs(new LocalNames(), args.inputs, { size: 1 }, naming)
     );
-    const knownFiles = await findKnownFiles([...model.metadata().keys()], indexes, args.text("sha256"));
+    const knownFiles = await findKnownFiles(model.files(), indexes, args.text("sha256"));
     const checksums = known || json ? await hashAll(model, json) : await readAll(model);
     const files = await hashFiles(knownFiles, json);
     const misplaced = indexes.flatMap((index) => misplacedIn(model, index));
     const mismatches = known ? compareChecksums(checksums, known) : [];
     const report: Report = {
       ok: mismatches.length === 0 && misplaced.length === 0 && !files.some(differs),
-      files: model.metadata().size,
+      files: model.files().length,
       index: indexes.length > 0,
       misplaced,
       tensors: model.keys().length,

@@ -1,5 +1,5 @@
 /**
- * The functions that open safetensors files.
+ * The functions that open and load safetensors files.
  */
 import type { DeviceOption } from "../base/device_name.ts";
 import type { FloatDType } from "../base/dtype.ts";
@@ -63,6 +63,33 @@ export function autoOpen<D extends DeviceOption = "cpu", T extends FloatDType = 
   return handled(open(files, options, "autoOpen()", "fastsafetensors.json"));
 }
 
+/**
+ * Loads all tensors of files, or those that the option `names` selects, and closes the files: the twin of
+ * {@linkcode saveFile}.
+ *
+ * @returns name → tensor, in file order
+ * @throws as {@linkcode fastsafeOpen} and {@linkcode SafeTensorsModel.getTensor}
+ *
+ * @example Use
+ * ```ts
+ * import { loadFile, saveFile } from "@x/fastsafetensors";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const path = await Deno.makeTempFile({ suffix: ".safetensors" });
+ * const data = new Uint16Array([0x3f80, 0x4000]);
+ * await saveFile({ x: { dtype: "BF16", shape: [2], data } }, path, { overwrite: true });
+ *
+ * const { x } = await loadFile(path, { dtype: "F32" });
+ * assertEquals(x?.as("F32").data, new Float32Array([1, 2]));
+ * ```
+ */
+export function loadFile<D extends DeviceOption = "cpu", T extends FloatDType = FloatDType>(
+  files: Files,
+  options: OpenOptions<D, T> = {},
+): Promise<Record<string, LoadedTensor<D, T>>> {
+  return handled(load(files, options));
+}
+
 /** Imports the modules that open files at the first call: a program that only deserializes does not load them. */
 async function open<D extends DeviceOption, T extends FloatDType>(
   files: Files,
@@ -83,4 +110,23 @@ async function open<D extends DeviceOption, T extends FloatDType>(
     ...defaults,
   });
   return model as SafeTensorsModel<Tensor> as SafeTensorsModel<LoadedTensor<D, T>>; // the option dtype casts to T
+}
+
+async function load<D extends DeviceOption, T extends FloatDType>(
+  files: Files,
+  options: OpenOptions<D, T>,
+): Promise<Record<string, LoadedTensor<D, T>>> {
+  await using model = await fastsafeOpen(files, options);
+  const [{ recordSteps }, { finishInTurns }] = await Promise.all([
+    import("../model/selection.ts"),
+    import("../base/turn.ts"),
+  ]);
+  const landed = new Map<string, LoadedTensor<D, T>>();
+  try {
+    for await (const [name, tensor] of model) landed.set(name, tensor);
+  } catch (error) {
+    for (const tensor of landed.values()) tensor[Symbol.dispose]();
+    throw error;
+  }
+  return await finishInTurns(recordSteps(model.keys().map((name) => [name, landed.get(name)!] as const)));
 }

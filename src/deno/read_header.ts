@@ -3,17 +3,25 @@
  */
 import { type PathLike, toPath } from "../files/inputs.ts";
 import { workingFolder } from "../files/native/working_folder.ts";
+import { type FileContent, headerOf, isBlobOrResponse } from "../files/bytes.ts";
+import { handled } from "../base/handled.ts";
 import type { Header } from "../format/header.ts";
 
 /**
  * Reads and checks the header of a file; reads no tensor data.
  *
- * @param path a path or a `file:` URL
- * @throws {TypeError} if `path` is neither
+ * @param file a path or a `file:` URL; or the bytes of a file, a Blob, or a Response, of which no more is read than the
+ *   header needs if the size of the file is known
+ * @throws {TypeError} if `file` is none of these
  * @throws {SafeTensorsError} if the header is not valid
- * @throws {ReadError} if the file cannot be opened or read
+ * @throws {ReadError} if the file cannot be opened or read, or the response is not successful
  */
-export async function readHeader(path: PathLike): Promise<Header> {
+export function readHeader(file: PathLike | FileContent): Promise<Header> {
+  const isContent = isBlobOrResponse(file) || typeof file === "object" && !(file instanceof URL);
+  return handled(isContent ? headerOf("Cannot read a header", file) : headerAt(file));
+}
+
+async function headerAt(path: PathLike): Promise<Header> {
   const local = toPath(path);
   const folder = workingFolder(); // before the first await: the program can change the folder
   const [{ readFileHeader }, { selectEngine }] = await Promise.all([

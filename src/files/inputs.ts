@@ -227,11 +227,12 @@ function listOfPaths(files: PathLike | readonly PathLike[] | ReadonlySet<PathLik
 
 /** Returns advice for a value that is neither a path nor a list of paths. */
 function adviceFor(value: unknown): string {
-  if (value instanceof Uint8Array) return ": use deserialize(bytes) for the bytes of a file";
-  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) {
-    return ": use deserialize(new Uint8Array(buffer)) for the bytes of a file";
+  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof SharedArrayBuffer) {
+    return ": use deserialize(bytes) for the bytes of a file";
   }
-  if (value instanceof Blob) return ": use deserialize(await blob.bytes()) for its bytes";
+  if (value instanceof Blob || value instanceof Response) {
+    return ": use await deserialize(file) for its bytes";
+  }
   if (value instanceof Promise) return ": await it first";
   return "";
 }

@@ -12,15 +12,17 @@ export interface ShardOptions {
   from?: "group" | "file";
 }
 
-const KEYS = keysOf<ShardOptions>({ from: true });
+/** The keys of {@linkcode ShardOptions}. */
+export const SHARD_KEYS = keysOf<ShardOptions>({ from: true });
 
 /**
  * Whether a part is read from the file.
  *
+ * @param keys the keys of all options of the call
  * @throws {TypeError} if an option is unknown, or `from` is neither "group" nor "file"
  */
-export function isFromFile(options: ShardOptions): boolean {
-  checkKeys("getSharded()", options, KEYS);
+export function isFromFile(options: ShardOptions, keys: readonly string[] = SHARD_KEYS): boolean {
+  checkKeys("getSharded()", options, keys);
   checkWord("from", options.from, ["group", "file"]);
   return options.from === "file";
 }

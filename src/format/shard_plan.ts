@@ -1,6 +1,7 @@
 /**
  * Shard plans: they choose the part of each tensor that a rank of a tensor-parallel model holds, by the tensor's name.
  */
+import { matchesPattern } from "../base/names.ts";
 import { rankSlices, type SliceLayout, sliceLayout, type SliceSource } from "./slices.ts";
 import { describeValue, quote } from "../base/text.ts";
 
@@ -77,7 +78,7 @@ export class ShardRules {
   }
 
   #find(name: string) {
-    return this.#rules.find(([, pieces]) => fits(name, pieces));
+    return this.#rules.find(([, pieces]) => matchesPattern(pieces, name));
   }
 }
 
@@ -98,26 +99,6 @@ function describeRule(rule: Exclude<ShardRule, null>): string {
 
 function isCount(value: unknown): boolean {
   return Number.isSafeInteger(value) && (value as number) >= 0;
-}
-
-/**
- * Whether a name consists of the pieces of a pattern with any characters between them. A RegExp is too slow for 100,000
- * names.
- */
-function fits(name: string, pieces: readonly string[]): boolean {
-  const first = pieces[0]!, last = pieces.at(-1)!;
-  if (pieces.length === 1) return name === first;
-  if (name.length < first.length + last.length || !name.startsWith(first) || !name.endsWith(last)) {
-    return false;
-  }
-  const end = name.length - last.length;
-  let at = first.length;
-  for (const piece of pieces.slice(1, -1)) {
-    const found = name.indexOf(piece, at);
-    if (found < 0 || found + piece.length > end) return false;
-    at = found + piece.length;
-  }
-  return true;
 }
 
 function cut(

@@ -5,25 +5,29 @@ import { type Catalog, type CatalogTensor, pathOf } from "../files/catalog.ts";
 import { checkKeys, keysOf } from "../base/check.ts";
 import type { Device } from "../load/device.ts";
 import type { DeviceOption } from "../base/device_name.ts";
+import { INSPECT } from "../device/describe.ts";
 import { DeviceMoves } from "./device_moves.ts";
 import type { FindDevice } from "../device/moves.ts";
 import { SafeTensorsError } from "../base/errors.ts";
 import { castSupported } from "../format/cast.ts";
 import type { DType } from "../base/dtype.ts";
 import { FileSlices } from "../load/file_slices.ts";
+import { allOrDispose } from "../base/all_or_dispose.ts";
+import { checkNames, type TensorNames } from "../base/names.ts";
 import { quote } from "../base/text.ts";
 import { handled, handledGenerator } from "../base/handled.ts";
-import { rankSlices, type SliceIndex, type SliceLayout, sliceLayout } from "../format/slices.ts";
+import { rankSlices, type SliceIndex, sliceLayout } from "../format/slices.ts";
 import { finishInTurns } from "../base/turn.ts";
 import { LazyLoads } from "../load/lazy_loads.ts";
 import { type Load, type LoadRequest, ownTensor, tensorSlice } from "../load/load.ts";
 import type { CheckedOptions } from "./options.ts";
 import { ownSteps, type SharedTensors, type ShareTensors } from "./shared_tensors.ts";
 import { type LoadStats, Session } from "../load/session.ts";
-import { isFromFile, type ShardOptions } from "../files/shard_options.ts";
+import { isFromFile, SHARD_KEYS, type ShardOptions } from "../files/shard_options.ts";
 import { streamBatches } from "../load/stream.ts";
 import type { ChangedTensor, HostTensor } from "../device/tensors.ts";
 import type { Tensor } from "../load/tensor.ts";
+import { metadataOf, modelLine, recordSteps, rowRanges, selectSteps } from "./selection.ts";
 import { WantedTensors } from "./wanted.ts";
 
 /** Properties of a tensor that its header gives, before its bytes are read. */
@@ -40,10 +44,10 @@ export interface TensorSummary {
   readonly path: string;
   /** Name of the tensor of which this one is an alias; both share their memory. Missing if it is not an alias. */
   readonly aliasOf?: string;
-  /** Element type after loading, where the model's option `dtype` casts this tensor; missing if it stays as in the file. */
-  readonly targetDtype?: DType;
-  /** Elements along each dimension that this rank loads, where the option `shardPlan` cuts this tensor; missing if whole. */
-  readonly targetShape?: readonly number[];
+  /** Element type after loading: another one if the model's option `dtype` casts this tensor. */
+  readonly targetDtype: DType;
+  /** Elements along each dimension that this rank loads: fewer if the option `shardPlan` cuts this tensor. */
+  readonly targetShape: readonly number[];
 }
 
 /** Options of {@linkcode SafeTensorsModel.getTensor}, for the device `D` and a cast to `Y`. */
@@ -60,7 +64,15 @@ export interface GetTensorOptions<
   device?: D;
 }
 
+/** Options of {@linkcode SafeTensorsModel.getSharded}, for the device `D` and a cast to `Y`. */
+export interface GetShardedOptions<
+  D extends DeviceOption | undefined = DeviceOption | undefined,
+  Y extends DType | undefined = DType | undefined,
+> extends GetTensorOptions<D, Y>, ShardOptions {}
+
 const GET_TENSOR_KEYS = keysOf<GetTensorOptions>({ dtype: true, device: true });
+
+const GET_SHARDED_KEYS = [...GET_TENSOR_KEYS, ...SHARD_KEYS];
 
 /** Bytes of tensors that the iteration of a lazy model holds in memory. */
 const LAZY_ITERATION_BYTES = 256 * 2 ** 20;
@@ -181,14 +193,24 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
       byteLength,
       path: pathOf(this.#session.catalog, tensor),
       ...aliasOf !== undefined && this.#wanted.has(aliasOf) ? { aliasOf } : {},
-      ...target === dtype ? {} : { targetDtype: target },
-      ...part.every((size, dimension) => size === shape[dimension]) ? {} : { targetShape: part },
+      targetDtype: target,
+      targetShape: part,
     };
   }
 
-  /** Path → the `__metadata__` of that file, empty where it has none. */
-  metadata(): ReadonlyMap<string, ReadonlyMap<string, string>> {
-    return this.#session.catalog.metadata;
+  /** The paths of its files, in the order in which they were opened. */
+  files(): string[] {
+    return [...this.#session.catalog.metadata.keys()];
+  }
+
+  /**
+   * Returns the `__metadata__` of a file, or of all files together if no two files have different values for one key.
+   *
+   * @param path the path of a file, or its end
+   * @throws {TypeError} if no file or several have this path, or the files differ and no path is given
+   */
+  metadata(path?: string): Record<string, string> {
+    return metadataOf(this.#session.catalog.metadata, path);
   }
 
   /**
@@ -256,6 +278,72 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
   }
 
   /**
+   * Returns several tensors as a record: `const { a, b } = await model.getTensors(["a", "b"])`. A lazy model reads them
+   * together.
+   *
+   * @param names names, patterns with `*`, RegExps, or a function; each name and pattern must select a tensor
+   * @throws as {@linkcode getTensor}; {TypeError} if `names` is no selection of names
+   */
+  getTensors<
+    const N extends string,
+    D extends DeviceOption | undefined = undefined,
+    Y extends DType | undefined = undefined,
+  >(
+    names: TensorNames | readonly N[],
+    options: GetTensorOptions<D, Y> = {},
+  ): Promise<Record<N, ChangedTensor<T, D, Y>>> {
+    return handled(this.#getTensors(names, options)) as Promise<Record<N, ChangedTensor<T, D, Y>>>;
+  }
+
+  async #getTensors(names: TensorNames, options: GetTensorOptions): Promise<Record<string, Tensor>> {
+    this.#session.checkOpen("get tensors");
+    checkKeys("getTensors()", options, GET_TENSOR_KEYS);
+    const selection = checkNames("names", names);
+    const missing = (name: string, isName: boolean) => this.#missing(name, isName);
+    const selected = await finishInTurns(selectSteps(selection, this.#wanted, missing));
+    const tensors = await allOrDispose(selected.map((name) => this.#getMoved(name, options)));
+    return await finishInTurns(recordSteps(selected.map((name, index) => [name, tensors[index]!] as const)));
+  }
+
+  /**
+   * Returns some rows of a tensor, positions along its first dimension, in the given order: the lookup of an embedding.
+   * A lazy model reads only these rows, together.
+   *
+   * @param indexes positions; negative ones count from the end, and a position may be given several times
+   * @throws {SafeTensorsError} "SliceOutOfRange" if a position is outside of the tensor, or it is a scalar;
+   *   "MisalignedSlice" if a row would begin or end within a byte
+   * @throws {TypeError} if a position is not an integer
+   * @throws as {@linkcode getSlice}
+   */
+  getRows<D extends DeviceOption | undefined = undefined, Y extends DType | undefined = undefined>(
+    name: string,
+    indexes: Iterable<number>,
+    options: GetTensorOptions<D, Y> = {},
+  ): Promise<ChangedTensor<T, D, Y>> {
+    return handled(this.#getRows(name, indexes, options)) as Promise<ChangedTensor<T, D, Y>>;
+  }
+
+  async #getRows(name: string, indexes: Iterable<number>, options: GetTensorOptions): Promise<Tensor> {
+    this.#session.checkOpen(`get rows of tensor ${quote(name)}`);
+    checkKeys("getRows()", options, GET_TENSOR_KEYS);
+    const { device, dtype } = options;
+    const { shape } = this.#wanted.get(this.#find(name).name);
+    const ranges = rowRanges(name, shape, indexes).map((range) => [range]);
+    const request = this.#request(name, dtype);
+    const move = device === undefined ? null : await this.#moves.to(device); // before any read
+    const parts = await this.#ownSlices(request, ranges);
+    let rows = parts[0]!;
+    if (parts.length > 1) {
+      try {
+        rows = await this.#session.context.device.concatenate(name, parts, 0);
+      } finally {
+        for (const part of parts) part[Symbol.dispose]();
+      }
+    }
+    return move ? await move(rows) : rows;
+  }
+
+  /**
    * Returns a slice of a tensor, with NumPy's rules: `[start, stop, step?]` for a range, a number for one index (this
    * removes the dimension), null for a whole dimension, "..." for all remaining dimensions. Negative positions count from
    * the end; ranges are clamped. A lazy model reads only the bytes of the slice. With a `shardPlan` the positions count
@@ -288,30 +376,37 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
     checkKeys("getSlice()", options, GET_TENSOR_KEYS);
     this.#session.checkOpen(`get a slice of tensor ${quote(name)}`);
     const { device, dtype } = options;
-    const own = this.#wanted.get(this.#find(name).name);
-    const layout = sliceLayout({ name, dtype: own.dtype, shape: own.shape }, slices);
+    const { dtype: from, shape } = this.#wanted.get(this.#find(name).name);
+    sliceLayout({ name, dtype: from, shape }, slices); // throws if it is not valid
+    const request = this.#request(name, dtype);
     const move = device === undefined ? null : await this.#moves.to(device); // before any read
-    const slice = await this.#ownSlice(this.#request(name, dtype), slices, layout);
-    return move ? await move(slice) : slice;
+    const [slice] = await this.#ownSlices(request, [slices]);
+    return move ? await move(slice!) : slice!;
   }
 
-  /** A slice of a tensor on the model's own device. */
-  async #ownSlice(request: LoadRequest, slices: readonly SliceIndex[], layout: SliceLayout): Promise<T> {
+  /**
+   * Slices of a tensor on the model's own device.
+   *
+   * @param lists the slices of each result
+   */
+  async #ownSlices(request: LoadRequest, lists: readonly (readonly SliceIndex[])[]): Promise<T[]> {
     const { name, target, dtype } = request;
     const { device } = this.#session.context;
+    const own = this.#wanted.get(name);
+    const layouts = lists.map((slices) => sliceLayout({ name, dtype, shape: own.shape }, slices));
     if (!this.#load && !this.#ranks && !this.#options.shardPlan) {
       const wanted = target === dtype ? undefined : target;
-      return await this.#lazy.get(tensorSlice(this.#find(name), wanted, device, layout));
+      const tensor = this.#find(name);
+      return await allOrDispose(
+        layouts.map((layout) => this.#lazy.get(tensorSlice(tensor, wanted, device, layout))),
+      );
     }
     // A tensor that was loaded without a cast is sliced first: the cast then has fewer elements.
-    const own = this.#wanted.get(name);
     const source = this.#load && own.target === own.dtype ? own : request;
-    const whole = await (this.#ranks ? this.#ranks.lendTensor(name, source) : this.#own(source));
-    try {
+    using whole = await (this.#ranks ? this.#ranks.lendTensor(name, source) : this.#own(source));
+    return await allOrDispose(lists.map(async (slices) => {
       return await castTo(await device.slice(whole, sliceLayout(whole, slices)), target);
-    } finally {
-      whole[Symbol.dispose]();
-    }
+    }));
   }
 
   /**
@@ -326,27 +421,52 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
    * @throws {GroupError} if a rank fails, on that rank its `cause` is the original error
    * @throws {UseAfterCloseError} after {@linkcode close}
    */
-  getSharded(name: string, dimension: number, options: ShardOptions = {}): Promise<T> {
+  getSharded(name: string, dimension: number, options?: ShardOptions): Promise<T>;
+  /** The same with a cast, or on another device. */
+  getSharded<D extends DeviceOption | undefined = undefined, Y extends DType | undefined = undefined>(
+    name: string,
+    dimension: number,
+    options: GetShardedOptions<D, Y>,
+  ): Promise<ChangedTensor<T, D, Y>>;
+  getSharded(name: string, dimension: number, options: GetShardedOptions = {}): Promise<Tensor> {
     return handled(this.#getSharded(name, dimension, options));
   }
 
-  async #getSharded(name: string, dimension: number, options: ShardOptions): Promise<T> {
+  async #getSharded(name: string, dimension: number, options: GetShardedOptions): Promise<Tensor> {
     this.#session.checkOpen(`get a part of tensor ${quote(name)}`);
+    const { device, dtype } = options;
+    const fromFile = isFromFile(options, GET_SHARDED_KEYS);
+    const { target } = this.#request(name, dtype); // throws if there is no such cast
+    const move = device === undefined ? null : await this.#moves.to(device); // before any read
+    const part = fromFile
+      ? await this.#partOfFile(name, dimension, dtype)
+      : await castTo(await this.#partOfGroup(name, dimension), target);
+    return move ? await move(part) : part;
+  }
+
+  /** This rank's part of a tensor, read from its file. */
+  #partOfFile(name: string, dimension: number, dtype: DType | undefined): Promise<T> {
+    const { group, dtype: byDefault } = this.#options;
+    const { device } = this.#session.context;
+    const tensor = this.#find(name);
+    const layout = sliceLayout(tensor, rankSlices(tensor, dimension, group.rank, group.size));
+    const wanted = dtype === undefined ? byDefault : dtype === tensor.dtype ? undefined : dtype;
+    return this.#slices.get(tensor, (found) => tensorSlice(found, wanted, device, layout));
+  }
+
+  /** This rank's part of a tensor, which the rank that has read it sends. */
+  async #partOfGroup(name: string, dimension: number): Promise<T> {
     const { group, shardPlan } = this.#options;
     const tensor = this.#find(name);
-    const slices = rankSlices(tensor, dimension, group.rank, group.size);
-    if (isFromFile(options)) {
-      const { dtype } = this.#options;
-      const { device } = this.#session.context;
-      const layout = sliceLayout(tensor, slices);
-      return await this.#slices.get(tensor, (found) => tensorSlice(found, dtype, device, layout));
-    }
+    rankSlices(tensor, dimension, group.rank, group.size); // throws if the tensor has no such dimension
     if (shardPlan && group.size > 1) {
       const message = `Cannot shard tensor ${quote(name)}: the model's shardPlan has cut it already; ` +
         `use from: "file" to read a part of the tensor in the file`;
       throw new TypeError(message);
     }
-    return this.#ranks ? await this.#ranks.getSharded(name, dimension) : await this.getTensor(name);
+    return this.#ranks
+      ? await this.#ranks.getSharded(name, dimension)
+      : await this.#getTensor(name, undefined);
   }
 
   /**
@@ -359,6 +479,11 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
    */
   [Symbol.asyncIterator](): AsyncGenerator<[string, T], void, void> {
     return handledGenerator(this.#iterate());
+  }
+
+  /** The same iteration by name: `for await (const [name, tensor] of model.entries())`. */
+  entries(): AsyncGenerator<[string, T], void, void> {
+    return this[Symbol.asyncIterator]();
   }
 
   async *#iterate(): AsyncGenerator<[string, T], void, void> {
@@ -392,6 +517,11 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
     await this.#slices.close();
   }
 
+  /** The text that `console.log` writes: the number of tensors and files, their bytes, and the device. */
+  [INSPECT](): string {
+    return modelLine(this.#session.catalog, this.#wanted.size, this.#session.context.device.name);
+  }
+
   /** {@linkcode close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
@@ -400,8 +530,14 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
   #find(name: string): CatalogTensor {
     const tensor = this.#session.find(name);
     if (this.#wanted.has(name)) return tensor;
-    const message = `Cannot find tensor ${quote(name)}: the option names does not select it`;
-    throw new SafeTensorsError("TensorNotFound", message, { tensor: name });
+    throw this.#missing(name, false, "the option names does not select it");
+  }
+
+  /** The error for a name that no tensor has, or for a pattern that no name matches. */
+  #missing(name: string, isName: boolean, why = "no name matches it"): Error {
+    if (isName) this.#find(name); // throws with a better message
+    const message = `Cannot find tensor ${quote(name)}: ${why}`;
+    return new SafeTensorsError("TensorNotFound", message, { tensor: name });
   }
 }
 

@@ -10,6 +10,7 @@ import {
   keysOf,
 } from "../base/check.ts";
 import type { FloatDType } from "../base/dtype.ts";
+import { checkNames, type NameSelection, type TensorNames } from "../base/names.ts";
 import type { ProcessGroup } from "../base/process_group.ts";
 import type { Progress } from "../base/progress.ts";
 import { checkDevice, type DeviceOption } from "../base/device_name.ts";
@@ -28,10 +29,10 @@ export interface ModelOptions<D extends DeviceOption = DeviceOption, T extends F
    */
   dtype?: T;
   /**
-   * Loads only these tensors: a list of whole names, or a function that returns true for the name of a wanted tensor.
-   * A list has no patterns: `*` is an ordinary character. Other tensors are not read. Default: all.
+   * Loads only these tensors: a name, a pattern in which `*` matches any characters, a RegExp, a list of these, or a
+   * function that returns true for the name of a wanted tensor. Other tensors are not read. Default: all.
    */
-  names?: Iterable<string> | ((name: string) => boolean);
+  names?: TensorNames;
   /** Reads the bytes of a tensor on request, instead of all tensors from the start. Default false. */
   lazy?: boolean;
   /**
@@ -90,7 +91,7 @@ export const MODEL_KEYS = keysOf<ModelOptions>({
 /** Checked {@linkcode ModelOptions} with defaults. */
 export interface CheckedOptions extends LoadOptions {
   readonly device: DeviceOption;
-  readonly names: ReadonlySet<string> | ((name: string) => boolean) | undefined;
+  readonly names: NameSelection | undefined;
   readonly lazy: boolean;
   readonly restoreAliases: boolean;
   readonly gpuBufferUsage: number;
@@ -124,7 +125,7 @@ export function checkModelOptions(options: ModelOptions): CheckedOptions {
   return {
     device: checkDevice(options.device),
     dtype: options.dtype,
-    names: wantedNames(options.names),
+    names: options.names === undefined ? undefined : checkNames("names", options.names),
     lazy: options.lazy ?? false,
     restoreAliases: options.restoreAliases ?? false,
     maxThreads: options.maxThreads === undefined
@@ -155,22 +156,6 @@ export function checkGroup(name: string, value: unknown): ProcessGroup | undefin
   const { rank, size } = (value ?? {}) as Partial<ProcessGroup>;
   if (Number.isInteger(rank) && Number.isInteger(size)) return value as ProcessGroup;
   throw new TypeError(`${name} must be a process group such as an MpiGroup, got ${describeValue(value)}`);
-}
-
-function wantedNames(names: unknown): CheckedOptions["names"] {
-  if (names === undefined || typeof names === "function") return names as CheckedOptions["names"];
-  const wanted = "names must be a list of whole names, or a function that returns true for wanted names";
-  // A string is iterable too: it would be a list of its letters.
-  const isList = typeof names === "object" && names !== null && Symbol.iterator in names;
-  if (!isList) {
-    const hint = names instanceof RegExp ? ": give (name) => pattern.test(name)" : "";
-    throw new TypeError(`${wanted}, got ${describeValue(names)}${hint}`);
-  }
-  const list = new Set(names as Iterable<string>);
-  for (const name of list) {
-    if (typeof name !== "string") throw new TypeError(`${wanted}, got a list with ${describeValue(name)}`);
-  }
-  return list;
 }
 
 /** Allows flags from COPY_SRC on: WebGPU allows a mappable buffer almost no other usage. */

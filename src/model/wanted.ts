@@ -4,6 +4,7 @@
 import { type Catalog, type CatalogTensor, tensorNotFound } from "../files/catalog.ts";
 import { closestWord } from "../base/closest_word.ts";
 import type { Device } from "../load/device.ts";
+import { unmatchedSteps } from "../base/names.ts";
 import { STEP, type Steps } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
 import { type LoadRequest, type NamedRequests, ownTensor } from "../load/load.ts";
@@ -49,6 +50,11 @@ export class WantedTensors implements NamedRequests {
     return this.#tensors.has(name);
   }
 
+  /** The number of names. */
+  get size(): number {
+    return this.#tensors.size;
+  }
+
   keys(): MapIterator<string> {
     return this.#tensors.keys();
   }
@@ -71,22 +77,20 @@ function* namedSteps(
 ): Steps<ReadonlyMap<string, CatalogTensor>> {
   const { tensors } = catalog;
   if (!names) return tensors;
-  const isWanted = typeof names === "function" ? names : (name: string) => names.has(name);
-  for (const name of typeof names === "function" ? [] : names) {
-    if (tensors.has(name)) continue;
-    const nearest = closestWord(name, tensors.keys());
-    const hint = nearest !== undefined
-      ? `: did you mean ${quote(nearest)}?`
-      : /[*?]/.test(name)
-      ? ": names must be whole names; for a pattern, pass a function"
-      : "";
-    throw tensorNotFound(catalog, name, `the option names lists it, but no file has it${hint}`);
+  const missing = yield* unmatchedSteps(names, tensors);
+  if (missing) {
+    const nearest = missing.isName ? closestWord(missing.text, tensors.keys()) : undefined;
+    const hint = nearest === undefined ? "" : `: did you mean ${quote(nearest)}?`;
+    const detail = missing.isName
+      ? "the option names lists it, but no file has it"
+      : "it is a pattern of the option names that no name matches";
+    throw tensorNotFound(catalog, missing.text, detail + hint);
   }
   const named = new Map<string, CatalogTensor>();
   let step = 0;
   for (const [name, tensor] of tensors) {
     if (++step % STEP === 0) yield;
-    if (isWanted(name)) named.set(name, tensor);
+    if (names.has(name)) named.set(name, tensor);
   }
   return named;
 }

@@ -1,4 +1,5 @@
 /** Sends tensors from the ranks that have read them to the ranks that need them. */
+import { allOrDispose } from "../base/all_or_dispose.ts";
 import type { Device, ExposedBytes, IncomingTensor } from "../load/device.ts";
 import type { GroupBuffer, ProcessGroup } from "../base/process_group.ts";
 import type { LoadRequest } from "../load/load.ts";
@@ -275,17 +276,6 @@ interface Piece {
 
 async function finish<T extends Tensor>({ tensor, incoming }: Part<T>): Promise<T> {
   return tensor ?? await incoming!.finish();
-}
-
-/** Waits for all results; if one failed, disposes the others and throws its error. */
-export async function allOrDispose<R>(promises: readonly Promise<R>[]): Promise<R[]> {
-  const outcomes = await Promise.allSettled(promises);
-  const failed = outcomes.find((outcome) => outcome.status === "rejected");
-  if (!failed) return outcomes.map((outcome) => (outcome as PromiseFulfilledResult<R>).value);
-  for (const outcome of outcomes) {
-    if (outcome.status === "fulfilled") (outcome.value as Partial<Disposable>)[Symbol.dispose]?.();
-  }
-  throw failed.reason;
 }
 
 /** Adds a resource to a stack; disposes it at once if the stack is already disposed. */

@@ -1,4 +1,5 @@
 /** Gives access by name to the tensors of files that the ranks of a group have opened together. */
+import { allOrDispose } from "../base/all_or_dispose.ts";
 import { type FileHome, pathOf } from "../files/catalog.ts";
 import { UseAfterCloseError } from "../base/errors.ts";
 import { finishNow } from "../base/steps.ts";
@@ -8,14 +9,7 @@ import type { Session } from "../load/session.ts";
 import type { StreamBounds } from "../load/stream.ts";
 import { ownSteps, type OwnTensors, type SharedTensors, type ShareTensors } from "../model/shared_tensors.ts";
 import type { Tensor } from "../load/tensor.ts";
-import {
-  allOrDispose,
-  cutOperations,
-  Exchange,
-  type SharedRequest,
-  type Supply,
-  type WantedTensor,
-} from "./exchange.ts";
+import { cutOperations, Exchange, type SharedRequest, type Supply, type WantedTensor } from "./exchange.ts";
 import { RankIteration } from "./rank_iteration.ts";
 
 /** Shares the tensors of files that several ranks have opened. */

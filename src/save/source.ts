@@ -53,9 +53,9 @@ export interface SavableModel extends AsyncIterable<readonly [string, SavableTen
   keys(): Iterable<string>;
   /** The description of one tensor: in the file, and after loading if the model's options change it. */
   info(name: string): TensorShape & {
-    /** Element type after loading, if it differs. */
+    /** Element type after loading. Default: `dtype`. */
     readonly targetDtype?: DType;
-    /** Elements along each dimension after loading, if only a part is loaded. */
+    /** Elements along each dimension after loading. Default: `shape`. */
     readonly targetShape?: readonly number[];
   };
 }

@@ -2,7 +2,15 @@
  * Tensors in host memory: handles, descriptions and moves.
  */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { fastsafeOpen, HostTensor, serialize, UseAfterCloseError } from "../../mod.ts";
+import {
+  fastsafeOpen,
+  HostTensor,
+  loadFile,
+  ReadError,
+  readHeader,
+  serialize,
+  UseAfterCloseError,
+} from "../../mod.ts";
 import "../support/open_library.ts";
 
 function halves(): HostTensor<"F16"> {
@@ -93,4 +101,38 @@ Deno.test("JSON.stringify of a tensor gives a description without its elements",
     byteLength: 4,
     device: "cpu",
   });
+});
+
+Deno.test("console.log of a model shows how many tensors and files it has, and its device", async () => {
+  const path = await Deno.makeTempFile({ suffix: ".safetensors" });
+  await Deno.writeFile(path, serialize({ a: { dtype: "U8", shape: [1], data: new Uint8Array(1) } }));
+  await using model = await fastsafeOpen(path);
+  assertEquals(Deno.inspect(model), 'SafeTensorsModel: 1 tensor of 1 file, on "cpu"');
+  await Deno.remove(path);
+});
+
+Deno.test("loadFile() returns all tensors in file order, or those that the option names selects", async () => {
+  const path = await Deno.makeTempFile({ suffix: ".safetensors" });
+  const names = ["b", "a", "__proto__", "c.weight"];
+  const tensors = new Map(names.map((name, index) => {
+    return [name, HostTensor.from({ name, dtype: "BF16", data: new Uint16Array([0x3f80 + index]) })] as const;
+  }));
+  await Deno.writeFile(path, serialize(tensors));
+  const open = new Set(Deno.readDirSync("/proc/self/fd").map(({ name }) => name));
+  const all = await loadFile(path);
+  assertEquals(Object.keys(all), [...(await readHeader(path)).tensors.keys()]);
+  for (const [name, { data }] of tensors) {
+    assertEquals(Object.getOwnPropertyDescriptor(all, name)?.value.data, data);
+  }
+  const some = await loadFile(path, { names: "*.weight", dtype: "F32", lazy: true });
+  assertEquals(Object.entries(some).map(([name, tensor]) => [name, ...tensor.as("F32").data]), [[
+    "c.weight",
+    1.0234375,
+  ]]);
+  assertEquals(
+    new Set(Deno.readDirSync("/proc/self/fd").map(({ name }) => name)).size <= open.size + 1,
+    true,
+  );
+  await assertRejects(() => loadFile(`${path}.no`), ReadError, "no such file");
+  await Deno.remove(path);
 });

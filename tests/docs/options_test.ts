@@ -19,7 +19,7 @@ function declarationOf(name: string): string {
 /** The names of the options that an interface has: those of the one that it extends come first. */
 function optionsOf(name: string): string[] {
   const declaration = declarationOf(name);
-  const [, inherited] = /^.*? extends (ModelOptions)\b/.exec(declaration) ?? [];
+  const [, inherited] = /^[^{]*? extends (ModelOptions)\b/.exec(declaration) ?? [];
   const own = [...declaration.matchAll(/^ {2}(\w+)\??:/gm)].map(([, option]) => option!);
   return [...inherited === undefined ? [] : optionsOf(inherited), ...own];
 }
@@ -31,6 +31,7 @@ const TABLES: readonly [page: string, heading: string, name: string][] = [
   ["docs/options.md", "ParallelLoader", "ParallelLoaderOptions"],
   ["docs/options.md", "getTensor", "GetTensorOptions"],
   ["docs/options.md", "getSharded", "ShardOptions"],
+  ["docs/options.md", "to", "ToOptions"],
   ["docs/options.md", "PinnedPool", "PinnedPoolOptions"],
   ["docs/options.md", "toDLPack", "DLPackOptions"],
   ["docs/options.md", "usrbio", "UsrbioOptions"],
@@ -61,6 +62,7 @@ Deno.test("docs/options.md has every entry point, in order, and no other", () =>
 Deno.test("every interface of options that is public has its table", () => {
   const names = [...ENTRIES.matchAll(/\b(?:type )?(\w+Options)\b/g)].map(([, name]) => name!);
   const others = [
+    "GetShardedOptions", // those of getTensor and getSharded
     "LoaderOptions", // OpenOptions without some
     "ModelOptions", // part of OpenOptions
     "ReadChunkedOptions", // the arguments of a call

@@ -32,7 +32,10 @@ async function view(result: unknown): Promise<unknown> {
       await Array.fromAsync(result, async ([name, tensor]) => [name, await view(tensor)] as const),
     );
   }
-  return isOnDevice(result) ? await toHost(result) : result;
+  if (isOnDevice(result)) return await toHost(result);
+  if (typeof result !== "object" || result === null || !Object.values(result).some(isOnDevice)) return result;
+  const pairs = Object.entries(result).map(async ([name, tensor]) => [name, await view(tensor)] as const);
+  return Object.fromEntries(await Promise.all(pairs));
 }
 
 function isOnDevice(value: unknown): value is DeviceTensor {
@@ -43,7 +46,7 @@ function isOnDevice(value: unknown): value is DeviceTensor {
 function viewOf<T extends object>(object: T): T {
   return new Proxy(object, {
     get(target, property) {
-      if (property === Symbol.asyncIterator) {
+      if (property === Symbol.asyncIterator || property === "entries") {
         return async function* () {
           for await (const [name, tensor] of target as AsyncIterable<[string, DeviceTensor]>) {
             yield [name, await toHost(tensor)];

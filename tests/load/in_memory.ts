@@ -42,7 +42,7 @@ export function inMemoryTests(test: DefineTest): void {
     for (const tensor of tensors) assertTensor(read.get(tensor.name)!, tensor);
   });
 
-  test("deserialize() accepts only an ArrayBuffer or a view of one", () => {
+  test("deserialize() makes views of an ArrayBuffer or of a view, and rejects other values", () => {
     const { bytes, tensors } = fileOf(FIRST);
     const whole = bytes.slice().buffer;
     for (const file of [whole, new DataView(whole), new Uint8ClampedArray(whole)]) {
@@ -50,11 +50,11 @@ export function inMemoryTests(test: DefineTest): void {
       for (const tensor of tensors) assertTensor(read.get(tensor.name)!, tensor);
       assertEquals(read.get(tensors[0]!.name)!.bytes.buffer, whole);
     }
-    for (const file of ["model.safetensors", [1, 2], null, new Blob([bytes])]) {
+    for (const file of ["model.safetensors", [1, 2], null]) {
       assertThrows(
         () => deserialize(file as never),
         TypeError,
-        "file must be an ArrayBuffer or a view of one, got",
+        "file must be an ArrayBuffer, a view of one, a Blob or a Response, got",
       );
     }
   });
@@ -91,7 +91,7 @@ export function inMemoryTests(test: DefineTest): void {
     await Deno.writeFile(path, file);
     await using model = await fastsafeOpen(path);
     assertEquals(model.keys(), ["none", "b", "a"]);
-    assertEquals([...model.metadata().get(path)!], [["format", "pt"]]);
+    assertEquals(model.metadata(path), { format: "pt" });
     assertBytes((await model.getTensor("b")).bytes, data, "b");
     assertBytes((await model.getTensor("a")).bytes, data.subarray(3, 4), "a");
     const again = serialize(deserialize(file), { format: "pt" });
@@ -102,6 +102,86 @@ export function inMemoryTests(test: DefineTest): void {
       "12 bytes",
     );
     assertEquals([error.code, error.tensor], ["InvalidTensorView", "x"]);
+  });
+
+  test("deserialize() and readHeader() accept bytes of any kind, Blobs and Responses", async () => {
+    const data = noise(40_000, 4);
+    const bytes = serialize({ a: { dtype: "U8", shape: [40_000], data } }, { format: "pt" });
+    const shifted = new Uint8Array(bytes.byteLength + 3);
+    shifted.set(bytes, 3);
+    const shared = new Uint8Array(new SharedArrayBuffer(bytes.byteLength));
+    shared.set(bytes);
+    const contents = [
+      bytes,
+      bytes.buffer,
+      shifted.subarray(3),
+      new DataView(bytes.buffer),
+      shared,
+      shared.buffer,
+    ];
+    for (const content of contents) {
+      const file = deserialize(content);
+      assertEquals([[...file.keys()], file.metadata], [["a"], { format: "pt" }]);
+      assertBytes(file.get("a")!.bytes, data, "a");
+      assertEquals((await readHeader(content)).dataLength, 40_000);
+    }
+    const chunked = () =>
+      new Response(
+        new ReadableStream({
+          start(controller) {
+            for (let at = 0; at < bytes.length; at += 7) controller.enqueue(bytes.subarray(at, at + 7));
+            controller.close();
+          },
+        }),
+      );
+    for (const content of [() => new Blob([bytes]), () => new Response(bytes), chunked]) {
+      const file = await deserialize(content());
+      assertEquals([[...file.keys()], file.metadata], [["a"], { format: "pt" }]);
+      assertBytes(file.get("a")!.bytes, data, "a");
+      assertEquals((await readHeader(content())).tensors.get("a")!.shape, [40_000]);
+    }
+  });
+
+  test("readHeader() reads no more of a response than the header, and names a failed one", async () => {
+    const bytes = serialize({ a: { dtype: "U8", shape: [10_000_000], data: new Uint8Array(10_000_000) } });
+    let sent = 0, cancelled = false;
+    const body = new ReadableStream({
+      pull(controller) {
+        controller.enqueue(bytes.subarray(sent, sent += 1000));
+      },
+      cancel() {
+        cancelled = true;
+      },
+    }, { highWaterMark: 0 });
+    const response = new Response(body, { headers: { "content-length": String(bytes.length) } });
+    assertEquals((await readHeader(response)).dataLength, 10_000_000);
+    assert(sent <= 2000 && cancelled);
+    const range = new Response(bytes.subarray(0, 4096), {
+      status: 206,
+      headers: { "content-range": `bytes 0-4095/${bytes.length}` },
+    });
+    assertEquals((await readHeader(range)).dataLength, 10_000_000);
+    const short = new Response(bytes.subarray(0, 20), {
+      headers: { "content-length": String(bytes.length) },
+    });
+    await assertRejects(() => readHeader(short), ReadError, "20 found");
+    for (const call of [readHeader, deserialize] as ((file: Response) => Promise<unknown>)[]) {
+      await assertRejects(
+        () => call(new Response("no", { status: 404, statusText: "Not Found" })),
+        ReadError,
+        "404 Not Found",
+      );
+      const used = new Response(bytes);
+      await used.bytes();
+      await assertRejects(async () => await call(used), TypeError, "was read already");
+      await assertRejects(
+        async () => await call(new Response("<html>not a file</html>")),
+        SafeTensorsError,
+        "it is a web page or XML",
+      );
+    }
+    await assertRejects(() => readHeader({} as never), TypeError, "got an object");
+    await assertRejects(async () => await deserialize("x" as never), TypeError, 'got "x"');
   });
 
   test("readHeader() reads only the header", async (folder) => {

@@ -32,7 +32,7 @@ const SENSELESS: readonly [options: Record<string, unknown>, error: typeof Error
   [{ dtype: "float32" }, TypeError, "float32"],
   [{ dtype: "C64" }, TypeError, "C64"],
   [{ dtype: "F4" }, TypeError, "F4"],
-  [{ names: "weight" }, TypeError, "names"],
+  [{ names: 5 }, TypeError, "names"],
   [{ names: 5 }, TypeError, "5"],
 ];
 

@@ -55,7 +55,7 @@ for (const name of ["dtypes", "legacy", "nested", "parameters", "state_dict", "t
       assertEquals(report.validated, true);
       await using model = await fastsafeOpen(`${folder}/out.safetensors`, { restoreAliases: true });
       await checkTensors(model, expectedOf(`${DATA}${name}.expected.json`));
-      assertEquals(model.metadata().get(`${folder}/out.safetensors`)!.get("format"), "pt");
+      assertEquals(model.metadata(`${folder}/out.safetensors`)["format"], "pt");
     }));
 }
 

@@ -40,8 +40,8 @@ export function byteTests(test: DefineTest, engine: EngineName): void {
     const reference = await Deno.readFile(ALL_DTYPES_FILE);
     for (const lazy of [false, true]) {
       await using model = await fastsafeOpen(ALL_DTYPES_FILE, { lazy });
-      const [metadata] = model.metadata().values();
-      await saveFile(model, `${folder}/${lazy}.safetensors`, { metadata: metadata! });
+      const metadata = model.metadata();
+      await saveFile(model, `${folder}/${lazy}.safetensors`, { metadata });
       await assertFile(`${folder}/${lazy}.safetensors`, reference);
     }
     const tensors = deserialize(reference);
