@@ -136,6 +136,28 @@ export const CUDA_SYMBOLS = {
     result: "i32",
     nonblocking: true,
   },
+  fst_cuda_write_pinned: {
+    name: "fst_cuda_write",
+    parameters: [
+      "i32", // int32_t device
+      "u64", // uint64_t destination
+      "u64", // const void *source: pinned memory
+      "u64", // uint64_t bytes
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fst_cuda_read_pinned: {
+    name: "fst_cuda_read",
+    parameters: [
+      "i32", // int32_t device
+      "u64", // void *destination: pinned memory
+      "u64", // uint64_t source
+      "u64", // uint64_t bytes
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
   fst_cuda_copy: {
     parameters: [
       "i32", // int32_t to_device

@@ -37,6 +37,30 @@ export async function readDevice(
   check(shim, action, await shim.fst_cuda_read(device, target, address, BigInt(target.byteLength)));
 }
 
+/** Copies from pinned memory, which stays pinned meanwhile. */
+export async function writeFromPinned(
+  shim: Shim,
+  target: CudaPlace,
+  address: bigint,
+  byteLength: number,
+  action: string,
+): Promise<void> {
+  const bytes = BigInt(byteLength);
+  check(shim, action, await shim.fst_cuda_write_pinned(target.device, target.address, address, bytes));
+}
+
+/** Copies to pinned memory, which stays pinned meanwhile. */
+export async function readToPinned(
+  shim: Shim,
+  address: bigint,
+  source: CudaPlace,
+  byteLength: number,
+  action: string,
+): Promise<void> {
+  const bytes = BigInt(byteLength);
+  check(shim, action, await shim.fst_cuda_read_pinned(source.device, address, source.address, bytes));
+}
+
 /** Copies within a device or to another one. */
 export async function copyDevice(
   shim: Shim,

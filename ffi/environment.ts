@@ -21,8 +21,6 @@ export const SHIM_VARIABLES: readonly string[] = [
   "HF3FS_LIB_DIR",
   "HOME",
   "LD_LIBRARY_PATH",
-  "OMPI_COMM_WORLD_SIZE",
-  "PMI_SIZE",
   "VIRTUAL_ENV",
 ];
 

@@ -46,7 +46,7 @@ export interface CallInput {
   readonly blocks?: readonly RootedMemory[];
   /** The device of the memory. Default: that of the blocks or of `receive`. */
   readonly device?: number;
-  /** Bytes of one message between ranks. Default {@linkcode PIECE}. */
+  /** Bytes of one message between ranks over MPI. Default {@linkcode PIECE}. */
   readonly pieceBytes?: number;
 }
 
@@ -56,8 +56,8 @@ export interface CallInput {
  */
 export const PIECE: { bytes: number } = { bytes: 16 * 2 ** 20 };
 
-const BYTES = 592;
-const MESSAGE_AT = 88;
+const BYTES = 584;
+const CANCELLED_AT = 60, STATUS_AT = 64, CODE_AT = 68, RUNNING_AT = 72, PENDING_AT = 76, MESSAGE_AT = 80;
 const BLOCK_BYTES = 24;
 
 /** One call: its arguments and its result. */
@@ -80,41 +80,41 @@ export class GroupCall {
     view.setInt32(32, send.device, true);
     view.setInt32(36, input.device ?? (blocks[0] ?? receive).device, true);
     view.setBigUint64(40, BigInt(Math.round(timeoutSeconds * 1e6)), true);
-    view.setUint32(48, input.pieceBytes ?? PIECE.bytes, true);
-    view.setInt32(52, kind ? KINDS[kind] : 0, true);
-    view.setInt32(56, root, true);
-    view.setInt32(60, peer, true);
+    view.setInt32(48, kind ? KINDS[kind] : 0, true);
+    view.setInt32(52, root, true);
+    view.setInt32(56, peer, true);
   }
 
   /** Requests an early end of the call. */
   cancel(): void {
-    Atomics.store(new Uint32Array(this.memory.buffer, 64, 1), 0, 1);
+    Atomics.store(new Uint32Array(this.memory.buffer, CANCELLED_AT, 1), 0, 1);
   }
 
-  /** Records that it ended before the shim could start it. */
-  fail(status: number): void {
-    this.#view.setInt32(68, status, true);
-  }
-
-  /** Takes the result of another call that is a part of it. */
-  endAs(part: GroupCall): void {
-    this.memory.set(part.memory.subarray(68, 76), 68);
-    this.memory.set(part.memory.subarray(MESSAGE_AT), MESSAGE_AT);
+  /** Records a failure outside MPI and NCCL. */
+  fail(status: number, code = 0, message = ""): void {
+    this.#view.setInt32(STATUS_AT, status, true);
+    this.#view.setInt32(CODE_AT, code, true);
+    new TextEncoder().encodeInto(message, this.memory.subarray(MESSAGE_AT, BYTES - 1));
   }
 
   /** Its status: one of {@linkcode CALL_STATUS}. */
   get status(): number {
-    return this.#view.getInt32(68, true);
+    return this.#view.getInt32(STATUS_AT, true);
   }
 
   /** The library's error number. */
   get code(): number {
-    return this.#view.getInt32(72, true);
+    return this.#view.getInt32(CODE_AT, true);
   }
 
-  /** Whether MPI can still access the memory of the call and this object. */
+  /** Whether MPI moves its bytes. */
+  get running(): boolean {
+    return this.#view.getUint32(RUNNING_AT, true) !== 0;
+  }
+
+  /** Whether MPI can still access the memory of the call and this object, after the call has failed. */
   get pending(): boolean {
-    return Atomics.load(new Uint32Array(this.memory.buffer, 80, 1), 0) !== 0;
+    return Atomics.load(new Uint32Array(this.memory.buffer, PENDING_AT, 1), 0) !== 0;
   }
 
   /** The message of the shim. */
@@ -146,7 +146,12 @@ export function layOutBlocks(shim: Shim, blocks: readonly RootedMemory[]): Uint8
   return new Uint8Array(view.buffer);
 }
 
-function addressOf(shim: Shim, bytes: Uint8Array<ArrayBuffer>): bigint {
+/**
+ * Returns the address of bytes.
+ *
+ * @throws {TypeError} if their buffer was transferred
+ */
+export function addressOf(shim: Shim, bytes: Uint8Array<ArrayBuffer>): bigint {
   // Access to `buffer` also moves a small array out of the heap, in which the garbage collector could move its bytes.
   if (bytes.buffer.detached) {
     throw new TypeError("Cannot broadcast a block: its buffer was transferred meanwhile");

@@ -12,6 +12,7 @@ export const GROUP_SYMBOLS = {
     parameters: [
       "buffer", // fst_mpi_info *info
       "u64", // uint64_t timeout_us
+      "i32", // int32_t mpich_first
       "buffer", // char *path
       "buffer", // char *reason
       "u64", // uint64_t size
@@ -33,35 +34,18 @@ export const GROUP_SYMBOLS = {
     ],
     result: "i64",
   },
-  fst_mpi_await: {
+  fst_mpi_wait: {
     parameters: [
+      "buffer", // const fst_group_call *call
       "u64", // uint64_t wait_us: short
     ],
     result: "i32",
   },
-  fst_mpi_await_long: {
-    name: "fst_mpi_await",
+  fst_mpi_wait_long: {
+    name: "fst_mpi_wait",
     parameters: [
+      "buffer", // const fst_group_call *call
       "u64", // uint64_t wait_us
-    ],
-    result: "i32",
-    nonblocking: true,
-  },
-  fst_mpi_wake: {
-    parameters: [],
-    result: "void",
-  },
-  fst_mpi_make_staging: {
-    parameters: [
-      "buffer", // fst_group_call *call
-      "buffer", // fst_mpi_staging **staging
-    ],
-    result: "i32",
-    nonblocking: true,
-  },
-  fst_mpi_free_staging: {
-    parameters: [
-      "u64", // fst_mpi_staging *staging
     ],
     result: "i32",
     nonblocking: true,
@@ -71,31 +55,14 @@ export const GROUP_SYMBOLS = {
       "buffer", // fst_group_call *call
       "buffer", // const fst_mpi_pipe *pipes
       "u32", // uint32_t count
-      "buffer", // const fst_group_block *blocks
-      "u64", // fst_mpi_staging *staging
-    ],
-    result: "i32",
-  },
-  fst_mpi_finish: {
-    parameters: [
-      "buffer", // fst_group_call *call
-      "u64", // uint64_t wait_us: short
+      "buffer", // const fst_group_block *pieces
     ],
     result: "i32",
   },
   fst_mpi_hold: {
     parameters: [
-      "buffer", // fst_group_call *call
+      "buffer", // const fst_group_call *call
       ...KEEP_16,
-    ],
-    result: "i32",
-    nonblocking: true,
-  },
-  fst_mpi_copy: {
-    parameters: [
-      "buffer", // fst_group_call *call
-      "buffer", // const void *send
-      "buffer", // void *receive
     ],
     result: "i32",
     nonblocking: true,
@@ -111,6 +78,7 @@ export const GROUP_SYMBOLS = {
     parameters: [
       "buffer", // const void *message
       "u64", // uint64_t bytes
+      "i32", // int32_t freeze
     ],
     result: "void",
   },

@@ -4,14 +4,16 @@
 import { environmentVariable, setEnvironmentVariable } from "./variables.ts";
 import { passEnvironment } from "./environment.ts";
 import {
+  addressOf,
   CALL_STATUS,
   type CallMemory,
   decodeText,
   type GroupCall,
   layOutBlocks,
   NO_MEMORY,
+  PIECE,
+  type RootedMemory,
 } from "./group_call.ts";
-import { Handle } from "./handle.ts";
 import type { Shim } from "./symbols.ts";
 
 /** MPI in this process. */
@@ -43,8 +45,8 @@ export const MESSAGE_BYTES = 65536;
 
 /** Longest time, in microseconds, that a wait for a message can block the event loop. */
 const SHORT = 250n;
-/** Longer than any process runs, in microseconds. */
-const FOREVER = 1n << 50n;
+/** Longest time, in microseconds, of a wait that keeps a program from ending after its last call. */
+const LONG = 20_000n;
 
 /** Buffers that one call can keep alive (native/fst_group.h). */
 const KEPT = 16;
@@ -57,10 +59,12 @@ export async function openMpi(shim: Shim, timeoutSeconds: number): Promise<MpiPr
   const path = new Uint8Array(1024);
   const reason = new Uint8Array(1024);
   const timeout = BigInt(Math.round(timeoutSeconds * 1e6));
-  const status = await shim.fst_mpi_open(info, timeout, path, reason, BigInt(path.byteLength));
+  const launched = launchedRanks();
+  const mpichFirst = launched?.name === "PMI_SIZE" ? 1 : 0; // the family of the launcher, if both are installed
+  const status = await shim.fst_mpi_open(info, timeout, mpichFirst, path, reason, BigInt(path.byteLength));
   if (status !== 0) return { reason: decodeText(reason) };
   const view = new DataView(info.buffer);
-  return {
+  const opened = {
     rank: view.getInt32(0, true),
     size: view.getInt32(4, true),
     path: decodeText(path),
@@ -68,6 +72,23 @@ export async function openMpi(shim: Shim, timeoutSeconds: number): Promise<MpiPr
     cudaAware: view.getInt32(8, true) === 1,
     tags: view.getInt32(12, true),
   };
+  // A library under another family's launcher does not find the other ranks: each would be alone.
+  if (!launched || Number(launched.size) === opened.size) return opened;
+  return {
+    reason:
+      `the launcher started ${launched.size} ranks (${launched.name}), and "${opened.path}" (${opened.family}) ` +
+      `sees ${opened.size}: use the launcher that belongs to the library, or name the launcher's library in ` +
+      "FASTSAFETENSORS_MPI_LIB",
+  };
+}
+
+/** How many ranks a launcher of MPI has started, and which variable says so. */
+function launchedRanks(): { readonly name: string; readonly size: string } | undefined {
+  for (const name of ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"]) {
+    const size = environmentVariable(name);
+    if (size !== undefined) return { name, size };
+  }
+  return undefined;
 }
 
 /** A world of one rank does not need Open MPI's daemon; without its program Open MPI would end the process. */
@@ -100,23 +121,21 @@ export class MpiChannel {
 
   /** Waits for a message for a few microseconds; returns whether there is one. */
   awaitShortly(): boolean {
-    return this.#shim.fst_mpi_await(SHORT) !== 0;
+    return this.#shim.fst_mpi_wait(null, SHORT) !== 0;
   }
 
-  /** Waits for a message, or until {@linkcode wake} is called; the program does not end meanwhile. */
+  /** Waits for a message for a few milliseconds; the program does not end meanwhile. */
   async await(): Promise<void> {
-    await this.#shim.fst_mpi_await_long(FOREVER);
+    await this.#shim.fst_mpi_wait_long(null, LONG);
   }
 
-  /** Ends a wait. */
-  wake(): void {
-    this.#shim.fst_mpi_wake();
-  }
-
-  /** Sets the message that all other ranks receive when the process ends; null: no message. */
+  /**
+   * Sets the message that all other ranks receive when the process ends; null: no message. With a message the process may
+   * be about to free its memory, so that MPI stops if it can still access some.
+   */
   setLastWords(message: Uint8Array<ArrayBuffer> | null): void {
     const bytes = message ?? new Uint8Array(1);
-    this.#shim.fst_mpi_last_words(bytes, BigInt(message?.byteLength ?? 0));
+    this.#shim.fst_mpi_last_words(bytes, BigInt(message?.byteLength ?? 0), message && hasPending() ? 1 : 0);
   }
 
   /** Sets the used tags of each group: the first tag, their number, and 1 if their bytes are discarded. */
@@ -126,8 +145,7 @@ export class MpiChannel {
 
   /** Ends MPI before the memory that it can still access is freed. Called at the end of the process. */
   exit(status: number): void {
-    for (const call of pending) if (!call.pending) pending.delete(call);
-    if (pending.size > 0) this.#shim.fst_mpi_exit(status);
+    if (hasPending()) this.#shim.fst_mpi_exit(status);
   }
 }
 
@@ -139,8 +157,29 @@ export interface MpiFlow {
   readonly memory: CallMemory;
 }
 
-/** The memory of failed calls that MPI can still access. */
-const pending = new Set<GroupCall>();
+/** Calls in progress, and failed calls whose memory MPI can still access. */
+const calls = new Set<GroupCall>();
+/** How to free what MPI can still access. */
+const frees = new Map<GroupCall, () => void>();
+
+function hasPending(): boolean {
+  return calls.values().some((call) => call.pending);
+}
+
+function forgetEnded(): void {
+  for (const call of calls) if (!call.running && !call.pending) calls.delete(call);
+  for (const [call, free] of frees) {
+    if (call.pending) continue;
+    frees.delete(call);
+    free();
+  }
+}
+
+/** Calls `free` when MPI does not access the memory of an ended call any more: now, or when a later call ends. */
+export function freeAfter(call: GroupCall, free: () => void): void {
+  if (call.pending) frees.set(call, free);
+  else free();
+}
 
 /**
  * Moves bytes; the result is in `call`, whose input has all memory of the flows. Flows with the same tag, source and
@@ -153,21 +192,17 @@ export async function moveMpi(
   shim: Shim,
   call: GroupCall,
   flows: readonly MpiFlow[],
-  staging: Handle | null,
   wait: (end: () => Promise<unknown>) => Promise<unknown>,
 ): Promise<void> {
-  const move = async (pointer: bigint) => {
+  calls.add(call);
+  try {
     for (let first = 0; first < flows.length && call.status === CALL_STATUS.done;) {
       const part = nextPart(flows, first);
-      await movePart(shim, call, part, pointer, wait);
+      await movePart(shim, call, part, wait);
       first += part.length;
     }
-  };
-  try {
-    await (staging ? staging.use("move", move) : move(0n));
   } finally {
-    for (const other of pending) if (!other.pending) pending.delete(other);
-    if (call.pending) pending.add(call);
+    forgetEnded();
   }
 }
 
@@ -187,37 +222,33 @@ async function movePart(
   shim: Shim,
   call: GroupCall,
   part: readonly MpiFlow[],
-  staging: bigint,
   wait: (end: () => Promise<unknown>) => Promise<unknown>,
 ): Promise<void> {
   const pipes = Map.groupBy(part, ({ from, to, tag }) => `${tag} ${from} ${to}`).values().toArray();
-  pipes.sort(([a], [b]) => a!.tag - b!.tag || a!.to - b!.to); // staging memory is used in this order on all ranks
-  const table = pipes.flatMap((flows) => [flows[0]!.from, flows[0]!.to, flows[0]!.tag, flows.length]);
-  const ordered = pipes.flat().map(({ memory }) => ({ ...memory, root: 0 }));
-  const blocks = layOutBlocks(shim, ordered);
-  if (shim.fst_mpi_move(call.memory, Int32Array.from(table), pipes.length, blocks, staging) !== 0) {
+  const { pieceBytes = PIECE.bytes } = call.input;
+  const pieces = pipes.map((flows) => flows.flatMap(({ memory }) => piecesOf(shim, memory, pieceBytes)));
+  const table = pipes.flatMap(([flow], index) => [flow!.from, flow!.to, flow!.tag, pieces[index]!.length]);
+  const blocks = layOutBlocks(shim, pieces.flat());
+  if (shim.fst_mpi_move(call.memory, Int32Array.from(table), pipes.length, blocks) !== 0) {
     return call.fail(CALL_STATUS.memory);
   }
-  if (shim.fst_mpi_finish(call.memory, SHORT) !== 0) return;
-  const buffers = [...new Set(ordered.map(({ host }) => host?.buffer ?? null))];
+  if (shim.fst_mpi_wait(call.memory, SHORT) !== 0) return;
+  const buffers = [...new Set(part.map(({ memory }) => memory.host?.buffer ?? null))];
   const keep = Array.from({ length: KEPT }, (_, index) => buffers[index] ?? null) as Kept;
   await wait(() => shim.fst_mpi_hold(call.memory, ...keep));
 }
 
+/** The messages that move memory, by their addresses. */
+function piecesOf(shim: Shim, memory: CallMemory, pieceBytes: number): RootedMemory[] {
+  const { host, byteLength } = memory;
+  const start = host ? addressOf(shim, host) : memory.address;
+  const pieces: RootedMemory[] = [];
+  for (let at = 0; at < byteLength; at += pieceBytes) {
+    const piece = { address: start + BigInt(at), byteLength: Math.min(pieceBytes, byteLength - at) };
+    pieces.push({ ...NO_MEMORY, ...piece, root: 0 });
+  }
+  return pieces;
+}
+
 type Kept4 = [ArrayBuffer | null, ArrayBuffer | null, ArrayBuffer | null, ArrayBuffer | null];
 type Kept = [...Kept4, ...Kept4, ...Kept4, ...Kept4];
-
-/** Copies `send` of the call to `receive`, within this rank; the result is in `call`. */
-export async function copyMpi(shim: Shim, call: GroupCall): Promise<void> {
-  const { send = NO_MEMORY, receive = NO_MEMORY } = call.input;
-  await shim.fst_mpi_copy(call.memory, send.host, receive.host);
-}
-
-/** Makes pinned memory for the device and the pieces of a call; null if `call` failed. */
-export async function makeMpiStaging(shim: Shim, call: GroupCall): Promise<Handle | null> {
-  const made = new BigUint64Array(1);
-  if (await shim.fst_mpi_make_staging(call.memory, made) !== CALL_STATUS.done) return null;
-  return new Handle("the staging memory", made[0]!, async (staging) => {
-    await shim.fst_mpi_free_staging(staging);
-  });
-}

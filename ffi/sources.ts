@@ -38,7 +38,6 @@ import fstCudaH from "../native/fst_cuda.h" with { type: "text" };
 import fstGroupH from "../native/fst_group.h" with { type: "text" };
 import fstUsrbioH from "../native/fst_usrbio.h" with { type: "text" };
 import planH from "../native/plan.h" with { type: "text" };
-import ranksMpiLibraryC from "../native/ranks/mpi_library.c" with { type: "text" };
 import ranksMpiProcessC from "../native/ranks/mpi_process.c" with { type: "text" };
 import ranksMpiThreadC from "../native/ranks/mpi_thread.c" with { type: "text" };
 import ranksMpiTransferC from "../native/ranks/mpi_transfer.c" with { type: "text" };
@@ -93,7 +92,6 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "fst_group.h": fstGroupH,
   "fst_usrbio.h": fstUsrbioH,
   "plan.h": planH,
-  "ranks/mpi_library.c": ranksMpiLibraryC,
   "ranks/mpi_process.c": ranksMpiProcessC,
   "ranks/mpi_thread.c": ranksMpiThreadC,
   "ranks/mpi_transfer.c": ranksMpiTransferC,

@@ -45,7 +45,6 @@ typedef struct fst_group_call {
   int32_t send_device; /* -1: host */
   int32_t receive_device;
   uint64_t timeout_us;  /* without any movement */
-  uint32_t piece_bytes; /* of one message, at most 1 GiB; the same on every rank */
   int32_t kind;         /* enum fst_group_kind */
   int32_t root;
   int32_t peer; /* SEND and RECEIVE */
@@ -54,10 +53,9 @@ typedef struct fst_group_call {
   int32_t code;
   uint32_t running;         /* of MPI: the call has not ended */
   _Atomic uint32_t pending; /* MPI may still touch the memory of the call, until this is 0 again, and this struct */
-  uint32_t reserved;
   char message[504];
 } fst_group_call;
-static_assert(sizeof(fst_group_call) == 592, "ffi/group_call.ts knows this layout");
+static_assert(sizeof(fst_group_call) == 584, "ffi/group_call.ts knows this layout");
 
 /* ---- MPI (ranks/mpi_*.c) ---- */
 
@@ -71,9 +69,11 @@ static_assert(sizeof(fst_mpi_info) == 40, "ffi/mpi.ts knows this layout");
 
 /*
  * Opens and initialises MPI, once, on a thread of its own. 0, and `path` gets the path of the library; or -1, and `reason`
- * gets the reason. The other one is empty; both have `size` bytes. The end of the process finalises MPI.
+ * gets the reason. The other one is empty; both have `size` bytes. The end of the process finalises MPI. Where both
+ * families are installed, `mpich_first` says which one is used.
  */
-FST_EXPORT int32_t fst_mpi_open(fst_mpi_info *info, uint64_t timeout_us, char *path, char *reason, uint64_t size);
+FST_EXPORT int32_t fst_mpi_open(fst_mpi_info *info, uint64_t timeout_us, int32_t mpich_first, char *path, char *reason,
+                                uint64_t size);
 
 /* Messages between processes, of any content, with at least one byte and at most this many. */
 #define FST_MPI_MESSAGE_BYTES 65536
@@ -87,35 +87,24 @@ FST_EXPORT int32_t fst_mpi_send(int32_t rank, const void *message, uint64_t byte
  */
 FST_EXPORT int64_t fst_mpi_receive(void *buffer);
 
-/* Waits for a message: 1; 0 if none has arrived within the time, or fst_mpi_wake() was called. */
-FST_EXPORT int32_t fst_mpi_await(uint64_t wait_us);
-FST_EXPORT void fst_mpi_wake(void);
+/* Waits until the call has ended, or for a message if it is NULL: 1; 0 if that has not happened within the time. */
+FST_EXPORT int32_t fst_mpi_wait(const fst_group_call *call, uint64_t wait_us);
 
 /* Bytes that arrive from one rank of the world and are sent to another, or begin or end at this rank. */
 typedef struct fst_mpi_pipe {
   int32_t from, to; /* -1: none */
   int32_t tag;      /* from 0 to less than fst_mpi_info.tags */
-  uint32_t count;   /* blocks, which follow those of earlier pipes in the table of the call */
+  uint32_t count;   /* pieces, which follow those of earlier pipes in the table of the call */
 } fst_mpi_pipe;
 static_assert(sizeof(fst_mpi_pipe) == 16, "ffi/mpi.ts knows this layout");
 
-typedef struct fst_mpi_staging fst_mpi_staging;
-
-/* Pinned memory for device memory of the call's receive_device that MPI does not take; *staging is 0 if that failed. */
-FST_EXPORT int32_t fst_mpi_make_staging(fst_group_call *call, fst_mpi_staging **staging);
-
-/* Frees it, when no move uses it any more. */
-FST_EXPORT int32_t fst_mpi_free_staging(fst_mpi_staging *staging);
-
 /*
- * Begins to move the bytes of all pipes; 0, or -1 without memory, and then nothing has begun. No memory of the blocks
- * may be freed before fst_mpi_finish() says that the call has ended. Calls with the same staging follow one another.
+ * Begins to move the bytes of all pipes; 0, or -1 without memory, and then nothing has begun. A piece is one message, of
+ * at most 1 GiB and of the same length on both ranks. No memory of the pieces may be freed before fst_mpi_wait() says
+ * that the call has ended.
  */
 FST_EXPORT int32_t fst_mpi_move(fst_group_call *call, const fst_mpi_pipe *pipes, uint32_t count,
-                                const fst_group_block *blocks, fst_mpi_staging *staging);
-
-/* Waits until the call has ended: 1; 0 if it has not within the time. */
-FST_EXPORT int32_t fst_mpi_finish(fst_group_call *call, uint64_t wait_us);
+                                const fst_group_block *pieces);
 
 /* Buffers that are not used: naming them in the call keeps their memory alive. */
 #define FST_KEEP(n) __attribute__((unused)) const void *keep##n
@@ -124,10 +113,7 @@ FST_EXPORT int32_t fst_mpi_finish(fst_group_call *call, uint64_t wait_us);
     FST_KEEP(8), FST_KEEP(9), FST_KEEP(10), FST_KEEP(11), FST_KEEP(12), FST_KEEP(13), FST_KEEP(14), FST_KEEP(15)
 
 /* Holds the memory of a call until it has ended. */
-FST_EXPORT int32_t fst_mpi_hold(fst_group_call *call, FST_KEEP_16);
-
-/* Copies the send memory of the call to its receive memory, within this rank. */
-FST_EXPORT int32_t fst_mpi_copy(fst_group_call *call, const void *send, void *receive);
+FST_EXPORT int32_t fst_mpi_hold(const fst_group_call *call, FST_KEEP_16);
 
 /* Tags of a group. */
 typedef struct fst_mpi_tags {
@@ -139,8 +125,11 @@ static_assert(sizeof(fst_mpi_tags) == 12, "ffi/mpi.ts knows this layout");
 /* Sets the tags that the groups use; 0, or -1 without memory. At the end of the process all are dropped. */
 FST_EXPORT int32_t fst_mpi_set_tags(const fst_mpi_tags *all, uint32_t count);
 
-/* Sets a message that all ranks of the world receive when the process ends; none if it has no bytes. */
-FST_EXPORT void fst_mpi_last_words(const void *message, uint64_t bytes);
+/*
+ * Sets a message that all ranks of the world receive when the process ends; none if it has no bytes. With `freeze` MPI is
+ * not called until the next message or move, as the process may free memory that is pending.
+ */
+FST_EXPORT void fst_mpi_last_words(const void *message, uint64_t bytes, int32_t freeze);
 
 /* Ends MPI before the process frees its memory; 0, or 1 if MPI cannot be finalised. */
 FST_EXPORT int32_t fst_mpi_exit(int32_t status);

@@ -1,5 +1,7 @@
-/* MPI in this process: its start, and its end with the process. */
-#define _GNU_SOURCE /* dladdr */
+/*
+ * MPI in this process: libmpi without mpi.h, its start, and its end with the process.
+ */
+#define _GNU_SOURCE /* dladdr, on_exit */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -10,7 +12,87 @@
 
 #include "ranks/ranks.h"
 
-static const char *path; /* of the library */
+/* ---- The library: its family decides what handles and constants look like ---- */
+
+#define OPEN_MPI "libmpi.so.40"
+#define MPICH "libmpi.so.12", "libmpich.so.12"
+#define OTHERS "libmpi.so", "libmpi_abi.so.0"
+static const char *const OPEN_MPI_FIRST[] = {OPEN_MPI, MPICH, OTHERS, NULL};
+static const char *const MPICH_FIRST[] = {MPICH, OPEN_MPI, OTHERS, NULL};
+
+/* Its file is called libmpi_abi: the functions alone do not tell, other libraries have them as well. */
+static int has_standard_abi(const char *where) {
+  char *path = realpath(where, NULL);
+  const char *slash = path ? strrchr(path, '/') : NULL;
+  const int standard = slash && strncmp(slash, "/libmpi_abi.", 12) == 0;
+  free(path);
+  return standard;
+}
+
+static void define(fst_mpi_library *mpi, const fst_library *opened) {
+  void *world = dlsym(opened->handle, "ompi_mpi_comm_world");
+  mpi->thread_funneled = 1;
+  mpi->thread_serialized = 2;
+  if (has_standard_abi(opened->path)) {
+    mpi->family = "MPI ABI";
+    mpi->world = 0x101;
+    mpi->byte = 0x247;
+    mpi->any_source = -1;
+    mpi->thread_funneled = 1024;
+    mpi->thread_serialized = 2048;
+    mpi->tag_ub = 501;
+  } else if (world) {
+    mpi->family = "Open MPI";
+    mpi->world = (uintptr_t)world;
+    mpi->byte = (uintptr_t)dlsym(opened->handle, "ompi_mpi_byte");
+    mpi->any_source = -1;
+    mpi->tag_ub = 0;
+  } else {
+    mpi->family = "MPICH";
+    mpi->world = 0x44000000;
+    mpi->byte = 0x4c00010d;
+    mpi->any_source = -2;
+    mpi->tag_ub = 0x64400001;
+  }
+}
+
+#define FUNCTION(name) {#name, offsetof(fst_mpi_library, name), 0}
+static const fst_library_symbol SYMBOLS[] = {
+  FUNCTION(MPI_Initialized),
+  FUNCTION(MPI_Init_thread),
+  FUNCTION(MPI_Query_thread),
+  FUNCTION(MPI_Finalized),
+  FUNCTION(MPI_Finalize),
+  FUNCTION(MPI_Abort),
+  FUNCTION(MPI_Error_string),
+  FUNCTION(MPI_Comm_rank),
+  FUNCTION(MPI_Comm_size),
+  FUNCTION(MPI_Comm_create_errhandler),
+  FUNCTION(MPI_Comm_set_errhandler),
+  FUNCTION(MPI_Comm_get_attr),
+  FUNCTION(MPI_Comm_idup),
+  FUNCTION(MPI_Isend),
+  FUNCTION(MPI_Irecv),
+  FUNCTION(MPI_Improbe),
+  FUNCTION(MPI_Imrecv),
+  FUNCTION(MPI_Get_count),
+  FUNCTION(MPI_Test),
+  FUNCTION(MPI_Cancel),
+  {"MPIX_Query_cuda_support", offsetof(fst_mpi_library, MPIX_Query_cuda_support), 1},
+};
+#undef FUNCTION
+
+static fst_mpi_library functions;
+static fst_library library = {
+  .variable = "FASTSAFETENSORS_MPI_LIB",
+  .symbols = SYMBOLS,
+  .symbol_count = sizeof SYMBOLS / sizeof *SYMBOLS,
+  .functions = &functions,
+  .mutex = PTHREAD_MUTEX_INITIALIZER,
+};
+
+/* ---- Its start and end ---- */
+
 static fst_mpi_handle copy; /* of the world's communicator: the library may write it after a start has failed */
 static char refusal[1024];
 
@@ -37,19 +119,6 @@ static void ignore(fst_mpi_handle *comm, int *code, ...) {
   (void)comm, (void)code; /* installed so that functions return their code and do not end the process */
 }
 
-/* A library under another family's launcher does not see the other ranks: every rank would be alone in a world. */
-static int fits_launcher(void) {
-  char value[FST_ENVIRONMENT_VALUE];
-  const char *variable = fst_environment("OMPI_COMM_WORLD_SIZE", value) ? "OMPI_COMM_WORLD_SIZE" : "PMI_SIZE";
-  const char *text = fst_environment(variable, value);
-  if (!text || atoi(text) == fst_mpi.size) return 1;
-  snprintf(refusal, sizeof refusal,
-           "the launcher started %.20s ranks (%s), and \"%.300s\" (%s) sees %d: use the launcher that belongs to the "
-           "library, or name the launcher's library in FASTSAFETENSORS_MPI_LIB",
-           text, variable, path, fst_mpi.library->family, fst_mpi.size);
-  return 0;
-}
-
 static int start_library(void) {
   const fst_mpi_library *mpi = fst_mpi.library;
   int initialized = 0, level = 0, code = mpi->MPI_Initialized(&initialized);
@@ -69,31 +138,30 @@ static int start_library(void) {
   if (code == 0) code = mpi->MPI_Comm_rank(mpi->world, &fst_mpi.rank);
   if (code == 0) code = mpi->MPI_Comm_size(mpi->world, &fst_mpi.size);
   if (code != 0) {
-    snprintf(refusal, sizeof refusal, "\"%.300s\" (%s) gives error %d when it starts", path, mpi->family, code);
+    snprintf(refusal, sizeof refusal, "\"%.300s\" (%s) gives error %d when it starts", library.path, mpi->family,
+             code);
     return -1;
   }
   /* Another part of the process has started MPI, and calls it from another thread. */
   if (level < (fst_mpi.is_ours ? mpi->thread_funneled : mpi->thread_serialized)) {
-    snprintf(refusal, sizeof refusal, "\"%.300s\" (%s) allows calls from one thread only", path, mpi->family);
+    snprintf(refusal, sizeof refusal, "\"%.300s\" (%s) allows calls from one thread only", library.path, mpi->family);
     return -1;
   }
   const int *limit = NULL;
   int known = 0;
   code = mpi->MPI_Comm_get_attr(mpi->world, mpi->tag_ub, &limit, &known);
-  fst_mpi.tags = (code == 0 && known && *limit > 32767 ? *limit : 32767) - FST_MPI_TAG_DATA + 1;
-  return fits_launcher() ? 0 : -1;
+  fst_mpi.tags = (code == 0 && known && *limit > 32767 ? *limit : 32767) - fst_mpi_tag(0) + 1;
+  return 0;
 }
 
 /* Waits for all ranks. They copy the world's communicator, so that messages do not mix with those of the program. */
 const char *fst_mpi_start(uint64_t timeout_us) {
   const fst_mpi_library *mpi = fst_mpi.library;
   if (start_library() != 0) return refusal;
-  fst_group_call call;
-  int code = mpi->MPI_Comm_idup(mpi->world, &copy, &fst_mpi.opening);
+  const int code = mpi->MPI_Comm_idup(mpi->world, &copy, &fst_mpi.opening);
   if (code != 0) {
     fst_mpi.opening = 0;
-    fst_mpi_trouble(&call, "MPI_Comm_idup", code);
-    snprintf(refusal, sizeof refusal, "%s", call.message);
+    fst_mpi_trouble(refusal, sizeof refusal, "MPI_Comm_idup", code);
     return refusal;
   }
   const uint64_t start = fst_mpi_now_us();
@@ -108,17 +176,22 @@ const char *fst_mpi_start(uint64_t timeout_us) {
   return refusal;
 }
 
-int32_t fst_mpi_open(fst_mpi_info *info, uint64_t timeout_us, char *where, char *reason, uint64_t size) {
+int32_t fst_mpi_open(fst_mpi_info *info, uint64_t timeout_us, int32_t mpich_first, char *where, char *reason,
+                     uint64_t size) {
   static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
   static const char *refused; /* once refused, always refused: MPI cannot be started twice */
   pthread_mutex_lock(&mutex);
   *where = *reason = 0;
-  if (!fst_mpi.library) fst_mpi.library = fst_mpi_library_open(&path, reason, size);
+  library.names = mpich_first ? MPICH_FIRST : OPEN_MPI_FIRST;
+  if (!fst_mpi.library && fst_library_open(&library, reason, size) == 0) {
+    define(&functions, &library);
+    fst_mpi.library = &functions;
+  }
   if (fst_mpi.library && !refused) refused = fst_mpi_start_thread(timeout_us);
   const int is_open = refused && !*refused;
   if (refused) snprintf(reason, size, "%s", refused);
   if (is_open) {
-    snprintf(where, size, "%s", path);
+    snprintf(where, size, "%s", library.path);
     const fst_mpi_library *mpi = fst_mpi.library;
     *info = (fst_mpi_info){fst_mpi.rank, fst_mpi.size, 0, fst_mpi.tags, ""};
     info->cuda_aware = mpi->MPIX_Query_cuda_support && mpi->MPIX_Query_cuda_support() == 1;

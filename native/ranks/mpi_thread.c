@@ -20,49 +20,37 @@ enum {
   MEETING_YIELD_US = 300,  /* other ranks may arrive much later */
   MOVING_YIELD_US = 20000, /* a library moves large messages only while it is called */
   LONGEST_SLEEP_US = 1000,
-  IDLE_SLEEP_US = 10000,    /* between polls for messages, without a call */
-  LONGEST_LOOK_US = 100000, /* between polls for bytes to drop */
-  DROP_US = 100000,         /* how long a failed call waits for its memory */
-  GRACE_US = 5000000,       /* for the others to end by themselves, before they are aborted */
-  HUNG_SECONDS = 5,         /* longest wait at the end for a library call that does not return */
+  IDLE_SLEEP_US = 10000, /* between polls for messages, without a call */
+  LOOK_US = 1000,        /* between polls for bytes to drop: a poll yields the processor in some libraries */
+  DROP_US = 100000,      /* how long a failed call waits for its memory */
+  GRACE_US = 5000000,    /* for the others to end by themselves, before they are aborted */
+  HUNG_SECONDS = 5,      /* longest wait at the end for a library call that does not return */
 };
-
-/* Memory that the library sends from or receives into. */
-typedef struct message {
-  struct message *next;
-  fst_mpi_handle request;
-  int32_t rank;
-  uint64_t bytes;
-  char payload[];
-} message;
 
 fst_mpi_process fst_mpi;
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* guards all up to `turns`; never held during a call of the library */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* guards all up to `awaited`; never held during a call of the library */
 static pthread_cond_t work, event;
-static message *to_send, *inbox;
-static fst_mpi_transfers *to_move;
+static fst_mpi_work *posted;   /* what the thread is to begin with */
+static fst_mpi_work *inbox;    /* messages that have come */
 static fst_mpi_tags *new_tags; /* the last has no tags */
-static int pending;            /* failed calls whose memory the library may still touch */
-static int frozen; /* no calls of MPI, as the process may free memory that it would write to */
-static int awaited, woken; /* messages */
-static char failure[512];  /* of the library; empty: none */
+static int frozen;             /* no calls of MPI, as the process may free memory that it would write to */
 static char last_words[FST_MPI_MESSAGE_BYTES];
 static uint64_t last_words_bytes;
-static int started;
 static const char *refusal; /* NULL: MPI is being started; empty: it runs */
 static enum fst_mpi_stage wanted, reached;
 static int end_status;
-static atomic_uint turns; /* of the thread; constant while a call of the library does not return */
+static atomic_int awaited; /* how many wait for the thread */
+static atomic_uint turns;  /* of the thread; constant while a call of the library does not return */
 
 /* The thread's own. */
-static message *under_way; /* not sent yet, or received to be dropped */
-static message *arrival;   /* is being received */
-static fst_mpi_transfers *active;
+static fst_mpi_work *active;
+static fst_mpi_work *arrival; /* the message that is being received; also in `active` */
 static fst_mpi_tags *tags;
-static int empty_ranks;    /* how many have reported that they have nothing in progress */
-static int deaf, ends;
-static uint64_t moved_at, look_at, look_every; /* microseconds */
+static int empty_ranks; /* how many have reported that they have nothing in progress */
+static int deaf;        /* no message can be received any more: all calls fail */
+static int ends;
+static uint64_t moved_at, look_at; /* microseconds */
 
 uint64_t fst_mpi_now_us(void) {
   struct timespec now;
@@ -76,34 +64,30 @@ static int wait_until(pthread_cond_t *what, uint64_t then) {
   return pthread_cond_timedwait(what, &mutex, &until) == 0;
 }
 
-/* All nodes begin with the next one. */
-static void append(void *list, void *node) {
-  struct node {
-    struct node *next;
-  } **last = list;
-  while (*last) last = &(*last)->next;
-  *last = node;
+static void append(fst_mpi_work **list, fst_mpi_work *node) {
+  while (*list) list = &(*list)->next;
+  *list = node;
 }
 
-/* Gives the thread something to do. */
-static void post(void *list, void *node) {
+/* Gives the thread something to do; -1 if there is no memory for it. */
+static int post(fst_mpi_work *made) {
+  if (!made) return -1;
   pthread_mutex_lock(&mutex);
-  append(list, node);
+  append(&posted, made);
   frozen = 0;
   pthread_cond_signal(&work);
   pthread_mutex_unlock(&mutex);
+  return 0;
 }
 
 /* ---- The library's part ---- */
 
-void fst_mpi_trouble(fst_group_call *call, const char *function, int code) {
-  char text[1024] = "";
+void fst_mpi_trouble(char *text, size_t size, const char *function, int code) {
+  char meaning[1024] = "";
   int length = 0;
-  fst_mpi.library->MPI_Error_string(code, text, &length);
-  text[strcspn(text, "\n")] = 0;
-  call->status = FST_GROUP_LIBRARY;
-  call->code = code;
-  snprintf(call->message, sizeof call->message, "%s: %.400s", function, text);
+  fst_mpi.library->MPI_Error_string(code, meaning, &length);
+  meaning[strcspn(meaning, "\n")] = 0;
+  snprintf(text, size, "%s: %.400s", function, meaning);
 }
 
 int fst_mpi_take_back(fst_mpi_handle *requests, int count, int cancel) {
@@ -119,39 +103,31 @@ int fst_mpi_take_back(fst_mpi_handle *requests, int count, int cancel) {
   return busy;
 }
 
-/* ---- Messages ---- */
-
-static message *make_message(int32_t rank, const void *payload, uint64_t bytes) {
-  message *made = malloc(sizeof *made + bytes);
-  if (!made) return NULL;
-  *made = (message){NULL, 0, rank, bytes};
-  if (payload && bytes > 0) memcpy(made->payload, payload, bytes);
-  return made;
-}
-
-int32_t fst_mpi_send(int32_t rank, const void *payload, uint64_t bytes) {
-  message *made = make_message(rank, payload, bytes);
-  if (!made) return -1;
-  post(&to_send, made);
-  return 0;
-}
-
-int64_t fst_mpi_receive(void *buffer) {
-  int64_t bytes = 0;
+static void put_in_inbox(fst_mpi_work *message) {
   pthread_mutex_lock(&mutex);
-  message *first = inbox;
-  if (first) {
-    inbox = first->next;
-    bytes = (int64_t)first->bytes;
-    memcpy(buffer, first->payload, first->bytes);
-  } else if (*failure) {
-    bytes = -1;
-    memcpy(buffer, failure, sizeof failure);
-  }
+  append(&inbox, message);
+  pthread_cond_broadcast(&event);
   pthread_mutex_unlock(&mutex);
-  free(first);
-  return bytes;
 }
+
+void fst_mpi_failed(fst_mpi_work *one, const char *function, int code) {
+  fst_group_call *call = one->call;
+  one->has_failed = 1;
+  char text[sizeof call->message] = "";
+  fst_mpi_trouble(text, sizeof text, function, code);
+  if (call) {
+    call->status = FST_GROUP_LIBRARY;
+    call->code = code;
+    memcpy(call->message, text, sizeof text);
+    return;
+  }
+  fst_mpi_work *said = fst_mpi_plan_message(FST_MPI_NONE, FST_MPI_NONE, FST_MPI_MESSAGES, text, sizeof text);
+  if (!said) return;
+  said->has_failed = 1;
+  put_in_inbox(said);
+}
+
+/* ---- Waiting ---- */
 
 /*
  * Waits with the mutex for an event of this or another thread; 0 when the time is up. A short wait polls, because waking
@@ -165,122 +141,98 @@ static int wait_for(uint64_t then, int is_short) {
   return fst_mpi_now_us() < then;
 }
 
-int32_t fst_mpi_await(uint64_t wait_us) {
+static int has_come(const fst_group_call *call) {
+  return call ? !call->running : inbox != NULL;
+}
+
+int32_t fst_mpi_wait(const fst_group_call *call, uint64_t wait_us) {
   const uint64_t then = fst_mpi_now_us() + wait_us;
-  const int is_short = wait_us < LONGEST_SLEEP_US; /* and cannot be woken up */
+  int in_time = 1;
   pthread_mutex_lock(&mutex);
-  awaited++;
+  atomic_fetch_add(&awaited, 1);
   pthread_cond_signal(&work);
-  /* At the end of the process callers stay here. */
-  for (int in_time = 1; in_time && (wanted != FST_MPI_RUNNING || (!inbox && !*failure && (is_short || !woken)));) {
-    in_time = wait_for(then, is_short);
+  /* At the end of the process callers stay here, so that their memory stays. */
+  while (in_time && (wanted != FST_MPI_RUNNING || !has_come(call))) {
+    in_time = wait_for(then, wait_us < LONGEST_SLEEP_US);
   }
-  awaited--;
-  if (!is_short) woken = 0;
-  const int there = inbox || *failure;
+  atomic_fetch_sub(&awaited, 1);
+  const int there = wanted == FST_MPI_RUNNING && has_come(call);
   pthread_mutex_unlock(&mutex);
   return there;
 }
 
-void fst_mpi_wake(void) {
-  pthread_mutex_lock(&mutex);
-  woken = 1;
-  pthread_cond_broadcast(&event);
-  pthread_mutex_unlock(&mutex);
+int32_t fst_mpi_hold(const fst_group_call *call, FST_KEEP_16) {
+  while (!fst_mpi_wait(call, 1u << 30)) {}
+  return call->status;
 }
 
-static void fail(const char *function, int code) {
-  fst_group_call call;
-  fst_mpi_trouble(&call, function, code);
-  pthread_mutex_lock(&mutex);
-  if (!*failure) snprintf(failure, sizeof failure, "%s", call.message);
-  pthread_cond_broadcast(&event);
-  pthread_mutex_unlock(&mutex);
+/* ---- Messages ---- */
+
+int32_t fst_mpi_send(int32_t rank, const void *payload, uint64_t bytes) {
+  return post(fst_mpi_plan_message(FST_MPI_NONE, rank, FST_MPI_MESSAGES, payload, bytes));
 }
 
-static void begin_to_send(message *one) {
-  if (!one) return;
-  const int code = fst_mpi.library->MPI_Isend(one->payload, (int)one->bytes, fst_mpi.library->byte, one->rank,
-                                              FST_MPI_TAG_MESSAGE, fst_mpi.comm, &one->request);
-  if (code != 0) {
-    one->request = 0;
-    fail("MPI_Isend", code);
-  }
-  one->next = under_way;
-  under_way = one;
+int64_t fst_mpi_receive(void *buffer) {
+  pthread_mutex_lock(&mutex);
+  fst_mpi_work *first = inbox;
+  if (first) inbox = first->next;
+  pthread_mutex_unlock(&mutex);
+  if (!first) return 0;
+  const int64_t bytes = first->has_failed ? -1 : (int64_t)first->pieces->bytes;
+  memcpy(buffer, (void *)(uintptr_t)first->pieces->address, first->pieces->bytes);
+  free(first);
+  return bytes;
 }
 
 static void send_to_all(const void *payload, uint64_t bytes) {
   for (int rank = 0; rank < fst_mpi.size; rank++) {
-    if (rank != fst_mpi.rank) begin_to_send(make_message(rank, payload, bytes));
+    if (rank == fst_mpi.rank) continue;
+    append(&active, fst_mpi_plan_message(FST_MPI_NONE, rank, FST_MPI_MESSAGES, payload, bytes));
   }
 }
 
-static void take_in(message *come, const fst_mpi_status *status) {
-  int bytes = 0;
-  if (fst_mpi.library->MPI_Get_count(status, fst_mpi.library->byte, &bytes) != 0) return;
-  if (bytes == 0) empty_ranks++;
-  message *said = bytes > 0 && !ends ? make_message(0, come->payload, (uint64_t)bytes) : NULL;
-  if (!said) return;
-  pthread_mutex_lock(&mutex);
-  append(&inbox, said);
-  pthread_cond_broadcast(&event);
-  pthread_mutex_unlock(&mutex);
-}
-
-/* One receive is always waiting; 1 if a message has come. */
-static int receive_messages(void) {
+/* What has arrived with this tag is taken, so that no call receives it any more; NULL if nothing has. */
+static fst_mpi_work *begin_to_receive(int tag) {
   const fst_mpi_library *mpi = fst_mpi.library;
-  int moved = 0, done = 1;
-  while (!deaf && (arrival || (arrival = make_message(0, NULL, FST_MPI_MESSAGE_BYTES)) != NULL)) {
-    fst_mpi_status status;
-    const char *function = "MPI_Test";
-    int code = arrival->request == 0 ? 0 : mpi->MPI_Test(&arrival->request, &done, &status);
-    if (code == 0 && !done) break;
-    if (code == 0 && arrival->request != 0) take_in(arrival, &status);
-    moved |= arrival->request != 0;
-    if (code == 0) {
-      function = "MPI_Irecv";
-      code = mpi->MPI_Irecv(arrival->payload, FST_MPI_MESSAGE_BYTES, mpi->byte, mpi->any_source, FST_MPI_TAG_MESSAGE,
-                            fst_mpi.comm, &arrival->request);
-    }
-    if (code == 0) continue;
-    arrival->request = 0;
-    deaf = 1; /* no message can be received any more: all calls fail */
-    fail(function, code);
-  }
-  return moved;
+  fst_mpi_handle found = 0;
+  fst_mpi_status status;
+  int is_there = 0, bytes = 0;
+  const int code = mpi->MPI_Improbe(mpi->any_source, fst_mpi_tag(tag), fst_mpi.comm, &is_there, &found, &status);
+  if (code != 0 || !is_there || mpi->MPI_Get_count(&status, mpi->byte, &bytes) != 0) return NULL;
+  if (tag == FST_MPI_MESSAGES && bytes > FST_MPI_MESSAGE_BYTES) bytes = FST_MPI_MESSAGE_BYTES; /* the library refuses */
+  fst_mpi_work *made = fst_mpi_plan_message(FST_MPI_FOUND, FST_MPI_NONE, tag, NULL, (uint64_t)bytes);
+  if (!made) return NULL; /* it is lost: calls end by their timeouts */
+  made->found = found;
+  append(&active, made);
+  return made;
+}
+
+/* One after another, so that they stay in their order; 1 if there is one. */
+static int begin_to_receive_message(void) {
+  if (deaf || arrival) return 0;
+  arrival = begin_to_receive(FST_MPI_MESSAGES);
+  return arrival != NULL;
+}
+
+static void take_in(fst_mpi_work *message) {
+  const int is_empty = !message->has_failed && message->pieces->bytes == 0;
+  arrival = NULL;
+  deaf |= message->has_failed;
+  empty_ranks += is_empty;
+  if (message->has_failed || is_empty || ends) free(message);
+  else put_in_inbox(message);
 }
 
 /* ---- Moving bytes ---- */
 
-int32_t fst_mpi_move(fst_group_call *call, const fst_mpi_pipe *pipes, uint32_t count, const fst_group_block *blocks,
-                     fst_mpi_staging *staging) {
-  fst_mpi_transfers *made = fst_mpi_plan(call, pipes, count, blocks, staging);
-  if (!made) return -1;
-  call->running = 1;
-  post(&to_move, made);
-  return 0;
-}
-
-int32_t fst_mpi_finish(fst_group_call *call, uint64_t wait_us) {
-  const uint64_t then = fst_mpi_now_us() + wait_us;
-  int in_time = 1;
-  pthread_mutex_lock(&mutex);
-  /* At the end of the process callers stay here, so that their memory stays. */
-  while (in_time && (wanted != FST_MPI_RUNNING || call->running)) in_time = wait_for(then, wait_us < LONGEST_SLEEP_US);
-  const int ended = in_time || (wanted == FST_MPI_RUNNING && !call->running);
-  pthread_mutex_unlock(&mutex);
-  return ended;
-}
-
-int32_t fst_mpi_hold(fst_group_call *call, FST_KEEP_16) {
-  while (!fst_mpi_finish(call, 1u << 30)) {}
-  return call->status;
+int32_t fst_mpi_move(fst_group_call *call, const fst_mpi_pipe *pipes, uint32_t count, const fst_group_block *pieces) {
+  fst_mpi_work *made = fst_mpi_plan_call(call, pipes, count, pieces);
+  call->running = made != NULL;
+  return post(made);
 }
 
 /* Whether the call cannot succeed any more; fills in the call. */
-static int is_hopeless(const fst_mpi_transfers *one, uint64_t now) {
+static int is_hopeless(const fst_mpi_work *one, uint64_t now) {
   fst_group_call *call = one->call;
   if (atomic_load(&call->cancelled)) call->status = FST_GROUP_CANCELLED;
   else if (now - one->moved_at >= call->timeout_us) call->status = FST_GROUP_TIMED_OUT;
@@ -290,51 +242,50 @@ static int is_hopeless(const fst_mpi_transfers *one, uint64_t now) {
 /* Lets the caller of a call return. */
 static void end_call(fst_group_call *call, int is_pending) {
   pthread_mutex_lock(&mutex);
-  if (is_pending) {
-    pending++;
-    atomic_store(&call->pending, 1);
-  }
+  atomic_store(&call->pending, (uint32_t)is_pending);
   call->running = 0;
   pthread_cond_broadcast(&event);
   pthread_mutex_unlock(&mutex);
 }
 
-/* 1 when nothing of it is in progress any more. */
-static int advance(fst_mpi_transfers *one, uint64_t now) {
+/* After a failure; 1 when nothing of it is in progress any more. */
+static int give_up(fst_mpi_work *one, uint64_t now) {
   fst_group_call *call = one->call;
-  if (!call) return !fst_mpi_drop(one);
-  if (one->moved_at == 0) one->moved_at = now;
-  if (one->dropped_at == 0) {
-    const enum fst_mpi_outcome outcome = fst_mpi_step(one);
-    if (outcome == FST_MPI_MOVED || outcome == FST_MPI_FINISHED) moved_at = one->moved_at = now;
-    if (outcome == FST_MPI_FINISHED) {
-      end_call(call, 0);
-      return 1;
-    }
-    if (outcome != FST_MPI_FAILURE && !is_hopeless(one, now)) return 0;
-    one->dropped_at = now;
+  const int busy = fst_mpi_drop(one);
+  if (call && call->running) {
+    if (!busy || now - one->dropped_at >= DROP_US) end_call(call, busy);
+  } else if (call && !busy) {
+    atomic_store(&call->pending, 0u); /* the last that is done with its memory */
   }
-  const int is_pending = (int)atomic_load(&call->pending), busy = fst_mpi_drop(one);
-  if (!busy && is_pending) {
-    pthread_mutex_lock(&mutex);
-    pending--;
-    atomic_store(&call->pending, 0); /* the last that is done with its memory */
-    pthread_mutex_unlock(&mutex);
-  }
-  if (!is_pending && (!busy || now - one->dropped_at >= DROP_US)) end_call(call, busy);
   return !busy;
+}
+
+/* 1 when nothing of it is in progress any more. */
+static int advance(fst_mpi_work *one, uint64_t now) {
+  if (one->dropped_at != 0) return give_up(one, now);
+  if (one->moved_at == 0) one->moved_at = now;
+  if (fst_mpi_step(one)) moved_at = one->moved_at = now;
+  if (one->is_finished) {
+    if (one->call) end_call(one->call, 0);
+    return 1;
+  }
+  if (!one->has_failed && !(one->call && is_hopeless(one, now))) return 0;
+  one->dropped_at = now;
+  return give_up(one, now);
 }
 
 static void advance_all(void) {
   const uint64_t now = fst_mpi_now_us();
-  for (fst_mpi_transfers **link = &active; *link;) {
-    fst_mpi_transfers *one = *link, *next = one->next;
+  for (fst_mpi_work **link = &active; *link;) {
+    fst_mpi_work *one = *link, *next = one->next;
     if (!advance(one, now)) {
       link = &one->next;
       continue;
     }
     *link = next;
-    fst_mpi_release(one);
+    one->next = NULL;
+    if (one == arrival) take_in(one);
+    else free(one);
   }
 }
 
@@ -352,109 +303,59 @@ int32_t fst_mpi_set_tags(const fst_mpi_tags *all, uint32_t count) {
   return 0;
 }
 
-static int receive_and_drop(int tag) {
-  const fst_mpi_library *mpi = fst_mpi.library;
-  fst_mpi_status status;
-  int waiting = 0, bytes = 0;
-  if (mpi->MPI_Iprobe(mpi->any_source, tag, fst_mpi.comm, &waiting, &status) != 0 || !waiting) return 0;
-  if (mpi->MPI_Get_count(&status, mpi->byte, &bytes) != 0 || bytes < 0) return 0;
-  message *made = make_message(0, NULL, (uint64_t)bytes);
-  if (!made) return 0;
-  if (mpi->MPI_Irecv(made->payload, bytes, mpi->byte, mpi->any_source, tag, fst_mpi.comm, &made->request) != 0) {
-    made->request = 0;
-  }
-  made->next = under_way;
-  under_way = made;
-  return 1;
-}
-
-/* Whether a call in progress still receives with these tags: dropping must not take its next piece. */
-static int is_in_use(const fst_mpi_tags *group) {
-  for (const fst_mpi_transfers *one = active; one; one = one->next) {
-    if (one->call && one->dropped_at == 0 && fst_mpi_uses(one, group->first, group->count)) return 1;
-  }
-  return 0;
-}
-
 static void drop_what_comes(uint64_t now) {
-  /* A poll yields the processor in some libraries: the longer nothing arrives, the fewer there are. */
   if (!tags || (now < look_at && !ends)) return;
-  int came = 0;
+  look_at = now + LOOK_US;
   for (const fst_mpi_tags *group = tags; group->count > 0; group++) {
-    if (is_in_use(group)) continue;
-    for (int i = 0; i < group->count && (ends || group->dropped); i++) {
-      came |= receive_and_drop(FST_MPI_TAG_DATA + group->first + i);
-    }
+    for (int i = 0; i < group->count && (ends || group->dropped); i++) begin_to_receive(group->first + i);
   }
-  look_every = came || look_every == 0 ? LONGEST_SLEEP_US : 2 * look_every;
-  if (look_every > LONGEST_LOOK_US) look_every = LONGEST_LOOK_US;
-  look_at = now + look_every;
 }
 
 /* ---- The thread ---- */
 
-/* Does all work that is possible now; 1 if there was any. */
-static int take_turn(void) {
+/* Does all work that is possible now. */
+static void take_turn(void) {
   atomic_fetch_add(&turns, 1);
   pthread_mutex_lock(&mutex);
-  message *messages = to_send;
-  const int is_new = to_send || to_move || new_tags, asleep = frozen;
-  if (!ends) append(&active, to_move);
-  to_send = NULL;
-  to_move = NULL; /* calls that arrive after the end do not begin */
+  const int asleep = frozen;
+  if (posted || new_tags) moved_at = fst_mpi_now_us();
+  if (!ends) { /* what is posted later does not begin */
+    append(&active, posted);
+    posted = NULL;
+  }
   if (new_tags) {
     free(tags);
     tags = new_tags;
     new_tags = NULL;
-    look_at = look_every = 0;
   }
   pthread_mutex_unlock(&mutex);
-  if (fst_mpi.comm == 0 || asleep) return 0;
-  while (messages) {
-    message *one = messages;
-    messages = one->next;
-    begin_to_send(one);
-  }
-  for (message **link = &under_way; *link;) {
-    message *one = *link;
-    if (fst_mpi_take_back(&one->request, 1, 0)) {
-      link = &one->next;
-      continue;
-    }
-    *link = one->next;
-    free(one);
-  }
-  const int moved = receive_messages() || is_new;
-  drop_what_comes(fst_mpi_now_us());
-  advance_all();
-  return moved;
+  if (fst_mpi.comm == 0 || asleep) return;
+  do advance_all();
+  while (begin_to_receive_message());
+  drop_what_comes(fst_mpi_now_us()); /* after calls that are cancelled have stopped to receive these bytes */
 }
 
 /* How long until the next turn, in microseconds; 0: at once, after a yield of the processor where nothing moves. */
 static uint64_t how_long_to_sleep(int listens) {
   const uint64_t idle = fst_mpi_now_us() - moved_at;
-  int moving = 0;
-  for (const fst_mpi_transfers *one = active; one; one = one->next) moving |= one->dropped_at == 0;
   if (idle < SPIN_US) return 0;
-  if (idle < (moving ? MOVING_YIELD_US : MEETING_YIELD_US)) {
+  if (idle < (active ? MOVING_YIELD_US : MEETING_YIELD_US)) {
     sched_yield();
     return 0;
   }
-  if (moving || listens) return idle / 8 < LONGEST_SLEEP_US ? idle / 8 : LONGEST_SLEEP_US;
-  return active || under_way ? LONGEST_SLEEP_US : IDLE_SLEEP_US;
+  if (!active && !listens) return IDLE_SLEEP_US;
+  return idle / 8 < LONGEST_SLEEP_US ? idle / 8 : LONGEST_SLEEP_US;
 }
 
 /* Waits for work: for a short time, or until there is some. */
 static void rest(void) {
-  pthread_mutex_lock(&mutex);
-  const int listens = awaited > 0;
-  pthread_mutex_unlock(&mutex);
+  const int listens = atomic_load(&awaited) > 0;
   const uint64_t sleep = how_long_to_sleep(listens);
   if (sleep == 0) return;
   const uint64_t then = fst_mpi_now_us() + sleep;
-  const int looks = listens || active || under_way || (tags && tags->count > 0);
+  const int looks = listens || active || (tags && tags->count > 0);
   pthread_mutex_lock(&mutex);
-  if (!to_send && !to_move && !new_tags && wanted == reached && listens == (awaited > 0)) {
+  if (!posted && !new_tags && wanted == reached && listens == (atomic_load(&awaited) > 0)) {
     if (looks && !frozen) wait_until(&work, then);
     else pthread_cond_wait(&work, &mutex);
   }
@@ -477,25 +378,32 @@ static enum fst_mpi_stage end(int status, int asleep) {
   int finalized = 0, is_said = fst_mpi.comm == 0;
   if (mpi->MPI_Finalized(&finalized) != 0 || finalized) return FST_MPI_FINALIZED;
   if (asleep || fst_mpi_take_back(&fst_mpi.opening, 1, 0)) return FST_MPI_GAVE_UP;
+  pthread_mutex_lock(&mutex);
+  append(&active, posted);
+  posted = NULL;
+  pthread_mutex_unlock(&mutex);
   ends = 1;
-  for (fst_mpi_transfers *one = active; one; one = one->next) one->call = NULL;
+  const uint64_t start = fst_mpi_now_us();
+  for (fst_mpi_work *one = active; one; one = one->next) {
+    if (one->call) one->dropped_at = start;
+    one->call = NULL;
+  }
   take_turn();
   if (!is_said && last_words_bytes > 0) send_to_all(last_words, last_words_bytes);
-  const uint64_t start = fst_mpi_now_us();
   for (;;) {
     const int is_all_said = is_said && (fst_mpi.comm == 0 || empty_ranks == fst_mpi.size - 1);
     take_turn(); /* also messages that were sent before the last one */
-    if (is_all_said && !active && !under_way) break;
-    if (!is_said && !active && !under_way) {
+    if (is_all_said && !active) break;
+    if (!is_said && !active) {
       is_said = 1;
       send_to_all(NULL, 0);
     }
-    const uint64_t waited = fst_mpi_now_us() - start;
-    if ((status != 0 || active || deaf) && waited > GRACE_US) return FST_MPI_GAVE_UP;
+    const uint64_t now = fst_mpi_now_us(), waited = now - start;
+    const int is_stuck = (active || deaf) && now - moved_at > GRACE_US;
+    if (waited > GRACE_US && (status != 0 || is_stuck)) return FST_MPI_GAVE_UP;
     const struct timespec pause = {0, waited < 100000 ? 1000000 : 10000000};
     nanosleep(&pause, NULL);
   }
-  if (arrival && fst_mpi_take_back(&arrival->request, 1, 1) == 0) free(arrival);
   if (fst_mpi.is_ours) mpi->MPI_Finalize();
   return FST_MPI_FINALIZED;
 }
@@ -507,7 +415,7 @@ static void *run(void *timeout_us) {
   pthread_cond_broadcast(&event);
   pthread_mutex_unlock(&mutex);
   while (!fst_mpi_is_ending()) {
-    if (take_turn()) moved_at = fst_mpi_now_us();
+    take_turn();
     rest();
   }
   pthread_mutex_lock(&mutex);
@@ -539,17 +447,16 @@ const char *fst_mpi_start_thread(uint64_t timeout_us) {
   if (failed) return "there is no memory for its thread";
   pthread_detach(thread);
   pthread_mutex_lock(&mutex);
-  started = 1;
   while (wanted != FST_MPI_RUNNING || !refusal) pthread_cond_wait(&event, &mutex);
   pthread_mutex_unlock(&mutex);
   return refusal;
 }
 
-void fst_mpi_last_words(const void *payload, uint64_t bytes) {
+void fst_mpi_last_words(const void *payload, uint64_t bytes, int32_t freeze) {
   pthread_mutex_lock(&mutex);
   last_words_bytes = bytes <= sizeof last_words ? bytes : 0;
   if (last_words_bytes > 0) memcpy(last_words, payload, bytes);
-  frozen = bytes > 0 && pending > 0;
+  frozen = freeze;
   pthread_mutex_unlock(&mutex);
 }
 
@@ -559,13 +466,13 @@ enum fst_mpi_stage fst_mpi_end_thread(int status) {
   wanted = FST_MPI_FINALIZED;
   pthread_cond_signal(&work);
   unsigned seen = atomic_load(&turns);
-  for (int seconds = 0; started && reached == FST_MPI_RUNNING && seconds < HUNG_SECONDS;) {
+  for (int seconds = 0; reached == FST_MPI_RUNNING && seconds < HUNG_SECONDS;) {
     if (wait_until(&event, fst_mpi_now_us() + 1000000)) continue;
     const unsigned now = atomic_load(&turns);
     seconds = now == seen ? seconds + 1 : 0;
     seen = now;
   }
-  const enum fst_mpi_stage stage = started ? reached : FST_MPI_FINALIZED;
+  const enum fst_mpi_stage stage = reached;
   pthread_mutex_unlock(&mutex);
   return stage;
 }

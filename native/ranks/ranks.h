@@ -10,7 +10,7 @@
 #include "core/core.h"
 #include "fst_group.h"
 
-/* A communicator, datatype, request or error handler: a pointer in Open MPI, an int in MPICH, passed alike. */
+/* A communicator, datatype, request, message or error handler: a pointer in Open MPI, an int in MPICH, passed alike. */
 typedef uintptr_t fst_mpi_handle;
 
 /* Room for an MPI_Status of any library. */
@@ -36,7 +36,8 @@ typedef struct fst_mpi_library {
                    fst_mpi_handle *request);
   int (*MPI_Irecv)(void *buffer, int count, fst_mpi_handle type, int peer, int tag, fst_mpi_handle comm,
                    fst_mpi_handle *request);
-  int (*MPI_Iprobe)(int peer, int tag, fst_mpi_handle comm, int *flag, fst_mpi_status *status);
+  int (*MPI_Improbe)(int peer, int tag, fst_mpi_handle comm, int *flag, fst_mpi_handle *message, fst_mpi_status *status);
+  int (*MPI_Imrecv)(void *buffer, int count, fst_mpi_handle type, fst_mpi_handle *message, fst_mpi_handle *request);
   int (*MPI_Get_count)(const fst_mpi_status *status, fst_mpi_handle type, int *count);
   int (*MPI_Test)(fst_mpi_handle *request, int *flag, fst_mpi_status *status);
   int (*MPI_Cancel)(fst_mpi_handle *request);
@@ -47,21 +48,26 @@ typedef struct fst_mpi_library {
   const char *family;
 } fst_mpi_library;
 
-/* Opens libmpi, and says where it is; NULL with what was tried in `reason`, which is empty otherwise. */
-const fst_mpi_library *fst_mpi_library_open(const char **path, char *reason, size_t size);
-
 /* Set by the MPI thread before fst_mpi_open() returns. */
 typedef struct fst_mpi_process {
   const fst_mpi_library *library;
   fst_mpi_handle comm;    /* a copy of the world's; 0: not yet */
   fst_mpi_handle opening; /* the request that makes it; 0: done */
   int rank, size;
-  int tags;    /* for bytes, from FST_MPI_TAG_DATA on */
+  int tags;    /* for bytes */
   int is_ours; /* MPI was started here, and is finalised here */
 } fst_mpi_process;
 extern fst_mpi_process fst_mpi;
 
-enum { FST_MPI_TAG_MESSAGE = 1, FST_MPI_TAG_DATA = 2 };
+/* The ranks and tags of pipes that only this part knows. */
+enum { FST_MPI_NONE = -1, FST_MPI_FOUND = -2, FST_MPI_MESSAGES = -1 };
+
+/* What the library gets for the tag of a pipe. */
+static inline int fst_mpi_tag(int tag) {
+  return tag - FST_MPI_MESSAGES;
+}
+
+typedef struct fst_mpi_work fst_mpi_work;
 
 uint64_t fst_mpi_now_us(void);
 
@@ -81,11 +87,14 @@ enum fst_mpi_stage fst_mpi_end_thread(int status);
 /* On the MPI thread: whether the process ends. */
 int fst_mpi_is_ending(void);
 
-/* Fills in the call with an error of the library. */
-void fst_mpi_trouble(fst_group_call *call, const char *function, int code);
-
 /* Tests requests, setting those that are done to 0, after cancelling them if `cancel`; 1 if one is still under way. */
 int fst_mpi_take_back(fst_mpi_handle *requests, int count, int cancel);
+
+/* Describes an error of the library in `text`, which has `size` bytes. */
+void fst_mpi_trouble(char *text, size_t size, const char *function, int code);
+
+/* Notes an error of the library, and passes it on to the caller of the call, or to the one who receives messages. */
+void fst_mpi_failed(fst_mpi_work *one, const char *function, int code);
 
 /* ---- Start of the library, on the MPI thread (mpi_process.c) ---- */
 
@@ -94,34 +103,30 @@ const char *fst_mpi_start(uint64_t timeout_us);
 
 /* ---- Moving bytes (mpi_transfer.c) ---- */
 
-enum fst_mpi_outcome { FST_MPI_IDLE, FST_MPI_MOVED, FST_MPI_FINISHED, FST_MPI_FAILURE };
-
 typedef struct fst_mpi_transfer fst_mpi_transfer;
 
-/* Transfers at the same time. On the heap: it outlives a call whose memory is in use. */
-typedef struct fst_mpi_transfers {
-  struct fst_mpi_transfers *next;
-  fst_group_call *call;          /* NULL: the process ends, and its memory may be freed */
+/* Transfers at the same time: those of a call, or a message. On the heap: it outlives a call whose memory is in use. */
+struct fst_mpi_work {
+  fst_mpi_work *next;
+  fst_group_call *call;          /* NULL: none, or the process ends, and its memory may be freed */
   uint64_t moved_at, dropped_at; /* microseconds; 0: not yet */
-  fst_mpi_staging *staging;      /* NULL: the library takes the memory as it is */
-  int device, cancelled;
-  uint64_t piece_bytes;
-  uint32_t count, finished;
+  fst_mpi_handle found;          /* the message that is to be received; 0: none */
+  int device, cancelled, is_finished;
+  int has_failed; /* in the library; a message that was not received then has the reason */
+  uint32_t count;
   fst_mpi_transfer *all;
-} fst_mpi_transfers;
+  fst_group_block *pieces; /* of all transfers; a message is one, in memory of its own */
+};
 
-/* NULL without memory. */
-fst_mpi_transfers *fst_mpi_plan(fst_group_call *call, const fst_mpi_pipe *pipes, uint32_t count,
-                                const fst_group_block *blocks, fst_mpi_staging *staging);
+/* Both are freed with free(); NULL without memory. A message that is to be received has no bytes yet. */
+fst_mpi_work *fst_mpi_plan_call(fst_group_call *call, const fst_mpi_pipe *pipes, uint32_t count,
+                                const fst_group_block *pieces);
+fst_mpi_work *fst_mpi_plan_message(int from, int to, int tag, const void *bytes, uint64_t length);
 
-/* Does what can be done, and does not wait. FST_MPI_FAILURE: the call says why. */
-enum fst_mpi_outcome fst_mpi_step(fst_mpi_transfers *work);
-
-/* Whether it receives or sends with one of these tags. */
-int fst_mpi_uses(const fst_mpi_transfers *work, int first, int count);
+/* Does what can be done, and does not wait; 1 if anything has moved. */
+int fst_mpi_step(fst_mpi_work *work);
 
 /* After a failure: takes back what can be taken back; 1 as long as the library may touch the memory. */
-int fst_mpi_drop(fst_mpi_transfers *work);
-void fst_mpi_release(fst_mpi_transfers *work);
+int fst_mpi_drop(fst_mpi_work *work);
 
 #endif

@@ -2,13 +2,12 @@
  * A process group over MPI: Open MPI, MPICH and their relatives, found and opened at run time.
  */
 import { checkKeys, checkWord, keysOf } from "../../base/check.ts";
-import { type CudaState, findCuda } from "../../../ffi/cuda.ts";
+import { type CudaState, findCuda, OUT_OF_MEMORY } from "../../../ffi/cuda.ts";
 import { CALL_STATUS, type CallMemory, GroupCall, PIECE } from "../../../ffi/group_call.ts";
-import type { Handle } from "../../../ffi/handle.ts";
 import { openLibrary } from "../../../ffi/library.ts";
-import { copyMpi, makeMpiStaging, moveMpi, type MpiFlow } from "../../../ffi/mpi.ts";
+import { moveMpi, type MpiFlow } from "../../../ffi/mpi.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
-import { DeviceError, type GroupError } from "../../base/errors.ts";
+import { DeviceError, type GroupError, OutOfMemoryError } from "../../base/errors.ts";
 import {
   broadcastCall,
   type CallBlocks,
@@ -28,6 +27,7 @@ import { CallQueue } from "./call_queue.ts";
 import { handledCall } from "../../base/handled.ts";
 import { type CallRecord, recordOf } from "./call_record.ts";
 import type { GroupControl } from "./control.ts";
+import { copyMemory, MpiStaging } from "./mpi_staging.ts";
 import { type MpiMember, type MpiPlace, type MpiWorld, openWorld } from "./mpi_world.ts";
 import type {
   BroadcastBlock,
@@ -53,13 +53,6 @@ const KEYS = keysOf<MpiGroupOptions>({ timeoutSeconds: true, deviceMemory: true 
 
 /** A rank's part of a split: color, key, and an id for the group if this rank becomes its rank 0. */
 type Part = { readonly color: number; readonly key: number; readonly id: number };
-
-/** Pinned memory for device memory. */
-interface MpiStaging {
-  readonly handle: Handle;
-  readonly device: number;
-  readonly pieceBytes: number;
-}
 
 /** Bytes of a broadcast that a rank forwards in one piece: few enough to be in the processor's cache still. */
 const RELAYED_BYTES = 2 ** 20;
@@ -232,7 +225,7 @@ export class MpiGroup implements ProcessGroup {
   close(): Promise<void> {
     return handledCall(async () => {
       await this.#queue.close(async () => {
-        await this.#staging?.handle.close();
+        this.#staging?.close();
         await this.#control.close();
       });
     });
@@ -289,14 +282,15 @@ export class MpiGroup implements ProcessGroup {
     const flows = this.#flows(record, parts);
     const { timeoutSeconds } = this;
     const device = flows[0]?.memory.device ?? -1, staged = this.#staged && device >= 0;
-    const relays = record.kind === "broadcast" && !staged;
+    const relays = record.kind === "broadcast";
     const pieceBytes = relays ? Math.min(PIECE.bytes, RELAYED_BYTES) : PIECE.bytes;
     const call = new GroupCall({ ...callBlocks(parts), timeoutSeconds, device, pieceBytes });
     const cancel = () => call.cancel();
     try {
-      const staging = staged ? await this.#fitStaging(call) : null;
-      if (call.status === CALL_STATUS.done) {
-        await moveMpi(this.#shim, call, flows, staging, (end) => this.#control.during(record, cancel, end));
+      if (staged) {
+        await this.#control.during(record, cancel, () => this.#moveStaged(call, flows));
+      } else {
+        await moveMpi(this.#shim, call, flows, (end) => this.#control.during(record, cancel, end));
       }
       if (call.status === CALL_STATUS.done && parts.send && parts.receive) await this.#keepOwn(call, parts);
     } catch (error) {
@@ -354,23 +348,31 @@ export class MpiGroup implements ProcessGroup {
   /** The root's own part of a scatter. */
   async #keepOwn(call: GroupCall, { send, receive, lengths = [] }: CallBlocks): Promise<void> {
     if (lengths.length === 0) return; // another rank is the root
-    const { timeoutSeconds } = call.input;
     const own = partsOf(callMemory(send!), lengths)[this.rank]!;
-    const copy = new GroupCall({ send: own, receive: callMemory(receive!), timeoutSeconds });
-    await copyMpi(this.#shim, copy);
-    call.endAs(copy);
+    await this.#onDevice(call, () => copyMemory(this.#shim, callMemory(receive!), own));
   }
 
-  /** Memory for device memory that MPI does not take as it is. */
-  async #fitStaging(call: GroupCall): Promise<Handle | null> {
-    const { device = -1, pieceBytes = PIECE.bytes } = call.input;
-    if (this.#staging?.device !== device || this.#staging.pieceBytes !== pieceBytes) {
-      await this.#staging?.handle.close();
-      this.#staging = undefined;
-      const handle = await makeMpiStaging(this.#shim, call);
-      if (handle) this.#staging = { handle, device, pieceBytes };
+  /** Moves device memory that MPI does not take as it is. */
+  async #moveStaged(call: GroupCall, flows: readonly MpiFlow[]): Promise<void> {
+    const { device } = flows[0]!.memory;
+    await this.#onDevice(call, async () => {
+      if (this.#staging?.device !== device || this.#staging.slotBytes !== PIECE.bytes) {
+        this.#staging?.close();
+        this.#staging = undefined;
+        this.#staging = await MpiStaging.make(this.#shim, device, PIECE.bytes);
+      }
+      await this.#staging.move(call, flows);
+    });
+  }
+
+  /** Ends the call with an error of the device, if there is one. */
+  async #onDevice(call: GroupCall, action: () => Promise<void>): Promise<void> {
+    try {
+      await action();
+    } catch (error) {
+      if (!(error instanceof DeviceError || error instanceof OutOfMemoryError)) throw error;
+      call.fail(CALL_STATUS.cuda, error instanceof DeviceError ? error.code : OUT_OF_MEMORY, error.message);
     }
-    return this.#staging?.handle ?? null;
   }
 
   async #needCuda(device: number): Promise<void> {

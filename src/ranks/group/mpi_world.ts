@@ -69,7 +69,7 @@ export class MpiWorld {
   readonly process: MpiProcess;
   readonly #channel: MpiChannel;
   readonly #members = new Map<number, MpiMember>();
-  /** Tags of groups that have failed. */
+  /** Tags of groups that have failed, by the groups' numbers. */
   readonly #dropped = new Map<number, readonly [number, number, number]>();
   /** Messages for groups that this process has not made yet, or has left. */
   readonly #early: { readonly from: number; readonly group: number; readonly said: GroupMessage }[] = [];
@@ -81,7 +81,6 @@ export class MpiWorld {
   #last: GroupSaid & { readonly parts: readonly Uint8Array<ArrayBuffer>[] } | undefined;
   #listeners = 0;
   #isReceiving = false;
-  #ending = false;
   #failure: string | undefined;
   #worldIds = 0;
   #ids = 0;
@@ -118,7 +117,7 @@ export class MpiWorld {
         if (this.#failure !== undefined) void control.failBy("mpi", this.#failure);
       },
       listen: () => this.#listen(),
-      fail: () => this.#drop(tag, ranks.length),
+      fail: () => this.#drop(id, [tag, ranks.length, 1]),
       close: () => this.#leave(id),
     };
     const control: GroupControl = new GroupControl(rank, ranks.length, timeoutSeconds, link);
@@ -136,15 +135,19 @@ export class MpiWorld {
   }
 
   /** Drops bytes that other ranks still send to a failed group, so that their memory is released. */
-  #drop(tag: number, count: number): void {
-    this.#dropped.set(tag, [tag, count, 1]);
+  #drop(id: number, tags: readonly [number, number, number]): void {
+    this.#dropped.set(id, tags);
     this.#setTags();
   }
 
+  /** Tags are used again after many groups: those of a group that has not failed are not dropped. */
   #setTags(): void {
-    const used = new Map<number, readonly [number, number, number]>();
-    for (const { tag, ranks } of this.#members.values()) used.set(tag, [tag, ranks.length, 0]);
-    this.#channel.setTags([...new Map([...used, ...this.#dropped]).values()]);
+    const members = this.#members.entries().filter(([id]) => !this.#dropped.has(id));
+    const used = members.map(([, { tag, ranks }]) => [tag, ranks.length, 0] as const).toArray();
+    const dropped = this.#dropped.values().filter(([first, count]) =>
+      !used.some(([tag, size]) => first < tag + size && tag < first + count)
+    );
+    this.#channel.setTags([...used, ...dropped]);
   }
 
   /** Delivers messages that have arrived, and those that arrive within a moment. */
@@ -160,12 +163,7 @@ export class MpiWorld {
     void this.#receiveOn();
     return {
       [Symbol.dispose]: () => {
-        if (--this.#listeners > 0 || this.#ending) return;
-        this.#ending = true; // the next call may begin at once
-        setTimeout(() => {
-          this.#ending = false;
-          if (this.#listeners === 0) this.#channel.wake();
-        });
+        this.#listeners--;
       },
     };
   }

@@ -2,7 +2,9 @@
  * One rank that moves device memory, on the stand-in for CUDA and NCCL, and says what it got. Arguments: how the ranks
  * talk (nccl: NCCL by itself, mpi-nccl: NCCL over MPI's ranks, mpi: MPI), and what the last rank does in the end.
  */
+import { releasesDone } from "../../../ffi/cuda_release.ts";
 import { PIECE } from "../../../ffi/group_call.ts";
+import { openLibrary } from "../../../ffi/library.ts";
 import { MpiGroup } from "../../../src/ranks/group/mpi_group.ts";
 import { NcclGroup } from "../../../src/ranks/group/nccl_group.ts";
 import type { DeviceMemory, ProcessGroup } from "../../../src/ranks/group/process_group.ts";
@@ -136,6 +138,7 @@ async function run(): Promise<void> {
       const gathered = await group.allGather({ rank });
       await group.agree({ ok: true });
       await group.close();
+      await releasesDone((await openLibrary()).shim!);
       for (const pointer of allocated) sim.cudaFree(pointer);
       const left = Number(sim.fst_sim_live_total());
       const violations = Number(sim.fst_sim_violations());

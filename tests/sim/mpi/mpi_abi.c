@@ -192,8 +192,20 @@ EXPORT int MPI_Irecv(void *buffer, int count, handle type, int peer, int tag, ha
   return code;
 }
 
-EXPORT int MPI_Iprobe(int peer, int tag, handle comm, int *flag, void *status) {
-  return CALL("MPI_Iprobe", (int, int, int, int *, void *), source_of(peer), tag, comm_of(comm), flag, status);
+EXPORT int MPI_Improbe(int peer, int tag, handle comm, int *flag, handle *message, void *status) {
+  int found = 0, code = CALL("MPI_Improbe", (int, int, int, int *, int *, void *), source_of(peer), tag, comm_of(comm),
+                             flag, &found, status);
+  if (code == 0 && *flag) *message = mark(found);
+  return code;
+}
+
+EXPORT int MPI_Imrecv(void *buffer, int count, handle type, handle *message, handle *request) {
+  if (*message >> 32 != 0x5a) refuse("the message", *message);
+  int made = 0, found = (int)(uint32_t)*message;
+  int code = CALL("MPI_Imrecv", (void *, int, int, int *, int *), memory_of(buffer, count), count, type_of(type), &found,
+                  &made);
+  if (code == 0) give(request, made);
+  return code;
 }
 
 EXPORT int MPI_Get_count(const void *status, handle type, int *count) {
