@@ -1,5 +1,5 @@
 /** Sends tensors from the ranks that have read them to the ranks that need them. */
-import { allOrDispose } from "../base/all_or_dispose.ts";
+import { allOrDispose } from "../base/handled.ts";
 import type { Device, ExposedBytes, IncomingTensor } from "../load/device.ts";
 import type { GroupBuffer, ProcessGroup } from "../base/process_group.ts";
 import type { LoadRequest } from "../load/load.ts";

@@ -1,5 +1,5 @@
 /** Gives access by name to the tensors of files that the ranks of a group have opened together. */
-import { allOrDispose } from "../base/all_or_dispose.ts";
+import { allOrDispose } from "../base/handled.ts";
 import { type FileHome, pathOf } from "../files/catalog.ts";
 import { UseAfterCloseError } from "../base/errors.ts";
 import { finishNow } from "../base/steps.ts";
