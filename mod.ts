@@ -57,7 +57,7 @@ export type { Progress } from "./src/base/progress.ts";
 export type { OpenOptions } from "./src/deno/options.ts";
 export type { ModelOptions } from "./src/model/options.ts";
 export { prepare } from "./src/deno/prepare.ts";
-export type { SaveOptions, SaveReport } from "./src/save/options.ts";
+export type { MappedTensor, SaveOptions, SaveReport } from "./src/save/options.ts";
 export { saveFile } from "./src/save/save_file.ts";
 export type { SavableModel, SavableTensor, SaveInput, TensorShape } from "./src/save/source.ts";
 export { serialize, type TensorInputs } from "./src/save/serialize.ts";

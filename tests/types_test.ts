@@ -13,8 +13,10 @@ import {
   isDevice,
   isDType,
   isFloatDType,
+  type LoadedTensor,
   type OpenOptions,
   type SafeTensorsModel,
+  saveFile,
   serialize,
   type Tensor,
   type TensorOn,
@@ -227,4 +229,27 @@ Deno.test("HostTensor.from() takes the dtype from the typed array", async () => 
     TypeError,
     "is not a dtype of the format",
   );
+});
+
+Deno.test("map of saveFile() gets the tensors of its input, and returns what can be saved", async () => {
+  const path = await writeModel();
+  await using model = await fastsafeOpen(path, { dtype: "F32" });
+  const target = await Deno.makeTempFile();
+  const options = { overwrite: true, maxShardBytes: "5GB" } as const;
+  await saveFile(model, target, {
+    ...options,
+    map: async (name, tensor) => {
+      same<typeof tensor, LoadedTensor<"cpu", "F32">>(true);
+      if (tensor.dtype === "F32") return await tensor.to({ dtype: "F16" });
+      return name === "i" ? { [`${name}.ids`]: tensor } : null;
+    },
+  });
+  await saveFile({ x: { dtype: "F32", shape: [1], data: new Float32Array(1) } as const }, target, {
+    ...options,
+    map: (_name, tensor) => ({ ...tensor, data: tensor.data.map((value) => value + 1) }),
+  });
+  // @ts-expect-error a string is not a tensor
+  await assertRejects(() => saveFile(model, target, { ...options, map: (name) => name }), TypeError);
+  await Deno.remove(path);
+  await Deno.remove(target);
 });

@@ -2,6 +2,7 @@
  * The arguments of a command: files and options, checked.
  */
 import { parseArgs } from "node:util";
+import { parseByteSize } from "../base/byte_size.ts";
 import { closestWord } from "../base/closest_word.ts";
 import { quote } from "../base/text.ts";
 
@@ -70,10 +71,8 @@ export class Arguments {
   bytes(name: string): number | undefined {
     const text = this.text(name);
     if (text === undefined) return undefined;
-    const [, number, prefix, binary] = /^(\d+)(?:([kKMGT])(i?)B)?$/.exec(text) ?? [];
-    const power = prefix === undefined ? 0 : "KMGT".indexOf(prefix.toUpperCase()) + 1;
-    const bytes = Number(number) * (binary ? 1024 : 1000) ** power;
-    if (bytes >= 1 && Number.isSafeInteger(bytes)) return bytes;
+    const bytes = parseByteSize(text);
+    if (bytes !== undefined) return bytes;
     throw new UsageError(`--${name} must be a number of bytes, such as 500MB or 1GiB, got ${quote(text)}`);
   }
 }

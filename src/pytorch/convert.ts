@@ -1,4 +1,5 @@
 /** Converts PyTorch checkpoints to safetensors files, in bounded memory. */
+import { type ByteSize, checkByteSize } from "../base/byte_size.ts";
 import { checkBoolean, checkFunction, checkKeys, checkSignal, keysOf } from "../base/check.ts";
 import type { DType } from "../base/dtype.ts";
 import { SafeTensorsError } from "../base/errors.ts";
@@ -119,8 +120,11 @@ async function* assembledParts(
 export interface ConvertOptions extends CheckpointOptions {
   /** Casts floating-point tensors to this dtype. Default: no cast. */
   dtype?: DType;
-  /** The most tensor bytes in one file; a larger result is written as shards with an index. Default: one file. */
-  maxShardBytes?: number;
+  /**
+   * The most tensor bytes in one file: a number, or text such as "5GB"; a larger result is written as shards with an
+   * index. Default: one file.
+   */
+  maxShardBytes?: ByteSize;
   /** Replaces existing files. Default false: an existing file is an error. */
   overwrite?: boolean;
   /** Reads and checks the checkpoint and writes nothing. Default false. */
@@ -208,6 +212,7 @@ async function convert(
   for (const name of ["overwrite", "dryRun", "validate"] as const) checkBoolean(name, options[name]);
   checkSignal("signal", options.signal);
   checkFunction("onProgress", options.onProgress);
+  checkByteSize("maxShardBytes", options.maxShardBytes);
   const { dtype, dryRun = false, validate = false, signal } = options;
   castTarget("F32", dtype);
   const checked = checkpointOptions(options);

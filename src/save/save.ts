@@ -1,4 +1,5 @@
 /** Saves tensors to files: in parallel, and so that no reader ever sees an incomplete file. */
+import { checkByteSize } from "../base/byte_size.ts";
 import { basename } from "../base/paths.ts";
 import { absolutePath } from "../files/native/local_path.ts";
 import { entriesOf, STEP, type Steps } from "../base/steps.ts";
@@ -10,7 +11,9 @@ import { finishInTurns } from "../base/turn.ts";
 import { ProgressCounter, type Work } from "../base/progress.ts";
 import { AtomicSet } from "./atomic_set.ts";
 import { checkSaveOptions, type SaveOptions, type SaveReport } from "./options.ts";
+import { mapTensors } from "./map_tensors.ts";
 import { OutputStream } from "./output_stream.ts";
+import { Scratch } from "./scratch.ts";
 import { indexPathOf, shardSteps } from "./shards.ts";
 import { type SaveInput, type SaveSource, sourceSteps } from "./source.ts";
 import { supersededBy } from "./superseded.ts";
@@ -39,23 +42,30 @@ export async function save(
   const named = toPath(path);
   const target = absolutePath(named, folder); // independent of later changes of the working folder
   if (named.endsWith("/")) throw isFolder(named);
-  const source = await finishInTurns(sourceSteps(tensors, options.dtype, options.shapes));
+  const engine = await selectWriteEngine();
+  const progress = new ProgressCounter({ onProgress: options.onProgress, startedAt });
+  const setOptions = { overwrite, sync, signal };
+  await using scratch = options.map ? await Scratch.create(engine, target, setOptions) : null;
+  const source = scratch
+    ? await mapTensors(tensors, options.map!, { dtype: options.dtype, scratch, progress, signal })
+    : await finishInTurns(sourceSteps(tensors, options.dtype, options.shapes));
   const metadata = await finishInTurns(withAliases(options.metadata, source.aliases));
   const { shards, index } = await finishInTurns(
-    shardSteps(source.items.values(), target, maxShardBytes ?? Infinity, metadata),
+    shardSteps(
+      source.items.values(),
+      target,
+      checkByteSize("maxShardBytes", maxShardBytes) ?? Infinity,
+      metadata,
+    ),
   );
   const files = index ? [...shards, { path: index.path, size: index.bytes.byteLength }] : shards;
   const bytes = files.reduce((sum, { size }) => sum + size, 0);
 
-  const engine = await selectWriteEngine();
   const direct = engine.prefersDirect(bytes, sync);
   const set = await AtomicSet.create(engine, target, files, [target, indexPathOf(target)], {
-    overwrite,
-    sync,
+    ...setOptions,
     direct,
-    signal,
   });
-  const progress = new ProgressCounter({ onProgress: options.onProgress, startedAt });
   progress.expect(totals(source, bytes));
   const stream = new OutputStream({
     writers: maxThreads ?? engine.writers,

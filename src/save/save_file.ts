@@ -6,7 +6,7 @@ import { handled } from "../base/handled.ts";
 import type { PathLike } from "../files/inputs.ts";
 import { workingFolder } from "../files/native/working_folder.ts";
 import type { SaveOptions, SaveReport } from "./options.ts";
-import type { SaveInput } from "./source.ts";
+import type { SavableTensor, SaveInput } from "./source.ts";
 
 /**
  * Saves tensors in the safetensors format.
@@ -24,7 +24,7 @@ import type { SaveInput } from "./source.ts";
  * the caller disposes the handles that it passes.
  *
  * @param tensors a record, a map or pairs of name and tensor; a model, or a stream of pairs with the option
- *   `shapes`, is written while it streams, and may be larger than memory. Listing the names of a record blocks the
+ *   `shapes` or `map`, is written while it streams, and may be larger than memory. Listing the names of a record blocks the
  *   event loop for about 30 ms per 100,000 names; a map does not
  * @param path the file; the names of several shards are made from it
  * @throws {SafeTensorsError} "FileExists"; "InterruptedSave" if an interrupted save left files there and
@@ -46,13 +46,24 @@ import type { SaveInput } from "./source.ts";
  * await using model = await fastsafeOpen(folder);
  * assertEquals((await model.getTensor("x")).data, new Float32Array([1, 2]));
  * ```
+ *
+ * @example Change tensors while they are saved
+ * ```ts
+ * import { HostTensor, saveFile } from "@x/fastsafetensors";
+ *
+ * const folder = await Deno.makeTempDir();
+ * const x = HostTensor.from({ shape: [2], data: new Float32Array([1, 2]) });
+ * await saveFile({ x, unused: await x.copy() }, `${folder}/x.safetensors`, {
+ *   map: (name, tensor) => name === "unused" ? null : tensor.to({ dtype: "F16" }),
+ * });
+ * ```
  */
-export function saveFile(
-  tensors: SaveInput,
+export function saveFile<T extends SavableTensor>(
+  tensors: SaveInput<T>,
   path: PathLike,
-  options: SaveOptions = {},
+  options: SaveOptions<T> = {},
 ): Promise<SaveReport> {
-  return handled(start(tensors, path, options));
+  return handled(start(tensors, path, options as SaveOptions));
 }
 
 async function start(tensors: SaveInput, path: PathLike, options: SaveOptions): Promise<SaveReport> {

@@ -60,11 +60,11 @@ export interface SavableModel extends AsyncIterable<readonly [string, SavableTen
   };
 }
 
-/** What can be saved. A stream that is not a model needs the option `shapes`. */
-export type SaveInput =
-  | Readonly<Record<string, SavableTensor>>
-  | Iterable<readonly [string, SavableTensor]>
-  | AsyncIterable<readonly [string, SavableTensor]>
+/** What can be saved. A stream that is not a model needs the option `shapes` or `map`. */
+export type SaveInput<T extends SavableTensor = SavableTensor> =
+  | Readonly<Record<string, T>>
+  | Iterable<readonly [string, T]>
+  | AsyncIterable<readonly [string, T]>
   | SavableModel;
 
 /** A tensor to write. */
@@ -108,7 +108,7 @@ export function* sourceSteps(
   dtype: DType | undefined,
   shapes: Iterable<TensorShape> | undefined,
 ): Steps<SaveSource> {
-  const isStream = typeof input === "object" && input !== null && Symbol.asyncIterator in input;
+  const isStream = isAsync(input);
   if (shapes === undefined && !isStream) return yield* listed(pairsOf(input), dtype);
   const known = shapes === undefined
     ? yield* modelShapes(input as AsyncIterable<unknown>)
@@ -126,6 +126,16 @@ export function* sourceSteps(
       yield* pairs;
     },
   };
+}
+
+/** Whether an input is an asynchronous stream, such as a model. */
+export function isAsync(input: SaveInput): input is AsyncIterable<readonly [string, SavableTensor]> {
+  return typeof input === "object" && input !== null && Symbol.asyncIterator in input;
+}
+
+/** Whether a stream is a model, which knows the shapes of its tensors. */
+export function isModel(input: AsyncIterable<unknown>): input is SavableModel {
+  return "keys" in input && "info" in input;
 }
 
 type Pairs = Iterable<readonly [string, SavableTensor]>;
@@ -172,13 +182,12 @@ export function wrongLength({ name, from, shape, sourceBytes }: Item, found: str
   return new SafeTensorsError("InvalidTensorView", message, { tensor: name });
 }
 
-function* modelShapes(input: AsyncIterable<unknown>): Steps<TensorShape[]> {
-  if (!("keys" in input && "info" in input)) {
+function* modelShapes(model: AsyncIterable<unknown>): Steps<TensorShape[]> {
+  if (!isModel(model)) {
     throw new TypeError(
-      "Cannot save a stream of tensors: their shapes must be known ahead: pass the option shapes",
+      "Cannot save a stream of tensors: their shapes must be known ahead: pass the option shapes, or map",
     );
   }
-  const model = input as SavableModel;
   const names = [...model.keys()];
   // If `names` excludes the original of several aliases, the first of them becomes the original.
   const originals = new Map<string, string>();

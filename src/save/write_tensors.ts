@@ -86,6 +86,20 @@ async function writeTensor(
 ): Promise<void> {
   checkTensor(announced.name, tensor, DATA_PROPERTIES);
   const item = asItComes(announced, tensor, wanted, progress);
+  await putElements(stream, item, tensor, { output, offset });
+}
+
+/**
+ * Puts the elements of a tensor into a stream, at a place of a file.
+ *
+ * @param tensor has the form of a tensor
+ */
+export async function putElements(
+  stream: OutputStream,
+  item: Item,
+  tensor: SavableTensor,
+  { output, offset }: { readonly output: OpenOutput; readonly offset: number },
+): Promise<void> {
   const { from, to } = item;
   const put = (bytes: Uint8Array<ArrayBuffer>, skip: number, done?: () => void) =>
     stream.put({ output, offset: offset + castLength(skip, from, to), from, to, item }, bytes, done);
@@ -143,7 +157,7 @@ function refusal(code: "TensorNotFound" | "DuplicateName", name: string, what: s
 }
 
 /** A stream that ends at once on abort, even if its source does not yield any more. */
-async function* interruptible<T>(
+export async function* interruptible<T>(
   stream: AsyncIterable<T>,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<T, void, void> {

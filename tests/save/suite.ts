@@ -4,6 +4,7 @@
 import { type EngineName, testsOf } from "../load/context.ts";
 import { byteTests } from "./bytes.ts";
 import { interruptedTests } from "./interrupted.ts";
+import { mappingTests } from "./mapping.ts";
 import { optionTests } from "./options.ts";
 import { refusalTests } from "./refusals.ts";
 import { replaceTests } from "./replace.ts";
@@ -22,4 +23,5 @@ export function saveSuite(engine: EngineName): void {
   viewTests(test);
   replaceTests(test);
   interruptedTests(test);
+  mappingTests(test);
 }

@@ -103,7 +103,14 @@ export function viewTests(test: DefineTest): void {
       [{ format: "pt" }, 'saveFile() has no option "format"'],
       [{ overwrite: "yes" }, 'overwrite must be true or false, got "yes"'],
       [{ sync: 1 }, "sync must be true or false, got 1"],
-      [{ maxShardBytes: "5GB" }, 'maxShardBytes must be a number, got "5GB"'],
+      [
+        { maxShardBytes: "5gb" },
+        'maxShardBytes must be a number of bytes, or text such as "5GB" or "512MiB", got "5gb"',
+      ],
+      [
+        { maxShardBytes: 5n },
+        'maxShardBytes must be a number of bytes, or text such as "5GB" or "512MiB", got 5n',
+      ],
       [{ maxThreads: 2n }, "maxThreads must be a number, got 2n"],
       [{ signal: new AbortController() }, "signal must be an AbortSignal, got an AbortController"],
       [{ onProgress: {} }, "onProgress must be a function, got an object"],
