@@ -2,8 +2,9 @@
  * The shim's functions for process groups (native/fst_group.h).
  */
 
-/** Buffers that a call keeps alive but does not read: `FST_KEEP_16` in native/fst_group.h. */
-const KEEP_4 = ["buffer", "buffer", "buffer", "buffer"] as const;
+/** Four buffers that a call keeps alive but does not use. */
+export const KEEP_4 = ["buffer", "buffer", "buffer", "buffer"] as const;
+/** `FST_KEEP_16` in native/fst_group.h. */
 const KEEP_16 = [...KEEP_4, ...KEEP_4, ...KEEP_4, ...KEEP_4] as const;
 
 /** The symbols for `Deno.dlopen`. Functions that can wait for other ranks are `nonblocking`. */

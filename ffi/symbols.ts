@@ -4,13 +4,13 @@
  * Functions that can wait for storage or for other lanes are `nonblocking`; the others return within microseconds.
  */
 import { CUDA_SYMBOLS } from "./cuda_symbols.ts";
-import { GROUP_SYMBOLS } from "./group_symbols.ts";
+import { GROUP_SYMBOLS, KEEP_4 } from "./group_symbols.ts";
 import { HOST_SYMBOLS } from "./host_symbols.ts";
 import { USRBIO_SYMBOLS } from "./usrbio_symbols.ts";
 import { WRITE_SYMBOLS } from "./write_symbols.ts";
 
-/** A buffer that a call keeps alive but does not read: see `fst_lane_run` in native/fst.h. */
-const KEEP = "buffer" as const;
+/** Buffers that a call keeps alive but does not use: `FST_KEEP_8` in native/fst.h. */
+const KEEP_8 = [...KEEP_4, ...KEEP_4] as const;
 
 /** The symbols of the shim for `Deno.dlopen`. */
 export const SYMBOLS = {
@@ -102,14 +102,7 @@ export const SYMBOLS = {
     parameters: [
       "buffer", // fst_plan *plan
       "u32", // uint32_t limit
-      KEEP, // const void *keep0
-      KEEP, // const void *keep1
-      KEEP, // const void *keep2
-      KEEP, // const void *keep3
-      KEEP, // const void *keep4
-      KEEP, // const void *keep5
-      KEEP, // const void *keep6
-      KEEP, // const void *keep7
+      ...KEEP_8,
     ],
     result: "i32",
     nonblocking: true,
@@ -119,14 +112,7 @@ export const SYMBOLS = {
       "buffer", // fst_plan *plan
       "u32", // uint32_t limit
       "u64", // uint64_t ahead
-      KEEP, // const void *keep0
-      KEEP, // const void *keep1
-      KEEP, // const void *keep2
-      KEEP, // const void *keep3
-      KEEP, // const void *keep4
-      KEEP, // const void *keep5
-      KEEP, // const void *keep6
-      KEEP, // const void *keep7
+      ...KEEP_8,
     ],
     result: "i32",
     nonblocking: true,

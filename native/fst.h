@@ -68,20 +68,20 @@ FST_EXPORT int64_t fst_memory_available(void);
 
 /* ---- Plans (core/plan.c, core/lane.c) ---- */
 
+/* Buffers that a function does not use: as parameters of the call they stay alive until it returns. */
+#define FST_KEEP(n) __attribute__((unused)) const void *keep##n
+#define FST_KEEP_8 \
+  FST_KEEP(0), FST_KEEP(1), FST_KEEP(2), FST_KEEP(3), FST_KEEP(4), FST_KEEP(5), FST_KEEP(6), FST_KEEP(7)
+
 /*
  * Runs segments of the plan on the calling thread until none below `limit` is left, the plan is cancelled, or one
- * failed. The buffers keep0 … keep7 are not used: as parameters of the call they stay alive for as long as this lane
- * may write there. 0: none left below limit, or another lane waits for this one's ring: then the caller calls again;
+ * failed. The buffers are those to which this lane may write. 0: none left below limit, or another lane waits for this one's ring: then the caller calls again;
  * 1: cancelled or failed.
  */
-FST_EXPORT int32_t fst_lane_run(fst_plan *plan, uint32_t limit, const void *keep0, const void *keep1,
-                                const void *keep2, const void *keep3, const void *keep4, const void *keep5,
-                                const void *keep6, const void *keep7);
+FST_EXPORT int32_t fst_lane_run(fst_plan *plan, uint32_t limit, FST_KEEP_8);
 
 /* Touches the destinations of the segments below `limit` at most `ahead` bytes ahead of the lanes. */
-FST_EXPORT int32_t fst_plan_populate(fst_plan *plan, uint32_t limit, uint64_t ahead, const void *keep0,
-                                     const void *keep1, const void *keep2, const void *keep3, const void *keep4,
-                                     const void *keep5, const void *keep6, const void *keep7);
+FST_EXPORT int32_t fst_plan_populate(fst_plan *plan, uint32_t limit, uint64_t ahead, FST_KEEP_8);
 
 /*
  * Waits until plan->wake differs from `seen` (at most `timeout_us`), then `gather_us` more, so that one return

@@ -106,11 +106,9 @@ static_assert(sizeof(fst_mpi_pipe) == 16, "ffi/mpi.ts knows this layout");
 FST_EXPORT int32_t fst_mpi_move(fst_group_call *call, const fst_mpi_pipe *pipes, uint32_t count,
                                 const fst_group_block *pieces);
 
-/* Buffers that are not used: naming them in the call keeps their memory alive. */
-#define FST_KEEP(n) __attribute__((unused)) const void *keep##n
 #define FST_KEEP_16                                                                                        \
-  FST_KEEP(0), FST_KEEP(1), FST_KEEP(2), FST_KEEP(3), FST_KEEP(4), FST_KEEP(5), FST_KEEP(6), FST_KEEP(7),  \
-    FST_KEEP(8), FST_KEEP(9), FST_KEEP(10), FST_KEEP(11), FST_KEEP(12), FST_KEEP(13), FST_KEEP(14), FST_KEEP(15)
+  FST_KEEP_8, FST_KEEP(8), FST_KEEP(9), FST_KEEP(10), FST_KEEP(11), FST_KEEP(12), FST_KEEP(13),            \
+    FST_KEEP(14), FST_KEEP(15)
 
 /* Holds the memory of a call until it has ended. */
 FST_EXPORT int32_t fst_mpi_hold(const fst_group_call *call, FST_KEEP_16);

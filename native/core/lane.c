@@ -28,10 +28,7 @@ static int take(fst_lane *lane) {
   return !atomic_load(&lane->plan->cancelled);
 }
 
-int32_t fst_lane_run(fst_plan *plan, uint32_t limit, const void *keep0, const void *keep1, const void *keep2,
-                     const void *keep3, const void *keep4, const void *keep5, const void *keep6,
-                     const void *keep7) {
-  (void)keep0, (void)keep1, (void)keep2, (void)keep3, (void)keep4, (void)keep5, (void)keep6, (void)keep7;
+int32_t fst_lane_run(fst_plan *plan, uint32_t limit, FST_KEEP_8) {
   fst_lane lane = {.plan = plan, .limit = limit};
   int status = 0;
   while (status == 0 && !fst_usrbio_yields(&lane) && take(&lane)) {

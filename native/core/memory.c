@@ -69,10 +69,7 @@ void fst_staging_unmap(void *staging, size_t length) {
   if (staging) unmap(staging, whole_pages(length));
 }
 
-int32_t fst_plan_populate(fst_plan *plan, uint32_t limit, uint64_t ahead, const void *keep0, const void *keep1,
-                          const void *keep2, const void *keep3, const void *keep4, const void *keep5,
-                          const void *keep6, const void *keep7) {
-  (void)keep0, (void)keep1, (void)keep2, (void)keep3, (void)keep4, (void)keep5, (void)keep6, (void)keep7;
+int32_t fst_plan_populate(fst_plan *plan, uint32_t limit, uint64_t ahead, FST_KEEP_8) {
   const fst_segment *segments = fst_plan_segments(plan);
   const uintptr_t page = fst_sys_page_size();
   if (limit > plan->segment_count) limit = plan->segment_count;

@@ -112,6 +112,10 @@ const fst_cuda_driver *fst_cuda_driver_get(void);
 /* Makes `device` current for this thread; -ENOSYS without libcudart. */
 int fst_cuda_enter(int device, const fst_cudart **runtime);
 
+/* As fst_cuda_enter, and sets the bytes of the device's memory. */
+int fst_cuda_enter_measured(int device, const fst_cudart **runtime, uint64_t *free_bytes,
+                            uint64_t *total_bytes);
+
 /* Returns a status, and clears the runtime's last error, so that other code does not see it. */
 int fst_cuda_done(const fst_cudart *runtime, int status);
 

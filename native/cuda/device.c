@@ -12,6 +12,18 @@ int fst_cuda_enter(int device, const fst_cudart **runtime) {
   return fst_cuda_done(*runtime, (*runtime)->cudaSetDevice(device));
 }
 
+int fst_cuda_enter_measured(int device, const fst_cudart **runtime, uint64_t *free_bytes,
+                            uint64_t *total_bytes) {
+  int status = fst_cuda_enter(device, runtime);
+  if (status != 0) return status;
+  size_t available, total;
+  status = (*runtime)->cudaMemGetInfo(&available, &total);
+  if (status != 0) return fst_cuda_done(*runtime, status);
+  *free_bytes = available;
+  *total_bytes = total;
+  return 0;
+}
+
 int fst_cuda_done(const fst_cudart *runtime, int status) {
   if (status != 0) runtime->cudaGetLastError();
   return status;
@@ -46,13 +58,8 @@ int fst_cuda_numa_node(const fst_cudart *runtime, int device) {
 int32_t fst_cuda_device(int32_t device, fst_cuda_device_info *info) {
   memset(info, 0, sizeof *info);
   const fst_cudart *runtime;
-  int status = fst_cuda_enter(device, &runtime);
+  int status = fst_cuda_enter_measured(device, &runtime, &info->free_bytes, &info->total_bytes);
   if (status != 0) return status;
-  size_t available, total;
-  status = runtime->cudaMemGetInfo(&available, &total);
-  if (status != 0) return fst_cuda_done(runtime, status);
-  info->free_bytes = available;
-  info->total_bytes = total;
   int major = 0, minor = 0;
   status = runtime->cudaDeviceGetAttribute(&major, FST_CUDA_CAPABILITY_MAJOR, device);
   if (status == 0) status = runtime->cudaDeviceGetAttribute(&minor, FST_CUDA_CAPABILITY_MINOR, device);

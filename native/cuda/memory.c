@@ -46,20 +46,16 @@ int32_t fst_cuda_allocate(int32_t device, fst_cuda_allocation *allocations, uint
                           uint64_t *free_bytes) {
   const fst_cudart *runtime;
   *free_bytes = 0;
-  int status = fst_cuda_enter(device, &runtime);
+  uint64_t wanted = 0, total_bytes;
+  int status = fst_cuda_enter_measured(device, &runtime, free_bytes, &total_bytes);
   if (status != 0) return status;
-  size_t available, total;
-  status = runtime->cudaMemGetInfo(&available, &total);
-  if (status != 0) return fst_cuda_done(runtime, status);
-  *free_bytes = available;
-  uint64_t wanted = 0;
   for (uint32_t i = 0; i < count; i++) {
     wanted += allocations[i].bytes;
     allocations[i].address = 0;
     allocations[i].block = NULL;
   }
   /* Check first: a partial allocation could use up memory that others need, only to be freed again. */
-  if (wanted > available) return FST_CUDA_OUT_OF_MEMORY;
+  if (wanted > *free_bytes) return FST_CUDA_OUT_OF_MEMORY;
   for (uint32_t i = 0; i < count && status == 0; i++) status = allocate(runtime, device, &allocations[i]);
   if (status == 0) return 0;
   for (uint32_t i = 0; i < count; i++) {

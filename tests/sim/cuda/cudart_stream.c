@@ -121,26 +121,24 @@ SIM_EXPORT int cudaEventRecord(void *handle, void *stream_handle) {
   return sim_runtime_result(code);
 }
 
-SIM_EXPORT int cudaEventQuery(void *handle) {
-  int code = sim_runtime_enter(__func__);
+/* Calls `reach` for the work before the last record of an event; none was recorded: done. */
+static int reach_event(const char *function, void *handle, int (*reach)(sim_stream *stream, uint64_t ticket)) {
+  int code = sim_runtime_enter(function);
   if (code != 0) return sim_runtime_result(code);
   sim_event *event;
   sim_lock();
-  code = find_event(__func__, handle, &event);
-  if (code == 0 && event->stream) code = sim_stream_state(event->stream, event->ticket);
+  code = find_event(function, handle, &event);
+  if (code == 0 && event->stream) code = reach(event->stream, event->ticket);
   sim_unlock();
   return sim_runtime_result(code);
 }
 
+SIM_EXPORT int cudaEventQuery(void *handle) {
+  return reach_event(__func__, handle, sim_stream_state);
+}
+
 SIM_EXPORT int cudaEventSynchronize(void *handle) {
-  int code = sim_runtime_enter(__func__);
-  if (code != 0) return sim_runtime_result(code);
-  sim_event *event;
-  sim_lock();
-  code = find_event(__func__, handle, &event);
-  if (code == 0 && event->stream) code = sim_stream_wait(event->stream, event->ticket);
-  sim_unlock();
-  return sim_runtime_result(code);
+  return reach_event(__func__, handle, sim_stream_wait);
 }
 
 SIM_EXPORT int cudaStreamWaitEvent(void *stream_handle, void *handle, unsigned flags) {
