@@ -7,7 +7,7 @@ import { inOwnWords } from "../../src/cli/own_words.ts";
 import { tempFolder, writeFile } from "../support/models.ts";
 import { MAIN, runCli, runCliWith } from "./support.ts";
 
-const COMMANDS = ["load", "inspect", "verify", "convert", "demo", "doctor", "completions"];
+const COMMANDS = ["load", "inspect", "verify", "convert", "repair", "demo", "doctor", "completions"];
 
 Deno.test("the command line lists its commands", async () => {
   const { code, stdout, stderr } = await runCli("--help");
