@@ -25,7 +25,7 @@ import { shareTensors } from "../ranks/rank_tensors.ts";
 import { selectSource } from "../deno/select_source.ts";
 
 /** Options of {@linkcode SafeTensorsFileLoader}: those of a load, without the options of an opened model. */
-export type LoaderOptions<D extends DeviceOption = "cpu"> = Omit<
+export type LoaderOptions<D extends DeviceOption = DeviceOption> = Omit<
   OpenOptions<D>,
   "lazy" | "names" | "group" | "dtype" | "shardPlan"
 >;

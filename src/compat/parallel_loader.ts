@@ -3,7 +3,10 @@
  */
 import { checkInteger, checkKeys, keysOf } from "../base/check.ts";
 import type { DeviceOption } from "../base/device_name.ts";
-import type { TensorOn } from "../device/tensors.ts";
+import type { FloatDType } from "../base/dtype.ts";
+import type { LoadedTensor } from "../device/tensors.ts";
+import type { Device } from "../load/device.ts";
+import type { Tensor } from "../load/tensor.ts";
 import type { ProcessGroup } from "../base/process_group.ts";
 import { handledGenerator } from "../base/handled.ts";
 import type { Files } from "../files/inputs.ts";
@@ -21,8 +24,10 @@ import { streamBatches, type StreamBounds } from "../load/stream.ts";
 /**
  * Options of {@linkcode ParallelLoader}: those of a load, without the options that an iteration does not have.
  */
-export interface ParallelLoaderOptions<D extends DeviceOption = "cpu">
-  extends Omit<OpenOptions<D>, "lazy" | "names" | "group"> {
+export interface ParallelLoaderOptions<
+  D extends DeviceOption = DeviceOption,
+  T extends FloatDType = FloatDType,
+> extends Omit<OpenOptions<D, T>, "lazy" | "group"> {
   /**
    * The most tensor bytes (after a cast) that the loader has in memory, for all batches together; with several ranks,
    * on each. A larger tensor is a batch of its own. Tensors that you keep are extra: in host
@@ -41,7 +46,6 @@ export interface ParallelLoaderOptions<D extends DeviceOption = "cpu">
 
 const MODEL_KEYS = keysOf<Omit<OpenOptions, keyof ParallelLoaderOptions>>({
   lazy: true,
-  names: true,
   group: true,
 });
 
@@ -68,14 +72,14 @@ type StreamOptions = Pick<ParallelLoaderOptions, Exclude<keyof ParallelLoaderOpt
  * await Deno.writeFile(path, serialize({ x: { dtype: "U8", shape: [2], data: new Uint8Array([1, 2]) } }));
  *
  * const seen: string[] = [];
- * for await (const [name] of new ParallelLoader(null, [path]).iterateWeights()) seen.push(name);
+ * for await (const [name] of new ParallelLoader(null, [path])) seen.push(name);
  * assertEquals(seen, ["x"]);
  * ```
  */
-export class ParallelLoader<D extends DeviceOption = "cpu"> {
+export class ParallelLoader<D extends DeviceOption = "cpu", T extends FloatDType = FloatDType> {
   readonly #group: ProcessGroup | undefined;
   readonly #files: Files;
-  readonly #options: ParallelLoaderOptions<D>;
+  readonly #options: ParallelLoaderOptions<D, T>;
   readonly #bounds: StreamBounds;
 
   /**
@@ -84,7 +88,7 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
    * @param group the ranks that load together; null is this process alone
    * @param files the files to read, as for {@linkcode fastsafeOpen}
    */
-  constructor(group: ProcessGroup | null, files: Files, options: ParallelLoaderOptions<D> = {}) {
+  constructor(group: ProcessGroup | null, files: Files, options: ParallelLoaderOptions<D, T> = {}) {
     this.#group = checkGroup("group", group ?? undefined);
     this.#files = files;
     this.#options = options;
@@ -110,15 +114,26 @@ export class ParallelLoader<D extends DeviceOption = "cpu"> {
    * @throws {ReadError} if a file is shorter than its header says, or cannot be read
    * @throws {GroupError} on all of several ranks if that happens on one, or they open different files
    */
-  iterateWeights(): AsyncGenerator<[string, TensorOn<D>], void, void> {
+  iterateWeights(): AsyncGenerator<[string, LoadedTensor<D, T>], void, void> {
     return handledGenerator(this.#iterate());
   }
 
-  async *#iterate(): AsyncGenerator<[string, TensorOn<D>], void, void> {
+  /** {@linkcode iterateWeights}, for `for await (const [name, tensor] of loader)`. */
+  [Symbol.asyncIterator](): AsyncGenerator<[string, LoadedTensor<D, T>], void, void> {
+    return this.iterateWeights();
+  }
+
+  async *#iterate(): AsyncGenerator<[string, LoadedTensor<D, T>], void, void> {
     const options = this.#checked();
     const { catalog, selected } = await openFiles(this.#files, options, selectSourceAndDevice<D>);
     const { device, notes } = selected;
-    const session = new Session(catalog, device, options, notes);
+    // The option dtype casts to T.
+    const session = new Session(
+      catalog,
+      device as Device<Tensor> as Device<LoadedTensor<D, T>>,
+      options,
+      notes,
+    );
     try {
       const wanted = await finishInTurns(WantedTensors.steps(catalog, device, options));
       if (catalog.group) {

@@ -33,6 +33,13 @@ export function parallelLoaderTests(test: DefineTest): void {
     assertEquals(openDescriptors(folder), 0);
   });
 
+  test("ParallelLoader yields only the tensors that the option names selects", async (folder) => {
+    const { indexPath } = await writeShards(folder, [FIRST, [{ name: "w.weight", dtype: "U8", shape: [3] }]]);
+    const loader = new ParallelLoader(null, indexPath, { names: ["*.weight", FIRST[0]!.name] });
+    const names = await Array.fromAsync(loader, ([name]) => name);
+    assertEquals(names.toSorted(), ["w.weight", FIRST[0]!.name].toSorted());
+  });
+
   test("ParallelLoader casts", async (folder) => {
     const path = `${folder}/a.safetensors`;
     await writeFile(path, [{ name: "x", dtype: "BF16", shape: [2], bytes: encode([1, -3], "BF16") }]);

@@ -20,7 +20,7 @@ for (const size of [2, 3, 4]) {
   test(`iterateWeights() gives ${size} ranks every tensor once, in one order`, async (folder) => {
     const { indexPath, tensors } = await writeShards(folder, [...SPECS, ...FIVE]);
     const expected = byName(tensors);
-    const settings: ParallelLoaderOptions[] = [
+    const settings: ParallelLoaderOptions<"cpu">[] = [
       {},
       { queueSize: -1 },
       { queueSize: 3 },
