@@ -178,8 +178,11 @@ typedef struct fst_reader {
   int (*staged)(fst_lane *lane, uint64_t offset, uint64_t length, const char **bytes);
   /* The most bytes of one staged read. */
   uint64_t (*capacity)(const fst_lane *lane);
-  /* The number of bytes to stage at once: the fastest for the kind of read, in whole cache lines. */
-  uint64_t (*piece)(const fst_lane *lane, uint64_t offset, uint64_t length);
+  /*
+   * The number of bytes to stage at once, in whole cache lines; at most `most` if the page cache has them, where the
+   * destination determines the fastest length.
+   */
+  uint64_t (*piece)(const fst_lane *lane, uint64_t offset, uint64_t length, uint64_t most);
   /*
    * The reader's own pinned memory for one of a CUDA lane's two slots, or NULL after a failure; NULL: no such memory.
    */
@@ -204,8 +207,8 @@ static inline uint64_t fst_stage_capacity(const fst_lane *lane) {
   return fst_reader_of(lane)->capacity(lane);
 }
 
-static inline uint64_t fst_stage_piece(const fst_lane *lane, uint64_t offset, uint64_t length) {
-  return fst_reader_of(lane)->piece(lane, offset, length);
+static inline uint64_t fst_stage_piece(const fst_lane *lane, uint64_t offset, uint64_t length, uint64_t most) {
+  return fst_reader_of(lane)->piece(lane, offset, length, most);
 }
 
 /* Fails the plan because of the current segment; returns -1. */

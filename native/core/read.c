@@ -6,12 +6,6 @@
 
 #define PAGE ((uint64_t)4096) /* O_DIRECT on all known file systems needs this alignment */
 
-/* Through the page cache, small pieces are fastest, because they stay in the second-level cache. */
-#define CACHED_PIECE ((uint64_t)256 << 10)
-
-/* For a device, each piece costs calls and an event of its stream, so pieces are as large as a huge page. */
-#define DEVICE_PIECE ((uint64_t)2 << 20)
-
 /* A shorter direct read is slower than a buffered one. */
 #define DIRECT_MINIMUM ((uint64_t)64 << 10)
 
@@ -86,9 +80,8 @@ static uint64_t stage_capacity(const fst_lane *lane) {
   return lane->plan->staging_bytes - 2 * PAGE;
 }
 
-static uint64_t stage_piece(const fst_lane *lane, uint64_t offset, uint64_t length) {
+static uint64_t stage_piece(const fst_lane *lane, uint64_t offset, uint64_t length, uint64_t most) {
   uint64_t piece = stage_capacity(lane) & ~(uint64_t)63;
-  const uint64_t most = lane->cuda ? DEVICE_PIECE : CACHED_PIECE;
   if (piece > most && !is_direct(lane, offset, length)) piece = most;
   return piece < length ? piece : length;
 }

@@ -11,6 +11,9 @@
 
 #define PAGE ((uint64_t)4096)
 
+/* Each piece costs calls and an event of the stream, so pieces are as large as a huge page. */
+#define CACHED_PIECE ((uint64_t)2 << 20)
+
 typedef struct slot {
   char *pinned;
   uint64_t block; /* on the device; 0 if the load has no ring */
@@ -185,7 +188,7 @@ static int read_gds(fst_lane *lane, slot *slot, uint64_t offset, uint64_t length
 
 /* The bytes of one read by the host: pieces of about the same length; the next one starts at a page. */
 static uint64_t piece(const fst_lane *lane, uint64_t offset, uint64_t length) {
-  uint64_t part = fst_stage_piece(lane, offset, length);
+  uint64_t part = fst_stage_piece(lane, offset, length, CACHED_PIECE);
   if (part == length) return length;
   uint64_t pieces = (length + part - 1) / part, even = (length / pieces + PAGE) & ~(PAGE - 1);
   if (even < part) part = even;

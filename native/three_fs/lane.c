@@ -138,8 +138,8 @@ static uint64_t stage_capacity(const fst_lane *lane) {
   return lane->plan->staging_bytes < bytes / 2 ? lane->plan->staging_bytes : bytes / 2;
 }
 
-static uint64_t stage_piece(const fst_lane *lane, uint64_t offset, uint64_t length) {
-  (void)offset;
+static uint64_t stage_piece(const fst_lane *lane, uint64_t offset, uint64_t length, uint64_t most) {
+  (void)offset, (void)most; /* rings do not read from the page cache */
   uint64_t piece = stage_capacity(lane) & ~(uint64_t)63;
   return piece < length ? piece : length;
 }
