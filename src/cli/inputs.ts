@@ -11,13 +11,14 @@ import {
   type Tensor,
   type TensorOn,
 } from "../../mod.ts";
-import { dtypeMeant, type FloatDType } from "../base/dtype.ts";
+import { type DType, dtypeMeant, type FloatDType } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
 import { PYTORCH } from "../files/model_folder.ts";
 import { type CheckpointOptions, openPyTorch } from "../pytorch/mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import { namingOf } from "./checkpoints.ts";
 import type { Option } from "./command.ts";
+import { formatBytes } from "./text.ts";
 
 /** The arguments of commands that open a model. */
 export const MODEL_INPUTS = "<file|dir|index.json>…";
@@ -90,6 +91,18 @@ export function dtypeOf(args: Arguments): FloatDType | undefined {
   if (dtype === undefined || isDType(dtype)) return dtype as FloatDType | undefined;
   const meant = dtypeMeant(given!);
   throw new UsageError(`There is no dtype ${quote(given!)}${meant ? `: did you mean ${meant}?` : ""}`);
+}
+
+/**
+ * Describes a cast after the bytes of the result: the bytes in the files and the dtypes; empty without a cast.
+ *
+ * @param dtypes dtype in the files → dtype of the result
+ */
+export function describeCasts(dtypes: ReadonlyMap<DType, DType>, bytes: number, where: string): string {
+  const casts = [...dtypes].filter(([from, to]) => from !== to);
+  if (casts.length === 0) return "";
+  const sources = casts.map(([from]) => from).join(", ");
+  return ` (${formatBytes(bytes)} ${where}; ${sources} cast to ${casts[0]![1]})`;
 }
 
 /**

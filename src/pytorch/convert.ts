@@ -159,6 +159,8 @@ export interface ConvertReport {
   readonly bytes: number;
   /** Bytes of these tensors in the result; the option `dtype` changes them. */
   readonly writtenBytes: number;
+  /** Dtypes of these tensors in the checkpoint → in the result. */
+  readonly dtypes: ReadonlyMap<DType, DType>;
   /** Skipped names, because they are the same tensor as another: name → the written name. */
   readonly aliases: ReadonlyMap<string, string>;
   /**
@@ -407,20 +409,23 @@ async function compare(
   }
 }
 
-/** Bytes of tensors in the checkpoint, and in the result. */
+/** Bytes and dtypes of tensors in the checkpoint, and in the result. */
 async function sizesOf(
   written: readonly Written[],
   dtype: DType | undefined,
-): Promise<Pick<ConvertReport, "bytes" | "writtenBytes">> {
+): Promise<Pick<ConvertReport, "bytes" | "writtenBytes" | "dtypes">> {
   const turn = new Turn();
+  const dtypes = new Map<DType, DType>();
   let bytes = 0, writtenBytes = 0;
   for (const [index, { tensor }] of written.entries()) {
     if (index % STEP === 0) await turn.pause();
     const length = tensorBytes(tensor);
+    const target = castTarget(tensor.dtype, dtype);
     bytes += length;
-    writtenBytes += castLength(length, tensor.dtype, castTarget(tensor.dtype, dtype));
+    writtenBytes += castLength(length, tensor.dtype, target);
+    dtypes.set(tensor.dtype, target);
   }
-  return { bytes, writtenBytes };
+  return { bytes, writtenBytes, dtypes };
 }
 
 function cast(bytes: Uint8Array<ArrayBuffer>, from: DType, to: DType): Uint8Array<ArrayBuffer> {
