@@ -169,11 +169,12 @@ function toJson(value: unknown): string {
 
 function describe(report: Report): string {
   const { paths, tensors, bytes, writtenBytes, dtypes, aliases, skipped, notes, seconds, dryRun } = report;
+  const casts = describeCasts(dtypes);
   const rate = formatRate(bytes / seconds / 1e9);
   const lines = [
     `${dryRun ? "Would write" : "Wrote"}: ${paths.map(printable).join(", ")}`,
     `Tensors: ${formatCount(tensors, "tensor")} of ${formatBytes(writtenBytes)}` +
-    describeCasts(dtypes, bytes, "in the checkpoint"),
+    (casts === "" ? "" : ` (${formatBytes(bytes)} in the checkpoint; ${casts})`),
   ];
   if (aliases.size > 0) {
     lines.push(`Aliases: ${formatCount(aliases.size, "name")} of tensors that are stored once`);

@@ -11,14 +11,13 @@ import {
   type Tensor,
   type TensorOn,
 } from "../../mod.ts";
-import { type DType, dtypeMeant, type FloatDType } from "../base/dtype.ts";
+import { type DType, dtypeMeant, type FloatDType, tensorBytes } from "../base/dtype.ts";
 import { quote } from "../base/text.ts";
 import { PYTORCH } from "../files/model_folder.ts";
 import { type CheckpointOptions, openPyTorch } from "../pytorch/mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import { namingOf } from "./checkpoints.ts";
 import type { Option } from "./command.ts";
-import { formatBytes } from "./text.ts";
 
 /** The arguments of commands that open a model. */
 export const MODEL_INPUTS = "<file|dir|index.json>…";
@@ -93,16 +92,35 @@ export function dtypeOf(args: Arguments): FloatDType | undefined {
   throw new UsageError(`There is no dtype ${quote(given!)}${meant ? `: did you mean ${meant}?` : ""}`);
 }
 
+/** The tensors of a load as they lie in memory. */
+export interface InMemory {
+  /** Bytes of the tensors in memory, after a cast; names of one tensor count once. */
+  readonly memoryBytes: number;
+  /** Dtype in the files → dtype in memory. */
+  readonly dtypes: ReadonlyMap<DType, DType>;
+}
+
+/** The tensors of a model as they lie in memory. */
+export function inMemory(model: SafeTensorsModel<Tensor>): InMemory {
+  const dtypes = new Map<DType, DType>();
+  let memoryBytes = 0;
+  for (const name of model.keys()) {
+    const { dtype, shape, aliasOf, targetDtype = dtype, targetShape = shape } = model.info(name);
+    dtypes.set(dtype, targetDtype);
+    if (aliasOf === undefined) memoryBytes += tensorBytes(targetDtype, targetShape);
+  }
+  return { memoryBytes, dtypes };
+}
+
 /**
- * Describes a cast after the bytes of the result: the bytes in the files and the dtypes; empty without a cast.
+ * Describes a cast: "F16, BF16 cast to F32"; empty without a cast.
  *
  * @param dtypes dtype in the files → dtype of the result
  */
-export function describeCasts(dtypes: ReadonlyMap<DType, DType>, bytes: number, where: string): string {
+export function describeCasts(dtypes: ReadonlyMap<DType, DType>): string {
   const casts = [...dtypes].filter(([from, to]) => from !== to);
-  if (casts.length === 0) return "";
-  const sources = casts.map(([from]) => from).join(", ");
-  return ` (${formatBytes(bytes)} ${where}; ${sources} cast to ${casts[0]![1]})`;
+  const [first] = casts;
+  return first === undefined ? "" : `${casts.map(([from]) => from).join(", ")} cast to ${first[1]}`;
 }
 
 /**

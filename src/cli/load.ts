@@ -8,8 +8,11 @@ import { CHECKPOINT, checkpointOptionsOf } from "./checkpoints.ts";
 import type { Command } from "./command.ts";
 import {
   asUsage,
+  describeCasts,
   DTYPE,
   dtypeOf,
+  type InMemory,
+  inMemory,
   MODEL_INPUTS,
   nameFilter,
   NAMES,
@@ -18,8 +21,8 @@ import {
 } from "./inputs.ts";
 import { loadTogether, SHARD_PLANS } from "./load_ranks.ts";
 import { ProgressBar } from "./progress_bar.ts";
-import { describeRepeats, medianOf } from "./repeats.ts";
-import { formatBytes, formatCount, formatRate, formatSeconds, printable } from "./text.ts";
+import { describeRuns, medianOf } from "./repeats.ts";
+import { formatBytes, formatCount, printable } from "./text.ts";
 
 const SOURCES = ["file", "3fs"] as const;
 const GDS = ["auto", "require", "off"] as const;
@@ -83,7 +86,7 @@ export const load: Command = {
     repeat: {
       kind: "text",
       value: "N",
-      help: "load N times and report the median (for an even N, the slower of the two in the middle)",
+      help: "load N times and report the median, the slowest and the fastest load",
     },
     "debug-log": { kind: "flag", help: "write the decisions of the load to stderr, line by line" },
     json: { kind: "flag", help: "print statistics as JSON" },
@@ -106,14 +109,13 @@ export const load: Command = {
     // Before the measurement: this finds or builds the native library, and initializes a GPU.
     await asUsage(() => prepare(options.device));
     if (ranks) return await loadTogether(args, options, repeat);
-    const runs: LoadStats[] = [];
+    const runs: LoadResult[] = [];
     while (runs.length < repeat) runs.push(await loadOnce(args, options));
     const median = medianOf(runs);
     if (args.flag("json")) {
-      console.log(JSON.stringify({ ...median, runs: runs.map((run) => run.seconds) }, null, 2));
-    } else {
-      console.log([summarize(median), ...describeRepeats(runs)].join("\n"));
-    }
+      const dtypes = Object.fromEntries(median.dtypes);
+      console.log(JSON.stringify({ ...median, dtypes, runs: runs.map((run) => run.seconds) }, null, 2));
+    } else console.log(summarize(median, describeRuns(runs, median)));
   },
 };
 
@@ -138,7 +140,10 @@ function given<T extends object>(values: { [K in keyof T]: T[K] | undefined }): 
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as T;
 }
 
-async function loadOnce(args: Arguments, options: OpenOptions & CheckpointOptions): Promise<LoadStats> {
+/** The result of one load. */
+export interface LoadResult extends LoadStats, InMemory {}
+
+async function loadOnce(args: Arguments, options: OpenOptions & CheckpointOptions): Promise<LoadResult> {
   using bar = new ProgressBar("Loading", { quiet: args.flag("json") });
   await using model = await openModel(args.inputs, {
     ...options,
@@ -146,7 +151,7 @@ async function loadOnce(args: Arguments, options: OpenOptions & CheckpointOption
   });
   requireTensors(model, args.list("names"));
   await model.whenLoaded();
-  return model.stats();
+  return { ...model.stats(), ...inMemory(model) };
 }
 
 const WAYS: Readonly<Record<string, string>> = {
@@ -158,17 +163,22 @@ const WAYS: Readonly<Record<string, string>> = {
   portable: "by Deno's own file functions",
 };
 
-/** The result of a load, in a few lines. */
-export function summarize(stats: LoadStats): string {
-  const { files, tensors, bytes, seconds, gigabytesPerSecond, device, path, threads } = stats;
+/**
+ * The result of a load, in a few lines.
+ *
+ * @param timing what {@linkcode describeRuns} returns
+ */
+export function summarize(result: LoadResult, timing: string): string {
+  const { files, tensors, bytes, device, path, threads, dtypes, memoryBytes } = result;
   const what = `${formatCount(tensors, "tensor")} of ${formatBytes(bytes)} from ${
     formatCount(files, "file")
   }`;
-  const rate = formatRate(gigabytesPerSecond);
+  const casts = describeCasts(dtypes);
+  const memory = casts === "" ? "" : `, ${casts}: ${formatBytes(memoryBytes)} in memory`;
   const way = path === null ? "nothing had to be read" : `${path}, ${WAYS[path]}`;
   return [
-    `Loaded ${what} in ${formatSeconds(seconds)}: ${rate}`,
-    `  to ${device}; ${way}; ${formatCount(threads, "thread")}`,
-    ...stats.notes.map((note) => `  note: ${printable(note)}`),
+    `Loaded ${what}${timing}`,
+    `  to ${device}${memory}; ${way}; ${formatCount(threads, "thread")}`,
+    ...result.notes.map((note) => `  note: ${printable(note)}`),
   ].join("\n");
 }

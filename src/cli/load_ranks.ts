@@ -6,10 +6,10 @@ import { GPT2_SHARDS, LLAMA_SHARDS, MIXTRAL_SHARDS, MpiGroup } from "../ranks/mo
 import type { CheckpointOptions } from "../pytorch/mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import { quote } from "../base/text.ts";
-import { openModel, requireTensors } from "./inputs.ts";
+import { describeCasts, type InMemory, inMemory, openModel, requireTensors } from "./inputs.ts";
 import { ProgressBar } from "./progress_bar.ts";
-import { describeRepeats, medianOf } from "./repeats.ts";
-import { formatBytes, formatCount, formatRate, formatSeconds, printable } from "./text.ts";
+import { describeRuns, medianOf } from "./repeats.ts";
+import { formatBytes, formatCount, printable } from "./text.ts";
 
 /** The plans that `--shard` knows by name. */
 export const SHARD_PLANS: Readonly<Record<string, ShardPlan>> = {
@@ -51,6 +51,8 @@ interface Report {
   readonly seconds: number;
   readonly gigabytesPerSecond: number;
   readonly device: string;
+  /** Dtype in the files → dtype in memory. */
+  readonly dtypes: InMemory["dtypes"];
   readonly ranks: readonly RankReport[];
 }
 
@@ -68,10 +70,11 @@ export async function loadTogether(
   const median = medianOf(runs);
   if (args.flag("json")) {
     const { what } = sharing;
-    const json = { size: group.size, library: group.family, shares: what, ...median };
+    const dtypes = Object.fromEntries(median.dtypes);
+    const json = { size: group.size, library: group.family, shares: what, ...median, dtypes };
     console.log(JSON.stringify({ ...json, runs: runs.map((run) => run.seconds) }, null, 2));
   } else {
-    console.log([summarize(median, sharing, group), ...describeRepeats(runs)].join("\n"));
+    console.log(summarize(median, describeRuns(runs, median), sharing, group));
   }
 }
 
@@ -118,7 +121,16 @@ async function loadOnce(
     const slowest = Math.max(...ranks.map((rank) => rank.seconds));
     const bytes = model.keys().reduce((sum, name) => sum + model.info(name).byteLength, 0);
     const gigabytesPerSecond = bytes / slowest / 1e9;
-    return { tensors: model.keys().length, bytes, seconds: slowest, gigabytesPerSecond, device, ranks };
+    const { dtypes } = inMemory(model);
+    return {
+      tensors: model.keys().length,
+      bytes,
+      seconds: slowest,
+      gigabytesPerSecond,
+      device,
+      dtypes,
+      ranks,
+    };
   } finally {
     for (const tensor of held) tensor[Symbol.dispose]();
   }
@@ -136,14 +148,13 @@ async function* take(model: SafeTensorsModel<Tensor>, dimension: number | undefi
   }
 }
 
-function summarize(report: Report, { what }: Sharing, { size, family }: MpiGroup): string {
-  const { tensors, bytes, seconds, gigabytesPerSecond, device, ranks } = report;
+function summarize(report: Report, timing: string, { what }: Sharing, { size, family }: MpiGroup): string {
+  const { tensors, bytes, device, dtypes, ranks } = report;
   const all = `${formatCount(tensors, "tensor")} of ${formatBytes(bytes)}`;
+  const casts = describeCasts(dtypes);
   const lines = [
-    `Loaded ${all} on ${formatCount(size, "rank")} in ${formatSeconds(seconds)}: ${
-      formatRate(gigabytesPerSecond)
-    }`,
-    `  to ${device} over ${family}; each rank has ${what}`,
+    `Loaded ${all} on ${formatCount(size, "rank")}${timing}`,
+    `  to ${device} over ${family}${casts === "" ? "" : `, ${casts}`}; each rank has ${what}`,
   ];
   for (const { rank, bytesRead, bytesHeld, path, threads, notes } of ranks) {
     const way = path === null ? "" : `, ${path}, ${formatCount(threads, "thread")}`;

@@ -28,11 +28,12 @@ export async function selectSourceAndDevice<D extends DeviceOption>(
   options: CheckedOpenOptions,
 ): Promise<SourceAndDevice<TensorOn<D>>> {
   const engine = await findEngine(options);
+  const device = await selectDevice(options.device as D, engine, options);
   return {
-    device: await selectDevice(options.device as D, engine, options),
+    device,
     findDevice: (device) => selectDevice(device, engine, options),
     source: await selectSource(engine, options),
-    notes: engine.notes,
+    notes: [...engine.notes, ...device.notes ?? []],
   };
 }
 

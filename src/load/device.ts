@@ -76,6 +76,8 @@ export interface Device<T extends Tensor = Tensor, F extends SourceFile = Source
   readonly name: string;
   /** Whether this device can also cast F4 and F6. Default false. */
   readonly castsSubByte?: boolean;
+  /** Notes for the user on every load to it. Default: none. */
+  readonly notes?: readonly string[];
   /**
    * Allocates memory for these requests and starts to load them.
    *

@@ -14,9 +14,13 @@ Deno.test("load prints a summary without a progress bar if stderr is not a termi
   assertEquals([code, stderr], [0, ""]);
   assertMatch(
     stdout,
-    /^Loaded 3 tensors of 12\.5 kB from 2 files in \d\.\d{3} s: .*GB\/s\n +to cpu; (buffered|direct|portable), .*; \d threads?\n/,
+    /^Loaded 3 tensors of 12\.5 kB from 2 files, median of 2 loads: \d\.\d{3} s, \S+ GB\/s, from \S+ GB\/s to \S+ GB\/s\n +to cpu; (buffered|direct|portable), .*; \d threads?\n/,
   );
-  assertMatch(stdout, /\n +the median of 2 loads: \S+ GB\/s, \S+ GB\/s\n$/);
+  const once = await runCli("load", indexPath);
+  assertMatch(
+    once.stdout,
+    /^Loaded 3 tensors of 12\.5 kB from 2 files in \d\.\d{3} s: \S+ GB\/s\n +to cpu; /,
+  );
 });
 
 Deno.test("load --json prints statistics", async () => {
@@ -30,6 +34,8 @@ Deno.test("load --json prints statistics", async () => {
     files: 2,
     tensors: 2,
     bytes: (64 * 64 + 32 * 64) * 2,
+    memoryBytes: (64 * 64 + 32 * 64) * 4,
+    dtypes: { BF16: "F32" },
     device: "cpu",
     threads: 1,
     blockBytes: 4 * 2 ** 20,
@@ -45,4 +51,12 @@ Deno.test("load accepts several files", async () => {
   const { code, stdout } = await runCli("load", ...paths, "--json");
   assertEquals(code, 0);
   assertEquals(JSON.parse(stdout).tensors, 3);
+});
+
+Deno.test("load prints dtypes and bytes after a cast, beside the bytes of the files", async () => {
+  await using folder = await tempFolder();
+  const { paths } = await writeShards(folder.path, SHARDS);
+  const { stdout } = await runCli("load", ...paths, "--dtype", "F64");
+  assertMatch(stdout, /^Loaded 3 tensors of 12\.5 kB from 2 files /);
+  assertMatch(stdout, /\n {2}to cpu, BF16, F32 cast to F64: 49\.7 kB in memory; /);
 });

@@ -2,7 +2,6 @@ import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { parseArguments } from "../../src/cli/arguments.ts";
 import { OutOfMemoryError, SafeTensorsError } from "../../mod.ts";
 import { COMMANDS as COMMAND_TABLE } from "../../src/cli/commands.ts";
-import { describeRepeats, medianOf } from "../../src/cli/repeats.ts";
 import { inOwnWords } from "../../src/cli/own_words.ts";
 import { tempFolder, writeFile } from "../support/models.ts";
 import { MAIN, runCli, runCliWith } from "./support.ts";
@@ -217,15 +216,4 @@ Deno.test("inOwnWords() replaces options and advice of the library by flags and 
   ];
   for (const [error, text] of cases) assertEquals(inOwnWords(error, options), text);
   assertEquals(inOwnWords("thrown as it is", options), "thrown as it is");
-});
-
-Deno.test("medianOf() returns the slower one of the two in the middle", () => {
-  const runs = (...seconds: number[]) =>
-    seconds.map((one) => ({ seconds: one, gigabytesPerSecond: 1 / one }));
-  assertEquals(medianOf(runs(3)).seconds, 3);
-  assertEquals(medianOf(runs(1, 16)).seconds, 16);
-  assertEquals(medianOf(runs(5, 1, 3)).seconds, 3);
-  assertEquals(medianOf(runs(4, 1, 3, 2)).seconds, 3);
-  assertEquals(describeRepeats(runs(2)), []);
-  assertEquals(describeRepeats(runs(2, 0.5)), ["  the median of 2 loads: 0.50 GB/s, 2.00 GB/s"]);
 });

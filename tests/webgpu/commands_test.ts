@@ -20,6 +20,9 @@ webgpuSuite("Commands on WebGPU", (test) => {
     assertEquals([device, tensors, bytes], ["webgpu", 3, 48]);
     const { stdout: text } = await runCli("load", path, "--device", "webgpu");
     assertStringIncludes(text, "to webgpu; ");
+    const { info } = (await navigator.gpu.requestAdapter())!;
+    const note = `  note: WebGPU runs on the processor: ${info.description} is a software adapter\n`;
+    assertEquals(text.includes(note), info.isFallbackAdapter);
   });
 
   test("load --device webgpu without an adapter names the package to install", async (folder) => {

@@ -40,6 +40,7 @@ const SHARED_BUFFER = 2 * 2 ** 30;
 export class WebGpuDevice implements Device<WebGpuTensor> {
   readonly name = "webgpu";
   readonly castsSubByte = true;
+  readonly notes: readonly string[];
   readonly #engine: Engine;
   readonly #gpu: Gpu;
   readonly #usage: number;
@@ -48,6 +49,9 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
     this.#engine = engine;
     this.#gpu = gpu;
     this.#usage = usage;
+    this.notes = gpu.isSoftware
+      ? [`WebGPU runs on the processor: ${gpu.device.adapterInfo.description} is a software adapter`]
+      : [];
   }
 
   /**
