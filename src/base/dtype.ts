@@ -36,6 +36,9 @@ export type DType = typeof DTYPES[number];
 /** A dtype that other floats can be cast to: the floats of 8 bits and more. */
 export type FloatDType = Extract<DType, "F64" | "F32" | "F16" | "BF16" | `F8_${string}`>;
 
+/** A dtype of integers, with BOOL as the integers 0 and 1. */
+export type IntegerDType = Extract<DType, "BOOL" | `${"I" | "U"}${number}`>;
+
 const BITS: Readonly<Record<DType, number>> = {
   BOOL: 8,
   F4: 4,
@@ -69,6 +72,11 @@ export function dtypeBits(dtype: DType): number {
 /** Whether `name` is a dtype of the format; case-sensitive, as in the reference. */
 export function isDType(name: unknown): name is DType {
   return typeof name === "string" && Object.hasOwn(BITS, name);
+}
+
+/** Whether a cast is between two of {@linkcode IntegerDType}: each can be cast to each. */
+export function isIntegerCast(from: DType, to: DType): boolean {
+  return [from, to].every((dtype) => isDType(dtype) && /^(BOOL|[IU]\d+)$/.test(dtype));
 }
 
 /** Names of dtypes in other libraries, if they differ in more than letter case. */

@@ -3,9 +3,16 @@
  *
  * This file calls no library: the memory of a tensor (`cuda/memory.ts`, `webgpu/memory.ts`) has all operations on its bytes.
  */
-import { checkKeys, keysOf } from "../base/check.ts";
+import { checkBoolean, checkKeys, keysOf } from "../base/check.ts";
 import { checkDevice, cudaIndex, type CudaName, type DeviceOption, isCudaName } from "../base/device_name.ts";
-import { type DType, type FloatDType, isDType, tensorBytes } from "../base/dtype.ts";
+import {
+  type DType,
+  type FloatDType,
+  type IntegerDType,
+  isDType,
+  isIntegerCast,
+  tensorBytes,
+} from "../base/dtype.ts";
 import { SafeTensorsError, UseAfterCloseError } from "../base/errors.ts";
 import { describeValue, quote } from "../base/text.ts";
 import { castBytes, castSupported } from "../format/cast.ts";
@@ -50,9 +57,20 @@ export interface ToOptions<D extends DeviceOption = DeviceOption, T extends DTyp
   dtype?: T;
   /** The device of the result. Default: that of the tensor. */
   device?: D;
+  /**
+   * Of a cast between integers: makes a value that the dtype cannot hold the nearest one that it can. Default false: such
+   * a value is a RangeError that names it.
+   */
+  saturate?: boolean;
 }
 
-const TO_KEYS = keysOf<ToOptions>({ dtype: true, device: true });
+const TO_KEYS = keysOf<ToOptions>({ dtype: true, device: true, saturate: true });
+
+/** Checks the keys of the options of `to()`, and the values that are used before the device's. */
+function checkTo(call: string, options: ToOptions): void {
+  checkKeys(call, options, TO_KEYS);
+  checkBoolean("saturate", options.saturate);
+}
 
 /** A tensor for {@linkcode HostTensor.from}. */
 export interface HostTensorInit<D extends DType = DType> {
@@ -216,12 +234,13 @@ export class TypedHostTensor<D extends DType = DType> implements Tensor {
   }
 
   /**
-   * Casts the tensor to another floating element type, rounded to nearest even, or copies it to another device, or both.
-   * Does not block the event loop; do not write to the bytes until the promise settles. The result is a new handle, which
+   * Casts the tensor to another element type, or copies it to another device, or both. Floats are cast to floats, rounded
+   * to nearest even, and integers and BOOL to each other, with the same value. Does not block the event loop; do not write to the bytes until the promise settles. The result is a new handle, which
    * shares the memory if neither dtype nor device changes.
    *
    * @throws {TypeError} if an option is unknown, or `device` is not the name of a device
    * @throws {SafeTensorsError} "UnsupportedCast" if there is no such cast
+   * @throws {RangeError} if an integer has a value that the dtype cannot hold, without `saturate`
    * @throws {DeviceError} if this machine does not have the device, or it fails
    * @throws {OutOfMemoryError} if the device has no memory for it
    * @throws {UseAfterCloseError} if the tensor was disposed
@@ -229,10 +248,10 @@ export class TypedHostTensor<D extends DType = DType> implements Tensor {
   async to<V extends DeviceOption = "cpu", T extends DType = D>(
     options: ToOptions<V, T>,
   ): Promise<TensorOn<V, T>> {
-    checkKeys("HostTensor.to()", options, TO_KEYS);
+    checkTo("HostTensor.to()", options);
     const dtype = options.dtype ?? this.dtype;
     const device = checkDevice(options.device);
-    const cast = await this.#cast(dtype);
+    const cast = await this.#cast(dtype, options.saturate);
     return (device === "cpu" ? cast : await moveTensor(cast, device)) as unknown as TensorOn<V, T>;
   }
 
@@ -305,8 +324,14 @@ export class TypedHostTensor<D extends DType = DType> implements Tensor {
     }`;
   }
 
-  async #cast<T extends DType>(dtype: T): Promise<HostTensor<T>> {
+  async #cast<T extends DType>(dtype: T, saturate = false): Promise<HostTensor<T>> {
     if (dtype as DType === this.dtype) return this.named(this.name) as unknown as HostTensor<T>;
+    if (isIntegerCast(this.dtype, dtype)) {
+      const { castIntegerElements } = await import("./cpu/integers.ts");
+      const { name, shape, bytes } = this;
+      const source = { name, dtype: this.dtype as IntegerDType, shape, bytes };
+      return made(name, dtype, shape, await castIntegerElements(source, dtype as IntegerDType, saturate));
+    }
     this.#checkCast(dtype);
     const operations = hostOperations();
     const target = operations.allocate(tensorBytes(dtype, this.shape));
@@ -467,11 +492,14 @@ export class CudaTensor implements Tensor, Disposable {
   }
 
   /**
-   * Casts the tensor to another floating element type, rounded to nearest even, or copies it to another device, or both.
+   * Casts the tensor to another element type, or copies it to another device, or both. Floats are cast to floats, rounded
+   * to nearest even, on the device; integers and BOOL to each other, through host memory.
+   *
    * The result is a new handle; dispose it too. It shares the memory if neither dtype nor device changes.
    *
    * @throws {TypeError} if an option is unknown, or `device` is not the name of a device
    * @throws {SafeTensorsError} "UnsupportedCast" if there is no such cast
+   * @throws {RangeError} if an integer has a value that the dtype cannot hold, without `saturate`
    * @throws {OutOfMemoryError} if the device has no memory for it
    * @throws {DeviceError} if a device fails, or this machine does not have it
    * @throws {UseAfterCloseError} if the handle was disposed
@@ -479,9 +507,9 @@ export class CudaTensor implements Tensor, Disposable {
   async to<V extends DeviceOption = CudaName, T extends DType = DType>(
     options: ToOptions<V, T>,
   ): Promise<TensorOn<V, T>> {
-    checkKeys("CudaTensor.to()", options, TO_KEYS);
+    checkTo("CudaTensor.to()", options);
     const { dtype, device } = options;
-    const cast = await this.#cast(dtype ?? this.dtype);
+    const cast = await this.#cast(dtype ?? this.dtype, options.saturate);
     if (device === undefined) return cast as TensorOn<V, T>;
     using source = cast;
     const moved = isCudaName(device)
@@ -558,8 +586,12 @@ export class CudaTensor implements Tensor, Disposable {
     return tensor.byteLength === 0 ? 0n : memory.address + BigInt(tensor.offset);
   }
 
-  async #cast(dtype: DType): Promise<CudaTensor> {
+  async #cast(dtype: DType, saturate = false): Promise<CudaTensor> {
     if (dtype === this.dtype) return new CudaTensor(...this.#handle.share("cast"));
+    if (isIntegerCast(this.dtype, dtype)) {
+      const onHost = await (await this.copyToHost()).to({ dtype, saturate });
+      return await moveTensor(onHost, this.device) as CudaTensor;
+    }
     return await this.#handle.use(
       "cast",
       async (memory) => new CudaTensor(...await memory.cast(this.#handle.tensor, dtype)),
@@ -698,6 +730,7 @@ export class WebGpuTensor implements Tensor, Disposable {
    *
    * @throws {TypeError} if an option is unknown, or `device` is not the name of a device
    * @throws {SafeTensorsError} "UnsupportedCast" if there is no such cast
+   * @throws {RangeError} if an integer has a value that the dtype cannot hold, without `saturate`
    * @throws {OutOfMemoryError} if the device has no memory for it, or its largest buffer is too small
    * @throws {DeviceError} if the device rejects a call, or was lost
    * @throws {UseAfterCloseError} if the handle was disposed
@@ -705,9 +738,9 @@ export class WebGpuTensor implements Tensor, Disposable {
   async to<V extends DeviceOption = "webgpu", T extends DType = DType>(
     options: ToOptions<V, T>,
   ): Promise<TensorOn<V, T>> {
-    checkKeys("WebGpuTensor.to()", options, TO_KEYS);
+    checkTo("WebGpuTensor.to()", options);
     const { dtype, device } = options;
-    const cast = await this.#cast(dtype ?? this.dtype);
+    const cast = await this.#cast(dtype ?? this.dtype, options.saturate);
     if (device === undefined) return cast as TensorOn<V, T>;
     using source = cast;
     return await moveTensor(source, device) as TensorOn<V, T>;
@@ -768,9 +801,14 @@ export class WebGpuTensor implements Tensor, Disposable {
     return `${tensorLine("WebGpuTensor", this)} on webgpu`;
   }
 
-  async #cast(dtype: DType): Promise<WebGpuTensor> {
+  async #cast(dtype: DType, saturate = false): Promise<WebGpuTensor> {
     if (dtype === this.dtype) return new WebGpuTensor(...this.#handle.share("cast"));
     return await this.#handle.use("cast", async (memory) => {
+      if (isIntegerCast(this.dtype, dtype)) {
+        const onHost = await (await this.copyToHost()).to({ dtype, saturate });
+        const { writeTensor } = await import("./webgpu/operations.ts");
+        return new WebGpuTensor(...await writeTensor(memory.gpu, onHost, memory.buffer.usage));
+      }
       const { castTensor } = await import("./webgpu/operations.ts");
       return new WebGpuTensor(...await castTensor(memory, this.#handle.tensor, dtype));
     });

@@ -18,7 +18,7 @@ export interface Tensor extends Disposable {
    * Returns the tensor with another element type, on another device, or both: a new handle, which shares the memory if
    * nothing changes.
    */
-  to(options: { dtype?: DType; device?: DeviceOption }): Promise<Tensor>;
+  to(options: { dtype?: DType; device?: DeviceOption; saturate?: boolean }): Promise<Tensor>;
   /** Copies the tensor to separate memory of its device. */
   copy(): Promise<Tensor>;
   /** Returns the tensor in host memory: from a GPU a copy, on the CPU another handle of the same memory. */

@@ -2,7 +2,7 @@
  * The model that {@linkcode fastsafeOpen} returns: names, tensors, slices, iteration.
  */
 import { type Catalog, type CatalogTensor, pathOf } from "../files/catalog.ts";
-import { checkKeys, keysOf } from "../base/check.ts";
+import { checkBoolean, checkKeys, keysOf } from "../base/check.ts";
 import type { Device } from "../load/device.ts";
 import type { DeviceOption } from "../base/device_name.ts";
 import { INSPECT } from "../device/describe.ts";
@@ -10,7 +10,7 @@ import { DeviceMoves } from "./device_moves.ts";
 import type { FindDevice } from "../device/moves.ts";
 import { SafeTensorsError } from "../base/errors.ts";
 import { castSupported } from "../format/cast.ts";
-import type { DType } from "../base/dtype.ts";
+import { type DType, isIntegerCast } from "../base/dtype.ts";
 import { FileSlices } from "../load/file_slices.ts";
 import { checkNames, type TensorNames } from "../base/names.ts";
 import { quote } from "../base/text.ts";
@@ -55,12 +55,17 @@ export interface GetTensorOptions<
   Y extends DType | undefined = DType | undefined,
 > {
   /**
-   * Casts the tensor from its dtype in the file. If the model loaded it with another dtype, its bytes are read again.
+   * Casts the tensor from its dtype in the file: floats to floats, integers and BOOL to each other. If the model loaded it with another dtype, its bytes are read again.
    * Default: the option `dtype` of the model.
    */
   dtype?: Y;
   /** Moves the tensor to this device after it has landed. Default: the device of the model. */
   device?: D;
+  /**
+   * Of a cast between integers: makes a value that the dtype cannot hold the nearest one that it can. Default false: such
+   * a value is a RangeError that names it.
+   */
+  saturate?: boolean;
 }
 
 /** Options of {@linkcode SafeTensorsModel.getSharded}, for the device `D` and a cast to `Y`. */
@@ -69,7 +74,7 @@ export interface GetShardedOptions<
   Y extends DType | undefined = DType | undefined,
 > extends GetTensorOptions<D, Y>, ShardOptions {}
 
-const GET_TENSOR_KEYS = keysOf<GetTensorOptions>({ dtype: true, device: true });
+const GET_TENSOR_KEYS = keysOf<GetTensorOptions>({ dtype: true, device: true, saturate: true });
 
 const GET_SHARDED_KEYS = [...GET_TENSOR_KEYS, ...SHARD_KEYS];
 
@@ -241,16 +246,27 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
   async #getMoved(name: string, options: GetTensorOptions): Promise<Tensor> {
     this.#session.checkOpen(`get tensor ${quote(name)}`);
     checkKeys("getTensor()", options, GET_TENSOR_KEYS);
-    const { device, dtype } = options;
-    if (device === undefined) return this.#getTensor(name, dtype);
-    const move = await this.#moves.to(device); // before any read
-    return await move(await this.#getTensor(name, dtype));
+    const { device } = options;
+    const { request, cast } = this.#castRequest(name, options);
+    const move = device === undefined ? null : await this.#moves.to(device); // before any read
+    const tensor = await cast(
+      await (this.#ranks ? this.#ranks.getTensor(name, request) : this.#own(request)),
+    );
+    return move ? await move(tensor) : tensor;
   }
 
-  /** A tensor on the model's own device. */
-  #getTensor(name: string, dtype: DType | undefined): Promise<T> {
-    const request = this.#request(name, dtype);
-    return this.#ranks ? this.#ranks.getTensor(name, request) : this.#own(request);
+  /**
+   * The request for a tensor with the dtype of a call, and the cast of its result: floats are cast while they land,
+   * integers after that.
+   */
+  #castRequest(
+    name: string,
+    { dtype, saturate }: GetTensorOptions,
+  ): { readonly request: LoadRequest; readonly cast: <U extends Tensor>(tensor: U) => Promise<U> } {
+    checkBoolean("saturate", saturate);
+    const isLater = dtype !== undefined && isIntegerCast(this.#find(name).dtype, dtype);
+    const request = this.#request(name, isLater ? undefined : dtype);
+    return { request, cast: (tensor) => castTo(tensor, isLater ? dtype : tensor.dtype, saturate) };
   }
 
   /** The request for a tensor with the dtype of the call, or the request of the model. */
@@ -325,10 +341,10 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
   async #getRows(name: string, indexes: Iterable<number>, options: GetTensorOptions): Promise<Tensor> {
     this.#session.checkOpen(`get rows of tensor ${quote(name)}`);
     checkKeys("getRows()", options, GET_TENSOR_KEYS);
-    const { device, dtype } = options;
+    const { device } = options;
     const { shape } = this.#wanted.get(this.#find(name).name);
     const ranges = rowRanges(name, shape, indexes).map((range) => [range]);
-    const request = this.#request(name, dtype);
+    const { request, cast } = this.#castRequest(name, options);
     const move = device === undefined ? null : await this.#moves.to(device); // before any read
     const parts = await this.#ownSlices(request, ranges);
     let rows = parts[0]!;
@@ -339,6 +355,7 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
         for (const part of parts) part[Symbol.dispose]();
       }
     }
+    rows = await cast(rows);
     return move ? await move(rows) : rows;
   }
 
@@ -374,13 +391,14 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
   ): Promise<Tensor> {
     checkKeys("getSlice()", options, GET_TENSOR_KEYS);
     this.#session.checkOpen(`get a slice of tensor ${quote(name)}`);
-    const { device, dtype } = options;
+    const { device } = options;
     const { dtype: from, shape } = this.#wanted.get(this.#find(name).name);
     sliceLayout({ name, dtype: from, shape }, slices); // throws if it is not valid
-    const request = this.#request(name, dtype);
+    const { request, cast } = this.#castRequest(name, options);
     const move = device === undefined ? null : await this.#moves.to(device); // before any read
-    const [slice] = await this.#ownSlices(request, [slices]);
-    return move ? await move(slice!) : slice!;
+    const [own] = await this.#ownSlices(request, [slices]);
+    const slice = await cast(own!);
+    return move ? await move(slice) : slice;
   }
 
   /**
@@ -433,23 +451,25 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
 
   async #getSharded(name: string, dimension: number, options: GetShardedOptions): Promise<Tensor> {
     this.#session.checkOpen(`get a part of tensor ${quote(name)}`);
-    const { device, dtype } = options;
+    const { device } = options;
     const fromFile = isFromFile(options, GET_SHARDED_KEYS);
-    const { target } = this.#request(name, dtype); // throws if there is no such cast
+    const { request: { target }, cast } = this.#castRequest(name, options);
     const move = device === undefined ? null : await this.#moves.to(device); // before any read
-    const part = fromFile
-      ? await this.#partOfFile(name, dimension, dtype)
-      : await castTo(await this.#partOfGroup(name, dimension), target);
+    const part = await cast(
+      fromFile
+        ? await this.#partOfFile(name, dimension, target)
+        : await castTo(await this.#partOfGroup(name, dimension), target),
+    );
     return move ? await move(part) : part;
   }
 
   /** This rank's part of a tensor, read from its file. */
-  #partOfFile(name: string, dimension: number, dtype: DType | undefined): Promise<T> {
-    const { group, dtype: byDefault } = this.#options;
+  #partOfFile(name: string, dimension: number, dtype: DType): Promise<T> {
+    const { group } = this.#options;
     const { device } = this.#session.context;
     const tensor = this.#find(name);
     const layout = sliceLayout(tensor, rankSlices(tensor, dimension, group.rank, group.size));
-    const wanted = dtype === undefined ? byDefault : dtype === tensor.dtype ? undefined : dtype;
+    const wanted = dtype === tensor.dtype ? undefined : dtype;
     return this.#slices.get(tensor, (found) => tensorSlice(found, wanted, device, layout));
   }
 
@@ -465,7 +485,7 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
     }
     return this.#ranks
       ? await this.#ranks.getSharded(name, dimension)
-      : await this.#getTensor(name, undefined);
+      : await this.#own(this.#request(name, undefined));
   }
 
   /**
@@ -541,10 +561,10 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
 }
 
 /** Returns a tensor with another dtype; consumes the handle that it gets. */
-async function castTo<T extends Tensor>(tensor: T, dtype: DType): Promise<T> {
+async function castTo<T extends Tensor>(tensor: T, dtype: DType, saturate = false): Promise<T> {
   if (dtype === tensor.dtype) return tensor;
   try {
-    return await tensor.to({ dtype }) as T;
+    return await tensor.to({ dtype, saturate }) as T;
   } finally {
     tensor[Symbol.dispose]();
   }

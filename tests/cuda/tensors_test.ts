@@ -118,6 +118,19 @@ cudaSuite("Tensors on a CUDA device", machine, (test) => {
     }
   });
 
+  test("CudaTensor.to() and getTensor() cast integers through host memory", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const bytes = new Uint8Array(new BigInt64Array([1n, -2n, 300n]).buffer);
+    await writeFile(path, [{ name: "ids", dtype: "I64", shape: [3], bytes }]);
+    await using model = await fastsafeOpen(path, { device: "cuda" });
+    using ids = await model.getTensor("ids");
+    using cast = await ids.to({ dtype: "I16" });
+    using narrow = await model.getTensor("ids", { dtype: "I8", saturate: true });
+    assertEquals((await toHost(cast)).bytes, new Uint8Array([1, 0, 0xfe, 0xff, 0x2c, 1]));
+    assertEquals((await toHost(narrow)).bytes, new Uint8Array([1, 0xfe, 127]));
+    await assertRejects(() => ids.to({ dtype: "U8" }), RangeError, "element [1] is -2");
+  });
+
   test("CudaTensor.to() rejects impossible casts, and shares memory for the same dtype", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, SPECS);
