@@ -2,7 +2,7 @@
  * Casts between integer dtypes. The values are written down; BigInts of JavaScript check the ranges.
  */
 import { assertEquals } from "@std/assert";
-import { type IntegerDType } from "../../src/base/dtype.ts";
+import type { IntegerDType } from "../../src/base/dtype.ts";
 import { castIntegers, integerAt, integerRange } from "../../src/format/integer_cast.ts";
 
 const RANGES: Readonly<Record<IntegerDType, readonly [bigint, bigint, bytes: number]>> = {
