@@ -1,6 +1,7 @@
 /**
  * Builds the shim from its sources with the machine's C compiler, once per source hash and user.
  */
+import { sha256 } from "../src/base/sha256.ts";
 import { environmentVariable, isGranted } from "./variables.ts";
 import { checkPermissions } from "./permissions.ts";
 import { SOURCES_HASH } from "./recipe.ts";
@@ -37,11 +38,6 @@ export function cacheFolder(): string {
   const seen = ["XDG_CACHE_HOME", "HOME"].every((variable) => isGranted({ name: "env", variable }));
   if (!seen) checkPermissions(null);
   throw new Error('Cannot find the cache folder: neither "XDG_CACHE_HOME" nor "HOME" is set');
-}
-
-/** Returns the SHA-256 in hexadecimal digits. */
-export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }
 
 /** Returns the SHA-256 of the JSON of a value, such as sources and flags. */

@@ -10,7 +10,7 @@ import { buildShim } from "./build.ts";
 import { PermissionsMissing } from "./permissions.ts";
 import { passEnvironment } from "./environment.ts";
 import { unpackPrebuilt } from "./prebuilt.ts";
-import { quote } from "../src/base/text.ts";
+import { messageOf, quote } from "../src/base/text.ts";
 import { ABI_VERSION, type Shim, SYMBOLS } from "./symbols.ts";
 
 /** The shim, or the reason why it is not available. */
@@ -92,8 +92,4 @@ function open(path: string): Shim {
   }
   passEnvironment(library.symbols);
   return library.symbols;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

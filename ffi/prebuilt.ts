@@ -6,7 +6,8 @@
  * source would make them outdated. A checkout can have its own ones; they are used only if they match its sources.
  */
 import { isGranted } from "./variables.ts";
-import { cacheFolder, recipeHash, sha256 } from "./build.ts";
+import { cacheFolder, recipeHash } from "./build.ts";
+import { sha256 } from "../src/base/sha256.ts";
 import { checkPermissions } from "./permissions.ts";
 
 /** A library of a release. */

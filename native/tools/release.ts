@@ -6,7 +6,8 @@
  * then has the manifest and each library twice: as text, which the package imports from `native/prebuilt`, and as a file
  * of its own to hand out.
  */
-import { compileShim, recipeHash, sha256 } from "../../ffi/build.ts";
+import { compileShim, recipeHash } from "../../ffi/build.ts";
+import { sha256 } from "../../src/base/sha256.ts";
 import { pack, type Platform, PLATFORMS, type PrebuiltLibrary } from "../../ffi/prebuilt.ts";
 import { checkLibrary, NEWEST_GLIBC } from "./elf.ts";
 

@@ -88,3 +88,8 @@ export function checkInteger(
   }
   return value;
 }
+
+/** Whether a value is an object with keys, not a list. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -153,3 +153,8 @@ export function* copyParts(parts: readonly Uint8Array[], target: Uint8Array, off
     offset += part.length;
   }
 }
+
+/** The message of an error, or the text of another value that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

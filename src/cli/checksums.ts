@@ -1,6 +1,8 @@
 /**
  * SHA-256 of tensors: computes checksums in parallel, and reads a list of known ones.
  */
+import { sha256 } from "../base/sha256.ts";
+import { isRecord } from "../base/check.ts";
 import { systemErrorText } from "../../ffi/status.ts";
 import { ReadError } from "../../mod.ts";
 import { quote } from "../base/text.ts";
@@ -49,11 +51,6 @@ export async function computeChecksums(
   }
   await Promise.all(running);
   return checksums;
-}
-
-/** SHA-256 in hexadecimal. The caller may change the bytes after this has returned. */
-export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }
 
 /** A checksum that differs from the known one. */
@@ -127,8 +124,4 @@ export async function readList(path: string): Promise<string> {
     const reason = errno > 0 ? systemErrorText(errno) : (error as Error).message;
     throw new Error(`Cannot read checksums from ${quote(path)}: ${reason}`, { cause: error });
   }
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

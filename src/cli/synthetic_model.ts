@@ -4,7 +4,7 @@
  * This file writes it without the library and computes the checksums meanwhile, so that they can verify a loader.
  * Memory use does not depend on the size.
  */
-import { sha256 } from "./checksums.ts";
+import { sha256 } from "../base/sha256.ts";
 
 /** Options of {@linkcode writeModel}. */
 export interface SyntheticModelOptions {

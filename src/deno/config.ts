@@ -17,9 +17,10 @@
  * `use_pipeline`, `max_concurrent_producers`, `queue_size` and `use_tqdm_on_load` in `parallel`; also `max_batch_bytes`,
  * `device_memory_budget` and `use_chunk_budget_as_allocation_size` in `parallel`, with a warning if they limit memory.
  */
+import { isRecord } from "../base/check.ts";
 import { environmentVariable, mayRead } from "../../ffi/variables.ts";
 import { SafeTensorsError } from "../base/errors.ts";
-import { quote } from "../base/text.ts";
+import { messageOf, quote } from "../base/text.ts";
 import type { GdsOption } from "../device/cuda/run.ts";
 import type { UsrbioOptions } from "../three_fs/options.ts";
 
@@ -132,7 +133,7 @@ export function readConfiguration(byDefault?: string): Configuration {
     text = Deno.readTextFileSync(path);
   } catch (error) {
     if (named === undefined && error instanceof Deno.errors.NotFound) return {};
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     const origin = named === undefined ? "" : ", which FASTSAFETENSORS_CONFIG names";
     throw invalid(`Cannot read the configuration ${quote(path)}${origin}: ${reason}`, path, error);
   }
@@ -160,7 +161,7 @@ export function parseConfiguration(
   } catch (error) {
     throw invalid(`Cannot read the configuration ${quote(path)}: ${(error as Error).message}`, path, error);
   }
-  if (!isObject(json)) {
+  if (!isRecord(json)) {
     throw invalid(`Cannot read the configuration ${quote(path)}: it is not a JSON object`, path);
   }
   const warnings: string[] = [];
@@ -169,7 +170,7 @@ export function parseConfiguration(
     for (const [key, value] of Object.entries(values)) {
       const name = section === "" ? key : `${section}.${key}`;
       if (section === "" && key !== "" && Object.hasOwn(SECTIONS, key)) {
-        if (isObject(value)) check(key, value);
+        if (isRecord(value)) check(key, value);
         else throw wrong(path, name, "an object", value);
         continue;
       }
@@ -222,10 +223,6 @@ function optionsOf(json: Record<string, unknown>): Configuration {
 /** Returns the object without the keys whose value is undefined. */
 export function defined<T extends object>(values: { [K in keyof T]: T[K] | undefined }): T {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as T;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function wrong(path: string, name: string, allowed: string, value: unknown): SafeTensorsError {

@@ -5,7 +5,7 @@ import { absolutePath } from "../files/native/local_path.ts";
 import { openDirect, openFile } from "../../ffi/files.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import { mayRead } from "../../ffi/variables.ts";
-import { quote } from "../base/text.ts";
+import { messageOf, quote } from "../base/text.ts";
 import type { Mount } from "./machine.ts";
 import { type UsrbioUse, usrbioUseOf } from "./usrbio.ts";
 
@@ -62,7 +62,7 @@ async function lookAt(
 function problemOf(error: unknown): string {
   if (error instanceof Deno.errors.NotFound) return "no such file or folder";
   if (error instanceof Deno.errors.NotCapable) return "it may not be read: run with --allow-read";
-  return error instanceof Error ? error.message : String(error);
+  return messageOf(error);
 }
 
 /** The file system of an absolute path: the last one that was mounted at the innermost mount point. */

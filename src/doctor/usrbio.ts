@@ -3,7 +3,7 @@
  */
 import type { Shim } from "../../ffi/symbols.ts";
 import { mountPointOf } from "../../ffi/usrbio.ts";
-import { quote } from "../base/text.ts";
+import { messageOf, quote } from "../base/text.ts";
 import { NativeEngine } from "../load/native/native_engine.ts";
 import { NativeFile } from "../files/native/native_file.ts";
 import { selectSource } from "../deno/select_source.ts";
@@ -84,6 +84,6 @@ async function whyNotUsed(shim: Shim, path: string): Promise<string> {
     await file.close();
     return used ? "" : source.notes?.join("; ") || "a load does not take it for a file on 3FS";
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return messageOf(error);
   }
 }

@@ -2,7 +2,7 @@
  * The model that {@linkcode fastsafeOpen} returns: names, tensors, slices, iteration.
  */
 import { type Catalog, type CatalogTensor, pathOf } from "../files/catalog.ts";
-import { checkBoolean, checkKeys, keysOf } from "../base/check.ts";
+import { checkBoolean, checkKeys, isRecord, keysOf } from "../base/check.ts";
 import type { Device } from "../load/device.ts";
 import type { DeviceOption } from "../base/device_name.ts";
 import { INSPECT } from "../device/describe.ts";
@@ -378,7 +378,7 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
   ): Promise<ChangedTensor<T, D, Y>>;
   getSlice(name: string, ...given: (SliceIndex | GetTensorOptions)[]): Promise<Tensor> {
     const last = given.at(-1);
-    const hasOptions = typeof last === "object" && last !== null && !Array.isArray(last);
+    const hasOptions = isRecord(last);
     const options = hasOptions ? last as GetTensorOptions : {};
     const slices = (hasOptions ? given.slice(0, -1) : given) as SliceIndex[];
     return handled(this.#getSlice(name, slices, options));

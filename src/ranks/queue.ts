@@ -2,6 +2,7 @@
  * Runs the operations that all ranks of a group do together: one after another, in the order of the requests, and
  * only after all ranks have reported that they are ready.
  */
+import { messageOf } from "../base/text.ts";
 import { GroupError } from "../base/errors.ts";
 import type { ProcessGroup } from "../base/process_group.ts";
 
@@ -151,8 +152,4 @@ async function attempt<T>(action: () => Promise<T>): Promise<Outcome<T>> {
   } catch (error) {
     return { error };
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

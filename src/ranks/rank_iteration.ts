@@ -1,4 +1,5 @@
 /** Iterates over the tensors of files that the ranks of a group have opened together, on all ranks. */
+import { messageOf } from "../base/text.ts";
 import type { CatalogTensor, FileHome } from "../files/catalog.ts";
 import { STEP, type Steps } from "../base/steps.ts";
 import { finishInTurns } from "../base/turn.ts";
@@ -119,7 +120,7 @@ export class RankIteration<T extends Tensor> {
       }
       tooEarly = null;
     } catch (error) {
-      tooEarly = error instanceof Error ? error.message : String(error);
+      tooEarly = messageOf(error);
       throw error;
     } finally {
       nextOperation?.[Symbol.dispose]();

@@ -3,7 +3,8 @@
  * folder and an empty PATH.
  */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { buildShim, recipeHash, sha256 } from "../../ffi/build.ts";
+import { buildShim, recipeHash } from "../../ffi/build.ts";
+import { sha256 } from "../../src/base/sha256.ts";
 import { pack, type PrebuiltLibrary } from "../../ffi/prebuilt.ts";
 import { type ChildOptions, privileged, runChild } from "../support/child.ts";
 import { compiler } from "../support/compiler.ts";

@@ -1,5 +1,6 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { recipeHash, sha256 } from "../../ffi/build.ts";
+import { recipeHash } from "../../ffi/build.ts";
+import { sha256 } from "../../src/base/sha256.ts";
 import { pack, type PrebuiltLibrary, unpackPrebuilt } from "../../ffi/prebuilt.ts";
 import { setEnv } from "../support/environment.ts";
 import { tempFolder } from "../support/models.ts";

@@ -1,6 +1,7 @@
 /**
  * Finds a GPU. Only this module requests adapters and devices of WebGPU.
  */
+import { messageOf } from "../../base/text.ts";
 import { DeviceError } from "../../base/errors.ts";
 
 /** The report of {@linkcode doctor} on WebGPU. */
@@ -77,7 +78,7 @@ export async function requestGpuDevice(): Promise<GPUDevice> {
   try {
     return await adapter.requestDevice({ label: "fastsafetensors", requiredFeatures, requiredLimits });
   } catch (error) {
-    const detail = error instanceof Error ? error.message : String(error);
+    const detail = messageOf(error);
     throw new DeviceError(`Cannot load to device "webgpu": the adapter gives no device: ${detail}`, {
       library: "webgpu",
       codeName: "NoDevice",
