@@ -1,6 +1,7 @@
 /**
  * Calls MPI through the shim.
  */
+import { quote } from "../src/base/text.ts";
 import { environmentVariable, setEnvironmentVariable } from "./variables.ts";
 import { passEnvironment } from "./environment.ts";
 import {
@@ -75,9 +76,8 @@ export async function openMpi(shim: Shim, timeoutSeconds: number): Promise<MpiPr
   // A library under another family's launcher does not find the other ranks: each would be alone.
   if (!launched || Number(launched.size) === opened.size) return opened;
   return {
-    reason:
-      `the launcher started ${launched.size} ranks (${launched.name}), and "${opened.path}" (${opened.family}) ` +
-      `sees ${opened.size}: use the launcher that belongs to the library, or name the launcher's library in ` +
+    reason: `the launcher started ${launched.size} ranks (${launched.name}), and ${quote(opened.path)} ` +
+      `(${opened.family}) sees ${opened.size}: use the launcher that belongs to the library, or name the launcher's library in ` +
       "FASTSAFETENSORS_MPI_LIB",
   };
 }
