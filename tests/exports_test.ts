@@ -89,3 +89,11 @@ Deno.test("CHANGELOG.md names every export that has moved", () => {
   const types = Object.values(TYPES_OF_0_1).flatMap((names) => names.split(" "));
   assertEquals([...moved, ...types].filter((name) => !text.includes(`\`${name}\``)), []);
 });
+
+Deno.test("prepare() imports the modules that the first fastsafeOpen() imports", () => {
+  const imported = (path: string) =>
+    [...read(path).matchAll(/\bimport\("(.+?)"\)/g)].map(([, module]) => module!);
+  const first = imported("src/deno/open.ts"), prepared = imported("src/deno/prepare.ts");
+  assertEquals(first.filter((module) => !prepared.includes(module)), []);
+  assertEquals(first.length > 0, true);
+});

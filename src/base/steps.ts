@@ -8,6 +8,14 @@ export type Steps<R> = Generator<void, R, void>;
 /** Items of a list, such as tensors, in one step. */
 export const STEP = 1024;
 
+/** Calls a function for each item of a list, in steps. A loop over `entries()` in a generator is ten times as slow. */
+export function* inSteps<T>(items: readonly T[], visit: (item: T, index: number) => void): Steps<void> {
+  for (let index = 0; index < items.length; index++) {
+    if (index % STEP === 0) yield;
+    visit(items[index]!, index);
+  }
+}
+
 /** Runs all steps without a pause. */
 export function finishNow<R>(steps: Steps<R>): R {
   for (;;) {

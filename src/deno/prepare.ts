@@ -19,6 +19,8 @@ export async function prepare(device?: DeviceOption): Promise<"native" | "portab
     import("../../ffi/library.ts"),
     import("../load/native/select.ts"),
     import("./select_device.ts"),
+    import("./open_model.ts"), // so that the first load does not wait for its modules
+    import("./equip.ts"),
   ]);
   retryLibrary();
   const engine = await selectEngine();

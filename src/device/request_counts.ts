@@ -1,7 +1,7 @@
 /**
  * Finds the allocations of a load that are not needed again.
  */
-import { finishNow, STEP, type Steps } from "../base/steps.ts";
+import { finishNow, inSteps, type Steps } from "../base/steps.ts";
 import type { LoadPlan } from "../load/plan.ts";
 
 /** Counts the requests of each allocation that are not retired. */
@@ -24,10 +24,7 @@ export class RequestCounts {
   /** {@linkcode RequestCounts.of} in steps. */
   static *steps(plan: LoadPlan): Steps<RequestCounts> {
     const counts = new RequestCounts(plan);
-    for (const [index, { allocation }] of plan.placements.entries()) {
-      if (index % STEP === 0) yield;
-      counts.#left[allocation]!++;
-    }
+    yield* inSteps(plan.placements, ({ allocation }) => void counts.#left[allocation]!++);
     return counts;
   }
 

@@ -25,7 +25,7 @@ export interface CatalogTensor {
   readonly name: string;
   /** Element type in the file. */
   readonly dtype: DType;
-  /** Elements along each dimension. */
+  /** Elements along each dimension. Every handle and info() return this array, which must be frozen. */
   readonly shape: readonly number[];
   /** Index into the catalog's files; -1 if another rank has its file. */
   readonly file: number;
@@ -144,7 +144,6 @@ export async function openPart<F extends SourceFile>(
       const { path } = files[index]!;
       metadata.set(path, content.metadata);
       for (const tensor of content.tensors) {
-        Object.freeze(tensor.shape); // every handle and info() return this array
         merged.add(tensor);
         if (merged.tensors.size % 4096 === 0) await turn.pause();
       }

@@ -164,6 +164,9 @@ const MAX_DIMENSIONS = 1 << 23;
 /** The most ranges stored exactly. A real file has none; a few are needed for the reference's error code. */
 const MAX_EXACT_RANGES = 4096;
 
+/** Shapes that a reader stores for later tensors. */
+const SHAPES = 256;
+
 /** One string object for each dtype: a header of a million tensors does not hold a million copies. */
 const DTYPE_NAMES: ReadonlyMap<string, DType> = new Map(DTYPES.map((dtype) => [dtype, dtype]));
 
@@ -189,6 +192,8 @@ class EntryReader implements Entries {
   #tensor: string | undefined;
   /** A buffer for the dimensions of one shape: an array that grows by `push` allocates space for 17. */
   readonly #dimensions: (number | bigint)[] = [];
+  /** Shapes of earlier tensors, by a hash: a model has few different ones. */
+  readonly #shapes: (readonly number[] | undefined)[] = new Array(SHAPES).fill(undefined);
   #dimensionsInAll = 0;
   /** Whether an integer of the tensor being read is above 2^53 - 1. */
   #rounds = false;
@@ -277,7 +282,7 @@ class EntryReader implements Entries {
     const info: TensorInfo = this.#rounds
       ? { name, dtype, shape: Object.freeze(shape.map(Number)), begin: Number(begin), end: Number(end) }
       // Every integer went through #integer(): they are numbers.
-      : { name, dtype, shape: Object.freeze(shape as number[]), begin: begin as number, end: end as number };
+      : { name, dtype, shape: shape as readonly number[], begin: begin as number, end: end as number };
     if (typeof begin === "bigint" || typeof end === "bigint") {
       if (this.exact.size >= MAX_EXACT_RANGES) {
         this.#refuse("InvalidOffset", `more than ${MAX_EXACT_RANGES} tensors lie beyond 2^53 bytes`);
@@ -307,7 +312,7 @@ class EntryReader implements Entries {
       this.#invalid(`the dtype ${quote(text)} is not a dtype of the format, or newer than this version`);
   }
 
-  #readShape(): (number | bigint)[] {
+  #readShape(): readonly (number | bigint)[] {
     const scanner = this.#scanner;
     const dimensions = this.#dimensions;
     let rank = 0;
@@ -319,7 +324,17 @@ class EntryReader implements Entries {
     if (this.#dimensionsInAll > MAX_DIMENSIONS) {
       this.#refuse("RankTooLarge", `more than ${MAX_DIMENSIONS} dimensions in all`);
     }
-    return dimensions.slice(0, rank);
+    return this.#rounds ? dimensions.slice(0, rank) : this.#frozenShape(dimensions as number[], rank);
+  }
+
+  /** The first numbers of `dimensions` as a frozen array, which tensors of one shape share. */
+  #frozenShape(dimensions: readonly number[], rank: number): readonly number[] {
+    let hash = rank;
+    for (let i = 0; i < rank; i++) hash = (Math.imul(hash, 31) + dimensions[i]!) % SHAPES;
+    const known = this.#shapes[hash];
+    let same = known?.length === rank;
+    for (let i = 0; same && i < rank; i++) same = known![i] === dimensions[i];
+    return same ? known! : this.#shapes[hash] = Object.freeze(dimensions.slice(0, rank));
   }
 
   #integer(): number | bigint {

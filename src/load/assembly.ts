@@ -4,7 +4,7 @@
  */
 import type { Device } from "./device.ts";
 import { UseAfterCloseError } from "../base/errors.ts";
-import { STEP, type Steps } from "../base/steps.ts";
+import { inSteps, STEP, type Steps } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
 import { Turn } from "../base/turn.ts";
 import { hostOperations } from "./host_operations.ts";
@@ -33,12 +33,11 @@ export class Assembly<T extends Tensor> {
   /** Prepares to put these together. */
   static *steps<T extends Tensor>(requests: readonly AssembledRequest[]): Steps<Assembly<T>> {
     const assembly = new Assembly<T>(requests);
-    for (const [index, request] of requests.entries()) {
-      if (index % STEP === 0) yield;
+    yield* inSteps(requests, (request) => {
       const tensor = Promise.withResolvers<Tensor>();
       tensor.promise.catch(() => {}); // get() reports it
       assembly.#tensors.set(request, tensor);
-    }
+    });
     return assembly;
   }
 

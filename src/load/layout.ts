@@ -5,7 +5,7 @@
  * Offsets are relative to allocations whose first byte has an address that is a multiple of {@linkcode PAGE}.
  */
 import { dtypeAlignment } from "../base/dtype.ts";
-import { finishNow, STEP, type Steps } from "../base/steps.ts";
+import { finishNow, inSteps, STEP, type Steps } from "../base/steps.ts";
 import { castLength, requestBytes, type TensorRequest } from "./request.ts";
 
 /** Bytes of a page: the alignment that direct reads require of file offsets and addresses. */
@@ -178,10 +178,9 @@ export function resultBytes(request: TensorRequest): number {
 
 function* bytesByFile(requests: readonly TensorRequest[]): Steps<Map<number, number>> {
   const bytes = new Map<number, number>();
-  for (const [index, request] of requests.entries()) {
-    if (index % STEP === 0) yield;
+  yield* inSteps(requests, (request) => {
     bytes.set(request.file, (bytes.get(request.file) ?? 0) + resultBytes(request));
-  }
+  });
   return bytes;
 }
 
@@ -194,8 +193,9 @@ function* findRuns(
   limits: { readonly maxAllocation: number; readonly alignment: number; readonly packSmall: boolean },
 ): Generator<OpenRun | undefined> {
   let open: OpenRun | undefined;
-  for (const [index, request] of requests.entries()) {
+  for (let index = 0; index < requests.length; index++) {
     if (index % STEP === 0) yield undefined;
+    const request = requests[index]!;
     const length = resultBytes(request);
     const alignment = Math.max(dtypeAlignment(request.target), limits.alignment);
     const small: boolean = limits.packSmall && length < SMALL_TENSOR;

@@ -7,7 +7,8 @@ import type { Device, DeviceLoad } from "./device.ts";
 import { DeviceError, OutOfMemoryError } from "../base/errors.ts";
 import { castTarget } from "../format/cast.ts";
 import type { DType } from "../base/dtype.ts";
-import { STEP, type Steps } from "../base/steps.ts";
+import type { Level } from "../base/levels.ts";
+import { inSteps, type Steps } from "../base/steps.ts";
 import type { ShardRules } from "../format/shard_plan.ts";
 import type { SliceLayout } from "../format/slices.ts";
 import { BufferTransferredError, type LoadWay, type RunReport } from "./engine.ts";
@@ -72,15 +73,17 @@ export interface NamedRequests {
   values(): Iterable<LoadRequest>;
 }
 
+/** The levels of a contiguous range: one array for all requests. */
+const NO_LEVELS: readonly Level[] = [];
+
 /** Makes the request for a whole tensor, with a cast to `dtype` if the device can cast this tensor. */
 function wholeTensor(
   tensor: CatalogTensor,
   dtype: DType | undefined,
   device: Device<Tensor>,
 ): LoadRequest {
-  return {
-    ...tensor.aliasOf === undefined ? {} : { aliasOf: tensor.aliasOf },
-    ...tensor.assemble ? { assemble: tensor.assemble } : {},
+  const { aliasOf, assemble } = tensor;
+  const request = {
     name: tensor.name,
     shape: tensor.shape,
     dtype: tensor.dtype,
@@ -88,8 +91,10 @@ function wholeTensor(
     file: tensor.file,
     fileOffset: tensor.fileOffset,
     run: tensor.byteLength,
-    levels: [],
+    levels: NO_LEVELS,
   };
+  if (aliasOf === undefined && !assemble) return request; // the usual case, for very many tensors
+  return { ...request, ...aliasOf !== undefined && { aliasOf }, ...assemble && { assemble } };
 }
 
 /** Makes the request for a slice of a tensor. */
@@ -114,7 +119,7 @@ export function tensorSlice(
     shape,
     fileOffset: tensor.fileOffset + layout.offset,
     run: byteLength === 0 ? 0 : layout.run,
-    levels: byteLength === 0 ? [] : layout.levels,
+    levels: byteLength === 0 ? NO_LEVELS : layout.levels,
   };
 }
 
@@ -342,49 +347,38 @@ interface SortedRequests {
 /** Sorts requests, and counts their tensors and file bytes. */
 export function* sortSteps(requests: readonly LoadRequest[]): Steps<SortedRequests> {
   const aliased: LoadRequest[] = [];
-  for (const [index, request] of requests.entries()) {
-    if (index % STEP === 0) yield;
+  yield* inSteps(requests, (request) => {
     if (request.aliasOf !== undefined) aliased.push(request);
-  }
+  });
   yield;
   const byName = new Map<string, LoadRequest>();
-  if (aliased.length > 0) {
-    for (const request of requests) {
-      byName.set(request.name, request);
-      if (byName.size % STEP === 0) yield;
-    }
-  }
+  if (aliased.length > 0) yield* inSteps(requests, (request) => void byName.set(request.name, request));
   const kept = new Map<TensorRequest, LoadRequest>();
   const aliases = new Map<TensorRequest, LoadRequest[]>();
-  for (const [index, alias] of aliased.entries()) {
-    if (index % STEP === 0) yield;
+  yield* inSteps(aliased, (alias) => {
     const target = byName.get(alias.aliasOf!);
-    if (!target || target.target !== alias.target) continue; // its tensor is not requested: the alias is read
+    if (!target || target.target !== alias.target) return; // its tensor is not requested: the alias is read
     kept.set(alias, target);
     const others = aliases.get(target);
     if (others) others.push(alias);
     else aliases.set(target, [alias]);
-  }
+  });
   const plain: LoadRequest[] = [];
   const assembled: AssembledRequest[] = [];
   let bytes = 0;
-  for (const [index, request] of requests.entries()) {
-    if (index % STEP === 0) yield;
-    if (kept.has(request)) continue;
+  yield* inSteps(requests, (request) => {
+    if (kept.has(request)) return;
     if (isAssembled(request)) assembled.push(request);
     else plain.push(request);
     bytes += requestBytes(request);
-  }
+  });
   return { plain, assembled, aliases, kept, work: { tensors: plain.length + assembled.length, bytes } };
 }
 
 /** Maps each request to its index in the list. */
 function* indexSteps(requests: readonly TensorRequest[]): Steps<ReadonlyMap<TensorRequest, number>> {
   const places = new Map<TensorRequest, number>();
-  for (const [index, request] of requests.entries()) {
-    if (index % STEP === 0) yield;
-    places.set(request, index);
-  }
+  yield* inSteps(requests, (request, index) => void places.set(request, index));
   return places;
 }
 

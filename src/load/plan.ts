@@ -5,7 +5,7 @@
 import { type DType, dtypeBits } from "../base/dtype.ts";
 import type { FileSegment } from "../base/file_segment.ts";
 import type { Level } from "../base/levels.ts";
-import { finishNow, STEP, type Steps } from "../base/steps.ts";
+import { finishNow, inSteps, type Steps } from "../base/steps.ts";
 import { runOffsets } from "../format/strided.ts";
 import { type Layout, type LayoutOptions, layoutSteps, PAGE, type Placement, type Run } from "./layout.ts";
 import { castLength, requestBytes, type TensorRequest } from "./request.ts";
@@ -65,10 +65,7 @@ export function* planSteps(requests: readonly TensorRequest[], options: PlanOpti
   }
   const sorted = requests.toSorted((a, b) => a.file - b.file || a.fileOffset - b.fileOffset);
   let bytes = 0;
-  for (const [index, request] of sorted.entries()) {
-    if (index % STEP === 0) yield;
-    bytes += requestBytes(request);
-  }
+  yield* inSteps(sorted, (request) => void (bytes += requestBytes(request)));
   const layout: Layout = yield* layoutSteps(sorted, options);
   const segments: Segment[] = [];
   for (const run of layout.runs) {

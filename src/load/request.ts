@@ -26,7 +26,9 @@ export interface TensorRequest {
 
 /** Bytes of the file that a request delivers. */
 export function requestBytes(request: TensorRequest): number {
-  return request.levels.reduce((bytes, level) => bytes * level.count, request.run);
+  let bytes = request.run;
+  for (const { count } of request.levels) bytes *= count;
+  return bytes;
 }
 
 /** Number of bytes that `bytes` bytes of the file have after the request's cast. */

@@ -1,7 +1,7 @@
 /**
  * Loads in batches with a limit of memory: reads the next batches while the caller uses one.
  */
-import { STEP, type Steps } from "../base/steps.ts";
+import { inSteps, type Steps } from "../base/steps.ts";
 import { finishInTurns } from "../base/turn.ts";
 import { type Load, type LoadRequest, sortSteps } from "./load.ts";
 import { resultBytes } from "./layout.ts";
@@ -33,8 +33,7 @@ export function batchBytes(bounds: StreamBounds): number {
 export function* batchSteps(requests: readonly LoadRequest[], bytes: number): Steps<LoadRequest[][]> {
   const batches: LoadRequest[][] = [];
   let size = 0;
-  for (const [index, request] of requests.entries()) {
-    if (index % STEP === 0) yield;
+  yield* inSteps(requests, (request) => {
     const length = resultBytes(request);
     if (batches.length === 0 || size + length > bytes) {
       batches.push([]);
@@ -42,7 +41,7 @@ export function* batchSteps(requests: readonly LoadRequest[], bytes: number): St
     }
     batches.at(-1)!.push(request);
     size += length;
-  }
+  });
   return batches;
 }
 

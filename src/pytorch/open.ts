@@ -92,7 +92,7 @@ function catalogTensor(tensor: CheckpointTensor, file: number, aliasOf: string |
   return {
     name,
     dtype,
-    shape,
+    shape: Object.freeze(shape),
     file,
     fileOffset,
     byteLength: tensorBytes(tensor),

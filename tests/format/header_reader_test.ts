@@ -289,3 +289,15 @@ Deno.test("headerLength() does not mistake a truncated safetensors file for anot
     assertEquals(error.message.endsWith("56 found: it is truncated"), true);
   }
 });
+
+Deno.test("parseHeader() gives tensors of one shape one frozen array, and others their own numbers", () => {
+  const shapes = Array.from({ length: 1000 }, (_, size) => [size % 3, size, 0]);
+  const entries = [...shapes, ...shapes].map((shape, index) => tensor(`t${index}`, "U8", `[${shape}]`, 0, 0));
+  const { tensors } = parse(
+    `{${entries},${tensor("x", "U8", "[4,2]", 0, 8)},${tensor("y", "U8", "[4,2]", 8, 16)}}`,
+    16,
+  );
+  assertEquals([...tensors.values()].map(({ shape }) => shape), [...shapes, ...shapes, [4, 2], [4, 2]]);
+  assert([...tensors.values()].every(({ shape }) => Object.isFrozen(shape)));
+  assert(tensors.get("x")!.shape === tensors.get("y")!.shape);
+});

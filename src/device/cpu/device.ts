@@ -4,7 +4,7 @@
 import { OutOfMemoryError, UseAfterCloseError } from "../../base/errors.ts";
 import { joinLayout } from "../../format/join.ts";
 import type { SliceLayout, SliceSource } from "../../format/slices.ts";
-import { STEP, type Steps } from "../../base/steps.ts";
+import { inSteps, type Steps } from "../../base/steps.ts";
 import { tensorBytes } from "../../base/dtype.ts";
 import { quote } from "../../base/text.ts";
 import type { Engine, HostBlock } from "../../load/engine.ts";
@@ -152,10 +152,7 @@ export class CpuDevice implements Device<HostTensor> {
 /** Adds up the bytes of all results. */
 function* totalSteps(requests: readonly TensorRequest[]): Steps<number> {
   let sum = 0;
-  for (const [index, request] of requests.entries()) {
-    if (index % STEP === 0) yield;
-    sum += resultBytes(request);
-  }
+  yield* inSteps(requests, (request) => void (sum += resultBytes(request)));
   return sum;
 }
 
