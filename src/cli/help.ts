@@ -2,9 +2,9 @@
  * The text that `--help` prints.
  */
 import { LETTERS } from "./arguments.ts";
-import { type Command, type Commands, HELP, type Option } from "./command.ts";
+import { type Command, type Commands, HELP } from "./command.ts";
 import { styled, terminalColumns } from "./terminal.ts";
-import { formatTable, wrap } from "./text.ts";
+import { wrap } from "./text.ts";
 
 /** The name of the program. */
 export const PROGRAM = "fastsafetensors";
@@ -12,17 +12,21 @@ export const PROGRAM = "fastsafetensors";
 /** Lines of help are at most this long, and at most as long as the terminal is wide. */
 const WIDTH = Math.min(100, terminalColumns(100));
 
+/** Beside the names in a list there are at least this many columns for their texts; else the texts are below. */
+const LEAST = 30;
+
 /** The help of all commands together. */
 export function overview(commands: Commands): string {
-  const rows = Object.entries(commands).map(([name, { summary }]) => [`  ${name}`, summary]);
   return [
-    `${styled("bold", "Usage:")} ${overviewUsage()}`,
-    `${styled("bold", "Commands:")}\n${formatTable(rows)}`,
+    usageLine(overviewUsage()),
+    `${styled("bold", "Commands:")}\n${
+      formatList(Object.entries(commands).map(([name, { summary }]) => [name, summary]))
+    }`,
     `${styled("bold", "Options:")}\n${
-      formatTable([["  -h, --help", "print this; after a command, its help"], [
-        "  -V, --version",
-        "print the version",
-      ]])
+      formatList([
+        ["-h, --help", "print this; after a command, its help"],
+        ["-V, --version", "print the version"],
+      ])
     }`,
     wrap(
       "Colours and progress are for terminals only, and NO_COLOR=1 switches colours off. The exit status is 0; 1 on " +
@@ -45,25 +49,41 @@ export function commandUsage(name: string, { inputs }: Command): string {
 /** The help of a command. */
 export function commandHelp(name: string, command: Command): string {
   const { description, options, examples, notes } = command;
+  const list = Object.entries({ ...options, help: HELP }).map(([option, { value, help }]) => {
+    const letter = LETTERS[option] === undefined ? "    " : `-${LETTERS[option]}, `;
+    return [`${letter}--${option}${value === undefined ? "" : ` ${value}`}`, help] as const;
+  });
   return [
-    `${styled("bold", "Usage:")} ${commandUsage(name, command)}`,
+    usageLine(commandUsage(name, command)),
     wrap(description, WIDTH),
-    `${styled("bold", "Options:")}\n${describeOptions({ ...options, help: HELP })}`,
+    `${styled("bold", "Options:")}\n${formatList(list)}`,
     ...notes === undefined ? [] : [wrap(notes, WIDTH)],
-    `${styled("bold", "Examples:")}\n${
-      examples.map(([line, meaning]) => `  ${styled("dim", `# ${meaning}`)}\n  ${PROGRAM} ${line}`).join("\n")
-    }`,
+    `${styled("bold", "Examples:")}\n${examples.map(formatExample).join("\n")}`,
   ].join("\n\n");
 }
 
-function describeOptions(options: Readonly<Record<string, Option>>): string {
-  const heads = Object.entries(options).map(([name, { value }]) => {
-    const letter = LETTERS[name] === undefined ? "    " : `-${LETTERS[name]}, `;
-    return `  ${letter}--${name}${value === undefined ? "" : ` ${value}`}`;
-  });
-  const column = Math.max(...heads.map((head) => head.length)) + 2;
-  return Object.values(options).map(({ help }, index) => {
-    const lines = wrap(help, WIDTH - column).split("\n");
-    return heads[index]!.padEnd(column) + lines.join(`\n${" ".repeat(column)}`);
+function usageLine(usage: string): string {
+  const [first, ...more] = wrap(`Usage: ${usage}`, WIDTH - 2).split("\n");
+  return [first!.replace("Usage:", styled("bold", "Usage:")), ...more].join("\n  ");
+}
+
+/** Names with texts beside or below them. */
+function formatList(rows: readonly (readonly [name: string, text: string])[]): string {
+  const column = Math.max(...rows.map(([name]) => name.length)) + 4;
+  const isBeside = WIDTH - column >= LEAST;
+  const indent = " ".repeat(isBeside ? column : 8);
+  return rows.map(([name, text]) => {
+    const head = isBeside ? `  ${name}`.padEnd(column) : `  ${name}\n${indent}`;
+    return head + wrap(text, WIDTH - indent.length).replaceAll("\n", `\n${indent}`);
   }).join("\n");
+}
+
+/** An example; a command line that is too long goes on after a backslash, as in a shell. */
+function formatExample([line, meaning]: readonly [line: string, meaning: string]): string {
+  const comment = wrap(meaning, WIDTH - 4).split("\n").map((part) => `  ${styled("dim", `# ${part}`)}`);
+  const command = `${PROGRAM} ${line}`;
+  const fits = command.length + 2 <= WIDTH;
+  return [...comment, `  ${fits ? command : wrap(command, WIDTH - 6).replaceAll("\n", " \\\n    ")}`].join(
+    "\n",
+  );
 }

@@ -6,7 +6,10 @@
 const WINDOW = 3000;
 
 /** The rate is 0 until this much time has passed, in milliseconds. */
-const FIRST = 200;
+const FIRST = 1000;
+
+/** There is no estimate before this part is done: the first bytes are slower than the others. */
+const FIRST_PART = 0.01;
 
 /** The rate of the last seconds. Times are in milliseconds from any origin. */
 export class Pace {
@@ -30,9 +33,10 @@ export class Pace {
     return elapsed < FIRST ? 0 : (last.bytes - first.bytes) / elapsed * 1000;
   }
 
-  /** Seconds left until `totalBytes`; null while the rate is 0. */
+  /** Seconds left until `totalBytes`; null while the rate is 0, at the beginning and at the end. */
   secondsLeft(totalBytes: number): number | null {
-    const pace = this.bytesPerSecond;
-    return pace <= 0 ? null : Math.max(0, totalBytes - this.#samples.at(-1)!.bytes) / pace;
+    const rate = this.bytesPerSecond, { bytes } = this.#samples.at(-1)!;
+    const isEarly = rate <= 0 || bytes < totalBytes * FIRST_PART;
+    return isEarly || bytes >= totalBytes ? null : (totalBytes - bytes) / rate;
   }
 }

@@ -8,8 +8,8 @@ import { formatBytes, formatDuration, formatRate } from "./text.ts";
 /** The shortest time between two drawings, in milliseconds. */
 const INTERVAL = 50;
 
-/** Characters of the bar at most. */
-const WIDTH = 40;
+/** Characters of the bar at most, and at least. */
+const WIDEST = 40, NARROWEST = 5;
 
 const CLEAR = "\r\x1b[K";
 
@@ -56,13 +56,22 @@ export function drawProgress(
   pace: Pace,
   columns: number,
 ): string {
-  const left = pace.secondsLeft(totalBytes);
-  const speed = left === null
-    ? ""
-    : `, ${formatRate(pace.bytesPerSecond / 1e9)}, ${formatDuration(left)} left`;
-  const text = ` ${formatBytes(bytes)} of ${formatBytes(totalBytes)}${speed}`;
-  const width = Math.max(0, Math.min(WIDTH, columns - label.length - text.length - 2));
-  const part = totalBytes === 0 ? 1 : Math.min(1, bytes / totalBytes);
-  const bar = "█".repeat(Math.round(part * width)).padEnd(width, "░");
-  return `${label} ${bar}${text}`.slice(0, Math.max(0, columns - 1)); // a full line would wrap
+  const rate = pace.bytesPerSecond, left = pace.secondsLeft(totalBytes);
+  const amount = `${formatBytes(bytes)} of ${formatBytes(totalBytes)}`;
+  const withRate = rate > 0 ? `${amount}, ${formatRate(rate / 1e9)}` : amount;
+  const whole = left === null ? withRate : `${withRate}, ${formatDuration(left)} left`;
+  const free = columns - 1; // a full line would wrap
+  const width = Math.min(WIDEST, free - `${label}  ${whole}`.length);
+  if (width >= NARROWEST) {
+    const part = totalBytes === 0 ? 1 : Math.min(1, bytes / totalBytes);
+    return `${label} ${"█".repeat(Math.round(part * width)).padEnd(width, "░")} ${whole}`;
+  }
+  const lines = [
+    `${label} ${whole}`,
+    `${label} ${withRate}`,
+    `${label} ${amount}`,
+    amount,
+    formatBytes(bytes),
+  ];
+  return lines.find((line) => line.length <= free) ?? "";
 }

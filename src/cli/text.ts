@@ -55,15 +55,35 @@ export function wrap(text: string, width: number): string {
   }).join("\n\n");
 }
 
+/** Characters that take two columns of a terminal: East Asian wide and fullwidth ones, and emoji. */
+const WIDE =
+  /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe0f\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{16fe0}-\u{1b2ff}\u{20000}-\u{3fffd}]|\p{Emoji_Presentation}/u;
+
+/** Characters without a column, if no other one is before them. */
+const MARKS = /^[\p{Mn}\p{Me}\p{Cf}]+$/u;
+
+const CHARACTERS = new Intl.Segmenter("en", { granularity: "grapheme" });
+
+/** The columns of a terminal that a text takes. */
+export function displayWidth(text: string): number {
+  if (/^[\x20-\x7e]*$/.test(text)) return text.length;
+  let width = 0;
+  for (const { segment } of CHARACTERS.segment(text)) {
+    width += MARKS.test(segment) ? 0 : WIDE.test(segment) ? 2 : 1;
+  }
+  return width;
+}
+
 /** Formats rows as columns, each as wide as its widest cell; the columns in `right` are aligned to the right. */
 export function formatTable(rows: readonly (readonly string[])[], right: readonly number[] = []): string {
   const widths: number[] = [];
   for (const row of rows) {
-    row.forEach((cell, column) => widths[column] = Math.max(widths[column] ?? 0, cell.length));
+    row.forEach((cell, column) => widths[column] = Math.max(widths[column] ?? 0, displayWidth(cell)));
   }
   const line = (row: readonly string[]) =>
-    row.map((cell, column) =>
-      right.includes(column) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)
-    ).join("  ").trimEnd();
+    row.map((cell, column) => {
+      const space = " ".repeat(widths[column]! - displayWidth(cell));
+      return right.includes(column) ? space + cell : cell + space;
+    }).join("  ").trimEnd();
   return rows.map(line).join("\n");
 }

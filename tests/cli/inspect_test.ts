@@ -24,6 +24,21 @@ Deno.test("inspect --list lists tensors and metadata", async () => {
   ]);
 });
 
+Deno.test("inspect aligns names with wide characters", async () => {
+  await using folder = await tempFolder();
+  const path = `${folder.path}/x.safetensors`;
+  await writeFile(path, [
+    { name: "層.重み", dtype: "F32", shape: [2] },
+    { name: "layer", dtype: "U8", shape: [1] },
+  ]);
+  const { stdout } = await runCli("inspect", path, "--list");
+  assertEquals(stdout.split("\n").slice(1, 4), [
+    "  tensor   dtype  shape    bytes",
+    "  層.重み  F32    [2]    8 bytes",
+    "  layer    U8     [1]     1 byte",
+  ]);
+});
+
 /** Three layers, two of them equal, and a head: 3 × 2 + 1 tensors in two files. */
 async function writeLayers(folder: string): Promise<string[]> {
   const layer = (n: number, rows: number) => [

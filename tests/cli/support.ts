@@ -55,14 +55,15 @@ export function runOnTerminal(
   return runLineOnTerminal(env, [Deno.execPath(), "run", "-A", MAIN, ...args]);
 }
 
-/** Like {@linkcode runOnTerminal}, for a whole command line. */
+/** Like {@linkcode runOnTerminal}, for a whole command line, and for terminals of other widths. */
 export async function runLineOnTerminal(
   env: Readonly<Record<string, string>>,
   line: readonly string[],
+  columns = 100,
 ): Promise<string> {
   const words = line.map((word) => `'${word.replaceAll("'", "'\\''")}'`);
   const { stdout } = await new Deno.Command("script", {
-    args: ["--quiet", "--return", "--command", `stty cols 100; ${words.join(" ")}`, "/dev/null"],
+    args: ["--quiet", "--return", "--command", `stty cols ${columns}; ${words.join(" ")}`, "/dev/null"],
     env: { PATH: Deno.env.get("PATH")!, HOME: Deno.env.get("HOME")!, TERM: "xterm", ...env },
     clearEnv: true,
     stdin: "null",

@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { nameFilter } from "../../src/cli/inputs.ts";
 import {
+  displayWidth,
   formatBytes,
   formatCount,
   formatDuration,
@@ -61,6 +62,32 @@ Deno.test("formatTable() aligns columns", () => {
   assertEquals(
     formatTable([["name", "n"], ["a", "12"], ["long one", "3"]], [1]),
     "name       n\na         12\nlong one   3",
+  );
+});
+
+Deno.test("displayWidth() counts the columns of wide, combined and invisible characters", () => {
+  const texts = [
+    "",
+    "abc",
+    "層.重み",
+    "한국",
+    "ｱ",
+    "ＡＢ",
+    "e\u0301",
+    "é",
+    "👩‍👩‍👧",
+    "🇩🇪",
+    "❤️",
+    "…─×",
+    "\u200d",
+  ];
+  assertEquals(texts.map(displayWidth), [0, 3, 7, 4, 1, 4, 1, 1, 2, 2, 2, 3, 0]);
+});
+
+Deno.test("formatTable() aligns wide characters by their columns", () => {
+  assertEquals(
+    formatTable([["層.重み", "1", "x"], ["a", "22", "重"], ["한", "3", ""]], [1]),
+    "層.重み   1  x\na        22  重\n한        3",
   );
 });
 
