@@ -18,7 +18,7 @@ async function shell(command: string, args: string[], env: Record<string, string
 /** The typed words, and the completions of the last one. */
 const OFFERS: [words: string[], offered: string[]][] = [
   [["lo"], ["load"]],
-  [["inspect", "--l"], ["--list"]],
+  [["inspect", "--li"], ["--limit", "--list"]],
   [["load", "--device", "c"], ["cpu", "cuda"]],
   [["load", "model", "--shard", ""], ["gpt2", "llama", "mixtral"]],
   [["completions", ""], ["bash", "fish", "zsh"]],

@@ -24,7 +24,7 @@ suite("the command line on a terminal", "shells", whyNot("script"), () => {
     const line = [Deno.execPath(), "run", "-A", MAIN, "convert", "--help"];
     assertMatch(
       await runLineOnTerminal({ NO_COLOR: "1" }, line, 60),
-      /\n {2}fastsafetensors convert -i model\.pt -o half\.safetensors \\\r\n {4}--dtype BF16 --validate\r\n/,
+      /\n {2}fastsafetensors convert -i model\.pt -o \\\r\n {4}half\.safetensors --dtype BF16 --validate\r\n/,
     );
   });
 
