@@ -20,7 +20,7 @@ export async function prepare(device?: DeviceOption): Promise<"native" | "portab
     import("../load/native/select.ts"),
     import("./select_device.ts"),
     import("./open_model.ts"), // so that the first load does not wait for its modules
-    import("./equip.ts"),
+    import("./select_source_and_device.ts"),
   ]);
   retryLibrary();
   const engine = await selectEngine();
