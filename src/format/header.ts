@@ -46,10 +46,10 @@ export const LENGTH_BYTES = 8;
 export const MAX_HEADER_BYTES = 100_000_000;
 
 /**
- * The most tensors, and likewise the most metadata entries. The longest header can hardly list more tensors; it can
- * list more metadata entries than a JavaScript map holds.
+ * The most metadata entries: the longest header can list more than a JavaScript map holds. Tensors need no such limit:
+ * the shortest entry of one takes 50 bytes, so there are at most 2 million.
  */
-export const MAX_TENSORS = 2 ** 21;
+export const MAX_METADATA_ENTRIES = 2 ** 21;
 
 /** The most dimensions of one tensor. */
 export const MAX_RANK = 4096;

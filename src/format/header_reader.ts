@@ -19,8 +19,8 @@ import {
   type Header,
   LENGTH_BYTES,
   MAX_HEADER_BYTES,
+  MAX_METADATA_ENTRIES,
   MAX_RANK,
-  MAX_TENSORS,
   METADATA_KEY,
   type TensorInfo,
 } from "./header.ts";
@@ -82,8 +82,8 @@ export function headerLength(first: Uint8Array, fileSize: number, options: Heade
  * @returns The tensors in the order of their bytes, and the metadata.
  * @throws {SafeTensorsError} "InvalidHeader" (not UTF-8), "InvalidHeaderDeserialization" (not JSON, or not of the
  * right form), "InvalidOffset", "ValidationOverflow", "MisalignedSlice", "TensorInvalidInfo" (a tensor's range or
- * size is wrong), "MetadataIncompleteBuffer" (the tensors do not fill the file), "DuplicateName", "TooManyTensors",
- * "RankTooLarge".
+ * size is wrong), "MetadataIncompleteBuffer" (the tensors do not fill the file), "DuplicateName", "TooManyTensors" (too
+ * many metadata entries), "RankTooLarge".
  */
 export function parseHeader(json: Uint8Array, fileSize: number, options: HeaderOptions = {}): Header {
   return finishNow(headerSteps(json, fileSize, options));
@@ -218,9 +218,6 @@ class EntryReader implements Entries {
         yield* this.#readMetadata();
         continue;
       }
-      if (this.tensors.length >= MAX_TENSORS) {
-        this.#refuse("TooManyTensors", `more than ${MAX_TENSORS} tensors`);
-      }
       this.#tensor = scanner.text();
       const info = this.#readTensor(this.#tensor);
       this.#tensor = undefined;
@@ -238,8 +235,8 @@ class EntryReader implements Entries {
     let listed = 0;
     for (let more = scanner.beginObject(); more; more = scanner.nextMember()) {
       if (listed % STEP === STEP - 1) yield;
-      if (listed++ >= MAX_TENSORS) {
-        this.#refuse("TooManyTensors", `more than ${MAX_TENSORS} metadata entries`);
+      if (listed++ >= MAX_METADATA_ENTRIES) {
+        this.#refuse("TooManyTensors", `more than ${MAX_METADATA_ENTRIES} metadata entries`);
       }
       scanner.key();
       const key = scanner.text();

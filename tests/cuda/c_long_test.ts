@@ -1,6 +1,6 @@
 /**
- * The C tests of CUDA (*_test.c) on the stand-ins: plain, and under the sanitizers. Native library and stand-ins are built
- * alike.
+ * The C tests of CUDA (*_test.c) on the stand-ins, and that of the kernels (kernels_test.cpp), which needs none: plain,
+ * and under the sanitizers. Native library and stand-ins are built alike.
  */
 import { compiler } from "../support/compiler.ts";
 import { tempFolder } from "../support/models.ts";
@@ -30,6 +30,12 @@ function cTests(name: string, flags: readonly string[]): void {
         await run(program, [], { cwd: ROOT, env });
       });
     }
+    await t.step("kernels_test", async () => {
+      const program = `${path}/kernels_test`, source = `${ROOT}tests/cuda/kernels_test.cpp`;
+      const all = ["-std=c++17", "-Wall", "-Wextra", "-Werror", `-I${ROOT}native`, `-I${ROOT}tests/native`];
+      await run("c++", [...all, ...flags, "-o", program, source, library, "-lpthread", "-ldl"]);
+      await run(program, []);
+    });
   });
 }
 

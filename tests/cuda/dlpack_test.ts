@@ -253,28 +253,42 @@ standInSuite("DLPack from a CUDA stand-in", machine, (test, standIns) => {
     const runtime = Deno.dlopen(`${standIns.folder}/libfst_sim_cuda.so`, {
       cudaSetDevice: { parameters: ["i32"], result: "i32" },
       cudaGetDevice: { parameters: ["buffer"], result: "i32" },
+      cudaFree: { parameters: ["usize"], result: "i32" },
+      cuModuleLoadData: { parameters: ["buffer", "buffer"], result: "i32" },
+      cuModuleUnload: { parameters: ["usize"], result: "i32" },
     });
+    const { cudaSetDevice, cudaGetDevice, cudaFree, cuModuleLoadData, cuModuleUnload } = runtime.symbols;
+    const image = new TextEncoder().encode(
+      ".version 6.4\n.target sm_50\n.address_size 64\n.visible .entry x() { ret; }\0",
+    );
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [{ name: "x", dtype: "F32", shape: [100] }]);
     /** The caller's current device after a thread whose device is 2 has released a tensor of device 0. */
-    const afterDeleter = async () => {
+    const afterDeleter = async (isUsed: boolean) => {
       const model = await fastsafeOpen(path, { device: "cuda:0" });
       const tensor = await model.getTensor("x");
       const address = await tensor.toDLPack();
       tensor[Symbol.dispose]();
       await model.close(); // the deleter has the last reference to the memory
-      assertEquals(runtime.symbols.cudaSetDevice(2), 0);
+      assertEquals(cudaSetDevice(2), 0);
+      if (isUsed) assertEquals(cudaFree(0n), 0); // makes the context of device 2 current
       free(address, false);
+      if (isUsed) {
+        // The driver needs that context, and cudaSetDevice() to another device and back does not make it current again.
+        const module = new BigUint64Array(1);
+        assertEquals(cuModuleLoadData(module, image), 0);
+        assertEquals(cuModuleUnload(module[0]!), 0);
+      }
       const current = new Int32Array(1);
-      assertEquals(runtime.symbols.cudaGetDevice(current), 0);
+      assertEquals(cudaGetDevice(current), 0);
       return current[0];
     };
-    assertEquals(await afterDeleter(), 2, "before device 2 was used for anything");
+    assertEquals(await afterDeleter(false), 2, "before device 2 was used for anything");
     const model = await fastsafeOpen(path, { device: "cuda:2" });
     await model.whenLoaded();
     await model.close();
-    assertEquals(await afterDeleter(), 2);
-    runtime.symbols.cudaSetDevice(0);
+    assertEquals(await afterDeleter(true), 2);
+    cudaSetDevice(0);
     runtime.close();
   });
 });

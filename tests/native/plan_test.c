@@ -4,7 +4,6 @@
 #include "plan_support.h"
 
 #include <sys/stat.h>
-#include <time.h>
 
 #define FILE_BYTES (1u << 20)
 #define BLOCK 4096u
@@ -12,11 +11,8 @@
 
 static noise_file file;
 
-static double seconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
+/* 71 minutes: a call that does not return before its timeout ends the test by the alarm that main sets. */
+#define FOREVER UINT32_MAX
 
 /* The whole file in blocks. */
 static fst_plan *blocks_plan(const guarded *memory) {
@@ -89,42 +85,54 @@ static void test_take_races(void) {
   free(plan);
 }
 
+typedef struct waiter {
+  fst_plan *plan;
+  uint32_t result;
+  int has_returned;
+} waiter;
+
+static void *wait_thread(void *argument) {
+  waiter *self = argument;
+  self->result = fst_plan_wait(self->plan, 0, FOREVER, 0);
+  __atomic_store_n(&self->has_returned, 1, __ATOMIC_RELEASE);
+  return NULL;
+}
+
 static void test_wait(void) {
   guarded memory = guarded_new(FILE_BYTES, 0);
   fst_plan *plan = blocks_plan(&memory);
-  double began = seconds();
   CHECK(fst_plan_wait(plan, plan->wake, 20000, 0) == 0, "the wait reported progress without any");
-  CHECK(seconds() - began >= 0.015, "the wait ended too early");
-  began = seconds();
-  CHECK(fst_plan_wait(plan, plan->wake + 1, 5000000, 0) == 0, "the counter changed by itself");
-  CHECK(seconds() - began < 5, "a wait did not return for earlier progress");
+  CHECK(fst_plan_wait(plan, plan->wake + 1, FOREVER, 0) == 0, "the counter changed by itself");
+
+  /* A wait lasts until there is progress. */
+  pthread_t thread;
+  waiter waiting = {plan, 0, 0};
+  require(pthread_create(&thread, NULL, wait_thread, &waiting) == 0, "pthread_create");
+  usleep(20000);
+  CHECK(!__atomic_load_n(&waiting.has_returned, __ATOMIC_ACQUIRE), "a wait ended without progress");
+  CHECK(run_lanes(plan, 1, 1) == 0, "lanes were stopped");
+  pthread_join(thread, NULL);
+  CHECK(waiting.result == 1, "a wait returned %u", waiting.result);
 
   /* No progress is missed: a caller that waits after the last progress is woken by the next. */
   require(fst_fault_set("pread:*:delay=200") == 0, "faults");
-  pthread_t thread;
   lane_call call = {plan, ALL, -1};
   require(pthread_create(&thread, NULL, lane_thread, &call) == 0, "pthread_create");
-  began = seconds();
   uint32_t seen = 0, landed = 0;
-  while (landed < BLOCKS && seconds() - began < 60) {
+  while (landed < BLOCKS) {
     landed = 0;
     for (uint32_t i = 0; i < BLOCKS; i++) landed += fst_plan_done(plan)[i];
-    if (landed < BLOCKS) seen = fst_plan_wait(plan, seen, 60000000, 500);
+    if (landed < BLOCKS) seen = fst_plan_wait(plan, seen, FOREVER, 500);
   }
-  CHECK(landed == BLOCKS, "%u of %u blocks were reported", landed, BLOCKS);
   pthread_join(thread, NULL);
   fst_fault_set("");
 
   /* No later progress can come, so the wait must not gather. */
-  began = seconds();
-  fst_plan_wait(plan, seen - 1, 5000000, 5000000);
-  CHECK(seconds() - began < 5, "the wait for a finished plan did not return");
+  fst_plan_wait(plan, seen - 1, FOREVER, FOREVER);
 
   /* The wait for a cancelled plan does not gather. */
   fst_plan_cancel(plan);
-  began = seconds();
-  fst_plan_wait(plan, seen - 1, 5000000, 5000000);
-  CHECK(seconds() - began < 5, "the wait for a cancelled plan did not return");
+  fst_plan_wait(plan, seen - 1, FOREVER, FOREVER);
   free(plan);
   guarded_free(memory);
 }
@@ -267,14 +275,12 @@ static void test_populate(void) {
   pthread_t thread;
   lane_call call = {plan, ALL, -1};
   require(pthread_create(&thread, NULL, populate_thread, &call) == 0, "pthread_create");
-  double began = seconds();
-  while (resident(memory.base, FILE_BYTES) < 64 && seconds() - began < 10) usleep(1000);
+  while (resident(memory.base, FILE_BYTES) < 64) usleep(1000);
   usleep(20000);
   uint64_t pages = resident(memory.base, FILE_BYTES);
   CHECK(pages == 64, "%llu pages were touched", (unsigned long long)pages);
   CHECK(run_lanes(plan, BLOCKS / 2, 1) == 0, "lanes were stopped");
-  began = seconds();
-  while (resident(memory.base, FILE_BYTES) < BLOCKS / 2 + 64 && seconds() - began < 10) usleep(1000);
+  while (resident(memory.base, FILE_BYTES) < BLOCKS / 2 + 64) usleep(1000);
   usleep(20000);
   pages = resident(memory.base, FILE_BYTES);
   CHECK(pages == BLOCKS / 2 + 64, "%llu pages were touched", (unsigned long long)pages);
@@ -327,8 +333,7 @@ static void test_files(void) {
   CHECK(fst_file_open("/dev/zero", &info, head, 1) == -EINVAL, "a device opens");
   snprintf(path, sizeof path, "%s.fifo", file.path);
   require(mkfifo(path, 0600) == 0, "mkfifo");
-  double began = seconds();
-  CHECK(fst_file_open(path, &info, head, 1) == -EINVAL && seconds() - began < 1, "a pipe opens, or blocks");
+  CHECK(fst_file_open(path, &info, head, 1) == -EINVAL, "a pipe opens"); /* if this blocks, the alarm ends the test */
   unlink(path);
 
   require(fst_fault_set("open:1:4,open:2:4,pread:1:5") == 0, "faults");
@@ -380,6 +385,7 @@ static void test_mapped(void) {
 }
 
 int main(void) {
+  alarm(600);
   noise_open(&file, FILE_BYTES);
   test_take();
   test_take_races();

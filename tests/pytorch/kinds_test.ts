@@ -162,6 +162,37 @@ Deno.test("readCheckpoint() lists tensors of unknown constructors with their rea
   assertEquals([...refused.keys()], ["function", "wrapped", "storage", "state", "\ud800"]);
 });
 
+Deno.test("readCheckpoint() leaves out calls of PyTorch's names that make no tensor, and lists them", async () => {
+  const newObject = (callee: string, ...args: Part[]) => {
+    return concat(global(callee), tuple(...args), Uint8Array.of(0x81));
+  };
+  const names = [
+    "torch.FloatStorage",
+    "torch.float32",
+    "torch.Tensor",
+    "torch.storage.UntypedStorage",
+    "torch.Size",
+    "torch.device",
+  ];
+  const pair = list(str("a"), fourFloats());
+  const cases: [kind: string, value: Part, tensors?: number][] = [
+    ...names.flatMap((name): [string, Part, number?][] => [
+      [name, reduce(name, int(3))],
+      [name, newObject(name, int(3))],
+      [name, reduce(name, fourFloats()), 1],
+    ]),
+    ["OrderedDict", reduce("collections.OrderedDict", list(pair), list()), 1],
+    ["OrderedDict", newObject("collections.OrderedDict", list(), list())],
+    ["OrderedDict of 0 entries", reduce("collections.OrderedDict", dict())],
+  ];
+  for (const [kind, value, tensors] of cases) {
+    const bytes = zipCheckpoint(record({ w: fourFloats(), x: value }));
+    const found = await readCheckpoint(memoryReader(bytes));
+    assertEquals([[...found.tensors.keys()], [...found.refused.keys()]], [["w"], []], kind);
+    assertEquals(found.skipped, [{ name: "x", kind, ...tensors ? { tensors } : {} }]);
+  }
+});
+
 Deno.test("readCheckpoint() counts the tensors of the parts that it leaves out", async () => {
   const [{ skipped }] = await load(own("roots.pt"));
   assertEquals(skipped, [

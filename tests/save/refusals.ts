@@ -268,11 +268,10 @@ function pathTests(test: DefineTest): void {
   test("saveFile() rejects a folder that is a file", async (folder) => {
     await Deno.writeTextFile(`${folder}/file`, "");
     for (const parent of ["file", "file/sub"]) {
-      const error = await assertRejects(
-        () => saveFile(pairs(data), `${folder}/${parent}/x.safetensors`),
-        WriteError,
-      );
-      assertEquals([error.errno, namesIn(folder)], [20, ["file"]]);
+      const path = `${folder}/${parent}/x.safetensors`;
+      const error = await assertRejects(() => saveFile(pairs(data), path), WriteError);
+      assertEquals(error.message, `Cannot save "${path}": not a directory (ENOTDIR)`);
+      assertEquals([error.path, error.errno, namesIn(folder)], [path, 20, ["file"]]);
     }
   });
 

@@ -91,6 +91,12 @@ Deno.test("GroupControl makes further calls after a failure that agree() reports
   );
   assertEquals(messages, Array(3).fill("Rank 2 failed: no memory"));
   await Promise.all(all.map((rank) => rank.meet(recordOf("barrier", rank.rank))));
+  // The text of an error may be empty: it is a failure too.
+  const empty = await settled(
+    all.map(({ rank }) => all[rank]!.meet(recordOf("agree", rank, { failure: rank === 2 ? "" : null }))),
+  );
+  assertEquals(empty, Array(3).fill("Rank 2 failed: "));
+  await Promise.all(all.map((rank) => rank.meet(recordOf("barrier", rank.rank))));
   await close(all);
 });
 

@@ -52,36 +52,11 @@ SIM_EXPORT int cuInit(unsigned flags) {
   return 0;
 }
 
-SIM_EXPORT int cuDriverGetVersion(int *version) {
-  int code;
-  if (sim_injected(__func__, &code)) return code;
-  *version = sim.config.old_driver ? 10010 : sim.config.version;
-  return 0;
-}
-
-SIM_EXPORT int cuDeviceGetCount(int *count) {
-  int code = enter(__func__, false);
-  *count = code == 0 ? sim.config.devices : 0;
-  return code;
-}
-
 SIM_EXPORT int cuDeviceGet(int *device, int ordinal) {
   int code = enter(__func__, false);
   if (code == 0 && (ordinal < 0 || ordinal >= sim.config.devices)) code = SIM_INVALID_DEVICE;
   if (code == 0) *device = ordinal;
   return code;
-}
-
-/* Active is what has ever had memory. */
-SIM_EXPORT int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
-  int code = enter(__func__, false);
-  if (code == 0 && (device < 0 || device >= sim.config.devices)) code = SIM_INVALID_DEVICE;
-  if (code != 0) return code;
-  sim_lock();
-  *flags = 0;
-  *active = sim.devices[device].base != 0;
-  sim_unlock();
-  return 0;
 }
 
 /* Modules */

@@ -60,9 +60,6 @@ int cudaEventDestroy(void *event);
 
 /* libcuda */
 int cuInit(unsigned flags);
-int cuDriverGetVersion(int *version);
-int cuDeviceGetCount(int *count);
-int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active);
 int cuDeviceGet(int *device, int ordinal);
 int cuGetErrorString(int code, const char **text);
 int cuGetErrorName(int code, const char **text);

@@ -1,9 +1,6 @@
 /*
  * The CUDA kernels of cast.cu, built by a C++ compiler, with the threads of a launch run one after another: tests
  * their arithmetic against fst_cast, and their addressing at every alignment, but not how a device runs them.
- *
- *   cc -std=c11 -O2 -I native -c native/cast/cast.c -o cast.o
- *   c++ -std=c++17 -O2 -I native tests/native/kernels_test.cpp cast.o
  */
 #define __global__
 #define __device__
