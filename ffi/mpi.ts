@@ -11,7 +11,6 @@ import {
   decodeText,
   type GroupCall,
   layOutBlocks,
-  NO_MEMORY,
   PIECE,
   type RootedMemory,
 } from "./group_call.ts";
@@ -244,8 +243,8 @@ function piecesOf(shim: Shim, memory: CallMemory, pieceBytes: number): RootedMem
   const start = host ? addressOf(shim, host) : memory.address;
   const pieces: RootedMemory[] = [];
   for (let at = 0; at < byteLength; at += pieceBytes) {
-    const piece = { address: start + BigInt(at), byteLength: Math.min(pieceBytes, byteLength - at) };
-    pieces.push({ ...NO_MEMORY, ...piece, root: 0 });
+    const address = start + BigInt(at), length = Math.min(pieceBytes, byteLength - at);
+    pieces.push({ host: null, address, byteLength: length, device: -1, root: 0 });
   }
   return pieces;
 }

@@ -45,7 +45,7 @@ static atomic_uint turns;  /* of the thread; constant while a call of the librar
 
 /* The thread's own. */
 static fst_mpi_work *active;
-static fst_mpi_work *arrival; /* the message that is being received; also in `active` */
+static fst_mpi_work *arrival; /* receives the next message */
 static fst_mpi_tags *tags;
 static int empty_ranks; /* how many have reported that they have nothing in progress */
 static int deaf;        /* no message can be received any more: all calls fail */
@@ -191,36 +191,29 @@ static void send_to_all(const void *payload, uint64_t bytes) {
   }
 }
 
-/* What has arrived with this tag is taken, so that no call receives it any more; NULL if nothing has. */
-static fst_mpi_work *begin_to_receive(int tag) {
-  const fst_mpi_library *mpi = fst_mpi.library;
-  fst_mpi_handle found = 0;
-  fst_mpi_status status;
-  int is_there = 0, bytes = 0;
-  const int code = mpi->MPI_Improbe(mpi->any_source, fst_mpi_tag(tag), fst_mpi.comm, &is_there, &found, &status);
-  if (code != 0 || !is_there || mpi->MPI_Get_count(&status, mpi->byte, &bytes) != 0) return NULL;
-  if (tag == FST_MPI_MESSAGES && bytes > FST_MPI_MESSAGE_BYTES) bytes = FST_MPI_MESSAGE_BYTES; /* the library refuses */
-  fst_mpi_work *made = fst_mpi_plan_message(FST_MPI_FOUND, FST_MPI_NONE, tag, NULL, (uint64_t)bytes);
-  if (!made) return NULL; /* it is lost: calls end by their timeouts */
-  made->found = found;
-  append(&active, made);
-  return made;
+static void take_in(const fst_mpi_work *come) {
+  const fst_group_block *payload = come->pieces;
+  if (payload->bytes == 0) empty_ranks++;
+  if (payload->bytes == 0 || ends) return;
+  const void *bytes = (const void *)(uintptr_t)payload->address;
+  fst_mpi_work *said = fst_mpi_plan_message(FST_MPI_NONE, FST_MPI_NONE, FST_MPI_MESSAGES, bytes, payload->bytes);
+  if (said) put_in_inbox(said); /* else it is lost: calls end by their timeouts */
 }
 
-/* One after another, so that they stay in their order; 1 if there is one. */
-static int begin_to_receive_message(void) {
-  if (deaf || arrival) return 0;
-  arrival = begin_to_receive(FST_MPI_MESSAGES);
-  return arrival != NULL;
-}
-
-static void take_in(fst_mpi_work *message) {
-  const int is_empty = !message->has_failed && message->pieces->bytes == 0;
-  arrival = NULL;
-  deaf |= message->has_failed;
-  empty_ranks += is_empty;
-  if (message->has_failed || is_empty || ends) free(message);
-  else put_in_inbox(message);
+/* One receive is always waiting. */
+static void receive_messages(void) {
+  while (!deaf) {
+    if (!arrival) {
+      arrival = fst_mpi_plan_message(FST_MPI_ANY, FST_MPI_NONE, FST_MPI_MESSAGES, NULL, FST_MPI_MESSAGE_BYTES);
+    }
+    if (!arrival) return;
+    if (fst_mpi_step(arrival)) moved_at = fst_mpi_now_us();
+    deaf = arrival->has_failed;
+    if (!arrival->is_finished) return;
+    take_in(arrival);
+    free(arrival);
+    arrival = NULL;
+  }
 }
 
 /* ---- Moving bytes ---- */
@@ -283,9 +276,7 @@ static void advance_all(void) {
       continue;
     }
     *link = next;
-    one->next = NULL;
-    if (one == arrival) take_in(one);
-    else free(one);
+    free(one);
   }
 }
 
@@ -303,11 +294,25 @@ int32_t fst_mpi_set_tags(const fst_mpi_tags *all, uint32_t count) {
   return 0;
 }
 
+/* Receives what has arrived with this tag, so that no call receives it any more. */
+static void receive_and_drop(int tag) {
+  const fst_mpi_library *mpi = fst_mpi.library;
+  fst_mpi_handle found = 0;
+  fst_mpi_status status;
+  int is_there = 0, bytes = 0;
+  const int code = mpi->MPI_Improbe(mpi->any_source, fst_mpi_tag(tag), fst_mpi.comm, &is_there, &found, &status);
+  if (code != 0 || !is_there || mpi->MPI_Get_count(&status, mpi->byte, &bytes) != 0) return;
+  fst_mpi_work *made = fst_mpi_plan_message(FST_MPI_ANY, FST_MPI_NONE, tag, NULL, (uint64_t)bytes);
+  if (!made) return;
+  made->found = found;
+  append(&active, made);
+}
+
 static void drop_what_comes(uint64_t now) {
   if (!tags || (now < look_at && !ends)) return;
   look_at = now + LOOK_US;
   for (const fst_mpi_tags *group = tags; group->count > 0; group++) {
-    for (int i = 0; i < group->count && (ends || group->dropped); i++) begin_to_receive(group->first + i);
+    for (int i = 0; i < group->count && (ends || group->dropped); i++) receive_and_drop(group->first + i);
   }
 }
 
@@ -330,8 +335,8 @@ static void take_turn(void) {
   }
   pthread_mutex_unlock(&mutex);
   if (fst_mpi.comm == 0 || asleep) return;
-  do advance_all();
-  while (begin_to_receive_message());
+  receive_messages();
+  advance_all();
   drop_what_comes(fst_mpi_now_us()); /* after calls that are cancelled have stopped to receive these bytes */
 }
 
@@ -404,6 +409,7 @@ static enum fst_mpi_stage end(int status, int asleep) {
     const struct timespec pause = {0, waited < 100000 ? 1000000 : 10000000};
     nanosleep(&pause, NULL);
   }
+  if (arrival) fst_mpi_drop(arrival);
   if (fst_mpi.is_ours) mpi->MPI_Finalize();
   return FST_MPI_FINALIZED;
 }

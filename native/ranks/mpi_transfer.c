@@ -41,7 +41,8 @@ static void begin(fst_mpi_work *work, const fst_mpi_transfer *transfer, stage *s
     code = mpi->MPI_Imrecv(bytes, count, mpi->byte, &work->found, request);
   } else {
     function = "MPI_Irecv";
-    code = mpi->MPI_Irecv(bytes, count, mpi->byte, pipe->from, tag, fst_mpi.comm, request);
+    const int from = pipe->from == FST_MPI_ANY ? mpi->any_source : pipe->from;
+    code = mpi->MPI_Irecv(bytes, count, mpi->byte, from, tag, fst_mpi.comm, request);
   }
   if (code != 0) {
     *request = 0;
@@ -49,6 +50,12 @@ static void begin(fst_mpi_work *work, const fst_mpi_transfer *transfer, stage *s
     return;
   }
   stage->begun++;
+}
+
+/* What comes from any rank may be shorter than its memory. */
+static void note_length(const fst_mpi_work *work, const fst_mpi_status *status) {
+  int bytes = 0;
+  if (fst_mpi.library->MPI_Get_count(status, fst_mpi.library->byte, &bytes) == 0) work->pieces->bytes = (uint64_t)bytes;
 }
 
 /* Begins with pieces up to `limit`, and notes which are done; 1 if anything has moved. */
@@ -66,6 +73,7 @@ static int pass(fst_mpi_work *work, const fst_mpi_transfer *transfer, stage *sta
     *request = 0;
     if (code != 0) fst_mpi_failed(work, "MPI_Test", code);
     else stage->done++;
+    if (transfer->pipe.from == FST_MPI_ANY) note_length(work, &status);
   }
   return stage->begun != begun || stage->done != done;
 }
@@ -113,8 +121,10 @@ static fst_mpi_work *plan(const fst_mpi_pipe *pipes, uint32_t count, const fst_g
   size_t piece_count = 0;
   for (uint32_t i = 0; i < count; i++) piece_count += pipes[i].count;
   const size_t table = piece_count * sizeof *pieces;
-  fst_mpi_work *work = calloc(1, sizeof *work + count * sizeof *work->all + table + bytes);
+  const size_t head = sizeof(fst_mpi_work) + count * sizeof(fst_mpi_transfer);
+  fst_mpi_work *work = malloc(head + table + bytes);
   if (!work) return NULL;
+  memset(work, 0, head);
   work->device = -1;
   work->count = count;
   work->all = (fst_mpi_transfer *)(work + 1);

@@ -60,7 +60,7 @@ typedef struct fst_mpi_process {
 extern fst_mpi_process fst_mpi;
 
 /* The ranks and tags of pipes that only this part knows. */
-enum { FST_MPI_NONE = -1, FST_MPI_FOUND = -2, FST_MPI_MESSAGES = -1 };
+enum { FST_MPI_NONE = -1, FST_MPI_ANY = -2, FST_MPI_MESSAGES = -1 };
 
 /* What the library gets for the tag of a pipe. */
 static inline int fst_mpi_tag(int tag) {
@@ -110,7 +110,7 @@ struct fst_mpi_work {
   fst_mpi_work *next;
   fst_group_call *call;          /* NULL: none, or the process ends, and its memory may be freed */
   uint64_t moved_at, dropped_at; /* microseconds; 0: not yet */
-  fst_mpi_handle found;          /* the message that is to be received; 0: none */
+  fst_mpi_handle found;          /* the message that is to be received; 0: the next */
   int device, cancelled, is_finished;
   int has_failed; /* in the library; a message that was not received then has the reason */
   uint32_t count;

@@ -42,11 +42,11 @@ suite("MPI with the standard ABI (stand-in)", "mpi", missing, () => {
   for (
     const [call, rank, nth] of [
       ["MPI_Isend", 1, 3], // what this rank is about to do, to rank 0
-      ["MPI_Imrecv", 2, 3], // whether all do the same
+      ["MPI_Irecv", 2, 3], // whether all do the same
       ["MPI_Isend", 0, 5], // that all do the same
       ["MPI_Isend", 0, 7], // the first bytes
       ["MPI_Isend", 1, 4], // the first bytes, passed on
-      ["MPI_Irecv", 2, 1],
+      ["MPI_Irecv", 2, 5],
     ] as const
   ) {
     Deno.test(`MpiGroup tells what ${call} number ${nth} of rank ${rank} gives (stand-in)`, async () => {
