@@ -1,7 +1,7 @@
 /**
  * The arguments of a command: files and options, checked.
  */
-import { parseArgs } from "node:util";
+import { parseArgs } from "@std/cli/parse-args";
 import { parseByteSize } from "../base/byte_size.ts";
 import { closestWord } from "../base/closest_word.ts";
 import { quote } from "../base/text.ts";
@@ -85,40 +85,33 @@ export class Arguments {
  */
 export function parseArguments(args: readonly string[], kinds: OptionKinds): Arguments {
   const known: OptionKinds = { ...kinds, help: "flag" };
-  const { tokens } = parseArgs({
-    args: [...args],
-    strict: false, // the errors below have better messages
-    allowPositionals: true,
-    tokens: true,
-    options: Object.fromEntries(
-      Object.entries(known).map(([name, kind]) => {
-        const short = LETTERS[name];
-        return [name, {
-          type: kind === "flag" ? "boolean" : "string",
-          ...short === undefined ? {} : { short },
-        }];
-      }),
-    ),
-  });
-  const inputs: string[] = [];
-  const given = new Map<string, string[]>();
-  for (const token of tokens) {
-    if (token.kind === "positional") inputs.push(token.value);
-    if (token.kind !== "option") continue;
-    const { name, rawName, value, inlineValue } = token;
-    if (!Object.hasOwn(known, name)) {
-      throw unknownWord("option", rawName, Object.keys(known).map((option) => `--${option}`));
-    }
-    const values = given.get(name) ?? [];
-    given.set(name, values);
-    if (known[name] === "flag") {
-      if (value !== undefined) throw new UsageError(`--${name} takes no value, got ${quote(value)}`);
-    } else {
-      if (!value || !inlineValue && /^-./.test(value)) throw new UsageError(`--${name} needs a value`);
-      values.push(value);
-    }
+  const names = Object.keys(known);
+  const flags = names.filter((name) => known[name] === "flag");
+  const texts = names.filter((name) => known[name] !== "flag");
+  for (const argument of args) { // before they are parsed: the parser ignores the value of a flag
+    if (argument === "--") break;
+    const [, name, value] = /^--([^=]+)=(.*)$/s.exec(argument) ?? [];
+    if (flags.includes(name!)) throw new UsageError(`--${name} takes no value, got ${quote(value!)}`);
+    if (texts.includes(name!) && value === "") throw new UsageError(`--${name} needs a value`);
   }
-  return new Arguments(inputs, given);
+  const parsed = parseArgs([...args], {
+    string: [...texts, "_"],
+    boolean: flags,
+    collect: names,
+    alias: Object.fromEntries(names.filter((name) => LETTERS[name]).map((name) => [name, LETTERS[name]!])),
+    unknown(argument, key) {
+      if (key === undefined) return;
+      throw unknownWord("option", argument.split("=")[0]!, names.map((name) => `--${name}`));
+    },
+  }) as unknown as Readonly<Record<string, readonly string[]>>;
+  const given = new Map<string, readonly string[]>();
+  for (const name of names) {
+    const values = parsed[name] ?? [];
+    if (values.length === 0) continue;
+    given.set(name, flags.includes(name) ? [] : values);
+    if (texts.includes(name) && values.includes("")) throw new UsageError(`--${name} needs a value`);
+  }
+  return new Arguments(parsed["_"]!, given);
 }
 
 /** The error for an unknown word; it suggests the closest known one. */

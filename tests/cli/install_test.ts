@@ -11,7 +11,7 @@ Deno.test("deno install creates one command from the export cli", async () => {
     ...options,
     args: [
       ...["install", "--global", "-A", "--name", "fastsafetensors", "--root", folder.path],
-      ...["--no-config", `${ROOT}${exports["./cli"]}`],
+      ...["--import-map", `${ROOT}deno.json`, `${ROOT}${exports["./cli"]}`],
     ],
   }).output();
   const decoder = new TextDecoder();

@@ -1,5 +1,5 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { checkPackageName } from "../../native/tools/package_name.ts";
+import { checkPackageName, publishedConfiguration } from "../../native/tools/publish.ts";
 import { read, ROOT } from "../docs/pages.ts";
 
 Deno.test("checkPackageName() accepts names by JSR's rules", () => {
@@ -43,10 +43,8 @@ Deno.test("checkPackageName() rejects names that JSR refuses", () => {
 
 Deno.test("deno task publish ends before it publishes under the placeholder scope", async () => {
   const { tasks } = JSON.parse(read("deno.json")) as { tasks: Record<string, { command: string }> };
-  const [check, publish] = tasks["publish"]!.command.split(" && ");
-  assertEquals(publish, "deno publish");
   const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: check!.split(" ").slice(1),
+    args: tasks["publish"]!.command.split(" ").slice(1),
     cwd: ROOT,
   }).output();
   assertEquals(code, 1);
@@ -54,4 +52,14 @@ Deno.test("deno task publish ends before it publishes under the placeholder scop
     new TextDecoder().decode(stderr),
     'Cannot publish as "@x/fastsafetensors": a scope has 2 to 20',
   );
+});
+
+Deno.test("the published configuration imports JSR's packages, and no file outside of the package", () => {
+  const configuration = JSON.parse(read("deno.json"));
+  const { imports, ...others } = publishedConfiguration(configuration);
+  assertEquals(imports, {
+    "@std/assert": "jsr:@std/assert@^1",
+    "@std/cli/parse-args": "jsr:@std/cli@^1/parse-args",
+  });
+  assertEquals({ ...others, imports: configuration.imports }, configuration);
 });
