@@ -29,6 +29,7 @@ function flaw(line: string): string | null {
   const [program, verb, first, ...rest] = words(line);
   if (program !== "deno") return `"${program}" is not known here`;
   if (verb === "task") {
+    if (first === "--config") return rest[0] === "CLONE/deno.json" ? null : "no such configuration";
     const task = first === "--quiet" ? rest[0]! : first;
     return task === undefined || Object.hasOwn(TASKS, task) ? null : `there is no task "${task}"`;
   }
@@ -84,12 +85,20 @@ Deno.test("the version of Deno is the same everywhere", () => {
   assertEquals(versions.size, 1, [...versions].join());
 });
 
+/** The command of a task, without the way to the user's folder. */
+function commandOf(task: string): string | undefined {
+  return TASKS[task]?.command.replace('ROOT=$PWD && cd "$INIT_CWD" && ', "").replace(
+    /"\$ROOT\/([^"]+)"/,
+    "$1",
+  );
+}
+
 /** The task, script or command of the command line that a line runs, and the options that the line gives it. */
 function optionsGiven(line: string): { arguments: string[]; options: string[] } | null {
   const [, verb, ...rest] = words(line);
   const [first, ...more] = verb === "task" ? rest.filter((word) => word !== "--quiet") : rest.slice(1);
   if (first === undefined || verb !== "task" && verb !== "run") return null;
-  const command = verb === "task" ? TASKS[first]?.command : `deno run -A ${first}`;
+  const command = verb === "task" ? commandOf(first) : `deno run -A ${first}`;
   if (!command?.startsWith("deno run -A ")) return null;
   const options = more.flatMap((word) => /^\[?(--?[a-z][a-z-]*)/.exec(word)?.[1] ?? []);
   return options.length === 0 ? null : { arguments: command.split(" ").slice(1), options };
