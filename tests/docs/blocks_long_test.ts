@@ -1,14 +1,15 @@
 /**
  * The blocks of code that `deno test --doc` leaves out (`ts ignore`), because they need files, devices or ranks: each is
- * run here, in a folder with the files it needs. `deno task test:doc` runs the others.
+ * run here, in a folder with the files it needs. `deno task test:doc` runs the others, recipes_test.ts the recipes.
  */
-import { assert, assertEquals } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { standInEnv } from "../cuda/support.ts";
 import { findLaunchers, runCommand } from "../ranks/group/ranks.ts";
 import { tempFolder, writeFile, writeShards } from "../support/models.ts";
 import { type Requirement, suite } from "../support/skip.ts";
 import { missing as noAdapter } from "../webgpu/support.ts";
-import { type Block, PAGES, read, ROOT } from "./pages.ts";
+import { type Block, PAGES, RECIPES, ROOT } from "./pages.ts";
+import { checkTypes, commandLine } from "./programs.ts";
 import { buildStandIn } from "../support/stand_in.ts";
 
 /** The requirements of a block. */
@@ -65,24 +66,11 @@ const SCENES: readonly Scene[] = [
   },
 ];
 
-/** Options with which a program of a folder finds the package. */
-async function configure(folder: string): Promise<string[]> {
-  const { exports } = JSON.parse(read("deno.json")) as { exports: Record<string, string> };
-  const imports = Object.fromEntries(
-    Object.entries(exports).map((
-      [entry, path],
-    ) => [`@x/fastsafetensors${entry.slice(1)}`, `file://${ROOT}${path}`]),
-  );
-  await Deno.writeTextFile(`${folder}/imports.json`, JSON.stringify({ imports }));
-  return ["--config", `${ROOT}deno.json`, "--import-map", `${folder}/imports.json`];
-}
-
 /** Runs a block. */
 async function run({ text }: Block, scene: Scene): Promise<void> {
   await using folder = await tempFolder();
   await scene.prepare(folder.path);
-  await Deno.writeTextFile(`${folder.path}/program.ts`, text);
-  const args = ["run", "-A", "--no-check", ...await configure(folder.path), `${folder.path}/program.ts`];
+  const args = await commandLine(folder.path, text);
   const env = { NO_COLOR: "1", ...scene.env?.() };
   if (scene.ranks) {
     // The launcher has no option for the folder that all of them know.
@@ -99,20 +87,14 @@ async function run({ text }: Block, scene: Scene): Promise<void> {
   assertEquals(code, 0, new TextDecoder().decode(stderr));
 }
 
-const left = PAGES.flatMap(({ blocks }) => blocks).filter(({ kind }) => kind === "ts ignore");
+const programs = PAGES.flatMap(({ blocks }) => blocks).filter(({ kind }) => kind === "ts ignore");
 
 Deno.test("the blocks that are run have right types", async () => {
   await using folder = await tempFolder();
-  const paths = left.map(({ place }) => `${folder.path}/${place.replaceAll(/[^\w.]/g, "-")}.ts`);
-  for (const [index, path] of paths.entries()) await Deno.writeTextFile(path, left[index]!.text);
-  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["check", "--quiet", ...await configure(folder.path), ...paths], // all at once: each would take seconds
-    env: { NO_COLOR: "1" },
-  }).output();
-  assert(success, new TextDecoder().decode(stderr));
+  await checkTypes(folder.path, programs);
 });
 
-for (const block of left) {
+for (const block of programs.filter(({ place }) => !place.startsWith(RECIPES))) {
   const scene = SCENES.find(({ fits }) => fits.test(block.text));
   if (!scene) Deno.test(`${block.place} runs`, () => Promise.reject(new Error("No scene fits this block")));
   else {

@@ -5,6 +5,9 @@
 /** The repository. */
 export const ROOT = new URL("../../", import.meta.url).pathname;
 
+/** The page whose programs recipes_test.ts runs. */
+export const RECIPES = "docs/recipes.md";
+
 /** A block of code. */
 export interface Block {
   /** The page and line, for messages. */
