@@ -130,9 +130,16 @@ static void test_wait(void) {
   /* No later progress can come, so the wait must not gather. */
   fst_plan_wait(plan, seen - 1, FOREVER, FOREVER);
 
-  /* The wait for a cancelled plan does not gather. */
+  free(plan);
+
+  /* The wait for a cancelled or failed plan does not gather, although segments are left. */
+  plan = blocks_plan(&memory);
   fst_plan_cancel(plan);
-  fst_plan_wait(plan, seen - 1, FOREVER, FOREVER);
+  fst_plan_wait(plan, 0, FOREVER, FOREVER);
+  free(plan);
+  plan = blocks_plan(&memory);
+  fst_plan_fail(plan, 0, &(fst_error){FST_FAILURE_SYSTEM, EIO, 0, 1, 0});
+  fst_plan_wait(plan, 0, FOREVER, FOREVER);
   free(plan);
   guarded_free(memory);
 }
