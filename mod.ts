@@ -52,6 +52,7 @@ export {
   type TensorSummary,
 } from "./src/model/model.ts";
 export { autoOpen, fastsafeOpen, loadFile } from "./src/deno/open.ts";
+export type { ByteSize } from "./src/base/byte_size.ts";
 export type { TensorNames } from "./src/base/names.ts";
 export type { Progress } from "./src/base/progress.ts";
 export type { OpenOptions } from "./src/deno/options.ts";
@@ -61,7 +62,7 @@ export type { MappedTensor, SaveOptions, SaveReport } from "./src/save/options.t
 export { saveFile } from "./src/save/save_file.ts";
 export type { SavableModel, SavableTensor, SaveInput, TensorShape } from "./src/save/source.ts";
 export { serialize, type TensorInputs } from "./src/save/serialize.ts";
-export type { TensorInput } from "./src/save/views.ts";
+export type { ArrayInput, TensorInput } from "./src/save/views.ts";
 export type { LoadStats } from "./src/load/session.ts";
 export type { SourceOption } from "./src/deno/select_source.ts";
 export type { Source, SourceFile } from "./src/files/source.ts";
@@ -80,9 +81,16 @@ export {
   WebGpuTensor,
   type WebGpuView,
 } from "./src/device/tensors.ts";
-export type { TensorData, TensorView } from "./src/device/cpu/elements.ts";
+export type {
+  ArrayByDType,
+  ArrayDType,
+  ByteView,
+  DTypeOfArray,
+  TensorData,
+  TensorView,
+} from "./src/device/cpu/elements.ts";
 export type { DescribedTensor } from "./src/device/describe.ts";
-export type { Tensor } from "./src/load/tensor.ts";
+export type { HostElements, Tensor } from "./src/load/tensor.ts";
 export type { UsrbioOptions } from "./src/three_fs/options.ts";
 export {
   convertPyTorch,

@@ -103,6 +103,7 @@ export interface HostTensorClass {
     shape: readonly number[],
     bytes: Uint8Array<ArrayBuffer>,
   ): HostTensor<D>;
+  /** The prototype of tensors, for `instanceof`. */
   readonly prototype: HostTensor;
   /**
    * Makes a tensor over the memory of a typed array: of the dtype that the array determines (I32 for an Int32Array), or
@@ -119,6 +120,7 @@ export interface HostTensorClass {
       readonly data: A;
     },
   ): HostTensor<DTypeOfArray<A>>;
+  /** Makes a tensor over the memory of a typed array, or over bytes, of the given dtype. */
   from<D extends DType>(init: HostTensorInit<D>): HostTensor<D>;
 }
 /**

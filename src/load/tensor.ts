@@ -31,8 +31,11 @@ export interface Tensor extends Disposable {
 
 /** A tensor whose elements are in host memory, contiguous and little-endian. */
 export interface HostElements {
+  /** Its name. */
   readonly name: string;
+  /** Element type. */
   readonly dtype: DType;
+  /** Elements along each dimension; empty for a scalar. */
   readonly shape: readonly number[];
   /** The elements. */
   readonly bytes: Uint8Array<ArrayBuffer>;

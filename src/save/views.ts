@@ -11,7 +11,7 @@ export type TensorInput<D extends DType = DType> =
   | ArrayInput<D, ByteView>;
 
 /** A tensor to write whose elements are in a `V`. */
-interface ArrayInput<D extends DType, V> {
+export interface ArrayInput<D extends DType, V> {
   /** Element type. */
   readonly dtype: D;
   /** Elements along each dimension. */

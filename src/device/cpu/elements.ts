@@ -6,7 +6,7 @@ import type { DType } from "../../base/dtype.ts";
 import { quote } from "../../base/text.ts";
 
 /** Dtype → the typed array over its elements; floats without a typed array, and of less than a byte, are bytes. */
-interface ArrayByDType<B extends ArrayBufferLike> {
+export type ArrayByDType<B extends ArrayBufferLike = ArrayBuffer> = {
   BOOL: Uint8Array<B>;
   F4: Uint8Array<B>;
   F6_E2M3: Uint8Array<B>;
@@ -29,10 +29,10 @@ interface ArrayByDType<B extends ArrayBufferLike> {
   F64: Float64Array<B>;
   I64: BigInt64Array<B>;
   U64: BigUint64Array<B>;
-}
+};
 
 /** The typed array over the elements of a tensor of dtype `D`: that of any dtype by default. */
-export type TensorData<D extends DType = DType> = ArrayByDType<ArrayBuffer>[D];
+export type TensorData<D extends DType = DType> = ArrayByDType[D];
 
 /** The views of bytes, without an element type. */
 export type ByteView = Uint8Array | Uint8ClampedArray | DataView;
@@ -75,7 +75,15 @@ const ARRAYS: { readonly [D in DType]: ArrayClass<TensorData<D>> } = {
 };
 
 /** The dtypes that a typed array determines: the elements of others are in an array of these too. */
-const DTYPE_OF_ARRAY = {
+export type ArrayDType = "I8" | "U8" | "I16" | "U16" | "F16" | "I32" | "U32" | "F32" | "F64" | "I64" | "U64";
+
+/** The dtype that the typed array `A` determines. */
+export type DTypeOfArray<A> = {
+  [D in ArrayDType]: A extends ArrayByDType<ArrayBufferLike>[D] ? D : never;
+}[ArrayDType];
+
+/** The name of a typed array's class → the dtype that it determines. */
+const DTYPE_OF_ARRAY: { readonly [D in ArrayDType as TensorData<D>[typeof Symbol.toStringTag]]: D } = {
   Int8Array: "I8",
   Uint8Array: "U8",
   Int16Array: "I16",
@@ -87,13 +95,7 @@ const DTYPE_OF_ARRAY = {
   Float64Array: "F64",
   BigInt64Array: "I64",
   BigUint64Array: "U64",
-} as const satisfies Record<string, DType>;
-
-/** The dtype that a typed array determines. */
-export type DTypeOfArray<A> = {
-  [D in typeof DTYPE_OF_ARRAY[keyof typeof DTYPE_OF_ARRAY]]: A extends ArrayByDType<ArrayBufferLike>[D] ? D
-    : never;
-}[typeof DTYPE_OF_ARRAY[keyof typeof DTYPE_OF_ARRAY]];
+};
 
 /** Views of bytes, without an element type. */
 const BYTES: readonly string[] = ["Uint8Array", "Uint8ClampedArray", "DataView"];
