@@ -89,6 +89,10 @@ export type {
   TensorData,
   TensorView,
 } from "./src/device/cpu/elements.ts";
+export { quantize } from "./src/device/quantize.ts";
+export type { QuantizedTensor, QuantizeOptions } from "./src/device/cpu/quantize.ts";
+export type { QuantizedDType } from "./src/format/scaled.ts";
+export type { DequantizeOptions } from "./src/load/dequantize.ts";
 export type { DescribedTensor } from "./src/device/describe.ts";
 export type { HostElements, Tensor } from "./src/load/tensor.ts";
 export type { UsrbioOptions } from "./src/three_fs/options.ts";

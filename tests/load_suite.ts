@@ -6,6 +6,7 @@ import { badFileTests } from "./load/bad_files.ts";
 import { castTests } from "./load/casts.ts";
 import { changedFileTests } from "./load/changed_files.ts";
 import { type EngineName, testsOf } from "./load/context.ts";
+import { dequantizeTests } from "./load/dequantize.ts";
 import { fileLoaderTests } from "./load/file_loader.ts";
 import { inMemoryTests } from "./load/in_memory.ts";
 import { lifecycleTests } from "./load/lifecycle.ts";
@@ -29,6 +30,7 @@ export function loadSuite(engine: EngineName): void {
   castTests(test, engine);
   sliceTests(test);
   readingTests(test);
+  dequantizeTests(test);
   lifecycleTests(test, engine);
   fileLoaderTests(test);
   parallelLoaderTests(test);

@@ -70,6 +70,19 @@ export function checkSignal(name: string, value: unknown): void {
 }
 
 /**
+ * Returns the rows and columns of a block.
+ *
+ * @throws {TypeError} unless it is a pair of whole numbers from 1 on
+ */
+export function checkBlock(value: unknown): readonly [rows: number, columns: number] {
+  const isPair = Array.isArray(value) && value.length === 2 &&
+    value.every((size) => Number.isSafeInteger(size) && size > 0);
+  if (isPair) return value as unknown as readonly [number, number];
+  const given = Array.isArray(value) ? `[${value}]` : describeValue(value);
+  throw new TypeError(`block must be [rows, columns], both whole numbers from 1 on, got ${given}`);
+}
+
+/**
  * Returns a whole number within its limits, or the default if the value is missing.
  *
  * @throws {TypeError} if it is not a number

@@ -27,7 +27,7 @@ import { selectSource } from "../deno/select_source.ts";
 /** Options of {@linkcode SafeTensorsFileLoader}: those of a load, without the options of an opened model. */
 export type LoaderOptions<D extends DeviceOption = DeviceOption> = Omit<
   OpenOptions<D>,
-  "lazy" | "names" | "group" | "dtype" | "shardPlan"
+  "lazy" | "names" | "group" | "dtype" | "shardPlan" | "dequantize"
 >;
 
 const MODEL_KEYS = keysOf<Omit<OpenOptions, keyof LoaderOptions>>({
@@ -36,6 +36,7 @@ const MODEL_KEYS = keysOf<Omit<OpenOptions, keyof LoaderOptions>>({
   group: true,
   dtype: true,
   shardPlan: true,
+  dequantize: true,
 });
 
 const LOADER_KEYS = OPEN_KEYS.filter((key) => !MODEL_KEYS.includes(key));

@@ -52,17 +52,23 @@ export async function openFiles<E extends { readonly source: Source }>(
       return { selected, inputs: await dealInputs(names, files, group, kind.naming) };
     };
     const opened = await openShared(group, prepare, signal, kind.list);
-    return { ...opened, catalog: await withAliases(opened.catalog, options) };
+    return { ...opened, catalog: await changed(opened.catalog, options) };
   }
   signal?.throwIfAborted();
   const inputs = await resolveInputs(names, files, group, kind.naming); // before `select`: errors of names do not need the native library
   const selected = await select(options);
   const catalog = await openCatalog(selected.source, inputs, signal, kind.list);
   const notes = [...catalog.notes, ...shardPlan?.notesOn(catalog.tensors.keys()) ?? []];
-  return { selected, catalog: { ...await withAliases(catalog, options), notes } };
+  return { selected, catalog: await changed({ ...catalog, notes }, options) };
 }
 
-async function withAliases(catalog: Catalog, options: CheckedOpenOptions): Promise<Catalog> {
+/** The catalog with the products of quantized tensors, and with the aliases that a save left out. */
+async function changed(opened: Catalog, options: CheckedOpenOptions): Promise<Catalog> {
+  let catalog = opened;
+  if (options.dequantize) {
+    const { dequantizedSteps } = await import("../load/dequantize.ts");
+    catalog = await finishInTurns(dequantizedSteps(catalog, options.dequantize));
+  }
   return options.restoreAliases ? await finishInTurns(restoreAliases(catalog)) : catalog;
 }
 

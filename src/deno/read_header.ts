@@ -1,7 +1,7 @@
 /**
  * Reads the header of a file without its tensors.
  */
-import { type PathLike, toPath } from "../files/inputs.ts";
+import type { PathLike } from "../files/inputs.ts";
 import { workingFolder } from "../files/native/working_folder.ts";
 import { type FileContent, headerOf, isBlobOrResponse } from "../files/bytes.ts";
 import { handled } from "../base/handled.ts";
@@ -22,12 +22,13 @@ export function readHeader(file: PathLike | FileContent): Promise<Header> {
 }
 
 async function headerAt(path: PathLike): Promise<Header> {
-  const local = toPath(path);
   const folder = workingFolder(); // before the first await: the program can change the folder
-  const [{ readFileHeader }, { selectEngine }] = await Promise.all([
+  const [{ toPath }, { readFileHeader }, { selectEngine }] = await Promise.all([
+    import("../files/inputs.ts"),
     import("../files/catalog.ts"),
     import("../load/native/select.ts"),
   ]);
+  const local = toPath(path);
   const { source } = await selectEngine();
   const file = await source.open(local, folder);
   try {

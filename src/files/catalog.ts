@@ -37,8 +37,18 @@ export interface CatalogTensor {
   readonly byteLength: number;
   /** Name of the tensor of which this one is an alias. */
   readonly aliasOf?: string;
-  /** Assembles it, if its elements have another order in the file. */
+  /** Assembles it, if its elements have another order in the file, or are quantized there. */
   readonly assemble?: Assemble;
+  /** What the file has, if it is quantized there; it becomes BF16 then unless another dtype is wanted. */
+  readonly stored?: StoredTensor;
+}
+
+/** A quantized tensor, as it is in the file. */
+export interface StoredTensor {
+  /** Element type. */
+  readonly dtype: DType;
+  /** Its bytes. */
+  readonly byteLength: number;
 }
 
 /** A file that one rank of a group has opened for all. */

@@ -1,6 +1,6 @@
 /**
- * Tensors whose elements have another order in the file: transposed or strided views, or another byte order. Each is
- * assembled in host memory, one after another, and then copied to its device.
+ * Tensors whose elements have another order in the file (transposed or strided views, or another byte order) or are
+ * quantized there. Each is assembled in host memory, one after another, and then copied to its device.
  */
 import type { Device } from "./device.ts";
 import { UseAfterCloseError } from "../base/errors.ts";
@@ -17,6 +17,8 @@ import type { Tensor } from "./tensor.ts";
 export interface AssembledRequest extends TensorRequest {
   /** The function that assembles it. */
   readonly assemble: Assemble;
+  /** Bytes that it reads from the file, if they are not those of the result before a cast. */
+  readonly storedBytes?: number;
 }
 
 /** Assembles tensors. */

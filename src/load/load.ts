@@ -61,8 +61,10 @@ export interface LoadContext<T extends Tensor> {
 export interface LoadRequest extends TensorRequest {
   /** Name of the tensor of which this one is an alias: both share memory if both are loaded. */
   readonly aliasOf?: string;
-  /** Assembles it, if its elements have another order in the file. */
+  /** Assembles it, if its elements have another order in the file, or are quantized there. */
   readonly assemble?: Assemble;
+  /** Bytes that it reads from the file, if they are not those of the result before a cast. */
+  readonly storedBytes?: number;
 }
 
 /** Requests by name. */
@@ -82,19 +84,24 @@ function wholeTensor(
   dtype: DType | undefined,
   device: Device<Tensor>,
 ): LoadRequest {
-  const { aliasOf, assemble } = tensor;
+  const { aliasOf, assemble, stored } = tensor;
   const request = {
     name: tensor.name,
     shape: tensor.shape,
     dtype: tensor.dtype,
-    target: castTarget(tensor.dtype, dtype, device.castsSubByte),
+    target: castTarget(tensor.dtype, dtype ?? (stored && "BF16"), device.castsSubByte),
     file: tensor.file,
     fileOffset: tensor.fileOffset,
     run: tensor.byteLength,
     levels: NO_LEVELS,
   };
   if (aliasOf === undefined && !assemble) return request; // the usual case, for very many tensors
-  return { ...request, ...aliasOf !== undefined && { aliasOf }, ...assemble && { assemble } };
+  return {
+    ...request,
+    ...aliasOf !== undefined && { aliasOf },
+    ...assemble && { assemble },
+    ...stored && { storedBytes: stored.byteLength },
+  };
 }
 
 /** Makes the request for a slice of a tensor. */
@@ -222,7 +229,7 @@ export class Load<T extends Tensor> {
     options.log(
       `${plain.length} tensors, ${plan.bytes} bytes in ${plan.segments.length} segments to ${device.name}`,
     );
-    assembly.start(files, device, signal, ({ run }) => counter.add(1, run));
+    assembly.start(files, device, signal, (request) => counter.add(1, bytesRead(request)));
     // If one of the two fails, the other continues.
     const finished = Promise.allSettled([started.finished, assembly.finished]).then(([plainEnd, end]) => {
       if (plainEnd.status === "fulfilled") {
@@ -370,9 +377,14 @@ export function* sortSteps(requests: readonly LoadRequest[]): Steps<SortedReques
     if (kept.has(request)) return;
     if (isAssembled(request)) assembled.push(request);
     else plain.push(request);
-    bytes += requestBytes(request);
+    bytes += bytesRead(request);
   });
   return { plain, assembled, aliases, kept, work: { tensors: plain.length + assembled.length, bytes } };
+}
+
+/** Bytes of the file that a request reads. */
+function bytesRead(request: LoadRequest): number {
+  return request.storedBytes ?? requestBytes(request);
 }
 
 /** Maps each request to its index in the list. */

@@ -9,7 +9,7 @@ import { INSPECT } from "../device/describe.ts";
 import { DeviceMoves } from "./device_moves.ts";
 import type { FindDevice } from "../device/moves.ts";
 import { SafeTensorsError } from "../base/errors.ts";
-import { castSupported } from "../format/cast.ts";
+import { castSupported, isFloatDType } from "../format/cast.ts";
 import { type DType, isIntegerCast } from "../base/dtype.ts";
 import { FileSlices } from "../load/file_slices.ts";
 import { checkNames, type TensorNames } from "../base/names.ts";
@@ -188,7 +188,8 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
    */
   info(name: string): TensorSummary {
     const tensor = this.#find(name);
-    const { dtype, shape, byteLength } = tensor;
+    const { dtype, byteLength } = tensor.stored ?? tensor;
+    const { shape } = tensor;
     const { target, shape: part, aliasOf } = this.#wanted.get(name);
     return {
       name,
@@ -276,7 +277,7 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
     const own = this.#wanted.get(name);
     if (dtype === undefined || dtype === own.target) return own;
     if (!castSupported(tensor.dtype, dtype, device.castsSubByte)) throw unsupportedCast(tensor, dtype);
-    return ownTensor(tensor, { ...this.#options, dtype: dtype === tensor.dtype ? undefined : dtype }, device);
+    return ownTensor(tensor, { ...this.#options, dtype: floatOf(dtype) }, device);
   }
 
   /**
@@ -412,7 +413,7 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
     const own = this.#wanted.get(name);
     const layouts = lists.map((slices) => sliceLayout({ name, dtype, shape: own.shape }, slices));
     if (!this.#load && !this.#ranks && !this.#options.shardPlan) {
-      const wanted = target === dtype ? undefined : target;
+      const wanted = floatOf(target);
       const tensor = this.#find(name);
       return await allOrDispose(
         layouts.map((layout) => this.#lazy.get(tensorSlice(tensor, wanted, device, layout))),
@@ -469,8 +470,7 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
     const { device } = this.#session.context;
     const tensor = this.#find(name);
     const layout = sliceLayout(tensor, rankSlices(tensor, dimension, group.rank, group.size));
-    const wanted = dtype === tensor.dtype ? undefined : dtype;
-    return this.#slices.get(tensor, (found) => tensorSlice(found, wanted, device, layout));
+    return this.#slices.get(tensor, (found) => tensorSlice(found, floatOf(dtype), device, layout));
   }
 
   /** This rank's part of a tensor, which the rank that has read it sends. */
@@ -558,6 +558,11 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
     const message = `Cannot find tensor ${quote(name)}: ${why}`;
     return new SafeTensorsError("TensorNotFound", message, { tensor: name });
   }
+}
+
+/** The dtype of a request that casts to it; undefined for a dtype that nothing is cast to while it lands. */
+function floatOf(dtype: DType): DType | undefined {
+  return isFloatDType(dtype) ? dtype : undefined;
 }
 
 /** Returns a tensor with another dtype; consumes the handle that it gets. */

@@ -2,9 +2,11 @@
  * The options that every program can use to open a model: their meaning, defaults and limits.
  */
 import {
+  checkBlock,
   checkBoolean,
   checkFunction,
   checkInteger,
+  checkKeys,
   checkSignal,
   describeValue,
   keysOf,
@@ -17,6 +19,7 @@ import { checkDevice, type DeviceOption } from "../base/device_name.ts";
 import { castTarget } from "../format/cast.ts";
 import { type ShardPlan, ShardRules } from "../format/shard_plan.ts";
 import { PAGE } from "../load/layout.ts";
+import type { DequantizeOptions } from "../load/dequantize.ts";
 import type { LoadOptions } from "../load/load.ts";
 
 /** Options to open a model on the device `D`, with floating tensors cast to `T`, in Deno or a browser. */
@@ -40,6 +43,13 @@ export interface ModelOptions<D extends DeviceOption = DeviceOption, T extends F
    * metadata). An alias shares the memory of the saved tensor. Default false.
    */
   restoreAliases?: boolean;
+  /**
+   * Multiplies tensors of 8-bit floats by their scales while they land, and hides the scales: those of DeepSeek
+   * (`x.weight_scale_inv`), compressed-tensors (`x.weight_scale`) and Transformers. The result is cast to the option
+   * `dtype`, BF16 if that is missing. An object gives the rows and columns of a block. Default false: the tensors are as
+   * in the file.
+   */
+  dequantize?: boolean | DequantizeOptions;
   /** Lanes that read at once, 1 to 16. Default: depends on the machine and on the files in the page cache. */
   maxThreads?: number;
   /** Bytes of one read: a multiple of 4096 up to 64 MiB. Default 4 MiB. */
@@ -77,6 +87,7 @@ export const MODEL_KEYS = keysOf<ModelOptions>({
   names: true,
   lazy: true,
   restoreAliases: true,
+  dequantize: true,
   maxThreads: true,
   blockBytes: true,
   stagingBytes: true,
@@ -94,6 +105,8 @@ export interface CheckedOptions extends LoadOptions {
   readonly names: NameSelection | undefined;
   readonly lazy: boolean;
   readonly restoreAliases: boolean;
+  /** Null if tensors stay as in the file. */
+  readonly dequantize: DequantizeOptions | null;
   readonly gpuBufferUsage: number;
 }
 
@@ -128,6 +141,7 @@ export function checkModelOptions(options: ModelOptions): CheckedOptions {
     names: options.names === undefined ? undefined : checkNames("names", options.names),
     lazy: options.lazy ?? false,
     restoreAliases: options.restoreAliases ?? false,
+    dequantize: dequantizeOption(options.dequantize),
     maxThreads: options.maxThreads === undefined
       ? undefined
       : checkInteger("maxThreads", options.maxThreads, { byDefault: 1, least: 1, most: MAX_THREADS }),
@@ -145,6 +159,19 @@ export function checkModelOptions(options: ModelOptions): CheckedOptions {
     log: logger(options.debugLog),
     startedAt: performance.now(),
   };
+}
+
+function dequantizeOption(value: unknown): DequantizeOptions | null {
+  if (value === undefined || value === false) return null;
+  if (value === true) return {};
+  if (typeof value !== "object") {
+    throw new TypeError(
+      `dequantize must be true, false or { block: [rows, columns] }, got ${describeValue(value)}`,
+    );
+  }
+  checkKeys("dequantize", value, keysOf<DequantizeOptions>({ block: true }));
+  const { block } = value as DequantizeOptions;
+  return block === undefined ? {} : { block: checkBlock(block) };
 }
 
 /**
