@@ -29,14 +29,23 @@ function refusal(name: string, reason: string): TypeError {
 interface Configuration {
   readonly name: string;
   readonly imports: Readonly<Record<string, string>>;
+  readonly publish: { readonly include: readonly string[] };
 }
 
-/** Returns the configuration to publish: JSR's packages take the place of the stand-ins in `links`. */
+/**
+ * Returns the configuration to publish: JSR's packages take the place of the stand-ins in `links`, of which deno.json
+ * includes one for the publishing trial of `deno task check`.
+ */
 export function publishedConfiguration<C extends Configuration>(configuration: C): C {
   const imports = Object.keys(configuration.imports).map((name) => {
     return [name, name.replace(/^@std\/[a-z]+/, (scoped) => `jsr:${scoped}@^1`)] as const;
   });
-  return { ...configuration, imports: Object.fromEntries(imports) };
+  const include = configuration.publish.include.filter((path) => !path.startsWith("links/"));
+  return {
+    ...configuration,
+    imports: Object.fromEntries(imports),
+    publish: { ...configuration.publish, include },
+  };
 }
 
 if (import.meta.main) {

@@ -54,12 +54,24 @@ Deno.test("deno task publish ends before it publishes under the placeholder scop
   );
 });
 
-Deno.test("the published configuration imports JSR's packages, and no file outside of the package", () => {
+Deno.test("the published configuration imports JSR's packages, and has no stand-ins of them", () => {
   const configuration = JSON.parse(read("deno.json"));
-  const { imports, ...others } = publishedConfiguration(configuration);
+  const { imports, publish, ...others } = publishedConfiguration(configuration);
   assertEquals(imports, {
     "@std/assert": "jsr:@std/assert@^1",
     "@std/cli/parse-args": "jsr:@std/cli@^1/parse-args",
   });
-  assertEquals({ ...others, imports: configuration.imports }, configuration);
+  assertEquals(configuration.publish, {
+    ...publish,
+    include: publish.include.toSpliced(publish.include.indexOf("docs"), 0, "links/cli"),
+  });
+  assertEquals({ ...others, imports: configuration.imports, publish: configuration.publish }, configuration);
+});
+
+Deno.test("a publishing trial has no errors", async () => {
+  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["publish", "--dry-run", "--allow-dirty", "--quiet", "--no-check"],
+    cwd: ROOT,
+  }).output();
+  assertEquals(code, 0, new TextDecoder().decode(stderr));
 });
