@@ -15,6 +15,7 @@ import {
   isFloatDType,
   type LoadedTensor,
   type OpenOptions,
+  quantize,
   type SafeTensorsModel,
   saveFile,
   serialize,
@@ -252,4 +253,18 @@ Deno.test("map of saveFile() gets the tensors of its input, and returns what can
   await assertRejects(() => saveFile(model, target, { ...options, map: (name) => name }), TypeError);
   await Deno.remove(path);
   await Deno.remove(target);
+});
+
+Deno.test("quantize() and casts of integers have their dtype in their type", async () => {
+  const w = HostTensor.from({ shape: [1, 2], data: new Float32Array([1, 2]) });
+  const { weight, scale } = await quantize(w);
+  same<typeof weight, HostTensor<"F8_E4M3">>(true);
+  same<typeof scale, HostTensor<"F32">>(true);
+  const other = await quantize(w, { dtype: "F8_E5M2", scale: "row" });
+  same<typeof other.weight, HostTensor<"F8_E5M2">>(true);
+  // @ts-expect-error not a dtype of 8 bits
+  await assertRejects(() => quantize(w, { dtype: "F16" }), TypeError);
+  const ids = await HostTensor.from({ data: new BigInt64Array([1n]) }).to({ dtype: "I32", saturate: true });
+  same<typeof ids, HostTensor<"I32">>(true);
+  const _data: Int32Array = ids.data;
 });

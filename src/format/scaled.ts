@@ -100,23 +100,18 @@ function blockLength(size: number, blocks: number, edge: number | undefined): nu
   return [BLOCK, ...powers, size / blocks].find((length) => Number.isInteger(length) && fits(length));
 }
 
-/** Part of a row of elements that has one scale. */
-interface Stretch {
-  /** Its first element, counted from the first one of the call. */
-  readonly begin: number;
-  /** One after its last element. */
-  readonly end: number;
-  /** Index of the element of the scale. */
-  readonly scale: number;
-}
+/**
+ * Visits a stretch of elements of one row.
+ *
+ * @param begin its first element, counted from the first one of the call
+ * @param end one after its last element
+ * @param index the element of the scale for its first element
+ * @param step 0 if all of its elements have this scale; 1 if each has the next one
+ */
+type Visit = (begin: number, end: number, index: number, step: 0 | 1) => void;
 
-/** Calls `each` for every stretch of `count` elements of a weight from the element `first` on, in row-major order. */
-function eachStretch(
-  { shape, block, scale }: Blocks,
-  first: number,
-  count: number,
-  each: (stretch: Stretch) => void,
-): void {
+/** Visits `count` elements of a weight from the element `first` on, in row-major order. */
+function visitStretches({ shape, block, scale }: Blocks, first: number, count: number, visit: Visit): void {
   const last = shape.length - 1;
   const columns = shape[last] ?? 1;
   const width = block[last] ?? 1;
@@ -131,12 +126,16 @@ function eachStretch(
       row = Math.floor(row / shape[dimension]!);
     }
     const rowEnd = Math.min(count, at + columns - column);
-    for (let begin = at; begin < rowEnd;) {
-      const place = column + begin - at;
-      const index = Math.floor(place / width);
-      const end = Math.min(rowEnd, begin + (index + 1) * width - place);
-      each({ begin, end, scale: base + index });
-      begin = end;
+    if (width === 1) {
+      visit(at, rowEnd, base + column, 1);
+    } else {
+      for (let begin = at; begin < rowEnd;) {
+        const place = column + begin - at;
+        const index = Math.floor(place / width);
+        const end = Math.min(rowEnd, begin + (index + 1) * width - place);
+        visit(begin, end, base + index, 0);
+        begin = end;
+      }
     }
     at = rowEnd;
   }
@@ -153,9 +152,11 @@ export function multiplyByScale(
   scale: Float32Array,
   blocks: Blocks,
 ): void {
-  eachStretch(blocks, first, values.length, ({ begin, end, scale: index }) => {
-    const factor = scale[index]!;
-    for (let at = begin; at < end; at++) values[at] = values[at]! * factor; // rounded once, when it is stored
+  visitStretches(blocks, first, values.length, (begin, end, start, step) => {
+    // The product is rounded once, when it is stored.
+    for (let at = begin, index = start; at < end; at++, index += step) {
+      values[at] = values[at]! * scale[index]!;
+    }
   });
 }
 
@@ -171,14 +172,12 @@ export function raiseLargest(
   blocks: Blocks,
 ): number {
   let bad = -1;
-  eachStretch(blocks, first, values.length, ({ begin, end, scale }) => {
-    let most = largest[scale]!;
-    for (let at = begin; at < end; at++) {
+  visitStretches(blocks, first, values.length, (begin, end, start, step) => {
+    for (let at = begin, index = start; at < end; at++, index += step) {
       const magnitude = Math.abs(values[at]!);
-      if (magnitude > most) most = magnitude;
+      if (magnitude > largest[index]!) largest[index] = magnitude;
       if (!(magnitude < Infinity) && bad < 0) bad = at;
     }
-    largest[scale] = most;
   });
   return bad;
 }
@@ -208,10 +207,9 @@ export function divideByScale(
   dtype: QuantizedDType,
 ): void {
   const most = LARGEST[dtype]!;
-  eachStretch(blocks, first, values.length, ({ begin, end, scale: index }) => {
-    const divisor = scale[index]!;
-    for (let at = begin; at < end; at++) {
-      const value = Math.fround(values[at]! / divisor);
+  visitStretches(blocks, first, values.length, (begin, end, start, step) => {
+    for (let at = begin, index = start; at < end; at++, index += step) {
+      const value = values[at]! / scale[index]!; // rounded once, when it is stored
       values[at] = value > most ? most : value < -most ? -most : value;
     }
   });

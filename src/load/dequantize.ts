@@ -20,8 +20,11 @@ export interface DequantizeOptions {
   block?: readonly [rows: number, columns: number];
 }
 
-/** Elements that are read and multiplied at once. */
+/** Elements that are read at once. */
 const PIECE = 2 ** 20;
+
+/** Elements that are multiplied in one turn of the event loop. */
+const TURN = 2 ** 18;
 
 /** A quantized tensor and its scale. */
 interface ScaledTensor {
@@ -168,13 +171,11 @@ async function multiply(
     signal.throwIfAborted();
     const floats = target.subarray(begin * 4, (begin + piece.byteLength) * 4);
     await hostOperations().cast(piece, dtype, floats, "F32");
-    await turn.pause();
-    multiplyByScale(
-      new Float32Array(floats.buffer, floats.byteOffset, piece.byteLength),
-      begin,
-      scales,
-      blocks,
-    );
+    const values = new Float32Array(floats.buffer, floats.byteOffset, piece.byteLength);
+    for (let at = 0; at < values.length; at += TURN) {
+      await turn.pause();
+      multiplyByScale(values.subarray(at, at + TURN), begin + at, scales, blocks);
+    }
   }
   await next;
   await file.verify?.();

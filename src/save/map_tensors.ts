@@ -69,7 +69,7 @@ export async function mapTensors(
       if (aliases.has(name)) continue;
       if (mapped.has(name)) throw duplicate(name, "is given twice");
       checkTensor(name, tensor, DATA_PROPERTIES);
-      const results = resultsOf(name, await map(name, tensor));
+      const results = resultsOf(name, await callOf(() => map(name, tensor), signal));
       const changed = results.map(([key, result]) => {
         checkTensor(key, result, DATA_PROPERTIES);
         return itemOf({ name: key, dtype: result.dtype, shape: result.shape }, dtype);
@@ -117,6 +117,19 @@ export async function mapTensors(
 async function unmapped(input: SaveInput): Promise<Unmapped> {
   if (!isAsync(input) || isModel(input)) return await finishInTurns(sourceSteps(input, undefined, undefined));
   return { aliases: new Map(), consumerDisposes: false, stream: () => input };
+}
+
+/** Returns the result of a call of the user's function; an abort does not wait for it. */
+async function callOf<R>(call: () => R | Promise<R>, signal: AbortSignal | undefined): Promise<R> {
+  signal?.throwIfAborted();
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => aborted.reject(signal!.reason);
+  signal?.addEventListener("abort", abort);
+  try {
+    return await Promise.race([Promise.try(call), aborted.promise]);
+  } finally {
+    signal?.removeEventListener("abort", abort);
+  }
 }
 
 /**

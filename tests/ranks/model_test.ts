@@ -48,6 +48,39 @@ for (const lazy of [false, true]) {
     }
   });
 
+  test(`${what} gives every rank dequantized tensors, and casts of integers`, async (folder) => {
+    const weight = { dtype: "F8_E4M3", shape: [4, 2], bytes: new Uint8Array(8).fill(0x38) } as const; // 1
+    const scale = {
+      dtype: "F32",
+      shape: [4, 1],
+      bytes: new Uint8Array(new Float32Array([2, 3, 4, 5]).buffer),
+    } as const;
+    const ids = {
+      dtype: "I64",
+      shape: [2],
+      bytes: new Uint8Array(new BigInt64Array([7n, 8n]).buffer),
+    } as const;
+    const { indexPath } = await writeShards(folder, [
+      [{ ...weight, name: "a.weight" }, { ...scale, name: "a.weight_scale" }],
+      [{ ...weight, name: "b.weight" }, { ...ids, name: "ids" }],
+      [{ ...scale, name: "b.weight_scale" }],
+    ]);
+    await onRanks(2, async (group) => {
+      await using model = await fastsafeOpen(indexPath, { group, lazy, dequantize: true, dtype: "F32" });
+      assertEquals(model.keys(), ["a.weight", "b.weight", "ids"]);
+      for (const name of ["a.weight", "b.weight"]) {
+        const expected = group.rank === 0 ? [2, 2, 3, 3] : [4, 4, 5, 5];
+        const own = await model.getSharded(name, 0, { from: "file" });
+        assertEquals([...own.toFloat32()], expected);
+        assertEquals([...(await model.getSlice(name, 1)).toFloat32()], [3, 3]);
+        // An eager model releases a tensor after it was sent.
+        if (lazy) assertEquals([...(await model.getSharded(name, 0)).toFloat32()], expected);
+        assertEquals([...(await model.getTensor(name)).toFloat32()], [2, 2, 3, 3, 4, 4, 5, 5]);
+      }
+      assertEquals((await model.getTensor("ids", { dtype: "I32" })).data, new Int32Array([7, 8]));
+    });
+  });
+
   test(`${what} gives every rank its part`, async (folder) => {
     const { paths, tensors } = await writeShards(folder, SPECS);
     const written = byName(tensors);

@@ -205,6 +205,9 @@ export function mappingTests(test: DefineTest): void {
       return tensor;
     };
     await assertRejects(() => save(stopped, { signal: stop.signal }), Error, "stopped");
+    const end = new AbortController();
+    setTimeout(() => end.abort(new Error("ended")), 5);
+    await assertRejects(() => save(() => new Promise(() => {}), { signal: end.signal }), Error, "ended");
     assertEquals([namesIn(folder), await Deno.readFile(`${folder}/x`)], [["x"], before]);
   });
 

@@ -42,7 +42,7 @@ export interface QuantizedTensor<Q extends QuantizedDType = QuantizedDType> {
 }
 
 /** Elements of one turn of the event loop. */
-const PIECE = 2 ** 20;
+const PIECE = 2 ** 18;
 
 const KEYS = keysOf<QuantizeOptions>({ dtype: true, scale: true });
 
