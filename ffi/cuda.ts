@@ -209,8 +209,9 @@ export async function allocateBlocks(
   if (status === OUT_OF_MEMORY) {
     const requested = byteLengths.reduce((sum, bytes) => sum + bytes, 0);
     const message = `Cannot ${action}: ${requested} bytes are needed on device "cuda:${device}", ` +
-      `${free[0]} are free: dispose tensors, load fewer names, or open with lazy: true${lostMemory(shim)}`;
-    throw new OutOfMemoryError(message, requested, Number(free[0]));
+      `${free[0]} are free${lostMemory(shim)}`;
+    const advice = "dispose tensors, load fewer names, or open with lazy: true";
+    throw new OutOfMemoryError(message, requested, Number(free[0]), { advice });
   }
   check(shim, action, status);
   return byteLengths.map((_, index) => {

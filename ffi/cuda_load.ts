@@ -92,9 +92,10 @@ export async function openLoad(shim: Shim, options: CudaLoadOptions): Promise<Cu
     const { freeBytes } = await cudaDevice(shim, options.device);
     throw new OutOfMemoryError(
       `Cannot load to device "cuda:${options.device}": ${options.pinnedBytes} bytes are needed for a ring, ` +
-        `${freeBytes} are free: dispose tensors, load fewer names, or lower stagingBytes`,
+        `${freeBytes} are free`,
       options.pinnedBytes,
       freeBytes,
+      { advice: "dispose tensors, load fewer names, or lower stagingBytes" },
     );
   }
   check(shim, `prepare device "cuda:${options.device}" for a load`, status);

@@ -3,10 +3,9 @@
  */
 import { sha256 } from "../base/sha256.ts";
 import { isRecord } from "../base/check.ts";
-import { systemErrorText } from "../../ffi/status.ts";
 import { ReadError } from "../../mod.ts";
 import { quote } from "../base/text.ts";
-import { errnoOf } from "../files/native/errno.ts";
+import { systemReason } from "../files/native/errno.ts";
 import { refuseSpecial } from "../files/native/local_path.ts";
 import { formatBytes } from "./text.ts";
 
@@ -120,8 +119,6 @@ export async function readList(path: string): Promise<string> {
     return await Deno.readTextFile(path);
   } catch (error) {
     if (error instanceof ReadError) throw error;
-    const errno = errnoOf(error as Error);
-    const reason = errno > 0 ? systemErrorText(errno) : (error as Error).message;
-    throw new Error(`Cannot read checksums from ${quote(path)}: ${reason}`, { cause: error });
+    throw new Error(`Cannot read checksums from ${quote(path)}: ${systemReason(error)}`, { cause: error });
   }
 }

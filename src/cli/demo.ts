@@ -6,6 +6,7 @@ import { type Arguments, UsageError } from "./arguments.ts";
 import { compareChecksums, computeChecksums } from "./checksums.ts";
 import type { Command } from "./command.ts";
 import { quote } from "../base/text.ts";
+import { systemReason } from "../files/native/errno.ts";
 import { interruptible } from "./interrupt.ts";
 import { inMemory } from "./inputs.ts";
 import { type LoadResult, summarize } from "./load.ts";
@@ -14,6 +15,9 @@ import { writeSyntheticModel } from "./synthetic_model.ts";
 import { formatBytes, formatCount, formatRate, formatSeconds, formatTable } from "./text.ts";
 
 const DEFAULT_BYTES = 2 ** 30;
+
+/** The largest model: the headers of a larger one would not fit in memory. */
+const MOST_BYTES = 2 ** 40;
 
 /** Loads, and reads of the same files, in turns. */
 const ROUNDS = 3;
@@ -43,8 +47,11 @@ export const demo: Command = {
   async run(args) {
     if (args.inputs.length > 0) throw new UsageError(`demo takes no files, got ${quote(args.inputs[0]!)}`);
     const bytes = args.bytes("bytes") ?? DEFAULT_BYTES;
+    if (bytes > MOST_BYTES) throw new UsageError(`--bytes must be at most 1TiB, got ${bytes}`);
     await interruptible("Interrupted, the temporary folder was removed", async (signal) => {
-      const folder = await Deno.makeTempDir({ prefix: "fastsafetensors-demo-" });
+      const folder = await Deno.makeTempDir({ prefix: "fastsafetensors-demo-" }).catch((error) => {
+        throw new Error(`Cannot make a temporary folder: ${systemReason(error)}`, { cause: error });
+      });
       try {
         await demonstrate(args, folder, bytes, signal);
       } finally {

@@ -1,14 +1,8 @@
 /**
  * `doctor`: reports the abilities of this machine for loading.
  */
-import {
-  type CudaReport,
-  doctor,
-  type DoctorReport,
-  type StorageReport,
-  type UsrbioReport,
-  type WebGpuReport,
-} from "../doctor/mod.ts";
+import { doctor, type DoctorReport, type StorageReport } from "../doctor/mod.ts";
+import { environmentVariable } from "../../ffi/variables.ts";
 import { quote } from "../base/text.ts";
 import type { Command } from "./command.ts";
 import { formatBytes, formatCount, formatTable, printable } from "./text.ts";
@@ -43,6 +37,11 @@ export const doctorCommand: Command = {
 /** The reason is printed once, below the table. */
 const NOT_LOOKED = "unknown: the native library is not used";
 
+/** A reason for a row of the table; the advice below the table has most of them. */
+function reasonFor(reason: string, { remedies }: DoctorReport): string {
+  return remedies.some((remedy) => remedy.includes(reason)) ? "see below" : reason;
+}
+
 function describe(report: DoctorReport): string {
   const isNative = report.engine === "native";
   const engine = isNative
@@ -56,10 +55,10 @@ function describe(report: DoctorReport): string {
     ["Library", report.library ?? "none"],
     ["Available memory", report.availableMemory === null ? "unknown" : formatBytes(report.availableMemory)],
     ["Page cache", report.cachestat ? "known: files that are not cached are read directly" : "not known"],
-    ["3FS", isNative ? describeUsrbio(report.usrbio) : NOT_LOOKED],
+    ["3FS", isNative ? describeUsrbio(report) : NOT_LOOKED],
     ...report.storage.map((storage) => [storage.path, describeStorage(storage)]),
-    ...isNative ? describeCuda(report.cuda) : [["GPU", NOT_LOOKED]],
-    ["WebGPU", describeWebGpu(report.webgpu)],
+    ...isNative ? describeCuda(report) : [["GPU", NOT_LOOKED]],
+    ["WebGPU", describeWebGpu(report)],
   ];
   const advice = report.remedies.length === 0
     ? ["Nothing to improve."]
@@ -67,9 +66,14 @@ function describe(report: DoctorReport): string {
   return [formatTable(rows), "", ...advice].map((line) => printableLines(line)).join("\n");
 }
 
-function describeUsrbio({ library, reason, mounts }: UsrbioReport): string {
+function describeUsrbio(report: DoctorReport): string {
+  const { library, reason, mounts } = report.usrbio;
   const mounted = mounts.length === 0 ? "" : `mounted at ${mounts.join(", ")}; `;
-  return `${mounted}${library === null ? `no library: ${reason}` : `read through its rings by ${library}`}`;
+  if (library !== null) return `${mounted}read through its rings by ${library}`;
+  const isUsual = mounts.length === 0 && environmentVariable("HF3FS_LIB_DIR") === undefined;
+  return isUsual
+    ? "no library (HF3FS_LIB_DIR names its folder)"
+    : `${mounted}no library: ${reasonFor(reason, report)}`;
 }
 
 function describeStorage({ fileSystem, direct, usrbio, problem }: StorageReport): string {
@@ -87,10 +91,9 @@ function describeStorage({ fileSystem, direct, usrbio, problem }: StorageReport)
   return `${type}, 3FS mounted at ${mountPoint}, ${reads}`;
 }
 
-function describeCuda(
-  { devices, reason, library, runtimeVersion, driverVersion, gds }: CudaReport,
-): string[][] {
-  if (devices.length === 0) return [["GPU", `none: ${reason}`]];
+function describeCuda(report: DoctorReport): string[][] {
+  const { devices, reason, library, runtimeVersion, driverVersion, gds } = report.cuda;
+  if (devices.length === 0) return [["GPU", `none: ${reasonFor(reason, report)}`]];
   return [
     ...devices.map(({ device, name, capability, freeBytes, totalBytes }) => [
       `GPU ${device}`,
@@ -103,8 +106,9 @@ function describeCuda(
   ];
 }
 
-function describeWebGpu({ adapter, reason }: WebGpuReport): string {
-  if (!adapter) return reason;
+function describeWebGpu(report: DoctorReport): string {
+  const { adapter, reason } = report.webgpu;
+  if (!adapter) return `none: ${reasonFor(reason, report)}`;
   const { name, isSoftware, features, maxBufferSize, maxStorageBufferBindingSize } = adapter;
   return [
     `${name}${isSoftware ? " (software)" : ""}`,

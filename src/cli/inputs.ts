@@ -68,9 +68,14 @@ export async function openModel<D extends DeviceOption = "cpu">(
   }
 }
 
-/** The notes of a model on its files, without those on the speed of reading. */
+/** Notes without the one on the portable engine, which the library has written to stderr. */
+export function withoutEngine(notes: readonly string[]): string[] {
+  return notes.filter((note) => !note.startsWith("Portable engine"));
+}
+
+/** The notes of a model on its files. */
 export function fileNotes(model: SafeTensorsModel<Tensor>): string[] {
-  return model.stats().notes.filter((note) => !note.startsWith("Portable engine"));
+  return withoutEngine(model.stats().notes);
 }
 
 /** Turns the library's TypeError and RangeError for wrong values of options into wrong usage of the command. */

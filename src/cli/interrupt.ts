@@ -1,19 +1,20 @@
 /**
- * Orderly end of the process after Ctrl-C or SIGTERM.
+ * Orderly end of the process after a signal, such as that of Ctrl-C.
  */
 
-import { isGranted } from "../../ffi/variables.ts";
+import { isGranted, mayRead } from "../../ffi/variables.ts";
 
-/** The signals and their numbers. Windows has only these. */
+/** The signals that end a process, of a terminal (hang-up, Ctrl-C, Ctrl-\\) and of the system, and their numbers. */
 const SIGNALS: readonly (readonly [name: Deno.Signal, number: number])[] = Deno.build.os === "windows"
   ? [["SIGINT", 2]]
-  : [["SIGINT", 2], ["SIGTERM", 15]];
+  : [["SIGHUP", 1], ["SIGINT", 2], ["SIGQUIT", 3], ["SIGTERM", 15]];
 
 /** The longest wait for the signal that ends this process, in milliseconds; normally it acts at once. */
 const PATIENCE = 2000;
 
 /**
- * Runs `work` with a signal that Ctrl-C and SIGTERM abort, so that it can clean up. A second signal ends the process at
+ * Runs `work` with a signal that the system's signals abort, so that it can clean up. Signals that the parent process
+ * ignores for this one, as `nohup` does with SIGHUP, stay ignored. A second signal ends the process at
  * once. After the first, the process ends by that signal when `work` has settled, also if it succeeded: the parent
  * process, such as a shell loop, then sees the interruption.
  *
@@ -24,7 +25,11 @@ export async function interruptible<T>(
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const interrupt = new AbortController();
-  const listeners = SIGNALS.map(([name, number]) =>
+  const ignored = ignoredSignals();
+  const isIgnored = ([, number]: typeof SIGNALS[number]) => (ignored >> BigInt(number - 1) & 1n) === 1n;
+  // After the first listener Deno ends the process also by signals that were ignored, unless they have a listener.
+  for (const [name] of SIGNALS.filter(isIgnored)) Deno.addSignalListener(name, () => {});
+  const listeners = SIGNALS.filter((signal) => !isIgnored(signal)).map(([name, number]) =>
     [name, () => {
       ignore();
       addEventListener("unload", () => {
@@ -42,6 +47,18 @@ export async function interruptible<T>(
     return await work(interrupt.signal);
   } finally {
     ignore();
+  }
+}
+
+/** The signals that this process ignores since its start: bit n - 1 is signal n; 0 if the system does not say it. */
+function ignoredSignals(): bigint {
+  const path = "/proc/self/status";
+  if (!mayRead(path)) return 0n;
+  try {
+    const [, mask = "0"] = /^SigIgn:\s*([0-9a-f]+)$/m.exec(Deno.readTextFileSync(path)) ?? [];
+    return BigInt(`0x${mask}`);
+  } catch {
+    return 0n; // not Linux
   }
 }
 

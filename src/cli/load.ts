@@ -18,6 +18,7 @@ import {
   NAMES,
   openModel,
   requireTensors,
+  withoutEngine,
 } from "./inputs.ts";
 import { loadTogether, SHARD_PLANS } from "./load_ranks.ts";
 import { ProgressBar } from "./progress_bar.ts";
@@ -179,6 +180,6 @@ export function summarize(result: LoadResult, timing: string): string {
   return [
     `Loaded ${what}${timing}`,
     `  to ${device}${memory}; ${way}; ${formatCount(threads, "thread")}`,
-    ...result.notes.map((note) => `  note: ${printable(note)}`),
+    ...withoutEngine(result.notes).map((note) => `  note: ${printable(note)}`),
   ].join("\n");
 }

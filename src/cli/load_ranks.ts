@@ -6,7 +6,14 @@ import { GPT2_SHARDS, LLAMA_SHARDS, MIXTRAL_SHARDS, MpiGroup } from "../ranks/mo
 import type { CheckpointOptions } from "../pytorch/mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import { quote } from "../base/text.ts";
-import { describeCasts, type InMemory, inMemory, openModel, requireTensors } from "./inputs.ts";
+import {
+  describeCasts,
+  type InMemory,
+  inMemory,
+  openModel,
+  requireTensors,
+  withoutEngine,
+} from "./inputs.ts";
 import { ProgressBar } from "./progress_bar.ts";
 import { describeRuns, medianOf } from "./repeats.ts";
 import { formatBytes, formatCount, printable } from "./text.ts";
@@ -159,7 +166,7 @@ function summarize(report: Report, timing: string, { what }: Sharing, { size, fa
   for (const { rank, bytesRead, bytesHeld, path, threads, notes } of ranks) {
     const way = path === null ? "" : `, ${path}, ${formatCount(threads, "thread")}`;
     lines.push(`  rank ${rank}: ${formatBytes(bytesRead)} read${way}; ${formatBytes(bytesHeld)} in memory`);
-    for (const note of notes) lines.push(`    note: ${printable(note)}`);
+    for (const note of withoutEngine(notes)) lines.push(`    note: ${printable(note)}`);
   }
   return lines.join("\n");
 }

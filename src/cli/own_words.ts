@@ -1,11 +1,14 @@
 /**
  * Turns errors of the library into errors of the command line: flags for options, and commands for advice.
  */
+import { systemErrorText } from "../../ffi/status.ts";
 import { OutOfMemoryError, SafeTensorsError } from "../../mod.ts";
+import { quote } from "../base/text.ts";
+import { errnoOf } from "../files/native/errno.ts";
 import { PROGRAM } from "./help.ts";
 
 /** Options of the library whose flag has another name. */
-const OTHER_FLAGS: Readonly<Record<string, string>> = { maxThreads: "threads" };
+const OTHER_FLAGS: Readonly<Record<string, string>> = { maxThreads: "threads", limits: "limit" };
 
 /**
  * The message of an error for a user of the command line.
@@ -14,24 +17,39 @@ const OTHER_FLAGS: Readonly<Record<string, string>> = { maxThreads: "threads" };
  */
 export function inOwnWords(error: unknown, options: readonly string[]): string {
   if (!(error instanceof Error)) return String(error);
-  return withFlags(withOwnAdvice(error), options).replace(" and any GPUDevice", ""); // commands do not take one
+  const message = withOwnAdvice(error, options)
+    .replace(/\bget(?:Tensor|Slice|Sharded)\(("(?:[^"\\]|\\.)*")[^()]*\)/g, "the load of $1");
+  return withFlags(message, options);
 }
 
-/** The message, with advice for this program in place of advice for the library. */
-function withOwnAdvice(error: Error): string {
+/** The text of an error; one of the system that reaches this place as it is has a text for programs. */
+function textOf(error: Error): string {
+  const errno = errnoOf(error);
+  if (errno === 0 || !/ \(os error \d+\)/.test(error.message)) return error.message;
+  const [, path] = /: \w+ '(.*)'$/s.exec(error.message) ?? [];
+  return `Cannot go on: ${path === undefined ? "" : `${quote(path)}: `}${systemErrorText(errno)}`;
+}
+
+/** The message, with advice for this program in place of advice for the library; without it if there is none. */
+function withOwnAdvice(error: Error, options: readonly string[]): string {
   const { advice } = error as { readonly advice?: unknown };
-  if (typeof advice !== "string") return error.message;
-  const own = adviceOn(error);
-  return error.message.slice(0, -advice.length) + (own ?? advice);
+  if (typeof advice !== "string") return textOf(error);
+  const own = adviceOn(error, advice, options);
+  return error.message.slice(0, -advice.length - 2) + (own === "" ? "" : `: ${own}`);
 }
 
-function adviceOn(error: Error): string | undefined {
-  if (error instanceof OutOfMemoryError) return "--names loads fewer tensors";
-  if (!(error instanceof SafeTensorsError)) return undefined;
+function adviceOn(error: Error, advice: string, options: readonly string[]): string {
+  if (error instanceof OutOfMemoryError) {
+    if (!options.includes("names")) return "";
+    return `--names loads fewer tensors${
+      advice.includes("stagingBytes") ? ", --staging-bytes takes less" : ""
+    }`;
+  }
+  if (!(error instanceof SafeTensorsError)) return advice;
   const { code, format, path = "FILE" } = error;
   if (format === "pytorch") return `convert it: ${PROGRAM} convert -i ${inShell(path)}`;
   if (format === "safetensors") return `it needs no conversion: ${PROGRAM} load ${inShell(path)}`;
-  return code === "FileExists" ? "--overwrite replaces it" : undefined;
+  return code === "FileExists" ? "--overwrite replaces it" : advice;
 }
 
 /** A path, quoted for a shell. */
@@ -62,6 +80,11 @@ function withFlags(message: string, options: readonly string[]): string {
         /\(limit (\w+)\)/g,
         (whole, limit) => options.includes("limit") ? `(--limit ${limit}=N allows more)` : whole,
       )
+      .replace(/^limits has no option /, "--limit has no ")
+      // What only programs can do: other kinds of values, options without a flag, and calls.
+      .replace(" and any GPUDevice", "")
+      .replace(/, or lower usrbio\.\w+/, "")
+      .replace(/\b([a-z]\w*)\(\)(?=[ ,;:]|$)/g, "$1")
       .replace(/(?<=^|: )[a-z]+(?= must be )/g, (key) => flags.get(key) ?? key)
       .replace(/\b[a-z]+(?:[A-Z][a-z]+)+\b/g, (key) => flags.get(key) ?? key);
   }).join("");

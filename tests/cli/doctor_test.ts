@@ -58,6 +58,18 @@ Deno.test("doctor names the searched places of the 3FS library", async () => {
   assertStringIncludes(text.replaceAll(/ +/g, " "), `\n3FS no library: ${expected}`);
 });
 
+Deno.test("doctor says shortly that 3FS is absent, and gives each reason once", async () => {
+  const env = { NO_COLOR: "1", HF3FS_LIB_DIR: "" };
+  const { usrbio, cuda, webgpu, engine } = JSON.parse((await runCliWith(env, "doctor", "--json")).stdout);
+  const { stdout } = await runCliWith(env, "doctor");
+  if (engine === "native" && usrbio.library === null && usrbio.mounts.length === 0) {
+    assertMatch(stdout, /\n3FS +no library \(HF3FS_LIB_DIR names its folder\)\n/);
+  }
+  for (const { reason } of [cuda, webgpu]) {
+    if (reason !== "") assertEquals(stdout.split(reason).length, 2, stdout);
+  }
+});
+
 Deno.test("doctor gives advice for a machine without a compiler", async () => {
   await using cache = await tempFolder();
   using _ = setEnv({ PATH: "/nowhere", XDG_CACHE_HOME: cache.path });
@@ -65,6 +77,7 @@ Deno.test("doctor gives advice for a machine without a compiler", async () => {
   assertEquals(code, 0);
   assertStringIncludes(stdout, "portable");
   assertStringIncludes(stdout, "- Install a C compiler");
+  assertMatch(stdout, /\nAvailable memory +\d\S* [kMGT]B\n/);
 });
 
 Deno.test("doctor reports on every place, and fails if it cannot examine one", async () => {

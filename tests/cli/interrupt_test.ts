@@ -1,4 +1,6 @@
 import { assertEquals } from "@std/assert";
+import { tempFolder, writeFile } from "../support/models.ts";
+import { startCli } from "./support.ts";
 
 const SOURCE = new URL("../../src/cli/interrupt.ts", import.meta.url);
 
@@ -10,7 +12,7 @@ async function run(code: string): Promise<{ printed: string; signal: Deno.Signal
   return { printed: new TextDecoder().decode(stdout).trim(), signal };
 }
 
-for (const name of ["SIGINT", "SIGTERM"] as const) {
+for (const name of ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"] as const) {
   Deno.test(`interruptible() lets the work clean up after ${name}, and the process ends by it`, async () => {
     const { printed, signal } = await run(`
       await interruptible("Interrupted, all is clean", (signal) => new Promise((_, reject) => {
@@ -53,6 +55,19 @@ Deno.test("interruptible() returns the work's result, and removes its listeners"
   assertEquals([printed, signal], ["7", "SIGTERM"]);
 });
 
+Deno.test("interruptible() leaves signals ignored that the parent process ignores, as nohup does", async () => {
+  const program = `import { interruptible } from "${SOURCE}";
+    console.log(await interruptible("Interrupted", async () => {
+      Deno.kill(Deno.pid, "SIGHUP");
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      return 7;
+    }));`;
+  const { code, stdout } = await new Deno.Command("sh", {
+    args: ["-c", 'trap "" HUP; exec "$@"', "sh", Deno.execPath(), "eval", program],
+  }).output();
+  assertEquals([code, new TextDecoder().decode(stdout)], [0, "7\n"]);
+});
+
 Deno.test("a process without permission to send signals ends with 128 plus the signal's number", async () => {
   const program = await Deno.makeTempFile({ suffix: ".ts" });
   await Deno.writeTextFile(
@@ -66,7 +81,9 @@ Deno.test("a process without permission to send signals ends with 128 plus the s
     clearInterval(hang);`,
   );
   try {
-    for (const [name, status] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+    for (
+      const [name, status] of [["SIGHUP", 129], ["SIGINT", 130], ["SIGQUIT", 131], ["SIGTERM", 143]] as const
+    ) {
       const child = new Deno.Command(Deno.execPath(), {
         args: ["run", "--no-prompt", "--allow-read", program],
         stdout: "piped",
@@ -82,3 +99,15 @@ Deno.test("a process without permission to send signals ends with 128 plus the s
     await Deno.remove(program);
   }
 });
+
+for (const name of ["SIGHUP", "SIGINT", "SIGTERM"] as const) {
+  Deno.test(`load ends by ${name}`, async () => {
+    await using folder = await tempFolder();
+    const path = `${folder.path}/x.safetensors`;
+    await writeFile(path, [{ name: "x", dtype: "U8", shape: [8] }]);
+    const child = startCli("load", path, "--repeat", "100000000");
+    await new Promise((resolve) => setTimeout(resolve, 1000)); // most likely it loads by now
+    child.kill(name);
+    assertEquals((await child.output()).signal, name);
+  });
+}

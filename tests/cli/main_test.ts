@@ -1,11 +1,12 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { parseArguments } from "../../src/cli/arguments.ts";
-import { OutOfMemoryError, SafeTensorsError } from "../../mod.ts";
+import { GroupError, OutOfMemoryError, ReadError, SafeTensorsError } from "../../mod.ts";
 import { COMMANDS as COMMAND_TABLE } from "../../src/cli/commands.ts";
 import { inOwnWords } from "../../src/cli/own_words.ts";
 import { tempFolder, writeFile } from "../support/models.ts";
-import { MAIN, runCli, runCliWith } from "./support.ts";
+import { MAIN, runCli, runCliWith, startCliWith } from "./support.ts";
 
+const CHECKPOINT = new URL("../data/pytorch/tied.pt", import.meta.url).pathname;
 const COMMANDS = ["load", "inspect", "verify", "convert", "repair", "demo", "doctor", "completions"];
 
 Deno.test("the command line lists its commands", async () => {
@@ -113,6 +114,8 @@ Deno.test("the command line prints the usage and ends with status 2 after wrong 
     [["inspect", file, "--list", "--json"], "--list and --json exclude each other", "inspect"],
     [["inspect", file, "--list", "--depth", "1"], "--depth needs the tree", "inspect"],
     [["demo", file], "demo takes no files", "demo"],
+    [["demo", "--bytes", "900TiB"], "--bytes must be at most 1TiB, got 989560464998400", "demo"],
+    [["convert", CHECKPOINT, "--limit", "maxFoo=3"], '--limit has no "maxFoo"', "convert"],
     [["demo", "--bytes", "lots"], "--bytes must be a number of bytes", "demo"],
     [["completions"], "completions needs the name of one shell: bash, zsh, fish", "completions"],
     [["completions", "bash", "--json"], "There is no option --json", "completions"],
@@ -182,10 +185,33 @@ Deno.test("errors name flags and commands, not options and functions of the libr
 Deno.test("inOwnWords() replaces options and advice of the library by flags and commands", () => {
   const options = Object.keys(COMMAND_TABLE["load"]!.options);
   const advice = "load fewer names, or open with lazy: true";
+  const ring = "dispose tensors, load fewer names, or lower stagingBytes";
   const cases: readonly (readonly [error: Error, text: string])[] = [
     [
       new OutOfMemoryError("9 bytes are needed", 9, 1, { advice }),
       "9 bytes are needed: --names loads fewer tensors",
+    ],
+    [
+      new OutOfMemoryError("9 bytes are needed for a ring", 9, 1, { advice: ring }),
+      "9 bytes are needed for a ring: --names loads fewer tensors, --staging-bytes takes less",
+    ],
+    [
+      new SafeTensorsError("DuplicateName", "Both have x", { advice: "open one of them" }),
+      "Both have x: open one of them",
+    ],
+    [
+      new GroupError("Rank 1 left the group before broadcast() of 8 bytes from rank 0", 1, ""),
+      "Rank 1 left the group before broadcast of 8 bytes from rank 0",
+    ],
+    [
+      new GroupError('Rank 1 calls getSharded("a \\"b", 0), rank 0 getTensor("c()")', 1, ""),
+      'Rank 1 calls the load of "a \\"b", rank 0 the load of "c()"',
+    ],
+    [
+      new ReadError('Cannot read "x": /dev/shm is full: enlarge it, or lower usrbio.bufferBytes', {
+        path: "x",
+      }),
+      'Cannot read "x": /dev/shm is full: enlarge it',
     ],
     [
       new SafeTensorsError("WrongFormat", "Cannot read it", {
@@ -215,5 +241,50 @@ Deno.test("inOwnWords() replaces options and advice of the library by flags and 
     [new Error("someThing: true and names are left"), "someThing: true and names are left"],
   ];
   for (const [error, text] of cases) assertEquals(inOwnWords(error, options), text);
+  const withoutNames = Object.keys(COMMAND_TABLE["verify"]!.options);
+  assertEquals(inOwnWords(cases[0]![0], withoutNames), "9 bytes are needed");
   assertEquals(inOwnWords("thrown as it is", options), "thrown as it is");
+});
+
+Deno.test("errors of the system have the text of the command line", async () => {
+  const missing = await Deno.readFile("/nowhere/a b").catch((error) => error);
+  assertEquals(inOwnWords(missing, []), 'Cannot go on: "/nowhere/a b": no such file or directory (ENOENT)');
+  const { code, stderr } = await runCliWith(
+    { NO_COLOR: "1", TMPDIR: "/nowhere/temp" },
+    "demo",
+    "--bytes",
+    "1MB",
+  );
+  assertEquals(code, 1);
+  assertEquals(stderr, "error: Cannot make a temporary folder: no such file or directory (ENOENT)\n");
+  const config = await runCliWith(
+    { NO_COLOR: "1", FASTSAFETENSORS_CONFIG: "/nowhere.json" },
+    "load",
+    CHECKPOINT,
+  );
+  assertEquals(
+    config.stderr,
+    'error: Cannot read the configuration "/nowhere.json", which FASTSAFETENSORS_CONFIG names: no such file or ' +
+      "directory (ENOENT)\n",
+  );
+});
+
+Deno.test("commands say once that there is no compiler", async () => {
+  await using folder = await tempFolder();
+  await writeFile(`${folder.path}/x.safetensors`, [{ name: "x", dtype: "F32", shape: [2] }]);
+  const env = { NO_COLOR: "1", PATH: "/nowhere", XDG_CACHE_HOME: folder.path };
+  const lines = [
+    ["load", `${folder.path}/x.safetensors`],
+    ["inspect", `${folder.path}/x.safetensors`],
+    ["verify", `${folder.path}/x.safetensors`],
+    ["convert", CHECKPOINT, "--dry-run"],
+    ["demo", "--bytes", "1MB"],
+    ["doctor"],
+  ];
+  for (const words of lines) {
+    const { code, stdout, stderr } = await startCliWith(env, ...words).output();
+    const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+    assertEquals([code, text.split("no C compiler").length], [0, 2], text);
+    assertEquals(text.includes("--allow-"), false, text);
+  }
 });

@@ -69,6 +69,24 @@ Deno.test("load, inspect and verify do not change an interrupted save, and name 
   }
 });
 
+Deno.test("repair --json lists the repairs, and does them with --yes", async () => {
+  await using folder = await tempFolder();
+  const { path } = folder;
+  await interrupt(path);
+  const before = listed(path);
+  const first = await runCli("repair", path, "--json");
+  assertEquals(first.code, 1);
+  const { repairs: [{ kind, done, renames }], problems } = JSON.parse(first.stdout);
+  assertEquals([kind, done, renames.length > 0], ["complete", false, true]);
+  assertEquals(problems, [`Nothing was changed in ${path}: --yes does it`]);
+  assertEquals(listed(path), before);
+  const second = await runCli("repair", path, "--json", "--yes");
+  assertEquals(second.code, 0);
+  const result = JSON.parse(second.stdout);
+  assertEquals([result.repairs[0].done, result.problems], [true, []]);
+  assertEquals(JSON.parse((await runCli("repair", path, "--json")).stdout), { repairs: [], problems: [] });
+});
+
 Deno.test("repair undoes a save whose files are missing", async () => {
   await using folder = await tempFolder();
   await interrupt(folder.path);
@@ -100,7 +118,12 @@ Deno.test("repair rejects a journal that no save of this user wrote, and continu
 Deno.test("repair requires an existing folder", async () => {
   assertEquals((await runCli("repair")).code, 2);
   const { code, stderr } = await runCli("repair", "/nowhere/at/all");
-  assertEquals([code, stderr.includes('"/nowhere/at/all"')], [1, true]);
+  assertEquals([code, stderr], [
+    1,
+    'error: Cannot open "/nowhere/at/all": no such file or directory (ENOENT)\n',
+  ]);
+  const file = await runCli("repair", MAIN);
+  assertEquals([file.code, file.stderr], [1, `error: Cannot open "${MAIN}": it is not a folder\n`]);
 });
 
 suite("repair on a terminal", "shells", whyNot("script"), () => {

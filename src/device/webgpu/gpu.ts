@@ -90,10 +90,9 @@ export class Gpu {
       error.status === "fulfilled" ? error.value : null
     );
     if (memory) {
-      const message =
-        `Cannot ${action}: the device has no memory for ${requested} bytes: load fewer names, or ` +
-        `dispose tensors`;
-      throw new OutOfMemoryError(message, requested, -1, { cause: memory });
+      const message = `Cannot ${action}: the device has no memory for ${requested} bytes`;
+      const advice = "load fewer names, or dispose tensors";
+      throw new OutOfMemoryError(message, requested, -1, { cause: memory, advice });
     }
     const error = refusal ?? internal;
     if (error) {

@@ -1,8 +1,7 @@
 /**
  * Functions for local files that both engines share: absolute paths, the check for regular files, and errors of reads.
  */
-import { systemErrorText } from "../../../ffi/status.ts";
-import { errnoOf } from "./errno.ts";
+import { errnoOf, systemReason } from "./errno.ts";
 import { ReadError, UseAfterCloseError } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
 import { resolve } from "../../base/paths.ts";
@@ -36,8 +35,12 @@ export function readError(
   if (error instanceof Deno.errors.NotCapable || error instanceof ReadError) return error;
   if (!(error instanceof Error) || error instanceof UseAfterCloseError) return error as Error;
   const errno = errnoOf(error);
-  const reason = errno > 0 ? systemErrorText(errno) : error.message;
-  return new ReadError(`Cannot ${action} ${quote(path)}: ${reason}`, { path, errno, ...range, cause: error });
+  return new ReadError(`Cannot ${action} ${quote(path)}: ${systemReason(error)}`, {
+    path,
+    errno,
+    ...range,
+    cause: error,
+  });
 }
 
 /** Makes the error for a file that has fewer bytes than expected. */
