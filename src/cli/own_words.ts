@@ -4,7 +4,6 @@
 import { systemErrorText } from "../../ffi/status.ts";
 import { OutOfMemoryError, SafeTensorsError } from "../../mod.ts";
 import { quote } from "../base/text.ts";
-import { errnoOf } from "../files/native/errno.ts";
 import { PROGRAM } from "./help.ts";
 
 /** Options of the library whose flag has another name. */
@@ -22,12 +21,14 @@ export function inOwnWords(error: unknown, options: readonly string[]): string {
   return withFlags(message, options);
 }
 
-/** The text of an error; one of the system that reaches this place as it is has a text for programs. */
-function textOf(error: Error): string {
-  const errno = errnoOf(error);
-  if (errno === 0 || !/ \(os error \d+\)/.test(error.message)) return error.message;
-  const [, path] = /: \w+ '(.*)'$/s.exec(error.message) ?? [];
-  return `Cannot go on: ${path === undefined ? "" : `${quote(path)}: `}${systemErrorText(errno)}`;
+/** The message of an error, with the text for users where it ends with the system's text for programs. */
+function textOf({ message }: Error): string {
+  const [whole, before, number, path] =
+    /(^|: )[^:]+ \(os error (\d+)\)(?:: \w+(?: '(.*)')?)?$/s.exec(message) ?? [];
+  if (whole === undefined) return message;
+  const reason = systemErrorText(Number(number));
+  if (before !== "") return `${message.slice(0, -whole.length)}: ${reason}`;
+  return `Cannot go on: ${path === undefined ? "" : `${quote(path)}: `}${reason}`;
 }
 
 /** The message, with advice for this program in place of advice for the library; without it if there is none. */

@@ -20,8 +20,7 @@
 import { isRecord } from "../base/check.ts";
 import { environmentVariable, mayRead } from "../../ffi/variables.ts";
 import { SafeTensorsError } from "../base/errors.ts";
-import { quote } from "../base/text.ts";
-import { systemReason } from "../files/native/errno.ts";
+import { messageOf, quote } from "../base/text.ts";
 import type { GdsOption } from "../device/cuda/run.ts";
 import type { UsrbioOptions } from "../three_fs/options.ts";
 
@@ -134,7 +133,7 @@ export function readConfiguration(byDefault?: string): Configuration {
     text = Deno.readTextFileSync(path);
   } catch (error) {
     if (named === undefined && error instanceof Deno.errors.NotFound) return {};
-    const reason = systemReason(error);
+    const reason = messageOf(error);
     const origin = named === undefined ? "" : ", which FASTSAFETENSORS_CONFIG names";
     throw invalid(`Cannot read the configuration ${quote(path)}${origin}: ${reason}`, path, error);
   }
