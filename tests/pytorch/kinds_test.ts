@@ -325,21 +325,14 @@ Deno.test("readCheckpoint() reads the classes of modules in a legacy file by the
 });
 
 Deno.test("readCheckpoint() visits a shared state once", async () => {
-  const many: [Part, Part][] = Array.from({ length: 10_000 }, (_, i) => [int(i), none]);
-  const objects = Array.from(
-    { length: 10_000 },
-    () => concat(get(1), emptyTuple, Uint8Array.of(0x81), get(0), utf8("b")),
-  );
-  const value = record({
-    state: put(0, dict(...many)),
-    type: put(1, global("a.B")),
-    all: list(...objects),
-    w: fourFloats(),
+  // Each object has the previous one twice in its state: 2^60 objects, if each were visited.
+  const objects = Array.from({ length: 60 }, (_, i) => {
+    const state = record({ a: get(i), b: get(i) });
+    return put(i + 1, concat(global("a.B"), emptyTuple, Uint8Array.of(0x81), state, utf8("b")));
   });
-  const before = performance.now();
+  const value = record({ first: put(0, none), all: list(...objects), w: fourFloats() });
   const { skipped } = await readCheckpoint(memoryReader(zipCheckpoint(value)));
-  assertEquals(skipped.at(-1), { name: "all", kind: "list of 10000 values" });
-  assert(performance.now() - before < 5000);
+  assertEquals(skipped.at(-1), { name: "all", kind: "list of 60 values" });
 });
 
 Deno.test("readCheckpoint() counts the tensors in shared values without visiting them again", async () => {

@@ -283,9 +283,8 @@ Deno.test("unpickle() enforces its limits, and names them", async () => {
   await refuse(pickle(str("m".repeat(600)), str("n"), Uint8Array.of(0x93)), "names a global of");
 });
 
-Deno.test("unpickle() reads the digits of a long int without quadratic time", async () => {
+Deno.test("unpickle() does not convert the digits of a long int, which takes quadratic time", async () => {
   const digits = 2 ** 22;
-  const before = performance.now();
   for (
     const number of [
       utf8(`I${"9".repeat(digits)}\n`),
@@ -294,7 +293,6 @@ Deno.test("unpickle() reads the digits of a long int without quadratic time", as
   ) {
     assertStringIncludes(describe(await valueOf(number) as PickleOther), `int of ${digits} `);
   }
-  assert(performance.now() - before < 5000);
 });
 
 Deno.test("unpickle() shares repeated memo values without copies", async () => {
@@ -310,10 +308,12 @@ Deno.test("unpickle() shares repeated memo values without copies", async () => {
 Deno.test("unpickle() does not copy a long list for each dict that uses it", async () => {
   const pairs = Array.from({ length: 1000 }, () => tuple(str("k"), none));
   const made = Array.from({ length: 10_000 }, () => concat(get(1), get(0), utf8("R")));
-  const bytes = pickle(
+  const value = await valueOf(
     tuple(put(0, tuple(list(...pairs))), put(1, global("collections.OrderedDict")), ...made),
   );
-  const before = performance.now();
-  await unpickle(bytes, "memory.pt");
-  assert(performance.now() - before < 2000);
+  assertInstanceOf(value, PickleTuple);
+  const [args, , ...dicts] = value.items;
+  const [shared] = (args as PickleTuple).items;
+  assertEquals(dicts.length, 10_000);
+  for (const dict of dicts as PickleDict[]) assert(dict.initial === shared && dict.entries.length === 0);
 });
