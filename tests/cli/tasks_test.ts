@@ -8,9 +8,12 @@ Deno.test("deno task takes paths relative to the folder of the user", async () =
   const cwd = `${folder.path}/with space`;
   await Deno.mkdir(cwd);
   await writeFile(`${cwd}/my model.safetensors`, [{ name: "x", dtype: "U8", shape: [2] }]);
+  // A task that runs these tests has set the variable already, to its own folder.
+  const { INIT_CWD: _, ...env } = Deno.env.toObject();
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["task", "--config", CONFIG, "inspect", "my model.safetensors"],
-    env: { NO_COLOR: "1" },
+    env: { ...env, NO_COLOR: "1" },
+    clearEnv: true,
     cwd,
   }).output();
   assertEquals(code, 0, new TextDecoder().decode(stderr));
