@@ -2,6 +2,7 @@
  * `load`: loads files and shows the speed.
  */
 import { type LoadStats, type OpenOptions, prepare } from "../../mod.ts";
+import { checkDevice } from "../base/device_name.ts";
 import type { CheckpointOptions } from "../pytorch/mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import { CHECKPOINT, checkpointOptionsOf } from "./checkpoints.ts";
@@ -104,7 +105,7 @@ export const load: Command = {
 
   async run(args) {
     const repeat = args.count("repeat") ?? 1;
-    const options = loadOptions(args);
+    const options = await asUsage(() => Promise.resolve(loadOptions(args)));
     const ranks = args.flag("ranks");
     if (!ranks && args.text("shard") !== undefined) throw new UsageError("--shard needs --ranks");
     // Before the measurement: this finds or builds the native library, and initializes a GPU.
@@ -122,9 +123,10 @@ export const load: Command = {
 
 /** The given options of the library; the library checks their values. */
 function loadOptions(args: Arguments): OpenOptions & CheckpointOptions {
+  const device = args.text("device");
   return given<OpenOptions & CheckpointOptions>({
     ...checkpointOptionsOf(args),
-    device: args.text("device") as OpenOptions["device"],
+    device: device === undefined ? undefined : checkDevice(device),
     dtype: dtypeOf(args),
     names: nameFilter(args.list("names")),
     source: args.choice("source", SOURCES),

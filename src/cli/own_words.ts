@@ -2,7 +2,7 @@
  * Turns errors of the library into errors of the command line: flags for options, and commands for advice.
  */
 import { systemErrorText } from "../../ffi/status.ts";
-import { OutOfMemoryError, SafeTensorsError } from "../../mod.ts";
+import { GroupError, OutOfMemoryError, SafeTensorsError } from "../../mod.ts";
 import { quote } from "../base/text.ts";
 import { PROGRAM } from "./help.ts";
 
@@ -34,17 +34,27 @@ function textOf({ message }: Error): string {
 /** The message, with advice for this program in place of advice for the library; without it if there is none. */
 function withOwnAdvice(error: Error, options: readonly string[]): string {
   const { advice } = error as { readonly advice?: unknown };
+  if (error instanceof GroupError) return ofAnotherRank(error.message, options);
   if (typeof advice !== "string") return textOf(error);
   const own = adviceOn(error, advice, options);
   return error.message.slice(0, -advice.length - 2) + (own === "" ? "" : `: ${own}`);
 }
 
+/** The message of an error on another rank, which comes as text: the advice for the library is a part of it. */
+function ofAnotherRank(message: string, options: readonly string[]): string {
+  const own = options.includes("names") ? `: ${FEWER}` : "";
+  return message
+    .replace(/: (?:dispose tensors, )?load fewer names, or [\w: ]+$/, own)
+    .replace(/: open (?:it|the folder) with \w+$/, "");
+}
+
+/** Advice for too little memory. */
+const FEWER = "--names loads fewer tensors";
+
 function adviceOn(error: Error, advice: string, options: readonly string[]): string {
   if (error instanceof OutOfMemoryError) {
     if (!options.includes("names")) return "";
-    return `--names loads fewer tensors${
-      advice.includes("stagingBytes") ? ", --staging-bytes takes less" : ""
-    }`;
+    return `${FEWER}${advice.includes("stagingBytes") ? ", --staging-bytes takes less" : ""}`;
   }
   if (!(error instanceof SafeTensorsError)) return advice;
   const { code, format, path = "FILE" } = error;

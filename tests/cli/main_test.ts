@@ -208,6 +208,18 @@ Deno.test("inOwnWords() replaces options and advice of the library by flags and 
       'Rank 1 calls the load of "a \\"b", rank 0 the load of "c()"',
     ],
     [
+      new GroupError(`Rank 1 failed: Cannot load: 9 bytes are needed: ${advice}`, 1, ""),
+      "Rank 1 failed: Cannot load: 9 bytes are needed: --names loads fewer tensors",
+    ],
+    [
+      new GroupError(
+        'Rank 1 failed: Cannot read "x": it is a safetensors file: open it with fastsafeOpen',
+        1,
+        "",
+      ),
+      'Rank 1 failed: Cannot read "x": it is a safetensors file',
+    ],
+    [
       new ReadError('Cannot read "x": /dev/shm is full: enlarge it, or lower usrbio.bufferBytes', {
         path: "x",
       }),

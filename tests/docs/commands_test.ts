@@ -100,7 +100,7 @@ function optionsGiven(line: string): { arguments: string[]; options: string[] } 
   if (first === undefined || verb !== "task" && verb !== "run") return null;
   const command = verb === "task" ? commandOf(first) : `deno run -A ${first}`;
   if (!command?.startsWith("deno run -A ")) return null;
-  const options = more.flatMap((word) => /^\[?(--?[a-z][a-z-]*)/.exec(word)?.[1] ?? []);
+  const options = more.flatMap((word) => /^\[?(--?[a-z][a-z0-9-]*)/.exec(word)?.[1] ?? []);
   return options.length === 0 ? null : { arguments: command.split(" ").slice(1), options };
 }
 
