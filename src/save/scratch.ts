@@ -2,7 +2,7 @@
 import { AtomicSet, type SetOptions } from "./atomic_set.ts";
 import { OutputStream } from "./output_stream.ts";
 import { indexPathOf } from "./shards.ts";
-import { type Item, itemOf, type SavableTensor } from "./source.ts";
+import { checkLength, type Item, itemOf, type SavableTensor } from "./source.ts";
 import { putElements } from "./write_tensors.ts";
 import type { WriteEngine } from "./write_engine.ts";
 import { WriteError } from "../base/errors.ts";
@@ -11,12 +11,20 @@ import { quote } from "../base/text.ts";
 /** Bytes of one read. */
 const BLOCK = 8 * 2 ** 20;
 
+/** Tensors of fewer bytes stay in memory, because a read of a file for each of very many would take long. */
+const SMALL = 64 * 2 ** 10;
+
+/** The most bytes of small tensors in memory. */
+const SMALL_BYTES = 64 * 2 ** 20;
+
 /** Tensors in a file beside the target of a save. The file gets no final name, and is removed at the end. */
 export class Scratch implements AsyncDisposable {
   readonly #engine: WriteEngine;
   readonly #set: AtomicSet;
   readonly #stream: OutputStream;
   #length = 0;
+  /** Bytes of the tensors in memory. */
+  #inMemory = 0;
   #file: Deno.FsFile | undefined;
   readonly #unused: Uint8Array<ArrayBuffer>[] = [];
   /** The memory of each buffer that a part has been read to. */
@@ -53,12 +61,20 @@ export class Scratch implements AsyncDisposable {
   }
 
   /**
-   * Copies a tensor to the file, with the cast of its item. Its memory is not used after this.
+   * Copies a tensor to the file, with the cast of its item; a small one to memory, without the cast. The memory of
+   * `tensor` is not used after this.
    *
-   * @returns the tensor in the file
+   * @returns the copy
    * @throws {WriteError} if the system refuses
    */
   async copy(item: Item, tensor: SavableTensor): Promise<SavableTensor> {
+    if ("data" in tensor && item.sourceBytes < SMALL && this.#inMemory + item.sourceBytes <= SMALL_BYTES) {
+      const { data } = tensor;
+      checkLength(item, data);
+      this.#inMemory += item.sourceBytes;
+      const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      return { dtype: item.from, shape: item.shape, data: Uint8Array.from(bytes) };
+    }
     const begin = this.#length;
     this.#length += item.fileBytes;
     await putElements(this.#stream, item, tensor, { output: this.#set.outputs[0]!, offset: begin });

@@ -92,6 +92,24 @@ export function mappingTests(test: DefineTest): void {
     await assertFile(`${folder}/merged.safetensors`, await Deno.readFile(`${folder}/expected`));
   });
 
+  test("results of every size are cast by the option dtype, in shards too", async (folder) => {
+    const values = (length: number) => new Float32Array(length).map((_, index) => index % 200 - 100);
+    const tensors = Object.fromEntries([3, 20_000, 400_001, 3_000_000].map((length) => {
+      return [`t${length}`, HostTensor.from({ shape: [length], data: values(length) })];
+    }));
+    const options = { dtype: "BF16", maxShardBytes: "1MB" } as const;
+    const { paths } = await saveFile(tensors, `${folder}/plain/m.safetensors`, options);
+    const mapped = await saveFile(tensors, `${folder}/mapped/m.safetensors`, {
+      ...options,
+      map: (_name, tensor) => tensor.copy(),
+    });
+    assertEquals(mapped.paths, paths.map((path) => path.replace("/plain/", "/mapped/")));
+    for (const [index, path] of mapped.paths.entries()) {
+      await assertFile(path, await Deno.readFile(paths[index]!));
+    }
+    assertEquals(namesIn(`${folder}/mapped`), namesIn(`${folder}/plain`));
+  });
+
   test("map can reuse the memory of its result in the next call", async (folder) => {
     const names = Array.from({ length: 5 }, (_, index) => `t${index}`);
     const stream = async function* () {
