@@ -64,10 +64,15 @@ export async function openFiles<E extends { readonly source: Source }>(
 
 /** The catalog with the products of quantized tensors, and with the aliases that a save left out. */
 async function changed(opened: Catalog, options: CheckedOpenOptions): Promise<Catalog> {
+  const { dequantize, dtype } = options;
   let catalog = opened;
-  if (options.dequantize) {
-    const { dequantizedSteps } = await import("../load/dequantize.ts");
-    catalog = await finishInTurns(dequantizedSteps(catalog, options.dequantize));
+  if (
+    dequantize || dtype !== undefined && catalog.tensors.values().some((one) => one.dtype.startsWith("F8"))
+  ) {
+    const { dequantizedSteps, unscaledNoteSteps } = await import("../load/dequantize.ts");
+    catalog = dequantize
+      ? await finishInTurns(dequantizedSteps(catalog, dequantize))
+      : { ...catalog, notes: [...catalog.notes, ...await finishInTurns(unscaledNoteSteps(catalog))] };
   }
   return options.restoreAliases ? await finishInTurns(restoreAliases(catalog)) : catalog;
 }

@@ -80,6 +80,21 @@ export function* dequantizedSteps(catalog: Catalog, { block }: DequantizeOptions
   };
 }
 
+/** A note on the first tensor that a cast without {@linkcode dequantizedSteps} takes for the numbers of its codes. */
+export function* unscaledNoteSteps({ tensors }: Catalog): Steps<string[]> {
+  let step = 0;
+  for (const [name, { dtype }] of tensors) {
+    if (++step % STEP === 0) yield;
+    if (!isQuantizedDType(dtype)) continue;
+    if (!scaleNames(name).some((one) => isScale(tensors.get(one)))) continue;
+    return [
+      `The option dtype casts tensors of 8-bit floats without their scales, such as ${quote(name)}: ` +
+      "dequantize: true multiplies by them",
+    ];
+  }
+  return [];
+}
+
 function isScale(tensor: CatalogTensor | undefined): boolean {
   return tensor !== undefined && isFloatDType(tensor.dtype);
 }

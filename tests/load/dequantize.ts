@@ -170,6 +170,23 @@ export function dequantizeTests(test: DefineTest): void {
     }
   });
 
+  test("a cast without the scales is noted", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, ONES);
+    const note = 'The option dtype casts tensors of 8-bit floats without their scales, such as "x.weight": ' +
+      "dequantize: true multiplies by them";
+    for (
+      const [options, notes] of [[{}, []], [{ dtype: "F16" }, [note]], [
+        { dtype: "F16", dequantize: true },
+        [],
+      ]] as const
+    ) {
+      await using model = await fastsafeOpen(path, options);
+      await model.whenLoaded();
+      assertEquals(model.stats().notes.filter((one) => one.includes("8-bit")), [...notes]);
+    }
+  });
+
   test("a model that was quantized while it was saved is dequantized while it is loaded and saved", async (folder) => {
     const w = HostTensor.from({ shape: [3, 130], data: new Float32Array(390).map((_, index) => index - 64) });
     const b = HostTensor.from({ shape: [2], data: new Float32Array([1, 2]) });
