@@ -1,6 +1,6 @@
 /**
- * The C tests of CUDA (*_test.c) on the stand-ins, and that of the kernels (kernels_test.cpp), which needs none: plain,
- * and under the sanitizers. Native library and stand-ins are built alike.
+ * The C tests of CUDA (*_test.c) on the stand-ins, the stand-ins' own test, and that of the kernels (kernels_test.cpp),
+ * which needs no stand-in: plain, and under the sanitizers. Native library and stand-ins are built alike.
  */
 import { compiler } from "../support/compiler.ts";
 import { tempFolder } from "../support/models.ts";
@@ -20,6 +20,7 @@ function cTests(name: string, flags: readonly string[]): void {
     const standIn = await buildStandIn("cuda", flags);
     const all = [...C_FLAGS, ...flags];
     const { library } = await nativeObjects(cc, flags);
+    await t.step("self_test of the stand-in", () => run(`${standIn.folder}/self_test`, []));
     for (const test of ["lane_test", "device_test"]) {
       await t.step(test, async () => {
         const program = `${path}/${test}`, source = `${ROOT}tests/cuda/${test}.c`;
