@@ -2,10 +2,11 @@
  * The blocks of code that `deno test --doc` leaves out (`ts ignore`), because they need files, devices or ranks: each is
  * run here, in a folder with the files it needs. `deno task test:doc` runs the others, recipes_test.ts the recipes.
  */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertMatch } from "@std/assert";
 import { standInEnv } from "../cuda/support.ts";
 import { findLaunchers, runCommand } from "../ranks/group/ranks.ts";
 import { tempFolder, writeFile, writeShards } from "../support/models.ts";
+import { whyNotNpm } from "../support/npm.ts";
 import { type Requirement, suite } from "../support/skip.ts";
 import { missing as noAdapter } from "../webgpu/support.ts";
 import { type Block, PAGES, RECIPES, ROOT } from "./pages.ts";
@@ -23,10 +24,25 @@ interface Scene {
   readonly env?: () => Record<string, string>;
   /** Whether it is one program on four ranks. */
   readonly ranks?: boolean;
+  /** Matches its output. */
+  readonly prints?: RegExp;
 }
 
 const w = { name: "w", dtype: "F32", shape: [4, 4] } as const;
 const rows = (name: string) => ({ name, dtype: "F16", shape: [8, 4] }) as const;
+
+/** [3, 2] with the elements 1 to 6. */
+const MATRIX = {
+  name: "w",
+  dtype: "F32",
+  shape: [3, 2],
+  bytes: new Uint8Array(Float32Array.of(1, 2, 3, 4, 5, 6).buffer),
+} as const;
+
+/** An ONNX model that computes y = x · w, for x of [1, 3] and w of [3, 2]; made with the onnx package of Python. */
+const ONNX =
+  "08083a550a110a01780a017712017922064d61744d756c1201675a130a0178120e0a0c080112080a0208010a0208035a" +
+  "130a0177120e0a0c080112080a0208030a02080262130a0179120e0a0c080112080a0208010a02080242040a00100d";
 
 const standIns = await buildStandIn("cuda");
 const { found: [launcher] } = findLaunchers();
@@ -44,6 +60,23 @@ const SCENES: readonly Scene[] = [
     needs: "webgpu",
     missing: noAdapter,
     prepare: (folder) => writeFile(`${folder}/model.safetensors`, [w]),
+  },
+  {
+    fits: /onnxruntime/,
+    needs: "npm",
+    missing: await whyNotNpm("npm:onnxruntime-web@1.30.0"),
+    async prepare(folder) {
+      await writeFile(`${folder}/model.safetensors`, [MATRIX]);
+      await Deno.writeFile(`${folder}/model.onnx`, Uint8Array.fromHex(ONNX));
+    },
+    prints: /^Float32Array\(2\) \[ 22, 28 \]$/m,
+  },
+  {
+    fits: /jax-js/,
+    needs: "npm",
+    missing: await whyNotNpm("npm:@jax-js/jax@0.1.25"),
+    prepare: (folder) => writeFile(`${folder}/model.safetensors`, [MATRIX]),
+    prints: /^\[ \[ 22, 28 \] \]$/m,
   },
   {
     fits: /openPyTorch\(/,
@@ -83,19 +116,24 @@ async function run({ text }: Block, scene: Scene): Promise<void> {
     );
     return assertEquals(code, 0, stderr);
   }
-  const { code, stderr } = await new Deno.Command(Deno.execPath(), { args, env, cwd: folder.path }).output();
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args, env, cwd: folder.path })
+    .output();
   assertEquals(code, 0, new TextDecoder().decode(stderr));
+  assertMatch(new TextDecoder().decode(stdout), scene.prints ?? /^/);
 }
 
 const programs = PAGES.flatMap(({ blocks }) => blocks).filter(({ kind }) => kind === "ts ignore");
 
+const sceneOf = ({ text }: Block) => SCENES.find(({ fits }) => fits.test(text));
+
 Deno.test("the blocks that are run have right types", async () => {
   await using folder = await tempFolder();
-  await checkTypes(folder.path, programs);
+  const isMissing = (block: Block) => sceneOf(block)?.needs === "npm" && sceneOf(block)?.missing !== null;
+  await checkTypes(folder.path, programs.filter((block) => !isMissing(block)));
 });
 
 for (const block of programs.filter(({ place }) => !place.startsWith(RECIPES))) {
-  const scene = SCENES.find(({ fits }) => fits.test(block.text));
+  const scene = sceneOf(block);
   if (!scene) Deno.test(`${block.place} runs`, () => Promise.reject(new Error("No scene fits this block")));
   else {
     suite(`${block.place} runs`, scene.needs, scene.missing, () => {
