@@ -6,6 +6,7 @@ import { completionsCommand } from "./completions/command.ts";
 import { convert } from "./convert.ts";
 import { demo } from "./demo.ts";
 import { doctorCommand } from "./doctor.ts";
+import { helpCommand } from "./help.ts";
 import { inspect } from "./inspect.ts";
 import { load } from "./load.ts";
 import { repair } from "./repair.ts";
@@ -21,4 +22,5 @@ export const COMMANDS: Commands = {
   doctor: doctorCommand,
   repair,
   completions: completionsCommand(() => COMMANDS),
+  help: helpCommand(() => COMMANDS),
 };

@@ -1,7 +1,8 @@
 /**
  * The text that `--help` prints.
  */
-import { LETTERS } from "./arguments.ts";
+import { quote } from "../base/text.ts";
+import { LETTERS, unknownWord } from "./arguments.ts";
 import { type Command, type Commands, HELP } from "./command.ts";
 import { styled, terminalColumns } from "./terminal.ts";
 import { wrap } from "./text.ts";
@@ -34,6 +35,40 @@ export function overview(commands: Commands): string {
       WIDTH,
     ),
   ].join("\n\n");
+}
+
+/**
+ * The command `help`.
+ *
+ * @param commands all commands, including this one
+ */
+export function helpCommand(commands: () => Commands): Command {
+  return {
+    summary: "Print the help of a command",
+    inputs: "[command]",
+    get choices() {
+      return Object.keys(commands());
+    },
+    description: "Prints the help of a command, or without one the list of all commands.",
+    options: {},
+    examples: [["help", "all commands"], ["help load", "what load does, with its options"]],
+
+    run({ inputs: [name] }) {
+      console.log(
+        name === undefined ? overview(commands()) : commandHelp(name, findCommand(commands(), name)),
+      );
+    },
+  };
+}
+
+/**
+ * The command of a name.
+ *
+ * @throws {UsageError} if there is none; it suggests the closest one
+ */
+export function findCommand(commands: Commands, name: string): Command {
+  if (Object.hasOwn(commands, name)) return commands[name]!;
+  throw unknownWord("command", quote(name), Object.keys(commands).map(quote));
 }
 
 /** The usage of the program, in one line. */

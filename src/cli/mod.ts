@@ -11,10 +11,9 @@
  * @module
  */
 import config from "../../deno.json" with { type: "json" };
-import { parseArguments, unknownWord, UsageError } from "./arguments.ts";
+import { parseArguments, UsageError } from "./arguments.ts";
 import { COMMANDS } from "./commands.ts";
-import { quote } from "../base/text.ts";
-import { commandHelp, commandUsage, overview, overviewUsage, PROGRAM } from "./help.ts";
+import { commandHelp, commandUsage, findCommand, overview, overviewUsage, PROGRAM } from "./help.ts";
 import { inOwnWords } from "./own_words.ts";
 import { styled } from "./terminal.ts";
 import { printable } from "./text.ts";
@@ -37,15 +36,7 @@ async function main([name, ...rest]: readonly string[]): Promise<number> {
 async function run(name: string | undefined, rest: readonly string[]): Promise<void> {
   if (name === undefined || name === "--help" || name === "-h") return console.log(overview(COMMANDS));
   if (name === "--version" || name === "-V") return console.log(`${PROGRAM} ${config.version}`);
-  if (name === "help") return await run(rest[0] ?? "--help", rest.length > 0 ? ["--help"] : []);
-  const command = commandOf(name);
-  if (!command) {
-    throw unknownWord(
-      "command",
-      `${quote(name)}`,
-      Object.keys(COMMANDS).map((known) => `${quote(known)}`),
-    );
-  }
+  const command = findCommand(COMMANDS, name);
   const kinds = Object.entries(command.options).map(([option, { kind }]) => [option, kind] as const);
   const args = parseArguments(rest, Object.fromEntries(kinds));
   if (args.flag("help")) return console.log(commandHelp(name, command));

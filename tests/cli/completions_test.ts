@@ -22,6 +22,8 @@ const OFFERS: [words: string[], offered: string[]][] = [
   [["load", "--device", "c"], ["cpu", "cuda"]],
   [["load", "model", "--shard", ""], ["gpt2", "llama", "mixtral"]],
   [["completions", ""], ["bash", "fish", "zsh"]],
+  [["verify", "--sh"], ["--sha256"]],
+  [["help", "co"], ["completions", "convert"]],
 ];
 
 Deno.test("completions prints the script of each shell", async () => {

@@ -7,7 +7,18 @@ import { tempFolder, writeFile } from "../support/models.ts";
 import { MAIN, runCli, runCliWith, startCliWith } from "./support.ts";
 
 const CHECKPOINT = new URL("../data/pytorch/tied.pt", import.meta.url).pathname;
-const COMMANDS = ["load", "inspect", "verify", "convert", "repair", "demo", "doctor", "completions"];
+const COMMANDS = [
+  "load",
+  "inspect",
+  "verify",
+  "convert",
+  "repair",
+  "demo",
+  "doctor",
+  "repair",
+  "completions",
+  "help",
+];
 
 Deno.test("the command line lists its commands", async () => {
   const { code, stdout, stderr } = await runCli("--help");
@@ -83,6 +94,7 @@ Deno.test("the command line prints the usage and ends with status 2 after wrong 
     [["lod"], 'There is no command "lod": did you mean "load"?', "<command>"],
     [["remove"], 'There is no command "remove"\n', "<command>"],
     [["toString"], 'There is no command "toString"', "<command>"],
+    [["help", "lod"], 'There is no command "lod": did you mean "load"?', "help"],
     [["load"], "No file, folder or index was named", "load"],
     [["verify"], "No file, folder or index was named", "verify"],
     [["load", file, "--fast"], "There is no option --fast\n", "load"],
