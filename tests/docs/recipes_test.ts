@@ -104,17 +104,17 @@ const SCENES: Readonly<Record<string, Scene>> = {
       });
     },
   },
-  "Quantise to 8 bits": {
+  "Quantize to 8 bits": {
     prepare: (folder) =>
       writeModel(`${folder}/model`, "model", [
-        f32("proj.weight", [2, 2], [1, -2, 0.5, 4]),
+        f32("q_proj.weight", [2, 2], [3.5, -7, 1.1640625, 3.5]),
         f32("norm.weight", [2], [1, 2]),
       ]),
-    prints: [],
+    prints: ["q_proj.weight: 0.0390625"], // 5 / 128,
     async check(folder) {
-      assertEquals(await written(`${folder}/quantised/model.safetensors`), {
-        "proj.weight": ["F8_E4M3", [2, 2], [0x6e, 0xf6, 0x66, 0x7e]], // 112, -224, 56, 448
-        "proj.weight_scale": ["F32", [1], [Math.fround(4 / 448)]],
+      assertEquals(await written(`${folder}/quantized/model.safetensors`), {
+        "q_proj.weight": ["F8_E4M3", [2, 2], [0x76, 0xfe, 0x71, 0x7e]], // 224, -448, 144 for 149, 448
+        "q_proj.weight_scale": ["F32", [2, 1], [1 / 64, 1 / 128]],
         "norm.weight": ["F32", [2], [1, 2]],
       });
     },
