@@ -49,6 +49,13 @@ export interface StoredTensor {
   readonly dtype: DType;
   /** Its bytes. */
   readonly byteLength: number;
+  /** Fills `target` with the bytes of the result from `begin` on, a whole number of elements; reads no others. */
+  assemblePart(
+    file: SourceFile,
+    begin: number,
+    target: Uint8Array<ArrayBuffer>,
+    signal: AbortSignal,
+  ): Promise<void>;
 }
 
 /** A file that one rank of a group has opened for all. */

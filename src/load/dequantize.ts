@@ -8,7 +8,7 @@ import { SafeTensorsError } from "../base/errors.ts";
 import { STEP, type Steps } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
 import { Turn } from "../base/turn.ts";
-import { type Catalog, type CatalogTensor, pathOf } from "../files/catalog.ts";
+import { type Catalog, type CatalogTensor, pathOf, type StoredTensor } from "../files/catalog.ts";
 import { closeAll, type SourceFile } from "../files/source.ts";
 import { isFloatDType } from "../format/cast.ts";
 import { type Blocks, findBlocks, isQuantizedDType, multiplyByScale, scaleNames } from "../format/scaled.ts";
@@ -109,19 +109,21 @@ function scaleIsHidden(name: string, weight: string): SafeTensorsError {
 /** The product of a tensor and its scale, as a tensor that is assembled. */
 function product(catalog: Catalog, scaled: ScaledTensor): CatalogTensor {
   const { weight, scale } = scaled;
-  const elements = weight.byteLength / (dtypeBits(weight.dtype) / 8);
+  const { dtype, byteLength } = weight;
+  const assemblePart: StoredTensor["assemblePart"] = async (file, begin, target, signal) => {
+    if (target.byteLength === 0) return;
+    const inSameFile = pathOf(catalog, scale) === file.path;
+    const scales = inSameFile
+      ? await readFloats(file, scale, signal)
+      : await readElsewhere(catalog, scale, signal);
+    await multiply(file, scaled, scales, begin / 4, target, signal);
+  };
   return {
     ...weight,
     dtype: "F32",
-    byteLength: elements * 4,
-    stored: { dtype: weight.dtype, byteLength: weight.byteLength },
-    async assemble(file, target, signal) {
-      const inSameFile = pathOf(catalog, scale) === file.path;
-      const scales = inSameFile
-        ? await readFloats(file, scale, signal)
-        : await readElsewhere(catalog, scale, signal);
-      await multiply(file, scaled, scales, target, signal);
-    },
+    byteLength: byteLength * 4, // all quantized dtypes have one byte
+    stored: { dtype, byteLength, assemblePart },
+    assemble: (file, target, signal) => assemblePart(file, 0, target, signal),
   };
 }
 
@@ -159,39 +161,47 @@ async function readElsewhere(
   }
 }
 
-/** Fills `target` with the elements of a tensor as F32, multiplied by their scales; reads the next ones meanwhile. */
+/**
+ * Fills `target` with the elements of a tensor from `first` on as F32, multiplied by their scales; reads the next ones
+ * meanwhile.
+ */
 async function multiply(
   file: SourceFile,
   { weight, blocks }: ScaledTensor,
   scales: Float32Array,
+  first: number,
   target: Uint8Array<ArrayBuffer>,
   signal: AbortSignal,
 ): Promise<void> {
   const { dtype, fileOffset, byteLength } = weight;
   let whole: Uint8Array<ArrayBuffer> | undefined;
   if (weight.assemble) await weight.assemble(file, whole = new Uint8Array(byteLength), signal);
+  const stop = first + target.byteLength / 4;
   const read = async (begin: number) => {
-    const end = Math.min(byteLength, begin + PIECE);
+    const end = Math.min(stop, begin + PIECE);
     if (whole) return whole.subarray(begin, end);
     const piece = new Uint8Array(end - begin);
-    if (piece.byteLength > 0) await file.read(fileOffset + begin, piece);
+    await file.read(fileOffset + begin, piece);
     return piece;
   };
   const turn = new Turn();
-  let next = read(0);
-  for (let begin = 0; begin < byteLength; begin += PIECE) {
-    const piece = await next;
-    next = read(Math.min(byteLength, begin + PIECE));
-    next.catch(() => {}); // the next round reports it
-    signal.throwIfAborted();
-    const floats = target.subarray(begin * 4, (begin + piece.byteLength) * 4);
-    await hostOperations().cast(piece, dtype, floats, "F32");
-    const values = new Float32Array(floats.buffer, floats.byteOffset, piece.byteLength);
-    for (let at = 0; at < values.length; at += TURN) {
-      await turn.pause();
-      multiplyByScale(values.subarray(at, at + TURN), begin + at, scales, blocks);
+  let next = read(first);
+  try {
+    for (let begin = first; begin < stop; begin += PIECE) {
+      const piece = await next;
+      if (begin + PIECE < stop) next = read(begin + PIECE);
+      next.catch(() => {}); // the next round reports it
+      signal.throwIfAborted();
+      const floats = target.subarray((begin - first) * 4, (begin - first + piece.byteLength) * 4);
+      await hostOperations().cast(piece, dtype, floats, "F32");
+      const values = new Float32Array(floats.buffer, floats.byteOffset, piece.byteLength);
+      for (let at = 0; at < values.length; at += TURN) {
+        await turn.pause();
+        multiplyByScale(values.subarray(at, at + TURN), begin + at, scales, blocks);
+      }
     }
+  } finally {
+    await next.catch(() => {}); // the file can be closed after this
   }
-  await next;
   await file.verify?.();
 }

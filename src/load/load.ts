@@ -114,11 +114,18 @@ export function tensorSlice(
   const { aliasOf: _whole, assemble, ...request } = wholeTensor(tensor, dtype, device);
   const { shape, byteLength } = layout;
   if (assemble) {
+    const { stored } = tensor;
+    const [begin, end] = stored ? extentOf(layout) : [0, tensor.byteLength];
     return {
       ...request,
       shape,
       run: byteLength,
-      assemble: assembleSlice(assemble, tensor.byteLength, layout),
+      assemble: async (file, target, signal) => {
+        const part = new Uint8Array(end - begin);
+        await (stored ? stored.assemblePart(file, begin, part, signal) : assemble(file, part, signal));
+        await hostOperations().gather(part, { ...layout, offset: layout.offset - begin }, target);
+      },
+      ...stored && { storedBytes: stored.byteLength / tensor.byteLength * (end - begin) },
     };
   }
   return {
@@ -147,12 +154,10 @@ export function ownTensor(
   return shares ? { ...request, aliasOf } : request;
 }
 
-function assembleSlice(assemble: Assemble, byteLength: number, layout: SliceLayout): Assemble {
-  return async (file, target, signal) => {
-    const whole = new Uint8Array(byteLength);
-    await assemble(file, whole, signal);
-    await hostOperations().gather(whole, layout, target);
-  };
+/** The bytes of a tensor from the first one of a slice to its last one. */
+function extentOf({ offset, run, levels, byteLength }: SliceLayout): [begin: number, end: number] {
+  if (byteLength === 0) return [offset, offset];
+  return [offset, levels.reduce((end, { count, stride }) => end + (count - 1) * stride, offset + run)];
 }
 
 /** Tensors that an iteration yields between two pauses. */

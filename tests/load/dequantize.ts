@@ -3,7 +3,7 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { createHash } from "node:crypto";
-import { HostTensor, type LoadStats, quantize, SafeTensorsError, saveFile } from "../../mod.ts";
+import { HostTensor, type LoadStats, quantize, ReadError, SafeTensorsError, saveFile } from "../../mod.ts";
 import { type TensorSpec, writeFile, writeShards } from "../support/models.ts";
 import { fastsafeOpen } from "./api_in_use.ts";
 import type { DefineTest } from "./context.ts";
@@ -111,6 +111,8 @@ export function dequantizeTests(test: DefineTest): void {
       assertEquals([slice.shape, [...(await slice.copyToHost()).bytes]], [[3, 16], expected]);
       const row = await model.getRows("x.weight", [129, 0]);
       assertEquals((await row.copyToHost()).bytes, new Uint8Array([...rows(129, 130), ...rows(0, 1)]));
+      // A lazy model reads only from the first element of a slice to the last one.
+      if (lazy) assertEquals(model.stats().bytes, (2 * 140 + 16) + 2 * 140);
       const group = { rank: 1, size: 3 } as never;
       await using part = await fastsafeOpen(path, {
         dequantize: true,
@@ -168,6 +170,15 @@ export function dequantizeTests(test: DefineTest): void {
     ) {
       await assertRejects(() => fastsafeOpen(path, { dequantize: value as never }), TypeError, "block");
     }
+  });
+
+  test("a quantized tensor of a file that was cut is an error of that tensor", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const long: TensorSpec = { name: "y.weight", dtype: "F8_E4M3", shape: [3000, 1000] };
+    await writeFile(path, [...ONES, { ...ONES[1]!, name: "y.weight_scale" }, long]);
+    await using model = await fastsafeOpen(path, { dequantize: true, lazy: true });
+    await Deno.truncate(path, (await Deno.stat(path)).size - 2_500_000);
+    await assertRejects(() => model.getTensor("y.weight"), ReadError);
   });
 
   test("a cast without the scales is noted", async (folder) => {
