@@ -4,7 +4,9 @@
  *     deno run -A examples/custom_source.ts [url tensor]
  *
  * Without arguments a server in this process serves a model in two shards. `url` is a `.safetensors` file, or the index
- * of a sharded model; only the headers and the requested bytes are fetched.
+ * of a sharded model; only the headers and the requested bytes are fetched. The server must answer range requests, which
+ * `python3 -m http.server` does not. If `HF_TOKEN` is set, it is sent, as models with restricted access need it.
+ * `HttpSource` can be imported from this file.
  */
 import { fastsafeOpen, ReadError, serialize, type Source, type SourceFile } from "@x/fastsafetensors";
 
@@ -15,13 +17,13 @@ const HEAD_BYTES = 64 * 1024;
 class HttpFile implements SourceFile {
   readonly path: string;
   readonly size: number;
-  readonly #tag: string | null;
+  readonly #headers: Record<string, string>;
   #head: Uint8Array;
 
-  constructor(url: string, size: number, tag: string | null, head: Uint8Array) {
+  constructor(url: string, size: number, headers: Record<string, string>, head: Uint8Array) {
     this.path = url;
     this.size = size;
-    this.#tag = tag;
+    this.#headers = headers;
     this.#head = head;
   }
 
@@ -39,8 +41,7 @@ class HttpFile implements SourceFile {
     if (offset + expected <= this.#head.byteLength) {
       return target.set(this.#head.subarray(offset, offset + expected));
     }
-    // If-Match: bytes of another version of the file cause an error.
-    const { body, status } = await fetchRange(this.path, offset, offset + expected, this.#tag);
+    const { body, status } = await fetchRange(this.path, offset, offset + expected, this.#headers);
     let actual = 0;
     for await (const chunk of body) {
       if (actual + chunk.byteLength > expected) break;
@@ -57,31 +58,38 @@ class HttpFile implements SourceFile {
 }
 
 /** Files on servers that answer range requests, such as the Hugging Face Hub and every object store. */
-class HttpSource implements Source {
+export class HttpSource implements Source {
   readonly name = "http";
+  readonly #headers: Record<string, string>;
+
+  /** Sends these headers with every request, such as `authorization`. */
+  constructor(headers: Record<string, string> = {}) {
+    this.#headers = headers;
+  }
 
   async open(url: string): Promise<SourceFile> {
-    const { body, headers } = await fetchRange(url, 0, HEAD_BYTES, null);
+    const { body, headers } = await fetchRange(url, 0, HEAD_BYTES, this.#headers);
     const size = Number(/\/(\d+)$/.exec(headers.get("content-range") ?? "")?.[1] ?? NaN);
     if (!Number.isSafeInteger(size)) {
       throw new ReadError(`Cannot open "${url}": the server does not say how large it is`, { path: url });
     }
     const tag = headers.get("etag");
-    const strong = tag?.startsWith("W/") ? null : tag;
-    return new HttpFile(url, size, strong, await new Response(body).bytes());
+    // If-Match: bytes of another version of the file cause an error.
+    const match = tag && !tag.startsWith("W/") ? { "if-match": tag } : {};
+    return new HttpFile(url, size, { ...this.#headers, ...match }, await new Response(body).bytes());
   }
 }
 
 /** The response to a range request, `end` excluded. */
-async function fetchRange(url: string, start: number, end: number, tag: string | null) {
-  const headers = { range: `bytes=${start}-${end - 1}`, ...tag && { "if-match": tag } };
-  const response = await fetch(url, { headers });
+async function fetchRange(url: string, start: number, end: number, headers: Record<string, string>) {
+  const response = await fetch(url, { headers: { ...headers, range: `bytes=${start}-${end - 1}` } });
   if (response.status === 206 && response.body) {
     return { body: response.body, status: response.status, headers: response.headers };
   }
   await response.body?.cancel();
   const reasons: Record<number, string> = {
     200: "the server does not answer range requests",
+    401: "it needs a token: set HF_TOKEN",
     404: "there is no such file",
     412: "the file was changed after its header was read",
   };
@@ -90,16 +98,28 @@ async function fetchRange(url: string, start: number, end: number, tag: string |
   throw new ReadError(`Cannot read "${url}": ${reason} (HTTP status ${response.status})`, details);
 }
 
-const [url, wanted] = Deno.args;
-await using server = url === undefined ? serveModel() : null;
-await using model = await fastsafeOpen(url ?? server!.index, { source: new HttpSource(), lazy: true });
-for (const name of wanted === undefined ? model.keys() : [wanted]) {
-  const { dtype, shape, byteLength } = model.info(name);
-  const part = await model.getSlice(name, [0, 2]);
-  const first = [...part.data.subarray(0, 3)].join(", ");
-  console.log(`${name}: ${dtype} [${shape}], ${byteLength} bytes; the first ${part.byteLength}: ${first}, …`);
+if (import.meta.main) {
+  const [url, wanted] = Deno.args;
+  const token = Deno.env.get("HF_TOKEN");
+  await using server = url === undefined ? serveModel() : null;
+  const source = new HttpSource(url && token ? { authorization: `Bearer ${token}` } : {});
+  try {
+    await using model = await fastsafeOpen(url ?? server!.index, { source, lazy: true, dtype: "F32" });
+    for (const name of wanted === undefined ? model.keys() : [wanted]) {
+      const { dtype, shape, byteLength } = model.info(name);
+      const part = await model.getSlice(name, [0, 2]);
+      const first = [...part.data.subarray(0, 3)].join(", ");
+      console.log(
+        `${name}: ${dtype} [${shape}], ${byteLength} bytes; the beginning as ${part.dtype}: ${first}, …`,
+      );
+    }
+  } catch (error) {
+    if (!(error instanceof ReadError)) throw error;
+    console.error(error.message);
+    Deno.exitCode = 1;
+  }
+  if (server) console.log(`${server.requests()} requests`);
 }
-if (server) console.log(`${server.requests()} requests`);
 
 /** A server on this machine with a model of two tensors in two shards. */
 function serveModel() {

@@ -6,45 +6,35 @@
  * Without arguments it loads the first model in the cache (`$HF_HOME/hub`, by default `~/.cache/huggingface/hub`). If
  * there is none, it makes a folder of the same form, and removes it at the end.
  */
-import { fastsafeOpen, serialize } from "@x/fastsafetensors";
+import { fastsafeOpen, SafeTensorsError, serialize } from "@x/fastsafetensors";
 
 const [wanted] = Deno.args;
-const home = Deno.env.get("HF_HOME") ?? `${Deno.env.get("HOME")}/.cache/huggingface`;
-let snapshot = await findSnapshot(`${home}/hub`, wanted);
-let made: string | undefined;
-if (snapshot === undefined && wanted === undefined) {
-  console.log(`No model with safetensors in ${home}/hub: creating a sample`);
-  made = await makeCache();
-  snapshot = await findSnapshot(made);
+let hub = `${Deno.env.get("HF_HOME") ?? `${Deno.env.get("HOME")}/.cache/huggingface`}/hub`;
+const cached = (await list(hub)).filter((name) => name.startsWith("models--"));
+const made = cached.length === 0 && wanted === undefined ? await makeCache() : null;
+if (made) {
+  console.log(`No model in ${hub}: creating a sample`);
+  cached.push(...await list(hub = made));
 }
 try {
-  if (snapshot === undefined) throw new Error(`Cannot find "${wanted}" in ${home}/hub`);
-  // A folder with an index loads by its index. Links are followed.
-  await using model = await fastsafeOpen(snapshot);
-  await model.whenLoaded();
-  const { files, tensors, bytes, gigabytesPerSecond } = model.stats();
-  console.log(`${snapshot}: ${tensors} tensors of ${bytes} bytes from ${files} files`);
-  console.log(`${gigabytesPerSecond.toFixed(3)} GB/s`);
+  for (const name of wanted === undefined ? cached : [`models--${wanted.replace("/", "--")}`]) {
+    try {
+      // The folder of a model stands for the snapshot that refs/main names. Links are followed.
+      await using model = await fastsafeOpen(`${hub}/${name}`);
+      await model.whenLoaded();
+      const { files, tensors, bytes, seconds } = model.stats();
+      console.log(
+        `${name}: ${tensors} tensors of ${bytes} bytes from ${files} files in ${seconds.toFixed(3)} s`,
+      );
+      break;
+    } catch (error) {
+      const isOther = error instanceof SafeTensorsError && error.code === "NoTensorFiles";
+      if (!isOther || wanted !== undefined) throw error;
+      console.log(`${name}: no safetensors files`);
+    }
+  }
 } finally {
   if (made) await Deno.remove(made, { recursive: true });
-}
-
-/** The newest snapshot of a model that has safetensors files. */
-async function findSnapshot(hub: string, model?: string): Promise<string | undefined> {
-  const found: { path: string; time: number }[] = [];
-  for (const repository of await list(hub)) {
-    const isWanted = model
-      ? repository === `models--${model.replace("/", "--")}`
-      : repository.startsWith("models--");
-    if (!isWanted) continue;
-    for (const revision of await list(`${hub}/${repository}/snapshots`)) {
-      const path = `${hub}/${repository}/snapshots/${revision}`;
-      if (!(await list(path)).some((file) => file.endsWith(".safetensors"))) continue;
-      found.push({ path, time: (await Deno.stat(path)).mtime?.getTime() ?? 0 });
-    }
-    if (found.length > 0) break;
-  }
-  return found.sort((a, b) => b.time - a.time)[0]?.path;
 }
 
 /** The names in a folder, in order; none if the folder does not exist. */

@@ -10,7 +10,7 @@ import { fastsafeOpen, type HostTensor, serialize } from "@x/fastsafetensors";
 const [file, name] = Deno.args;
 const made = file === undefined ? await makeFile() : null;
 try {
-  await using model = await fastsafeOpen(made ?? file!, { lazy: true });
+  await using model = await fastsafeOpen(made ?? file!, { lazy: true, dtype: "F32" }); // bits of BF16 become numbers
   const table = name ?? model.keys()[0]!;
   const { dtype, shape, byteLength } = model.info(table);
   console.log(`${table}: ${dtype} [${shape}], ${byteLength} bytes`);

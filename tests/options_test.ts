@@ -101,7 +101,9 @@ Deno.test("fastsafeOpen() rejects values of the wrong kind for its own options",
   await assertRefused(open({ names: 5 }), `${names} 5`);
   await assertRefused(open({ names: Promise.resolve([]) }), `${names} a Promise`);
   await assertRefused(open({ names: new Map([["x", 1]]) }), `${names} a list with an array`);
+  await assertRefused(open({ lazzy: true }), 'fastsafeOpen() has no option "lazzy": did you mean lazy?');
   await assertRefused(open({ dtype: "float32" }), 'Cannot cast to "float32": did you mean "F32"?');
+  await assertRefused(open({ dtype: "bfloat16" }), 'Cannot cast to "bfloat16": did you mean "BF16"?');
   await assertRefused(open({ dtype: "int8" }), 'Cannot cast to "int8": dtype must be one of ');
   await assertRefused(open({ dtype: 32 }), "Cannot cast to 32: dtype must be one of ");
 });

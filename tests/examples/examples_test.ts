@@ -76,10 +76,34 @@ Deno.test("slices.ts reads parts of a tensor", async () => {
   assertMatch(lines.at(-1)!, /^\d+ bytes were read$/);
 });
 
+Deno.test("slices.ts prints numbers for a tensor of BF16", async () => {
+  await using folder = await tempFolder();
+  const bytes = new Uint8Array(new Uint16Array(12).fill(0xc000).buffer); // -2
+  await writeFile(`${folder.path}/x`, [{ name: "x", dtype: "BF16", shape: [12, 1], bytes }]);
+  const lines = await run("slices.ts", `${folder.path}/x`, "x");
+  assertEquals(lines[1], "[3]        one row      [1], 4 bytes: -2, …");
+});
+
+Deno.test("custom_source.ts sends a token, and prints why a server is of no use", async () => {
+  const seen: (string | null)[] = [];
+  await using server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (request) => {
+    seen.push(request.headers.get("authorization"));
+    return new Response("no ranges");
+  });
+  const url = `http://127.0.0.1:${server.addr.port}/x.safetensors`;
+  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", `${EXAMPLES}custom_source.ts`, url],
+    env: { NO_COLOR: "1", HF_TOKEN: "secret" },
+  }).output();
+  assertEquals([code, seen], [1, ["Bearer secret"]]);
+  const message = `Cannot read "${url}": the server does not answer range requests (HTTP status 200)\n`;
+  assertEquals(new TextDecoder().decode(stderr), message);
+});
+
 Deno.test("custom_source.ts reads headers and slices by range requests", async () => {
   assertEquals(await run("custom_source.ts"), [
-    "embed: F32 [1000,64], 256000 bytes; the first 512: 0, 1, 2, …",
-    "head: F32 [3], 12 bytes; the first 8: 7, 8, …",
+    "embed: F32 [1000,64], 256000 bytes; the beginning as F32: 0, 1, 2, …",
+    "head: F32 [3], 12 bytes; the beginning as F32: 7, 8, …",
     "5 requests", // the index, the beginning of two files, two slices
   ]);
 });
@@ -106,11 +130,28 @@ Deno.test("streaming.ts yields every tensor once, cast, and prints progress", as
 
 Deno.test("hugging_face_cache.ts loads through symbolic links", async () => {
   const lines = await run("hugging_face_cache.ts");
-  assertMatch(lines[0]!, /^No model with safetensors in .*\/none\/hub: creating a sample$/);
-  assertMatch(
-    lines[1]!,
-    /\/models--someone--tiny\/snapshots\/0123abcd: 2 tensors of 8192 bytes from 2 files$/,
-  );
+  assertMatch(lines[0]!, /^No model in .*\/none\/hub: creating a sample$/);
+  assertMatch(lines[1]!, /^models--someone--tiny: 2 tensors of 8192 bytes from 2 files in \d\.\d{3} s$/);
+  assertEquals(lines.length, 2);
+});
+
+Deno.test("hugging_face_cache.ts takes the snapshot that refs/main names, and passes over other models", async () => {
+  await using folder = await tempFolder();
+  const model = `${folder.path}/hub/models--b--model`;
+  await Deno.mkdir(`${folder.path}/hub/models--a--without/snapshots/1`, { recursive: true });
+  await Deno.mkdir(`${model}/refs`, { recursive: true });
+  await Deno.writeTextFile(`${model}/refs/main`, "2");
+  for (const [snapshot, size] of [["1", 1], ["2", 3]] as const) {
+    await Deno.mkdir(`${model}/snapshots/${snapshot}`, { recursive: true });
+    await writeFile(`${model}/snapshots/${snapshot}/model.safetensors`, [{
+      name: "w",
+      dtype: "F32",
+      shape: [size],
+    }]);
+  }
+  const lines = await runWith({ HF_HOME: folder.path }, "hugging_face_cache.ts");
+  assertEquals(lines[0], "models--a--without: no safetensors files");
+  assertMatch(lines[1]!, /^models--b--model: 1 tensors of 12 bytes from 1 files in /);
 });
 
 Deno.test("cuda.ts reports a missing GPU", async () => {

@@ -53,6 +53,10 @@ export function openingTests(test: DefineTest): void {
     for (const files of [{ 1: [`${folder}/a.safetensors`] }, { 0: [], 7: [] }, { "-1": [] }, { x: [] }]) {
       await assertRejects(() => fastsafeOpen(files as Files), RangeError, "the group has 1");
     }
+    const message =
+      'Cannot open files for rank "1": the group has 1, this process, which is rank 0: pass the option group';
+    const files = { 0: `${folder}/a.safetensors`, 1: `${folder}/b.safetensors` };
+    await assertRejects(() => fastsafeOpen(files), RangeError, message);
   });
 
   test("fastsafeOpen() opens the shards of a folder, sorted", async (folder) => {
