@@ -110,6 +110,29 @@ export function mappingTests(test: DefineTest): void {
     assertEquals(namesIn(`${folder}/mapped`), namesIn(`${folder}/plain`));
   });
 
+  test("map casts integers, which the option dtype leaves as they are", async (folder) => {
+    const ids = HostTensor.from({ shape: [2], data: new BigInt64Array([7n, -8n]) });
+    const w = HostTensor.from({ shape: [1], data: new Float32Array([1.5]) });
+    await saveFile({ ids, w }, `${folder}/in.safetensors`);
+    await using model = await fastsafeOpen(`${folder}/in.safetensors`);
+    await saveFile(model, `${folder}/x`, {
+      dtype: "F16",
+      map: (_name, tensor) => tensor.dtype === "I64" ? tensor.to({ dtype: "I32" }) : tensor,
+    });
+    await assertFile(
+      `${folder}/x`,
+      referenceFile([
+        {
+          name: "ids",
+          dtype: "I32",
+          shape: [2],
+          bytes: new Uint8Array([7, 0, 0, 0, 0xf8, 0xff, 0xff, 0xff]),
+        },
+        { name: "w", dtype: "F16", shape: [1], bytes: new Uint8Array([0, 0x3e]) },
+      ]),
+    );
+  });
+
   test("map can reuse the memory of its result in the next call", async (folder) => {
     const names = Array.from({ length: 5 }, (_, index) => `t${index}`);
     const stream = async function* () {
