@@ -40,12 +40,11 @@ export async function knownBlobs(paths: readonly string[]): Promise<KnownFile[]>
  */
 export async function listedFiles(paths: readonly string[], list: string): Promise<KnownFile[]> {
   const sums = parseSums(await readList(list), list);
-  const inFolder = (folder?: string) =>
-    new Map(sums.map(({ name, sum }) => [absolutePath(name, folder), sum]));
-  const [here, beside] = [inFolder(), inFolder(dirname(absolutePath(list)))];
-  const known = paths.flatMap((path) => {
-    const expected = here.get(absolutePath(path)) ?? beside.get(absolutePath(path));
-    return expected === undefined ? [] : [{ path, expected, list }];
+  const opened = new Map(paths.map((path) => [absolutePath(path), path]));
+  const folder = dirname(absolutePath(list));
+  const known = sums.flatMap(({ name, sum }) => {
+    const path = opened.get(absolutePath(name)) ?? opened.get(absolutePath(name, folder));
+    return path === undefined ? [] : [{ path, expected: sum, list }];
   });
   if (known.length > 0) return known;
   throw new Error(`Cannot verify with the list ${quote(list)}: it has none of the files that were opened`);

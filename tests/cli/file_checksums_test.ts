@@ -79,6 +79,20 @@ suite("lists of sha256sum", "shells", whyNot("sha256sum"), () => {
   });
 });
 
+Deno.test("verify --sha256 compares with every line of a list, and takes names relative to the list's folder", async () => {
+  await using folder = await tempFolder();
+  const { path } = folder;
+  await writeFile(`${path}/a.safetensors`, W);
+  const bytes = await Deno.readFile(`${path}/a.safetensors`);
+  const sum = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+  await Deno.writeTextFile(`${path}/good`, `${sum}  ./a.safetensors\n`);
+  assertEquals((await runCli("verify", path, "--sha256", `${path}/good`)).code, 0);
+  await Deno.writeTextFile(`${path}/two`, `${ABC}  a.safetensors\n${sum}  ${path}/a.safetensors\n`);
+  const { code, stdout } = await runCli("verify", path, "--sha256", `${path}/two`);
+  assertEquals(code, 1);
+  assertStringIncludes(stdout, "\nSHA-256:   1 agree, 1 do not\n");
+});
+
 Deno.test("verify --sha256 fails if the list has none of the files, or cannot be read", async () => {
   await using folder = await tempFolder();
   const { path } = folder;
