@@ -4,7 +4,10 @@
 import { assert } from "@std/assert";
 import { type Block, read, ROOT } from "./pages.ts";
 
-/** Options with which a program finds the package. The import map is written to the folder. */
+/**
+ * Options with which a program finds the package, as in a new project of a user, which does not have the settings of
+ * this repository. The import map is written to the folder.
+ */
 export async function importOptions(folder: string): Promise<string[]> {
   const { exports } = JSON.parse(read("deno.json")) as { exports: Record<string, string> };
   const imports = Object.fromEntries(
@@ -13,7 +16,7 @@ export async function importOptions(folder: string): Promise<string[]> {
     ) => [`@x/fastsafetensors${entry.slice(1)}`, `file://${ROOT}${path}`]),
   );
   await Deno.writeTextFile(`${folder}/imports.json`, JSON.stringify({ imports }));
-  return ["--config", `${ROOT}deno.json`, "--import-map", `${folder}/imports.json`];
+  return ["--no-config", "--import-map", `${folder}/imports.json`];
 }
 
 /** Checks the types of programs, all at once, because each check takes seconds. */
