@@ -3,9 +3,9 @@
  * writes lists of them.
  */
 import { createHash } from "node:crypto";
+import { dirname, resolve } from "node:path";
 import { quote } from "../base/text.ts";
-import { dirname } from "../base/paths.ts";
-import { absolutePath, readError } from "../files/native/local_path.ts";
+import { readError } from "../files/native/local_path.ts";
 import { readList } from "./checksums.ts";
 
 /** The known checksum of a file. */
@@ -40,10 +40,10 @@ export async function knownBlobs(paths: readonly string[]): Promise<KnownFile[]>
  */
 export async function listedFiles(paths: readonly string[], list: string): Promise<KnownFile[]> {
   const sums = parseSums(await readList(list), list);
-  const opened = new Map(paths.map((path) => [absolutePath(path), path]));
-  const folder = dirname(absolutePath(list));
+  const opened = new Map(paths.map((path) => [resolve(path), path]));
+  const folder = dirname(resolve(list));
   const known = sums.flatMap(({ name, sum }) => {
-    const path = opened.get(absolutePath(name)) ?? opened.get(absolutePath(name, folder));
+    const path = opened.get(resolve(name)) ?? opened.get(resolve(folder, name));
     return path === undefined ? [] : [{ path, expected: sum, list }];
   });
   if (known.length > 0) return known;

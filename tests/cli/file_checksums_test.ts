@@ -85,7 +85,7 @@ Deno.test("verify --sha256 compares with every line of a list, and takes names r
   await writeFile(`${path}/a.safetensors`, W);
   const bytes = await Deno.readFile(`${path}/a.safetensors`);
   const sum = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
-  await Deno.writeTextFile(`${path}/good`, `${sum}  ./a.safetensors\n`);
+  await Deno.writeTextFile(`${path}/good`, `${sum}  ./x/../a.safetensors\n`);
   assertEquals((await runCli("verify", path, "--sha256", `${path}/good`)).code, 0);
   await Deno.writeTextFile(`${path}/two`, `${ABC}  a.safetensors\n${sum}  ${path}/a.safetensors\n`);
   const { code, stdout } = await runCli("verify", path, "--sha256", `${path}/two`);
