@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { dtypeBits, DTYPES, HostTensor } from "../../mod.ts";
+import { dtypeBits, DTYPES, HostTensor, SafeTensorsModel } from "../../mod.ts";
 import { checkpointLimits } from "../../src/pytorch/errors.ts";
 import { firstCells, page, read, section, sources } from "./pages.ts";
 
@@ -158,6 +158,15 @@ Deno.test("docs/pytorch.md has every limit of a checkpoint with its default, in 
     [name, Number(count!.replaceAll(",", "")) * unit[suffix as keyof typeof unit]] as [string, number]
   );
   assertEquals(Object.fromEntries(documented), checkpointLimits({}));
+});
+
+Deno.test("docs/tensors.md has every method of a model", () => {
+  const text = section("docs/tensors.md", "What a model returns");
+  const methods = Object.getOwnPropertyNames(SafeTensorsModel.prototype).filter((name) =>
+    name !== "constructor"
+  );
+  assertEquals(methods.length > 10, true);
+  assertEquals(methods.filter((name) => !text.includes(`${name}(`)), []);
 });
 
 Deno.test("docs/tensors.md has every dtype, with its bits and its typed array", () => {
