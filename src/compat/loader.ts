@@ -197,7 +197,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
     await this.#copies;
     const catalogs = this.#catalogs;
     this.#setCatalogs([]);
-    await Promise.all(catalogs.map(({ files }) => closeAll(files)));
+    await closeAll(catalogs.flatMap(({ files }) => files));
   }
 
   /** {@linkcode reset}, and refuses further calls. Buffers stay open until they are closed. */

@@ -532,8 +532,11 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
 
   /** Ends reads in progress and closes the files. Tensors that the model has returned stay valid. */
   async close(): Promise<void> {
-    await this.#session.close();
-    await this.#slices.close();
+    try {
+      await this.#session.close();
+    } finally {
+      await this.#slices.close(); // also after a file could not be closed
+    }
   }
 
   /** The text that `console.log` writes: the number of tensors and files, their bytes, and the device. */

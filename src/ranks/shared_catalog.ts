@@ -52,26 +52,31 @@ export async function openShared<F extends SourceFile, E extends { readonly sour
   signal?: AbortSignal,
   list?: ListFile<F>,
 ): Promise<{ catalog: Catalog<F>; selected: E }> {
-  const { selected, own, inputs, ranks } = await RankQueue.of(group).run({
-    label: "open files",
-    signal,
-    prepare: async ({ onFailure }) => {
-      const { selected, inputs } = await prepare();
-      const paths = inputs.lists.get(group.rank) ?? [];
-      const own = await openPart(selected.source, { ...inputs, paths }, signal, list);
-      onFailure.defer(() => void closeAll(own.files).catch(() => {}));
-      return { selected, own, inputs };
-    },
-    move: async ({ selected, own, inputs }) => {
-      const ranks = await group.allGather(describeOwn(group.rank, own, inputs) as unknown as Json, "headers");
-      return { selected, own, inputs, ranks: ranks as unknown as RankFiles[] };
-    },
-  });
+  const opened: F[] = [];
   try {
+    const { selected, own, inputs, ranks } = await RankQueue.of(group).run({
+      label: "open files",
+      signal,
+      prepare: async () => {
+        const { selected, inputs } = await prepare();
+        const paths = inputs.lists.get(group.rank) ?? [];
+        const own = await openPart(selected.source, { ...inputs, paths }, signal, list);
+        opened.push(...own.files);
+        return { selected, own, inputs };
+      },
+      move: async ({ selected, own, inputs }) => {
+        const ranks = await group.allGather(
+          describeOwn(group.rank, own, inputs) as unknown as Json,
+          "headers",
+        );
+        return { selected, own, inputs, ranks: ranks as unknown as RankFiles[] };
+      },
+    });
     compareRanks(ranks);
     return { catalog: await mergeRanks(group, own, inputs, ranks), selected };
   } catch (error) {
-    await closeAll(own.files);
+    // Not by the operation's cleanup, which does not wait, and keeps everything if the ranks could not exchange it.
+    await closeAll(opened);
     throw error;
   }
 }
