@@ -20,6 +20,12 @@ Options:
 
 DENO_JOBS sets how many files run at a time. FASTSAFETENSORS_TEST_REQUIRE lists what must not be skipped.`;
 
+/**
+ * Deno opens no OpenGL driver for WebGPU: its libEGL crashes about one in a hundred processes whose thread, here that of
+ * the tests, ends together with the process (docs/tensors.md).
+ */
+const GRAPHICS = { DENO_WEBGPU_BACKEND: Deno.env.get("DENO_WEBGPU_BACKEND") ?? "vulkan" };
+
 /** The results of a file's tests. */
 interface Result {
   readonly passed: number;
@@ -53,7 +59,7 @@ async function runFile(
   // `deno task check` checks the types of all files at once.
   const { success, code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["test", "--allow-all", "--no-check", ...options, file],
-    env: { ...env, NO_COLOR: "1" },
+    env: { ...GRAPHICS, ...env, NO_COLOR: "1" },
     stdin: "null",
   }).output();
   const seconds = (performance.now() - start) / 1000;

@@ -64,6 +64,17 @@ Deno.test("the files of task test share neither environment variables nor the wo
   assertEquals(code, 0, printed);
 });
 
+Deno.test("a test that asks for a WebGPU adapter opens no OpenGL driver, which can crash the end of its process", async () => {
+  const { code, printed } = await run({
+    "a_test.ts": `Deno.test("adapter", async () => {
+      await navigator.gpu?.requestAdapter();
+      const opened = /^.*(libEGL|libGL).*$/m.exec(Deno.readTextFileSync("/proc/self/maps"));
+      if (opened) throw new Error(opened[0]);
+    });`,
+  });
+  assertEquals(code, 0, printed);
+});
+
 Deno.test("task test passes options to deno test, and rejects paths without tests", async () => {
   const { printed } = await run({ "a_test.ts": GOOD }, "--filter=also");
   assertMatch(printed, /\nok \| 1 passed \| 0 failed \|/);
