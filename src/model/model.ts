@@ -298,7 +298,7 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
    * together.
    *
    * @param names names, patterns with `*`, RegExps, or a function; each name and pattern must select a tensor
-   * @throws as {@linkcode getTensor}; {TypeError} if `names` is no selection of names
+   * @throws as {@linkcode getTensor}; {TypeError} if `names` does not select names
    */
   getTensors<
     const N extends string,

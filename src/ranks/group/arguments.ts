@@ -148,7 +148,7 @@ export function deviceMemory(block: GroupBuffer): DeviceMemory | undefined {
 /**
  * Checks a timeout in seconds, and fills in the default.
  *
- * @throws {RangeError} if it is no positive number, or too large
+ * @throws {RangeError} if it is not a positive number, or too large
  */
 export function checkTimeout(seconds: number = DEFAULT_TIMEOUT): number {
   if (seconds > 0 && seconds <= MAX_TIMEOUT) return seconds;

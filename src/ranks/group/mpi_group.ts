@@ -112,7 +112,7 @@ export class MpiGroup implements ProcessGroup {
    *
    * @throws {DeviceError} if there is no MPI, or one that does not belong to the launcher
    * @throws {GroupError} if another rank does not come, or fails
-   * @throws {RangeError} if `timeoutSeconds` is no positive number
+   * @throws {RangeError} if `timeoutSeconds` is not a positive number
    */
   static create(options: MpiGroupOptions = {}): Promise<MpiGroup> {
     return handledCall(async () => {
