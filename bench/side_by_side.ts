@@ -1,5 +1,5 @@
 /**
- * Comparison: the machine's limit, this loader, `Deno.readFile` and the Python packages if they are installed, on the
+ * Comparison: the machine's limits, this loader, `Deno.readFile` and the Python packages if they are installed, on the
  * same files, in one run and in turns.
  *
  * In every turn each contender runs once, in a separate process and into a fresh destination; each turn begins with
@@ -11,13 +11,14 @@ import { runCommand, writeReport } from "./command.ts";
 import { type CacheKind, contenders } from "./side_by_side/contenders.ts";
 import { prepareData } from "./side_by_side/data.ts";
 import { describeMachine, evaluate, formatResults, type Report } from "./side_by_side/report.ts";
+import { castContenders, columnContenders } from "./side_by_side/tasks.ts";
 import { Tools } from "./side_by_side/tools.ts";
 import { takeTurns } from "./side_by_side/turns.ts";
 import { tempFolder } from "./temp_folder.ts";
 
 const USAGE = `Usage: deno task bench:side-by-side [options]
 
-Loads the same files with the limit probe, this loader, Deno.readFile and the peers in Python where they are installed,
+Loads the same files with the limit probes, this loader, Deno.readFile and the peers in Python where they are installed,
 in turns; prints a table and writes JSON. Makes a model of 4 shards and the same size in one file in a temporary folder.
 
   --bytes N     size of the model (default 4GiB; with --quick 512MB)
@@ -28,6 +29,9 @@ in turns; prints a table and writes JSON. Makes a model of 4 shards and the same
   --out FILE    write the results as JSON
   --save        write them to bench/results/side_by_side.json
   --help        print this`;
+
+/** Of so many ranks, one reads its columns. */
+const RANKS = 4;
 
 const SAVED = new URL("./results/side_by_side.json", import.meta.url).pathname;
 
@@ -56,7 +60,11 @@ async function main(argv: readonly string[]): Promise<void> {
     args.text("dir") ?? work,
     args.bytes("bytes") ?? (quick ? 512e6 : 2 ** 32),
   );
-  const all = await contenders(tools, data);
+  const all = [
+    ...await contenders(tools, data),
+    ...await castContenders(tools, data.shards, [2, 4, 8]),
+    ...await columnContenders(tools, work, data.shards, RANKS, [2, 8]),
+  ];
   const memory = Math.ceil(2.25 * data.bytes); // the cast doubles the bytes, and needs some staging memory
   const results: Report["results"] = {};
   console.log(

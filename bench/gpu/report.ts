@@ -34,7 +34,8 @@ export function evaluateGpu(
     const contender = contenders[index]!;
     const firsts = samples.get(contender)!.flatMap((run) => (run as Partial<GpuSample>).firstTensor ?? []);
     const firstTensor = firsts.length > 0 ? median(firsts) / result.median : null;
-    return { ...result, limit: contender.limit, ofLimit: least / result.median, firstTensor };
+    const ofLimit = least / result.median;
+    return { ...result, limit: contender.limit, ofLimit, spread: null, firstTensor };
   });
 }
 

@@ -2,7 +2,7 @@
  * Charts for the documentation, each for light and for dark backgrounds.
  */
 import { formatBytes } from "../../src/cli/text.ts";
-import { AXES, type Axis } from "../scaling/axes.ts";
+import { type Axis, READ_AXES } from "../scaling/axes.ts";
 import { formatValue, loaderAndLimit, type Point, type ScalingReport } from "../scaling/report.ts";
 import { CATEGORIES, type ChartSpec, FONT } from "../vega.ts";
 import type { Comparison, Panel } from "./comparisons.ts";
@@ -122,13 +122,13 @@ function titleOf(axis: Axis, points: readonly Point[]): string {
   return axis === "tensors" ? `Number of tensors, ${size} in all` : `Lanes (maxThreads), ${size}`;
 }
 
-/** One panel for each axis: this loader below the limit. */
+/** One panel for each axis of plain reads: this loader below the limit. */
 export function scalingCharts(report: ScalingReport): ChartSpec[] {
   return THEMES.map((theme) => ({
     name: `scaling${theme.suffix}`,
     spec: {
       ...page(theme, "Loading to the CPU, in the page cache", describeSource(report)),
-      hconcat: AXES.map((axis, index) => curve(report, axis, index === 0, theme)),
+      hconcat: READ_AXES.map((axis, index) => curve(report, axis, index === 0, theme)),
       resolve: { scale: { y: "shared" } },
     },
   }));
@@ -136,7 +136,8 @@ export function scalingCharts(report: ScalingReport): ChartSpec[] {
 
 function curve(report: ScalingReport, axis: Axis, isFirst: boolean, theme: Theme): object {
   const series = ["this loader", "limit of the machine"] as const;
-  const values = report.axes[axis].flatMap((point) => {
+  const points = report.axes[axis] ?? [];
+  const values = points.flatMap((point) => {
     const { loader, limit } = loaderAndLimit(point);
     const value = formatValue(axis, point.value);
     return [
@@ -144,7 +145,7 @@ function curve(report: ScalingReport, axis: Axis, isFirst: boolean, theme: Theme
       { value, series: series[1], rate: limit.gigabytesPerSecond },
     ];
   });
-  const title = titleOf(axis, report.axes[axis]);
+  const title = titleOf(axis, points);
   const encoding = {
     x: { field: "value", type: "ordinal", sort: null, title, axis: { labelAngle: 0 } },
     y: {

@@ -2,7 +2,8 @@
  * The results of the side-by-side benchmarks in one form: the rate of each contender, and its ratio to the limit.
  */
 import { formatBytes, formatCount } from "../../src/cli/text.ts";
-import type { Measurement, Report as LoadReport } from "../side_by_side/report.ts";
+import type { Task } from "../side_by_side/contenders.ts";
+import { limitOf, type Measurement, type Report as LoadReport, type Result } from "../side_by_side/report.ts";
 
 /** The rate of one contender. */
 export interface Entry {
@@ -12,6 +13,8 @@ export interface Entry {
   readonly gigabytesPerSecond: number;
   /** Its rate / the rate that it is compared with; null without a comparison. */
   readonly ratio: number | null;
+  /** The lowest and the highest ratio of a turn. */
+  readonly spread?: Result["spread"];
 }
 
 /** Measurements under the same conditions. */
@@ -58,26 +61,50 @@ interface WebGpuReport extends Measurement {
 
 const OURS = /^this (loader|saver)/;
 
+/** The tasks whose limit has a row among the contenders, before those that it limits. */
+const LIMIT_NAMES: Readonly<Record<Exclude<Task, "read">, string>> = {
+  cast: "limit of the cast",
+  columns: "limit of the columns",
+};
+
+/** How to read ratios with a spread. */
+const PAIRED =
+  " A ratio compares times of the same turn: the median of the turns, the lowest and the highest. " +
+  "The cast and the columns have limits of their own, C programs that do the same with the best code, and count the " +
+  "bytes that they read.";
+
 /** `bench:side-by-side`. */
 export function compareLoads(report: LoadReport): Comparison {
   const titles = { hot: "In the page cache", cold: "Not in the page cache" } as const;
   const { bytes, files } = report.data;
+  const isPaired = Object.values(report.results).flat().some(({ spread }) => spread);
   return {
     name: "side_by_side",
     title: `Loading ${formatBytes(bytes)} in ${formatCount(files, "file")} to the CPU`,
     ratio: "of limit",
     note:
       "The limit is a C program that only reads. Each contender runs in a new process and reads into memory that " +
-      "the system has made available beforehand. GB/s count the bytes of the files; the cast writes twice as many.",
+      "the system has made available beforehand. GB/s count the bytes of the files; the cast writes twice as many." +
+      (isPaired ? PAIRED : ""),
     source: report,
     panels: (["hot", "cold"] as const).flatMap((kind) => {
       const results = report.results[kind];
       if (!results) return [];
-      const entries = results.filter(({ isLimit }) => !isLimit)
-        .map((result) => ({ ...result, ratio: result.ofLimit, isOurs: OURS.test(result.name) }));
-      return [{ title: titles[kind], limit: fastest(results.filter(({ isLimit }) => isLimit)), entries }];
+      const limit = limitOf(results, "read")?.gigabytesPerSecond ?? null;
+      return [{ title: titles[kind], limit, entries: entriesOf(results) }];
     }),
   };
+}
+
+/** The contenders, each task together, and before them the limit of their task if it has a name. */
+function entriesOf(results: readonly Result[]): Entry[] {
+  return (["read", "cast", "columns"] as const).flatMap((task) => {
+    const limit = task === "read" ? null : limitOf(results, task);
+    const entries = results.filter((result) => !result.isLimit && (result.task ?? "read") === task)
+      .map((result) => ({ ...result, ratio: result.ofLimit, isOurs: OURS.test(result.name) }));
+    if (task === "read" || limit === null) return entries;
+    return [{ ...limit, name: LIMIT_NAMES[task], ratio: 1, spread: null, isOurs: false }, ...entries];
+  });
 }
 
 /** `bench:save`. */

@@ -2,9 +2,9 @@
  * The tables that the documentation shows, in Markdown.
  */
 import { formatBytes, formatCount } from "../../src/cli/text.ts";
-import { AXES } from "../scaling/axes.ts";
+import { AXES, type Axis } from "../scaling/axes.ts";
 import { formatValue, loaderAndLimit, type ScalingReport } from "../scaling/report.ts";
-import type { Measurement } from "../side_by_side/report.ts";
+import { formatRatio, type Measurement } from "../side_by_side/report.ts";
 import type { Comparison } from "./comparisons.ts";
 
 /** Date and machine of a measurement. */
@@ -23,7 +23,13 @@ export function comparisonTable({ panels, ratio }: Comparison): string {
   const rows = names.map((name) => {
     const entries = panels.map((panel) => panel.entries.find((entry) => entry.name === name));
     const label = entries.some((entry) => entry?.isOurs) ? `**${name}**` : name;
-    return [label, ...entries.flatMap((entry) => [rate(entry?.gigabytesPerSecond), rate(entry?.ratio)])];
+    return [
+      label,
+      ...entries.flatMap((entry) => [
+        rate(entry?.gigabytesPerSecond),
+        formatRatio(entry?.ratio, entry?.spread),
+      ]),
+    ];
   });
   if (panels.some(({ limit }) => limit !== null)) {
     rows.unshift(["the machine's limit", ...panels.flatMap(({ limit }) => [rate(limit), rate(limit && 1)])]);
@@ -31,17 +37,25 @@ export function comparisonTable({ panels, ratio }: Comparison): string {
   return table(["", ...panels.flatMap(({ title }) => [`${title}: GB/s`, ratio])], rows);
 }
 
+/** The words beside the value of a point. */
+const LABELS: Readonly<Record<Axis, (value: string, count: number) => string>> = {
+  bytes: (value) => value,
+  tensors: (value) => `${value} tensors`,
+  threads: (value, count) => `${value} ${count === 1 ? "lane" : "lanes"}`,
+  cast: (value) => `${value}, BF16 cast to F32`,
+  columns: (value) => `1/${value} of the columns`,
+};
+
 /** One row for each point. */
 export function scalingTable({ axes }: ScalingReport): string {
   const rows = AXES.flatMap((axis) =>
-    axes[axis].map((point) => {
+    (axes[axis] ?? []).map((point) => {
       const { loader, limit } = loaderAndLimit(point);
-      const words = { bytes: "", tensors: " tensors", threads: point.value === 1 ? " lane" : " lanes" };
       return [
-        formatValue(axis, point.value) + words[axis],
+        LABELS[axis](formatValue(axis, point.value), point.value),
         rate(loader.gigabytesPerSecond),
         rate(limit.gigabytesPerSecond),
-        rate(limit.median / loader.median),
+        formatRatio(loader.ofLimit, loader.spread),
       ];
     })
   );

@@ -1,21 +1,26 @@
 /**
- * The axes of the measurement: bytes of the model, number of its tensors, lanes of the loader. Each axis has points,
- * each point has files and contenders: this loader, and the limit probe on the same files.
+ * The axes of the measurement: bytes of the model, number of its tensors, lanes of the loader, bytes that are cast, ranks
+ * that divide the columns. Each axis has points, each point has files and contenders: this loader, and the limit probe
+ * of its task on the same files.
  */
 import { writeSyntheticModel } from "../../src/cli/synthetic_model.ts";
 import { evenTensors } from "../headers.ts";
 import { type Contender, limit, thisLoader } from "../side_by_side/contenders.ts";
+import { castContenders, columnContenders } from "../side_by_side/tasks.ts";
 import type { Tools } from "../side_by_side/tools.ts";
 
+/** The axes of plain reads, which share a chart. */
+export const READ_AXES = ["bytes", "tensors", "threads"] as const;
+
 /** The axes, in the order in which they are measured and shown. */
-export const AXES = ["bytes", "tensors", "threads"] as const;
+export const AXES = [...READ_AXES, "cast", "columns"] as const;
 
 /** The varied quantity. */
 export type Axis = (typeof AXES)[number];
 
 /** One value on an axis, before it is measured. */
 export interface Place {
-  /** Bytes of the tensors, number of tensors, or lanes. */
+  /** Bytes of the tensors, number of tensors, lanes, or ranks. */
   readonly value: number;
   /** Bytes of the files. */
   readonly bytes: number;
@@ -30,6 +35,10 @@ export interface Extent {
   readonly tensors: { readonly counts: readonly number[]; readonly bytes: number };
   /** Of the axis of lanes; the model is the one of `sizes` with so many bytes. */
   readonly threads: { readonly counts: readonly number[]; readonly bytes: number };
+  /** Of the axis of casts: of each model, also one of `sizes`. */
+  readonly cast: readonly number[];
+  /** Of the axis of columns: numbers of ranks; the model is the one of `sizes` with so many bytes. */
+  readonly columns: { readonly counts: readonly number[]; readonly bytes: number };
 }
 
 const MIB = 2 ** 20;
@@ -39,6 +48,8 @@ export const FULL: Extent = {
   sizes: [64 * MIB, 256 * MIB, 1024 * MIB, 2048 * MIB],
   tensors: { counts: [10, 100, 1000, 10_000, 100_000], bytes: 256 * MIB },
   threads: { counts: [1, 2, 4, 8], bytes: 1024 * MIB },
+  cast: [64 * MIB, 256 * MIB, 1024 * MIB, 2048 * MIB],
+  columns: { counts: [2, 4, 8, 16], bytes: 1024 * MIB },
 };
 
 /** The sizes for a quick trial. */
@@ -46,6 +57,8 @@ export const QUICK: Extent = {
   sizes: [8 * MIB, 16 * MIB],
   tensors: { counts: [10, 1000], bytes: 8 * MIB },
   threads: { counts: [1, 2], bytes: 16 * MIB },
+  cast: [8 * MIB, 16 * MIB],
+  columns: { counts: [2, 4], bytes: 16 * MIB },
 };
 
 /** The limit of a point is the best of these numbers of threads, except on the axis of lanes. */
@@ -55,7 +68,7 @@ const PROBE_THREADS = [2, 8];
 export async function preparePlaces(
   tools: Tools,
   folder: string,
-  { sizes, tensors, threads }: Extent,
+  { sizes, tensors, threads, cast, columns }: Extent,
 ): Promise<Record<Axis, readonly Place[]>> {
   const models = new Map<number, readonly string[]>();
   for (const bytes of sizes) {
@@ -83,6 +96,16 @@ export async function preparePlaces(
         limit(tools, files, ["hot"], [], count),
         thisLoader("this loader", files, options),
       ]);
+    })),
+    cast: await Promise.all(cast.map(async (bytes) => {
+      const files = models.get(bytes)!;
+      const all = await castContenders(tools, files, PROBE_THREADS);
+      return await placeOf(bytes, files, all.filter(({ kinds }) => kinds.includes("hot")));
+    })),
+    columns: await Promise.all(columns.counts.map(async (count) => {
+      const files = models.get(columns.bytes)!;
+      const all = await columnContenders(tools, folder, files, count, PROBE_THREADS);
+      return await placeOf(count, files, all);
     })),
   };
 }

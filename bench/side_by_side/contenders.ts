@@ -2,6 +2,7 @@
  * The contenders and their runs: every run is a separate process, with a fresh destination.
  */
 import type { OpenOptions } from "../../mod.ts";
+import type { ProcessGroup } from "../../src/ranks/mod.ts";
 import type { Data } from "./data.ts";
 import type { Sample } from "./sample.ts";
 import { output, type Tools } from "./tools.ts";
@@ -9,23 +10,30 @@ import { output, type Tools } from "./tools.ts";
 /** Whether the page cache holds the files. */
 export type CacheKind = "hot" | "cold";
 
+/** What a contender does: each task has limit probes of its own. */
+export type Task = "read" | "cast" | "columns";
+
 /** A contender. */
 export interface Contender {
   /** Its name in the table. */
   readonly name: string;
-  /** Whether it is a variant of the limit probe: the best of them is the limit. */
+  /** Whether it is a variant of the limit probe of its task: the best of them is the limit. */
   readonly isLimit: boolean;
+  /** Default "read". */
+  readonly task?: Task;
   /** The states of the page cache in which it runs. */
   readonly kinds: readonly CacheKind[];
   /** The files that it reads. */
   readonly files: readonly string[];
+  /** The bytes that it reads of them. Default all. */
+  readonly bytes?: number;
   /** Runs it once. */
   run(): Promise<Sample>;
 }
 
 const BOTH: readonly CacheKind[] = ["hot", "cold"];
 
-/** All contenders that can run on this machine. */
+/** All contenders that can run on this machine and read all bytes as they are. */
 export async function contenders(tools: Tools, { shards, oneFile }: Data): Promise<Contender[]> {
   const peers: Record<string, string> = await probePython();
   const names: Record<string, string> = {
@@ -39,7 +47,6 @@ export async function contenders(tools: Tools, { shards, oneFile }: Data): Promi
       limit(tools, shards, ["cold"], ["-d", "-p"], threads),
     ]),
     thisLoader("this loader", shards),
-    thisLoader("this loader, BF16 cast to F32", shards, { dtype: "F32" }),
     ...oneFile ? [thisLoader("this loader, one file of that size", [oneFile])] : [],
     {
       name: "Deno.readFile + views",
@@ -72,12 +79,15 @@ export function limit(
     isLimit: true,
     kinds,
     files,
-    run: async () => ({ seconds: await tools.limit([...flags, "-t", String(threads)], files) }),
+    run: async () => ({ seconds: await tools.time("limit", [...flags, "-t", String(threads), ...files]) }),
   };
 }
 
+/** Options as JSON: of a group only the rank and the size are used. */
+type JsonOptions = Omit<OpenOptions, "group"> & { readonly group?: Pick<ProcessGroup, "rank" | "size"> };
+
 /** This loader, with these options. */
-export function thisLoader(name: string, files: readonly string[], options: OpenOptions = {}): Contender {
+export function thisLoader(name: string, files: readonly string[], options: JsonOptions = {}): Contender {
   const args = ["run", "-A", pathOf("this_loader.ts"), JSON.stringify(options), ...files];
   return { name, isLimit: false, kinds: BOTH, files, run: () => sample(Deno.execPath(), args) };
 }

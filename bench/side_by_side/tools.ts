@@ -4,6 +4,8 @@
 
 const SOURCES = {
   limit: new URL("../limit/limit.c", import.meta.url).pathname,
+  cast: new URL("../limit/cast.c", import.meta.url).pathname,
+  columns: new URL("../limit/columns.c", import.meta.url).pathname,
   pageCache: new URL("./page_cache.c", import.meta.url).pathname,
   touchMemory: new URL("./touch_memory.c", import.meta.url).pathname,
 };
@@ -31,15 +33,15 @@ export class Tools {
    */
   static async build(folder: string): Promise<Tools> {
     for (const [name, source] of Object.entries(SOURCES)) {
-      const flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"];
+      const flags = ["-std=gnu11", "-O3", "-Wall", "-Wextra", "-Werror"];
       await output("cc", [...flags, "-o", `${folder}/${name}`, source, "-lpthread"]);
     }
     return new Tools(folder);
   }
 
-  /** Seconds that plain reads of the files into a fresh destination take. */
-  async limit(args: readonly string[], files: readonly string[]): Promise<number> {
-    return Number(await output(`${this.#folder}/limit`, [...args, ...files]));
+  /** Seconds that a limit probe takes for one turn; its source describes the arguments. */
+  async time(probe: "limit" | "cast" | "columns", args: readonly string[]): Promise<number> {
+    return Number(await output(`${this.#folder}/${probe}`, args));
   }
 
   /** The command that touches so many bytes of memory, so that a host returns them to the virtual machine. */

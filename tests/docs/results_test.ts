@@ -7,7 +7,9 @@ import { differences, makeCharts, makePages } from "../../bench/report/documents
 import { replaceBlock } from "../../bench/report/pages.ts";
 import { comparisonTable, describeSource, scalingTable } from "../../bench/report/tables.ts";
 import { AXES } from "../../bench/scaling/axes.ts";
-import { loaderAndLimit, type ScalingReport } from "../../bench/scaling/report.ts";
+import { formatScaling, loaderAndLimit, type ScalingReport } from "../../bench/scaling/report.ts";
+import type { Contender } from "../../bench/side_by_side/contenders.ts";
+import { evaluate, formatResults } from "../../bench/side_by_side/report.ts";
 import { PACKAGES } from "../../bench/vega.ts";
 import { evenTensors } from "../../bench/headers.ts";
 import { deserialize } from "../../mod.ts";
@@ -126,6 +128,81 @@ Deno.test("a table of loads shows the best variant of the limit, and every conte
   );
 });
 
+/** A contender that does not run. */
+function contender(name: string, isLimit: boolean, more: Partial<Contender> = {}): Contender {
+  return { name, isLimit, kinds: ["hot"], files: [], run: () => Promise.reject(new Error(name)), ...more };
+}
+
+/** Samples of these seconds. */
+function samples(...seconds: number[]) {
+  return seconds.map((those) => ({ seconds: those }));
+}
+
+Deno.test("a ratio is the median of the turns' ratios to the best limit of the same task", () => {
+  const results = evaluate(
+    new Map([
+      [contender("limit: 1 thread", true), samples(8, 8, 8)],
+      [contender("limit: 2 threads", true), samples(1, 2, 6)], // 6 s in a slow turn, in which 8 s are no better
+      [contender("this loader", false), samples(2, 2.5, 8)],
+      [contender("limit of the cast", true, { task: "cast" }), samples(3, 4, 6)],
+      [contender("this loader, cast", false, { task: "cast" }), samples(4, 4, 12)],
+      [contender("this loader, columns", false, { task: "columns", bytes: 1e9 }), samples(1, 2, 4)],
+    ]),
+    4e9,
+  );
+  assertEquals(
+    results.map((
+      { task, gigabytesPerSecond, ofLimit, spread },
+    ) => [task, gigabytesPerSecond, ofLimit, spread]),
+    [
+      ["read", 0.5, 0.25, [0.125, 0.75]],
+      ["read", 2, 1, [1, 1]],
+      ["read", 1.6, 0.75, [0.5, 0.8]], // 0.5, 0.8, 0.75; the medians would give 0.8
+      ["cast", 1, 1, [1, 1]],
+      ["cast", 1, 0.75, [0.5, 1]], // 0.75, 1, 0.5; the medians would give 1
+      ["columns", 0.5, null, null], // without a probe
+    ],
+  );
+  const lines = formatResults(results).split("\n").map((line) => line.trim().split(/ {2,}/));
+  assertEquals(lines.map(([name, , , ratio]) => [name, ratio]), [
+    ["GB/s", "memory beyond"],
+    ["limit: 2 threads", "1.00"],
+    ["this loader", "0.75 (0.50–0.80)"],
+    ["limit of the cast", "1.00"],
+    ["this loader, cast", "0.75 (0.50–1.00)"],
+    ["this loader, columns", undefined],
+  ]);
+});
+
+Deno.test("a table of loads shows casts and columns below limits of their own, with the spread of the ratios", () => {
+  const cast = { task: "cast" } as const, columns = { task: "columns" } as const;
+  const comparison = compareLoads({
+    ...SOURCE,
+    data: { files: 4, bytes: 8e9 },
+    results: {
+      hot: [
+        { ...result("limit: 2 threads", true, 10, 1), spread: [1, 1] },
+        { ...result("this loader", false, 9, 0.9), spread: [0.85, 0.95] },
+        { ...result("limit of the cast: 2 threads", true, 4, 0.8), ...cast, spread: [0.7, 0.9] },
+        { ...result("limit of the cast: 4 threads", true, 5, 1), ...cast, spread: [1, 1] },
+        { ...result("this loader, cast", false, 4.5, 0.9), ...cast, spread: [0.875, 0.925] },
+        { ...result("limit of columns: rows", true, 20, 1), ...columns, spread: [1, 1] },
+        { ...result("this loader, columns", false, 10, 0.5), ...columns, spread: [0.25, 0.75] },
+      ],
+      cold: [result("limit: 1 thread", true, 2, 1), result("this loader, cast", false, 1.9, 0.95)],
+    },
+  });
+  assertStringIncludes(comparison.note, "A ratio compares times of the same turn");
+  assertEquals(comparisonTable(comparison).split("\n").slice(2), [
+    "| the machine's limit | 10.00 | 1.00 | 2.00 | 1.00 |",
+    "| **this loader** | 9.00 | 0.90 (0.85–0.95) |  |  |",
+    "| limit of the cast | 5.00 | 1.00 |  |  |",
+    "| **this loader, cast** | 4.50 | 0.90 (0.88–0.93) | 1.90 | 0.95 |",
+    "| limit of the columns | 20.00 | 1.00 |  |  |",
+    "| **this loader, columns** | 10.00 | 0.50 (0.25–0.75) |  |  |",
+  ]);
+});
+
 Deno.test("tables of saves, ranks and WebGPU name this package and compare it as their benchmarks do", () => {
   const saves = compareSaves({
     ...SOURCE,
@@ -187,6 +264,31 @@ Deno.test("a table of scaling shows each point beside the best of its limits", (
     "| 1 lane | 5.00 | 10.00 | 0.50 |",
     "| 8 lanes | 5.00 | 10.00 | 0.50 |",
   ]);
+  const casts = {
+    value: 2 ** 28,
+    bytes: 2 ** 28,
+    results: [
+      { ...result("limit of the cast", true, 4, 1), task: "cast", spread: [1, 1] },
+      { ...result("this loader", false, 3, 0.75), task: "cast", spread: [0.7, 0.8] },
+    ],
+  } as const;
+  const columns = {
+    value: 4,
+    bytes: 8e9,
+    results: [
+      { ...result("limit of columns", true, 4, 1), task: "columns", spread: [1, 1] },
+      { ...result("this loader", false, 2, 0.5), task: "columns", spread: [0.5, 0.625] },
+    ],
+  } as const;
+  const more = { cast: [casts], columns: [columns] };
+  assertEquals(scalingTable({ ...SOURCE, axes: more }).split("\n").slice(2), [
+    "| 256 MiB, BF16 cast to F32 | 3.00 | 4.00 | 0.75 (0.70–0.80) |",
+    "| 1/4 of the columns | 2.00 | 4.00 | 0.50 (0.50–0.63) |",
+  ]);
+  assertEquals(formatScaling(more).split("\n").slice(1).map((line) => line.trim().split(/ {2,}/)), [
+    ["cast", "256 MiB", "3.00", "4.00", "0.75 (0.70–0.80)"],
+    ["columns", "4", "2.00", "4.00", "0.50 (0.50–0.63)"],
+  ]);
   const without = { ...point(1), results: [] };
   const empty = { ...SOURCE, axes: { bytes: [without], tensors: [], threads: [] } };
   assertThrows(() => scalingTable(empty), Error, "measure again");
@@ -201,16 +303,21 @@ Deno.test("bench:report --check agrees with bench/results, and wrong usage ends 
 const { missing: noCompiler } = await compiler();
 
 suite("bench:scaling", "native", noCompiler, () => {
-  Deno.test("bench:scaling measures this loader and the limit along three axes", async () => {
+  Deno.test("bench:scaling measures this loader and the limits of reads, casts and columns along five axes", async () => {
     await using folder = await tempFolder();
     const out = `${folder.path}/scaling.json`;
     const { code, stdout, stderr } = await run("scaling.ts", "--quick", "--turns", "1", "--out", out);
     assertEquals(code, 0, stderr);
-    assertEquals(stdout.trimEnd().split("\n").length, 1 + 3 * 2, stdout);
+    assertEquals(stdout.trimEnd().split("\n").length, 1 + 5 * 2, stdout);
     const { axes } = JSON.parse(await Deno.readTextFile(out)) as ScalingReport;
-    const values = AXES.map((axis) => axes[axis].map(({ value }) => value));
-    assertEquals(values, [[2 ** 23, 2 ** 24], [10, 1000], [1, 2]]);
-    const lanes = axes.threads.map((point) => loaderAndLimit(point).loader.ways);
+    const values = AXES.map((axis) => axes[axis]!.map(({ value }) => value));
+    assertEquals(values, [[2 ** 23, 2 ** 24], [10, 1000], [1, 2], [2 ** 23, 2 ** 24], [2, 4]]);
+    for (const axis of AXES) {
+      for (const { loader, limit } of axes[axis]!.map(loaderAndLimit)) {
+        assertEquals([limit.task, limit.spread, loader.spread!.length], [loader.task, [1, 1], 2], axis);
+      }
+    }
+    const lanes = axes.threads!.map((point) => loaderAndLimit(point).loader.ways);
     assertEquals(lanes, [["buffered, 1 lane"], ["buffered, 2 lanes"]]);
   });
 });
