@@ -29,7 +29,7 @@ export function loadSuite(engine: EngineName): void {
   tensorTests(test, engine);
   castTests(test, engine);
   sliceTests(test);
-  readingTests(test);
+  readingTests(test, engine);
   dequantizeTests(test);
   lifecycleTests(test, engine);
   fileLoaderTests(test);

@@ -70,6 +70,12 @@ export interface IncomingTensor<T extends Tensor = Tensor> {
   [Symbol.dispose](): void;
 }
 
+/** A tensor that was loaded alone, and the path of its bytes. */
+export interface SmallTensor<T extends Tensor = Tensor> {
+  readonly tensor: T;
+  readonly way: LoadWay;
+}
+
 /** A device: allocates, loads and transforms tensors. */
 export interface Device<T extends Tensor = Tensor, F extends SourceFile = SourceFile> {
   /** Its name in options and statistics. */
@@ -88,6 +94,12 @@ export interface Device<T extends Tensor = Tensor, F extends SourceFile = Source
     files: readonly F[],
     settings: LoadSettings,
   ): Promise<DeviceLoad<T>>;
+  /**
+   * Loads one small plain request sooner than `start`: null if this file cannot be read so. Missing if the device cannot.
+   *
+   * @throws {ReadError} if the file does not have the bytes that its header promised
+   */
+  loadSmall?(request: TensorRequest, file: F, signal: AbortSignal): Promise<SmallTensor<T>> | null;
   /**
    * Copies a tensor from host memory to this device; on the CPU it shares the memory.
    *

@@ -3,6 +3,7 @@
  */
 import type { LoadPlan } from "./plan.ts";
 import type { Readiness } from "./readiness.ts";
+import type { TensorRequest } from "./request.ts";
 import type { Source, SourceFile } from "../files/source.ts";
 import type { HostOperations } from "./host_operations.ts";
 
@@ -78,6 +79,19 @@ export interface Engine<F extends SourceFile = SourceFile> {
    * @throws {ReadError} if a file does not have the bytes that its header promised
    */
   run(job: Job<F>): Promise<RunReport>;
+  /**
+   * Reads a small contiguous request in one call, as it is in the file, with the checks of `run`; null if this file is only
+   * read by `run`. Missing if the engine cannot.
+   *
+   * @throws {ReadError} if the file does not have the bytes that its header promised
+   */
+  readSmall?(request: TensorRequest, file: F, signal: AbortSignal): Promise<SmallRead> | null;
+}
+
+/** The bytes of a small read, in memory of their own, and their path. */
+export interface SmallRead {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly way: LoadWay;
 }
 
 /** The error of a run whose destination buffer the user has transferred during the load. */

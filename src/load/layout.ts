@@ -49,7 +49,7 @@ export interface LayoutOptions {
 }
 
 /** Tensors of fewer bytes are small. */
-const SMALL_TENSOR = 64 * 1024;
+export const SMALL_TENSOR = 64 * 1024;
 
 /** Bytes of an allocation that small tensors share. */
 const SMALL_ALLOCATION = 2 ** 20;

@@ -4,12 +4,13 @@
 import { type Catalog, type CatalogTensor, tensorNotFound } from "../files/catalog.ts";
 import { describeValue } from "../base/check.ts";
 import { closestWord } from "../base/closest_word.ts";
-import type { Device } from "./device.ts";
+import type { Device, SmallTensor } from "./device.ts";
 import { UseAfterCloseError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
 import { Load, type LoadContext, type LoadOptions, type LoadRequest } from "./load.ts";
 import { LoadCounter } from "./progress.ts";
-import { closeAll } from "../files/source.ts";
+import { SMALL_TENSOR } from "./layout.ts";
+import { closeAll, type SourceFile } from "../files/source.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** Statistics of a load. */
@@ -83,6 +84,40 @@ export class Session<T extends Tensor> {
   }
 
   /**
+   * Loads one small contiguous request in one read, without the preparations of a load. Null if the request or the device
+   * needs a load.
+   *
+   * @param files the files to which the request refers by index
+   * @throws {ReadError} if the file does not have the bytes that its header promised
+   */
+  loadSmall(request: LoadRequest, files: readonly SourceFile[]): Promise<T> | null {
+    const { file, run, levels, assemble } = request;
+    if (assemble || levels.length > 0 || run === 0 || run >= SMALL_TENSOR) return null;
+    const { device, signal } = this.context;
+    const loading = device.loadSmall?.(request, files[file]!, signal);
+    return loading ? this.#track(this.#countSmall(request, loading)) : null;
+  }
+
+  async #countSmall(request: LoadRequest, loading: Promise<SmallTensor<T>>): Promise<T> {
+    const { counter, device, options } = this.context;
+    const { name, run } = request;
+    counter.expect({ tensors: 1, bytes: run });
+    counter.begin();
+    try {
+      const { tensor, way } = await loading;
+      counter.way = way;
+      counter.add(1, run);
+      options.log(`Tensor ${quote(name)}, ${run} bytes in one read to ${device.name}`);
+      return tensor;
+    } catch (error) {
+      options.log(`Read of tensor ${quote(name)} failed: ${error}`);
+      throw error;
+    } finally {
+      counter.end();
+    }
+  }
+
+  /**
    * Starts the one load of all tensors. The files are closed after everything has landed. They stay open if the load
    * fails, so that intact tensors can still be read.
    *
@@ -95,13 +130,19 @@ export class Session<T extends Tensor> {
   }
 
   async #start(starting: Promise<Load<T>>): Promise<Load<T>> {
-    this.#starting.add(starting);
-    try {
-      const load = await starting;
+    return await this.#track(starting.then((load) => {
       this.#loads.add(load);
       return load;
+    }));
+  }
+
+  /** Makes {@linkcode close} wait for the end of work. */
+  async #track<R>(work: Promise<R>): Promise<R> {
+    this.#starting.add(work);
+    try {
+      return await work;
     } finally {
-      this.#starting.delete(starting);
+      this.#starting.delete(work);
     }
   }
 

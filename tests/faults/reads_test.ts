@@ -1,7 +1,9 @@
 /**
  * Reads that fail, are short or are interrupted, and their effect on a load.
  */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { fastsafeOpen, ReadError } from "../../mod.ts";
+import { writeFile } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
 import { BLOCK, failWith, faults, loadWith, test, writeSmall } from "./support.ts";
 
@@ -66,6 +68,51 @@ suite("Reads that fail", "native", faults.missing, () => {
       blockBytes: 2 * BLOCK,
     });
     assertEquals(direct.errno, EIO);
+  });
+
+  test("a small tensor of a lazy model that cannot be read is rejected, and the next request reads it", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const [small, other] = await writeFile(path, [
+      { name: "small", dtype: "BF16", shape: [2048] },
+      { name: "other", dtype: "BF16", shape: [2048] },
+    ]);
+    const offset = Deno.statSync(path).size - 8192;
+    const at = `4096 bytes expected at offset ${offset}`;
+    const cases: readonly (readonly [string, Partial<ReadError>, string])[] = [
+      ["pread:1:5", { offset, expected: 4096, actual: 0, errno: 5 }, `${at}: `],
+      ["pread:1:eof", { offset, expected: 4096, actual: 0, errno: 0 }, `${at}, 0 found: was it truncated?`],
+      [
+        "pread:1:short=100,pread:2:eof",
+        { offset, expected: 4096, actual: 100, errno: 0 },
+        `${at}, 100 found: was it truncated?`,
+      ],
+      ["fstat:1:changed", { offset, errno: 0 }, "the file was changed after its header was read"],
+    ];
+    for (const dtype of [undefined, "F32"] as const) {
+      await using model = await fastsafeOpen(path, { lazy: true, ...dtype && { dtype } });
+      const own = async () => (await model.getTensor("small", { dtype: "BF16" })).bytes;
+      for (const [spec, properties, reason] of cases) {
+        {
+          using _ = faults.set(spec);
+          const error = await assertRejects(() => model.getTensor("small"), ReadError);
+          assertEquals(
+            error.message.startsWith(`Cannot read "${path}" (tensor "small"): ${reason}`),
+            true,
+            error.message,
+          );
+          assertEquals(error.path, path);
+          for (const [key, value] of Object.entries(properties)) {
+            assertEquals(error[key as keyof ReadError], value, `${spec}: ${key}`);
+          }
+        }
+        assertEquals(await own(), small!.bytes);
+      }
+      for (const spec of ["pread:1:4", "pread:*:short=999"]) {
+        using _ = faults.set(spec);
+        assertEquals(await own(), small!.bytes, spec);
+        assertEquals((await model.getTensor("other", { dtype: "BF16" })).bytes, other!.bytes, spec);
+      }
+    }
   });
 
   test("a file that ends too early fails the load", async (folder) => {

@@ -61,6 +61,31 @@ suite("Reads that take long", "native", faults.missing, () => {
     }
   });
 
+  test("a signal and close() reject a small tensor of a lazy model that waits for storage, after its read has ended", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    await writeFile(path, [{ name: "x", dtype: "U8", shape: [4096] }]);
+    const reason = new Error("no more");
+    for (const way of ["signal", "close"]) {
+      const controller = new AbortController();
+      const model = await fastsafeOpen(path, { lazy: true, signal: controller.signal });
+      using _ = faults.set("pread:*:delay=50000");
+      let turns = 0;
+      const timer = setInterval(() => turns++, 1);
+      const waiting = assertRejects(() => model.getTensor("x"));
+      await pause(10);
+      if (way === "signal") controller.abort(reason);
+      else await model.close();
+      const error = await waiting;
+      clearInterval(timer);
+      if (way === "signal") assertEquals(error, reason);
+      else assert(error instanceof UseAfterCloseError, `${error}`);
+      assert(turns >= 2, `${turns} turns of the event loop during the read`);
+      await model.close();
+      assertEquals(openDescriptors(folder), 0);
+      assertEquals(model.stats().tensors, 0);
+    }
+  });
+
   test("a buffer that is transferred during a load damages no memory", async (folder) => {
     const path = `${folder}/model.safetensors`;
     await writeFile(path, [

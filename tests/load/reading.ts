@@ -2,11 +2,11 @@
  * Rows, several tensors at once, and tensors by patterns, for eager and lazy models.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { SafeTensorsError, type TensorNames } from "../../mod.ts";
+import { type Progress, SafeTensorsError, type TensorNames } from "../../mod.ts";
 import type { ProcessGroup } from "../../src/ranks/mod.ts";
 import { assertBytes, type TensorSpec, writeFile } from "../support/models.ts";
 import { bytesRead } from "../support/process.ts";
-import type { DefineTest } from "./context.ts";
+import type { DefineTest, EngineName } from "./context.ts";
 import { fastsafeOpen } from "./api_in_use.ts";
 
 const SPECS: readonly TensorSpec[] = [
@@ -33,7 +33,7 @@ const SELECTIONS: readonly (readonly [TensorNames, readonly string[]])[] = [
   [() => false, []],
 ];
 
-export function readingTests(test: DefineTest): void {
+export function readingTests(test: DefineTest, engine: EngineName): void {
   test("getRows() returns rows in the order of their positions", async (folder) => {
     const path = `${folder}/model.safetensors`;
     const tensors = await writeFile(path, SPECS, { misalignment: 1 });
@@ -107,6 +107,67 @@ export function readingTests(test: DefineTest): void {
     const before = bytesRead();
     await model.getRows("embed", [1, 500, 501, 999]);
     assert(bytesRead() - before < 4 * 16_384 * 2 + 65_536);
+  });
+
+  test("one small tensor of a lazy model reads nothing but its bytes", async (folder) => {
+    if (engine !== "native") return;
+    const path = `${folder}/model.safetensors`;
+    const specs = Array.from({ length: 100 }, (_, index): TensorSpec => {
+      return { name: `t${index}`, dtype: "U8", shape: [4096] };
+    });
+    await writeFile(path, specs);
+    await using model = await fastsafeOpen(path, { lazy: true });
+    await model.getTensor("t0"); // the first call of a function can read files of the system
+    const before = bytesRead();
+    for (const { name } of specs) await model.getTensor(name);
+    const read = bytesRead() - before;
+    assert(read >= 409_600 && read < 409_600 + 10_000, `${read} bytes`); // each file of the system would add 100 times its length
+  });
+
+  test("one small tensor of a lazy model has the bytes and the statistics of a load, and its own memory", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const specs = [1, 2, 777, 2048, 32_767, 32_768].map((count): TensorSpec => {
+      const words = Uint16Array.from({ length: count }, (_, index) => (index * 37) % 0x7f80); // no NaN
+      return { name: `t${count}`, dtype: "BF16", shape: [count], bytes: new Uint8Array(words.buffer) };
+    });
+    const tensors = await writeFile(path, specs, { misalignment: 1 });
+    for (const dtype of [undefined, "F32"] as const) {
+      const reports: Progress[] = [];
+      await using model = await fastsafeOpen(path, {
+        lazy: true,
+        ...dtype && { dtype },
+        onProgress: (progress) => void reports.push(progress),
+      });
+      let bytes = 0;
+      for (const [index, tensor] of tensors.entries()) {
+        const found = await model.getTensor(tensor.name);
+        assertEquals([found.name, found.dtype, found.shape], [tensor.name, dtype ?? "BF16", tensor.shape]);
+        const words = new Uint16Array(tensor.bytes.slice().buffer);
+        const wide = new Uint8Array(Uint32Array.from(words, (word) => word << 16).buffer);
+        assertBytes(found.bytes, dtype ? wide : tensor.bytes, tensor.name);
+        bytes += tensor.bytes.byteLength;
+        const stats = model.stats();
+        assertEquals([stats.tensors, stats.bytes], [index + 1, bytes]);
+        assertEquals([stats.path, stats.threads > 0], [engine === "native" ? "buffered" : stats.path, true]);
+        if (engine !== "native" || tensor.bytes.byteLength >= 65_536) continue; // a load, whose end is reported later
+        assertEquals(found.bytes.buffer.byteLength, found.bytes.byteLength);
+        const report = reports.at(-1)!;
+        assertEquals(
+          [report.tensors, report.totalTensors, report.bytes, report.totalBytes],
+          [index + 1, index + 1, bytes, bytes],
+        );
+      }
+    }
+  });
+
+  test("requests of one turn for the same small tensor share its memory, with a handle each", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const [embed] = await writeFile(path, SPECS);
+    await using model = await fastsafeOpen(path, { lazy: true });
+    const [one, two] = await Promise.all([model.getTensor("embed"), model.getTensor("embed")]);
+    one[Symbol.dispose]();
+    assertBytes(two.bytes, embed!.bytes, "embed");
+    assertEquals(model.stats().bytes, embed!.bytes.byteLength);
   });
 
   test("getRows() reads from this rank's part with a shard plan", async (folder) => {

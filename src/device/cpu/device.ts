@@ -7,7 +7,7 @@ import type { SliceLayout, SliceSource } from "../../format/slices.ts";
 import { inSteps, type Steps } from "../../base/steps.ts";
 import { tensorBytes } from "../../base/dtype.ts";
 import { quote } from "../../base/text.ts";
-import type { Engine, HostBlock } from "../../load/engine.ts";
+import type { Engine, HostBlock, SmallRead } from "../../load/engine.ts";
 import { finishInTurns, Turn } from "../../base/turn.ts";
 import { resultBytes } from "../../load/layout.ts";
 import { planSteps } from "../../load/plan.ts";
@@ -15,7 +15,14 @@ import { Readiness } from "../../load/readiness.ts";
 import type { TensorRequest } from "../../load/request.ts";
 import type { SourceFile } from "../../files/source.ts";
 import { HostTensor } from "../tensors.ts";
-import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../../load/device.ts";
+import type {
+  Device,
+  DeviceLoad,
+  ExposedBytes,
+  IncomingTensor,
+  LoadSettings,
+  SmallTensor,
+} from "../../load/device.ts";
 import type { HostElements, Tensor } from "../../load/tensor.ts";
 import { exposeHost } from "../host_exchange.ts";
 import { RequestCounts } from "../request_counts.ts";
@@ -80,6 +87,24 @@ export class CpuDevice implements Device<HostTensor> {
       },
       release: () => void buffers.fill(null), // the garbage collector frees memory that no tensor uses
     };
+  }
+
+  loadSmall(
+    request: TensorRequest,
+    file: SourceFile,
+    signal: AbortSignal,
+  ): Promise<SmallTensor<HostTensor>> | null {
+    const reading = this.#engine.readSmall?.(request, file, signal);
+    return reading ? this.#castSmall(request, reading) : null;
+  }
+
+  async #castSmall(request: TensorRequest, reading: Promise<SmallRead>): Promise<SmallTensor<HostTensor>> {
+    const { name, shape, dtype, target } = request;
+    const { bytes, way } = await reading;
+    if (dtype === target) return { tensor: new HostTensor(name, target, shape, bytes), way };
+    const landed = this.#allocateOne(resultBytes(request));
+    await this.#engine.operations.cast(bytes, dtype, landed, target);
+    return { tensor: new HostTensor(name, target, shape, landed), way };
   }
 
   fromHost({ name, dtype, shape, bytes }: HostElements): Promise<HostTensor> {

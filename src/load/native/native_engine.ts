@@ -6,9 +6,11 @@ import { withHugePages } from "../../../ffi/memory.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
 import { PAGE } from "../layout.ts";
 import { type NativeFile, NativeFileSource } from "../../files/native/native_file.ts";
-import type { Engine, HostBlock, Job, RunReport } from "../engine.ts";
+import type { Engine, HostBlock, Job, RunReport, SmallRead } from "../engine.ts";
+import type { TensorRequest } from "../request.ts";
 import { NativeOperations } from "./native_operations.ts";
 import { runNativeLanes } from "./native_lanes.ts";
+import { readSmall } from "./small_read.ts";
 
 /** A smaller buffer cannot contain an aligned huge page. */
 const HUGE_PAGE = 2 * 1024 * 1024;
@@ -53,6 +55,13 @@ export class NativeEngine implements Engine<NativeFile> {
       ...rest,
       addresses: blocks.map((block) => this.#addressOf(block.buffer) + block.base),
       buffers: blocks.map((block) => block.buffer),
+    });
+  }
+
+  readSmall(request: TensorRequest, file: NativeFile, signal: AbortSignal): Promise<SmallRead> | null {
+    if (file.reader) return null; // its rings are shared by a few lanes
+    return readSmall(this.#shim, request, file, signal).then((bytes) => {
+      return { bytes, way: { path: "buffered", threads: 1 } };
     });
   }
 

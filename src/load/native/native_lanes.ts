@@ -3,14 +3,13 @@
  */
 import { type PlanFile, PlanMemory } from "../../../ffi/plan_memory.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
-import { ringErrorText } from "../../../ffi/usrbio.ts";
-import { ReadError } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
 import { PAGE } from "../layout.ts";
 import { type LoadPlan, requestAt, segmentBytes } from "../plan.ts";
 import type { NativeFile } from "../../files/native/native_file.ts";
 import { BufferTransferredError, type Job, type RunReport } from "../engine.ts";
 import { returnCalls, takeCalls } from "./lane_budget.ts";
+import { readFailure } from "./read_failure.ts";
 import { Turn } from "../../base/turn.ts";
 
 /** A destination of lanes other than host memory. */
@@ -354,20 +353,12 @@ function failureOf(job: NativeJob, memory: PlanMemory): Failure | null {
   if (!failure) return null;
   const segment = job.plan.segments[failure.segment]!;
   const { path } = job.files[segment.file]!;
-  const { offset, expected, actual, errno } = failure;
+  const { kind, offset, actual, errno } = failure;
   const request = requestAt(job.plan, segment, offset + actual);
   const tensor = job.plan.requests[request]!.name;
-  if (failure.kind === "device") {
+  if (kind === "device") {
     const error = job.destination!.error(`load tensor ${quote(tensor)} of ${quote(path)}`, errno);
     return { error, request };
   }
-  const at = `${expected || segmentBytes(segment)} bytes expected at offset ${offset}`;
-  const reason = {
-    system: `${at}: ${ringErrorText(errno)}`,
-    truncated: `${at}, ${actual} found: was it truncated?`,
-    changed: `the file was changed after its header was read`,
-  }[failure.kind];
-  const message = `Cannot read ${quote(path)} (tensor ${quote(tensor)}): ${reason}`;
-  const error = new ReadError(message, { path, offset, expected, actual, errno });
-  return { error, request };
+  return { error: readFailure(failure, path, tensor, segmentBytes(segment)), request };
 }
