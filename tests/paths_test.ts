@@ -1,9 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-// deno-lint-ignore no-import-prefix
-import * as pathe from "npm:pathe@2.0.3";
-import { POSIX, windowsPaths } from "../src/base/paths.ts";
-
-const WINDOWS = windowsPaths(pathe);
+import { POSIX, WINDOWS } from "../src/base/paths.ts";
 
 Deno.test("POSIX paths keep a backslash as a part of a name", () => {
   for (
@@ -32,11 +28,16 @@ Deno.test("Windows paths have drives, hosts and two kinds of slashes", () => {
       ["models\\a", "models", "a"],
       ["\\\\server\\share\\a", "//server/share", "a"],
       ["model.safetensors", ".", "model.safetensors"],
+      ["C:\\a", "C:/", "a"],
+      ["d:/a/", "d:/", "a"],
+      ["/a", "/", "a"],
     ] as const
   ) assertEquals([WINDOWS.dirname(path), WINDOWS.basename(path)], [folder, name], path);
   assertEquals(WINDOWS.join("C:\\models", "sub/a.safetensors"), "C:/models/sub/a.safetensors");
   assertEquals(WINDOWS.resolve("C:\\models", "D:\\a"), "D:/a");
   assertEquals(WINDOWS.resolve("C:\\models", "sub\\a"), "C:/models/sub/a");
+  assertEquals(WINDOWS.resolve("C:\\models", "\\a"), "C:/a");
+  assertEquals(WINDOWS.resolve("C:\\models", "\\\\server\\share"), "//server/share");
 });
 
 Deno.test("fromFileUrl() returns the path of a URL", () => {

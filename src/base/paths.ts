@@ -1,9 +1,9 @@
 /**
  * Functions for file paths on POSIX systems and on Windows, without `node:`.
  *
- * On Windows npm's `pathe` is used: it accepts both slashes as separators and returns forward slashes, which Windows
- * accepts as well. On POSIX systems a backslash is an ordinary character of a name, so `pathe` is not used there. `..` is
- * not removed from POSIX paths, because after a link it can be another folder than the text suggests.
+ * Windows accepts both slashes as separators; these functions return forward slashes. On POSIX systems a backslash is an
+ * ordinary character of a name. `..` is not removed, because after a link it can be another folder than the text
+ * suggests.
  */
 import { quote } from "./text.ts";
 
@@ -24,9 +24,6 @@ export interface Paths {
    */
   fromFileUrl(url: URL): string;
 }
-
-/** The functions of `pathe` that this module uses. */
-type Pathe = Pick<Paths, "dirname" | "basename" | "join" | "resolve">;
 
 /** Path functions of Linux, macOS and other POSIX systems. */
 export const POSIX: Paths = {
@@ -51,19 +48,28 @@ export const POSIX: Paths = {
   },
 };
 
-/** Makes the path functions of Windows. */
-export function windowsPaths({ dirname, basename, join, resolve }: Pathe): Paths {
-  return {
-    dirname,
-    basename,
-    join,
-    resolve,
-    fromFileUrl(url) {
-      const path = decodePath(url);
-      if (url.hostname !== "") return `//${url.hostname}${path}`;
-      return path.replace(/^\/(?=[a-z]:)/i, "");
-    },
-  };
+/** Path functions of Windows. */
+export const WINDOWS: Paths = {
+  // The folder of "C:/a" is the root of the drive: "C:" alone is its current folder.
+  dirname: (path) => POSIX.dirname(slashed(path)).replace(/^[a-z]:$/i, "$&/"),
+  basename: (path) => POSIX.basename(slashed(path)),
+  join: (folder, name) => POSIX.join(slashed(folder), slashed(name)),
+  resolve(folder, path) {
+    const given = slashed(path);
+    if (/^(?:[a-z]:)?\/\/?/i.test(given)) {
+      return /^(?:[a-z]:|\/\/)/i.test(given) ? given : (/^[a-z]:/i.exec(folder)?.[0] ?? "") + given;
+    }
+    return WINDOWS.join(folder, given);
+  },
+  fromFileUrl(url) {
+    const path = decodePath(url);
+    if (url.hostname !== "") return `//${url.hostname}${path}`;
+    return path.replace(/^\/(?=[a-z]:)/i, "");
+  },
+};
+
+function slashed(path: string): string {
+  return path.replaceAll("\\", "/");
 }
 
 function decodePath(url: URL): string {
@@ -74,16 +80,8 @@ function decodePath(url: URL): string {
   }
 }
 
-/**
- * The full specifier: programs import this package without its deno.json. It is in a variable, because Deno downloads a
- * module with a literal specifier at once, on every system.
- */
-const PATHE = "npm:pathe@2.0.3";
-
 /** Whether to use paths of Windows. A browser does not open files by path, so only Deno is checked. */
 const isWindows = "Deno" in globalThis && /^win/i.test(globalThis.navigator?.platform ?? "");
 
 /** The path functions of this system. */
-export const { dirname, basename, join, resolve, fromFileUrl }: Paths = isWindows
-  ? windowsPaths(await import(PATHE) as Pathe)
-  : POSIX;
+export const { dirname, basename, join, resolve, fromFileUrl }: Paths = isWindows ? WINDOWS : POSIX;

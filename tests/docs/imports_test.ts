@@ -109,6 +109,23 @@ Deno.test("the search for what is not portable passes over comments, not over co
   assertEquals(found('import c from "./a.c" with { type: "text" };'), ["with { type"]);
 });
 
+/** The text of a module outside of all braces. */
+function outsideOfBraces(text: string): string {
+  let depth = 0;
+  return [...withoutComments(text)].filter((character) => {
+    if (character === "{") depth++;
+    if (character === "}") depth--;
+    return depth === 0;
+  }).join("");
+}
+
+// Modules are imported when they are asked for, several at once. Deno 2.9 can panic ("RefCell already borrowed") if one
+// of them has to be awaited.
+Deno.test("no module awaits anything while it is evaluated, except the command line", () => {
+  const awaiting = code.entries().filter(([, text]) => /\bawait\b/.test(outsideOfBraces(text)));
+  assertEquals(awaiting.map(([path]) => path).toArray(), ["src/cli/mod.ts"]);
+});
+
 Deno.test("only ffi/ opens libraries", () => {
   const places = code.entries().filter(([, text]) => text.includes("Deno.dlopen(")).map(([path]) => path);
   assertEquals(places.filter((path) => !path.startsWith("ffi/")).toArray(), []);

@@ -5,7 +5,8 @@
  * often if it takes longer: a fast queue runs without waits, and a slow queue never has much pending work. The queue and
  * the memory that `writeBuffer` uses for copies do not grow with the load.
  */
-import { PIECE, turn } from "./pieces.ts";
+import { nextTurn } from "../../base/turn.ts";
+import { PIECE } from "./pieces.ts";
 
 /** Most bytes that are submitted before a wait for the queue. */
 const MOST = 16 * PIECE;
@@ -28,7 +29,7 @@ export class Backlog {
   async add(bytes: number): Promise<void> {
     this.#bytes += bytes;
     if (this.#bytes < this.#limit) return;
-    await turn(); // not in the turn of the call that submitted the bytes
+    await nextTurn(); // not in the turn of the call that submitted the bytes
     const held = this.#wait();
     this.#limit = held > LONGEST ? Math.max(PIECE, this.#limit / 2) : Math.min(MOST, this.#limit * 2);
   }

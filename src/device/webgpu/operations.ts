@@ -15,7 +15,8 @@ import { Dispatcher } from "./dispatch.ts";
 import type { Gpu } from "./gpu.ts";
 import { GpuMemory } from "./memory.ts";
 import { copiesOf, type Move, moveDispatches } from "./moves.ts";
-import { PIECE, pieces, turn } from "./pieces.ts";
+import { nextTurn } from "../../base/turn.ts";
+import { PIECE, pieces } from "./pieces.ts";
 
 /** Bytes that are copied to the host at once: each `mapAsync` takes ten milliseconds in Deno, for any length. */
 const READ_PIECE = 32 * 2 ** 20;
@@ -182,7 +183,7 @@ async function mapToRead(gpu: Gpu, staging: GPUBuffer, action: string): Promise<
   try {
     await staging.mapAsync(GPUMapMode.READ);
   } catch (error) {
-    await turn(); // the device can report its loss only after this
+    await nextTurn(); // the device can report its loss only after this
     gpu.lost.throwIfAborted();
     const { name, message } = error as DOMException;
     throw new DeviceError(`Cannot ${action}: ${message}`, {

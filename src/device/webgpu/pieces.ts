@@ -2,6 +2,7 @@
  * Transfers in pieces, so that each call to the device blocks the event loop for a short time and copies through little
  * memory.
  */
+import { nextTurn } from "../../base/turn.ts";
 
 /**
  * Bytes of one piece. `writeBuffer` copies through separate memory that the next submission frees: many pieces are faster
@@ -16,22 +17,6 @@ export async function* pieces(
 ): AsyncGenerator<[offset: number, length: number], void, void> {
   for (let at = 0; at < byteLength; at += size) {
     yield [at, Math.min(size, byteLength - at)];
-    await turn();
+    await nextTurn();
   }
 }
-
-/** Waits for the next turn of the event loop; a timer of 0 would take a millisecond. */
-export function turn(): Promise<void> {
-  return new Promise((resolve) => inNextTurn(resolve));
-}
-
-/** Calls back in the next turn of the event loop. Browsers do not have `setImmediate`; a message replaces it. */
-const inNextTurn: (callback: () => void) => void = globalThis.setImmediate ?? ((callback) => {
-  const { port1, port2 } = new MessageChannel();
-  port1.onmessage = () => {
-    port1.close();
-    port2.close();
-    callback();
-  };
-  port2.postMessage(null);
-});

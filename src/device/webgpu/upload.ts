@@ -11,7 +11,8 @@ import { castsOnGpu, type ChunkCast, maxChunkBytes, type Upload } from "./chunks
 import { type Dispatch, Dispatcher } from "./dispatch.ts";
 import type { Gpu } from "./gpu.ts";
 import type { GpuMemory } from "./memory.ts";
-import { PIECE, turn } from "./pieces.ts";
+import { nextTurn } from "../../base/turn.ts";
+import { PIECE } from "./pieces.ts";
 
 /** A load to a GPU with its device, memory and settings. */
 export interface UploadJob extends ReadJob {
@@ -121,7 +122,7 @@ class Uploader implements AsyncDisposable {
     }
     for (const writes of this.#cut(chunk.uploads)) {
       await this.#write(writes, bytes);
-      await turn();
+      await nextTurn();
       signal.throwIfAborted();
     }
     if (chunk.casts.length > 0) await this.#cast(chunk.casts, signal);
@@ -187,7 +188,7 @@ class Uploader implements AsyncDisposable {
       await this.#backlog.add(bytes);
       batch = [];
       bytes = 0;
-      await turn();
+      await nextTurn();
       signal.throwIfAborted();
     };
     // Some dispatches can need a new pipeline.
