@@ -23,7 +23,7 @@ Deno.test("deno task takes paths relative to the folder of the user", async () =
 Deno.test("every task with paths among its arguments runs in the folder of the user", async () => {
   const { tasks } = JSON.parse(await Deno.readTextFile(CONFIG));
   const commands = ["load", "inspect", "verify", "convert", "doctor", "repair"];
-  const benchmarks = ["gpu", "webgpu", "ranks", "side-by-side", "scaling", "storage", "save"];
+  const benchmarks = ["gpu", "webgpu", "ranks", "side-by-side", "scaling", "storage", "save", "latency"];
   for (
     const name of [
       ...commands,
