@@ -24,7 +24,7 @@ io_uring and by threads), a reader with 16 requests, and this loader, in turns; 
 
   --delays LIST  milliseconds from a read to its answer (default 40,200)
   --bytes N      bytes of the tensors, a multiple of 64 MiB (default 4GiB; with --quick 512MiB)
-  --request N    bytes of a request of the C programs, a multiple of 4 KiB (default 4MiB)
+  --request N    bytes of a request of the C programs, a multiple of 4 KiB (default 2MiB)
   --turns N      turns (default 5; with --quick 2)
   --quick        small and short: to see that it works, not to measure
   --out FILE     write the results as JSON
@@ -45,7 +45,7 @@ async function main(argv: readonly string[]): Promise<void> {
   const turns = args.count("turns") ?? (quick ? 2 : 5);
   const delays = delaysOf(args.text("delays") ?? "40,200");
   const bytes = multiple("bytes", args.bytes("bytes") ?? (quick ? 2 ** 29 : 2 ** 32), BYTES_UNIT);
-  const request = multiple("request", args.bytes("request") ?? 2 ** 22, 4096);
+  const request = multiple("request", args.bytes("request") ?? 2 ** 21, 4096);
 
   const work = tempFolder();
   const tools = await Tools.build(work);
