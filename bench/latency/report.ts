@@ -2,7 +2,7 @@
  * Turns the samples of one delay into a table and into JSON.
  */
 import { formatTable } from "../../src/cli/text.ts";
-import { median } from "../side_by_side/report.ts";
+import { formatRatio, median } from "../side_by_side/report.ts";
 import type { Sample } from "../side_by_side/sample.ts";
 import type { Contender } from "./contenders.ts";
 
@@ -78,14 +78,13 @@ export function verdict(results: readonly Result[]): string {
 
 /** A table of one delay. */
 export function formatResults(results: readonly Result[]): string {
-  const spread = ({ median, least, most }: Ratio) =>
-    `${median.toFixed(2)} (${least.toFixed(2)}–${most.toFixed(2)})`;
+  const format = ({ median, least, most }: Ratio) => formatRatio(median, [least, most]);
   const rows = results.map(({ name, gigabytesPerSecond, seconds, ofProbe, timesFew, ways }) => [
     name,
     gigabytesPerSecond.toFixed(2),
     `${median(seconds).toFixed(3)} s`,
-    spread(ofProbe),
-    spread(timesFew),
+    format(ofProbe),
+    format(timesFew),
     ways.join(" / "),
   ]);
   const head = ["", "GB/s", "median", "of the probe", "x few requests", "way"];
