@@ -321,11 +321,12 @@ standInSuite("The memory of tensors on a CUDA device", machine, (test, standIns)
     standIns.reset();
     const staging = { stagingBytes: 65536, blockBytes: 4096, gds: "off" } as const;
     const options = { device: "cuda", dtype: "F32", maxBytesInFlight: 800_000, ...staging } as const;
-    let index = 0;
+    const names: string[] = []; // in the order in which they land, which lanes can change
     for await (const [name, tensor] of new ParallelLoader(null, path, options).iterateWeights()) {
-      assertEquals([name, (await toHost(tensor)).byteLength], [tensors[index++]!.name, 100_000]);
+      assertEquals((await toHost(tensor)).byteLength, 100_000);
+      names.push(name);
     }
-    assertEquals(index, 40);
+    assertEquals(names.toSorted(), tensors.map(({ name }) => name).toSorted());
     const { peak } = standIns.report();
     const rings = 2 * (65536 + 65536); // each load casts from its own ring
     assert(peak.deviceBytes <= 800_000 + rings + 2 * 8192, `${peak.deviceBytes} bytes of device memory`);
