@@ -116,7 +116,7 @@ int fst_mpi_drop(fst_mpi_work *work) {
   return busy;
 }
 
-/* With room for so many bytes behind the pieces. */
+/* Plans the transfers of all pipes; the same allocation has `bytes` more bytes, after the pieces. */
 static fst_mpi_work *plan(const fst_mpi_pipe *pipes, uint32_t count, const fst_group_block *pieces, uint64_t bytes) {
   size_t piece_count = 0;
   for (uint32_t i = 0; i < count; i++) piece_count += pipes[i].count;

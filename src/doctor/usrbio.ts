@@ -63,8 +63,8 @@ export async function usrbioUseOf(
   mount: Mount | undefined,
 ): Promise<UsrbioUse | null> {
   const library = shim ? await openUsrbio(shim) : null;
-  const told = shim && library?.handle ? await mountPointOf(shim, library.handle, path) : null;
-  const mountPoint = told ?? (mount?.type === HF3FS ? mount.folder : null);
+  const reported = shim && library?.handle ? await mountPointOf(shim, library.handle, path) : null;
+  const mountPoint = reported ?? (mount?.type === HF3FS ? mount.folder : null);
   if (mountPoint === null) return null;
   if (!shim) return { mountPoint, used: false, reason: "the native library is not used" };
   if (file === null) return { mountPoint, used: null, reason: "" };

@@ -11,6 +11,7 @@ import {
   UseAfterCloseError,
 } from "../../mod.ts";
 import { ParallelLoader, SafeTensorsFileLoader } from "../../src/compat/mod.ts";
+import { assertIntegerCasts } from "../support/integer_casts.ts";
 import { decode, encode, FLOATS } from "../support/floats.ts";
 import { assertBytes, assertTensor, noise, type TensorSpec, writeFile } from "../support/models.ts";
 import { assertOnDevice, cudaSuite, settled, standInSuite, toHost, useCuda } from "./support.ts";
@@ -119,16 +120,7 @@ cudaSuite("Tensors on a CUDA device", machine, (test) => {
   });
 
   test("CudaTensor.to() and getTensor() cast integers through host memory", async (folder) => {
-    const path = `${folder}/model.safetensors`;
-    const bytes = new Uint8Array(new BigInt64Array([1n, -2n, 300n]).buffer);
-    await writeFile(path, [{ name: "ids", dtype: "I64", shape: [3], bytes }]);
-    await using model = await fastsafeOpen(path, { device: "cuda" });
-    using ids = await model.getTensor("ids");
-    using cast = await ids.to({ dtype: "I16" });
-    using narrow = await model.getTensor("ids", { dtype: "I8", saturate: true });
-    assertEquals((await toHost(cast)).bytes, new Uint8Array([1, 0, 0xfe, 0xff, 0x2c, 1]));
-    assertEquals((await toHost(narrow)).bytes, new Uint8Array([1, 0xfe, 127]));
-    await assertRejects(() => ids.to({ dtype: "U8" }), RangeError, "element [1] is -2");
+    await assertIntegerCasts(folder, "cuda");
   });
 
   test("CudaTensor.to() rejects impossible casts, and shares memory for the same dtype", async (folder) => {

@@ -4,6 +4,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { type DType, dtypeBits, DTYPES, fastsafeOpen, type FloatDType, SafeTensorsError } from "../../mod.ts";
 import { castBytes } from "../../src/format/cast.ts";
+import { assertIntegerCasts } from "../support/integer_casts.ts";
 import { FLOATS, isFloat, readJson, type SmallFloat } from "../support/floats.ts";
 import { assertBytes, noise, tensorLength, type TensorSpec, writeFile } from "../support/models.ts";
 import { assertOnGpu, toHost, webgpuSuite } from "./support.ts";
@@ -284,16 +285,7 @@ webgpuSuite("Casts on WebGPU", (test) => {
   });
 
   test("WebGpuTensor.to() and getTensor() cast integers through host memory", async (folder) => {
-    const path = `${folder}/model.safetensors`;
-    const bytes = new Uint8Array(new BigInt64Array([1n, -2n, 300n]).buffer);
-    await writeFile(path, [{ name: "ids", dtype: "I64", shape: [3], bytes }]);
-    await using model = await fastsafeOpen(path, { device: "webgpu" });
-    using ids = await model.getTensor("ids");
-    using cast = await ids.to({ dtype: "I16" });
-    using narrow = await model.getTensor("ids", { dtype: "I8", saturate: true });
-    assertEquals((await toHost(cast)).bytes, new Uint8Array([1, 0, 0xfe, 0xff, 0x2c, 1]));
-    assertEquals((await toHost(narrow)).bytes, new Uint8Array([1, 0xfe, 127]));
-    await assertRejects(() => ids.to({ dtype: "U8" }), RangeError, "element [1] is -2");
+    await assertIntegerCasts(folder, "webgpu");
   });
 
   test("to() and getTensor() reject impossible casts", async (folder) => {

@@ -203,16 +203,13 @@ Deno.test("meetOverTcp() keeps strangers out and names the ranks that are missin
   await stranger;
 });
 
+/** The place of rank 1 in a group of two on this machine. */
+function secondOfTwo(port: number): Parameters<typeof meetOverTcp>[0] {
+  return { rank: 1, size: 2, localRank: 1, address: "127.0.0.1", port, job: "", secret: "" };
+}
+
 Deno.test("meetOverTcp() names rank 0 if no process listens", async () => {
-  const place = {
-    rank: 1,
-    size: 2,
-    localRank: 1,
-    address: "127.0.0.1",
-    port: freePort(),
-    job: "",
-    secret: "",
-  };
+  const place = secondOfTwo(freePort());
   const failure = await assertRejects(
     () => meetOverTcp(place, 0.2),
     GroupError,
@@ -266,7 +263,7 @@ Deno.test("meetOverTcp() refuses a first message of more than 16 KiB by its leng
 Deno.test("meetOverTcp() names rank 0 if the process that listens does not answer", async () => {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr;
-  const place = { rank: 1, size: 2, localRank: 1, address: "127.0.0.1", port, job: "", secret: "" };
+  const place = secondOfTwo(port);
   const failure = await assertRejects(
     () => meetOverTcp(place, 0.2),
     GroupError,
@@ -276,15 +273,7 @@ Deno.test("meetOverTcp() names rank 0 if the process that listens does not answe
 });
 
 Deno.test("meetOverTcp() keeps the last error of a connection as the cause", async () => {
-  const place = {
-    rank: 1,
-    size: 2,
-    localRank: 1,
-    address: "127.0.0.1",
-    port: freePort(),
-    job: "",
-    secret: "",
-  };
+  const place = secondOfTwo(freePort());
   const failure = await assertRejects(() => meetOverTcp(place, 0.2), GroupError);
   assert(failure.cause instanceof Deno.errors.ConnectionRefused);
 });
