@@ -74,9 +74,10 @@ usrbioSuite("Faults of 3FS", machine, (test, standIn) => {
 
   test("a file that is truncated while it is read is a truncation", async (folder) => {
     const [path] = await model(folder);
-    using _ = standIn.set({ FST_SIM_3FS_LATENCY_US: "20000" });
+    using held = standIn.hold();
     await using opened = await fastsafeOpen(path, { source: "3fs", maxThreads: 1, blockBytes: 65_536 });
     await Deno.truncate(path, 500_000);
+    held[Symbol.dispose]();
     const error = await assertRejects(() => opened.whenLoaded(), ReadError);
     assertStringIncludes(error.message, "was it truncated?");
     assert(error.actual < error.expected);
@@ -91,8 +92,10 @@ usrbioSuite("Faults of 3FS", machine, (test, standIn) => {
     for (let seed = 1; seed <= 12; seed++) { // for several orders of completion
       using _ = standIn.set({ FST_SIM_3FS_SEED: String(seed), FST_SIM_3FS_DELAY_US: "3000" });
       {
+        using held = standIn.hold();
         await using opened = await fastsafeOpen([...paths], options);
         await Deno.truncate(paths[1], 2_000_000);
+        held[Symbol.dispose]();
         const error = await assertRejects(() => opened.whenLoaded(), ReadError, "was it truncated?");
         assertEquals([error.path, error.errno], [paths[1], 0]);
         assert(error.offset + error.expected > 2_000_000 && error.offset < size, `at ${error.offset}`);

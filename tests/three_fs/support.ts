@@ -39,11 +39,21 @@ export class StandIn extends StandInLibrary<Report> {
   readonly folder: string;
   /** The folder that it treats as a mount. */
   readonly mount: string;
+  readonly #hold: (held: number) => void;
 
   constructor(folder: string, mount: string) {
-    super(`${folder}/libhf3fs_api_shared.so`, "fst_sim_3fs");
+    const path = `${folder}/libhf3fs_api_shared.so`;
+    super(path, "fst_sim_3fs");
     this.folder = folder;
     this.mount = mount;
+    this.#hold = Deno.dlopen(path, { fst_sim_3fs_hold: { parameters: ["i32"], result: "void" } }).symbols
+      .fst_sim_3fs_hold;
+  }
+
+  /** Lets no read start until the result is disposed. */
+  hold(): Disposable {
+    this.#hold(1);
+    return { [Symbol.dispose]: () => this.#hold(0) };
   }
 }
 

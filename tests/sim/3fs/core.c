@@ -69,6 +69,13 @@ SIM_EXPORT int fst_sim_3fs_fail(const char *spec) {
   return 0;
 }
 
+SIM_EXPORT void fst_sim_3fs_hold(int held) {
+  pthread_mutex_lock(&sim.lock);
+  sim.held = held;
+  pthread_cond_broadcast(&sim.work);
+  pthread_mutex_unlock(&sim.lock);
+}
+
 SIM_EXPORT void fst_sim_3fs_reset(void) {
   pthread_mutex_lock(&sim.lock);
   while (sim.running > 0) pthread_cond_wait(&sim.idle, &sim.lock);

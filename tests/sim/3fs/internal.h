@@ -88,6 +88,7 @@ extern struct sim {
   uint64_t random;
   int64_t link_free; /* nanoseconds, monotonic */
   _Atomic bool gone; /* the mount */
+  bool held;         /* no read starts */
 } sim;
 
 /* core.c */

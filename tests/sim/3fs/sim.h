@@ -92,6 +92,9 @@ uint64_t fst_sim_3fs_abandoned(void);      /* reads whose ring was destroyed bef
  */
 int fst_sim_3fs_fail(const char *spec);
 
+/* 1: no read starts from now on; 0: all that wait start. For tests that change a file before its bytes are read. */
+void fst_sim_3fs_hold(int held);
+
 /*
  * Waits for all reads that are running, reads the environment again, and forgets violations, counts and injected
  * failures. What is held stays held. Not while another thread is in a call.

@@ -92,7 +92,7 @@ static void *work(void *unused) {
   pthread_mutex_lock(&sim.lock);
   for (;;) {
     sim_ring *ring = NULL;
-    sim_read *read = pick(&ring);
+    sim_read *read = sim.held ? NULL : pick(&ring);
     if (!read) {
       pthread_cond_wait(&sim.work, &sim.lock);
       continue;
