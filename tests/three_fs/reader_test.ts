@@ -225,7 +225,7 @@ usrbioSuite("The low-level reader", machine, (test, standIn) => {
         "before",
       );
       {
-        using _ = standIn.set({ FST_SIM_3FS_LATENCY_US: "20000" });
+        using held = standIn.hold();
         const stop = new AbortController();
         const read = reader.readChunked({
           path,
@@ -233,7 +233,10 @@ usrbioSuite("The low-level reader", machine, (test, standIn) => {
           chunkBytes: 512,
           signal: stop.signal,
         });
-        setTimeout(() => stop.abort(new Error("meanwhile")), 1);
+        setTimeout(() => {
+          stop.abort(new Error("meanwhile"));
+          held[Symbol.dispose]();
+        }, 1);
         if (backend === "usrbio") await assertRejects(() => read, Error, "meanwhile");
         else await read.catch((error) => assertEquals(error.message, "meanwhile")); // it may have completed before
       }
