@@ -89,6 +89,21 @@ export async function readFile(
   return got;
 }
 
+/**
+ * Fills `target` from the page cache, without waiting for storage; false if it does not have all bytes, if the system
+ * cannot, or if the file has changed since it was opened.
+ */
+export function readCached(
+  shim: Shim,
+  { fd }: Descriptors,
+  { size, mtimeSeconds, mtimeNanoseconds }: OpenedFile,
+  target: Uint8Array<ArrayBuffer>,
+  offset: number,
+): boolean {
+  const range = [BigInt(target.byteLength), BigInt(offset)] as const;
+  return shim.fst_file_read_cached(fd, target, ...range, BigInt(size), mtimeSeconds, mtimeNanoseconds) === 1;
+}
+
 /** Opens a file for direct reads too; returns false if the file system does not support them. */
 export async function openDirect(shim: Shim, descriptors: Descriptors): Promise<boolean> {
   descriptors.fdDirect = Math.max(-1, await shim.fst_file_open_direct(descriptors.fd));

@@ -74,6 +74,18 @@ export const SYMBOLS = {
     result: "i64",
     nonblocking: true,
   },
+  fst_file_read_cached: {
+    parameters: [
+      "i32", // int32_t fd
+      "buffer", // void *buffer
+      "u64", // uint64_t length
+      "u64", // uint64_t offset
+      "u64", // uint64_t size
+      "i64", // int64_t mtime_seconds
+      "i64", // int64_t mtime_nanoseconds
+    ],
+    result: "i32",
+  },
   fst_file_cached: {
     parameters: [
       "i32", // int32_t fd

@@ -46,6 +46,14 @@ FST_EXPORT void fst_file_release(int32_t fd, int32_t fd_direct);
 /* Reads up to `length` bytes; fewer only at the end of the file. The count, or -errno. */
 FST_EXPORT int64_t fst_file_read(int32_t fd, void *buffer, uint64_t length, uint64_t offset);
 
+/*
+ * Reads `length` bytes if the page cache has them all, without waiting for storage. 1; 0 if it has not, if the system or
+ * the file system cannot, or if the file differs from `size` and its modification time: fst_lane_run then reads them,
+ * and has the errors.
+ */
+FST_EXPORT int32_t fst_file_read_cached(int32_t fd, void *buffer, uint64_t length, uint64_t offset, uint64_t size,
+                                        int64_t mtime_seconds, int64_t mtime_nanoseconds);
+
 /* The number of bytes in the page cache; -ENOSYS if the system lacks this function (Linux < 6.5). */
 FST_EXPORT int64_t fst_file_cached(int32_t fd, uint64_t offset, uint64_t length);
 

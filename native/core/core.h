@@ -114,6 +114,8 @@ struct fst_cachestat {
 
 int fst_sys_open(const char *path, int flags);
 ssize_t fst_sys_pread(int fd, void *buffer, size_t length, off_t offset);
+/* Reads what the page cache has, without waiting for storage; EAGAIN: nothing. */
+ssize_t fst_sys_pread_now(int fd, void *buffer, size_t length, off_t offset);
 int fst_sys_fstat(int fd, struct stat *status);
 int fst_sys_cachestat(int fd, const struct fst_cachestat_range *range, struct fst_cachestat *result);
 int fst_sys_create(const char *path, mode_t mode);

@@ -30,6 +30,17 @@ int64_t fst_file_read(int32_t fd, void *buffer, uint64_t length, uint64_t offset
   return (int64_t)done;
 }
 
+int32_t fst_file_read_cached(int32_t fd, void *buffer, uint64_t length, uint64_t offset, uint64_t size,
+                             int64_t mtime_seconds, int64_t mtime_nanoseconds) {
+  struct stat status;
+  const ssize_t got = fst_sys_pread_now(fd, buffer, length, (off_t)offset);
+  if (got < 0 || (uint64_t)got != length) return 0;
+  /* File systems that wait for a server here do not support the read above. */
+  if (fst_sys_fstat(fd, &status) != 0) return 0;
+  return (uint64_t)status.st_size == size && status.st_mtim.tv_sec == mtime_seconds &&
+         status.st_mtim.tv_nsec == mtime_nanoseconds;
+}
+
 int32_t fst_file_open(const char *path, fst_file_info *info, void *head, uint64_t head_length) {
   int fd;
   do {

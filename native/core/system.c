@@ -1,13 +1,19 @@
 /* The system calls on files. */
 #define _GNU_SOURCE /* syscall */
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "core/core.h"
 
 #define FST_SYS_cachestat 451 /* the same number on every architecture; libc has no name for it yet */
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 8
+#endif
 
 int fst_sys_open(const char *path, int flags) {
   return open(path, flags);
@@ -15,6 +21,18 @@ int fst_sys_open(const char *path, int flags) {
 
 ssize_t fst_sys_pread(int fd, void *buffer, size_t length, off_t offset) {
   return pread(fd, buffer, length, offset);
+}
+
+ssize_t fst_sys_pread_now(int fd, void *buffer, size_t length, off_t offset) {
+#ifdef SYS_preadv2
+  const struct iovec range = {buffer, length};
+  const uint64_t at = (uint64_t)offset; /* the call takes its halves on systems of 32 bits */
+  return syscall(SYS_preadv2, fd, &range, 1, (unsigned long)at, (unsigned long)(at >> 32), RWF_NOWAIT);
+#else
+  (void)fd, (void)buffer, (void)length, (void)offset;
+  errno = ENOSYS;
+  return -1;
+#endif
 }
 
 int fst_sys_fstat(int fd, struct stat *status) {

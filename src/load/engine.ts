@@ -85,7 +85,7 @@ export interface Engine<F extends SourceFile = SourceFile> {
    *
    * @throws {ReadError} if the file does not have the bytes that its header promised
    */
-  readSmall?(request: TensorRequest, file: F, signal: AbortSignal): Promise<SmallRead> | null;
+  readSmall?(request: TensorRequest, file: F, signal: AbortSignal): SmallRead | Promise<SmallRead> | null;
 }
 
 /** The bytes of a small read, in memory of their own, and their path. */

@@ -3,7 +3,9 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fastsafeOpen, ReadError } from "../../mod.ts";
-import { writeFile } from "../support/models.ts";
+import type { NativeFile } from "../../src/files/native/native_file.ts";
+import { selectEngine } from "../../src/load/native/select.ts";
+import { assertTensor, writeFile } from "../support/models.ts";
 import { suite } from "../support/skip.ts";
 import { BLOCK, failWith, faults, loadWith, test, writeSmall } from "./support.ts";
 
@@ -113,6 +115,34 @@ suite("Reads that fail", "native", faults.missing, () => {
         assertEquals((await model.getTensor("other", { dtype: "BF16" })).bytes, other!.bytes, spec);
       }
     }
+  });
+
+  test("a small tensor in the page cache is read without a call that can wait, in turns of the event loop", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const [small] = await writeFile(path, [{ name: "small", dtype: "BF16", shape: [2048] }]);
+    const { source } = await selectEngine();
+    const file = await source.open(path) as NativeFile;
+    const isSupported = file.readCached(0, new Uint8Array(8));
+    await file.close();
+    if (!isSupported) return console.warn("this file system cannot read without waiting (RWF_NOWAIT)");
+    await using model = await fastsafeOpen(path, { lazy: true });
+    {
+      using _ = faults.set("pread:*:5,preadnow:*:cached");
+      assertTensor(await model.getTensor("small"), small!);
+      Deno.utimeSync(path, 1, 1); // the calls that can wait have the error of a file that was changed
+      await assertRejects(() => model.getTensor("small"), ReadError, "EIO");
+      using _next = faults.set("preadnow:*:cached");
+      await assertRejects(() => model.getTensor("small"), ReadError, "was changed after its header was read");
+    }
+    await using again = await fastsafeOpen(path, { lazy: true });
+    let turns = 0;
+    let next = setImmediate(function count() {
+      turns++;
+      next = setImmediate(count);
+    });
+    for (let index = 0; index < 1000; index++) await again.getTensor("small");
+    clearImmediate(next);
+    assert(turns >= 8, `${turns} turns`);
   });
 
   test("a file that ends too early fails the load", async (folder) => {

@@ -98,7 +98,10 @@ export class CpuDevice implements Device<HostTensor> {
     return reading ? this.#castSmall(request, reading) : null;
   }
 
-  async #castSmall(request: TensorRequest, reading: Promise<SmallRead>): Promise<SmallTensor<HostTensor>> {
+  async #castSmall(
+    request: TensorRequest,
+    reading: SmallRead | Promise<SmallRead>,
+  ): Promise<SmallTensor<HostTensor>> {
     const { name, shape, dtype, target } = request;
     const { bytes, way } = await reading;
     if (dtype === target) return { tensor: new HostTensor(name, target, shape, bytes), way };

@@ -7,6 +7,7 @@ import {
   openDirect,
   type OpenedFile,
   openFile,
+  readCached,
   readFile,
   SystemError,
 } from "../../../ffi/files.ts";
@@ -98,6 +99,17 @@ export class NativeFile implements SourceFile {
       throw readError(error, "read", this.path, { offset, expected });
     }
     if (actual < expected) throw tooShort(this.path, offset, expected, actual);
+  }
+
+  /**
+   * Fills `target` at once if the page cache has the bytes, in microseconds and without waiting for storage; false if it
+   * has not, or if the file has changed since it was opened.
+   */
+  readCached(offset: number, target: Uint8Array<ArrayBuffer>): boolean {
+    return this.use(
+      "load",
+      (descriptors) => readCached(this.#shim, descriptors, this.#opened, target, offset),
+    );
   }
 
   /**

@@ -58,11 +58,13 @@ export class NativeEngine implements Engine<NativeFile> {
     });
   }
 
-  readSmall(request: TensorRequest, file: NativeFile, signal: AbortSignal): Promise<SmallRead> | null {
+  readSmall(
+    request: TensorRequest,
+    file: NativeFile,
+    signal: AbortSignal,
+  ): SmallRead | Promise<SmallRead> | null {
     if (file.reader) return null; // its rings are shared by a few lanes
-    return readSmall(this.#shim, request, file, signal).then((bytes) => {
-      return { bytes, way: { path: "buffered", threads: 1 } };
-    });
+    return readSmall(this.#shim, request, file, signal);
   }
 
   #addressOf(buffer: ArrayBuffer): number {

@@ -20,6 +20,7 @@ extern "C" {
  *   eof        read no byte, as at the end         delay=N  wait N microseconds, then continue
  *   cached / uncached (cachestat)                  changed (fstat): another modification time
  *   plain (rename): EINVAL if it must not replace
+ * Reads that must not wait (`preadnow`) find nothing in the page cache as long as any effect is set; cached: they may.
  * "pagesize:*:65536" sets the size of pages, in bytes. An empty string removes all effects. 0 or -errno.
  */
 FST_TEST int32_t fst_fault_set(const char *spec);

@@ -142,6 +142,18 @@ REPLACE(ssize_t, fst_sys_pread, int fd, void *buffer, size_t length, off_t offse
   return got < value ? got : value;
 }
 
+/* With faults set, only "cached" lets it read: the others are of calls that it would replace. */
+REPLACE(ssize_t, fst_sys_pread_now, int fd, void *buffer, size_t length, off_t offset) {
+  long value = 0;
+  const enum effect effect = strike("preadnow", &value);
+  pthread_mutex_lock(&mutex);
+  const int has_faults = fault_count > 0;
+  pthread_mutex_unlock(&mutex);
+  if (!has_faults || effect == EFFECT_CACHED) return __real_fst_sys_pread_now(fd, buffer, length, offset);
+  errno = EAGAIN;
+  return -1;
+}
+
 REPLACE(int, fst_sys_fstat, int fd, struct stat *status) {
   long value = 0;
   enum effect effect = strike("fstat", &value);
