@@ -38,7 +38,8 @@ export type SafeTensorsErrorCode =
   | "LimitExceeded"
   | "FileExists"
   | "InterruptedSave"
-  | "InvalidConfig";
+  | "InvalidConfig"
+  | "ChecksumMismatch";
 
 /** Details of a {@linkcode SafeTensorsError}. */
 export interface SafeTensorsErrorDetails extends ErrorOptions {

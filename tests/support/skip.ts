@@ -10,6 +10,7 @@ export type Requirement =
   | "cuda"
   | "mpi"
   | "python"
+  | "hub-python"
   | "real-data"
   | "sanitizers"
   | "cross"
