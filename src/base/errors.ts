@@ -119,6 +119,50 @@ export class ReadError extends Error {
   }
 }
 
+/** The kind of a {@linkcode RemoteError}. */
+export type RemoteErrorCode =
+  /** The server has no such file, model, revision or bucket. */
+  | "NotFound"
+  /** The server refused access: a token is missing, wrong, or lacks rights. */
+  | "AccessDenied"
+  /** The model is gated: its conditions must be accepted first. */
+  | "Gated"
+  /** The file was changed after its header was read. */
+  | "Changed"
+  /** The server could not be reached, or the connection was lost or stalled. */
+  | "Unreachable"
+  /** The server reported an error of its own, or asked for fewer requests. */
+  | "ServerError"
+  /** The answer does not fit the request, or was encoded, redirected or signed in a way that is not safe. */
+  | "InvalidAnswer"
+  /** The environment forbids requests. */
+  | "Offline";
+
+/** Details of a {@linkcode RemoteError}. */
+export interface RemoteErrorDetails extends ReadErrorDetails {
+  /** The kind of the error. */
+  code: RemoteErrorCode;
+  /** The HTTP status; 0 if there was no answer. */
+  status?: number;
+}
+
+/** A file could not be read from a server. Messages and properties have no token and no signature. */
+export class RemoteError extends ReadError {
+  /** The name of this class. */
+  override readonly name: string = "RemoteError";
+  /** The kind of the error. */
+  readonly code: RemoteErrorCode;
+  /** The HTTP status; 0 if there was no answer. */
+  readonly status: number;
+
+  /** Makes an error for a failed request. */
+  constructor(message: string, details: RemoteErrorDetails) {
+    super(message, { ...details, ...details.code === "NotFound" && { errno: 2 } });
+    this.code = details.code;
+    this.status = details.status ?? 0;
+  }
+}
+
 /** Details of a {@linkcode WriteError}. */
 export interface WriteErrorDetails extends ErrorOptions {
   /** The file. */

@@ -163,6 +163,7 @@ const WAYS: Readonly<Record<string, string>> = {
   gds: "fetched by the GPU itself",
   "gds-compat": "by cuFile in compatibility mode, not by the GPU itself",
   "3fs": "through 3FS' rings",
+  http: "over the network",
   portable: "by Deno's own file functions",
 };
 

@@ -10,12 +10,19 @@ export interface SourceFile {
   readonly size: number;
   /** Its first bytes, read at opening; {@linkcode releaseHead} frees them. */
   readonly head: Uint8Array;
+  /** The way of its bytes, for statistics. Default: that of the engine. */
+  readonly way?: "http";
+  /** Reads at once that are useful, if `maxThreads` is not set. Default 4. */
+  readonly readers?: number;
   /**
    * Fills `target` with the bytes from `offset` on.
    *
+   * @param signal ends the read early, for reads that can take long
    * @throws {ReadError} if the file does not have these bytes, or the system reports an error
    */
-  read(offset: number, target: Uint8Array<ArrayBuffer>): Promise<void>;
+  read(offset: number, target: Uint8Array<ArrayBuffer>, signal?: AbortSignal): Promise<void>;
+  /** Returns the notes for the user on the reads since the last call. */
+  takeNotes?(): readonly string[];
   /**
    * Throws if the file has changed since it was opened. A load calls it after each read, before it returns the tensors of
    * the read. Without this function the file is assumed not to change.

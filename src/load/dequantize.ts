@@ -135,7 +135,7 @@ async function readFloats(
 ): Promise<Float32Array<ArrayBuffer>> {
   const bytes = new Uint8Array(tensor.byteLength);
   if (tensor.assemble) await tensor.assemble(file, bytes, signal);
-  else await file.read(tensor.fileOffset, bytes);
+  else await file.read(tensor.fileOffset, bytes, signal);
   const floats = new Float32Array(bytes.byteLength / (dtypeBits(tensor.dtype) / 8));
   await hostOperations().cast(bytes, tensor.dtype, new Uint8Array(floats.buffer), "F32");
   return floats;
@@ -181,7 +181,7 @@ async function multiply(
     const end = Math.min(stop, begin + PIECE);
     if (whole) return whole.subarray(begin, end);
     const piece = new Uint8Array(end - begin);
-    await file.read(fileOffset + begin, piece);
+    await file.read(fileOffset + begin, piece, signal);
     return piece;
   };
   const turn = new Turn();

@@ -42,7 +42,7 @@ export interface Job<F extends SourceFile = SourceFile> {
 /** The path of the bytes from storage to memory. */
 export interface LoadWay {
   /** The path of most of the bytes. */
-  readonly path: "buffered" | "direct" | "gds" | "gds-compat" | "3fs" | "portable";
+  readonly path: "buffered" | "direct" | "gds" | "gds-compat" | "3fs" | "http" | "portable";
   /** Lanes that run. */
   readonly threads: number;
 }

@@ -9,7 +9,14 @@ import { readStrided } from "./strided_reads.ts";
 import { denseCopy, stridedReads } from "../format/strided.ts";
 import type { Source, SourceFile } from "../files/source.ts";
 import { LoopOperations } from "./host_operations.ts";
-import { BufferTransferredError, type Engine, type HostBlock, type Job, type RunReport } from "./engine.ts";
+import {
+  BufferTransferredError,
+  type Engine,
+  type HostBlock,
+  type Job,
+  type LoadWay,
+  type RunReport,
+} from "./engine.ts";
 
 /** Reads in flight. More reads of Deno's files are not faster. */
 const READERS = 4;
@@ -46,7 +53,9 @@ export class PortableEngine implements Engine<SourceFile> {
 
   async run(job: Job): Promise<RunReport> {
     const { plan, signal, readiness } = job;
-    const readers = Math.min(job.maxThreads ?? READERS, Math.max(1, plan.segments.length));
+    const useful = Math.max(...job.files.map((file) => file.readers ?? READERS));
+    const readers = Math.min(job.maxThreads ?? useful, Math.max(1, plan.segments.length));
+    const path = wayOf(job);
     let next = 0, landed = 0;
     let failure: { error: unknown } | undefined;
     const read = async () => {
@@ -59,7 +68,7 @@ export class PortableEngine implements Engine<SourceFile> {
           await job.files[segment.file]!.verify?.();
           landed += segmentBytes(segment);
           readiness.segmentLanded(index);
-          job.onLanded?.(landed, { path: "portable", threads: readers });
+          job.onLanded?.(landed, { path, threads: readers });
         } catch (error) {
           failure ??= {
             error: job.blocks[segment.allocation]!.buffer.detached ? new BufferTransferredError() : error,
@@ -71,8 +80,15 @@ export class PortableEngine implements Engine<SourceFile> {
     await Promise.all(Array.from({ length: readers }, read));
     if (failure) throw failure.error;
     signal.throwIfAborted();
-    return { path: "portable", threads: readers, notes: [] };
+    return { path, threads: readers, notes: job.files.flatMap((file) => file.takeNotes?.() ?? []) };
   }
+}
+
+/** Returns the way of most of the bytes of a job. */
+function wayOf({ plan, files }: Job): LoadWay["path"] {
+  let remote = 0;
+  for (const segment of plan.segments) if (files[segment.file]!.way) remote += segmentBytes(segment);
+  return remote > plan.bytes / 2 ? "http" : "portable";
 }
 
 /** Returns the offset of the first byte that could not be read, if the error has it. */
@@ -86,9 +102,9 @@ async function land(job: Job, segment: Segment): Promise<void> {
   const length = castLength(segmentBytes(segment), segment.from, segment.to);
   const target = new Uint8Array(buffer, base + segment.offset, length);
   if (segment.outerCount === 1 && segment.innerCount === 1) {
-    if (segment.from === segment.to) return await file.read(segment.fileOffset, target);
+    if (segment.from === segment.to) return await file.read(segment.fileOffset, target, job.signal);
     const bytes = new Uint8Array(segment.run);
-    await file.read(segment.fileOffset, bytes);
+    await file.read(segment.fileOffset, bytes, job.signal);
     return await OPERATIONS.cast(bytes, segment.from, target, segment.to);
   }
   const { run, outerCount, outerStride, innerCount, innerStride } = segment;

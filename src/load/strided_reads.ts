@@ -23,7 +23,7 @@ export async function readStrided(
     signal?.throwIfAborted();
     if (memory.length < byteLength) memory = new Uint8Array(byteLength);
     const span = memory.subarray(0, byteLength);
-    await file.read(offset, span);
+    await file.read(offset, span, signal);
     await copyInTurns(span, copy, target, turn);
   }
 }

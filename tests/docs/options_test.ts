@@ -151,6 +151,16 @@ Deno.test("docs/errors.md has every code of a SafeTensorsError, in order, and no
   assertEquals(firstCells("docs/errors.md", "Codes of a SafeTensorsError"), codes);
 });
 
+Deno.test("docs/errors.md has every code of a RemoteError, in order, and no other", () => {
+  const source = read("src/base/errors.ts");
+  const start = source.indexOf("type RemoteErrorCode");
+  const codes = [...source.slice(start, source.indexOf(";", start)).matchAll(/\| "(\w+)"/g)].map(([, code]) =>
+    code!
+  );
+  assertEquals(codes.length, 8);
+  assertEquals(firstCells("docs/errors.md", "Codes of a RemoteError"), codes);
+});
+
 Deno.test("docs/pytorch.md has every limit of a checkpoint with its default, in order, and no other", () => {
   const rows = [...section("docs/pytorch.md", "Limits").matchAll(/^\| `(\w+)` +\| ([\d,]+)( [KMG]iB)?/gm)];
   const unit = { "": 1, " KiB": 2 ** 10, " MiB": 2 ** 20, " GiB": 2 ** 30 };
