@@ -132,7 +132,7 @@ export type RemoteErrorCode =
   /** The server could not be reached, or the connection was lost or stalled. */
   | "Unreachable"
   /** The server reported an error of its own, or asked for fewer requests. */
-  | "ServerError"
+  | "ServerFailure"
   /** The answer does not fit the request, or was encoded, redirected or signed in a way that is not safe. */
   | "InvalidAnswer"
   /** The environment forbids requests. */

@@ -166,7 +166,7 @@ Deno.test("pauses grow, and the last failure is an error with its status and pla
     `Cannot read "${server.url("/x")}": the server answered 503 Service Unavailable, also after 3 more tries`,
   );
   assertEquals([error.code, error.status, error.offset, error.expected], [
-    "ServerError",
+    "ServerFailure",
     503,
     2 ** 20,
     2 ** 20,

@@ -95,7 +95,7 @@ export class Attempts {
     if (!(failure instanceof TemporaryFailure)) throw failure;
     const { message: reason, status, pauseSeconds } = failure;
     const fail = (why: string): never => {
-      const code = status === 0 ? "Unreachable" : "ServerError";
+      const code = status === 0 ? "Unreachable" : "ServerFailure";
       throw new RemoteError(`${action}: ${reason}${why}`, { path, code, status, ...details });
     };
     if (pauseSeconds !== null && pauseSeconds > LONGEST_ASKED) {

@@ -360,5 +360,5 @@ export function refusalError(path: string, action: "open" | "read", { status, he
         "or a signature that has not expired: the option network has headers and token";
     return error("AccessDenied", `${said}: ${advice}`);
   }
-  return error(status >= 500 ? "ServerError" : "InvalidAnswer", said);
+  return error(status >= 500 ? "ServerFailure" : "InvalidAnswer", said);
 }
