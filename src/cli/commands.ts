@@ -1,6 +1,7 @@
 /**
  * All commands.
  */
+import { cache } from "./cache.ts";
 import type { Commands } from "./command.ts";
 import { completionsCommand } from "./completions/command.ts";
 import { convert } from "./convert.ts";
@@ -21,6 +22,7 @@ export const COMMANDS: Commands = {
   demo,
   doctor: doctorCommand,
   repair,
+  cache,
   completions: completionsCommand(() => COMMANDS),
   help: helpCommand(() => COMMANDS),
 };

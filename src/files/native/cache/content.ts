@@ -2,6 +2,7 @@
  * Lists the content of a cache: revisions, partial files, and blobs that no revision has.
  */
 import {
+  blobName,
   type HubRepo,
   isBlobName,
   isCommit,
@@ -22,6 +23,8 @@ export interface CachedFile {
   readonly path: string;
   /** The blob that it links to; null if the file itself is in the snapshot. */
   readonly blob: string | null;
+  /** The name that its blob has, or would have: mostly a checksum. */
+  readonly blobName: string;
   /** Bytes. */
   readonly size: number;
 }
@@ -199,16 +202,18 @@ async function snapshotFiles(folder: string, commit: string): Promise<CachedFile
         const start = `${"../".repeat(levels)}blobs/`;
         const blob = target.startsWith(start) ? target.slice(start.length) : "";
         if (!isBlobName(blob)) continue;
-        files.push({ ...file, blob: `${folder}/blobs/${blob}`, size: (await fileInfo(path))?.size ?? 0 });
+        const size = (await fileInfo(path))?.size ?? 0;
+        files.push({ ...file, blob: `${folder}/blobs/${blob}`, blobName: blob, size });
         continue;
       }
       const known = tree?.get(file.name);
       const info = await fileInfo(path);
       if (!info || !known || info.size !== known.size) continue;
-      const blob = known.sha256 ?? known.oid;
+      const blob = blobName(known);
       const linked = blobs.has(blob) ? await fileInfo(`${folder}/blobs/${blob}`) : null;
       const isSame = linked?.ino === info.ino && linked?.dev === info.dev;
-      files.push({ ...file, blob: isSame ? `${folder}/blobs/${blob}` : null, size: info.size });
+      const own = isSame ? `${folder}/blobs/${blob}` : null;
+      files.push({ ...file, blob: own, blobName: blob, size: info.size });
     }
   };
   await list("").catch((error) => {

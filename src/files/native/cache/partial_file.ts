@@ -77,6 +77,7 @@ export class PartialFile implements CacheFile {
   #isStopped = false;
   #completing: Promise<void> | null = null;
   #isClosed = false;
+  readonly #abandoned = new AbortController();
 
   private constructor(
     whole: WholeFile,
@@ -219,6 +220,7 @@ export class PartialFile implements CacheFile {
       await this.#syncing;
       if (!this.#map || this.#isStopped) return;
       await (this.#completing ?? this.#completeByAllMaps());
+      await this.#keep();
     } catch (error) {
       if (error instanceof SafeTensorsError) throw error;
       this.#stopBecause(error);
@@ -228,14 +230,18 @@ export class PartialFile implements CacheFile {
   }
 
   async abandon(): Promise<void> {
+    this.#abandoned.abort();
     await this.#queue;
     await this.#syncing;
     await this.#completing?.catch(() => {});
-    // Where the system does not say when it was started, only bytes on storage count.
-    if (this.#map && !this.#isStopped && this.#completing === null && bootId() === null) {
-      await this.#sync().catch((error) => this.#stopBecause(error));
-    }
+    await this.#keep();
     this.#close();
+  }
+
+  /** Where the system does not say when it was started, only bytes on storage stay for the next load. */
+  async #keep(): Promise<void> {
+    if (!this.#map || this.#isStopped || this.#completing || bootId() !== null) return;
+    await this.#sync().catch((error) => this.#stopBecause(error));
   }
 
   /** Adds an action on the files; an error ends the filling. */
@@ -313,7 +319,7 @@ export class PartialFile implements CacheFile {
     // Without the partial file another process has completed or removed it.
     if (info && !await isWhole(destination, size)) {
       await this.#data.sync(); // before the final name, so that a power failure cannot leave the name without the bytes
-      const actual = sha256 === null ? null : await fileSha256(this.#part);
+      const actual = sha256 === null ? null : await fileSha256(this.#part, this.#abandoned.signal);
       if (info.size !== size || actual !== sha256) {
         await this.#removeAll();
         const difference = info.size === size
