@@ -30,7 +30,7 @@ export type PlanFailure = {
   readonly actual: number;
 };
 
-const HEADER_BYTES = 128;
+const HEADER_BYTES = 192;
 const FILE_BYTES = 64;
 const SEGMENT_BYTES = 64;
 const FAILURES = [null, "system", "truncated", "changed", "device"] as const;

@@ -16,7 +16,9 @@ import coreLibraryC from "../native/core/library.c" with { type: "text" };
 import coreMemoryC from "../native/core/memory.c" with { type: "text" };
 import coreMemoryAvailableC from "../native/core/memory_available.c" with { type: "text" };
 import corePlanC from "../native/core/plan.c" with { type: "text" };
+import coreQueueC from "../native/core/queue.c" with { type: "text" };
 import coreReadC from "../native/core/read.c" with { type: "text" };
+import coreStagingC from "../native/core/staging.c" with { type: "text" };
 import coreSystemC from "../native/core/system.c" with { type: "text" };
 import coreWriteC from "../native/core/write.c" with { type: "text" };
 import cudaCudaH from "../native/cuda/cuda.h" with { type: "text" };
@@ -70,7 +72,9 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "core/memory.c": coreMemoryC,
   "core/memory_available.c": coreMemoryAvailableC,
   "core/plan.c": corePlanC,
+  "core/queue.c": coreQueueC,
   "core/read.c": coreReadC,
+  "core/staging.c": coreStagingC,
   "core/system.c": coreSystemC,
   "core/write.c": coreWriteC,
   "cuda/cuda.h": cudaCudaH,

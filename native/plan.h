@@ -5,12 +5,13 @@
  *   fst_plan | file_count x fst_plan_file | segment_count x fst_segment | segment_count x done byte
  *
  * The caller writes everything before the first lane starts; from then on it only reads the counters and the
- * done bytes. ffi/plan_memory.ts writes this layout: change the two together, and FST_ABI_VERSION with them.
+ * done bytes, which it may set from FST_DONE to FST_REPORTED. ffi/plan_memory.ts writes this layout: change the two together, and FST_ABI_VERSION with them.
  */
 #ifndef FST_PLAN_H
 #define FST_PLAN_H
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -50,15 +51,25 @@ typedef struct fst_plan {
   uint64_t failed_offset;
   uint64_t failed_expected;
   uint64_t failed_actual;
-  _Atomic uint64_t landed_bytes;   /* file bytes at their destination */
+  _Atomic uint64_t landed_bytes;   /* file bytes of segments that are done */
   _Atomic uint64_t buffered_bytes; /* file bytes read through the page cache */
   _Atomic uint64_t direct_bytes;   /* file bytes read past it */
   _Atomic uint32_t direct_refused; /* direct reads that were replaced by buffered ones */
-  uint32_t reserved;
+  _Atomic uint32_t waiters;      /* callers that sleep until `wake` changes */
   _Atomic uint64_t usrbio_bytes; /* file bytes read through 3FS' rings */
-  uint32_t more_reserved[4];
+  uint32_t deep_staging;         /* staging memory of one lane with many reads in flight; 0: no such lane */
+  _Atomic uint32_t deep_depth;   /* reads that a lane has in flight, as found until now; 0: one */
+  _Atomic uint32_t deep_settled; /* more reads in flight did not help */
+  _Atomic uint32_t deep_most;    /* the most reads that one lane has had in flight */
+  _Atomic int32_t deep_refused;  /* errno for which the system does not allow many reads in flight */
+  uint32_t reserved;
+  union {
+    pthread_mutex_t verifying; /* held by the caller that looks at the files; zeros are an unlocked mutex */
+    uint64_t room[7];
+  };
 } fst_plan;
-static_assert(sizeof(fst_plan) == 128, "ffi/plan_memory.ts knows this layout");
+static_assert(sizeof(fst_plan) == 192, "ffi/plan_memory.ts knows this layout");
+static_assert(sizeof(pthread_mutex_t) <= 56, "a mutex has its room");
 
 typedef struct fst_plan_file {
   int32_t fd;        /* buffered descriptor */
@@ -115,8 +126,26 @@ static inline uint64_t fst_segment_bytes(const fst_segment *segment) {
 /* Takes the next segment below `limit`; returns 0 if there is none, or the plan is cancelled or has failed. */
 int fst_plan_take(fst_plan *plan, uint32_t limit, uint32_t *index);
 
-/* Marks a segment as landed, after every byte of it has been written. */
+/*
+ * The states of a segment, in its done byte. JavaScript replaces FST_DONE by 2 when it has reported the segment; it
+ * ignores the others.
+ */
+enum fst_done {
+  FST_NOT_DONE = 0,
+  FST_DONE = 1,    /* at its destination, and its file had not changed after the bytes were read */
+  FST_REPORTED = 2,
+  FST_LANDED = 3,  /* at its destination */
+  FST_CHECKED = 4, /* the same, and its file is being looked at */
+};
+
+/* Sets a segment to FST_LANDED, after every byte of it has been written. */
 void fst_plan_landed(fst_plan *plan, uint32_t index);
+
+/*
+ * Looks at the files of all segments that have landed: they are done if their files have not changed since the headers
+ * were read, else the plan fails.
+ */
+void fst_plan_verify(fst_plan *plan);
 
 /* Records the first failure and stops the other lanes. */
 void fst_plan_fail(fst_plan *plan, uint32_t index, const fst_error *error);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "cast/cast.h"
 #include "fst.h"
@@ -101,7 +102,7 @@ int fst_library_folder(size_t index, const char *wheel, char *pattern, size_t si
 /* Appends to a reason, which is cut at `size`. */
 __attribute__((format(printf, 3, 4))) void fst_library_tell(char *reason, size_t size, const char *format, ...);
 
-/* ---- System calls on files (system.c) ---- */
+/* ---- System calls (system.c) ---- */
 
 /* Each is a function that a test can replace when the library is linked, to make calls fail. */
 
@@ -118,6 +119,7 @@ ssize_t fst_sys_pread(int fd, void *buffer, size_t length, off_t offset);
 ssize_t fst_sys_pread_now(int fd, void *buffer, size_t length, off_t offset);
 int fst_sys_fstat(int fd, struct stat *status);
 int fst_sys_cachestat(int fd, const struct fst_cachestat_range *range, struct fst_cachestat *result);
+int fst_sys_futex(uint32_t *word, int operation, uint32_t value, const struct timespec *timeout);
 int fst_sys_create(const char *path, mode_t mode);
 int fst_sys_allocate(int fd, off_t size);
 ssize_t fst_sys_pwrite(int fd, const void *buffer, size_t length, off_t offset);
@@ -126,13 +128,20 @@ int fst_sys_rename(const char *from, const char *to, unsigned flags);
 int fst_sys_link(const char *from, const char *to);
 size_t fst_sys_page_size(void);
 
-/* ---- Memory (memory.c, memory_available.c, copy.c) ---- */
+/* ---- Memory (memory.c, memory_available.c, staging.c, copy.c) ---- */
 
 #define FST_HUGE_PAGE ((size_t)2 << 20)
 
 /* Maps whole pages of memory, huge ones if possible; NULL if there is no memory. Unmap with the same length. */
 void *fst_staging_map(size_t length);
 void fst_staging_unmap(void *staging, size_t length);
+
+/*
+ * Takes at least `length` bytes of the process's staging memory, in whole pages; NULL: there is no memory. Give them
+ * back when nothing writes to them any more.
+ */
+char *fst_staging_take(uint64_t length);
+void fst_staging_give(char *memory);
 
 /*
  * Bytes that the control groups of a process still allow: the smallest value of its group and all parents, of both
@@ -151,14 +160,25 @@ typedef struct fst_lane {
   uint32_t index; /* of the current segment */
   const fst_segment *segment;
   fst_plan_file *file;
-  char *staging; /* mapped on first use, plan->staging_bytes long */
+  char *staging; /* taken on first use, plan->staging_bytes long */
   struct fst_cuda_lane *cuda; /* for a lane to a CUDA device: cuda/land.c */
   struct fst_usrbio_mount *usrbio_mount; /* the mount of the lane's ring, or NULL: three_fs/lane.c */
   struct fst_usrbio_ring *usrbio_ring;
   uint32_t ahead;  /* the next segment, taken early */
   int has_ahead;
   int ahead_begun; /* its read has started */
+  uint64_t reads; /* of ordinary files, one after the other */
+  double pace;    /* bytes per nanosecond of the latest of these */
 } fst_lane;
+
+/* A time that only grows, in nanoseconds. */
+uint64_t fst_now(void);
+
+/* Takes the next segment, the lane's current one from now on; 0: none is left, or the plan was cancelled or failed. */
+int fst_lane_take(fst_lane *lane);
+
+/* Lands the current segment by reads one after the other. 0, or -1 after a failure, which the plan has. */
+int fst_lane_land(fst_lane *lane);
 
 /* The number of bytes at the destination for `length` bytes of a segment's file. */
 static inline uint64_t fst_segment_landing(const fst_segment *segment, uint64_t length) {
@@ -219,13 +239,37 @@ int fst_lane_fail(fst_lane *lane, fst_error error);
 /* The same if it is not known which bytes of the segment failed. */
 int fst_segment_fail(fst_lane *lane, enum fst_failure kind, int code);
 
-/* Fails the plan if the file has changed since its header was read. */
-int fst_read_verify(fst_lane *lane);
-
-/* Lands the current segment in host memory (land_host.c), and marks it as landed. */
+/* Lands the current segment in host memory (land_host.c). */
 int fst_land_host(fst_lane *lane);
 
 /* ---- Common parts of all kinds of destination (land.c) ---- */
+
+/*
+ * A part of a segment that is read at once: `outer` x `inner` runs, which span `length` bytes of the file from
+ * `offset` on. One run, or a piece of one, is a plain range.
+ */
+typedef struct fst_part {
+  uint64_t offset, length;
+  uint64_t outer, inner;
+  uint64_t destination; /* an address in the memory of the destination kind */
+} fst_part;
+
+static inline int fst_part_is_range(const fst_part *part) {
+  return part->outer * part->inner == 1;
+}
+
+/* The position in a segment from which its next part begins. */
+typedef struct fst_parts {
+  const fst_segment *segment;
+  uint64_t capacity;     /* the most bytes of a span of several runs; ranges can be longer */
+  uint64_t outer, inner; /* rows before the next part, and runs of its row before it */
+  uint64_t destination;
+} fst_parts;
+
+fst_parts fst_parts_of(const fst_plan *plan, const fst_segment *segment, uint64_t capacity);
+
+/* Sets the next part; returns 0 after the last. */
+int fst_parts_next(fst_parts *parts, fst_part *part);
 
 /* The functions of one kind of destination. Both return 0, or -1 after they have recorded the failure in the plan. */
 typedef struct fst_sink {
@@ -235,13 +279,72 @@ typedef struct fst_sink {
   int (*span)(fst_lane *lane, uint64_t offset, uint64_t outer, uint64_t inner, uint64_t destination);
 } fst_sink;
 
-/* Passes the whole current segment to the sink, in pieces that it supports. */
+/* Passes the parts of the current segment to the sink, one after another. */
 int fst_land_segment(fst_lane *lane, const fst_sink *sink);
 
 /* Bytes of the file from the first run of a span to the end of its last. */
 static inline uint64_t fst_span_bytes(const fst_segment *segment, uint64_t outer, uint64_t inner) {
   return (outer - 1) * segment->outer_stride + (inner - 1) * segment->inner_stride + segment->run;
 }
+
+/* Lands a part of a segment in host memory, from `bytes`, which are those of the file from the part's offset on. */
+void fst_land_host_part(const fst_segment *segment, const fst_part *part, const char *bytes);
+
+/* ---- Many reads in flight (queue.c) ---- */
+
+/*
+ * Where a read takes long however few bytes it has, a lane keeps many in flight. One loop does that for every reader
+ * that can: it cuts segments into parts, starts a read for each, lands them in the order in which they arrive, and
+ * marks the segments.
+ */
+
+/* A read in flight. */
+typedef struct fst_request {
+  uint32_t segment; /* its index in the plan */
+  fst_part part;
+  fst_plan_file *file;
+  uint64_t offset, length; /* the bytes to read: the part, or the aligned bytes around it */
+  uint64_t needed;         /* this many of them must exist: the file may end behind them */
+  char *memory;            /* where to: the part's destination, or staging memory */
+  uint64_t done;           /* bytes that have arrived; for the reader, 0 at the start */
+  fst_error error;         /* set by the reader; FST_FAILURE_NONE: `needed` bytes have arrived */
+  void *own;               /* for the reader, NULL at the start */
+} fst_request;
+
+/* A reader that can have many reads in flight. Each lane has a state of its own; the lane's thread makes all calls. */
+typedef struct fst_deep_reader {
+  /*
+   * The alignment of offsets, lengths and memory, a power of two. 1: any, so that everything that is not cast or
+   * gathered is read straight to its destination.
+   */
+  uint64_t alignment;
+  /* Whether it should read the lane's current segment. */
+  int (*wants)(const fst_lane *lane);
+  /*
+   * Prepares for at most `*most` reads in flight, which it may lower. 0, or the errno for which this is not possible
+   * here: then nothing has to be closed.
+   */
+  int (*open)(fst_lane *lane, uint32_t *most, void **state);
+  /* Begins a read, without waiting for it. A failure becomes the request's error when `wait` returns it. */
+  void (*start)(void *state, fst_request *request);
+  /*
+   * Waits for a request that has ended, in any order; NULL after at most about 50 ms without one, so that the lane can
+   * look whether the plan was cancelled.
+   */
+  fst_request *(*wait)(void *state);
+  /* Ends the reads in flight. After it returns, nothing writes to the memory of any request. */
+  void (*close)(void *state);
+} fst_deep_reader;
+
+/*
+ * Lands the current segment and takes further ones, with many reads in flight, until none of the reader is left: the
+ * next of another reader is then the lane's `ahead`. If the reader cannot be opened, the current segment is landed by
+ * reads one after the other. 0, or -1 after a failure, which the plan has.
+ */
+int fst_queue_run(fst_lane *lane, const fst_deep_reader *reader);
+
+/* Notes how long the reads of the current segment took, one after the other: slow ones are better made together. */
+void fst_queue_note(fst_lane *lane, uint64_t nanoseconds, uint64_t reads);
 
 /* ---- Functions of other folders for a lane ---- */
 

@@ -44,24 +44,30 @@ static int land_range(fst_lane *lane, uint64_t offset, uint64_t length, uint64_t
   return 0;
 }
 
-static int land_span(fst_lane *lane, uint64_t offset, uint64_t outer, uint64_t inner, uint64_t address) {
-  const fst_segment *segment = lane->segment;
-  char *destination = (char *)(uintptr_t)address;
-  const char *bytes;
-  if (fst_read_staged(lane, offset, fst_span_bytes(segment, outer, inner), &bytes) != 0) return -1;
-  uint64_t step = fst_segment_landing(segment, segment->run);
-  for (uint64_t o = 0; o < outer; o++) {
-    for (uint64_t i = 0; i < inner; i++) {
+void fst_land_host_part(const fst_segment *segment, const fst_part *part, const char *bytes) {
+  char *destination = (char *)(uintptr_t)part->destination;
+  if (fst_part_is_range(part)) {
+    put(segment, destination, bytes, part->length);
+    return;
+  }
+  const uint64_t step = fst_segment_landing(segment, segment->run);
+  for (uint64_t o = 0; o < part->outer; o++) {
+    for (uint64_t i = 0; i < part->inner; i++) {
       put(segment, destination, bytes + o * segment->outer_stride + i * segment->inner_stride, segment->run);
       destination += step;
     }
   }
+}
+
+static int land_span(fst_lane *lane, uint64_t offset, uint64_t outer, uint64_t inner, uint64_t address) {
+  const fst_part part = {offset, fst_span_bytes(lane->segment, outer, inner), outer, inner, address};
+  const char *bytes;
+  if (fst_read_staged(lane, offset, part.length, &bytes) != 0) return -1;
+  fst_land_host_part(lane->segment, &part, bytes);
   return 0;
 }
 
 int fst_land_host(fst_lane *lane) {
   static const fst_sink sink = {land_range, land_span};
-  if (fst_land_segment(lane, &sink) != 0 || fst_read_verify(lane) != 0) return -1;
-  fst_plan_landed(lane->plan, lane->index);
-  return 0;
+  return fst_land_segment(lane, &sink);
 }

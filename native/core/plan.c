@@ -1,15 +1,15 @@
-/* Takes segments, marks them, and waits for marks. */
+/* Takes segments, marks them, looks at their files, and waits for marks. */
+#include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "core/core.h"
 
 static void wake_all(fst_plan *plan) {
   atomic_fetch_add(&plan->wake, 1);
-  syscall(SYS_futex, (uint32_t *)&plan->wake, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+  if (atomic_load(&plan->waiters) == 0) return; /* the system call costs more than a small segment */
+  fst_sys_futex((uint32_t *)&plan->wake, FUTEX_WAKE_PRIVATE, INT_MAX, NULL);
 }
 
 static int stopped(fst_plan *plan) {
@@ -30,11 +30,68 @@ int fst_plan_take(fst_plan *plan, uint32_t limit, uint32_t *index) {
 }
 
 void fst_plan_landed(fst_plan *plan, uint32_t index) {
-  FST_ASSERT(index < atomic_load(&plan->next) && atomic_load(&fst_plan_done(plan)[index]) == 0);
-  atomic_fetch_add(&plan->landed_bytes, fst_segment_bytes(&fst_plan_segments(plan)[index]));
-  atomic_store(&fst_plan_done(plan)[index], 1);
+  FST_ASSERT(index < atomic_load(&plan->next) && atomic_load(&fst_plan_done(plan)[index]) == FST_NOT_DONE);
+  atomic_store(&fst_plan_done(plan)[index], FST_LANDED);
   wake_all(plan);
 }
+
+/* ---- Files that change during a load ---- */
+
+static int has_landed(fst_plan *plan) {
+  const uint32_t taken = atomic_load(&plan->next);
+  for (uint32_t i = 0; i < taken; i++) {
+    if (atomic_load_explicit(&fst_plan_done(plan)[i], memory_order_relaxed) == FST_LANDED) return 1;
+  }
+  return 0;
+}
+
+/* Fails the plan because of a segment whose file is not the one whose header was read; 0: it is. */
+static int verify(fst_plan *plan, uint32_t index) {
+  const fst_segment *segment = &fst_plan_segments(plan)[index];
+  const fst_plan_file *file = &fst_plan_files(plan)[segment->file];
+  struct stat status;
+  fst_error error = {FST_FAILURE_NONE, 0, segment->file_offset, fst_segment_bytes(segment), 0};
+  if (file->fd < 0) return 0; /* its reader does this with each read */
+  if (fst_sys_fstat(file->fd, &status) != 0) {
+    error = (fst_error){FST_FAILURE_SYSTEM, errno, segment->file_offset, 0, 0};
+  } else if ((uint64_t)status.st_size < file->size) {
+    error = (fst_error){FST_FAILURE_TRUNCATED, 0, 0, file->size, (uint64_t)status.st_size};
+  } else if ((uint64_t)status.st_size != file->size || status.st_mtim.tv_sec != file->mtime_seconds ||
+             status.st_mtim.tv_nsec != file->mtime_nanoseconds) {
+    error = (fst_error){FST_FAILURE_CHANGED, 0, segment->file_offset, file->size, (uint64_t)status.st_size};
+  }
+  if (error.kind == FST_FAILURE_NONE) return 0;
+  fst_plan_fail(plan, index, &error);
+  return -1;
+}
+
+void fst_plan_verify(fst_plan *plan) {
+  _Atomic uint8_t *done = fst_plan_done(plan);
+  pthread_mutex_lock(&plan->verifying);
+  const uint32_t taken = atomic_load(&plan->next);
+  uint32_t count = 0;
+  /* First all segments, then their files: bytes that are read after a look at the file are not covered by it. */
+  for (uint32_t i = 0; i < taken; i++) {
+    uint8_t landed = FST_LANDED;
+    if (atomic_load_explicit(&done[i], memory_order_relaxed) != FST_LANDED) continue;
+    count += atomic_compare_exchange_strong(&done[i], &landed, FST_CHECKED);
+  }
+  const fst_segment *segments = fst_plan_segments(plan);
+  int64_t looked_at = -1;
+  int has_changed = 0;
+  for (uint32_t i = 0, seen = 0; seen < count; i++) {
+    if (atomic_load_explicit(&done[i], memory_order_relaxed) != FST_CHECKED) continue;
+    seen++;
+    if (segments[i].file != looked_at) has_changed = verify(plan, i) != 0;
+    looked_at = segments[i].file;
+    if (!has_changed) atomic_fetch_add(&plan->landed_bytes, fst_segment_bytes(&segments[i]));
+    atomic_store(&done[i], has_changed ? FST_NOT_DONE : FST_DONE);
+  }
+  pthread_mutex_unlock(&plan->verifying);
+  if (count > 0) wake_all(plan);
+}
+
+/* ---- The ends of a plan ---- */
 
 void fst_plan_fail(fst_plan *plan, uint32_t index, const fst_error *error) {
   /* The thread that sets `cancelled` first also writes the failure's fields. */
@@ -61,9 +118,11 @@ void fst_plan_cancel(fst_plan *plan) {
 #define GATHER_STEP_US 2000u
 
 uint32_t fst_plan_wait(fst_plan *plan, uint32_t seen, uint32_t timeout_us, uint32_t gather_us) {
-  if (atomic_load(&plan->wake) == seen) {
+  if (atomic_load(&plan->wake) == seen && !has_landed(plan)) {
     struct timespec timeout = {timeout_us / 1000000, (long)(timeout_us % 1000000) * 1000};
-    syscall(SYS_futex, (uint32_t *)&plan->wake, FUTEX_WAIT_PRIVATE, seen, &timeout, NULL, 0);
+    atomic_fetch_add(&plan->waiters, 1);
+    fst_sys_futex((uint32_t *)&plan->wake, FUTEX_WAIT_PRIVATE, seen, &timeout);
+    atomic_fetch_sub(&plan->waiters, 1);
   }
   /* Stop gathering after the last segment is taken, so that the end of the load is not delayed. */
   while (gather_us > 0 && !stopped(plan) && atomic_load(&plan->next) < plan->segment_count) {
@@ -72,5 +131,6 @@ uint32_t fst_plan_wait(fst_plan *plan, uint32_t seen, uint32_t timeout_us, uint3
     nanosleep(&step, NULL);
     gather_us -= step_us;
   }
+  fst_plan_verify(plan);
   return atomic_load(&plan->wake);
 }

@@ -18,6 +18,7 @@ static int fail_truncated(fst_lane *lane, uint64_t offset, uint64_t expected, ui
 }
 
 static int read_buffered(fst_lane *lane, uint64_t offset, uint64_t length, char *destination) {
+  lane->reads++;
   int64_t got = fst_file_read(lane->file->fd, destination, length, offset);
   if (got < 0) return fail_system(lane, offset, length, (int)-got);
   if ((uint64_t)got < length) return fail_truncated(lane, offset, length, (uint64_t)got);
@@ -39,6 +40,7 @@ static int is_direct(const fst_lane *lane, uint64_t offset, uint64_t length) {
 static int read_direct(fst_lane *lane, uint64_t offset, uint64_t length, uint64_t needed, char *destination) {
   FST_ASSERT(((offset | length | (uintptr_t)destination) & (PAGE - 1)) == 0 && needed <= length);
   uint64_t done = 0;
+  lane->reads++;
   while (done < needed) {
     ssize_t got = fst_sys_pread(lane->file->fd_direct, destination + done, length - done, (off_t)(offset + done));
     if (got < 0 && errno == EINTR) continue;
@@ -61,7 +63,7 @@ static int read_direct(fst_lane *lane, uint64_t offset, uint64_t length, uint64_
 }
 
 static char *staging(fst_lane *lane, uint64_t expected) {
-  if (!lane->staging) lane->staging = fst_staging_map(lane->plan->staging_bytes);
+  if (!lane->staging) lane->staging = fst_staging_take(lane->plan->staging_bytes);
   if (!lane->staging) fail_system(lane, lane->segment->file_offset, expected, ENOMEM);
   return lane->staging;
 }
@@ -127,16 +129,3 @@ static int read_range(fst_lane *lane, uint64_t offset, uint64_t length, char *de
 }
 
 const fst_reader fst_reader_posix = {read_range, read_staged, stage_capacity, stage_piece, NULL};
-
-int fst_read_verify(fst_lane *lane) {
-  const fst_plan_file *file = lane->file;
-  struct stat status;
-  if (fst_sys_fstat(file->fd, &status) != 0) return fail_system(lane, lane->segment->file_offset, 0, errno);
-  uint64_t size = (uint64_t)status.st_size;
-  if (size < file->size) return fail_truncated(lane, 0, file->size, size);
-  if (size != file->size || status.st_mtim.tv_sec != file->mtime_seconds ||
-      status.st_mtim.tv_nsec != file->mtime_nanoseconds) {
-    return fst_lane_fail(lane, (fst_error){FST_FAILURE_CHANGED, 0, lane->segment->file_offset, file->size, size});
-  }
-  return 0;
-}

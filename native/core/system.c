@@ -1,4 +1,4 @@
-/* The system calls on files. */
+/* The system calls that tests can replace. */
 #define _GNU_SOURCE /* syscall */
 #include <errno.h>
 #include <fcntl.h>
@@ -41,6 +41,10 @@ int fst_sys_fstat(int fd, struct stat *status) {
 
 int fst_sys_cachestat(int fd, const struct fst_cachestat_range *range, struct fst_cachestat *result) {
   return (int)syscall(FST_SYS_cachestat, fd, range, result, 0);
+}
+
+int fst_sys_futex(uint32_t *word, int operation, uint32_t value, const struct timespec *timeout) {
+  return (int)syscall(SYS_futex, word, operation, value, timeout, NULL, 0);
 }
 
 int fst_sys_create(const char *path, mode_t mode) {

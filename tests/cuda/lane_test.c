@@ -241,7 +241,7 @@ static void test_file_failures(void) {
   } cases[] = {
     {"cachestat:*:cached,pread:5:5", FST_FAILURE_SYSTEM, EIO},
     {"cachestat:*:cached,pread:9:eof", FST_FAILURE_TRUNCATED, 0},
-    {"fstat:4:changed", FST_FAILURE_CHANGED, 0},
+    {"fstat:1:changed", FST_FAILURE_CHANGED, 0},
     {"cachestat:*:uncached,preaddirect:2:5", FST_FAILURE_SYSTEM, EIO},
   };
   fst_segment segments[MOST_SEGMENTS];

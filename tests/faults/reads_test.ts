@@ -166,11 +166,9 @@ suite("Reads that fail", "native", faults.missing, () => {
 
   test("a file that changes during a load fails it", async (folder) => {
     const [path, tensors] = await writeSmall(folder);
-    for (const nth of [2, 3, 7]) {
-      const error = await failWith(`fstat:${nth}:changed`, path, tensors);
-      assert(error.message.includes("changed after its header was read"), error.message);
-    }
-    const error = await failWith("fstat:4:5", path, tensors);
+    const changed = await failWith("fstat:2:changed", path, tensors); // the first is the one that opens the file
+    assert(changed.message.includes("changed after its header was read"), changed.message);
+    const error = await failWith("fstat:2:5", path, tensors);
     assertEquals(error.errno, 5);
     const opening = await failWith("fstat:1:5", path, tensors);
     assertEquals(opening.errno, 5);

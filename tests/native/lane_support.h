@@ -8,7 +8,7 @@
 /* The file of the plans; each test program has its own. */
 static noise_file file;
 
-static void set_faults(const char *faults) {
+static inline void set_faults(const char *faults) {
   CHECK(fst_fault_set(faults) == 0, "faults \"%s\" are not valid", faults);
 }
 

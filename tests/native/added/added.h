@@ -25,6 +25,12 @@ extern "C" {
  */
 FST_TEST int32_t fst_fault_set(const char *spec);
 
+/*
+ * The number of calls since the faults were set: one of the names above, or `sleep` or `wake` for the calls that wait
+ * for other threads and wake them.
+ */
+FST_TEST uint64_t fst_fault_calls(const char *call);
+
 /* Frees the resources of later loads: the kernels and the cuFile driver. */
 FST_TEST int32_t fst_cuda_shutdown(void);
 int fst_cuda_unload_kernels(void);
@@ -35,6 +41,16 @@ int fst_cufile_shutdown(void);
  * requested if the machine lacks it.
  */
 int fst_cast_limit(int isa);
+
+/* Looks at the staging memory of the process. */
+typedef struct fst_staging_counts {
+  uint64_t mapped, idle; /* bytes */
+  uint32_t blocks;
+} fst_staging_counts;
+void fst_staging_state(fst_staging_counts *counts);
+
+/* Makes all idle staging memory so old that it is unmapped. */
+void fst_staging_age(void);
 
 #ifdef __cplusplus
 }

@@ -33,6 +33,12 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct fault faults[16];
 static int fault_count;
 
+/* Calls since the faults were set. */
+static struct {
+  char call[16];
+  uint64_t count;
+} calls[24];
+
 static int parse_effect(const char *text, struct fault *fault) {
   fault->value = 0;
   if (strncmp(text, "short=", 6) == 0) {
@@ -66,6 +72,7 @@ int32_t fst_fault_set(const char *spec) {
   int status = 0;
   pthread_mutex_lock(&mutex);
   fault_count = 0;
+  memset(calls, 0, sizeof calls);
   char *rest = NULL;
   for (char *item = strtok_r(copy, ",", &rest); item && status == 0; item = strtok_r(NULL, ",", &rest)) {
     struct fault *fault = &faults[fault_count];
@@ -86,11 +93,27 @@ int32_t fst_fault_set(const char *spec) {
   return status;
 }
 
+/* The caller has the lock. */
+static uint64_t *calls_of(const char *call) {
+  size_t i = 0;
+  while (calls[i].call[0] && strcmp(calls[i].call, call) != 0) i++;
+  strcpy(calls[i].call, call);
+  return &calls[i].count;
+}
+
+uint64_t fst_fault_calls(const char *call) {
+  pthread_mutex_lock(&mutex);
+  const uint64_t count = *calls_of(call);
+  pthread_mutex_unlock(&mutex);
+  return count;
+}
+
 /* Delays happen here; any other effect is returned to the caller. */
 static enum effect strike(const char *call, long *value) {
   enum effect effect = EFFECT_NONE;
   long delay = 0;
   pthread_mutex_lock(&mutex);
+  ++*calls_of(call);
   for (int i = 0; i < fault_count; i++) {
     if (strcmp(faults[i].call, call) != 0) continue;
     int hit = faults[i].nth == -1;
@@ -180,6 +203,10 @@ REPLACE(int, fst_sys_cachestat, int fd, const struct fst_cachestat_range *range,
     return 0;
   }
   return status;
+}
+
+REPLACE(int, fst_sys_futex, uint32_t *word, int operation, uint32_t value, const struct timespec *timeout) {
+  return fails(timeout ? "sleep" : "wake") ? -1 : __real_fst_sys_futex(word, operation, value, timeout);
 }
 
 REPLACE(int, fst_sys_create, const char *path, mode_t mode) {

@@ -1,0 +1,329 @@
+/*
+ * Lands segments with many reads in flight. The reads are those of a deep reader; this loop cuts segments into them,
+ * starts as many as help, lands what arrives in any order, and marks the segments.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/core.h"
+
+#define PAGE ((uint64_t)4096)
+
+/* The most reads that one lane has in flight. */
+#define MOST_READS 256u
+
+/* The reads in flight at first. */
+#define FIRST_DEPTH 4u
+
+/* Bytes of one read: more are not faster, and a piece that has arrived can be cast while others are on their way. */
+#define READ_BYTES ((uint64_t)4 << 20)
+
+/* Fewer bytes that lie on parts of pages are read to staging memory at once, instead of in up to three reads. */
+#define LEAST_DIRECT ((uint64_t)64 << 10)
+
+/* Bytes on their way straight to their destination, which costs no memory, as a multiple of the staging memory. */
+#define DIRECT_SHARE ((uint64_t)16)
+
+/* Reads are slow if they take so long, and once more for every READ_BYTES: storage without latency is much faster. */
+#define SLOW_NS ((uint64_t)5000000)
+
+/* The least growth of the rate for which more reads in flight are worth it, and the most that depth grows at once. */
+#define LEAST_GAIN 1.25
+#define MOST_GAIN 4.0
+
+/* A segment that is being read. */
+typedef struct flight {
+  struct flight *next; /* in the list of free ones */
+  uint32_t index;
+  uint32_t reads;      /* in flight */
+  int is_cut;          /* all of its reads have been started */
+} flight;
+
+typedef struct pending {
+  fst_request request; /* first: the reader returns its address */
+  struct pending *next;   /* in the list of free ones */
+  flight *flight;
+  char *staging;       /* NULL: the bytes go straight to their destination */
+} pending;
+
+typedef struct queue {
+  fst_lane *lane;
+  const fst_deep_reader *reader;
+  void *state;
+  pending *reads, *free_reads;
+  flight *flights, *free_flights;
+  uint32_t most; /* of both */
+
+  /* The segment that is being cut. */
+  flight *cutting;
+  fst_parts parts;
+  fst_part rest; /* of its current part */
+  int has_rest;
+  pending *ready;   /* a read that waits until it may start */
+  int has_ended; /* no further segment */
+
+  /* What is in flight. */
+  uint32_t count, depth;
+  uint64_t bytes, staged;
+
+  /* The rate, in bytes per nanosecond, and what has arrived since it was last known. */
+  double rate;
+  uint64_t since, arrived;
+  uint32_t arrivals;
+  int has_settled; /* more reads in flight did not raise it */
+} queue;
+
+/* ---- Cutting segments ---- */
+
+/* The most bytes of one read to staging memory: several such reads must fit. */
+static uint64_t capacity(const queue *queue) {
+  uint64_t bytes = queue->lane->plan->deep_staging / 2;
+  if (bytes > READ_BYTES) bytes = READ_BYTES;
+  bytes &= ~(PAGE - 1);
+  return bytes > 4 * PAGE ? bytes - 2 * PAGE : 2 * PAGE;
+}
+
+/* Marks a segment if all of it has landed. */
+static void settle(queue *queue, flight *flight) {
+  if (!flight->is_cut || flight->reads > 0) return;
+  fst_plan_landed(queue->lane->plan, flight->index);
+  flight->next = queue->free_flights;
+  queue->free_flights = flight;
+}
+
+/* Takes the lane's current segment to be cut, or reads it here if the reader is not the one for it. */
+static int begin_segment(queue *queue) {
+  fst_lane *lane = queue->lane;
+  if (!queue->reader->wants(lane)) {
+    if (lane->file->reader == FST_READER_POSIX) return fst_lane_land(lane); /* cached bytes, for example */
+    lane->ahead = lane->index;
+    lane->has_ahead = 1;
+    queue->has_ended = 1;
+    return 0;
+  }
+  flight *flight = queue->free_flights;
+  queue->free_flights = flight->next;
+  *flight = (struct flight){.index = lane->index};
+  queue->cutting = flight;
+  queue->parts = fst_parts_of(lane->plan, lane->segment, capacity(queue));
+  return 0;
+}
+
+/* Sets `rest` to bytes that are to be read next; 0: there are none now. -1 after a failure. */
+static int next_rest(queue *queue) {
+  while (!queue->has_rest) {
+    if (queue->cutting) {
+      if (fst_parts_next(&queue->parts, &queue->rest)) {
+        queue->has_rest = 1;
+        break;
+      }
+      queue->cutting->is_cut = 1;
+      settle(queue, queue->cutting);
+      queue->cutting = NULL;
+    }
+    if (queue->has_ended || !queue->free_flights) return 0;
+    if (!fst_lane_take(queue->lane)) queue->has_ended = 1;
+    else if (begin_segment(queue) != 0) return -1;
+  }
+  return 1;
+}
+
+/* Cuts the next read off `rest`; without memory if it needs staging memory. */
+static void cut(queue *queue, fst_request *request) {
+  fst_lane *lane = queue->lane;
+  const fst_segment *segment = lane->segment;
+  const uint64_t align = queue->reader->alignment;
+  fst_part *rest = &queue->rest;
+  *request = (fst_request){.segment = lane->index, .part = *rest, .file = lane->file};
+  uint64_t length = rest->length;
+  int is_direct = 0;
+  if (fst_part_is_range(rest)) {
+    const uint64_t to_page = -rest->offset & (align - 1);
+    const int agrees = segment->from == segment->to && ((rest->destination - rest->offset) & (align - 1)) == 0;
+    if (!agrees || (length < LEAST_DIRECT && align > 1)) {
+      if (length > capacity(queue)) length = capacity(queue);
+    } else if (to_page > 0) {
+      length = to_page;
+    } else {
+      length = (length < READ_BYTES ? length : READ_BYTES) & ~(align - 1);
+      is_direct = 1;
+    }
+  }
+  request->part.length = length;
+  request->offset = rest->offset & ~(align - 1);
+  request->needed = rest->offset + length - request->offset;
+  request->length = (request->needed + align - 1) & ~(align - 1);
+  request->memory = is_direct ? (char *)(uintptr_t)rest->destination : NULL;
+  rest->offset += length;
+  rest->destination += fst_segment_landing(segment, length);
+  rest->length -= length;
+  queue->has_rest = rest->length > 0;
+}
+
+/* ---- Reads in flight ---- */
+
+static int may_start(const queue *queue, const fst_request *request, int is_staged) {
+  if (queue->count == 0) return 1;
+  const uint64_t staging = queue->lane->plan->deep_staging;
+  if (queue->count >= queue->depth) return 0;
+  return is_staged ? queue->staged + request->length <= staging
+                   : queue->bytes - queue->staged + request->length <= DIRECT_SHARE * staging;
+}
+
+static void give_back(queue *queue, pending *read) {
+  if (read->staging) queue->staged -= read->request.length;
+  fst_staging_give(read->staging);
+  read->staging = NULL;
+  queue->bytes -= read->request.length;
+  queue->count--;
+  read->next = queue->free_reads;
+  queue->free_reads = read;
+}
+
+/* Starts as many reads as possible. 0, or -1 after a failure. */
+static int start_reads(queue *queue) {
+  fst_plan *plan = queue->lane->plan;
+  while (!atomic_load(&plan->cancelled)) {
+    if (!queue->ready) {
+      if (!queue->free_reads || queue->count >= queue->depth) return 0;
+      const int status = next_rest(queue);
+      if (status <= 0) return status;
+      queue->ready = queue->free_reads;
+      queue->free_reads = queue->ready->next;
+      queue->ready->flight = queue->cutting;
+      queue->cutting->reads++; /* so that the segment is not marked before this read has landed */
+      cut(queue, &queue->ready->request);
+    }
+    pending *read = queue->ready;
+    fst_request *request = &read->request;
+    const int is_staged = !request->memory;
+    if (!may_start(queue, request, is_staged)) return 0;
+    if (is_staged) {
+      request->memory = read->staging = fst_staging_take(request->length);
+      if (!read->staging) {
+        const fst_error error = {FST_FAILURE_SYSTEM, ENOMEM, request->offset, request->length, 0};
+        fst_plan_fail(plan, request->segment, &error);
+        return -1;
+      }
+      queue->staged += request->length;
+    }
+    queue->ready = NULL;
+    queue->bytes += request->length;
+    queue->count++;
+    queue->reader->start(queue->state, request);
+  }
+  return 0;
+}
+
+/* Raises the number of reads in flight for as long as that makes them faster. */
+static void grow(queue *queue, uint64_t length) {
+  fst_plan *plan = queue->lane->plan;
+  queue->arrived += length;
+  if (++queue->arrivals < queue->depth) return;
+  const uint64_t now = fst_now();
+  const double rate = (double)queue->arrived / (double)(now - queue->since + 1);
+  const double gain = queue->rate > 0 ? rate / queue->rate : LEAST_GAIN;
+  queue->rate = rate;
+  queue->since = now;
+  queue->arrived = 0;
+  queue->arrivals = 0;
+  if (queue->depth == queue->most || queue->has_settled) return;
+  if (gain < LEAST_GAIN) {
+    queue->has_settled = 1;
+    atomic_store(&plan->deep_settled, 1);
+    return;
+  }
+  const double depth = queue->depth * (gain < MOST_GAIN ? gain : MOST_GAIN) + 0.5;
+  queue->depth = depth < queue->most ? (uint32_t)depth : queue->most;
+  atomic_store(&plan->deep_depth, queue->depth);
+}
+
+/* Lands what a read has brought. 0, or -1 after a failure. */
+static int land(queue *queue, pending *read) {
+  const fst_request *request = &read->request;
+  fst_plan *plan = queue->lane->plan;
+  if (request->error.kind != FST_FAILURE_NONE) {
+    fst_plan_fail(plan, request->segment, &request->error);
+    give_back(queue, read);
+    return -1;
+  }
+  if (read->staging) {
+    const fst_segment *segment = &fst_plan_segments(plan)[request->segment];
+    fst_land_host_part(segment, &request->part, read->staging + (request->part.offset - request->offset));
+  }
+  give_back(queue, read);
+  read->flight->reads--;
+  settle(queue, read->flight);
+  grow(queue, request->length);
+  return 0;
+}
+
+static int run(queue *queue) {
+  fst_plan *plan = queue->lane->plan;
+  int status = begin_segment(queue);
+  while (status == 0 && (status = start_reads(queue)) == 0) {
+    if (atomic_load(&plan->cancelled)) return -1;
+    if (queue->count == 0) return 0;
+    if (queue->count > atomic_load(&plan->deep_most)) atomic_store(&plan->deep_most, queue->count);
+    fst_request *request = queue->reader->wait(queue->state);
+    if (request) status = land(queue, (pending *)request);
+  }
+  return status;
+}
+
+/* ---- The queue ---- */
+
+static int open_queue(queue *queue) {
+  fst_plan *plan = queue->lane->plan;
+  queue->most = MOST_READS;
+  const int status = queue->reader->open(queue->lane, &queue->most, &queue->state);
+  if (status != 0) return status;
+  queue->reads = calloc(queue->most, sizeof *queue->reads);
+  queue->flights = calloc(queue->most, sizeof *queue->flights);
+  if (!queue->reads || !queue->flights) {
+    queue->reader->close(queue->state);
+    return ENOMEM;
+  }
+  for (uint32_t i = 0; i < queue->most; i++) {
+    queue->reads[i].next = i + 1 < queue->most ? &queue->reads[i + 1] : NULL;
+    queue->flights[i].next = i + 1 < queue->most ? &queue->flights[i + 1] : NULL;
+  }
+  queue->free_reads = queue->reads;
+  queue->free_flights = queue->flights;
+  queue->depth = atomic_load(&plan->deep_depth);
+  if (queue->depth < FIRST_DEPTH) queue->depth = FIRST_DEPTH;
+  if (queue->depth > queue->most) queue->depth = queue->most;
+  queue->has_settled = atomic_load(&plan->deep_settled) != 0;
+  queue->rate = queue->lane->pace;
+  queue->since = fst_now();
+  return 0;
+}
+
+int fst_queue_run(fst_lane *lane, const fst_deep_reader *reader) {
+  queue queue = {.lane = lane, .reader = reader};
+  int status = open_queue(&queue);
+  if (status == 0) {
+    status = run(&queue);
+    reader->close(queue.state);
+    for (uint32_t i = 0; i < queue.most; i++) fst_staging_give(queue.reads[i].staging);
+  } else if (lane->file->reader == FST_READER_POSIX) {
+    atomic_store(&lane->plan->deep_refused, status);
+    status = fst_lane_land(lane);
+  } else {
+    status = fst_segment_fail(lane, FST_FAILURE_SYSTEM, status);
+  }
+  free(queue.reads);
+  free(queue.flights);
+  return status;
+}
+
+/* ---- Slow reads ---- */
+
+void fst_queue_note(fst_lane *lane, uint64_t nanoseconds, uint64_t reads) {
+  if (reads == 0) return;
+  const uint64_t bytes = fst_segment_bytes(lane->segment);
+  lane->pace = (double)bytes / (double)(nanoseconds + 1);
+  uint32_t none = 0;
+  if (nanoseconds < SLOW_NS * (reads + bytes / READ_BYTES)) return;
+  atomic_compare_exchange_strong(&lane->plan->deep_depth, &none, FIRST_DEPTH);
+}
