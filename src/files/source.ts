@@ -2,6 +2,9 @@
  * The interface of a source, which opens files by name and reads ranges of bytes.
  */
 
+/** The way of bytes that are not those of a local file: over the network, or from the cache of such files. */
+export type RemoteWay = "http" | "cache";
+
 /** An opened file. It stays the same file even if its path names another file later. */
 export interface SourceFile {
   /** Its path, as the user passed it. */
@@ -10,8 +13,8 @@ export interface SourceFile {
   readonly size: number;
   /** Its first bytes, read at opening; {@linkcode releaseHead} frees them. */
   readonly head: Uint8Array;
-  /** The way of its bytes, for statistics. Default: that of the engine. */
-  readonly way?: "http";
+  /** The way of a range's bytes, for statistics; null for that of the engine, as without this function. */
+  way?(offset: number, length: number): RemoteWay | null;
   /** Reads at once that are useful, if `maxThreads` is not set. Default 4. */
   readonly readers?: number;
   /**
@@ -65,6 +68,20 @@ export interface Source<F extends SourceFile = SourceFile> {
    * @throws {ReadError} if the system reports an error; with `errno` 2 if the file does not exist
    */
   open(path: string, folder?: string, isLookedAt?: boolean): Promise<F>;
+}
+
+/** What a local file of a cache shows instead of its own path, and what happens after it is closed. */
+export interface CachedAs {
+  /** The name of the remote file. */
+  readonly path: string;
+  /** Called once the file is closed. */
+  release(): void;
+}
+
+/** A source of local files, which can also be those of a cache. */
+export interface LocalSource<F extends SourceFile = SourceFile> extends Source<F> {
+  /** @param cached set for a file of a cache; its owner calls `release` if the file cannot be opened */
+  open(path: string, folder?: string, isLookedAt?: boolean, cached?: CachedAs): Promise<F>;
 }
 
 /** Bytes of the head that are read at opening: more than the header of nearly every shard. */

@@ -4,7 +4,7 @@
 import type { LoadPlan } from "./plan.ts";
 import type { Readiness } from "./readiness.ts";
 import type { TensorRequest } from "./request.ts";
-import type { Source, SourceFile } from "../files/source.ts";
+import type { RemoteWay, Source, SourceFile } from "../files/source.ts";
 import type { HostOperations } from "./host_operations.ts";
 
 /** Host memory owned by JavaScript. */
@@ -42,7 +42,7 @@ export interface Job<F extends SourceFile = SourceFile> {
 /** The path of the bytes from storage to memory. */
 export interface LoadWay {
   /** The path of most of the bytes. */
-  readonly path: "buffered" | "direct" | "gds" | "gds-compat" | "3fs" | "http" | "portable";
+  readonly path: "buffered" | "direct" | "gds" | "gds-compat" | "3fs" | RemoteWay | "portable";
   /** Lanes that run. */
   readonly threads: number;
 }

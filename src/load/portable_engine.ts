@@ -7,16 +7,9 @@ import { READ_THROUGH_GAP, requestAt, type Segment, segmentBytes } from "./plan.
 import { castLength } from "./request.ts";
 import { readStrided } from "./strided_reads.ts";
 import { denseCopy, stridedReads } from "../format/strided.ts";
-import type { Source, SourceFile } from "../files/source.ts";
+import type { RemoteWay, Source, SourceFile } from "../files/source.ts";
 import { LoopOperations } from "./host_operations.ts";
-import {
-  BufferTransferredError,
-  type Engine,
-  type HostBlock,
-  type Job,
-  type LoadWay,
-  type RunReport,
-} from "./engine.ts";
+import { BufferTransferredError, type Engine, type HostBlock, type Job, type RunReport } from "./engine.ts";
 
 /** Reads in flight. More reads of Deno's files are not faster. */
 const READERS = 4;
@@ -55,7 +48,7 @@ export class PortableEngine implements Engine<SourceFile> {
     const { plan, signal, readiness } = job;
     const useful = Math.max(...job.files.map((file) => file.readers ?? READERS));
     const readers = Math.min(job.maxThreads ?? useful, Math.max(1, plan.segments.length));
-    const path = wayOf(job);
+    const ways = new Ways();
     let next = 0, landed = 0;
     let failure: { error: unknown } | undefined;
     const read = async () => {
@@ -64,11 +57,15 @@ export class PortableEngine implements Engine<SourceFile> {
         const segment = plan.segments[index]!;
         try {
           signal.throwIfAborted();
+          const file = job.files[segment.file]!;
+          const bytes = segmentBytes(segment);
+          const way = file.way?.(segment.fileOffset, bytes) ?? "portable"; // before the read fills a cache
           await land(job, segment);
-          await job.files[segment.file]!.verify?.();
-          landed += segmentBytes(segment);
+          await file.verify?.();
+          landed += bytes;
+          ways.add(way, bytes);
           readiness.segmentLanded(index);
-          job.onLanded?.(landed, { path, threads: readers });
+          job.onLanded?.(landed, { path: ways.most, threads: readers });
         } catch (error) {
           failure ??= {
             error: job.blocks[segment.allocation]!.buffer.detached ? new BufferTransferredError() : error,
@@ -80,15 +77,28 @@ export class PortableEngine implements Engine<SourceFile> {
     await Promise.all(Array.from({ length: readers }, read));
     if (failure) throw failure.error;
     signal.throwIfAborted();
-    return { path, threads: readers, notes: job.files.flatMap((file) => file.takeNotes?.() ?? []) };
+    return {
+      path: ways.most,
+      threads: readers,
+      notes: job.files.flatMap((file) => file.takeNotes?.() ?? []),
+    };
   }
 }
 
-/** Returns the way of most of the bytes of a job. */
-function wayOf({ plan, files }: Job): LoadWay["path"] {
-  let remote = 0;
-  for (const segment of plan.segments) if (files[segment.file]!.way) remote += segmentBytes(segment);
-  return remote > plan.bytes / 2 ? "http" : "portable";
+/** The bytes that came on each way. */
+class Ways {
+  readonly #bytes = { portable: 0, http: 0, cache: 0 };
+
+  add(way: RemoteWay | "portable", bytes: number): void {
+    this.#bytes[way] += bytes;
+  }
+
+  /** The way of most of the bytes. */
+  get most(): RemoteWay | "portable" {
+    const { portable, http, cache } = this.#bytes;
+    if (portable >= http && portable >= cache) return "portable";
+    return cache > http ? "cache" : "http";
+  }
 }
 
 /** Returns the offset of the first byte that could not be read, if the error has it. */

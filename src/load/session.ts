@@ -29,9 +29,9 @@ export interface LoadStats {
   readonly device: string;
   /**
    * The path of most bytes: through the page cache, by direct reads, by GPUDirect Storage, by cuFile in its compatibility
-   * mode, through the rings of 3FS, over the network, or by the portable engine; null before any bytes have landed.
+   * mode, through the rings of 3FS, over the network, from the cache of such files, or by the portable engine; null before any bytes have landed.
    */
-  readonly path: "buffered" | "direct" | "gds" | "gds-compat" | "3fs" | "http" | "portable" | null;
+  readonly path: "buffered" | "direct" | "gds" | "gds-compat" | "3fs" | "http" | "cache" | "portable" | null;
   /** Number of lanes; 0 before any bytes have landed. */
   readonly threads: number;
   /** Bytes of one read. */

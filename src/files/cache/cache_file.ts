@@ -22,11 +22,9 @@ export interface CacheFile {
   /** Writes bytes. The caller must not change them before the result resolves. A failure ends the filling, with a note. */
   write(offset: number, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
   /**
-   * Ends the filling with an error of the system: the file stays as it is, and more bytes are not written.
-   *
-   * @param errno the system's error number
+   * Ends the filling because of an error, which becomes a note: the file stays as it is, and no more bytes are written.
    */
-  stop(errno: number): void;
+  stop(error: unknown): void;
   /**
    * Closes the file. If all bytes are there, it first compares their checksum and gives the file its final name.
    *

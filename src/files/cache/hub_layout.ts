@@ -21,6 +21,16 @@ export interface HubRepo {
   readonly id: string;
 }
 
+/** A file of a commit. */
+export interface HubPlace {
+  readonly repo: HubRepo;
+  readonly commit: string;
+  /** Its path in the repository. */
+  readonly path: string;
+  /** The name of its blob: its SHA-256, or the SHA-1 of its git blob. */
+  readonly blob: string;
+}
+
 /** Returns the folder of a repository in the cache, without the path of the cache. */
 export function repoFolder({ kind, id }: HubRepo): string {
   return [kind, ...id.split("/")].join("--");

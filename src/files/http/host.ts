@@ -1,6 +1,7 @@
 /**
  * The functions of the program's host that requests need: the portable part has no `Deno` and no environment.
  */
+import type { HubPlace } from "../cache/hub_layout.ts";
 import type { RemoteAddress } from "./remote_file.ts";
 
 /** The functions of the host. */
@@ -35,6 +36,8 @@ export interface RemoteName {
   readonly size?: number;
   /** SHA-256 of the file, if a list of files says it. */
   readonly sha256?: string | null;
+  /** Its place on the Hub, which is its place in the Hub's cache. */
+  readonly hub?: HubPlace;
   /** Whether its content never changes, so that no validator is needed. */
   readonly isFixed?: boolean;
   /** Returns the address to ask now; its server can redirect to another. */

@@ -37,7 +37,6 @@ export class HttpFile implements RemoteFile {
   readonly sha256: string | null;
   readonly ranges: boolean;
   readonly limits: RemoteLimits;
-  readonly way = "http";
   readonly readers: number;
   readonly #context: FileContext;
   readonly #name: RemoteName;
@@ -84,9 +83,10 @@ export class HttpFile implements RemoteFile {
   /**
    * Opens a file by one request, which brings its size, its version and its first bytes.
    *
+   * @param firstBytes how many; at least 1
    * @throws {RemoteError} if the server refuses, or the answer does not fit
    */
-  static async open(context: FileContext, name: RemoteName): Promise<HttpFile> {
+  static async open(context: FileContext, name: RemoteName, firstBytes = FIRST_BYTES): Promise<HttpFile> {
     const notes = new RetryNotes();
     const { path } = name;
     const action = `Cannot open ${quote(path)}`;
@@ -95,14 +95,14 @@ export class HttpFile implements RemoteFile {
     for (let corrected = 0;;) {
       try {
         const address = await name.locate();
-        const headers = { range: `bytes=0-${FIRST_BYTES - 1}` };
+        const headers = { range: `bytes=0-${firstBytes - 1}` };
         const answer = await client.get(address, {
           path,
           headers,
           signal,
           timeoutSeconds: limits.timeoutSeconds,
         });
-        const opening = await readOpening(answer, name);
+        const opening = await readOpening(answer, name, firstBytes);
         if (opening) return new HttpFile(context, name, notes, opening);
         const refusal = await client.refusal(answer);
         const explained = name.explain?.(refusal) ?? null;
@@ -121,6 +121,10 @@ export class HttpFile implements RemoteFile {
   releaseHead(): void {
     // A small file has come whole by now: no other request is needed.
     if (this.#head.byteLength < this.size) this.#head = new Uint8Array();
+  }
+
+  way(): "http" {
+    return "http";
   }
 
   takeNotes(): readonly string[] {
@@ -345,7 +349,11 @@ interface Opening {
 }
 
 /** Reads the first bytes of a file; null if the server refuses. Closes the body if ranges work. */
-async function readOpening(answer: Answer, name: RemoteName): Promise<Opening | null> {
+async function readOpening(
+  answer: Answer,
+  name: RemoteName,
+  firstBytes: number,
+): Promise<Opening | null> {
   const { status, headers, body } = answer;
   const { path } = name;
   const range = contentRange(headers);
@@ -368,8 +376,8 @@ async function readOpening(answer: Answer, name: RemoteName): Promise<Opening | 
     if (name.size !== undefined && name.size !== size) {
       throw invalid(path, `${name.size} bytes expected by the list of files, ${size} found`, status);
     }
-    const head = new Uint8Array(Math.min(FIRST_BYTES, size));
-    if (range && (range.first !== 0 || range.last >= FIRST_BYTES)) throw wrongRange(path, headers, status);
+    const head = new Uint8Array(Math.min(firstBytes, size));
+    if (range && (range.first !== 0 || range.last >= firstBytes)) throw wrongRange(path, headers, status);
     const wanted = range ? head.subarray(0, range.last + 1) : head;
     const length = await body.fill(wanted);
     if (length < wanted.byteLength) {

@@ -4,7 +4,7 @@
 import { quote } from "../../base/text.ts";
 import type { Source } from "../source.ts";
 import type { RemoteName } from "./host.ts";
-import { type FileContext, HttpFile } from "./http_file.ts";
+import { type FileContext, FIRST_BYTES, HttpFile } from "./http_file.ts";
 
 /** Opens remote files by the labels of their names. */
 export class HttpSource implements Source<HttpFile> {
@@ -23,8 +23,13 @@ export class HttpSource implements Source<HttpFile> {
     return this.#notes;
   }
 
-  async open(path: string): Promise<HttpFile> {
-    const file = await HttpFile.open(this.#context, this.#nameOf(path));
+  open(path: string): Promise<HttpFile> {
+    return this.openWithHead(path, FIRST_BYTES);
+  }
+
+  /** Opens a file; its head has so many bytes. */
+  async openWithHead(path: string, firstBytes: number): Promise<HttpFile> {
+    const file = await HttpFile.open(this.#context, this.#nameOf(path), firstBytes);
     this.#notes.push(...file.takeNotes());
     if (!file.ranges) {
       this.#notes.push(`The server of ${quote(file.path)} ignores ranges: the file is read as one stream`);

@@ -1,6 +1,7 @@
 /**
  * The interface of a file on a server, and of the ways to read it: through fetch, through libcurl, through the cache.
  */
+import type { CacheFile } from "../cache/cache_file.ts";
 import type { SourceFile } from "../source.ts";
 
 /** The URL of a remote file's bytes, and the headers that every request for them needs. */
@@ -30,6 +31,8 @@ export interface RemoteFile extends SourceFile {
   readonly ranges: boolean;
   /** Limits of the requests. */
   readonly limits: RemoteLimits;
+  /** The file of the cache through which this one is read; missing without a cache. */
+  readonly cache?: CacheFile;
   /**
    * Returns the address for range requests.
    *

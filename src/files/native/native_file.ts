@@ -16,7 +16,7 @@ import type { PlanFile } from "../../../ffi/plan_memory.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
 import { quote } from "../../base/text.ts";
 import { absolutePath, readError, refuseSpecial, tooShort } from "./local_path.ts";
-import { HEAD_BYTES, type Source, type SourceFile } from "../source.ts";
+import { type CachedAs, HEAD_BYTES, type LocalSource, type SourceFile } from "../source.ts";
 
 /** Bytes of one query of the page cache. */
 const WINDOW = 256 * 1024;
@@ -49,15 +49,17 @@ export class NativeFile implements SourceFile {
   readonly size: number;
   readonly #shim: Shim;
   readonly #opened: OpenedFile;
+  readonly #cached: CachedAs | null;
   #head: Uint8Array;
   #reader: LaneReader | null = null;
   /** Whether the file could be opened for direct reads; undefined before the first try. */
   #direct: Promise<boolean> | undefined;
 
   /** Takes the ownership of an opened file. */
-  constructor(shim: Shim, path: string, opened: OpenedFile) {
+  constructor(shim: Shim, path: string, opened: OpenedFile, cached: CachedAs | null = null) {
     this.#shim = shim;
-    this.path = path;
+    this.#cached = cached;
+    this.path = cached?.path ?? path;
     this.size = opened.size;
     this.#opened = opened;
     this.#head = opened.head;
@@ -65,6 +67,10 @@ export class NativeFile implements SourceFile {
 
   get head(): Uint8Array {
     return this.#head;
+  }
+
+  way(): "cache" | null {
+    return this.#cached ? "cache" : null;
   }
 
   releaseHead(): void {
@@ -158,11 +164,12 @@ export class NativeFile implements SourceFile {
   async close(): Promise<void> {
     await this.#opened.handle.close();
     await this.#reader?.mount.close();
+    this.#cached?.release();
   }
 }
 
 /** The source of local files that the shim opens. */
-export class NativeFileSource implements Source<NativeFile> {
+export class NativeFileSource implements LocalSource<NativeFile> {
   readonly name = "file";
   readonly #shim: Shim;
   readonly #readers: LaneReaders | null;
@@ -177,13 +184,13 @@ export class NativeFileSource implements Source<NativeFile> {
     return this.#readers?.notes ?? [];
   }
 
-  async open(path: string, folder?: string, isLookedAt = false): Promise<NativeFile> {
+  async open(path: string, folder?: string, isLookedAt = false, cached?: CachedAs): Promise<NativeFile> {
     const absolute = absolutePath(path, folder);
     let file: NativeFile;
     try {
       // The shim does not check Deno's read permission; this call does.
       if (!isLookedAt) refuseSpecial(path, await Deno.stat(absolute));
-      file = new NativeFile(this.#shim, path, await openFile(this.#shim, absolute, HEAD_BYTES));
+      file = new NativeFile(this.#shim, path, await openFile(this.#shim, absolute, HEAD_BYTES), cached);
     } catch (error) {
       throw readError(error, "open", path);
     }

@@ -5,7 +5,7 @@ import { Handle } from "../../../ffi/handle.ts";
 import { ReadError } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
 import { absolutePath, readError, refuseSpecial, tooShort } from "./local_path.ts";
-import { HEAD_BYTES, type Source, type SourceFile } from "../source.ts";
+import { type CachedAs, HEAD_BYTES, type LocalSource, type SourceFile } from "../source.ts";
 
 /** Most Deno files of one path, which can be read at once; more are not faster. */
 const READERS = 4;
@@ -101,19 +101,28 @@ export class PortableFile implements SourceFile {
   readonly path: string;
   readonly size: number;
   readonly #version: Version;
+  readonly #cached: CachedAs | undefined;
   readonly #openings: Handle<Openings>;
   #head: Uint8Array;
 
-  constructor(path: string, openings: Openings, version: Version, head: Uint8Array) {
-    this.path = path;
+  constructor(path: string, openings: Openings, version: Version, head: Uint8Array, cached?: CachedAs) {
+    this.path = cached?.path ?? path;
+    this.#cached = cached;
     this.size = version.size;
     this.#version = version;
-    this.#openings = new Handle("the file", openings, (openings) => openings.close());
+    this.#openings = new Handle("the file", openings, (openings) => {
+      openings.close();
+      cached?.release();
+    });
     this.#head = head;
   }
 
   get head(): Uint8Array {
     return this.#head;
+  }
+
+  way(): "cache" | null {
+    return this.#cached ? "cache" : null;
   }
 
   releaseHead(): void {
@@ -167,10 +176,10 @@ async function fill(file: Deno.FsFile, target: Uint8Array): Promise<number> {
 }
 
 /** The source of local files that Deno opens. */
-export class PortableFileSource implements Source<PortableFile> {
+export class PortableFileSource implements LocalSource<PortableFile> {
   readonly name = "file";
 
-  async open(path: string, folder?: string): Promise<PortableFile> {
+  async open(path: string, folder?: string, _isLookedAt?: boolean, cached?: CachedAs): Promise<PortableFile> {
     const absolute = absolutePath(path, folder);
     let file: Deno.FsFile | undefined;
     try {
@@ -182,7 +191,7 @@ export class PortableFileSource implements Source<PortableFile> {
       const head = new Uint8Array(Math.min(HEAD_BYTES, version.size));
       await file.seek(0, Deno.SeekMode.Start);
       const got = await fill(file, head);
-      return new PortableFile(path, openings, version, head.subarray(0, got));
+      return new PortableFile(path, openings, version, head.subarray(0, got), cached);
     } catch (error) {
       file?.close();
       throw readError(error, "open", path);

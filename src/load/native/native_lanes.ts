@@ -98,7 +98,7 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
     if (memory.directRefused > 0) {
       notes.push("The file system refused direct reads: read through the page cache");
     }
-    return { path: pathOf(memory), threads: lanes, notes };
+    return { path: pathOf(memory, isMostlyCache(job)), threads: lanes, notes };
   } finally {
     ended.resolve(); // lanes no longer use the files
     returnCalls(calls);
@@ -106,9 +106,21 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
 }
 
 /** Returns the path of most of the bytes. */
-function pathOf({ bufferedBytes, directBytes, usrbioBytes }: PlanMemory): RunReport["path"] {
+function pathOf(
+  { bufferedBytes, directBytes, usrbioBytes }: PlanMemory,
+  isCache: boolean,
+): RunReport["path"] {
+  if (isCache) return "cache";
   if (usrbioBytes > bufferedBytes + directBytes) return "3fs";
   return directBytes > bufferedBytes ? "direct" : "buffered";
+}
+
+/** Whether most bytes of a job are in local files of a cache of remote files. */
+function isMostlyCache({ plan, files }: NativeJob): boolean {
+  if (!files.some((file) => file.way())) return false;
+  let bytes = 0;
+  for (const segment of plan.segments) if (files[segment.file]!.way()) bytes += segmentBytes(segment);
+  return bytes > plan.bytes / 2;
 }
 
 /** Opens files that are not cached for direct reads; returns whether there is such a file. */
@@ -321,6 +333,7 @@ async function watch(
   stop: Stop,
 ): Promise<void> {
   const { done } = memory;
+  const isCache = isMostlyCache(job);
   let announced = job.readiness.landed.length;
   let lowest = 0; // every segment below has been reported
   for (let gather = 0;; gather = GATHER) { // the first segments without delay
@@ -341,7 +354,7 @@ async function watch(
     const { bufferedBytes, directBytes, usrbioBytes, landedBytes } = memory;
     // GPUDirect Storage counts its bytes elsewhere.
     const isKnown = bufferedBytes + directBytes + usrbioBytes > 0;
-    job.onLanded?.(landedBytes, isKnown ? { path: pathOf(memory), threads } : undefined);
+    job.onLanded?.(landedBytes, isKnown ? { path: pathOf(memory, isCache), threads } : undefined);
     if (lowest === done.length) return;
     if (failure) return job.readiness.fail(failure.error, failure.request);
     await shim.fst_plan_wait(memory.bytes, seen, WAIT, gather);

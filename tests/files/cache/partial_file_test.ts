@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { SafeTensorsError } from "../../../mod.ts";
+import { SystemError } from "../../../ffi/files.ts";
 import { PartialFile, type WholeFile } from "../../../src/files/native/cache/partial_file.ts";
 import { tempFolder } from "../../support/models.ts";
 import { contentOf, sha256Of } from "./content.ts";
@@ -249,9 +250,9 @@ Deno.test("an error of the system ends the filling with a note, once", async () 
   const made = await filled(folder.path);
   const file = (await made.open())!;
   await write(made, file, 0, 1000);
-  file.stop(28); // ENOSPC
+  file.stop(new SystemError(28)); // ENOSPC
   await write(made, file, 1000, SIZE);
-  file.stop(30);
+  file.stop(new SystemError(30));
   assert(file.has(0, 1000) && !file.has(1000, 1));
   assertEquals(file.fd, null);
   await file.finish();

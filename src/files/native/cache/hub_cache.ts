@@ -8,6 +8,7 @@ import {
   blobLink,
   CACHE_TAG,
   formatTree,
+  type HubPlace,
   type HubRepo,
   isBlobName,
   isCommit,
@@ -21,16 +22,10 @@ import { isGranted } from "../../../../ffi/variables.ts";
 import { removeQuietly, temporaryName } from "../folder.ts";
 import { isWhole, type WholeFile } from "./partial_file.ts";
 
-/** A file of a commit. */
-export interface HubFile {
-  readonly repo: HubRepo;
-  readonly commit: string;
-  /** Its path in the repository. */
-  readonly path: string;
+/** A file of a commit, with what the Hub says about its bytes. */
+export interface HubFile extends HubPlace {
   /** Bytes. */
   readonly size: number;
-  /** The name of its blob: its SHA-256, or the SHA-1 of its git blob. */
-  readonly blob: string;
   /** Its SHA-256, if the Hub says it. */
   readonly sha256: string | null;
 }
@@ -120,14 +115,17 @@ export class HubCache {
    * becomes a file of this commit without a download; then {@linkcode find} finds it.
    *
    * @param name the name of the file in messages
+   * @param fills whether the cache may be changed. Default true
    */
-  async place(file: HubFile, name: string): Promise<WholeFile | null> {
+  async place(file: HubFile, name: string, fills = true): Promise<WholeFile | null> {
     const { repo, commit, path, blob, size, sha256 } = file;
     if (!isCommit(commit) || !isRepoPath(path) || !isBlobName(blob)) return null;
     const folder = this.#repo(repo);
     const destination = `${folder}/blobs/${blob}`;
-    await Deno.mkdir(`${folder}/blobs`, { recursive: true });
-    if (await isWhole(destination, size)) await this.#link(file, destination, false);
+    if (fills) {
+      await Deno.mkdir(`${folder}/blobs`, { recursive: true });
+      if (await isWhole(destination, size)) await this.#link(file, destination, false);
+    }
     return {
       folder: `${folder}/${PARTIAL_FOLDER}`,
       name: blob,

@@ -10,7 +10,6 @@ import { quote } from "../../../base/text.ts";
 import type { CacheFile } from "../../cache/cache_file.ts";
 import { firstLine, parseMap, type PartialMap, rangeLine, syncedLine } from "../../cache/map.ts";
 import { type ByteRange, Ranges } from "../../cache/ranges.ts";
-import { SystemError } from "../../../../ffi/files.ts";
 import { systemReason } from "../errno.ts";
 import { removeQuietly, syncFolder } from "../folder.ts";
 import { bootId } from "./boot.ts";
@@ -156,7 +155,15 @@ export class PartialFile implements CacheFile {
     }
     const fd = options.fills && options.lanes ? await options.lanes.open(part) : null;
     stack.move();
-    return new PartialFile(whole, { token, data, map, ranges, count, fd, ...options });
+    const file = new PartialFile(whole, { token, data, map, ranges, count, fd, ...options });
+    // A process that had written the last byte was ended before the file had its final name.
+    if (options.fills && ranges.has(0, size)) file.#startCompleting();
+    return file;
+  }
+
+  /** Bytes of the whole file. */
+  get size(): number {
+    return this.#whole.size;
   }
 
   get fd(): number | null {
@@ -210,8 +217,10 @@ export class PartialFile implements CacheFile {
     });
   }
 
-  stop(errno: number): void {
-    this.#stopBecause(new SystemError(errno));
+  stop(error: unknown): void {
+    if (this.#isStopped) return;
+    this.#isStopped = true;
+    this.#note(`The cache of ${quote(this.#whole.path)} was not filled further: ${systemReason(error)}`);
   }
 
   async finish(): Promise<void> {
@@ -223,7 +232,7 @@ export class PartialFile implements CacheFile {
       await this.#keep();
     } catch (error) {
       if (error instanceof SafeTensorsError) throw error;
-      this.#stopBecause(error);
+      this.stop(error);
     } finally {
       this.#close();
     }
@@ -241,7 +250,7 @@ export class PartialFile implements CacheFile {
   /** Where the system does not say when it was started, only bytes on storage stay for the next load. */
   async #keep(): Promise<void> {
     if (!this.#map || this.#isStopped || this.#completing || bootId() !== null) return;
-    await this.#sync().catch((error) => this.#stopBecause(error));
+    await this.#sync().catch((error) => this.stop(error));
   }
 
   /** Adds an action on the files; an error ends the filling. */
@@ -251,15 +260,9 @@ export class PartialFile implements CacheFile {
       try {
         await action();
       } catch (error) {
-        this.#stopBecause(error);
+        this.stop(error);
       }
     });
-  }
-
-  #stopBecause(error: unknown): void {
-    if (this.#isStopped) return;
-    this.#isStopped = true;
-    this.#note(`The cache of ${quote(this.#whole.path)} was not filled further: ${systemReason(error)}`);
   }
 
   async #writeLines(): Promise<void> {
@@ -271,7 +274,7 @@ export class PartialFile implements CacheFile {
   #startSync(): void {
     this.#unsynced = 0;
     if (this.#syncing) return;
-    this.#syncing = this.#sync().catch((error) => this.#stopBecause(error)).then(() => {
+    this.#syncing = this.#sync().catch((error) => this.stop(error)).then(() => {
       this.#syncing = null;
     });
   }
