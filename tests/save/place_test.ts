@@ -7,46 +7,12 @@ import { privileged, runChild } from "../support/child.ts";
 import { useNativeEngine, usePortableEngine } from "../support/engine.ts";
 import { tempFolder } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
+import { run, smallFileSystem, whyNoMounts } from "../support/mounts.ts";
 import { suite } from "../support/skip.ts";
 import { OLD, save, tensorsOf } from "./scenes.ts";
 import { assertFile, assertFiles, namesIn, pairs, referenceFile, written } from "./support.ts";
 
 const ENOSPC = 28, EROFS = 30, EACCES = 13;
-
-async function run(command: string, ...args: string[]): Promise<string | null> {
-  try {
-    const { success, stderr } = await new Deno.Command(command, { args }).output();
-    return success ? null : new TextDecoder().decode(stderr).trim();
-  } catch (error) {
-    return (error as Error).message;
-  }
-}
-
-/** A file system of 8 MiB in memory, mounted at its own folder. */
-async function smallFileSystem(): Promise<AsyncDisposable & { path: string }> {
-  const folder = await tempFolder();
-  const refused = await run("mount", "-t", "tmpfs", "-o", "size=8m", "fastsafetensors-test", folder.path);
-  if (refused !== null) {
-    await folder[Symbol.asyncDispose]();
-    throw new Error(`Cannot mount a file system: ${refused}`);
-  }
-  return {
-    path: folder.path,
-    async [Symbol.asyncDispose]() {
-      await run("umount", folder.path);
-      await folder[Symbol.asyncDispose]();
-    },
-  };
-}
-
-async function whyNoMounts(): Promise<string | null> {
-  try {
-    await using _ = await smallFileSystem();
-    return null;
-  } catch (error) {
-    return (error as Error).message;
-  }
-}
 
 const engines = [["native", useNativeEngine], ["portable", usePortableEngine]] as const;
 await useNativeEngine();

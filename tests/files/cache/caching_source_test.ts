@@ -8,7 +8,9 @@ import { HttpSource } from "../../../src/files/http/http_source.ts";
 import { CachingSource } from "../../../src/files/native/cache/caching_source.ts";
 import { PortableFile, PortableFileSource } from "../../../src/files/native/portable_file.ts";
 import { FaultyServer } from "../../support/faulty_server.ts";
+import { run, smallFileSystem, whyNoMounts } from "../../support/mounts.ts";
 import { noise, type TempFolder, tempFolder } from "../../support/models.ts";
+import { suite } from "../../support/skip.ts";
 import { sha256Of } from "./content.ts";
 
 const SIZE = 2 ** 20 + 77;
@@ -27,8 +29,9 @@ class Scene implements AsyncDisposable {
     this.folder = folder;
   }
 
-  static async make(): Promise<Scene> {
-    return new Scene(await tempFolder());
+  /** @param path the folder of the cache's own folder; default is that of temporary files */
+  static async make(path?: string): Promise<Scene> {
+    return new Scene(await tempFolder(path));
   }
 
   get pointer(): string {
@@ -36,14 +39,20 @@ class Scene implements AsyncDisposable {
   }
 
   /** The source of a new program. */
-  source(
-    options: { hub?: boolean; fills?: boolean; sha256?: string; signal?: AbortSignal; size?: number } = {},
-  ) {
-    const { hub = true, fills = true, sha256 = SHA256, signal, size = SIZE } = options;
-    const place = { repo: REPO, commit: COMMIT, path: "x.safetensors", blob: sha256 };
+  source(options: {
+    hub?: boolean;
+    fills?: boolean;
+    sha256?: string;
+    commit?: string;
+    signal?: AbortSignal;
+  } = {}) {
+    const { hub = true, fills = true, sha256 = SHA256, commit = COMMIT, signal } = options;
+    const place = { repo: REPO, commit, path: "x.safetensors", blob: sha256 };
     const url = this.server.url("/x");
     const locate = () => Promise.resolve({ url, headers: {} });
-    const name: RemoteName = hub ? { path: NAME, size, sha256, hub: place, locate } : { path: url, locate };
+    const name: RemoteName = hub
+      ? { path: NAME, size: SIZE, sha256, hub: place, locate }
+      : { path: url, locate };
     const host = {
       fetch,
       checkAccess() {},
@@ -200,4 +209,48 @@ Deno.test("bytes that are lost in the cache meanwhile come from the server", asy
   }
   await readAndCompare(file, HEAD, 600_000);
   await file.close();
+});
+
+suite("a cache on a file system without space, or that is read-only", "mounts", await whyNoMounts(), () => {
+  Deno.test("a full disk ends the filling with a note, not the load, and what is there stays", async () => {
+    await using place = await smallFileSystem();
+    await using scene = await Scene.make(place.path);
+    const ballast = `${place.path}/ballast`;
+    await Deno.writeFile(ballast, new Uint8Array(8 * 2 ** 20 - 600_000));
+    const file = await scene.source().open("x");
+    for (let at = 0; at < SIZE; at += 50_000) await readAndCompare(file, at, Math.min(SIZE, at + 50_000));
+    await file.close();
+    const notes = (file as CachedFile).takeNotes();
+    assertEquals(notes.length, 1);
+    assert(notes[0]!.startsWith(`The cache of "${NAME}" was not filled further: no space left`), notes[0]);
+    await Deno.remove(ballast);
+    scene.requested();
+    const again = await scene.source().open("x");
+    await readAndCompare(again, 0, SIZE);
+    await again.close();
+    const requested = scene.requested();
+    assert(requested > 1 && requested <= SIZE - HEAD + 1, `${requested}`);
+    assertEquals(await Deno.readFile(scene.pointer), BYTES);
+  });
+
+  Deno.test("a read-only cache is read, and not filled", async () => {
+    await using place = await smallFileSystem();
+    await using scene = await Scene.make(place.path);
+    const filling = await scene.source().open("x");
+    await readAndCompare(filling, 0, SIZE);
+    await filling.close();
+    assertEquals(await run("mount", "-o", "remount,ro", place.path), null);
+    scene.requested();
+    const found = await scene.source().open("x");
+    assert(found instanceof PortableFile);
+    await readAndCompare(found, 0, SIZE);
+    await found.close();
+    assertEquals(scene.requested(), 0);
+    const other = scene.source({ sha256: "2".repeat(64), commit: "2".repeat(40) });
+    const file = await other.open("x");
+    await readAndCompare(file, 0, SIZE);
+    await file.close();
+    assertEquals(other.notes, [`The cache was not used for "${NAME}": read-only file system (EROFS)`]);
+    assertEquals(await run("mount", "-o", "remount,rw", place.path), null);
+  });
 });

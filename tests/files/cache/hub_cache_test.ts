@@ -47,7 +47,7 @@ Deno.test("HubCache finds a file by commit, branch and path, and nothing that is
   assertEquals(await cache.treeOf(REPO, COMMIT), TREE);
   assertEquals(await cache.treeOf(REPO, OTHER), null);
   assertEquals(await cache.find(REPO, COMMIT, "model.safetensors"), null);
-  assertEquals(await cache.filesOf(REPO, COMMIT), []);
+  assertEquals(await cache.cachedTreeOf(REPO, COMMIT), null);
   await add(cache, fileOf("model.safetensors"));
   const path = `${folder.path}/models--acme--tiny/snapshots/${COMMIT}/model.safetensors`;
   assertEquals(await cache.find(REPO, COMMIT, "model.safetensors", SIZE), path);
@@ -70,7 +70,11 @@ Deno.test("HubCache links a blob that another path or commit has, without a down
     assertEquals(await Deno.readFile(found!), BYTES);
     assert((await Deno.lstat(found!)).isSymlink);
   }
-  assertEquals(await cache.filesOf(REPO, COMMIT), ["model.safetensors", "unet/model.safetensors"]);
+  const file = { size: SIZE, oid: SHA256, sha256: SHA256 };
+  assertEquals(
+    await cache.cachedTreeOf(REPO, COMMIT),
+    new Map([["model.safetensors", file], ["unet/model.safetensors", file]]),
+  );
 });
 
 Deno.test("HubCache replaces a broken link", async () => {
@@ -189,7 +193,8 @@ print(json.dumps(path))`,
       const cache = new HubCache(folder.path);
       assertEquals(await cache.commitOf(REPO, "main"), COMMIT);
       assertEquals(await cache.find(REPO, COMMIT, "unet/model.safetensors", SIZE), fetched);
-      assertEquals(await cache.filesOf(REPO, COMMIT), ["unet/model.safetensors"]);
+      const tree = await cache.cachedTreeOf(REPO, COMMIT);
+      assertEquals(Array.from(tree!, ([path, { size }]) => [path, size]), [["unet/model.safetensors", SIZE]]);
       assertEquals(await cache.isAbsent(REPO, COMMIT, "none.json"), true);
       assertEquals(await cache.isAbsent(REPO, COMMIT, "unet/model.safetensors"), false);
       assertEquals((await Deno.lstat(fetched as string)).isSymlink, links);

@@ -17,7 +17,9 @@ import {
   PARTIAL_FOLDER,
   repoFolder,
   type Tree,
+  type TreeFile,
 } from "../../cache/hub_layout.ts";
+import { basename } from "../../../base/paths.ts";
 import { isGranted } from "../../../../ffi/variables.ts";
 import { removeQuietly, temporaryName } from "../folder.ts";
 import { isWhole, type WholeFile } from "./partial_file.ts";
@@ -62,8 +64,22 @@ export class HubCache {
     return isRepoPath(path) && await readText(`${this.#repo(repo)}/.no_exist/${commit}/${path}`) !== null;
   }
 
+  /** Returns the cached files of a commit as a list, for a program without a network; null if there are none. */
+  async cachedTreeOf(repo: HubRepo, commit: string): Promise<Tree | null> {
+    const tree = new Map<string, TreeFile>();
+    for (const path of await this.#filesOf(repo, commit)) {
+      const pointer = `${this.#snapshot(repo, commit)}/${path}`;
+      const blob = await Deno.readLink(pointer).then(basename, () => "");
+      const { size } = await Deno.stat(pointer);
+      const sha256 = /^[0-9a-f]{64}$/.test(blob) ? { sha256: blob } : {};
+      tree.set(path, { size, oid: isBlobName(blob) ? blob : "unknown", ...sha256 });
+    }
+    return tree.size === 0 ? null : tree;
+  }
+
   /** Lists the cached files of a commit: the paths in the repository. */
-  async filesOf(repo: HubRepo, commit: string): Promise<string[]> {
+  async #filesOf(repo: HubRepo, commit: string): Promise<string[]> {
+    if (!isCommit(commit)) return [];
     const paths: string[] = [];
     const snapshot = this.#snapshot(repo, commit);
     const list = async (folder: string): Promise<void> => {
