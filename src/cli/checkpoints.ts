@@ -3,7 +3,9 @@
  */
 import { SafeTensorsError } from "../../mod.ts";
 import { quote } from "../base/text.ts";
-import { resolveInputs } from "../files/inputs.ts";
+import { openRemote } from "../deno/remote.ts";
+import { checkFiles, type Inputs, isRemote, resolveInputs } from "../files/inputs.ts";
+import { checkNetwork } from "../files/network_options.ts";
 import { type Naming, PYTORCH, SAFETENSORS } from "../files/model_folder.ts";
 import { LocalNames } from "../files/native/local_names.ts";
 import { describeContent, TELLING_BYTES } from "../format/file_hints.ts";
@@ -50,11 +52,38 @@ export function checkpointOptionsOf(args: Arguments): CheckpointOptions {
  */
 export async function namingOf(inputs: readonly string[]): Promise<Naming> {
   try {
-    const { paths } = await resolveInputs(new LocalNames(), inputs, { size: 1 });
-    return await namingOfFile(paths[0]!);
+    using found = await findInputs(inputs);
+    const [path] = found.inputs.paths;
+    return isRemote(path!) ? namingByName(path!) : await namingOfFile(path!);
   } catch (error) {
     return error instanceof SafeTensorsError && error.format === "pytorch" ? PYTORCH : SAFETENSORS;
   }
+}
+
+/** The files of the inputs, as the function that opens them finds them. Dispose it after use. */
+export async function findInputs(
+  given: readonly string[],
+  naming?: Naming,
+): Promise<{ readonly inputs: Inputs } & Disposable> {
+  const paths = checkFiles(given, { size: 1 });
+  if (!paths.some(isRemote)) {
+    const inputs = await resolveInputs(new LocalNames(), given, { size: 1 }, naming);
+    return { inputs, [Symbol.dispose]: () => {} };
+  }
+  const remote = await openRemote(paths, { network: checkNetwork() });
+  try {
+    const inputs = await resolveInputs(remote.names, given, { size: 1 }, naming);
+    return { inputs, [Symbol.dispose]: () => remote[Symbol.dispose]() };
+  } catch (error) {
+    remote[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** The kind of a file on a server, whose content is not requested for that. */
+function namingByName(path: string): Naming {
+  const name = path.replace(/[?#].*$/s, "").toLowerCase();
+  return PYTORCH.files.some((suffix) => name.endsWith(suffix)) ? PYTORCH : SAFETENSORS;
 }
 
 async function namingOfFile(path: string): Promise<Naming> {

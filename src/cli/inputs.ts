@@ -20,7 +20,7 @@ import { namingOf } from "./checkpoints.ts";
 import type { Option } from "./command.ts";
 
 /** The arguments of commands that open a model. */
-export const MODEL_INPUTS = "<file|dir|index.json>…";
+export const MODEL_INPUTS = "<file|dir|index.json|url>…";
 
 /** The option `--names`, for {@linkcode nameFilter}. */
 export const NAMES: Option = {

@@ -3,10 +3,9 @@
  */
 import type { SafeTensorsModel } from "../../mod.ts";
 import { quote } from "../base/text.ts";
-import { type Index, resolveInputs } from "../files/inputs.ts";
+import { type Index, isRemote } from "../files/inputs.ts";
 import { type Naming, PYTORCH } from "../files/model_folder.ts";
-import { LocalNames } from "../files/native/local_names.ts";
-import { CHECKPOINT, checkpointOptionsOf, namingOf } from "./checkpoints.ts";
+import { CHECKPOINT, checkpointOptionsOf, findInputs, namingOf } from "./checkpoints.ts";
 import type { Command } from "./command.ts";
 import { compareChecksums, computeChecksums, type Mismatch, readChecksums } from "./checksums.ts";
 import {
@@ -58,9 +57,8 @@ export const verify: Command = {
     const json = args.flag("json");
     await using model = await openModel(args.inputs, { ...checkpointOptionsOf(args), lazy: true });
     const naming = await namingOf(args.inputs);
-    const { indexes } = await asUsage(() =>
-      resolveInputs(new LocalNames(), args.inputs, { size: 1 }, naming)
-    );
+    using found = await asUsage(() => findInputs(args.inputs, naming));
+    const { indexes } = found.inputs;
     const knownFiles = await findKnownFiles(model.files(), indexes, args.text("sha256"));
     const checksums = known || json ? await hashAll(model, json) : await readAll(model);
     const files = await hashFiles(knownFiles, json);
@@ -132,9 +130,19 @@ async function findKnownFiles(
   indexes: readonly Index[],
   list: string | undefined,
 ): Promise<KnownFile[]> {
-  const blobs = await knownBlobs(paths);
+  const local = paths.filter((path) => !isRemote(path));
+  const blobs = await knownBlobs(local);
   if (list === undefined) return blobs;
-  return [...await listedFiles([...paths, ...indexes.map(({ path }) => path)], list), ...blobs];
+  return [
+    ...await listedFiles(
+      [
+        ...local,
+        ...indexes.map(({ path }) => path),
+      ].filter((path) => !isRemote(path)),
+      list,
+    ),
+    ...blobs,
+  ];
 }
 
 async function hashFiles(known: readonly KnownFile[], quiet: boolean): Promise<ComparedFile[]> {

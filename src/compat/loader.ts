@@ -71,6 +71,8 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
   #merged: Catalog | null = null;
   /** Settles when all requested copies have started, or failed. */
   #copies: Promise<unknown> = Promise.resolve();
+  /** The source of files on servers, if some were added. */
+  #remote: Source | undefined;
   #closed = false;
 
   /**
@@ -103,7 +105,8 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
   async #add(files: Readonly<Record<number, PathLike | readonly PathLike[]>>): Promise<void> {
     this.#checkOpen("add files");
     const options = { ...this.#checked(), restoreAliases: false }; // aliases are restored for all files together
-    const { catalog } = await openFiles(files, options, findSource);
+    const { catalog, selected: { source } } = await openFiles(files, options, findSource);
+    if (source.name === "http") this.#remote = source;
     try {
       await this.#copies; // files return to the loader if their copy fails, and a name may be in one file only
       this.#checkOpen("add files");
@@ -174,7 +177,7 @@ export class SafeTensorsFileLoader<D extends DeviceOption = "cpu"> implements As
     this.#setCatalogs([]); // the buffer owns them now
     const start = async () => {
       const selected = {
-        ...await selectSourceAndDevice<D>(checked),
+        ...await selectSourceAndDevice<D>({ ...checked, source: this.#remote ?? checked.source }),
         ...catalog.group && { share: shareTensors },
       };
       return new FilesBuffer(await startModel(catalog, selected, checked));

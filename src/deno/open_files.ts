@@ -4,7 +4,14 @@
 import type { ProcessGroup } from "../base/process_group.ts";
 import { finishInTurns } from "../base/turn.ts";
 import { type Catalog, type ListFile, openCatalog, restoreAliases } from "../files/catalog.ts";
-import { checkFiles, dealInputs, type Files, resolveInputs } from "../files/inputs.ts";
+import {
+  checkFiles,
+  dealInputs,
+  type FileNames,
+  type Files,
+  isRemote,
+  resolveInputs,
+} from "../files/inputs.ts";
 import { LocalNames } from "../files/native/local_names.ts";
 import { workingFolder } from "../files/native/working_folder.ts";
 import { SourceNames } from "../files/source_names.ts";
@@ -41,10 +48,27 @@ export async function openFiles<E extends { readonly source: Source }>(
   kind: FileKind = { naming: SAFETENSORS },
   folder: string | undefined = workingFolder(),
 ): Promise<OpenedFiles<E>> {
-  const { group, shardPlan, signal } = options;
+  const { group } = options;
   const own = typeof options.source === "object" ? options.source : null;
-  checkFiles(files, group, own !== null);
-  const names = own ? new SourceNames(own, folder) : new LocalNames(folder);
+  const paths = checkFiles(files, group, own !== null);
+  if (own || !paths.some(isRemote)) {
+    const names = own ? new SourceNames(own, folder) : new LocalNames(folder);
+    return await openNamed(files, options, select, kind, names);
+  }
+  const { checkRemoteDevice, openRemote } = await import("./remote.ts");
+  checkRemoteDevice(paths, options.device);
+  using remote = await openRemote(paths, options, folder);
+  return await openNamed(files, { ...options, source: remote.source }, select, kind, remote.names);
+}
+
+async function openNamed<E extends { readonly source: Source }>(
+  files: Files,
+  options: CheckedOpenOptions,
+  select: (options: CheckedOpenOptions) => Promise<E>,
+  kind: FileKind,
+  names: FileNames,
+): Promise<OpenedFiles<E>> {
+  const { group, shardPlan, signal } = options;
   if (isGroup(group) && !shardPlan) {
     const { openShared } = await import("../ranks/shared_catalog.ts");
     const prepare = async () => {

@@ -10,6 +10,7 @@ import { isCudaName } from "../base/device_name.ts";
 import type { DeviceOption } from "../base/device_name.ts";
 import { type CheckedOptions, checkModelOptions, MODEL_KEYS, type ModelOptions } from "../model/options.ts";
 import { type CheckedUsrbioOptions, checkUsrbioOptions, type UsrbioOptions } from "../three_fs/options.ts";
+import { type CheckedNetworkOptions, checkNetwork, type NetworkOptions } from "../files/network_options.ts";
 import { type Configuration, defined, readConfiguration } from "./config.ts";
 import type { SourceOption } from "./select_source.ts";
 
@@ -38,6 +39,8 @@ export interface OpenOptions<D extends DeviceOption = DeviceOption, T extends Fl
   source?: SourceOption;
   /** Options for files on 3FS. */
   usrbio?: UsrbioOptions;
+  /** Options for files on servers: headers, tokens, limits, endpoints. */
+  network?: NetworkOptions;
 }
 
 /** The keys of {@linkcode OpenOptions}. */
@@ -49,6 +52,7 @@ export const OPEN_KEYS = [
     pool: true,
     source: true,
     usrbio: true,
+    network: true,
   }),
 ];
 
@@ -58,6 +62,7 @@ export interface CheckedOpenOptions extends CheckedOptions {
   readonly pool: PinnedPool | undefined;
   readonly source: SourceOption | undefined;
   readonly usrbio: CheckedUsrbioOptions;
+  readonly network: CheckedNetworkOptions;
 }
 
 /**
@@ -84,6 +89,7 @@ export function checkOptions(
     pool: options.pool,
     source: sourceOption(options, checked.device),
     usrbio: checkUsrbioOptions(options.usrbio),
+    network: checkNetwork(options.network),
   };
 }
 

@@ -7,7 +7,7 @@ import type { ProcessGroup } from "../base/process_group.ts";
 import { type Naming, SAFETENSORS } from "./model_folder.ts";
 import { fromFileUrl } from "../base/paths.ts";
 
-/** A path or a `file:` URL. */
+/** A path, or a URL: `file:`, `https:`, `http:`, `hf:`, `s3:`. */
 export type PathLike = string | URL;
 
 /**
@@ -75,6 +75,19 @@ export function isUrl(name: string): boolean {
   return /^[a-z][a-z\d+.-]+:\/\//i.test(name);
 }
 
+/** The schemes of names of files on servers. */
+const SCHEMES = ["https", "http", "hf", "s3"];
+
+/** Whether a name is that of a file on a server. */
+export function isRemote(name: string): boolean {
+  return SCHEMES.some((scheme) => name.slice(0, scheme.length + 3).toLowerCase() === `${scheme}://`);
+}
+
+/** Returns a name without the parts of a URL that can be secret. */
+export function withoutSecrets(name: string): string {
+  return isUrl(name) ? name.replace(/[?#].*$/s, "").replace(/^([^/]*\/\/)[^/]*@(?=[^/]*\/)/, "$1") : name;
+}
+
 /** Files to open, with their indexes and notes. */
 export interface Inputs {
   /** Paths in reading order. */
@@ -115,18 +128,23 @@ export function noFiles(): TypeError {
 /**
  * Checks the paths that the user passed, without access to files.
  *
- * @param own whether the names belong to a source of the user, so that URLs are allowed
+ * @param own whether the names belong to a source of the user, so that URLs of all schemes are allowed
+ * @returns the paths, of all ranks
  * @throws {TypeError} if `files` is neither a path nor a list of paths nor a record of them
  * @throws {RangeError} if a key is a rank that the group does not have
  */
-export function checkFiles(files: Files, group: Pick<ProcessGroup, "size">, own = false): void {
-  for (const path of isByRank(files) ? [...ranksOf(files, group).values()].flat() : listOfPaths(files)) {
-    if (!own && isUrl(path)) {
-      throw new TypeError(
-        `Cannot open ${quote(path)}: URLs are not supported yet, only local files: download it first`,
-      );
-    }
-  }
+export function checkFiles(files: Files, group: Pick<ProcessGroup, "size">, own = false): readonly string[] {
+  const paths = isByRank(files) ? [...ranksOf(files, group).values()].flat() : listOfPaths(files);
+  if (!own) { for (const path of paths) if (isUrl(path) && !isRemote(path)) throw unknownScheme(path); }
+  return paths;
+}
+
+/** Makes the error for a URL of another scheme. */
+function unknownScheme(name: string): TypeError {
+  const advice = /^gs:/i.test(name)
+    ? "Google's storage opens as s3:// with the endpoint https://storage.googleapis.com"
+    : `the schemes are ${SCHEMES.join(", ")} and file`;
+  return new TypeError(`Cannot open ${quote(withoutSecrets(name))}: ${advice}`);
 }
 
 /** The files that the ranks of a group open, as one rank knows them. */
@@ -192,7 +210,9 @@ function refuseTwice(names: FileNames, named: readonly string[], found: readonly
       const place = names.identify(path);
       const first = seen.get(place);
       if (first !== undefined) {
-        const by = first === named[item] ? "" : `, by ${quote(first)} and by ${quote(named[item]!)}`;
+        const by = first === named[item]
+          ? ""
+          : `, by ${quote(withoutSecrets(first))} and by ${quote(withoutSecrets(named[item]!))}`;
         throw new TypeError(`Cannot open a model: the file ${quote(path)} is named twice${by}`);
       }
       seen.set(place, named[item]!);
@@ -237,15 +257,26 @@ function adviceFor(value: unknown): string {
   return "";
 }
 
-/** Converts a path or a `file:` URL to a path. */
+/**
+ * Converts a path or a `file:` URL to a local path.
+ *
+ * @throws {TypeError} for another URL
+ */
+export function toLocalPath(file: PathLike): string {
+  const path = toPath(file);
+  if (!isUrl(path)) return path;
+  throw new TypeError(`Cannot write ${quote(withoutSecrets(path))}: only local files can be written`);
+}
+
+/** Converts a path or a `file:` URL to a path; other URLs stay as they are. */
 export function toPath(file: PathLike): string {
   if (file instanceof URL) {
-    if (file.protocol !== "file:") {
-      throw new TypeError(
-        `Cannot open ${quote(file.href)}: only file: URLs can be opened, others are not supported yet`,
-      );
-    }
-    return fromFileUrl(file);
+    if (file.protocol === "file:") return fromFileUrl(file);
+    const { protocol, host, pathname, search } = file;
+    // The names of these have no escapes.
+    return /^(?:hf|s3):$/.test(protocol)
+      ? `${protocol}//${host}${decodeURIComponent(pathname)}${search}`
+      : file.href;
   }
   if (typeof file !== "string") {
     throw new TypeError(

@@ -9,7 +9,18 @@ import { quote } from "../base/text.ts";
 import { sortInSteps, STEP } from "../base/steps.ts";
 import { finishInTurns, Turn } from "../base/turn.ts";
 import { compareIndexes, MergedTensors, openInput, readFileHeader } from "../files/catalog.ts";
-import { checkFiles, type PathLike, resolveInputs, toPath } from "../files/inputs.ts";
+import { openRemote } from "../deno/remote.ts";
+import {
+  checkFiles,
+  type FileNames,
+  isRemote,
+  type PathLike,
+  resolveInputs,
+  toLocalPath,
+  toPath,
+} from "../files/inputs.ts";
+import { checkNetwork, type NetworkOptions } from "../files/network_options.ts";
+import { basename } from "../base/paths.ts";
 import { PYTORCH } from "../files/model_folder.ts";
 import { LocalNames } from "../files/native/local_names.ts";
 import { absolutePath } from "../files/native/local_path.ts";
@@ -135,6 +146,8 @@ export interface ConvertOptions extends CheckpointOptions {
   signal?: AbortSignal;
   /** Called about 20 times a second while writing, and once at its end. */
   onProgress?: (progress: Progress) => void;
+  /** Options for a checkpoint on a server. */
+  network?: NetworkOptions;
 }
 
 const CONVERT_KEYS = keysOf<ConvertOptions>({
@@ -147,6 +160,7 @@ const CONVERT_KEYS = keysOf<ConvertOptions>({
   validate: true,
   signal: true,
   onProgress: true,
+  network: true,
 });
 
 /** The result of a conversion. */
@@ -218,10 +232,13 @@ async function convert(
   const { dtype, dryRun = false, validate = false, signal } = options;
   castTarget("F32", dtype);
   const checked = checkpointOptions(options);
-  const names = new LocalNames(); // relative paths start at the present working folder, even if it changes meanwhile
-  const path = output === undefined ? await defaultOutput(toPath(input), names.folder) : toPath(output);
+  const network = checkNetwork(options.network);
+  const { folder } = new LocalNames(); // relative paths start at the present working folder, even if it changes meanwhile
+  const named = toPath(input);
+  const path = output === undefined ? await defaultOutput(named, folder) : toLocalPath(output);
   const engine = await selectEngine();
-  const { source } = engine;
+  using remote = isRemote(named) ? await openRemote([named], { network, signal }) : null;
+  const { names, source } = remote ?? { names: new LocalNames(folder), source: engine.source };
   const opened = await openCheckpoints(source, input, names, checked, signal);
   try {
     const { written, aliases, skipped, notes } = opened;
@@ -229,7 +246,7 @@ async function convert(
     if (!dryRun) {
       const { maxShardBytes, overwrite = false, onProgress } = options;
       const pool = new PartPool(engine);
-      const saved = await saveFile(streamOf(written, pool), absolutePath(path, names.folder), {
+      const saved = await saveFile(streamOf(written, pool), absolutePath(path, folder), {
         shapes: opened.shapes,
         metadata: opened.metadata,
         overwrite,
@@ -281,7 +298,7 @@ interface OpenedCheckpoints {
 async function openCheckpoints(
   source: Source,
   input: PathLike,
-  names: LocalNames,
+  names: FileNames,
   options: CheckpointOptions,
   signal: AbortSignal | undefined,
 ): Promise<OpenedCheckpoints> {
@@ -454,6 +471,11 @@ function different(name: string): SafeTensorsError {
 
 /** The default output: beside the input file, or in the input folder. */
 async function defaultOutput(input: string, from: string | undefined): Promise<string> {
+  if (isRemote(input)) { // in the working folder
+    const name = basename(input.replace(/[?#].*$/s, ""));
+    const isFile = PYTORCH.files.some((suffix) => name.toLowerCase().endsWith(suffix));
+    return `${isFile ? fileStem(name) : "model"}.safetensors`;
+  }
   const path = input.replace(/(?<!^)\/+$/, "");
   const folder = path.includes("/") ? path.slice(0, path.lastIndexOf("/") + 1) : "";
   if (path.endsWith(".json")) return `${folder}model.safetensors`;

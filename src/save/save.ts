@@ -6,7 +6,7 @@ import { entriesOf, STEP, type Steps } from "../base/steps.ts";
 import { SafeTensorsError } from "../base/errors.ts";
 import type { MetadataInput } from "../format/header_writer.ts";
 import { quote } from "../base/text.ts";
-import { type PathLike, toPath } from "../files/inputs.ts";
+import { type PathLike, toLocalPath } from "../files/inputs.ts";
 import { finishInTurns } from "../base/turn.ts";
 import { ProgressCounter, type Work } from "../base/progress.ts";
 import { AtomicSet } from "./atomic_set.ts";
@@ -39,7 +39,7 @@ export async function save(
   checkSaveOptions(options);
   const { signal, overwrite = false, sync = true, maxShardBytes, maxThreads } = options;
   signal?.throwIfAborted();
-  const named = toPath(path);
+  const named = toLocalPath(path);
   const target = absolutePath(named, folder); // independent of later changes of the working folder
   if (named.endsWith("/")) throw isFolder(named);
   const engine = await selectWriteEngine();

@@ -138,9 +138,13 @@ Deno.test("the commands name other commands, not functions of the library", asyn
     [["convert", "-i", `${path}/x.pt`, "-o", model], 1, "it exists: --overwrite replaces it"],
     [["verify", `${path}/page.safetensors`], 1, '"Entry not found", not the file itself'],
     [["load", `${path}/empty.index.json`], 1, '"weight_map" is empty'],
-    [["load", "meta-llama/Llama-3.2-1B"], 1, "names of models on a hub are not supported yet"],
+    [
+      ["load", "meta-llama/Llama-3.2-1B"],
+      1,
+      'for a model on the Hub of Hugging Face open "hf://meta-llama/Llama-3.2-1B"',
+    ],
     [["load", `${path}/*.safetensors`], 1, "patterns of names are not supported"],
-    [["load", "https://example.com/model.safetensors"], 2, "URLs are not supported yet"],
+    [["load", "ftp://example.com/model.safetensors"], 2, "the schemes are https, http, hf, s3 and file"],
     [["load", model, model], 2, "is named twice"],
   ];
   await Promise.all(cases.map(async ([args, status, message]) => {

@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { dtypeBits, DTYPES, HostTensor, SafeTensorsModel } from "../../mod.ts";
+import { NETWORK_VARIABLES } from "../../src/files/native/network_host.ts";
 import { checkpointLimits } from "../../src/pytorch/errors.ts";
 import { firstCells, page, read, section, sources } from "./pages.ts";
 
@@ -37,6 +38,9 @@ const TABLES: readonly [page: string, heading: string, name: string][] = [
   ["docs/options.md", "PinnedPool", "PinnedPoolOptions"],
   ["docs/options.md", "toDLPack", "DLPackOptions"],
   ["docs/options.md", "usrbio", "UsrbioOptions"],
+  ["docs/network.md", "network", "NetworkOptions"],
+  ["docs/network.md", "hub", "HubOptions"],
+  ["docs/network.md", "s3", "S3Options"],
   ["docs/options.md", "createReader", "ReaderOptions"],
   ["docs/options.md", "MpiGroup", "MpiGroupOptions"],
   ["docs/options.md", "NcclGroup", "NcclGroupOptions"],
@@ -97,6 +101,14 @@ Deno.test("docs/options.md has every environment variable that the code reads, a
   const code = sources(["src", "ffi", "native"], [".ts", ".c", ".h"]).values().toArray().join("\n");
   const documented = firstCells("docs/options.md", "Environment variables");
   assertEquals(documented.toSorted(), variables(code));
+});
+
+Deno.test("docs/network.md has every variable that files on servers depend on, and no other", () => {
+  const rows = section("docs/network.md", "Variables").matchAll(/^\| ((?:`\w+`(?:, )?)+)/gm);
+  const documented = [...rows].flatMap(([, cell]) =>
+    [...cell!.matchAll(/`(\w+)`/g)].map(([, name]) => name!)
+  );
+  assertEquals(documented.toSorted(), NETWORK_VARIABLES.toSorted());
 });
 
 Deno.test("docs/options.md names every other environment variable that the code reads", () => {

@@ -206,8 +206,10 @@ export interface Asked {
   readonly headers?: Readonly<Record<string, string>>;
   readonly timeoutSeconds: number;
   readonly signal: AbortSignal;
-  /** Whether redirects are followed; default true. */
+  /** Whether redirects are followed. Default true. */
   readonly follows?: boolean;
+  /** Changes the URL of a redirect. */
+  readonly rewrite?: (url: URL) => URL;
 }
 
 /** Sends requests. */
@@ -256,7 +258,7 @@ export class HttpClient {
       if (redirects.push(response.headers) > REDIRECTS) {
         throw unsafe(path, `the server redirects more than ${REDIRECTS} times`, response.status);
       }
-      at = redirected(path, at, response);
+      at = redirected(path, at, response, asked.rewrite);
     }
   }
 
@@ -274,18 +276,22 @@ function isRedirect({ status, headers }: Response): boolean {
 }
 
 /** Returns the address that a redirect names. */
-function redirected(path: string, from: RemoteAddress, { status, headers }: Response): RemoteAddress {
+function redirected(
+  path: string,
+  from: RemoteAddress,
+  { status, headers }: Response,
+  rewrite: (url: URL) => URL = (url) => url,
+): RemoteAddress {
   const location = headers.get("location")!;
   if (!URL.canParse(location, from.url)) {
     throw unsafe(path, "the server redirects to what is not a URL", status);
   }
-  const url = new URL(location, from.url);
-  const isSafe = url.protocol === "https:" ||
-    url.protocol === "http:" && new URL(from.url).protocol === "http:";
-  if (!isSafe) {
+  const url = rewrite(new URL(location, from.url));
+  const { protocol } = new URL(from.url);
+  if (url.protocol !== "https:" && (url.protocol !== "http:" || protocol !== "http:")) {
     throw unsafe(
       path,
-      `the server redirects from ${new URL(from.url).protocol.slice(0, -1)} to ${quote(labelOf(url))}`,
+      `the server redirects from ${protocol.slice(0, -1)} to ${quote(labelOf(url))}`,
       status,
     );
   }

@@ -40,6 +40,10 @@ export interface RemoteName {
   readonly hub?: HubPlace;
   /** Whether its content never changes, so that no validator is needed. */
   readonly isFixed?: boolean;
+  /** Whether its server can redirect to another. Default true. */
+  readonly follows?: boolean;
+  /** Changes the URL of a redirect: a mirror of the Hub names the original in its answers. */
+  readonly rewrite?: (url: URL) => URL;
   /** Returns the address to ask now; its server can redirect to another. */
   locate(): Promise<RemoteAddress>;
   /**

@@ -4,7 +4,7 @@
 import { RemoteError, UseAfterCloseError } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
 import { Attempts, RetryNotes, TemporaryFailure } from "./attempts.ts";
-import { type Answer, describeStatus, type HttpClient, refusalError } from "./client.ts";
+import { type Answer, type Asked, describeStatus, type HttpClient, refusalError } from "./client.ts";
 import type { Refusal, RemoteName } from "./host.ts";
 import type { RemoteAddress, RemoteFile, RemoteLimits } from "./remote_file.ts";
 
@@ -38,8 +38,9 @@ export class HttpFile implements RemoteFile {
   readonly ranges: boolean;
   readonly limits: RemoteLimits;
   readonly readers: number;
+  /** Its lasting name. */
+  readonly origin: RemoteName;
   readonly #context: FileContext;
-  readonly #name: RemoteName;
   readonly #version: Version;
   readonly #notes: RetryNotes;
   readonly #running = new Set<Promise<void>>();
@@ -62,7 +63,7 @@ export class HttpFile implements RemoteFile {
     { answer, version, ranges, head }: Opening,
   ) {
     this.#context = context;
-    this.#name = name;
+    this.origin = name;
     this.#notes = notes;
     this.#version = version;
     this.#head = head;
@@ -96,11 +97,13 @@ export class HttpFile implements RemoteFile {
       try {
         const address = await name.locate();
         const headers = { range: `bytes=0-${firstBytes - 1}` };
+        const { timeoutSeconds } = limits;
         const answer = await client.get(address, {
+          ...redirectsOf(name),
           path,
           headers,
           signal,
-          timeoutSeconds: limits.timeoutSeconds,
+          timeoutSeconds,
         });
         const opening = await readOpening(answer, name, firstBytes);
         if (opening) return new HttpFile(context, name, notes, opening);
@@ -245,7 +248,7 @@ export class HttpFile implements RemoteFile {
     if (status === 412 || status === 416 || status === 404 || status === 410) {
       return changedFile(this.path, status);
     }
-    const explained = this.#name.explain?.(refusal);
+    const explained = this.origin.explain?.(refusal);
     return explained instanceof Error ? explained : refusalError(this.path, "read", refusal);
   }
 
@@ -276,11 +279,18 @@ export class HttpFile implements RemoteFile {
     const attempts = this.#attempts("read", signal);
     for (;;) {
       try {
-        const address = await this.#name.locate();
+        const address = await this.origin.locate();
         if (!this.#isRedirected) return address;
         const headers = { range: "bytes=0-0" };
         const { client, limits: { timeoutSeconds } } = this.#context;
-        const answer = await client.get(address, { path: this.path, headers, signal, timeoutSeconds });
+        const redirects = redirectsOf(this.origin);
+        const answer = await client.get(address, {
+          ...redirects,
+          path: this.path,
+          headers,
+          signal,
+          timeoutSeconds,
+        });
         if (answer.status !== 206) throw this.#refused(await client.refusal(answer));
         try {
           rangeLength(answer, this.path, 0, 1, this.#version);
@@ -327,17 +337,23 @@ export class HttpFile implements RemoteFile {
     await this.#stream?.close();
     this.#stream = null;
     const { client, limits: { timeoutSeconds } } = this.#context;
-    const address = await this.#name.locate();
+    const address = await this.origin.locate();
     const signal = this.#closing.signal;
-    const answer = await client.get(address, { path: this.path, signal, timeoutSeconds });
+    const redirects = redirectsOf(this.origin);
+    const answer = await client.get(address, { ...redirects, path: this.path, signal, timeoutSeconds });
     if (answer.status !== 200) throw this.#refused(await client.refusal(answer));
-    if (isOther(versionOf(answer, contentLength(answer) ?? NaN, this.#name), this.#version)) {
+    if (isOther(versionOf(answer, contentLength(answer) ?? NaN, this.origin), this.#version)) {
       await answer.body.close();
       throw changedFile(this.path, answer.status);
     }
     this.#stream = answer.body;
     this.#streamed = 0;
   }
+}
+
+/** How the redirects of a file are followed. */
+function redirectsOf({ follows = true, rewrite }: RemoteName): Pick<Asked, "follows" | "rewrite"> {
+  return { follows, ...rewrite && { rewrite } };
 }
 
 /** The answer that opens a file. */

@@ -21,27 +21,19 @@ export function originOf(url: string): string {
   return new URL(url).origin;
 }
 
-/** Labels for values that are the same label for the same value only. */
-export class Labels<T> {
-  readonly #byLabel = new Map<string, { readonly key: string; readonly value: T }>();
+/** Gives each URL a label that no other one has. */
+export class Labels {
+  readonly #urls = new Map<string, string>();
 
-  /**
-   * Returns the label of a value, with a number if another key has the same label.
-   *
-   * @param key identifies the value
-   */
-  add(label: string, key: string, value: T): string {
+  /** Returns the label of a URL: with a number, if another URL has the same one. */
+  of(url: string): string {
+    const label = labelOf(url);
     for (let number = 1;; number++) {
       const numbered = number === 1 ? label : `${label}#${number}`;
-      const other = this.#byLabel.get(numbered);
-      if (other && other.key !== key) continue;
-      if (!other) this.#byLabel.set(numbered, { key, value });
+      const other = this.#urls.get(numbered);
+      if (other !== undefined && other !== url) continue;
+      this.#urls.set(numbered, url);
       return numbered;
     }
-  }
-
-  /** Returns the value of a label. */
-  get(label: string): T | undefined {
-    return this.#byLabel.get(label)?.value;
   }
 }

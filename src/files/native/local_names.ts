@@ -4,19 +4,9 @@
 import { ReadError, SafeTensorsError } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
 import type { FileNames, Found, Index } from "../inputs.ts";
-import {
-  chooseModel,
-  filesOf,
-  isUsual,
-  isWhole,
-  listOf,
-  type ModelFiles,
-  modelsIn,
-  namesOf,
-  type Naming,
-  SAFETENSORS,
-} from "../model_folder.ts";
-import { noModel } from "./no_model.ts";
+import { chooseInFolder, isStale, staleNote } from "../listed_folder.ts";
+import { filesOf, isWhole, listOf, modelsIn, type Naming, SAFETENSORS } from "../model_folder.ts";
+import { noModel } from "../no_model.ts";
 import { basename, dirname, join } from "../../base/paths.ts";
 import { checkFolder, checkMissing } from "./journal.ts";
 import { absolutePath, readError, refuseSpecial } from "./local_path.ts";
@@ -78,11 +68,12 @@ async function resolveLocal(path: string, naming: Naming): Promise<Found> {
     return { paths: [path], notes: [], isLookedAt: true };
   }
   const found = await readIndex(path, info);
-  if (!await isStale(found)) return found;
+  if (!await isStale(found, isThere)) return found;
   const { models } = modelsIn(await fileNames(dirname(path), naming), naming);
   const model = models.find(({ index }) => index === basename(path));
   if (!model || !isWhole(model)) return found; // opening the files throws the error about missing ones
-  return { ...inFolder(dirname(path), filesOf(dirname(path), model)), notes: [staleNote(found)] };
+  const folder = dirname(path);
+  return { paths: filesOf(folder, model).map((name) => join(folder, name)), notes: [staleNote(found)] };
 }
 
 async function resolveFolder(folder: string, naming: Naming): Promise<Found> {
@@ -93,22 +84,19 @@ async function resolveFolder(folder: string, naming: Naming): Promise<Found> {
   } catch (error) {
     throw error instanceof SafeTensorsError ? error : readError(error, "open", folder);
   }
-  const content = modelsIn(names, naming);
-  const notes: string[] = [];
-  let models = await withIndexes(folder, content.models, naming);
-  for (let model; (model = chooseModel(folder, models, naming));) {
-    const found = await filesOfModel(folder, model);
-    const others = models.filter((other) => isWhole(other));
-    if (!found.index || others.length === 0 || !await isStale(found)) {
-      const all = [...content.leftOut, ...content.models.flatMap(namesOf)];
-      return { ...found, notes: [...notes, ...leftOutNote(folder, found, all)] };
-    }
-    notes.push(staleNote(found));
-    delete model.index;
-    models = others;
-  }
+  const chosen = await chooseInFolder({
+    path: folder,
+    names,
+    pathOf: (name) => join(folder, name),
+    readIndex: (name) => readIndex(join(folder, name)),
+    isThere,
+  }, naming);
+  if (chosen) return chosen;
   const snapshot = await snapshotOf(folder);
-  if (!snapshot) throw await noModel(folder, names, content.leftOut, naming);
+  if (!snapshot) {
+    const { leftOut } = modelsIn(names, naming);
+    throw await noModel(folder, names, leftOut, naming, () => modelFolders(folder, naming));
+  }
   const found = await resolveFolder(snapshot, naming);
   return {
     ...found,
@@ -117,52 +105,6 @@ async function resolveFolder(folder: string, naming: Naming): Promise<Found> {
       ...found.notes,
     ],
   };
-}
-
-/** Assigns an index with another name to the model with a usual name whose files it lists. */
-async function withIndexes(
-  folder: string,
-  models: readonly ModelFiles[],
-  naming: Naming,
-): Promise<ModelFiles[]> {
-  const given = new Set<ModelFiles>();
-  let left = models;
-  for (const model of models) {
-    const { index } = model;
-    if (index === undefined || namesOf(model).length > 0 || isUsual(model, naming)) continue;
-    const { paths } = await readIndex(join(folder, index));
-    const lists = (name: string) => paths.includes(join(folder, name));
-    const owner = models.find((other) => isUsual(other, naming) && namesOf(other).some(lists));
-    if (!owner || (owner.index !== undefined && !given.has(owner))) continue;
-    if (given.has(owner)) {
-      const message = `Cannot choose an index in ${quote(folder)}: there are ${quote(owner.index!)}, ${
-        quote(index)
-      }`;
-      throw new SafeTensorsError("SeveralModels", message, { path: folder, advice: "open one of them" });
-    }
-    owner.index = index;
-    given.add(owner);
-    left = left.filter((other) => other !== model);
-  }
-  return [...left];
-}
-
-async function filesOfModel(folder: string, model: ModelFiles): Promise<Found> {
-  if (model.index !== undefined) return await readIndex(join(folder, model.index));
-  return inFolder(folder, filesOf(folder, model));
-}
-
-function inFolder(folder: string, names: readonly string[]): Found {
-  return { paths: names.map((name) => join(folder, name)), notes: [] };
-}
-
-/** Makes a note on the files of this kind in a folder that are not opened. */
-function leftOutNote(folder: string, { paths, index }: Found, names: readonly string[]): string[] {
-  const opened = new Set(paths);
-  const left = names.filter((name) => !opened.has(join(folder, name))).sort();
-  if (left.length === 0) return [];
-  const what = index ? quote(basename(index.path)) : listOf(paths.map((path) => quote(basename(path))), 2);
-  return [`Of the folder ${quote(folder)} ${what} was opened; left out: ${listOf(left.map(quote))}`];
 }
 
 /** Lists the files in a folder, and links to files: the Hugging Face cache consists of links. */
@@ -178,6 +120,23 @@ async function fileNames(folder: string, { files }: Naming): Promise<string[]> {
     names.push(name);
   }
   return names;
+}
+
+/** Finds the folders in a folder that contain models or are caches of models. */
+async function modelFolders(folder: string, naming: Naming): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { name, isDirectory, isSymlink } of Deno.readDir(folder)) {
+    if ((!isDirectory && !isSymlink) || name.startsWith(".")) continue;
+    try {
+      const inside = await Array.fromAsync(Deno.readDir(join(folder, name)));
+      const files = inside.filter(({ isDirectory }) => !isDirectory).map(({ name }) => name);
+      const isCache = inside.some(({ name, isDirectory }) => isDirectory && name === "snapshots");
+      if (isCache || modelsIn(files, naming).models.length > 0) found.push(name);
+    } catch {
+      continue; // a link to a file, or a folder that cannot be read
+    }
+  }
+  return found.sort();
 }
 
 /** Returns the snapshot of a folder `models--org--name` of the Hugging Face cache; null for other folders. */
@@ -227,20 +186,8 @@ async function readIndex(path: string, info?: Deno.FileInfo): Promise<Found> {
   return { ...found, index: { ...index, verify: () => checkVersion(place, path, version) } };
 }
 
-/** Whether none of the files that an index lists exists. */
-async function isStale({ paths }: Found): Promise<boolean> {
-  for (const path of paths) if (await isThere(path)) return false;
-  return true;
-}
-
 async function isThere(path: string): Promise<boolean> {
   return await Deno.lstat(path).then(() => true, (error) => !(error instanceof Deno.errors.NotFound));
-}
-
-function staleNote({ index, paths }: Found): string {
-  return `The index ${
-    quote(index!.path)
-  } was not used: of the ${paths.length} files that it names none is there`;
 }
 
 /** Identifies a version of an index. Inode numbers are not used: some FUSE file systems change them all the time. */
@@ -290,9 +237,9 @@ function adviceOn(path: string): string {
   if (path === "-") return "standard input cannot be opened: write it to a file first";
   if (path.startsWith("~")) return "only a shell replaces ~ by a folder: pass the whole path";
   if (/[*?]|\[.*\]/.test(path)) return "patterns of names are not supported: name the files, or their folder";
-  if (/^[a-z][a-z\d+-]+:[^/\\]/i.test(path)) return "only local files are supported yet: download it first";
+  if (/^(?:https?|hf|s3):[^/\\]/i.test(path)) return `two slashes are missing: ${path.replace(":", "://")}`;
   if (/^[\w.-]+\/[\w.-]+$/.test(path) && !/^\.|\.\w*(safetensors|bin|pt|pth|json)$/i.test(path)) {
-    return "names of models on a hub are not supported yet, only local files: download it first, and open its folder";
+    return `for a model on the Hub of Hugging Face open ${quote(`hf://${path}`)}`;
   }
   return "";
 }

@@ -1,10 +1,9 @@
 /**
  * The error for a folder without a model: its message lists the content of the folder and gives advice.
  */
-import { SafeTensorsError } from "../../base/errors.ts";
-import { quote } from "../../base/text.ts";
-import { listOf, modelsIn, namesOf, type Naming, PYTORCH, SAFETENSORS } from "../model_folder.ts";
-import { join } from "../../base/paths.ts";
+import { SafeTensorsError } from "../base/errors.ts";
+import { quote } from "../base/text.ts";
+import { listOf, modelsIn, namesOf, type Naming, PYTORCH, SAFETENSORS } from "./model_folder.ts";
 
 /** Suffixes of files in other formats, with a description and advice. */
 const OTHERS: readonly (readonly [suffix: RegExp, text: string])[] = [
@@ -26,12 +25,17 @@ const OTHERS: readonly (readonly [suffix: RegExp, text: string])[] = [
   [/\.(zip|tar|gz|tgz|xz|zst|bz2|7z|rar)$/, "an archive or compressed: unpack it first"],
 ];
 
-/** Makes the error. */
+/**
+ * Makes the error.
+ *
+ * @param modelFolders returns the names of the folders in this folder that have models
+ */
 export async function noModel(
   folder: string,
   names: readonly string[],
   leftOut: readonly string[],
   naming: Naming,
+  modelFolders: () => Promise<readonly string[]>,
 ): Promise<SafeTensorsError> {
   const message = `Cannot open ${quote(folder)}: no ${naming.what} is in this folder`;
   const error = (detail: string, details = {}) =>
@@ -50,7 +54,7 @@ export async function noModel(
         advice: "open the folder with fastsafeOpen",
       });
   }
-  const folders = await modelFolders(folder, naming);
+  const folders = await modelFolders();
   if (folders.length > 0) {
     const list = listOf(folders.map(quote), 12);
     return folders.length === 1
@@ -67,21 +71,4 @@ export async function noModel(
     );
   }
   return error("");
-}
-
-/** Finds the folders in a folder that contain models or are caches of models. */
-async function modelFolders(folder: string, naming: Naming): Promise<string[]> {
-  const found: string[] = [];
-  for await (const { name, isDirectory, isSymlink } of Deno.readDir(folder)) {
-    if ((!isDirectory && !isSymlink) || name.startsWith(".")) continue;
-    try {
-      const inside = await Array.fromAsync(Deno.readDir(join(folder, name)));
-      const files = inside.filter(({ isDirectory }) => !isDirectory).map(({ name }) => name);
-      const isCache = inside.some(({ name, isDirectory }) => isDirectory && name === "snapshots");
-      if (isCache || modelsIn(files, naming).models.length > 0) found.push(name);
-    } catch {
-      continue; // a link to a file, or a folder that cannot be read
-    }
-  }
-  return found.sort();
 }

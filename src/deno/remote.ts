@@ -1,0 +1,87 @@
+/**
+ * Opens files on servers, alone or beside local ones. This module is imported when a URL is named.
+ */
+import { isCudaName } from "../base/device_name.ts";
+import { DeviceError } from "../base/errors.ts";
+import { quote } from "../base/text.ts";
+import { HttpClient } from "../files/http/client.ts";
+import type { FileContext } from "../files/http/http_file.ts";
+import { WebNames } from "../files/http/web_names.ts";
+import { type FileNames, isRemote, withoutSecrets } from "../files/inputs.ts";
+import { LocalNames } from "../files/native/local_names.ts";
+import { DenoNetwork, SURROUNDINGS } from "../files/native/network_host.ts";
+import { PortableFileSource } from "../files/native/portable_file.ts";
+import { type CheckedNetworkOptions, limitsOf } from "../files/network_options.ts";
+import { AllFiles, AllNames, type RemoteKind } from "../files/remote_names.ts";
+import type { Source } from "../files/source.ts";
+
+/** The options that files on servers depend on. */
+export interface RemoteOptions {
+  readonly network: CheckedNetworkOptions;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Names and files of all kinds. */
+export interface Remote extends Disposable {
+  readonly names: FileNames;
+  readonly source: Source;
+}
+
+/**
+ * Prepares the names and the source of files on servers. Dispose it after the files have been opened.
+ *
+ * @param paths what the user has named
+ * @param folder the folder of relative local paths
+ * @throws {TypeError} if a variable or a file of the environment has a wrong value
+ */
+export async function openRemote(
+  paths: readonly string[],
+  { network, signal = new AbortController().signal }: RemoteOptions,
+  folder?: string,
+): Promise<Remote> {
+  const host = new DenoNetwork();
+  const client = new HttpClient(host);
+  const contextOf = (seconds?: number): FileContext => ({
+    client,
+    limits: limitsOf(network, seconds),
+    signal,
+  });
+  const isNamed = (scheme: string) => paths.some((path) => path.toLowerCase().startsWith(scheme));
+  const kinds: RemoteKind[] = [new WebNames(contextOf(), network.headers)];
+  if (isNamed("hf:")) {
+    const [{ HubNames }, { hubSettings }] = await Promise.all([
+      import("../files/hub/hub_names.ts"),
+      import("../files/hub/hub_settings.ts"),
+    ]);
+    const settings = await hubSettings(network.hub, SURROUNDINGS);
+    const { downloadSeconds, listSeconds } = settings;
+    kinds.push(new HubNames({ files: contextOf(downloadSeconds), lists: contextOf(listSeconds) }, settings));
+  }
+  if (isNamed("s3:")) {
+    const [{ S3Names }, { s3Settings }] = await Promise.all([
+      import("../files/s3/s3_names.ts"),
+      import("../files/s3/s3_settings.ts"),
+    ]);
+    kinds.push(new S3Names(contextOf(), await s3Settings(network.s3, SURROUNDINGS)));
+  }
+  host.retain(); // connections of names are used again for files
+  return {
+    names: new AllNames(new LocalNames(folder), kinds),
+    source: new AllFiles(new PortableFileSource(), kinds, contextOf()),
+    [Symbol.dispose]: () => host.release(),
+  };
+}
+
+/**
+ * Throws if files on servers cannot be loaded to a device.
+ *
+ * @throws {DeviceError}
+ */
+export function checkRemoteDevice(paths: readonly string[], device: unknown): void {
+  if (!isCudaName(device)) return;
+  const path = paths.find(isRemote)!;
+  const message =
+    `Cannot load ${quote(withoutSecrets(path))} to ${quote(device)}: files on servers load to "cpu" ` +
+    'or "webgpu": load to "cpu" and move the tensors';
+  throw new DeviceError(message, { library: "cudart" });
+}
