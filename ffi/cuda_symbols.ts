@@ -122,6 +122,7 @@ export const CUDA_SYMBOLS = {
       "u64", // uint64_t destination
       "buffer", // const void *source
       "u64", // uint64_t bytes
+      "i32", // int32_t is_pinned
     ],
     result: "i32",
     nonblocking: true,
@@ -132,6 +133,7 @@ export const CUDA_SYMBOLS = {
       "buffer", // void *destination
       "u64", // uint64_t source
       "u64", // uint64_t bytes
+      "i32", // int32_t is_pinned
     ],
     result: "i32",
     nonblocking: true,
@@ -143,6 +145,7 @@ export const CUDA_SYMBOLS = {
       "u64", // uint64_t destination
       "u64", // const void *source: pinned memory
       "u64", // uint64_t bytes
+      "i32", // int32_t is_pinned
     ],
     result: "i32",
     nonblocking: true,
@@ -154,6 +157,7 @@ export const CUDA_SYMBOLS = {
       "u64", // void *destination: pinned memory
       "u64", // uint64_t source
       "u64", // uint64_t bytes
+      "i32", // int32_t is_pinned
     ],
     result: "i32",
     nonblocking: true,

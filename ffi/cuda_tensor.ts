@@ -23,7 +23,7 @@ export async function writeDevice(
   action: string,
 ): Promise<void> {
   const { device, address } = target;
-  check(shim, action, await shim.fst_cuda_write(device, address, source, BigInt(source.byteLength)));
+  check(shim, action, await shim.fst_cuda_write(device, address, source, BigInt(source.byteLength), 0));
 }
 
 /** Copies to host memory, as many bytes as the target has. */
@@ -34,7 +34,7 @@ export async function readDevice(
   action: string,
 ): Promise<void> {
   const { device, address } = source;
-  check(shim, action, await shim.fst_cuda_read(device, target, address, BigInt(target.byteLength)));
+  check(shim, action, await shim.fst_cuda_read(device, target, address, BigInt(target.byteLength), 0));
 }
 
 /** Copies from pinned memory, which stays pinned meanwhile. */
@@ -46,7 +46,7 @@ export async function writeFromPinned(
   action: string,
 ): Promise<void> {
   const bytes = BigInt(byteLength);
-  check(shim, action, await shim.fst_cuda_write_pinned(target.device, target.address, address, bytes));
+  check(shim, action, await shim.fst_cuda_write_pinned(target.device, target.address, address, bytes, 1));
 }
 
 /** Copies to pinned memory, which stays pinned meanwhile. */
@@ -58,7 +58,7 @@ export async function readToPinned(
   action: string,
 ): Promise<void> {
   const bytes = BigInt(byteLength);
-  check(shim, action, await shim.fst_cuda_read_pinned(source.device, address, source.address, bytes));
+  check(shim, action, await shim.fst_cuda_read_pinned(source.device, address, source.address, bytes, 1));
 }
 
 /** Copies within a device or to another one. */

@@ -21,6 +21,7 @@ import coreReadC from "../native/core/read.c" with { type: "text" };
 import coreStagingC from "../native/core/staging.c" with { type: "text" };
 import coreSystemC from "../native/core/system.c" with { type: "text" };
 import coreWriteC from "../native/core/write.c" with { type: "text" };
+import cudaContextC from "../native/cuda/context.c" with { type: "text" };
 import cudaCudaH from "../native/cuda/cuda.h" with { type: "text" };
 import cudaCudartC from "../native/cuda/cudart.c" with { type: "text" };
 import cudaCufileC from "../native/cuda/cufile.c" with { type: "text" };
@@ -77,6 +78,7 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "core/staging.c": coreStagingC,
   "core/system.c": coreSystemC,
   "core/write.c": coreWriteC,
+  "cuda/context.c": cudaContextC,
   "cuda/cuda.h": cudaCudaH,
   "cuda/cudart.c": cudaCudartC,
   "cuda/cufile.c": cudaCufileC,

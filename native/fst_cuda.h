@@ -9,8 +9,7 @@
  *   100000 …    FST_CUDA_DRIVER and an error of libcuda
  *   negative    -errno; -ENOSYS if a library is not available
  *
- * Any thread may call. A call makes its device current for the calling thread, and does not restore the previous one,
- * because that could initialise an unused device.
+ * Any thread may call. The thread's current device, and its context, are afterwards what they were before.
  */
 #ifndef FST_CUDA_H
 #define FST_CUDA_H
@@ -154,11 +153,13 @@ FST_EXPORT int32_t fst_gds_probe(char *state, uint64_t size);
 
 /* ---- Tensors (cuda/tensor.c): each call waits for its end ---- */
 
-/* Copies from host memory. */
-FST_EXPORT int32_t fst_cuda_write(int32_t device, uint64_t destination, const void *source, uint64_t bytes);
+/* Copies from host memory; `is_pinned` says whether it is pinned. */
+FST_EXPORT int32_t fst_cuda_write(int32_t device, uint64_t destination, const void *source, uint64_t bytes,
+                                  int32_t is_pinned);
 
-/* Copies to host memory. */
-FST_EXPORT int32_t fst_cuda_read(int32_t device, void *destination, uint64_t source, uint64_t bytes);
+/* Copies to host memory; `is_pinned` says whether it is pinned. */
+FST_EXPORT int32_t fst_cuda_read(int32_t device, void *destination, uint64_t source, uint64_t bytes,
+                                 int32_t is_pinned);
 
 /* Copies to another device, or within one. */
 FST_EXPORT int32_t fst_cuda_copy(int32_t to_device, uint64_t destination, int32_t from_device, uint64_t source,

@@ -84,9 +84,16 @@ const char *fst_cudart_path(void);
 
 /* ---- libcuda (driver.c) ---- */
 
-/* Functions that the runtime lacks: modules of PTX, and launches from them. */
+/* Functions that the runtime lacks: contexts, modules of PTX, and launches from them. */
 
 typedef struct fst_cuda_driver {
+  int (*cuInit)(unsigned flags);
+  int (*cuDeviceGet)(int *device, int ordinal);
+  int (*cuDevicePrimaryCtxRetain)(void **context, int device);
+  int (*cuDevicePrimaryCtxRelease)(int device);
+  int (*cuCtxPushCurrent)(void *context);
+  int (*cuCtxPopCurrent)(void **context);
+  int (*cuMemGetInfo)(size_t *available, size_t *total);
   int (*cuGetErrorString)(int code, const char **text);
   int (*cuGetErrorName)(int code, const char **text);
   int (*cuDeviceGetName)(char *name, int size, int device); /* may be NULL */
@@ -109,12 +116,25 @@ const fst_cuda_driver *fst_cuda_driver_get(void);
 /* The most devices that can be used: more than any machine has. */
 #define FST_CUDA_DEVICES 64
 
-/* Makes `device` current for this thread; -ENOSYS without libcudart. */
+/* ---- The current device (context.c) ---- */
+
+/*
+ * Makes `device` current for this thread until fst_cuda_leave, which is only called after a success. -ENOSYS without
+ * libcudart or libcuda, -ECANCELED if the process is ending.
+ */
 int fst_cuda_enter(int device, const fst_cudart **runtime);
 
-/* As fst_cuda_enter, and sets the bytes of the device's memory. */
-int fst_cuda_enter_measured(int device, const fst_cudart **runtime, uint64_t *free_bytes,
-                            uint64_t *total_bytes);
+/* Makes current what was current before. */
+void fst_cuda_leave(void);
+
+/* Waits for the work of a stream, without using a core meanwhile. The stream's device must be current. */
+int fst_cuda_wait(const fst_cudart *runtime, void *stream);
+
+/* Whether the process is ending: a call that takes long should return. */
+int fst_cuda_is_ending(void);
+
+/* Refuses further calls, and waits for those that run, for some seconds at most. Called when the process ends. */
+void fst_cuda_end(void);
 
 /* Returns a status, and clears the runtime's last error, so that other code does not see it. */
 int fst_cuda_done(const fst_cudart *runtime, int status);

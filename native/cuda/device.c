@@ -6,24 +6,6 @@
 
 #include "cuda/cuda.h"
 
-int fst_cuda_enter(int device, const fst_cudart **runtime) {
-  *runtime = fst_cudart_get();
-  if (!*runtime) return -ENOSYS;
-  return fst_cuda_done(*runtime, (*runtime)->cudaSetDevice(device));
-}
-
-int fst_cuda_enter_measured(int device, const fst_cudart **runtime, uint64_t *free_bytes,
-                            uint64_t *total_bytes) {
-  int status = fst_cuda_enter(device, runtime);
-  if (status != 0) return status;
-  size_t available, total;
-  status = (*runtime)->cudaMemGetInfo(&available, &total);
-  if (status != 0) return fst_cuda_done(*runtime, status);
-  *free_bytes = available;
-  *total_bytes = total;
-  return 0;
-}
-
 int fst_cuda_done(const fst_cudart *runtime, int status) {
   if (status != 0) runtime->cudaGetLastError();
   return status;
@@ -55,21 +37,39 @@ int fst_cuda_numa_node(const fst_cudart *runtime, int device) {
   return node;
 }
 
+/* The bytes of a device's memory. The device's context ends with this call if nothing else uses it. */
+static int measure(const fst_cuda_driver *driver, int device, fst_cuda_device_info *info) {
+  void *context;
+  size_t available = 0, total = 0;
+  int status = driver->cuDevicePrimaryCtxRetain(&context, device);
+  if (status != 0) return status;
+  status = driver->cuCtxPushCurrent(context);
+  if (status == 0) {
+    status = driver->cuMemGetInfo(&available, &total);
+    driver->cuCtxPopCurrent(&context);
+  }
+  int released = driver->cuDevicePrimaryCtxRelease(device);
+  info->free_bytes = available;
+  info->total_bytes = total;
+  return status != 0 ? status : released;
+}
+
 int32_t fst_cuda_device(int32_t device, fst_cuda_device_info *info) {
   memset(info, 0, sizeof *info);
-  const fst_cudart *runtime;
-  int status = fst_cuda_enter_measured(device, &runtime, &info->free_bytes, &info->total_bytes);
-  if (status != 0) return status;
-  int major = 0, minor = 0;
-  status = runtime->cudaDeviceGetAttribute(&major, FST_CUDA_CAPABILITY_MAJOR, device);
+  const fst_cudart *runtime = fst_cudart_get();
+  const fst_cuda_driver *driver = fst_cuda_driver_get();
+  if (!runtime || !driver) return -ENOSYS;
+  int number = 0, major = 0, minor = 0;
+  int status = driver->cuInit(0);
+  if (status == 0) status = driver->cuDeviceGet(&number, device);
+  if (status == 0) status = measure(driver, number, info);
+  if (status == 0) status = runtime->cudaDeviceGetAttribute(&major, FST_CUDA_CAPABILITY_MAJOR, device);
   if (status == 0) status = runtime->cudaDeviceGetAttribute(&minor, FST_CUDA_CAPABILITY_MINOR, device);
   if (status == 0) status = runtime->cudaDeviceGetPCIBusId(info->pci_bus, sizeof info->pci_bus, device);
   info->capability_major = major;
   info->capability_minor = minor;
   info->numa_node = fst_cuda_numa_node(runtime, device);
-  const fst_cuda_driver *driver = fst_cuda_driver_get();
-  int named = driver && driver->cuDeviceGetName &&
-              driver->cuDeviceGetName(info->name, sizeof info->name, device) == 0;
+  int named = driver->cuDeviceGetName && driver->cuDeviceGetName(info->name, sizeof info->name, number) == 0;
   if (!named) info->name[0] = 0;
   return fst_cuda_done(runtime, status);
 }

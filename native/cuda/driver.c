@@ -4,7 +4,15 @@
 static fst_cuda_driver functions;
 
 #define FUNCTION(name, optional) {#name, offsetof(fst_cuda_driver, name), optional}
+#define FUNCTION_V2(name) {#name "_v2", offsetof(fst_cuda_driver, name), 0} /* the name without it has an older interface */
 static const fst_library_symbol SYMBOLS[] = {
+  FUNCTION(cuInit, 0),
+  FUNCTION(cuDeviceGet, 0),
+  FUNCTION(cuDevicePrimaryCtxRetain, 0),
+  FUNCTION_V2(cuDevicePrimaryCtxRelease),
+  FUNCTION_V2(cuCtxPushCurrent),
+  FUNCTION_V2(cuCtxPopCurrent),
+  FUNCTION_V2(cuMemGetInfo),
   FUNCTION(cuGetErrorString, 0),
   FUNCTION(cuGetErrorName, 0),
   FUNCTION(cuDeviceGetName, 1),
@@ -14,6 +22,7 @@ static const fst_library_symbol SYMBOLS[] = {
   FUNCTION(cuLaunchKernel, 0),
 };
 #undef FUNCTION
+#undef FUNCTION_V2
 
 static fst_library library = {
   .variable = "FASTSAFETENSORS_CUDA_LIB",

@@ -25,9 +25,8 @@ static int load(int device, fst_cuda_kernels *kernels) {
   const fst_cudart *runtime = fst_cudart_get();
   const fst_cuda_driver *driver = fst_cuda_driver_get();
   if (!runtime || !driver) return -ENOSYS;
-  int status = runtime->cudaFree(NULL); /* creates the context on this thread; selecting a device does not */
   int multiprocessors = 0;
-  if (status == 0) status = runtime->cudaDeviceGetAttribute(&multiprocessors, FST_CUDA_MULTIPROCESSORS, device);
+  int status = runtime->cudaDeviceGetAttribute(&multiprocessors, FST_CUDA_MULTIPROCESSORS, device);
   if (status != 0) return fst_cuda_done(runtime, status);
   int code = driver->cuModuleLoadData(&kernels->module, fst_cast_ptx);
   if (code != 0) return driver_status(code);

@@ -26,7 +26,8 @@ typedef struct slot {
 struct fst_cuda_lane {
   const fst_cudart *runtime;
   fst_cuda_load *load;
-  int number; /* -1: not claimed */
+  int has_entered; /* the device is current */
+  int number;      /* -1: not claimed */
   void *stream;
   slot slots[2];
   unsigned turn;   /* the slot in use */
@@ -63,6 +64,7 @@ static int begin(fst_lane *lane) {
   cuda->load = load;
   int status = fst_cuda_enter(load->device, &cuda->runtime);
   if (status != 0) return status;
+  cuda->has_entered = 1;
   cuda->number = claim_number(load, slot_bytes);
   if (cuda->number < 0) return -EBUSY;
   status = cuda->runtime->cudaStreamCreateWithFlags(&cuda->stream, FST_CUDA_STREAM_NON_BLOCKING);
@@ -93,6 +95,10 @@ static slot *next_slot(fst_lane *lane) {
   struct fst_cuda_lane *cuda = lane->cuda;
   slot *slot = &cuda->slots[cuda->turn ^= 1];
   if (settle(lane, slot) != 0) return NULL;
+  if (fst_cuda_is_ending()) {
+    fail(lane, lane->index, -ECANCELED);
+    return NULL;
+  }
   slot->segment = lane->index;
   const fst_reader *reader = fst_reader_of(lane);
   lane->staging = reader->slot ? reader->slot(lane, cuda->turn) : slot->pinned;
@@ -107,7 +113,7 @@ void fst_land_cuda_end(fst_lane *lane) {
   settle(lane, &cuda->slots[cuda->turn]);
   /* Also after a failure: the device must not use the slots or the tensors after the lane returns. */
   if (cuda->stream) {
-    int status = runtime->cudaStreamSynchronize(cuda->stream);
+    int status = fst_cuda_wait(runtime, cuda->stream);
     if (status != 0) fail(lane, lane->index, status);
   }
   for (unsigned i = 0; i < 2; i++) {
@@ -116,6 +122,7 @@ void fst_land_cuda_end(fst_lane *lane) {
   }
   if (cuda->stream) fst_cuda_done(runtime, runtime->cudaStreamDestroy(cuda->stream));
   if (cuda->number >= 0) atomic_fetch_and(&cuda->load->lanes, ~(1u << cuda->number));
+  if (cuda->has_entered) fst_cuda_leave();
   lane->staging = NULL; /* the load owns it */
   lane->cuda = NULL;
   free(cuda);

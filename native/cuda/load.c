@@ -39,8 +39,11 @@ static int free_load(fst_cuda_release_job *job) {
   fst_cuda_load *load = (fst_cuda_load *)job;
   const fst_cudart *runtime;
   int status = fst_cuda_enter(load->device, &runtime);
-  if (load->gds) fst_gds_free(load->gds);
-  if (status == 0 && load->ring_memory) status = fst_cuda_done(runtime, runtime->cudaFree(load->ring_memory));
+  if (status == 0) {
+    if (load->gds) fst_gds_free(load->gds);
+    if (load->ring_memory) status = fst_cuda_done(runtime, runtime->cudaFree(load->ring_memory));
+    fst_cuda_leave();
+  }
   free(load);
   return status;
 }
@@ -53,7 +56,10 @@ int32_t fst_cuda_load_open(const fst_cuda_load_options *options, fst_cuda_load *
   int status = fst_cuda_enter(options->device, &runtime);
   if (status != 0) return status;
   fst_cuda_load *load = calloc(1, sizeof *load);
-  if (!load) return -ENOMEM;
+  if (!load) {
+    fst_cuda_leave();
+    return -ENOMEM;
+  }
   load->job.free = free_load;
   load->device = options->device;
   load->pinned = (char *)(uintptr_t)options->pinned;
@@ -63,6 +69,7 @@ int32_t fst_cuda_load_open(const fst_cuda_load_options *options, fst_cuda_load *
     if (status == 0) status = allocate_ring(runtime, load);
   }
   if (status == 0 && options->gds != FST_GDS_NEVER) status = open_gds(runtime, load, options, reason, size);
+  fst_cuda_leave();
   if (status == 0) *result = load;
   else fst_cuda_load_close(load);
   return status;

@@ -20,7 +20,10 @@ static int free_block(fst_cuda_release_job *job) {
   fst_cuda_block *block = (fst_cuda_block *)job;
   const fst_cudart *runtime;
   int status = fst_cuda_enter(block->device, &runtime);
-  if (status == 0) status = fst_cuda_done(runtime, runtime->cudaFree(block->address));
+  if (status == 0) {
+    status = fst_cuda_done(runtime, runtime->cudaFree(block->address));
+    fst_cuda_leave();
+  }
   free(block);
   return status;
 }
@@ -42,20 +45,16 @@ static int allocate(const fst_cudart *runtime, int device, fst_cuda_allocation *
   return 0;
 }
 
-int32_t fst_cuda_allocate(int32_t device, fst_cuda_allocation *allocations, uint32_t count,
-                          uint64_t *free_bytes) {
-  const fst_cudart *runtime;
-  *free_bytes = 0;
-  uint64_t wanted = 0, total_bytes;
-  int status = fst_cuda_enter_measured(device, &runtime, free_bytes, &total_bytes);
+static int allocate_all(const fst_cudart *runtime, int device, fst_cuda_allocation *allocations, uint32_t count,
+                        uint64_t *free_bytes) {
+  uint64_t wanted = 0;
+  size_t available, total;
+  int status = runtime->cudaMemGetInfo(&available, &total);
   if (status != 0) return status;
-  for (uint32_t i = 0; i < count; i++) {
-    wanted += allocations[i].bytes;
-    allocations[i].address = 0;
-    allocations[i].block = NULL;
-  }
+  *free_bytes = available;
+  for (uint32_t i = 0; i < count; i++) wanted += allocations[i].bytes;
   /* Check first: a partial allocation could use up memory that others need, only to be freed again. */
-  if (wanted > *free_bytes) return FST_CUDA_OUT_OF_MEMORY;
+  if (wanted > available) return FST_CUDA_OUT_OF_MEMORY;
   for (uint32_t i = 0; i < count && status == 0; i++) status = allocate(runtime, device, &allocations[i]);
   if (status == 0) return 0;
   for (uint32_t i = 0; i < count; i++) {
@@ -63,7 +62,22 @@ int32_t fst_cuda_allocate(int32_t device, fst_cuda_allocation *allocations, uint
     allocations[i].address = 0;
     allocations[i].block = NULL;
   }
-  return fst_cuda_done(runtime, status);
+  return status;
+}
+
+int32_t fst_cuda_allocate(int32_t device, fst_cuda_allocation *allocations, uint32_t count,
+                          uint64_t *free_bytes) {
+  const fst_cudart *runtime;
+  *free_bytes = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    allocations[i].address = 0;
+    allocations[i].block = NULL;
+  }
+  int status = fst_cuda_enter(device, &runtime);
+  if (status != 0) return status;
+  status = fst_cuda_done(runtime, allocate_all(runtime, device, allocations, count, free_bytes));
+  fst_cuda_leave();
+  return status;
 }
 
 void fst_cuda_retain(fst_cuda_block *block) {
@@ -99,7 +113,10 @@ static int free_pinned(fst_cuda_release_job *job) {
   fst_cuda_pinned *pinned = (fst_cuda_pinned *)job;
   const fst_cudart *runtime;
   int status = fst_cuda_enter(pinned->device, &runtime);
-  if (status == 0) status = fst_cuda_done(runtime, runtime->cudaHostUnregister(pinned->memory));
+  if (status == 0) {
+    status = fst_cuda_done(runtime, runtime->cudaHostUnregister(pinned->memory));
+    fst_cuda_leave();
+  }
   fst_staging_unmap(pinned->memory, pinned->bytes);
   free(pinned);
   return status;
@@ -117,6 +134,7 @@ int32_t fst_cuda_pin(int32_t device, uint64_t bytes, uint64_t *address, fst_cuda
   } else {
     status = -ENOMEM;
   }
+  fst_cuda_leave();
   if (status != 0) {
     fst_staging_unmap(memory, bytes);
     free(pinned);

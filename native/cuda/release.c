@@ -16,13 +16,12 @@ static pthread_cond_t queued = PTHREAD_COND_INITIALIZER, freed = PTHREAD_COND_IN
 static fst_cuda_release_job *first, **last = &first;
 static fst_cuda_releases counts;
 static int has_thread;
-static int is_ending; /* the process is ending, and its libraries may be unloaded */
 
 static void *run(void *unused) {
   (void)unused;
   pthread_mutex_lock(&mutex);
   for (;;) {
-    while (!first || is_ending) pthread_cond_wait(&queued, &mutex);
+    while (!first) pthread_cond_wait(&queued, &mutex);
     fst_cuda_release_job *job = first;
     first = job->next;
     if (!first) last = &first;
@@ -39,16 +38,8 @@ static void *run(void *unused) {
   return NULL;
 }
 
-static void end(void) {
-  pthread_mutex_lock(&mutex);
-  is_ending = 1;
-  pthread_mutex_unlock(&mutex);
-}
-
 /* The caller has the lock. The thread does not end, because a process that frees device memory does so again. */
 static void start_thread(void) {
-  static int has_end;
-  if (!has_end) has_end = atexit(end) == 0; /* runs before the handler of libcudart, which is already registered */
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's threads handle signals */

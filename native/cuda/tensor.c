@@ -15,40 +15,56 @@ typedef struct work {
 } work;
 
 static int begin(work *work, int device, int with_kernels) {
+  *work = (struct work){0};
   int status = fst_cuda_enter(device, &work->runtime);
-  if (status == 0 && with_kernels) status = fst_cuda_load_kernels(device, &work->kernels);
-  work->stream = NULL;
   if (status != 0) return status;
-  return fst_cuda_done(work->runtime,
-                       work->runtime->cudaStreamCreateWithFlags(&work->stream, FST_CUDA_STREAM_NON_BLOCKING));
+  if (with_kernels) status = fst_cuda_load_kernels(device, &work->kernels);
+  if (status == 0) status = work->runtime->cudaStreamCreateWithFlags(&work->stream, FST_CUDA_STREAM_NON_BLOCKING);
+  if (status == 0) return 0;
+  fst_cuda_done(work->runtime, status);
+  fst_cuda_leave();
+  return status;
 }
 
 /* Waits, also after a failure, because earlier work must end. */
 static int end(work *work, int status) {
-  int waited = work->runtime->cudaStreamSynchronize(work->stream);
+  int waited = fst_cuda_wait(work->runtime, work->stream);
   int destroyed = work->runtime->cudaStreamDestroy(work->stream);
   if (status == 0) status = waited;
-  return fst_cuda_done(work->runtime, status != 0 ? status : destroyed);
+  if (status == 0) status = destroyed;
+  fst_cuda_done(work->runtime, status);
+  fst_cuda_leave();
+  return status;
 }
 
 static void *pointer(uint64_t address) {
   return (void *)(uintptr_t)address;
 }
 
-/* The driver stages memory that is not pinned. From there, the call may return before the device has the bytes. */
-int32_t fst_cuda_write(int32_t device, uint64_t destination, const void *source, uint64_t bytes) {
-  const fst_cudart *runtime;
-  int status = fst_cuda_enter(device, &runtime);
-  if (status == 0) status = runtime->cudaMemcpy(pointer(destination), source, bytes, FST_CUDA_TO_DEVICE);
-  if (status == 0) status = runtime->cudaStreamSynchronize(NULL);
-  return runtime ? fst_cuda_done(runtime, status) : status;
+/* The driver copies memory that is not pinned through memory of its own, at once, and to the device later. */
+int32_t fst_cuda_write(int32_t device, uint64_t destination, const void *source, uint64_t bytes, int32_t is_pinned) {
+  work work;
+  int status = begin(&work, device, 0);
+  if (status != 0) return status;
+  if (is_pinned) {
+    status = work.runtime->cudaMemcpyAsync(pointer(destination), source, bytes, FST_CUDA_TO_DEVICE, work.stream);
+  } else {
+    status = work.runtime->cudaMemcpy(pointer(destination), source, bytes, FST_CUDA_TO_DEVICE);
+    if (status == 0) status = fst_cuda_wait(work.runtime, NULL);
+  }
+  return end(&work, status);
 }
 
-int32_t fst_cuda_read(int32_t device, void *destination, uint64_t source, uint64_t bytes) {
-  const fst_cudart *runtime;
-  int status = fst_cuda_enter(device, &runtime);
-  if (status == 0) status = runtime->cudaMemcpy(destination, pointer(source), bytes, FST_CUDA_TO_HOST);
-  return runtime ? fst_cuda_done(runtime, status) : status;
+int32_t fst_cuda_read(int32_t device, void *destination, uint64_t source, uint64_t bytes, int32_t is_pinned) {
+  work work;
+  int status = begin(&work, device, 0);
+  if (status != 0) return status;
+  if (is_pinned) {
+    status = work.runtime->cudaMemcpyAsync(destination, pointer(source), bytes, FST_CUDA_TO_HOST, work.stream);
+  } else {
+    status = work.runtime->cudaMemcpy(destination, pointer(source), bytes, FST_CUDA_TO_HOST);
+  }
+  return end(&work, status);
 }
 
 int32_t fst_cuda_copy(int32_t to_device, uint64_t destination, int32_t from_device, uint64_t source, uint64_t bytes) {

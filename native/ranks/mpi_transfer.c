@@ -93,8 +93,9 @@ static int advance(fst_mpi_work *work, fst_mpi_transfer *transfer) {
  * has blocks in it that the other waits for.
  */
 int fst_mpi_step(fst_mpi_work *work) {
-  const fst_cudart *cuda = work->device < 0 ? NULL : fst_cudart_get();
-  if (cuda) cuda->cudaSetDevice(work->device); /* for a library that copies device memory itself */
+  const fst_cudart *cuda;
+  /* For a library that copies device memory itself. */
+  const int has_entered = work->device >= 0 && fst_cuda_enter(work->device, &cuda) == 0;
   int moved = 0;
   uint32_t finished = 0;
   for (uint32_t i = 0; i < work->count; i++) {
@@ -103,6 +104,7 @@ int fst_mpi_step(fst_mpi_work *work) {
     finished += (uint32_t)transfer->is_finished;
   }
   work->is_finished = finished == work->count;
+  if (has_entered) fst_cuda_leave();
   return moved;
 }
 

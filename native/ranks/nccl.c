@@ -111,6 +111,13 @@ static int cuda_trouble(fst_group_call *call, const char *function, int code) {
   return call->status = FST_GROUP_CUDA;
 }
 
+/* Makes a device current until fst_cuda_leave. */
+static int enter(int device, fst_group_call *call) {
+  const fst_cudart *runtime;
+  int code = fst_cuda_enter(device, &runtime);
+  return code == 0 ? FST_GROUP_DONE : cuda_trouble(call, "cuDevicePrimaryCtxRetain", code);
+}
+
 static uint64_t now_us(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -120,7 +127,7 @@ static uint64_t now_us(void) {
 /* Sleeps a little, longer with time; a status other than DONE if the call cannot succeed any more. */
 static int wait_on(fst_group_call *call, uint64_t start) {
   const uint64_t idle = now_us() - start;
-  if (atomic_load(&call->cancelled)) return call->status = FST_GROUP_CANCELLED;
+  if (atomic_load(&call->cancelled) || fst_cuda_is_ending()) return call->status = FST_GROUP_CANCELLED;
   if (idle >= call->timeout_us) return call->status = FST_GROUP_TIMED_OUT;
   const uint64_t us = idle / 8 < LONGEST_SLEEP_US ? idle / 8 : LONGEST_SLEEP_US;
   struct timespec pause = {0, (long)us * 1000};
@@ -166,18 +173,19 @@ int32_t fst_nccl_make(const uint8_t *id, int32_t rank, int32_t size, fst_group_c
   group->device = call->send_device;
   group->rank = rank;
   group->size = size;
-  const char *function = "cudaSetDevice";
-  int code = cuda->cudaSetDevice(group->device);
-  if (code == 0) {
-    function = "cudaStreamCreateWithFlags";
-    code = cuda->cudaStreamCreateWithFlags(&group->stream, FST_CUDA_STREAM_NON_BLOCKING);
+  if (enter(group->device, call) != FST_GROUP_DONE) {
+    free(group);
+    return call->status;
   }
+  const char *function = "cudaStreamCreateWithFlags";
+  int code = cuda->cudaStreamCreateWithFlags(&group->stream, FST_CUDA_STREAM_NON_BLOCKING);
   if (code == 0) {
     function = "cudaEventCreateWithFlags";
     code = cuda->cudaEventCreateWithFlags(&group->done, FST_CUDA_EVENT_NO_TIMING);
   }
   if (code != 0) cuda_trouble(call, function, code);
   else make_comm(group, id, call);
+  fst_cuda_leave();
   if (call->status == FST_GROUP_DONE) *result = group;
   else fst_nccl_free(group, 1);
   return call->status;
@@ -230,9 +238,7 @@ static int keep_own(const fst_nccl_group *group, fst_group_call *call, const uin
 
 static int run(const fst_nccl_group *group, fst_group_call *call, const fst_group_block *blocks, uint64_t block_count,
                const uint64_t *lengths) {
-  int code = cuda->cudaSetDevice(group->device);
-  if (code != 0) return cuda_trouble(call, "cudaSetDevice", code);
-  code = nccl.ncclGroupStart();
+  int code = nccl.ncclGroupStart();
   if (code != 0) return nccl_trouble(call, "ncclGroupStart", code);
   const int enqueued = call->kind == FST_GROUP_BROADCAST ? enqueue_broadcasts(group, blocks, block_count)
                                                              : enqueue(group, call, lengths);
@@ -269,7 +275,9 @@ static void abort_comm(fst_nccl_group *group) {
 int32_t fst_nccl_run(fst_nccl_group *group, fst_group_call *call, const fst_group_block *blocks, uint64_t block_count,
                      const uint64_t *lengths) {
   if (!group->comm) return call->status = FST_GROUP_CANCELLED;
+  if (enter(group->device, call) != FST_GROUP_DONE) return call->status;
   if (run(group, call, blocks, block_count, lengths) != FST_GROUP_DONE) abort_comm(group);
+  fst_cuda_leave();
   return call->status;
 }
 
@@ -283,11 +291,14 @@ static void end_comm(void *comm) {
 }
 
 int32_t fst_nccl_free(fst_nccl_group *group, int32_t abort) {
-  cuda->cudaSetDevice(group->device);
-  if (group->comm && abort) nccl.ncclCommAbort(group->comm);
-  else if (group->comm) end_comm(group->comm);
-  if (group->done) cuda->cudaEventDestroy(group->done);
-  if (group->stream) cuda->cudaStreamDestroy(group->stream);
+  const fst_cudart *runtime;
+  if (fst_cuda_enter(group->device, &runtime) == 0) {
+    if (group->comm && abort) nccl.ncclCommAbort(group->comm);
+    else if (group->comm) end_comm(group->comm);
+    if (group->done) cuda->cudaEventDestroy(group->done);
+    if (group->stream) cuda->cudaStreamDestroy(group->stream);
+    fst_cuda_leave();
+  }
   free(group);
   return 0;
 }

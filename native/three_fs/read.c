@@ -15,6 +15,7 @@ static void unpin(fst_usrbio_ring *ring) {
   const fst_cudart *runtime;
   if (fst_cuda_enter(ring->pinned_device, &runtime) != 0) return;
   fst_cuda_done(runtime, runtime->cudaHostUnregister(fst_usrbio_memory(ring)));
+  fst_cuda_leave();
 }
 
 int fst_usrbio_pin(fst_usrbio_ring *ring) {
@@ -36,6 +37,7 @@ typedef struct sink {
   const _Atomic uint32_t *stop;
   char *buffer;
   const fst_cudart *runtime; /* for FST_USRBIO_CUDA */
+  int has_entered;           /* the device is current */
   void *stream;
   void *copied[2]; /* events: the end of the copy from each area */
   int is_copying[2];
@@ -44,10 +46,13 @@ typedef struct sink {
 static int open_sink(sink *sink, fst_usrbio_ring *ring) {
   if (sink->request->target != FST_USRBIO_CUDA) return 0;
   int status = fst_cuda_enter(sink->request->device, &sink->runtime);
-  if (status == 0) status = fst_usrbio_pin(ring);
+  if (status != 0) return status;
+  sink->has_entered = 1;
+  status = fst_usrbio_pin(ring);
   if (status == 0) status = sink->runtime->cudaStreamCreateWithFlags(&sink->stream, FST_CUDA_STREAM_NON_BLOCKING);
   for (unsigned i = 0; i < 2 && status == 0; i++) {
-    status = sink->runtime->cudaEventCreateWithFlags(&sink->copied[i], FST_CUDA_EVENT_NO_TIMING);
+    status = sink->runtime->cudaEventCreateWithFlags(&sink->copied[i],
+                                                     FST_CUDA_EVENT_NO_TIMING | FST_CUDA_EVENT_BLOCKING_WAIT);
   }
   return status;
 }
@@ -72,13 +77,15 @@ static int copy(sink *sink, unsigned area, const fst_usrbio_transfer *batch) {
 }
 
 /* Waits for all copies. */
-static int close_sink(sink *sink) {
-  if (!sink->runtime) return 0;
-  int status = sink->stream ? sink->runtime->cudaStreamSynchronize(sink->stream) : 0;
+static int close_sink(sink *sink, int has_failed) {
+  if (!sink->has_entered) return 0;
+  int status = sink->stream ? fst_cuda_wait(sink->runtime, sink->stream) : 0;
   for (unsigned i = 0; i < 2; i++) {
     if (sink->copied[i]) fst_cuda_done(sink->runtime, sink->runtime->cudaEventDestroy(sink->copied[i]));
   }
   if (sink->stream) fst_cuda_done(sink->runtime, sink->runtime->cudaStreamDestroy(sink->stream));
+  fst_cuda_done(sink->runtime, status != 0 ? status : has_failed);
+  fst_cuda_leave();
   return status;
 }
 
@@ -140,9 +147,8 @@ static int read_through(fst_usrbio_ring *ring, sink *sink, fst_usrbio_failure *f
   int opened = open_sink(sink, ring);
   int result = opened == 0 ? read_batches(ring, sink, failure) : fail_device(failure, sink->request, opened);
   fst_usrbio_drain(ring);
-  int closed = close_sink(sink);
+  int closed = close_sink(sink, result != 0);
   if (result == 0 && closed != 0) result = fail_device(failure, sink->request, closed);
-  if (result != 0 && sink->runtime) fst_cuda_done(sink->runtime, failure->error.code);
   return result;
 }
 

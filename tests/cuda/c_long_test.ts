@@ -21,7 +21,7 @@ function cTests(name: string, flags: readonly string[]): void {
     const all = [...C_FLAGS, ...flags];
     const { library } = await nativeObjects(cc, flags);
     await t.step("self_test of the stand-in", () => run(`${standIn.folder}/self_test`, []));
-    for (const test of ["lane_test", "device_test"]) {
+    for (const test of ["lane_test", "device_test", "context_test"]) {
       await t.step(test, async () => {
         const program = `${path}/${test}`, source = `${ROOT}tests/cuda/${test}.c`;
         const libraries = [library, `${standIn.folder}/libfst_sim_cuda.so`, "-lpthread", "-ldl"];

@@ -171,12 +171,12 @@ static void test_tensors(void) {
   fst_cuda_allocation source = allocate(0, bytes), target = allocate(0, 2 * bytes), other = allocate(1, bytes);
   char *actual = malloc(2 * bytes), *expected = malloc(2 * bytes);
   require(actual && expected, "malloc");
-  CHECK(fst_cuda_write(0, source.address, file.bytes, bytes) == 0, "write");
+  CHECK(fst_cuda_write(0, source.address, file.bytes, bytes, 0) == 0, "write");
   CHECK(fst_cuda_copy(1, other.address, 0, source.address, bytes) == 0, "copy to another device");
-  CHECK(fst_cuda_read(1, actual, other.address, bytes) == 0 && memcmp(actual, file.bytes, bytes) == 0, "read");
+  CHECK(fst_cuda_read(1, actual, other.address, bytes, 0) == 0 && memcmp(actual, file.bytes, bytes) == 0, "read");
   CHECK(fst_cuda_cast(0, target.address, source.address, bytes / 2, FST_F32, FST_BF16) == 0, "cast");
   fst_cast(expected, file.bytes, bytes / 2, FST_F32, FST_BF16);
-  CHECK(fst_cuda_read(0, actual, target.address, 2 * bytes) == 0 && memcmp(actual, expected, 2 * bytes) == 0, "cast");
+  CHECK(fst_cuda_read(0, actual, target.address, 2 * bytes, 0) == 0 && memcmp(actual, expected, 2 * bytes) == 0, "cast");
   CHECK(fst_cuda_cast(0, target.address, source.address, 1, FST_I32, FST_F32) == -ENOTSUP, "cast to an integer");
   const fst_cuda_level levels[] = {{3, 100000}, {4, 20000}, {5, 3001}};
   CHECK(fst_cuda_gather(0, target.address, source.address + 11, 17, levels, 3) == 0, "gather");
@@ -184,11 +184,11 @@ static void test_tensors(void) {
   for (uint64_t i = 0; i < 3 * 4 * 5; i++, at += 17) {
     memcpy(at, file.bytes + 11 + i / 20 * 100000 + i / 5 % 4 * 20000 + i % 5 * 3001, 17);
   }
-  CHECK(fst_cuda_read(0, actual, target.address, 1020) == 0 && memcmp(actual, expected, 1020) == 0, "gather");
+  CHECK(fst_cuda_read(0, actual, target.address, 1020, 0) == 0 && memcmp(actual, expected, 1020) == 0, "gather");
   CHECK(fst_cuda_gather(0, target.address, source.address + 1, 1000, NULL, 0) == 0, "gather of one run");
-  CHECK(fst_cuda_read(0, actual, target.address, 1000) == 0 && memcmp(actual, file.bytes + 1, 1000) == 0, "one run");
+  CHECK(fst_cuda_read(0, actual, target.address, 1000, 0) == 0 && memcmp(actual, file.bytes + 1, 1000) == 0, "one run");
   CHECK(fst_cuda_scatter(0, target.address + 7, 300, source.address, 100, 50) == 0, "scatter");
-  CHECK(fst_cuda_read(0, actual, target.address, 15000) == 0, "read");
+  CHECK(fst_cuda_read(0, actual, target.address, 15000, 0) == 0, "read");
   for (uint64_t row = 0; row < 50; row++) {
     CHECK(memcmp(actual + 7 + row * 300, file.bytes + row * 100, 100) == 0, "row %llu", (unsigned long long)row);
   }

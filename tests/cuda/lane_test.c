@@ -206,7 +206,7 @@ static void test_every_failure(void) {
     {"cuModuleLoadData:*:222", FST_CUDA_DRIVER + 222, FST_GDS_NEVER},
     {"cuModuleGetFunction:2:500", FST_CUDA_DRIVER + 500, FST_GDS_NEVER},
     {"cudaMalloc:1:2", 2, FST_GDS_NEVER}, /* the block ring */
-    {"cudaSetDevice:3:101", 101, FST_GDS_NEVER},
+    {"cuCtxPushCurrent_v2:3:101", 101, FST_GDS_NEVER},
     {"cuFileDriverOpen:*:5033", 5033, FST_GDS_REQUIRE},
     {"cuFileHandleRegister:*:5008", 5008, FST_GDS_REQUIRE},
     {"cuFileBufRegister:2:5016", 5016, FST_GDS_REQUIRE},

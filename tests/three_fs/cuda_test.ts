@@ -33,7 +33,7 @@ async function deviceMemory(byteLength: number): Promise<{ memory: CudaMemory } 
 /** The content of device memory. */
 async function bytesOf({ device, address }: CudaMemory, byteLength: number): Promise<Uint8Array> {
   const bytes = new Uint8Array(byteLength);
-  assertEquals(await cuda.shim.fst_cuda_read(device, bytes, address, BigInt(byteLength)), 0);
+  assertEquals(await cuda.shim.fst_cuda_read(device, bytes, address, BigInt(byteLength), 0), 0);
   return bytes;
 }
 

@@ -4,12 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "internal.h"
 
 sim_state sim = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-__thread int sim_current;
-__thread int sim_bound = -1;
 static __thread int last_error;
 
 void sim_lock(void) {
@@ -52,6 +51,7 @@ void sim_configure(void) {
   config->pools = sim_number_of("FST_SIM_POOLS", 1, 0, 1) != 0;
   config->peer = sim_number_of("FST_SIM_PEER", 1, 0, 1) != 0;
   config->delay_us = (unsigned)sim_number_of("FST_SIM_DELAY_US", 50, 0, 10e6);
+  config->unload_us = (unsigned)sim_number_of("FST_SIM_UNLOAD_US", 0, 0, 10e6);
   config->copy_gbps = sim_number_of("FST_SIM_COPY_GBPS", 0, 0, 1e6);
   config->seed = (uint64_t)sim_number_of("FST_SIM_SEED", 1, 0, 1e15);
   config->checks = sim_number_of("FST_SIM_CHECKS", 1, 0, 1) != 0;
@@ -67,10 +67,25 @@ void sim_configure(void) {
   if (fst_sim_fail(getenv("FST_SIM_FAIL")) != 0) sim_die("cannot use FST_SIM_FAIL: see fst_sim_fail() in sim.h");
 }
 
+static _Atomic bool is_unloaded;
+
+/* The runtime's own handler at the end of the process: calls after it crash, or fail in any way. */
+static void unload(void) {
+  is_unloaded = true;
+  if (sim.config.unload_us > 0) usleep(sim.config.unload_us);
+}
+
+void sim_check_loaded(const char *function) {
+  if (!is_unloaded) return;
+  fprintf(stderr, "%s: %s is called after the library was unloaded at the end of the process\n", sim_name(), function);
+  abort();
+}
+
 __attribute__((constructor)) static void start(void) {
   sim_lock();
   sim_configure();
   sim_unlock();
+  atexit(unload);
 }
 
 /*
@@ -127,13 +142,24 @@ int sim_missing(void) {
 
 int sim_runtime_enter(const char *function) {
   int code;
+  sim_check_loaded(function);
   if (sim_injected(function, &code) || (code = sim_missing()) != 0) return code;
   sim_lock();
+  sim_bind(function);
   code = sim.devices[sim_current].lost;
-  sim_bound = sim_current;
   sim.initialized = true;
   sim_unlock();
   return code;
+}
+
+int sim_plain_enter(const char *function) {
+  int code;
+  sim_check_loaded(function);
+  if (sim_injected(function, &code) || (code = sim_missing()) != 0) return code;
+  sim_lock();
+  sim.initialized = true;
+  sim_unlock();
+  return 0;
 }
 
 bool sim_lost(int code) {

@@ -24,6 +24,7 @@ typedef struct function {
 /* 0, or what the call gives at once. `bound`: the call needs a driver context. */
 static int enter(const char *name, bool bound) {
   int code;
+  sim_check_loaded(name);
   if (sim_injected(name, &code)) return code;
   if (sim.config.devices == 0) return SIM_NO_DEVICE;
   sim_lock();

@@ -61,6 +61,14 @@ int cudaEventDestroy(void *event);
 /* libcuda */
 int cuInit(unsigned flags);
 int cuDeviceGet(int *device, int ordinal);
+int cuDevicePrimaryCtxRetain(void **context, int device);
+int cuDevicePrimaryCtxRelease_v2(int device);
+int cuCtxCreate_v2(void **context, unsigned flags, int device);
+int cuCtxDestroy_v2(void *context);
+int cuCtxPushCurrent_v2(void *context);
+int cuCtxPopCurrent_v2(void **context);
+int cuCtxGetCurrent(void **context);
+int cuMemGetInfo_v2(size_t *available, size_t *total);
 int cuGetErrorString(int code, const char **text);
 int cuGetErrorName(int code, const char **text);
 int cuModuleLoadData(void **module, const void *image);

@@ -35,18 +35,20 @@ SIM_EXPORT int cudaGetDeviceCount(int *count) {
   return sim_runtime_result(code);
 }
 
-/* Binds no context either, and forgets the one that another device has bound. */
+/* As the real one, it may create a context, and another device's is not current any more. */
 SIM_EXPORT int cudaSetDevice(int device) {
   int code;
   if (sim_injected(__func__, &code) || (code = sim_missing()) != 0) return sim_runtime_result(code);
   if (device < 0 || device >= sim.config.devices) return sim_runtime_result(SIM_INVALID_DEVICE);
-  sim_current = device;
-  if (sim_bound != device) sim_bound = -1;
+  sim_lock();
+  sim_choose(device);
+  sim.initialized = true;
+  sim_unlock();
   return 0;
 }
 
 SIM_EXPORT int cudaGetDevice(int *device) {
-  int code = sim_runtime_enter(__func__);
+  int code = sim_plain_enter(__func__);
   if (code == 0) *device = sim_current;
   return sim_runtime_result(code);
 }
@@ -56,7 +58,7 @@ static int check_device(int device) {
 }
 
 SIM_EXPORT int cudaDeviceGetAttribute(int *value, int attribute, int device) {
-  int code = sim_runtime_enter(__func__);
+  int code = sim_plain_enter(__func__);
   if (code == 0) code = check_device(device);
   if (code != 0) return sim_runtime_result(code);
   switch (attribute) {
@@ -75,7 +77,7 @@ SIM_EXPORT int cudaDeviceGetAttribute(int *value, int attribute, int device) {
 }
 
 SIM_EXPORT int cudaDeviceGetPCIBusId(char *text, int length, int device) {
-  int code = sim_runtime_enter(__func__);
+  int code = sim_plain_enter(__func__);
   if (code == 0) code = check_device(device);
   if (code == 0 && length < 13) code = SIM_INVALID_VALUE;
   if (code == 0) snprintf(text, (size_t)length, "0000:%02X:00.0", (unsigned)device + 1);
@@ -83,7 +85,7 @@ SIM_EXPORT int cudaDeviceGetPCIBusId(char *text, int length, int device) {
 }
 
 SIM_EXPORT int cudaDeviceCanAccessPeer(int *can, int device, int peer) {
-  int code = sim_runtime_enter(__func__);
+  int code = sim_plain_enter(__func__);
   if (code == 0) code = check_device(device);
   if (code == 0) code = check_device(peer);
   if (code == 0) *can = sim.config.peer && device != peer;

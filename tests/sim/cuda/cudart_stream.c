@@ -47,6 +47,7 @@ SIM_EXPORT int cudaStreamSynchronize(void *handle) {
   sim_stream *stream;
   sim_lock();
   code = sim_stream_find(__func__, handle, false, &stream);
+  sim.counts.spins++;
   if (code == 0) code = sim_stream_wait(stream, last_ticket(stream));
   sim_unlock();
   return sim_runtime_result(code);
@@ -79,6 +80,7 @@ SIM_EXPORT int cudaEventCreateWithFlags(void **handle, unsigned flags) {
   if (code != 0) return sim_runtime_result(code);
   sim_event *event = sim_zeroed(sizeof *event);
   event->device = sim_current;
+  event->spins = !(flags & 1);
   sim_lock();
   *handle = sim_handle_new(SIM_EVENT, event);
   sim.live.events++;
@@ -128,6 +130,7 @@ static int reach_event(const char *function, void *handle, int (*reach)(sim_stre
   sim_event *event;
   sim_lock();
   code = find_event(function, handle, &event);
+  if (code == 0 && event->spins && reach == sim_stream_wait) sim.counts.spins++;
   if (code == 0 && event->stream) code = reach(event->stream, event->ticket);
   sim_unlock();
   return sim_runtime_result(code);

@@ -75,6 +75,7 @@ SIM_EXPORT CUfileError_t cuFileDriverOpen(void) {
 
 SIM_EXPORT CUfileError_t cuFileDriverClose_v2(void) {
   int code = 0;
+  sim_check_loaded(__func__);
   if (sim_injected(__func__, &code)) return result(code);
   sim_lock();
   if (sim.live.cufile_driver == 0) {
@@ -330,6 +331,7 @@ static int check_read(const char *function, const open_file *file, void *base, s
 
 SIM_EXPORT ssize_t cuFileRead(void *handle, void *base, size_t bytes, off_t file_offset, off_t buffer_offset) {
   int injected;
+  sim_check_loaded(__func__);
   if (sim_injected(__func__, &injected)) {
     if (injected == -1) errno = EIO;
     if (injected < 0) return injected <= -5000 ? refused(-injected) : injected;

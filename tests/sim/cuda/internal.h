@@ -51,7 +51,7 @@ typedef struct sim_configuration {
   enum { SIM_STDIN_STAYS, SIM_STDIN_CLOSED, SIM_STDIN_TAKEN } cufile_stdin;
   bool old_driver, pools, peer, checks, cufile_strict, cufile_errno;
   size_t device_bytes, cufile_window_bytes, cufile_pinned_bytes;
-  unsigned delay_us;
+  unsigned delay_us, unload_us;
   double copy_gbps;
   uint64_t seed;
   sim_gds gds;
@@ -139,6 +139,7 @@ typedef struct sim_stream {
 
 typedef struct sim_event {
   int device;
+  bool spins; /* without cudaEventBlockingSync */
   sim_stream *stream; /* of the latest record; NULL before */
   uint64_t ticket;
 } sim_event;
@@ -156,16 +157,17 @@ typedef struct sim_device {
 typedef struct sim_live {
   uint64_t allocations, pinned, pinned_bytes, registered, registered_bytes, streams, events, modules;
   uint64_t cufile_handles, cufile_buffers, cufile_buffer_bytes, cufile_driver;
+  uint64_t contexts; /* not in the total: those of devices in use stay */
 } sim_live;
 
 typedef struct sim_counts {
   uint64_t copied[SIM_DIRECTIONS], cufile_bytes; /* bytes */
-  uint64_t pageable_async, foreign_device, kernels;
+  uint64_t pageable_async, foreign_device, kernels, spins;
   uint64_t cufile_opens, cufile_logs, cufile_reads, unaligned_reads, unregistered_reads, compat_reads;
   uint64_t peak_device_bytes, peak_pinned_bytes;
 } sim_counts;
 
-typedef enum sim_kind { SIM_STREAM = 1, SIM_EVENT, SIM_MODULE, SIM_FUNCTION, SIM_FILE } sim_kind;
+typedef enum sim_kind { SIM_STREAM = 1, SIM_EVENT, SIM_MODULE, SIM_FUNCTION, SIM_FILE, SIM_CONTEXT } sim_kind;
 
 typedef struct sim_state {
   bool initialized; /* the driver: by cuInit or by a runtime call */
@@ -182,19 +184,25 @@ typedef struct sim_state {
 extern sim_state sim;
 
 /* core.c: configuration, handles, the entrance of every call */
-extern __thread int sim_current; /* device of this thread */
-extern __thread int sim_bound;   /* device whose driver context is current; -1: none */
 void sim_lock(void);
 void sim_unlock(void);
 void sim_configure(void);                                      /* locked */
 int sim_missing(void);                                         /* the error without a driver or device, or 0 */
 int sim_runtime_enter(const char *function);                   /* 0, or what the call gives at once */
+int sim_plain_enter(const char *function);                     /* the same for calls that need no context */
 bool sim_lost(int code);                                       /* code is that of the current device's lost context */
+void sim_check_loaded(const char *function);                   /* ends the process if the library is unloaded */
 int sim_runtime_result(int code);                              /* remembers it as the thread's last error */
 void *sim_handle_new(sim_kind kind, void *object);             /* locked; an address that no one can touch */
 void *sim_handle_find(const void *handle, sim_kind kind);      /* locked; NULL if unknown or closed */
 void *sim_handle_close(const void *handle, sim_kind kind);     /* locked; the object, or NULL */
 void *sim_grown(void *array, size_t count, size_t *capacity, size_t item); /* with space for one more */
+
+/* context.c */
+extern __thread int sim_current; /* device of this thread */
+extern __thread int sim_bound;   /* device whose driver context is current; -1: none */
+void sim_bind(const char *function); /* locked; makes a context current for a runtime call */
+void sim_choose(int device);         /* locked; cudaSetDevice */
 
 /* memory.c */
 bool sim_is_device_address(const void *pointer);                                             /* locked */

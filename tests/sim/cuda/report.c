@@ -37,6 +37,7 @@ static void add_live(sim_text *into) {
   sim_add(into, ",\"registered\":%" PRIu64 ",\"registeredBytes\":%" PRIu64, live->registered, live->registered_bytes);
   sim_add(into, ",\"streams\":%" PRIu64 ",\"events\":%" PRIu64 ",\"modules\":%" PRIu64, live->streams, live->events,
           live->modules);
+  sim_add(into, ",\"contexts\":%" PRIu64, live->contexts);
   sim_add(into, ",\"cufileHandles\":%" PRIu64 ",\"cufileBuffers\":%" PRIu64 ",\"cufileDriver\":%" PRIu64
           ",\"inFlight\":%" PRIu64 "}", live->cufile_handles, live->cufile_buffers, live->cufile_driver, in_flight());
 }
@@ -69,7 +70,8 @@ static void add_counts(sim_text *into) {
   sim_add(into, ",\"d2d\":%" PRIu64 ",\"peer\":%" PRIu64 ",\"fill\":%" PRIu64 ",\"cufile\":%" PRIu64 "}",
           copied[SIM_D2D], copied[SIM_PEER], copied[SIM_FILLED], counts->cufile_bytes);
   sim_add(into, ",\"counts\":{\"kernels\":%" PRIu64 ",\"pageableAsync\":%" PRIu64 ",\"foreignDevice\":%" PRIu64
-          ",\"injected\":%" PRIu64, counts->kernels, counts->pageable_async, counts->foreign_device, sim_injected_count());
+          ",\"injected\":%" PRIu64 ",\"spins\":%" PRIu64, counts->kernels, counts->pageable_async,
+          counts->foreign_device, sim_injected_count(), counts->spins);
   sim_add(into, ",\"cufileOpens\":%" PRIu64 ",\"cufileLogs\":%" PRIu64 ",\"cufileReads\":%" PRIu64
           ",\"unalignedReads\":%" PRIu64 ",\"unregisteredReads\":%" PRIu64 ",\"compatReads\":%" PRIu64 "}",
           counts->cufile_opens, counts->cufile_logs, counts->cufile_reads,

@@ -179,7 +179,75 @@ static void driver_calls_fail_on_request(void) {
   OK(cuModuleUnload(module));
 }
 
+static void contexts_are_a_stack(void) {
+  void *own = NULL, *shared = NULL, *top = NULL, *pointer = NULL;
+  int device = -1;
+  uint64_t before = fst_sim_live_contexts();
+  OK(cuInit(0));
+  OK(cudaSetDevice(0));
+  OK(cudaFree(NULL));
+  OK(cuCtxCreate_v2(&own, 0, 1));
+  OK(cudaGetDevice(&device));
+  CHECK_EQUAL(device, 1);
+  OK(cudaMalloc(&pointer, 100)); /* of the program's context */
+  OK(cudaFree(pointer));
+  expect_violations("foreign-context", 2);
+  OK(cuDevicePrimaryCtxRetain(&shared, 0));
+  OK(cuCtxPushCurrent_v2(shared));
+  OK(cudaGetDevice(&device));
+  CHECK_EQUAL(device, 0);
+  OK(cudaMalloc(&pointer, 100));
+  OK(cudaFree(pointer));
+  OK(cuCtxPopCurrent_v2(&top));
+  CHECK(top == shared);
+  OK(cuCtxGetCurrent(&top));
+  CHECK(top == own);
+  OK(cuCtxDestroy_v2(own));
+  OK(cuDevicePrimaryCtxRelease_v2(0));
+  CHECK_EQUAL(cuDevicePrimaryCtxRelease_v2(0), 201);
+  expect_violations("bad-context", 1);
+  CHECK(fst_sim_live_contexts() <= before + 1); /* the runtime's own, of device 0 */
+}
+
+static void the_last_release_ends_a_context(void) {
+  void *shared = NULL, *pointer = NULL;
+  uint64_t before = fst_sim_live_contexts();
+  OK(cuInit(0));
+  configure("FST_SIM_DEVICES", "16");
+  OK(cuDevicePrimaryCtxRetain(&shared, 15));
+  CHECK_EQUAL(fst_sim_live_contexts(), before + 1);
+  OK(cuCtxPushCurrent_v2(shared));
+  OK(cudaMalloc(&pointer, 100));
+  OK(cuCtxPopCurrent_v2(NULL));
+  OK(cuDevicePrimaryCtxRelease_v2(15));
+  CHECK_EQUAL(fst_sim_live_contexts(), before);
+  expect_violations("context-in-use", 1);
+  OK(cuDevicePrimaryCtxRetain(&shared, 15));
+  OK(cuCtxPushCurrent_v2(shared));
+  OK(cudaFree(pointer));
+  OK(cuCtxPopCurrent_v2(NULL));
+  OK(cuDevicePrimaryCtxRelease_v2(15));
+}
+
+static void waits_that_spin_are_counted(void) {
+  void *stream = stream_new(), *sleeping = NULL, *spinning = event_new();
+  OK(cudaEventCreateWithFlags(&sleeping, 3));
+  OK(cudaEventRecord(sleeping, stream));
+  OK(cudaEventSynchronize(sleeping));
+  CHECK(reported("\"spins\":0"));
+  OK(cudaEventRecord(spinning, stream));
+  OK(cudaEventSynchronize(spinning));
+  OK(cudaStreamSynchronize(stream));
+  CHECK(reported("\"spins\":2"));
+  OK(cudaEventDestroy(spinning));
+  OK(cudaEventDestroy(sleeping));
+  OK(cudaStreamDestroy(stream));
+}
+
 const test_case driver_cases[] = {
+    {"contexts are a stack", contexts_are_a_stack},
+    {"the last release ends a context", the_last_release_ends_a_context},
+    {"waits that spin are counted", waits_that_spin_are_counted},
     {"kernels run on the hidden memory", kernels_run_on_the_hidden_memory},
     {"overruns of kernels are noticed", overruns_of_kernels_are_noticed},
     {"kernels with wrong memory fail", kernels_with_wrong_memory_fail},

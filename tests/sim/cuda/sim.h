@@ -14,7 +14,12 @@
  *   - Enqueuing needs the stream's device to be the thread's current one; querying, waiting and destroying do not.
  *   - A failed stream stays failed. Codes that cost a real process its context (700, 719, ...) also fail every later
  *     call on that device until fst_sim_reset(); releasing calls then still release.
- *   - cudaSetDevice alone binds no driver context to a thread, as before CUDA 12: make a runtime call after it.
+ *   - cudaSetDevice alone binds no driver context to a thread, as before CUDA 12: make a runtime call after it. As
+ *     since CUDA 12, it creates one all the same, which stays.
+ *   - Threads have a stack of contexts. A runtime call while a context of the program itself is on top is noticed.
+ *   - A call after the library's own handler at the end of the process aborts it.
+ *   - Waits that use a whole core meanwhile are counted: cudaStreamSynchronize, and cudaEventSynchronize of an event
+ *     without cudaEventBlockingSync.
  *
  * Environment, read when the library is loaded and again by fst_sim_reset()
  *   FST_SIM_DEVICES=2             devices; 0: none (error 100)
@@ -25,6 +30,7 @@
  *   FST_SIM_POOLS=1               0: no cudaMallocAsync (attribute 115 is 0, error 801)
  *   FST_SIM_PEER=1                0: cudaDeviceCanAccessPeer says no
  *   FST_SIM_DELAY_US=50           longest random delay before an operation, microseconds; 0: none
+ *   FST_SIM_UNLOAD_US=0           microseconds that the end of the process takes after the library is unloaded
  *   FST_SIM_COPY_GBPS=0           GB/s of the link, per device and direction; 0: as fast as it goes
  *   FST_SIM_SEED=1                of the delays
  *   FST_SIM_CHECKS=1              0: no 0xDB fills and no sums, for measuring
@@ -65,9 +71,9 @@ int fst_sim_report(char *buffer, size_t size);
 
 /*
  * How many violations there were since the start or fst_sim_reset(); of one kind. The kinds are
- *   bad-cufile-buffer, bad-cufile-handle, bad-event, bad-free, bad-function, bad-launch, bad-module, bad-ptx,
- *   bad-register, bad-stream, bad-unpin, cufile-close-live, cufile-fd-closed, cufile-not-open, cufile-parameter-late,
- *   double-free, double-register, free-registered, freed-in-use, kernel-signature, no-context, no-host-build,
+ *   bad-context, bad-cufile-buffer, bad-cufile-handle, bad-event, bad-free, bad-function, bad-launch, bad-module, bad-ptx,
+ *   bad-register, bad-stream, bad-unpin, context-in-use, cufile-close-live, cufile-fd-closed, cufile-not-open, cufile-parameter-late,
+ *   double-free, double-register, foreign-context, free-registered, freed-in-use, kernel-signature, no-context, no-host-build,
  *   no-init, not-a-device-pointer, not-a-host-pointer, out-of-bounds, outside-cufile-window, overlap, overrun,
  *   pageable-async, partly-pinned, source-changed, unmapped-while-registered, unpin-in-flight, use-after-free,
  *   used-before-allocated, wrong-device.
@@ -86,6 +92,7 @@ uint64_t fst_sim_live_modules(void);
 uint64_t fst_sim_live_cufile_handles(void);
 uint64_t fst_sim_live_cufile_buffers(void);
 uint64_t fst_sim_live_cufile_driver(void); /* opened and not closed */
+uint64_t fst_sim_live_contexts(void);      /* not in the total: those of devices in use stay */
 uint64_t fst_sim_live_total(void);         /* objects of every sort together: 0 when nothing leaked */
 
 /*

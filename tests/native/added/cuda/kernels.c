@@ -8,8 +8,10 @@ int fst_cuda_unload_kernels(void) {
     if (!kernels->driver) continue;
     const fst_cudart *runtime;
     int status = fst_cuda_enter(device, &runtime);
-    if (status == 0) status = runtime->cudaFree(NULL);
-    if (status == 0) status = driver_status(kernels->driver->cuModuleUnload(kernels->module));
+    if (status == 0) {
+      status = driver_status(kernels->driver->cuModuleUnload(kernels->module));
+      fst_cuda_leave();
+    }
     if (status == 0) kernels->driver = NULL;
     if (result == 0) result = status;
   }
