@@ -24,20 +24,26 @@ int fst_cuda_is_ending(void) {
 }
 
 /* Libraries are unloaded after this: calls that run may still need them. A device that never answers ends the wait. */
-void fst_cuda_end(void) {
+int fst_cuda_end(void) {
   struct timespec until;
   clock_gettime(CLOCK_REALTIME, &until);
   until.tv_sec += LONGEST_END_SECONDS;
   pthread_mutex_lock(&mutex);
   atomic_store(&is_ending, 1);
   while (users > 0 && pthread_cond_timedwait(&left, &mutex, &until) == 0) continue;
+  const int has_ended = users == 0;
   pthread_mutex_unlock(&mutex);
+  return has_ended;
+}
+
+static void end(void) {
+  fst_cuda_end();
 }
 
 /* The caller has the lock. 0, or an error that runtime and driver share. */
 static int retain(const fst_cuda_driver *driver, int device, void **context) {
   static int has_end; /* registered after the libraries are open, it runs before their own handlers */
-  if (!has_end) has_end = atexit(fst_cuda_end) == 0;
+  if (!has_end) has_end = atexit(end) == 0;
   if (device < 0 || device >= FST_CUDA_DEVICES) return FST_CUDA_INVALID_DEVICE;
   int status = 0, number;
   if (!contexts[device]) {

@@ -133,8 +133,11 @@ int fst_cuda_wait(const fst_cudart *runtime, void *stream);
 /* Whether the process is ending: a call that takes long should return. */
 int fst_cuda_is_ending(void);
 
-/* Refuses further calls, and waits for those that run, for some seconds at most. Called when the process ends. */
-void fst_cuda_end(void);
+/*
+ * Refuses further calls, and waits for those that run, for some seconds at most. Called when the process ends. Whether
+ * all have ended.
+ */
+int fst_cuda_end(void);
 
 /* Returns a status, and clears the runtime's last error, so that other code does not see it. */
 int fst_cuda_done(const fst_cudart *runtime, int status);
@@ -194,6 +197,14 @@ typedef struct fst_cufile_description {
 } fst_cufile_description;
 static_assert(sizeof(fst_cufile_description) == 24, "CUfileDescr_t");
 
+/* CUfileDrvProps_t. */
+typedef struct fst_cufile_properties {
+  unsigned major_version, minor_version;
+  size_t poll_bytes, direct_bytes;
+  unsigned status_flags, control_flags;
+  unsigned feature_flags, device_cache_kb, buffer_cache_kb, device_pinned_kb, batch_size, batch_ms;
+} fst_cufile_properties;
+
 typedef struct fst_cufile {
   fst_cufile_error (*cuFileDriverOpen)(void);
   fst_cufile_error (*cuFileDriverClose_v2)(void); /* may be NULL */
@@ -203,6 +214,7 @@ typedef struct fst_cufile {
   fst_cufile_error (*cuFileBufRegister)(const void *base, size_t bytes, int flags);
   fst_cufile_error (*cuFileBufDeregister)(const void *base);
   ssize_t (*cuFileRead)(void *handle, void *base, size_t bytes, off_t file_offset, off_t buffer_offset);
+  fst_cufile_error (*cuFileDriverGetProperties)(fst_cufile_properties *properties);
   /* May be NULL: since cuFile 1.14. */
   fst_cufile_error (*cuFileSetParameterBool)(int parameter, bool value);
   fst_cufile_error (*cuFileSetParameterString)(int parameter, const char *value);
@@ -211,7 +223,7 @@ typedef struct fst_cufile {
 /* The open driver. */
 typedef struct fst_cufile_driver {
   const fst_cufile *cufile;
-  enum fst_gds_mode mode; /* FST_GDS_REAL only if cuFile accepted never to read in compatibility mode */
+  enum fst_gds_mode mode; /* FST_GDS_REAL only if cuFile says that it does not read in compatibility mode */
 } fst_cufile_driver;
 
 /*
@@ -229,24 +241,28 @@ const char *fst_cufile_error_name(int status);
 /* The most bytes of one read and of one registered window: max_direct_io of the driver. */
 #define FST_GDS_WINDOW ((uint64_t)16 << 20)
 
+/* The most bytes of all windows of a load: half of what the GPU with the smallest BAR1 can show to other devices. */
+#define FST_GDS_WINDOWS ((uint64_t)128 << 20)
+
 typedef struct fst_gds fst_gds;
+
+#define FST_GDS_MOST_WINDOWS 64
 
 /* For a plan with `files` files; NULL without memory. `required`: a failure ends the load. */
 fst_gds *fst_gds_new(const fst_cufile_driver *driver, uint32_t files, int required);
 
-/* Frees it, and deregisters the files. */
+/* Frees it, and deregisters the files and the windows. */
 void fst_gds_free(fst_gds *gds);
 
 /* Whether cuFile should read a range of the current file: not after a failure, and not if the bytes are cached. */
 int fst_gds_wants(fst_gds *gds, fst_lane *lane, uint64_t offset, uint64_t length);
 
 /*
- * Registers device memory, at most FST_GDS_WINDOW of it, as a window. 0; 1 if cuFile is not used any more; -1 if the
- * plan failed.
+ * Registers device memory, at most FST_GDS_WINDOW of it, as a window with a number below FST_GDS_MOST_WINDOWS, unless
+ * that has been done. It stays registered until fst_gds_free. 0; 1 if cuFile is not used any more; -1 if the plan
+ * failed.
  */
-int fst_gds_register(fst_gds *gds, fst_lane *lane, uint64_t window, uint64_t bytes);
-
-void fst_gds_deregister(fst_gds *gds, uint64_t window);
+int fst_gds_window(fst_gds *gds, fst_lane *lane, uint32_t number, uint64_t address, uint64_t bytes);
 
 /*
  * Reads a range of the current file to a registered window as far as possible, by whole pages. `*got` bytes of the

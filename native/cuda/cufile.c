@@ -1,13 +1,15 @@
 /*
  * libcufile and its driver. Without GPUDirect Storage, cuFile silently reads with pread and copies: its
- * "compatibility mode", which is slower than the lanes' own staging. So cuFile is set to fail instead, and reads by a
- * version without this setting are never reported as GPUDirect Storage.
+ * "compatibility mode", which is slower than the lanes' own staging. So cuFile is set to fail instead. Where it cannot
+ * be set, because its version cannot, or another library of the process has opened the driver, it is used only if it
+ * says that it does not allow that mode, or if it is required; such reads are not reported as GPUDirect Storage.
  */
 #define _GNU_SOURCE /* F_DUPFD_CLOEXEC */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
@@ -21,7 +23,7 @@ static const fst_library_symbol SYMBOLS[] = {
   FUNCTION(cuFileDriverOpen, 0),       FUNCTION(cuFileDriverClose_v2, 1),   FUNCTION(cuFileDriverClose, 0),
   FUNCTION(cuFileHandleRegister, 0),   FUNCTION(cuFileHandleDeregister, 0), FUNCTION(cuFileBufRegister, 0),
   FUNCTION(cuFileBufDeregister, 0),    FUNCTION(cuFileRead, 0),             FUNCTION(cuFileSetParameterBool, 1),
-  FUNCTION(cuFileSetParameterString, 1),
+  FUNCTION(cuFileSetParameterString, 1), FUNCTION(cuFileDriverGetProperties, 0),
 };
 #undef FUNCTION
 
@@ -39,9 +41,13 @@ static fst_library library = {
 enum { ALLOW_COMPATIBILITY = 1, FORCE_COMPATIBILITY = 2, USE_PCI_P2PDMA = 7 };
 enum { LOGFILE_PATH = 1 };
 
+/* A bit of fst_cufile_properties.control_flags, and a status. */
+enum { ALLOWS_COMPATIBILITY = 1 << 1, ALREADY_OPEN = 5026 };
+
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* guards the driver */
 static enum fst_gds_mode open_mode; /* FST_GDS_OFF: not open */
 static int open_forced;            /* it was opened in the mode of CUFILE_FORCE_COMPAT_MODE */
+static int is_own;                 /* it was opened here, and is closed here */
 static int failed; /* the status of a failed opening, which takes seconds and is repeated only if it is required */
 
 /* ---- State ---- */
@@ -63,13 +69,22 @@ static int compatibility_is_forced(void) {
   return forced && (strcasecmp(forced, "true") == 0 || strcmp(forced, "1") == 0);
 }
 
+/* The caller has the lock. Whether an open driver is used only if it is required. */
+static int is_doubtful(void) {
+  return open_mode == FST_GDS_COMPAT && !open_forced;
+}
+
 int32_t fst_gds_probe(char *state, uint64_t size) {
   if (fst_library_open(&library, state, size) != 0) return 0;
   const int forced = compatibility_is_forced(), loaded = has_nvidia_fs();
+  pthread_mutex_lock(&mutex);
+  const int doubtful = is_doubtful();
+  pthread_mutex_unlock(&mutex);
   if (forced) snprintf(state, size, "CUFILE_FORCE_COMPAT_MODE forces compatibility mode");
-  else snprintf(state, size, "nvidia-fs is %s%s", loaded ? "loaded" : "not loaded",
-                functions.cuFileSetParameterBool ? ", libcufile knows PCI P2PDMA" : "");
-  return loaded && !forced;
+  else snprintf(state, size, "nvidia-fs is %s%s%s", loaded ? "loaded" : "not loaded",
+                functions.cuFileSetParameterBool ? ", libcufile knows PCI P2PDMA" : "",
+                doubtful ? ", libcufile may read in compatibility mode" : "");
+  return loaded && !forced && !doubtful;
 }
 
 /* ---- Opening the driver ---- */
@@ -101,8 +116,29 @@ static int open_driver(const fst_cufile *cufile) {
   return status;
 }
 
+/* Whether the open driver may read in compatibility mode. */
+static int allows_compatibility(const fst_cufile *cufile) {
+  fst_cufile_properties properties = {0};
+  return cufile->cuFileDriverGetProperties(&properties).err != 0 || (properties.control_flags & ALLOWS_COMPATIBILITY);
+}
+
+/* The caller has the lock. */
+static int close_driver(void) {
+  int status = (functions.cuFileDriverClose_v2 ? functions.cuFileDriverClose_v2 : functions.cuFileDriverClose)().err;
+  if (status == 0) is_own = 0;
+  return status;
+}
+
+/* Older versions crash if their own end comes first. Runs before it, and after all reads. */
+static void close_at_end(void) {
+  if (!fst_cuda_end() || pthread_mutex_trylock(&mutex) != 0) return;
+  if (is_own) close_driver();
+  pthread_mutex_unlock(&mutex);
+}
+
 /* The caller has the lock. As fst_cufile_open, for a driver that is not open. */
 static int start(const fst_cufile *cufile, enum fst_gds_wish wish, char *reason, size_t size) {
+  static int has_end;
   const int required = wish == FST_GDS_REQUIRE, forced = compatibility_is_forced(), has_driver = has_nvidia_fs();
   char value[FST_ENVIRONMENT_VALUE];
   if (!has_driver && !required && !forced) {
@@ -114,39 +150,44 @@ static int start(const fst_cufile *cufile, enum fst_gds_wish wish, char *reason,
              nvidia_fs(value));
     return -ENOTSUP;
   }
-  const int is_told = set_parameter(cufile, ALLOW_COMPATIBILITY, forced) &&
-                      set_parameter(cufile, FORCE_COMPATIBILITY, forced);
-  const int is_real = is_told && !forced;
-  if (!is_real && !forced && !has_driver) {
-    snprintf(reason, size, "nvidia-fs is not loaded, and this libcufile cannot be kept from compatibility mode");
-    return -ENOTSUP;
-  }
+  set_parameter(cufile, ALLOW_COMPATIBILITY, forced);
+  set_parameter(cufile, FORCE_COMPATIBILITY, forced);
   if (failed == 0 || required) failed = open_driver(cufile);
+  is_own = failed == 0;
+  if (failed == ALREADY_OPEN) failed = 0; /* by another library of the process */
   if (failed != 0) {
     snprintf(reason, size, "cuFileDriverOpen failed with status %d", failed);
     return required ? failed : 0;
   }
-  open_mode = is_real ? FST_GDS_REAL : FST_GDS_COMPAT;
+  if (is_own && !has_end) has_end = atexit(close_at_end) == 0;
+  open_mode = forced || allows_compatibility(cufile) ? FST_GDS_COMPAT : FST_GDS_REAL;
   open_forced = forced;
   return 0;
 }
 
 int fst_cufile_open(enum fst_gds_wish wish, fst_cufile_driver *driver, char *reason, size_t size) {
   *driver = (fst_cufile_driver){&functions, FST_GDS_OFF};
-  if (fst_library_open(&library, reason, size) != 0) return wish == FST_GDS_REQUIRE ? -ENOSYS : 0;
+  const int required = wish == FST_GDS_REQUIRE;
+  if (fst_library_open(&library, reason, size) != 0) return required ? -ENOSYS : 0;
   pthread_mutex_lock(&mutex);
   int status = 0;
-  if (wish == FST_GDS_REQUIRE && (open_mode == FST_GDS_OFF ? compatibility_is_forced() : open_forced)) {
+  if (required && (open_mode == FST_GDS_OFF ? compatibility_is_forced() : open_forced)) {
     snprintf(reason, size, "CUFILE_FORCE_COMPAT_MODE forces compatibility mode");
     status = -ENOTSUP;
   } else if (open_mode == FST_GDS_OFF) {
     status = start(&functions, wish, reason, size);
   }
-  driver->mode = open_mode;
-  if (status == 0 && driver->mode == FST_GDS_COMPAT) {
-    snprintf(reason, size, "cuFile may read in compatibility mode: %s",
-             open_forced ? "CUFILE_FORCE_COMPAT_MODE forces it" : "this version cannot be kept from it");
+  if (status == 0 && required && is_doubtful() && !has_nvidia_fs()) {
+    snprintf(reason, size, "nvidia-fs is not loaded, and this libcufile cannot be kept from compatibility mode");
+    status = -ENOTSUP;
   }
+  if (status == 0 && open_mode == FST_GDS_COMPAT) {
+    snprintf(reason, size, "cuFile may read in compatibility mode: %s",
+             open_forced ? "CUFILE_FORCE_COMPAT_MODE forces it"
+             : is_own    ? "this version cannot be kept from it"
+                         : "another library of this process has opened it so");
+  }
+  driver->mode = !required && is_doubtful() ? FST_GDS_OFF : open_mode;
   pthread_mutex_unlock(&mutex);
   return status;
 }

@@ -21,9 +21,10 @@ typedef struct gds_file {
 struct fst_gds {
   fst_cufile_driver driver;
   int required;
-  pthread_mutex_t mutex; /* guards the files */
+  pthread_mutex_t mutex; /* guards the files and the windows */
   uint32_t file_count;
   gds_file *files;
+  uint64_t windows[FST_GDS_MOST_WINDOWS]; /* their addresses; 0: not registered */
   _Atomic int stopped; /* cuFile has failed: the host reads the rest */
   _Atomic int failure; /* the first one */
   _Atomic uint64_t bytes;
@@ -45,6 +46,9 @@ fst_gds *fst_gds_new(const fst_cufile_driver *driver, uint32_t files, int requir
 }
 
 void fst_gds_free(fst_gds *gds) {
+  for (uint32_t i = 0; i < FST_GDS_MOST_WINDOWS; i++) {
+    if (gds->windows[i]) gds->driver.cufile->cuFileBufDeregister((const void *)(uintptr_t)gds->windows[i]);
+  }
   for (uint32_t i = 0; i < gds->file_count; i++) {
     if (gds->files[i].state != REGISTERED) continue;
     gds->driver.cufile->cuFileHandleDeregister(gds->files[i].handle);
@@ -115,24 +119,28 @@ int fst_gds_wants(fst_gds *gds, fst_lane *lane, uint64_t offset, uint64_t length
   return cached < 0 || (uint64_t)cached < length / 2;
 }
 
-int fst_gds_register(fst_gds *gds, fst_lane *lane, uint64_t window, uint64_t bytes) {
-  int status = gds->driver.cufile->cuFileBufRegister((const void *)(uintptr_t)window, bytes, 0).err;
+int fst_gds_window(fst_gds *gds, fst_lane *lane, uint32_t number, uint64_t address, uint64_t bytes) {
+  int status = 0;
+  pthread_mutex_lock(&gds->mutex);
+  if (!gds->windows[number]) {
+    status = gds->driver.cufile->cuFileBufRegister((const void *)(uintptr_t)address, bytes, 0).err;
+    if (status == 0) gds->windows[number] = address;
+  }
+  pthread_mutex_unlock(&gds->mutex);
   return status == 0 ? 0 : stop(gds, lane, status);
-}
-
-void fst_gds_deregister(fst_gds *gds, uint64_t window) {
-  gds->driver.cufile->cuFileBufDeregister((const void *)(uintptr_t)window);
 }
 
 int fst_gds_read(fst_gds *gds, fst_lane *lane, uint64_t window, uint64_t window_bytes, uint64_t offset, uint64_t length,
                  uint64_t *skip, uint64_t *got) {
   *got = 0;
+  /* File systems differ in what they do with a page that the file ends in: the host reads that. */
+  const uint64_t end = lane->file->size & ~(PAGE - 1), start = offset & ~(PAGE - 1);
+  if (offset >= end) return 0;
+  uint64_t wanted = (offset + length < end ? offset + length : end) - start; /* from the page's start */
+  if (wanted > window_bytes) wanted = window_bytes;
   void *handle;
   int status = find_handle(gds, lane, &handle);
   if (status != 0) return status < 0 ? -1 : 0;
-  uint64_t start = offset & ~(PAGE - 1);
-  uint64_t wanted = offset + length - start; /* from the page's start */
-  if (wanted > window_bytes) wanted = window_bytes;
   ssize_t read = gds->driver.cufile->cuFileRead(handle, (void *)(uintptr_t)window, (wanted + PAGE - 1) & ~(PAGE - 1),
                                                 (off_t)start, 0);
   if (read < 0) {

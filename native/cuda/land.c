@@ -31,8 +31,7 @@ struct fst_cuda_lane {
   void *stream;
   slot slots[2];
   unsigned turn;   /* the slot in use */
-  int has_windows; /* the blocks are registered with cuFile */
-  uint64_t window_bytes;
+  uint64_t window_bytes; /* of each block, for cuFile */
 };
 
 static int fail(fst_lane *lane, uint32_t index, int status) {
@@ -75,7 +74,9 @@ static int begin(fst_lane *lane) {
     status = cuda->runtime->cudaEventCreateWithFlags(&cuda->slots[i].event,
                                                      FST_CUDA_EVENT_NO_TIMING | FST_CUDA_EVENT_BLOCKING_WAIT);
   }
+  const uint64_t share = FST_GDS_WINDOWS / (load->pinned_bytes / slot_bytes) & ~(PAGE - 1);
   cuda->window_bytes = slot_bytes < FST_GDS_WINDOW ? slot_bytes : FST_GDS_WINDOW;
+  if (cuda->window_bytes > share) cuda->window_bytes = share;
   return status;
 }
 
@@ -117,7 +118,6 @@ void fst_land_cuda_end(fst_lane *lane) {
     if (status != 0) fail(lane, lane->index, status);
   }
   for (unsigned i = 0; i < 2; i++) {
-    if (cuda->has_windows) fst_gds_deregister(cuda->load->gds, cuda->slots[i].block);
     if (cuda->slots[i].event) fst_cuda_done(runtime, runtime->cudaEventDestroy(cuda->slots[i].event));
   }
   if (cuda->stream) fst_cuda_done(runtime, runtime->cudaStreamDestroy(cuda->stream));
@@ -178,14 +178,9 @@ static int read_gds(fst_lane *lane, slot *slot, uint64_t offset, uint64_t length
   fst_gds *gds = cuda->load->gds;
   *got = 0;
   if (!gds || !fst_gds_wants(gds, lane, offset, length)) return 0;
-  if (!cuda->has_windows) {
-    int status = fst_gds_register(gds, lane, cuda->slots[0].block, cuda->window_bytes);
-    if (status != 0) return status < 0 ? -1 : 0;
-    status = fst_gds_register(gds, lane, cuda->slots[1].block, cuda->window_bytes);
-    if (status != 0) fst_gds_deregister(gds, cuda->slots[0].block);
-    if (status != 0) return status < 0 ? -1 : 0;
-    cuda->has_windows = 1;
-  }
+  const uint32_t number = 2 * (uint32_t)cuda->number + (slot == &cuda->slots[1]);
+  int status = fst_gds_window(gds, lane, number, slot->block, cuda->window_bytes);
+  if (status != 0) return status < 0 ? -1 : 0;
   uint64_t skip;
   if (fst_gds_read(gds, lane, slot->block, cuda->window_bytes, offset, length, &skip, got) != 0) return -1;
   if (lane->segment->from != lane->segment->to) *got -= *got % (fst_dtype_bits(lane->segment->from) / 8);

@@ -109,6 +109,7 @@ static void test_exit(void) {
     fst_cuda_allocation memory = allocate(0, BYTES);
     pthread_t thread;
     require(pthread_create(&thread, NULL, copy_until_the_end, &memory) == 0, "pthread_create");
+    pthread_detach(thread);
     while (!atomic_load(&has_copied)) usleep(100);
     exit(7);
   }

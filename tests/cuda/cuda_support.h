@@ -10,6 +10,12 @@
 #include "fst_cuda.h"
 #include "plan_support.h"
 
+/* The file of the kernel's module of GPUDirect Storage, also for the stand-ins. */
+static inline void set_module(const char *path) {
+  set_variable("FASTSAFETENSORS_NVFS_PROC", path);
+  setenv("FASTSAFETENSORS_NVFS_PROC", path, 1);
+}
+
 /* Makes the library use the stand-ins that this program is linked with. */
 static inline void use_stand_ins(void) {
   Dl_info sim;
@@ -17,7 +23,7 @@ static inline void use_stand_ins(void) {
   set_variable("FASTSAFETENSORS_CUDART_LIB", sim.dli_fname);
   set_variable("FASTSAFETENSORS_CUDA_LIB", sim.dli_fname);
   set_variable("FASTSAFETENSORS_CUFILE_LIB", sim.dli_fname);
-  set_variable("FASTSAFETENSORS_NVFS_PROC", "/proc/self/stat"); /* any existing file */
+  set_module("/proc/self/stat"); /* any existing file */
 }
 
 /* Waits until all released resources have been freed. */

@@ -4,6 +4,8 @@
  */
 #include "cuda_support.h"
 
+#include <sys/wait.h>
+
 #include "cast/cast.h"
 #include "fst_cuda.h"
 #include "../sim/cuda/cuda_abi.h"
@@ -46,14 +48,59 @@ static void test_modes_of_cufile(void) {
   CHECK(mode_of(FST_GDS_REQUIRE, &status) == FST_GDS_OFF && status == -ENOTSUP, "status %d", status);
   set_variable("CUFILE_FORCE_COMPAT_MODE", NULL);
   set_sim("FST_SIM_GDS", "real");
-  set_variable("FASTSAFETENSORS_NVFS_PROC", "/nowhere/version");
+  set_module("/nowhere/version");
   uint64_t opened = 0;
   CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_OFF && status == 0, "the driver was opened in vain");
   CHECK(mode_of(FST_GDS_REQUIRE, &status) == FST_GDS_REAL && status == 0, "P2PDMA was not tried: status %d", status);
   opened = fst_sim_live_cufile_driver();
   CHECK(opened == 0, "the driver is still open");
-  set_variable("FASTSAFETENSORS_NVFS_PROC", "/proc/self/stat");
+  fst_sim_fail("cuFileSetParameterBool:2+:5022"); /* a version that knows PCI P2PDMA only */
+  CHECK(mode_of(FST_GDS_REQUIRE, &status) == FST_GDS_OFF && status == -ENOTSUP, "status %d", status);
+  set_module("/proc/self/stat");
   set_sim("FST_SIM_GDS", NULL);
+}
+
+/* Versions that cannot be kept from compatibility mode, and a driver that another library of the process has opened. */
+static void test_doubtful_cufile(void) {
+  int32_t status;
+  fst_sim_fail("cuFileSetParameterBool:*:5022");
+  CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_OFF && status == 0, "cuFile is used, and may copy");
+  fst_sim_fail("cuFileSetParameterBool:*:5022");
+  CHECK(mode_of(FST_GDS_REQUIRE, &status) == FST_GDS_COMPAT && status == 0, "status %d", status);
+  fst_sim_fail(NULL);
+  set_sim("FST_SIM_CUFILE_TAKEN", "compatible");
+  CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_OFF && status == 0, "cuFile is used, and may copy");
+  CHECK(mode_of(FST_GDS_REQUIRE, &status) == FST_GDS_COMPAT && status == 0, "status %d", status);
+  set_sim("FST_SIM_CUFILE_TAKEN", "strict");
+  CHECK(mode_of(FST_GDS_AUTO, &status) == FST_GDS_REAL && status == 0, "5026 counts as a failure");
+  CHECK(mode_of(FST_GDS_REQUIRE, &status) == FST_GDS_REAL && status == 0, "status %d", status);
+  set_sim("FST_SIM_CUFILE_TAKEN", NULL);
+}
+
+/* A child process opens cuFile's driver and ends: the stand-in aborts it if the driver is closed too late. */
+static void test_end_of_cufile(void) {
+  char path[] = "/tmp/fst-report-XXXXXX", text[65536] = "";
+  const int report = mkstemp(path);
+  require(report >= 0, "mkstemp");
+  const pid_t child = fork();
+  require(child >= 0, "fork");
+  if (child == 0) {
+    uint64_t pinned;
+    fst_cuda_pinned *staging;
+    set_sim("FST_SIM_REPORT", path);
+    require(fst_cuda_pin(0, 65536, &pinned, &staging) == 0, "fst_cuda_pin");
+    fst_cuda_load_options options = {0, 1, pinned, 65536, FST_GDS_AUTO, 0};
+    fst_cuda_load *load = NULL;
+    char reason[512];
+    const int status = fst_cuda_load_open(&options, &load, reason, sizeof reason);
+    exit(status == 0 && fst_sim_live_cufile_driver() == 1 ? 7 : 1);
+  }
+  int status = 0;
+  require(waitpid(child, &status, 0) == child, "waitpid");
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7, "the process ended with status %#x", status);
+  CHECK(read(report, text, sizeof text - 1) > 0 && strstr(text, "\"cufileDriver\":0"), "the driver is open: %s", text);
+  unlink(path);
+  close(report);
 }
 
 /* ---- Effects of opening the driver on the process ---- */
@@ -325,6 +372,7 @@ static void test_releases(void) {
 
 int main(void) {
   use_stand_ins();
+  test_end_of_cufile();
   noise_open(&file, FILE_BYTES);
   test_no_device();
   test_error_names();
@@ -333,6 +381,7 @@ int main(void) {
   test_dlpack();
   test_releases();
   test_modes_of_cufile();
+  test_doubtful_cufile();
   test_descriptor_0();
   test_log_of_cufile();
   noise_close(&file);

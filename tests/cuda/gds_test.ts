@@ -93,6 +93,8 @@ standInSuite("GPUDirect Storage on a stand-in", machine, (test, standIns) => {
       assertEquals([model.stats().path, model.stats().notes], ["gds", []]);
       const { counts, copied } = standIns.report();
       assertEquals([counts.unalignedReads, counts.unregisteredReads, counts.compatReads], [0, 0, 0]);
+      assertEquals(counts.pastEndReads, 0, "cuFile read the page in which the file ends");
+      assertEquals(counts.spins, 0, "waits that use a whole core");
       assert(copied.cufile! > 0.9 * BYTES, `${copied.cufile} bytes by cuFile`);
       await model.close();
     }
@@ -143,6 +145,36 @@ standInSuite("GPUDirect Storage on a stand-in", machine, (test, standIns) => {
       DeviceError,
       "CUFILE_FORCE_COMPAT_MODE forces compatibility mode",
     );
+  });
+
+  test("cuFile is only used if it reads to the device for sure, or if it is required", async (folder) => {
+    const [path, tensors] = await writeModel(folder);
+    using _cold = uncached();
+    for (
+      const [variables, failure, auto, required, why] of [
+        // The version knows no parameters, and its defaults allow compatibility mode.
+        [{}, "cuFileSetParameterBool:*:5022", "direct", "gds-compat", "this version cannot be kept from it"],
+        // Another library of the process has opened the driver.
+        [
+          { FST_SIM_CUFILE_TAKEN: "compatible" },
+          "",
+          "direct",
+          "gds-compat",
+          "another library of this process has opened it so",
+        ],
+        [{ FST_SIM_CUFILE_TAKEN: "strict" }, "", "gds", "gds", null],
+      ] as const
+    ) {
+      using _set = standIns.set({ FASTSAFETENSORS_NVFS_PROC: "/proc/self/stat", ...variables });
+      machine.shutDown();
+      using _failure = standIns.fail(failure);
+      for (const [gds, expected] of [["auto", auto], ["require", required], ["auto", auto]] as const) {
+        const { way, notes } = await loadAll(path, tensors, { gds });
+        assertEquals(way, expected, `gds: "${gds}"`);
+        if (why) assertStringIncludes(notes, why);
+      }
+      machine.shutDown();
+    }
   });
 
   test("the host reads if the driver does not open", async (folder) => {

@@ -256,6 +256,51 @@ static void test_file_failures(void) {
   }
 }
 
+/*
+ * All windows of a load together fit a GPU that can show 128 MiB at once, also if 16 lanes have slots of 16 MiB; and
+ * each is registered once, although lanes begin and end many times.
+ */
+static void test_windows(void) {
+  enum { SEGMENTS = 32, BYTES = 90000, SLOT = 16 << 20, SLOTS = 32 };
+  set_sim("FST_SIM_CHECKS", "0"); /* which touch all memory */
+  set_sim("FST_SIM_CUFILE_PINNED_BYTES", "134217728");
+  set_sim("FST_SIM_CUFILE_WINDOW_BYTES", "4194304"); /* 128 MiB / 32 */
+  fst_cuda_allocation memory = allocate(0, SEGMENTS * BYTES);
+  uint64_t pinned;
+  fst_cuda_pinned *staging;
+  require(fst_cuda_pin(0, (uint64_t)SLOTS * SLOT, &pinned, &staging) == 0, "fst_cuda_pin");
+  fst_cuda_load_options options = {0, 1, pinned, (uint64_t)SLOTS * SLOT, FST_GDS_REQUIRE, 0};
+  fst_cuda_load *load;
+  static char text[65536];
+  require(fst_cuda_load_open(&options, &load, text, sizeof text) == 0, "fst_cuda_load_open");
+  fst_plan *plan = new_plan(&file, SEGMENTS, SLOT);
+  fst_segment segments[SEGMENTS];
+  plan->destination_kind = FST_DESTINATION_CUDA;
+  plan->destination_context = (uintptr_t)load;
+  for (uint32_t i = 0; i < SEGMENTS; i++) {
+    segments[i] = plain(i * 777, BYTES, NULL);
+    segments[i].destination = memory.address + i * BYTES;
+    fst_plan_segments(plan)[i] = segments[i];
+  }
+  for (uint32_t limit = 4; limit <= SEGMENTS; limit += 4) run_lanes(plan, limit, 2);
+  check_landed(plan, segments, SEGMENTS, "windows");
+  fst_cuda_load_report report;
+  fst_cuda_load_report_of(load, &report);
+  CHECK(report.gds_bytes > SEGMENTS * BYTES / 2 && report.gds_failure == 0, "cuFile read %llu bytes, failure %d",
+        (unsigned long long)report.gds_bytes, report.gds_failure);
+  fst_sim_report(text, sizeof text);
+  const char *registrations = strstr(text, "\"registrations\":");
+  CHECK(registrations && atoi(registrations + 16) <= 4, "two lanes registered their windows again: %s", text);
+  free(plan);
+  fst_cuda_load_close(load);
+  fst_cuda_unpin(staging);
+  fst_cuda_release(memory.block);
+  check_clean("windows");
+  set_sim("FST_SIM_CHECKS", NULL);
+  set_sim("FST_SIM_CUFILE_PINNED_BYTES", NULL);
+  set_sim("FST_SIM_CUFILE_WINDOW_BYTES", NULL);
+}
+
 static void *cancel_soon(void *plan) {
   usleep(3000);
   fst_plan_cancel(plan);
@@ -303,6 +348,7 @@ int main(void) {
   test_everything_lands();
   test_every_failure();
   test_file_failures();
+  test_windows();
   test_cancel_with_copies_in_flight();
   noise_close(&file);
   return report("cuda/lane_test");

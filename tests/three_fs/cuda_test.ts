@@ -156,7 +156,7 @@ usrbioSuite("From 3FS to CUDA", { ...machine, missing }, (test, standIn) => {
             }
           }
         }
-        for (const spec of ["cudaMemcpyAsync:2:700", "cudaStreamSynchronize:1:700"]) {
+        for (const spec of ["cudaMemcpyAsync:2:700", "cudaEventSynchronize:1:700"]) {
           using _ = cuda.standIns!.fail(spec);
           const devicePointer = target.memory.address;
           await assertRejects(

@@ -10,6 +10,7 @@
 enum { DEPTH = 16 };
 
 struct sim_context {
+  struct sim_context *next;
   int device;
   bool is_primary, exists;
   unsigned retained; /* by cuDevicePrimaryCtxRetain */
@@ -23,6 +24,7 @@ static __thread int chosen; /* by cudaSetDevice */
 static __thread struct sim_context *stack[DEPTH];
 static __thread int depth;
 static struct sim_context *primary[SIM_DEVICES];
+static struct sim_context *all; /* never freed: stacks of other threads can name them */
 
 static void look(void) {
   const struct sim_context *top = depth > 0 ? stack[depth - 1] : NULL;
@@ -36,7 +38,8 @@ static struct sim_context *new_context(int device, bool is_primary) {
   made->device = device;
   made->is_primary = is_primary;
   made->handle = sim_handle_new(SIM_CONTEXT, made);
-  return made;
+  made->next = all;
+  return all = made;
 }
 
 /* Locked. */

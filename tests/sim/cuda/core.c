@@ -57,6 +57,7 @@ void sim_configure(void) {
   config->checks = sim_number_of("FST_SIM_CHECKS", 1, 0, 1) != 0;
   config->gds = (sim_gds)word_of("FST_SIM_GDS", (const char *[]){"real", "compat", "absent"}, 3);
   config->cufile_stdin = word_of("FST_SIM_CUFILE_STDIN", (const char *[]){"stays", "closed", "taken"}, 3);
+  config->cufile_taken = word_of("FST_SIM_CUFILE_TAKEN", (const char *[]){"no", "compatible", "strict"}, 3);
   config->cufile_strict = sim_number_of("FST_SIM_CUFILE_STRICT", 0, 0, 1) != 0;
   config->cufile_errno = sim_number_of("FST_SIM_CUFILE_ERRNO", 0, 0, 1) != 0;
   config->cufile_window_bytes = (size_t)sim_number_of("FST_SIM_CUFILE_WINDOW_BYTES", 16777216, 0, 1e12);

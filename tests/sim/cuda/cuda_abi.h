@@ -90,7 +90,17 @@ typedef struct CUfileDescr_t {
   } handle;
   const void *fs_ops;
 } CUfileDescr_t;
+typedef struct CUfileDrvProps_t {
+  struct {
+    unsigned major_version, minor_version;
+    size_t poll_thresh_size, max_direct_io_size;
+    unsigned dstatusflags, dcontrolflags;
+  } nvfs;
+  unsigned fflags, max_device_cache_size, per_buffer_cache_size, max_device_pinned_mem_size, max_batch_io_size,
+      max_batch_io_timeout_msecs;
+} CUfileDrvProps_t;
 CUfileError_t cuFileDriverOpen(void);
+CUfileError_t cuFileDriverGetProperties(CUfileDrvProps_t *properties);
 CUfileError_t cuFileDriverClose(void);
 CUfileError_t cuFileDriverClose_v2(void);
 long cuFileUseCount(void);

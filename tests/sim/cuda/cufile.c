@@ -46,13 +46,27 @@ typedef struct window {
 static open_file *files;
 static window *windows;
 static bool compatible = true;  /* cuFileSetParameterBool(1, ...) */
+static bool peer_to_peer;       /* cuFileSetParameterBool(7, ...) */
 static bool has_log_path;       /* cuFileSetParameterString(1, ...) */
+
+#define NO_MODULE "/proc/driver/nvidia-fs/version"
 
 static CUfileError_t result(int code) {
   return (CUfileError_t){code, code == CUDA_ERROR ? 999 : 0};
 }
 
 /* Driver */
+
+/* Locked. Whether it is open: here, or by another library of the process. */
+static bool is_open(void) {
+  return sim.live.cufile_driver > 0 || sim.config.cufile_taken != SIM_CUFILE_FREE;
+}
+
+/* Locked. Whether reads reach the device without the host: by the kernel's module, or by PCI P2PDMA. */
+static bool is_real(void) {
+  const char *module = getenv("FASTSAFETENSORS_NVFS_PROC");
+  return sim.config.gds == SIM_GDS_REAL && (peer_to_peer || access(module ? module : NO_MODULE, R_OK) == 0);
+}
 
 SIM_EXPORT CUfileError_t cuFileDriverOpen(void) {
   int code = 0;
@@ -67,7 +81,8 @@ SIM_EXPORT CUfileError_t cuFileDriverOpen(void) {
   if (sim_injected(__func__, &code)) return result(code);
   sim_lock();
   if (sim_missing() != 0) code = CUDA_ERROR;
-  else if (sim.config.gds == SIM_GDS_ABSENT || (sim.config.gds == SIM_GDS_COMPAT && !compatible)) code = SETUP;
+  else if (is_open()) code = DRIVER_ALREADY_OPEN;
+  else if (sim.config.gds == SIM_GDS_ABSENT || (!is_real() && !compatible)) code = SETUP;
   else sim.live.cufile_driver++;
   sim_unlock();
   return result(code);
@@ -87,6 +102,7 @@ SIM_EXPORT CUfileError_t cuFileDriverClose_v2(void) {
                     sim.live.cufile_handles, sim.live.cufile_buffers);
     }
     compatible = true;
+    peer_to_peer = false;
   }
   sim_unlock();
   return result(code);
@@ -98,6 +114,19 @@ SIM_EXPORT CUfileError_t cuFileDriverClose(void) {
 
 SIM_EXPORT long cuFileUseCount(void) {
   return (long)fst_sim_live_cufile_driver();
+}
+
+SIM_EXPORT CUfileError_t cuFileDriverGetProperties(CUfileDrvProps_t *properties) {
+  int code = 0;
+  if (sim_injected(__func__, &code)) return result(code);
+  memset(properties, 0, sizeof *properties);
+  sim_lock();
+  bool allows = sim.config.cufile_taken == SIM_CUFILE_FREE ? compatible : sim.config.cufile_taken == SIM_CUFILE_COMPATIBLE;
+  if (!is_open()) code = NOT_OPEN;
+  properties->nvfs.max_direct_io_size = 16384;
+  properties->nvfs.dcontrolflags = allows ? 1u << 1 : 0;
+  sim_unlock();
+  return result(code);
 }
 
 SIM_EXPORT CUfileError_t cuFileGetVersion(int *version) {
@@ -115,8 +144,12 @@ SIM_EXPORT CUfileError_t cuFileSetParameterBool(int parameter, bool value) {
   if (sim.live.cufile_driver > 0) {
     sim_violation("cufile-parameter-late", "%s: parameters are set before the driver is opened", __func__);
     code = DRIVER_ALREADY_OPEN;
+  } else if (sim.config.cufile_taken != SIM_CUFILE_FREE) {
+    code = DRIVER_ALREADY_OPEN;
   } else if (parameter == 1) {
     compatible = value;
+  } else if (parameter == 7) {
+    peer_to_peer = value;
   }
   sim_unlock();
   return result(code);
@@ -130,6 +163,8 @@ SIM_EXPORT CUfileError_t cuFileSetParameterString(int parameter, const char *val
   if (sim.live.cufile_driver > 0) {
     sim_violation("cufile-parameter-late", "%s: parameters are set before the driver is opened", __func__);
     code = DRIVER_ALREADY_OPEN;
+  } else if (sim.config.cufile_taken != SIM_CUFILE_FREE) {
+    code = DRIVER_ALREADY_OPEN;
   } else if (parameter == 1) {
     has_log_path = true;
   }
@@ -139,7 +174,7 @@ SIM_EXPORT CUfileError_t cuFileSetParameterString(int parameter, const char *val
 
 /* Locked. */
 static int need_driver(const char *function) {
-  if (sim.live.cufile_driver > 0) return 0;
+  if (is_open()) return 0;
   sim_violation("cufile-not-open", "%s: cuFileDriverOpen did not come before", function);
   return NOT_OPEN;
 }
@@ -232,6 +267,7 @@ SIM_EXPORT CUfileError_t cuFileBufRegister(const void *base, size_t bytes, int f
     windows = made;
     place.allocation->registered++;
     sim.live.cufile_buffers++;
+    sim.counts.registrations++;
     sim.live.cufile_buffer_bytes += bytes;
   }
   sim_unlock();
@@ -322,7 +358,7 @@ static int check_read(const char *function, const open_file *file, void *base, s
   }
   sim.counts.cufile_reads++;
   if (!registered) sim.counts.unregistered_reads++;
-  if (sim.config.gds == SIM_GDS_COMPAT) sim.counts.compat_reads++;
+  if (!is_real()) sim.counts.compat_reads++;
   if (((uintptr_t)base + (uintptr_t)buffer_offset) % SIM_PAGE || (size_t)file_offset % SIM_PAGE || bytes % SIM_PAGE) {
     sim.counts.unaligned_reads++;
   }
@@ -346,6 +382,8 @@ SIM_EXPORT ssize_t cuFileRead(void *handle, void *base, size_t bytes, off_t file
     return refused(code);
   }
   int fd = file->fd;
+  struct stat status;
+  if (fstat(fd, &status) == 0 && (uint64_t)file_offset + bytes > (uint64_t)status.st_size) sim.counts.past_end_reads++;
   if (!is_same(file)) {
     sim_violation("cufile-fd-closed", "%s: descriptor %d was closed before its handle", __func__, fd);
     sim_unlock();

@@ -49,6 +49,7 @@ typedef enum sim_gds { SIM_GDS_REAL, SIM_GDS_COMPAT, SIM_GDS_ABSENT } sim_gds;
 typedef struct sim_configuration {
   int devices, version, capability;
   enum { SIM_STDIN_STAYS, SIM_STDIN_CLOSED, SIM_STDIN_TAKEN } cufile_stdin;
+  enum { SIM_CUFILE_FREE, SIM_CUFILE_COMPATIBLE, SIM_CUFILE_STRICT } cufile_taken;
   bool old_driver, pools, peer, checks, cufile_strict, cufile_errno;
   size_t device_bytes, cufile_window_bytes, cufile_pinned_bytes;
   unsigned delay_us, unload_us;
@@ -164,6 +165,7 @@ typedef struct sim_counts {
   uint64_t copied[SIM_DIRECTIONS], cufile_bytes; /* bytes */
   uint64_t pageable_async, foreign_device, kernels, spins;
   uint64_t cufile_opens, cufile_logs, cufile_reads, unaligned_reads, unregistered_reads, compat_reads;
+  uint64_t past_end_reads, registrations;
   uint64_t peak_device_bytes, peak_pinned_bytes;
 } sim_counts;
 

@@ -73,9 +73,11 @@ static void add_counts(sim_text *into) {
           ",\"injected\":%" PRIu64 ",\"spins\":%" PRIu64, counts->kernels, counts->pageable_async,
           counts->foreign_device, sim_injected_count(), counts->spins);
   sim_add(into, ",\"cufileOpens\":%" PRIu64 ",\"cufileLogs\":%" PRIu64 ",\"cufileReads\":%" PRIu64
-          ",\"unalignedReads\":%" PRIu64 ",\"unregisteredReads\":%" PRIu64 ",\"compatReads\":%" PRIu64 "}",
+          ",\"unalignedReads\":%" PRIu64 ",\"unregisteredReads\":%" PRIu64 ",\"compatReads\":%" PRIu64
+          ",\"pastEndReads\":%" PRIu64 ",\"registrations\":%" PRIu64 "}",
           counts->cufile_opens, counts->cufile_logs, counts->cufile_reads,
-          counts->unaligned_reads, counts->unregistered_reads, counts->compat_reads);
+          counts->unaligned_reads, counts->unregistered_reads, counts->compat_reads, counts->past_end_reads,
+          counts->registrations);
 }
 
 SIM_EXPORT uint64_t fst_sim_violations(void) {

@@ -53,6 +53,7 @@ static void read_with(int flags) {
   }
   void *handle = NULL;
   unsigned char *device = device_new(2 * MIB);
+  configure("FASTSAFETENSORS_NVFS_PROC", "/proc/self/stat"); /* any existing file */
   OK(cuFileDriverOpen().err);
   CHECK_EQUAL(cuFileUseCount(), 1);
   OK(file_register(&handle, fd));
@@ -178,6 +179,34 @@ static void modes_are_distinguished(void) {
   file_close(fd);
 }
 
+static unsigned control_flags(void) {
+  CUfileDrvProps_t properties;
+  OK(cuFileDriverGetProperties(&properties).err);
+  return properties.nvfs.dcontrolflags;
+}
+
+static void the_driver_says_what_it_allows(void) {
+  CUfileDrvProps_t properties;
+  CHECK_EQUAL(cuFileDriverGetProperties(&properties).err, 5001);
+  OK(cuFileDriverOpen().err);
+  CHECK_EQUAL(control_flags(), 2);
+  OK(cuFileDriverClose_v2().err);
+  OK(cuFileSetParameterBool(1, false).err);
+  CHECK_EQUAL(cuFileDriverOpen().err, 5033); /* there is no module of the kernel */
+  OK(cuFileSetParameterBool(7, true).err);
+  OK(cuFileDriverOpen().err);
+  CHECK_EQUAL(control_flags(), 0);
+  CHECK_EQUAL(cuFileDriverOpen().err, 5026);
+  OK(cuFileDriverClose_v2().err);
+  configure("FST_SIM_CUFILE_TAKEN", "compatible");
+  CHECK_EQUAL(cuFileSetParameterBool(1, false).err, 5026);
+  CHECK_EQUAL(cuFileDriverOpen().err, 5026);
+  CHECK_EQUAL(control_flags(), 2);
+  configure("FST_SIM_CUFILE_TAKEN", "strict");
+  CHECK_EQUAL(cuFileDriverOpen().err, 5026);
+  CHECK_EQUAL(control_flags(), 0);
+}
+
 static void failures_are_injected(void) {
   int fd = file_open(0);
   void *handle = NULL;
@@ -215,6 +244,7 @@ const test_case cufile_cases[] = {
     {"mistakes with cuFile are refused", mistakes_are_refused},
     {"cuFile's pinned memory is limited", pinning_is_limited},
     {"cuFile's modes are distinguished", modes_are_distinguished},
+    {"cuFile's driver says what it allows", the_driver_says_what_it_allows},
     {"cuFile's failures are injected", failures_are_injected},
     {NULL, NULL},
 };

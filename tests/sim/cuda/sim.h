@@ -36,7 +36,10 @@
  *   FST_SIM_CHECKS=1              0: no 0xDB fills and no sums, for measuring
  *   FST_SIM_FAIL=                 injected failures, see fst_sim_fail()
  *   FST_SIM_KERNELS=              library with the kernels' host build, see below
- *   FST_SIM_GDS=real              real; compat: cuFile reads, then copies; absent: cuFileDriverOpen gives 5033
+ *   FST_SIM_GDS=real              real, if the file FASTSAFETENSORS_NVFS_PROC is there or PCI P2PDMA is set, else as
+ *                                 compat: cuFile reads, then copies; absent: cuFileDriverOpen gives 5033
+ *   FST_SIM_CUFILE_TAKEN=no       compatible, strict: another library of the process has opened the driver (5026), with
+ *                                 or without compatibility mode
  *   FST_SIM_CUFILE_STDIN=stays    closed: cuFileDriverOpen closes descriptor 0, as some versions do; taken: and another
  *                                 file gets that number at once
  *   FST_SIM_CUFILE_STRICT=0       1: cuFileHandleRegister wants a descriptor opened with O_DIRECT (5020)
