@@ -55,6 +55,7 @@ const KEPT = 16;
 export async function openMpi(shim: Shim, timeoutSeconds: number): Promise<MpiProcess | Refusal> {
   passEnvironment(shim);
   startAlone();
+  leaveSignals();
   const info = new Uint8Array(40);
   const path = new Uint8Array(1024);
   const reason = new Uint8Array(1024);
@@ -96,6 +97,18 @@ function startAlone(): void {
     ["OMPI_COMM_WORLD_SIZE", "PMIX_RANK", SINGLETON].some((name) => environmentVariable(name) !== undefined)
   ) return;
   setEnvironmentVariable(SINGLETON, "1");
+}
+
+/** UCX's variable with the signals of faults that it handles. */
+const UCX_SIGNALS = "UCX_ERROR_SIGNALS";
+
+/**
+ * UCX, which libraries of MPI use, handles SIGSEGV and other faults from its loading on and ends the process; V8 and Deno
+ * have handlers of their own for them. A value of the user remains, and so does UCX's default without the permission to
+ * set the variable.
+ */
+function leaveSignals(): void {
+  if (environmentVariable(UCX_SIGNALS) === undefined) setEnvironmentVariable(UCX_SIGNALS, "");
 }
 
 /** Messages between the processes that MPI has started. */

@@ -76,6 +76,7 @@ typedef struct fst_library {
   const char *const *wheels;  /* folders below a Python site-packages, of its wheels; NULL: not a part of CUDA */
   const fst_library_symbol *symbols;
   size_t symbol_count;
+  int (*refuses)(void);       /* whether the library, whose functions are known, cannot be used here; NULL: it can */
   void *functions;            /* the struct of the symbols' offsets */
   pthread_mutex_t mutex;      /* PTHREAD_MUTEX_INITIALIZER */
   void *handle;               /* of dlopen; NULL: not open */
@@ -85,7 +86,7 @@ typedef struct fst_library {
 /*
  * Opens a library and looks up its functions, at the first call that finds it; from any thread. Order: the library
  * that the variable names, a library that the process has already opened, one found by name, one from the usual
- * folders. It is never closed, because its own threads may run in it. 0, or -1 with the reason and everything that
+ * folders. One that refuses is used only if there is no other. It is never closed, because its own threads may run in it. 0, or -1 with the reason and everything that
  * was tried in
  * `reason`; otherwise `reason` is empty.
  */

@@ -18,24 +18,56 @@ void fst_library_tell(char *reason, size_t size, const char *format, ...) {
   va_end(rest);
 }
 
+/* Looks up the functions of a library. 0, or -1 with the missing one in `reason`, which is otherwise unchanged. */
+static int bind(const fst_library *library, void *handle, char *reason, size_t size) {
+  for (size_t i = 0; i < library->symbol_count; i++) {
+    const fst_library_symbol *symbol = &library->symbols[i];
+    void *address = dlsym(handle, symbol->name);
+    if (!address && !symbol->optional) {
+      snprintf(reason, size, "\"%s\" has no function %s", library->path, symbol->name);
+      return -1;
+    }
+    memcpy((char *)library->functions + symbol->offset, &address, sizeof address);
+  }
+  return 0;
+}
+
+/* What a search has found besides what it returns. */
+typedef struct search {
+  fst_library *wanted;
+  void *refused;     /* the first library that refuses */
+  char trouble[512]; /* why a file that exists cannot be opened */
+} search;
+
+/* Returns a library that can be used; NULL for others. */
+static void *accept(search *search, void *library) {
+  char reason[512];
+  fst_library *wanted = search->wanted;
+  if (!library || !wanted->refuses || bind(wanted, library, reason, sizeof reason) != 0 || !wanted->refuses()) {
+    return library;
+  }
+  if (!search->refused) search->refused = library;
+  return NULL;
+}
+
 /* The `dlerror` of a file that exists but cannot be opened is a better reason than "no such file". */
-static void *try_path(const char *path, char *trouble, size_t size) {
+static void *try_path(search *search, const char *path) {
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  if (library) return library;
+  if (library) return accept(search, library);
   const char *text = dlerror();
-  if (text && !strstr(text, "No such file")) snprintf(trouble, size, "%s", text);
+  if (text && !strstr(text, "No such file")) snprintf(search->trouble, sizeof search->trouble, "%s", text);
   return NULL;
 }
 
 /* Tries every match of the pattern, with the name appended. */
-static void *try_pattern(const char *pattern, const char *name, char *trouble, size_t size) {
+static void *try_pattern(search *search, const char *pattern, const char *name) {
   glob_t found;
   void *library = NULL;
   if (glob(pattern, GLOB_NOSORT, NULL, &found) == 0) {
     for (size_t i = 0; i < found.gl_pathc && !library; i++) {
       char path[4096];
       int length = snprintf(path, sizeof path, "%s/%s", found.gl_pathv[i], name);
-      if (length < (int)sizeof path) library = try_path(path, trouble, size);
+      if (length < (int)sizeof path) library = try_path(search, path);
     }
     globfree(&found);
   }
@@ -69,15 +101,15 @@ int fst_library_folder(size_t index, const char *wheel, char *pattern, size_t si
   return snprintf(pattern, size, "%s%.*s%s", base, stem, rest, wheel ? wheel : "") < (int)size;
 }
 
-static void *try_folders(const fst_library *wanted, const char *name, char *trouble, size_t size) {
+static void *try_folders(search *search, const char *name) {
   void *library = NULL;
   char pattern[4096];
   int more;
   for (size_t i = 0; !library && (more = fst_library_folder(i, NULL, pattern, sizeof pattern)) >= 0; i++) {
-    if (more) library = try_pattern(pattern, name, trouble, size);
-    for (const char *const *wheel = wanted->wheels; *wheel && !library; wheel++) {
+    if (more) library = try_pattern(search, pattern, name);
+    for (const char *const *wheel = search->wanted->wheels; *wheel && !library; wheel++) {
       if (fst_library_folder(i, *wheel, pattern, sizeof pattern) > 0) {
-        library = try_pattern(pattern, name, trouble, size);
+        library = try_pattern(search, pattern, name);
       }
     }
   }
@@ -99,8 +131,9 @@ static void tell_tried(const fst_library *wanted, const char *trouble, char *rea
 }
 
 /* Finds the library; NULL with the reason. */
-static void *find(const fst_library *wanted, char *reason, size_t size) {
-  char trouble[512] = "", value[FST_ENVIRONMENT_VALUE];
+static void *find(fst_library *wanted, char *reason, size_t size) {
+  char value[FST_ENVIRONMENT_VALUE];
+  search search = {.wanted = wanted};
   void *library = NULL;
   const char *named = fst_environment(wanted->variable, value);
   if (named) {
@@ -113,30 +146,17 @@ static void *find(const fst_library *wanted, char *reason, size_t size) {
   }
   /* A library that the process already uses comes first, because two runtimes would not share their state. */
   for (const char *const *name = wanted->names; *name && !library; name++) {
-    library = dlopen(*name, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
+    library = accept(&search, dlopen(*name, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD));
   }
   for (const char *const *name = wanted->names; *name && !library; name++) {
-    library = try_path(*name, trouble, sizeof trouble);
+    library = try_path(&search, *name);
   }
   for (const char *const *name = wanted->names; wanted->wheels && *name && !library; name++) {
-    library = try_folders(wanted, *name, trouble, sizeof trouble);
+    library = try_folders(&search, *name);
   }
-  if (!library) tell_tried(wanted, trouble, reason, size);
+  if (!library) library = search.refused;
+  if (!library) tell_tried(wanted, search.trouble, reason, size);
   return library;
-}
-
-/* Looks up the functions of a library. 0, or -1 with the missing one in `reason`, which is otherwise unchanged. */
-static int bind(const fst_library *library, void *handle, char *reason, size_t size) {
-  for (size_t i = 0; i < library->symbol_count; i++) {
-    const fst_library_symbol *symbol = &library->symbols[i];
-    void *address = dlsym(handle, symbol->name);
-    if (!address && !symbol->optional) {
-      snprintf(reason, size, "\"%s\" has no function %s", library->path, symbol->name);
-      return -1;
-    }
-    memcpy((char *)library->functions + symbol->offset, &address, sizeof address);
-  }
-  return 0;
 }
 
 int fst_library_open(fst_library *library, char *reason, size_t size) {

@@ -37,12 +37,19 @@ static const fst_library_symbol SYMBOLS[] = {
 };
 #undef FUNCTION
 
+/* A toolkit that is newer than the driver does not work, and an older one may be installed beside it. */
+static int is_too_new(void) {
+  int devices;
+  return fst_cuda_done(&functions, functions.cudaGetDeviceCount(&devices)) == FST_CUDA_DRIVER_TOO_OLD;
+}
+
 static fst_library library = {
   .variable = "FASTSAFETENSORS_CUDART_LIB",
   .names = (const char *const[]){"libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so", NULL},
   .wheels = (const char *const[]){"nvidia/cu13/lib", "nvidia/cuda_runtime/lib", NULL},
   .symbols = SYMBOLS,
   .symbol_count = sizeof SYMBOLS / sizeof *SYMBOLS,
+  .refuses = is_too_new,
   .functions = &functions,
   .mutex = PTHREAD_MUTEX_INITIALIZER,
 };

@@ -30,6 +30,7 @@ standInSuite("Where CUDA is found", machine, (_test, standIns) => {
       XDG_CACHE_HOME: Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME")}/.cache`,
       LD_LIBRARY_PATH: hidden,
       FASTSAFETENSORS_CUDA_LIB: library,
+      FST_SIM_VERSION: "13000", // the driver
       FASTSAFETENSORS_NVFS_PROC: "/nowhere/nvidia-fs/version",
       ...variables,
     };
@@ -70,5 +71,23 @@ standInSuite("Where CUDA is found", machine, (_test, standIns) => {
         assertEquals(gds.state, "nvidia-fs is not loaded, libcufile knows PCI P2PDMA");
       });
     }
+
+    Deno.test("a toolkit that is newer than the driver gives way to an older one [CUDA stand-in]", async () => {
+      await using folder = await tempFolder();
+      const lib = `${folder.path}/place/lib64`;
+      await Deno.mkdir(lib, { recursive: true });
+      // Copies, because the stand-in has the version in the name of its file.
+      await Deno.copyFile(library, `${lib}/libcudart.so.13`);
+      const variables = { CUDA_HOME: `${folder.path}/place`, FST_SIM_VERSION: "12040" };
+      const alone = await find(folder.path, variables);
+      const tooNew = `"${lib}/libcudart.so.13" finds no GPU: cudaErrorInsufficientDriver (35)`;
+      assertStringIncludes(alone.reason, tooNew);
+      await Deno.copyFile(library, `${lib}/libcudart.so.12`);
+      const both = await find(folder.path, variables);
+      assertEquals([both.library, both.runtimeVersion], [`${lib}/libcudart.so.12`, "12.0"]);
+      assertEquals([both.driverVersion, both.devices.length], ["12.4", 2]);
+      const newer = await find(folder.path, { ...variables, FST_SIM_VERSION: "13000" });
+      assertEquals([newer.library, newer.runtimeVersion], [`${lib}/libcudart.so.13`, "13.0"]);
+    });
   });
 });

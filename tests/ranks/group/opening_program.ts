@@ -2,6 +2,12 @@
 import { MpiGroup } from "../../../src/ranks/group/mpi_group.ts";
 import { say } from "./say.ts";
 
+/** The signals that this process handles, as a mask. */
+function caughtSignals(): string {
+  return /^SigCgt:\s*(\w+)/m.exec(Deno.readTextFileSync("/proc/self/status"))![1]!;
+}
+
+const before = caughtSignals();
 const rank = Number(Deno.env.get("OMPI_COMM_WORLD_RANK") ?? Deno.env.get("PMI_RANK") ?? 0);
 let closed: MpiGroup | undefined;
 try {
@@ -10,7 +16,8 @@ try {
   // No machine has device 99.
   const device = await group.broadcast({ devicePointer: 4096n, byteLength: 4, device: 99 }, 0)
     .then(() => "", (error) => `${error.name}: ${error.message}`);
-  say({ rank, size: group.size, family: group.family, library: group.library, device });
+  const handlers = { before, after: caughtSignals() };
+  say({ rank, size: group.size, family: group.family, library: group.library, device, handlers });
 } catch (error) {
   const { name, message, library } = error as Error & { library?: string };
   say({ rank, name, message, library });

@@ -1,4 +1,6 @@
 /* Configuration, handles, and what happens at the entrance of every runtime call. */
+#define _GNU_SOURCE /* dladdr */
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,11 +43,20 @@ static int word_of(const char *name, const char *const words[], int count) {
   sim_die(message);
 }
 
+/* The version in the name of this library's file, if that is libcudart.so.N. */
+static int named_version(int otherwise) {
+  Dl_info info;
+  const char *name = dladdr((void *)(uintptr_t)fst_sim_name, &info) != 0 ? strstr(info.dli_fname, "libcudart.so.") : NULL;
+  int major = name ? atoi(name + strlen("libcudart.so.")) : 0;
+  return major > 0 ? major * 1000 : otherwise;
+}
+
 void sim_configure(void) {
   sim_configuration *config = &sim.config;
   config->devices = (int)sim_number_of("FST_SIM_DEVICES", 2, 0, SIM_DEVICES);
   config->old_driver = word_of("FST_SIM_DRIVER", (const char *[]){"new", "old"}, 2) == 1;
   config->version = (int)sim_number_of("FST_SIM_VERSION", 12040, 10000, 99990);
+  config->runtime_version = named_version(config->version);
   config->capability = (int)sim_number_of("FST_SIM_CAPABILITY", 80, 30, 200);
   config->device_bytes = (size_t)sim_number_of("FST_SIM_DEVICE_BYTES", 2147483648.0, 0, 68719476736.0);
   config->pools = sim_number_of("FST_SIM_POOLS", 1, 0, 1) != 0;
@@ -137,7 +148,7 @@ void *sim_handle_close(const void *handle, sim_kind kind) {
 /* Entrance and exit of runtime calls */
 
 int sim_missing(void) {
-  if (sim.config.old_driver) return SIM_DRIVER_TOO_OLD;
+  if (sim.config.old_driver || sim.config.runtime_version / 1000 > sim.config.version / 1000) return SIM_DRIVER_TOO_OLD;
   return sim.config.devices == 0 ? SIM_NO_DEVICE : 0;
 }
 

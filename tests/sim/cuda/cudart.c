@@ -16,7 +16,7 @@ SIM_EXPORT const char *fst_sim_name(void) {
 SIM_EXPORT int cudaRuntimeGetVersion(int *version) {
   int code;
   if (sim_injected(__func__, &code)) return sim_runtime_result(code);
-  *version = sim.config.version;
+  *version = sim.config.runtime_version;
   return 0;
 }
 

@@ -47,7 +47,7 @@ enum {
 typedef enum sim_gds { SIM_GDS_REAL, SIM_GDS_COMPAT, SIM_GDS_ABSENT } sim_gds;
 
 typedef struct sim_configuration {
-  int devices, version, capability;
+  int devices, version, runtime_version, capability;
   enum { SIM_STDIN_STAYS, SIM_STDIN_CLOSED, SIM_STDIN_TAKEN } cufile_stdin;
   enum { SIM_CUFILE_FREE, SIM_CUFILE_COMPATIBLE, SIM_CUFILE_STRICT } cufile_taken;
   bool old_driver, pools, peer, checks, cufile_strict, cufile_errno;

@@ -24,7 +24,8 @@
  * Environment, read when the library is loaded and again by fst_sim_reset()
  *   FST_SIM_DEVICES=2             devices; 0: none (error 100)
  *   FST_SIM_DRIVER=old            the driver is too old (error 35)
- *   FST_SIM_VERSION=12040         CUDA version of runtime and driver; bounds the PTX version
+ *   FST_SIM_VERSION=12040         CUDA version of runtime and driver; bounds the PTX version. A copy of this library
+ *                                 that is named libcudart.so.N has the runtime N.0: error 35 if the driver is older
  *   FST_SIM_CAPABILITY=80         compute capability; bounds the PTX target
  *   FST_SIM_DEVICE_BYTES=2147483648   memory of each device, at most 64 GiB
  *   FST_SIM_POOLS=1               0: no cudaMallocAsync (attribute 115 is 0, error 801)
