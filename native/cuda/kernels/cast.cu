@@ -174,16 +174,29 @@ extern "C" __global__ void fst_copy_unaligned(uint8_t *destination, const uint8_
   copy_units<uint8_t>(destination + head + body, source + head + body, bytes - head - body);
 }
 
+/* Divides by Index, since a division of 64 bits takes many times as long as one of 32. */
+template <typename Unit, typename Index>
+static __device__ __forceinline__ void copy_indexed(uint8_t *destination, const uint8_t *source, Index run,
+                                                    Index total, uint64_t outer_stride, Index inner_count,
+                                                    uint64_t inner_stride) {
+  for (uint64_t i = thread_index(); i < total; i += thread_count()) {
+    const Index at = (Index)i, row = at / run, outer = row / inner_count;
+    const uint8_t *from = source + outer * outer_stride + (row - outer * inner_count) * inner_stride;
+    ((Unit *)destination)[i] = ((const Unit *)from)[at - row * run];
+  }
+}
+
 template <typename Unit>
 static __device__ __forceinline__ void copy_runs(uint8_t *destination, const uint8_t *source,
                                                  uint64_t run_bytes, uint64_t outer_count,
                                                  uint64_t outer_stride, uint64_t inner_count,
                                                  uint64_t inner_stride) {
   const uint64_t run = run_bytes / sizeof(Unit), total = outer_count * inner_count * run;
-  for (uint64_t i = thread_index(); i < total; i += thread_count()) {
-    const uint64_t row = i / run, outer = row / inner_count, inner = row % inner_count;
-    const uint8_t *from = source + outer * outer_stride + inner * inner_stride + i % run * sizeof(Unit);
-    ((Unit *)destination)[i] = *(const Unit *)from;
+  if (total >> 32 == 0) {
+    copy_indexed<Unit, uint32_t>(destination, source, (uint32_t)run, (uint32_t)total, outer_stride,
+                                 (uint32_t)inner_count, inner_stride);
+  } else {
+    copy_indexed<Unit, uint64_t>(destination, source, run, total, outer_stride, inner_count, inner_stride);
   }
 }
 
@@ -198,6 +211,7 @@ extern "C" __global__ void fst_copy_strided(uint8_t *destination, const uint8_t 
 #define RUNS(Unit) \
   copy_runs<Unit>(destination, source, run_bytes, outer_count, outer_stride, inner_count, inner_stride)
   if (bits % 16 == 0) RUNS(Vector);
+  else if (bits % 8 == 0) RUNS(uint64_t);
   else if (bits % 4 == 0) RUNS(uint32_t);
   else if (bits % 2 == 0) RUNS(uint16_t);
   else RUNS(uint8_t);
