@@ -7,21 +7,36 @@ import type { Shim } from "./symbols.ts";
 
 /** The names that native/ reads by fst_environment. */
 export const SHIM_VARIABLES: readonly string[] = [
+  "ALL_PROXY",
+  "AWS_CA_BUNDLE",
   "CONDA_PREFIX",
   "CUDA_HOME",
   "CUDA_PATH",
   "CUFILE_FORCE_COMPAT_MODE",
   "CUFILE_LOGFILE_PATH",
+  "CURL_CA_BUNDLE",
+  "DENO_CERT",
   "FASTSAFETENSORS_CUDART_LIB",
   "FASTSAFETENSORS_CUDA_LIB",
   "FASTSAFETENSORS_CUFILE_LIB",
+  "FASTSAFETENSORS_CURL_LIB",
   "FASTSAFETENSORS_MPI_LIB",
   "FASTSAFETENSORS_NCCL_LIB",
   "FASTSAFETENSORS_NVFS_PROC",
   "HF3FS_LIB_DIR",
   "HOME",
+  "HTTPS_PROXY",
+  "HTTP_PROXY",
   "LD_LIBRARY_PATH",
+  "NO_PROXY",
+  "REQUESTS_CA_BUNDLE",
+  "SSL_CERT_DIR",
+  "SSL_CERT_FILE",
   "VIRTUAL_ENV",
+  "all_proxy",
+  "http_proxy",
+  "https_proxy",
+  "no_proxy",
 ];
 
 /**

@@ -17,12 +17,22 @@ export interface PlanFile {
   /** Nanoseconds of the modification time. */
   readonly mtimeNanoseconds: bigint;
   /** The reader, if it is not the system: `fst_reader_kind` in native/plan.h, and its handle. */
-  readonly reader?: { readonly kind: number; readonly handle: bigint };
+  readonly reader?: LentReader;
+}
+
+/** A reader of a file, valid while the lanes run. */
+export interface LentReader {
+  /** `fst_reader_kind` in native/plan.h. */
+  readonly kind: number;
+  /** Its object. */
+  readonly handle: bigint;
+  /** Requests of one lane in flight; default: the reader's. */
+  readonly depth?: number;
 }
 
 /** The reason why the lanes stopped: `fst_failure` in native/plan.h. */
 export type PlanFailure = {
-  readonly kind: "system" | "truncated" | "changed" | "device";
+  readonly kind: "system" | "truncated" | "changed" | "device" | "http" | "connection" | "answer";
   readonly segment: number;
   readonly errno: number;
   readonly offset: number;
@@ -30,10 +40,13 @@ export type PlanFailure = {
   readonly actual: number;
 };
 
-const HEADER_BYTES = 192;
+/** The most bytes of `fst_plan.deep_staging`, whole pages. */
+const MOST_DEEP_STAGING = 2 ** 31;
+
+const HEADER_BYTES = 256;
 const FILE_BYTES = 64;
 const SEGMENT_BYTES = 64;
-const FAILURES = [null, "system", "truncated", "changed", "device"] as const;
+const FAILURES = [null, "system", "truncated", "changed", "device", "http", "connection", "answer"] as const;
 const DTYPE_CODE = new Map(DTYPES.map((dtype, code) => [dtype, code]));
 
 /** Word offsets of the counters. */
@@ -68,6 +81,7 @@ export class PlanMemory {
       this.#view.setBigInt64(at + 24, file.mtimeNanoseconds, true);
       this.#view.setUint32(at + 36, file.reader?.kind ?? 0, true);
       this.#view.setBigUint64(at + 40, file.reader?.handle ?? 0n, true);
+      this.#view.setUint32(at + 48, file.reader?.depth ?? 0, true);
     });
     this.#segments = segmentsAt;
   }
@@ -76,6 +90,15 @@ export class PlanMemory {
   setDestination(kind: number, context: bigint): void {
     this.#view.setUint32(12, kind, true);
     this.#view.setBigUint64(16, context, true);
+  }
+
+  /**
+   * Lets each lane have many reads in flight where one after the other is slow. Only before the first lane starts.
+   *
+   * @param stagingBytes bytes of staging memory for them; reads straight to their destination may have 16 times as much
+   */
+  allowDeepReads(stagingBytes: number): void {
+    this.#view.setUint32(112, Math.min(stagingBytes, MOST_DEEP_STAGING), true);
   }
 
   /** Writes segment `index`; `destination` is an address. Only before the first lane starts. */
@@ -126,6 +149,16 @@ export class PlanMemory {
   /** File bytes read through the rings of 3FS. */
   get usrbioBytes(): number {
     return Number(this.#view.getBigUint64(104, true));
+  }
+
+  /** File bytes that came from HTTP servers. */
+  get httpBytes(): number {
+    return Number(this.#view.getBigUint64(192, true));
+  }
+
+  /** Requests to HTTP servers that were repeated. */
+  get retries(): number {
+    return this.#view.getUint32(200, true);
   }
 
   /** The first failure, if there was one. */

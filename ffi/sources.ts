@@ -39,7 +39,15 @@ import cudaTensorC from "../native/cuda/tensor.c" with { type: "text" };
 import fstH from "../native/fst.h" with { type: "text" };
 import fstCudaH from "../native/fst_cuda.h" with { type: "text" };
 import fstGroupH from "../native/fst_group.h" with { type: "text" };
+import fstNetH from "../native/fst_net.h" with { type: "text" };
 import fstUsrbioH from "../native/fst_usrbio.h" with { type: "text" };
+import netAnswerC from "../native/net/answer.c" with { type: "text" };
+import netClientC from "../native/net/client.c" with { type: "text" };
+import netCurlC from "../native/net/curl.c" with { type: "text" };
+import netFetchC from "../native/net/fetch.c" with { type: "text" };
+import netFileC from "../native/net/file.c" with { type: "text" };
+import netLaneC from "../native/net/lane.c" with { type: "text" };
+import netNetH from "../native/net/net.h" with { type: "text" };
 import planH from "../native/plan.h" with { type: "text" };
 import ranksMpiProcessC from "../native/ranks/mpi_process.c" with { type: "text" };
 import ranksMpiThreadC from "../native/ranks/mpi_thread.c" with { type: "text" };
@@ -96,7 +104,15 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "fst.h": fstH,
   "fst_cuda.h": fstCudaH,
   "fst_group.h": fstGroupH,
+  "fst_net.h": fstNetH,
   "fst_usrbio.h": fstUsrbioH,
+  "net/answer.c": netAnswerC,
+  "net/client.c": netClientC,
+  "net/curl.c": netCurlC,
+  "net/fetch.c": netFetchC,
+  "net/file.c": netFileC,
+  "net/lane.c": netLaneC,
+  "net/net.h": netNetH,
   "plan.h": planH,
   "ranks/mpi_process.c": ranksMpiProcessC,
   "ranks/mpi_thread.c": ranksMpiThreadC,

@@ -6,6 +6,7 @@
 import { CUDA_SYMBOLS } from "./cuda_symbols.ts";
 import { GROUP_SYMBOLS, KEEP_4 } from "./group_symbols.ts";
 import { HOST_SYMBOLS } from "./host_symbols.ts";
+import { NET_SYMBOLS } from "./net_symbols.ts";
 import { USRBIO_SYMBOLS } from "./usrbio_symbols.ts";
 import { WRITE_SYMBOLS } from "./write_symbols.ts";
 
@@ -17,6 +18,7 @@ export const SYMBOLS = {
   ...CUDA_SYMBOLS,
   ...GROUP_SYMBOLS,
   ...HOST_SYMBOLS,
+  ...NET_SYMBOLS,
   ...USRBIO_SYMBOLS,
   ...WRITE_SYMBOLS,
   fst_abi_version: { parameters: [], result: "u32" },

@@ -25,6 +25,9 @@ enum fst_failure {
   FST_FAILURE_TRUNCATED = 2, /* the file ended before the range did */
   FST_FAILURE_CHANGED = 3,   /* size or modification time has changed since the header was read */
   FST_FAILURE_DEVICE = 4,    /* a device library refused: `code` is a status as in fst_cuda.h */
+  FST_FAILURE_HTTP = 5,      /* a server answered with the status `code` */
+  FST_FAILURE_CONNECTION = 6, /* a server could not be reached: `code` is libcurl's (fst_net_error_text) */
+  FST_FAILURE_ANSWER = 7,    /* the answer of a server is not valid: `code` is an enum fst_net_answer */
 };
 
 /* The failure of a read. */
@@ -67,8 +70,11 @@ typedef struct fst_plan {
     pthread_mutex_t verifying; /* held by the caller that looks at the files; zeros are an unlocked mutex */
     uint64_t room[7];
   };
+  _Atomic uint64_t http_bytes; /* file bytes that came from HTTP servers */
+  _Atomic uint32_t retries;    /* requests to them that were repeated */
+  uint32_t more_reserved[13];
 } fst_plan;
-static_assert(sizeof(fst_plan) == 192, "ffi/plan_memory.ts knows this layout");
+static_assert(sizeof(fst_plan) == 256, "ffi/plan_memory.ts knows this layout");
 static_assert(sizeof(pthread_mutex_t) <= 56, "a mutex has its room");
 
 typedef struct fst_plan_file {
@@ -79,8 +85,9 @@ typedef struct fst_plan_file {
   int64_t mtime_nanoseconds;
   _Atomic uint32_t direct_off; /* set by a lane whose direct read was refused */
   uint32_t reader;             /* enum fst_reader_kind */
-  uint64_t reader_handle;      /* FST_READER_USRBIO: an fst_usrbio_mount */
-  uint64_t reserved[2];
+  uint64_t reader_handle;      /* FST_READER_USRBIO: an fst_usrbio_mount; FST_READER_HTTP: an fst_net_file */
+  uint32_t depth;              /* FST_READER_HTTP: the most requests of one lane in flight; 0: the reader's default */
+  uint32_t reserved[3];
 } fst_plan_file;
 static_assert(sizeof(fst_plan_file) == 64, "ffi/plan_memory.ts knows this layout");
 
@@ -103,7 +110,7 @@ typedef struct fst_segment {
 } fst_segment;
 static_assert(sizeof(fst_segment) == 64, "ffi/plan_memory.ts knows this layout");
 
-enum fst_reader_kind { FST_READER_POSIX = 0, FST_READER_USRBIO = 1 };
+enum fst_reader_kind { FST_READER_POSIX = 0, FST_READER_USRBIO = 1, FST_READER_HTTP = 2 };
 enum fst_destination_kind { FST_DESTINATION_HOST = 0, FST_DESTINATION_CUDA = 1 };
 
 static inline fst_plan_file *fst_plan_files(fst_plan *plan) {
@@ -146,6 +153,9 @@ void fst_plan_landed(fst_plan *plan, uint32_t index);
  * were read, else the plan fails.
  */
 void fst_plan_verify(fst_plan *plan);
+
+/* Wakes the callers of fst_plan_wait. */
+void fst_plan_wake(fst_plan *plan);
 
 /* Records the first failure and stops the other lanes. */
 void fst_plan_fail(fst_plan *plan, uint32_t index, const fst_error *error);

@@ -165,6 +165,8 @@ typedef struct fst_lane {
   struct fst_cuda_lane *cuda; /* for a lane to a CUDA device: cuda/land.c */
   struct fst_usrbio_mount *usrbio_mount; /* the mount of the lane's ring, or NULL: three_fs/lane.c */
   struct fst_usrbio_ring *usrbio_ring;
+  void *net; /* the lane's connections to HTTP servers, or NULL: net/lane.c */
+  uint32_t net_requests;
   uint32_t ahead;  /* the next segment, taken early */
   int has_ahead;
   int ahead_begun; /* its read has started */
@@ -212,10 +214,18 @@ typedef struct fst_reader {
   char *(*slot)(fst_lane *lane, unsigned slot);
 } fst_reader;
 
-extern const fst_reader fst_reader_posix, fst_reader_usrbio;
+extern const fst_reader fst_reader_posix, fst_reader_usrbio, fst_reader_http;
 
 static inline const fst_reader *fst_reader_of(const fst_lane *lane) {
-  return lane->file->reader == FST_READER_USRBIO ? &fst_reader_usrbio : &fst_reader_posix;
+  switch ((enum fst_reader_kind)lane->file->reader) {
+    case FST_READER_POSIX:
+      return &fst_reader_posix;
+    case FST_READER_USRBIO:
+      return &fst_reader_usrbio;
+    case FST_READER_HTTP:
+      return &fst_reader_http;
+  }
+  return &fst_reader_posix;
 }
 
 static inline int fst_read_range(fst_lane *lane, uint64_t offset, uint64_t length, char *destination) {
@@ -326,6 +336,10 @@ typedef struct fst_deep_reader {
    * here: then nothing has to be closed.
    */
   int (*open)(fst_lane *lane, uint32_t *most, void **state);
+  /* Whether it should have its `most` reads in flight at once, and not only if that turns out to be faster. */
+  int is_deep_at_once;
+  /* The most bytes of the next read; NULL: the loop decides. */
+  uint64_t (*part)(void *state);
   /* Begins a read, without waiting for it. A failure becomes the request's error when `wait` returns it. */
   void (*start)(void *state, fst_request *request);
   /*
@@ -364,5 +378,12 @@ int fst_usrbio_yields(const fst_lane *lane);
 
 /* Returns the lane's ring, if it has one; its memory must not be in use. */
 void fst_usrbio_end(fst_lane *lane);
+
+/* Lanes from HTTP servers (net/fetch.c, net/lane.c). */
+
+extern const fst_deep_reader fst_deep_reader_http;
+
+/* Returns the connections of fst_reader_http, if the lane has some; its memory must not be in use. */
+void fst_net_end(fst_lane *lane);
 
 #endif

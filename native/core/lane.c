@@ -55,8 +55,7 @@ int fst_lane_land(fst_lane *lane) {
 
 /* The reader that should read the current segment with many reads in flight; NULL: one read after the other. */
 static const fst_deep_reader *deep_reader_of(const fst_lane *lane) {
-  (void)lane;
-  return NULL;
+  return fst_deep_reader_http.wants(lane) ? &fst_deep_reader_http : NULL;
 }
 
 int32_t fst_lane_run(fst_plan *plan, uint32_t limit, FST_KEEP_8) {
@@ -68,6 +67,7 @@ int32_t fst_lane_run(fst_plan *plan, uint32_t limit, FST_KEEP_8) {
   }
   fst_land_cuda_end(&lane);
   fst_usrbio_end(&lane);
+  fst_net_end(&lane);
   fst_staging_give(lane.staging);
   fst_plan_verify(plan);
   return atomic_load(&plan->cancelled) ? 1 : 0;

@@ -6,7 +6,7 @@
 
 #include "core/core.h"
 
-static void wake_all(fst_plan *plan) {
+void fst_plan_wake(fst_plan *plan) {
   atomic_fetch_add(&plan->wake, 1);
   if (atomic_load(&plan->waiters) == 0) return; /* the system call costs more than a small segment */
   fst_sys_futex((uint32_t *)&plan->wake, FUTEX_WAKE_PRIVATE, INT_MAX, NULL);
@@ -32,7 +32,7 @@ int fst_plan_take(fst_plan *plan, uint32_t limit, uint32_t *index) {
 void fst_plan_landed(fst_plan *plan, uint32_t index) {
   FST_ASSERT(index < atomic_load(&plan->next) && atomic_load(&fst_plan_done(plan)[index]) == FST_NOT_DONE);
   atomic_store(&fst_plan_done(plan)[index], FST_LANDED);
-  wake_all(plan);
+  fst_plan_wake(plan);
 }
 
 /* ---- Files that change during a load ---- */
@@ -88,7 +88,7 @@ void fst_plan_verify(fst_plan *plan) {
     atomic_store(&done[i], has_changed ? FST_NOT_DONE : FST_DONE);
   }
   pthread_mutex_unlock(&plan->verifying);
-  if (count > 0) wake_all(plan);
+  if (count > 0) fst_plan_wake(plan);
 }
 
 /* ---- The ends of a plan ---- */
@@ -105,13 +105,13 @@ void fst_plan_fail(fst_plan *plan, uint32_t index, const fst_error *error) {
   plan->failed_expected = error->expected;
   plan->failed_actual = error->actual;
   atomic_store(&plan->failure, error->kind);
-  wake_all(plan);
+  fst_plan_wake(plan);
 }
 
 void fst_plan_cancel(fst_plan *plan) {
   uint32_t none = 0;
   atomic_compare_exchange_strong(&plan->cancelled, &none, 1);
-  wake_all(plan);
+  fst_plan_wake(plan);
 }
 
 /* The longest delay of the end of a load, in microseconds. */

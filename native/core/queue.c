@@ -145,7 +145,8 @@ static void cut(queue *queue, fst_request *request) {
     } else if (to_page > 0) {
       length = to_page;
     } else {
-      length = (length < READ_BYTES ? length : READ_BYTES) & ~(align - 1);
+      const uint64_t most = queue->reader->part ? queue->reader->part(queue->state) : READ_BYTES;
+      length = (length < most ? length : most) & ~(align - 1);
       is_direct = 1;
     }
   }
@@ -292,7 +293,7 @@ static int open_queue(queue *queue) {
   queue->free_flights = queue->flights;
   queue->depth = atomic_load(&plan->deep_depth);
   if (queue->depth < FIRST_DEPTH) queue->depth = FIRST_DEPTH;
-  if (queue->depth > queue->most) queue->depth = queue->most;
+  if (queue->depth > queue->most || queue->reader->is_deep_at_once) queue->depth = queue->most;
   queue->has_settled = atomic_load(&plan->deep_settled) != 0;
   queue->rate = queue->lane->pace;
   queue->since = fst_now();

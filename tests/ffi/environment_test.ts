@@ -23,7 +23,9 @@ Deno.test("every variable that C sources look up is passed to them, and no other
     const lookedUp = code(name).matchAll(
       /fst_environment\("(\w+)"|\.variable = "(\w+)"|\{"([A-Z_]{4,})", "\//g,
     );
-    return [...lookedUp].map((match) => match[1] ?? match[2] ?? match[3]!);
+    const lists = code(name).matchAll(/_VARIABLES\[\] = \{([^}]*)\}/g);
+    const listed = lists.flatMap(([, names]) => names!.matchAll(/"(\w+)"/g).map(([, name]) => name!));
+    return [...[...lookedUp].map((match) => match[1] ?? match[2] ?? match[3]!), ...listed];
   });
   assertEquals([...SHIM_VARIABLES].sort(), [...new Set(named)].sort());
 });

@@ -83,7 +83,14 @@ static void close_reader(void *argument) {
   state.is_open = 0;
 }
 
-static fst_deep_reader reader = {1, wants, open_reader, start, wait_reader, close_reader};
+static fst_deep_reader reader = {
+  .alignment = 1,
+  .wants = wants,
+  .open = open_reader,
+  .start = start,
+  .wait = wait_reader,
+  .close = close_reader,
+};
 
 /* ---- Plans ---- */
 

@@ -16,7 +16,7 @@ import { finishInTurns } from "../../base/turn.ts";
 import { planSteps } from "../../load/plan.ts";
 import { Readiness } from "../../load/readiness.ts";
 import type { TensorRequest } from "../../load/request.ts";
-import type { NativeFile } from "../../files/native/native_file.ts";
+import type { LaneFile } from "../../files/native/native_file.ts";
 import { CudaTensor, newCudaTensor, useCudaTensor } from "../tensors.ts";
 import { CudaMemory } from "./memory.ts";
 import { CudaRun, type CudaSettings } from "./run.ts";
@@ -30,7 +30,7 @@ import type { TensorDescription } from "../tensor_handle.ts";
 const ALIGNMENT = 16;
 
 /** Tensors as device pointers. */
-export class CudaDevice implements Device<CudaTensor, NativeFile> {
+export class CudaDevice implements Device<CudaTensor, LaneFile> {
   readonly name: `cuda:${number}`;
   readonly #shim: Shim;
   readonly #index: number;
@@ -70,7 +70,7 @@ export class CudaDevice implements Device<CudaTensor, NativeFile> {
 
   async start(
     requests: readonly TensorRequest[],
-    files: readonly NativeFile[],
+    files: readonly LaneFile[],
     settings: LoadSettings,
   ): Promise<DeviceLoad<CudaTensor>> {
     const { blockBytes } = settings;

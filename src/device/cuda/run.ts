@@ -17,7 +17,7 @@ import { isCached, runNativeLanes } from "../../load/native/native_lanes.ts";
 import { PAGE } from "../../load/layout.ts";
 import { type LoadPlan, segmentBytes } from "../../load/plan.ts";
 import type { Readiness } from "../../load/readiness.ts";
-import type { NativeFile } from "../../files/native/native_file.ts";
+import type { LaneFile } from "../../files/native/native_file.ts";
 import type { CudaMemory } from "./memory.ts";
 import type { LoadSettings } from "../../load/device.ts";
 import { PinnedPool, type PinnedSlab, returnTo, takeFrom } from "./pinned_pool.ts";
@@ -47,7 +47,7 @@ export class CudaRun {
   readonly #shim: Shim;
   readonly #gds: GdsOption;
   readonly #plan: LoadPlan;
-  readonly #files: readonly NativeFile[];
+  readonly #files: readonly LaneFile[];
   readonly #settings: LoadSettings;
   readonly #pool: PinnedPool;
   readonly #slab: PinnedSlab;
@@ -58,7 +58,7 @@ export class CudaRun {
     shim: Shim,
     gds: GdsOption,
     plan: LoadPlan,
-    files: readonly NativeFile[],
+    files: readonly LaneFile[],
     settings: LoadSettings,
     staging: { pool: PinnedPool; slab: PinnedSlab; stagingBytes: number },
     load: CudaLoad,
@@ -85,7 +85,7 @@ export class CudaRun {
     device: number,
     { gds, pool = new PinnedPool({ maxBytes: 0 }) }: CudaSettings,
     plan: LoadPlan,
-    files: readonly NativeFile[],
+    files: readonly LaneFile[],
     settings: LoadSettings,
   ): Promise<CudaRun> {
     const stagingBytes = stagingFor(plan, settings);

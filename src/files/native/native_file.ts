@@ -12,7 +12,7 @@ import {
   SystemError,
 } from "../../../ffi/files.ts";
 import type { Handle } from "../../../ffi/handle.ts";
-import type { PlanFile } from "../../../ffi/plan_memory.ts";
+import type { PlanFailure, PlanFile } from "../../../ffi/plan_memory.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
 import { quote } from "../../base/text.ts";
 import { absolutePath, readError, refuseSpecial, tooShort } from "./local_path.ts";
@@ -21,14 +21,20 @@ import { type CachedAs, HEAD_BYTES, type LocalSource, type SourceFile } from "..
 /** Bytes of one query of the page cache. */
 const WINDOW = 256 * 1024;
 
+/** The number of lanes that read a file. */
+export interface LaneLimits {
+  /** Most useful lanes: more lanes would only wait. */
+  readonly lanes: number;
+  /** Lanes if the user sets no number; default `lanes`. */
+  readonly usualLanes?: number;
+}
+
 /** The way in which lanes read a file without the system's read calls. */
-export interface LaneReader {
+export interface LaneReader extends LaneLimits {
   /** `fst_reader_kind` in native/plan.h. */
   readonly kind: number;
   /** The mount with its rings; the file owns and closes it. */
   readonly mount: Handle;
-  /** Most useful lanes: more lanes would only wait. */
-  readonly lanes: number;
 }
 
 /** Finds the lane reader of a file. */
@@ -43,8 +49,24 @@ export interface LaneReaders {
   readerOf(file: NativeFile, path: string): Promise<LaneReader | null>;
 }
 
+/** A file that lanes can read: a local one, or one of a server. */
+export interface LaneFile extends SourceFile {
+  /** The way in which lanes read it; null: by the system's read calls. */
+  readonly reader: LaneLimits | null;
+  /** As {@linkcode NativeFile.cachedFraction}. */
+  cachedFraction(offset: number, length: number, windows: number): number | null;
+  /** As {@linkcode NativeFile.openDirect}. */
+  openDirect(): Promise<boolean>;
+  /** As {@linkcode NativeFile.lend}. */
+  lend(ended: Promise<void>): PlanFile;
+  /** Renews the file's address if lanes wait for that; null if they do not. Missing if it has none. */
+  renew?(): Promise<void> | null;
+  /** Describes a failure of lanes that only this kind of file has, for the tensor that it concerns. */
+  failure?(failure: PlanFailure, tensor: string): Error;
+}
+
 /** A local file with a descriptor that lanes can read from. */
-export class NativeFile implements SourceFile {
+export class NativeFile implements LaneFile {
   readonly path: string;
   readonly size: number;
   readonly #shim: Shim;

@@ -5,7 +5,8 @@ import { availableMemory } from "../../../ffi/files.ts";
 import { withHugePages } from "../../../ffi/memory.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
 import { PAGE } from "../layout.ts";
-import { type NativeFile, NativeFileSource } from "../../files/native/native_file.ts";
+import { type LaneFile, NativeFile, NativeFileSource } from "../../files/native/native_file.ts";
+import type { SourceFile } from "../../files/source.ts";
 import type { Engine, HostBlock, Job, RunReport, SmallRead } from "../engine.ts";
 import type { TensorRequest } from "../request.ts";
 import { NativeOperations } from "./native_operations.ts";
@@ -19,7 +20,7 @@ const HUGE_PAGE = 2 * 1024 * 1024;
 const ALIGNED_BYTES = 4 * HUGE_PAGE;
 
 /** Runs plans by non-blocking calls of the shim. */
-export class NativeEngine implements Engine<NativeFile> {
+export class NativeEngine implements Engine<LaneFile> {
   readonly name = "native";
   readonly notes: readonly string[] = [];
   readonly source: NativeFileSource;
@@ -49,7 +50,8 @@ export class NativeEngine implements Engine<NativeFile> {
     return withHugePages(this.#shim, map);
   }
 
-  run(job: Job<NativeFile>): Promise<RunReport> {
+  run(job: Job<LaneFile>): Promise<RunReport> {
+    if (!job.files.every(isForLanes)) return this.#runPortably(job);
     const { blocks, ...rest } = job;
     return runNativeLanes(this.#shim, {
       ...rest,
@@ -58,16 +60,32 @@ export class NativeEngine implements Engine<NativeFile> {
     });
   }
 
+  /** Runs a job with files that lanes cannot read, such as those of a server that ignores ranges. */
+  async #runPortably(job: Job): Promise<RunReport> {
+    const { PortableEngine } = await import("../portable_engine.ts");
+    const engine = new PortableEngine({
+      source: this.source,
+      availableMemory: () => this.availableMemory(),
+      reason: "lanes cannot read these files",
+    });
+    return await engine.run(job);
+  }
+
   readSmall(
     request: TensorRequest,
-    file: NativeFile,
+    file: LaneFile,
     signal: AbortSignal,
   ): SmallRead | Promise<SmallRead> | null {
-    if (file.reader) return null; // its rings are shared by a few lanes
+    // The rings of 3FS are shared by a few lanes.
+    if (!(file instanceof NativeFile) || file.reader) return null;
     return readSmall(this.#shim, request, file, signal);
   }
 
   #addressOf(buffer: ArrayBuffer): number {
     return Number(this.#shim.fst_address(buffer));
   }
+}
+
+function isForLanes(file: SourceFile): file is LaneFile {
+  return "lend" in file;
 }

@@ -6,7 +6,7 @@ import type { Shim } from "../../../ffi/symbols.ts";
 import { quote } from "../../base/text.ts";
 import { PAGE } from "../layout.ts";
 import { type LoadPlan, requestAt, segmentBytes } from "../plan.ts";
-import type { NativeFile } from "../../files/native/native_file.ts";
+import type { LaneFile } from "../../files/native/native_file.ts";
 import { BufferTransferredError, type Job, type RunReport } from "../engine.ts";
 import { returnCalls, takeCalls } from "./lane_budget.ts";
 import { readFailure } from "./read_failure.ts";
@@ -25,7 +25,7 @@ export interface NativeDestination {
 }
 
 /** A plan with its files, addresses and settings. */
-export interface NativeJob extends Omit<Job<NativeFile>, "blocks"> {
+export interface NativeJob extends Omit<Job<LaneFile>, "blocks"> {
   /** The address of each allocation's offset 0. */
   readonly addresses: readonly number[];
   /** The buffer of each address, which must stay alive while lanes write. Empty if JavaScript owns none of the memory. */
@@ -58,12 +58,14 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
   signal.throwIfAborted();
   const notes: string[] = [];
   const direct = await openDirect(job, notes);
-  const rings = Math.min(...job.files.map((file) => file.reader?.lanes ?? Infinity));
+  const limits = job.files.map(({ reader }) => reader);
+  const most = Math.min(...limits.map((reader) => reader?.lanes ?? Infinity));
+  const usual = Math.min(...limits.map((reader) => reader?.usualLanes ?? reader?.lanes ?? Infinity));
   const wanted = Math.min(
-    job.maxThreads ?? (rings < Infinity ? rings : defaultThreads(direct, job.cachedThreads)),
+    job.maxThreads ?? (usual < Infinity ? usual : defaultThreads(direct, job.cachedThreads)),
     Math.max(1, plan.segments.length),
     mostLanes(job),
-    rings,
+    most,
   );
   const populates = direct && !job.destination;
   const extra = populates ? 2 : 1; // the call that waits for landed segments, and the one that populates memory
@@ -98,6 +100,10 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
     if (memory.directRefused > 0) {
       notes.push("The file system refused direct reads: read through the page cache");
     }
+    if (memory.retries > 0) {
+      notes.push(`Repeated ${memory.retries === 1 ? "a request" : `${memory.retries} requests`} to a server`);
+    }
+    notes.push(...job.files.flatMap((file) => file.takeNotes?.() ?? []));
     return { path: pathOf(memory, isMostlyCache(job)), threads: lanes, notes };
   } finally {
     ended.resolve(); // lanes no longer use the files
@@ -107,9 +113,10 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
 
 /** Returns the path of most of the bytes. */
 function pathOf(
-  { bufferedBytes, directBytes, usrbioBytes }: PlanMemory,
+  { bufferedBytes, directBytes, usrbioBytes, httpBytes }: PlanMemory,
   isCache: boolean,
 ): RunReport["path"] {
+  if (httpBytes > bufferedBytes + directBytes + usrbioBytes) return "http";
   if (isCache) return "cache";
   if (usrbioBytes > bufferedBytes + directBytes) return "3fs";
   return directBytes > bufferedBytes ? "direct" : "buffered";
@@ -117,9 +124,11 @@ function pathOf(
 
 /** Whether most bytes of a job are in local files of a cache of remote files. */
 function isMostlyCache({ plan, files }: NativeJob): boolean {
-  if (!files.some((file) => file.way())) return false;
   let bytes = 0;
-  for (const segment of plan.segments) if (files[segment.file]!.way()) bytes += segmentBytes(segment);
+  for (const segment of plan.segments) {
+    const length = segmentBytes(segment);
+    if (files[segment.file]!.way?.(segment.fileOffset, length) === "cache") bytes += length;
+  }
   return bytes > plan.bytes / 2;
 }
 
@@ -141,8 +150,8 @@ async function openDirect(job: NativeJob, notes: string[]): Promise<boolean> {
 /** Yields each file that a plan reads, and the fraction of its range that the page cache has. */
 function* cachedFractions(
   plan: LoadPlan,
-  files: readonly NativeFile[],
-): Generator<[NativeFile, number | null]> {
+  files: readonly LaneFile[],
+): Generator<[LaneFile, number | null]> {
   const ranges = fileRanges(plan);
   const windows = Math.max(4, Math.floor(512 / ranges.size));
   for (const [index, { start, stop }] of ranges) {
@@ -153,7 +162,7 @@ function* cachedFractions(
 }
 
 /** Whether the page cache has nearly all bytes that a plan reads. */
-export function isCached(plan: LoadPlan, files: readonly NativeFile[]): boolean {
+export function isCached(plan: LoadPlan, files: readonly LaneFile[]): boolean {
   return cachedFractions(plan, files).every(([, cached]) => cached !== null && cached >= MOSTLY_CACHED);
 }
 
@@ -206,6 +215,9 @@ async function planMemory(
     staging - staging % (destination && staging >= 2 * GPU_PAGE ? GPU_PAGE : PAGE),
   );
   if (destination) memory.setDestination(destination.kind, destination.context);
+  else if (files.some(({ reader }) => reader?.depth)) {
+    memory.allowDeepReads(Math.max(LEAST_STAGING, Math.floor(job.stagingBytes / lanes)));
+  }
   const turn = new Turn();
   for (const [index, segment] of plan.segments.entries()) {
     if (index % 4096 === 4095) await turn.pause();
@@ -340,6 +352,7 @@ async function watch(
     const turn = new Turn();
     const seen = memory.wake;
     const taken = memory.next;
+    for (const file of job.files) file.renew?.()?.catch((error) => stop.because(error));
     const failure = stop.reason ?? failureOf(job, memory);
     for (let index = lowest; index < taken; index++) {
       if (Atomics.load(done, index) !== 1) continue;
@@ -351,9 +364,9 @@ async function watch(
       await turn.pause(); // callers that wait for very many tensors need time
     }
     while (lowest < done.length && done[lowest] === 2) lowest++;
-    const { bufferedBytes, directBytes, usrbioBytes, landedBytes } = memory;
+    const { bufferedBytes, directBytes, usrbioBytes, httpBytes, landedBytes } = memory;
     // GPUDirect Storage counts its bytes elsewhere.
-    const isKnown = bufferedBytes + directBytes + usrbioBytes > 0;
+    const isKnown = bufferedBytes + directBytes + usrbioBytes + httpBytes > 0;
     job.onLanded?.(landedBytes, isKnown ? { path: pathOf(memory, isCache), threads } : undefined);
     if (lowest === done.length) return;
     if (failure) return job.readiness.fail(failure.error, failure.request);
@@ -365,7 +378,8 @@ function failureOf(job: NativeJob, memory: PlanMemory): Failure | null {
   const failure = memory.failure;
   if (!failure) return null;
   const segment = job.plan.segments[failure.segment]!;
-  const { path } = job.files[segment.file]!;
+  const file = job.files[segment.file]!;
+  const { path } = file;
   const { kind, offset, actual, errno } = failure;
   const request = requestAt(job.plan, segment, offset + actual);
   const tensor = job.plan.requests[request]!.name;
@@ -373,5 +387,7 @@ function failureOf(job: NativeJob, memory: PlanMemory): Failure | null {
     const error = job.destination!.error(`load tensor ${quote(tensor)} of ${quote(path)}`, errno);
     return { error, request };
   }
+  const own = file.failure?.(failure, tensor);
+  if (own) return { error: own, request };
   return { error: readFailure(failure, path, tensor, segmentBytes(segment)), request };
 }

@@ -7,7 +7,7 @@ import { ReadError } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
 
 /**
- * Makes the error for a failure that is not one of a device.
+ * Makes the error for a failure of a local file.
  *
  * @param tensor the name of the tensor whose bytes could not be read
  * @param byteLength bytes of the segment that failed
@@ -23,7 +23,7 @@ export function readFailure(
     system: `${at}: ${ringErrorText(errno)}`,
     truncated: `${at}, ${actual} found: was it truncated?`,
     changed: `the file was changed after its header was read`,
-  }[kind as Exclude<PlanFailure["kind"], "device">];
+  }[kind as "system" | "truncated" | "changed"];
   const message = `Cannot read ${quote(path)} (tensor ${quote(tensor)}): ${reason}`;
   return new ReadError(message, { path, offset, expected, actual, errno });
 }

@@ -1,0 +1,191 @@
+/**
+ * Files of servers that lanes read through libcurl.
+ */
+import type { Handle } from "../../../ffi/handle.ts";
+import {
+  ANSWER_ENCODED,
+  ANSWER_HEAD,
+  ANSWER_LONG,
+  connectionErrorText,
+  findCurl,
+  HTTP_READER,
+  isCertificateError,
+  isStale,
+  openNetFile,
+  renewAddress,
+  TIMED_OUT,
+} from "../../../ffi/net.ts";
+import type { PlanFailure, PlanFile } from "../../../ffi/plan_memory.ts";
+import type { Shim } from "../../../ffi/symbols.ts";
+import { RemoteError, type RemoteErrorCode } from "../../base/errors.ts";
+import { quote } from "../../base/text.ts";
+import { describeStatus, refusalError } from "../http/client.ts";
+import { changedFile } from "../http/http_file.ts";
+import type { RemoteAddress, RemoteFile } from "../http/remote_file.ts";
+import type { Source } from "../source.ts";
+import type { LaneFile } from "./native_file.ts";
+
+/** Lanes of a load from servers, if the user sets no number, and the most. */
+const LANES = { lanes: 16, usualLanes: 4 } as const;
+
+/** Connections of one lane: with the usual lanes as many as tools for object stores use. */
+const CONNECTIONS = 4;
+
+/** A file of a server that lanes read; small reads go through fetch, as those of the file itself. */
+export class NativeHttpFile implements LaneFile {
+  readonly path: string;
+  readonly size: number;
+  readonly reader = LANES;
+  readonly #shim: Shim;
+  readonly #file: RemoteFile;
+  readonly #handle: Handle;
+  #address: RemoteAddress;
+  #renewing: Promise<void> | null = null;
+
+  private constructor(shim: Shim, file: RemoteFile, address: RemoteAddress) {
+    this.#shim = shim;
+    this.#file = file;
+    this.#address = address;
+    this.path = file.path;
+    this.size = file.size;
+    const { size, etag, limits } = file;
+    this.#handle = openNetFile(shim, { size, etag, ...limits }, address);
+  }
+
+  /** Prepares an open file for lanes, and takes its ownership; libcurl must be available. */
+  static async of(shim: Shim, file: RemoteFile): Promise<NativeHttpFile> {
+    return new NativeHttpFile(shim, file, await file.address());
+  }
+
+  get head(): Uint8Array {
+    return this.#file.head;
+  }
+
+  releaseHead(): void {
+    this.#file.releaseHead();
+  }
+
+  takeNotes(): readonly string[] {
+    return this.#file.takeNotes?.() ?? [];
+  }
+
+  read(offset: number, target: Uint8Array<ArrayBuffer>, signal?: AbortSignal): Promise<void> {
+    return this.#file.read(offset, target, signal);
+  }
+
+  way(): "http" {
+    return "http";
+  }
+
+  cachedFraction(): number {
+    return 1; // the page cache does not have it: direct reads are of no use
+  }
+
+  openDirect(): Promise<boolean> {
+    return Promise.resolve(false);
+  }
+
+  lend(ended: Promise<void>): PlanFile {
+    const none = { fd: -1, fdDirect: -1, mtimeSeconds: 0n, mtimeNanoseconds: 0n };
+    let handle!: bigint;
+    this.#handle.use(`load ${quote(this.path)}`, (value) => {
+      handle = value;
+      return ended;
+    });
+    return { ...none, size: this.size, reader: { kind: HTTP_READER, handle, depth: CONNECTIONS } };
+  }
+
+  renew(): Promise<void> | null {
+    if (this.#handle.closed || !this.#handle.use("load", (handle) => isStale(this.#shim, handle))) {
+      return null;
+    }
+    return this.#renewing ??= this.#renew().finally(() => this.#renewing = null);
+  }
+
+  async #renew(): Promise<void> {
+    const address = await this.#file.address(this.#address);
+    this.#address = address;
+    this.#handle.use("load", (handle) => renewAddress(this.#shim, handle, address));
+  }
+
+  failure({ kind, errno, offset, expected, actual }: PlanFailure, tensor: string): RemoteError {
+    const { path } = this;
+    const error = (code: RemoteErrorCode, reason: string, status = 0) => {
+      const message = `Cannot read ${quote(path)} (tensor ${quote(tensor)}): ${reason}`;
+      return new RemoteError(message, { path, code, status, offset, expected, actual });
+    };
+    const { retries, timeoutSeconds } = this.#file.limits;
+    const again = retries === 0
+      ? ""
+      : `, also after ${retries === 1 ? "a second try" : `${retries} more tries`}`;
+    const at = `${expected} bytes expected at offset ${offset}, ${actual} came`;
+    switch (kind) {
+      case "changed":
+        return changedFile(path, errno);
+      case "connection": {
+        const text = errno === TIMED_OUT
+          ? `no byte came for ${timeoutSeconds} seconds`
+          : connectionErrorText(this.#shim, errno);
+        if (!isCertificateError(errno)) return error("Unreachable", `${at}: ${text}${again}`);
+        const advice = "if you trust this server, name its certificate authority in SSL_CERT_FILE";
+        return error("Unreachable", `${text}: ${advice}`);
+      }
+      case "answer":
+        return error("InvalidAnswer", `${at}: ${ANSWERS[errno] ?? RANGE}`, 206);
+    }
+    if (errno === 200) {
+      return error(
+        "InvalidAnswer",
+        `${at}: the server answered a request for a range with the whole file`,
+        200,
+      );
+    }
+    if (errno === 404 || errno === 410 || errno === 416) return changedFile(path, errno);
+    const refusal = refusalError(path, "read", { status: errno, headers: new Headers(), text: "" });
+    if (refusal instanceof RemoteError) return refusal;
+    return error("ServerFailure", `the server answered ${describeStatus(errno)}${again}`, errno);
+  }
+
+  async close(): Promise<void> {
+    await this.#handle.close();
+    await this.#file.close();
+  }
+}
+
+const RANGE = "the server answered with another range";
+const ANSWERS: Readonly<Record<number, string>> = {
+  [ANSWER_ENCODED]: "the server encoded the bytes, although none was asked for",
+  [ANSWER_HEAD]: "the headers of the answer are too long",
+  [ANSWER_LONG]: "more bytes came than the range has",
+};
+
+/** Opens files of servers for lanes, where libcurl is available. */
+export class NativeHttpSource implements Source<RemoteFile | NativeHttpFile> {
+  readonly #shim: Shim;
+  readonly #source: Source<RemoteFile>;
+  #reason: string | null = null;
+
+  constructor(shim: Shim, source: Source<RemoteFile>) {
+    this.#shim = shim;
+    this.#source = source;
+  }
+
+  get name(): string {
+    return this.#source.name;
+  }
+
+  get notes(): readonly string[] {
+    const notes = this.#source.notes ?? [];
+    if (this.#reason === null) return notes;
+    return [...notes, `Files of servers are read through fetch, which is slower: ${this.#reason}`];
+  }
+
+  async open(path: string, folder?: string): Promise<RemoteFile | NativeHttpFile> {
+    const file = await this.#source.open(path, folder);
+    if (!file.ranges) return file;
+    const curl = await findCurl(this.#shim);
+    if (curl.path !== null) return await NativeHttpFile.of(this.#shim, file);
+    this.#reason = `libcurl is not available: ${curl.reason}`;
+    return file;
+  }
+}
