@@ -10,12 +10,12 @@ import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatBytes, formatCount } from "../src/cli/text.ts";
 import { runCommand, writeReport } from "./command.ts";
 import { gpuContenders } from "./gpu/contenders.ts";
-import { evaluateGpu, formatGpuResults, type GpuResult } from "./gpu/report.ts";
+import { evaluateGpu, formatGpuResults, type GpuReport, type GpuResult } from "./gpu/report.ts";
 import { STAND_IN_NAME, useStandIns } from "./gpu/stand_ins.ts";
 import type { CacheKind } from "./side_by_side/contenders.ts";
 import { prepareData } from "./side_by_side/data.ts";
 import { describeMachine } from "./side_by_side/report.ts";
-import { output, Tools } from "./side_by_side/tools.ts";
+import { buildProgram, Tools } from "./side_by_side/tools.ts";
 import { takeTurns } from "./side_by_side/turns.ts";
 import { tempFolder } from "./temp_folder.ts";
 
@@ -35,6 +35,9 @@ in turns with probes of what is possible; prints a table and writes JSON. Makes 
   --help         print this`;
 
 const ROOT = new URL("../", import.meta.url).pathname;
+
+/** The source of the limits. */
+export const PEAK_SOURCE = `${ROOT}bench/gpu/peak.c`;
 
 async function main(argv: readonly string[]): Promise<void> {
   const args = parseArguments(argv, {
@@ -69,12 +72,11 @@ async function main(argv: readonly string[]): Promise<void> {
     return;
   }
   const tools = await Tools.build(work);
-  const peak = `${work}/peak`;
-  const source = `${ROOT}bench/gpu/peak.c`;
-  await output("cc", ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-o", peak, source, "-lpthread", "-ldl"]);
+  const peak = await buildProgram(work, "peak", PEAK_SOURCE);
   const data = await prepareData(
     args.text("dir") ?? work,
     args.bytes("bytes") ?? (quick ? 512e6 : 2 ** 33),
+    false,
   );
   const all = await gpuContenders(peak, data, cuda.gds.usable);
   const results: Partial<Record<CacheKind, GpuResult[]>> = {};
@@ -84,25 +86,31 @@ async function main(argv: readonly string[]): Promise<void> {
       formatCount(turns, "turn")
     }`,
   );
-  for (const kind of kinds) {
-    const those = all.filter((one) => one.kinds.includes(kind));
-    const samples = await takeTurns(tools, those, { turns, kind, memory: data.bytes });
-    results[kind] = evaluateGpu(samples, data.bytes);
-    console.log(`\n${kind.toUpperCase()}\n${formatGpuResults(results[kind])}`);
-  }
-  const out = args.text("out") ?? (args.flag("save") ? `${ROOT}bench/results/gpu.json` : undefined);
-  if (out === undefined) return;
   const { capability, totalBytes } = gpu;
   const { runtimeVersion, driverVersion, gds } = cuda;
-  const report = {
+  const about = {
     made: new Date().toISOString(),
     machine: await describeMachine(),
     gpu: { name, capability, totalBytes, runtimeVersion, driverVersion, gds },
     data: { files: data.shards.length, bytes: data.bytes },
-    turns,
-    results,
   };
-  await writeReport(out, report);
+  const out = args.text("out") ?? (args.flag("save") ? `${ROOT}bench/results/gpu.json` : undefined);
+  for (const kind of kinds) {
+    const those = all.filter((one) => one.kinds.includes(kind));
+    await takeTurns(tools, those, {
+      turns,
+      kind,
+      memory: data.bytes,
+      // After every turn: a benchmark that is stopped leaves the results of its complete turns.
+      async onTurn(samples) {
+        results[kind] = evaluateGpu(samples, data.bytes);
+        const taken = samples.values().next().value!.length;
+        const report: GpuReport = { ...about, turns: taken, results };
+        await writeReport(out, report);
+      },
+    });
+    console.log(`\n${kind.toUpperCase()}\n${formatGpuResults(results[kind]!)}`);
+  }
 }
 
 await runCommand(USAGE, main);

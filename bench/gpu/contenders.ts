@@ -30,15 +30,6 @@ export async function gpuContenders(
   { shards, bytes }: Data,
   gds: boolean,
 ): Promise<GpuContender[]> {
-  const peers: Record<string, string> = await probePython();
-  const python = (name: string, flags: readonly string[], title: string): GpuContender => ({
-    name: title,
-    isLimit: false,
-    limit: null,
-    kinds: BOTH,
-    files: shards,
-    run: () => sample("python3", [pathOf("peers.py"), name, ...flags, ...shards]),
-  });
   return [
     ...[1, 2, 4, 8, 16].flatMap((threads) => [
       limit(peak, shards, "copy", BOTH, ["copy", "-t", `${threads}`, `${bytes}`], `copy, ${threads} streams`),
@@ -64,14 +55,38 @@ export async function gpuContenders(
     thisLoader("this loader, BF16 cast to F16", shards, { dtype: "F16" }),
     thisLoader("this loader, BF16 cast to F32", shards, { dtype: "F32" }),
     ...gds ? [thisLoader("this loader, GPUDirect Storage", shards, { gds: "require" })] : [],
-    ...peers.safetensors ? [python("safetensors", [], `safetensors load_file (${peers.safetensors})`)] : [],
-    ...peers.fastsafetensors
-      ? [
-        python("fastsafetensors", ["--nogds"], `fastsafetensors, nogds (${peers.fastsafetensors})`),
-        ...gds ? [python("fastsafetensors", [], `fastsafetensors, GDS (${peers.fastsafetensors})`)] : [],
-      ]
-      : [],
+    ...await usablePeers(shards, gds),
   ];
+}
+
+/** The peers that load these files once without an error; the others are named on stderr with their error. */
+async function usablePeers(shards: readonly string[], gds: boolean): Promise<GpuContender[]> {
+  const { found, missing } = await probePython();
+  for (const [name, reason] of Object.entries(missing)) {
+    console.error(`warning: ${name} does not take part: ${reason}`);
+  }
+  const saved = shards.map((path) => `${path}.pt`);
+  const peers: [name: string, title: string, files: readonly string[], flags: readonly string[]][] = [
+    ["safetensors", "safetensors load_file", shards, []],
+    ["torch", "torch.load, memory-mapped", saved, []],
+    ["fastsafetensors", "fastsafetensors, nogds", shards, ["--nogds"]],
+    ...gds ? [["fastsafetensors", "fastsafetensors, GDS", shards, []] as typeof peers[number]] : [],
+  ];
+  const usable: GpuContender[] = [];
+  for (const [name, title, files, flags] of peers) {
+    if (found[name] === undefined) continue;
+    const run = () => sample("python3", [pathOf("peers.py"), name, ...flags, ...files]);
+    try {
+      if (name === "torch") await output("python3", [pathOf("peers.py"), "save", ...shards]);
+      await run();
+    } catch (error) {
+      console.error(`warning: ${title} does not take part: ${(error as Error).message}`);
+      continue;
+    }
+    const known = { isLimit: false, limit: null, kinds: BOTH };
+    usable.push({ ...known, name: `${title} (${found[name]})`, files, run });
+  }
+  return usable;
 }
 
 function limit(
@@ -101,11 +116,19 @@ async function sample(command: string, args: readonly string[]): Promise<Sample>
   return JSON.parse(await output(command, args));
 }
 
-async function probePython(): Promise<Record<string, string>> {
+/** Name of a peer → its version, and name → the reason against it. */
+interface Probed {
+  readonly found: Readonly<Record<string, string>>;
+  readonly missing: Readonly<Record<string, string>>;
+}
+
+async function probePython(): Promise<Probed> {
   try {
     return JSON.parse(await output("python3", [pathOf("peers.py"), "probe"]));
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return {};
+    if (error instanceof Deno.errors.NotFound) {
+      return { found: {}, missing: { "PyTorch, with all peers,": "there is no python3" } };
+    }
     throw error;
   }
 }

@@ -2,7 +2,8 @@
  * Turns samples on a GPU into a table and into JSON.
  */
 import { formatBytes, formatTable } from "../../src/cli/text.ts";
-import { evaluate, median, type Result } from "../side_by_side/report.ts";
+import type { CacheKind } from "../side_by_side/contenders.ts";
+import { evaluate, type Measurement, median, type Result } from "../side_by_side/report.ts";
 import type { Sample } from "../side_by_side/sample.ts";
 import type { GpuContender, LimitKind } from "./contenders.ts";
 import type { GpuSample } from "./this_loader.ts";
@@ -15,6 +16,14 @@ export interface GpuResult extends Omit<Result, "ofLimit"> {
   readonly ofLimit: number;
   /** The median of the seconds to the first tensor / this median; null if not measured. */
   readonly firstTensor: number | null;
+}
+
+/** Everything that is written as JSON. */
+export interface GpuReport extends Measurement {
+  /** The GPU, and the versions of CUDA, as `doctor` reports them. */
+  readonly gpu: { readonly name: string; readonly [key: string]: unknown };
+  readonly data: { readonly files: number; readonly bytes: number };
+  readonly results: Partial<Record<CacheKind, readonly GpuResult[]>>;
 }
 
 /** Summarizes the samples of each contender, in one state of the page cache. */

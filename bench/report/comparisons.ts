@@ -3,6 +3,7 @@
  */
 import { formatBytes, formatCount } from "../../src/cli/text.ts";
 import type { Task } from "../side_by_side/contenders.ts";
+import type { GpuReport } from "../gpu/report.ts";
 import { limitOf, type Measurement, type Report as LoadReport, type Result } from "../side_by_side/report.ts";
 
 /** The rate of one contender. */
@@ -54,7 +55,8 @@ interface RanksReport extends Measurement {
   readonly bytes: number;
   readonly results: readonly { name: string; gigabytesPerSecond: number; ratio: number | null }[];
 }
-interface WebGpuReport extends Measurement {
+/** The results of `bench:webgpu`. */
+export interface WebGpuReport extends Measurement {
   readonly adapter: { readonly name: string; readonly isSoftware: boolean };
   readonly results: readonly { name: string; gigabytesPerSecond: number; ofNaive: number }[];
 }
@@ -140,6 +142,31 @@ export function compareRanks(report: RanksReport): Comparison {
       "kilobytes in each row, for which the kernel needs about twice the time per byte.",
     source: report,
     panels: [{ title: "In the page cache", limit: null, entries }],
+  };
+}
+
+/** `bench:gpu`. */
+export function compareGpu(report: GpuReport): Comparison {
+  const titles = { hot: "In the page cache", cold: "Not in the page cache" } as const;
+  const { bytes, files } = report.data;
+  return {
+    name: "gpu",
+    title: `Loading ${formatBytes(bytes)} in ${formatCount(files, "file")} to a GPU: ${report.gpu.name}`,
+    ratio: "of limit",
+    note:
+      "The limit is the slower one of two C programs: one only reads the files, the other only copies from pinned " +
+      "memory to the GPU. Each contender runs in a new process that has a context of the GPU already.",
+    source: report,
+    panels: (["hot", "cold"] as const).flatMap((kind) => {
+      const results = report.results[kind];
+      if (!results) return [];
+      const best = (["copy", "read"] as const).map((limit) =>
+        fastest(results.filter((result) => result.limit === limit))
+      ).filter((rate) => rate !== null);
+      const entries = results.filter(({ limit }) => limit === null)
+        .map((result) => ({ ...result, ratio: result.ofLimit, isOurs: OURS.test(result.name) }));
+      return [{ title: titles[kind], limit: best.length > 0 ? Math.min(...best) : null, entries }];
+    }),
   };
 }
 

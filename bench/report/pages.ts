@@ -1,6 +1,8 @@
 /**
  * The parts of the documentation that follow from the results: between two markers on a page.
  */
+import { daySummary, stepTable } from "../gpu_day/page.ts";
+import type { GpuDay } from "../gpu_day/results.ts";
 import type { ScalingReport } from "../scaling/report.ts";
 import type { Comparison } from "./comparisons.ts";
 import type { Results } from "./results.ts";
@@ -12,14 +14,15 @@ export const CHARTS = "docs/charts";
 const BEGIN = "<!-- results:begin -->", END = "<!-- results:end -->";
 
 /** Path of a page below the repository → the text between its markers, formatted. */
-export async function makeBlocks({ comparisons, scaling }: Results): Promise<Map<string, string>> {
-  const loads = comparisons.filter(({ name }) => name === "side_by_side");
+export async function makeBlocks({ comparisons, scaling, gpuDay }: Results): Promise<Map<string, string>> {
+  const loads = comparisons.filter(({ name }) => name === "side_by_side" || name === "gpu");
   const readme = loads.map((comparison) => comparisonSection(comparison, CHARTS));
   const benchmarks = [
     ...comparisons.map((comparison) =>
       `### ${comparison.title}\n\n${comparisonSection(comparison, "charts", false)}`
     ),
     ...scaling ? [scalingSection(scaling)] : [],
+    ...gpuDay ? [gpuDaySection(gpuDay)] : [],
   ];
   return new Map([
     ["README.md", await format(readme.join("\n\n"))],
@@ -54,6 +57,10 @@ function comparisonSection(comparison: Comparison, folder: string, isTitled = tr
     picture(comparison.name, `${comparison.title}: ${best}; the table has all figures`, folder),
     comparisonTable(comparison),
   ].join("\n\n");
+}
+
+function gpuDaySection(day: GpuDay): string {
+  return ["### Proven on a GPU by `deno task gpu-day`", daySummary(day), stepTable(day)].join("\n\n");
 }
 
 function scalingSection(scaling: ScalingReport): string {

@@ -1,14 +1,26 @@
 /**
  * The source of the documentation's figures: the JSON files in bench/results that exist.
  */
+import { dayComparisons } from "../gpu_day/page.ts";
+import type { GpuDay } from "../gpu_day/results.ts";
+import type { GpuReport } from "../gpu/report.ts";
 import type { ScalingReport } from "../scaling/report.ts";
 import type { Sweep } from "../storage/charts.ts";
-import { compareLoads, compareRanks, compareSaves, compareWebGpu, type Comparison } from "./comparisons.ts";
+import {
+  compareGpu,
+  compareLoads,
+  compareRanks,
+  compareSaves,
+  compareWebGpu,
+  type Comparison,
+} from "./comparisons.ts";
 
 /** All results. */
 export interface Results {
   readonly comparisons: readonly Comparison[];
   readonly scaling: ScalingReport | null;
+  /** The results of `deno task gpu-day --save`. */
+  readonly gpuDay: GpuDay | null;
   /** Folder below the one of the results → the sweep of `bench:storage` in it. */
   readonly sweeps: ReadonlyMap<string, Sweep>;
 }
@@ -19,6 +31,10 @@ export async function readResults(folder: string): Promise<Results> {
     const report: T | null = await readJson(`${folder}/${name}.json`);
     return report === null ? [] : [compare(report)];
   };
+  const gpuDay = await readJson<GpuDay>(`${folder}/gpu_day.json`);
+  const ofDay = gpuDay === null ? [] : dayComparisons(gpuDay);
+  // A benchmark with more turns takes the place of the day's.
+  const gpu = await ofFile<GpuReport>("gpu", compareGpu);
   const sweeps = new Map<string, Sweep>();
   for await (const { name, isDirectory } of Deno.readDir(folder)) {
     const sweep = isDirectory ? await readJson<Sweep>(`${folder}/${name}/report.json`) : null;
@@ -30,7 +46,10 @@ export async function readResults(folder: string): Promise<Results> {
       ...await ofFile("save", compareSaves),
       ...await ofFile("ranks", compareRanks),
       ...await ofFile("webgpu", compareWebGpu),
+      ...gpu,
+      ...ofDay.filter(({ name }) => name !== "gpu" || gpu.length === 0),
     ],
+    gpuDay,
     scaling: await readJson(`${folder}/scaling.json`),
     sweeps,
   };

@@ -66,9 +66,19 @@ function rate(value: number | null | undefined): string {
   return value?.toFixed(2) ?? "";
 }
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+/**
+ * A table in Markdown.
+ *
+ * @param left the columns that are aligned to the left; the others are to the right
+ */
+export function table(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  left: readonly number[] = [0],
+): string {
   const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
-  return [line(head), line(head.map((_, index) => index === 0 ? "---" : "--:")), ...rows.map(line)].join(
-    "\n",
-  );
+  return [line(head), line(head.map((_, index) => left.includes(index) ? "---" : "--:")), ...rows.map(line)]
+    .join(
+      "\n",
+    );
 }

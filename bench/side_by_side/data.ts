@@ -17,25 +17,35 @@ export interface Data {
 /** The subfolder of the model in one file; its presence marks a folder of this module. */
 const ONE_FILE = "one_file";
 
-/** Uses the model in `folder`, or creates one there: 4 shards, and the same size in one file. */
-export async function prepareData(folder: string, bytes: number): Promise<Data> {
+/**
+ * Uses the model in `folder`, or creates one there: 4 shards, and the same size in one file.
+ *
+ * @param withOneFile whether to create the latter
+ */
+export async function prepareData(folder: string, bytes: number, withOneFile = true): Promise<Data> {
   const found = await safetensorsIn(folder);
   if (found.length > 0) {
     const one = await safetensorsIn(`${folder}/${ONE_FILE}`);
     return { shards: found, oneFile: one[0] ?? null, bytes: await totalSize(found) };
   }
   using bar = new ProgressBar("Writing");
-  await Deno.mkdir(`${folder}/${ONE_FILE}`, { recursive: true });
-  const one = await writeSyntheticModel(`${folder}/${ONE_FILE}`, {
-    bytes,
-    shards: 1,
-    onProgress: (done) => bar.update(done, 2 * bytes),
-  });
+  await Deno.mkdir(folder, { recursive: true });
+  const total = withOneFile ? 2 * bytes : bytes;
   const { paths } = await writeSyntheticModel(folder, {
     bytes,
-    onProgress: (done) => bar.update(bytes + done, 2 * bytes),
+    onProgress: (done) => bar.update(done, total),
   });
-  return { shards: paths, oneFile: one.paths[0]!, bytes: await totalSize(paths) };
+  let oneFile: string | null = null;
+  if (withOneFile) {
+    await Deno.mkdir(`${folder}/${ONE_FILE}`, { recursive: true });
+    const one = await writeSyntheticModel(`${folder}/${ONE_FILE}`, {
+      bytes,
+      shards: 1,
+      onProgress: (done) => bar.update(bytes + done, total),
+    });
+    oneFile = one.paths[0]!;
+  }
+  return { shards: paths, oneFile, bytes: await totalSize(paths) };
 }
 
 async function safetensorsIn(folder: string): Promise<string[]> {

@@ -6,19 +6,21 @@ import { type Sample, TOUCH } from "./sample.ts";
 import type { Tools } from "./tools.ts";
 
 /** Options of the turns. */
-export interface TurnOptions {
+export interface TurnOptions<C extends Contender> {
   readonly turns: number;
   /** Whether the page cache holds the files. */
   readonly kind: CacheKind;
   /** Bytes of memory that a contender needs at most. */
   readonly memory: number;
+  /** Called after every turn with all samples so far. */
+  readonly onTurn?: (samples: ReadonlyMap<C, readonly Sample[]>) => Promise<void>;
 }
 
 /** Runs every contender once a turn, beginning with another one in each. */
 export async function takeTurns<C extends Contender>(
   tools: Tools,
   all: readonly C[],
-  { turns, kind, memory }: TurnOptions,
+  { turns, kind, memory, onTurn }: TurnOptions<C>,
 ): Promise<Map<C, Sample[]>> {
   Deno.env.set(TOUCH, tools.touchCommand(memory));
   const samples = new Map(all.map((contender) => [contender, [] as Sample[]]));
@@ -28,6 +30,7 @@ export async function takeTurns<C extends Contender>(
       await setCache(tools, contender.files, kind);
       samples.get(contender)!.push(await contender.run());
     }
+    await onTurn?.(samples);
   }
   return samples;
 }

@@ -8,11 +8,17 @@
  */
 import { compileShim, recipeHash } from "../../ffi/build.ts";
 import { sha256 } from "../../src/base/sha256.ts";
-import { pack, type Platform, PLATFORMS, type PrebuiltLibrary } from "../../ffi/prebuilt.ts";
+import {
+  pack,
+  type Platform,
+  PLATFORMS,
+  type PrebuiltLibrary,
+  type PrebuiltManifest,
+} from "../../ffi/prebuilt.ts";
 import { checkLibrary, NEWEST_GLIBC } from "./elf.ts";
 
 /** The parts of glibc that older ones have as files of their own, by name: this linker would leave them out. */
-const FLAGS = [
+export const RELEASE_FLAGS: readonly string[] = [
   "-Werror",
   "-include",
   new URL("glibc_2_17.h", import.meta.url).pathname,
@@ -24,14 +30,18 @@ const FLAGS = [
 /**
  * Builds the libraries and the manifest.
  *
+ * @param platforms those to build for
  * @throws {Error} if a compiler is missing or fails, or a library would not run everywhere
  */
-export async function buildRelease(folder: string): Promise<Record<Platform, PrebuiltLibrary>> {
+export async function buildRelease(
+  folder: string,
+  platforms: readonly Platform[] = PLATFORMS,
+): Promise<PrebuiltManifest> {
   await Deno.mkdir(folder, { recursive: true });
   const built = await Promise.all(
-    PLATFORMS.map(async (platform) => [platform, await buildLibrary(platform, folder)] as const),
+    platforms.map(async (platform) => [platform, await buildLibrary(platform, folder)] as const),
   );
-  const manifest = Object.fromEntries(built) as Record<Platform, PrebuiltLibrary>;
+  const manifest = Object.fromEntries(built);
   await Deno.writeTextFile(`${folder}/manifest.json`, `${JSON.stringify(manifest, null, 2)}\n`);
   return manifest;
 }
@@ -41,7 +51,7 @@ async function buildLibrary(platform: Platform, folder: string): Promise<Prebuil
   const tools = `${arch}-linux-gnu`;
   const work = await Deno.makeTempDir();
   try {
-    const library = await compileShim(work, { flags: FLAGS, compiler: `${tools}-gcc` });
+    const library = await compileShim(work, { flags: RELEASE_FLAGS, compiler: `${tools}-gcc` });
     const { success } = await new Deno.Command(`${tools}-strip`, { args: [library], stderr: "inherit" })
       .output();
     if (!success) throw new Error(`Cannot strip the library for ${platform}`);

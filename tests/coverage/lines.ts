@@ -61,7 +61,7 @@ export function addGcov(lines: Lines, text: string, sources: ReadonlySet<string>
     const { current_working_directory: folder, files } = JSON.parse(document) as GcovReport;
     for (const { file, lines: counted } of files) {
       const path = new URL(file, `file://${folder}/`).pathname;
-      if (path.startsWith(`${root}tests/`)) continue;
+      if (path.startsWith(`${root}tests/`) || path.includes("/tests/native/added/")) continue;
       const folders = path.split("/");
       const name = [3, 2, 1].map((parts) => folders.slice(-parts).join("/")).find((end) => sources.has(end));
       if (name === undefined) continue;

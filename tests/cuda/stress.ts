@@ -11,7 +11,7 @@ import {
   PinnedPool,
   UseAfterCloseError,
 } from "../../mod.ts";
-import { assertTensor, type TensorSpec, writeFile, type Written } from "../support/models.ts";
+import { assertTensor, tempFolder, type TensorSpec, writeFile, type Written } from "../support/models.ts";
 import { assertNothingLeft, type CudaMachine, settled, standInSuite } from "./support.ts";
 
 const SPECS: TensorSpec[] = [
@@ -40,18 +40,20 @@ function randomOf(seed: number): () => number {
 class Round {
   readonly #random: () => number;
   readonly #written: readonly Written[];
+  readonly #devices: readonly `cuda:${number}`[];
   /** Completed copies. */
   verified = 0;
 
-  constructor(seed: number, written: readonly Written[]) {
+  constructor(seed: number, written: readonly Written[], devices: number) {
     this.#random = randomOf(seed);
     this.#written = written;
+    this.#devices = devices > 1 ? ["cuda:0", "cuda:1"] : ["cuda:0"];
   }
 
   async run(path: string, pool: PinnedPool): Promise<void> {
     const controller = new AbortController();
     const options: OpenOptions<"cuda" | `cuda:${number}`> = {
-      device: this.#pick(["cuda:0", "cuda:1"]),
+      device: this.#pick(this.#devices),
       lazy: this.#chance(0.4),
       gds: this.#pick(["auto", "require", "off"]),
       blockBytes: this.#pick([4096, 16_384, 65_536]),
@@ -105,7 +107,7 @@ class Round {
   }
 
   async #move(tensor: CudaTensor, written: Written): Promise<void> {
-    using there = await tensor.to({ device: this.#pick(["cuda:0", "cuda:1"]) });
+    using there = await tensor.to({ device: this.#pick(this.#devices) });
     const copy = there.copyToHost();
     if (this.#chance(0.5)) there[Symbol.dispose]();
     await this.#verify(copy, written);
@@ -151,6 +153,25 @@ class Round {
   }
 }
 
+/** Rounds on this machine's GPUs until the time is over; returns the numbers of rounds and of compared copies. */
+export async function stressFor(
+  seconds: number,
+  devices: number,
+): Promise<{ rounds: number; verified: number }> {
+  await using folder = await tempFolder();
+  const path = `${folder.path}/model.safetensors`;
+  const written = await writeFile(path, SPECS, { misalignment: 3 });
+  await using pool = new PinnedPool();
+  const end = performance.now() + 1000 * seconds;
+  let rounds = 0, verified = 0;
+  while (performance.now() < end) {
+    const round = new Round(++rounds, written, devices);
+    await round.run(path, pool);
+    verified += round.verified;
+  }
+  return { rounds, verified };
+}
+
 /** Defines a test of `rounds` rounds. */
 export function stressTest(machine: CudaMachine, rounds: number): void {
   standInSuite("CUDA under stress", machine, (test, standIns) => {
@@ -166,7 +187,7 @@ export function stressTest(machine: CudaMachine, rounds: number): void {
           FST_SIM_SEED: String(seed),
           FST_SIM_DELAY_US: String([0, 50, 500, 3000][seed % 4]),
         });
-        const round = new Round(seed, written);
+        const round = new Round(seed, written, 2);
         await round.run(path, pool);
         verified += round.verified;
         if (seed % 5 !== 0) continue; // otherwise memory released in one round is freed in the next one

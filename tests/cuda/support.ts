@@ -8,13 +8,12 @@ import { openLibrary, useLibrary } from "../../ffi/library.ts";
 import type { Shim } from "../../ffi/symbols.ts";
 import type { CudaTensor, HostTensor } from "../../mod.ts";
 import { selectEngine } from "../../src/load/native/select.ts";
-import { compiler } from "../support/compiler.ts";
 import { setEnv } from "../support/environment.ts";
 import { assertTensor, tempFolder, type Written } from "../support/models.ts";
 import { openDescriptors } from "../support/process.ts";
 import { suite } from "../support/skip.ts";
 import { buildStandIn, StandInLibrary, type Violations } from "../support/stand_in.ts";
-import { buildTestShim, openAdded } from "../support/test_library.ts";
+import { buildTestShim, missingTestShim, openAdded } from "../support/test_library.ts";
 
 /** The environment of a process that uses the stand-ins at a path. */
 export function standInEnv(folder: string): Record<string, string> {
@@ -61,6 +60,9 @@ const SANITIZERS = [
   "-fno-sanitize-recover=all",
 ];
 
+/** Flags of the build for real GPUs: a build of its own, see {@linkcode useCuda}. */
+export const REAL_GPU_FLAGS: readonly string[] = ["-DREAL_GPU"];
+
 /** Whether this process was started with AddressSanitizer, which a library cannot load itself. */
 function isSanitized(): boolean {
   return Deno.env.get("LD_PRELOAD")?.includes("libasan") ?? false;
@@ -91,7 +93,7 @@ export async function useCuda(): Promise<CudaMachine> {
   let missing: string | null;
   let standIns: StandIns | null = null;
   if (isReal) {
-    missing = (await compiler()).missing;
+    missing = await missingTestShim(REAL_GPU_FLAGS);
   } else {
     const built = await buildStandIn("cuda");
     missing = built.missing;
@@ -113,7 +115,7 @@ export async function useCuda(): Promise<CudaMachine> {
     };
   }
   const path = await buildTestShim([
-    isReal ? "-DREAL_GPU" : "-DSTAND_INS",
+    ...isReal ? REAL_GPU_FLAGS : ["-DSTAND_INS"],
     ...isSanitized() ? SANITIZERS : [],
   ]);
   useLibrary(path);

@@ -96,6 +96,37 @@ Deno.test("makePages() puts the figures of the JSON between the markers, and not
   await assertRejects(() => makePages(root), Error, `needs a line "<!-- results:begin -->"`);
 });
 
+Deno.test("makePages() shows the results of a GPU day, and its loads in README.md too", async () => {
+  await using folder = await tempFolder();
+  const root = `${folder.path}/`;
+  await Deno.mkdir(`${root}bench/results`, { recursive: true });
+  await Deno.mkdir(`${root}docs`);
+  const loads = {
+    ...SOURCE,
+    gpu: { name: "Abacus GPU" },
+    data: { files: 2, bytes: 8e9 },
+    results: { hot: [{ ...result("this loader", false, 4, 0.8), limit: null, firstTensor: null }] },
+  };
+  const step = { status: "passed", reason: null, seconds: 7, limitSeconds: 9 };
+  const day = {
+    ...SOURCE,
+    isRehearsal: false,
+    limitSeconds: 480,
+    seconds: 300,
+    steps: [{ ...step, name: "bench", title: "Loads", figures: loads }],
+  };
+  await Deno.writeTextFile(`${root}bench/results/gpu_day.json`, JSON.stringify(day));
+  const page = "<!-- results:begin -->\n<!-- results:end -->\n";
+  await Deno.writeTextFile(`${root}README.md`, page);
+  await Deno.writeTextFile(`${root}docs/benchmarks.md`, page);
+  const pages = await makePages(root);
+  assertStringIncludes(pages.get("README.md")!, "Loading 8.00 GB in 2 files to a GPU: Abacus GPU.");
+  const benchmarks = pages.get("docs/benchmarks.md")!;
+  assertStringIncludes(benchmarks, "### Loading 8.00 GB in 2 files to a GPU: Abacus GPU");
+  assertStringIncludes(benchmarks, "1 of 1 step passed, in 300 seconds.");
+  assertStringIncludes(benchmarks, "| Loads | passed |     7.0 |");
+});
+
 Deno.test("replaceBlock() refuses markers in the wrong order", () => {
   assertThrows(() => replaceBlock("<!-- results:end --><!-- results:begin -->", ""), Error, "Cannot place");
 });

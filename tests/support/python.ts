@@ -23,17 +23,21 @@ async function tryPython(python: string, module: string): Promise<{ path: string
 if "numpy" in sys.modules and int(sys.modules["numpy"].__version__.split(".")[0]) < 2:
   raise ImportError("versioned DLPack needs NumPy 2")
 config = sysconfig.get_config_vars()
-print(os.path.join(config["LIBDIR"], config.get("INSTSONAME") or config["LDLIBRARY"]))
-print(sys.base_prefix)`;
+name = config.get("INSTSONAME") or config["LDLIBRARY"]
+paths = [os.path.join(folder, name) for folder in (config["LIBDIR"], os.path.join(sys.base_prefix, "lib"))]
+print(next(filter(os.path.exists, paths), paths[0]))
+print(sys.base_prefix)
+print(os.pathsep.join(filter(None, sys.path)))`;
   try {
     const command = new Deno.Command(python, { args: ["-c", script], stderr: "piped" });
     const { success, stdout, stderr } = await command.output();
     const decoder = new TextDecoder();
     if (!success) return { path: "", missing: decoder.decode(stderr).trim().split("\n").at(-1)! };
-    const [path = "", home = ""] = decoder.decode(stdout).split("\n");
+    const [path = "", home = "", modules = ""] = decoder.decode(stdout).split("\n");
     if (!path.includes(".so")) return { path: "", missing: "it has no libpython" };
     await Deno.stat(path);
     Deno.env.set("PYTHONHOME", home); // otherwise libpython uses the modules of the first Python on the PATH
+    Deno.env.set("PYTHONPATH", modules); // those of a virtual environment are not below its home
     return { path, missing: null };
   } catch (error) {
     return { path: "", missing: (error as Error).message };

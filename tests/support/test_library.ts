@@ -2,8 +2,10 @@
  * The native library with what tests add to it: system calls that can be made to fail, and a few functions to look
  * inside. tests/native/added/ has that: a file that native/ has too is appended to that one, others are new.
  */
-import { buildShim, type Sources } from "../../ffi/build.ts";
+import { buildShim, builtPath, type Sources } from "../../ffi/build.ts";
 import { SOURCES } from "../../ffi/sources.ts";
+import { compiler } from "./compiler.ts";
+import { exists } from "./skip.ts";
 
 const ADDED = new URL("../native/added/", import.meta.url);
 
@@ -18,8 +20,8 @@ export const WRAP_FLAGS: readonly string[] = [
 function withAdded(): Sources {
   const sources = { ...SOURCES };
   for (const path of files(ADDED)) {
-    const { pathname } = new URL(path, ADDED);
-    const text = `#line 1 "${pathname}"\n${Deno.readTextFileSync(pathname)}`;
+    // Not the whole path: the hash of the build, with which an archive for GPU machines brings it, would depend on it.
+    const text = `#line 1 "tests/native/added/${path}"\n${Deno.readTextFileSync(new URL(path, ADDED))}`;
     sources[path] = path in sources ? `${sources[path]}${text}` : text;
   }
   return sources;
@@ -45,6 +47,12 @@ function replaced(text: string): string[] {
  */
 export function buildTestShim(flags: readonly string[] = []): Promise<string> {
   return buildShim({ flags: [...WRAP_FLAGS, ...flags], sources: TEST_SOURCES });
+}
+
+/** The reason that a library with these flags is not available here; null if it is built or can be built. */
+export async function missingTestShim(flags: readonly string[] = []): Promise<string | null> {
+  const path = await builtPath({ flags: [...WRAP_FLAGS, ...flags], sources: TEST_SOURCES });
+  return exists(path) ? null : (await compiler()).missing;
 }
 
 /** What tests add to the library. */
