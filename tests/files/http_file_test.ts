@@ -4,40 +4,11 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { RemoteError, UseAfterCloseError } from "@x/fastsafetensors";
 import { HttpClient } from "../../src/files/http/client.ts";
-import type { NetworkHost } from "../../src/files/http/host.ts";
 import { FIRST_BYTES, HttpFile } from "../../src/files/http/http_file.ts";
 import { labelOf } from "../../src/files/http/labels.ts";
 import { ETAG, type Fault, FaultyServer, type Reply } from "../support/faulty_server.ts";
-import { noise } from "../support/models.ts";
-
-/** A host of the tests: pauses end at once and are recorded. */
-class TestHost implements NetworkHost {
-  readonly pauses: number[] = [];
-  readonly connections: string[] = [];
-  retained = 0;
-
-  fetch(url: string, init: RequestInit): Promise<Response> {
-    return fetch(url, init);
-  }
-
-  checkAccess(url: URL): void {
-    this.connections.push(url.host);
-  }
-
-  pause(milliseconds: number, signal: AbortSignal): Promise<void> {
-    this.pauses.push(milliseconds);
-    signal.throwIfAborted();
-    return Promise.resolve();
-  }
-
-  retain(): void {
-    this.retained++;
-  }
-
-  release(): void {
-    this.retained--;
-  }
-}
+import { assertBytes, noise } from "../support/models.ts";
+import { TestHost } from "../support/test_host.ts";
 
 const SIZE = 3 * 2 ** 20 + 123;
 const BYTES = noise(SIZE, 7);
@@ -81,7 +52,7 @@ async function opened(setting: Setting = {}) {
 async function readAndCompare(file: HttpFile, offset: number, length: number): Promise<void> {
   const target = new Uint8Array(length);
   await file.read(offset, target);
-  assertSameBytes(target, BYTES.subarray(offset, offset + length), `${length} bytes at ${offset}`);
+  assertBytes(target, BYTES.subarray(offset, offset + length), `${length} bytes at ${offset}`);
 }
 
 Deno.test("one request opens a file: its size, its ETag and its first bytes", async () => {
@@ -543,11 +514,6 @@ Deno.test("an error of a connection does not show the URL", async () => {
   );
   assertEquals([Deno.inspect(error).includes("secret"), error.code], [false, "Unreachable"]);
 });
-
-function assertSameBytes(actual: Uint8Array, expected: Uint8Array, what: string): void {
-  const wrong = actual.findIndex((byte, index) => byte !== expected[index]);
-  assertEquals([actual.length, wrong], [expected.length, -1], what);
-}
 
 /** Makes a fault at one request. */
 function once(index: number, change: (usual: Reply) => Reply): Fault {
