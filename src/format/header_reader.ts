@@ -6,7 +6,7 @@
  * objects are errors here; the reference accepts them. An accepted header describes the file to the last byte: the
  * tensors lie end to end, each as long as its dtype and shape say, and nothing is before, between or after them.
  */
-import { type DType, DTYPES } from "../base/dtype.ts";
+import { type DType, dtypeBits, DTYPES } from "../base/dtype.ts";
 import { SafeTensorsError, type SafeTensorsErrorCode } from "../base/errors.ts";
 import { finishNow, sortInSteps, STEP, type Steps } from "../base/steps.ts";
 import { findInvalidUtf8, quote } from "../base/text.ts";
@@ -22,9 +22,10 @@ import {
   MAX_METADATA_ENTRIES,
   MAX_RANK,
   METADATA_KEY,
-  type TensorInfo,
 } from "./header.ts";
+import { HeaderTable } from "./header_table.ts";
 import { ascii, JsonScanner, NULL } from "./json_scanner.ts";
+import { PlainEntry } from "./plain_entry.ts";
 
 /** Options of {@linkcode headerLength} and {@linkcode parseHeader}. */
 export interface HeaderOptions {
@@ -91,6 +92,22 @@ export function parseHeader(json: Uint8Array, fileSize: number, options: HeaderO
 
 /** {@linkcode parseHeader} in steps, for a header of very many tensors. */
 export function* headerSteps(json: Uint8Array, fileSize: number, options: HeaderOptions = {}): Steps<Header> {
+  const { table, ...others } = yield* tableSteps(json, fileSize, options);
+  return { tensors: yield* table.mapSteps(), ...others };
+}
+
+/** A header whose tensors are columns. */
+export interface TableHeader extends Omit<Header, "tensors"> {
+  /** The tensors, in the order of their bytes in the file. */
+  readonly table: HeaderTable;
+}
+
+/** {@linkcode headerSteps} without an object for each tensor. */
+export function* tableSteps(
+  json: Uint8Array,
+  fileSize: number,
+  options: HeaderOptions = {},
+): Steps<TableHeader> {
   const fail: HeaderFailure = (code, detail, tensor) => {
     throw headerError(options.path, code, detail, tensor);
   };
@@ -101,21 +118,23 @@ export function* headerSteps(json: Uint8Array, fileSize: number, options: Header
   }
   yield;
   const entries = yield* readEntries(json, fail);
-  const named = yield* inFileOrder(entries);
-  yield;
   const dataStart = LENGTH_BYTES + json.length;
   const dataLength = fileSize - dataStart;
-  yield* checkLayout(named, entries.exact, dataLength, fail);
+  const { order, fault, duplicate } = yield* inFileOrder(entries);
+  yield;
+  yield* checkLayout({ ...entries, fault }, order, dataLength, fail);
   yield;
   // This check is the last one: the reference uses the last of two duplicates, so that a header with another fault has
   // the reference's error code.
-  const { tensors, duplicate } = named;
-  if (duplicate !== undefined) fail("DuplicateName", "the name is listed twice", duplicate);
+  if (duplicate !== undefined) {
+    fail("DuplicateName", "the name is listed twice", entries.table.names.text(duplicate));
+  }
   const { metadata, duplicateKey } = entries;
   if (duplicateKey !== undefined) {
     fail("DuplicateName", `the metadata key ${quote(duplicateKey)} is listed twice`);
   }
-  return { tensors, metadata, dataStart, dataLength };
+  const table = order ? yield* entries.table.pickSteps(order) : entries.table;
+  return { table, metadata, dataStart, dataLength };
 }
 
 /** The error for a file of another format, if its first bytes show one. */
@@ -167,8 +186,13 @@ const MAX_EXACT_RANGES = 4096;
 /** Shapes that a reader stores for later tensors. */
 const SHAPES = 256;
 
-/** One string object for each dtype: a header of a million tensors does not hold a million copies. */
-const DTYPE_NAMES: ReadonlyMap<string, DType> = new Map(DTYPES.map((dtype) => [dtype, dtype]));
+/** Bytes of a usual entry, or more: from the length of a header follows about how many tensors it has. */
+const USUAL_ENTRY = 128;
+
+const DTYPE_CODES: ReadonlyMap<string, number> = new Map(DTYPES.map((dtype, code) => [dtype, code]));
+
+/** Bits of one element, by the code of the dtype. */
+const BITS = DTYPES.map(dtypeBits);
 
 /** Reads the JSON of a header, which must be valid UTF-8. */
 function* readEntries(json: Uint8Array, fail: HeaderFailure): Steps<Entries> {
@@ -178,14 +202,17 @@ function* readEntries(json: Uint8Array, fail: HeaderFailure): Steps<Entries> {
 }
 
 class EntryReader implements Entries {
-  readonly tensors: TensorInfo[] = [];
-  readonly exact = new Map<TensorInfo, ExactRange>();
+  readonly table: HeaderTable;
+  readonly exact = new Map<number, ExactRange>();
   readonly metadata = new Map<string, string>();
   ordered = true;
+  unique = true;
   fault: TensorFault | undefined;
   duplicateKey: string | undefined;
 
   readonly #scanner: JsonScanner;
+  readonly #entry: PlainEntry;
+  readonly #json: Uint8Array;
   readonly #fail: HeaderFailure;
   #faultRange: ExactRange = { begin: 0, end: 0 };
   /** The tensor being read, for messages. */
@@ -197,9 +224,18 @@ class EntryReader implements Entries {
   #dimensionsInAll = 0;
   /** Whether an integer of the tensor being read is above 2^53 - 1. */
   #rounds = false;
+  /** The range of the last tensor. */
+  #lastBegin = 0;
+  #lastEnd = 0;
 
   constructor(json: Uint8Array, fail: HeaderFailure) {
     this.#fail = fail;
+    this.#json = json;
+    this.#entry = new PlainEntry(json);
+    this.table = new HeaderTable(
+      16 + Math.ceil(json.length / USUAL_ENTRY),
+      1024 + Math.ceil(json.length / 2),
+    );
     this.#scanner = new JsonScanner(json, (detail, position) => {
       const hint = json[position] === 0 ? "; a header is padded with spaces, this one with NUL bytes" : "";
       this.#refuse("InvalidHeaderDeserialization", detail + hint, position);
@@ -208,25 +244,50 @@ class EntryReader implements Entries {
 
   *read(): Steps<void> {
     const scanner = this.#scanner;
+    const entry = this.#entry;
     let metadataSeen = false;
-    let last: TensorInfo | undefined;
     for (let more = scanner.beginObject(); more; more = scanner.nextMember()) {
-      scanner.key();
-      if (scanner.textIs(METADATA)) {
-        if (metadataSeen) this.#invalid(`"${METADATA_KEY}" is there twice`);
-        metadataSeen = true;
-        yield* this.#readMetadata();
-        continue;
+      const after = entry.read(scanner.position);
+      if (after >= 0) {
+        scanner.position = after;
+        this.#addPlain(entry);
+      } else {
+        scanner.key();
+        if (scanner.textIs(METADATA)) {
+          if (metadataSeen) this.#invalid(`"${METADATA_KEY}" is there twice`);
+          metadataSeen = true;
+          yield* this.#readMetadata();
+          continue;
+        }
+        this.#tensor = scanner.text();
+        this.#readTensor(this.#tensor);
+        this.#tensor = undefined;
       }
-      this.#tensor = scanner.text();
-      const info = this.#readTensor(this.#tensor);
-      this.#tensor = undefined;
-      this.tensors.push(info);
-      if (this.tensors.length % STEP === 0) yield;
-      if (last !== undefined && (info.begin < last.begin || info.end < last.end)) this.ordered = false;
-      last = info;
+      if (this.table.size % STEP === 0) yield;
     }
     scanner.end();
+  }
+
+  /** Adds a tensor whose integers are exact. */
+  #addPlain({ nameStart, nameStop, dtype, dimensions, rank, begin, end }: PlainEntry): void {
+    this.#dimensionsInAll += rank;
+    if (this.#dimensionsInAll > MAX_DIMENSIONS) this.#tooManyDimensions();
+    const shape = this.#frozenShape(dimensions, rank);
+    if (!this.table.names.add(this.#json, nameStart, nameStop)) this.unique = false;
+    this.table.add(dtype, shape, begin, end);
+    this.#follow(begin, end);
+    let elements = 1;
+    for (let i = 0; i < rank && elements <= Number.MAX_SAFE_INTEGER; i++) elements *= dimensions[i]!;
+    // The bits of the range are exact in a double, so that equality is exact.
+    const isUsual = elements <= Number.MAX_SAFE_INTEGER && elements * BITS[dtype]! === (end - begin) * 8;
+    if (!isUsual || end < begin) this.#check(shape, begin, end);
+  }
+
+  /** Compares the range of a tensor with that of the one before. */
+  #follow(begin: number, end: number): void {
+    if (begin < this.#lastBegin || end < this.#lastEnd) this.ordered = false;
+    this.#lastBegin = begin;
+    this.#lastEnd = end;
   }
 
   *#readMetadata(): Steps<void> {
@@ -247,9 +308,9 @@ class EntryReader implements Entries {
     }
   }
 
-  #readTensor(name: string): TensorInfo {
+  #readTensor(name: string): void {
     const scanner = this.#scanner;
-    let dtype: DType | undefined;
+    let dtype: number | undefined;
     let shape: readonly (number | bigint)[] | undefined;
     let begin: number | bigint | undefined;
     let end: number | bigint = 0;
@@ -276,36 +337,39 @@ class EntryReader implements Entries {
     if (dtype === undefined) return this.#invalid('"dtype" is missing');
     if (shape === undefined) return this.#invalid('"shape" is missing');
     if (begin === undefined) return this.#invalid('"data_offsets" is missing');
-    const info: TensorInfo = this.#rounds
-      ? { name, dtype, shape: Object.freeze(shape.map(Number)), begin: Number(begin), end: Number(end) }
-      // Every integer went through #integer(): they are numbers.
-      : { name, dtype, shape: shape as readonly number[], begin: begin as number, end: end as number };
+    const { table } = this;
+    const row = table.size;
+    if (!table.names.addText(name)) this.unique = false;
+    // Without `#rounds` every integer is a number.
+    const rounded = this.#rounds ? Object.freeze(shape.map(Number)) : shape as readonly number[];
+    table.add(dtype, rounded, Number(begin), Number(end));
+    this.#follow(Number(begin), Number(end));
     if (typeof begin === "bigint" || typeof end === "bigint") {
       if (this.exact.size >= MAX_EXACT_RANGES) {
         this.#refuse("InvalidOffset", `more than ${MAX_EXACT_RANGES} tensors lie beyond 2^53 bytes`);
       }
-      this.exact.set(info, { begin, end });
+      this.exact.set(row, { begin, end });
       this.ordered = false;
     }
-    this.#check(info, shape, begin, end);
-    return info;
+    this.#check(shape, begin, end);
   }
 
-  /** Records the first fault in the file. */
-  #check(info: TensorInfo, shape: ExactShape, begin: number | bigint, end: number | bigint): void {
-    const fault = findFault(info, shape, begin, end);
+  /** Records the first fault in the file: that of the last row, if it has one. */
+  #check(shape: ExactShape, begin: number | bigint, end: number | bigint): void {
+    const row = this.table.size - 1;
+    const fault = findFault(row, this.table.dtype(row), shape, begin, end);
     if (fault === undefined) return;
     if (this.fault !== undefined && compareRanges({ begin, end }, this.#faultRange) >= 0) return;
     this.fault = fault;
     this.#faultRange = { begin, end };
   }
 
-  #readDType(): DType {
+  /** The code of a dtype. */
+  #readDType(): number {
     const scanner = this.#scanner;
     scanner.string("a dtype");
     const text = scanner.text();
-    const dtype = DTYPE_NAMES.get(text);
-    return dtype ??
+    return DTYPE_CODES.get(text) ??
       this.#invalid(`the dtype ${quote(text)} is not a dtype of the format, or newer than this version`);
   }
 
@@ -318,10 +382,12 @@ class EntryReader implements Entries {
       dimensions[rank++] = this.#integer();
     }
     this.#dimensionsInAll += rank;
-    if (this.#dimensionsInAll > MAX_DIMENSIONS) {
-      this.#refuse("RankTooLarge", `more than ${MAX_DIMENSIONS} dimensions in all`);
-    }
+    if (this.#dimensionsInAll > MAX_DIMENSIONS) this.#tooManyDimensions();
     return this.#rounds ? dimensions.slice(0, rank) : this.#frozenShape(dimensions as number[], rank);
+  }
+
+  #tooManyDimensions(): never {
+    return this.#refuse("RankTooLarge", `more than ${MAX_DIMENSIONS} dimensions in all`);
   }
 
   /** The first numbers of `dimensions` as a frozen array, which tensors of one shape share. */
@@ -371,30 +437,32 @@ interface TensorFault {
   readonly code: SafeTensorsErrorCode;
   /** The text for the message. */
   readonly detail: string;
-  /** The tensor that has the fault. */
-  readonly tensor: TensorInfo;
+  /** The row of the tensor. */
+  readonly row: number;
 }
 
 /** The tensors of a header, in its order. */
 interface Listing {
   /** The tensors as listed. */
-  readonly tensors: readonly TensorInfo[];
+  readonly table: HeaderTable;
   /** Whether this is the order of their bytes, the usual case. */
   readonly ordered: boolean;
-  /** The ranges of the tensors whose {@linkcode TensorInfo} is rounded. */
-  readonly exact: ReadonlyMap<TensorInfo, ExactRange>;
+  /** Whether no two have one name. */
+  readonly unique: boolean;
+  /** Row → the range of a tensor whose range in the table is rounded. */
+  readonly exact: ReadonlyMap<number, ExactRange>;
   /** The first fault in the order of the bytes. */
   readonly fault: TensorFault | undefined;
 }
 
-/** The tensors of a header, by name. */
-interface NamedTensors {
-  /** In the order of their bytes; of two tensors with one name, the last one in the header. */
-  readonly tensors: ReadonlyMap<string, TensorInfo>;
+/** The order of the tensors in the file. */
+interface FileOrder {
+  /** The rows in the order of their bytes; null if the header has this order. Of two tensors with one name, the last. */
+  readonly order: readonly number[] | null;
   /** The first fault in that order. */
   readonly fault: TensorFault | undefined;
-  /** The first duplicate name. */
-  readonly duplicate: string | undefined;
+  /** The first row whose name another row has too. */
+  readonly duplicate: number | undefined;
 }
 
 /** Compares numbers and bigints exactly: `<` and `>` do not round a bigint. */
@@ -409,70 +477,63 @@ function compareRanges(a: ExactRange, b: ExactRange): number {
 
 /** The fault of one tensor by itself, if it has one; shape and range are exact. */
 function findFault(
-  tensor: TensorInfo,
+  row: number,
+  dtype: DType,
   shape: ExactShape,
   begin: number | bigint,
   end: number | bigint,
 ): TensorFault | undefined {
-  const { dtype } = tensor;
   if (end < begin) {
     return {
       code: "InvalidOffset",
       detail: `it ends at data byte ${end}, before it begins at ${begin}`,
-      tensor,
+      row,
     };
   }
   const size = byteSize(dtype, shape);
-  if (typeof size === "string") return { code: size, detail: describeSizeError(size, dtype, shape), tensor };
+  if (typeof size === "string") return { code: size, detail: describeSizeError(size, dtype, shape), row };
   const span = typeof begin === "number" && typeof end === "number"
     ? end - begin
     : BigInt(end) - BigInt(begin);
   if (compare(size, span) === 0) return undefined;
   const taken = `${describeTensor(dtype, shape)} takes ${size} bytes`;
-  return { code: "TensorInvalidInfo", detail: `${taken}, data bytes ${begin} to ${end} are ${span}`, tensor };
+  return { code: "TensorInvalidInfo", detail: `${taken}, data bytes ${begin} to ${end} are ${span}`, row };
 }
 
 /** Orders the tensors by begin, then end; empty tensors at one offset stay in the header's order. */
-function* inFileOrder(listing: Listing): Steps<NamedTensors> {
-  const listed = listing.tensors;
-  const sorted = listing.ordered ? listed : yield* sortInSteps(listed, order(listing));
-  const tensors = new Map<string, TensorInfo>();
-  for (const info of sorted) {
-    tensors.set(info.name, info);
-    if (tensors.size % 4096 === 0) yield;
-  }
-  if (tensors.size === listed.length) return { tensors, fault: listing.fault, duplicate: undefined };
-  return lastOfEachName(listing);
+function* inFileOrder(listing: Listing): Steps<FileOrder> {
+  const { table, ordered, unique, fault } = listing;
+  if (!unique) return lastOfEachName(listing);
+  if (ordered) return { order: null, fault, duplicate: undefined };
+  const rows = Array.from({ length: table.size }, (_, row) => row);
+  return { order: yield* sortInSteps(rows, compareRows(listing)), fault, duplicate: undefined };
 }
 
 /** The rare case: the header is invalid. It is processed like the reference does, for the same error. */
-function lastOfEachName(listing: Listing): NamedTensors {
-  const last = new Map<string, TensorInfo>();
-  let duplicate: string | undefined;
-  for (const info of listing.tensors) {
-    if (last.has(info.name)) duplicate ??= info.name;
-    last.set(info.name, info);
+function lastOfEachName(listing: Listing): FileOrder {
+  const { table, exact } = listing;
+  const last = new Map<number, number>();
+  let duplicate: number | undefined;
+  for (let row = 0; row < table.size; row++) {
+    const first = table.names.find(table.names.text(row));
+    if (first !== row) duplicate ??= first;
+    last.set(first, row);
   }
-  const sorted = [...last.values()].sort(order(listing));
-  for (const info of sorted) {
-    const { begin, end } = listing.exact.get(info) ?? info;
+  const order = [...last.values()].sort(compareRows(listing));
+  for (const row of order) {
+    const { begin, end } = exact.get(row) ?? { begin: table.begins[row]!, end: table.ends[row]! };
     // A shape may be rounded here, so the fault may differ from the reference's; the header is rejected in any case.
-    const fault = findFault(info, info.shape, begin, end);
-    if (fault !== undefined) return { tensors: byName(sorted), fault, duplicate };
+    const fault = findFault(row, table.dtype(row), table.shapes[row]!, begin, end);
+    if (fault !== undefined) return { order, fault, duplicate };
   }
-  return { tensors: byName(sorted), fault: undefined, duplicate };
+  return { order, fault: undefined, duplicate };
 }
 
-function order({ exact }: Listing): (a: TensorInfo, b: TensorInfo) => number {
-  return exact.size === 0
-    ? (a, b) => a.begin - b.begin || a.end - b.end
-    : (a, b) => compareRanges(exact.get(a) ?? a, exact.get(b) ?? b);
-}
-
-function byName(tensors: readonly TensorInfo[]): Map<string, TensorInfo> {
-  const map = new Map<string, TensorInfo>();
-  for (const info of tensors) map.set(info.name, info);
-  return map;
+/** Compares the ranges of two rows. */
+function compareRows({ table: { begins, ends }, exact }: Listing): (a: number, b: number) => number {
+  if (exact.size === 0) return (a, b) => begins[a]! - begins[b]! || ends[a]! - ends[b]!;
+  const range = (row: number) => exact.get(row) ?? { begin: begins[row]!, end: ends[row]! };
+  return (a, b) => compareRanges(range(a), range(b));
 }
 
 /**
@@ -480,27 +541,30 @@ function byName(tensors: readonly TensorInfo[]): Map<string, TensorInfo> {
  * tensor, as in the reference implementation, so that both report the same one of several faults.
  */
 function* checkLayout(
-  { tensors, fault }: NamedTensors,
-  exact: ReadonlyMap<TensorInfo, ExactRange>,
+  { table, exact, fault }: Listing,
+  order: readonly number[] | null,
   dataLength: number,
   fail: HeaderFailure,
 ): Steps<void> {
+  const { begins, ends, names } = table;
+  const count = order?.length ?? table.size;
   let total: number | bigint = 0;
-  let step = 0;
-  for (const info of tensors.values()) {
-    if (++step % 4096 === 0) yield;
-    const { begin, end } = exact.size === 0 ? info : exact.get(info) ?? info;
+  for (let index = 0; index < count; index++) {
+    if (index % 4096 === 4095) yield;
+    const row = order ? order[index]! : index;
+    let begin: number | bigint = begins[row]!, end: number | bigint = ends[row]!;
+    if (exact.size > 0) ({ begin, end } = exact.get(row) ?? { begin, end });
     if (begin > total) {
-      fail("InvalidOffset", `data bytes ${total} to ${begin} belong to no tensor`, info.name);
+      fail("InvalidOffset", `data bytes ${total} to ${begin} belong to no tensor`, names.text(row));
     }
     if (begin < total) {
       fail(
         "InvalidOffset",
         `it begins at data byte ${begin}, the tensor before it ends at ${total}`,
-        info.name,
+        names.text(row),
       );
     }
-    if (info === fault?.tensor) fail(fault.code, fault.detail, info.name);
+    if (row === fault?.row) fail(fault.code, fault.detail, names.text(row));
     total = end;
   }
   const surplus = BigInt(dataLength) - BigInt(total);
