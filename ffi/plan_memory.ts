@@ -1,7 +1,7 @@
 /**
  * The memory of a plan, with the layout of native/plan.h. It is written here once; the lanes then update its counters.
  */
-import { DTYPES } from "../src/base/dtype.ts";
+import { DTYPE_CODES } from "../src/base/dtype.ts";
 import type { FileSegment } from "../src/base/file_segment.ts";
 
 /** A file for the lanes, with values of `fst_file_open`. */
@@ -47,7 +47,6 @@ const HEADER_BYTES = 256;
 const FILE_BYTES = 64;
 const SEGMENT_BYTES = 64;
 const FAILURES = [null, "system", "truncated", "changed", "device", "http", "connection", "answer"] as const;
-const DTYPE_CODE = new Map(DTYPES.map((dtype, code) => [dtype, code]));
 
 /** Word offsets of the counters. */
 const NEXT = 24 / 4, FAILURE = 32 / 4, WAKE = 36 / 4;
@@ -108,8 +107,8 @@ export class PlanMemory {
     this.#setU64(at + 8, segment.run);
     this.#setU64(at + 16, destination);
     this.#view.setUint32(at + 24, segment.file, true);
-    this.#view.setUint16(at + 28, DTYPE_CODE.get(segment.from)!, true);
-    this.#view.setUint16(at + 30, DTYPE_CODE.get(segment.to)!, true);
+    this.#view.setUint16(at + 28, DTYPE_CODES.get(segment.from)!, true);
+    this.#view.setUint16(at + 30, DTYPE_CODES.get(segment.to)!, true);
     this.#view.setUint32(at + 32, segment.outerCount, true);
     this.#view.setUint32(at + 36, segment.innerCount, true);
     this.#setU64(at + 40, segment.outerStride);

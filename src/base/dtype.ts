@@ -64,6 +64,12 @@ const BITS: Readonly<Record<DType, number>> = {
   U64: 64,
 };
 
+/** The code of each dtype, its index in {@linkcode DTYPES}: columns and the shim have codes. */
+export const DTYPE_CODES: ReadonlyMap<string, number> = new Map(DTYPES.map((dtype, code) => [dtype, code]));
+
+/** Bits of one element, by the code of the dtype. */
+export const CODE_BITS: readonly number[] = DTYPES.map((dtype) => BITS[dtype]);
+
 /** Bits of one element: 4 and 6 for the sub-byte floats, else a multiple of 8. */
 export function dtypeBits(dtype: DType): number {
   return BITS[dtype];

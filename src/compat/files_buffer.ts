@@ -99,7 +99,7 @@ export class FilesBuffer<T extends Tensor = HostTensor> implements AsyncDisposab
       );
     }
     if (!shared) return await this.getTensor(name);
-    session.checkOpen(`push tensor ${quote(name)}`);
+    session.checkOpen("push tensor", name);
     session.find(name);
     return await shared.pushTensor(name, destination);
   }

@@ -22,17 +22,24 @@ export class LoadMemory<M extends SharedMemory> {
     this.#held = new Set(memories);
   }
 
-  /** Makes the tensor of a request that has landed, with one more reference to its memory. */
-  tensor(request: number): [memory: M, tensor: PlacedTensor] {
-    const { name, target: dtype, shape } = this.#plan.requests[request]!;
-    const { allocation, offset, byteLength } = this.#plan.placements[request]!;
-    const memory = this.#memories[allocation]!;
+  /** Makes the tensor of a request that has landed, by this name, with one more reference to its memory. */
+  tensor(request: number, name: string): [memory: M, tensor: PlacedTensor] {
+    const { requests, placements: { allocations, offsets, byteLengths } } = this.#plan;
+    const byteLength = byteLengths[request]!;
+    const memory = this.#memories[allocations[request]!]!;
     if (!this.#held.has(memory)) {
       throw new UseAfterCloseError(`Cannot get tensor ${quote(name)}: its load was closed`);
     }
     memory.hold();
     // A tensor without bytes can have the offset of the end, which cannot be bound.
-    return [memory, { name, dtype, shape, byteLength, offset: byteLength === 0 ? 0 : offset }];
+    const offset = byteLength === 0 ? 0 : offsets[request]!;
+    return [memory, {
+      name,
+      dtype: requests.target(request),
+      shape: requests.shape(request),
+      byteLength,
+      offset,
+    }];
   }
 
   /** Marks requests as not needed again; releases the memory that only they use. */

@@ -1,8 +1,9 @@
 /**
  * Finds the allocations of a load that are not needed again.
  */
-import { finishNow, inSteps, type Steps } from "../base/steps.ts";
+import { finishNow, type Steps } from "../base/steps.ts";
 import type { LoadPlan } from "../load/plan.ts";
+import { PER_STEP } from "../load/request.ts";
 
 /** Counts the requests of each allocation that are not retired. */
 export class RequestCounts {
@@ -12,7 +13,7 @@ export class RequestCounts {
 
   private constructor(plan: LoadPlan) {
     this.#plan = plan;
-    this.#retired = new Uint8Array(plan.requests.length);
+    this.#retired = new Uint8Array(plan.requests.size);
     this.#left = plan.allocations.map(() => 0);
   }
 
@@ -24,7 +25,11 @@ export class RequestCounts {
   /** {@linkcode RequestCounts.of} in steps. */
   static *steps(plan: LoadPlan): Steps<RequestCounts> {
     const counts = new RequestCounts(plan);
-    yield* inSteps(plan.placements, ({ allocation }) => void counts.#left[allocation]!++);
+    const { allocations } = plan.placements;
+    for (let request = 0; request < allocations.length; request++) {
+      if (request % PER_STEP === 0) yield;
+      counts.#left[allocations[request]!]!++;
+    }
     return counts;
   }
 
@@ -34,7 +39,7 @@ export class RequestCounts {
     for (const request of requests) {
       if (this.#retired[request]) continue;
       this.#retired[request] = 1;
-      const { allocation } = this.#plan.placements[request]!;
+      const allocation = this.#plan.placements.allocations[request]!;
       if (--this.#left[allocation]! === 0) free.push(allocation);
     }
     return free;

@@ -5,12 +5,13 @@ import { ReadError, SafeTensorsError } from "../base/errors.ts";
 import type { DType } from "../base/dtype.ts";
 import type { Header } from "../format/header.ts";
 import type { ProcessGroup } from "../base/process_group.ts";
-import { headerLength, headerSteps } from "../format/header_reader.ts";
+import { headerLength, headerSteps, type TableHeader, tableSteps } from "../format/header_reader.ts";
 import { STEP, type Steps } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
 import type { Index, Inputs } from "./inputs.ts";
 import { finishInTurns, Turn } from "../base/turn.ts";
 import { closeAll, type Source, type SourceFile } from "./source.ts";
+import { TensorTable, type WholeTensor } from "./tensor_table.ts";
 
 /** Fills `target` with the elements of a tensor, contiguous and little-endian. */
 export type Assemble = (
@@ -20,19 +21,11 @@ export type Assemble = (
 ) => Promise<void>;
 
 /** A tensor in a file. */
-export interface CatalogTensor {
-  /** Its name. */
-  readonly name: string;
-  /** Element type in the file. */
-  readonly dtype: DType;
-  /** Elements along each dimension. Every handle and info() return this array, which must be frozen. */
-  readonly shape: readonly number[];
+export interface CatalogTensor extends WholeTensor {
   /** Index into the catalog's files; -1 if another rank has its file. */
   readonly file: number;
   /** The rank that has its file, if the ranks of a group have opened the files together. */
   readonly home?: FileHome;
-  /** File offset of its first byte. */
-  readonly fileOffset: number;
   /** Its bytes in the file; for an assembled tensor the bytes of the result. */
   readonly byteLength: number;
   /** Name of the tensor of which this one is an alias. */
@@ -89,7 +82,7 @@ export interface Catalog<F extends SourceFile = SourceFile> {
 /** The content of one file. */
 export interface FileContents {
   /** Its tensors, in file order. */
-  readonly tensors: readonly CatalogTensor[];
+  readonly tensors: TensorTable | readonly CatalogTensor[];
   /** Its `__metadata__`. */
   readonly metadata: ReadonlyMap<string, string>;
   /** Notes on it for the user. */
@@ -153,24 +146,19 @@ export async function openPart<F extends SourceFile>(
     const results = await Promise.allSettled(Array.from({ length: OPENING }, openNext));
     for (const result of results) if (result.status === "rejected") throw result.reason;
     for (const index of inputs.indexes) await index.verify?.();
-    const merged = new MergedTensors<CatalogTensor>(inputs.indexes, (tensor) => pathOf({ files }, tensor));
+    const merged = await mergeFiles(contents, inputs.indexes, (tensor) => pathOf({ files }, tensor));
     const metadata = new Map<string, ReadonlyMap<string, string>>();
     const missing = new Map<string, () => SafeTensorsError>();
-    const turn = new Turn();
     for (const [index, content] of contents.entries()) {
       const { path } = files[index]!;
       metadata.set(path, content.metadata);
-      for (const tensor of content.tensors) {
-        merged.add(tensor);
-        if (merged.tensors.size % 4096 === 0) await turn.pause();
-      }
       for (const [name, error] of content.refused ?? []) missing.set(name, () => error);
     }
     const notes = [
       ...source.notes ?? [],
       ...inputs.notes,
       ...contents.flatMap((content) => content.notes),
-      ...merged.notes(),
+      ...merged.notes,
     ];
     const reopen = async (path: string) => {
       return await openCatalog(source, { paths: [path], indexes: [], notes: [], names }, undefined, list);
@@ -180,6 +168,28 @@ export async function openPart<F extends SourceFile>(
     await closeAll(files);
     throw error;
   }
+}
+
+/** The tensors of all files by name, and notes on names that two files have. */
+async function mergeFiles(
+  contents: readonly FileContents[],
+  indexes: readonly Index[],
+  pathOf: (tensor: CatalogTensor) => string,
+): Promise<{ readonly tensors: ReadonlyMap<string, CatalogTensor>; readonly notes: readonly string[] }> {
+  const lists = contents.map(({ tensors }) => tensors);
+  if (lists.every((list) => list instanceof TensorTable)) {
+    const tensors = await finishInTurns(TensorTable.joinSteps(lists));
+    if (tensors) return { tensors, notes: [] };
+  }
+  const merged = new MergedTensors<CatalogTensor>(indexes, pathOf);
+  const turn = new Turn();
+  for (const list of lists) {
+    for (const tensor of list.values()) {
+      merged.add(tensor);
+      if (merged.tensors.size % 4096 === 0) await turn.pause();
+    }
+  }
+  return { tensors: merged.tensors, notes: merged.notes() };
 }
 
 /**
@@ -207,6 +217,18 @@ export function pathOf({ files }: Pick<Catalog, "files">, { file, home }: Catalo
 
 /** Reads and checks the header of an opened file. */
 export async function readFileHeader(file: SourceFile): Promise<Header> {
+  const { path, size } = file;
+  return await finishInTurns(headerSteps(await readHeaderJson(file), size, { path }));
+}
+
+async function listHeader(file: SourceFile, index: number): Promise<FileContents> {
+  const { path, size } = file;
+  const header: TableHeader = await finishInTurns(tableSteps(await readHeaderJson(file), size, { path }));
+  return { metadata: header.metadata, notes: [], tensors: TensorTable.of(header, index) };
+}
+
+/** Reads the JSON of an opened file's header. */
+async function readHeaderJson(file: SourceFile): Promise<Uint8Array> {
   const { path, size, head } = file;
   if (head.byteLength < Math.min(8, size)) {
     const details = { path, offset: 0, expected: size, actual: head.byteLength };
@@ -224,19 +246,7 @@ export async function readFileHeader(file: SourceFile): Promise<Header> {
     json = whole;
   }
   file.releaseHead();
-  return await finishInTurns(headerSteps(json, size, { path }));
-}
-
-async function listHeader(file: SourceFile, index: number): Promise<FileContents> {
-  const { tensors, metadata, dataStart } = await readFileHeader(file);
-  const listed: CatalogTensor[] = [];
-  const turn = new Turn();
-  // Here and not while the files are merged, so that the memory of this header is freed before the next one is read.
-  for (const { name, dtype, shape, begin, end } of tensors.values()) {
-    listed.push({ name, dtype, shape, file: index, fileOffset: dataStart + begin, byteLength: end - begin });
-    if (listed.length % 4096 === 0) await turn.pause();
-  }
-  return { metadata, notes: [], tensors: listed };
+  return json;
 }
 
 /** The tensors of several files by name. If two files of an index have a name, the index decides which one is used. */

@@ -3,7 +3,7 @@
  * that a million names are not a million objects for the garbage collector.
  */
 import { SafeTensorsError } from "../base/errors.ts";
-import { TextWindow } from "./text_window.ts";
+import { TextWindow } from "./json_scanner.ts";
 
 /** Room for the names of a small file. */
 const LEAST_ROWS = 16, LEAST_BYTES = 1024;
@@ -30,6 +30,9 @@ export class NameTable {
   #slots: Int32Array<ArrayBuffer>;
   #size = 0;
   #window: TextWindow | undefined;
+  /** The last name that was found: a call looks its name up several times. */
+  #lastName: string | undefined;
+  #lastRow = -1;
 
   /** @param rows and `bytes`: the expected number of names and of their bytes; a table grows beyond them */
   constructor(rows = LEAST_ROWS, bytes = LEAST_BYTES) {
@@ -72,6 +75,16 @@ export class NameTable {
 
   /** Returns the first row with a name; -1 if there is none. */
   find(name: string): number {
+    if (name === this.#lastName) return this.#lastRow;
+    const row = this.#search(name);
+    if (row >= 0) {
+      this.#lastName = name;
+      this.#lastRow = row;
+    }
+    return row;
+  }
+
+  #search(name: string): number {
     const hash = hashOfAscii(name);
     if (hash === null) return this.#findEncoded(name);
     const slots = this.#slots;

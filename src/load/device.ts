@@ -5,7 +5,7 @@ import type { GroupBuffer } from "../base/process_group.ts";
 import type { LoadWay, RunReport } from "./engine.ts";
 import type { LoadPlan } from "./plan.ts";
 import type { Readiness } from "./readiness.ts";
-import type { TensorRequest } from "./request.ts";
+import type { RequestTable, TensorRequest } from "./request.ts";
 import type { SliceLayout, SliceSource } from "../format/slices.ts";
 import type { SourceFile } from "../files/source.ts";
 import type { HostElements, Tensor } from "./tensor.ts";
@@ -32,8 +32,8 @@ export interface DeviceLoad<T extends Tensor = Tensor> {
   readonly plan: LoadPlan;
   /** The requests that have landed. */
   readonly readiness: Readiness;
-  /** Returns the handle of a request that has landed; each call returns a new handle. */
-  tensor(request: number): T;
+  /** Returns the handle of a request that has landed, by this name; each call returns a new handle. */
+  tensor(request: number, name: string): T;
   /** Settles after all reads and writes of this load have ended; rejects if it failed. */
   readonly finished: Promise<RunReport>;
   /** Marks landed requests as not needed again, so that the device can free memory that only they use. */
@@ -90,7 +90,7 @@ export interface Device<T extends Tensor = Tensor, F extends SourceFile = Source
    * @throws {OutOfMemoryError} if they do not fit, before any read
    */
   start(
-    requests: readonly TensorRequest[],
+    requests: RequestTable,
     files: readonly F[],
     settings: LoadSettings,
   ): Promise<DeviceLoad<T>>;

@@ -39,7 +39,7 @@ export class FileSlices<T extends Tensor> {
   async get(tensor: CatalogTensor, request: (found: CatalogTensor) => LoadRequest): Promise<T> {
     const path = pathOf(this.#session.catalog, tensor);
     const opened = await this.#open(path);
-    this.#session.checkOpen(`read tensor ${quote(tensor.name)}`);
+    this.#session.checkOpen("read tensor", tensor.name);
     const found = sameTensor(opened.catalog, tensor, path);
     return await this.#loads.get(request({ ...found, file: opened.index }));
   }

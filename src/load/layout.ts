@@ -4,21 +4,48 @@
  *
  * Offsets are relative to allocations whose first byte has an address that is a multiple of {@linkcode PAGE}.
  */
-import { dtypeAlignment } from "../base/dtype.ts";
-import { finishNow, inSteps, STEP, type Steps } from "../base/steps.ts";
-import { castLength, requestBytes, type TensorRequest } from "./request.ts";
+import { dtypeAlignment, DTYPES } from "../base/dtype.ts";
+import { finishNow, STEP, type Steps } from "../base/steps.ts";
+import { castLength, PER_STEP, requestBytes, RequestTable, type TensorRequest } from "./request.ts";
 
 /** Bytes of a page: the alignment that direct reads require of file offsets and addresses. */
 export const PAGE = 4096;
 
-/** The place of a request's bytes. */
-export interface Placement {
-  /** Index of the allocation. */
-  readonly allocation: number;
+/** The places of the bytes of all requests, as columns in the order of the requests. */
+export class Placements {
+  /** Index of each one's allocation. */
+  readonly allocations: Uint32Array<ArrayBuffer>;
   /** Byte offset in it. */
-  readonly offset: number;
-  /** Its bytes after the cast. */
-  readonly byteLength: number;
+  readonly offsets: Float64Array<ArrayBuffer>;
+  /** Bytes after the cast. */
+  readonly byteLengths: Float64Array<ArrayBuffer>;
+
+  /** @param size the number of requests */
+  constructor(
+    size: number,
+    allocations: Uint32Array<ArrayBuffer> = new Uint32Array(size),
+    offsets: Float64Array<ArrayBuffer> = new Float64Array(size),
+    byteLengths: Float64Array<ArrayBuffer> = new Float64Array(size),
+  ) {
+    this.allocations = allocations;
+    this.offsets = offsets;
+    this.byteLengths = byteLengths;
+  }
+
+  /** Offset of the byte after the last one of a request. */
+  end(row: number): number {
+    return this.offsets[row]! + this.byteLengths[row]!;
+  }
+
+  /** The places of some successive requests. */
+  slice(first: number, stop: number): Placements {
+    return new Placements(
+      stop - first,
+      this.allocations.subarray(first, stop),
+      this.offsets.subarray(first, stop),
+      this.byteLengths.subarray(first, stop),
+    );
+  }
 }
 
 /** Requests that are one contiguous range of a file and of an allocation, or one strided request. */
@@ -57,7 +84,7 @@ const SMALL_ALLOCATION = 2 ** 20;
 /** The places of all requests. */
 export interface Layout {
   /** One place for each request, in the same order. */
-  readonly placements: readonly Placement[];
+  readonly placements: Placements;
   /** Contiguous runs, in order of allocation and offset. */
   readonly runs: readonly Run[];
   /** Bytes of each allocation. */
@@ -90,14 +117,14 @@ interface OpenAllocation {
   readonly runs: { readonly open: OpenRun; readonly offset: number }[];
 }
 
-/** Lays out requests that are sorted by file and offset. */
+/** Lays out requests. */
 export function layOut(requests: readonly TensorRequest[], options: LayoutOptions = {}): Layout {
-  return finishNow(layoutSteps(requests, options));
+  return finishNow(layoutSteps(finishNow(RequestTable.of(requests)), options));
 }
 
 /** {@linkcode layOut} in steps. */
 export function* layoutSteps(
-  requests: readonly TensorRequest[],
+  requests: RequestTable,
   options: LayoutOptions = {},
 ): Steps<Layout> {
   const maxAllocation = options.maxAllocationBytes ?? 8 * 2 ** 30;
@@ -109,7 +136,7 @@ export function* layoutSteps(
   let lastFile = -1;
   const offsetIn = (allocation: OpenAllocation, { first, length, congruent }: OpenRun) => {
     const modulus = congruent && length >= DIRECT_RUN ? PAGE : Math.max(LINE, alignment);
-    return nextCongruent(allocation.length, congruent ? requests[first]!.fileOffset : 0, modulus);
+    return nextCongruent(allocation.length, congruent ? requests.fileOffsets[first]! : 0, modulus);
   };
   const put = (allocation: OpenAllocation, open: OpenRun) => {
     const offset = offsetIn(allocation, open);
@@ -131,7 +158,7 @@ export function* layoutSteps(
       put(last, open);
       continue;
     }
-    const { file } = requests[open.first]!;
+    const file = requests.files[open.first]!;
     const filled = group.large?.length ?? 0;
     const ownAllocation = file !== lastFile && (filled >= shareBelow || fileBytes.get(file)! >= shareBelow);
     if (filled > 0 && (ownAllocation || filled + open.length > maxAllocation)) {
@@ -145,20 +172,23 @@ export function* layoutSteps(
 
 /** Computes all places from the runs of each allocation. */
 function* placeAll(
-  requests: readonly TensorRequest[],
+  requests: RequestTable,
   allocations: readonly OpenAllocation[],
 ): Steps<Layout> {
-  const placements: Placement[] = new Array(requests.length);
+  const placements = new Placements(requests.size);
+  const { allocations: placed, offsets, byteLengths } = placements;
   const runs: Run[] = [];
   for (const [allocation, { runs: inside }] of allocations.entries()) {
     for (const { open, offset } of inside) {
       yield;
       runs.push({ first: open.first, stop: open.stop, allocation, offset });
       let at = offset;
-      for (let index = open.first; index < open.stop; index++) {
-        if (index % STEP === 0) yield;
-        const byteLength = resultBytes(requests[index]!);
-        placements[index] = { allocation, offset: at, byteLength };
+      for (let row = open.first; row < open.stop; row++) {
+        if (row % PER_STEP === 0) yield;
+        const byteLength = requests.resultBytes(row);
+        placed[row] = allocation;
+        offsets[row] = at;
+        byteLengths[row] = byteLength;
         at += byteLength;
       }
     }
@@ -176,61 +206,72 @@ export function resultBytes(request: TensorRequest): number {
   return castLength(requestBytes(request), request.dtype, request.target);
 }
 
-function* bytesByFile(requests: readonly TensorRequest[]): Steps<Map<number, number>> {
+function* bytesByFile(requests: RequestTable): Steps<Map<number, number>> {
   const bytes = new Map<number, number>();
-  yield* inSteps(requests, (request) => {
-    bytes.set(request.file, (bytes.get(request.file) ?? 0) + resultBytes(request));
-  });
+  for (let row = 0, sum = 0; row < requests.size; row++) {
+    if (row % PER_STEP === 0) yield;
+    const file = requests.files[row]!;
+    sum += requests.resultBytes(row);
+    if (file === requests.files[row + 1]) continue;
+    bytes.set(file, sum);
+    sum = 0;
+  }
   return bytes;
 }
+
+/** The alignment of typed arrays, by the code of the dtype. */
+const ALIGNMENTS = DTYPES.map(dtypeAlignment);
 
 /**
  * Cuts the requests into runs, at changes of file, cast, alignment or size class. Yields undefined where a long run can be
  * interrupted.
  */
 function* findRuns(
-  requests: readonly TensorRequest[],
+  requests: RequestTable,
   limits: { readonly maxAllocation: number; readonly alignment: number; readonly packSmall: boolean },
 ): Generator<OpenRun | undefined> {
+  const { files, fileOffsets, byteLengths, targets } = requests;
   let open: OpenRun | undefined;
-  for (let index = 0; index < requests.length; index++) {
-    if (index % STEP === 0) yield undefined;
-    const request = requests[index]!;
-    const length = resultBytes(request);
-    const alignment = Math.max(dtypeAlignment(request.target), limits.alignment);
+  for (let row = 0; row < requests.size; row++) {
+    if (row % STEP === 0) yield undefined;
+    const length = requests.resultBytes(row);
+    const alignment = Math.max(ALIGNMENTS[targets[row]!]!, limits.alignment);
     const small: boolean = limits.packSmall && length < SMALL_TENSOR;
-    const last = open && requests[open.stop - 1]!;
     const maxLength = open?.small ? SMALL_ALLOCATION - PAGE : limits.maxAllocation; // the run begins within a page
-    if (open && last && continues(open, last, request) && open.length + length <= maxLength) {
-      const lead = open.congruent ? requests[open.first]!.fileOffset : 0;
+    if (
+      open && files[row] === files[row - 1] && fileOffsets[row] === open.fileEnd && sameWay(requests, row) &&
+      open.length + length <= maxLength
+    ) {
+      const lead = open.congruent ? fileOffsets[open.first]! : 0;
       if (length === 0 || (small === open.small && (lead + open.length) % alignment === 0)) {
-        open.stop = index + 1;
-        open.fileEnd += requestBytes(request);
+        open.stop = row + 1;
+        open.fileEnd += byteLengths[row]!;
         open.length += length;
         continue;
       }
     }
     if (open) yield open;
     open = {
-      first: index,
-      stop: index + 1,
-      fileEnd: request.fileOffset + requestBytes(request),
+      first: row,
+      stop: row + 1,
+      fileEnd: fileOffsets[row]! + byteLengths[row]!,
       length,
-      congruent: isPlain(request) && request.fileOffset % alignment === 0,
+      congruent: isPlain(requests, row) && fileOffsets[row]! % alignment === 0,
       small,
     };
   }
   if (open) yield open;
 }
 
-/** Whether `next` follows `last` in the file without a gap and is read in the same way. */
-function continues(open: OpenRun, last: TensorRequest, next: TensorRequest): boolean {
-  if (next.file !== last.file || next.fileOffset !== open.fileEnd) return false;
-  if (last.levels.length > 0 || next.levels.length > 0) return false;
-  return (isPlain(last) && isPlain(next)) || (last.dtype === next.dtype && last.target === next.target);
+/** Whether a request is read in the same way as the one before, and both are contiguous ranges. */
+function sameWay(requests: RequestTable, row: number): boolean {
+  const { dtypes, targets, strided } = requests;
+  if (strided.size > 0 && (strided.has(row - 1) || strided.has(row))) return false;
+  return (dtypes[row - 1] === targets[row - 1] && dtypes[row] === targets[row]) ||
+    (dtypes[row - 1] === dtypes[row] && targets[row - 1] === targets[row]);
 }
 
-/** A contiguous range that is not cast. */
-function isPlain(request: TensorRequest): boolean {
-  return request.levels.length === 0 && request.dtype === request.target;
+/** Whether a request is a contiguous range that is not cast. */
+function isPlain({ dtypes, targets, strided }: RequestTable, row: number): boolean {
+  return dtypes[row] === targets[row] && !strided.has(row);
 }

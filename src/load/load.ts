@@ -17,7 +17,7 @@ import { finishInTurns, Turn, TurnQueue } from "../base/turn.ts";
 import type { ProgressWatch, Work } from "../base/progress.ts";
 import type { ProcessGroup } from "../base/process_group.ts";
 import type { LoadCounter } from "./progress.ts";
-import { requestBytes, type TensorRequest } from "./request.ts";
+import { requestBytes, RequestTable, type TensorRequest } from "./request.ts";
 import type { SourceFile } from "../files/source.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -73,10 +73,17 @@ export interface NamedRequests {
   keys(): Iterable<string>;
   /** All requests, in the order of the names. */
   values(): Iterable<LoadRequest>;
+  /** All requests as columns; null if some of them are aliases, assembled, or files of other ranks. */
+  tableSteps(): Steps<RequestTable | null>;
 }
 
 /** The levels of a contiguous range: one array for all requests. */
 const NO_LEVELS: readonly Level[] = [];
+
+/** The element type of a tensor after loading: `wanted`, if the device can cast this tensor to it. */
+export function targetOf(dtype: DType, wanted: DType | undefined, device: Device<Tensor>): DType {
+  return castTarget(dtype, wanted, device.castsSubByte);
+}
 
 /** Makes the request for a whole tensor, with a cast to `dtype` if the device can cast this tensor. */
 function wholeTensor(
@@ -89,7 +96,7 @@ function wholeTensor(
     name: tensor.name,
     shape: tensor.shape,
     dtype: tensor.dtype,
-    target: castTarget(tensor.dtype, dtype ?? (stored && "BF16"), device.castsSubByte),
+    target: targetOf(tensor.dtype, dtype ?? (stored && "BF16"), device),
     file: tensor.file,
     fileOffset: tensor.fileOffset,
     run: tensor.byteLength,
@@ -169,7 +176,6 @@ export class Load<T extends Tensor> {
   readonly #load: DeviceLoad<T>;
   readonly #assembly: Assembly<T>;
   readonly #requests: SortedRequests;
-  readonly #index: ReadonlyMap<TensorRequest, number>;
   readonly #givingOut = new TurnQueue();
   readonly #stop: AbortController;
   readonly #finished: Promise<void>;
@@ -181,7 +187,6 @@ export class Load<T extends Tensor> {
     load: DeviceLoad<T>,
     assembly: Assembly<T>,
     requests: SortedRequests,
-    index: ReadonlyMap<TensorRequest, number>,
     stop: AbortController,
     finished: Promise<void>,
   ) {
@@ -191,7 +196,6 @@ export class Load<T extends Tensor> {
     this.#requests = requests;
     this.#stop = stop;
     this.#finished = finished;
-    this.#index = index;
   }
 
   /**
@@ -202,12 +206,17 @@ export class Load<T extends Tensor> {
    */
   static async start<T extends Tensor>(
     context: LoadContext<T>,
-    requests: readonly LoadRequest[],
+    requests: readonly LoadRequest[] | RequestTable,
     isAnnounced = false,
   ): Promise<Load<T>> {
     const { options, device, files, counter, maxAllocationBytes } = context;
-    const sorted = await finishInTurns(sortSteps(requests));
-    const { plain, assembled } = sorted;
+    const sorted = await finishInTurns(
+      requests instanceof RequestTable ? plainSteps(requests) : sortSteps(requests),
+    );
+    const { assembled } = sorted;
+    const plain = sorted.plain instanceof RequestTable
+      ? sorted.plain
+      : await finishInTurns(RequestTable.of(sorted.plain));
     const assembly = await finishInTurns(Assembly.steps<T>(assembled));
     const stop = new AbortController();
     const signal = AbortSignal.any([context.signal, stop.signal]);
@@ -216,7 +225,7 @@ export class Load<T extends Tensor> {
     const onLanded = (bytes: number, way?: LoadWay) => {
       if (way) counter.way = way;
       if (!started) return;
-      const tensors = started.readiness.landed.length;
+      const tensors = started.readiness.landedCount;
       try {
         counter.add(tensors - counted.tensors, bytes - counted.bytes);
       } catch (error) { // an error of onProgress ends the load without another try
@@ -232,7 +241,7 @@ export class Load<T extends Tensor> {
     if (!isAnnounced) counter.expect(sorted.work);
     counter.begin();
     options.log(
-      `${plain.length} tensors, ${plan.bytes} bytes in ${plan.segments.length} segments to ${device.name}`,
+      `${plain.size} tensors, ${plan.bytes} bytes in ${plan.segments.length} segments to ${device.name}`,
     );
     assembly.start(files, device, signal, (request) => counter.add(1, bytesRead(request)));
     // If one of the two fails, the other continues.
@@ -251,8 +260,7 @@ export class Load<T extends Tensor> {
       for (const note of notes) options.log(note);
     }).finally(() => counter.end());
     finished.catch(() => {}); // callers do not have to await it
-    const index = await finishInTurns(indexSteps(plan.requests));
-    return new Load({ ...context, signal }, started, assembly, sorted, index, stop, finished);
+    return new Load({ ...context, signal }, started, assembly, sorted, stop, finished);
   }
 
   /**
@@ -262,15 +270,15 @@ export class Load<T extends Tensor> {
   async get(request: LoadRequest): Promise<T> {
     const kept = this.#requests.kept.get(request) ?? request;
     if (kept.assemble) return this.#named(await this.#assembly.get(kept), request.name);
-    const index = this.#index.get(kept)!;
-    const { readiness } = this.#load;
+    const { readiness, plan } = this.#load;
+    const index = plan.requests.rowOf(kept);
     try {
       await (readiness.isReady(index) ? this.#givingOut.next() : readiness.whenReady(index));
     } catch (error) {
       if (readiness.hasFailed(index) || !this.#concernsOne(error)) throw error;
       return this.#named(await this.#alone(kept), request.name);
     }
-    return this.#named(this.#load.tensor(index), request.name);
+    return this.#load.tensor(index, request.name);
   }
 
   /** Yields every tensor in the order in which they land; assembled tensors come last. */
@@ -280,9 +288,11 @@ export class Load<T extends Tensor> {
     let yielded = 0;
     for await (const index of this.#load.readiness.inLandingOrder()) {
       if (++yielded % YIELDED_PER_TURN === 0) await turn.pause(); // landed tensors are otherwise yielded without a wait
-      const request = this.#load.plan.requests[index]!;
-      yield [request.name, this.#load.tensor(index)];
-      for (const alias of aliases.get(request) ?? []) yield [alias.name, await this.get(alias)];
+      const { requests } = this.#load.plan;
+      const name = requests.name(index);
+      yield [name, this.#load.tensor(index, name)];
+      if (aliases.size === 0) continue;
+      for (const alias of aliases.get(requests.at(index)) ?? []) yield [alias.name, await this.get(alias)];
     }
     for (const request of assembled) {
       for (const each of [request, ...aliases.get(request) ?? []]) yield [each.name, await this.get(each)];
@@ -294,7 +304,8 @@ export class Load<T extends Tensor> {
   retire(requests: readonly LoadRequest[]): void {
     const own = requests.filter((request) => !this.#requests.kept.has(request));
     this.#assembly.retire(own.filter(isAssembled));
-    this.#load.retire(own.filter(({ assemble }) => !assemble).map((request) => this.#index.get(request)!));
+    const { requests: planned } = this.#load.plan;
+    this.#load.retire(own.filter(({ assemble }) => !assemble).map((request) => planned.rowOf(request)));
   }
 
   /** Resolves after all requests have landed; rejects if the load failed. All its reads and writes have then ended. */
@@ -314,7 +325,7 @@ export class Load<T extends Tensor> {
 
   /** Whether an error can concern one file or tensor only, so that others can still be read. */
   #concernsOne(error: unknown): boolean {
-    return this.#load.plan.requests.length > 1 && !this.#context.signal.aborted &&
+    return this.#load.plan.requests.size > 1 && !this.#context.signal.aborted &&
       !(error instanceof BufferTransferredError || error instanceof DeviceError ||
         error instanceof OutOfMemoryError);
   }
@@ -345,7 +356,7 @@ export class Load<T extends Tensor> {
 /** Requests by kind. */
 interface SortedRequests {
   /** Requests that are read directly. */
-  readonly plain: readonly LoadRequest[];
+  readonly plain: readonly LoadRequest[] | RequestTable;
   /** Requests that are assembled. */
   readonly assembled: readonly AssembledRequest[];
   /** Request → its aliases. */
@@ -392,11 +403,10 @@ function bytesRead(request: LoadRequest): number {
   return request.storedBytes ?? requestBytes(request);
 }
 
-/** Maps each request to its index in the list. */
-function* indexSteps(requests: readonly TensorRequest[]): Steps<ReadonlyMap<TensorRequest, number>> {
-  const places = new Map<TensorRequest, number>();
-  yield* inSteps(requests, (request, index) => void places.set(request, index));
-  return places;
+/** Requests that are all read directly. */
+function* plainSteps(plain: RequestTable): Steps<SortedRequests> {
+  const bytes = yield* plain.bytesSteps();
+  return { plain, assembled: [], aliases: new Map(), kept: new Map(), work: { tensors: plain.size, bytes } };
 }
 
 function isAssembled(request: LoadRequest): request is AssembledRequest {

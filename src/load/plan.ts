@@ -2,13 +2,13 @@
  * The plan of a load: segments, each a range of a file with its place in memory, in the order in which the lanes
  * take them. These functions are pure: they access no file.
  */
-import { type DType, dtypeBits } from "../base/dtype.ts";
+import { type DType, dtypeBits, DTYPES } from "../base/dtype.ts";
 import type { FileSegment } from "../base/file_segment.ts";
 import type { Level } from "../base/levels.ts";
-import { finishNow, inSteps, type Steps } from "../base/steps.ts";
+import { finishNow, type Steps } from "../base/steps.ts";
 import { runOffsets } from "../format/strided.ts";
-import { type Layout, type LayoutOptions, layoutSteps, PAGE, type Placement, type Run } from "./layout.ts";
-import { castLength, requestBytes, type TensorRequest } from "./request.ts";
+import { type Layout, type LayoutOptions, layoutSteps, PAGE, type Placements, type Run } from "./layout.ts";
+import { castLength, requestBytes, RequestTable, type TensorRequest } from "./request.ts";
 
 /** One piece of work of a lane: runs of a file, and their place in memory. */
 export interface Segment extends FileSegment {
@@ -31,9 +31,9 @@ export interface PlanOptions extends LayoutOptions {
 /** A load, ready to run. */
 export interface LoadPlan {
   /** The requests, sorted by file and offset; the other lists have the same order. */
-  readonly requests: readonly TensorRequest[];
+  readonly requests: RequestTable;
   /** The place of each request's bytes. */
-  readonly placements: readonly Placement[];
+  readonly placements: Placements;
   /** Bytes of each allocation. */
   readonly allocations: readonly number[];
   /** The segments in the order in which the lanes read them: by allocation, then offset. */
@@ -52,30 +52,27 @@ export const READ_THROUGH_GAP = 1024;
  * @throws {RangeError} if `blockBytes` is not a positive multiple of {@linkcode PAGE}
  */
 export function planLoad(requests: readonly TensorRequest[], options: PlanOptions): LoadPlan {
-  return finishNow(planSteps(requests, options));
+  return finishNow(planSteps(finishNow(RequestTable.of(requests)), options));
 }
 
 /** {@linkcode planLoad} in steps, for very many tensors. */
-export function* planSteps(requests: readonly TensorRequest[], options: PlanOptions): Steps<LoadPlan> {
+export function* planSteps(requests: RequestTable, options: PlanOptions): Steps<LoadPlan> {
   const { blockBytes } = options;
   if (!Number.isSafeInteger(blockBytes) || blockBytes < PAGE || blockBytes % PAGE !== 0) {
     throw new RangeError(
       `Cannot plan a load: blockBytes must be a positive multiple of ${PAGE}, got ${blockBytes}`,
     );
   }
-  const sorted = requests.toSorted((a, b) => a.file - b.file || a.fileOffset - b.fileOffset);
-  let bytes = 0;
-  yield* inSteps(sorted, (request) => void (bytes += requestBytes(request)));
-  const layout: Layout = yield* layoutSteps(sorted, options);
+  const bytes = yield* requests.bytesSteps();
+  const layout: Layout = yield* layoutSteps(requests, options);
   const segments: Segment[] = [];
   for (const run of layout.runs) {
     yield;
-    const levels = sorted[run.first]!.levels;
-    if (levels.length === 0) cutRange(segments, sorted, layout.placements, run, blockBytes);
-    else cutStrided(segments, sorted[run.first]!, run, blockBytes);
+    if (requests.strided.has(run.first)) cutStrided(segments, requests.at(run.first), run, blockBytes);
+    else cutRange(segments, requests, layout.placements, run, blockBytes);
   }
   return {
-    requests: sorted,
+    requests,
     placements: layout.placements,
     allocations: layout.allocations,
     segments,
@@ -90,9 +87,10 @@ export function segmentBytes(segment: Segment): number {
 
 /** Returns the request of a segment that has the byte at a file offset; the first request of the segment if none has. */
 export function requestAt(plan: LoadPlan, { firstRequest, stopRequest }: Segment, offset: number): number {
+  const { fileOffsets, byteLengths } = plan.requests;
   for (let index = firstRequest; index < stopRequest; index++) {
-    const request = plan.requests[index]!;
-    if (offset >= request.fileOffset && offset < request.fileOffset + requestBytes(request)) return index;
+    const start = fileOffsets[index]!;
+    if (offset >= start && offset < start + byteLengths[index]!) return index;
   }
   return firstRequest;
 }
@@ -109,17 +107,17 @@ function castBlock(blockBytes: number, from: DType): number {
  */
 function cutRange(
   segments: Segment[],
-  requests: readonly TensorRequest[],
-  placements: readonly Placement[],
+  requests: RequestTable,
+  placements: Placements,
   run: Run,
   blockBytes: number,
 ): void {
-  const head = requests[run.first]!;
-  const last = requests[run.stop - 1]!;
-  const cast = head.dtype !== head.target;
-  const start = head.fileOffset;
-  const stop = last.fileOffset + requestBytes(last);
-  const castStep = castBlock(blockBytes, head.dtype);
+  const from = DTYPES[requests.dtypes[run.first]!]!, to = requests.target(run.first);
+  const cast = from !== to;
+  const file = requests.files[run.first]!;
+  const start = requests.fileOffsets[run.first]!;
+  const stop = requests.fileOffsets[run.stop - 1]! + requests.byteLengths[run.stop - 1]!;
+  const castStep = castBlock(blockBytes, from);
   const shift = run.offset - start;
   const origin = shift % PAGE === 0 ? -shift : 0; // file offset from which blocks are counted
   let firstRequest = run.first;
@@ -129,21 +127,21 @@ function cutRange(
       stop,
       cast ? at + castStep : origin + (Math.floor((at - origin) / blockBytes) + 1) * blockBytes,
     );
-    const offset = run.offset + castLength(at - start, head.dtype, head.target);
-    const endOffset = run.offset + castLength(next - start, head.dtype, head.target);
-    while (ends(placements[firstRequest]!) <= offset) firstRequest++;
+    const offset = run.offset + castLength(at - start, from, to);
+    const endOffset = run.offset + castLength(next - start, from, to);
+    while (placements.end(firstRequest) <= offset) firstRequest++;
     let stopRequest = firstRequest + 1;
-    while (stopRequest < run.stop && placements[stopRequest]!.offset < endOffset) stopRequest++;
+    while (stopRequest < run.stop && placements.offsets[stopRequest]! < endOffset) stopRequest++;
     segments.push({
-      file: head.file,
+      file,
       fileOffset: at,
       run: next - at,
       outerCount: 1,
       outerStride: 0,
       innerCount: 1,
       innerStride: 0,
-      from: cast ? head.dtype : "U8",
-      to: cast ? head.target : "U8",
+      from: cast ? from : "U8",
+      to: cast ? to : "U8",
       allocation: run.allocation,
       offset,
       firstRequest,
@@ -151,10 +149,6 @@ function cutRange(
     });
     at = next;
   }
-}
-
-function ends(placement: Placement): number {
-  return placement.offset + placement.byteLength;
 }
 
 /** Cuts one strided request into segments of two levels; each reads about one block. */

@@ -2,8 +2,9 @@
  * Records which tensors of a running load have landed, in which order, and which callers wait for them.
  */
 import { TurnQueue } from "../base/turn.ts";
-import { finishNow, STEP, type Steps } from "../base/steps.ts";
+import { finishNow, type Steps } from "../base/steps.ts";
 import type { LoadPlan } from "./plan.ts";
+import { PER_STEP } from "./request.ts";
 
 /** The record of one load. Methods take the index of a request in the plan. */
 export class Readiness {
@@ -11,7 +12,9 @@ export class Readiness {
   /** For each request, the number of its segments that have not landed. */
   readonly #missing: Uint32Array;
   readonly #waiting = new Map<number, PromiseWithResolvers<void>>();
-  readonly #landed: number[] = [];
+  /** The requests that have landed, in this order; {@linkcode landedCount} of them. */
+  readonly #landed: Uint32Array<ArrayBuffer>;
+  #landedCount = 0;
   readonly #settling = new TurnQueue();
   #change = Promise.withResolvers<void>();
   #failure: { readonly error: unknown } | undefined;
@@ -20,7 +23,8 @@ export class Readiness {
 
   private constructor(plan: LoadPlan) {
     this.#plan = plan;
-    this.#missing = new Uint32Array(plan.requests.length);
+    this.#missing = new Uint32Array(plan.requests.size);
+    this.#landed = new Uint32Array(plan.requests.size);
   }
 
   /** Makes the record of a load that has not started. */
@@ -32,23 +36,30 @@ export class Readiness {
   static *steps(plan: LoadPlan): Steps<Readiness> {
     const readiness = new Readiness(plan);
     const missing = readiness.#missing;
+    const { byteLengths } = plan.placements;
     let step = 0;
     for (const segment of plan.segments) {
       for (let request = segment.firstRequest; request < segment.stopRequest; request++) {
-        if (++step % STEP === 0) yield;
+        if (++step % PER_STEP === 0) yield;
         // Requests without bytes can lie between the requests of a segment; they wait for no segment.
-        if (plan.placements[request]!.byteLength > 0) missing[request]!++;
+        if (byteLengths[request]! > 0) missing[request]!++;
       }
     }
     for (let request = 0; request < missing.length; request++) {
-      if (missing[request] === 0) readiness.#landed.push(request);
+      if (request % PER_STEP === 0) yield;
+      if (missing[request] === 0) readiness.#landed[readiness.#landedCount++] = request;
     }
     return readiness;
   }
 
   /** Requests that have landed, in order of landing. */
-  get landed(): readonly number[] {
-    return this.#landed;
+  get landed(): Uint32Array<ArrayBuffer> {
+    return this.#landed.subarray(0, this.#landedCount);
+  }
+
+  /** The number of requests that have landed. */
+  get landedCount(): number {
+    return this.#landedCount;
   }
 
   /** Whether a request has landed. */
@@ -59,17 +70,18 @@ export class Readiness {
   /** Records that all bytes of a segment have landed. */
   segmentLanded(index: number): void {
     const segment = this.#plan.segments[index]!;
-    const before = this.#landed.length;
+    const { byteLengths } = this.#plan.placements;
+    const before = this.#landedCount;
     for (let request = segment.firstRequest; request < segment.stopRequest; request++) {
-      if (this.#plan.placements[request]!.byteLength === 0) continue;
+      if (byteLengths[request] === 0) continue;
       if (--this.#missing[request]! > 0) continue;
-      this.#landed.push(request);
-      const waiting = this.#waiting.get(request);
+      this.#landed[this.#landedCount++] = request;
+      const waiting = this.#waiting.size > 0 && this.#waiting.get(request);
       if (!waiting) continue;
       this.#waiting.delete(request);
       this.#settling.add(waiting.resolve);
     }
-    if (this.#landed.length > before) this.#announce();
+    if (this.#landedCount > before) this.#announce();
   }
 
   /**
@@ -105,8 +117,8 @@ export class Readiness {
 
   /** Yields every request once, in order of landing. */
   async *inLandingOrder(): AsyncGenerator<number, void, void> {
-    for (let index = 0; index < this.#plan.requests.length; index++) {
-      while (index >= this.#landed.length) {
+    for (let index = 0; index < this.#plan.requests.size; index++) {
+      while (index >= this.#landedCount) {
         if (this.#failure) throw this.#failure.error;
         await this.#change.promise;
       }

@@ -11,6 +11,7 @@ import { Load, type LoadContext, type LoadOptions, type LoadRequest } from "./lo
 import { LoadCounter } from "./progress.ts";
 import { SMALL_TENSOR } from "./layout.ts";
 import { closeAll, type SourceFile } from "../files/source.ts";
+import type { RequestTable } from "./request.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** Statistics of a load. */
@@ -123,7 +124,7 @@ export class Session<T extends Tensor> {
    *
    * @throws {OutOfMemoryError} if the tensors do not fit
    */
-  async loadAll(requests: readonly LoadRequest[]): Promise<Load<T>> {
+  async loadAll(requests: readonly LoadRequest[] | RequestTable): Promise<Load<T>> {
     const load = await this.#start(Load.start(this.context, requests));
     load.finished().then(() => this.closeFiles(), () => {});
     return load;
@@ -187,9 +188,14 @@ export class Session<T extends Tensor> {
     };
   }
 
-  /** @throws {UseAfterCloseError} after the session is closed */
-  checkOpen(action: string): void {
-    if (this.#closing) throw new UseAfterCloseError(`Cannot ${action}: it was closed`);
+  /**
+   * @param tensor the name of the tensor that the action concerns, for the message
+   * @throws {UseAfterCloseError} after the session is closed
+   */
+  checkOpen(action: string, tensor?: string): void {
+    if (!this.#closing) return;
+    const what = tensor === undefined ? action : `${action} ${quote(tensor)}`;
+    throw new UseAfterCloseError(`Cannot ${what}: it was closed`);
   }
 
   /** Closes the files. All reads from them must have ended. */

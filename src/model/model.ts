@@ -117,7 +117,9 @@ export async function startModel<T extends Tensor>(
   if (options.lazy) {
     return new SafeTensorsModel({ session, wanted, options, load: undefined, findDevice, share });
   }
-  const load = await session.loadAll(await finishInTurns(ownSteps(wanted)));
+  const load = await session.loadAll(
+    await finishInTurns(wanted.tableSteps()) ?? await finishInTurns(ownSteps(wanted)),
+  );
   return new SafeTensorsModel({ session, wanted, options, load, findDevice, share });
 }
 
@@ -245,29 +247,29 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
   }
 
   async #getMoved(name: string, options: GetTensorOptions): Promise<Tensor> {
-    this.#session.checkOpen(`get tensor ${quote(name)}`);
+    this.#session.checkOpen("get tensor", name);
     checkKeys("getTensor()", options, GET_TENSOR_KEYS);
     const { device } = options;
     const { request, cast } = this.#castRequest(name, options);
     const move = device === undefined ? null : await this.#moves.to(device); // before any read
-    const tensor = await cast(
-      await (this.#ranks ? this.#ranks.getTensor(name, request) : this.#own(request)),
-    );
+    let tensor: Tensor = await (this.#ranks ? this.#ranks.getTensor(name, request) : this.#own(request));
+    if (cast) tensor = await cast(tensor);
     return move ? await move(tensor) : tensor;
   }
 
   /**
-   * The request for a tensor with the dtype of a call, and the cast of its result: floats are cast while they land,
-   * integers after that.
+   * The request for a tensor with the dtype of a call, and the cast of its result, if there is one: floats are cast while
+   * they land, integers after that.
    */
   #castRequest(
     name: string,
     { dtype, saturate }: GetTensorOptions,
-  ): { readonly request: LoadRequest; readonly cast: <U extends Tensor>(tensor: U) => Promise<U> } {
+  ): { readonly request: LoadRequest; readonly cast: (<U extends Tensor>(tensor: U) => Promise<U>) | null } {
     checkBoolean("saturate", saturate);
-    const isLater = dtype !== undefined && isIntegerCast(this.#find(name).dtype, dtype);
-    const request = this.#request(name, isLater ? undefined : dtype);
-    return { request, cast: (tensor) => castTo(tensor, isLater ? dtype : tensor.dtype, saturate) };
+    if (dtype === undefined || !isIntegerCast(this.#find(name).dtype, dtype)) {
+      return { request: this.#request(name, dtype), cast: null };
+    }
+    return { request: this.#request(name, undefined), cast: (tensor) => castTo(tensor, dtype, saturate) };
   }
 
   /** The request for a tensor with the dtype of the call, or the request of the model. */
@@ -340,7 +342,7 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
   }
 
   async #getRows(name: string, indexes: Iterable<number>, options: GetTensorOptions): Promise<Tensor> {
-    this.#session.checkOpen(`get rows of tensor ${quote(name)}`);
+    this.#session.checkOpen("get rows of tensor", name);
     checkKeys("getRows()", options, GET_TENSOR_KEYS);
     const { device } = options;
     const { shape } = this.#wanted.get(this.#find(name).name);
@@ -356,7 +358,7 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
         for (const part of parts) part[Symbol.dispose]();
       }
     }
-    rows = await cast(rows);
+    if (cast) rows = await cast(rows);
     return move ? await move(rows) : rows;
   }
 
@@ -391,14 +393,14 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
     options: GetTensorOptions,
   ): Promise<Tensor> {
     checkKeys("getSlice()", options, GET_TENSOR_KEYS);
-    this.#session.checkOpen(`get a slice of tensor ${quote(name)}`);
+    this.#session.checkOpen("get a slice of tensor", name);
     const { device } = options;
     const { dtype: from, shape } = this.#wanted.get(this.#find(name).name);
     sliceLayout({ name, dtype: from, shape }, slices); // throws if it is not valid
     const { request, cast } = this.#castRequest(name, options);
     const move = device === undefined ? null : await this.#moves.to(device); // before any read
     const [own] = await this.#ownSlices(request, [slices]);
-    const slice = await cast(own!);
+    const slice = cast ? await cast(own!) : own!;
     return move ? await move(slice) : slice;
   }
 
@@ -451,16 +453,15 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
   }
 
   async #getSharded(name: string, dimension: number, options: GetShardedOptions): Promise<Tensor> {
-    this.#session.checkOpen(`get a part of tensor ${quote(name)}`);
+    this.#session.checkOpen("get a part of tensor", name);
     const { device } = options;
     const fromFile = isFromFile(options, GET_SHARDED_KEYS);
     const { request: { target }, cast } = this.#castRequest(name, options);
     const move = device === undefined ? null : await this.#moves.to(device); // before any read
-    const part = await cast(
-      fromFile
-        ? await this.#partOfFile(name, dimension, target)
-        : await castTo(await this.#partOfGroup(name, dimension), target),
-    );
+    let part = fromFile
+      ? await this.#partOfFile(name, dimension, target)
+      : await castTo(await this.#partOfGroup(name, dimension), target);
+    if (cast) part = await cast(part);
     return move ? await move(part) : part;
   }
 

@@ -7,25 +7,33 @@ import type { Device } from "../load/device.ts";
 import { unmatchedSteps } from "../base/names.ts";
 import { STEP, type Steps } from "../base/steps.ts";
 import { quote } from "../base/text.ts";
-import { type LoadRequest, type NamedRequests, ownTensor } from "../load/load.ts";
+import { DTYPE_CODES, DTYPES } from "../base/dtype.ts";
+import { TensorTable } from "../files/tensor_table.ts";
+import { type LoadRequest, type NamedRequests, ownTensor, targetOf } from "../load/load.ts";
+import { PER_STEP, RequestTable } from "../load/request.ts";
 import type { CheckedOptions } from "./options.ts";
 import type { Tensor } from "../load/tensor.ts";
 
 /**
- * The requests for the tensors that the option `names` selects, by name, in file order. Each request is made at its first
- * use and then stays the same object: a lazy model of 100,000 tensors opens sooner.
+ * The requests for the tensors that the option `names` selects, by name, in file order. A request is made when it is asked
+ * for. It then stays the same object, unless a load has all of them as columns.
  */
 export class WantedTensors implements NamedRequests {
   readonly #tensors: ReadonlyMap<string, CatalogTensor>;
-  readonly #requestFor: (tensor: CatalogTensor) => LoadRequest;
+  readonly #device: Device<Tensor>;
+  readonly #options: CheckedOptions;
   readonly #requests = new Map<string, LoadRequest>();
+  /** Whether a load has all requests as columns, which finds them by name. */
+  #areColumns = false;
 
   private constructor(
     tensors: ReadonlyMap<string, CatalogTensor>,
-    requestFor: (tensor: CatalogTensor) => LoadRequest,
+    device: Device<Tensor>,
+    options: CheckedOptions,
   ) {
     this.#tensors = tensors;
-    this.#requestFor = requestFor;
+    this.#device = device;
+    this.#options = options;
   }
 
   /**
@@ -36,7 +44,7 @@ export class WantedTensors implements NamedRequests {
    */
   static *steps(catalog: Catalog, device: Device<Tensor>, options: CheckedOptions): Steps<WantedTensors> {
     const tensors = yield* namedSteps(catalog, options.names);
-    const wanted = new WantedTensors(tensors, (tensor) => ownTensor(tensor, options, device));
+    const wanted = new WantedTensors(tensors, device, options);
     if (!options.shardPlan) return wanted;
     let step = 0;
     for (const _request of wanted.values()) { // a shard plan that does not match throws here, before any read
@@ -61,6 +69,7 @@ export class WantedTensors implements NamedRequests {
 
   /** The request for a tensor that is wanted. */
   get(name: string): LoadRequest {
+    if (this.#areColumns) return this.#requestFor(this.#tensors.get(name)!);
     let request = this.#requests.get(name);
     if (!request) this.#requests.set(name, request = this.#requestFor(this.#tensors.get(name)!));
     return request;
@@ -68,6 +77,30 @@ export class WantedTensors implements NamedRequests {
 
   values(): IteratorObject<LoadRequest> {
     return this.#tensors.keys().map((name) => this.get(name));
+  }
+
+  *tableSteps(): Steps<RequestTable | null> {
+    const tensors = this.#tensors;
+    if (!(tensors instanceof TensorTable) || this.#options.shardPlan) return null;
+    const { size, names, shapes, dtypes, files, fileOffsets, byteLengths } = tensors;
+    const codes = DTYPES.map((dtype) => DTYPE_CODES.get(targetOf(dtype, this.#options.dtype, this.#device))!);
+    const targets = new Uint8Array(size);
+    for (let row = 0; row < size; row++) {
+      if (row % PER_STEP === 0) yield;
+      targets[row] = codes[dtypes[row]!]!;
+    }
+    this.#areColumns = true;
+    const columns = { files, fileOffsets, byteLengths, dtypes, targets };
+    return new RequestTable(columns, {
+      name: (row) => names.text(row),
+      shape: (row) => shapes[row]!,
+      at: (row) => this.#requestFor(tensors.at(row)),
+      rowOf: ({ name }) => tensors.rowOf(name),
+    });
+  }
+
+  #requestFor(tensor: CatalogTensor): LoadRequest {
+    return ownTensor(tensor, this.#options, this.#device);
   }
 }
 
@@ -86,6 +119,7 @@ function* namedSteps(
       : "it is a pattern of the option names that no name matches";
     throw tensorNotFound(catalog, missing.text, detail + hint);
   }
+  if (tensors instanceof TensorTable) return yield* tensors.selectSteps((name) => names.has(name));
   const named = new Map<string, CatalogTensor>();
   let step = 0;
   for (const [name, tensor] of tensors) {

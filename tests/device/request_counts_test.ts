@@ -16,7 +16,7 @@ Deno.test("RequestCounts frees an allocation with the last request in it", () =>
     request("d", 1, 5100, 5000),
   ];
   const plan = planLoad(requests, { blockBytes: 4096, shareBelowBytes: 1, maxAllocationBytes: 10_000 });
-  assertEquals(plan.placements.map(({ allocation }) => allocation), [0, 0, 1, 1]);
+  assertEquals([...plan.placements.allocations], [0, 0, 1, 1]);
   const counts = RequestCounts.of(plan);
   assertEquals(counts.retire([0, 2]), []);
   assertEquals(counts.retire([0]), []); // the second call has no effect

@@ -1,10 +1,9 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { UseAfterCloseError } from "../../mod.ts";
-import { finishNow } from "../../src/base/steps.ts";
 import { LoadMemory } from "../../src/device/load_memory.ts";
 import { RequestCounts } from "../../src/device/request_counts.ts";
 import { type PlacedTensor, type SharedMemory, TensorHandle } from "../../src/device/tensor_handle.ts";
-import { planSteps } from "../../src/load/plan.ts";
+import { planLoad } from "../../src/load/plan.ts";
 
 /** Memory that counts its holds; its creator has one. */
 class CountedMemory implements SharedMemory {
@@ -75,19 +74,19 @@ Deno.test("a load provides the memory of its tensors until it is released or the
     run: 8,
     levels: [],
   }));
-  const plan = finishNow(planSteps(requests, { blockBytes: 4096, maxAllocationBytes: 8 }));
+  const plan = planLoad(requests, { blockBytes: 4096, maxAllocationBytes: 8 });
   const memories = plan.allocations.map(() => new CountedMemory());
   assertEquals(memories.length, 2);
   const load = new LoadMemory(plan, memories, RequestCounts.of(plan));
-  const [memory, tensor] = load.tensor(1);
+  const [memory, tensor] = load.tensor(1, "b");
   assertEquals(tensor, { name: "b", dtype: "U8", shape: [8], byteLength: 8, offset: 0 });
   assertEquals([memory === memories[1], memory.holds], [true, 2]);
   load.retire([1]);
   load.retire([1]);
   assertEquals(memories.map(({ holds }) => holds), [1, 1]);
-  assertThrows(() => load.tensor(1), UseAfterCloseError, 'Cannot get tensor "b": its load was closed');
+  assertThrows(() => load.tensor(1, "b"), UseAfterCloseError, 'Cannot get tensor "b": its load was closed');
   load.release();
   load.release();
   assertEquals(memories.map(({ holds }) => holds), [0, 1]);
-  assertThrows(() => load.tensor(0), UseAfterCloseError, 'Cannot get tensor "a": its load was closed');
+  assertThrows(() => load.tensor(0, "a"), UseAfterCloseError, 'Cannot get tensor "a": its load was closed');
 });

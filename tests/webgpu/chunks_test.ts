@@ -9,6 +9,7 @@ import { type LoadPlan, planLoad, type Segment } from "../../src/load/plan.ts";
 import { castLength, requestBytes, type TensorRequest } from "../../src/load/request.ts";
 import { randomNumbers, randomRequests, request } from "../load/plan/random_requests.ts";
 import { assertBytes, noise } from "../support/models.ts";
+import { placesOf, requestsOf } from "../load/plan/rows.ts";
 
 const FILE_BYTES = 2 ** 20;
 const files = [1, 2, 3].map((seed) => noise(FILE_BYTES, seed));
@@ -97,8 +98,9 @@ function assertArrives(requests: readonly TensorRequest[], chunkBytes: number, a
   assertEquals(next, plan.segments.length);
   assertEquals(chunks.reduce((sum, chunk) => sum + chunk.plan.bytes, 0), plan.bytes);
   const buffers = simulate(plan, chunks, chunkBytes);
-  for (const [index, asked] of plan.requests.entries()) {
-    const { allocation, offset, byteLength } = plan.placements[index]!;
+  const places = placesOf(plan);
+  for (const [index, asked] of requestsOf(plan).entries()) {
+    const { allocation, offset, byteLength } = places[index]!;
     if (byteLength === 0) continue;
     assertEquals(offset % alignment, 0);
     const data = gather(asked.file, asked.fileOffset, asked.run, asked.levels);

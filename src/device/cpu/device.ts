@@ -4,7 +4,6 @@
 import { OutOfMemoryError, UseAfterCloseError } from "../../base/errors.ts";
 import { joinLayout } from "../../format/join.ts";
 import type { SliceLayout, SliceSource } from "../../format/slices.ts";
-import { inSteps, type Steps } from "../../base/steps.ts";
 import { tensorBytes } from "../../base/dtype.ts";
 import { quote } from "../../base/text.ts";
 import type { Engine, HostBlock, SmallRead } from "../../load/engine.ts";
@@ -12,7 +11,7 @@ import { finishInTurns, Turn } from "../../base/turn.ts";
 import { resultBytes } from "../../load/layout.ts";
 import { planSteps } from "../../load/plan.ts";
 import { Readiness } from "../../load/readiness.ts";
-import type { TensorRequest } from "../../load/request.ts";
+import type { RequestTable, TensorRequest } from "../../load/request.ts";
 import type { SourceFile } from "../../files/source.ts";
 import { HostTensor } from "../tensors.ts";
 import type {
@@ -40,11 +39,11 @@ export class CpuDevice implements Device<HostTensor> {
   }
 
   async start(
-    requests: readonly TensorRequest[],
+    requests: RequestTable,
     files: readonly SourceFile[],
     settings: LoadSettings,
   ): Promise<DeviceLoad<HostTensor>> {
-    const requested = await finishInTurns(totalSteps(requests));
+    const requested = await finishInTurns(requests.resultBytesSteps());
     const free = this.#engine.availableMemory();
     // Checked before, because Linux overcommits memory: the OOM killer would end the process later.
     if (free >= 0 && requested > free) throw outOfMemory(requested, free);
@@ -55,6 +54,7 @@ export class CpuDevice implements Device<HostTensor> {
       packSmall: true,
       ...maxAllocationBytes !== undefined && { maxAllocationBytes },
     }));
+    const { allocations, offsets, byteLengths } = plan.placements;
     const blocks = await this.#allocate(plan.allocations, free, turn);
     const buffers: (HostBlock | null)[] = [...blocks];
     const readiness = await finishInTurns(Readiness.steps(plan));
@@ -66,11 +66,11 @@ export class CpuDevice implements Device<HostTensor> {
       plan,
       readiness,
       finished,
-      tensor(request) {
-        const { name, target, shape } = plan.requests[request]!;
-        const { allocation, offset, byteLength } = plan.placements[request]!;
+      tensor(request, name) {
+        const target = requests.target(request), shape = requests.shape(request);
+        const byteLength = byteLengths[request]!;
         if (byteLength === 0) return new HostTensor(name, target, shape, new Uint8Array());
-        const block = buffers[allocation];
+        const block = buffers[allocations[request]!];
         if (!block) {
           throw new UseAfterCloseError(`Cannot get tensor ${quote(name)}: its memory was released`);
         }
@@ -80,7 +80,12 @@ export class CpuDevice implements Device<HostTensor> {
             `Cannot get tensor ${quote(name)}: the buffer that it shares with its file was transferred`,
           );
         }
-        return new HostTensor(name, target, shape, new Uint8Array(buffer, base + offset, byteLength));
+        return new HostTensor(
+          name,
+          target,
+          shape,
+          new Uint8Array(buffer, base + offsets[request]!, byteLength),
+        );
       },
       retire(requests) {
         for (const allocation of counts.retire(requests)) buffers[allocation] = null;
@@ -175,13 +180,6 @@ export class CpuDevice implements Device<HostTensor> {
       throw outOfMemory(byteLengths.reduce((sum, length) => sum + length, 0), free, error);
     }
   }
-}
-
-/** Adds up the bytes of all results. */
-function* totalSteps(requests: readonly TensorRequest[]): Steps<number> {
-  let sum = 0;
-  yield* inSteps(requests, (request) => void (sum += resultBytes(request)));
-  return sum;
 }
 
 function outOfMemory(requested: number, free: number, cause?: Error): OutOfMemoryError {

@@ -15,7 +15,7 @@ import type { RunReport } from "../../load/engine.ts";
 import { finishInTurns } from "../../base/turn.ts";
 import { planSteps } from "../../load/plan.ts";
 import { Readiness } from "../../load/readiness.ts";
-import type { TensorRequest } from "../../load/request.ts";
+import type { RequestTable } from "../../load/request.ts";
 import type { LaneFile } from "../../files/native/native_file.ts";
 import { CudaTensor, newCudaTensor, useCudaTensor } from "../tensors.ts";
 import { CudaMemory } from "./memory.ts";
@@ -69,7 +69,7 @@ export class CudaDevice implements Device<CudaTensor, LaneFile> {
   }
 
   async start(
-    requests: readonly TensorRequest[],
+    requests: RequestTable,
     files: readonly LaneFile[],
     settings: LoadSettings,
   ): Promise<DeviceLoad<CudaTensor>> {
@@ -99,7 +99,7 @@ export class CudaDevice implements Device<CudaTensor, LaneFile> {
       plan,
       readiness,
       finished,
-      tensor: (request) => newCudaTensor(...held.tensor(request)),
+      tensor: (request, name) => newCudaTensor(...held.tensor(request, name)),
       retire: (requests) => held.retire(requests),
       release: () => held.release(),
     };

@@ -10,10 +10,9 @@ import { quote } from "../../base/text.ts";
 import type { Engine } from "../../load/engine.ts";
 import { STEP } from "../../base/steps.ts";
 import { finishInTurns, Turn } from "../../base/turn.ts";
-import { resultBytes } from "../../load/layout.ts";
 import { planSteps } from "../../load/plan.ts";
 import { Readiness } from "../../load/readiness.ts";
-import type { TensorRequest } from "../../load/request.ts";
+import type { RequestTable } from "../../load/request.ts";
 import type { SourceFile } from "../../files/source.ts";
 import { newWebGpuTensor, referenceWebGpuTensor, WebGpuTensor } from "../tensors.ts";
 import type { Device, DeviceLoad, ExposedBytes, IncomingTensor, LoadSettings } from "../../load/device.ts";
@@ -70,15 +69,17 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
   }
 
   async start(
-    requests: readonly TensorRequest[],
+    requests: RequestTable,
     files: readonly SourceFile[],
     settings: LoadSettings,
   ): Promise<DeviceLoad<WebGpuTensor>> {
     const turn = new Turn();
     const gpu = this.#gpu;
-    for (const [index, request] of requests.entries()) { // before the plan is made: the plan of a huge tensor is huge
-      if (index % STEP === 0) await turn.pause();
-      checkSize(gpu, resultBytes(request), `load tensor ${quote(request.name)} to the GPU`);
+    for (let row = 0; row < requests.size; row++) { // before the plan is made: the plan of a huge tensor is huge
+      if (row % STEP === 0) await turn.pause();
+      const byteLength = requests.resultBytes(row);
+      if (byteLength <= gpu.maxBufferBytes) continue;
+      checkSize(gpu, byteLength, `load tensor ${quote(requests.name(row))} to the GPU`);
     }
     const staging = divideStaging(settings);
     const plan = await finishInTurns(planSteps(requests, {
@@ -113,9 +114,9 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
       plan,
       readiness,
       finished,
-      tensor(request) {
+      tensor(request, name) {
         gpu.lost.throwIfAborted();
-        return newWebGpuTensor(...held.tensor(request));
+        return newWebGpuTensor(...held.tensor(request, name));
       },
       retire: (requests) => held.retire(requests),
       release: () => held.release(),

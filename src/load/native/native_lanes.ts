@@ -346,7 +346,7 @@ async function watch(
 ): Promise<void> {
   const { done } = memory;
   const isCache = isMostlyCache(job);
-  let announced = job.readiness.landed.length;
+  let announced = job.readiness.landedCount;
   let lowest = 0; // every segment below has been reported
   for (let gather = 0;; gather = GATHER) { // the first segments without delay
     const turn = new Turn();
@@ -358,7 +358,7 @@ async function watch(
       if (Atomics.load(done, index) !== 1) continue;
       done[index] = 2;
       job.readiness.segmentLanded(index);
-      const landed = job.readiness.landed.length;
+      const landed = job.readiness.landedCount;
       if (landed - announced < MANY) continue;
       announced = landed;
       await turn.pause(); // callers that wait for very many tensors need time
@@ -382,7 +382,7 @@ function failureOf(job: NativeJob, memory: PlanMemory): Failure | null {
   const { path } = file;
   const { kind, offset, actual, errno } = failure;
   const request = requestAt(job.plan, segment, offset + actual);
-  const tensor = job.plan.requests[request]!.name;
+  const tensor = job.plan.requests.name(request);
   if (kind === "device") {
     const error = job.destination!.error(`load tensor ${quote(tensor)} of ${quote(path)}`, errno);
     return { error, request };

@@ -2,6 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { layOut, PAGE, resultBytes } from "../../../src/load/layout.ts";
 import type { TensorRequest } from "../../../src/load/request.ts";
 import { randomRequests, request } from "./random_requests.ts";
+import { placesOf } from "./rows.ts";
 
 function sorted(requests: TensorRequest[]): TensorRequest[] {
   return requests.sort((a, b) => a.file - b.file || a.fileOffset - b.fileOffset);
@@ -10,11 +11,12 @@ function sorted(requests: TensorRequest[]): TensorRequest[] {
 Deno.test("layOut() places every byte without overlap", () => {
   for (let seed = 0; seed < 300; seed++) {
     const requests = sorted(randomRequests(seed));
-    const { placements, runs, allocations } = layOut(requests, {
+    const { runs, allocations, ...layout } = layOut(requests, {
       shareBelowBytes: 30_000,
       maxAllocationBytes: 200_000,
     });
-    assertEquals(placements.length, requests.length);
+    const places = placesOf(layout);
+    assertEquals(places.length, requests.length);
     assertEquals(
       runs.flatMap(({ first, stop }) => Array.from({ length: stop - first }, (_, k) => first + k)),
       [
@@ -22,7 +24,7 @@ Deno.test("layOut() places every byte without overlap", () => {
       ],
     );
     let end = 0, allocation = 0;
-    for (const [index, place] of placements.entries()) {
+    for (const [index, place] of places.entries()) {
       if (place.allocation > allocation) [end, allocation] = [0, place.allocation];
       assertEquals(place.allocation, allocation);
       assert(place.offset >= end);
@@ -40,10 +42,10 @@ Deno.test("layOut() places long plain runs at positions for direct reads", () =>
       request({ name: "large", fileOffset, run: 300_000 }),
       request({ name: "next", fileOffset: fileOffset + 300_000, run: 100 }),
     ];
-    const { placements } = layOut(requests);
-    assertEquals(placements[1]!.offset % PAGE, fileOffset % PAGE);
-    assertEquals(placements[2]!.offset, placements[1]!.offset + 300_000);
-    assert(placements[1]!.offset - 7 < PAGE);
+    const places = placesOf(layOut(requests));
+    assertEquals(places[1]!.offset % PAGE, fileOffset % PAGE);
+    assertEquals(places[2]!.offset, places[1]!.offset + 300_000);
+    assert(places[1]!.offset - 7 < PAGE);
   }
 });
 
@@ -60,23 +62,24 @@ Deno.test("layOut() starts a new run if the alignment requires it", () => {
     request({ fileOffset: 1015, run: 0, dtype: "I64" }),
     request({ fileOffset: 1015, run: 1, dtype: "U8" }),
   ];
-  const { placements, runs } = layOut(requests);
-  assertEquals(placements[1]!.offset % 4, 0);
-  assertEquals(placements[2]!.offset % 8, 0);
+  const { runs, ...layout } = layOut(requests);
+  const places = placesOf(layout);
+  assertEquals(places[1]!.offset % 4, 0);
+  assertEquals(places[2]!.offset % 8, 0);
   assertEquals(runs.map(({ first, stop }) => [first, stop]), [[0, 1], [1, 2], [2, 5]]);
 });
 
 Deno.test("layOut() uses separate allocations for large files, and a shared one for small files", () => {
   const requests = [10, 20, 5000, 30, 40].map((run, file) => request({ file, run }));
-  const { placements, allocations } = layOut(requests, { shareBelowBytes: 1000 });
-  assertEquals(placements.map(({ allocation }) => allocation), [0, 0, 1, 2, 2]);
+  const { allocations, ...layout } = layOut(requests, { shareBelowBytes: 1000 });
+  assertEquals(placesOf(layout).map(({ allocation }) => allocation), [0, 0, 1, 2, 2]);
   assertEquals(allocations.length, 3);
 });
 
 Deno.test("layOut() starts an allocation at the size limit", () => {
   const requests = Array.from({ length: 10 }, (_, index) => request({ fileOffset: index * 400, run: 400 }));
-  const { placements } = layOut(requests, { maxAllocationBytes: 1000 });
-  assertEquals(placements.map(({ allocation }) => allocation), [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]);
+  const places = placesOf(layOut(requests, { maxAllocationBytes: 1000 }));
+  assertEquals(places.map(({ allocation }) => allocation), [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]);
 });
 
 Deno.test("layOut() packs small tensors separately from large ones, without overlap", () => {
@@ -86,13 +89,14 @@ Deno.test("layOut() packs small tensors separately from large ones, without over
       ...random,
       ...random.map((each) => ({ ...each, file: each.file + 3, run: each.run * (seed % 3 ? 1 : 200) })),
     ]);
-    const { placements, runs, allocations } = layOut(requests, {
+    const { runs, allocations, ...layout } = layOut(requests, {
       packSmall: true,
       maxAllocationBytes: 400_000,
     });
-    const inAllocation = placements.map(({ allocation }) => allocation);
+    const places = placesOf(layout);
+    const inAllocation = places.map(({ allocation }) => allocation);
     for (const [index, length] of allocations.entries()) {
-      const inside = placements.filter(({ allocation }) => allocation === index)
+      const inside = places.filter(({ allocation }) => allocation === index)
         .sort((a, b) => a.offset - b.offset || a.byteLength - b.byteLength);
       const sizes = inside.map(({ byteLength }) => byteLength).filter((size) => size > 0);
       if (sizes.some((size) => size < 65_536)) {
@@ -103,7 +107,7 @@ Deno.test("layOut() packs small tensors separately from large ones, without over
         assert(place.offset + place.byteLength <= length);
       }
     }
-    assertEquals(placements.map(({ byteLength }) => byteLength), requests.map(resultBytes));
+    assertEquals(places.map(({ byteLength }) => byteLength), requests.map(resultBytes));
     assertEquals(
       runs.flatMap(({ first, stop }) => Array.from({ length: stop - first }, (_, k) => first + k)).toSorted((
         a,
@@ -112,7 +116,7 @@ Deno.test("layOut() packs small tensors separately from large ones, without over
       [...requests.keys()],
     );
     for (const [at, { allocation, offset, first }] of runs.entries()) {
-      assertEquals([allocation, offset], [inAllocation[first]!, placements[first]!.offset]);
+      assertEquals([allocation, offset], [inAllocation[first]!, places[first]!.offset]);
       const before = runs[at - 1];
       if (before) {
         assert(before.allocation < allocation || before.allocation === allocation && before.offset <= offset);

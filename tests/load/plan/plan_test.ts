@@ -10,6 +10,7 @@ import {
 } from "../../../src/load/plan.ts";
 import { requestBytes, type TensorRequest } from "../../../src/load/request.ts";
 import { randomRequests, request } from "./random_requests.ts";
+import { placesOf, requestsOf } from "./rows.ts";
 
 /** The source of one byte of an allocation: file and offset as one number; -1 for an unwritten byte. */
 type Origins = Float64Array;
@@ -56,8 +57,9 @@ function execute(plan: LoadPlan): Origins[] {
 /** Checks that every byte of every request is at its placement, and that no other byte is written. */
 function assertComplete(plan: LoadPlan): void {
   const memory = execute(plan);
-  for (const [index, asked] of plan.requests.entries()) {
-    const { allocation, offset, byteLength } = plan.placements[index]!;
+  const places = placesOf(plan);
+  for (const [index, asked] of requestsOf(plan).entries()) {
+    const { allocation, offset, byteLength } = places[index]!;
     const { dtype: from, target: to } = asked;
     let at = offset;
     for (const origin of origins({ ...asked, from, to }, runs(asked.fileOffset, asked.levels))) {
@@ -96,9 +98,9 @@ for (const [which, options] of OPTIONS.entries()) {
       const plan = planLoad(requests, options);
       assertEquals(plan.bytes, requests.reduce((sum, asked) => sum + requestBytes(asked), 0));
       assertEquals(plan.segments.reduce((sum, segment) => sum + segmentBytes(segment), 0), plan.bytes);
-      for (const [index, { allocation, offset, byteLength }] of plan.placements.entries()) {
+      for (const [index, { allocation, offset, byteLength }] of placesOf(plan).entries()) {
         if (byteLength === 0) continue;
-        const { target } = plan.requests[index]!;
+        const { target } = plan.requests.at(index);
         assertEquals(offset % Math.max(alignment, dtypeAlignment(target)), 0, `alignment of a ${target}`);
         assert(offset + byteLength <= plan.allocations[allocation]!);
       }
@@ -116,7 +118,7 @@ for (const [which, options] of OPTIONS.entries()) {
       }
       for (const [allocation, bytes] of plan.allocations.entries()) {
         if (bytes <= maxAllocationBytes) continue;
-        const inside = plan.placements.filter((place) =>
+        const inside = placesOf(plan).filter((place) =>
           place.allocation === allocation && place.byteLength > 0
         );
         assertEquals(inside.length, 1, "an allocation beyond the limit holds one tensor");
@@ -132,7 +134,7 @@ for (const [which, options] of OPTIONS.entries()) {
         const length = from === to
           ? segmentBytes(segment)
           : segmentBytes(segment) * dtypeBits(to) / dtypeBits(from);
-        for (const [index, place] of plan.placements.entries()) {
+        for (const [index, place] of placesOf(plan).entries()) {
           if (place.byteLength === 0) continue;
           const shares = place.allocation === allocation && place.offset < offset + length &&
             offset < place.offset + place.byteLength;
@@ -179,7 +181,7 @@ Deno.test("planLoad() reads adjacent tensors together, across dtypes", () => {
     request({ name: "a", fileOffset: 100, run: 200, dtype: "BF16" }),
     request({ name: "b", fileOffset: 300, run: 600, dtype: "U8" }),
   ], { blockBytes: PAGE });
-  assertEquals(plan.requests.map(({ name }) => name), ["a", "b", "c"]);
+  assertEquals(requestsOf(plan).map(({ name }) => name), ["a", "b", "c"]);
   assertEquals(plan.segments.length, 1);
   assertEquals([plan.segments[0]!.firstRequest, plan.segments[0]!.stopRequest], [0, 3]);
 });
@@ -216,15 +218,11 @@ Deno.test("planLoad() cuts rows that are longer than a block", () => {
 });
 
 Deno.test("planLoad() returns an empty plan without requests", () => {
-  assertEquals(planLoad([], { blockBytes: PAGE }), {
-    requests: [],
-    placements: [],
-    allocations: [],
-    segments: [],
-    bytes: 0,
-  });
+  const empty = planLoad([], { blockBytes: PAGE });
+  assertEquals([empty.requests.size, placesOf(empty)], [0, []]);
+  assertEquals([empty.allocations, empty.segments, empty.bytes], [[], [], 0]);
   const plan = planLoad([request({ run: 0 }), request({ run: 0, file: 1 })], { blockBytes: PAGE });
-  assertEquals([plan.segments, plan.bytes, plan.placements.length], [[], 0, 2]);
+  assertEquals([plan.segments, plan.bytes, placesOf(plan).length], [[], 0, 2]);
 });
 
 Deno.test("planLoad() rejects a block that is not a positive multiple of a page", () => {

@@ -3,6 +3,7 @@ import { PAGE } from "../../../src/load/layout.ts";
 import { planLoad } from "../../../src/load/plan.ts";
 import { Readiness } from "../../../src/load/readiness.ts";
 import { randomNumbers, randomRequests, request } from "./random_requests.ts";
+import { placesOf, requestsOf } from "./rows.ts";
 
 const THREE = planLoad([
   request({ name: "a", fileOffset: 0, run: 3 * PAGE }),
@@ -21,8 +22,8 @@ Deno.test("Readiness reports a request as ready with its last segment, in any or
     const plan = planLoad(randomRequests(seed), { blockBytes: PAGE });
     const readiness = Readiness.of(plan);
     const random = randomNumbers(seed);
-    const missing = plan.requests.map((_, request) =>
-      plan.placements[request]!.byteLength === 0
+    const missing = placesOf(plan).map(({ byteLength }, request) =>
+      byteLength === 0
         ? 0
         : plan.segments.filter((s) => s.firstRequest <= request && request < s.stopRequest).length
     );
@@ -35,14 +36,14 @@ Deno.test("Readiness reports a request as ready with its last segment, in any or
       for (const [request, left] of missing.entries()) assertEquals(readiness.isReady(request), left === 0);
       assertEquals(readiness.landed.length, missing.filter((left) => left === 0).length);
     }
-    assertEquals(new Set(readiness.landed).size, plan.requests.length);
+    assertEquals(new Set(readiness.landed).size, plan.requests.size);
   }
 });
 
 Deno.test("Readiness resolves only the promises of a ready request", async () => {
   const readiness = Readiness.of(THREE);
   const woken: string[] = [];
-  for (const [index, { name }] of THREE.requests.entries()) {
+  for (const [index, { name }] of requestsOf(THREE).entries()) {
     for (let twice = 0; twice < 2; twice++) readiness.whenReady(index).then(() => woken.push(name));
   }
   await turn();
@@ -57,12 +58,12 @@ Deno.test("Readiness resolves only the promises of a ready request", async () =>
   readiness.segmentLanded(1);
   await turn();
   assertEquals(woken.slice(6), ["a", "a"]);
-  assertEquals(readiness.landed.map((index) => THREE.requests[index]!.name), ["none", "b", "c", "a"]);
+  assertEquals(Array.from(readiness.landed, (index) => THREE.requests.name(index)), ["none", "b", "c", "a"]);
 });
 
 Deno.test("Readiness yields every request once in the order of completion, to any number of iterations", async () => {
   const readiness = Readiness.of(THREE);
-  const collect = () => Array.fromAsync(readiness.inLandingOrder(), (index) => THREE.requests[index]!.name);
+  const collect = () => Array.fromAsync(readiness.inLandingOrder(), (index) => THREE.requests.name(index));
   const early = [collect(), collect()];
   for (const segment of [3, 4, 1, 0, 2]) {
     readiness.segmentLanded(segment);
