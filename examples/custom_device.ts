@@ -15,7 +15,7 @@ import { selectEngine } from "../src/load/native/select.ts";
 import type { SourceAndDevice } from "../src/deno/select_source_and_device.ts";
 import { openModel } from "../src/deno/open_model.ts";
 import type { CheckedOpenOptions } from "../src/deno/options.ts";
-import type { TensorRequest } from "../src/load/request.ts";
+import type { RequestTable } from "../src/load/request.ts";
 import { selectDevice } from "../src/deno/select_device.ts";
 import { selectSource } from "../src/deno/select_source.ts";
 import type { SourceFile } from "../src/files/source.ts";
@@ -94,7 +94,7 @@ class WasmDevice implements Device<WasmTensor> {
   }
 
   async start(
-    requests: readonly TensorRequest[],
+    requests: RequestTable,
     files: readonly SourceFile[],
     settings: LoadSettings,
   ): Promise<DeviceLoad<WasmTensor>> {
@@ -102,9 +102,8 @@ class WasmDevice implements Device<WasmTensor> {
     const placed = new Map<number, WasmTensor>();
     return {
       ...load,
-      tensor: (request) => {
-        const { name } = load.plan.requests[request]!;
-        const tensor = placed.get(request) ?? this.place(load.tensor(request));
+      tensor: (request, name) => {
+        const tensor = placed.get(request) ?? this.place(load.tensor(request, name));
         placed.set(request, tensor);
         return tensor.named(name);
       },
