@@ -19,7 +19,13 @@ export type Requirement =
   | "stress"
   | "webgpu"
   | "npm"
-  | "shells";
+  | "shells"
+  | "vendor-cuda"
+  | "vendor-cufile"
+  | "vendor-nccl"
+  | "vendor-open-mpi"
+  | "vendor-mpich"
+  | "ptxas";
 
 /** Whether the environment requires suites with this requirement. */
 export function isRequired(requirement: Requirement): boolean {
