@@ -59,7 +59,14 @@ export type { ByteSize } from "./src/base/byte_size.ts";
 export type { TensorNames } from "./src/base/names.ts";
 export type { Progress } from "./src/base/progress.ts";
 export type { OpenOptions } from "./src/deno/options.ts";
-export type { HubOptions, NetworkOptions, S3Credentials, S3Options } from "./src/files/network_options.ts";
+export type {
+  CacheOption,
+  CacheOptions,
+  HubOptions,
+  NetworkOptions,
+  S3Credentials,
+  S3Options,
+} from "./src/files/network_options.ts";
 export type { ModelOptions } from "./src/model/options.ts";
 export { prepare } from "./src/deno/prepare.ts";
 export type { MappedTensor, SaveOptions, SaveReport } from "./src/save/options.ts";

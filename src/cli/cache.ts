@@ -28,6 +28,9 @@ export const CACHE_FOLDER: Option = {
   help: "the folder of the cache (default: that of HF_HUB_CACHE or HF_HOME, else ~/.cache/huggingface/hub)",
 };
 
+/** The option `cache` of commands that read the cache and never fill it. */
+export const READ_ONLY = { fill: false } as const;
+
 /** The command. */
 export const cache: Command = {
   summary: "List, verify or prune the files that were fetched",

@@ -1,6 +1,7 @@
 /**
  * PyTorch checkpoints among the files that the user named, and the options for reading them.
  */
+import { READ_ONLY } from "./cache.ts";
 import { SafeTensorsError } from "../../mod.ts";
 import { quote } from "../base/text.ts";
 import { openRemote } from "../deno/remote.ts";
@@ -70,7 +71,7 @@ export async function findInputs(
     const inputs = await resolveInputs(new LocalNames(), given, { size: 1 }, naming);
     return { inputs, [Symbol.dispose]: () => {} };
   }
-  const remote = await openRemote(paths, { network: checkNetwork() });
+  const remote = await openRemote(paths, { network: checkNetwork(), cache: READ_ONLY });
   try {
     const inputs = await resolveInputs(remote.names, given, { size: 1 }, naming);
     return { inputs, [Symbol.dispose]: () => remote[Symbol.dispose]() };

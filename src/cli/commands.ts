@@ -7,6 +7,7 @@ import { completionsCommand } from "./completions/command.ts";
 import { convert } from "./convert.ts";
 import { demo } from "./demo.ts";
 import { doctorCommand } from "./doctor.ts";
+import { fetchCommand } from "./fetch.ts";
 import { helpCommand } from "./help.ts";
 import { inspect } from "./inspect.ts";
 import { load } from "./load.ts";
@@ -22,6 +23,7 @@ export const COMMANDS: Commands = {
   demo,
   doctor: doctorCommand,
   repair,
+  fetch: fetchCommand,
   cache,
   completions: completionsCommand(() => COMMANDS),
   help: helpCommand(() => COMMANDS),

@@ -5,6 +5,7 @@ import type { SafeTensorsModel } from "../../mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import { CHECKPOINT, checkpointOptionsOf } from "./checkpoints.ts";
 import type { Command } from "./command.ts";
+import { READ_ONLY } from "./cache.ts";
 import { fileNotes, MODEL_INPUTS, nameFilter, NAMES, openModel, requireTensors } from "./inputs.ts";
 import { styled } from "./terminal.ts";
 import { drawTree, type ListedTensor } from "./tensor_tree.ts";
@@ -39,6 +40,7 @@ export const inspect: Command = {
     await using model = await openModel(args.inputs, {
       ...checkpointOptionsOf(args),
       lazy: true,
+      cache: READ_ONLY,
       ...names && { names },
     });
     requireTensors(model, patterns);

@@ -6,6 +6,7 @@ import { quote } from "../base/text.ts";
 import { type Index, isRemote } from "../files/inputs.ts";
 import { type Naming, PYTORCH } from "../files/model_folder.ts";
 import { CHECKPOINT, checkpointOptionsOf, findInputs, namingOf } from "./checkpoints.ts";
+import { READ_ONLY } from "./cache.ts";
 import type { Command } from "./command.ts";
 import { compareChecksums, computeChecksums, type Mismatch, readChecksums } from "./checksums.ts";
 import {
@@ -55,7 +56,11 @@ export const verify: Command = {
     const list = args.text("checksums");
     const known = list === undefined ? null : await readChecksums(list);
     const json = args.flag("json");
-    await using model = await openModel(args.inputs, { ...checkpointOptionsOf(args), lazy: true });
+    await using model = await openModel(args.inputs, {
+      ...checkpointOptionsOf(args),
+      lazy: true,
+      cache: READ_ONLY,
+    });
     const naming = await namingOf(args.inputs);
     using found = await asUsage(() => findInputs(args.inputs, naming));
     const { indexes } = found.inputs;

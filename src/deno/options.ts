@@ -10,7 +10,13 @@ import { isCudaName } from "../base/device_name.ts";
 import type { DeviceOption } from "../base/device_name.ts";
 import { type CheckedOptions, checkModelOptions, MODEL_KEYS, type ModelOptions } from "../model/options.ts";
 import { type CheckedUsrbioOptions, checkUsrbioOptions, type UsrbioOptions } from "../three_fs/options.ts";
-import { type CheckedNetworkOptions, checkNetwork, type NetworkOptions } from "../files/network_options.ts";
+import {
+  type CacheOption,
+  checkCache,
+  type CheckedNetworkOptions,
+  checkNetwork,
+  type NetworkOptions,
+} from "../files/network_options.ts";
 import { type Configuration, defined, readConfiguration } from "./config.ts";
 import type { SourceOption } from "./select_source.ts";
 
@@ -41,6 +47,12 @@ export interface OpenOptions<D extends DeviceOption = DeviceOption, T extends Fl
   usrbio?: UsrbioOptions;
   /** Options for files on servers: headers, tokens, limits, endpoints. */
   network?: NetworkOptions;
+  /**
+   * Whether files on servers are kept on disk, and read from there: true, false, or the folder. The bytes go to the
+   * tensors and to the cache at once; `close()` waits until whole files have their final names. Default: true for files
+   * of the Hub, in the folder that Python's tools use, and false for others.
+   */
+  cache?: CacheOption;
 }
 
 /** The keys of {@linkcode OpenOptions}. */
@@ -53,6 +65,7 @@ export const OPEN_KEYS = [
     source: true,
     usrbio: true,
     network: true,
+    cache: true,
   }),
 ];
 
@@ -63,6 +76,7 @@ export interface CheckedOpenOptions extends CheckedOptions {
   readonly source: SourceOption | undefined;
   readonly usrbio: CheckedUsrbioOptions;
   readonly network: CheckedNetworkOptions;
+  readonly cache: CacheOption | undefined;
 }
 
 /**
@@ -90,6 +104,7 @@ export function checkOptions(
     source: sourceOption(options, checked.device),
     usrbio: checkUsrbioOptions(options.usrbio),
     network: checkNetwork(options.network),
+    cache: checkCache(options.cache),
   };
 }
 

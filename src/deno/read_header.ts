@@ -29,7 +29,7 @@ async function remoteHeader(path: string): Promise<Header> {
     import("../files/network_options.ts"),
   ]);
   const paths = checkFiles(path, { size: 1 });
-  using remote = await openRemote(paths, { network: checkNetwork() });
+  using remote = await openRemote(paths, { network: checkNetwork(), cache: { fill: false } });
   const file = await remote.source.open(path);
   try {
     return await readFileHeader(file);

@@ -6,19 +6,25 @@ import { DeviceError } from "../base/errors.ts";
 import { quote } from "../base/text.ts";
 import { HttpClient } from "../files/http/client.ts";
 import type { FileContext } from "../files/http/http_file.ts";
+import { HttpSource } from "../files/http/http_source.ts";
 import { WebNames } from "../files/http/web_names.ts";
 import { type FileNames, isRemote, withoutSecrets } from "../files/inputs.ts";
 import { LocalNames } from "../files/native/local_names.ts";
 import { DenoNetwork, SURROUNDINGS } from "../files/native/network_host.ts";
 import { PortableFileSource } from "../files/native/portable_file.ts";
-import { type CheckedNetworkOptions, limitsOf } from "../files/network_options.ts";
+import { type CacheOption, type CheckedNetworkOptions, limitsOf } from "../files/network_options.ts";
 import { AllFiles, AllNames, type RemoteKind } from "../files/remote_names.ts";
-import type { Source } from "../files/source.ts";
+import type { CachingOptions } from "../files/native/cache/caching_source.ts";
+import type { OpenedCache } from "../files/native/cache/open_cache.ts";
+import type { Source, SourceFile } from "../files/source.ts";
 
 /** The options that files on servers depend on. */
 export interface RemoteOptions {
   readonly network: CheckedNetworkOptions;
+  readonly cache?: CacheOption | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Whether a wrong checksum of a file for the cache is an error when it is closed. Default: a note. */
+  readonly isStrict?: boolean;
 }
 
 /** Names and files of all kinds. */
@@ -36,7 +42,7 @@ export interface Remote extends Disposable {
  */
 export async function openRemote(
   paths: readonly string[],
-  { network, signal = new AbortController().signal }: RemoteOptions,
+  { network, cache, signal = new AbortController().signal, isStrict }: RemoteOptions,
   folder?: string,
 ): Promise<Remote> {
   const host = new DenoNetwork();
@@ -48,14 +54,30 @@ export async function openRemote(
   });
   const isNamed = (scheme: string) => paths.some((path) => path.toLowerCase().startsWith(scheme));
   const kinds: RemoteKind[] = [new WebNames(contextOf(), network.headers)];
-  if (isNamed("hf:")) {
+  const nameOf = (path: string) => kinds.find((kind) => kind.matches(path))!.nameOf(path);
+  const local = new PortableFileSource();
+  const remote = new HttpSource(contextOf(), nameOf);
+  const isHub = isNamed("hf:");
+  const opened = isHub && cache !== false || cache
+    ? await openCache(cache, { remote, local, nameOf, lanes: null, signal, isStrict })
+    : null;
+  const cached = typeof opened === "string" ? null : opened;
+  const notes = typeof opened === "string" ? [opened] : [];
+  const source = new AllFiles(kinds, cached?.source ?? remote, local, notes);
+  if (isHub) {
     const [{ HubNames }, { hubSettings }] = await Promise.all([
       import("../files/hub/hub_names.ts"),
       import("../files/hub/hub_settings.ts"),
     ]);
     const settings = await hubSettings(network.hub, SURROUNDINGS);
-    const { downloadSeconds, listSeconds } = settings;
-    kinds.push(new HubNames({ files: contextOf(downloadSeconds), lists: contextOf(listSeconds) }, settings));
+    kinds.push(
+      new HubNames(
+        contextOf(settings.listSeconds),
+        (path) => source.open(path),
+        settings,
+        cached?.memory ?? null,
+      ),
+    );
   }
   if (isNamed("s3:")) {
     const [{ S3Names }, { s3Settings }] = await Promise.all([
@@ -67,9 +89,18 @@ export async function openRemote(
   host.retain(); // connections of names are used again for files
   return {
     names: new AllNames(new LocalNames(folder), kinds),
-    source: new AllFiles(new PortableFileSource(), kinds, contextOf()),
+    source,
     [Symbol.dispose]: () => host.release(),
   };
+}
+
+/** Imports the cache, which programs with `cache: false` do not need. */
+async function openCache(
+  option: CacheOption | undefined,
+  options: Omit<CachingOptions<SourceFile>, "folders" | "urls" | "fills" | "links" | "memory">,
+): Promise<OpenedCache<SourceFile> | string> {
+  const { openCache } = await import("../files/native/cache/open_cache.ts");
+  return openCache(option, options);
 }
 
 /**

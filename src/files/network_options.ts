@@ -167,3 +167,34 @@ function checkSeconds(value: unknown): number {
   if (value > 0 && value <= 3600) return value;
   throw new RangeError(`network.timeoutSeconds must be more than 0 and at most 3600, got ${value}`);
 }
+
+/** The settings of a cache. */
+export interface CacheOptions {
+  /** The folder. Default: that of the environment. */
+  folder?: string;
+  /** Whether bytes go to the cache; if not, it is only read. Default true. */
+  fill?: boolean;
+}
+
+/** Whether files on servers are kept in a cache; its folder; or its settings. */
+export type CacheOption = boolean | string | CacheOptions;
+
+/**
+ * Checks the option `cache`.
+ *
+ * @throws {TypeError} if it has another type, or a key is unknown
+ */
+export function checkCache(cache: unknown): CacheOption | undefined {
+  if (cache === undefined || typeof cache === "boolean") return cache;
+  if (typeof cache === "string" && cache !== "") return cache;
+  if (!isRecord(cache)) {
+    throw new TypeError(`cache must be true, false, a folder or an object, got ${describeValue(cache)}`);
+  }
+  checkKeys("cache", cache, keysOf<CacheOptions>({ folder: true, fill: true }));
+  const { folder, fill } = cache;
+  checkBoolean("cache.fill", fill);
+  if (folder !== undefined && (typeof folder !== "string" || folder === "")) {
+    throw new TypeError(`cache.folder must be the path of a folder, got ${describeValue(folder)}`);
+  }
+  return cache;
+}

@@ -2,9 +2,7 @@
  * Names of files on servers and of local files, in one list: each goes to the names of its kind.
  */
 import { ReadError } from "../base/errors.ts";
-import { HttpSource } from "./http/http_source.ts";
 import type { RemoteName } from "./http/host.ts";
-import type { FileContext } from "./http/http_file.ts";
 import type { FileNames, Found, Index } from "./inputs.ts";
 import { indexNaming, missingShard } from "./model_index.ts";
 import type { Naming } from "./model_folder.ts";
@@ -59,16 +57,23 @@ export class AllFiles implements Source {
   readonly name = "http";
   readonly #local: Source;
   readonly #kinds: readonly RemoteKind[];
-  readonly #remote: HttpSource;
+  readonly #remote: Source;
+  readonly #moreNotes: readonly string[];
 
-  constructor(local: Source, kinds: readonly RemoteKind[], context: FileContext) {
-    this.#local = local;
+  /**
+   * @param remote opens the files of `kinds`
+   * @param local opens the others
+   * @param notes more notes for the user
+   */
+  constructor(kinds: readonly RemoteKind[], remote: Source, local: Source, notes: readonly string[] = []) {
     this.#kinds = kinds;
-    this.#remote = new HttpSource(context, (path) => this.#kind(path)!.nameOf(path));
+    this.#remote = remote;
+    this.#local = local;
+    this.#moreNotes = notes;
   }
 
   get notes(): readonly string[] {
-    return [...this.#local.notes ?? [], ...this.#remote.notes];
+    return [...this.#local.notes ?? [], ...this.#remote.notes ?? [], ...this.#moreNotes];
   }
 
   open(path: string, folder?: string, isLookedAt?: boolean): Promise<SourceFile> {

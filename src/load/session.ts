@@ -173,6 +173,9 @@ export class Session<T extends Tensor> {
   /** Statistics of the loads, also while they run. */
   stats(): LoadStats {
     const { counter, device, options } = this.context;
+    for (const file of this.catalog.files) {
+      for (const note of file.takeNotes?.() ?? []) counter.notes.add(note); // a cache is completed after its load
+    }
     const seconds = ((counter.endedAt ?? performance.now()) - options.startedAt) / 1000;
     return {
       files: this.catalog.files.length,

@@ -41,6 +41,7 @@ const TABLES: readonly [page: string, heading: string, name: string][] = [
   ["docs/network.md", "network", "NetworkOptions"],
   ["docs/network.md", "hub", "HubOptions"],
   ["docs/network.md", "s3", "S3Options"],
+  ["docs/network.md", "cache", "CacheOptions"],
   ["docs/options.md", "createReader", "ReaderOptions"],
   ["docs/options.md", "MpiGroup", "MpiGroupOptions"],
   ["docs/options.md", "NcclGroup", "NcclGroupOptions"],

@@ -1,8 +1,17 @@
 /**
  * A remote file whose bytes come from the cache as far as it has them; the others go to it.
  */
+import { messageOf } from "../../base/text.ts";
 import type { RemoteAddress, RemoteFile, RemoteLimits } from "../http/remote_file.ts";
 import type { CacheFile } from "./cache_file.ts";
+
+/** Options of {@linkcode CachedFile}. */
+export interface CachedFileOptions {
+  /** Ends the load; after an abort, {@linkcode CachedFile.close} does not wait until the file in the cache is whole. */
+  readonly signal?: AbortSignal | undefined;
+  /** Whether a wrong checksum is an error of {@linkcode CachedFile.close}. Default false: it is a note. */
+  readonly isStrict?: boolean | undefined;
+}
 
 /** A remote file that is read through the cache. */
 export class CachedFile implements RemoteFile {
@@ -11,6 +20,7 @@ export class CachedFile implements RemoteFile {
   readonly #notes: string[];
   #head: Uint8Array;
   readonly #signal: AbortSignal | undefined;
+  readonly #isStrict: boolean;
   #closed: Promise<void> | undefined;
 
   /**
@@ -18,20 +28,20 @@ export class CachedFile implements RemoteFile {
    *
    * @param head the first bytes of the file
    * @param notes notes of the cache for the user, which are taken from it
-   * @param signal ends the load; after an abort, {@linkcode close} does not wait until the file in the cache is whole
    */
   constructor(
     remote: RemoteFile,
     cache: CacheFile,
     head: Uint8Array,
     notes: string[],
-    signal?: AbortSignal,
+    { signal, isStrict = false }: CachedFileOptions = {},
   ) {
     this.#remote = remote;
     this.cache = cache;
     this.#head = head;
     this.#notes = notes;
     this.#signal = signal;
+    this.#isStrict = isStrict;
   }
 
   get path(): string {
@@ -113,7 +123,17 @@ export class CachedFile implements RemoteFile {
     try {
       await this.#remote.close();
     } finally {
-      await (this.#signal?.aborted ? this.cache.abandon() : this.cache.finish());
+      await this.#end();
+    }
+  }
+
+  async #end(): Promise<void> {
+    if (this.#signal?.aborted) return await this.cache.abandon();
+    try {
+      await this.cache.finish();
+    } catch (error) {
+      if (this.#isStrict) throw error;
+      this.#notes.push(messageOf(error));
     }
   }
 }

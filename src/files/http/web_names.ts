@@ -5,6 +5,7 @@ import { quote } from "../../base/text.ts";
 import type { Found } from "../inputs.ts";
 import { checkIndexSize, parseModelIndex } from "../model_index.ts";
 import type { RemoteKind } from "../remote_names.ts";
+import type { SourceFile } from "../source.ts";
 import type { RemoteName } from "./host.ts";
 import { type FileContext, HttpFile } from "./http_file.ts";
 import { labelOf, Labels } from "./labels.ts";
@@ -34,7 +35,7 @@ export class WebNames implements RemoteKind {
     const name = this.#add(url);
     const { pathname, search } = new URL(url);
     if (!pathname.endsWith(".json")) return { paths: [name.path], notes: [] };
-    const bytes = await readWhole(this.#context, name, checkIndexSize);
+    const bytes = await readWhole(() => HttpFile.open(this.#context, name), checkIndexSize);
     return await parseModelIndex(name.path, bytes, (shard) => {
       const beside = new URL(shard.split("/").map(encodeURIComponent).join("/"), url);
       beside.search = search; // a token for the whole folder is for its shards too
@@ -77,17 +78,16 @@ function parse(given: string): URL {
  * @param check throws if the file is too large
  */
 export async function readWhole(
-  context: FileContext,
-  name: RemoteName,
+  open: () => Promise<SourceFile>,
   check: (path: string, size: number) => void,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const file = await HttpFile.open(context, name);
+  const file = await open();
   try {
     check(file.path, file.size);
     const bytes = new Uint8Array(file.size);
     const { head } = file;
     bytes.set(head);
-    await file.read(head.byteLength, bytes.subarray(head.byteLength), context.signal);
+    await file.read(head.byteLength, bytes.subarray(head.byteLength));
     return bytes;
   } finally {
     await file.close();

@@ -16,6 +16,7 @@ import type { Found } from "../inputs.ts";
 import { resolveListing } from "../listed_folder.ts";
 import { checkIndexSize, parseModelIndex } from "../model_index.ts";
 import type { Naming } from "../model_folder.ts";
+import type { SourceFile } from "../source.ts";
 import type { RemoteKind } from "../remote_names.ts";
 import { explainHub } from "./hub_errors.ts";
 import { formatHubName, type HubName, parseHubName } from "./hub_name.ts";
@@ -27,6 +28,8 @@ export interface HubMemory {
   commitOf(repo: HubRepo, revision: string): Promise<string | null>;
   /** Returns the known files of a commit. */
   treeOf(repo: HubRepo, commit: string): Promise<Tree | null>;
+  /** Returns the files of a commit that are there; other files of it are unknown. */
+  cachedTreeOf(repo: HubRepo, commit: string): Promise<Tree | null>;
   /** Records a commit and its files. */
   describe(repo: HubRepo, revision: string, commit: string, tree: Tree | null): Promise<void>;
 }
@@ -43,23 +46,25 @@ interface Commit {
 
 /** Models on the Hub. */
 export class HubNames implements RemoteKind {
-  readonly #context: FileContext;
+  readonly #open: (path: string) => Promise<SourceFile>;
   readonly #listContext: FileContext;
   readonly #settings: HubSettings;
   readonly #memory: HubMemory | null;
   readonly #files = new Map<string, RemoteName>();
 
   /**
-   * @param contexts for the files, and for lists of files
+   * @param context for lists of files
+   * @param open opens a file by its path
    * @param memory a cache, from which the Hub's answers come without a network; null without one
    */
   constructor(
-    contexts: { readonly files: FileContext; readonly lists: FileContext },
+    context: FileContext,
+    open: (path: string) => Promise<SourceFile>,
     settings: HubSettings,
     memory: HubMemory | null = null,
   ) {
-    this.#context = contexts.files;
-    this.#listContext = contexts.lists;
+    this.#open = open;
+    this.#listContext = context;
     this.#settings = settings;
     this.#memory = memory;
   }
@@ -103,7 +108,7 @@ export class HubNames implements RemoteKind {
 
   async #index(at: Commit, path: string): Promise<Found> {
     const name = this.#add(at, path);
-    const bytes = await readWhole(this.#context, name, checkIndexSize);
+    const bytes = await readWhole(() => this.#open(name.path), checkIndexSize);
     return await parseModelIndex(
       name.path,
       bytes,
@@ -166,7 +171,8 @@ export class HubNames implements RemoteKind {
       commit = offline ? await memory?.commitOf(repo, revision) ?? null : await this.#requestCommit(name);
       if (commit === null) throw offlineError(formatHubName(name));
     }
-    const known = await memory?.treeOf(repo, commit) ?? null;
+    const known = await memory?.treeOf(repo, commit) ??
+      (offline ? await memory?.cachedTreeOf(repo, commit) : null);
     if (known) {
       if (!offline) await memory?.describe(repo, revision, commit, known);
       return { name, commit, tree: known };

@@ -5,7 +5,7 @@ import { RemoteError, type RemoteErrorCode } from "../../base/errors.ts";
 import { POSIX } from "../../base/paths.ts";
 import { printable, quote } from "../../base/text.ts";
 import type { Refusal, RemoteName } from "../http/host.ts";
-import type { FileContext } from "../http/http_file.ts";
+import { type FileContext, HttpFile } from "../http/http_file.ts";
 import { requestText } from "../http/text.ts";
 import { readWhole } from "../http/web_names.ts";
 import type { Found } from "../inputs.ts";
@@ -77,7 +77,7 @@ export class S3Names implements RemoteKind {
   }
 
   async #index(path: string): Promise<Found> {
-    const bytes = await readWhole(this.#context, this.nameOf(path), checkIndexSize);
+    const bytes = await readWhole(() => HttpFile.open(this.#context, this.nameOf(path)), checkIndexSize);
     return await parseModelIndex(path, bytes, (shard) => POSIX.join(POSIX.dirname(path), shard));
   }
 

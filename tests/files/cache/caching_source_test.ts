@@ -45,8 +45,9 @@ class Scene implements AsyncDisposable {
     sha256?: string;
     commit?: string;
     signal?: AbortSignal;
+    isStrict?: boolean;
   } = {}) {
-    const { hub = true, fills = true, sha256 = SHA256, commit = COMMIT, signal } = options;
+    const { hub = true, fills = true, sha256 = SHA256, commit = COMMIT, signal, isStrict } = options;
     const place = { repo: REPO, commit, path: "x.safetensors", blob: sha256 };
     const url = this.server.url("/x");
     const locate = () => Promise.resolve({ url, headers: {} });
@@ -71,6 +72,7 @@ class Scene implements AsyncDisposable {
       fills,
       lanes: null,
       signal,
+      isStrict,
     });
   }
 
@@ -146,10 +148,17 @@ Deno.test("without filling the cache is read and stays as it is", async () => {
   await assertRejects(() => Deno.stat(scene.pointer), Deno.errors.NotFound);
 });
 
-Deno.test("a file with another SHA-256 is an error of close(), and fetched anew afterwards", async () => {
+Deno.test("a file with another SHA-256 is a note, or an error of close(), and fetched anew afterwards", async () => {
   await using scene = await Scene.make();
   const sha256 = "0".repeat(64);
-  const file = await scene.source({ sha256 }).open("x");
+  const noted = await scene.source({ sha256 }).open("x");
+  await readAndCompare(noted, 0, SIZE);
+  await noted.close();
+  assertEquals((noted as CachedFile).takeNotes(), [
+    `Cannot keep "${NAME}" in the cache: SHA-256 ${sha256} expected, ${SHA256} found: its bytes were removed from the ` +
+    "cache, fetch it again",
+  ]);
+  const file = await scene.source({ sha256, isStrict: true }).open("x");
   await readAndCompare(file, 0, SIZE);
   const error = await assertRejects(async () => await file.close(), SafeTensorsError);
   assertEquals([error.code, error.path], ["ChecksumMismatch", NAME]);

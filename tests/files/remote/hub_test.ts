@@ -57,12 +57,13 @@ function hub({ repo, ...given }: Setting = {}) {
     listSeconds: undefined,
     ...given,
   };
-  const names = new HubNames({ files: context, lists: context }, settings);
+  const source = new HttpSource(context, (path) => names.nameOf(path));
+  const names: HubNames = new HubNames(context, (path) => source.open(path), settings);
   return {
     server,
     host,
     names,
-    source: new HttpSource(context, (path) => names.nameOf(path)),
+    source,
     resolve: (name: string) => names.resolve(name, SAFETENSORS),
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };

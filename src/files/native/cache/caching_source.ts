@@ -9,8 +9,9 @@ import { FIRST_BYTES } from "../../http/http_file.ts";
 import type { HttpSource } from "../../http/http_source.ts";
 import type { RemoteFile } from "../../http/remote_file.ts";
 import type { LocalSource, Source, SourceFile } from "../../source.ts";
+import { isGranted } from "../../../../ffi/variables.ts";
 import { systemReason } from "../errno.ts";
-import { type CacheFolders, mayUse } from "./folders.ts";
+import type { CacheFolders } from "./folders.ts";
 import { HubCache } from "./hub_cache.ts";
 import { type LaneFiles, PartialFile, type WholeFile } from "./partial_file.ts";
 import { UrlCache } from "./url_cache.ts";
@@ -31,10 +32,26 @@ export interface CachingOptions<F extends SourceFile> {
   readonly fills: boolean;
   /** Whether snapshots consist of links. Default true. */
   readonly links?: boolean;
+  /** Its notes are those of the source, too. */
+  readonly memory?: { readonly notes: readonly string[] };
   /** Opens descriptors for lanes; null without lanes. */
   readonly lanes: LaneFiles | null;
   /** Ends the load. */
   readonly signal?: AbortSignal | undefined;
+  /** Whether a wrong checksum is an error when a file is closed. Default: a note. */
+  readonly isStrict?: boolean | undefined;
+}
+
+/** How a cache is used. */
+interface Use {
+  /** Whether bytes go to it; if not, it is only read. */
+  readonly fills: boolean;
+}
+
+interface OpenPartial extends Use {
+  readonly file: PartialFile;
+  /** Its notes for the user. */
+  readonly notes: string[];
 }
 
 /** Opens remote files through the cache. */
@@ -53,35 +70,37 @@ export class CachingSource<F extends SourceFile> implements Source<F | RemoteFil
   }
 
   get notes(): readonly string[] {
-    return [...this.#options.remote.notes ?? [], ...this.#notes];
+    const { remote, memory } = this.#options;
+    return [...remote.notes, ...memory?.notes ?? [], ...this.#notes];
   }
 
   async open(path: string): Promise<F | RemoteFile> {
     const { remote, nameOf, folders, urls } = this.#options;
     const name = nameOf(path);
-    const isUsed = name.hub ? this.#mayUse(folders.hub) : urls && this.#mayUse(folders.urls);
-    if (!isUsed) return await remote.open(path);
-    return name.hub ? await this.#openHub(path, name, name.hub) : await this.#openUrl(path, name);
+    const use = name.hub ? this.#useOf(folders.hub) : urls ? this.#useOf(folders.urls) : null;
+    if (!use) return await remote.open(path);
+    return name.hub ? await this.#openHub(path, name, name.hub, use) : await this.#openUrl(path, name, use);
   }
 
   /** Opens a file of the Hub: the list of files says enough to find it in the cache. */
-  async #openHub(path: string, name: RemoteName, hub: HubPlace): Promise<F | RemoteFile> {
+  async #openHub(path: string, name: RemoteName, hub: HubPlace, use: Use): Promise<F | RemoteFile> {
     const { size, sha256 = null } = name;
     if (size === undefined) throw new TypeError(`Cannot open ${quote(path)}: its size is unknown`);
     const cache = await this.#try(name, async () => {
-      const { fills } = this.#options;
       const file = { ...hub, size, sha256 };
-      const place = await this.#hub.place(file, name.path, fills);
-      const local = await this.#hub.find(hub.repo, hub.commit, hub.path, size);
-      if (local !== null) return await this.#openLocal(local, name);
-      return place && await this.#openPartial(place);
+      const found = await this.#hub.find(hub.repo, hub.commit, hub.path, size);
+      if (found !== null) return await this.#openLocal(found, name, use);
+      const place = await this.#hub.place(file, name.path, use.fills);
+      const linked = await this.#hub.find(hub.repo, hub.commit, hub.path, size);
+      if (linked !== null) return await this.#openLocal(linked, name, use);
+      return place && await this.#openPartial(place, use);
     });
     if (!cache) return await this.#options.remote.open(path);
     return "file" in cache ? await this.#openThrough(cache, path) : cache;
   }
 
   /** Opens a file of another server, which says its version only when it is opened. */
-  async #openUrl(path: string, name: RemoteName): Promise<F | RemoteFile> {
+  async #openUrl(path: string, name: RemoteName, use: Use): Promise<F | RemoteFile> {
     const remote = await this.#options.remote.open(path);
     const { etag, size, sha256 } = remote;
     if (etag === null) {
@@ -91,7 +110,7 @@ export class CachingSource<F extends SourceFile> implements Source<F | RemoteFil
     const cache = await this.#try(name, async () => {
       const url = (await name.locate()).url;
       const { file, cached } = await this.#urls.place(url, { etag, size, sha256 }, name.path);
-      return cached === null ? await this.#openPartial(file) : await this.#openLocal(cached, name);
+      return cached === null ? await this.#openPartial(file, use) : await this.#openLocal(cached, name, use);
     });
     if (!cache) return remote;
     if ("file" in cache) return await this.#openThrough(cache, path, remote);
@@ -109,45 +128,48 @@ export class CachingSource<F extends SourceFile> implements Source<F | RemoteFil
     }
   }
 
-  async #openPartial(place: WholeFile): Promise<{ file: PartialFile; notes: string[] } | null> {
-    const { fills, lanes } = this.#options;
+  async #openPartial(place: WholeFile, { fills }: Use): Promise<OpenPartial | null> {
     const notes: string[] = [];
+    const { lanes } = this.#options;
     const file = await PartialFile.open(place, { fills, lanes, note: (note) => notes.push(note) });
-    return file && { file, notes };
+    return file && { file, notes, fills };
   }
 
   /** Opens a remote file that is read through a partial file. */
   async #openThrough(
-    { file, notes }: { file: PartialFile; notes: string[] },
+    { file, notes, fills }: OpenPartial,
     path: string,
     opened?: RemoteFile,
   ): Promise<RemoteFile> {
-    const { remote: source, fills, signal } = this.#options;
+    const { remote: source, signal, isStrict } = this.#options;
     try {
       let head = opened ? null : await readHead(file);
       const remote = opened ?? await (head ? source.openWithHead(path, 1) : source.open(path));
       head ??= new Uint8Array(remote.head); // a copy: others can share it
       if (fills) await file.write(0, head);
-      return new CachedFile(remote, file, head, notes, signal);
+      return new CachedFile(remote, file, head, notes, { signal, isStrict });
     } catch (error) {
       await file.abandon();
       throw error;
     }
   }
 
-  /** Whether the cache can be used; if not, a note says why. */
-  #mayUse(folder: string): boolean {
+  /** How this program may use a folder; null if not at all. What it may not do is a note. */
+  #useOf(folder: string): Use | null {
     const { fills } = this.#options;
-    if (mayUse(folder, fills)) return true;
+    const mayRead = isGranted({ name: "read", path: folder });
+    const mayWrite = isGranted({ name: "write", path: folder });
+    if (mayRead && (mayWrite || !fills)) return { fills };
     const flags = fills ? `--allow-read=${folder} and --allow-write=${folder}` : `--allow-read=${folder}`;
-    this.#notes.add(`The cache in ${quote(folder)} was not used: run again with ${flags}`);
-    return false;
+    const what = mayRead ? "not filled" : "not used";
+    this.#notes.add(`The cache in ${quote(folder)} was ${what}: run again with ${flags}`);
+    return mayRead ? { fills: false } : null;
   }
 
   /** Opens a file that is in the cache. */
-  async #openLocal(local: string, { path, hub }: RemoteName): Promise<F> {
+  async #openLocal(local: string, { path, hub }: RemoteName, { fills }: Use): Promise<F> {
     const held = await holdFile(local);
-    if (hub && this.#options.fills) await this.#hub.touch(hub.repo, hub.commit).catch(() => {}); // only for "prune"
+    if (hub && fills) await this.#hub.touch(hub.repo, hub.commit).catch(() => {}); // only for "prune"
     try {
       return await this.#options.local.open(local, undefined, false, {
         path,

@@ -16,9 +16,12 @@ export interface HashTask {
 /** The checksum in hexadecimal digits, or the message of an error. */
 export type HashResult = { readonly checksum: string } | { readonly error: string };
 
-addEventListener("message", ({ data }: MessageEvent<HashTask>) => {
-  postMessage(hashFile(data));
-});
+/** The functions of a Worker; other programs that are checked together with this one have no types for them. */
+const worker = globalThis as unknown as {
+  onmessage: (event: MessageEvent<HashTask>) => void;
+  postMessage(result: HashResult): void;
+};
+worker.onmessage = ({ data }) => worker.postMessage(hashFile(data));
 
 function hashFile({ path, algorithm, prefix }: HashTask): HashResult {
   try {
