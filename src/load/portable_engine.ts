@@ -46,14 +46,15 @@ export class PortableEngine implements Engine<SourceFile> {
 
   async run(job: Job): Promise<RunReport> {
     const { plan, signal, readiness } = job;
-    const useful = Math.max(...job.files.map((file) => file.readers ?? READERS));
+    const useful = Math.max(1, ...job.files.map((file) => file.readers ?? READERS));
     const readers = Math.min(job.maxThreads ?? useful, Math.max(1, plan.segments.length));
     const ways = new Ways();
+    const order = inFileOrder(job);
     let next = 0, landed = 0;
     let failure: { error: unknown } | undefined;
     const read = async () => {
       while (next < plan.segments.length && !failure) {
-        const index = next++;
+        const index = order ? order[next++]! : next++;
         const segment = plan.segments[index]!;
         try {
           signal.throwIfAborted();
@@ -83,6 +84,15 @@ export class PortableEngine implements Engine<SourceFile> {
       notes: job.files.flatMap((file) => file.takeNotes?.() ?? []),
     };
   }
+}
+
+/** The segments in the order of the files, if a file can only be read as one stream; null if the plan's order is good. */
+function inFileOrder({ plan: { segments }, files }: Job): Uint32Array | null {
+  if (!files.some(({ readers }) => readers === 1)) return null;
+  return Uint32Array.from(segments.keys()).sort((a, b) => {
+    const [one, other] = [segments[a]!, segments[b]!];
+    return one.file - other.file || one.fileOffset - other.fileOffset;
+  });
 }
 
 /** The bytes that came on each way. */

@@ -341,12 +341,13 @@ Deno.test("a server that ignores ranges is read as one stream", async () => {
   assertEquals([file.size, file.ranges, file.readers], [SIZE, false, 1]);
   file.releaseHead();
   await Promise.all([
-    readAndCompare(file, 300_000, 100_000),
+    readAndCompare(file, 1000, 1000), // among the first bytes
+    readAndCompare(file, 200_000, 200_000),
     readAndCompare(file, 400_000, 2 ** 20),
     readAndCompare(file, 2 ** 21, SIZE - 2 ** 21),
   ]);
   assertEquals(server.requests.length, 1);
-  await readAndCompare(file, 1000, 1000); // goes back
+  await readAndCompare(file, 300_000, 1000); // goes back
   assertEquals(server.requests.length, 2);
 });
 

@@ -122,8 +122,8 @@ export class HttpFile implements RemoteFile {
   }
 
   releaseHead(): void {
-    // A small file has come whole by now: no other request is needed.
-    if (this.#head.byteLength < this.size) this.#head = new Uint8Array();
+    // A small file has come whole by now: no other request is needed. A stream has passed its first bytes already.
+    if (this.ranges && this.#head.byteLength < this.size) this.#head = new Uint8Array();
   }
 
   way(): "http" {
@@ -308,7 +308,9 @@ export class HttpFile implements RemoteFile {
   async #readStream(offset: number, target: Uint8Array<ArrayBuffer>, signal: AbortSignal): Promise<void> {
     const attempts = this.#attempts("read", signal);
     const expected = target.byteLength;
-    let done = 0;
+    const first = this.#head.subarray(offset, offset + expected);
+    target.set(first);
+    let done = first.byteLength;
     while (done < expected) {
       signal.throwIfAborted();
       const at = offset + done;
