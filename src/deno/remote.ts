@@ -56,20 +56,16 @@ export async function openRemote(
   const kinds: RemoteKind[] = [new WebNames(contextOf(), network.headers)];
   const nameOf = (path: string) => kinds.find((kind) => kind.matches(path))!.nameOf(path);
   const local = new PortableFileSource();
-  const remote = new HttpSource(contextOf(), nameOf);
-  const isHub = isNamed("hf:");
-  const opened = isHub && cache !== false || cache
+  const hub = isNamed("hf:") ? await findHub(network) : null;
+  const remote = new HttpSource(contextOf(hub?.settings.downloadSeconds), nameOf);
+  const opened = hub && cache !== false || cache
     ? await openCache(cache, { remote, local, nameOf, lanes: null, signal, isStrict })
     : null;
   const cached = typeof opened === "string" ? null : opened;
   const notes = typeof opened === "string" ? [opened] : [];
   const source = new AllFiles(kinds, cached?.source ?? remote, local, notes);
-  if (isHub) {
-    const [{ HubNames }, { hubSettings }] = await Promise.all([
-      import("../files/hub/hub_names.ts"),
-      import("../files/hub/hub_settings.ts"),
-    ]);
-    const settings = await hubSettings(network.hub, SURROUNDINGS);
+  if (hub) {
+    const { HubNames, settings } = hub;
     kinds.push(
       new HubNames(
         contextOf(settings.listSeconds),
@@ -92,6 +88,15 @@ export async function openRemote(
     source,
     [Symbol.dispose]: () => host.release(),
   };
+}
+
+/** Imports what names on the Hub need. */
+async function findHub(network: CheckedNetworkOptions) {
+  const [{ HubNames }, { hubSettings }] = await Promise.all([
+    import("../files/hub/hub_names.ts"),
+    import("../files/hub/hub_settings.ts"),
+  ]);
+  return { HubNames, settings: await hubSettings(network.hub, SURROUNDINGS) };
 }
 
 /** Imports the cache, which programs with `cache: false` do not need. */
