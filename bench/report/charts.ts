@@ -9,7 +9,7 @@ import type { Comparison, Panel } from "./comparisons.ts";
 import { describeSource } from "./tables.ts";
 
 /** The colours of a chart. */
-interface Theme {
+export interface Theme {
   /** The end of the file's name, after the name of the chart. */
   readonly suffix: string;
   readonly background: string;
@@ -21,7 +21,7 @@ interface Theme {
   readonly limit: string;
 }
 
-const THEMES: readonly Theme[] = [
+export const THEMES: readonly Theme[] = [
   {
     suffix: "",
     background: "#ffffff",
@@ -174,7 +174,7 @@ function curve(report: ScalingReport, axis: Axis, isFirst: boolean, theme: Theme
 }
 
 /** The common part of all charts: title, font, colours. */
-function page(theme: Theme, title: string, subtitle: string): object {
+export function page(theme: Theme, title: string, subtitle: string): object {
   const axis = { labelColor: theme.text, titleColor: theme.faint, tickColor: theme.grid };
   return {
     $schema: "https://vega.github.io/schema/vega-lite/v6.json",

@@ -2,6 +2,7 @@
  * Files of the repository made from the results, to be written or to be compared with the existing files.
  */
 import { sweepCharts } from "../storage/charts.ts";
+import { modelCharts } from "../cuda_model/charts.ts";
 import { drawCharts } from "../vega.ts";
 import { comparisonCharts, scalingCharts } from "./charts.ts";
 import { CHARTS, makeBlocks, replaceBlock } from "./pages.ts";
@@ -27,10 +28,11 @@ export async function makePages(root: string): Promise<Documents> {
  * @throws {TypeError} if Vega, which draws them, cannot be loaded
  */
 export async function makeCharts(root: string): Promise<Documents> {
-  const { comparisons, scaling, sweeps } = await readResults(root + RESULTS);
+  const { comparisons, scaling, cudaModel, sweeps } = await readResults(root + RESULTS);
   const charts = await drawCharts([
     ...comparisons.flatMap(comparisonCharts),
     ...scaling ? scalingCharts(scaling) : [],
+    ...cudaModel ? modelCharts(cudaModel) : [],
   ]);
   const documents = new Map(charts.map(({ name, svg }) => [`${CHARTS}/${name}.svg`, svg]));
   for (const [folder, sweep] of sweeps) {

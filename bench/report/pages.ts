@@ -1,6 +1,8 @@
 /**
  * The parts of the documentation that follow from the results: between two markers on a page.
  */
+import type { ModelReport } from "../cuda_model/report.ts";
+import { modelSection } from "../cuda_model/section.ts";
 import { daySummary, stepTable } from "../gpu_day/page.ts";
 import type { GpuDay } from "../gpu_day/results.ts";
 import type { ScalingReport } from "../scaling/report.ts";
@@ -14,7 +16,9 @@ export const CHARTS = "docs/charts";
 const BEGIN = "<!-- results:begin -->", END = "<!-- results:end -->";
 
 /** Path of a page below the repository → the text between its markers, formatted. */
-export async function makeBlocks({ comparisons, scaling, gpuDay }: Results): Promise<Map<string, string>> {
+export async function makeBlocks(
+  { comparisons, scaling, gpuDay, cudaModel }: Results,
+): Promise<Map<string, string>> {
   const loads = comparisons.filter(({ name }) => name === "side_by_side" || name === "gpu");
   const readme = loads.map((comparison) => comparisonSection(comparison, CHARTS));
   const benchmarks = [
@@ -23,6 +27,7 @@ export async function makeBlocks({ comparisons, scaling, gpuDay }: Results): Pro
     ),
     ...scaling ? [scalingSection(scaling)] : [],
     ...gpuDay ? [gpuDaySection(gpuDay)] : [],
+    ...cudaModel ? [cudaModelSection(cudaModel)] : [],
   ];
   return new Map([
     ["README.md", await format(readme.join("\n\n"))],
@@ -71,6 +76,13 @@ function scalingSection(scaling: ScalingReport): string {
     picture("scaling", alt, "charts"),
     scalingTable(scaling),
   ].join("\n\n");
+}
+
+function cudaModelSection(report: ModelReport): string {
+  const { name } = report.cases.find(({ bars }) => bars)!;
+  const alt =
+    `A model's timeline of loading ${name}: the driver, the lanes, the copies and the kernels over time`;
+  return [...modelSection(report), picture("cuda_model", alt, "charts")].join("\n\n");
 }
 
 /** A chart for the reader's background. */

@@ -1,6 +1,7 @@
 /**
  * The source of the documentation's figures: the JSON files in bench/results that exist.
  */
+import type { ModelReport } from "../cuda_model/report.ts";
 import { dayComparisons } from "../gpu_day/page.ts";
 import type { GpuDay } from "../gpu_day/results.ts";
 import type { GpuReport } from "../gpu/report.ts";
@@ -21,6 +22,8 @@ export interface Results {
   readonly scaling: ScalingReport | null;
   /** The results of `deno task gpu-day --save`. */
   readonly gpuDay: GpuDay | null;
+  /** The results of `bench:cuda-model`. */
+  readonly cudaModel: ModelReport | null;
   /** Folder below the one of the results → the sweep of `bench:storage` in it. */
   readonly sweeps: ReadonlyMap<string, Sweep>;
 }
@@ -50,6 +53,7 @@ export async function readResults(folder: string): Promise<Results> {
       ...ofDay.filter(({ name }) => name !== "gpu" || gpu.length === 0),
     ],
     gpuDay,
+    cudaModel: await readJson(`${folder}/cuda_model.json`),
     scaling: await readJson(`${folder}/scaling.json`),
     sweeps,
   };

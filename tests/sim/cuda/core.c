@@ -76,6 +76,7 @@ void sim_configure(void) {
   sim_is_verbose = sim_number_of("FST_SIM_VERBOSE", 0, 0, 1) != 0;
   sim_path_of("FST_SIM_KERNELS", config->kernels, sizeof config->kernels);
   sim_path_of("FST_SIM_REPORT", config->report, sizeof config->report);
+  sim_model_configure();
   if (fst_sim_fail(getenv("FST_SIM_FAIL")) != 0) sim_die("cannot use FST_SIM_FAIL: see fst_sim_fail() in sim.h");
 }
 
@@ -182,6 +183,7 @@ bool sim_lost(int code) {
 }
 
 int sim_runtime_result(int code) {
+  sim_model_leave();
   if (code != 0 && code != SIM_NOT_READY) last_error = code;
   return code;
 }

@@ -123,6 +123,7 @@ SIM_EXPORT int cudaMalloc(void **pointer, size_t bytes) {
   code = sim_allocate(sim_current, bytes, &allocation);
   if (code == 0) *pointer = (void *)allocation->address;
   sim_unlock();
+  if (code == 0) sim_model_allocate(bytes);
   return sim_runtime_result(code);
 }
 
@@ -169,6 +170,7 @@ SIM_EXPORT int cudaMallocAsync(void **pointer, size_t bytes, void *handle) {
     *pointer = (void *)allocation->address;
   }
   sim_unlock();
+  if (code == 0) sim_model_pool(sim_current, bytes);
   return sim_runtime_result(code);
 }
 
@@ -208,6 +210,7 @@ SIM_EXPORT int cudaHostAlloc(void **pointer, size_t bytes, unsigned flags) {
     sim_unlock();
     *pointer = base;
   }
+  if (code == 0) sim_model_pin(bytes, false);
   return sim_runtime_result(code);
 }
 
@@ -219,6 +222,7 @@ SIM_EXPORT int cudaHostRegister(void *pointer, size_t bytes, unsigned flags) {
     code = sim_pin_memory(__func__, pointer, bytes, true);
     sim_unlock();
   }
+  if (code == 0) sim_model_pin(bytes, true);
   return sim_runtime_result(code);
 }
 

@@ -127,6 +127,7 @@ static int copy_rows(copy this, void *handle) {
     code = SIM_INVALID_VALUE;
   }
   if (code != 0) return sim_runtime_result(code);
+  if (this.kind == TO_DEVICE) sim_model_read(this.width * this.height);
   sim_stream *stream;
   sim_lock();
   code = sim_stream_find(this.function, handle, true, &stream);

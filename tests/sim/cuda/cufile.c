@@ -392,8 +392,14 @@ SIM_EXPORT ssize_t cuFileRead(void *handle, void *base, size_t bytes, off_t file
   }
   place.allocation->pending++;
   sim_unlock();
-  sim_link_wait(place.allocation->device, SIM_H2D, bytes);
-  ssize_t got = read_all(fd, place.bytes, bytes, file_offset);
+  ssize_t got;
+  if (sim_model_gds(bytes)) {
+    off_t left = status.st_size > file_offset ? status.st_size - file_offset : 0;
+    got = (uint64_t)left < bytes ? left : (ssize_t)bytes;
+  } else {
+    sim_link_wait(place.allocation->device, SIM_H2D, bytes);
+    got = read_all(fd, place.bytes, bytes, file_offset);
+  }
   int error = errno;
   sim_lock();
   place.allocation->pending--;

@@ -234,6 +234,27 @@ int sim_operation_run(sim_stream *stream, sim_operation *operation);
 uint64_t sim_sum(const char *bytes, size_t pitch, size_t width, size_t height);
 void sim_link_wait(int device, sim_direction direction, size_t bytes);
 
+/* model.c: what the modelled hardware takes; each does nothing, or gives false, without FST_SIM_MODEL */
+typedef enum sim_engine {
+  SIM_ENGINE_READ,
+  SIM_ENGINE_TO_DEVICE,
+  SIM_ENGINE_FROM_DEVICE,
+  SIM_ENGINE_COMPUTE,
+  SIM_ENGINE_DRIVER,
+  SIM_ENGINES
+} sim_engine;
+bool sim_model_is_on(void);
+void sim_model_configure(void);
+void sim_model_leave(void);              /* the thread returns from a call */
+void sim_model_read(uint64_t bytes);     /* the host's read of the bytes that it is about to copy */
+bool sim_model_copy(sim_direction direction, uint64_t bytes); /* true: takes the place of the copy; so do the next two */
+bool sim_model_kernel(uint64_t elements);
+bool sim_model_gds(uint64_t bytes);
+void sim_model_allocate(uint64_t bytes);
+void sim_model_pool(int device, uint64_t bytes);
+void sim_model_unpool(int device, uint64_t bytes); /* locked */
+void sim_model_pin(uint64_t bytes, bool is_registered);
+
 /* errors.c */
 bool sim_costs_context(int code);
 

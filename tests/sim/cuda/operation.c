@@ -72,6 +72,7 @@ static int check_ready(const sim_stream *stream, const sim_operation *operation)
 /* Locked. Other streams' work that still holds the memory is a mistake; waited for, so that only the report shows. */
 static void run_free(sim_operation *operation) {
   sim_allocation *allocation = operation->allocations[0];
+  sim_model_unpool(allocation->device, allocation->bytes);
   if (allocation->pending > 1) {
     sim_violation("freed-in-use", "cudaFreeAsync: %u operations of other streams still use allocation %" PRIu64
                   " (%zu bytes)", allocation->pending - 1, allocation->id, allocation->bytes);
@@ -82,6 +83,7 @@ static void run_free(sim_operation *operation) {
 
 static void run_copy(const sim_stream *stream, const sim_operation *operation) {
   size_t width = operation->width, height = operation->height;
+  if (sim_model_copy(operation->direction, width * height)) return;
   sim_link_wait(stream->device, operation->direction, width * height);
   if (operation->summed && sim_sum(operation->from, operation->from_pitch, width, height) != operation->sum) {
     sim_violation("source-changed", "a copy of %zu bytes from %p to the device: the bytes changed between the call and "
@@ -97,6 +99,7 @@ static void run_copy(const sim_stream *stream, const sim_operation *operation) {
 }
 
 static void run_kernel(sim_operation *operation) {
+  if (sim_model_kernel(operation->parameters[2])) return;
   void *parameters[SIM_PARAMETERS];
   for (int i = 0; i < SIM_PARAMETERS; i++) parameters[i] = &operation->parameters[i];
   operation->kernel(parameters, operation->grid, operation->block);

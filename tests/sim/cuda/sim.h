@@ -47,6 +47,8 @@
  *   FST_SIM_CUFILE_ERRNO=0        1: cuFileRead puts its codes into errno and gives -1, as some versions do
  *   FST_SIM_CUFILE_WINDOW_BYTES=16777216     longest cuFileBufRegister (5016)
  *   FST_SIM_CUFILE_PINNED_BYTES=1073741824   all of them together (5016)
+ *   FST_SIM_MODEL=                a file: a model of costs, see model.c; moves no bytes
+ *   FST_SIM_MODEL_SLOWER=64       its time runs so many times slower than the machine's
  *   FST_SIM_REPORT=               file that gets one line of JSON when the process ends
  *   FST_SIM_VERBOSE=0             1: violations to stderr as they happen
  *
@@ -116,6 +118,9 @@ int fst_sim_fail(const char *spec);
  * devices and streams. What is held stays held. Not while another thread is in a call.
  */
 void fst_sim_reset(void);
+
+/* The time of the model (FST_SIM_MODEL), in nanoseconds. */
+uint64_t fst_sim_model_now(void);
 
 /* Copies device memory to `host` without any CUDA call or waiting; 0, or -1 if [device, device + bytes) is not held. */
 int fst_sim_peek(const void *device, void *host, size_t bytes);
