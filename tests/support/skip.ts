@@ -20,6 +20,7 @@ export type Requirement =
   | "webgpu"
   | "npm"
   | "shells"
+  | "nginx"
   | "vendor-cuda"
   | "vendor-cufile"
   | "vendor-nccl"
