@@ -55,8 +55,7 @@ export async function openFiles<E extends { readonly source: Source }>(
     const names = own ? new SourceNames(own, folder) : new LocalNames(folder);
     return await openNamed(files, options, select, kind, names);
   }
-  const { checkRemoteDevice, openRemote } = await import("./remote.ts");
-  checkRemoteDevice(paths, options.device);
+  const { openRemote } = await import("./remote.ts");
   using remote = await openRemote(paths, options, folder);
   return await openNamed(files, { ...options, source: remote.source }, select, kind, remote.names);
 }

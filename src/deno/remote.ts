@@ -1,15 +1,15 @@
 /**
  * Opens files on servers, alone or beside local ones. This module is imported when a URL is named.
  */
-import { isCudaName } from "../base/device_name.ts";
-import { DeviceError } from "../base/errors.ts";
-import { quote } from "../base/text.ts";
+import { openLibrary } from "../../ffi/library.ts";
 import { HttpClient } from "../files/http/client.ts";
 import type { FileContext } from "../files/http/http_file.ts";
 import { HttpSource } from "../files/http/http_source.ts";
 import { WebNames } from "../files/http/web_names.ts";
-import { type FileNames, isRemote, withoutSecrets } from "../files/inputs.ts";
+import type { FileNames } from "../files/inputs.ts";
+import { NativeHttpSource } from "../files/native/http_file.ts";
 import { LocalNames } from "../files/native/local_names.ts";
+import { NativeFileSource } from "../files/native/native_file.ts";
 import { DenoNetwork, SURROUNDINGS } from "../files/native/network_host.ts";
 import { PortableFileSource } from "../files/native/portable_file.ts";
 import { type CacheOption, type CheckedNetworkOptions, limitsOf } from "../files/network_options.ts";
@@ -17,6 +17,7 @@ import { AllFiles, AllNames, type RemoteKind } from "../files/remote_names.ts";
 import type { CachingOptions } from "../files/native/cache/caching_source.ts";
 import type { OpenedCache } from "../files/native/cache/open_cache.ts";
 import type { Source, SourceFile } from "../files/source.ts";
+import { selectEngine } from "../load/native/select.ts";
 
 /** The options that files on servers depend on. */
 export interface RemoteOptions {
@@ -25,6 +26,8 @@ export interface RemoteOptions {
   readonly signal?: AbortSignal | undefined;
   /** Whether a wrong checksum of a file for the cache is an error when it is closed. Default: a note. */
   readonly isStrict?: boolean;
+  /** The device to which the files will be loaded; missing if only headers are read. */
+  readonly device?: unknown;
 }
 
 /** Names and files of all kinds. */
@@ -42,7 +45,7 @@ export interface Remote extends Disposable {
  */
 export async function openRemote(
   paths: readonly string[],
-  { network, cache, signal = new AbortController().signal, isStrict }: RemoteOptions,
+  { network, cache, signal = new AbortController().signal, isStrict, device }: RemoteOptions,
   folder?: string,
 ): Promise<Remote> {
   const host = new DenoNetwork();
@@ -55,7 +58,10 @@ export async function openRemote(
   const isNamed = (scheme: string) => paths.some((path) => path.toLowerCase().startsWith(scheme));
   const kinds: RemoteKind[] = [new WebNames(contextOf(), network.headers)];
   const nameOf = (path: string) => kinds.find((kind) => kind.matches(path))!.nameOf(path);
-  const local = new PortableFileSource();
+  // Lanes read the bytes where the native library is available; headers need none.
+  const engine = device === undefined ? null : await selectEngine();
+  const shim = engine?.name === "native" ? (await openLibrary()).shim : null;
+  const local = shim ? new NativeFileSource(shim) : new PortableFileSource();
   const hub = isNamed("hf:") ? await findHub(network) : null;
   const remote = new HttpSource(contextOf(hub?.settings.downloadSeconds), nameOf);
   const opened = hub && cache !== false || cache
@@ -85,7 +91,7 @@ export async function openRemote(
   host.retain(); // connections of names are used again for files
   return {
     names: new AllNames(new LocalNames(folder), kinds),
-    source,
+    source: shim ? new NativeHttpSource(shim, source, device) : source,
     [Symbol.dispose]: () => host.release(),
   };
 }
@@ -106,18 +112,4 @@ async function openCache(
 ): Promise<OpenedCache<SourceFile> | string> {
   const { openCache } = await import("../files/native/cache/open_cache.ts");
   return openCache(option, options);
-}
-
-/**
- * Throws if files on servers cannot be loaded to a device.
- *
- * @throws {DeviceError}
- */
-export function checkRemoteDevice(paths: readonly string[], device: unknown): void {
-  if (!isCudaName(device)) return;
-  const path = paths.find(isRemote)!;
-  const message =
-    `Cannot load ${quote(withoutSecrets(path))} to ${quote(device)}: files on servers load to "cpu" ` +
-    'or "webgpu": load to "cpu" and move the tensors';
-  throw new DeviceError(message, { library: "cudart" });
 }

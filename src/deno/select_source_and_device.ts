@@ -39,6 +39,6 @@ export async function selectSourceAndDevice<D extends DeviceOption>(
 
 /** Selects the engine: for a source of the user the portable one, because native lanes read file descriptors only. */
 export async function findEngine({ source }: Pick<CheckedOpenOptions, "source">): Promise<Engine> {
-  if (typeof source !== "object") return await selectEngine();
+  if (typeof source !== "object" || source.isForLanes) return await selectEngine();
   return portableEngine(`the files come from the source ${quote(source.name)}`, source);
 }

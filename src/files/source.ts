@@ -58,6 +58,8 @@ export interface Source<F extends SourceFile = SourceFile> {
   readonly name: string;
   /** Notes for the user on the reads of its files; complete after the files are open. */
   readonly notes?: readonly string[];
+  /** Whether its files are for the lanes of the native library. Not for sources of users. */
+  readonly isForLanes?: boolean;
   /**
    * Opens a file and reads its head.
    *

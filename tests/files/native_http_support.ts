@@ -1,6 +1,7 @@
 /**
  * Opens models on a server of the tests through the lanes.
  */
+import { fastsafeOpen } from "@x/fastsafetensors";
 import { findCurl } from "../../ffi/net.ts";
 import { openLibrary } from "../../ffi/library.ts";
 import type { LoadedTensor } from "../../src/device/tensors.ts";
@@ -41,7 +42,7 @@ export interface RemoteOptions<D extends DeviceOption, T extends FloatDType>
   readonly headers?: Readonly<Record<string, string>>;
   readonly retries?: number;
   readonly timeoutSeconds?: number;
-  /** Returns the address to ask now; default: the URL and the headers. */
+  /** Returns the address to ask now, in place of the URL and the headers. */
   readonly locate?: () => Promise<RemoteAddress>;
 }
 
@@ -50,6 +51,10 @@ export async function openRemote<D extends DeviceOption = "cpu", T extends Float
   urls: string | readonly string[],
   { headers = {}, retries = 3, timeoutSeconds = 60, locate, ...options }: RemoteOptions<D, T> = {},
 ): Promise<SafeTensorsModel<LoadedTensor<D, T>>> {
+  if (!locate) {
+    const network = { headers, retries, timeoutSeconds };
+    return await fastsafeOpen([urls].flat(), { ...options, network } as OpenOptions<D, T>);
+  }
   const { shim } = await openLibrary();
   const context = {
     client: new HttpClient(HOST),
@@ -58,9 +63,9 @@ export async function openRemote<D extends DeviceOption = "cpu", T extends Float
   };
   const http = new HttpSource(context, (url) => ({
     path: labelOf(url),
-    locate: locate ?? (() => Promise.resolve({ url, headers })),
+    locate,
   }));
-  const source = new NativeHttpSource(shim!, http);
+  const source = new NativeHttpSource(shim!, http, "cpu");
   const model = await openModel(urls, { ...options, source } as OpenOptions, {
     call: "openRemote()",
     select: async (checked) => {

@@ -293,7 +293,7 @@ suite("Files on a server, by lanes", "native", await useNativeEngine() ?? await 
     });
     assertStringIncludes(
       note,
-      "Files of servers are read through fetch, which is slower: libcurl is not available",
+      "Files on servers are read through fetch, which is slower: libcurl is not available",
     );
     assertStringIncludes(note, 'FASTSAFETENSORS_CURL_LIB names "/nowhere/libcurl.so"');
   });

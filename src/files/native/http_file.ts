@@ -17,12 +17,13 @@ import {
 } from "../../../ffi/net.ts";
 import type { PlanFailure, PlanFile } from "../../../ffi/plan_memory.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
-import { RemoteError, type RemoteErrorCode } from "../../base/errors.ts";
+import { isCudaName } from "../../base/device_name.ts";
+import { DeviceError, RemoteError, type RemoteErrorCode } from "../../base/errors.ts";
 import { quote } from "../../base/text.ts";
 import { describeStatus, refusalError } from "../http/client.ts";
 import { changedFile } from "../http/http_file.ts";
 import type { RemoteAddress, RemoteFile } from "../http/remote_file.ts";
-import type { Source } from "../source.ts";
+import type { Source, SourceFile } from "../source.ts";
 import type { LaneFile } from "./native_file.ts";
 
 /** Lanes of a load from servers, if the user sets no number, and the most. */
@@ -159,15 +160,19 @@ const ANSWERS: Readonly<Record<number, string>> = {
   [ANSWER_LONG]: "more bytes came than the range has",
 };
 
-/** Opens files of servers for lanes, where libcurl is available. */
-export class NativeHttpSource implements Source<RemoteFile | NativeHttpFile> {
+/** Opens files by another source, and prepares those of servers for lanes where libcurl is available. */
+export class NativeHttpSource implements Source {
+  readonly isForLanes = true;
   readonly #shim: Shim;
-  readonly #source: Source<RemoteFile>;
+  readonly #source: Source;
+  readonly #device: unknown;
   #reason: string | null = null;
 
-  constructor(shim: Shim, source: Source<RemoteFile>) {
+  /** @param device the device of the load: only lanes write to CUDA devices */
+  constructor(shim: Shim, source: Source, device: unknown) {
     this.#shim = shim;
     this.#source = source;
+    this.#device = device;
   }
 
   get name(): string {
@@ -177,15 +182,28 @@ export class NativeHttpSource implements Source<RemoteFile | NativeHttpFile> {
   get notes(): readonly string[] {
     const notes = this.#source.notes ?? [];
     if (this.#reason === null) return notes;
-    return [...notes, `Files of servers are read through fetch, which is slower: ${this.#reason}`];
+    return [...notes, `Files on servers are read through fetch, which is slower: ${this.#reason}`];
   }
 
-  async open(path: string, folder?: string): Promise<RemoteFile | NativeHttpFile> {
-    const file = await this.#source.open(path, folder);
-    if (!file.ranges) return file;
-    const curl = await findCurl(this.#shim);
-    if (curl.path !== null) return await NativeHttpFile.of(this.#shim, file);
-    this.#reason = `libcurl is not available: ${curl.reason}`;
+  async open(path: string, folder?: string, isLookedAt?: boolean): Promise<SourceFile> {
+    const file = await this.#source.open(path, folder, isLookedAt);
+    if (!isRemote(file)) return file;
+    if ("cache" in file) return file;
+    const curl = file.ranges ? await findCurl(this.#shim) : null;
+    if (curl?.path) return await NativeHttpFile.of(this.#shim, file);
+    const reason = curl?.path === null ? `libcurl is not available: ${curl.reason}` : null;
+    if (isCudaName(this.#device)) {
+      await file.close();
+      const why = reason ?? "its server ignores ranges";
+      const message = `Cannot load ${quote(file.path)} to ${quote(this.#device)}: ${why}: ` +
+        'load to "cpu" and move the tensors';
+      throw new DeviceError(message, { library: "libcurl" });
+    }
+    this.#reason ??= reason;
     return file;
   }
+}
+
+function isRemote(file: SourceFile): file is RemoteFile {
+  return "address" in file;
 }
