@@ -3,12 +3,15 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { fastsafeOpen, type OpenOptions } from "@x/fastsafetensors";
+import { openLibrary } from "../../../ffi/library.ts";
 import { runCliWith } from "../../cli/support.ts";
 import { findHubPython, hubPython } from "../../support/hub_python.ts";
 import { suite } from "../../support/skip.ts";
 import { assertTensor } from "../../support/models.ts";
 import { sha256Of } from "./content.ts";
 import { COMMIT, HubScene, ID } from "./hub_model.ts";
+
+await openLibrary(); // before the first test, which would report it as a leak
 
 const NAME = `hf://${ID}`;
 
