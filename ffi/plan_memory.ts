@@ -46,6 +46,11 @@ const MOST_DEEP_STAGING = 2 ** 31;
 const HEADER_BYTES = 256;
 const FILE_BYTES = 64;
 const SEGMENT_BYTES = 64;
+/** Requests that were repeated, with the last reason, as for a {@linkcode PlanFailure}. */
+export interface Retries extends Pick<PlanFailure, "kind" | "errno"> {
+  readonly count: number;
+}
+
 const FAILURES = [null, "system", "truncated", "changed", "device", "http", "connection", "answer"] as const;
 
 /** Word offsets of the counters. */
@@ -155,9 +160,11 @@ export class PlanMemory {
     return Number(this.#view.getBigUint64(192, true));
   }
 
-  /** Requests to HTTP servers that were repeated. */
-  get retries(): number {
-    return this.#view.getUint32(200, true);
+  /** The number of requests to HTTP servers that were repeated, and the reason of the last one; null if none was. */
+  get retries(): Retries | null {
+    const count = this.#view.getUint32(200, true);
+    const kind = FAILURES[this.#view.getUint32(204, true)] ?? null;
+    return count === 0 || kind === null ? null : { count, kind, errno: this.#view.getInt32(208, true) };
   }
 
   /** The first failure, if there was one. */

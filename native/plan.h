@@ -72,7 +72,9 @@ typedef struct fst_plan {
   };
   _Atomic uint64_t http_bytes; /* file bytes that came from HTTP servers */
   _Atomic uint32_t retries;    /* requests to them that were repeated */
-  uint32_t more_reserved[13];
+  _Atomic uint32_t retry_kind; /* the reason of the last one, as in an fst_error */
+  _Atomic int32_t retry_code;
+  uint32_t more_reserved[11];
 } fst_plan;
 static_assert(sizeof(fst_plan) == 256, "ffi/plan_memory.ts knows this layout");
 static_assert(sizeof(pthread_mutex_t) <= 56, "a mutex has its room");

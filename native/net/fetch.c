@@ -176,6 +176,8 @@ static void try_again(fst_net_client *client, fst_net_transfer *transfer, uint64
     complete(client, transfer, kind, code);
     return;
   }
+  atomic_store(&client->plan->retry_kind, kind);
+  atomic_store(&client->plan->retry_code, code);
   atomic_fetch_add(&client->plan->retries, 1);
   const uint32_t doubled = transfer->failures < 7 ? PAUSE_MS << (transfer->failures - 1) : MOST_PAUSE_MS;
   uint64_t pause = random_below(client, doubled < MOST_PAUSE_MS ? doubled : MOST_PAUSE_MS) + 1;

@@ -93,20 +93,31 @@ suite("Files on a server, by lanes", "native", await useNativeEngine() ?? await 
     }
   });
 
-  const mended: readonly (readonly [what: string, fault: Fault])[] = [
-    ["503", once(() => ({ status: 503 }))],
-    ["503 with Retry-After", once(() => ({ status: 503, headers: { "retry-after": "0" } }))],
-    ["429", once(() => ({ status: 429 }))],
-    ["a connection that is cut", once((usual) => ({ ...usual, cutAfter: usual.body!.length - 1 }))],
-    ["a connection that is cut before the answer", once((usual) => ({ ...usual, cutAfter: 0 }))],
+  const mended: readonly (readonly [what: string, fault: Fault, reason: string])[] = [
+    ["503", once(() => ({ status: 503 })), "the server answered 503 Service Unavailable"],
+    [
+      "503 with Retry-After",
+      once(() => ({ status: 503, headers: { "retry-after": "0" } })),
+      "the server answered 503 Service Unavailable",
+    ],
+    ["429", once(() => ({ status: 429 })), "the server answered 429 Too Many Requests"],
+    [
+      "a connection that is cut",
+      once((usual) => ({ ...usual, cutAfter: usual.body!.length - 1 })),
+      "partial",
+    ],
+    ["a connection that is cut before the answer", once((usual) => ({ ...usual, cutAfter: 0 })), "partial"],
   ];
-  for (const [what, fault] of mended) {
+  for (const [what, fault, reason] of mended) {
     Deno.test(`a load continues after ${what}, and a note tells it`, async () => {
       await using server = new FaultyServer({ "/m.safetensors": FILE }, fault);
       await using model = await openRemote(server.url("/m.safetensors"));
       for (const expected of TENSORS) assertTensor(await model.getTensor(expected.name), expected);
       await model.whenLoaded();
-      assertEquals(model.stats().notes, ["Repeated a request to a server"]);
+      const { notes } = model.stats();
+      assertEquals(notes.length, 1);
+      assert(notes[0]!.startsWith("Repeated a request to a server: "), notes[0]);
+      assertStringIncludes(notes[0]!, reason);
     });
   }
 

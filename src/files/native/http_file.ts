@@ -15,7 +15,7 @@ import {
   renewAddress,
   TIMED_OUT,
 } from "../../../ffi/net.ts";
-import type { PlanFailure, PlanFile } from "../../../ffi/plan_memory.ts";
+import type { PlanFailure, PlanFile, Retries } from "../../../ffi/plan_memory.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
 import { isCudaName } from "../../base/device_name.ts";
 import { DeviceError, RemoteError, type RemoteErrorCode } from "../../base/errors.ts";
@@ -56,6 +56,10 @@ export class NativeHttpFile implements LaneFile {
   /** Prepares an open file for lanes, and takes its ownership; libcurl must be available. */
   static async of(shim: Shim, file: RemoteFile): Promise<NativeHttpFile> {
     return new NativeHttpFile(shim, file, await file.address());
+  }
+
+  get isInMemory(): boolean {
+    return this.head.byteLength === this.size;
   }
 
   get head(): Uint8Array {
@@ -109,13 +113,28 @@ export class NativeHttpFile implements LaneFile {
     this.#handle.use("load", (handle) => renewAddress(this.#shim, handle, address));
   }
 
+  describeRetries({ count, kind, errno }: Retries): string {
+    const reason = kind === "http"
+      ? `the server answered ${describeStatus(errno)}`
+      : this.#connectionReason(errno);
+    return count === 1
+      ? `Repeated a request to a server: ${reason}`
+      : `Repeated ${count} requests to servers; the last reason: ${reason}`;
+  }
+
+  #connectionReason(errno: number): string {
+    return errno === TIMED_OUT
+      ? `no byte came for ${this.#file.limits.timeoutSeconds} seconds`
+      : connectionErrorText(this.#shim, errno);
+  }
+
   failure({ kind, errno, offset, expected, actual }: PlanFailure, tensor: string): RemoteError {
     const { path } = this;
     const error = (code: RemoteErrorCode, reason: string, status = 0) => {
       const message = `Cannot read ${quote(path)} (tensor ${quote(tensor)}): ${reason}`;
       return new RemoteError(message, { path, code, status, offset, expected, actual });
     };
-    const { retries, timeoutSeconds } = this.#file.limits;
+    const { retries } = this.#file.limits;
     const again = retries === 0
       ? ""
       : `, also after ${retries === 1 ? "a second try" : `${retries} more tries`}`;
@@ -124,9 +143,7 @@ export class NativeHttpFile implements LaneFile {
       case "changed":
         return changedFile(path, errno);
       case "connection": {
-        const text = errno === TIMED_OUT
-          ? `no byte came for ${timeoutSeconds} seconds`
-          : connectionErrorText(this.#shim, errno);
+        const text = this.#connectionReason(errno);
         if (!isCertificateError(errno)) return error("Unreachable", `${at}: ${text}${again}`);
         const advice = "if you trust this server, name its certificate authority in SSL_CERT_FILE";
         return error("Unreachable", `${text}: ${advice}`);

@@ -12,7 +12,7 @@ import {
   SystemError,
 } from "../../../ffi/files.ts";
 import type { Handle } from "../../../ffi/handle.ts";
-import type { PlanFailure, PlanFile } from "../../../ffi/plan_memory.ts";
+import type { PlanFailure, PlanFile, Retries } from "../../../ffi/plan_memory.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
 import { quote } from "../../base/text.ts";
 import { absolutePath, readError, refuseSpecial, tooShort } from "./local_path.ts";
@@ -61,6 +61,10 @@ export interface LaneFile extends SourceFile {
   lend(ended: Promise<void>): PlanFile;
   /** Renews the file's address if lanes wait for that; null if they do not. Missing if it has none. */
   renew?(): Promise<void> | null;
+  /** Whether its first bytes are all of it, and still in memory. */
+  readonly isInMemory?: boolean;
+  /** Describes requests that were repeated, for a note. */
+  describeRetries?(retries: Retries): string;
   /** Describes a failure of lanes that only this kind of file has, for the tensor that it concerns. */
   failure?(failure: PlanFailure, tensor: string): Error;
 }

@@ -51,7 +51,9 @@ export class NativeEngine implements Engine<LaneFile> {
   }
 
   run(job: Job<LaneFile>): Promise<RunReport> {
-    if (!job.files.every(isForLanes)) return this.#runPortably(job);
+    if (!job.files.every(isForLanes) || job.files.every((file) => file.isInMemory)) {
+      return this.#runPortably(job);
+    }
     const { blocks, ...rest } = job;
     return runNativeLanes(this.#shim, {
       ...rest,

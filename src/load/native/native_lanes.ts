@@ -100,9 +100,8 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
     if (memory.directRefused > 0) {
       notes.push("The file system refused direct reads: read through the page cache");
     }
-    if (memory.retries > 0) {
-      notes.push(`Repeated ${memory.retries === 1 ? "a request" : `${memory.retries} requests`} to a server`);
-    }
+    const { retries } = memory;
+    if (retries) notes.push(job.files.find((file) => file.describeRetries)!.describeRetries!(retries));
     notes.push(...job.files.flatMap((file) => file.takeNotes?.() ?? []));
     return { path: pathOf(memory, isMostlyCache(job)), threads: lanes, notes };
   } finally {
