@@ -26,6 +26,8 @@ export interface OpenedFile {
   readonly mtimeNanoseconds: bigint;
   /** The first bytes of the file. */
   readonly head: Uint8Array<ArrayBuffer>;
+  /** How long it took to read them, in microseconds. */
+  readonly headMicroseconds: number;
 }
 
 /** An error of the system. */
@@ -48,7 +50,7 @@ const encoder = new TextEncoder();
  * @throws {SystemError} if the system reports an error, or the path is not a regular file
  */
 export async function openFile(shim: Shim, path: string, headBytes: number): Promise<OpenedFile> {
-  const info = new DataView(new ArrayBuffer(40));
+  const info = new DataView(new ArrayBuffer(48));
   const head = new Uint8Array(headBytes);
   const name = encoder.encode(`${path}\0`);
   const status = await shim.fst_file_open(name, info.buffer, head, BigInt(headBytes));
@@ -69,6 +71,7 @@ export async function openFile(shim: Shim, path: string, headBytes: number): Pro
     mtimeSeconds: info.getBigInt64(16, true),
     mtimeNanoseconds: info.getBigInt64(24, true),
     head: head.subarray(0, Number(info.getBigUint64(32, true))),
+    headMicroseconds: Number(info.getBigUint64(40, true)),
   };
 }
 

@@ -100,9 +100,11 @@ export class PlanMemory {
    * Lets each lane have many reads in flight where one after the other is slow. Only before the first lane starts.
    *
    * @param stagingBytes bytes of staging memory for them; reads straight to their destination may have 16 times as much
+   * @param latency microseconds that a read takes, if that is known to be long; else 0: the lanes find out
    */
-  allowDeepReads(stagingBytes: number): void {
+  allowDeepReads(stagingBytes: number, latency: number): void {
     this.#view.setUint32(112, Math.min(stagingBytes, MOST_DEEP_STAGING), true);
+    this.#view.setUint32(120, latency, true);
   }
 
   /** Writes segment `index`; `destination` is an address. Only before the first lane starts. */
@@ -165,6 +167,16 @@ export class PlanMemory {
     const count = this.#view.getUint32(200, true);
     const kind = FAILURES[this.#view.getUint32(204, true)] ?? null;
     return count === 0 || kind === null ? null : { count, kind, errno: this.#view.getInt32(208, true) };
+  }
+
+  /** The most reads that one lane has had in flight, where it had many. */
+  get deepMost(): number {
+    return this.#view.getUint32(124, true);
+  }
+
+  /** The errno for which the system does not allow many reads in flight; 0: it was not asked, or allows it. */
+  get deepRefused(): number {
+    return this.#view.getInt32(128, true);
   }
 
   /** The first failure, if there was one. */

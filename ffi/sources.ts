@@ -20,6 +20,7 @@ import coreQueueC from "../native/core/queue.c" with { type: "text" };
 import coreReadC from "../native/core/read.c" with { type: "text" };
 import coreStagingC from "../native/core/staging.c" with { type: "text" };
 import coreSystemC from "../native/core/system.c" with { type: "text" };
+import coreUringC from "../native/core/uring.c" with { type: "text" };
 import coreWriteC from "../native/core/write.c" with { type: "text" };
 import cudaContextC from "../native/cuda/context.c" with { type: "text" };
 import cudaCudaH from "../native/cuda/cuda.h" with { type: "text" };
@@ -85,6 +86,7 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "core/read.c": coreReadC,
   "core/staging.c": coreStagingC,
   "core/system.c": coreSystemC,
+  "core/uring.c": coreUringC,
   "core/write.c": coreWriteC,
   "cuda/context.c": cudaContextC,
   "cuda/cuda.h": cudaCudaH,

@@ -29,8 +29,9 @@ typedef struct fst_file_info {
   int64_t mtime_seconds;
   int64_t mtime_nanoseconds;
   uint64_t head_bytes; /* the number of bytes in `head` */
+  uint64_t head_us;    /* how long it took to read them, in microseconds */
 } fst_file_info;
-static_assert(sizeof(fst_file_info) == 40, "ffi/files.ts knows this layout");
+static_assert(sizeof(fst_file_info) == 48, "ffi/files.ts knows this layout");
 
 /* Opens a regular file for reading and reads its first bytes (fewer if the file is shorter). */
 FST_EXPORT int32_t fst_file_open(const char *path, fst_file_info *info, void *head, uint64_t head_length);

@@ -129,6 +129,26 @@ int fst_sys_rename(const char *from, const char *to, unsigned flags);
 int fst_sys_link(const char *from, const char *to);
 size_t fst_sys_page_size(void);
 
+/* io_uring_params of linux/io_uring.h. */
+typedef struct fst_uring_parameters {
+  uint32_t submission_count, completion_count, flags, thread_cpu, thread_idle, features, other_ring, reserved[3];
+  struct {
+    uint32_t head, tail, mask, count, flags, dropped, array, reserved;
+    uint64_t address;
+  } submissions;
+  struct {
+    uint32_t head, tail, mask, count, overflow, entries, flags, reserved;
+    uint64_t address;
+  } completions;
+} fst_uring_parameters;
+static_assert(sizeof(fst_uring_parameters) == 120, "the kernel's layout");
+
+int fst_sys_uring_setup(uint32_t count, fst_uring_parameters *parameters);
+int fst_sys_uring_enter(int ring, uint32_t submit, uint32_t wait, uint32_t flags, const void *argument, size_t bytes);
+
+/* The result of a read of io_uring: bytes or -errno. */
+int fst_sys_uring_result(int result);
+
 /* ---- Memory (memory.c, memory_available.c, staging.c, copy.c) ---- */
 
 #define FST_HUGE_PAGE ((size_t)2 << 20)
@@ -171,7 +191,6 @@ typedef struct fst_lane {
   int has_ahead;
   int ahead_begun; /* its read has started */
   uint64_t reads; /* of ordinary files, one after the other */
-  double pace;    /* bytes per nanosecond of the latest of these */
 } fst_lane;
 
 /* A time that only grows, in nanoseconds. */
@@ -301,7 +320,7 @@ static inline uint64_t fst_span_bytes(const fst_segment *segment, uint64_t outer
 /* Lands a part of a segment in host memory, from `bytes`, which are those of the file from the part's offset on. */
 void fst_land_host_part(const fst_segment *segment, const fst_part *part, const char *bytes);
 
-/* ---- Many reads in flight (queue.c) ---- */
+/* ---- Many reads in flight (queue.c, uring.c) ---- */
 
 /*
  * Where a read takes long however few bytes it has, a lane keeps many in flight. One loop does that for every reader
@@ -350,6 +369,8 @@ typedef struct fst_deep_reader {
   /* Ends the reads in flight. After it returns, nothing writes to the memory of any request. */
   void (*close)(void *state);
 } fst_deep_reader;
+
+extern const fst_deep_reader fst_deep_reader_uring;
 
 /*
  * Lands the current segment and takes further ones, with many reads in flight, until none of the reader is left: the

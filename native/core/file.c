@@ -61,7 +61,9 @@ int32_t fst_file_open(const char *path, fst_file_info *info, void *head, uint64_
   info->size = (uint64_t)status.st_size;
   info->mtime_seconds = status.st_mtim.tv_sec;
   info->mtime_nanoseconds = status.st_mtim.tv_nsec;
+  const uint64_t start = fst_now();
   int64_t got = fst_file_read(fd, head, head_length, 0);
+  info->head_us = (fst_now() - start) / 1000;
   info->head_errno = got < 0 ? (int32_t)-got : 0;
   info->head_bytes = got < 0 ? 0 : (uint64_t)got;
   return 0;

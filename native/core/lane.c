@@ -55,7 +55,8 @@ int fst_lane_land(fst_lane *lane) {
 
 /* The reader that should read the current segment with many reads in flight; NULL: one read after the other. */
 static const fst_deep_reader *deep_reader_of(const fst_lane *lane) {
-  return fst_deep_reader_http.wants(lane) ? &fst_deep_reader_http : NULL;
+  if (fst_deep_reader_http.wants(lane)) return &fst_deep_reader_http;
+  return fst_deep_reader_uring.wants(lane) ? &fst_deep_reader_uring : NULL;
 }
 
 int32_t fst_lane_run(fst_plan *plan, uint32_t limit, FST_KEEP_8) {

@@ -12,8 +12,8 @@
 /* The most reads that one lane has in flight. */
 #define MOST_READS 256u
 
-/* The reads in flight at first. */
-#define FIRST_DEPTH 4u
+/* The least reads in flight. */
+#define LEAST_DEPTH 4u
 
 /* Bytes of one read: more are not faster, and a piece that has arrived can be cast while others are on their way. */
 #define READ_BYTES ((uint64_t)4 << 20)
@@ -25,11 +25,13 @@
 #define DIRECT_SHARE ((uint64_t)16)
 
 /* Reads are slow if they take so long, and once more for every READ_BYTES: storage without latency is much faster. */
-#define SLOW_NS ((uint64_t)5000000)
+#define SLOW_US 5000u
 
-/* The least growth of the rate for which more reads in flight are worth it, and the most that depth grows at once. */
-#define LEAST_GAIN 1.25
-#define MOST_GAIN 4.0
+/* A lane begins with a read in flight for so much latency, in microseconds: 1 GB/s, if latency is all that limits it. */
+#define DEPTH_STEP_US 4000u
+
+/* The growth of the reads in flight, after most of as many reads have not taken twice as long as the fastest. */
+#define GROWTH 4u
 
 /* A segment that is being read. */
 typedef struct flight {
@@ -43,6 +45,7 @@ typedef struct pending {
   fst_request request; /* first: the reader returns its address */
   struct pending *next;   /* in the list of free ones */
   flight *flight;
+  uint64_t since; /* when it was started */
   char *staging;       /* NULL: the bytes go straight to their destination */
 } pending;
 
@@ -66,11 +69,9 @@ typedef struct queue {
   uint32_t count, depth;
   uint64_t bytes, staged;
 
-  /* The rate, in bytes per nanosecond, and what has arrived since it was last known. */
-  double rate;
-  uint64_t since, arrived;
-  uint32_t arrivals;
-  int has_settled; /* more reads in flight did not raise it */
+  /* The time of the fastest read of few bytes, and of many; the reads since the last growth, and the fast ones of them. */
+  uint64_t fastest[2];
+  uint32_t ended, fast;
 } queue;
 
 /* ---- Cutting segments ---- */
@@ -91,11 +92,26 @@ static void settle(queue *queue, flight *flight) {
   queue->free_flights = flight;
 }
 
-/* Takes the lane's current segment to be cut, or reads it here if the reader is not the one for it. */
+static int land_next(queue *queue);
+
+/* Lands the lane's current segment, cached bytes for example, by reads one after the other. */
+static int land_here(queue *queue) {
+  fst_lane *lane = queue->lane;
+  const uint64_t staging = lane->plan->staging_bytes;
+  while (queue->staged > 0 && queue->staged + staging > lane->plan->deep_staging) {
+    if (land_next(queue) != 0) return -1;
+  }
+  const int status = fst_lane_land(lane);
+  fst_staging_give(lane->staging);
+  lane->staging = NULL;
+  return status;
+}
+
+/* Takes the lane's current segment to be cut, or lands it if the reader is not the one for it. */
 static int begin_segment(queue *queue) {
   fst_lane *lane = queue->lane;
   if (!queue->reader->wants(lane)) {
-    if (lane->file->reader == FST_READER_POSIX) return fst_lane_land(lane); /* cached bytes, for example */
+    if (lane->file->reader == FST_READER_POSIX) return land_here(queue);
     lane->ahead = lane->index;
     lane->has_ahead = 1;
     queue->has_ended = 1;
@@ -209,6 +225,7 @@ static int start_reads(queue *queue) {
       queue->staged += request->length;
     }
     queue->ready = NULL;
+    read->since = fst_now();
     queue->bytes += request->length;
     queue->count++;
     queue->reader->start(queue->state, request);
@@ -216,27 +233,24 @@ static int start_reads(queue *queue) {
   return 0;
 }
 
-/* Raises the number of reads in flight for as long as that makes them faster. */
-static void grow(queue *queue, uint64_t length) {
-  fst_plan *plan = queue->lane->plan;
-  queue->arrived += length;
-  if (++queue->arrivals < queue->depth) return;
-  const uint64_t now = fst_now();
-  const double rate = (double)queue->arrived / (double)(now - queue->since + 1);
-  const double gain = queue->rate > 0 ? rate / queue->rate : LEAST_GAIN;
-  queue->rate = rate;
-  queue->since = now;
-  queue->arrived = 0;
-  queue->arrivals = 0;
-  if (queue->depth == queue->most || queue->has_settled) return;
-  if (gain < LEAST_GAIN) {
-    queue->has_settled = 1;
-    atomic_store(&plan->deep_settled, 1);
-    return;
+/*
+ * Raises the number of reads in flight for as long as each takes no longer than a few would. When they take longer,
+ * bandwidth limits the storage, and more reads would only wait for each other.
+ */
+static void grow(queue *queue, const pending *read) {
+  const uint64_t time = fst_now() - read->since;
+  uint64_t *fastest = &queue->fastest[read->request.length >= LEAST_DIRECT];
+  if (time < *fastest) *fastest = time;
+  queue->ended++;
+  queue->fast += time < 2 * *fastest;
+  if (queue->ended < queue->depth) return;
+  FST_TRACE("%u reads in flight: %u of %u are fast, the latest took %.1f ms, the fastest %.1f", queue->depth, queue->fast,
+            queue->ended, (double)time / 1e6, (double)*fastest / 1e6);
+  if (queue->fast >= queue->ended - queue->ended / 4 && queue->depth < queue->most) {
+    queue->depth = queue->depth < queue->most / GROWTH ? queue->depth * GROWTH : queue->most;
+    atomic_store(&queue->lane->plan->deep_depth, queue->depth);
   }
-  const double depth = queue->depth * (gain < MOST_GAIN ? gain : MOST_GAIN) + 0.5;
-  queue->depth = depth < queue->most ? (uint32_t)depth : queue->most;
-  atomic_store(&plan->deep_depth, queue->depth);
+  queue->ended = queue->fast = 0;
 }
 
 /* Lands what a read has brought. 0, or -1 after a failure. */
@@ -252,22 +266,28 @@ static int land(queue *queue, pending *read) {
     const fst_segment *segment = &fst_plan_segments(plan)[request->segment];
     fst_land_host_part(segment, &request->part, read->staging + (request->part.offset - request->offset));
   }
+  grow(queue, read);
   give_back(queue, read);
   read->flight->reads--;
   settle(queue, read->flight);
-  grow(queue, request->length);
   return 0;
 }
 
-static int run(queue *queue) {
+/* Waits for a read, a short time, and lands it. 0, or -1 after a failure or if the plan was cancelled. */
+static int land_next(queue *queue) {
   fst_plan *plan = queue->lane->plan;
+  if (queue->count > atomic_load(&plan->deep_most)) atomic_store(&plan->deep_most, queue->count);
+  fst_request *request = queue->reader->wait(queue->state);
+  if (atomic_load(&plan->cancelled)) return -1;
+  return request ? land(queue, (pending *)request) : 0;
+}
+
+static int run(queue *queue) {
   int status = begin_segment(queue);
   while (status == 0 && (status = start_reads(queue)) == 0) {
-    if (atomic_load(&plan->cancelled)) return -1;
+    if (atomic_load(&queue->lane->plan->cancelled)) return -1;
     if (queue->count == 0) return 0;
-    if (queue->count > atomic_load(&plan->deep_most)) atomic_store(&plan->deep_most, queue->count);
-    fst_request *request = queue->reader->wait(queue->state);
-    if (request) status = land(queue, (pending *)request);
+    status = land_next(queue);
   }
   return status;
 }
@@ -291,17 +311,19 @@ static int open_queue(queue *queue) {
   }
   queue->free_reads = queue->reads;
   queue->free_flights = queue->flights;
+  const uint32_t latency = atomic_load(&plan->deep_latency);
   queue->depth = atomic_load(&plan->deep_depth);
-  if (queue->depth < FIRST_DEPTH) queue->depth = FIRST_DEPTH;
+  if (queue->depth == 0) queue->depth = latency / DEPTH_STEP_US;
+  if (queue->depth < LEAST_DEPTH) queue->depth = LEAST_DEPTH;
   if (queue->depth > queue->most || queue->reader->is_deep_at_once) queue->depth = queue->most;
-  queue->has_settled = atomic_load(&plan->deep_settled) != 0;
-  queue->rate = queue->lane->pace;
-  queue->since = fst_now();
+  queue->fastest[0] = queue->fastest[1] = latency > 0 ? (uint64_t)latency * 1000 : UINT64_MAX / 2;
   return 0;
 }
 
 int fst_queue_run(fst_lane *lane, const fst_deep_reader *reader) {
   queue queue = {.lane = lane, .reader = reader};
+  fst_staging_give(lane->staging); /* its bytes count for the reads in flight now */
+  lane->staging = NULL;
   int status = open_queue(&queue);
   if (status == 0) {
     status = run(&queue);
@@ -321,10 +343,12 @@ int fst_queue_run(fst_lane *lane, const fst_deep_reader *reader) {
 /* ---- Slow reads ---- */
 
 void fst_queue_note(fst_lane *lane, uint64_t nanoseconds, uint64_t reads) {
-  if (reads == 0) return;
-  const uint64_t bytes = fst_segment_bytes(lane->segment);
-  lane->pace = (double)bytes / (double)(nanoseconds + 1);
+  fst_plan *plan = lane->plan;
+  const uint64_t us = nanoseconds / 1000;
+  if (reads == 0 || us < SLOW_US * (reads + fst_segment_bytes(lane->segment) / READ_BYTES)) return;
   uint32_t none = 0;
-  if (nanoseconds < SLOW_NS * (reads + bytes / READ_BYTES)) return;
-  atomic_compare_exchange_strong(&lane->plan->deep_depth, &none, FIRST_DEPTH);
+  /* Bandwidth that the lanes share can also be the reason: so no more than the least depth. */
+  atomic_compare_exchange_strong(&plan->deep_depth, &none, LEAST_DEPTH);
+  none = 0;
+  atomic_compare_exchange_strong(&plan->deep_latency, &none, us / reads < UINT32_MAX ? (uint32_t)(us / reads) : UINT32_MAX);
 }

@@ -11,6 +11,10 @@
 
 #define FST_SYS_cachestat 451 /* the same number on every architecture; libc has no name for it yet */
 
+/* Older headers lack these two, which also are the same everywhere. */
+#define FST_SYS_io_uring_setup 425
+#define FST_SYS_io_uring_enter 426
+
 #ifndef RWF_NOWAIT
 #define RWF_NOWAIT 8
 #endif
@@ -73,4 +77,16 @@ int fst_sys_link(const char *from, const char *to) {
 
 size_t fst_sys_page_size(void) {
   return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+int fst_sys_uring_setup(uint32_t count, fst_uring_parameters *parameters) {
+  return (int)syscall(FST_SYS_io_uring_setup, count, parameters);
+}
+
+int fst_sys_uring_enter(int ring, uint32_t submit, uint32_t wait, uint32_t flags, const void *argument, size_t bytes) {
+  return (int)syscall(FST_SYS_io_uring_enter, ring, submit, wait, flags, argument, bytes);
+}
+
+int fst_sys_uring_result(int result) {
+  return result;
 }

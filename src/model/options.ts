@@ -54,7 +54,10 @@ export interface ModelOptions<D extends DeviceOption = DeviceOption, T extends F
   maxThreads?: number;
   /** Bytes of one read: a multiple of 4096 up to 64 MiB. Default 4 MiB. */
   blockBytes?: number;
-  /** Bytes of staging memory of all lanes together, for bytes that are not read directly to their place. Default 64 MiB. */
+  /**
+   * Bytes of staging memory of all lanes together, for bytes that are not read directly to their place. Where storage
+   * answers late, direct reads have at most 16 times as much in flight. Default 64 MiB.
+   */
   stagingBytes?: number;
   /**
    * `GPUBufferUsage` flags that the buffers of tensors in WebGPU have besides STORAGE, COPY_SRC and COPY_DST, such as

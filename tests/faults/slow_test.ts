@@ -18,7 +18,10 @@ suite("Reads that take long", "native", faults.missing, () => {
       }),
     );
     for (const cached of ["cached", "uncached"]) {
-      using _ = faults.set(`cachestat:*:${cached},pread:*:delay=20000,preaddirect:*:delay=20000`);
+      const delay = "delay=20000";
+      using _ = faults.set(
+        `cachestat:*:${cached},pread:*:${delay},preaddirect:*:${delay},uringread:*:${delay}`,
+      );
       const controller = new AbortController();
       await using model = await fastsafeOpen(path, {
         signal: controller.signal,

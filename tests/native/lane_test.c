@@ -5,20 +5,28 @@
 
 #define FILE_BYTES (3u << 20)
 
-/* Every kind of read: the calls that fail, and whether direct reads must succeed. */
+/* Every kind of read: the calls that fail, whether direct reads must succeed, and whether many are in flight. */
 static const struct mode {
   const char *faults;
-  int direct;
+  int direct, is_deep;
 } modes[] = {
-  {"cachestat:*:cached", 0},
-  {"cachestat:*:uncached", 1},
-  {"cachestat:*:38", 0},                                  /* ENOSYS: an old kernel */
-  {"cachestat:*:uncached,preaddirect:*:22", 0},           /* EINVAL: a file system without direct reads */
-  {"cachestat:*:uncached,preaddirect:*:95", 0},           /* EOPNOTSUPP */
-  {"cachestat:*:uncached,preaddirect:*:short=8192", 1},   /* short, at a page */
-  {"cachestat:*:uncached,preaddirect:*:short=70001", 1},  /* short, inside a page */
-  {"cachestat:*:uncached,preaddirect:2:4,preaddirect:3:4", 1},
-  {"cachestat:*:cached,pread:*:short=1000,pread:3:4,pread:4:4", 0},
+  {"cachestat:*:cached", 0, 0},
+  {"cachestat:*:uncached", 1, 0},
+  {"cachestat:*:38", 0, 0},                                  /* ENOSYS: an old kernel */
+  {"cachestat:*:uncached,preaddirect:*:22", 0, 0},           /* EINVAL: a file system without direct reads */
+  {"cachestat:*:uncached,preaddirect:*:95", 0, 0},           /* EOPNOTSUPP */
+  {"cachestat:*:uncached,preaddirect:*:short=8192", 1, 0},   /* short, at a page */
+  {"cachestat:*:uncached,preaddirect:*:short=70001", 1, 0},  /* short, inside a page */
+  {"cachestat:*:uncached,preaddirect:2:4,preaddirect:3:4", 1, 0},
+  {"cachestat:*:cached,pread:*:short=1000,pread:3:4,pread:4:4", 0, 0},
+  {"cachestat:*:uncached", 1, 1},
+  {"cachestat:*:cached", 0, 1},
+  {"cachestat:*:uncached,uringread:*:22", 0, 1},
+  {"cachestat:*:uncached,uringread:3:95", 1, 1},
+  {"cachestat:*:uncached,uringread:*:short=8192", 1, 1},
+  {"cachestat:*:uncached,uringread:*:short=70001", 1, 1},
+  {"cachestat:*:uncached,uringread:1:4,uringread:2:11,uringenter:3:4,uringenter:5:11", 1, 1}, /* EINTR, EAGAIN */
+  {"cachestat:*:uncached,uringsetup:*:1", 1, 1}, /* EPERM */
 };
 #define MODES (sizeof modes / sizeof modes[0])
 
@@ -26,6 +34,10 @@ static const struct mode {
 static void check_segments(fst_segment *segments, uint32_t count, uint32_t staging, int lanes,
                            const struct mode *mode, uint64_t misalignment) {
   fst_plan *plan = new_plan(&file, count, staging);
+  if (mode->is_deep) {
+    plan->deep_staging = staging;
+    plan->deep_latency = 20000;
+  }
   guarded *memory = calloc(count, sizeof *memory);
   require(memory != NULL, "calloc");
   uint64_t bytes = 0;

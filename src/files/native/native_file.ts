@@ -59,6 +59,8 @@ export interface LaneFile extends SourceFile {
   openDirect(): Promise<boolean>;
   /** As {@linkcode NativeFile.lend}. */
   lend(ended: Promise<void>): PlanFile;
+  /** How long it took to read the head, in microseconds. Missing if that says nothing about reads of lanes. */
+  readonly headMicroseconds?: number;
   /** Renews the file's address if lanes wait for that; null if they do not. Missing if it has none. */
   renew?(): Promise<void> | null;
   /** Whether its first bytes are all of it, and still in memory. */
@@ -97,6 +99,11 @@ export class NativeFile implements LaneFile {
 
   way(): "cache" | null {
     return this.#cached ? "cache" : null;
+  }
+
+  /** How long it took to read the head, in microseconds. */
+  get headMicroseconds(): number {
+    return this.#opened.headMicroseconds;
   }
 
   releaseHead(): void {

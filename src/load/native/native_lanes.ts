@@ -3,6 +3,7 @@
  */
 import { type PlanFile, PlanMemory } from "../../../ffi/plan_memory.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
+import { ringErrorText } from "../../../ffi/usrbio.ts";
 import { quote } from "../../base/text.ts";
 import { PAGE } from "../layout.ts";
 import { type LoadPlan, requestAt, segmentBytes } from "../plan.ts";
@@ -100,6 +101,10 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
     if (memory.directRefused > 0) {
       notes.push("The file system refused direct reads: read through the page cache");
     }
+    if (memory.deepRefused !== 0) {
+      const reason = ringErrorText(memory.deepRefused);
+      notes.push(`The system refused io_uring (${reason}): at most ${lanes} reads were in flight`);
+    }
     const { retries } = memory;
     if (retries) notes.push(job.files.find((file) => file.describeRetries)!.describeRetries!(retries));
     notes.push(...job.files.flatMap((file) => file.takeNotes?.() ?? []));
@@ -189,6 +194,9 @@ function defaultThreads(direct: boolean, cachedThreads = Math.max(2, navigator.h
 /** Bytes of a GPU's page: the alignment of its staging slots and of the blocks in its memory. */
 const GPU_PAGE = 64 * 1024;
 
+/** Microseconds to read a header that no local storage needs. */
+const LONG_LATENCY = 10_000;
+
 /** Least staging memory of a lane, in bytes. */
 const LEAST_STAGING = 4 * PAGE;
 
@@ -214,15 +222,21 @@ async function planMemory(
     staging - staging % (destination && staging >= 2 * GPU_PAGE ? GPU_PAGE : PAGE),
   );
   if (destination) memory.setDestination(destination.kind, destination.context);
-  else if (files.some(({ reader }) => reader?.depth)) {
-    memory.allowDeepReads(Math.max(LEAST_STAGING, Math.floor(job.stagingBytes / lanes)));
-  }
+  const deepStaging = Math.floor(job.stagingBytes / lanes);
+  memory.allowDeepReads(Math.max(LEAST_STAGING, deepStaging - deepStaging % PAGE), latencyOf(job.files));
   const turn = new Turn();
   for (const [index, segment] of plan.segments.entries()) {
     if (index % 4096 === 4095) await turn.pause();
     memory.setSegment(index, segment, job.addresses[segment.allocation]! + segment.offset);
   }
   return memory;
+}
+
+/** The latency of the storage in microseconds, if the reads of most headers show that it is long; else 0. */
+function latencyOf(files: readonly LaneFile[]): number {
+  const times = files.map((file) => file.headMicroseconds ?? 0).sort((a, b) => a - b);
+  const median = times[(times.length - 1) >> 1] ?? 0;
+  return median >= LONG_LATENCY ? median : 0;
 }
 
 /** Why a run ended early. */

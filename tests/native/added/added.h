@@ -15,7 +15,8 @@ extern "C" {
 
 /*
  * fst_fault_set("CALL:NTH:EFFECT,…") makes the NTH call (1 is the next one, "*" every one) of `open`, `opendirect`,
- * `pread`, `preaddirect`, `fstat`, `cachestat`, `create`, `allocate`, `pwrite`, `fsync`, `rename` or `link` behave
+ * `pread`, `preaddirect`, `fstat`, `cachestat`, `create`, `allocate`, `pwrite`, `fsync`, `rename`, `link`, `uringsetup`, `uringenter` or
+ * `uringread` (the result of a read of io_uring) behave
  *   differently: a number   fail with that errno                short=N  read at most N bytes
  *   eof        read no byte, as at the end         delay=N  wait N microseconds, then continue
  *   cached / uncached (cachestat)                  changed (fstat): another modification time

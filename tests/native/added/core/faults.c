@@ -250,3 +250,20 @@ REPLACE(size_t, fst_sys_page_size, void) {
   long value = 0;
   return strike("pagesize", &value) == EFFECT_ERRNO ? (size_t)value : __real_fst_sys_page_size();
 }
+
+REPLACE(int, fst_sys_uring_setup, uint32_t count, fst_uring_parameters *parameters) {
+  return fails("uringsetup") ? -1 : __real_fst_sys_uring_setup(count, parameters);
+}
+
+REPLACE(int, fst_sys_uring_enter, int ring, uint32_t submit, uint32_t wait, uint32_t flags, const void *argument,
+        size_t bytes) {
+  return fails("uringenter") ? -1 : __real_fst_sys_uring_enter(ring, submit, wait, flags, argument, bytes);
+}
+
+REPLACE(int, fst_sys_uring_result, int result) {
+  long value = 0;
+  const enum effect effect = strike("uringread", &value);
+  if (effect == EFFECT_EOF) return 0;
+  if (effect == EFFECT_ERRNO) return -(int)value;
+  return effect == EFFECT_SHORT && value < result ? (int)value : result;
+}
