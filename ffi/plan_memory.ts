@@ -108,7 +108,7 @@ export class PlanMemory {
   }
 
   /** Writes segment `index`; `destination` is an address. Only before the first lane starts. */
-  setSegment(index: number, segment: FileSegment, destination: number): void {
+  setSegment(index: number, segment: FileSegment & { allocation: number }, destination: number): void {
     const at = this.#segments + index * SEGMENT_BYTES;
     this.#setU64(at, segment.fileOffset);
     this.#setU64(at + 8, segment.run);
@@ -120,6 +120,7 @@ export class PlanMemory {
     this.#view.setUint32(at + 36, segment.innerCount, true);
     this.#setU64(at + 40, segment.outerStride);
     this.#setU64(at + 48, segment.innerStride);
+    this.#setU64(at + 56, segment.allocation);
   }
 
   /** The first segment that no lane has taken. */

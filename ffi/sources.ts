@@ -36,6 +36,7 @@ import cudaLandC from "../native/cuda/land.c" with { type: "text" };
 import cudaLoadC from "../native/cuda/load.c" with { type: "text" };
 import cudaMemoryC from "../native/cuda/memory.c" with { type: "text" };
 import cudaReleaseC from "../native/cuda/release.c" with { type: "text" };
+import cudaStreamC from "../native/cuda/stream.c" with { type: "text" };
 import cudaTensorC from "../native/cuda/tensor.c" with { type: "text" };
 import fstH from "../native/fst.h" with { type: "text" };
 import fstCudaH from "../native/fst_cuda.h" with { type: "text" };
@@ -102,6 +103,7 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "cuda/load.c": cudaLoadC,
   "cuda/memory.c": cudaMemoryC,
   "cuda/release.c": cudaReleaseC,
+  "cuda/stream.c": cudaStreamC,
   "cuda/tensor.c": cudaTensorC,
   "fst.h": fstH,
   "fst_cuda.h": fstCudaH,

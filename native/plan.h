@@ -108,7 +108,7 @@ typedef struct fst_segment {
   uint32_t inner_count;
   uint64_t outer_stride;
   uint64_t inner_stride;
-  uint64_t reserved;
+  uint64_t allocation; /* segments with one number lie in one piece of memory, and so do the bytes between them */
 } fst_segment;
 static_assert(sizeof(fst_segment) == 64, "ffi/plan_memory.ts knows this layout");
 
@@ -146,6 +146,9 @@ enum fst_done {
   FST_LANDED = 3,  /* at its destination */
   FST_CHECKED = 4, /* the same, and its file is being looked at */
 };
+
+/* Takes the segment `index` too, if it is the next one below the limit; 0: it is not. */
+int fst_plan_take_next(fst_plan *plan, uint32_t limit, uint32_t index);
 
 /* Sets a segment to FST_LANDED, after every byte of it has been written. */
 void fst_plan_landed(fst_plan *plan, uint32_t index);

@@ -29,6 +29,12 @@ int fst_plan_take(fst_plan *plan, uint32_t limit, uint32_t *index) {
   return 0;
 }
 
+int fst_plan_take_next(fst_plan *plan, uint32_t limit, uint32_t index) {
+  uint32_t next = index;
+  return index < limit && index < plan->segment_count && !stopped(plan) &&
+         atomic_compare_exchange_strong(&plan->next, &next, index + 1);
+}
+
 void fst_plan_landed(fst_plan *plan, uint32_t index) {
   FST_ASSERT(index < atomic_load(&plan->next) && atomic_load(&fst_plan_done(plan)[index]) == FST_NOT_DONE);
   atomic_store(&fst_plan_done(plan)[index], FST_LANDED);

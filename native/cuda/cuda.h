@@ -159,6 +159,22 @@ void fst_cuda_release_later(fst_cuda_release_job *job);
 /* Adds a user of a block. */
 void fst_cuda_retain(fst_cuda_block *block);
 
+/* ---- Streams of lanes (stream.c) ---- */
+
+/* A stream, and an event for each slot of a lane. */
+typedef struct fst_cuda_stream {
+  struct fst_cuda_stream *next;
+  int device;
+  void *stream;
+  void *events[2];
+} fst_cuda_stream;
+
+/* Takes an idle stream, or makes one. The device must be current. */
+int fst_cuda_stream_take(const fst_cudart *runtime, int device, fst_cuda_stream **stream);
+
+/* Gives back a stream without work; it is destroyed unless it `is_sound`. */
+void fst_cuda_stream_give(const fst_cudart *runtime, fst_cuda_stream *stream, int is_sound);
+
 /* ---- Kernels (kernels.c) ---- */
 
 /* The kernels, loaded to one device. */
@@ -253,6 +269,9 @@ fst_gds *fst_gds_new(const fst_cufile_driver *driver, uint32_t files, int requir
 
 /* Frees it, and deregisters the files and the windows. */
 void fst_gds_free(fst_gds *gds);
+
+/* Fewer bytes than this are read by the host. */
+uint64_t fst_gds_least(const fst_gds *gds);
 
 /* Whether cuFile should read a range of the current file: not after a failure, and not if the bytes are cached. */
 int fst_gds_wants(fst_gds *gds, fst_lane *lane, uint64_t offset, uint64_t length);

@@ -111,10 +111,14 @@ static int find_handle(fst_gds *gds, fst_lane *lane, void **handle) {
   return result;
 }
 
+uint64_t fst_gds_least(const fst_gds *gds) {
+  return gds->required ? 0 : MINIMUM;
+}
+
 int fst_gds_wants(fst_gds *gds, fst_lane *lane, uint64_t offset, uint64_t length) {
   if (atomic_load(&gds->stopped) || lane->file->reader != FST_READER_POSIX) return 0;
   if (gds->required) return 1;
-  if (length < MINIMUM) return 0;
+  if (length < fst_gds_least(gds)) return 0;
   int64_t cached = fst_file_cached(lane->file->fd, offset, length);
   return cached < 0 || (uint64_t)cached < length / 2;
 }

@@ -19,8 +19,8 @@ typedef struct slot {
   uint64_t block; /* on the device; 0 if the load has no ring */
   void *event;    /* of the last work that uses either */
   int busy;       /* the event has been recorded, and not waited for */
-  int finishes;   /* that work is the last of `segment` */
-  uint32_t segment;
+  int finishes;   /* that work is the last of these segments */
+  uint32_t segment, count;
 } slot;
 
 struct fst_cuda_lane {
@@ -28,7 +28,7 @@ struct fst_cuda_lane {
   fst_cuda_load *load;
   int has_entered; /* the device is current */
   int number;      /* -1: not claimed */
-  void *stream;
+  fst_cuda_stream *stream;
   slot slots[2];
   unsigned turn;   /* the slot in use */
   uint64_t window_bytes; /* of each block, for cuFile */
@@ -66,18 +66,18 @@ static int begin(fst_lane *lane) {
   cuda->has_entered = 1;
   cuda->number = claim_number(load, slot_bytes);
   if (cuda->number < 0) return -EBUSY;
-  status = cuda->runtime->cudaStreamCreateWithFlags(&cuda->stream, FST_CUDA_STREAM_NON_BLOCKING);
-  for (unsigned i = 0; i < 2 && status == 0; i++) {
+  status = fst_cuda_stream_take(cuda->runtime, load->device, &cuda->stream);
+  if (status != 0) return status;
+  for (unsigned i = 0; i < 2; i++) {
     const uint64_t at = (2 * (uint64_t)cuda->number + i) * slot_bytes;
     cuda->slots[i].pinned = load->pinned + at;
     cuda->slots[i].block = load->ring ? load->ring + at : 0;
-    status = cuda->runtime->cudaEventCreateWithFlags(&cuda->slots[i].event,
-                                                     FST_CUDA_EVENT_NO_TIMING | FST_CUDA_EVENT_BLOCKING_WAIT);
+    cuda->slots[i].event = cuda->stream->events[i];
   }
   const uint64_t share = FST_GDS_WINDOWS / (load->pinned_bytes / slot_bytes) & ~(PAGE - 1);
   cuda->window_bytes = slot_bytes < FST_GDS_WINDOW ? slot_bytes : FST_GDS_WINDOW;
   if (cuda->window_bytes > share) cuda->window_bytes = share;
-  return status;
+  return 0;
 }
 
 /* Waits until the device has finished with a slot, and marks the segment that this finishes. */
@@ -86,7 +86,7 @@ static int settle(fst_lane *lane, slot *slot) {
   slot->busy = 0;
   int status = lane->cuda->runtime->cudaEventSynchronize(slot->event);
   if (status != 0) return fail(lane, slot->segment, status);
-  if (slot->finishes) fst_plan_landed(lane->plan, slot->segment);
+  for (uint32_t i = 0; slot->finishes && i < slot->count; i++) fst_plan_landed(lane->plan, slot->segment + i);
   slot->finishes = 0;
   return 0;
 }
@@ -101,6 +101,7 @@ static slot *next_slot(fst_lane *lane) {
     return NULL;
   }
   slot->segment = lane->index;
+  slot->count = 1;
   const fst_reader *reader = fst_reader_of(lane);
   lane->staging = reader->slot ? reader->slot(lane, cuda->turn) : slot->pinned;
   return lane->staging ? slot : NULL;
@@ -114,13 +115,10 @@ void fst_land_cuda_end(fst_lane *lane) {
   settle(lane, &cuda->slots[cuda->turn]);
   /* Also after a failure: the device must not use the slots or the tensors after the lane returns. */
   if (cuda->stream) {
-    int status = fst_cuda_wait(runtime, cuda->stream);
+    int status = fst_cuda_wait(runtime, cuda->stream->stream);
     if (status != 0) fail(lane, lane->index, status);
+    fst_cuda_stream_give(runtime, cuda->stream, status == 0 && atomic_load(&lane->plan->failure) == 0);
   }
-  for (unsigned i = 0; i < 2; i++) {
-    if (cuda->slots[i].event) fst_cuda_done(runtime, runtime->cudaEventDestroy(cuda->slots[i].event));
-  }
-  if (cuda->stream) fst_cuda_done(runtime, runtime->cudaStreamDestroy(cuda->stream));
   if (cuda->number >= 0) atomic_fetch_and(&cuda->load->lanes, ~(1u << cuda->number));
   if (cuda->has_entered) fst_cuda_leave();
   lane->staging = NULL; /* the load owns it */
@@ -131,7 +129,7 @@ void fst_land_cuda_end(fst_lane *lane) {
 /* ---- Sending bytes to their place ---- */
 
 static int record(fst_lane *lane, slot *slot, int status) {
-  if (status == 0) status = lane->cuda->runtime->cudaEventRecord(slot->event, lane->cuda->stream);
+  if (status == 0) status = lane->cuda->runtime->cudaEventRecord(slot->event, lane->cuda->stream->stream);
   if (status != 0) return fail(lane, lane->index, status);
   slot->busy = 1;
   return 0;
@@ -140,7 +138,7 @@ static int record(fst_lane *lane, slot *slot, int status) {
 static int cast(fst_lane *lane, uint64_t destination, uint64_t source, uint64_t length) {
   const fst_segment *segment = lane->segment;
   uint64_t count = length / (fst_dtype_bits(segment->from) / 8);
-  return fst_cuda_launch_cast(lane->cuda->load->kernels, lane->cuda->stream, destination, source, count, segment->to,
+  return fst_cuda_launch_cast(lane->cuda->load->kernels, lane->cuda->stream->stream, destination, source, count, segment->to,
                               segment->from);
 }
 
@@ -149,7 +147,7 @@ static int send_pinned(fst_lane *lane, slot *slot, const char *bytes, uint64_t l
   const fst_segment *segment = lane->segment;
   const int casts = segment->from != segment->to;
   void *target = (void *)(uintptr_t)(casts ? slot->block : destination);
-  int status = lane->cuda->runtime->cudaMemcpyAsync(target, bytes, length, FST_CUDA_TO_DEVICE, lane->cuda->stream);
+  int status = lane->cuda->runtime->cudaMemcpyAsync(target, bytes, length, FST_CUDA_TO_DEVICE, lane->cuda->stream->stream);
   if (status == 0 && casts) status = cast(lane, destination, slot->block, length);
   return record(lane, slot, status);
 }
@@ -163,9 +161,9 @@ static int send_block(fst_lane *lane, slot *slot, uint64_t source, uint64_t leng
     status = cast(lane, destination, source, length);
   } else if (source % 16 == destination % 16) {
     status = cuda->runtime->cudaMemcpyAsync((void *)(uintptr_t)destination, (const void *)(uintptr_t)source, length,
-                                            FST_CUDA_ON_DEVICE, cuda->stream);
+                                            FST_CUDA_ON_DEVICE, cuda->stream->stream);
   } else {
-    status = fst_cuda_launch_copy(cuda->load->kernels, cuda->stream, destination, source, length);
+    status = fst_cuda_launch_copy(cuda->load->kernels, cuda->stream->stream, destination, source, length);
   }
   return record(lane, slot, status);
 }
@@ -234,6 +232,80 @@ static int land_span(fst_lane *lane, uint64_t offset, uint64_t outer, uint64_t i
   return send_pinned(lane, slot, lane->staging, (uint64_t)(dense - lane->staging), destination);
 }
 
+/* ---- Several segments at once ---- */
+
+/*
+ * Small tensors whose bytes follow each other in the file, and whose places follow each other in memory but for padding,
+ * are one read, one copy and at most one cast: the padding is copied too.
+ */
+typedef struct batch {
+  uint32_t count;
+  uint64_t bytes; /* of the file */
+  uint64_t image; /* of memory before a cast: the bytes of the file with the padding between them */
+} batch;
+
+/* The most padding between two segments that is copied. */
+#define MOST_PADDING ((uint64_t)64)
+
+static int is_range(const fst_segment *segment) {
+  return segment->outer_count == 1 && segment->inner_count == 1;
+}
+
+/* The bytes of the image between two segments; -1: they cannot be copied together. */
+static int64_t padding(const fst_segment *first, const fst_segment *next) {
+  const uint64_t end = first->destination + fst_segment_landing(first, first->run);
+  const int follows = is_range(next) && next->file == first->file && next->from == first->from &&
+                      next->to == first->to && next->allocation == first->allocation &&
+                      next->file_offset == first->file_offset + first->run && next->destination >= end;
+  if (!follows || next->destination - end >= MOST_PADDING) return -1;
+  const uint64_t gap = next->destination - end;
+  if (first->from == first->to) return (int64_t)gap;
+  const uint64_t bytes = fst_dtype_bits(first->to) / 8;
+  return gap % bytes == 0 ? (int64_t)(gap / bytes * (fst_dtype_bits(first->from) / 8)) : -1;
+}
+
+/* Takes the segments that follow the lane's current one, as many as fit. */
+static batch take_batch(fst_lane *lane, uint64_t capacity) {
+  const fst_gds *gds = lane->cuda->load->gds;
+  batch batch = {1, lane->segment->run, lane->segment->run};
+  for (;;) {
+    const uint32_t index = lane->index + batch.count;
+    if (index >= lane->limit || index >= lane->plan->segment_count) return batch;
+    const fst_segment *next = &lane->segment[batch.count];
+    const int64_t gap = padding(next - 1, next);
+    if (gap < 0 || batch.image + (uint64_t)gap + next->run > capacity) return batch;
+    if (gds && next->run >= fst_gds_least(gds)) return batch;
+    if (!fst_plan_take_next(lane->plan, lane->limit, index)) return batch;
+    batch.count++;
+    batch.bytes += next->run;
+    batch.image += (uint64_t)gap + next->run;
+  }
+}
+
+/* Lands the lane's current segment and those that follow it. 0; 1: it must be landed alone; -1 after a failure. */
+static int land_batch(fst_lane *lane) {
+  const fst_segment *first = lane->segment;
+  const fst_gds *gds = lane->cuda->load->gds;
+  const uint64_t capacity = fst_stage_capacity(lane);
+  if (!is_range(first) || first->run > capacity / 2 || (gds && first->run >= fst_gds_least(gds))) return 1;
+  const batch batch = take_batch(lane, capacity);
+  if (batch.count == 1) return 1;
+  slot *slot = next_slot(lane);
+  const char *read;
+  if (!slot || fst_read_staged(lane, first->file_offset, batch.bytes, &read) != 0) return -1;
+  slot->count = batch.count;
+  /* From the last segment on, because each moves away from the start. */
+  char *bytes = lane->staging + (read - lane->staging);
+  uint64_t from = batch.bytes, to = batch.image;
+  for (uint32_t i = batch.count - 1; i > 0 && from != to; i--) {
+    from -= first[i].run;
+    to -= first[i].run;
+    memmove(bytes + to, bytes + from, first[i].run);
+    to -= (uint64_t)padding(&first[i - 1], &first[i]);
+  }
+  return send_pinned(lane, slot, bytes, batch.image, first->destination);
+}
+
 int fst_land_cuda(fst_lane *lane) {
   static const fst_sink sink = {land_range, land_span};
   if (!lane->cuda) {
@@ -243,7 +315,8 @@ int fst_land_cuda(fst_lane *lane) {
     int status = begin(lane);
     if (status != 0) return fail(lane, lane->index, status);
   }
-  if (fst_land_segment(lane, &sink) != 0) return -1;
+  const int batched = land_batch(lane);
+  if (batched < 0 || (batched > 0 && fst_land_segment(lane, &sink) != 0)) return -1;
   /* The stream runs all copies in order: after the last one, all have ended. */
   slot *last = &lane->cuda->slots[lane->cuda->turn];
   last->finishes = 1;

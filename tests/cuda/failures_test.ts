@@ -203,6 +203,20 @@ standInSuite("What goes wrong on a CUDA stand-in", machine, (test, standIns) => 
     await assertLoads(path, tensors);
   });
 
+  test("a failure names its tensor among those that are read together", async (folder) => {
+    const path = `${folder}/small.safetensors`;
+    const specs = Array.from({ length: 40 }, (_, i): TensorSpec => ({
+      name: `t${String(i).padStart(2, "0")}`,
+      dtype: "U8",
+      shape: [21],
+    }));
+    await writeFile(path, specs);
+    // The file ends 70 bytes after the first tensor begins.
+    using _fault = machine.setFileFaults("cachestat:*:cached,pread:1:short=70,pread:2:eof");
+    await using model = await fastsafeOpen(path, { ...SMALL, maxThreads: 1 });
+    await assertRejects(() => model.whenLoaded(), Error, `"t03"`);
+  });
+
   test("a failing copy ends the load with the device's error", async (folder) => {
     const [path, tensors] = await writeModel(folder);
     for (

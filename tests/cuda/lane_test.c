@@ -301,6 +301,94 @@ static void test_windows(void) {
   set_sim("FST_SIM_CUFILE_WINDOW_BYTES", NULL);
 }
 
+static uint64_t counted(const char *name) {
+  static char text[65536];
+  char key[64];
+  fst_sim_report(text, sizeof text);
+  snprintf(key, sizeof key, "\"%s\":", name);
+  const char *found = strstr(strstr(text, "\"counts\""), key);
+  require(found != NULL, name);
+  return strtoull(found + strlen(key), NULL, 10);
+}
+
+/* 10,000 tensors of odd lengths, one after another in the file: calls depend on their bytes, not on their number. */
+static void test_small_tensors(void) {
+  enum { COUNT = 10000, SLOT = 1 << 18 };
+  static fst_segment segments[COUNT];
+  static const struct {
+    const char *name;
+    uint16_t from, to;
+    uint64_t unit; /* lengths are multiples of it */
+    const char *faults;
+  } cases[] = {
+    {"small", FST_U8, FST_U8, 1, NULL},
+    {"small, directly", FST_U8, FST_U8, 1, "cachestat:*:uncached"},
+    {"small, cast to more", FST_BF16, FST_F32, 2, NULL},
+    {"small, cast to less", FST_F32, FST_F8_E4M3, 4, "cachestat:*:uncached"},
+    {"small, without padding", FST_U8, FST_U8, 16, NULL},
+  };
+  for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+    uint64_t at = 1003, bytes = 0;
+    for (uint32_t i = 0; i < COUNT; i++) {
+      const uint64_t length = cases[c].unit * (1 + i * 7 % 19);
+      segments[i] = plain(at, length, NULL);
+      segments[i].from = cases[c].from;
+      segments[i].to = cases[c].to;
+      at += length;
+      bytes += length + 64;
+    }
+    load_test test = {cases[c].name, 0, FST_GDS_NEVER, SLOT, 2, cases[c].faults, NULL, 0, 0};
+    fst_sim_reset();
+    load_result result = run_load(segments, COUNT, &test);
+    CHECK(result.open_status == 0 && result.failure == 0 && result.landed == at - 1003, "%llu of %llu bytes (%s)",
+          (unsigned long long)result.landed, (unsigned long long)(at - 1003), test.name);
+    const uint64_t pieces = bytes / (SLOT / 2) + 2;
+    CHECK(counted("copies") <= pieces && counted("records") <= pieces + 2 && counted("launches") <= pieces,
+          "%llu copies, %llu records, %llu launches for %llu pieces (%s)", (unsigned long long)counted("copies"),
+          (unsigned long long)counted("records"), (unsigned long long)counted("launches"), (unsigned long long)pieces,
+          test.name);
+    check_clean(test.name);
+  }
+}
+
+/* What lies between two tensors is only written if it is padding within one allocation. */
+static void test_neighbours(void) {
+  fst_segment segments[6];
+  fst_cuda_allocation memory = allocate(0, 4096);
+  static unsigned char before[4096], after[4096];
+  memset(before, 0x5A, sizeof before);
+  require(fst_cuda_write(0, memory.address, before, sizeof before, 0) == 0, "fst_cuda_write");
+  /* Offsets in memory; the numbers of allocations; all follow each other in the file. */
+  static const uint64_t offsets[] = {0, 112, 224, 288, 1000, 1100}, allocations[] = {0, 0, 1, 1, 1, 1};
+  fst_plan *plan = new_plan(&file, 6, 65536);
+  uint64_t pinned;
+  fst_cuda_pinned *staging;
+  require(fst_cuda_pin(0, 2 * 65536, &pinned, &staging) == 0, "fst_cuda_pin");
+  fst_cuda_load_options options = {0, 1, pinned, 2 * 65536, FST_GDS_NEVER, 0};
+  fst_cuda_load *load;
+  char reason[64];
+  require(fst_cuda_load_open(&options, &load, reason, sizeof reason) == 0, "fst_cuda_load_open");
+  plan->destination_kind = FST_DESTINATION_CUDA;
+  plan->destination_context = (uintptr_t)load;
+  for (uint32_t i = 0; i < 6; i++) {
+    segments[i] = plain(i * 60, 60, NULL);
+    segments[i].destination = memory.address + offsets[i];
+    segments[i].allocation = allocations[i];
+    fst_plan_segments(plan)[i] = segments[i];
+  }
+  run_lanes(plan, ALL, 1);
+  check_landed(plan, segments, 6, "neighbours");
+  require(fst_sim_peek((void *)(uintptr_t)memory.address, after, sizeof after) == 0, "fst_sim_peek");
+  /* Between allocations, and where more than padding lies between. */
+  for (uint64_t i = 112 + 60; i < 224; i++) CHECK(after[i] == 0x5A, "byte %llu is written", (unsigned long long)i);
+  for (uint64_t i = 288 + 60; i < 1000; i++) CHECK(after[i] == 0x5A, "byte %llu is written", (unsigned long long)i);
+  free(plan);
+  fst_cuda_load_close(load);
+  fst_cuda_unpin(staging);
+  fst_cuda_release(memory.block);
+  check_clean("neighbours");
+}
+
 static void *cancel_soon(void *plan) {
   usleep(3000);
   fst_plan_cancel(plan);
@@ -349,6 +437,8 @@ int main(void) {
   test_every_failure();
   test_file_failures();
   test_windows();
+  test_small_tensors();
+  test_neighbours();
   test_cancel_with_copies_in_flight();
   noise_close(&file);
   return report("cuda/lane_test");

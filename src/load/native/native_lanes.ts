@@ -6,7 +6,7 @@ import type { Shim } from "../../../ffi/symbols.ts";
 import { ringErrorText } from "../../../ffi/usrbio.ts";
 import { quote } from "../../base/text.ts";
 import { PAGE } from "../layout.ts";
-import { type LoadPlan, requestAt, segmentBytes } from "../plan.ts";
+import { type LoadPlan, requestAt, type Segment, segmentBytes } from "../plan.ts";
 import type { LaneFile } from "../../files/native/native_file.ts";
 import { BufferTransferredError, type Job, type RunReport } from "../engine.ts";
 import { returnCalls, takeCalls } from "./lane_budget.ts";
@@ -387,13 +387,24 @@ async function watch(
   }
 }
 
+/** The segment that has the byte at a file offset: this one, or one of those that were read together with it. */
+function segmentAt({ segments }: LoadPlan, index: number, offset: number): Segment {
+  const first = segments[index]!;
+  let end = first.fileOffset;
+  for (let at = index; segments[at]?.file === first.file && segments[at]!.fileOffset === end; at++) {
+    end += segmentBytes(segments[at]!);
+    if (offset < end) return segments[at]!;
+  }
+  return first;
+}
+
 function failureOf(job: NativeJob, memory: PlanMemory): Failure | null {
   const failure = memory.failure;
   if (!failure) return null;
-  const segment = job.plan.segments[failure.segment]!;
+  const { kind, offset, actual, errno } = failure;
+  const segment = segmentAt(job.plan, failure.segment, offset + actual);
   const file = job.files[segment.file]!;
   const { path } = file;
-  const { kind, offset, actual, errno } = failure;
   const request = requestAt(job.plan, segment, offset + actual);
   const tensor = job.plan.requests.name(request);
   if (kind === "device") {

@@ -54,7 +54,7 @@ async function readInLane(
     const memory = new PlanMemory([file.lend(ended.promise)], 1, 0); // bytes that are not cast need no staging
     const range = { file: 0, fileOffset, run, from: "U8", to: "U8" } as const;
     const once = { outerCount: 1, outerStride: 0, innerCount: 1, innerStride: 0 };
-    memory.setSegment(0, { ...range, ...once }, Number(shim.fst_address(buffer)));
+    memory.setSegment(0, { ...range, ...once, allocation: 0 }, Number(shim.fst_address(buffer)));
     await shim.fst_lane_run(memory.bytes, 1, buffer, null, null, null, null, null, null, null);
     signal.throwIfAborted();
     if (memory.failure) throw readFailure(memory.failure, file.path, name, run);

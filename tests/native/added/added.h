@@ -37,6 +37,9 @@ FST_TEST int32_t fst_cuda_shutdown(void);
 int fst_cuda_unload_kernels(void);
 int fst_cufile_shutdown(void);
 
+/* Destroys the idle streams; a status. */
+int fst_cuda_drop_streams(void);
+
 /*
  * Limits casts to `isa`, an enum fst_cast_isa. Not while a cast runs. Returns the set in use, which is lower than
  * requested if the machine lacks it.

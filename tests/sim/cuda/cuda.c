@@ -237,6 +237,7 @@ static int launch(const char *name, const function *called, sim_stream *stream, 
     memcpy(&operation->parameters[i], parameters[i], called->signature[i] == 'I' ? 4 : 8);
     if (called->signature[i] == 'P') translate(operation, &operation->parameters[i], name);
   }
+  sim.counts.launches++;
   sim_stream_submit(stream, operation);
   return 0;
 }

@@ -101,6 +101,7 @@ static int enqueue_copy(const copy *this, sim_stream *stream) {
                   this->function, this->width * this->height, from.allocation ? "to" : "from",
                   from.allocation ? this->to : this->from);
   }
+  sim.counts.copies++;
   bool was_idle = to.pin && to.pin->pending == 0;
   sim_operation_hold(operation, &to);
   sim_operation_hold(operation, &from);

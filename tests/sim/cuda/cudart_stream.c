@@ -13,6 +13,7 @@ SIM_EXPORT int cudaStreamCreateWithFlags(void **handle, unsigned flags) {
   sim_stream *stream = sim_stream_new(sim_current, flags == 0);
   *handle = sim_handle_new(SIM_STREAM, stream);
   sim.live.streams++;
+  sim.counts.streams++;
   sim_unlock();
   return 0;
 }
@@ -84,6 +85,7 @@ SIM_EXPORT int cudaEventCreateWithFlags(void **handle, unsigned flags) {
   sim_lock();
   *handle = sim_handle_new(SIM_EVENT, event);
   sim.live.events++;
+  sim.counts.events++;
   sim_unlock();
   return 0;
 }
@@ -116,6 +118,7 @@ SIM_EXPORT int cudaEventRecord(void *handle, void *stream_handle) {
     code = SIM_INVALID_HANDLE;
   }
   if (code == 0) {
+    sim.counts.records++;
     event->stream = stream;
     event->ticket = sim_stream_submit(stream, sim_operation_new(SIM_MARK));
   }

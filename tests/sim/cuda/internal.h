@@ -166,6 +166,7 @@ typedef struct sim_counts {
   uint64_t pageable_async, foreign_device, kernels, spins;
   uint64_t cufile_opens, cufile_logs, cufile_reads, unaligned_reads, unregistered_reads, compat_reads;
   uint64_t past_end_reads, registrations;
+  uint64_t copies, launches, records, streams, events, pins, allocations; /* calls */
   uint64_t peak_device_bytes, peak_pinned_bytes;
 } sim_counts;
 

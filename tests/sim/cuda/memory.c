@@ -84,6 +84,7 @@ int sim_allocate(int index, size_t bytes, sim_allocation **result) {
   device->allocations = sim_grown(device->allocations, device->count, &device->capacity, sizeof(void *));
   device->allocations[device->count++] = allocation;
   sim.live.allocations++;
+  sim.counts.allocations++;
   uint64_t used = 0;
   for (int i = 0; i < SIM_DEVICES; i++) used += sim.devices[i].used;
   if (used > sim.counts.peak_device_bytes) sim.counts.peak_device_bytes = used;

@@ -71,6 +71,7 @@ int sim_pin_memory(const char *function, void *base, size_t bytes, bool register
   *pin = (sim_pin){.base = base, .bytes = bytes, .registered = registered};
   sim.pins = sim_grown(sim.pins, sim.pin_count, &sim.pin_capacity, sizeof(void *));
   sim.pins[sim.pin_count++] = pin;
+  sim.counts.pins++;
   *(registered ? &sim.live.registered : &sim.live.pinned) += 1;
   *(registered ? &sim.live.registered_bytes : &sim.live.pinned_bytes) += bytes;
   uint64_t all = sim.live.registered_bytes + sim.live.pinned_bytes;

@@ -72,6 +72,9 @@ static void add_counts(sim_text *into) {
   sim_add(into, ",\"counts\":{\"kernels\":%" PRIu64 ",\"pageableAsync\":%" PRIu64 ",\"foreignDevice\":%" PRIu64
           ",\"injected\":%" PRIu64 ",\"spins\":%" PRIu64, counts->kernels, counts->pageable_async,
           counts->foreign_device, sim_injected_count(), counts->spins);
+  sim_add(into, ",\"copies\":%" PRIu64 ",\"launches\":%" PRIu64 ",\"records\":%" PRIu64 ",\"streams\":%" PRIu64
+          ",\"events\":%" PRIu64 ",\"pins\":%" PRIu64 ",\"allocations\":%" PRIu64, counts->copies, counts->launches,
+          counts->records, counts->streams, counts->events, counts->pins, counts->allocations);
   sim_add(into, ",\"cufileOpens\":%" PRIu64 ",\"cufileLogs\":%" PRIu64 ",\"cufileReads\":%" PRIu64
           ",\"unalignedReads\":%" PRIu64 ",\"unregisteredReads\":%" PRIu64 ",\"compatReads\":%" PRIu64
           ",\"pastEndReads\":%" PRIu64 ",\"registrations\":%" PRIu64 "}",
