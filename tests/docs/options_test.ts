@@ -123,7 +123,7 @@ Deno.test("CONTRIBUTING.md has every environment variable of the tests, and no o
   const code = sources(["tests"], [".ts"]).values().toArray().join("\n");
   assertEquals(
     firstCells("CONTRIBUTING.md", "Tests"),
-    ["FASTSAFETENSORS_TEST_REQUIRE", "FASTSAFETENSORS_TEST_GPU"],
+    ["FASTSAFETENSORS_TEST_REQUIRE", "FASTSAFETENSORS_TEST_GPU", "FASTSAFETENSORS_TEST_VENDORS"],
   );
   const named = variables(page("CONTRIBUTING.md").text).filter((name) =>
     name.startsWith("FASTSAFETENSORS_TEST_")

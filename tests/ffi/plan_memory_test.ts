@@ -14,7 +14,7 @@ const FILES: PlanFile[] = [
 ];
 
 /** Every field differs from every other, and most need more than 32 bits. */
-const SEGMENTS: FileSegment[] = Array.from({ length: 5 }, (_, index) => ({
+const SEGMENTS: (FileSegment & { allocation: number })[] = Array.from({ length: 5 }, (_, index) => ({
   file: index % 2,
   fileOffset: 2 ** 41 + index,
   run: 2 ** 33 + 2 * index,
@@ -22,6 +22,7 @@ const SEGMENTS: FileSegment[] = Array.from({ length: 5 }, (_, index) => ({
   outerStride: 2 ** 42 + 3 * index,
   innerCount: 17 + index,
   innerStride: 2 ** 35 + 5 * index,
+  allocation: 2 ** 44 + 7 * index,
   from: DTYPES[index]!,
   to: DTYPES[DTYPES.length - 1 - index]!,
 }));

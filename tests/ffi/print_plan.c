@@ -29,9 +29,9 @@ int main(void) {
     const fst_segment *s = &segments[i];
     fprintf(stderr,
             "%s{\"file\":%u,\"fileOffset\":%llu,\"run\":%llu,\"outerCount\":%u,\"outerStride\":%llu,\"innerCount\":%u,"
-            "\"innerStride\":%llu,\"from\":%u,\"to\":%u,\"destination\":%llu}",
+            "\"innerStride\":%llu,\"from\":%u,\"to\":%u,\"destination\":%llu,\"allocation\":%llu}",
             i ? "," : "", s->file, U(s->file_offset), U(s->run), s->outer_count, U(s->outer_stride), s->inner_count,
-            U(s->inner_stride), s->from, s->to, U(s->destination));
+            U(s->inner_stride), s->from, s->to, U(s->destination), U(s->allocation));
   }
   fprintf(stderr, "]}");
   plan->next = 11;
