@@ -149,6 +149,9 @@ int fst_sys_uring_enter(int ring, uint32_t submit, uint32_t wait, uint32_t flags
 /* The result of a read of io_uring: bytes or -errno. */
 int fst_sys_uring_result(int result);
 
+/* Reads until `length` bytes have arrived or the file ends (file.c). 0 or -errno; `done`: the bytes before that. */
+int fst_read_fully(int fd, void *buffer, uint64_t length, uint64_t offset, uint64_t *done);
+
 /* ---- Memory (memory.c, memory_available.c, staging.c, copy.c) ---- */
 
 #define FST_HUGE_PAGE ((size_t)2 << 20)

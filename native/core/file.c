@@ -16,18 +16,24 @@ uint64_t fst_address(const void *buffer) {
   return (uint64_t)(uintptr_t)buffer;
 }
 
-int64_t fst_file_read(int32_t fd, void *buffer, uint64_t length, uint64_t offset) {
-  uint64_t done = 0;
-  while (done < length) {
-    uint64_t want = length - done;
+int fst_read_fully(int fd, void *buffer, uint64_t length, uint64_t offset, uint64_t *done) {
+  *done = 0;
+  while (*done < length) {
+    uint64_t want = length - *done;
     if (want > 1u << 30) want = 1u << 30; /* one call reads at most 2 GiB minus a page */
-    ssize_t got = fst_sys_pread(fd, (char *)buffer + done, want, (off_t)(offset + done));
+    ssize_t got = fst_sys_pread(fd, (char *)buffer + *done, want, (off_t)(offset + *done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return -errno;
     if (got == 0) break;
-    done += (uint64_t)got;
+    *done += (uint64_t)got;
   }
-  return (int64_t)done;
+  return 0;
+}
+
+int64_t fst_file_read(int32_t fd, void *buffer, uint64_t length, uint64_t offset) {
+  uint64_t done;
+  int status = fst_read_fully(fd, buffer, length, offset, &done);
+  return status < 0 ? status : (int64_t)done;
 }
 
 int32_t fst_file_read_cached(int32_t fd, void *buffer, uint64_t length, uint64_t offset, uint64_t size,

@@ -19,9 +19,11 @@ static int fail_truncated(fst_lane *lane, uint64_t offset, uint64_t expected, ui
 
 static int read_buffered(fst_lane *lane, uint64_t offset, uint64_t length, char *destination) {
   lane->reads++;
-  int64_t got = fst_file_read(lane->file->fd, destination, length, offset);
-  if (got < 0) return fail_system(lane, offset, length, (int)-got);
-  if ((uint64_t)got < length) return fail_truncated(lane, offset, length, (uint64_t)got);
+  uint64_t got;
+  int status = fst_read_fully(lane->file->fd, destination, length, offset, &got);
+  /* The error is of the next byte: of several tensors in these bytes, of the one that has it. */
+  if (status < 0) return fst_lane_fail(lane, (fst_error){FST_FAILURE_SYSTEM, -status, offset, length, got});
+  if (got < length) return fail_truncated(lane, offset, length, got);
   atomic_fetch_add(&lane->plan->buffered_bytes, length);
   return 0;
 }

@@ -20,6 +20,8 @@ export interface LoadSettings {
   readonly stagingBytes: number;
   /** Largest allocation in host memory that tensors share, in bytes; a larger tensor has its own. Default 8 GiB. */
   readonly maxAllocationBytes?: number | undefined;
+  /** Reads over short gaps between tensors; default false. */
+  readonly joinsGaps?: boolean | undefined;
   /** Ends the load early. */
   readonly signal: AbortSignal;
   /** Called several times with the file bytes that have landed since the last call, and their path. */

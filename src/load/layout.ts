@@ -4,7 +4,7 @@
  *
  * Offsets are relative to allocations whose first byte has an address that is a multiple of {@linkcode PAGE}.
  */
-import { dtypeAlignment, DTYPES } from "../base/dtype.ts";
+import { CODE_BITS, dtypeAlignment, DTYPES } from "../base/dtype.ts";
 import { finishNow, STEP, type Steps } from "../base/steps.ts";
 import { castLength, PER_STEP, requestBytes, RequestTable, type TensorRequest } from "./request.ts";
 
@@ -73,7 +73,18 @@ export interface LayoutOptions {
    * in use keeps its whole allocation in memory, so a small tensor must not share a large one. Default false.
    */
   packSmall?: boolean;
+  /**
+   * Reads over short gaps between tensors: their bytes land too, between the tensors, and nobody uses them. At most
+   * {@linkcode GAP_SHARE} times the bytes of the tensors. Default false.
+   */
+  joinsGaps?: boolean;
 }
+
+/** Longest gap that is read: a separate read of cached bytes takes as long. */
+const LONGEST_GAP = 64 * 1024;
+
+/** Most bytes of the gaps of a run for each byte of its tensors. */
+const GAP_SHARE = 3;
 
 /** Tensors of fewer bytes are small. */
 export const SMALL_TENSOR = 64 * 1024;
@@ -103,6 +114,8 @@ interface OpenRun {
   stop: number;
   /** File offset of its end. */
   fileEnd: number;
+  /** Bytes at the destination between its tensors. */
+  gaps: number;
   /** Bytes at the destination. */
   length: number;
   /** Whether destination and file offset must be equal modulo a page. */
@@ -144,7 +157,12 @@ export function* layoutSteps(
     allocation.length = offset + open.length;
   };
   for (
-    const open of findRuns(requests, { maxAllocation, alignment, packSmall: options.packSmall ?? false })
+    const open of findRuns(requests, {
+      maxAllocation,
+      alignment,
+      packSmall: options.packSmall ?? false,
+      joinsGaps: options.joinsGaps ?? false,
+    })
   ) {
     yield;
     if (!open) continue;
@@ -182,14 +200,12 @@ function* placeAll(
     for (const { open, offset } of inside) {
       yield;
       runs.push({ first: open.first, stop: open.stop, allocation, offset });
-      let at = offset;
+      const start = requests.fileOffsets[open.first]!;
       for (let row = open.first; row < open.stop; row++) {
         if (row % PER_STEP === 0) yield;
-        const byteLength = requests.resultBytes(row);
         placed[row] = allocation;
-        offsets[row] = at;
-        byteLengths[row] = byteLength;
-        at += byteLength;
+        offsets[row] = offset + castBytes(requests, row, requests.fileOffsets[row]! - start);
+        byteLengths[row] = requests.resultBytes(row);
       }
     }
   }
@@ -228,9 +244,14 @@ const ALIGNMENTS = DTYPES.map(dtypeAlignment);
  */
 function* findRuns(
   requests: RequestTable,
-  limits: { readonly maxAllocation: number; readonly alignment: number; readonly packSmall: boolean },
+  limits: {
+    readonly maxAllocation: number;
+    readonly alignment: number;
+    readonly packSmall: boolean;
+    readonly joinsGaps: boolean;
+  },
 ): Generator<OpenRun | undefined> {
-  const { files, fileOffsets, byteLengths, targets } = requests;
+  const { fileOffsets, byteLengths, targets } = requests;
   let open: OpenRun | undefined;
   for (let row = 0; row < requests.size; row++) {
     if (row % STEP === 0) yield undefined;
@@ -238,15 +259,14 @@ function* findRuns(
     const alignment = Math.max(ALIGNMENTS[targets[row]!]!, limits.alignment);
     const small: boolean = limits.packSmall && length < SMALL_TENSOR;
     const maxLength = open?.small ? SMALL_ALLOCATION - PAGE : limits.maxAllocation; // the run begins within a page
-    if (
-      open && files[row] === files[row - 1] && fileOffsets[row] === open.fileEnd && sameWay(requests, row) &&
-      open.length + length <= maxLength
-    ) {
+    const gap = open ? gapTo(requests, open, row, limits.joinsGaps) : null;
+    if (open && gap !== null && open.length + gap + length <= maxLength) {
       const lead = open.congruent ? fileOffsets[open.first]! : 0;
-      if (length === 0 || (small === open.small && (lead + open.length) % alignment === 0)) {
+      if (length === 0 || (small === open.small && (lead + open.length + gap) % alignment === 0)) {
         open.stop = row + 1;
-        open.fileEnd += byteLengths[row]!;
-        open.length += length;
+        open.fileEnd = fileOffsets[row]! + byteLengths[row]!;
+        open.gaps += gap;
+        open.length += gap + length;
         continue;
       }
     }
@@ -255,12 +275,32 @@ function* findRuns(
       first: row,
       stop: row + 1,
       fileEnd: fileOffsets[row]! + byteLengths[row]!,
+      gaps: 0,
       length,
       congruent: isPlain(requests, row) && fileOffsets[row]! % alignment === 0,
       small,
     };
   }
   if (open) yield open;
+}
+
+/** Bytes at the destination between a run and the request after it; null if they are not read together. */
+function gapTo(requests: RequestTable, open: OpenRun, row: number, joinsGaps: boolean): number | null {
+  const { files, fileOffsets, byteLengths, dtypes } = requests;
+  if (files[row] !== files[row - 1] || !sameWay(requests, row)) return null;
+  const gap = fileOffsets[row]! - open.fileEnd;
+  if (gap === 0) return 0;
+  if (!joinsGaps || gap < 0 || gap > LONGEST_GAP || byteLengths[row] === 0) return null;
+  if (!isPlain(requests, row) && gap * 8 % CODE_BITS[dtypes[row]!]! !== 0) return null; // it would end within an element
+  const length = castBytes(requests, row, gap);
+  const asked = open.length - open.gaps + requests.resultBytes(row);
+  return open.gaps + length <= GAP_SHARE * asked ? length : null;
+}
+
+/** Bytes at the destination of bytes that are cast as those of a request. */
+function castBytes({ dtypes, targets }: RequestTable, row: number, bytes: number): number {
+  const from = dtypes[row]!, to = targets[row]!;
+  return from === to ? bytes : bytes / CODE_BITS[from]! * CODE_BITS[to]!;
 }
 
 /** Whether a request is read in the same way as the one before, and both are contiguous ranges. */

@@ -2,36 +2,37 @@
  * Loads tensors on request.
  */
 import { OutOfMemoryError } from "../base/errors.ts";
-import type { LoadRequest } from "./load.ts";
-import { TurnQueue } from "../base/turn.ts";
+import type { Load, LoadRequest } from "./load.ts";
+import { Turn } from "../base/turn.ts";
 import type { Session } from "./session.ts";
 import type { SourceFile } from "../files/source.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** Requests that are read together. */
-interface LazyBatch<T extends Tensor> {
-  /** The requests; a request that is made twice is read once. */
-  readonly requests: Set<LoadRequest>;
-  readonly load: Promise<Landing<T>>;
-  /** The callers that wait for the load; they resume over several turns of the event loop if they are many. */
-  readonly waiting: PromiseWithResolvers<void>[];
-  /** How many tensors `get` has not returned yet. */
-  left: number;
+/** A caller that waits for a tensor. */
+interface Caller<T extends Tensor> {
+  resolve(tensor: T): void;
+  reject(error: unknown): void;
 }
 
-/** Tensors that land together. */
-interface Landing<T extends Tensor> {
-  /** Returns the tensor of a request after it has landed; each call returns a new handle. */
-  get(request: LoadRequest): Promise<T>;
-  /** Releases the landing's references to the memory after `get` has returned all tensors; these keep their memory. */
-  retire(): void;
+/** A request that was made and has not been answered. */
+interface Pending<T extends Tensor> {
+  /** The same for requests with the same result. */
+  readonly key: unknown;
+  readonly request: LoadRequest;
+  readonly callers: Caller<T>[];
 }
 
-/** Loads on request: requests of one turn of the event loop are read together. */
+/**
+ * Loads on request: requests of one turn of the event loop are read together, and a request that is made again before its
+ * tensor has landed is read once.
+ */
 export class LazyLoads<T extends Tensor> {
   readonly #session: Session<T>;
   readonly #files: readonly SourceFile[];
-  #batch: LazyBatch<T> | undefined;
+  /** The requests of this turn. */
+  #batch: Pending<T>[] = [];
+  /** All requests without an answer, by their keys. */
+  readonly #pending = new Map<unknown, Pending<T>>();
   /** Settles after the last separate read: requests are read one by one if their batch does not fit in memory. */
   #last: Promise<void> = Promise.resolve();
 
@@ -41,69 +42,104 @@ export class LazyLoads<T extends Tensor> {
     this.#files = files;
   }
 
-  /** Returns the tensor of a request after it has landed. */
-  async get(request: LoadRequest): Promise<T> {
-    const batch = this.#batch ??= this.#nextBatch();
-    batch.requests.add(request);
-    batch.left++;
-    const started = Promise.withResolvers<void>();
-    batch.waiting.push(started);
-    await started.promise;
-    let load: Landing<T>;
+  /** Returns the tensor of a request after it has landed; each call returns a new handle. */
+  get(request: LoadRequest): Promise<T> {
+    const key = keyOf(request);
+    let pending = this.#pending.get(key);
+    if (!pending) {
+      pending = { key, request, callers: [] };
+      this.#pending.set(key, pending);
+      if (this.#batch.push(pending) === 1) queueMicrotask(() => this.#start());
+    }
+    const { callers } = pending;
+    return new Promise((resolve, reject) => void callers.push({ resolve, reject }));
+  }
+
+  #start(): void {
+    const batch = this.#batch;
+    this.#batch = [];
+    this.#answerAll(batch);
+  }
+
+  /** Answers every request of a batch; never rejects. */
+  async #answerAll(batch: readonly Pending<T>[]): Promise<void> {
     try {
-      load = await batch.load;
+      await this.#load(batch);
     } catch (error) {
-      if (!(error instanceof OutOfMemoryError) || batch.requests.size === 1) throw error;
-      return await this.#alone(request); // the tensors of a batch that does not fit can fit one by one
-    }
-    try {
-      return await load.get(request);
-    } finally {
-      if (--batch.left === 0) load.retire();
-    }
-  }
-
-  #alone(request: LoadRequest): Promise<T> {
-    const tensor = this.#last.then(async () => {
-      const load = await this.#load([request]);
-      try {
-        return await load.get(request);
-      } finally {
-        load.retire();
+      if (error instanceof OutOfMemoryError && batch.length > 1) return this.#answerOneByOne(batch);
+      const turn = new Turn();
+      for (const pending of batch) {
+        await turn.pause();
+        this.#reject(pending, error);
       }
-    });
-    this.#last = tensor.then(() => {}, () => {});
-    return tensor;
-  }
-
-  /** Loads requests: one small one in one read, others by a load. */
-  async #load(requests: readonly LoadRequest[]): Promise<Landing<T>> {
-    const small = requests.length === 1 ? this.#session.loadSmall(requests[0]!, this.#files) : null;
-    if (small) {
-      const tensor = await small;
-      return {
-        get: ({ name }) => Promise.resolve(tensor.named(name) as T),
-        retire: () => tensor[Symbol.dispose](),
-      };
     }
-    const load = await this.#session.load(requests, { files: this.#files });
-    const end = () => this.#session.end(load, new Error("All tensors of this load have been returned"));
-    return {
-      get: (request) => load.get(request),
-      retire: () => void load.finished().then(end, end),
-    };
   }
 
-  #nextBatch(): LazyBatch<T> {
-    const requests = new Set<LoadRequest>();
-    const load = Promise.resolve().then(() => {
-      this.#batch = undefined;
-      return this.#load([...requests]);
-    });
-    const batch: LazyBatch<T> = { requests, load, waiting: [], left: 0 };
-    const queue = new TurnQueue();
-    const startAll = () => batch.waiting.forEach(({ resolve }) => queue.add(resolve));
-    load.then(startAll, startAll);
-    return batch;
+  /** The tensors of a batch that does not fit can fit one by one. */
+  #answerOneByOne(batch: readonly Pending<T>[]): void {
+    for (const pending of batch) this.#last = this.#last.then(() => this.#answerAll([pending]));
   }
+
+  /** Loads a batch: one small request in one read, others by a load. */
+  async #load(batch: readonly Pending<T>[]): Promise<void> {
+    const [first] = batch;
+    const small = batch.length === 1 ? this.#session.loadSmall(first!.request, this.#files) : null;
+    if (small) return await this.#answer(first!, await small);
+    const requests = batch.map(({ request }) => request);
+    const load = await this.#session.load(requests, { files: this.#files, joinsGaps: true });
+    try {
+      await this.#answerLanded(load, batch);
+    } finally {
+      const end = () => this.#session.end(load, new Error("All tensors of this load have been returned"));
+      load.finished().then(end, end);
+    }
+  }
+
+  /** Answers the requests of a load in the order in which they land; after a failure each by itself. */
+  async #answerLanded(load: Load<T>, batch: readonly Pending<T>[]): Promise<void> {
+    const left = new Map(batch.map((pending) => [pending.request, pending]));
+    try {
+      for await (const [request, tensor] of load.landing()) {
+        const pending = left.get(request)!;
+        left.delete(request);
+        await this.#answer(pending, tensor);
+      }
+    } catch {
+      const turn = new Turn();
+      const answers: Promise<void>[] = [];
+      for (const pending of left.values()) {
+        await turn.pause();
+        answers.push(
+          load.get(pending.request).then(
+            (tensor) => this.#answer(pending, tensor),
+            (error) => this.#reject(pending, error),
+          ),
+        );
+      }
+      await Promise.all(answers);
+    }
+  }
+
+  /** Returns a tensor to its callers: a handle to each; of a slice a copy to each, as an eager model does. */
+  async #answer({ key, request, callers: [first, ...others] }: Pending<T>, tensor: T): Promise<void> {
+    this.#pending.delete(key);
+    for (const { resolve, reject } of others) {
+      if (request.isSlice) await (tensor.copy() as Promise<T>).then(resolve, reject);
+      else resolve(tensor.named(tensor.name) as T);
+    }
+    first!.resolve(tensor);
+  }
+
+  #reject({ key, callers }: Pending<T>, error: unknown): void {
+    this.#pending.delete(key);
+    for (const { reject } of callers) reject(error);
+  }
+}
+
+/** Equal for requests with the same result: a text, or the request itself if only its function knows what it reads. */
+function keyOf(request: LoadRequest): unknown {
+  const { name, target, file, fileOffset, run, shape, levels } = request;
+  if (request.assemble) return request;
+  const ranges = levels.map(({ count, stride }) => `${count}*${stride}`);
+  return `${target} ${file} ${fileOffset} ${run} ${shape} ${ranges} ${name}`;
 }

@@ -55,6 +55,8 @@ export interface LoadContext<T extends Tensor> {
   readonly counter: LoadCounter;
   /** Largest allocation in host memory that tensors of a load share, in bytes; default depends on the device. */
   readonly maxAllocationBytes?: number;
+  /** Whether the loads read over short gaps between tensors; default false. */
+  readonly joinsGaps?: boolean;
 }
 
 /** A request for a tensor or a part of it, with an alias or a function that assembles it. */
@@ -65,6 +67,8 @@ export interface LoadRequest extends TensorRequest {
   readonly assemble?: Assemble;
   /** Bytes that it reads from the file, if they are not those of the result before a cast. */
   readonly storedBytes?: number;
+  /** Whether it is a slice, which shares no byte with another one. */
+  readonly isSlice?: true;
 }
 
 /** Requests by name. */
@@ -118,7 +122,8 @@ export function tensorSlice(
   device: Device<Tensor>,
   layout: SliceLayout,
 ): LoadRequest {
-  const { aliasOf: _whole, assemble, ...request } = wholeTensor(tensor, dtype, device);
+  const { aliasOf: _whole, assemble, ...whole } = wholeTensor(tensor, dtype, device);
+  const request = { ...whole, isSlice: true } as const;
   const { shape, byteLength } = layout;
   if (assemble) {
     const { stored } = tensor;
@@ -153,9 +158,9 @@ export function ownTensor(
   if (!shardPlan) return wholeTensor(tensor, dtype, device);
   const partOf = (name: string) => shardPlan.partOf({ ...tensor, name }, group.rank, group.size);
   const part = partOf(tensor.name);
-  const { aliasOf, ...request } = part
+  const { aliasOf, isSlice: _slice, ...request } = part
     ? { ...tensorSlice(tensor, dtype, device, part), aliasOf: tensor.aliasOf }
-    : wholeTensor(tensor, dtype, device);
+    : { ...wholeTensor(tensor, dtype, device), isSlice: true };
   // An alias shares memory only if the plan cuts both names in the same way.
   const shares = aliasOf !== undefined && JSON.stringify(partOf(aliasOf)) === JSON.stringify(part);
   return shares ? { ...request, aliasOf } : request;
@@ -209,7 +214,7 @@ export class Load<T extends Tensor> {
     requests: readonly LoadRequest[] | RequestTable,
     isAnnounced = false,
   ): Promise<Load<T>> {
-    const { options, device, files, counter, maxAllocationBytes } = context;
+    const { options, device, files, counter, maxAllocationBytes, joinsGaps } = context;
     const sorted = await finishInTurns(
       requests instanceof RequestTable ? plainSteps(requests) : sortSteps(requests),
     );
@@ -235,7 +240,15 @@ export class Load<T extends Tensor> {
       Object.assign(counted, { tensors, bytes });
     };
     const { maxThreads, blockBytes, stagingBytes } = options;
-    const settings = { maxThreads, blockBytes, stagingBytes, maxAllocationBytes, signal, onLanded };
+    const settings = {
+      maxThreads,
+      blockBytes,
+      stagingBytes,
+      maxAllocationBytes,
+      joinsGaps,
+      signal,
+      onLanded,
+    };
     started = await device.start(plain, files, settings);
     const { plan } = started;
     if (!isAnnounced) counter.expect(sorted.work);
@@ -281,21 +294,36 @@ export class Load<T extends Tensor> {
     return this.#load.tensor(index, request.name);
   }
 
-  /** Yields every tensor in the order in which they land; assembled tensors come last. */
+  /** Yields every tensor by name in the order in which they land; assembled tensors come last. */
   async *[Symbol.asyncIterator](): AsyncGenerator<[string, T], void, void> {
+    const { requests } = this.#load.plan;
+    for await (const [which, tensor] of this.#landing()) {
+      yield [typeof which === "number" ? requests.name(which) : which.name, tensor];
+    }
+  }
+
+  /** The same with the requests of the tensors. */
+  async *landing(): AsyncGenerator<[LoadRequest, T], void, void> {
+    const { requests } = this.#load.plan;
+    for await (const [which, tensor] of this.#landing()) {
+      yield [typeof which === "number" ? requests.at(which) : which, tensor];
+    }
+  }
+
+  /** Yields the row of a plain request, or the request itself, with its tensor. */
+  async *#landing(): AsyncGenerator<[number | LoadRequest, T], void, void> {
     const { aliases, assembled } = this.#requests;
     const turn = new Turn();
     let yielded = 0;
     for await (const index of this.#load.readiness.inLandingOrder()) {
       if (++yielded % YIELDED_PER_TURN === 0) await turn.pause(); // landed tensors are otherwise yielded without a wait
       const { requests } = this.#load.plan;
-      const name = requests.name(index);
-      yield [name, this.#load.tensor(index, name)];
+      yield [index, this.#load.tensor(index, requests.name(index))];
       if (aliases.size === 0) continue;
-      for (const alias of aliases.get(requests.at(index)) ?? []) yield [alias.name, await this.get(alias)];
+      for (const alias of aliases.get(requests.at(index)) ?? []) yield [alias, await this.get(alias)];
     }
     for (const request of assembled) {
-      for (const each of [request, ...aliases.get(request) ?? []]) yield [each.name, await this.get(each)];
+      for (const each of [request, ...aliases.get(request) ?? []]) yield [each, await this.get(each)];
     }
     await this.#finished; // after the last tensor the statistics are final
   }

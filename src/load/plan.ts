@@ -85,14 +85,22 @@ export function segmentBytes(segment: Segment): number {
   return segment.run * segment.outerCount * segment.innerCount;
 }
 
-/** Returns the request of a segment that has the byte at a file offset; the first request of the segment if none has. */
-export function requestAt(plan: LoadPlan, { firstRequest, stopRequest }: Segment, offset: number): number {
+/**
+ * Returns the request of a segment that has the byte at a file offset; undefined if the segment serves several and none has
+ * it.
+ */
+export function requestAt(
+  plan: LoadPlan,
+  { firstRequest, stopRequest }: Segment,
+  offset: number,
+): number | undefined {
+  if (stopRequest - firstRequest === 1) return firstRequest;
   const { fileOffsets, byteLengths } = plan.requests;
   for (let index = firstRequest; index < stopRequest; index++) {
     const start = fileOffsets[index]!;
     if (offset >= start && offset < start + byteLengths[index]!) return index;
   }
-  return firstRequest;
+  return undefined;
 }
 
 /** Bytes of one block of a cast run: whole elements in the file, and whole words at the destination. */

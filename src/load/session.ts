@@ -74,13 +74,14 @@ export class Session<T extends Tensor> {
    *
    * @param options.files the files to which the requests refer by index; default is the catalog's
    * @param options.isAnnounced whether the progress counts these requests already
+   * @param options.joinsGaps whether short gaps between tensors are read too
    * @throws {OutOfMemoryError} if the tensors do not fit
    */
   async load(
     requests: readonly LoadRequest[],
-    { files = this.context.files, isAnnounced = false } = {},
+    { files = this.context.files, isAnnounced = false, joinsGaps = false } = {},
   ): Promise<Load<T>> {
-    const context = { ...this.context, files, maxAllocationBytes: SHARED_BYTES };
+    const context = { ...this.context, files, maxAllocationBytes: SHARED_BYTES, joinsGaps };
     return await this.#start(Load.start(context, requests, isAnnounced));
   }
 

@@ -346,14 +346,17 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
     checkKeys("getRows()", options, GET_TENSOR_KEYS);
     const { device } = options;
     const { shape } = this.#wanted.get(this.#find(name).name);
-    const ranges = rowRanges(name, shape, indexes).map((range) => [range]);
+    const ranges = rowRanges(name, shape, indexes);
     const { request, cast } = this.#castRequest(name, options);
     const move = device === undefined ? null : await this.#moves.to(device); // before any read
-    const parts = await this.#ownSlices(request, ranges);
+    const unique = new Map(ranges.map((range) => [range.join(), range]));
+    const parts = await this.#ownSlices(request, unique.values().map((range) => [range]).toArray());
     let rows = parts[0]!;
-    if (parts.length > 1) {
+    if (ranges.length > 1) {
+      const byRange = new Map(unique.keys().map((range, index) => [range, parts[index]!]));
       try {
-        rows = await this.#session.context.device.concatenate(name, parts, 0);
+        const all = ranges.map((range) => byRange.get(range.join())!);
+        rows = await this.#session.context.device.concatenate(name, all, 0);
       } finally {
         for (const part of parts) part[Symbol.dispose]();
       }

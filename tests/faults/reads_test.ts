@@ -2,7 +2,7 @@
  * Reads that fail, are short or are interrupted, and their effect on a load.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { fastsafeOpen, ReadError } from "../../mod.ts";
+import { fastsafeOpen, type HostTensor, ReadError } from "../../mod.ts";
 import type { NativeFile } from "../../src/files/native/native_file.ts";
 import { selectEngine } from "../../src/load/native/select.ts";
 import { assertTensor, writeFile } from "../support/models.ts";
@@ -113,6 +113,41 @@ suite("Reads that fail", "native", faults.missing, () => {
         using _ = faults.set(spec);
         assertEquals(await own(), small!.bytes, spec);
         assertEquals((await model.getTensor("other", { dtype: "BF16" })).bytes, other!.bytes, spec);
+      }
+    }
+  });
+
+  test("an error of one of many tensors that are read together leaves the others", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const tensors = await writeFile(
+      path,
+      Array.from(
+        { length: 300 },
+        (_, index) => ({ name: `t${index}`, dtype: "BF16", shape: [500] } as const),
+      ),
+    );
+    const offset = Deno.statSync(path).size - 300_000;
+    // Byte 0 is of t0; byte 123,456 of t123; byte 8,500 of t8, which nobody asks for.
+    const cases = [["pread:1:5", "t0"], ["pread:1:short=123456,pread:2:5", "t123"], [
+      "pread:1:short=8500,pread:2:5",
+      null,
+    ]] as const;
+    for (const [spec, bad] of cases) {
+      await using model = await fastsafeOpen(path, { lazy: true, maxThreads: 1 });
+      const asked = tensors.filter(({ name }) => name !== "t8");
+      using _ = faults.set(spec);
+      const results = await Promise.allSettled(asked.map(({ name }) => model.getTensor(name)));
+      for (const [index, result] of results.entries()) {
+        const tensor = asked[index]!;
+        if (tensor.name !== bad) {
+          assertEquals([tensor.name, result.status], [tensor.name, "fulfilled"]);
+          assertTensor((result as PromiseFulfilledResult<HostTensor>).value, tensor);
+          continue;
+        }
+        const { reason } = result as PromiseRejectedResult;
+        assert(reason instanceof ReadError, String(reason));
+        assertEquals([reason.errno, reason.offset], [5, offset]);
+        assert(reason.message.includes(`(tensor "${bad}"): `), reason.message);
       }
     }
   });

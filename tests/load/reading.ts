@@ -4,7 +4,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type Progress, SafeTensorsError, type TensorNames } from "../../mod.ts";
 import type { ProcessGroup } from "../../src/ranks/mod.ts";
-import { assertBytes, type TensorSpec, writeFile } from "../support/models.ts";
+import { assertBytes, assertTensor, type TensorSpec, writeFile } from "../support/models.ts";
 import { bytesRead } from "../support/process.ts";
 import type { DefineTest, EngineName } from "./context.ts";
 import { fastsafeOpen } from "./api_in_use.ts";
@@ -158,6 +158,82 @@ export function readingTests(test: DefineTest, engine: EngineName): void {
           [index + 1, index + 1, bytes, bytes],
         );
       }
+    }
+  });
+
+  test("a thousand requests of one turn are read together, with the gaps between them", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const specs = Array.from({ length: 2000 }, (_, index): TensorSpec => {
+      return { name: `t${index}`, dtype: "BF16", shape: [1024] };
+    });
+    const tensors = await writeFile(path, [...specs, { name: "table", dtype: "BF16", shape: [2000, 1024] }]);
+    const table = tensors.at(-1)!.bytes;
+    const bytesOf = (row: number) => table.subarray(2048 * row, 2048 * (row + 1));
+    // Of every five rows three are asked for: 1200 of 2000, in another order, and some again.
+    const rows = Array.from({ length: 1200 }, (_, index) => {
+      const asked = (index * 7) % 1200;
+      return 5 * Math.floor(asked / 3) + [0, 1, 3][asked % 3]!;
+    });
+    const asked = [...rows, ...rows.slice(0, 100)];
+    const segments: number[] = [];
+    await using model = await fastsafeOpen(path, {
+      lazy: true,
+      debugLog: (line) => {
+        const found = /^1200 tensors, 2457600 bytes in (\d+) segments/.exec(line);
+        if (found) segments.push(Number(found[1]));
+      },
+    });
+    const whole = await Promise.all(asked.map((row) => model.getTensor(`t${row}`)));
+    for (const [index, row] of asked.entries()) assertTensor(whole[index]!, tensors[row]!);
+    const slices = await Promise.all(asked.map((row) => model.getSlice("table", [row, row + 1])));
+    for (const [index, row] of asked.entries()) assertBytes(slices[index]!.bytes, bytesOf(row), `row ${row}`);
+    const one = await model.getRows("table", asked);
+    for (const [index, row] of asked.entries()) {
+      assertBytes(one.bytes.subarray(2048 * index, 2048 * (index + 1)), bytesOf(row), `row ${row} of all`);
+    }
+    // Rows that are asked for twice, and gaps, are not counted.
+    const { tensors: count, bytes } = model.stats();
+    assertEquals([count, bytes], [3600, 3600 * 2048]);
+    // Four mebibytes of the file, into buffers of at most one; row by row these were 800 segments.
+    if (engine === "native" || engine === "portable") assertEquals(segments, [4, 4, 4]);
+  });
+
+  test("a tensor that is asked for again before it has landed is read once", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const [x, ...others] = await writeFile(
+      path,
+      Array.from({ length: 4 }, (_, index): TensorSpec => {
+        return { name: `x${index}`, dtype: "BF16", shape: [100, 1000] };
+      }),
+    );
+    const row = x!.bytes.subarray(2000, 4000);
+    for (const names of [["x0"], ["x0", "x1", "x2", "x3"]]) {
+      await using model = await fastsafeOpen(path, { lazy: true });
+      const all = names.map((name) => model.getTensor(name));
+      const slice = model.getSlice("x0", 1);
+      for (let step = 0; step < 20; step++) await Promise.resolve(); // the load is under way, in this turn of the event loop
+      const [first, again, cast, ...slices] = await Promise.all([
+        all[0]!,
+        model.getTensor("x0"),
+        model.getTensor("x0", { dtype: "BF16" }),
+        slice,
+        model.getSlice("x0", 1),
+        model.getSlice("x0", [1, 2]),
+      ]);
+      await Promise.all(all);
+      const stats = model.stats();
+      assertEquals(stats.bytes, names.length * 200_000 + 2 * 2000);
+      if (engine === "native" || engine === "portable") { // on a GPU these bytes are a copy
+        first.bytes.fill(0); // handles of the same tensor share its memory, slices do not
+        for (const each of [again, cast]) assert(each.bytes.every((byte) => byte === 0));
+        slices[0]!.bytes.fill(0);
+      }
+      first[Symbol.dispose]();
+      assertEquals(again.bytes.length, 200_000);
+      for (const each of slices.slice(1)) assertBytes(each.bytes, row, "slice");
+      assertEquals(slices.map(({ shape }) => shape), [[1000], [1000], [1, 1000]]);
+      assertTensor(await model.getTensor("x0"), x!); // it was returned: this reads it again
+      assertTensor(await model.getTensor("x1"), others[0]!);
     }
   });
 

@@ -48,10 +48,11 @@ export class CpuDevice implements Device<HostTensor> {
     // Checked before, because Linux overcommits memory: the OOM killer would end the process later.
     if (free >= 0 && requested > free) throw outOfMemory(requested, free);
     const turn = new Turn();
-    const { blockBytes, maxAllocationBytes } = settings;
+    const { blockBytes, maxAllocationBytes, joinsGaps = false } = settings;
     const plan = await finishInTurns(planSteps(requests, {
       blockBytes,
       packSmall: true,
+      joinsGaps,
       ...maxAllocationBytes !== undefined && { maxAllocationBytes },
     }));
     const { allocations, offsets, byteLengths } = plan.placements;

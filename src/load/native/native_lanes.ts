@@ -242,8 +242,8 @@ function latencyOf(files: readonly LaneFile[]): number {
 /** Why a run ended early. */
 interface Failure {
   readonly error: unknown;
-  /** The request whose bytes could not be read; missing if the failure concerns no request. */
-  readonly request?: number;
+  /** The request whose bytes could not be read; undefined if the failure concerns none. */
+  readonly request?: number | undefined;
 }
 
 /** Ends the lanes early because of an error in JavaScript; records the first one. */
@@ -405,8 +405,8 @@ function failureOf(job: NativeJob, memory: PlanMemory): Failure | null {
   const segment = segmentAt(job.plan, failure.segment, offset + actual);
   const file = job.files[segment.file]!;
   const { path } = file;
-  const request = requestAt(job.plan, segment, offset + actual);
-  const tensor = job.plan.requests.name(request);
+  const request = requestAt(job.plan, segment, kind === "changed" ? offset : offset + actual);
+  const tensor = job.plan.requests.name(request ?? segment.firstRequest);
   if (kind === "device") {
     const error = job.destination!.error(`load tensor ${quote(tensor)} of ${quote(path)}`, errno);
     return { error, request };

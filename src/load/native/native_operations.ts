@@ -57,7 +57,9 @@ export class NativeOperations implements HostOperations {
   }
 
   async join(sources: readonly Bytes[], rows: number, target: Bytes): Promise<void> {
-    if (target.byteLength < SMALL) return await this.#loop.join(sources, rows, target);
+    if (target.byteLength < SMALL || rows === 1 && target.byteLength < SMALL * sources.length) {
+      return await this.#loop.join(sources, rows, target);
+    }
     const pitch = target.byteLength / rows;
     const parts = columnsOf(sources, rows).values().map(({ source, width, offset }) => () =>
       scatterHost(this.#shim, source, target, { offset, pitch, width, rows })

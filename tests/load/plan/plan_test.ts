@@ -56,6 +56,13 @@ function execute(plan: LoadPlan): Origins[] {
 
 /** Checks that every byte of every request is at its placement, and that no other byte is written. */
 function assertComplete(plan: LoadPlan): void {
+  for (const left of assertPlaced(plan)) {
+    assert(left.every((origin) => origin === -1), "a byte outside of all requests is written");
+  }
+}
+
+/** Checks that every byte of every request is at its placement; returns the origins of the other bytes. */
+function assertPlaced(plan: LoadPlan): Origins[] {
   const memory = execute(plan);
   const places = placesOf(plan);
   for (const [index, asked] of requestsOf(plan).entries()) {
@@ -68,9 +75,7 @@ function assertComplete(plan: LoadPlan): void {
     }
     assertEquals(at - offset, byteLength, asked.name);
   }
-  for (const left of memory) {
-    assert(left.every((origin) => origin === -1), "a byte outside of all requests is written");
-  }
+  return memory;
 }
 
 /** Bytes of a file that a segment reads in one call, with the gaps between its runs. */
@@ -192,6 +197,37 @@ Deno.test("planLoad() reads columns row by row if rows are far apart, otherwise 
   assertEquals(near.segments.map(({ outerCount }) => outerCount), [40, 40, 20]);
   const far = planLoad([request({ run: 10, levels: levels(10_000) })], { blockBytes: 2 * PAGE });
   assertEquals(far.segments.map(({ outerCount }) => outerCount), [100]);
+});
+
+Deno.test("planLoad() reads over short gaps, and at most three bytes in vain for each that is asked for", () => {
+  const options = { blockBytes: 2 ** 22, packSmall: true, joinsGaps: true };
+  const rows = (count: number, step: number) =>
+    Array.from({ length: count }, (_, index) => request({ fileOffset: 8 + index * step, run: 4096 }));
+  const readBytes = (plan: LoadPlan) => plan.segments.reduce((sum, { run }) => sum + run, 0);
+  // A mebibyte without a page has 128 of these rows with the 127 gaps between them.
+  const half = planLoad(rows(1000, 8192), options);
+  assertEquals([half.segments.length, half.bytes, readBytes(half)], [8, 4_096_000, 4_096_000 + 4096 * 992]);
+  const quarter = planLoad(rows(1000, 4 * 4096), options);
+  assert(readBytes(quarter) <= 4 * quarter.bytes && quarter.segments.length < 20);
+  // k rows have k - 1 gaps of four rows, which are at most 3 k rows for k up to 4.
+  assertEquals(planLoad(rows(100, 5 * 4096), options).segments.length, 25);
+  assertEquals(planLoad(rows(100, 4096 + 65_537), options).segments.length, 100);
+  assertEquals(planLoad(rows(1000, 8192), { ...options, joinsGaps: false }).segments.length, 1000);
+  for (const target of ["F32", "BF16"] as const) {
+    for (let seed = 0; seed < 6; seed++) {
+      const asked = randomRequests(seed).filter((_, index) => index % 3 > 0);
+      const plan = planLoad([...asked, ...rows(9, 6000).map((each) => ({ ...each, file: 7, target }))], {
+        ...options,
+        blockBytes: 2 * PAGE,
+      });
+      assertPlaced(plan);
+      assert(readBytes(plan) <= 4 * plan.bytes);
+      const places = placesOf(plan);
+      for (const [index, { target, run }] of requestsOf(plan).entries()) {
+        if (run > 0) assertEquals(places[index]!.offset % dtypeAlignment(target), 0);
+      }
+    }
+  }
 });
 
 Deno.test("planLoad() cuts rows that are longer than a block", () => {
