@@ -18,6 +18,10 @@ export interface PlanFile {
   readonly mtimeNanoseconds: bigint;
   /** The reader, if it is not the system: `fst_reader_kind` in native/plan.h, and its handle. */
   readonly reader?: LentReader;
+  /** Descriptor of a file that gets the bytes of a server too. */
+  readonly cacheFd?: number;
+  /** Whether it is a file of a cache to which processes write: its time and size can change. */
+  readonly isPartial?: boolean;
 }
 
 /** A reader of a file, valid while the lanes run. */
@@ -86,6 +90,8 @@ export class PlanMemory {
       this.#view.setUint32(at + 36, file.reader?.kind ?? 0, true);
       this.#view.setBigUint64(at + 40, file.reader?.handle ?? 0n, true);
       this.#view.setUint32(at + 48, file.reader?.depth ?? 0, true);
+      this.#view.setUint32(at + 52, file.cacheFd === undefined ? 0 : 1 + file.cacheFd, true);
+      this.#view.setUint32(at + 60, file.isPartial ? 1 : 0, true);
     });
     this.#segments = segmentsAt;
   }
@@ -178,6 +184,11 @@ export class PlanMemory {
   /** The errno for which the system does not allow many reads in flight; 0: it was not asked, or allows it. */
   get deepRefused(): number {
     return this.#view.getInt32(128, true);
+  }
+
+  /** The error that has ended the writes to the cache of file `index`; 0: none. It is set before a segment is done. */
+  cacheErrno(index: number): number {
+    return this.#view.getInt32(HEADER_BYTES + index * FILE_BYTES + 56, true);
   }
 
   /** The first failure, if there was one. */

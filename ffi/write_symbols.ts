@@ -12,6 +12,14 @@ export const WRITE_SYMBOLS = {
     result: "i32",
     nonblocking: true,
   },
+  fst_write_open: {
+    parameters: [
+      "buffer", // const char *path
+      "i32", // int32_t writes
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
   fst_write_open_direct: {
     parameters: [
       "i32", // int32_t fd

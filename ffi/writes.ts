@@ -31,6 +31,11 @@ export async function createFile(shim: Shim, path: string, mode: number): Promis
   return check(await shim.fst_write_create(cString(path), mode));
 }
 
+/** Opens an existing file for reads, and for writes too. */
+export async function openExisting(shim: Shim, path: string, writes: boolean): Promise<number> {
+  return check(await shim.fst_write_open(cString(path), writes ? 1 : 0));
+}
+
 /** Opens a second descriptor of a file for direct writes; -1 if the file system does not support them. */
 export function openDirectWrite(shim: Shim, fd: number): number {
   return Math.max(-1, shim.fst_write_open_direct(fd));

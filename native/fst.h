@@ -151,6 +151,9 @@ FST_EXPORT int32_t fst_host_scatter(const void *source, uint64_t source_length, 
  */
 FST_EXPORT int32_t fst_write_create(const char *path, uint32_t mode);
 
+/* Opens an existing file for reads, and for writes if `writes` is not 0. The descriptor, or -errno. */
+FST_EXPORT int32_t fst_write_open(const char *path, int32_t writes);
+
 /* A second descriptor of the file for writes past the page cache; -errno if the file system refuses. */
 FST_EXPORT int32_t fst_write_open_direct(int32_t fd);
 

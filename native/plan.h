@@ -89,7 +89,9 @@ typedef struct fst_plan_file {
   uint32_t reader;             /* enum fst_reader_kind */
   uint64_t reader_handle;      /* FST_READER_USRBIO: an fst_usrbio_mount; FST_READER_HTTP: an fst_net_file */
   uint32_t depth;              /* FST_READER_HTTP: the most requests of one lane in flight; 0: the reader's default */
-  uint32_t reserved[3];
+  uint32_t cache;              /* FST_READER_HTTP: 1 + the descriptor of a file that gets its bytes too; 0: none */
+  _Atomic int32_t cache_errno; /* the error that has ended this; 0: none */
+  uint32_t is_partial;         /* 1: a file of a cache, to which processes write: its time and size can change */
 } fst_plan_file;
 static_assert(sizeof(fst_plan_file) == 64, "ffi/plan_memory.ts knows this layout");
 
@@ -161,6 +163,12 @@ void fst_plan_verify(fst_plan *plan);
 
 /* Wakes the callers of fst_plan_wait. */
 void fst_plan_wake(fst_plan *plan);
+
+/*
+ * Writes bytes of a file of a server to its cache, if it has one, before the segment that they belong to has landed. An
+ * error ends this for the file, and not the load.
+ */
+void fst_plan_keep(fst_plan_file *file, const char *bytes, uint64_t offset, uint64_t length);
 
 /* Records the first failure and stops the other lanes. */
 void fst_plan_fail(fst_plan *plan, uint32_t index, const fst_error *error);

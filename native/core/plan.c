@@ -57,7 +57,7 @@ static int verify(fst_plan *plan, uint32_t index) {
   const fst_plan_file *file = &fst_plan_files(plan)[segment->file];
   struct stat status;
   fst_error error = {FST_FAILURE_NONE, 0, segment->file_offset, fst_segment_bytes(segment), 0};
-  if (file->fd < 0) return 0; /* its reader does this with each read */
+  if (file->fd < 0 || file->is_partial) return 0; /* its reader does this with each read */
   if (fst_sys_fstat(file->fd, &status) != 0) {
     error = (fst_error){FST_FAILURE_SYSTEM, errno, segment->file_offset, 0, 0};
   } else if ((uint64_t)status.st_size < file->size) {

@@ -33,6 +33,11 @@ int32_t fst_write_create(const char *path, uint32_t mode) {
   return fd;
 }
 
+int32_t fst_write_open(const char *path, int32_t writes) {
+  const int fd = fst_sys_open(path, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+}
+
 int32_t fst_write_open_direct(int32_t fd) {
   char path[32];
   snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
@@ -59,6 +64,12 @@ static int32_t write_all(int fd, const char *source, uint64_t length, uint64_t o
     done += (uint64_t)put;
   }
   return 0;
+}
+
+void fst_plan_keep(fst_plan_file *file, const char *bytes, uint64_t offset, uint64_t length) {
+  if (file->cache == 0 || atomic_load(&file->cache_errno) != 0) return;
+  const int32_t status = write_all((int)file->cache - 1, bytes, length, offset);
+  if (status != 0) atomic_store(&file->cache_errno, -status);
 }
 
 /* Writes whole pages from memory with the alignment of direct writes; through the page cache if those are refused. */

@@ -120,6 +120,7 @@ static void complete(fst_net_client *client, fst_net_transfer *transfer, enum fs
     request->error = (fst_error){kind, code, request->offset, request->length, request->done};
   } else {
     atomic_fetch_add(&client->plan->http_bytes, request->length);
+    fst_plan_keep(request->file, request->memory, request->offset, request->length);
   }
   if (transfer->address) fst_net_address_leave(transfer->address);
   transfer->address = NULL;

@@ -64,7 +64,7 @@ export async function fetchModel(
   for (const path of checkFiles(paths, { size: 1 })) {
     if (!isRemote(path)) throw new TypeError(`Cannot fetch ${quote(path)}: it is not on a server`);
   }
-  using remote = await openRemote(paths, { network, cache, signal, isStrict: true });
+  using remote = await openRemote(paths, { network, cache, signal, isStrict: true, device: "cpu" });
   const wanted = await openWanted(remote, paths, names, signal);
   let report: Omit<FetchReport, "seconds">;
   try {

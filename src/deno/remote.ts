@@ -15,6 +15,7 @@ import { PortableFileSource } from "../files/native/portable_file.ts";
 import { type CacheOption, type CheckedNetworkOptions, limitsOf } from "../files/network_options.ts";
 import { AllFiles, AllNames, type RemoteKind } from "../files/remote_names.ts";
 import type { CachingOptions } from "../files/native/cache/caching_source.ts";
+import { laneFiles } from "../files/native/cache/lane_files.ts";
 import type { OpenedCache } from "../files/native/cache/open_cache.ts";
 import type { Source, SourceFile } from "../files/source.ts";
 import { selectEngine } from "../load/native/select.ts";
@@ -65,7 +66,7 @@ export async function openRemote(
   const hub = isNamed("hf:") ? await findHub(network) : null;
   const remote = new HttpSource(contextOf(hub?.settings.downloadSeconds), nameOf);
   const opened = hub && cache !== false || cache
-    ? await openCache(cache, { remote, local, nameOf, lanes: null, signal, isStrict })
+    ? await openCache(cache, { remote, local, nameOf, lanes: shim && laneFiles(shim), signal, isStrict })
     : null;
   const cached = typeof opened === "string" ? null : opened;
   const notes = typeof opened === "string" ? [opened] : [];

@@ -26,6 +26,11 @@ export interface Segment extends FileSegment {
 export interface PlanOptions extends LayoutOptions {
   /** Bytes of one segment at most, a multiple of {@linkcode PAGE}. */
   blockBytes: number;
+  /**
+   * Returns where a contiguous range of a file should be cut, behind `at` and at most at `stop`: between bytes that are
+   * read in different ways. Default: nowhere.
+   */
+  cut?: ((file: number, at: number, stop: number) => number) | undefined;
 }
 
 /** A load, ready to run. */
@@ -69,7 +74,7 @@ export function* planSteps(requests: RequestTable, options: PlanOptions): Steps<
   for (const run of layout.runs) {
     yield;
     if (requests.strided.has(run.first)) cutStrided(segments, requests.at(run.first), run, blockBytes);
-    else cutRange(segments, requests, layout.placements, run, blockBytes);
+    else cutRange(segments, requests, layout.placements, run, options);
   }
   return {
     requests,
@@ -103,6 +108,9 @@ export function requestAt(
   return undefined;
 }
 
+/** Bytes of the file that are whole elements of every dtype, and whole words at every destination. */
+const CAST_UNIT = 192;
+
 /** Bytes of one block of a cast run: whole elements in the file, and whole words at the destination. */
 function castBlock(blockBytes: number, from: DType): number {
   return dtypeBits(from) === 6 ? blockBytes - blockBytes % 12 : blockBytes;
@@ -118,7 +126,7 @@ function cutRange(
   requests: RequestTable,
   placements: Placements,
   run: Run,
-  blockBytes: number,
+  { blockBytes, cut, alignment = 1 }: PlanOptions,
 ): void {
   const from = DTYPES[requests.dtypes[run.first]!]!, to = requests.target(run.first);
   const cast = from !== to;
@@ -128,13 +136,19 @@ function cutRange(
   const castStep = castBlock(blockBytes, from);
   const shift = run.offset - start;
   const origin = shift % PAGE === 0 ? -shift : 0; // file offset from which blocks are counted
+  const unit = cast ? CAST_UNIT : alignment;
   let firstRequest = run.first;
   for (let at = start; at < stop;) {
     // Cuts of a cast run are counted from its start, so that every cut is between two elements.
-    const next = Math.min(
+    let next = Math.min(
       stop,
       cast ? at + castStep : origin + (Math.floor((at - origin) / blockBytes) + 1) * blockBytes,
     );
+    const wanted = cut?.(file, at, next) ?? next;
+    if (wanted < next) {
+      const before = start + Math.floor((wanted - start) / unit) * unit;
+      if (before > at) next = before;
+    }
     const offset = run.offset + castLength(at - start, from, to);
     const endOffset = run.offset + castLength(next - start, from, to);
     while (placements.end(firstRequest) <= offset) firstRequest++;

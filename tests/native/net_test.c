@@ -118,6 +118,40 @@ static void test_ranges(void) {
   for (unsigned i = 0; i < COUNT; i++) free(requests[i].memory);
 }
 
+/* The cache gets the same bytes at the same places; an error of it ends that, and not the load. */
+static void test_cache(void) {
+  set_server(NULL, 0, (fault){.kind = SERVE});
+  char path[] = "/tmp/net_test_XXXXXX";
+  const int fd = mkstemp(path);
+  require(fd >= 0, "mkstemp");
+  unlink(path);
+  reading reading = begin(2, 0, LONG_MS);
+  reading.lane.file->cache = 1 + (uint32_t)fd;
+  const uint64_t offsets[] = {2000000, 70000};
+  for (unsigned i = 0; i < 2; i++) {
+    fst_request request = request_for(&reading, offsets[i], 100000);
+    fst_deep_reader_http.start(reading.state, &request);
+    check_bytes(wait_for(&reading), "cache");
+    char *kept = malloc(100000);
+    require(kept != NULL, "malloc");
+    CHECK(pread(fd, kept, 100000, (off_t)offsets[i]) == 100000, "bytes are missing in the cache");
+    CHECK(memcmp(kept, content + offsets[i], 100000) == 0, "other bytes in the cache");
+    free(kept);
+    free(request.memory);
+  }
+  CHECK(atomic_load(&reading.lane.file->cache_errno) == 0, "an error of the cache");
+  close(fd);
+  for (unsigned i = 0; i < 2; i++) {
+    fst_request request = request_for(&reading, 0, 1000);
+    fst_deep_reader_http.start(reading.state, &request);
+    check_bytes(wait_for(&reading), "a cache that is closed");
+    free(request.memory);
+  }
+  CHECK(atomic_load(&reading.lane.file->cache_errno) == EBADF, "error %d of a cache that is closed",
+        atomic_load(&reading.lane.file->cache_errno));
+  end(&reading);
+}
+
 static void test_first_parts_are_short(void) {
   reading reading = begin(2, 0, LONG_MS);
   const uint64_t first = fst_deep_reader_http.part(reading.state);
@@ -405,6 +439,7 @@ int main(void) {
   for (uint64_t i = 0; i < FILE_BYTES; i++) content[i] = (char)noise_next(&state);
   start_server(content, FILE_BYTES, ETAG);
   test_ranges();
+  test_cache();
   test_first_parts_are_short();
   test_connections_are_reused();
   test_headers();

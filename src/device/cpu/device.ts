@@ -9,6 +9,7 @@ import { quote } from "../../base/text.ts";
 import type { Engine, HostBlock, SmallRead } from "../../load/engine.ts";
 import { finishInTurns, Turn } from "../../base/turn.ts";
 import { resultBytes } from "../../load/layout.ts";
+import { cacheCuts } from "../../load/cache_cuts.ts";
 import { planSteps } from "../../load/plan.ts";
 import { Readiness } from "../../load/readiness.ts";
 import type { RequestTable, TensorRequest } from "../../load/request.ts";
@@ -53,6 +54,7 @@ export class CpuDevice implements Device<HostTensor> {
       blockBytes,
       packSmall: true,
       joinsGaps,
+      cut: cacheCuts(files),
       ...maxAllocationBytes !== undefined && { maxAllocationBytes },
     }));
     const { allocations, offsets, byteLengths } = plan.placements;

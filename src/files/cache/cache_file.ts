@@ -5,8 +5,10 @@ import type { ByteRange } from "./ranges.ts";
 
 /** A file of the cache that has some of its bytes. */
 export interface CacheFile {
-  /** Descriptor that lanes write to and read from, positions given; null if they cannot, or must not write. */
+  /** Descriptor for lanes; null if there is none. They read bytes that the file has, and write others if it is filled. */
   readonly fd: number | null;
+  /** Whether bytes are written to it. */
+  readonly isFilled: boolean;
   /** Whether the file has every byte of a range. */
   has(offset: number, length: number): boolean;
   /** Yields the pieces of a range, in order, with whether the file has them. */

@@ -22,6 +22,7 @@ import { DeviceError, RemoteError, type RemoteErrorCode } from "../../base/error
 import { quote } from "../../base/text.ts";
 import { describeStatus, refusalError } from "../http/client.ts";
 import { changedFile } from "../http/http_file.ts";
+import type { CacheFile } from "../cache/cache_file.ts";
 import type { RemoteAddress, RemoteFile } from "../http/remote_file.ts";
 import type { Source, SourceFile } from "../source.ts";
 import type { LaneFile } from "./native_file.ts";
@@ -78,8 +79,12 @@ export class NativeHttpFile implements LaneFile {
     return this.#file.read(offset, target, signal);
   }
 
-  way(): "http" {
-    return "http";
+  way(offset: number, length: number): "http" | "cache" {
+    return this.#file.cache ? this.#file.way!(offset, length) as "http" | "cache" : "http";
+  }
+
+  get cache(): CacheFile | undefined {
+    return this.#file.cache;
   }
 
   cachedFraction(): number {
@@ -97,7 +102,9 @@ export class NativeHttpFile implements LaneFile {
       handle = value;
       return ended;
     });
-    return { ...none, size: this.size, reader: { kind: HTTP_READER, handle, depth: CONNECTIONS } };
+    const { cache, size } = this;
+    const reader = { kind: HTTP_READER, handle, depth: CONNECTIONS };
+    return { ...none, size, reader, ...cache?.isFilled && cache.fd !== null && { cacheFd: cache.fd } };
   }
 
   renew(): Promise<void> | null {
@@ -205,7 +212,6 @@ export class NativeHttpSource implements Source {
   async open(path: string, folder?: string, isLookedAt?: boolean): Promise<SourceFile> {
     const file = await this.#source.open(path, folder, isLookedAt);
     if (!isRemote(file)) return file;
-    if ("cache" in file) return file;
     const curl = file.ranges ? await findCurl(this.#shim) : null;
     if (curl?.path) return await NativeHttpFile.of(this.#shim, file);
     const reason = curl?.path === null ? `libcurl is not available: ${curl.reason}` : null;

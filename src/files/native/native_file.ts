@@ -16,6 +16,7 @@ import type { PlanFailure, PlanFile, Retries } from "../../../ffi/plan_memory.ts
 import type { Shim } from "../../../ffi/symbols.ts";
 import { quote } from "../../base/text.ts";
 import { absolutePath, readError, refuseSpecial, tooShort } from "./local_path.ts";
+import type { CacheFile } from "../cache/cache_file.ts";
 import { type CachedAs, HEAD_BYTES, type LocalSource, type SourceFile } from "../source.ts";
 
 /** Bytes of one query of the page cache. */
@@ -57,6 +58,8 @@ export interface LaneFile extends SourceFile {
   cachedFraction(offset: number, length: number, windows: number): number | null;
   /** As {@linkcode NativeFile.openDirect}. */
   openDirect(): Promise<boolean>;
+  /** The file of a cache through which it is read; missing without one. */
+  readonly cache?: CacheFile | undefined;
   /** As {@linkcode NativeFile.lend}. */
   lend(ended: Promise<void>): PlanFile;
   /** How long it took to read the head, in microseconds. Missing if that says nothing about reads of lanes. */

@@ -9,6 +9,7 @@ import { PAGE } from "../layout.ts";
 import { type LoadPlan, requestAt, type Segment, segmentBytes } from "../plan.ts";
 import type { LaneFile } from "../../files/native/native_file.ts";
 import { BufferTransferredError, type Job, type RunReport } from "../engine.ts";
+import { CachedSegments } from "./cached_segments.ts";
 import { returnCalls, takeCalls } from "./lane_budget.ts";
 import { readFailure } from "./read_failure.ts";
 import { Turn } from "../../base/turn.ts";
@@ -74,7 +75,9 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
   const ended = Promise.withResolvers<void>();
   try {
     const lanes = calls - extra;
-    const memory = await planMemory(job, lanes, job.files.map((file) => file.lend(ended.promise)));
+    const cached = new CachedSegments(job.files);
+    const lent = cached.add(job.files.map((file) => file.lend(ended.promise)));
+    const memory = await planMemory(job, lanes, lent, cached);
     const windows = new CallWindows(plan, job.buffers);
     const stop = new Stop(() => shim.fst_plan_cancel(memory.bytes));
     const abort = () => stop.because(signal.reason);
@@ -86,7 +89,7 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
           { length: lanes },
           (_, lane) => stop.onError(runLane(shim, plan, memory, windows, lane)),
         ),
-        stop.onError(watch(shim, job, memory, lanes, stop)),
+        stop.onError(watch(shim, job, memory, cached, lanes, stop)),
         // Last: while memory is populated, this thread needs milliseconds to start another thread.
         ...populates ? [stop.onError(populate(shim, plan, memory, windows))] : [],
       ]);
@@ -209,6 +212,7 @@ async function planMemory(
   job: NativeJob,
   lanes: number,
   files: readonly PlanFile[],
+  cached: CachedSegments,
 ): Promise<PlanMemory> {
   const { plan, destination } = job;
   // A block whose alignment differs from its destination also needs the pages around it.
@@ -227,7 +231,9 @@ async function planMemory(
   const turn = new Turn();
   for (const [index, segment] of plan.segments.entries()) {
     if (index % 4096 === 4095) await turn.pause();
-    memory.setSegment(index, segment, job.addresses[segment.allocation]! + segment.offset);
+    const file = cached.fileOf(segment);
+    const destination = job.addresses[segment.allocation]! + segment.offset;
+    memory.setSegment(index, file === segment.file ? segment : { ...segment, file }, destination);
   }
   return memory;
 }
@@ -354,6 +360,7 @@ async function watch(
   shim: Shim,
   job: NativeJob,
   memory: PlanMemory,
+  cached: CachedSegments,
   threads: number,
   stop: Stop,
 ): Promise<void> {
@@ -370,6 +377,7 @@ async function watch(
     for (let index = lowest; index < taken; index++) {
       if (Atomics.load(done, index) !== 1) continue;
       done[index] = 2;
+      cached.landed(job.plan.segments[index]!, memory);
       job.readiness.segmentLanded(index);
       const landed = job.readiness.landedCount;
       if (landed - announced < MANY) continue;

@@ -75,7 +75,7 @@ async function runAndKill(scene: HubScene): Promise<boolean> {
     }
   };
   // Mostly while bytes come; else at any time, from the start to the checksums and renames.
-  const requests = Math.random() < 0.7 ? 2 + Math.floor(Math.random() * 40) : Infinity;
+  const requests = Math.random() < 0.7 ? 1 + Math.floor(Math.random() * 12) : Infinity;
   if (requests === Infinity) timer = setTimeout(kill, Math.random() * 4000);
   let seen = 0;
   scene.server.fault = (request: Received) => {

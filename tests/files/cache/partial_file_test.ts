@@ -254,7 +254,7 @@ Deno.test("an error of the system ends the filling with a note, once", async () 
   await write(made, file, 1000, SIZE);
   file.stop(new SystemError(30));
   assert(file.has(0, 1000) && !file.has(1000, 1));
-  assertEquals(file.fd, null);
+  assertEquals(file.isFilled, false);
   await file.finish();
   assertEquals(made.notes.length, 1);
   assertStringIncludes(

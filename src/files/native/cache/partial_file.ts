@@ -39,8 +39,8 @@ export interface WholeFile {
 
 /** Opens descriptors for lanes. */
 export interface LaneFiles {
-  /** Opens an existing file for positional reads and writes. */
-  open(path: string): Promise<number>;
+  /** Opens an existing file for reads at positions, and for writes too. */
+  open(path: string, writes: boolean): Promise<number>;
   close(fd: number): void;
 }
 
@@ -153,7 +153,7 @@ export class PartialFile implements CacheFile {
         for (const old of found.maps) await removeIfUnused(`${folder}/${old}`);
       }
     }
-    const fd = options.fills && options.lanes ? await options.lanes.open(part) : null;
+    const fd = await options.lanes?.open(part, options.fills) ?? null;
     stack.move();
     const file = new PartialFile(whole, { token, data, map, ranges, count, fd, ...options });
     // A process that had written the last byte was ended before the file had its final name.
@@ -167,7 +167,11 @@ export class PartialFile implements CacheFile {
   }
 
   get fd(): number | null {
-    return this.#isStopped ? null : this.#fd;
+    return this.#fd;
+  }
+
+  get isFilled(): boolean {
+    return this.#map !== null && !this.#isStopped;
   }
 
   has(offset: number, length: number): boolean {
@@ -197,7 +201,7 @@ export class PartialFile implements CacheFile {
   }
 
   landed(offset: number, length: number): void {
-    if (this.#isStopped || length === 0 || this.has(offset, length)) return;
+    if (!this.isFilled || length === 0 || this.has(offset, length)) return;
     this.#ranges.add(offset, offset + length);
     const isFirst = this.#lines === "";
     this.#lines += rangeLine(offset, offset + length);
@@ -209,7 +213,7 @@ export class PartialFile implements CacheFile {
   }
 
   async write(offset: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    if (this.#isStopped || this.has(offset, bytes.byteLength)) return;
+    if (!this.isFilled || this.has(offset, bytes.byteLength)) return;
     await this.#enqueue(async () => {
       await this.#data.seek(offset, Deno.SeekMode.Start);
       await writeAll(this.#data, bytes);
