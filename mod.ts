@@ -76,7 +76,7 @@ export { serialize, type TensorInputs } from "./src/save/serialize.ts";
 export type { ArrayInput, TensorInput } from "./src/save/views.ts";
 export type { LoadStats } from "./src/load/session.ts";
 export type { SourceOption } from "./src/deno/select_source.ts";
-export type { Source, SourceFile } from "./src/files/source.ts";
+export type { FileAddress, Source, SourceFile, UrlSource } from "./src/files/source.ts";
 export type { ShardOptions } from "./src/files/shard_options.ts";
 export type { DLPackOptions } from "./src/device/dlpack.ts";
 export {

@@ -48,10 +48,10 @@ export async function openFiles<E extends { readonly source: Source }>(
   kind: FileKind = { naming: SAFETENSORS },
   folder: string | undefined = workingFolder(),
 ): Promise<OpenedFiles<E>> {
-  const { group } = options;
+  const { group, urls } = options;
   const own = typeof options.source === "object" ? options.source : null;
-  const paths = checkFiles(files, group, own !== null);
-  if (own || !paths.some(isRemote)) {
+  const paths = checkFiles(files, group, own !== null || urls !== undefined);
+  if (own || !urls && !paths.some(isRemote)) {
     const names = own ? new SourceNames(own, folder) : new LocalNames(folder);
     return await openNamed(files, options, select, kind, names);
   }

@@ -18,7 +18,8 @@ import {
   type NetworkOptions,
 } from "../files/network_options.ts";
 import { type Configuration, defined, readConfiguration } from "./config.ts";
-import type { SourceOption } from "./select_source.ts";
+import type { ChosenSource, SourceOption } from "./select_source.ts";
+import type { UrlSource } from "../files/source.ts";
 
 /** Options of {@linkcode fastsafeOpen}, for the device `D` and a cast to `T`. */
 export interface OpenOptions<D extends DeviceOption = DeviceOption, T extends FloatDType = FloatDType>
@@ -39,8 +40,10 @@ export interface OpenOptions<D extends DeviceOption = DeviceOption, T extends Fl
    * "file"). Without that variable, files on a 3FS mount are read through its rings if the 3FS library and the mount
    * work, and by ordinary reads if they do not; `stats().notes` then has a note.
    *
-   * A source object of your own opens the names in `files` itself: names of files, or of an index, but not a folder. The
-   * load calls `read()` of its files, with `maxThreads` reads at once (default 4), and loads to the CPU or to WebGPU.
+   * A source object of your own says where the files are (`locate()`), and the package reads them as it reads `https://`
+   * names; or it opens and reads the files itself (`open()`). The names in `files` are then its own: names of files, or
+   * of an index, but not a folder. Of files that it reads itself the load calls `read()`, with `maxThreads` reads at once
+   * (default 4), and loads to the CPU or to WebGPU.
    */
   source?: SourceOption;
   /** Options for files on 3FS. */
@@ -73,7 +76,9 @@ export const OPEN_KEYS = [
 export interface CheckedOpenOptions extends CheckedOptions {
   readonly gds: GdsOption;
   readonly pool: PinnedPool | undefined;
-  readonly source: SourceOption | undefined;
+  readonly source: ChosenSource | undefined;
+  /** The source that says where the files are, if the option `source` is one. */
+  readonly urls: UrlSource | undefined;
   readonly usrbio: CheckedUsrbioOptions;
   readonly network: CheckedNetworkOptions;
   readonly cache: CacheOption | undefined;
@@ -101,7 +106,7 @@ export function checkOptions(
     ...checked,
     gds: gdsOption(options, checked.device),
     pool: options.pool,
-    source: sourceOption(options, checked.device),
+    ...sourceOption(options, checked.device),
     usrbio: checkUsrbioOptions(options.usrbio),
     network: checkNetwork(options.network),
     cache: checkCache(options.cache),
@@ -121,9 +126,10 @@ export function withConfiguration(options: OpenOptions, configuration: Configura
 function sourceOption(
   { source, gds }: OpenOptions,
   device: DeviceOption,
-): SourceOption | undefined {
+): Pick<CheckedOpenOptions, "source" | "urls"> {
+  if (isUrlSource(source)) return { source: undefined, urls: source };
   if (typeof source === "object" && typeof source?.open === "function") {
-    if (!isCudaName(device)) return source;
+    if (!isCudaName(device)) return { source, urls: undefined };
     throw new TypeError(
       `Cannot load to ${
         quote(device)
@@ -135,9 +141,14 @@ function sourceOption(
       `source must be "3fs", "file" or a source of your own, got ${describeValue(source)}`,
     );
   }
-  if (gds !== "require") return source;
+  if (gds !== "require") return { source, urls: undefined };
   if (source === "3fs") throw new TypeError('gds: "require" and source: "3fs" cannot be used together');
-  return "file";
+  return { source: "file", urls: undefined };
+}
+
+function isUrlSource(source: unknown): source is UrlSource {
+  return typeof source === "object" && source !== null && "locate" in source &&
+    typeof source.locate === "function";
 }
 
 function gdsOption({ gds, nogds }: OpenOptions, device: DeviceOption): GdsOption {

@@ -5,6 +5,7 @@ import { openLibrary } from "../../ffi/library.ts";
 import { HttpClient } from "../files/http/client.ts";
 import type { FileContext } from "../files/http/http_file.ts";
 import { HttpSource } from "../files/http/http_source.ts";
+import { LocatedNames } from "../files/http/located_names.ts";
 import { WebNames } from "../files/http/web_names.ts";
 import type { FileNames } from "../files/inputs.ts";
 import { NativeHttpSource } from "../files/native/http_file.ts";
@@ -17,13 +18,15 @@ import { AllFiles, AllNames, type RemoteKind } from "../files/remote_names.ts";
 import type { CachingOptions } from "../files/native/cache/caching_source.ts";
 import { laneFiles } from "../files/native/cache/lane_files.ts";
 import type { OpenedCache } from "../files/native/cache/open_cache.ts";
-import type { Source, SourceFile } from "../files/source.ts";
+import type { Source, SourceFile, UrlSource } from "../files/source.ts";
 import { selectEngine } from "../load/native/select.ts";
 
 /** The options that files on servers depend on. */
 export interface RemoteOptions {
   readonly network: CheckedNetworkOptions;
   readonly cache?: CacheOption | undefined;
+  /** The source of the user that says where the files are; all paths are its names. */
+  readonly urls?: UrlSource | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Whether a wrong checksum of a file for the cache is an error when it is closed. Default: a note. */
   readonly isStrict?: boolean;
@@ -46,7 +49,7 @@ export interface Remote extends Disposable {
  */
 export async function openRemote(
   paths: readonly string[],
-  { network, cache, signal = new AbortController().signal, isStrict, device }: RemoteOptions,
+  { network, cache, urls, signal = new AbortController().signal, isStrict, device }: RemoteOptions,
   folder?: string,
 ): Promise<Remote> {
   const host = new DenoNetwork();
@@ -56,8 +59,10 @@ export async function openRemote(
     limits: limitsOf(network, seconds),
     signal,
   });
-  const isNamed = (scheme: string) => paths.some((path) => path.toLowerCase().startsWith(scheme));
-  const kinds: RemoteKind[] = [new WebNames(contextOf(), network.headers)];
+  const isNamed = (scheme: string) => !urls && paths.some((path) => path.toLowerCase().startsWith(scheme));
+  const kinds: RemoteKind[] = [
+    urls ? new LocatedNames(contextOf(), urls) : new WebNames(contextOf(), network.headers),
+  ];
   const nameOf = (path: string) => kinds.find((kind) => kind.matches(path))!.nameOf(path);
   // Lanes read the bytes where the native library is available; headers need none.
   const engine = device === undefined ? null : await selectEngine();

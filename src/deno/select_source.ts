@@ -6,16 +6,19 @@ import { NativeFileSource } from "../files/native/native_file.ts";
 import type { Engine } from "../load/engine.ts";
 import { needShim, requestedBackend } from "../three_fs/backend.ts";
 import { type CheckedUsrbioOptions, mostRings, ringOptions } from "../three_fs/options.ts";
-import type { Source } from "../files/source.ts";
+import type { Source, UrlSource } from "../files/source.ts";
 import { ThreeFsReaders } from "../three_fs/lane_readers.ts";
 
 /** The values of the option `source`. */
-export type SourceOption = "3fs" | "file" | Source;
+export type SourceOption = ChosenSource | UrlSource;
+
+/** A source that opens files itself. */
+export type ChosenSource = "3fs" | "file" | Source;
 
 /** The options that the selection depends on. */
 export interface SourceChoice {
   /** The option `source`, if it is set. */
-  readonly source: SourceOption | undefined;
+  readonly source: ChosenSource | undefined;
   /** Options for files on 3FS. */
   readonly usrbio: CheckedUsrbioOptions;
   /** The option `maxThreads`. */

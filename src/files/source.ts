@@ -72,6 +72,29 @@ export interface Source<F extends SourceFile = SourceFile> {
   open(path: string, folder?: string, isLookedAt?: boolean): Promise<F>;
 }
 
+/** Where a file is. */
+export interface FileAddress {
+  /** Its URL, `https:` or `http:`; it can carry a signature, and is not shown. */
+  readonly url: string | URL;
+  /** Headers for every request to the host of the URL, such as `authorization`; they are not sent to other hosts. */
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/**
+ * A source of files that have URLs, such as those of a store that signs them: it says where a file is, and the package
+ * reads it, as it reads `https://` names.
+ */
+export interface UrlSource {
+  /** Its name in messages. */
+  readonly name: string;
+  /**
+   * Returns the address of a file; called again if the server refuses the address, because its signature has expired.
+   *
+   * @param path a name of the user, or of a shard beside an index
+   */
+  locate(path: string): FileAddress | Promise<FileAddress>;
+}
+
 /** What a local file of a cache shows instead of its own path, and what happens after it is closed. */
 export interface CachedAs {
   /** The name of the remote file. */

@@ -35,8 +35,7 @@ export class WebNames implements RemoteKind {
     const name = this.#add(url);
     const { pathname, search } = new URL(url);
     if (!pathname.endsWith(".json")) return { paths: [name.path], notes: [] };
-    const bytes = await readWhole(() => HttpFile.open(this.#context, name), checkIndexSize);
-    return await parseModelIndex(name.path, bytes, (shard) => {
+    return await openWebIndex(this.#context, name, (shard) => {
       const beside = new URL(shard.split("/").map(encodeURIComponent).join("/"), url);
       beside.search = search; // a token for the whole folder is for its shards too
       return this.#add(beside.href).path;
@@ -70,6 +69,20 @@ function parse(given: string): URL {
   const [, revision, path] = /^\/([^/]+)(.*)$/.exec(rest ?? "/main")!;
   const name = `hf://${id}${page === undefined || revision === "main" ? "" : `@${revision}`}${path}`;
   throw new TypeError(`Cannot open ${quote(labelOf(url))}: it is a page for people: open ${quote(name)}`);
+}
+
+/**
+ * Reads an index.
+ *
+ * @param pathOf returns the path of a shard
+ */
+export async function openWebIndex(
+  context: FileContext,
+  name: RemoteName,
+  pathOf: (shard: string) => string,
+): Promise<Found> {
+  const bytes = await readWhole(() => HttpFile.open(context, name), checkIndexSize);
+  return await parseModelIndex(name.path, bytes, pathOf);
 }
 
 /**

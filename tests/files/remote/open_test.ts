@@ -249,6 +249,50 @@ Deno.test("headers of the user are sent to the host that is named", async () => 
   await assertTensors(other, ONE.tensors);
 });
 
+Deno.test("a source of the user says where files are, again after a signature has expired", async () => {
+  let generation = 1;
+  await using server = new FaultyServer({ ...FILES }, ({ target, headers }) => {
+    return target.endsWith(`?s=${generation}`) && headers.get("x-key") === "k" ? null : { status: 403 };
+  });
+  const asked: string[] = [];
+  const source = {
+    name: "store",
+    locate(path: string) {
+      asked.push(path);
+      return {
+        url: server.url(`/m/${path.replace("models/", "")}?s=${generation}`),
+        headers: { "x-key": "k" },
+      };
+    },
+  };
+  await using model = await fastsafeOpen("models/model.safetensors.index.json", { source, lazy: true });
+  assertEquals(model.files(), ["models/one.safetensors", "models/two.safetensors"]);
+  generation = 2;
+  await assertTensors(model, [...ONE.tensors, ...TWO.tensors]);
+  assertEquals(asked.toSorted(), [
+    "models/model.safetensors.index.json",
+    "models/one.safetensors",
+    "models/one.safetensors",
+    "models/two.safetensors",
+    "models/two.safetensors",
+  ]);
+  assertEquals(model.stats().path, "http");
+});
+
+Deno.test("an address of a source that is not one is an error", async () => {
+  for (
+    const [address, message] of [
+      [null, 'The source "store" cannot locate "x": locate() must return an object with a URL, got null'],
+      [{ url: "ftp://host/x" }, "its URL must be an https: or http: URL"],
+      [{ url: "/x" }, "its URL must be an https: or http: URL"],
+      [{ url: "https://host", headers: { a: 1 } }, "its headers must be an object of strings"],
+    ] as const
+  ) {
+    const source = { name: "store", locate: () => address as { url: string } };
+    await assertRejects(() => fastsafeOpen("x", { source }), TypeError, message);
+  }
+});
+
 Deno.test("a model in a service of the S3 interface is loaded by its prefix", async () => {
   const objects = Object.fromEntries(Object.entries(FILES).map(([path, bytes]) => [path.slice(1), bytes]));
   await using server = new S3Server({ models: { region: "auto", objects } }, {
