@@ -35,7 +35,6 @@ for (const name of model.keys()) {
   const first = [...part.data.subarray(0, 3)].join(", ");
   console.log(`${name}: ${dtype} [${shape}], ${byteLength} bytes; the beginning: ${first}, …`);
 }
-console.log(`${store.requests()} requests for bytes`);
 
 /** A store on this machine with a model of two tensors in two shards. */
 function startStore() {
@@ -46,11 +45,9 @@ function startStore() {
     "head.safetensors": serialize({ head: { dtype: "F32", shape: [3], data: new Float32Array([7, 8, 9]) } }),
     "model.safetensors.index.json": new TextEncoder().encode(JSON.stringify({ metadata: {}, weight_map })),
   };
-  let requests = 0;
   const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (request) => {
     const { origin, pathname, searchParams } = new URL(request.url);
     if (pathname === "/sign") return new Response(`${origin}/${searchParams.get("name")}?signature=secret`);
-    requests++;
     const file = files[pathname.slice(1)];
     if (!file || searchParams.get("signature") !== "secret") return new Response(null, { status: 403 });
     const [, start, end] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.get("range") ?? "")!;
@@ -60,7 +57,6 @@ function startStore() {
   });
   return {
     url: `http://127.0.0.1:${server.addr.port}`,
-    requests: () => requests,
     [Symbol.asyncDispose]: () => server.shutdown(),
   };
 }

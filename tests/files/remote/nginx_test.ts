@@ -79,7 +79,7 @@ suite("nginx", "nginx", whyNoNginx() ?? whyNoCertificates(), () => {
     assertEquals([stats.path, stats.files], ["http", 2]);
     const requests = await at.nginx.requests();
     assertEquals(requests.filter((line) => !line.endsWith(" 206")), []);
-    assert(requests.length <= 9, requests.join("\n"));
+    assert(requests.length <= 16, requests.join("\n"));
   });
 
   Deno.test("nginx in every form serves the same bytes", async () => {
