@@ -26,6 +26,7 @@ in turns with probes of what is possible; prints a table and writes JSON. Makes 
 
   --bytes N      size of the model (default 8GiB; with --quick 512MB)
   --turns N      turns (default 5; with --quick 2)
+  --cold-turns N turns with cold files (default: as many)
   --quick        small and short: to see that it works, not to measure
   --state S      hot or cold (default both)
   --dir D        use the model in this folder, or create one there; it is not removed
@@ -43,6 +44,7 @@ async function main(argv: readonly string[]): Promise<void> {
   const args = parseArguments(argv, {
     bytes: "text",
     turns: "text",
+    "cold-turns": "text",
     quick: "flag",
     state: "text",
     dir: "text",
@@ -58,6 +60,7 @@ async function main(argv: readonly string[]): Promise<void> {
   }
   const quick = args.flag("quick");
   const turns = args.count("turns") ?? (quick ? 2 : 5);
+  const coldTurns = args.count("cold-turns") ?? turns;
   const kinds = args.text("state")?.split(",") ?? ["hot", "cold"];
   if (!kinds.every((kind): kind is CacheKind => kind === "hot" || kind === "cold")) {
     throw new UsageError(`--state must be hot or cold, got "${args.text("state")}"`);
@@ -78,7 +81,10 @@ async function main(argv: readonly string[]): Promise<void> {
     args.bytes("bytes") ?? (quick ? 512e6 : 2 ** 33),
     false,
   );
-  const all = await gpuContenders(peak, data, cuda.gds.usable);
+  const all = await gpuContenders(peak, data, {
+    gds: cuda.gds.usable,
+    limitThreads: turns > 2 ? [1, 2, 4, 8, 16] : [2, 8],
+  });
   const results: Partial<Record<CacheKind, GpuResult[]>> = {};
   const name = rehearsal ? STAND_IN_NAME : gpu.name || "an unnamed GPU";
   console.log(
@@ -98,7 +104,7 @@ async function main(argv: readonly string[]): Promise<void> {
   for (const kind of kinds) {
     const those = all.filter((one) => one.kinds.includes(kind));
     await takeTurns(tools, those, {
-      turns,
+      turns: kind === "cold" ? coldTurns : turns,
       kind,
       memory: data.bytes,
       // After every turn: a benchmark that is stopped leaves the results of its complete turns.

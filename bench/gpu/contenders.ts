@@ -23,15 +23,19 @@ const BOTH: readonly CacheKind[] = ["hot", "cold"];
  * All contenders that can run on this machine.
  *
  * @param peak the program of peak.c
- * @param gds whether GPUDirect Storage is available
  */
 export async function gpuContenders(
   peak: string,
   { shards, bytes }: Data,
-  gds: boolean,
+  { gds, limitThreads }: {
+    /** Whether GPUDirect Storage is available. */
+    readonly gds: boolean;
+    /** Threads of the variants of each limit. */
+    readonly limitThreads: readonly number[];
+  },
 ): Promise<GpuContender[]> {
   return [
-    ...[1, 2, 4, 8, 16].flatMap((threads) => [
+    ...limitThreads.flatMap((threads) => [
       limit(peak, shards, "copy", BOTH, ["copy", "-t", `${threads}`, `${bytes}`], `copy, ${threads} streams`),
       limit(
         peak,

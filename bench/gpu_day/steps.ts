@@ -61,7 +61,7 @@ export const STEPS: readonly Step[] = [
   {
     name: "cuda-tests",
     title: "The CUDA tests",
-    limitSeconds: 100,
+    limitSeconds: 80,
     missing: needsCuda,
     commands: ({ isRehearsal }) => [
       isRehearsal
@@ -73,7 +73,7 @@ export const STEPS: readonly Step[] = [
   {
     name: "stress",
     title: "Disposing, closing and aborting at random moments, under compute-sanitizer",
-    limitSeconds: 45,
+    limitSeconds: 35,
     missing: needsCuda,
     commands: (day) => {
       const sanitizer = findTool("compute-sanitizer");
@@ -86,12 +86,12 @@ export const STEPS: readonly Step[] = [
   {
     name: "bench",
     title: "Loading to the GPU beside the peers",
-    limitSeconds: 170,
+    limitSeconds: 215,
     missing: needsCuda,
     commands: ({ work, bytes, isRehearsal }) => [
       program(
         "bench/gpu.ts",
-        ...["--bytes", `${bytes}`, "--turns", isRehearsal ? "1" : "2"],
+        ...["--bytes", `${bytes}`, "--turns", isRehearsal ? "1" : "2", "--cold-turns", "1"],
         ...[
           "--dir",
           `${work}/model`,
@@ -106,7 +106,7 @@ export const STEPS: readonly Step[] = [
   {
     name: "torch",
     title: "DLPack to PyTorch",
-    limitSeconds: 25,
+    limitSeconds: 20,
     missing: needsCuda,
     commands: (
       { isRehearsal },
@@ -116,7 +116,7 @@ export const STEPS: readonly Step[] = [
   {
     name: "cupy",
     title: "DLPack to CuPy",
-    limitSeconds: 20,
+    limitSeconds: 15,
     missing: needsCuda,
     commands: () => [program("tests/cuda/dlpack_program.ts", "cupy")],
     read: readLines,
@@ -124,7 +124,7 @@ export const STEPS: readonly Step[] = [
   {
     name: "mpi",
     title: "MPI with device memory, 2 ranks on one GPU",
-    limitSeconds: 25,
+    limitSeconds: 20,
     missing: needsCuda,
     commands: () => [
       tests("tests/ranks/device_long_test.ts", "--filter=/to one device over|Loading over (Open MPI|MPICH)/"),

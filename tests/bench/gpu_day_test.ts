@@ -81,8 +81,10 @@ Deno.test("a benchmark that was stopped keeps the figures that it had written", 
 
 Deno.test("runWithin() ends a command whose time runs out, and keeps what was printed", async () => {
   await using folder = await tempFolder();
-  // The time of `timeout`, the parent, runs out when the command says so: SIGALRM is its own clock's signal.
-  const script = "echo before; kill -ALRM $PPID; sleep 1000 & wait";
+  // The time of `timeout`, the parent, runs out when the command says so, once the parent waits for the command: SIGALRM
+  // is the signal of its own clock.
+  const waits = "until grep -q '^State:.S' /proc/$PPID/status; do :; done";
+  const script = `echo before; ${waits}; kill -ALRM $PPID; sleep 1000 & wait`;
   const stopped = await runWithin(600, ["sh", "-c", script], folder.path, {});
   assertEquals([stopped.isStopped, stopped.stdout], [true, "before\n"]);
   const { code, isStopped, stderr } = await runWithin(60, ["sh", "-c", "echo $X >&2; exit 3"], folder.path, {
