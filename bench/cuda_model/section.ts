@@ -20,7 +20,7 @@ export function modelSection(report: ModelReport): string[] {
   return [
     "### A model of a GPU, not a measurement",
     `The package's own code on a stand-in for CUDA that takes the time of published hardware: storage ${readRate} GB/s, ` +
-    `link ${copyRate} GB/s, both of which are the limit; the sources of all figures are in ` +
+    `link ${copyRate} GB/s, of which the lower is the limit; the sources of all figures are in ` +
     "[model.c](../tests/sim/cuda/model.c). It shows whether these engines have work at all times; the package's own " +
     `work on the processor is not in it. Made ${report.made.slice(0, 10)} by \`deno task bench:cuda-model\`.`,
     table(head, rows),
