@@ -57,7 +57,8 @@ export function evaluate(
   }));
 }
 
-function ratio(of: readonly number[], seconds: readonly number[]): Ratio {
+/** Ratios of rates, each of the same turn. */
+export function ratio(of: readonly number[], seconds: readonly number[]): Ratio {
   const values = seconds.map((those, turn) => of[turn]! / those);
   return { median: median(values), least: Math.min(...values), most: Math.max(...values) };
 }
