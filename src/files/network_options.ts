@@ -98,10 +98,6 @@ export function checkNetwork(options: NetworkOptions = {}): CheckedNetworkOption
   );
   const headers = options.headers ?? {}, hub = options.hub ?? {}, s3 = options.s3 ?? {};
   const { retries, timeoutSeconds } = options;
-  if (!isRecord(headers)) {
-    throw new TypeError(`network.headers must be an object of strings, got ${describeValue(headers)}`);
-  }
-  for (const [name, value] of Object.entries(headers)) checkHeader(name, value);
   checkKeys("network.hub", hub, keysOf<HubOptions>({ token: true, endpoint: true, offline: true }));
   if (hub.token !== undefined && hub.token !== false && typeof hub.token !== "string") {
     throw new TypeError("network.hub.token must be a string or false");
@@ -115,7 +111,7 @@ export function checkNetwork(options: NetworkOptions = {}): CheckedNetworkOption
   checkBoolean("network.s3.anonymous", s3.anonymous);
   checkFunction("network.s3.credentials", s3.credentials);
   return {
-    headers: headers as Record<string, string>,
+    headers: checkHeaders("network.headers", headers),
     retries: checkInteger("network.retries", retries, { byDefault: 5, least: 0, most: 100 }),
     timeoutSeconds: timeoutSeconds === undefined ? undefined : checkSeconds(timeoutSeconds),
     hub,
@@ -123,22 +119,30 @@ export function checkNetwork(options: NetworkOptions = {}): CheckedNetworkOption
   };
 }
 
-function checkHeader(name: string, value: unknown): void {
-  if (typeof value !== "string") {
-    throw new TypeError(
-      `network.headers must be an object of strings, got a value of another type for ${name}`,
-    );
+/**
+ * Checks headers of a user; the names become lower case.
+ *
+ * @param what names them in messages, which do not have the values: they can be secret
+ * @throws {TypeError} if they are not names and values that HTTP allows, or the package sets one itself
+ */
+export function checkHeaders(what: string, headers: unknown): Record<string, string> {
+  if (!isRecord(headers)) {
+    throw new TypeError(`${what} must be an object of strings, got ${describeValue(headers)}`);
   }
-  try {
-    new Headers([[name, value]]);
-  } catch { // its message has the value, which can be secret
-    throw new TypeError(
-      `network.headers has a name or a value that HTTP does not allow: ${describeValue(name)}`,
-    );
+  const checked: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers)) {
+    if (typeof value !== "string") throw new TypeError(`${what} must be an object of strings`);
+    try {
+      new Headers([[name, value]]);
+    } catch { // its message has the value
+      throw new TypeError(`${what} has a name or a value that HTTP does not allow: ${describeValue(name)}`);
+    }
+    if (/^(?:accept-encoding|connection|content-length|host|if-match|if-range|range)$/i.test(name)) {
+      throw new TypeError(`${what} cannot have ${describeValue(name)}, which the package sets`);
+    }
+    checked[name.toLowerCase()] = value;
   }
-  if (/^(?:accept-encoding|host|if-match|if-range|range)$/i.test(name)) {
-    throw new TypeError(`network.headers cannot have ${describeValue(name)}, which the package sets`);
-  }
+  return checked;
 }
 
 function checkText(name: string, value: unknown): void {

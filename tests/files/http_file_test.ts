@@ -43,6 +43,7 @@ async function opened(setting: Setting = {}) {
       },
     };
   } catch (error) {
+    assertEquals(host.retained, 0);
     await server[Symbol.asyncDispose]();
     throw error;
   }

@@ -78,7 +78,6 @@ export class HttpFile implements RemoteFile {
     this.ranges = ranges;
     this.readers = ranges ? READERS : 1;
     this.limits = context.limits;
-    context.client.host.retain();
   }
 
   /**
@@ -93,6 +92,7 @@ export class HttpFile implements RemoteFile {
     const action = `Cannot open ${quote(path)}`;
     const { client, limits, signal } = context;
     const attempts = new Attempts({ host: client.host, limits, notes, path, action, signal });
+    client.host.retain(); // until the file is closed
     for (let corrected = 0;;) {
       try {
         const address = await name.locate();
@@ -112,7 +112,10 @@ export class HttpFile implements RemoteFile {
         if (explained === "again" && corrected++ < 2) continue;
         throw explained instanceof Error ? explained : refusalError(path, "open", refusal);
       } catch (error) {
-        await attempts.afterFailure(error);
+        await attempts.afterFailure(error).catch((error) => {
+          client.host.release();
+          throw error;
+        });
       }
     }
   }

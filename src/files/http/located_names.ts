@@ -5,6 +5,7 @@ import { describeValue, isRecord } from "../../base/check.ts";
 import { POSIX } from "../../base/paths.ts";
 import { quote } from "../../base/text.ts";
 import type { Found } from "../inputs.ts";
+import { checkHeaders } from "../network_options.ts";
 import type { RemoteKind } from "../remote_names.ts";
 import type { UrlSource } from "../source.ts";
 import type { RemoteName } from "./host.ts";
@@ -53,8 +54,8 @@ function checkAddress({ name }: UrlSource, path: string, value: unknown): Remote
   if (typeof text !== "string" || !URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) {
     return fail("its URL must be an https: or http: URL");
   }
-  if (!isRecord(headers) || Object.values(headers).some((value) => typeof value !== "string")) {
-    return fail("its headers must be an object of strings");
-  }
-  return { url: text, headers: headers as Record<string, string> };
+  return {
+    url: text,
+    headers: checkHeaders(`The headers of ${quote(path)} from the source ${quote(name)}`, headers),
+  };
 }

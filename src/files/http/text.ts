@@ -9,7 +9,7 @@ import type { RemoteName } from "./host.ts";
 import type { FileContext } from "./http_file.ts";
 
 /** Most bytes of one text. */
-const MOST_BYTES = 64 * 2 ** 20;
+const MOST_BYTES = 16 * 2 ** 20;
 
 /** A text with the headers of its answer. */
 export interface RemoteText {
@@ -20,7 +20,7 @@ export interface RemoteText {
 /**
  * Requests a text.
  *
- * @throws {RemoteError} if the server refuses, or the text is longer than 64 MiB
+ * @throws {RemoteError} if the server refuses, or the text is longer than 16 MiB
  */
 export async function requestText(
   { client, limits, signal }: FileContext,

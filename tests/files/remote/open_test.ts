@@ -285,7 +285,10 @@ Deno.test("an address of a source that is not one is an error", async () => {
       [null, 'The source "store" cannot locate "x": locate() must return an object with a URL, got null'],
       [{ url: "ftp://host/x" }, "its URL must be an https: or http: URL"],
       [{ url: "/x" }, "its URL must be an https: or http: URL"],
-      [{ url: "https://host", headers: { a: 1 } }, "its headers must be an object of strings"],
+      [
+        { url: "https://host", headers: { a: 1 } },
+        'The headers of "x" from the source "store" must be an object of strings',
+      ],
     ] as const
   ) {
     const source = { name: "store", locate: () => address as { url: string } };
