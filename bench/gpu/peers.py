@@ -68,7 +68,21 @@ def load_torch(torch, files, nogds):
 def save(files):
     """Reads the files itself: safetensors may not be installed."""
     torch = importlib.import_module("torch")
-    types = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "I64": torch.int64}
+    types = {
+        "BOOL": torch.bool,
+        "U8": torch.uint8,
+        "I8": torch.int8,
+        "I16": torch.int16,
+        "I32": torch.int32,
+        "I64": torch.int64,
+        "F8_E4M3": torch.float8_e4m3fn,
+        "F8_E5M2": torch.float8_e5m2,
+        "F16": torch.float16,
+        "BF16": torch.bfloat16,
+        "F32": torch.float32,
+        "F64": torch.float64,
+        "C64": torch.complex64,
+    }
     for file in files:
         with open(file, "rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
