@@ -6,7 +6,9 @@ import { dayComparisons, dayPage } from "../../bench/gpu_day/page.ts";
 import type { GpuDay } from "../../bench/gpu_day/results.ts";
 import { type Ended, runWithin } from "../../bench/gpu_day/run.ts";
 import { type Day, STEPS } from "../../bench/gpu_day/steps.ts";
-import { tempFolder } from "../support/models.ts";
+import { noise, tempFolder, tensorLength, writeFile } from "../support/models.ts";
+import { findPython } from "../support/python.ts";
+import { suite } from "../support/skip.ts";
 
 const DAY: Day = {
   work: "/nowhere",
@@ -179,4 +181,47 @@ Deno.test("the figures of a day are comparisons for the documentation", () => {
   assertEquals(dayComparisons(MADE_UP).map(({ name, panels }) => [name, panels.map(({ limit }) => limit)]), [
     ["gpu", [20]],
   ]);
+});
+
+const DTYPES = [
+  "BOOL",
+  "U8",
+  "I8",
+  "I16",
+  "I32",
+  "I64",
+  "F8_E4M3",
+  "F8_E5M2",
+  "F16",
+  "BF16",
+  "F32",
+  "F64",
+  "C64",
+] as const;
+
+suite("The peers on a GPU", "python", (await findPython("numpy, torch")).missing, () => {
+  Deno.test("the files of torch.load have the bytes of the tensors, for every dtype", async () => {
+    await using folder = await tempFolder();
+    const path = `${folder.path}/model.safetensors`;
+    const specs = DTYPES.map((dtype) => {
+      const shape = [3, 5];
+      const bytes = dtype === "BOOL" ? new Uint8Array(15).fill(1) : noise(tensorLength({ dtype, shape }), 1);
+      return { name: dtype, dtype, shape, bytes };
+    });
+    await writeFile(path, specs, { misalignment: 3 });
+    const peers = new URL("../../bench/gpu/peers.py", import.meta.url).pathname;
+    const read = `import torch
+for name, tensor in torch.load(${JSON.stringify(`${path}.pt`)}).items():
+    print(name, list(tensor.shape), tensor.reshape(-1).view(torch.uint8).numpy().tobytes().hex())`;
+    let printed = "";
+    for (const args of [[peers, "save", path], ["-c", read]]) {
+      const { code, stdout, stderr } = await new Deno.Command("python3", { args }).output();
+      assertEquals(code, 0, new TextDecoder().decode(stderr));
+      printed = new TextDecoder().decode(stdout);
+    }
+    assertEquals(
+      printed.trim().split("\n").sort(),
+      specs.map(({ name, bytes }) => `${name} [3, 5] ${bytes.toHex()}`).sort(),
+    );
+  });
 });

@@ -47,16 +47,30 @@ export function findLaunchers(): { found: Launcher[]; missing: Map<string, strin
   const found: Launcher[] = [];
   const missing = new Map<string, string>();
   for (const launcher of LAUNCHERS) {
-    try {
-      new Deno.Command(launcher.command, { args: ["--version"], stdout: "null", stderr: "null" })
-        .outputSync();
-      found.push(launcher);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-      missing.set(launcher.family, `there is no "${launcher.command}"`);
-    }
+    if (versionOf(launcher.command) !== null) found.push(launcher);
+    else missing.set(launcher.family, `there is no "${launcher.command}"`);
+  }
+  // Outside of Debian one family has the name without its own.
+  const version = found.length === 0 ? versionOf("mpirun") : null;
+  const plain = version === null
+    ? undefined
+    : LAUNCHERS.find(({ family }) => version.includes(family === "MPICH" ? "HYDRA" : family));
+  if (plain) {
+    found.push({ ...plain, command: "mpirun" });
+    missing.delete(plain.family);
   }
   return { found, missing };
+}
+
+/** What a launcher prints with `--version`; null if it does not exist. */
+function versionOf(command: string): string | null {
+  try {
+    const { stdout } = new Deno.Command(command, { args: ["--version"], stderr: "null" }).outputSync();
+    return new TextDecoder().decode(stdout);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
+  }
 }
 
 /** Runs a program of this folder on `size` ranks; without a launcher's command, as a single process. */
