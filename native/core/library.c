@@ -18,13 +18,16 @@ void fst_library_tell(char *reason, size_t size, const char *format, ...) {
   va_end(rest);
 }
 
-/* Looks up the functions of a library. 0, or -1 with the missing one in `reason`, which is otherwise unchanged. */
+/*
+ * Looks up the functions of a library. 0, or -1 with the missing one in `reason`, which is otherwise unchanged; nobody
+ * asks for it if `size` is 0.
+ */
 static int bind(const fst_library *library, void *handle, char *reason, size_t size) {
   for (size_t i = 0; i < library->symbol_count; i++) {
     const fst_library_symbol *symbol = &library->symbols[i];
     void *address = dlsym(handle, symbol->name);
     if (!address && !symbol->optional) {
-      snprintf(reason, size, "\"%s\" has no function %s", library->path, symbol->name);
+      if (size > 0) snprintf(reason, size, "\"%s\" has no function %s", library->path, symbol->name);
       return -1;
     }
     memcpy((char *)library->functions + symbol->offset, &address, sizeof address);
@@ -41,9 +44,8 @@ typedef struct search {
 
 /* Returns a library that can be used; NULL for others. */
 static void *accept(search *search, void *library) {
-  char reason[512];
   fst_library *wanted = search->wanted;
-  if (!library || !wanted->refuses || bind(wanted, library, reason, sizeof reason) != 0 || !wanted->refuses()) {
+  if (!library || !wanted->refuses || bind(wanted, library, NULL, 0) != 0 || !wanted->refuses()) {
     return library;
   }
   if (!search->refused) search->refused = library;
