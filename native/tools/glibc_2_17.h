@@ -34,6 +34,7 @@ FST_VERSION_OF(dlsym, FST_FIRST);
 FST_VERSION_OF(glob, FST_FIRST);
 FST_VERSION_OF(pthread_create, FST_FIRST);
 FST_VERSION_OF(pthread_detach, FST_FIRST);
+FST_VERSION_OF(pthread_mutex_trylock, FST_FIRST);
 FST_VERSION_OF(pthread_sigmask, FST_FIRST);
 
 /* On 64-bit machines the kernel's struct stat and libc's are one. */
