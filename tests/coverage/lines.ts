@@ -50,6 +50,9 @@ interface GcovReport {
   }[];
 }
 
+/** Files of tests with the names of sources, wherever a test builds them: in a copy of the repository, too. */
+const OF_TESTS = /\/tests\/(sim|native\/added)\//;
+
 /**
  * Reads what `gcov --json-format --stdout` prints: one document on each line.
  *
@@ -61,7 +64,7 @@ export function addGcov(lines: Lines, text: string, sources: ReadonlySet<string>
     const { current_working_directory: folder, files } = JSON.parse(document) as GcovReport;
     for (const { file, lines: counted } of files) {
       const path = new URL(file, `file://${folder}/`).pathname;
-      if (path.startsWith(`${root}tests/`) || path.includes("/tests/native/added/")) continue;
+      if (path.startsWith(`${root}tests/`) || OF_TESTS.test(path)) continue;
       const folders = path.split("/");
       const name = [3, 2, 1].map((parts) => folders.slice(-parts).join("/")).find((end) => sources.has(end));
       if (name === undefined) continue;

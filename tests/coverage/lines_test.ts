@@ -32,6 +32,8 @@ Deno.test("addGcov() recognizes the sources of native/ in any build folder", () 
     document("/tmp/x", ["core.c", [[1, 1]]], ["lane.c", [[1, 1]]]),
     document("/r", ["native/core/lane.c", [[8, 2]]], ["tests/sim/lane.c", [[7, 100]]]),
     document("/r/tests/sim", ["cuda/lane.c", [[9, 0]]]), // a file of a stand-in with the same name
+    document("/tmp/copy/tests/sim/shared", ["../cuda/lane.c", [[9, 0]]]), // the same in a copy
+    document("/tmp/build", ["tests/native/added/core/lane.c", [[9, 0]]]), // a part that tests add to a source
     "",
   ].join("\n");
   addGcov(lines, printed, new Set(["core/lane.c", "cuda/lane.c", "cuda/kernels/x.h"]), "/r/");
