@@ -19,6 +19,7 @@ import { convertPyTorch, openPyTorch } from "@x/fastsafetensors/pytorch";
 import "../../support/open_library.ts";
 import { type Fault, FaultyServer } from "../../support/faulty_server.ts";
 import { assertBytes, fileOf, tempFolder, type Written } from "../../support/models.ts";
+import { onRanks } from "../../support/fake_group.ts";
 import { S3Server } from "../../support/s3_server.ts";
 
 const ONE = fileOf([{ name: "a", dtype: "F32", shape: [500, 1000] }, {
@@ -121,6 +122,26 @@ Deno.test("every function that opens files takes a URL", async () => {
   assertBytes((await buffer.getTensor("b")).bytes, ONE.tensors[1]!.bytes, "copyFilesToDevice()");
   await using byRank = await fastsafeOpen({ 0: server.url("/m/two.safetensors") }, { dtype: "F32" });
   assertEquals((await byRank.getTensor("c")).dtype, "F32");
+});
+
+Deno.test("the ranks of a group read one file each, or their parts of every file", async () => {
+  await using server = new FaultyServer({ ...FILES });
+  const url = server.url("/m/model.safetensors.index.json?key=secret");
+  const whole = await onRanks(2, async (group) => {
+    await using model = await fastsafeOpen(url, { group });
+    return await Promise.all(["a", "c"].map(async (name) => (await model.getTensor(name)).bytes));
+  });
+  for (const [a, c] of whole) {
+    assertBytes(a!, ONE.tensors[0]!.bytes, "a");
+    assertBytes(c!, TWO.tensors[0]!.bytes, "c");
+  }
+  const parts = await onRanks(2, async (group) => {
+    await using model = await fastsafeOpen(url, { group, shardPlan: { a: 0 } });
+    return (await model.getTensor("a")).bytes;
+  });
+  const half = 250 * 4000;
+  assertBytes(parts[0]!, ONE.tensors[0]!.bytes.subarray(0, half), "the first half");
+  assertBytes(parts[1]!, ONE.tensors[0]!.bytes.subarray(half), "the second half");
 });
 
 Deno.test("slices of a lazy model are ranges of the file", async () => {
