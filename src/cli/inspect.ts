@@ -30,6 +30,7 @@ export const inspect: Command = {
     ["inspect model.safetensors", "the content of a file"],
     ["inspect ~/models/llama --depth 2", "an overview of a large model"],
     ["inspect model/ --names '*.experts.*' --list", "some tensors, by their full names"],
+    ["inspect hf://org/name", "a model on the Hub, by the beginnings of its files"],
   ],
 
   async run(args) {

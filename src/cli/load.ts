@@ -34,8 +34,8 @@ export const load: Command = {
   summary: "Load files and show the speed",
   inputs: MODEL_INPUTS,
   description:
-    "Loads tensors into memory and shows the duration and the path of the bytes. Takes a folder, an index, or " +
-    "any number of files.",
+    "Loads tensors into memory and shows the duration and the path of the bytes. Takes a folder, an index, a " +
+    "URL (https://…, hf://org/name, s3://bucket/prefix/), or any number of files.",
   options: {
     device: {
       kind: "text",
@@ -101,6 +101,7 @@ export const load: Command = {
     ["load model.safetensors", "one file, into memory"],
     ["load ~/models/llama --dtype BF16 --device cuda", "a folder of shards, to the first GPU"],
     ["load model.safetensors.index.json --names '*.q_proj.*' --repeat 5", "some tensors, five times"],
+    ["load hf://org/name@v1.0", "a model on the Hub, at a tag"],
   ],
 
   async run(args) {

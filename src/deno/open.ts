@@ -22,11 +22,12 @@ import type { OpenOptions } from "./options.ts";
  *
  * The configuration file that `FASTSAFETENSORS_CONFIG` names can set options that the call leaves out.
  *
- * @param files a file, a folder, a `model.safetensors.index.json`, a list of these, or files by rank
+ * @param files a file, a folder, a `model.safetensors.index.json`, a URL (`https://…`, `hf://org/name`, `s3://…`), a list of
+ *   these, or files by rank
  * @returns the model; close it, or declare it with `await using`
  * @throws {SafeTensorsError} if a header or an index is not valid, or the files do not match the index
  * @throws {SafeTensorsError} "InvalidConfig" if the configuration file is not valid
- * @throws {ReadError} if a file cannot be opened or read
+ * @throws {ReadError} if a file cannot be opened or read; a {@linkcode RemoteError} for a file on a server
  * @throws {OutOfMemoryError} if the tensors do not fit in memory
  * @throws {GroupError} on all ranks of a `group` if one rank fails, or the ranks open different files
  *

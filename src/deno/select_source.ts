@@ -10,7 +10,7 @@ import type { Source, UrlSource } from "../files/source.ts";
 import { ThreeFsReaders } from "../three_fs/lane_readers.ts";
 
 /** The values of the option `source`. */
-export type SourceOption = ChosenSource | UrlSource;
+export type SourceOption = "3fs" | "file" | Source | UrlSource;
 
 /** A source that opens files itself. */
 export type ChosenSource = "3fs" | "file" | Source;

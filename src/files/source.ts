@@ -14,7 +14,7 @@ export interface SourceFile {
   /** Its first bytes, read at opening; {@linkcode releaseHead} frees them. */
   readonly head: Uint8Array;
   /** The way of a range's bytes, for statistics; null for that of the engine, as without this function. */
-  way?(offset: number, length: number): RemoteWay | null;
+  way?(offset: number, length: number): "http" | "cache" | null;
   /** Reads at once that are useful, if `maxThreads` is not set. Default 4. */
   readonly readers?: number;
   /**

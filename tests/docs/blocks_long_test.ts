@@ -5,7 +5,8 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { standInEnv } from "../cuda/support.ts";
 import { findLaunchers, runCommand } from "../ranks/group/ranks.ts";
-import { tempFolder, writeFile, writeShards } from "../support/models.ts";
+import { HubServer } from "../support/hub_server.ts";
+import { fileOf, tempFolder, writeFile, writeShards } from "../support/models.ts";
 import { whyNotNpm } from "../support/npm.ts";
 import { type Requirement, suite } from "../support/skip.ts";
 import { missing as noAdapter } from "../webgpu/support.ts";
@@ -19,7 +20,7 @@ interface Scene {
   readonly fits: RegExp;
   readonly needs: Requirement;
   readonly missing: string | null;
-  /** Makes the files. */
+  /** Makes the files, or starts a stand-in of the Hub, to which the variables then point. */
   prepare(folder: string): Promise<unknown>;
   readonly env?: () => Record<string, string>;
   /** Whether it is one program on four ranks. */
@@ -48,6 +49,17 @@ const standIns = await buildStandIn("cuda");
 const { found: [launcher] } = findLaunchers();
 
 const SCENES: readonly Scene[] = [
+  {
+    fits: /"hf:/,
+    needs: "native",
+    missing: null,
+    prepare() {
+      const commit = "a".repeat(40);
+      const files = { "model.safetensors": fileOf([w]).bytes };
+      const repo = { id: "org/name", revisions: { main: commit }, commits: { [commit]: files } };
+      return Promise.resolve(new HubServer(repo));
+    },
+  },
   {
     fits: /device: "cuda/,
     needs: "cuda",
@@ -102,9 +114,13 @@ const SCENES: readonly Scene[] = [
 /** Runs a block. */
 async function run({ text }: Block, scene: Scene): Promise<void> {
   await using folder = await tempFolder();
-  await scene.prepare(folder.path);
+  const prepared = await scene.prepare(folder.path);
+  await using _server = prepared instanceof HubServer ? prepared : null;
   const args = await commandLine(folder.path, text);
-  const env = { NO_COLOR: "1", ...scene.env?.() };
+  const variables = prepared instanceof HubServer
+    ? { HF_ENDPOINT: prepared.endpoint, HF_HOME: folder.path, HF_TOKEN: "" }
+    : {};
+  const env = { NO_COLOR: "1", ...variables, ...scene.env?.() };
   if (scene.ranks) {
     // The launcher has no option for the folder that all of them know.
     const script = `cd "${folder.path}" && exec "$0" "$@"`;
