@@ -230,16 +230,28 @@ function lostMemory(shim: Shim): string {
 }
 
 /**
+ * When host memory is pinned: at once, or by lanes when they first use a piece of it. The process keeps shared memory for
+ * its next loads (`fst_cuda_pinning` in native/fst_cuda.h).
+ */
+export const PINNINGS = ["now", "later", "shared"] as const;
+
+/**
  * Allocates pinned host memory, on the memory node of a device.
  *
- * @throws {DeviceError} if it cannot be allocated
+ * @throws {DeviceError} if it cannot be allocated, or not be pinned at once
  */
-export async function pinMemory(shim: Shim, device: number, byteLength: number): Promise<PinnedBlock> {
+export async function pinMemory(
+  shim: Shim,
+  device: number,
+  byteLength: number,
+  pinning: typeof PINNINGS[number],
+): Promise<PinnedBlock> {
   const address = new BigUint64Array(1), pinned = new BigUint64Array(1);
+  const kind = PINNINGS.indexOf(pinning);
   const status = await retryAfterReleases(
     shim,
     (status) => status === OUT_OF_MEMORY || status === -ENOMEM,
-    () => shim.fst_cuda_pin(device, BigInt(byteLength), address, pinned),
+    () => shim.fst_cuda_pin(device, BigInt(byteLength), kind, address, pinned),
   );
   check(shim, `pin ${byteLength} bytes of memory`, status);
   return { address: address[0]!, handle: new Handle("pinned memory", pinned[0]!, shim.fst_cuda_unpin) };

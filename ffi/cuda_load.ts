@@ -28,7 +28,7 @@ export interface CudaLoadOptions {
   readonly device: number;
   /** Number of files of the plan. */
   readonly files: number;
-  /** Address of the staging memory. */
+  /** The shim's pointer to the staging memory. */
   readonly pinned: bigint;
   /** Bytes of the staging memory. */
   readonly pinnedBytes: number;
@@ -38,14 +38,16 @@ export interface CudaLoadOptions {
   readonly casts: boolean;
 }
 
-/** The report of cuFile. */
-export interface GdsReport {
-  /** File bytes that it read. */
+/** The report of a load. */
+export interface CudaLoadReport {
+  /** File bytes that cuFile read. */
   readonly bytes: number;
-  /** The mode of its reads; "off" if it was not used. */
+  /** The mode of cuFile's reads; "off" if it was not used. */
   readonly mode: "off" | "gds" | "gds-compat";
   /** The status that ended its use during the load, or 0. */
   readonly failure: number;
+  /** The status for which some staging memory is not pinned, or 0. */
+  readonly pinFailure: number;
 }
 
 const GDS_MODES = ["off", "gds", "gds-compat"] as const;
@@ -102,14 +104,15 @@ export async function openLoad(shim: Shim, options: CudaLoadOptions): Promise<Cu
   return { handle: new Handle("the load", load[0]!, shim.fst_cuda_load_close), gdsReason };
 }
 
-/** Returns the report of cuFile for a load whose lanes have ended. */
-export function gdsReport(shim: Shim, load: bigint): GdsReport {
-  const report = new DataView(new ArrayBuffer(16));
+/** Returns the report of a load whose lanes have ended. */
+export function loadReport(shim: Shim, load: bigint): CudaLoadReport {
+  const report = new DataView(new ArrayBuffer(24));
   shim.fst_cuda_load_report_of(load, report.buffer);
   return {
     bytes: Number(report.getBigUint64(0, true)),
     mode: GDS_MODES[report.getUint32(8, true)]!,
     failure: report.getInt32(12, true),
+    pinFailure: report.getInt32(16, true),
   };
 }
 

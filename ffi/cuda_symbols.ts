@@ -73,6 +73,7 @@ export const CUDA_SYMBOLS = {
     parameters: [
       "i32", // int32_t device
       "u64", // uint64_t bytes
+      "u32", // uint32_t pinning
       "buffer", // uint64_t *address
       "buffer", // fst_cuda_pinned **pinned
     ],

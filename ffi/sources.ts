@@ -35,6 +35,7 @@ import cudaKernelsCastPtxH from "../native/cuda/kernels/cast_ptx.h" with { type:
 import cudaLandC from "../native/cuda/land.c" with { type: "text" };
 import cudaLoadC from "../native/cuda/load.c" with { type: "text" };
 import cudaMemoryC from "../native/cuda/memory.c" with { type: "text" };
+import cudaPinnedC from "../native/cuda/pinned.c" with { type: "text" };
 import cudaReleaseC from "../native/cuda/release.c" with { type: "text" };
 import cudaStreamC from "../native/cuda/stream.c" with { type: "text" };
 import cudaTensorC from "../native/cuda/tensor.c" with { type: "text" };
@@ -102,6 +103,7 @@ export const SOURCES: Readonly<Record<string, string>> = {
   "cuda/land.c": cudaLandC,
   "cuda/load.c": cudaLoadC,
   "cuda/memory.c": cudaMemoryC,
+  "cuda/pinned.c": cudaPinnedC,
   "cuda/release.c": cudaReleaseC,
   "cuda/stream.c": cudaStreamC,
   "cuda/tensor.c": cudaTensorC,

@@ -91,16 +91,26 @@ FST_EXPORT int32_t fst_cuda_allocate(int32_t device, fst_cuda_allocation *alloca
 /* Removes one user. After the last, the memory is freed when the device has finished with it; does not wait. */
 FST_EXPORT void fst_cuda_release(fst_cuda_block *block);
 
+/* ---- Pinned memory (cuda/pinned.c) ---- */
+
 /* Host memory that devices can access. */
 typedef struct fst_cuda_pinned fst_cuda_pinned;
 
-/*
- * Pins memory on huge pages, near to `device`. `address` receives its address, `pinned` the argument of
- * fst_cuda_unpin.
- */
-FST_EXPORT int32_t fst_cuda_pin(int32_t device, uint64_t bytes, uint64_t *address, fst_cuda_pinned **pinned);
+/* When memory is pinned, and what becomes of it. */
+enum fst_cuda_pinning {
+  FST_CUDA_PIN_NOW = 0,    /* at once, or the call fails */
+  FST_CUDA_PIN_LATER = 1,  /* by lanes, piece by piece */
+  FST_CUDA_PIN_SHARED = 2, /* the same; the process keeps up to 128 MiB of it for its next loads */
+};
 
-/* Queues it for freeing. No lane may be using it. Does not wait. */
+/*
+ * Maps memory on huge pages, near to `device`; `pinning` is enum fst_cuda_pinning. `address` receives its address,
+ * `pinned` the argument of fst_cuda_unpin.
+ */
+FST_EXPORT int32_t fst_cuda_pin(int32_t device, uint64_t bytes, uint32_t pinning, uint64_t *address,
+                                fst_cuda_pinned **pinned);
+
+/* Keeps it for the next load, or queues it for freeing. No lane may be using it. Does not wait. */
 FST_EXPORT void fst_cuda_unpin(fst_cuda_pinned *pinned);
 
 /* ---- Loads (cuda/load.c) ---- */
@@ -117,8 +127,8 @@ enum fst_gds_wish { FST_GDS_NEVER = 0, FST_GDS_AUTO = 1, FST_GDS_REQUIRE = 2 };
 typedef struct fst_cuda_load_options {
   int32_t device;
   uint32_t files;        /* of the plan */
-  uint64_t pinned;       /* staging memory of all lanes, from fst_cuda_pin; owned by the caller */
-  uint64_t pinned_bytes;
+  uint64_t pinned;       /* an fst_cuda_pinned, the staging memory of all lanes; owned by the caller */
+  uint64_t pinned_bytes; /* of it, for the load */
   uint32_t gds;          /* enum fst_gds_wish */
   uint32_t casts;        /* whether the plan has casts */
 } fst_cuda_load_options;
@@ -136,8 +146,10 @@ typedef struct fst_cuda_load_report {
   uint64_t gds_bytes;  /* file bytes that cuFile read */
   uint32_t gds;        /* enum fst_gds_mode */
   int32_t gds_failure; /* the status that ended its use in the middle of the load, or 0 */
+  int32_t pin_failure; /* the status for which staging memory is not pinned, so that copies are slower; or 0 */
+  uint32_t reserved;
 } fst_cuda_load_report;
-static_assert(sizeof(fst_cuda_load_report) == 16, "ffi/cuda.ts knows this layout");
+static_assert(sizeof(fst_cuda_load_report) == 24, "ffi/cuda.ts knows this layout");
 
 /* Fills in the report of a load. No lane may be running. */
 FST_EXPORT void fst_cuda_load_report_of(const fst_cuda_load *load, fst_cuda_load_report *report);

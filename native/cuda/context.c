@@ -76,15 +76,19 @@ void fst_cuda_leave(void) {
   pthread_mutex_unlock(&mutex);
 }
 
+int fst_cuda_wait_by(const fst_cudart *runtime, void *stream, void *event) {
+  const int status = runtime->cudaEventRecord(event, stream);
+  if (status == 0) return runtime->cudaEventSynchronize(event);
+  runtime->cudaStreamSynchronize(stream); /* which uses a whole core, but must not fail */
+  return status;
+}
+
 int fst_cuda_wait(const fst_cudart *runtime, void *stream) {
   void *event = NULL;
   int status =
     runtime->cudaEventCreateWithFlags(&event, FST_CUDA_EVENT_NO_TIMING | FST_CUDA_EVENT_BLOCKING_WAIT);
-  if (status != 0) return runtime->cudaStreamSynchronize(stream); /* which uses a whole core, but must not fail */
-  status = runtime->cudaEventRecord(event, stream);
-  int waited = runtime->cudaEventSynchronize(event);
-  if (status != 0) waited = runtime->cudaStreamSynchronize(stream);
+  if (status != 0) return runtime->cudaStreamSynchronize(stream);
+  status = fst_cuda_wait_by(runtime, stream, event);
   int destroyed = runtime->cudaEventDestroy(event);
-  if (status == 0) status = waited;
   return status != 0 ? status : destroyed;
 }

@@ -130,6 +130,9 @@ void fst_cuda_leave(void);
 /* Waits for the work of a stream, without using a core meanwhile. The stream's device must be current. */
 int fst_cuda_wait(const fst_cudart *runtime, void *stream);
 
+/* The same by an event that nothing waits for, made with FST_CUDA_EVENT_BLOCKING_WAIT. */
+int fst_cuda_wait_by(const fst_cudart *runtime, void *stream, void *event);
+
 /* Whether the process is ending: a call that takes long should return. */
 int fst_cuda_is_ending(void);
 
@@ -158,6 +161,16 @@ void fst_cuda_release_later(fst_cuda_release_job *job);
 
 /* Adds a user of a block. */
 void fst_cuda_retain(fst_cuda_block *block);
+
+/* ---- Pinned memory (pinned.c) ---- */
+
+char *fst_cuda_pinned_memory(const fst_cuda_pinned *pinned);
+
+/*
+ * Pins the piece with these bytes, unless that has been tried. 0; a status if the bytes are not pinned: they can be used
+ * all the same, by synchronous copies. The device must be current.
+ */
+int fst_cuda_pin_piece(const fst_cudart *runtime, fst_cuda_pinned *pinned, uint64_t offset, uint64_t length);
 
 /* ---- Streams of lanes (stream.c) ---- */
 
@@ -300,8 +313,9 @@ struct fst_cuda_load {
   fst_cuda_release_job job;
   int device;
   const fst_cuda_kernels *kernels; /* NULL if not needed */
-  char *pinned;                    /* host memory: two slots for each lane; owned by the caller */
+  fst_cuda_pinned *pinned;         /* host memory: two slots for each lane; owned by the caller */
   uint64_t pinned_bytes;
+  _Atomic int pin_failure;         /* the first status for which some of it is not pinned */
   void *ring_memory;               /* device memory of the same size plus an alignment; NULL if not needed */
   uint64_t ring;                   /* its start, at a page of the GPU */
   fst_gds *gds;                    /* NULL: reads by the host */

@@ -15,7 +15,8 @@
 #define CACHED_PIECE ((uint64_t)2 << 20)
 
 typedef struct slot {
-  char *pinned;
+  char *memory;   /* on the host */
+  int is_pinned;
   uint64_t block; /* on the device; 0 if the load has no ring */
   void *event;    /* of the last work that uses either */
   int busy;       /* the event has been recorded, and not waited for */
@@ -70,7 +71,11 @@ static int begin(fst_lane *lane) {
   if (status != 0) return status;
   for (unsigned i = 0; i < 2; i++) {
     const uint64_t at = (2 * (uint64_t)cuda->number + i) * slot_bytes;
-    cuda->slots[i].pinned = load->pinned + at;
+    cuda->slots[i].memory = fst_cuda_pinned_memory(load->pinned) + at;
+    const int refused = fst_cuda_pin_piece(cuda->runtime, load->pinned, at, slot_bytes);
+    int none = 0;
+    if (refused != 0) atomic_compare_exchange_strong(&load->pin_failure, &none, refused);
+    cuda->slots[i].is_pinned = refused == 0;
     cuda->slots[i].block = load->ring ? load->ring + at : 0;
     cuda->slots[i].event = cuda->stream->events[i];
   }
@@ -103,7 +108,7 @@ static slot *next_slot(fst_lane *lane) {
   slot->segment = lane->index;
   slot->count = 1;
   const fst_reader *reader = fst_reader_of(lane);
-  lane->staging = reader->slot ? reader->slot(lane, cuda->turn) : slot->pinned;
+  lane->staging = reader->slot ? reader->slot(lane, cuda->turn) : slot->memory;
   return lane->staging ? slot : NULL;
 }
 
@@ -115,7 +120,7 @@ void fst_land_cuda_end(fst_lane *lane) {
   settle(lane, &cuda->slots[cuda->turn]);
   /* Also after a failure: the device must not use the slots or the tensors after the lane returns. */
   if (cuda->stream) {
-    int status = fst_cuda_wait(runtime, cuda->stream->stream);
+    int status = fst_cuda_wait_by(runtime, cuda->stream->stream, cuda->stream->events[0]);
     if (status != 0) fail(lane, lane->index, status);
     fst_cuda_stream_give(runtime, cuda->stream, status == 0 && atomic_load(&lane->plan->failure) == 0);
   }
@@ -142,12 +147,22 @@ static int cast(fst_lane *lane, uint64_t destination, uint64_t source, uint64_t 
                               segment->from);
 }
 
-/* Sends bytes from pinned memory. */
-static int send_pinned(fst_lane *lane, slot *slot, const char *bytes, uint64_t length, uint64_t destination) {
+/* Copies bytes of a slot to the device. Memory that is not pinned has been copied, or can be reused, afterwards. */
+static int copy(fst_lane *lane, const slot *slot, void *target, const char *bytes, uint64_t length) {
+  struct fst_cuda_lane *cuda = lane->cuda;
+  if (slot->is_pinned || fst_reader_of(lane)->slot) {
+    return cuda->runtime->cudaMemcpyAsync(target, bytes, length, FST_CUDA_TO_DEVICE, cuda->stream->stream);
+  }
+  const int status = cuda->runtime->cudaMemcpy(target, bytes, length, FST_CUDA_TO_DEVICE);
+  return status == 0 ? fst_cuda_wait(cuda->runtime, NULL) : status; /* the stream does not wait for the default one */
+}
+
+/* Sends bytes from the slot. */
+static int send_slot(fst_lane *lane, slot *slot, const char *bytes, uint64_t length, uint64_t destination) {
   const fst_segment *segment = lane->segment;
   const int casts = segment->from != segment->to;
   void *target = (void *)(uintptr_t)(casts ? slot->block : destination);
-  int status = lane->cuda->runtime->cudaMemcpyAsync(target, bytes, length, FST_CUDA_TO_DEVICE, lane->cuda->stream->stream);
+  int status = copy(lane, slot, target, bytes, length);
   if (status == 0 && casts) status = cast(lane, destination, slot->block, length);
   return record(lane, slot, status);
 }
@@ -207,7 +222,7 @@ static int land_range(fst_lane *lane, uint64_t offset, uint64_t length, uint64_t
       const char *bytes;
       part = piece(lane, offset, length);
       if (fst_read_staged(lane, offset, part, &bytes) != 0) return -1;
-      if (send_pinned(lane, slot, bytes, part, destination) != 0) return -1;
+      if (send_slot(lane, slot, bytes, part, destination) != 0) return -1;
     }
     destination += fst_segment_landing(lane->segment, part);
     offset += part;
@@ -229,7 +244,7 @@ static int land_span(fst_lane *lane, uint64_t offset, uint64_t outer, uint64_t i
       dense += segment->run;
     }
   }
-  return send_pinned(lane, slot, lane->staging, (uint64_t)(dense - lane->staging), destination);
+  return send_slot(lane, slot, lane->staging, (uint64_t)(dense - lane->staging), destination);
 }
 
 /* ---- Several segments at once ---- */
@@ -303,7 +318,7 @@ static int land_batch(fst_lane *lane) {
     memmove(bytes + to, bytes + from, first[i].run);
     to -= (uint64_t)padding(&first[i - 1], &first[i]);
   }
-  return send_pinned(lane, slot, bytes, batch.image, first->destination);
+  return send_slot(lane, slot, bytes, batch.image, first->destination);
 }
 
 int fst_land_cuda(fst_lane *lane) {

@@ -62,7 +62,7 @@ int32_t fst_cuda_load_open(const fst_cuda_load_options *options, fst_cuda_load *
   }
   load->job.free = free_load;
   load->device = options->device;
-  load->pinned = (char *)(uintptr_t)options->pinned;
+  load->pinned = (fst_cuda_pinned *)(uintptr_t)options->pinned;
   load->pinned_bytes = options->pinned_bytes;
   if (options->casts) {
     status = fst_cuda_load_kernels(load->device, &load->kernels);
@@ -78,6 +78,7 @@ int32_t fst_cuda_load_open(const fst_cuda_load_options *options, fst_cuda_load *
 void fst_cuda_load_report_of(const fst_cuda_load *load, fst_cuda_load_report *report) {
   memset(report, 0, sizeof *report);
   report->gds = load->gds_mode;
+  report->pin_failure = atomic_load(&load->pin_failure);
   if (load->gds) fst_gds_tally(load->gds, &report->gds_bytes, &report->gds_failure);
 }
 

@@ -19,8 +19,8 @@ static noise_file file;
 static enum fst_gds_mode mode_of(uint32_t wish, int32_t *status) {
   uint64_t pinned;
   fst_cuda_pinned *staging;
-  require(fst_cuda_pin(0, 65536, &pinned, &staging) == 0, "fst_cuda_pin");
-  fst_cuda_load_options options = {0, 1, pinned, 65536, wish, 0};
+  require(fst_cuda_pin(0, 65536, FST_CUDA_PIN_NOW, &pinned, &staging) == 0, "fst_cuda_pin");
+  fst_cuda_load_options options = {0, 1, (uintptr_t)staging, 65536, wish, 0};
   fst_cuda_load *load = NULL;
   fst_cuda_load_report report = {0};
   char reason[512];
@@ -88,8 +88,8 @@ static void test_end_of_cufile(void) {
     uint64_t pinned;
     fst_cuda_pinned *staging;
     set_sim("FST_SIM_REPORT", path);
-    require(fst_cuda_pin(0, 65536, &pinned, &staging) == 0, "fst_cuda_pin");
-    fst_cuda_load_options options = {0, 1, pinned, 65536, FST_GDS_AUTO, 0};
+    require(fst_cuda_pin(0, 65536, FST_CUDA_PIN_NOW, &pinned, &staging) == 0, "fst_cuda_pin");
+    fst_cuda_load_options options = {0, 1, (uintptr_t)staging, 65536, FST_GDS_AUTO, 0};
     fst_cuda_load *load = NULL;
     char reason[512];
     const int status = fst_cuda_load_open(&options, &load, reason, sizeof reason);
@@ -337,7 +337,7 @@ static void test_releases(void) {
   managed *given = fst_dlpack_new(&source, NULL, 0, &lease);
   uint64_t address;
   fst_cuda_pinned *staging;
-  require(given && fst_cuda_pin(0, 65536, &address, &staging) == 0, "fst_cuda_pin");
+  require(given && fst_cuda_pin(0, 65536, FST_CUDA_PIN_NOW, &address, &staging) == 0, "fst_cuda_pin");
   fst_cuda_release(given_memory.block);
   CHECK(pending() == 0, "the deleter has not run");
   set_sim("FST_SIM_DELAY_US", "2000000");

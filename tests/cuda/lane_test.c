@@ -68,8 +68,8 @@ static load_result run_load(fst_segment *segments, uint32_t count, const load_te
     at += landing_bytes(&segments[i]);
   }
   fst_cuda_pinned *staging;
-  require(fst_cuda_pin(test->device, pinned_bytes, &pinned, &staging) == 0, "fst_cuda_pin");
-  fst_cuda_load_options options = {test->device, 1, pinned, pinned_bytes, test->gds, casts};
+  require(fst_cuda_pin(test->device, pinned_bytes, FST_CUDA_PIN_LATER, &pinned, &staging) == 0, "fst_cuda_pin");
+  fst_cuda_load_options options = {test->device, 1, (uintptr_t)staging, pinned_bytes, test->gds, casts};
   fst_cuda_load *load = NULL;
   char reason[512];
   CHECK(fst_sim_fail(test->sim_faults) == 0, "failures \"%s\" are not understood", test->sim_faults);
@@ -268,8 +268,8 @@ static void test_windows(void) {
   fst_cuda_allocation memory = allocate(0, SEGMENTS * BYTES);
   uint64_t pinned;
   fst_cuda_pinned *staging;
-  require(fst_cuda_pin(0, (uint64_t)SLOTS * SLOT, &pinned, &staging) == 0, "fst_cuda_pin");
-  fst_cuda_load_options options = {0, 1, pinned, (uint64_t)SLOTS * SLOT, FST_GDS_REQUIRE, 0};
+  require(fst_cuda_pin(0, (uint64_t)SLOTS * SLOT, FST_CUDA_PIN_LATER, &pinned, &staging) == 0, "fst_cuda_pin");
+  fst_cuda_load_options options = {0, 1, (uintptr_t)staging, (uint64_t)SLOTS * SLOT, FST_GDS_REQUIRE, 0};
   fst_cuda_load *load;
   static char text[65536];
   require(fst_cuda_load_open(&options, &load, text, sizeof text) == 0, "fst_cuda_load_open");
@@ -363,8 +363,8 @@ static void test_neighbours(void) {
   fst_plan *plan = new_plan(&file, 6, 65536);
   uint64_t pinned;
   fst_cuda_pinned *staging;
-  require(fst_cuda_pin(0, 2 * 65536, &pinned, &staging) == 0, "fst_cuda_pin");
-  fst_cuda_load_options options = {0, 1, pinned, 2 * 65536, FST_GDS_NEVER, 0};
+  require(fst_cuda_pin(0, 2 * 65536, FST_CUDA_PIN_LATER, &pinned, &staging) == 0, "fst_cuda_pin");
+  fst_cuda_load_options options = {0, 1, (uintptr_t)staging, 2 * 65536, FST_GDS_NEVER, 0};
   fst_cuda_load *load;
   char reason[64];
   require(fst_cuda_load_open(&options, &load, reason, sizeof reason) == 0, "fst_cuda_load_open");
@@ -403,8 +403,8 @@ static void test_cancel_with_copies_in_flight(void) {
     fst_cuda_allocation memory = allocate(0, 64 * 40000);
     uint64_t pinned;
     fst_cuda_pinned *staging;
-    require(fst_cuda_pin(0, 4 * 65536, &pinned, &staging) == 0, "fst_cuda_pin");
-    fst_cuda_load_options options = {0, 1, pinned, 4 * 65536, FST_GDS_NEVER, 0};
+    require(fst_cuda_pin(0, 4 * 65536, FST_CUDA_PIN_LATER, &pinned, &staging) == 0, "fst_cuda_pin");
+    fst_cuda_load_options options = {0, 1, (uintptr_t)staging, 4 * 65536, FST_GDS_NEVER, 0};
     fst_cuda_load *load;
     char reason[64];
     require(fst_cuda_load_open(&options, &load, reason, sizeof reason) == 0, "fst_cuda_load_open");

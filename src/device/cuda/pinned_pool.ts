@@ -2,6 +2,7 @@
  * Pinned host memory for loads to a GPU.
  */
 import { checkInteger, checkKeys, keysOf } from "../../base/check.ts";
+import type { Handle } from "../../../ffi/handle.ts";
 import { UseAfterCloseError } from "../../base/errors.ts";
 import { PAGE } from "../../load/layout.ts";
 
@@ -15,23 +16,22 @@ const KEYS = keysOf<PinnedPoolOptions>({ maxBytes: true });
 
 /** Pinned memory that a load uses. */
 export interface PinnedSlab {
-  /** Its address. */
-  readonly address: bigint;
+  /** The handle of its pointer in the shim. */
+  readonly handle: Handle;
   /** Its size in bytes. */
   readonly byteLength: number;
 }
 
 /** Functions of the driver that pin memory; a program without a GPU never opens the driver. */
 export interface Pinning {
-  /** Pins memory close to a device. */
-  pin(device: number, byteLength: number): Promise<{ address: bigint; handle: { close(): unknown } }>;
+  /** Maps memory close to a device; lanes pin it by pieces. */
+  pin(device: number, byteLength: number): Promise<{ handle: Handle }>;
   /** Resolves after all released memory is free. */
   released(): Promise<void>;
 }
 
 interface OwnedSlab extends PinnedSlab {
   readonly pinning: Pinning;
-  readonly handle: { close(): unknown };
   /** The device that it is close to. */
   readonly device: number;
 }
@@ -48,8 +48,8 @@ export let takeFrom: (
 export let returnTo: (pool: PinnedPool, slab: PinnedSlab) => void;
 
 /**
- * A pool of pinned staging memory that loads to a GPU reuse. Pinning takes milliseconds, which matters for frequent loads.
- * Pass the same pool to each load.
+ * A pool of pinned staging memory that loads to a GPU reuse: pinning takes milliseconds. Pass the same pool to each load.
+ * Without one, the process keeps up to 128 MiB for its next loads.
  *
  * The memory is on huge pages, and on the memory node of the device if the machine has several nodes. Loads that run at
  * the same time get different memory.
@@ -117,7 +117,8 @@ export class PinnedPool implements AsyncDisposable {
     let slab = index < 0 ? undefined : this.#idle.splice(index, 1)[0];
     if (!slab) {
       const pinned = Math.ceil(byteLength / PAGE) * PAGE;
-      slab = { pinning, device, byteLength: pinned, ...await pinning.pin(device, pinned) };
+      const { handle } = await pinning.pin(device, pinned);
+      slab = { pinning, device, byteLength: pinned, handle };
     }
     this.#lent.add(slab);
     return slab;

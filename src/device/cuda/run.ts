@@ -5,8 +5,8 @@ import { cudaError, pinMemory, statusText } from "../../../ffi/cuda.ts";
 import {
   CUDA_DESTINATION,
   type CudaLoad,
-  type GdsReport,
-  gdsReport,
+  type CudaLoadReport,
+  loadReport,
   openLoad,
   probeGds,
 } from "../../../ffi/cuda_load.ts";
@@ -39,8 +39,8 @@ const SLOTS = 2;
 /** Lanes for which a load gets staging memory, if the user does not set `maxThreads`. */
 const MOST_LANES = 16;
 
-/** Alignment of the length of long slots: a page of the GPU. */
-const SLOT_STEP = 64 * 1024;
+/** Least bytes of a slot: a page of the GPU. */
+const LEAST_SLOT = 64 * 1024;
 
 /** A plan with its files and settings, without the memory of its tensors. */
 export class CudaRun {
@@ -83,28 +83,31 @@ export class CudaRun {
   static async prepare(
     shim: Shim,
     device: number,
-    { gds, pool = new PinnedPool({ maxBytes: 0 }) }: CudaSettings,
+    { gds, pool: own }: CudaSettings,
     plan: LoadPlan,
     files: readonly LaneFile[],
     settings: LoadSettings,
   ): Promise<CudaRun> {
     const stagingBytes = stagingFor(plan, settings);
+    const pool = own ?? new PinnedPool({ maxBytes: 0 });
     const pinning = {
-      pin: (device: number, byteLength: number) => pinMemory(shim, device, byteLength),
+      pin: (device: number, byteLength: number) =>
+        pinMemory(shim, device, byteLength, own ? "later" : "shared"),
       released: () => releasesDone(shim),
     };
-    const slab = await takeFrom(pool, pinning, device, stagingBytes);
+    // Shared memory has the size that most loads ask for; lanes pin what they use of it.
+    const slab = await takeFrom(pool, pinning, device, own ? stagingBytes : settings.stagingBytes);
     try {
       // Opening its driver takes up to seconds, and all bytes are in the page cache.
       const fullyCached = gds === "auto" && isCached(plan, files) && (await probeGds(shim)).usable;
-      const opened = await openLoad(shim, {
+      const options = {
         device,
         files: files.length,
-        pinned: slab.address,
         pinnedBytes: stagingBytes,
         gds: fullyCached ? "off" : gds,
         casts: plan.segments.some(({ from, to }) => from !== to),
-      });
+      } as const;
+      const opened = await slab.handle.use("load", (pinned) => openLoad(shim, { ...options, pinned }));
       const load = fullyCached ? { ...opened, gdsReason: "the page cache had the bytes" } : opened;
       return new CudaRun(shim, gds, plan, files, settings, { pool, slab, stagingBytes }, load);
     } catch (error) {
@@ -138,7 +141,7 @@ export class CudaRun {
             error: (action, status) => cudaError(this.#shim, action, status),
           },
         });
-        return this.#withGds(report, gdsReport(this.#shim, context));
+        return this.#withGds(report, loadReport(this.#shim, context));
       });
     } finally {
       handle.close();
@@ -147,9 +150,13 @@ export class CudaRun {
     }
   }
 
-  /** Combines the report of the lanes with that of cuFile. */
-  #withGds(report: RunReport, gds: GdsReport): RunReport {
+  /** Combines the report of the lanes with that of the device. */
+  #withGds(report: RunReport, gds: CudaLoadReport): RunReport {
     const notes = [...report.notes];
+    if (gds.pinFailure !== 0) {
+      const why = statusText(this.#shim, gds.pinFailure);
+      notes.push(`Staging memory could not be pinned, so copies to the device are slower: ${why}`);
+    }
     const { bytes } = this.#plan;
     if (gds.mode === "off") {
       if (this.#gds !== "off") notes.push(`GPUDirect Storage is not used: ${this.#load.gdsReason}`);
@@ -171,6 +178,6 @@ function stagingFor(plan: LoadPlan, settings: LoadSettings): number {
   const lanes = Math.max(1, Math.min(settings.maxThreads ?? MOST_LANES, plan.segments.length));
   const largest = plan.segments.reduce((most, segment) => Math.max(most, segmentBytes(segment)), 0);
   // Whole pages around a block that begins and ends within a page.
-  const slot = Math.min(settings.blockBytes, largest) + 2 * PAGE;
-  return Math.min(settings.stagingBytes, SLOTS * lanes * Math.ceil(slot / SLOT_STEP) * SLOT_STEP);
+  const slot = Math.max(LEAST_SLOT, Math.min(settings.blockBytes, largest) + 2 * PAGE);
+  return Math.min(settings.stagingBytes, SLOTS * lanes * 2 ** Math.ceil(Math.log2(slot)));
 }

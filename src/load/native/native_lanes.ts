@@ -194,8 +194,8 @@ function defaultThreads(direct: boolean, cachedThreads = Math.max(2, navigator.h
   return Math.min(16, direct ? Math.max(8, navigator.hardwareConcurrency) : cachedThreads);
 }
 
-/** Bytes of a GPU's page: the alignment of its staging slots and of the blocks in its memory. */
-const GPU_PAGE = 64 * 1024;
+/** Most bytes of a slot for a device. Slots are powers of two, so that none crosses a piece of pinned memory. */
+const MOST_SLOT = 16 * 2 ** 20;
 
 /** Microseconds to read a header that no local storage needs. */
 const LONG_LATENCY = 10_000;
@@ -217,13 +217,13 @@ async function planMemory(
   const { plan, destination } = job;
   // A block whose alignment differs from its destination also needs the pages around it.
   const staging = Math.min(
-    job.blockBytes + 2 * PAGE,
+    destination ? Math.max(MOST_SLOT, job.blockBytes) : job.blockBytes + 2 * PAGE,
     Math.max(LEAST_STAGING, Math.floor(job.stagingBytes / lanes / (destination?.slots ?? 1))),
   );
   const memory = new PlanMemory(
     files,
     plan.segments.length,
-    staging - staging % (destination && staging >= 2 * GPU_PAGE ? GPU_PAGE : PAGE),
+    destination ? Math.min(MOST_SLOT, 2 ** Math.floor(Math.log2(staging))) : staging - staging % PAGE,
   );
   if (destination) memory.setDestination(destination.kind, destination.context);
   const deepStaging = Math.floor(job.stagingBytes / lanes);

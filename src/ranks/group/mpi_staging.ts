@@ -52,7 +52,7 @@ export class MpiStaging {
    * @throws {DeviceError | OutOfMemoryError} if that fails
    */
   static async make(shim: Shim, device: number, slotBytes: number): Promise<MpiStaging> {
-    return new MpiStaging(shim, device, slotBytes, await pinMemory(shim, device, SLOTS * slotBytes));
+    return new MpiStaging(shim, device, slotBytes, await pinMemory(shim, device, SLOTS * slotBytes, "now"));
   }
 
   /** Unpins the memory when MPI cannot access it any more. */

@@ -40,6 +40,9 @@ int fst_cufile_shutdown(void);
 /* Destroys the idle streams; a status. */
 int fst_cuda_drop_streams(void);
 
+/* Queues the idle pinned memory for freeing. */
+void fst_cuda_drop_pinned(void);
+
 /*
  * Limits casts to `isa`, an enum fst_cast_isa. Not while a cast runs. Returns the set in use, which is lower than
  * requested if the machine lacks it.

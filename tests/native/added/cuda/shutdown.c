@@ -4,6 +4,7 @@
 
 int32_t fst_cuda_shutdown(void) {
   fst_cuda_releases releases;
+  fst_cuda_drop_pinned();
   fst_cuda_releases_now(&releases);
   fst_cuda_releases_wait(releases.queued);
   int status = fst_cufile_shutdown();
