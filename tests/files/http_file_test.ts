@@ -470,6 +470,21 @@ Deno.test("an expired signature is resolved anew, once for all readers", async (
   assertEquals(server.requests.length, 2);
 });
 
+Deno.test("an address that is resolved anew must name the same version of the file", async () => {
+  await using other = new FaultyServer({ "/signed": BYTES });
+  let generation = 1;
+  other.fault = ({ target }, usual) => {
+    if (!target.endsWith(`=${generation}`)) return { status: 403 };
+    return generation === 1 ? null : { ...usual, headers: { ...usual.headers, etag: '"version-2"' } };
+  };
+  await using at = await opened({
+    fault: () => ({ status: 302, headers: { location: other.url(`/signed?generation=${generation}`) } }),
+  });
+  generation = 2;
+  const error = await assertRejects(() => readAndCompare(at.file, 2 ** 20, 100), RemoteError, "was changed");
+  assertEquals(error.code, "Changed");
+});
+
 Deno.test("an abort ends a read that waits for the server, with the reason of the signal", async () => {
   const never = Promise.withResolvers<void>();
   const arrived = Promise.withResolvers<void>();

@@ -283,9 +283,12 @@ export class HttpFile implements RemoteFile {
     for (;;) {
       try {
         const address = await this.origin.locate();
-        if (!this.#isRedirected) return address;
-        const headers = { range: "bytes=0-0" };
         const { client, limits: { timeoutSeconds } } = this.#context;
+        if (this.origin.follows === false || !this.#isRedirected && address.url === this.#current.url) {
+          client.host.checkAccess(new URL(address.url), this.path);
+          return address;
+        }
+        const headers = { range: "bytes=0-0" };
         const redirects = redirectsOf(this.origin);
         const answer = await client.get(address, {
           ...redirects,
@@ -294,12 +297,13 @@ export class HttpFile implements RemoteFile {
           signal,
           timeoutSeconds,
         });
-        if (answer.status !== 206) throw this.#refused(await client.refusal(answer));
+        if (answer.status !== 206 && answer.status !== 200) throw this.#refused(await client.refusal(answer));
         try {
           rangeLength(answer, this.path, 0, 1, this.#version);
         } finally {
           await answer.body.close();
         }
+        this.#isRedirected = answer.redirects.length > 0;
         return answer.address;
       } catch (error) {
         await attempts.afterFailure(error);
