@@ -26,6 +26,9 @@ export interface Opening<T extends Tensor> {
   readonly folder?: string | undefined;
 }
 
+/** Bytes of one request to a server, by default: each waits for its first byte. */
+const REMOTE_BLOCK = 8 * 2 ** 20;
+
 /** Opens files and starts to load them to the device that the options name. After an error it closes all files. */
 export async function openModel<T extends Tensor>(
   files: Files,
@@ -35,10 +38,12 @@ export async function openModel<T extends Tensor>(
   checkKeys(call, options, keys);
   const checked = checkOptions(options, configuration);
   const { catalog, selected } = await openFiles(files, checked, select, kind?.(), folder);
+  const isRemote = selected.source.isForLanes === true && options.blockBytes === undefined;
+  const settings = isRemote ? { ...checked, blockBytes: REMOTE_BLOCK } : checked;
   try {
-    if (!catalog.group) return await startModel(catalog, selected, checked);
+    if (!catalog.group) return await startModel(catalog, selected, settings);
     const { startTogether } = await import("../ranks/start_together.ts");
-    return await startTogether(catalog, selected, checked);
+    return await startTogether(catalog, selected, settings);
   } catch (error) {
     await closeAll(catalog.files);
     throw error;

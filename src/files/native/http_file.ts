@@ -22,6 +22,7 @@ import { DeviceError, RemoteError, type RemoteErrorCode } from "../../base/error
 import { quote } from "../../base/text.ts";
 import { describeStatus, refusalError } from "../http/client.ts";
 import { changedFile } from "../http/http_file.ts";
+import { isUrl } from "../inputs.ts";
 import type { CacheFile } from "../cache/cache_file.ts";
 import type { RemoteAddress, RemoteFile } from "../http/remote_file.ts";
 import type { Source, SourceFile } from "../source.ts";
@@ -210,9 +211,11 @@ export class NativeHttpSource implements Source {
   }
 
   async open(path: string, folder?: string, isLookedAt?: boolean): Promise<SourceFile> {
+    const finding = isUrl(path) ? findCurl(this.#shim) : null; // its search takes as long as the first request
+    finding?.catch(() => {}); // it is awaited only if the file is open
     const file = await this.#source.open(path, folder, isLookedAt);
     if (!isRemote(file)) return file;
-    const curl = file.ranges ? await findCurl(this.#shim) : null;
+    const curl = file.ranges ? await (finding ?? findCurl(this.#shim)) : null;
     if (curl?.path) return await NativeHttpFile.of(this.#shim, file);
     const reason = curl?.path === null ? `libcurl is not available: ${curl.reason}` : null;
     if (isCudaName(this.#device)) {
