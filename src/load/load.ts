@@ -280,18 +280,28 @@ export class Load<T extends Tensor> {
    * Returns the tensor of a request of this load after it has landed. If the load fails before, the tensor is read
    * separately, unless the failure concerns its own bytes: an error of another file or tensor does not affect it.
    */
-  async get(request: LoadRequest): Promise<T> {
+  get(request: LoadRequest): Promise<T> {
+    const { name } = request;
     const kept = this.#requests.kept.get(request) ?? request;
-    if (kept.assemble) return this.#named(await this.#assembly.get(kept), request.name);
+    if (kept.assemble) return this.#assembly.get(kept).then((tensor) => this.#named(tensor, name));
     const { readiness, plan } = this.#load;
     const index = plan.requests.rowOf(kept);
-    try {
-      await (readiness.isReady(index) ? this.#givingOut.next() : readiness.whenReady(index));
-    } catch (error) {
-      if (readiness.hasFailed(index) || !this.#concernsOne(error)) throw error;
-      return this.#named(await this.#alone(kept), request.name);
-    }
-    return this.#load.tensor(index, request.name);
+    // No async function: very many callers can wait, and each frame of one takes a kilobyte.
+    return new Promise((resolve, reject) => {
+      const landed = () => {
+        try {
+          resolve(this.#load.tensor(index, name));
+        } catch (error) {
+          reject(error);
+        }
+      };
+      if (readiness.isReady(index)) return this.#givingOut.add(landed);
+      const failed = (error: unknown) => {
+        if (readiness.hasFailed(index) || !this.#concernsOne(error)) return reject(error);
+        resolve(this.#alone(kept).then((tensor) => this.#named(tensor, name)));
+      };
+      readiness.wait(index, { landed, failed });
+    });
   }
 
   /** Yields every tensor by name in the order in which they land; assembled tensors come last. */

@@ -6,12 +6,20 @@ import { finishNow, type Steps } from "../base/steps.ts";
 import type { LoadPlan } from "./plan.ts";
 import { PER_STEP } from "./request.ts";
 
+/** A caller that waits for a request. */
+export interface Waiter {
+  /** Called after the request has landed. */
+  landed(): void;
+  /** Called if the load fails before. */
+  failed(error: unknown): void;
+}
+
 /** The record of one load. Methods take the index of a request in the plan. */
 export class Readiness {
   readonly #plan: LoadPlan;
   /** For each request, the number of its segments that have not landed. */
   readonly #missing: Uint32Array;
-  readonly #waiting = new Map<number, PromiseWithResolvers<void>>();
+  readonly #waiting = new Map<number, Waiter | Waiter[]>();
   /** The requests that have landed, in this order; {@linkcode landedCount} of them. */
   readonly #landed: Uint32Array<ArrayBuffer>;
   #landedCount = 0;
@@ -79,7 +87,7 @@ export class Readiness {
       const waiting = this.#waiting.size > 0 && this.#waiting.get(request);
       if (!waiting) continue;
       this.#waiting.delete(request);
-      this.#settling.add(waiting.resolve);
+      for (const waiter of listed(waiting)) this.#settling.add(() => waiter.landed());
     }
     if (this.#landedCount > before) this.#announce();
   }
@@ -93,7 +101,9 @@ export class Readiness {
     if (this.#failure) return;
     this.#failure = { error };
     this.#failedRequest = request;
-    for (const waiting of this.#waiting.values()) this.#settling.add(() => waiting.reject(error));
+    for (const waiting of this.#waiting.values()) {
+      for (const waiter of listed(waiting)) this.#settling.add(() => waiter.failed(error));
+    }
     this.#waiting.clear();
     this.#announce();
   }
@@ -104,15 +114,18 @@ export class Readiness {
   }
 
   /** Resolves after a request has landed. */
-  async whenReady(request: number): Promise<void> {
-    if (this.isReady(request)) return;
-    if (this.#failure) throw this.#failure.error;
-    let waiting = this.#waiting.get(request);
-    if (!waiting) {
-      waiting = Promise.withResolvers<void>();
-      this.#waiting.set(request, waiting);
-    }
-    await waiting.promise;
+  whenReady(request: number): Promise<void> {
+    return new Promise((resolve, reject) => this.wait(request, { landed: resolve, failed: reject }));
+  }
+
+  /** Calls the waiter after a request has landed, or the load has failed: now, if it has. */
+  wait(request: number, waiter: Waiter): void {
+    if (this.isReady(request)) return waiter.landed();
+    if (this.#failure) return waiter.failed(this.#failure.error);
+    const waiting = this.#waiting.get(request);
+    if (!waiting) this.#waiting.set(request, waiter);
+    else if (Array.isArray(waiting)) waiting.push(waiter);
+    else this.#waiting.set(request, [waiting, waiter]);
   }
 
   /** Yields every request once, in order of landing. */
@@ -130,4 +143,8 @@ export class Readiness {
     this.#change.resolve();
     this.#change = Promise.withResolvers<void>();
   }
+}
+
+function listed(waiting: Waiter | Waiter[]): Waiter[] {
+  return Array.isArray(waiting) ? waiting : [waiting];
 }

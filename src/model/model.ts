@@ -242,8 +242,21 @@ export class SafeTensorsModel<out T extends Tensor = HostTensor> implements Asyn
     name: string,
     options: GetTensorOptions<D, Y>,
   ): Promise<ChangedTensor<T, D, Y>>;
-  getTensor(name: string, options: GetTensorOptions = {}): Promise<Tensor> {
-    return handled(this.#getMoved(name, options));
+  getTensor(name: string, options?: GetTensorOptions): Promise<Tensor> {
+    return handled(
+      options !== undefined || this.#ranks ? this.#getMoved(name, options ?? {}) : this.#getWhole(name),
+    );
+  }
+
+  /** A tensor as the model loads it, with one promise: very many can be requested at once. */
+  #getWhole(name: string): Promise<T> {
+    try {
+      this.#session.checkOpen("get tensor", name);
+      if (!this.#wanted.has(name)) this.#find(name); // throws
+      return this.#own(this.#wanted.get(name));
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   async #getMoved(name: string, options: GetTensorOptions): Promise<Tensor> {
