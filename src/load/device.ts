@@ -89,7 +89,7 @@ export interface Device<T extends Tensor = Tensor, F extends SourceFile = Source
   /**
    * Allocates memory for these requests and starts to load them.
    *
-   * @throws {OutOfMemoryError} if they do not fit, before any read
+   * @throws {OutOfMemoryError} if they do not fit; reads that have begun have ended then
    */
   start(
     requests: RequestTable,

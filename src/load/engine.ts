@@ -15,14 +15,67 @@ export interface HostBlock {
   readonly base: number;
 }
 
+/**
+ * The memory of a job, one block for each allocation of its plan. It can be allocated while the job runs, in the order in
+ * which it is filled: an allocation of a gigabyte takes milliseconds, in which the first bytes are read already. Its maker
+ * must add every block, or call {@linkcode Blocks.fail}; a run waits for that.
+ */
+export class Blocks {
+  readonly #blocks: HostBlock[] = [];
+  #failure: { readonly error: unknown } | undefined;
+  #change = Promise.withResolvers<void>();
+
+  /** The memory of a job that is allocated already. */
+  static of(blocks: readonly HostBlock[]): Blocks {
+    const all = new Blocks();
+    for (const block of blocks) all.add(block);
+    return all;
+  }
+
+  /** The block of an allocation; undefined if it is not allocated yet. */
+  at(allocation: number): HostBlock | undefined {
+    return this.#blocks[allocation];
+  }
+
+  /** Adds the block of the next allocation. */
+  add(block: HostBlock): void {
+    this.#blocks.push(block);
+    this.#announce();
+  }
+
+  /** Records that no more blocks follow. */
+  fail(error: unknown): void {
+    this.#failure ??= { error };
+    this.#announce();
+  }
+
+  /**
+   * Waits for the block of an allocation.
+   *
+   * @throws the error of {@linkcode fail}, if it is not allocated
+   */
+  async until(allocation: number): Promise<HostBlock> {
+    while (allocation >= this.#blocks.length) {
+      if (this.#failure) throw this.#failure.error;
+      await this.#change.promise;
+    }
+    return this.#blocks[allocation]!;
+  }
+
+  #announce(): void {
+    this.#change.resolve();
+    this.#change = Promise.withResolvers<void>();
+  }
+}
+
 /** A plan with its files, memory and settings. */
 export interface Job<F extends SourceFile = SourceFile> {
   /** The segments to read. */
   readonly plan: LoadPlan;
   /** The files; segments refer to them by index. */
   readonly files: readonly F[];
-  /** One block for each of the plan's allocations. */
-  readonly blocks: readonly HostBlock[];
+  /** The memory of the plan's allocations. */
+  readonly blocks: Blocks;
   /** Records every segment that has landed, and the failure if the run fails. */
   readonly readiness: Readiness;
   /** Lanes to use; default depends on the machine and on the cached files. */

@@ -3,7 +3,7 @@
  */
 import type { ByteRange } from "../files/cache/ranges.ts";
 import type { SourceFile } from "../files/source.ts";
-import type { Engine, HostBlock } from "./engine.ts";
+import { Blocks, type Engine, type HostBlock } from "./engine.ts";
 import { planLoad } from "./plan.ts";
 import { Readiness } from "./readiness.ts";
 
@@ -56,7 +56,7 @@ export async function fetchRanges(
       await engine.run({
         plan,
         files: [batch.file],
-        blocks,
+        blocks: Blocks.of(blocks),
         readiness: Readiness.of(plan),
         maxThreads,
         stagingBytes: BATCH,

@@ -69,7 +69,7 @@ export class PortableEngine implements Engine<SourceFile> {
           job.onLanded?.(landed, { path: ways.most, threads: readers });
         } catch (error) {
           failure ??= {
-            error: job.blocks[segment.allocation]!.buffer.detached ? new BufferTransferredError() : error,
+            error: job.blocks.at(segment.allocation)?.buffer.detached ? new BufferTransferredError() : error,
           };
           readiness.fail(failure.error, requestAt(plan, segment, unreadOffset(error) ?? segment.fileOffset));
         }
@@ -117,7 +117,7 @@ function unreadOffset(error: unknown): number | null {
 }
 
 async function land(job: Job, segment: Segment): Promise<void> {
-  const { buffer, base } = job.blocks[segment.allocation]!;
+  const { buffer, base } = await job.blocks.until(segment.allocation);
   const file = job.files[segment.file]!;
   const length = castLength(segmentBytes(segment), segment.from, segment.to);
   const target = new Uint8Array(buffer, base + segment.offset, length);

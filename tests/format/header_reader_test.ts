@@ -301,3 +301,65 @@ Deno.test("parseHeader() gives tensors of one shape one frozen array, and others
   assert([...tensors.values()].every(({ shape }) => Object.isFrozen(shape)));
   assert(tensors.get("x")!.shape === tensors.get("y")!.shape);
 });
+
+/** Headers of which the reader reads the first form in one pass over its bytes, the second one token by token. */
+const FORMS: readonly (readonly [what: string, json: (tab: string) => string, dataLength: number])[] = [
+  ["a tensor", (tab) => `{"a":${tab}{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}}`, 8],
+  [
+    "spaces",
+    (tab) => `{ "a" : ${tab}{ "dtype" : "U8" , "shape" : [ 1 , 2 ] , "data_offsets" : [ 0 , 2 ] } }`,
+    2,
+  ],
+  ["a scalar and an empty tensor", (tab) => {
+    const scalar = `"s":${tab}{"dtype":"F8_E4M3FNUZ","shape":[],"data_offsets":[0,1]}`;
+    return `{${scalar},"e":${tab}{"dtype":"F8_E4M3","shape":[0, 7],"data_offsets":[1,1]}}`;
+  }, 1],
+  ["metadata after tensors", (tab) => {
+    return `{"é":${tab}{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"__metadata__":{"k":"v"}}`;
+  }, 1],
+  ["tensors in another order", (tab) => {
+    const later = `"a":${tab}{"dtype":"U8","shape":[2],"data_offsets":[1,3]}`;
+    return `{${later},"b":${tab}{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`;
+  }, 3],
+  ["a tensor named as the metadata", (tab) => {
+    return `{"__metadata__":${tab}{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`;
+  }, 1],
+  ["one name twice", (tab) => {
+    const first = `"a":${tab}{"dtype":"U8","shape":[1],"data_offsets":[0,1]}`;
+    return `{${first},"a":${tab}{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`;
+  }, 1],
+  ["an unknown dtype", (tab) => `{"a":${tab}{"dtype":"F8_E4M","shape":[1],"data_offsets":[0,1]}}`, 1],
+  ["a leading zero", (tab) => `{"a":${tab}{"dtype":"U8","shape":[01],"data_offsets":[0,1]}}`, 1],
+  ["a fraction", (tab) => `{"a":${tab}{"dtype":"U8","shape":[1.0],"data_offsets":[0,1]}}`, 1],
+  ["an exponent", (tab) => `{"a":${tab}{"dtype":"U8","shape":[1],"data_offsets":[0,1e0]}}`, 1],
+  ["a range that ends before it begins", (tab) => {
+    return `{"a":${tab}{"dtype":"U8","shape":[1],"data_offsets":[1,0]}}`;
+  }, 1],
+  ["a size that does not fit", (tab) => `{"a":${tab}{"dtype":"I16","shape":[3],"data_offsets":[0,5]}}`, 5],
+  ["more bits than a u64 counts", (tab) => {
+    return `{"a":${tab}{"dtype":"U8","shape":[999999999999999,999999999999999,0],"data_offsets":[0,0]}}`;
+  }, 0],
+  ["half a byte", (tab) => `{"a":${tab}{"dtype":"F4","shape":[3],"data_offsets":[0,1]}}`, 1],
+  ["many dimensions", (tab) => {
+    return `{"a":${tab}{"dtype":"U8","shape":[${Array(40).fill(1)}],"data_offsets":[0,1]}}`;
+  }, 1],
+  ["another field", (tab) => `{"a":${tab}{"dtype":"U8","shape":[1],"data_offsets":[0,1],"x":1}}`, 1],
+  ["no end", (tab) => `{"a":${tab}{"dtype":"U8","shape":[1],"data_offsets":[0,1]`, 1],
+  ["a name without an end", () => `{"a`, 1],
+];
+
+for (const [what, json, dataLength] of FORMS) {
+  Deno.test(`parseHeader() reads the two forms of ${what} alike`, () => {
+    // The error's position is that of one more byte; and the data begin one byte later.
+    const outcome = (tab: string) => {
+      try {
+        const { tensors, metadata } = parse(json(tab), dataLength);
+        return { tensors: [...tensors.values()], metadata };
+      } catch (error) {
+        const { code, message, tensor } = error as SafeTensorsError;
+        return { code, tensor, message: message.replace(/offset \d+, /, "") };
+      }
+    };
+    assertEquals(outcome(""), outcome("\t"));
+  });
+}

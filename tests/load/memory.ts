@@ -4,7 +4,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { type HostTensor, OutOfMemoryError } from "../../mod.ts";
 import { selectEngine } from "../../src/load/native/select.ts";
-import { Watched } from "../support/garbage.ts";
+import { collectedHeap, Watched } from "../support/garbage.ts";
 import { assertTensor, type TensorSpec, writeFile } from "../support/models.ts";
 import type { DefineTest, EngineName } from "./context.ts";
 import { fastsafeOpen, ParallelLoader, SafeTensorsFileLoader } from "./api_in_use.ts";
@@ -36,6 +36,26 @@ export function memoryTests(test: DefineTest, engine: EngineName): void {
       await model.close();
       assert(await memory.isCollected(), `lazy: ${lazy}`);
       assertEquals(model.keys(), ["a", "b"]);
+    }
+  });
+
+  test("a model of many tensors has no objects for those that were not asked for", async (folder) => {
+    const path = `${folder}/model.safetensors`;
+    const count = 40_000;
+    const bytes = new Uint8Array([1, 2, 3, 4]);
+    await writeFile(
+      path,
+      Array.from({ length: count }, (_, index): TensorSpec => {
+        return { name: `model.layers.${index}.weight`, dtype: "F32", shape: [1], bytes };
+      }),
+    );
+    for (const lazy of [false, true]) {
+      const before = collectedHeap();
+      await using model = await fastsafeOpen(path, { lazy });
+      await model.whenLoaded();
+      const each = (collectedHeap() - before) / count;
+      assert(each < 100, `${each} bytes of the heap for each tensor`); // an object and a name need more
+      assertEquals((await model.getTensor("model.layers.39999.weight")).bytes, bytes);
     }
   });
 

@@ -7,6 +7,13 @@ import { runInNewContext } from "node:vm";
 setFlagsFromString("--expose-gc");
 const gc = runInNewContext("gc") as () => void;
 
+/** Collects garbage; returns the bytes of the heap that are in use then. */
+export function collectedHeap(): number {
+  gc();
+  gc();
+  return Deno.memoryUsage().heapUsed;
+}
+
 /** Watched objects, by a number: a WeakRef would retain them here. */
 const gone = new Set<number>();
 const registry = new FinalizationRegistry<number>((id) => gone.add(id));

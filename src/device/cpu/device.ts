@@ -6,8 +6,8 @@ import { joinLayout } from "../../format/join.ts";
 import type { SliceLayout, SliceSource } from "../../format/slices.ts";
 import { tensorBytes } from "../../base/dtype.ts";
 import { quote } from "../../base/text.ts";
-import type { Engine, HostBlock, SmallRead } from "../../load/engine.ts";
-import { finishInTurns, Turn } from "../../base/turn.ts";
+import { Blocks, type Engine, type HostBlock, type SmallRead } from "../../load/engine.ts";
+import { finishInTurns, nextTurn } from "../../base/turn.ts";
 import { resultBytes } from "../../load/layout.ts";
 import { cacheCuts } from "../../load/cache_cuts.ts";
 import { planSteps } from "../../load/plan.ts";
@@ -30,6 +30,12 @@ import { RequestCounts } from "../request_counts.ts";
 /** Least bytes of a tensor that uses huge pages, and for which the available memory is checked. */
 const LARGE = 2 * 2 ** 20;
 
+/**
+ * Bytes of the blocks that are allocated before the lanes start, and in each turn of the event loop after that; a larger
+ * block is allocated alone. An allocation can start the garbage collector, for each 64 MiB or so.
+ */
+const FIRST_BYTES = 16 * 2 ** 20, TURN_BYTES = 32 * 2 ** 20;
+
 /** Tensors as typed arrays. */
 export class CpuDevice implements Device<HostTensor> {
   readonly name = "cpu";
@@ -48,7 +54,6 @@ export class CpuDevice implements Device<HostTensor> {
     const free = this.#engine.availableMemory();
     // Checked before, because Linux overcommits memory: the OOM killer would end the process later.
     if (free >= 0 && requested > free) throw outOfMemory(requested, free);
-    const turn = new Turn();
     const { blockBytes, maxAllocationBytes, joinsGaps = false } = settings;
     const plan = await finishInTurns(planSteps(requests, {
       blockBytes,
@@ -58,13 +63,28 @@ export class CpuDevice implements Device<HostTensor> {
       ...maxAllocationBytes !== undefined && { maxAllocationBytes },
     }));
     const { allocations, offsets, byteLengths } = plan.placements;
-    const blocks = await this.#allocate(plan.allocations, free, turn);
-    const buffers: (HostBlock | null)[] = [...blocks];
     const readiness = await finishInTurns(Readiness.steps(plan));
     const counts = await finishInTurns(RequestCounts.steps(plan));
+    const blocks = new Blocks();
+    const buffers: (HostBlock | null)[] = [];
+    this.#allocate(plan.allocations, FIRST_BYTES, buffers, blocks, requested, free);
     const finished = this.#engine.run({ plan, files, blocks, readiness, ...settings });
     // Callers that wait for a tensor get the error, even if the run fails at its start. No caller has to await `done`.
     finished.catch((error) => readiness.fail(error));
+    try {
+      while (buffers.length < plan.allocations.length) {
+        await nextTurn(); // the lanes read already
+        if (settings.signal.aborted) {
+          blocks.fail(settings.signal.reason);
+          break;
+        }
+        this.#allocate(plan.allocations, TURN_BYTES, buffers, blocks, requested, free);
+      }
+    } catch (error) {
+      blocks.fail(error);
+      await finished.catch(() => {});
+      throw error;
+    }
     return {
       plan,
       readiness,
@@ -169,18 +189,27 @@ export class CpuDevice implements Device<HostTensor> {
     }
   }
 
-  async #allocate(byteLengths: readonly number[], free: number, turn: Turn): Promise<HostBlock[]> {
+  /** Allocates the next blocks: one, and more while they have at most `bytes` together. */
+  #allocate(
+    byteLengths: readonly number[],
+    bytes: number,
+    buffers: (HostBlock | null)[],
+    blocks: Blocks,
+    requested: number,
+    free: number,
+  ): void {
     try {
-      const blocks: HostBlock[] = [];
-      for (const length of byteLengths) {
-        await turn.pause(); // an allocation of a gigabyte takes milliseconds, because it can start the garbage collector
-        blocks.push(this.#engine.allocate(length));
+      for (let left = bytes; buffers.length < byteLengths.length;) {
+        const length = byteLengths[buffers.length]!;
+        if (length > left && left < bytes) return;
+        const block = this.#engine.allocate(length);
+        buffers.push(block);
+        blocks.add(block);
+        left -= length;
       }
-      await turn.pause();
-      return blocks;
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      throw outOfMemory(byteLengths.reduce((sum, length) => sum + length, 0), free, error);
+      throw outOfMemory(requested, free, error);
     }
   }
 }

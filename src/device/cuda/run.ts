@@ -132,8 +132,11 @@ export class CudaRun {
           files: this.#files,
           readiness,
           stagingBytes: this.#stagingBytes,
-          addresses: memories.map(({ address }) => Number(address)), // below 2^53 on every device
-          buffers: [],
+          memory: {
+            buffer: null,
+            // Addresses are below 2^53 on every device.
+            whenAddressed: (allocation) => Promise.resolve(Number(memories[allocation]!.address)),
+          },
           destination: {
             kind: CUDA_DESTINATION,
             context,

@@ -2,7 +2,7 @@
  * Reads the chunks of a load into a small ring of host memory, ahead of their upload.
  */
 import { OutOfMemoryError } from "../../base/errors.ts";
-import type { Engine, HostBlock, RunReport } from "../../load/engine.ts";
+import { Blocks, type Engine, type HostBlock, type RunReport } from "../../load/engine.ts";
 import { PAGE } from "../../load/layout.ts";
 import type { LoadPlan } from "../../load/plan.ts";
 import { Readiness } from "../../load/readiness.ts";
@@ -142,7 +142,7 @@ export class ChunkReader {
       const report = await engine.run({
         plan: chunk.plan,
         files,
-        blocks: [block],
+        blocks: Blocks.of([block]),
         readiness: Readiness.of(chunk.plan), // callers wait for whole chunks only
         maxThreads: this.#threads,
         cachedThreads: 1, // one lane copies faster than the queue uploads; more lanes would slow down the queue

@@ -57,8 +57,13 @@ export class NativeEngine implements Engine<LaneFile> {
     const { blocks, ...rest } = job;
     return runNativeLanes(this.#shim, {
       ...rest,
-      addresses: blocks.map((block) => this.#addressOf(block.buffer) + block.base),
-      buffers: blocks.map((block) => block.buffer),
+      memory: {
+        buffer: (allocation) => blocks.at(allocation)?.buffer ?? null,
+        whenAddressed: async (allocation) => {
+          const { buffer, base } = await blocks.until(allocation);
+          return this.#addressOf(buffer) + base;
+        },
+      },
     });
   }
 

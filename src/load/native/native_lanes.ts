@@ -26,12 +26,21 @@ export interface NativeDestination {
   error(action: string, status: number): Error;
 }
 
+/** The memory of a job's allocations. */
+export interface LaneMemory {
+  /**
+   * Returns the buffer of an allocation that has an address; the buffer stays alive while lanes write. Null if JavaScript
+   * owns none of the memory.
+   */
+  readonly buffer: ((allocation: number) => ArrayBuffer | null) | null;
+  /** Resolves with the address of an allocation's offset 0, after its memory is allocated. */
+  whenAddressed(allocation: number): Promise<number>;
+}
+
 /** A plan with its files, addresses and settings. */
 export interface NativeJob extends Omit<Job<LaneFile>, "blocks"> {
-  /** The address of each allocation's offset 0. */
-  readonly addresses: readonly number[];
-  /** The buffer of each address, which must stay alive while lanes write. Empty if JavaScript owns none of the memory. */
-  readonly buffers: readonly (ArrayBuffer | null)[];
+  /** The memory. */
+  readonly memory: LaneMemory;
   /** The destination of the bytes, if it is not host memory. */
   readonly destination?: NativeDestination;
 }
@@ -77,14 +86,18 @@ export async function runNativeLanes(shim: Shim, job: NativeJob): Promise<RunRep
     const lanes = calls - extra;
     const cached = new CachedSegments(job.files);
     const lent = cached.add(job.files.map((file) => file.lend(ended.promise)));
-    const memory = await planMemory(job, lanes, lent, cached);
-    const windows = new CallWindows(plan, job.buffers);
-    const stop = new Stop(() => shim.fst_plan_cancel(memory.bytes));
+    const memory = planMemory(job, lanes, lent);
+    const windows = new CallWindows(job, cached);
+    const stop = new Stop(() => {
+      shim.fst_plan_cancel(memory.bytes);
+      windows.end();
+    });
     const abort = () => stop.because(signal.reason);
     signal.addEventListener("abort", abort);
     try {
       if (signal.aborted) abort();
       await Promise.all([
+        stop.onError(windows.open(memory)),
         ...Array.from(
           { length: lanes },
           (_, lane) => stop.onError(runLane(shim, plan, memory, windows, lane)),
@@ -208,12 +221,8 @@ function mostLanes({ destination, stagingBytes }: NativeJob): number {
   return destination ? Math.max(1, Math.floor(stagingBytes / (destination.slots * LEAST_STAGING))) : Infinity;
 }
 
-async function planMemory(
-  job: NativeJob,
-  lanes: number,
-  files: readonly PlanFile[],
-  cached: CachedSegments,
-): Promise<PlanMemory> {
+/** The memory of a plan, without its segments. */
+function planMemory(job: NativeJob, lanes: number, files: readonly PlanFile[]): PlanMemory {
   const { plan, destination } = job;
   // A block whose alignment differs from its destination also needs the pages around it.
   const staging = Math.min(
@@ -228,13 +237,6 @@ async function planMemory(
   if (destination) memory.setDestination(destination.kind, destination.context);
   const deepStaging = Math.floor(job.stagingBytes / lanes);
   memory.allowDeepReads(Math.max(LEAST_STAGING, deepStaging - deepStaging % PAGE), latencyOf(job.files));
-  const turn = new Turn();
-  for (const [index, segment] of plan.segments.entries()) {
-    if (index % 4096 === 4095) await turn.pause();
-    const file = cached.fileOf(segment);
-    const destination = job.addresses[segment.allocation]! + segment.offset;
-    memory.setSegment(index, file === segment.file ? segment : { ...segment, file }, destination);
-  }
   return memory;
 }
 
@@ -276,16 +278,25 @@ class Stop {
   }
 }
 
-/** The segments that one call can take: a call keeps only a few buffers alive. */
+/**
+ * The segments that one call can take: of allocations that have memory, and of a few of them, because a call keeps only a
+ * few buffers alive.
+ */
 class CallWindows {
   readonly #plan: LoadPlan;
-  readonly #buffers: readonly (ArrayBuffer | null)[];
+  readonly #memory: LaneMemory;
+  readonly #cached: CachedSegments;
   /** Allocation → its first segment. */
   readonly #starts: number[];
+  /** The number of allocations whose segments are written, with their addresses. */
+  #written = 0;
+  #isEnded = false;
+  #change = Promise.withResolvers<void>();
 
-  constructor(plan: LoadPlan, buffers: readonly (ArrayBuffer | null)[]) {
+  constructor({ plan, memory }: NativeJob, cached: CachedSegments) {
     this.#plan = plan;
-    this.#buffers = buffers;
+    this.#memory = memory;
+    this.#cached = cached;
     this.#starts = new Array(plan.allocations.length + 1).fill(plan.segments.length);
     for (let index = plan.segments.length - 1; index >= 0; index--) {
       this.#starts[plan.segments[index]!.allocation] = index;
@@ -296,26 +307,61 @@ class CallWindows {
     }
   }
 
+  /** Writes the segments of each allocation as soon as it has memory. */
+  async open(memory: PlanMemory): Promise<void> {
+    const turn = new Turn();
+    const { segments, allocations } = this.#plan;
+    while (this.#written < allocations.length && !this.#isEnded) {
+      const address = await this.#memory.whenAddressed(this.#written);
+      const stop = this.#starts[this.#written + 1]!;
+      for (let index = this.#starts[this.#written]!; index < stop; index++) {
+        if (index % 4096 === 4095) await turn.pause();
+        const segment = segments[index]!;
+        const file = this.#cached.fileOf(segment);
+        memory.setSegment(
+          index,
+          file === segment.file ? segment : { ...segment, file },
+          address + segment.offset,
+        );
+      }
+      this.#written++;
+      this.#announce();
+    }
+  }
+
+  /** Waits until a segment is written; returns false if the job ends before. */
+  async until(segment: number): Promise<boolean> {
+    while (this.#plan.segments[segment]!.allocation >= this.#written && !this.#isEnded) {
+      await this.#change.promise;
+    }
+    return !this.#isEnded;
+  }
+
+  /** Ends all waits. */
+  end(): void {
+    this.#isEnded = true;
+    this.#announce();
+  }
+
   /** Returns the first segment that the call must not take, and the buffers of the segments before it. */
   from(segment: number, span: number): { limit: number; buffers: (ArrayBuffer | null)[] } {
-    if (this.#buffers.length === 0) {
-      return { limit: this.#plan.segments.length, buffers: new Array(CALL_BUFFERS).fill(null) };
-    }
+    const { buffer } = this.#memory;
+    const buffers: (ArrayBuffer | null)[] = new Array(CALL_BUFFERS).fill(null);
+    if (!buffer) return { limit: this.#starts[this.#written]!, buffers };
     const first = this.#plan.segments[segment]!.allocation;
-    const stop = Math.min(first + span, this.#plan.allocations.length);
+    const stop = Math.min(first + span, this.#written);
     for (let allocation = first; allocation < stop; allocation++) {
+      const own = buffer(allocation);
       // This call cannot keep a transferred buffer alive: its writes would corrupt the next user of the memory.
-      if (this.#buffers[allocation]?.detached) {
-        throw new BufferTransferredError();
-      }
+      if (own?.detached) throw new BufferTransferredError();
+      buffers[allocation - first] = own;
     }
-    return {
-      limit: this.#starts[stop]!,
-      buffers: Array.from(
-        { length: CALL_BUFFERS },
-        (_, k) => first + k < stop ? this.#buffers[first + k] ?? null : null,
-      ),
-    };
+    return { limit: this.#starts[stop]!, buffers };
+  }
+
+  #announce(): void {
+    this.#change.resolve();
+    this.#change = Promise.withResolvers<void>();
   }
 }
 
@@ -340,6 +386,7 @@ async function runLane(
   // Lanes have windows of different lengths, so that they do not all return at the same time.
   const span = CALL_BUFFERS - lane % (CALL_BUFFERS / 2);
   for (let next = memory.next; next < plan.segments.length; next = memory.next) {
+    if (!await windows.until(next)) return;
     const { limit, buffers } = windows.from(next, span);
     if (await shim.fst_lane_run(memory.bytes, limit, ...buffers as CallBuffers) !== 0) return;
   }
@@ -347,6 +394,7 @@ async function runLane(
 
 async function populate(shim: Shim, plan: LoadPlan, memory: PlanMemory, windows: CallWindows): Promise<void> {
   for (let next = memory.next; next < plan.segments.length;) {
+    if (!await windows.until(next)) return;
     const { limit, buffers } = windows.from(next, CALL_BUFFERS);
     if (await shim.fst_plan_populate(memory.bytes, limit, POPULATE_AHEAD, ...buffers as CallBuffers) !== 0) {
       return;

@@ -4,6 +4,7 @@
  */
 import { PlanMemory } from "../../../ffi/plan_memory.ts";
 import type { Shim } from "../../../ffi/symbols.ts";
+import { nextTurn } from "../../base/turn.ts";
 import type { NativeFile } from "../../files/native/native_file.ts";
 import type { SmallRead } from "../engine.ts";
 import type { TensorRequest } from "../request.ts";
@@ -30,9 +31,13 @@ export function readSmall(
 ): SmallRead | Promise<SmallRead> {
   signal.throwIfAborted();
   const bytes = new Uint8Array(request.run);
-  // Callers that await one read after another would never leave their turn of the event loop otherwise.
-  if (++reads <= READS_PER_TURN && file.readCached(request.fileOffset, bytes)) return landed(bytes);
-  reads = 0;
+  if (++reads > READS_PER_TURN) {
+    // Callers that await one read after another would never leave their turn of the event loop otherwise: a call that
+    // ends soon is answered within it.
+    reads = 0;
+    return nextTurn().then(() => readInLane(shim, request, file, bytes, signal));
+  }
+  if (file.readCached(request.fileOffset, bytes)) return landed(bytes);
   return readInLane(shim, request, file, bytes, signal);
 }
 
