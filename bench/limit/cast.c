@@ -1,9 +1,10 @@
 /*
  * The cast probe: how fast this machine reads these files and casts them from BF16 to F32 into a fresh destination.
  *
- *   cast [-t threads] [-b block bytes] [-d] [-s] [-r turns] [-o FILE] FILE...
+ *   cast [-t threads] [-b block bytes] [-d] [-p] [-s] [-r turns] [-o FILE] FILE...
  *
- *   -d  O_DIRECT instead of the page cache      -s  streaming stores (x86-64), which leave the caches alone
+ *   -d  O_DIRECT instead of the page cache      -p  touch the destination ahead with one more thread
+ *   -s  streaming stores (x86-64), which leave the caches alone
  *   -o  write the destination of the last turn to this file
  *
  * Prints the seconds of each turn, one a line. A thread reads a block into memory of its own, which stays in the cache
@@ -76,13 +77,18 @@ static void *cast_blocks(void *unused) {
   return NULL;
 }
 
-static double turn(int threads, const char *output) {
+static uint64_t reached(void) {
+  return 2 * atomic_load(&blocks.next) * blocks.block;
+}
+
+static double turn(int threads, int populates, const char *output) {
   struct fresh fresh = make_fresh(2 * blocks.bytes);
   destination = fresh.memory;
   atomic_store(&blocks.next, 0);
+  struct ahead ahead = {destination, 2 * blocks.bytes, reached};
   touch_memory();
   double start = now();
-  run_threads(threads, cast_blocks);
+  run_filling(threads, cast_blocks, populates ? &ahead : NULL);
   double seconds = now() - start;
   if (output) write_output(output, destination, 2 * blocks.bytes);
   munmap(fresh.map, fresh.mapped);
@@ -90,24 +96,25 @@ static double turn(int threads, const char *output) {
 }
 
 int main(int argc, char **argv) {
-  int threads = 2, direct = 0, streams = 0, turns = 1, option;
+  int threads = 2, direct = 0, populates = 0, streams = 0, turns = 1, option;
   uint64_t block = (uint64_t)256 << 10;
   const char *output = NULL;
-  while ((option = getopt(argc, argv, "t:b:dsr:o:")) != -1) {
+  while ((option = getopt(argc, argv, "t:b:dpsr:o:")) != -1) {
     if (option == 't') threads = atoi(optarg);
     else if (option == 'b') block = strtoull(optarg, NULL, 10);
     else if (option == 'd') direct = 1;
+    else if (option == 'p') populates = 1;
     else if (option == 's') streams = 1;
     else if (option == 'r') turns = atoi(optarg);
     else if (option == 'o') output = optarg;
     else return 2;
   }
   if (argc - optind < 1 || threads < 1 || threads > MOST_THREADS || block < PAGE || block % PAGE != 0) {
-    fprintf(stderr, "usage: cast [-t threads] [-b block bytes] [-d] [-s] [-r turns] [-o FILE] FILE...\n");
+    fprintf(stderr, "usage: cast [-t threads] [-b block bytes] [-d] [-p] [-s] [-r turns] [-o FILE] FILE...\n");
     return 2;
   }
   cast = choose(streams);
   open_blocks(&blocks, argv + optind, argc - optind, block, direct ? O_DIRECT : 0);
-  for (int i = 0; i < turns; i++) printf("%.6f\n", turn(threads, i + 1 == turns ? output : NULL));
+  for (int i = 0; i < turns; i++) printf("%.6f\n", turn(threads, populates, i + 1 == turns ? output : NULL));
   return 0;
 }

@@ -1,10 +1,11 @@
 /*
  * The strided probe: how fast this machine reads columns of matrices from files into a fresh destination.
  *
- *   columns [-t threads] [-b block bytes] [-w rows|blocks|gather] [-r turns] [-o FILE] PLAN FILE...
+ *   columns [-t threads] [-b block bytes] [-w rows|blocks|gather] [-d] [-p] [-r turns] [-o FILE] PLAN FILE...
  *
  *   -w  rows: one pread for the part of a row      blocks: one pread for whole rows, then copies of their parts
  *       gather: one preadv for whole rows, the parts to the destination and the rest to memory that is overwritten
+ *   -d  O_DIRECT instead of the page cache: of blocks  -p  touch the destination ahead with one more thread
  *   -o  write the destination of the last turn to this file
  *
  * PLAN is a file with a line for each matrix: the number of its file (from 0), and in bytes the offset of its first row
@@ -28,6 +29,7 @@ static struct band *bands;
 static uint64_t count, capacity, bytes, largest_band;
 static _Atomic uint64_t next;
 static char *destination;
+static int direct;
 
 static void read_whole(int fd, char *to, uint64_t length, uint64_t offset) {
   if (read_range(fd, to, length, offset) == length) return;
@@ -44,7 +46,11 @@ static void read_rows(const struct band *band, char *unused) {
 }
 
 static void read_block(const struct band *band, char *staging) {
-  read_whole(band->fd, staging, (band->rows - 1) * band->stride + band->length, band->offset);
+  const uint64_t wanted = (band->rows - 1) * band->stride + band->length;
+  const uint64_t lead = direct ? band->offset % PAGE : 0;
+  const uint64_t length = direct ? (lead + wanted + PAGE - 1) & ~(PAGE - 1) : wanted;
+  if (read_range(band->fd, staging, length, band->offset - lead) < lead + wanted) die("a matrix ends behind its file");
+  staging += lead;
   for (uint64_t row = 0; row < band->rows; row++) {
     memcpy(destination + band->to + row * band->length, staging + row * band->stride, band->length);
   }
@@ -71,20 +77,26 @@ static void (*way)(const struct band *band, char *staging);
 
 static void *read_bands(void *unused) {
   (void)unused;
-  char *staging = malloc(largest_band);
-  if (!staging) die("malloc");
+  struct fresh memory = make_fresh(largest_band + 2 * PAGE); /* huge pages and whole pages, for O_DIRECT */
+  char *staging = memory.memory;
   for (uint64_t index; (index = atomic_fetch_add(&next, 1)) < count;) way(&bands[index], staging);
-  free(staging);
+  munmap(memory.map, memory.mapped);
   return NULL;
 }
 
-static double turn(int threads, const char *output) {
+static uint64_t reached(void) {
+  const uint64_t index = atomic_load(&next);
+  return index < count ? bands[index].to : bytes;
+}
+
+static double turn(int threads, int populates, const char *output) {
   struct fresh fresh = make_fresh(bytes);
   destination = fresh.memory;
   atomic_store(&next, 0);
+  struct ahead ahead = {destination, bytes, reached};
   touch_memory();
   double start = now();
-  run_threads(threads, read_bands);
+  run_filling(threads, read_bands, populates ? &ahead : NULL);
   double seconds = now() - start;
   if (output) write_output(output, destination, bytes);
   munmap(fresh.map, fresh.mapped);
@@ -98,7 +110,7 @@ static void read_plan(const char *path, char **files, int file_count, uint64_t b
   int *fds = calloc((size_t)file_count, sizeof *fds);
   if (!fds) die("calloc");
   for (int i = 0; i < file_count; i++) {
-    if ((fds[i] = open(files[i], O_RDONLY)) < 0) die(files[i]);
+    if ((fds[i] = open(files[i], O_RDONLY | (direct ? O_DIRECT : 0))) < 0) die(files[i]);
   }
   unsigned long long file, offset, rows, stride, begin, length;
   while (fscanf(plan, "%llu %llu %llu %llu %llu %llu", &file, &offset, &rows, &stride, &begin, &length) == 6) {
@@ -121,13 +133,15 @@ static void read_plan(const char *path, char **files, int file_count, uint64_t b
 }
 
 int main(int argc, char **argv) {
-  int threads = 2, turns = 1, option;
+  int threads = 2, populates = 0, turns = 1, option;
   uint64_t block = (uint64_t)256 << 10;
   const char *output = NULL, *name = "rows";
-  while ((option = getopt(argc, argv, "t:b:w:r:o:")) != -1) {
+  while ((option = getopt(argc, argv, "t:b:w:dpr:o:")) != -1) {
     if (option == 't') threads = atoi(optarg);
     else if (option == 'b') block = strtoull(optarg, NULL, 10);
     else if (option == 'w') name = optarg;
+    else if (option == 'd') direct = 1;
+    else if (option == 'p') populates = 1;
     else if (option == 'r') turns = atoi(optarg);
     else if (option == 'o') output = optarg;
     else return 2;
@@ -136,12 +150,12 @@ int main(int argc, char **argv) {
         : strcmp(name, "blocks") == 0 ? read_block
         : strcmp(name, "gather") == 0 ? gather
                                       : NULL;
-  if (!way || argc - optind < 2 || threads < 1 || threads > MOST_THREADS || block == 0) {
-    fprintf(stderr, "usage: columns [-t threads] [-b block bytes] [-w rows|blocks|gather] [-r turns] [-o FILE] "
+  if (!way || (direct && way != read_block) || argc - optind < 2 || threads < 1 || threads > MOST_THREADS || block == 0) {
+    fprintf(stderr, "usage: columns [-t threads] [-b block bytes] [-w rows|blocks|gather] [-d] [-p] [-r turns] [-o FILE] "
                     "PLAN FILE...\n");
     return 2;
   }
   read_plan(argv[optind], argv + optind + 1, argc - optind - 1, block);
-  for (int i = 0; i < turns; i++) printf("%.6f\n", turn(threads, i + 1 == turns ? output : NULL));
+  for (int i = 0; i < turns; i++) printf("%.6f\n", turn(threads, populates, i + 1 == turns ? output : NULL));
   return 0;
 }

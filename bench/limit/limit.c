@@ -10,13 +10,6 @@
  */
 #include "probe.h"
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
-
-#define POPULATE_STEP ((uint64_t)32 << 20)
-#define POPULATE_AHEAD ((uint64_t)256 << 20)
-
 static struct blocks blocks;
 static char *destination;
 
@@ -29,32 +22,18 @@ static void *read_blocks(void *unused) {
   return NULL;
 }
 
-static void *populate(void *unused) {
-  (void)unused;
-  for (uint64_t at = 0; at < blocks.bytes;) {
-    uint64_t reached = atomic_load(&blocks.next) * blocks.block;
-    if (at < reached) at = reached & ~(HUGE_PAGE - 1);
-    if (at > reached + POPULATE_AHEAD) {
-      usleep(100);
-      continue;
-    }
-    uint64_t length = blocks.bytes - at < POPULATE_STEP ? blocks.bytes - at : POPULATE_STEP;
-    madvise(destination + at, length, MADV_POPULATE_WRITE);
-    at += length;
-  }
-  return NULL;
+static uint64_t reached(void) {
+  return atomic_load(&blocks.next) * blocks.block;
 }
 
 static double turn(int threads, int populates) {
   struct fresh fresh = make_fresh(blocks.bytes);
   destination = fresh.memory;
   atomic_store(&blocks.next, 0);
-  pthread_t populator;
+  struct ahead ahead = {destination, blocks.bytes, reached};
   touch_memory();
   double start = now();
-  if (populates && (errno = pthread_create(&populator, NULL, populate, NULL)) != 0) die("pthread_create");
-  run_threads(threads, read_blocks);
-  if (populates) pthread_join(populator, NULL);
+  run_filling(threads, read_blocks, populates ? &ahead : NULL);
   double seconds = now() - start;
   munmap(fresh.map, fresh.mapped);
   return seconds;

@@ -52,6 +52,37 @@ static inline struct fresh make_fresh(uint64_t bytes) {
   return fresh;
 }
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+#define POPULATE_STEP ((uint64_t)32 << 20)
+#define POPULATE_AHEAD ((uint64_t)256 << 20)
+
+/* A destination that one more thread touches ahead of those that fill it. */
+struct ahead {
+  char *memory;
+  uint64_t bytes;
+  uint64_t (*reached)(void); /* the bytes that the other threads have taken */
+};
+
+static inline void *populate_ahead(void *argument) {
+  const struct ahead *ahead = argument;
+  for (uint64_t at = 0; at < ahead->bytes;) {
+    uint64_t reached = ahead->reached();
+    if (at < reached) at = reached & ~(HUGE_PAGE - 1);
+    if (at >= ahead->bytes) break;
+    if (at > reached + POPULATE_AHEAD) {
+      usleep(100);
+      continue;
+    }
+    uint64_t length = ahead->bytes - at < POPULATE_STEP ? ahead->bytes - at : POPULATE_STEP;
+    madvise(ahead->memory + at, length, MADV_POPULATE_WRITE);
+    at += length;
+  }
+  return NULL;
+}
+
 /* Runs the command in FASTSAFETENSORS_BENCH_TOUCH, which sees to it that there is free memory at hand. */
 static inline void touch_memory(void) {
   const char *touch = getenv("FASTSAFETENSORS_BENCH_TOUCH");
@@ -64,6 +95,14 @@ static inline void run_threads(int count, void *(*body)(void *)) {
     if ((errno = pthread_create(&ids[i], NULL, body, NULL)) != 0) die("pthread_create");
   }
   for (int i = 0; i < count; i++) pthread_join(ids[i], NULL);
+}
+
+/* The same; if there is `ahead`, one more thread touches its destination. */
+static inline void run_filling(int count, void *(*body)(void *), struct ahead *ahead) {
+  pthread_t populator;
+  if (ahead && (errno = pthread_create(&populator, NULL, populate_ahead, ahead)) != 0) die("pthread_create");
+  run_threads(count, body);
+  if (ahead) pthread_join(populator, NULL);
 }
 
 /* Fewer bytes than asked for only at the end of the file. */

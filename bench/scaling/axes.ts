@@ -105,7 +105,7 @@ export async function preparePlaces(
     columns: await Promise.all(columns.counts.map(async (count) => {
       const files = models.get(columns.bytes)!;
       const all = await columnContenders(tools, folder, files, count, PROBE_THREADS);
-      return await placeOf(count, files, all);
+      return await placeOf(count, files, all.filter(({ kinds }) => kinds.includes("hot")));
     })),
   };
 }

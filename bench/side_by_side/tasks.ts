@@ -8,8 +8,27 @@ import type { Tools } from "./tools.ts";
 /** The matrices that ranks divide: the shard plan, and the same as an expression. */
 const PATTERN = "*.mlp.*.weight", MATRIX = /^.*\.mlp\..*\.weight$/;
 
-/** The ways of the strided probe. */
+/** The ways of the strided probe, and the flags of those for files that are not in the page cache. */
 const WAYS = ["rows", "blocks", "gather"] as const;
+const COLD_WAYS = [["rows"], ["blocks", "-d"], ["blocks", "-d", "-p"]] as const;
+
+/** Bytes of one direct read. */
+const DIRECT_BLOCK = ["-b", `${4 * 2 ** 20}`] as const;
+
+/** What the flags of a probe mean. */
+const FLAGS: Readonly<Record<string, string>> = {
+  "-d": "O_DIRECT",
+  "-p": "populate",
+  "-s": "streaming stores",
+};
+
+/** The name of a probe with these flags. */
+function probeName(what: string, first: string | null, flags: readonly string[], count: number): string {
+  const words = flags.flatMap((flag) => FLAGS[flag] ?? []);
+  return `limit of ${what}: ${[...first ? [first] : [], ...words].join(", ")}, ${count} thread${
+    count === 1 ? "" : "s"
+  }`;
+}
 
 /**
  * BF16 cast to F32: this loader, and the cast probe with so many threads.
@@ -28,21 +47,21 @@ export async function castContenders(
   const sum = (those: typeof sizes) => those.reduce((total, { bytes }) => total + bytes, 0);
   const isBf16 = sum(sizes.filter(({ dtype }) => dtype === "BF16")) >= 0.99 * sum(sizes);
   const probe = (kind: CacheKind, flags: readonly string[], count: number): Contender => ({
-    name: `limit of the cast: ${kind === "cold" ? "O_DIRECT" : "buffered"}${
-      flags.includes("-s") ? ", streaming stores" : ""
-    }, ${count} thread${count === 1 ? "" : "s"}`,
+    name: probeName("the cast", kind === "hot" ? "buffered" : null, flags, count),
     isLimit: true,
     task: "cast",
     kinds: [kind],
     files,
     run: async () => ({ seconds: await tools.time("cast", [...flags, "-t", `${count}`, ...files]) }),
   });
-  const cold = ["-d", "-b", `${4 * 2 ** 20}`];
+  const cold = ["-d", ...DIRECT_BLOCK];
   const probes = threads.flatMap((count) => [
     probe("hot", [], count),
     probe("hot", ["-s"], count),
+    probe("hot", ["-p"], count),
     probe("cold", cold, count),
     probe("cold", [...cold, "-s"], count),
+    probe("cold", [...cold, "-p"], count),
   ]);
   return [
     ...isBf16 ? probes : [],
@@ -80,26 +99,29 @@ export async function columnContenders(
   if (lines.length === 0) return [];
   const plan = await Deno.makeTempFile({ dir: work, prefix: "columns-" });
   await Deno.writeTextFile(plan, lines.join("\n") + "\n");
-  const probes = threads.flatMap((count) =>
-    WAYS.map((way): Contender => ({
-      name: `limit of columns: ${way}, ${count} thread${count === 1 ? "" : "s"}`,
-      isLimit: true,
-      task: "columns",
-      kinds: ["hot"],
-      files,
-      bytes,
-      run: async () => ({
-        seconds: await tools.time("columns", ["-w", way, "-t", `${count}`, plan, ...files]),
-      }),
-    }))
-  );
+  const probe = (kind: CacheKind, [way, ...flags]: readonly string[], count: number): Contender => ({
+    name: probeName("columns", way!, flags, count),
+    isLimit: true,
+    task: "columns",
+    kinds: [kind],
+    files,
+    bytes,
+    run: async () => {
+      const block = flags.includes("-d") ? DIRECT_BLOCK : [];
+      const args = ["-w", way!, ...flags, ...block, "-t", `${count}`, plan, ...files];
+      return { seconds: await tools.time("columns", args) };
+    },
+  });
+  const probes = threads.flatMap((count) => [
+    ...WAYS.map((way) => probe("hot", [way], count)),
+    ...COLD_WAYS.map((way) => probe("cold", way, count)),
+  ]);
   const options = { names: PATTERN, shardPlan: { [PATTERN]: 1 }, group: { rank: 0, size } };
   return [
     ...probes,
     {
       ...thisLoader(`this loader, 1/${size} of the columns`, files, options),
       task: "columns",
-      kinds: ["hot"],
       bytes,
     },
   ];

@@ -176,6 +176,9 @@ int64_t fst_group_available(const char *groups, const char *mount);
 /* Copies cached bytes to newly cleared memory, where it is faster than memcpy. */
 void fst_copy(void *to, const void *from, uint64_t bytes);
 
+/* Copies `count` runs of `run` bytes, `stride` apart in the source, one after another. */
+void fst_copy_runs(char *to, const char *from, uint64_t run, uint64_t count, uint64_t stride);
+
 /* ---- A lane while it runs (lane.c) ---- */
 
 typedef struct fst_lane {
@@ -312,8 +315,8 @@ typedef struct fst_sink {
   int (*span)(fst_lane *lane, uint64_t offset, uint64_t outer, uint64_t inner, uint64_t destination);
 } fst_sink;
 
-/* Passes the parts of the current segment to the sink, one after another. */
-int fst_land_segment(fst_lane *lane, const fst_sink *sink);
+/* Passes the parts of the current segment, spans of at most `capacity` bytes, to the sink, one after another. */
+int fst_land_segment(fst_lane *lane, const fst_sink *sink, uint64_t capacity);
 
 /* Bytes of the file from the first run of a span to the end of its last. */
 static inline uint64_t fst_span_bytes(const fst_segment *segment, uint64_t outer, uint64_t inner) {

@@ -3,36 +3,10 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "cast/cast.h"
-#include "fst.h"
+#include "core/core.h"
 
 /* Dimensions of a slice that repeat: the most dimensions of a tensor in a header. */
 #define MAX_LEVELS 4096u
-
-/* Copies `count` runs of a fixed length, which the compiler turns into loads and stores of that size. */
-#define COPY_RUNS(length)                                                       \
-  static void copy_runs_##length(char *to, const char *from, fst_level level) { \
-    for (uint64_t i = 0; i < level.count; i++) {                                \
-      memcpy(to + i * length, from + i * level.stride, length);                 \
-    }                                                                           \
-  }
-COPY_RUNS(1)
-COPY_RUNS(2)
-COPY_RUNS(4)
-COPY_RUNS(8)
-COPY_RUNS(16)
-
-static void copy_runs(char *to, const char *from, uint64_t run, fst_level level) {
-  switch (run) {
-    case 1: copy_runs_1(to, from, level); return;
-    case 2: copy_runs_2(to, from, level); return;
-    case 4: copy_runs_4(to, from, level); return;
-    case 8: copy_runs_8(to, from, level); return;
-    case 16: copy_runs_16(to, from, level); return;
-    default: break;
-  }
-  for (uint64_t i = 0; i < level.count; i++) memcpy(to + i * run, from + i * level.stride, run);
-}
 
 /* The end of the last run, or 0 if a number overflows; sets `*length` to the bytes of all runs. */
 static uint64_t reach_of(uint64_t offset, uint64_t run, const fst_level *levels, uint32_t level_count,
@@ -56,7 +30,7 @@ static char *gather(char *to, const char *from, uint64_t run, const fst_level *l
     return to + run;
   }
   if (level + 1 == stop) {
-    copy_runs(to, from, run, *level);
+    fst_copy_runs(to, from, run, level->count, level->stride);
     return to + run * level->count;
   }
   for (uint64_t i = 0; i < level->count; i++) to = gather(to, from + i * level->stride, run, level + 1, stop);

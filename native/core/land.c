@@ -1,8 +1,14 @@
 /* Divides a segment into parts: plain ranges, and spans of strided rows that fit the staging memory. */
 #include "core/core.h"
 
-/* Smaller gaps between rows are read too, because a second call costs more. */
-#define READ_THROUGH_GAP 1024u
+/*
+ * The longest gap after a row of `bytes` that is read too, because a second call costs more: always a few cache lines, and
+ * with longer rows what costs as much as a call. src/load/plan.ts has the same figures.
+ */
+static uint64_t read_through_gap(uint64_t bytes) {
+  const uint64_t least = 1024, most = 16384, share = 16;
+  return bytes <= least / share ? least : bytes < most / share ? bytes * share : most;
+}
 
 #ifdef FST_DEBUG
 /* Whether a segment is valid. */
@@ -30,7 +36,7 @@ int fst_parts_next(fst_parts *parts, fst_part *part) {
   if (parts->outer == segment->outer_count) return 0;
   const uint64_t row = (segment->inner_count - 1) * segment->inner_stride + segment->run;
   uint64_t outer = 1, inner = segment->inner_count;
-  if (segment->outer_count > 1 && row <= parts->capacity && segment->outer_stride - row <= READ_THROUGH_GAP) {
+  if (segment->outer_count > 1 && row <= parts->capacity && segment->outer_stride - row <= read_through_gap(row)) {
     outer = fitting(parts, row, segment->outer_stride, segment->outer_count - parts->outer);
   }
   if (outer == 1 && inner > 1) { /* a long row: as many of its runs at a time as fit */
@@ -52,8 +58,8 @@ int fst_parts_next(fst_parts *parts, fst_part *part) {
   return 1;
 }
 
-int fst_land_segment(fst_lane *lane, const fst_sink *sink) {
-  fst_parts parts = fst_parts_of(lane->plan, lane->segment, fst_stage_capacity(lane));
+int fst_land_segment(fst_lane *lane, const fst_sink *sink, uint64_t capacity) {
+  fst_parts parts = fst_parts_of(lane->plan, lane->segment, capacity);
   fst_part part;
   while (fst_parts_next(&parts, &part)) {
     const int status = fst_part_is_range(&part) ? sink->range(lane, part.offset, part.length, part.destination)

@@ -50,18 +50,21 @@ void fst_land_host_part(const fst_segment *segment, const fst_part *part, const 
     put(segment, destination, bytes, part->length);
     return;
   }
+  /* The innermost level that repeats, and the levels around it. */
+  const int is_flat = part->inner == 1;
+  const uint64_t rows = is_flat ? 1 : part->outer, count = is_flat ? part->outer : part->inner;
+  const uint64_t stride = is_flat ? segment->outer_stride : segment->inner_stride;
   const uint64_t step = fst_segment_landing(segment, segment->run);
-  for (uint64_t o = 0; o < part->outer; o++) {
-    for (uint64_t i = 0; i < part->inner; i++) {
-      put(segment, destination, bytes + o * segment->outer_stride + i * segment->inner_stride, segment->run);
-      destination += step;
-    }
+  for (uint64_t row = 0; row < rows; row++, bytes += segment->outer_stride, destination += count * step) {
+    if (segment->from == segment->to) fst_copy_runs(destination, bytes, segment->run, count, stride);
+    else for (uint64_t i = 0; i < count; i++) put(segment, destination + i * step, bytes + i * stride, segment->run);
   }
 }
 
 static int land_span(fst_lane *lane, uint64_t offset, uint64_t outer, uint64_t inner, uint64_t address) {
   const fst_part part = {offset, fst_span_bytes(lane->segment, outer, inner), outer, inner, address};
   const char *bytes;
+  touch_pages((char *)(uintptr_t)address, fst_segment_landing(lane->segment, outer * inner * lane->segment->run));
   if (fst_read_staged(lane, offset, part.length, &bytes) != 0) return -1;
   fst_land_host_part(lane->segment, &part, bytes);
   return 0;
@@ -69,5 +72,11 @@ static int land_span(fst_lane *lane, uint64_t offset, uint64_t outer, uint64_t i
 
 int fst_land_host(fst_lane *lane) {
   static const fst_sink sink = {land_range, land_span};
-  return fst_land_segment(lane, &sink);
+  const fst_segment *segment = lane->segment;
+  uint64_t capacity = fst_stage_capacity(lane);
+  if (segment->outer_count > 1 || segment->inner_count > 1) {
+    const uint64_t span = fst_span_bytes(segment, segment->outer_count, segment->inner_count);
+    capacity = fst_stage_piece(lane, segment->file_offset, span, CACHED_PIECE);
+  }
+  return fst_land_segment(lane, &sink, capacity);
 }

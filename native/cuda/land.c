@@ -331,7 +331,7 @@ int fst_land_cuda(fst_lane *lane) {
     if (status != 0) return fail(lane, lane->index, status);
   }
   const int batched = land_batch(lane);
-  if (batched < 0 || (batched > 0 && fst_land_segment(lane, &sink) != 0)) return -1;
+  if (batched < 0 || (batched > 0 && fst_land_segment(lane, &sink, fst_stage_capacity(lane)) != 0)) return -1;
   /* The stream runs all copies in order: after the last one, all have ended. */
   slot *last = &lane->cuda->slots[lane->cuda->turn];
   last->finishes = 1;

@@ -47,8 +47,13 @@ export interface LoadPlan {
   readonly bytes: number;
 }
 
-/** Runs with smaller gaps between them are read together with the gaps (native/core/land.c uses the same figure). */
-export const READ_THROUGH_GAP = 1024;
+/**
+ * The longest gap after a run of `bytes` that is read together with the runs on both sides (native/core/land.c has the same
+ * figures).
+ */
+export function readThroughGap(bytes: number): number {
+  return Math.min(Math.max(1024, 16 * bytes), 16 * 1024);
+}
 
 /**
  * Plans a load.
@@ -180,7 +185,7 @@ function cutStrided(segments: Segment[], request: TensorRequest, run: Run, block
   const { inner, outer, rest } = splitLevels(request, blockBytes);
   const rowBytes = request.run * inner.count;
   const rowSpan = inner.count > 1 ? (inner.count - 1) * inner.stride + request.run : request.run;
-  const throughGaps = outer.stride - rowSpan <= READ_THROUGH_GAP;
+  const throughGaps = outer.stride - rowSpan <= readThroughGap(rowSpan);
   const rowsAtOnce = Math.max(1, Math.floor(blockBytes / (throughGaps ? outer.stride : rowSpan)));
   const base = {
     file: request.file,
@@ -246,7 +251,7 @@ function splitLevels(
   const { levels, run } = request;
   const last = levels.at(-1)!;
   const span = (last.count - 1) * last.stride + run;
-  if (last.stride - run > READ_THROUGH_GAP || levels.length === 1 || span > blockBytes) {
+  if (last.stride - run > readThroughGap(run) || levels.length === 1 || span > blockBytes) {
     return { inner: ONCE, outer: last, rest: levels.slice(0, -1) };
   }
   return { inner: last, outer: levels.at(-2)!, rest: levels.slice(0, -2) };

@@ -3,7 +3,7 @@
  * loads from local files and from sources of users.
  */
 import { ReadError } from "../base/errors.ts";
-import { READ_THROUGH_GAP, requestAt, type Segment, segmentBytes } from "./plan.ts";
+import { readThroughGap, requestAt, type Segment, segmentBytes } from "./plan.ts";
 import { castLength } from "./request.ts";
 import { readStrided } from "./strided_reads.ts";
 import { denseCopy, stridedReads } from "../format/strided.ts";
@@ -135,6 +135,6 @@ async function land(job: Job, segment: Segment): Promise<void> {
     levels: levels.filter(({ count }) => count > 1),
   });
   const dense = segment.from === segment.to ? target : new Uint8Array(copy.byteLength);
-  await readStrided(file, stridedReads(copy, Infinity, READ_THROUGH_GAP, run), dense, job.signal);
+  await readStrided(file, stridedReads(copy, Infinity, readThroughGap(run), run), dense, job.signal);
   if (dense !== target) await OPERATIONS.cast(dense, segment.from, target, segment.to);
 }

@@ -3,8 +3,10 @@
  * static functions.
  */
 #define fst_copy copy_under_test
+#define fst_copy_runs copy_runs_under_test
 #include "core/copy.c"
 #undef fst_copy
+#undef fst_copy_runs
 
 #include "plan_support.h"
 

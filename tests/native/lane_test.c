@@ -113,7 +113,7 @@ static void test_casts(void) {
 static void test_gathers(void) {
   const uint32_t staging = 16384;
   const uint64_t capacity = staging - 2 * PAGE;
-  static const uint64_t gaps[] = {1, 2, 1023, 1024, 1025, 9000};
+  static const uint64_t gaps[] = {1, 2, 1025, 9000, 16383, 16384, 16385};
   const uint64_t runs[] = {1, 7, 100, 4096, capacity - 1, capacity, capacity + 1, 3 * capacity};
   for (size_t m = 0; m < MODES; m++) {
     fst_segment segments[256];
@@ -137,7 +137,7 @@ static void test_two_levels(void) {
   const uint32_t staging = 16384;
   const uint64_t capacity = staging - 2 * PAGE;
   static const uint64_t strides[] = {4, 6, 100, 4100};
-  static const uint64_t gaps[] = {0, 1024, 1025};
+  static const uint64_t gaps[] = {0, 1024, 16384, 16385};
   for (size_t m = 0; m < MODES; m++) {
     fst_segment segments[256];
     uint32_t count = 0;

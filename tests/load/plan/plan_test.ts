@@ -5,7 +5,7 @@ import {
   type LoadPlan,
   planLoad,
   type PlanOptions,
-  READ_THROUGH_GAP,
+  readThroughGap,
   segmentBytes,
 } from "../../../src/load/plan.ts";
 import { requestBytes, type TensorRequest } from "../../../src/load/request.ts";
@@ -117,8 +117,8 @@ for (const [which, options] of OPTIONS.entries()) {
         const { outerCount, outerStride, innerCount, innerStride, run } = segment;
         const row = (innerCount - 1) * innerStride + run;
         assert(row <= blockBytes);
-        if (outerStride - row <= READ_THROUGH_GAP) {
-          assert(readAtOnce(segment) <= blockBytes + READ_THROUGH_GAP);
+        if (outerStride - row <= readThroughGap(row)) {
+          assert(readAtOnce(segment) <= blockBytes + readThroughGap(row));
         } else assert(row * outerCount <= blockBytes);
       }
       for (const [allocation, bytes] of plan.allocations.entries()) {
@@ -197,6 +197,11 @@ Deno.test("planLoad() reads columns row by row if rows are far apart, otherwise 
   assertEquals(near.segments.map(({ outerCount }) => outerCount), [40, 40, 20]);
   const far = planLoad([request({ run: 10, levels: levels(10_000) })], { blockBytes: 2 * PAGE });
   assertEquals(far.segments.map(({ outerCount }) => outerCount), [100]);
+  // Of long rows longer gaps are read: 16 bytes for each byte, up to 16 KiB.
+  const rows = (run: number, stride: number) =>
+    planLoad([request({ run, levels: levels(stride) })], { blockBytes: 2 * PAGE }).segments[0]!.outerCount;
+  assertEquals([rows(100, 1700), rows(100, 1701)], [4, 81]);
+  assertEquals([readThroughGap(10), readThroughGap(100), readThroughGap(4000)], [1024, 1600, 16_384]);
 });
 
 Deno.test("planLoad() reads over short gaps, and at most three bytes in vain for each that is asked for", () => {
