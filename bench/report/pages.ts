@@ -19,8 +19,13 @@ const BEGIN = "<!-- results:begin -->", END = "<!-- results:end -->";
 export async function makeBlocks(
   { comparisons, scaling, gpuDay, cudaModel }: Results,
 ): Promise<Map<string, string>> {
-  const loads = comparisons.filter(({ name }) => name === "side_by_side" || name === "gpu");
-  const readme = loads.map((comparison) => comparisonSection(comparison, CHARTS));
+  const readme = comparisons.flatMap((comparison) =>
+    comparison.name === "side_by_side"
+      ? [comparisonSection(comparison, CHARTS)]
+      : comparison.name === "gpu"
+      ? [`${comparison.title}: ${bestOf(comparison)} ([all figures](docs/benchmarks.md)).`]
+      : []
+  );
   const benchmarks = [
     ...comparisons.map((comparison) =>
       `### ${comparison.title}\n\n${comparisonSection(comparison, "charts", false)}`
@@ -52,16 +57,19 @@ export function replaceBlock(page: string, block: string): string {
 
 function comparisonSection(comparison: Comparison, folder: string, isTitled = true): string {
   const about = isTitled ? `${comparison.title}. ` : "";
-  const best = comparison.panels
-    .map(({ title, entries }) => {
-      const ours = entries.filter(({ isOurs }) => isOurs).map(({ gigabytesPerSecond }) => gigabytesPerSecond);
-      return `${title.toLowerCase()} up to ${Math.max(...ours).toFixed(2)} GB/s`;
-    }).join(", ");
   return [
     `${about}${comparison.note} Measured ${describeSource(comparison.source)}.`,
-    picture(comparison.name, `${comparison.title}: ${best}; the table has all figures`, folder),
+    picture(comparison.name, `${comparison.title}: ${bestOf(comparison)}; the table has all figures`, folder),
     comparisonTable(comparison),
   ].join("\n\n");
+}
+
+/** The highest rates of this package. */
+function bestOf({ panels }: Comparison): string {
+  return panels.map(({ title, entries }) => {
+    const ours = entries.filter(({ isOurs }) => isOurs).map(({ gigabytesPerSecond }) => gigabytesPerSecond);
+    return `${title.toLowerCase()} up to ${Math.max(...ours).toFixed(2)} GB/s`;
+  }).join(", ");
 }
 
 function gpuDaySection(day: GpuDay): string {
