@@ -48,10 +48,16 @@ export class LatencyFileSystem {
    * Mounts the file system, runs a command that sees it, and returns the command's output.
    *
    * @param delay Milliseconds from the arrival of a read to its answer
+   * @param more More options of the program, for tests
    * @throws {Error} if the mount is not allowed, or the command fails
    */
-  run(delay: number, command: string, args: readonly string[]): Promise<string> {
-    const options = ["-d", String(delay), "-n", String(SHARDS), "-b", String(this.#bytes / SHARDS)];
+  run(
+    delay: number,
+    command: string,
+    args: readonly string[],
+    more: readonly string[] = [],
+  ): Promise<string> {
+    const options = ["-d", String(delay), "-n", String(SHARDS), "-b", String(this.#bytes / SHARDS), ...more];
     return output(this.#program, [...options, this.#mountPoint, command, ...args]);
   }
 

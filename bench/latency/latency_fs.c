@@ -1,7 +1,10 @@
 /*
  * A file system of safetensors shards that answers every read after a fixed time, for as long as one command runs:
  *
- *   latency_fs [-d delay in ms] [-n shards] [-b data bytes of a shard] FOLDER COMMAND [ARGUMENT...]
+ *   latency_fs [-d delay in ms] [-n shards] [-b data bytes of a shard] [-w reads] [-e read] FOLDER COMMAND [ARGUMENT...]
+ *
+ * For tests, -w answers no read of data before so many wait at the same time, or 20 seconds have passed, and fails in
+ * the end if they never did; -e answers that read of data, counted from 1, with an error.
  *
  * It mounts on FOLDER, runs COMMAND, and ends with its status. The files are FOLDER/shard_0.safetensors and so on, each
  * with BF16 tensors of 16 MiB. Their bytes come from a formula: nothing is stored, and no disk takes part. Any number
@@ -43,13 +46,14 @@
 #define BACKGROUND 8192                  /* pieces that may wait at the same time */
 #define READERS 2
 #define PIECES (READ_PIECE / PERIOD + 4) /* parts of an answer: status, header, and the repeated pattern */
+#define MOST_HOLD 20                     /* seconds that a read waits for others */
 #define FOREVER 3600                     /* seconds that the kernel may keep names and attributes */
 
 /* A read that waits for its time. */
 struct pending {
   struct pending *next;
   struct timespec due;
-  uint64_t unique, node, offset;
+  uint64_t unique, node, offset, number; /* of the reads of data; 0: of the header */
   uint32_t size;
 };
 
@@ -57,6 +61,8 @@ static struct {
   int fuse;
   unsigned shards;
   uint64_t delay_ns, data_bytes, head_bytes;
+  uint64_t least_waiting, bad_read; /* -w and -e; 0: none */
+  uint64_t waiting, most_waiting, data_reads;
   char *heads[MOST_SHARDS];
   char *pattern;
   pthread_mutex_t lock;
@@ -158,16 +164,34 @@ static void answer_read(const struct pending *read) {
   answer(read->unique, 0, parts, count);
 }
 
+static int is_data(const struct pending *read) {
+  return read->offset >= fs.head_bytes;
+}
+
+/* Whether a read waits for others (-w). The caller has the lock. */
+static int is_held(const struct pending *read) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return is_data(read) && fs.most_waiting < fs.least_waiting && now.tv_sec - read->due.tv_sec < MOST_HOLD;
+}
+
 static void *answer_reads(void *unused) {
   (void)unused;
   for (;;) {
     pthread_mutex_lock(&fs.lock);
-    while (!fs.first) pthread_cond_wait(&fs.filled, &fs.lock);
+    while (!fs.first || is_held(fs.first)) {
+      struct timespec soon;
+      clock_gettime(CLOCK_REALTIME, &soon);
+      soon.tv_sec++;
+      pthread_cond_timedwait(&fs.filled, &fs.lock, &soon);
+    }
     struct pending *read = fs.first;
     if (!(fs.first = read->next)) fs.last = &fs.first;
+    fs.waiting -= is_data(read);
     pthread_mutex_unlock(&fs.lock);
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &read->due, NULL) == EINTR) continue;
-    answer_read(read);
+    if (read->number > 0 && read->number == fs.bad_read) answer_error(read->unique, EIO);
+    else answer_read(read);
     free(read);
   }
   return NULL;
@@ -184,7 +208,12 @@ static void queue_read(const struct fuse_in_header *in, const struct fuse_read_i
   read->due.tv_nsec = (long)(ns % 1000000000);
   *fs.last = read;
   fs.last = &read->next;
-  pthread_cond_signal(&fs.filled);
+  if (is_data(read)) {
+    read->number = ++fs.data_reads;
+    if (++fs.waiting > fs.most_waiting) fs.most_waiting = fs.waiting;
+  }
+  if (fs.most_waiting >= fs.least_waiting) pthread_cond_signal(&fs.filled);
+  else pthread_cond_broadcast(&fs.filled);
   pthread_mutex_unlock(&fs.lock);
 }
 
@@ -303,15 +332,18 @@ int main(int argc, char **argv) {
   int option;
   fs.shards = 4;
   fs.data_bytes = (uint64_t)1 << 30;
-  while ((option = getopt(argc, argv, "+d:n:b:")) != -1) {
+  while ((option = getopt(argc, argv, "+d:n:b:w:e:")) != -1) {
     if (option == 'd') fs.delay_ns = strtoull(optarg, NULL, 10) * 1000000;
     else if (option == 'n') fs.shards = (unsigned)atoi(optarg);
     else if (option == 'b') fs.data_bytes = strtoull(optarg, NULL, 10);
+    else if (option == 'w') fs.least_waiting = strtoull(optarg, NULL, 10);
+    else if (option == 'e') fs.bad_read = strtoull(optarg, NULL, 10);
     else return 2;
   }
   if (argc - optind < 2 || fs.shards < 1 || fs.shards > MOST_SHARDS || fs.data_bytes < TENSOR_BYTES ||
       fs.data_bytes % TENSOR_BYTES != 0) {
-    fprintf(stderr, "usage: latency_fs [-d ms] [-n shards] [-b bytes, a multiple of 16 MiB] FOLDER COMMAND...\n");
+    fprintf(stderr, "usage: latency_fs [-d ms] [-n shards] [-b bytes, a multiple of 16 MiB] [-w reads] [-e read] FOLDER "
+                    "COMMAND...\n");
     return 2;
   }
   fs.last = &fs.first;
@@ -326,5 +358,10 @@ int main(int argc, char **argv) {
   }
   int status;
   while (waitpid(child, &status, 0) < 0) continue;
+  pthread_mutex_lock(&fs.lock);
+  if (fs.most_waiting < fs.least_waiting) {
+    fprintf(stderr, "latency_fs: error: %llu reads waited at the same time\n", (unsigned long long)fs.most_waiting);
+    return 1;
+  }
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

@@ -22,7 +22,7 @@ extern "C" {
  *   cached / uncached (cachestat)                  changed (fstat): another modification time
  *   plain (rename): EINVAL if it must not replace
  * Reads that must not wait (`preadnow`) find nothing in the page cache as long as any effect is set; cached: they may.
- * "pagesize:*:65536" sets the size of pages, in bytes. An empty string removes all effects. 0 or -errno.
+ * "pagesize:*:65536" sets the size of pages, in bytes; "now:*:1000" stops the clock, at these seconds. An empty string removes all effects. 0 or -errno.
  */
 FST_TEST int32_t fst_fault_set(const char *spec);
 

@@ -246,6 +246,11 @@ REPLACE(int, fst_sys_link, const char *from, const char *to) {
   return fails("link") ? -1 : __real_fst_sys_link(from, to);
 }
 
+REPLACE(uint64_t, fst_now, void) {
+  long value = 0;
+  return strike("now", &value) == EFFECT_ERRNO ? (uint64_t)value * 1000000000 : __real_fst_now();
+}
+
 REPLACE(size_t, fst_sys_page_size, void) {
   long value = 0;
   return strike("pagesize", &value) == EFFECT_ERRNO ? (size_t)value : __real_fst_sys_page_size();
