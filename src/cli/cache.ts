@@ -11,6 +11,7 @@ import {
 import { type CacheFolders, cacheFolders } from "../files/native/cache/folders.ts";
 import { prune } from "../files/native/cache/prune.ts";
 import { type VerifiedFile, verifyEntries } from "../files/native/cache/verify.ts";
+import type { CacheOption } from "../files/network_options.ts";
 import { readError } from "../files/native/local_path.ts";
 import { type Arguments, unknownWord, UsageError } from "./arguments.ts";
 import type { Command, Option } from "./command.ts";
@@ -27,6 +28,20 @@ export const CACHE_FOLDER: Option = {
   value: "DIR",
   help: "the folder of the cache (default: that of HF_HUB_CACHE or HF_HOME, else ~/.cache/huggingface/hub)",
 };
+
+/** The option `--cache` of commands that load, for {@linkcode cacheOf}. */
+export const CACHE: Option = {
+  kind: "text",
+  value: "C",
+  help: "keep files on servers on disk: true, false, or a folder (default: true for hf://)",
+  choices: ["true", "false"],
+};
+
+/** The value of the option `--cache`. */
+export function cacheOf(args: Arguments): CacheOption | undefined {
+  const text = args.text("cache");
+  return text === "true" || text === "false" ? text === "true" : text;
+}
 
 /** The option `cache` of commands that read the cache and never fill it. */
 export const READ_ONLY = { fill: false } as const;

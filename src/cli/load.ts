@@ -5,6 +5,7 @@ import { type LoadStats, type OpenOptions, prepare } from "../../mod.ts";
 import { checkDevice } from "../base/device_name.ts";
 import type { CheckpointOptions } from "../pytorch/mod.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
+import { CACHE, cacheOf } from "./cache.ts";
 import { CHECKPOINT, checkpointOptionsOf } from "./checkpoints.ts";
 import type { Command } from "./command.ts";
 import {
@@ -90,6 +91,7 @@ export const load: Command = {
       value: "N",
       help: "load N times and report the median, the slowest and the fastest load",
     },
+    cache: CACHE,
     "debug-log": { kind: "flag", help: "write the decisions of the load to stderr, line by line" },
     json: { kind: "flag", help: "print statistics as JSON" },
   },
@@ -135,6 +137,7 @@ function loadOptions(args: Arguments): OpenOptions & CheckpointOptions {
     maxThreads: args.count("threads"),
     blockBytes: args.bytes("block-bytes"),
     stagingBytes: args.bytes("staging-bytes"),
+    cache: cacheOf(args),
     debugLog: args.flag("debug-log") || undefined,
   });
 }
@@ -165,6 +168,7 @@ const WAYS: Readonly<Record<string, string>> = {
   "gds-compat": "by cuFile in compatibility mode, not by the GPU itself",
   "3fs": "through 3FS' rings",
   http: "over the network",
+  cache: "from the cache of files on servers",
   portable: "by Deno's own file functions",
 };
 

@@ -4,8 +4,10 @@
 import { assert, assertEquals } from "@std/assert";
 import { fastsafeOpen, type OpenOptions } from "@x/fastsafetensors";
 import { openLibrary } from "../../../ffi/library.ts";
-import { runCliWith } from "../../cli/support.ts";
+import { runCliWith, startCliWith } from "../../cli/support.ts";
+import { runChild } from "../../support/child.ts";
 import { findHubPython, hubPython } from "../../support/hub_python.ts";
+import { smallFileSystem, whyNoMounts } from "../../support/mounts.ts";
 import { suite } from "../../support/skip.ts";
 import { assertTensor } from "../../support/models.ts";
 import { sha256Of } from "./content.ts";
@@ -135,6 +137,104 @@ Deno.test("inspect and verify read the cache, and never fill it", async () => {
     assertEquals((await runCliWith(scene.env, command, NAME)).code, 0);
     assertEquals(scene.takeRequests(), [], command);
   }
+});
+
+Deno.test("load --cache names the cache, and shows the way of the bytes", async () => {
+  await using scene = await HubScene.make();
+  const { HF_HUB_CACHE: folder, ...env } = scene.env;
+  const args = ["load", NAME, "--cache", folder!];
+  assert((await runCliWith(env, ...args)).stdout.includes("; http, over the network;"));
+  assert((await runCliWith(env, ...args)).stdout.includes("; cache, from the cache of files on servers;"));
+  assert((await runCliWith(scene.env, "load", NAME, "--cache", "false")).stdout.includes("; http, "));
+});
+
+Deno.test("two processes that fetch a model at the same time leave one right cache", async () => {
+  await using scene = await HubScene.make();
+  const both = Promise.withResolvers<void>();
+  let openings = 0;
+  scene.server.fault = ({ target, range }, usual) => {
+    if (range?.first === 0 && target.endsWith(scene.shards[0]!.name) && ++openings === 2) both.resolve();
+    return { ...usual, hold: target.endsWith(".safetensors") ? both.promise : Promise.resolve() };
+  };
+  const results = await Promise.all([1, 2].map(() => runCliWith(scene.env, "fetch", NAME)));
+  assertEquals(results.map(({ code, stderr }) => [code, stderr]), [[0, ""], [0, ""]]);
+  for (const { name, bytes } of scene.shards) {
+    assertEquals(await Deno.readFile(`${scene.repo}/snapshots/${COMMIT}/${name}`), bytes);
+  }
+  const left = await Array.fromAsync(Deno.readDir(`${scene.repo}/.fastsafetensors`), ({ name }) => name);
+  assertEquals(left.filter((name) => !name.endsWith(".used")), []);
+});
+
+Deno.test("an interrupted fetch ends by the signal, keeps its bytes, and goes on", async () => {
+  await using scene = await HubScene.make();
+  const [first, second] = scene.shards;
+  const held = Promise.withResolvers<void>();
+  scene.server.fault = ({ target, range }, usual) => {
+    if (!target.endsWith(second!.name) || range?.first === 0) return null;
+    held.resolve();
+    return { ...usual, hold: scene.server.closed };
+  };
+  const child = startCliWith(scene.env, "fetch", NAME);
+  await held.promise;
+  const whole = `${scene.repo}/snapshots/${COMMIT}/${first!.name}`;
+  while (!await Deno.stat(whole).then(() => true, () => false)) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  child.kill("SIGINT");
+  const { signal, stderr } = await child.output();
+  assertEquals(signal, "SIGINT");
+  assert(new TextDecoder().decode(stderr).includes("its bytes stay in the cache"));
+  scene.server.fault = () => null;
+  scene.takeRequests();
+  assertEquals((await runCliWith(scene.env, "fetch", NAME)).code, 0);
+  const again = scene.takeRequests().filter(({ first, last }) => last > first);
+  assertEquals(again.filter(({ shard }) => shard === first!.name), []);
+  assertEquals(bytesOf(again), second!.bytes.length - 256 * 1024); // its head came before
+  assertEquals(await Deno.readFile(`${scene.repo}/snapshots/${COMMIT}/${second!.name}`), second!.bytes);
+});
+
+Deno.test("without permissions the cache is not filled, or not used, with a note", async () => {
+  await using scene = await HubScene.make();
+  const { path } = scene.folder;
+  const run = async (...flags: string[]) => {
+    const net = `--allow-net=${scene.server.host}`;
+    const { code, stdout, stderr } = await runChild("cached.ts", {
+      flags: [net, ...flags],
+      args: [NAME, scene.server.url(""), path],
+      env: { HOME: path, DENO_DIR: Deno.env.get("DENO_DIR") ?? `${Deno.env.get("HOME")}/.cache/deno` },
+    });
+    assertEquals(code, 0, stderr);
+    return JSON.parse(stdout);
+  };
+  const both = `--allow-read=${path} and --allow-write=${path}`;
+  const note = (what: string) => [`The cache in "${path}" was not ${what}: run again with ${both}`];
+  assertEquals(await run(), { path: "http", notes: note("used") });
+  assertEquals(await run(`--allow-read=${path}`), { path: "http", notes: note("filled") });
+  assertEquals(await Array.fromAsync(Deno.readDir(scene.folder.path)), []);
+  const flags = [`--allow-read=${path}`, `--allow-write=${path}`];
+  assertEquals(await run(...flags), { path: "http", notes: [] });
+  for (const { name, bytes } of scene.shards) { // links need more permissions
+    const info = await Deno.lstat(`${scene.repo}/snapshots/${COMMIT}/${name}`);
+    assertEquals([info.isFile, info.size, info.nlink], [true, bytes.length, 2]);
+  }
+  assertEquals(await run(...flags), { path: "cache", notes: [] });
+});
+
+suite("loads through a cache without space", "mounts", await whyNoMounts(), () => {
+  Deno.test("a full disk ends the filling with a note, and the load has all tensors", async () => {
+    await using place = await smallFileSystem();
+    await using scene = await HubScene.make(1024); // a shard has 16 MiB, the disk 8
+    const { notes, path } = await load(scene, { cache: `${place.path}/hub` });
+    assertEquals(path, "http");
+    assert(notes.some((note) => note.includes("was not filled further: no space left")), notes.join("\n"));
+    const { code, stderr } = await runCliWith(
+      { ...scene.env, HF_HUB_CACHE: `${place.path}/hub` },
+      "fetch",
+      NAME,
+    );
+    assertEquals(code, 1);
+    assert(stderr.includes("no space left"), stderr);
+  });
 });
 
 const { missing } = await findHubPython();

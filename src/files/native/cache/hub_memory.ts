@@ -1,6 +1,7 @@
 /**
  * What the cache knows of the Hub, for names of models on it. A failure of the cache is a note.
  */
+import { isGranted } from "../../../../ffi/variables.ts";
 import { quote } from "../../../base/text.ts";
 import type { HubRepo, Tree } from "../../cache/hub_layout.ts";
 import type { HubMemory } from "../../hub/hub_names.ts";
@@ -11,24 +12,28 @@ import type { HubCache } from "./hub_cache.ts";
 export class CachedHub implements HubMemory {
   readonly notes: string[] = [];
   readonly #cache: HubCache;
+  /** Without permissions nothing is read or written: Deno would ask for them. The source of the files notes it. */
+  readonly #mayRead: boolean;
   readonly #fills: boolean;
 
   /** @param fills whether new answers are recorded */
   constructor(cache: HubCache, fills: boolean) {
+    const path = cache.folder;
     this.#cache = cache;
-    this.#fills = fills;
+    this.#mayRead = isGranted({ name: "read", path });
+    this.#fills = fills && this.#mayRead && isGranted({ name: "write", path });
   }
 
-  commitOf(repo: HubRepo, revision: string): Promise<string | null> {
-    return this.#cache.commitOf(repo, revision);
+  async commitOf(repo: HubRepo, revision: string): Promise<string | null> {
+    return this.#mayRead ? await this.#cache.commitOf(repo, revision) : null;
   }
 
-  treeOf(repo: HubRepo, commit: string): Promise<Tree | null> {
-    return this.#cache.treeOf(repo, commit);
+  async treeOf(repo: HubRepo, commit: string): Promise<Tree | null> {
+    return this.#mayRead ? await this.#cache.treeOf(repo, commit) : null;
   }
 
-  cachedTreeOf(repo: HubRepo, commit: string): Promise<Tree | null> {
-    return this.#cache.cachedTreeOf(repo, commit);
+  async cachedTreeOf(repo: HubRepo, commit: string): Promise<Tree | null> {
+    return this.#mayRead ? await this.#cache.cachedTreeOf(repo, commit) : null;
   }
 
   async describe(repo: HubRepo, revision: string, commit: string, tree: Tree | null): Promise<void> {
