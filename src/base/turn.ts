@@ -24,6 +24,29 @@ export class Turn {
   }
 }
 
+/** Turns of the event loop that very many short pieces of work share. */
+export class SharedTurn {
+  #busy = 0;
+  #next: Promise<void> | undefined;
+
+  /** Runs work that takes less than a millisecond: now, or in a later turn if the work before has taken long. */
+  async run<R>(work: () => R): Promise<R> {
+    while (this.#busy >= LONGEST) await (this.#next ??= this.#pause());
+    const began = performance.now();
+    try {
+      return work();
+    } finally {
+      this.#busy += performance.now() - began;
+    }
+  }
+
+  async #pause(): Promise<void> {
+    await nextTurn();
+    this.#busy = 0;
+    this.#next = undefined;
+  }
+}
+
 /**
  * Resolves in the next turn of the event loop, after timers and input that are due. A timer of 0 would take 1 to 2 ms:
  * many tensors need a hundred turns.

@@ -26,7 +26,7 @@ export interface HostOperations {
 const TURN = 512 * 1024;
 
 /** One source's bytes in all rows of a join. */
-interface Column {
+export interface Column {
   readonly source: Bytes;
   /** Bytes of a row. */
   readonly width: number;
@@ -43,6 +43,12 @@ export function columnsOf(sources: readonly Bytes[], rows: number): Column[] {
     offset += width;
     return column;
   });
+}
+
+/** The copy of a source's rows of a join to its target. */
+export function columnCopy({ source, width, offset }: Column, rows: number, target: Bytes): StridedCopy {
+  const levels = [{ count: rows, stride: width, targetStride: target.byteLength / rows }];
+  return { byteLength: source.byteLength, offset: 0, targetOffset: offset, run: width, levels };
 }
 
 /** Elements of `dtype` in about `bytes` bytes; a multiple of 4, so that pieces of sub-byte elements end with a byte. */
@@ -110,11 +116,8 @@ export class LoopOperations implements HostOperations {
       }
       return;
     }
-    const pitch = target.byteLength / rows;
-    for (const { source, width, offset } of columnsOf(sources, rows)) {
-      const levels = [{ count: rows, stride: width, targetStride: pitch }];
-      const place = { byteLength: source.byteLength, offset: 0, targetOffset: offset };
-      await copyInTurns(source, { ...place, run: width, levels }, target, turn);
+    for (const column of columnsOf(sources, rows)) {
+      await copyInTurns(column.source, columnCopy(column, rows, target), target, turn);
     }
   }
 }

@@ -47,16 +47,29 @@ function operationTests(name: string, operations: () => HostOperations): void {
   });
 
   Deno.test(`${name} join rows`, async () => {
-    for (const rows of [1, 3, 5000]) {
-      const sources = [7, 0, 200].map((width, seed) => noise(rows * width, seed));
-      const target = operations().allocate(rows * 207);
+    // Short rows, rows that are copied at once, and those that several calls share: whole rows, and parts of one.
+    const cases = [[1, 7, 200], [3, 7, 200], [5000, 7, 200], [400, 600, 1500], [3, 2_500_000, 3_000_000], [
+      1,
+      9_000_000,
+      12_000_000,
+    ]] as const;
+    for (const [rows, first, last] of cases) {
+      const sources = [first, 0, last].map((width, seed) => noise(rows * width, seed));
+      const pitch = first + last;
+      const target = operations().allocate(rows * pitch);
       await operations().join(sources, rows, target);
-      const expected = new Uint8Array(rows * 207);
+      const expected = new Uint8Array(rows * pitch);
       for (let row = 0; row < rows; row++) {
-        expected.set(sources[0]!.subarray(row * 7, row * 7 + 7), row * 207);
-        expected.set(sources[2]!.subarray(row * 200, row * 200 + 200), row * 207 + 7);
+        expected.set(sources[0]!.subarray(row * first, (row + 1) * first), row * pitch);
+        expected.set(sources[2]!.subarray(row * last, (row + 1) * last), row * pitch + first);
       }
-      assertBytes(target, expected, `${rows} rows`);
+      assertBytes(target, expected, `${rows} rows of ${pitch}`);
+    }
+    const many = Array.from({ length: 3000 }, (_, seed) => noise(100, seed));
+    const target = operations().allocate(300_000);
+    await operations().join(many, 1, target);
+    for (const [index, source] of many.entries()) {
+      assertBytes(target.subarray(index * 100, (index + 1) * 100), source, `source ${index}`);
     }
   });
 
@@ -78,6 +91,20 @@ operationTests("Operations on the event loop", () => new LoopOperations());
 
 suite("Operations of the shim", "native", await useNativeEngine(), () => {
   operationTests("Operations of the shim", () => native);
+
+  Deno.test("Operations of the shim give the event loop turns between many short copies", async () => {
+    using _ = clockOfLooks(5); // each copy takes two looks
+    const source = new Uint8Array(2 ** 17);
+    const target = new Uint8Array(2 ** 17);
+    const runs = { offset: 0, run: 2 ** 16, levels: [{ count: 2, stride: 2 ** 16 }] };
+    const copies = () =>
+      Array.from({ length: 20 }, () => [
+        native.gather(source, runs, target),
+        native.cast(source, "U8", target, "U8"),
+        native.join([source.subarray(0, 2 ** 16), source.subarray(2 ** 16)], 2, target),
+      ]).flat();
+    assert(await turnsDuring(() => Promise.all(copies())) >= 20);
+  });
 });
 const { shim } = await openLibrary();
 const native = shim ? new NativeOperations(shim) : new LoopOperations();
