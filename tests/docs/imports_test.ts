@@ -138,9 +138,9 @@ Deno.test("a device knows no file format's reader, and no file format knows a de
   assertEquals(strangers, []);
 });
 
-/** What few programs need: devices other than the CPU, several ranks, 3FS, other formats, the commands. */
+/** What few programs need: files on servers, devices other than the CPU, several ranks, 3FS, other formats, the commands. */
 const IMPORTED_WHEN_ASKED_FOR =
-  /^src\/(?:device\/(?:cuda\/(?:device|memory|run)|webgpu\/(?!tensor))|ranks\/|three_fs\/(?:file|reader|range_reader)|pytorch\/|compat\/|doctor\/|cli\/)|^ffi\/(?:mpi|nccl|cuda_load|cuda_tensor|dlpack_)/;
+  /^src\/(?:files\/(?:http|hub|s3|cache|native\/(?:cache|http|network)|remote)|deno\/(?:remote|fetch)|device\/(?:cuda\/(?:device|memory|run)|webgpu\/(?!tensor))|ranks\/|three_fs\/(?:file|reader|range_reader)|pytorch\/|compat\/|doctor\/|cli\/)|^ffi\/(?:mpi|nccl|cuda_load|cuda_tensor|dlpack_)/;
 
 Deno.test("a program that imports the package does not load what few programs need", async () => {
   const modules = await modulesOf("mod.ts");

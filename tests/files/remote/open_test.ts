@@ -14,7 +14,7 @@ import {
   type SafeTensorsModel,
   saveFile,
 } from "@x/fastsafetensors";
-import { SafeTensorsFileLoader } from "@x/fastsafetensors/compat";
+import { ParallelLoader, SafeTensorsFileLoader } from "@x/fastsafetensors/compat";
 import { convertPyTorch, openPyTorch } from "@x/fastsafetensors/pytorch";
 import "../../support/open_library.ts";
 import { type Fault, FaultyServer } from "../../support/faulty_server.ts";
@@ -120,6 +120,9 @@ Deno.test("every function that opens files takes a URL", async () => {
   await loader.addFilenames({ 0: [url] });
   await using buffer = await loader.copyFilesToDevice();
   assertBytes((await buffer.getTensor("b")).bytes, ONE.tensors[1]!.bytes, "copyFilesToDevice()");
+  const batches: string[] = [];
+  for await (const [name] of new ParallelLoader(null, [url], { network: NETWORK! })) batches.push(name);
+  assertEquals(batches.toSorted(), ["a", "b"]);
   await using byRank = await fastsafeOpen({ 0: server.url("/m/two.safetensors") }, { dtype: "F32" });
   assertEquals((await byRank.getTensor("c")).dtype, "F32");
 });
