@@ -150,6 +150,7 @@ SIM_EXPORT int cudaFree(void *pointer) {
     sim_release(allocation);
   }
   sim_unlock();
+  if (found == 0) sim_model_free(allocation->bytes);
   return sim_runtime_result(code ? code : found);
 }
 

@@ -252,6 +252,7 @@ bool sim_model_copy(sim_direction direction, uint64_t bytes); /* true: takes the
 bool sim_model_kernel(uint64_t elements);
 bool sim_model_gds(uint64_t bytes);
 void sim_model_allocate(uint64_t bytes);
+void sim_model_free(uint64_t bytes);
 void sim_model_pool(int device, uint64_t bytes);
 void sim_model_unpool(int device, uint64_t bytes); /* locked */
 void sim_model_pin(uint64_t bytes, bool is_registered);

@@ -28,8 +28,11 @@ static const double
   TO_DEVICE_GBPS = 55.3, FROM_DEVICE_GBPS = 52.5,
   /* Device to device on an H200, bytes read and written 4300: half of them are the copy's. */
   MEMORY_GBPS = 2150,
-  /* GH200, 1 GiB: 41.9 ms with the allocation and its release, 10.3 ms without: vortex-data/vortex pull request 7815. */
-  ALLOCATE_GBPS = 34,
+  /*
+   * GH200, 1 GiB: 41.9 ms with the allocation and its release, 10.3 ms without: vortex-data/vortex pull request 7815. One
+   * maps the pages that the other unmaps: half of the time for each.
+   */
+  ALLOCATE_GBPS = 68,
   /* cudaHostAlloc of 4 x 128 MiB takes 503 ms: kekzl/imp issue 1653. */
   HOST_ALLOC_GBPS = 1.07,
   /* cudaHostRegister, 1 to 2 GB/s: openvm-org/stark-backend pull request 384. */
@@ -153,6 +156,10 @@ bool sim_model_gds(uint64_t bytes) {
 
 void sim_model_allocate(uint64_t bytes) {
   if (sim_model_is_on()) occupy(SIM_ENGINE_DRIVER, ALLOCATE_CALL + take(bytes, ALLOCATE_GBPS), bytes, "cudaMalloc");
+}
+
+void sim_model_free(uint64_t bytes) {
+  if (sim_model_is_on()) occupy(SIM_ENGINE_DRIVER, take(bytes, ALLOCATE_GBPS), bytes, "cudaFree");
 }
 
 /* A pool keeps what it has: only its growth maps memory. The package makes its pools keep all (or they shrink). */
