@@ -74,7 +74,7 @@ static int reserve(fst_net_client *client, uint32_t depth) {
     client->curl->curl_multi_setopt(client->multi, FST_CURLMOPT_MAXCONNECTS, (long)depth);
   }
   client->depth = depth;
-  client->parts = client->completed_count = 0;
+  client->completed_count = 0;
   return 0;
 }
 

@@ -10,8 +10,7 @@
 
 #include "net/net.h"
 
-/* Bytes of one request: see part(). */
-#define FIRST_PART ((uint64_t)1 << 20)
+/* The most bytes of one request: long ones, because each waits for its first byte. */
 #define PART ((uint64_t)8 << 20)
 
 /* Requests of a lane at once, if the plan sets no number. */
@@ -276,13 +275,9 @@ static int open_lane(fst_lane *lane, uint32_t *most, void **state) {
   return 0;
 }
 
-/*
- * The first requests of a lane are short, so that the first tensors are complete early. Later ones are long, because
- * each waits for its first byte.
- */
 static uint64_t part(void *state) {
-  const fst_net_client *client = state;
-  return client->parts < client->depth ? FIRST_PART : PART;
+  (void)state;
+  return PART;
 }
 
 static void start(void *state, fst_request *request) {
@@ -290,7 +285,6 @@ static void start(void *state, fst_request *request) {
   fst_net_transfer *transfer = client->transfers;
   while (transfer->request) transfer++; /* the lane has at most `depth` requests */
   FST_ASSERT(transfer < client->transfers + client->depth);
-  client->parts++;
   transfer->request = request;
   transfer->file = (fst_net_file *)(uintptr_t)request->file->reader_handle;
   transfer->failures = 0;

@@ -226,7 +226,6 @@ typedef struct fst_net_client {
   void *multi;
   fst_plan *plan; /* of the lane */
   uint32_t depth; /* transfers of the lane */
-  uint32_t parts; /* requests since the lane began */
   uint32_t seed;  /* of random pauses */
   uint32_t capacity;
   fst_net_transfer *transfers; /* `capacity` of them */

@@ -313,7 +313,7 @@ suite("Files on a server, by lanes", "native", await useNativeEngine() ?? await 
     const url = "http://far.example/m.safetensors";
     await using proxy = new FaultyServer({ [url]: other.bytes });
     assertEquals(await loadInChild(url, { http_proxy: proxy.url(""), no_proxy: "", NO_PROXY: "" }), []);
-    assert(proxy.requests.length > 2);
+    assert(proxy.requests.length > 1);
     assertEquals(new Set(proxy.requests.map(({ target }) => target)), new Set([url]));
   });
 });

@@ -152,20 +152,6 @@ static void test_cache(void) {
   end(&reading);
 }
 
-static void test_first_parts_are_short(void) {
-  reading reading = begin(2, 0, LONG_MS);
-  const uint64_t first = fst_deep_reader_http.part(reading.state);
-  set_server(NULL, 0, (fault){.kind = SERVE});
-  for (unsigned i = 0; i < 2; i++) {
-    fst_request request = request_for(&reading, 0, 1);
-    fst_deep_reader_http.start(reading.state, &request);
-    wait_for(&reading);
-    free(request.memory);
-  }
-  CHECK(first == 1u << 20 && fst_deep_reader_http.part(reading.state) == 8u << 20, "other parts");
-  end(&reading);
-}
-
 static void test_connections_are_reused(void) {
   set_server(NULL, 0, (fault){.kind = SERVE});
   for (unsigned load = 0; load < 3; load++) {
@@ -440,7 +426,6 @@ int main(void) {
   start_server(content, FILE_BYTES, ETAG);
   test_ranges();
   test_cache();
-  test_first_parts_are_short();
   test_connections_are_reused();
   test_headers();
   test_retries();

@@ -9,7 +9,7 @@ import { quote } from "../../base/text.ts";
 import { Blocks, type Engine, type HostBlock, type SmallRead } from "../../load/engine.ts";
 import { finishInTurns, nextTurn } from "../../base/turn.ts";
 import { resultBytes } from "../../load/layout.ts";
-import { cacheCuts } from "../../load/cache_cuts.ts";
+import { remoteCuts } from "../../load/remote_cuts.ts";
 import { planSteps } from "../../load/plan.ts";
 import { Readiness } from "../../load/readiness.ts";
 import type { RequestTable, TensorRequest } from "../../load/request.ts";
@@ -59,7 +59,7 @@ export class CpuDevice implements Device<HostTensor> {
       blockBytes,
       packSmall: true,
       joinsGaps,
-      cut: cacheCuts(files),
+      cut: remoteCuts(files),
       ...maxAllocationBytes !== undefined && { maxAllocationBytes },
     }));
     const { allocations, offsets, byteLengths } = plan.placements;

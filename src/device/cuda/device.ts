@@ -13,7 +13,7 @@ import { tensorBytes } from "../../base/dtype.ts";
 import { quote } from "../../base/text.ts";
 import type { RunReport } from "../../load/engine.ts";
 import { finishInTurns } from "../../base/turn.ts";
-import { cacheCuts } from "../../load/cache_cuts.ts";
+import { remoteCuts } from "../../load/remote_cuts.ts";
 import { planSteps } from "../../load/plan.ts";
 import { Readiness } from "../../load/readiness.ts";
 import type { RequestTable } from "../../load/request.ts";
@@ -76,7 +76,7 @@ export class CudaDevice implements Device<CudaTensor, LaneFile> {
   ): Promise<DeviceLoad<CudaTensor>> {
     const { blockBytes } = settings;
     const plan = await finishInTurns(
-      planSteps(requests, { blockBytes, alignment: ALIGNMENT, cut: cacheCuts(files) }),
+      planSteps(requests, { blockBytes, alignment: ALIGNMENT, cut: remoteCuts(files) }),
     );
     const readiness = await finishInTurns(Readiness.steps(plan));
     const counts = await finishInTurns(RequestCounts.steps(plan));

@@ -10,7 +10,7 @@ import { quote } from "../../base/text.ts";
 import type { Engine } from "../../load/engine.ts";
 import { STEP } from "../../base/steps.ts";
 import { finishInTurns, Turn } from "../../base/turn.ts";
-import { cacheCuts } from "../../load/cache_cuts.ts";
+import { remoteCuts } from "../../load/remote_cuts.ts";
 import { planSteps } from "../../load/plan.ts";
 import { Readiness } from "../../load/readiness.ts";
 import type { RequestTable } from "../../load/request.ts";
@@ -86,7 +86,7 @@ export class WebGpuDevice implements Device<WebGpuTensor> {
     const plan = await finishInTurns(planSteps(requests, {
       blockBytes: staging.blockBytes,
       alignment: gpu.alignment,
-      cut: cacheCuts(files),
+      cut: remoteCuts(files),
       maxAllocationBytes: Math.min(gpu.maxBufferBytes, SHARED_BUFFER),
     }));
     const readiness = await finishInTurns(Readiness.steps(plan));
