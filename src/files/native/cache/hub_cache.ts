@@ -59,11 +59,6 @@ export class HubCache {
     return text === null ? null : parseTree(text);
   }
 
-  /** Whether the cache knows that a commit does not have a file. */
-  async isAbsent(repo: HubRepo, commit: string, path: string): Promise<boolean> {
-    return isRepoPath(path) && await readText(`${this.#repo(repo)}/.no_exist/${commit}/${path}`) !== null;
-  }
-
   /** Returns the cached files of a commit as a list, for a program without a network; null if there are none. */
   async cachedTreeOf(repo: HubRepo, commit: string): Promise<Tree | null> {
     const tree = new Map<string, TreeFile>();
