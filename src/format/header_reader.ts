@@ -185,8 +185,8 @@ const MAX_EXACT_RANGES = 4096;
 /** Shapes that a reader stores for later tensors. */
 const SHAPES = 256;
 
-/** Bytes of a usual entry, or more: from the length of a header follows about how many tensors it has. */
-const USUAL_ENTRY = 128;
+/** Bytes of the shortest entry of a tensor: columns of so many rows do not grow, which would hold the event loop. */
+const SHORTEST_ENTRY = 50;
 
 /** Reads the JSON of a header, which must be valid UTF-8. */
 function* readEntries(json: Uint8Array, fail: HeaderFailure): Steps<Entries> {
@@ -227,7 +227,7 @@ class EntryReader implements Entries {
     this.#json = json;
     this.#entry = new PlainEntry(json);
     this.table = new HeaderTable(
-      16 + Math.ceil(json.length / USUAL_ENTRY),
+      16 + Math.ceil(json.length / SHORTEST_ENTRY),
       1024 + Math.ceil(json.length / 2),
     );
     this.#scanner = new JsonScanner(json, (detail, position) => {
