@@ -26,6 +26,16 @@ Deno.bench({ name: "every 64th row", n: 20, warmup: 2 }, async () => {
   await model.getSlice("matrix", [0, ROWS, 64]);
 });
 
+const rows = Array.from({ length: 1000 }, (_, index) => (index * 7919) % 2000); // half of 2,000, in no order
+
+Deno.bench({ name: "1,000 rows of 2,000 by getRows()", n: 20, warmup: 2 }, async () => {
+  await model.getRows("matrix", rows);
+});
+
+Deno.bench({ name: "1,000 rows of 2,000 by getSlice()", n: 20, warmup: 2 }, async () => {
+  await Promise.all(rows.map((row) => model.getSlice("matrix", row)));
+});
+
 Deno.bench({ name: "one row", n: 100, warmup: 5 }, async () => {
   await model.getSlice("matrix", 1000);
 });
