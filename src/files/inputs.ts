@@ -272,6 +272,7 @@ export function toLocalPath(file: PathLike): string {
 export function toPath(file: PathLike): string {
   if (file instanceof URL) {
     if (file.protocol === "file:") return fromFileUrl(file);
+    if (!isUrl(file.href)) throw unknownScheme(file.href); // such as data:, which would be taken for a path
     const { protocol, host, pathname, search } = file;
     // The names of these have no escapes.
     return /^(?:hf|s3):$/.test(protocol)
