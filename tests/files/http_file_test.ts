@@ -165,6 +165,7 @@ Deno.test("a pause that the server asks for is kept, unless it is too long", asy
       [{ "retry-after": "7" }, 7],
       [{ ratelimit: '"resolvers";r=0;t=55', "retry-after": "7" }, 55],
       [{ ratelimit: '"resolvers";r=3;t=55' }, 0],
+      [{ ratelimit: ";r=1".repeat(50_000) }, 0],
     ] as const
   ) {
     await using at = await opened({ fault: once(1, () => ({ status: 429, headers })) });

@@ -116,7 +116,8 @@ export class Attempts {
 
 /** Returns the pause that an answer asks for, in seconds: `Retry-After`, or the Hub's `RateLimit` if nothing is left. */
 export function askedPause(headers: Headers, now = Date.now()): number | null {
-  const [, remaining, seconds] = /;\s*r=(\d+).*;\s*t=(\d+)/.exec(headers.get("ratelimit") ?? "") ?? [];
+  const limit = headers.get("ratelimit") ?? "";
+  const [, remaining, seconds] = limit.length > 1000 ? [] : /;\s*r=(\d+).*;\s*t=(\d+)/.exec(limit) ?? [];
   if (remaining === "0") return Number(seconds);
   const after = headers.get("retry-after");
   if (after === null) return null;

@@ -211,7 +211,7 @@ export class HubNames implements RemoteKind {
         tree.set(...file);
       }
       next = null;
-      const [, link] = /<([^>]*)>\s*;\s*rel="?next"?/.exec(headers.get("link") ?? "") ?? [];
+      const [, link] = /<([^<>]*)>\s*;\s*rel="?next"?/.exec(headers.get("link") ?? "") ?? [];
       if (link === undefined) continue;
       const url = URL.canParse(link, `${endpoint}/`) ? this.#rewrite(new URL(link, `${endpoint}/`)) : null;
       // The token is for the Hub alone.

@@ -140,7 +140,9 @@ export class S3Names implements RemoteKind {
   #explain({ status, headers, text }: Refusal, path: string, bucket: string): Error | "again" | null {
     const code = inner(text, "Code") ?? "";
     const region = headers.get("x-amz-bucket-region") ?? inner(text, "Region") ??
-      /^[\w.-]*?s3[.-]([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com/.exec(inner(text, "Endpoint") ?? "")?.[1];
+      /^[\w.-]*?s3[.-]([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com/.exec(
+        inner(text, "Endpoint")?.slice(0, 300) ?? "",
+      )?.[1];
     const isElsewhere = status === 301 || status === 307 ||
       /^(?:PermanentRedirect|AuthorizationHeaderMalformed|AuthorizationQueryParametersError|IllegalLocationConstraintException)$/
         .test(code);
@@ -215,8 +217,12 @@ export function parseList(xml: string): Page | null {
   if (!/<ListBucketResult[\s>]/.test(xml)) return null;
   const isEncoded = inner(xml, "EncodingType") === "url";
   const objects: { key: string; size: number }[] = [];
-  for (const [, content] of xml.matchAll(/<Contents>(.*?)<\/Contents>/gs)) {
-    const text = inner(content!, "Key"), size = Number(inner(content!, "Size"));
+  let end = 0;
+  for (let start; (start = xml.indexOf("<Contents>", end)) >= 0;) {
+    end = xml.indexOf("</Contents>", start); // a regular expression would take very long for a list without ends
+    if (end < 0) return null;
+    const content = xml.slice(start, end);
+    const text = inner(content, "Key"), size = Number(inner(content, "Size"));
     if (text === undefined || !Number.isSafeInteger(size) || size < 0) return null;
     try {
       objects.push({ key: isEncoded ? decodeURIComponent(text.replaceAll("+", " ")) : text, size });

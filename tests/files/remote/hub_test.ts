@@ -193,6 +193,9 @@ Deno.test("all pages of a list of files are read, and none from another host", a
     RemoteError,
     "a list of files that another host continues",
   );
+  server.pageEntries = 1000; // a link that is not valid ends the list
+  server.change = (_, usual) => ({ ...usual, headers: { ...usual.headers, link: "<".repeat(200_000) } });
+  assertEquals((await resolve("hf://org/name/onnx")).paths.length, 1);
 });
 
 /** Refusals: who asks for what, and what the error says. */

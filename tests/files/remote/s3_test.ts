@@ -248,6 +248,7 @@ Deno.test("names of buckets and keys that no URL can request are refused", () =>
 
 Deno.test("lists of objects that are not valid are refused", () => {
   assertEquals(parseList("<html>"), null);
+  assertEquals(parseList(`<ListBucketResult>${"<Contents>".repeat(1_000_000)}`), null);
   assertEquals(parseList("<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>"), null);
   assertEquals(parseList("<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"), null);
   assertEquals(
