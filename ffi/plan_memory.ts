@@ -176,11 +176,6 @@ export class PlanMemory {
     return count === 0 || kind === null ? null : { count, kind, errno: this.#view.getInt32(208, true) };
   }
 
-  /** The most reads that one lane has had in flight, where it had many. */
-  get deepMost(): number {
-    return this.#view.getUint32(124, true);
-  }
-
   /** The errno for which the system does not allow many reads in flight; 0: it was not asked, or allows it. */
   get deepRefused(): number {
     return this.#view.getInt32(128, true);

@@ -98,7 +98,7 @@ FST_EXPORT int32_t fst_plan_populate(fst_plan *plan, uint32_t limit, uint64_t ah
  */
 FST_EXPORT uint32_t fst_plan_wait(fst_plan *plan, uint32_t seen, uint32_t timeout_us, uint32_t gather_us);
 
-/* Stops lanes from taking further segments. Each lane returns after its current segment. */
+/* Stops lanes from taking further segments. Each lane returns after its reads in flight. */
 FST_EXPORT void fst_plan_cancel(fst_plan *plan);
 
 /* ---- The environment (core/environment.c) ---- */

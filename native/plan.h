@@ -62,7 +62,7 @@ typedef struct fst_plan {
   _Atomic uint64_t usrbio_bytes; /* file bytes read through 3FS' rings */
   uint32_t deep_staging;         /* staging memory of one lane with many reads in flight; 0: no such lane */
   _Atomic uint32_t deep_depth;   /* reads that a lane has in flight, as found until now; 0: not found yet */
-  _Atomic uint32_t deep_latency; /* microseconds that a read takes; 0: not slow, lanes read one after the other */
+  _Atomic uint32_t deep_latency; /* microseconds that a read takes; 0: lanes read one after the other */
   _Atomic uint32_t deep_most;    /* the most reads that one lane has had in flight */
   _Atomic int32_t deep_refused;  /* errno for which the system does not allow many reads in flight */
   uint32_t reserved;

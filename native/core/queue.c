@@ -30,6 +30,9 @@
 /* A lane begins with a read in flight for so much latency, in microseconds: 1 GB/s, if latency is all that limits it. */
 #define DEPTH_STEP_US 4000u
 
+/* Lanes read one read after the other again when none of the least reads in flight was fast, so many times. */
+#define MOST_SLOW 3u
+
 /* The growth of the reads in flight, after most of as many reads have not taken twice as long as the fastest. */
 #define GROWTH 4u
 
@@ -72,6 +75,7 @@ typedef struct queue {
   /* The time of the fastest read of few bytes, and of many; the reads since the last growth, and the fast ones of them. */
   uint64_t fastest[2];
   uint32_t ended, fast;
+  uint32_t slow; /* times that no read was fast */
 } queue;
 
 /* ---- Cutting segments ---- */
@@ -92,40 +96,23 @@ static void settle(queue *queue, flight *flight) {
   queue->free_flights = flight;
 }
 
-static int land_next(queue *queue);
-
-/* Lands the lane's current segment, cached bytes for example, by reads one after the other. */
-static int land_here(queue *queue) {
-  fst_lane *lane = queue->lane;
-  const uint64_t staging = lane->plan->staging_bytes;
-  while (queue->staged > 0 && queue->staged + staging > lane->plan->deep_staging) {
-    if (land_next(queue) != 0) return -1;
-  }
-  const int status = fst_lane_land(lane);
-  fst_staging_give(lane->staging);
-  lane->staging = NULL;
-  return status;
-}
-
-/* Takes the lane's current segment to be cut, or lands it if the reader is not the one for it. */
-static int begin_segment(queue *queue) {
+/* Takes the lane's current segment to be cut, or leaves it to the lane if the reader is not the one for it. */
+static void begin_segment(queue *queue) {
   fst_lane *lane = queue->lane;
   if (!queue->reader->wants(lane)) {
-    if (lane->file->reader == FST_READER_POSIX) return land_here(queue);
     lane->ahead = lane->index;
     lane->has_ahead = 1;
     queue->has_ended = 1;
-    return 0;
+    return;
   }
   flight *flight = queue->free_flights;
   queue->free_flights = flight->next;
   *flight = (struct flight){.index = lane->index};
   queue->cutting = flight;
   queue->parts = fst_parts_of(lane->plan, lane->segment, capacity(queue));
-  return 0;
 }
 
-/* Sets `rest` to bytes that are to be read next; 0: there are none now. -1 after a failure. */
+/* Sets `rest` to bytes that are to be read next; 0: there are none now. */
 static int next_rest(queue *queue) {
   while (!queue->has_rest) {
     if (queue->cutting) {
@@ -139,7 +126,7 @@ static int next_rest(queue *queue) {
     }
     if (queue->has_ended || !queue->free_flights) return 0;
     if (!fst_lane_take(queue->lane)) queue->has_ended = 1;
-    else if (begin_segment(queue) != 0) return -1;
+    else begin_segment(queue);
   }
   return 1;
 }
@@ -203,8 +190,7 @@ static int start_reads(queue *queue) {
   while (!atomic_load(&plan->cancelled)) {
     if (!queue->ready) {
       if (!queue->free_reads || queue->count >= queue->depth) return 0;
-      const int status = next_rest(queue);
-      if (status <= 0) return status;
+      if (!next_rest(queue)) return 0;
       queue->ready = queue->free_reads;
       queue->free_reads = queue->ready->next;
       queue->ready->flight = queue->cutting;
@@ -250,6 +236,12 @@ static void grow(queue *queue, const pending *read) {
     queue->depth = queue->depth < queue->most / GROWTH ? queue->depth * GROWTH : queue->most;
     atomic_store(&queue->lane->plan->deep_depth, queue->depth);
   }
+  /* Storage that serves few reads no faster than one of each lane needs no queue. */
+  queue->slow = queue->fast == 0 && queue->depth == LEAST_DEPTH ? queue->slow + 1 : 0;
+  if (queue->slow == MOST_SLOW) {
+    atomic_store(&queue->lane->plan->deep_depth, LEAST_DEPTH);
+    atomic_store(&queue->lane->plan->deep_latency, 0);
+  }
   queue->ended = queue->fast = 0;
 }
 
@@ -283,7 +275,8 @@ static int land_next(queue *queue) {
 }
 
 static int run(queue *queue) {
-  int status = begin_segment(queue);
+  int status = 0;
+  begin_segment(queue);
   while (status == 0 && (status = start_reads(queue)) == 0) {
     if (atomic_load(&queue->lane->plan->cancelled)) return -1;
     if (queue->count == 0) return 0;
@@ -347,8 +340,7 @@ void fst_queue_note(fst_lane *lane, uint64_t nanoseconds, uint64_t reads) {
   const uint64_t us = nanoseconds / 1000;
   if (reads == 0 || us < SLOW_US * (reads + fst_segment_bytes(lane->segment) / READ_BYTES)) return;
   uint32_t none = 0;
-  /* Bandwidth that the lanes share can also be the reason: so no more than the least depth. */
-  atomic_compare_exchange_strong(&plan->deep_depth, &none, LEAST_DEPTH);
-  none = 0;
-  atomic_compare_exchange_strong(&plan->deep_latency, &none, us / reads < UINT32_MAX ? (uint32_t)(us / reads) : UINT32_MAX);
+  /* Bandwidth that the lanes share can also be the reason: so no more than the least depth, and only once. */
+  if (!atomic_compare_exchange_strong(&plan->deep_depth, &none, LEAST_DEPTH)) return;
+  atomic_store(&plan->deep_latency, us / reads < UINT32_MAX ? (uint32_t)(us / reads) : UINT32_MAX);
 }

@@ -1,7 +1,7 @@
 /*
  * Reads ordinary files past the page cache with many reads in flight, by io_uring. The kernel's interface is used
- * directly; it has no thread of its own for it. Descriptors and memory are not registered with the kernel: at 4 MiB
- * for each read that saves nothing that can be measured.
+ * directly, and without a thread of the kernel that polls. Descriptors and memory are not registered: registered memory
+ * counts as locked, which is often limited to 8 MiB, and the destination would be registered for a single use.
  */
 #define _GNU_SOURCE /* MAP_POPULATE */
 #include <errno.h>

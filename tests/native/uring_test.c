@@ -120,6 +120,20 @@ static void test_depth(void) {
   guarded_free(memory);
 }
 
+/* Storage that bandwidth limits is read by one read after the other again. A clock that stands makes no read fast. */
+static void test_return(void) {
+  guarded memory = guarded_new(FILE_BYTES, 0);
+  fst_plan *plan = deep_plan(&memory);
+  plan->deep_depth = 4;
+  set_faults("cachestat:*:uncached,now:*:1000");
+  CHECK(run_lanes(plan, ALL, 1) == 0 && landed(plan, &memory) == BLOCKS, "some blocks have not landed");
+  CHECK(plan->deep_most == 4 && plan->deep_latency == 0, "the lane keeps many reads in flight");
+  CHECK(fst_fault_calls("uringread") < BLOCKS && fst_fault_calls("preaddirect") > 0, "every block was read by io_uring");
+  set_faults("");
+  free(plan);
+  guarded_free(memory);
+}
+
 /*
  * Reads from a pipe instead of the file wait until bytes are written to it: a lane that is cancelled meanwhile returns,
  * and no byte that comes later is written to the memory.
@@ -158,6 +172,7 @@ int main(void) {
   if (is_allowed() && file.fd_direct >= 0) {
     test_failures();
     test_depth();
+    test_return();
     test_cancel();
   } else {
     printf("io_uring or direct reads are not allowed here: only their absence is tested\n");
