@@ -189,6 +189,8 @@ export function noSuchDevice(device: number, devices: number): DeviceError {
  * Makes all of these allocations on a device, or none.
  *
  * @param action the action for messages: "Cannot …"
+ * @param load the shim's pointer to a load whose lanes wait for the memory; else 0. The memory that was made before a
+ * failure is then released after `idle` has resolved: when no lane uses it
  * @throws {OutOfMemoryError} if it does not fit
  * @throws {DeviceError} if the device fails
  */
@@ -197,6 +199,7 @@ export async function allocateBlocks(
   device: number,
   byteLengths: readonly number[],
   action: string,
+  load: { readonly pointer: bigint; idle(error: unknown): Promise<void> } | null = null,
 ): Promise<CudaBlock[]> {
   const list = new DataView(new ArrayBuffer(24 * byteLengths.length));
   byteLengths.forEach((bytes, index) => list.setBigUint64(24 * index, BigInt(bytes), true));
@@ -204,23 +207,41 @@ export async function allocateBlocks(
   const status = await retryAfterReleases(
     shim,
     (status) => status === OUT_OF_MEMORY,
-    () => shim.fst_cuda_allocate(device, list.buffer, byteLengths.length, free),
+    () => shim.fst_cuda_allocate(device, list.buffer, byteLengths.length, load?.pointer ?? 0n, free),
   );
-  if (status === OUT_OF_MEMORY) {
-    const requested = byteLengths.reduce((sum, bytes) => sum + bytes, 0);
-    const message = `Cannot ${action}: ${requested} bytes are needed on device "cuda:${device}", ` +
-      `${free[0]} are free${lostMemory(shim)}`;
-    const advice = "dispose tensors, load fewer names, or open with lazy: true";
-    throw new OutOfMemoryError(message, requested, Number(free[0]), { advice });
-  }
-  check(shim, action, status);
-  return byteLengths.map((_, index) => {
+  const blocks = byteLengths.map((_, index) => {
     const block = list.getBigUint64(24 * index + 16, true);
     return {
       address: list.getBigUint64(24 * index + 8, true),
       handle: block === 0n ? null : new Handle("device memory", block, shim.fst_cuda_release),
     };
   });
+  try {
+    checkMemory(shim, device, action, status, byteLengths.reduce((sum, bytes) => sum + bytes, 0), free[0]!);
+  } catch (error) {
+    await load?.idle(error);
+    for (const { handle } of blocks) handle?.close();
+    throw error;
+  }
+  return blocks;
+}
+
+/** Throws the error for a failed allocation. */
+function checkMemory(
+  shim: Shim,
+  device: number,
+  action: string,
+  status: number,
+  requested: number,
+  free: bigint,
+): void {
+  if (status === OUT_OF_MEMORY) {
+    const message = `Cannot ${action}: ${requested} bytes are needed on device "cuda:${device}", ` +
+      `${free} are free${lostMemory(shim)}`;
+    const advice = "dispose tensors, load fewer names, or open with lazy: true";
+    throw new OutOfMemoryError(message, requested, Number(free), { advice });
+  }
+  check(shim, action, status);
 }
 
 /** Describes memory that could not be freed, for a message. */

@@ -36,6 +36,8 @@ export interface CudaLoadOptions {
   readonly gds: typeof GDS_WISHES[number];
   /** Whether the plan has casts. */
   readonly casts: boolean;
+  /** Number of allocations, whose addresses are set while lanes run. */
+  readonly allocations: number;
 }
 
 /** The report of a load. */
@@ -67,13 +69,14 @@ export interface CudaLoad {
  * @throws {DeviceError} if the device fails, or cuFile is required but not available
  */
 export async function openLoad(shim: Shim, options: CudaLoadOptions): Promise<CudaLoad> {
-  const bytes = new DataView(new ArrayBuffer(32));
+  const bytes = new DataView(new ArrayBuffer(40));
   bytes.setInt32(0, options.device, true);
   bytes.setUint32(4, options.files, true);
   bytes.setBigUint64(8, options.pinned, true);
   bytes.setBigUint64(16, BigInt(options.pinnedBytes), true);
   bytes.setUint32(24, GDS_WISHES.indexOf(options.gds), true);
   bytes.setUint32(28, options.casts ? 1 : 0, true);
+  bytes.setUint32(32, options.allocations, true);
   const load = new BigUint64Array(1);
   const reason = newMessage();
   const status = await retryAfterReleases(

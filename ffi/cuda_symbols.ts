@@ -45,6 +45,7 @@ export const CUDA_SYMBOLS = {
       "i32", // int32_t device
       "buffer", // fst_cuda_allocation *allocations
       "u32", // uint32_t count
+      "u64", // fst_cuda_load *load
       "buffer", // uint64_t *free_bytes
     ],
     result: "i32",

@@ -84,9 +84,16 @@ typedef struct fst_cuda_allocation {
 } fst_cuda_allocation;
 static_assert(sizeof(fst_cuda_allocation) == 24, "ffi/cuda.ts knows this layout");
 
-/* Allocates all, or nothing. `free_bytes` receives the free bytes before; 2 (out of memory) if they do not fit. */
+/* Data that the lanes of one load to a device share. */
+typedef struct fst_cuda_load fst_cuda_load;
+
+/*
+ * Makes those without a block. All or none, unless `load` is given: its lanes get each address at once, so that after
+ * a failure those that were made are left for another call, or for the caller to release after the lanes have ended.
+ * `free_bytes` receives the free bytes before; 2 (out of memory) if they do not fit.
+ */
 FST_EXPORT int32_t fst_cuda_allocate(int32_t device, fst_cuda_allocation *allocations, uint32_t count,
-                                     uint64_t *free_bytes);
+                                     fst_cuda_load *load, uint64_t *free_bytes);
 
 /* Removes one user. After the last, the memory is freed when the device has finished with it; does not wait. */
 FST_EXPORT void fst_cuda_release(fst_cuda_block *block);
@@ -115,9 +122,6 @@ FST_EXPORT void fst_cuda_unpin(fst_cuda_pinned *pinned);
 
 /* ---- Loads (cuda/load.c) ---- */
 
-/* The shared data of the lanes of one load to a device: fst_plan.destination_context of FST_DESTINATION_CUDA. */
-typedef struct fst_cuda_load fst_cuda_load;
-
 /* How cuFile reads. */
 enum fst_gds_mode { FST_GDS_OFF = 0, FST_GDS_REAL = 1, FST_GDS_COMPAT = 2 };
 
@@ -131,11 +135,17 @@ typedef struct fst_cuda_load_options {
   uint64_t pinned_bytes; /* of it, for the load */
   uint32_t gds;          /* enum fst_gds_wish */
   uint32_t casts;        /* whether the plan has casts */
+  /*
+   * 0: destinations of segments are addresses. Else they count from the start of their allocation, one of so many, whose
+   * addresses fst_cuda_allocate sets: lanes read meanwhile.
+   */
+  uint32_t allocations;
+  uint32_t reserved;
 } fst_cuda_load_options;
-static_assert(sizeof(fst_cuda_load_options) == 32, "ffi/cuda.ts knows this layout");
+static_assert(sizeof(fst_cuda_load_options) == 40, "ffi/cuda.ts knows this layout");
 
 /*
- * Prepares a load: kernels if the plan has casts, cuFile if it is wanted and available, and for either a ring of
+ * Prepares a load, the fst_plan.destination_context of FST_DESTINATION_CUDA: kernels if the plan has casts, cuFile if it is wanted and available, and for either a ring of
  * device memory as large as the staging memory. `reason` receives the reason why GPUDirect Storage itself is not
  * used, or is empty; if a status reports a failure, this is its reason.
  */

@@ -321,6 +321,19 @@ struct fst_cuda_load {
   fst_gds *gds;                    /* NULL: reads by the host */
   enum fst_gds_mode gds_mode;
   _Atomic uint32_t lanes;          /* one bit for each running lane */
+  pthread_mutex_t mutex;           /* guards waiting for addresses */
+  pthread_cond_t placed;
+  uint32_t allocation_count;       /* 0: destinations are addresses */
+  _Atomic uint64_t addresses[];    /* of each allocation; 0: not yet known */
 };
+
+/* Sets the address of an allocation, for which lanes may wait. */
+void fst_cuda_load_place(fst_cuda_load *load, uint32_t allocation, uint64_t address);
+
+/*
+ * Sets the address of the allocation of a segment, which is 0 if destinations are addresses. Waits until it is known.
+ * 0, or -1 if the plan or the process ends before.
+ */
+int fst_cuda_load_address(fst_cuda_load *load, fst_plan *plan, const fst_segment *segment, uint64_t *address);
 
 #endif

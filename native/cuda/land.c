@@ -133,6 +133,11 @@ void fst_land_cuda_end(fst_lane *lane) {
 
 /* ---- Sending bytes to their place ---- */
 
+/* Ends a lane whose plan was cancelled, or whose process ends. */
+static int give_up(fst_lane *lane) {
+  return atomic_load(&lane->plan->cancelled) ? -1 : fail(lane, lane->index, -ECANCELED);
+}
+
 static int record(fst_lane *lane, slot *slot, int status) {
   if (status == 0) status = lane->cuda->runtime->cudaEventRecord(slot->event, lane->cuda->stream->stream);
   if (status != 0) return fail(lane, lane->index, status);
@@ -157,9 +162,12 @@ static int copy(fst_lane *lane, const slot *slot, void *target, const char *byte
   return status == 0 ? fst_cuda_wait(cuda->runtime, NULL) : status; /* the stream does not wait for the default one */
 }
 
-/* Sends bytes from the slot. */
+/* Sends bytes from the slot, as soon as there is memory for them. */
 static int send_slot(fst_lane *lane, slot *slot, const char *bytes, uint64_t length, uint64_t destination) {
   const fst_segment *segment = lane->segment;
+  uint64_t base;
+  if (fst_cuda_load_address(lane->cuda->load, lane->plan, segment, &base) != 0) return give_up(lane);
+  destination += base;
   const int casts = segment->from != segment->to;
   void *target = (void *)(uintptr_t)(casts ? slot->block : destination);
   int status = copy(lane, slot, target, bytes, length);
@@ -171,6 +179,9 @@ static int send_slot(fst_lane *lane, slot *slot, const char *bytes, uint64_t len
 static int send_block(fst_lane *lane, slot *slot, uint64_t source, uint64_t length, uint64_t destination) {
   const fst_segment *segment = lane->segment;
   struct fst_cuda_lane *cuda = lane->cuda;
+  uint64_t base;
+  if (fst_cuda_load_address(cuda->load, lane->plan, segment, &base) != 0) return give_up(lane);
+  destination += base;
   int status;
   if (segment->from != segment->to) {
     status = cast(lane, destination, source, length);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cuda/cuda.h"
 
@@ -44,9 +45,44 @@ static int free_load(fst_cuda_release_job *job) {
     if (load->ring_memory) status = fst_cuda_done(runtime, runtime->cudaFree(load->ring_memory));
     fst_cuda_leave();
   }
+  pthread_cond_destroy(&load->placed);
+  pthread_mutex_destroy(&load->mutex);
   free(load);
   return status;
 }
+
+/* ---- The addresses of a load's memory ---- */
+
+/* How often a lane that waits looks whether the plan was cancelled. */
+#define LOOK_NS 20000000L
+
+void fst_cuda_load_place(fst_cuda_load *load, uint32_t allocation, uint64_t address) {
+  pthread_mutex_lock(&load->mutex);
+  atomic_store(&load->addresses[allocation], address);
+  pthread_cond_broadcast(&load->placed);
+  pthread_mutex_unlock(&load->mutex);
+}
+
+int fst_cuda_load_address(fst_cuda_load *load, fst_plan *plan, const fst_segment *segment, uint64_t *address) {
+  *address = 0;
+  if (load->allocation_count == 0) return 0;
+  FST_ASSERT(segment->allocation < load->allocation_count);
+  _Atomic uint64_t *const place = &load->addresses[segment->allocation];
+  if ((*address = atomic_load(place)) != 0) return 0;
+  pthread_mutex_lock(&load->mutex);
+  while ((*address = atomic_load(place)) == 0 && !atomic_load(&plan->cancelled) && !fst_cuda_is_ending()) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += LOOK_NS;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_cond_timedwait(&load->placed, &load->mutex, &until);
+  }
+  pthread_mutex_unlock(&load->mutex);
+  return *address != 0 ? 0 : -1;
+}
+
+/* ---- Opening and closing ---- */
 
 int32_t fst_cuda_load_open(const fst_cuda_load_options *options, fst_cuda_load **result, char *reason,
                            uint64_t size) {
@@ -55,11 +91,14 @@ int32_t fst_cuda_load_open(const fst_cuda_load_options *options, fst_cuda_load *
   const fst_cudart *runtime;
   int status = fst_cuda_enter(options->device, &runtime);
   if (status != 0) return status;
-  fst_cuda_load *load = calloc(1, sizeof *load);
+  fst_cuda_load *load = calloc(1, sizeof *load + options->allocations * sizeof *load->addresses);
   if (!load) {
     fst_cuda_leave();
     return -ENOMEM;
   }
+  pthread_mutex_init(&load->mutex, NULL);
+  pthread_cond_init(&load->placed, NULL);
+  load->allocation_count = options->allocations;
   load->job.free = free_load;
   load->device = options->device;
   load->pinned = (fst_cuda_pinned *)(uintptr_t)options->pinned;

@@ -24,7 +24,7 @@ static int free_block(fst_cuda_release_job *job) {
 }
 
 static int allocate(const fst_cudart *runtime, int device, fst_cuda_allocation *allocation) {
-  if (allocation->bytes == 0) return 0;
+  if (allocation->bytes == 0 || allocation->block) return 0;
   fst_cuda_block *block = calloc(1, sizeof *block);
   if (!block) return -ENOMEM;
   int status = runtime->cudaMalloc(&block->address, allocation->bytes);
@@ -40,37 +40,40 @@ static int allocate(const fst_cudart *runtime, int device, fst_cuda_allocation *
   return 0;
 }
 
-static int allocate_all(const fst_cudart *runtime, int device, fst_cuda_allocation *allocations, uint32_t count,
-                        uint64_t *free_bytes) {
-  uint64_t wanted = 0;
-  size_t available, total;
-  int status = runtime->cudaMemGetInfo(&available, &total);
-  if (status != 0) return status;
-  *free_bytes = available;
-  for (uint32_t i = 0; i < count; i++) wanted += allocations[i].bytes;
-  /* Check first: a partial allocation could use up memory that others need, only to be freed again. */
-  if (wanted > available) return FST_CUDA_OUT_OF_MEMORY;
-  for (uint32_t i = 0; i < count && status == 0; i++) status = allocate(runtime, device, &allocations[i]);
-  if (status == 0) return 0;
+static void release_all(fst_cuda_allocation *allocations, uint32_t count) {
   for (uint32_t i = 0; i < count; i++) {
     if (allocations[i].block) fst_cuda_release(allocations[i].block);
     allocations[i].address = 0;
     allocations[i].block = NULL;
   }
-  return status;
 }
 
-int32_t fst_cuda_allocate(int32_t device, fst_cuda_allocation *allocations, uint32_t count,
+static int allocate_all(const fst_cudart *runtime, int device, fst_cuda_allocation *allocations, uint32_t count,
+                        fst_cuda_load *load, uint64_t *free_bytes) {
+  uint64_t wanted = 0;
+  size_t available, total;
+  int status = runtime->cudaMemGetInfo(&available, &total);
+  if (status != 0) return status;
+  *free_bytes = available;
+  for (uint32_t i = 0; i < count; i++) wanted += allocations[i].block ? 0 : allocations[i].bytes;
+  /* Check first: a partial allocation could use up memory that others need, only to be freed again. */
+  if (wanted > available) return FST_CUDA_OUT_OF_MEMORY;
+  for (uint32_t i = 0; i < count; i++) {
+    status = allocate(runtime, device, &allocations[i]);
+    if (status != 0) return status;
+    if (load && allocations[i].block) fst_cuda_load_place(load, i, allocations[i].address);
+  }
+  return 0;
+}
+
+int32_t fst_cuda_allocate(int32_t device, fst_cuda_allocation *allocations, uint32_t count, fst_cuda_load *load,
                           uint64_t *free_bytes) {
   const fst_cudart *runtime;
   *free_bytes = 0;
-  for (uint32_t i = 0; i < count; i++) {
-    allocations[i].address = 0;
-    allocations[i].block = NULL;
-  }
   int status = fst_cuda_enter(device, &runtime);
   if (status != 0) return status;
-  status = fst_cuda_done(runtime, allocate_all(runtime, device, allocations, count, free_bytes));
+  status = fst_cuda_done(runtime, allocate_all(runtime, device, allocations, count, load, free_bytes));
+  if (status != 0 && !load) release_all(allocations, count);
   fst_cuda_leave();
   return status;
 }

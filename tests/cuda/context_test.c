@@ -30,7 +30,7 @@ static void use_device_1(void) {
   CHECK(fst_cuda_write(1, memory.address, (void *)(uintptr_t)address, BYTES, 1) == 0, "writing pinned memory");
   CHECK(fst_cuda_read(1, (void *)(uintptr_t)address, memory.address, BYTES, 1) == 0, "reading to pinned memory");
   CHECK(fst_cuda_copy(1, memory.address, 1, memory.address + BYTES / 2, 16) == 0, "copying");
-  fst_cuda_load_options options = {1, 1, (uintptr_t)pinned, 65536, FST_GDS_AUTO, 1};
+  fst_cuda_load_options options = {1, 1, (uintptr_t)pinned, 65536, FST_GDS_AUTO, 1, 0, 0};
   fst_cuda_load *load = NULL;
   char reason[512];
   CHECK(fst_cuda_load_open(&options, &load, reason, sizeof reason) == 0, "opening a load");

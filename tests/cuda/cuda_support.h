@@ -56,7 +56,7 @@ static inline void check_clean(const char *where) {
 static inline fst_cuda_allocation allocate(int32_t device, uint64_t bytes) {
   fst_cuda_allocation memory = {.bytes = bytes};
   uint64_t free_bytes;
-  require(fst_cuda_allocate(device, &memory, 1, &free_bytes) == 0, "fst_cuda_allocate");
+  require(fst_cuda_allocate(device, &memory, 1, NULL, &free_bytes) == 0, "fst_cuda_allocate");
   return memory;
 }
 

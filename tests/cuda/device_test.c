@@ -20,7 +20,7 @@ static enum fst_gds_mode mode_of(uint32_t wish, int32_t *status) {
   uint64_t pinned;
   fst_cuda_pinned *staging;
   require(fst_cuda_pin(0, 65536, FST_CUDA_PIN_NOW, &pinned, &staging) == 0, "fst_cuda_pin");
-  fst_cuda_load_options options = {0, 1, (uintptr_t)staging, 65536, wish, 0};
+  fst_cuda_load_options options = {0, 1, (uintptr_t)staging, 65536, wish, 0, 0, 0};
   fst_cuda_load *load = NULL;
   fst_cuda_load_report report = {0};
   char reason[512];
@@ -89,7 +89,7 @@ static void test_end_of_cufile(void) {
     fst_cuda_pinned *staging;
     set_sim("FST_SIM_REPORT", path);
     require(fst_cuda_pin(0, 65536, FST_CUDA_PIN_NOW, &pinned, &staging) == 0, "fst_cuda_pin");
-    fst_cuda_load_options options = {0, 1, (uintptr_t)staging, 65536, FST_GDS_AUTO, 0};
+    fst_cuda_load_options options = {0, 1, (uintptr_t)staging, 65536, FST_GDS_AUTO, 0, 0, 0};
     fst_cuda_load *load = NULL;
     char reason[512];
     const int status = fst_cuda_load_open(&options, &load, reason, sizeof reason);
@@ -197,18 +197,18 @@ static void test_error_names(void) {
 static void test_memory(void) {
   fst_cuda_allocation list[3] = {{.bytes = 1000}, {.bytes = 0}, {.bytes = 5000000}};
   uint64_t free_bytes = 0;
-  CHECK(fst_cuda_allocate(1, list, 3, &free_bytes) == 0, "it does not fit");
+  CHECK(fst_cuda_allocate(1, list, 3, NULL, &free_bytes) == 0, "it does not fit");
   CHECK(list[1].address == 0 && list[1].block == NULL && list[2].address % 16 == 0, "addresses are wrong");
   CHECK(fst_sim_live_allocations() == 2, "%llu allocations", (unsigned long long)fst_sim_live_allocations());
   fst_cuda_release(list[0].block);
   fst_cuda_release(list[2].block);
   fst_cuda_allocation large[2] = {{.bytes = 1 << 20}, {.bytes = 1ull << 31}};
-  CHECK(fst_cuda_allocate(0, large, 2, &free_bytes) == 2 && free_bytes > 0, "more than there is was given");
+  CHECK(fst_cuda_allocate(0, large, 2, NULL, &free_bytes) == 2 && free_bytes > 0, "more than there is was given");
   wait_for_releases();
   CHECK(fst_sim_live_allocations() == 0, "part of what does not fit was kept");
   fst_sim_fail("cudaMalloc:2:2");
   large[1].bytes = 1 << 20;
-  CHECK(fst_cuda_allocate(0, large, 2, &free_bytes) == 2, "a failure was passed over");
+  CHECK(fst_cuda_allocate(0, large, 2, NULL, &free_bytes) == 2, "a failure was passed over");
   fst_sim_fail(NULL);
   check_clean("memory");
 }

@@ -174,7 +174,7 @@ standInSuite("What goes wrong on a CUDA stand-in", machine, (test, standIns) => 
     }
     {
       await settled(machine);
-      using _failure = standIns.fail("cudaMalloc:2:2"); // the ring of a load that casts
+      using _failure = standIns.fail("cudaMalloc:1:2"); // the ring of a load that casts
       const options = { device: "cuda", dtype: "F16", stagingBytes: 2 ** 20 } as const;
       const error = await assertRejects(() => fastsafeOpen(path, options), OutOfMemoryError, "for a ring");
       assert(error.requested > 0 && error.requested <= 2 ** 20 && error.free > 2 ** 20);

@@ -69,7 +69,7 @@ static load_result run_load(fst_segment *segments, uint32_t count, const load_te
   }
   fst_cuda_pinned *staging;
   require(fst_cuda_pin(test->device, pinned_bytes, FST_CUDA_PIN_LATER, &pinned, &staging) == 0, "fst_cuda_pin");
-  fst_cuda_load_options options = {test->device, 1, (uintptr_t)staging, pinned_bytes, test->gds, casts};
+  fst_cuda_load_options options = {test->device, 1, (uintptr_t)staging, pinned_bytes, test->gds, casts, 0, 0};
   fst_cuda_load *load = NULL;
   char reason[512];
   CHECK(fst_sim_fail(test->sim_faults) == 0, "failures \"%s\" are not understood", test->sim_faults);
@@ -206,7 +206,7 @@ static void test_every_failure(void) {
     {"cuModuleLoadData:*:222", FST_CUDA_DRIVER + 222, FST_GDS_NEVER},
     {"cuModuleGetFunction:2:500", FST_CUDA_DRIVER + 500, FST_GDS_NEVER},
     {"cudaMalloc:1:2", 2, FST_GDS_NEVER}, /* the block ring */
-    {"cuCtxPushCurrent_v2:3:101", 101, FST_GDS_NEVER},
+    {"cuCtxPushCurrent_v2:2:101", 101, FST_GDS_NEVER},
     {"cuFileDriverOpen:*:5033", 5033, FST_GDS_REQUIRE},
     {"cuFileHandleRegister:*:5008", 5008, FST_GDS_REQUIRE},
     {"cuFileBufRegister:2:5016", 5016, FST_GDS_REQUIRE},
@@ -269,7 +269,7 @@ static void test_windows(void) {
   uint64_t pinned;
   fst_cuda_pinned *staging;
   require(fst_cuda_pin(0, (uint64_t)SLOTS * SLOT, FST_CUDA_PIN_LATER, &pinned, &staging) == 0, "fst_cuda_pin");
-  fst_cuda_load_options options = {0, 1, (uintptr_t)staging, (uint64_t)SLOTS * SLOT, FST_GDS_REQUIRE, 0};
+  fst_cuda_load_options options = {0, 1, (uintptr_t)staging, (uint64_t)SLOTS * SLOT, FST_GDS_REQUIRE, 0, 0, 0};
   fst_cuda_load *load;
   static char text[65536];
   require(fst_cuda_load_open(&options, &load, text, sizeof text) == 0, "fst_cuda_load_open");
@@ -351,6 +351,65 @@ static void test_small_tensors(void) {
   }
 }
 
+typedef struct late_lanes {
+  fst_plan *plan;
+  int lanes;
+} late_lanes;
+
+static void *run_late(void *argument) {
+  const late_lanes *late = argument;
+  run_lanes(late->plan, ALL, late->lanes);
+  return NULL;
+}
+
+/* Lanes read before there is memory on the device; with `fails`, there never is. */
+static void test_late_memory(int fails) {
+  enum { SEGMENTS = 6, BYTES = 100000 };
+  fst_cuda_allocation memory[2] = {{.bytes = 3 * BYTES}, {.bytes = 3 * BYTES}};
+  fst_segment segments[SEGMENTS];
+  fst_plan *plan = new_plan(&file, SEGMENTS, 65536);
+  uint64_t pinned, free_bytes;
+  fst_cuda_pinned *staging;
+  require(fst_cuda_pin(0, 4 * 65536, FST_CUDA_PIN_LATER, &pinned, &staging) == 0, "fst_cuda_pin");
+  fst_cuda_load_options options = {0, 1, (uintptr_t)staging, 4 * 65536, FST_GDS_NEVER, 0, 2, 0};
+  fst_cuda_load *load;
+  char reason[64];
+  require(fst_cuda_load_open(&options, &load, reason, sizeof reason) == 0, "fst_cuda_load_open");
+  plan->destination_kind = FST_DESTINATION_CUDA;
+  plan->destination_context = (uintptr_t)load;
+  for (uint32_t i = 0; i < SEGMENTS; i++) {
+    segments[i] = plain(i * BYTES, BYTES, NULL);
+    segments[i].allocation = i / 3;
+    segments[i].destination = i % 3 * BYTES;
+    fst_plan_segments(plan)[i] = segments[i];
+  }
+  late_lanes late = {plan, 2};
+  pthread_t thread;
+  require(pthread_create(&thread, NULL, run_late, &late) == 0, "pthread_create");
+  while (atomic_load(&plan->buffered_bytes) == 0) usleep(100);
+  CHECK(fst_sim_live_allocations() == 0, "there is memory already");
+  if (fails) {
+    fst_sim_fail("cudaMalloc:2:2");
+    CHECK(fst_cuda_allocate(0, memory, 2, load, &free_bytes) == 2, "the second allocation did not fail");
+    fst_sim_fail(NULL);
+    CHECK(memory[0].block && !memory[1].block, "what lanes may use was released");
+    fst_plan_cancel(plan);
+  } else {
+    CHECK(fst_cuda_allocate(0, memory, 2, load, &free_bytes) == 0, "allocating");
+  }
+  pthread_join(thread, NULL);
+  for (uint32_t i = 0; i < SEGMENTS; i++) segments[i].destination += memory[i / 3].address;
+  check_landed(plan, segments, SEGMENTS, "late memory");
+  CHECK(fails || fst_plan_done(plan)[SEGMENTS - 1] != 0, "the last segment has not landed");
+  free(plan);
+  fst_cuda_load_close(load);
+  fst_cuda_unpin(staging);
+  for (int i = 0; i < 2; i++) {
+    if (memory[i].block) fst_cuda_release(memory[i].block);
+  }
+  check_clean("late memory");
+}
+
 /* What lies between two tensors is only written if it is padding within one allocation. */
 static void test_neighbours(void) {
   fst_segment segments[6];
@@ -364,7 +423,7 @@ static void test_neighbours(void) {
   uint64_t pinned;
   fst_cuda_pinned *staging;
   require(fst_cuda_pin(0, 2 * 65536, FST_CUDA_PIN_LATER, &pinned, &staging) == 0, "fst_cuda_pin");
-  fst_cuda_load_options options = {0, 1, (uintptr_t)staging, 2 * 65536, FST_GDS_NEVER, 0};
+  fst_cuda_load_options options = {0, 1, (uintptr_t)staging, 2 * 65536, FST_GDS_NEVER, 0, 0, 0};
   fst_cuda_load *load;
   char reason[64];
   require(fst_cuda_load_open(&options, &load, reason, sizeof reason) == 0, "fst_cuda_load_open");
@@ -404,7 +463,7 @@ static void test_cancel_with_copies_in_flight(void) {
     uint64_t pinned;
     fst_cuda_pinned *staging;
     require(fst_cuda_pin(0, 4 * 65536, FST_CUDA_PIN_LATER, &pinned, &staging) == 0, "fst_cuda_pin");
-    fst_cuda_load_options options = {0, 1, (uintptr_t)staging, 4 * 65536, FST_GDS_NEVER, 0};
+    fst_cuda_load_options options = {0, 1, (uintptr_t)staging, 4 * 65536, FST_GDS_NEVER, 0, 0, 0};
     fst_cuda_load *load;
     char reason[64];
     require(fst_cuda_load_open(&options, &load, reason, sizeof reason) == 0, "fst_cuda_load_open");
@@ -439,6 +498,8 @@ int main(void) {
   test_windows();
   test_small_tensors();
   test_neighbours();
+  test_late_memory(0);
+  test_late_memory(1);
   test_cancel_with_copies_in_flight();
   noise_close(&file);
   return report("cuda/lane_test");

@@ -11,7 +11,6 @@ import { joinLayout } from "../../format/join.ts";
 import type { SliceLayout, SliceSource } from "../../format/slices.ts";
 import { tensorBytes } from "../../base/dtype.ts";
 import { quote } from "../../base/text.ts";
-import type { RunReport } from "../../load/engine.ts";
 import { finishInTurns } from "../../base/turn.ts";
 import { remoteCuts } from "../../load/remote_cuts.ts";
 import { planSteps } from "../../load/plan.ts";
@@ -81,20 +80,9 @@ export class CudaDevice implements Device<CudaTensor, LaneFile> {
     const readiness = await finishInTurns(Readiness.steps(plan));
     const counts = await finishInTurns(RequestCounts.steps(plan));
     await releasesDone(this.#shim); // memory to be freed counts as used until it is free
-    const memories = await CudaMemory.allocate(
-      this.#shim,
-      this.#index,
-      plan.allocations,
-      `load to device ${quote(this.name)}`,
-    );
-    let finished: Promise<RunReport>;
-    try {
-      const run = await CudaRun.prepare(this.#shim, this.#index, this.#settings, plan, files, settings);
-      finished = run.start(memories, readiness);
-    } catch (error) {
-      for (const memory of memories) memory.drop();
-      throw error;
-    }
+    const run = await CudaRun.prepare(this.#shim, this.#index, this.#settings, plan, files, settings);
+    const action = `load to device ${quote(this.name)}`;
+    const { memories, finished } = await run.start(this.#index, action, readiness);
     // Callers that wait for a tensor get the error, even if the run fails at its start. No caller has to await `done`.
     finished.catch((error) => readiness.fail(error));
     const held = new LoadMemory(plan, memories, counts);

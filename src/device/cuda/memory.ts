@@ -48,6 +48,7 @@ export class CudaMemory implements CudaTensorMemory {
    * and tries again.
    *
    * @param action the action for messages: "Cannot …"
+   * @param load a load whose lanes wait for them, see {@linkcode allocateBlocks}
    * @throws {OutOfMemoryError} if they do not fit
    * @throws {DeviceError} if the device fails
    */
@@ -56,8 +57,9 @@ export class CudaMemory implements CudaTensorMemory {
     device: number,
     byteLengths: readonly number[],
     action: string,
+    load?: Parameters<typeof allocateBlocks>[4],
   ): Promise<CudaMemory[]> {
-    const blocks = await allocateBlocks(shim, device, byteLengths, action);
+    const blocks = await allocateBlocks(shim, device, byteLengths, action, load);
     return blocks.map((block, index) => new CudaMemory(shim, device, block, byteLengths[index]!));
   }
 

@@ -18,7 +18,7 @@ import { PAGE } from "../../load/layout.ts";
 import { type LoadPlan, segmentBytes } from "../../load/plan.ts";
 import type { Readiness } from "../../load/readiness.ts";
 import type { LaneFile } from "../../files/native/native_file.ts";
-import type { CudaMemory } from "./memory.ts";
+import { CudaMemory } from "./memory.ts";
 import type { LoadSettings } from "../../load/device.ts";
 import { PinnedPool, type PinnedSlab, returnTo, takeFrom } from "./pinned_pool.ts";
 
@@ -106,6 +106,7 @@ export class CudaRun {
         pinnedBytes: stagingBytes,
         gds: fullyCached ? "off" : gds,
         casts: plan.segments.some(({ from, to }) => from !== to),
+        allocations: plan.allocations.length,
       } as const;
       const opened = await slab.handle.use("load", (pinned) => openLoad(shim, { ...options, pinned }));
       const load = fullyCached ? { ...opened, gdsReason: "the page cache had the bytes" } : opened;
@@ -117,25 +118,54 @@ export class CudaRun {
   }
 
   /**
-   * Runs the lanes, once. When this settles, all lanes have ended and the staging memory is released.
+   * Runs the lanes, once, and makes the memory of the tensors while they already read.
    *
-   * @param memories one for each allocation of the plan; they stay valid until this settles
+   * @return once there is memory: one for each allocation of the plan, with one reference of the caller; and the promise
+   * that settles when all lanes have ended and the staging memory is released
+   * @throws {OutOfMemoryError} if the device has too little memory; the lanes have ended
+   * @throws {DeviceError} if the device fails; likewise
    */
-  async start(memories: readonly CudaMemory[], readiness: Readiness): Promise<RunReport> {
-    for (const memory of memories) memory.hold();
+  async start(
+    device: number,
+    action: string,
+    readiness: Readiness,
+  ): Promise<{ memories: readonly CudaMemory[]; finished: Promise<RunReport> }> {
+    const { handle } = this.#load;
+    const stop = new AbortController();
+    const allocating = handle.use("load", (pointer) => {
+      const idle = async (error: unknown) => {
+        stop.abort(error);
+        await finished.catch(() => {});
+      };
+      return CudaMemory.allocate(this.#shim, device, this.#plan.allocations, action, { pointer, idle });
+    });
+    const finished = this.#runLanes(AbortSignal.any([this.#settings.signal, stop.signal]), readiness);
+    // A caller that gets the memory gets this promise too.
+    finished.catch(() => {});
+    const memories = await allocating;
+    for (const memory of memories) memory.hold(); // for the lanes
+    const release = () => {
+      for (const memory of memories) memory.drop();
+    };
+    finished.then(release, release);
+    return { memories, finished };
+  }
+
+  async #runLanes(signal: AbortSignal, readiness: Readiness): Promise<RunReport> {
     const { handle } = this.#load;
     try {
       return await handle.use("load", async (context) => {
         const report = await runNativeLanes(this.#shim, {
           ...this.#settings,
+          signal,
           plan: this.#plan,
           files: this.#files,
           readiness,
           stagingBytes: this.#stagingBytes,
           memory: {
             buffer: null,
-            // Addresses are below 2^53 on every device.
-            whenAddressed: (allocation) => Promise.resolve(Number(memories[allocation]!.address)),
+            // Segments have their place in an allocation; the shim adds the address when there is one.
+            whenAddressed: () => Promise.resolve(0),
           },
           destination: {
             kind: CUDA_DESTINATION,
@@ -149,7 +179,6 @@ export class CudaRun {
     } finally {
       handle.close();
       returnTo(this.#pool, this.#slab);
-      for (const memory of memories) memory.drop();
     }
   }
 
