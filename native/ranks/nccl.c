@@ -88,7 +88,7 @@ static fst_library library = {
 
 int32_t fst_nccl_open(int32_t *version, char *path, char *reason, uint64_t size) {
   const fst_cudart *runtime = fst_cudart_open(reason, size);
-  if (!runtime || fst_library_open(&library, reason, size) != 0) return -1;
+  if (!runtime || !fst_cuda_driver_open(reason, size) || fst_library_open(&library, reason, size) != 0) return -1;
   atomic_store(&cuda, runtime);
   int number = 0;
   nccl.ncclGetVersion(&number);

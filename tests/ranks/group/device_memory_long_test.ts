@@ -12,7 +12,11 @@ const library = (await openLibrary()).shim === null ? "there is no native librar
 const nccl = await buildStandIn("nccl");
 const missing = library ?? nccl.missing;
 const standIn = `${nccl.folder}/libfst_sim_nccl.so`;
-const env = { FASTSAFETENSORS_NCCL_LIB: standIn, FASTSAFETENSORS_CUDART_LIB: standIn };
+const env = {
+  FASTSAFETENSORS_NCCL_LIB: standIn,
+  FASTSAFETENSORS_CUDART_LIB: standIn,
+  FASTSAFETENSORS_CUDA_LIB: standIn,
+};
 
 /** What the last rank does, and what the others then say. */
 const FAILURES = [

@@ -30,6 +30,7 @@ suite("MPI with the standard ABI (stand-in)", "mpi", missing, () => {
       const env = {
         ...abi,
         FASTSAFETENSORS_CUDART_LIB: cuda,
+        FASTSAFETENSORS_CUDA_LIB: cuda,
         ...takes ? { FST_SIM_MPI_CUDA: cuda } : {},
       };
       const outcome = await runRanks(launcher!, 3, "device_program.ts", ["mpi", "calls"], env);
