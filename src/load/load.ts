@@ -227,9 +227,10 @@ export class Load<T extends Tensor> {
     const signal = AbortSignal.any([context.signal, stop.signal]);
     const counted = { tensors: 0, bytes: 0 };
     let started: DeviceLoad<T> | undefined = undefined;
-    const onLanded = (bytes: number, way?: LoadWay) => {
+    const onLanded = (read: number, way?: LoadWay) => {
       if (way) counter.way = way;
       if (!started) return;
+      const bytes = Math.min(read, started.plan.bytes); // gaps that were read over do not count
       const tensors = started.readiness.landedCount;
       try {
         counter.add(tensors - counted.tensors, bytes - counted.bytes);

@@ -326,7 +326,9 @@ test("what a rank reads of a file is its own part", async (folder) => {
     const last = results[3]!;
     assert(last.status === "fulfilled");
     assertEquals(last.value.counted, 2 ** 20);
-    // Besides: the header of the file, and whatever else this process does.
-    assert(last.value.asked < 2 ** 20 + 300_000, `${last.value.asked} bytes`);
+    // Columns are read with the short gaps between them, at most all of the tensor. Besides: the header of the file, and
+    // whatever else this process does.
+    const most = dimension === 0 ? 2 ** 20 : 2 ** 22;
+    assert(last.value.asked < most + 300_000, `${last.value.asked} bytes`);
   }
 });
