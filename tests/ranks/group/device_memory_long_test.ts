@@ -92,13 +92,13 @@ for (const launcher of launchers.found) {
           "cudaErrorInvalidValue (1): invalid argument",
           "pin 90000 bytes of memory",
         ],
-        ["cudaMemcpy", 2, 1, "cudaErrorInvalidValue (1): invalid argument", "copy (from|to) the device"],
+        ["cudaMemcpyAsync", 2, 1, "cudaErrorInvalidValue (1): invalid argument", "copy (from|to) the device"],
         [
-          "cudaStreamSynchronize",
+          "cudaEventSynchronize",
           1,
           719,
           "cudaErrorLaunchFailure (719): unspecified launch failure",
-          "copy to the device",
+          "copy (from|to) the device",
         ],
       ] as const
     ) {

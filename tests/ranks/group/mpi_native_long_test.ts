@@ -11,7 +11,7 @@ import { findLaunchers, type Launcher, runCommand } from "./ranks.ts";
 
 const ROOT = new URL("../../../", import.meta.url).pathname;
 const UNITS = Object.keys(SOURCES).filter((name) =>
-  /^(ranks\/mpi_.*|core\/(library|environment)|cuda\/cudart)\.c$/.test(name)
+  /^(ranks\/mpi_.*|core\/(library|environment)|cuda\/(?:context|cudart|cufile|device|driver))\.c$/.test(name)
 );
 const { found, missing } = findLaunchers();
 const { path: cc, missing: noCompiler } = await compiler();
