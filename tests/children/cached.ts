@@ -1,5 +1,5 @@
 /**
- * A program for files/cache/load_test.ts: loads a model of the Hub through a cache, and prints its way and its notes.
+ * A program for files/cache/load_long_test.ts: loads a model of the Hub through a cache, and prints its way and its notes.
  */
 import { fastsafeOpen } from "../../mod.ts";
 
