@@ -7,11 +7,12 @@
 import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatBytes, formatCount } from "../src/cli/text.ts";
 import { runCommand, writeReport } from "./command.ts";
-import { type Contender, contenders } from "./latency/contenders.ts";
+import { delaysOf, inTurns } from "./delays.ts";
+import { contenders } from "./latency/contenders.ts";
 import { BYTES_UNIT, LatencyFileSystem } from "./latency/file_system.ts";
 import { evaluate, formatResults, type Result, verdict } from "./latency/report.ts";
 import { describeMachine } from "./side_by_side/report.ts";
-import { type Sample, TOUCH } from "./side_by_side/sample.ts";
+import { TOUCH } from "./side_by_side/sample.ts";
 import { Tools } from "./side_by_side/tools.ts";
 import { tempFolder } from "./temp_folder.ts";
 
@@ -63,7 +64,10 @@ async function main(argv: readonly string[]): Promise<void> {
   );
   const results: Record<number, Result[]> = {};
   for (const delay of delays) {
-    const those = results[delay] = evaluate(await takeTurns(all, delay, turns), bytes);
+    const those = results[delay] = evaluate(
+      await inTurns(all, turns, (contender) => contender.run(delay)),
+      bytes,
+    );
     console.log(`\n${delay} MS\n${formatResults(those)}\n${verdict(those)}`);
   }
   await writeReport(args.text("out"), {
@@ -76,32 +80,9 @@ async function main(argv: readonly string[]): Promise<void> {
   });
 }
 
-function delaysOf(text: string): number[] {
-  return text.split(",").map((word) => {
-    if (/^\d{1,5}$/.test(word.trim())) return Number(word);
-    throw new UsageError(`--delays must be whole milliseconds with commas, got "${text}"`);
-  });
-}
-
 function multiple(name: string, value: number, of: number): number {
   if (value > 0 && value % of === 0) return value;
   throw new UsageError(`--${name} must be a multiple of ${of} bytes, got ${value}`);
-}
-
-/** Runs every contender once a turn, beginning with another one in each. */
-async function takeTurns(
-  all: readonly Contender[],
-  delay: number,
-  turns: number,
-): Promise<Map<Contender, Sample[]>> {
-  const samples = new Map(all.map((contender) => [contender, [] as Sample[]]));
-  for (let turn = 0; turn < turns; turn++) {
-    for (let index = 0; index < all.length; index++) {
-      const contender = all[(index + turn) % all.length]!;
-      samples.get(contender)!.push(await contender.run(delay));
-    }
-  }
-  return samples;
 }
 
 await runCommand(USAGE, main);

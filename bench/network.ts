@@ -8,6 +8,7 @@ import { parseArguments, UsageError } from "../src/cli/arguments.ts";
 import { formatBytes, formatCount } from "../src/cli/text.ts";
 import { basename } from "../src/base/paths.ts";
 import { runCommand, writeReport } from "./command.ts";
+import { delaysOf, inTurns } from "./delays.ts";
 import { type Contender, evaluate, formatResults, type Result } from "./network/report.ts";
 import { type NetworkServer, NetworkTools } from "./network/server.ts";
 import { prepareData } from "./side_by_side/data.ts";
@@ -68,7 +69,7 @@ async function main(argv: readonly string[]): Promise<void> {
   const results: Record<number, Result[]> = {};
   for (const delay of delays) {
     await using server = await tools.serve(`${work}/data`, delay);
-    results[delay] = evaluate(await takeTurns(all, server, turns), data.bytes);
+    results[delay] = evaluate(await inTurns(all, turns, (contender) => contender.run(server)), data.bytes);
     console.log(`\n${delay} MS OF EACH REQUEST\n${formatResults(results[delay])}`);
   }
   await writeReport(args.text("out"), {
@@ -78,13 +79,6 @@ async function main(argv: readonly string[]): Promise<void> {
     connections,
     turns,
     results,
-  });
-}
-
-function delaysOf(text: string): number[] {
-  return text.split(",").map((word) => {
-    if (/^\d{1,5}$/.test(word.trim())) return Number(word);
-    throw new UsageError(`--delays must be whole milliseconds with commas, got "${text}"`);
   });
 }
 
@@ -128,22 +122,6 @@ function runners(
     inDeno("this loader", "this", "./side_by_side/this_loader.ts"),
     inDeno("a source of one's own, by fetch", "own source", "./network/own_source.ts"),
   ];
-}
-
-/** Runs every contender once a turn, beginning with another one in each. */
-async function takeTurns(
-  all: readonly Runner[],
-  server: NetworkServer,
-  turns: number,
-): Promise<Map<Contender, Sample[]>> {
-  const samples = new Map(all.map((contender) => [contender, [] as Sample[]]));
-  for (let turn = 0; turn < turns; turn++) {
-    for (let index = 0; index < all.length; index++) {
-      const contender = all[(index + turn) % all.length]!;
-      samples.get(contender)!.push(await contender.run(server));
-    }
-  }
-  return samples;
 }
 
 await runCommand(USAGE, main);
