@@ -68,7 +68,7 @@ typedef struct fst_plan {
   uint32_t reserved;
   union {
     pthread_mutex_t verifying; /* held by the caller that looks at the files; zeros are an unlocked mutex */
-    uint64_t room[7];
+    uint64_t size[7];
   };
   _Atomic uint64_t http_bytes; /* file bytes that came from HTTP servers */
   _Atomic uint32_t retries;    /* requests to them that were repeated */
@@ -77,7 +77,7 @@ typedef struct fst_plan {
   uint32_t more_reserved[11];
 } fst_plan;
 static_assert(sizeof(fst_plan) == 256, "ffi/plan_memory.ts knows this layout");
-static_assert(sizeof(pthread_mutex_t) <= 56, "a mutex has its room");
+static_assert(sizeof(pthread_mutex_t) <= 56, "a mutex fits in 56 bytes");
 
 typedef struct fst_plan_file {
   int32_t fd;        /* buffered descriptor */
